@@ -1,0 +1,1 @@
+"""Puts the parts together: in one process, on one machine without Docker, in containers."""

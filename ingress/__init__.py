@@ -1,0 +1,1 @@
+"""From HTTP to the log: the hot path, group commit, idempotency, and the ordinary routes."""

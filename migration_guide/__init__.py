@@ -1,0 +1,1 @@
+"""Changing the log under live traffic: phases, gates and their proof."""

@@ -1,0 +1,281 @@
+"""What a transport is: a partitioned, replayable, acknowledged log, and nothing about HTTP or SQL.
+
+An ingress appends (:meth:`Transport.publish`); workers read through a consumer group, one owner to
+a partition (:meth:`Transport.consume`); anyone may read without a group (:meth:`Transport.read`).
+The conformance suite in :mod:`transport.conformance` is this file as tests.
+
+Semantics every transport keeps:
+
+* **Order.** Within a partition, records are delivered in append order; ``publish`` appends in the
+  order of its argument.
+* **Durable before return.** ``publish`` and ``dead_letter`` return after the log has the records
+  with the durability the operator configured (fsync, replication).
+* **Prefix acknowledgement.** ``ack(through)`` covers every record up to and including ``through``:
+  the one meaning that Kafka's commit and Redis's XACK can share.
+* **One owner.** A partition has one live claim per group. A claim that lost its partition can
+  neither read, acknowledge nor hand back anything: every call raises :class:`PartitionLost`.
+* **Beginning, never end.** A new group starts at the first record the log still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol, Self
+
+import msgspec
+
+from transport.errors import TransportError
+
+__all__ = [
+    "DLQ_GROUP",
+    "WORKER_GROUP",
+    "Appended",
+    "Claim",
+    "Consumer",
+    "DeadLetter",
+    "Envelope",
+    "Features",
+    "Outcome",
+    "Progress",
+    "Reason",
+    "Record",
+    "Remembered",
+    "Topic",
+    "Transport",
+]
+
+WORKER_GROUP = "persistence-workers"
+DLQ_GROUP = "dlq-processors"
+
+
+class Topic(StrEnum):
+    """The two logs a transport keeps. The messages log is partitioned; dead letters have one."""
+
+    MESSAGES = "messages"
+    DEAD_LETTERS = "dead_letters"
+
+
+class Reason(StrEnum):
+    """Why a record is a dead letter (the ``reason`` label of ``stream_dead_letter_total``)."""
+
+    UNDECODABLE = "undecodable"
+    REJECTED = "rejected"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    ORPHAN_RECEIPT = "orphan_receipt"
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """One message on its way into a log.
+
+    ``body`` is what the codec wrote, identical in every log. ``headers`` travel beside it (Redis
+    fields, Kafka headers) so that a consumer without our code can route and trace.
+    ``fingerprint`` and ``accepted_at`` are what a transport that remembers keys gives back for a
+    repeat; they are not sent otherwise.
+    """
+
+    message_id: str
+    partition: int
+    key: str
+    body: bytes
+    headers: Mapping[str, str]
+    accepted_at: str = ""
+    fingerprint: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record as it stands in a log.
+
+    ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset); compare two with
+    :meth:`Transport.sort_key`. ``appended_at`` is the log's own clock in seconds since the epoch.
+    ``delivery_count`` is ``None`` where the log keeps none.
+    """
+
+    topic: Topic
+    partition: int
+    offset: str
+    key: str
+    body: bytes
+    headers: Mapping[str, bytes]
+    appended_at: float
+    delivery_count: int | None = None
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """``publish`` appended this envelope at ``offset``."""
+
+    offset: str
+
+
+class Remembered(msgspec.Struct, frozen=True, gc=False):
+    """``publish`` found the message id remembered and appended nothing. The first one's answer."""
+
+    offset: str
+    accepted_at: str
+    fingerprint: str
+    correlation_id: str
+
+
+Outcome = Appended | Remembered | TransportError
+"""What became of one envelope. Errors are returned: one item's can't hide the others'."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that can't be persisted for its own fault, bytes intact, with the reason.
+
+    ``error`` is one line for people (no message content, no secrets). ``failed_at`` is RFC 3339.
+    """
+
+    record: Record
+    reason: Reason
+    error: str
+    attempts: int
+    failed_at: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a group is in one partition.
+
+    ``lag`` counts records appended and not yet acknowledged by the group; ``pending`` those of them
+    delivered already. ``oldest_age`` is seconds since the oldest unacknowledged record was
+    appended (0.0 when there is none). ``None`` means *unknown*, never zero. ``floor`` is the offset
+    through which everything is acknowledged, ``end`` the last offset in the log; either is ``None``
+    when there is no such record. ``lost`` counts records that were removed unread.
+    """
+
+    partition: int
+    lag: int | None
+    pending: int | None
+    oldest_age: float | None
+    floor: str | None
+    end: str | None
+    owner: str | None = None
+    lost: int = 0
+
+
+class Features(msgspec.Struct, frozen=True):
+    """What the conformance suite may ask of a transport; every flag is a promise it then tests."""
+
+    remembers: bool
+    """A repeat of a remembered message id is answered with :class:`Remembered`, not appended."""
+    durable: bool
+    """Records survive a restart of the server."""
+    counts_deliveries: bool
+    """``Record.delivery_count`` is kept by the log."""
+    shared: bool
+    """Several processes can share the log and its groups."""
+
+
+class Claim(Protocol):
+    """One partition, owned. Used by one task; ``async with`` hands it back when the block ends.
+
+    ``epoch`` is the fencing number: strictly greater than that of every earlier claim of the
+    partition in the group, also after the log lost its data (so it is seeded from a clock in
+    milliseconds). Writers to other stores keep the highest they have seen and refuse lower ones.
+    """
+
+    topic: Topic
+    partition: int
+    epoch: int
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
+        """Return the records after the last one delivered to this claim, in order.
+
+        At most ``max_records``; empty if none came within ``max_wait`` seconds. An append wakes it
+        at once.
+
+        The first call after a takeover delivers what earlier owners left unacknowledged, in order.
+        A caller may ask for the next batch before it has acknowledged the last.
+
+        Raises:
+            PartitionLost: the partition has, or is to have, another owner. Leave the block.
+            TransportUnavailable: the log can't be read now. Back off and call again; nothing is
+                skipped.
+        """
+
+    async def ack(self, through: str) -> None:
+        """Acknowledge every delivered record up to and including offset ``through``.
+
+        Raises:
+            PartitionLost: the acknowledgement did not count.
+            TransportUnavailable: it may not have counted; call again, or let redelivery happen.
+        """
+
+    async def nack(self) -> None:
+        """Rewind: ``next`` delivers every unacknowledged record again, in order."""
+
+
+class Consumer(Protocol):
+    """A member of a group. Partitions come and go; each arrival is a :class:`Claim`."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Leave the group: claims still open are lost, and others may take them at once."""
+
+    def claims(self) -> AsyncIterator[Claim]:
+        """Yield each partition as it is assigned to this member, until the consumer is closed."""
+
+
+class Transport(Protocol):
+    """A log. Enter it before use; it connects, and creates topics and groups that are missing."""
+
+    name: str
+    partitions: int
+    features: Features
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def publish(
+        self, envelopes: Sequence[Envelope], *, remember: bool = True
+    ) -> Sequence[Outcome]:
+        """Append, and return one outcome per envelope in the same order.
+
+        With ``remember`` (and :attr:`Features.remembers`) a message id seen within the idempotency
+        window is not appended again. Redrives pass ``remember=False``: always append.
+        Cancelling the call may leave any of the envelopes appended.
+        """
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """Return what is remembered of each message id, ``None`` where nothing is.
+
+        A transport that does not remember returns ``None`` for all. ``None`` proves nothing: the
+        window may have passed. Raises ``TransportUnavailable``.
+        """
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Append dead letters, bytes and headers intact, durable before return.
+
+        Raises:
+            TransportUnavailable: not written, or not surely. Do not acknowledge the source.
+        """
+
+    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
+        """Return a member of ``group``. ``member`` is unique among live processes."""
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return up to ``limit`` records after offset ``after`` (from the start if ``None``).
+
+        Touches no group. Empty at the end of the log.
+        """
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """Return the group's progress, one entry per partition in partition order."""
+
+    def sort_key(self, offset: str) -> tuple[int, ...]:
+        """Return a key that orders this transport's offsets as its log does."""
+
+    async def ping(self) -> None:
+        """Return if the log can be reached and takes writes.
+
+        Raises:
+            TransportUnavailable: it can't, or doesn't.
+        """

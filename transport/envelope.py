@@ -1,0 +1,176 @@
+"""The envelope: what a message is on every log, and the one codec that writes and reads it.
+
+The body is JSON, so a consumer in any language reads it without our code. Version 1::
+
+    {"type": "message", "v": 1, "messageId": "…", "idempotencyKey": "sender:conversation:client",
+     "conversationId": "…", "senderId": "…", "clientMessageId": "…", "content": "…",
+     "contentType": "text", "recipientIds": ["…"], "acceptedAt": "2026-11-24T20:18:19.123456Z",
+     "correlationId": "…", "payloadKey": null}
+
+    {"type": "receipt", "v": 1, "messageId": "…", "userId": "…", "state": "delivered",
+     "at": "…", "correlationId": "…"}
+
+Beside the body travel the headers (Redis fields, Kafka headers) named below. A producer that is
+not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived), ``acceptedAt`` (the
+log's own time is taken) and ``correlationId`` (the message id is taken).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from transport.clock import timestamp
+from transport.contract import Envelope, Record
+from transport.errors import DecodeError
+from transport.identity import idempotency_key, message_id, partition_of
+from transport.partitioner import partition_for
+
+__all__ = [
+    "CONTENT_TYPE",
+    "HEADER_CONTENT_TYPE",
+    "HEADER_CORRELATION_ID",
+    "HEADER_MESSAGE_ID",
+    "HEADER_TRACEPARENT",
+    "Event",
+    "Message",
+    "Receipt",
+    "decode",
+    "fingerprint",
+    "seal_message",
+    "seal_receipt",
+]
+
+HEADER_MESSAGE_ID = "messageId"
+HEADER_CORRELATION_ID = "correlationId"
+HEADER_TRACEPARENT = "traceparent"
+HEADER_CONTENT_TYPE = "contentType"
+CONTENT_TYPE = "application/vnd.crossfade.v1+json"
+
+ReceiptState = Literal["delivered", "read"]
+
+
+class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="camel"):
+    """A message to persist. Ids are text of at most 256 characters; times are RFC 3339, UTC."""
+
+    conversation_id: str
+    sender_id: str
+    client_message_id: str
+    content: str
+    content_type: str
+    recipient_ids: tuple[str, ...] = ()
+    message_id: str = ""
+    idempotency_key: str = ""
+    accepted_at: str = ""
+    correlation_id: str = ""
+    payload_key: str | None = None
+    v: Literal[1] = 1
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="camel"):
+    """That a user got (``delivered``) or saw (``read``) a message. ``at`` is RFC 3339, UTC."""
+
+    message_id: str
+    user_id: str
+    state: ReceiptState
+    at: str = ""
+    correlation_id: str = ""
+    v: Literal[1] = 1
+
+
+Event = Message | Receipt
+
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def fingerprint(content: str, content_type: str, recipient_ids: Sequence[str]) -> str:
+    """Return 32 hexadecimal characters that differ when the body differs (promise 5).
+
+    Only what the sender wrote counts: neither ids nor times, which differ between retries.
+    """
+    return sha256(_encode((content, content_type, recipient_ids))).hexdigest()[:32]
+
+
+def seal_message(message: Message, *, partitions: int, traceparent: str | None) -> Envelope:
+    """Return the envelope of a complete message (ids and times set), its partition computed."""
+    return Envelope(
+        message_id=message.message_id,
+        partition=partition_for(message.conversation_id, partitions),
+        key=message.conversation_id,
+        body=_encode(message),
+        headers=_headers(message.message_id, message.correlation_id, traceparent),
+        accepted_at=message.accepted_at,
+        fingerprint=fingerprint(message.content, message.content_type, message.recipient_ids),
+    )
+
+
+def seal_receipt(receipt: Receipt, *, partitions: int, traceparent: str | None) -> Envelope:
+    """Return the envelope of a receipt, in its message's own partition so that it can't overtake.
+
+    The key is the message id: the conversation is not known here, and the partition is explicit.
+    """
+    return Envelope(
+        message_id=f"{receipt.message_id}/{receipt.state}/{receipt.user_id}",
+        partition=partition_of(receipt.message_id, partitions),
+        key=receipt.message_id,
+        body=_encode(receipt),
+        headers=_headers(receipt.message_id, receipt.correlation_id, traceparent),
+        accepted_at=receipt.at,
+    )
+
+
+def _headers(message: str, correlation_id: str, traceparent: str | None) -> dict[str, str]:
+    headers = {
+        HEADER_MESSAGE_ID: message,
+        HEADER_CORRELATION_ID: correlation_id,
+        HEADER_CONTENT_TYPE: CONTENT_TYPE,
+    }
+    if traceparent:
+        headers[HEADER_TRACEPARENT] = traceparent
+    return headers
+
+
+def decode(record: Record) -> Event:
+    """Return the event in ``record``, with everything a foreign producer left out filled in.
+
+    Raises:
+        DecodeError: the body is not an envelope of a version we know; the text says where.
+    """
+    try:
+        event = _decoder.decode(record.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise DecodeError(f"the body is not a version 1 envelope: {e}") from e
+    if isinstance(event, Message):
+        if (
+            event.message_id
+            and event.idempotency_key
+            and event.accepted_at
+            and event.correlation_id
+        ):
+            return event
+        return _completed(event, record)
+    if event.at and event.correlation_id:
+        return event
+    return msgspec.structs.replace(
+        event,
+        at=event.at or timestamp(record.appended_at),
+        correlation_id=event.correlation_id or event.message_id,
+    )
+
+
+def _completed(event: Message, record: Record) -> Message:
+    key = event.idempotency_key or idempotency_key(
+        event.sender_id, event.conversation_id, event.client_message_id
+    )
+    identifier = event.message_id or message_id(key, event.conversation_id)
+    return msgspec.structs.replace(
+        event,
+        idempotency_key=key,
+        message_id=identifier,
+        accepted_at=event.accepted_at or timestamp(record.appended_at),
+        correlation_id=event.correlation_id or identifier,
+    )

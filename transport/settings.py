@@ -1,0 +1,77 @@
+"""The transport's settings, from the environment. Names are the deployment guide's own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["TransportSettings"]
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class TransportSettings(BaseSettings):
+    """Which log, where it is, and how it is read."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    transport: str = "redis"
+    """The primary log: ``redis``, ``kafka``, ``memory``, or a name registered by a third party."""
+    consume_from: str | None = None
+    """The log the workers read; the primary where unset."""
+
+    redis_host: str = "localhost"
+    redis_port: Port = 6379
+    redis_username: str | None = None
+    redis_password: SecretStr | None = None
+    redis_stream_db: Annotated[int, Field(ge=0)] = 1
+    redis_tls: bool = False
+    redis_pool_size: Annotated[int, Field(ge=4, le=1024)] = 64
+    """Connections this process may open to Redis. Each owned partition may use one."""
+
+    kafka_bootstrap_servers: str = "localhost:9092"
+    kafka_topic: str = "msg.stream"
+    kafka_dlq_topic: str = "msg.dlq"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: str | None = None
+    """PEM file of the authorities to trust; the system's where unset."""
+    kafka_replication_factor: Annotated[int, Field(ge=1)] = 1
+    kafka_min_insync_replicas: Annotated[int, Field(ge=1)] | None = None
+    """Replicas that must have an append before it is acknowledged; where unset, all but one (at
+    least 1)."""
+    kafka_retention_ms: Annotated[int, Field(ge=-1)] = 7 * 24 * 3600 * 1000
+    """How long Kafka keeps a record, read or not; -1 keeps it for ever."""
+
+    stream_partitions: Annotated[int, Field(ge=1, le=4096)] = 16
+    """The same number on every transport; it can't be changed once messages exist."""
+    stream_poll_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 5000
+    """The longest idle wait. New records wake a worker at once; this is no latency floor."""
+    stream_lease_ms: Annotated[int, Field(ge=500, le=600_000)] = 10_000
+    """A worker that has not been heard of for this long loses its partitions."""
+    stream_retention_seconds: Annotated[int, Field(ge=0)] = 300
+    """Redis: how long an acknowledged record stays readable. Unacknowledged ones always stay."""
+    stream_retention_records: Annotated[int, Field(ge=0)] = 10_000
+    """Redis: at most this many acknowledged records stay in a partition, whatever their age."""
+    idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 300
+    """How long the log remembers a key. A cache only: PostgreSQL decides."""
+
+    @property
+    def consumed(self) -> str:
+        """The name of the transport that workers read."""
+        return self.consume_from or self.transport
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Self:
+        wants = self.kafka_security_protocol.startswith("SASL")
+        given = (self.kafka_sasl_mechanism, self.kafka_sasl_username, self.kafka_sasl_password)
+        if wants and not all(given):
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs "
+                "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            )
+        return self
