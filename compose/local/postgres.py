@@ -1,0 +1,248 @@
+"""A real PostgreSQL on loopback, fsync on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from compose.local.binaries import Binary, find_postgres
+from compose.local.databases import create_database, drop_database
+from compose.local.ports import free_port
+from compose.local.process import ServerError, ServerProcess
+
+__all__ = ["PostgresServer"]
+
+_USER = "crossfade"
+_PORT_RACES = 3
+_STATUS_LINE = 7  # postmaster.pid, counted from 0; 'ready' once it takes connections
+# C collation: the same order on every machine, and the wheel's build has no ICU.
+_INITDB = ("--username", _USER, "--auth=trust", "--encoding=UTF8", "--locale=C")
+_OPTIONS = (
+    "listen_addresses=127.0.0.1",
+    # No socket file: its path may be longer than the system allows, and nothing needs it.
+    "unix_socket_directories=",
+    "fsync=on",
+    "synchronous_commit=on",
+    "max_connections=200",
+    "timezone=UTC",
+    "log_timezone=UTC",
+)
+
+
+class _RunAs(NamedTuple):
+    prefix: tuple[str, ...]
+    identity: tuple[int, int] | None
+
+
+@cache
+def _run_as() -> _RunAs:
+    """Decide how to run a server that refuses to run as uid 0.
+
+    As root, a user namespace in which we have another number keeps every file ours, so the data may
+    lie under folders that only root can enter. Where the kernel allows none, the server runs as an
+    unprivileged user, who must own the data and be able to reach it.
+    """
+    if os.geteuid() != 0:
+        return _RunAs((), None)
+    users = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
+    user = users.get("postgres") or users.get("nobody") or next(iter(users.values()), None)
+    if user is None:
+        raise ServerError(
+            "PostgreSQL refuses to run as root and this machine has no other user; create one, or "
+            "run as another user"
+        )
+    if unshare := shutil.which("unshare"):
+        # The number must have a name: initdb looks its user up.
+        prefix = (unshare, "--user", f"--map-user={user.pw_uid}", "--")
+        if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
+            return _RunAs(prefix, None)
+    return _RunAs((), (user.pw_uid, user.pw_gid))
+
+
+class PostgresServer:
+    """One server on ``data_dir``, which ``initdb`` fills at the first start."""
+
+    name = "postgres"
+    host = "127.0.0.1"
+
+    def __init__(
+        self, data_dir: Path, *, port: int | None = None, binary: Binary | None = None
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.binary = binary or find_postgres(self._major())
+        self.port = port or free_port()
+        self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
+        self._port_is_fixed = port is not None
+        self._process = ServerProcess(
+            self.name,
+            data_dir=self.data_dir,
+            log_path=self.log_path,
+            stop_signal=signal.SIGINT,  # "fast": ends the sessions, then writes a checkpoint
+            identity=_run_as().identity,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the postmaster lives (suspended counts)."""
+        return self._process.running
+
+    @property
+    def url(self) -> str:
+        """The address of the ``postgres`` database, as in ``DATABASE_URL``."""
+        return f"postgresql://{_USER}@{self.host}:{self.port}/postgres"
+
+    async def create_database(self, name: str, *, template: str | None = None) -> str:
+        """Create a database where it doesn't exist; return its address.
+
+        A ``template`` is copied whole and must have no sessions.
+        """
+        return await create_database(self.url, name, template=template)
+
+    async def drop_database(self, name: str) -> None:
+        """Drop a database and end its sessions."""
+        await drop_database(self.url, name)
+
+    async def initialize(self) -> None:
+        """Fill an empty data folder, as the first start does."""
+        if self._major() is None:
+            await asyncio.to_thread(self._initdb)
+
+    async def start(self) -> None:
+        """Start it; return once it takes connections."""
+        await self.initialize()
+        self._check_version()
+        for attempt in range(_PORT_RACES):
+            self._forget_dead_postmaster()
+            try:
+                await self._process.start(self._command(), self._is_ready)
+            except ServerError as error:
+                if "in use" not in str(error) or self._port_is_fixed or attempt + 1 == _PORT_RACES:
+                    raise
+                self.port = free_port()
+            else:
+                self._port_is_fixed = True  # clients know it now: a restart keeps it
+                return
+
+    async def stop(self) -> None:
+        """Stop it in good order: sessions are ended, a checkpoint is written."""
+        await self._process.stop()
+
+    async def kill(self) -> None:
+        """SIGKILL the postmaster and every backend: the next start is a crash recovery."""
+        await self._process.kill()
+
+    async def suspend(self) -> None:
+        """SIGSTOP the postmaster and every backend."""
+        await self._process.suspend()
+
+    async def resume(self) -> None:
+        """SIGCONT what was suspended."""
+        await self._process.resume()
+
+    async def restart(self) -> None:
+        """Stop and start on the same port and data."""
+        await self.stop()
+        await self.start()
+
+    def _command(self) -> list[str]:
+        options = [part for option in (*_OPTIONS, f"port={self.port}") for part in ("-c", option)]
+        return [*_run_as().prefix, str(self.binary.path), "-D", str(self.data_dir), *options]
+
+    def _initdb(self) -> None:
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        prefix, identity = _run_as()
+        # Into another folder first: one that was interrupted half-way is never taken for a whole.
+        fresh = self.data_dir.with_name(f"{self.data_dir.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        if identity:
+            os.chown(fresh, *identity)
+        initdb = str(self.binary.path.with_name("initdb"))
+        made = subprocess.run(
+            [*prefix, initdb, "-D", str(fresh), *_INITDB],
+            capture_output=True,
+            text=True,
+            check=False,
+            user=identity[0] if identity else None,
+            group=identity[1] if identity else None,
+            extra_groups=[] if identity else None,
+        )
+        if made.returncode != 0:
+            who = f" as uid {identity[0]}, since PostgreSQL refuses root" if identity else ""
+            raise ServerError(
+                f"initdb failed{who}; it needs to read {self.binary.path.parent} and to write "
+                f"{fresh}:\n{made.stderr.strip()}"
+            )
+        fresh.rename(self.data_dir)
+
+    def _major(self) -> int | None:
+        """Return the major version that made the data, ``None`` where there is none yet."""
+        try:
+            return int((self.data_dir / "PG_VERSION").read_text())
+        except FileNotFoundError:
+            return None
+
+    def _check_version(self) -> None:
+        made_by, major = self._major(), self.binary.version[0]
+        if made_by != major:
+            raise ServerError(
+                f"the data in {self.data_dir} is PostgreSQL {made_by}'s and {self.binary.path} is "
+                f"PostgreSQL {major}: put PostgreSQL {made_by} on the PATH, or move the folder "
+                "away to start empty"
+            )
+
+    def _forget_dead_postmaster(self) -> None:
+        """Remove the pid file of a server that died, or refuse if a stranger runs on our data.
+
+        PostgreSQL itself would refuse to start when another program has that number by now. A
+        server started by us holds the lock of the data folder, and all its backends do, so
+        removing the file is safe: :class:`ServerProcess` still waits for the lock.
+        """
+        pid_file = self.data_dir / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
+            return
+        if _works_in(pid, self.data_dir) and not self._process.held():
+            raise ServerError(
+                f"a PostgreSQL that we did not start (pid {pid}) runs on {self.data_dir}; stop it "
+                f"with: kill -INT {pid}"
+            )
+        if not self._process.held():
+            pid_file.unlink(missing_ok=True)
+
+    async def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError):
+            lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
+            return (
+                len(lines) > _STATUS_LINE
+                and lines[0].strip() == str(self.pid)
+                and lines[_STATUS_LINE].strip() == "ready"
+            )
+        return False
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    """Tell whether a live process has ``folder`` as its working directory, as a postmaster has."""
+    at = Path(f"/proc/{pid}/cwd")
+    if Path("/proc/self").exists():
+        with contextlib.suppress(OSError):
+            return at.resolve(strict=True) == folder
+        return False
+    listed = subprocess.run(
+        ["/bin/ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False
+    )
+    return str(folder) in listed.stdout

@@ -1,0 +1,220 @@
+"""One server process under its guard: start, stop, and the faults that tests cause."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+from compose.local import guard
+from compose.local.guard import signal_all
+
+__all__ = ["LocalServer", "ServerError", "ServerProcess"]
+
+_POLL = 0.02
+_OTHERS_STOP = 20.0  # seconds for an earlier run's guard to finish stopping its server
+_LOG_TAIL = 12
+
+
+class ServerError(Exception):
+    """A local server can't be started or stopped. The message says why and what to do."""
+
+
+class LocalServer(Protocol):
+    """A real server on loopback, ours to start, stop and hurt."""
+
+    name: str
+    host: str
+    port: int
+    log_path: Path
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives (suspended counts)."""
+
+    async def start(self) -> None:
+        """Start it and return once it takes requests. Raises :class:`ServerError`."""
+
+    async def stop(self) -> None:
+        """Stop it in good order; nothing happens if it isn't running."""
+
+    async def kill(self) -> None:
+        """SIGKILL it and its children, and return when they are gone."""
+
+    async def suspend(self) -> None:
+        """SIGSTOP it and its children: connections stay, answers don't come."""
+
+    async def resume(self) -> None:
+        """SIGCONT what was suspended."""
+
+    async def restart(self) -> None:
+        """Stop and start on the same port and data."""
+
+
+class ServerProcess:
+    """A command under a guard, one at a time on its data folder.
+
+    ``identity`` is the user and group to run as, ours where ``None``. ``stop_signal`` is the one
+    that the server takes as a request to stop in good order; after ``grace`` seconds it is killed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        data_dir: Path,
+        log_path: Path,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        grace: float = 15.0,
+        identity: tuple[int, int] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        self.pid: int | None = None
+        self._lock_path = data_dir.parent / f".{data_dir.name}.lock"
+        self._stop_signal = stop_signal
+        self._grace = grace
+        self._identity = identity
+        self._environment = environment
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the server lives."""
+        return self._guard is not None and self._guard.poll() is None
+
+    async def start(
+        self, command: Sequence[str], ready: Callable[[], Awaitable[bool]], *, within: float = 60.0
+    ) -> None:
+        """Start ``command`` and return once ``ready`` says so.
+
+        Raises:
+            ServerError: it ended, was not ready in time, or its data is in use.
+        """
+        if self.running:
+            raise ServerError(f"{self.name} is running already (pid {self.pid})")
+        await asyncio.to_thread(self._spawn, command)
+        try:
+            await self._wait_until(ready, within)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _wait_until(self, ready: Callable[[], Awaitable[bool]], within: float) -> None:
+        deadline = time.monotonic() + within
+        while not await ready():
+            if not self.running:
+                raise ServerError(f"{self.name} ended while starting:\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"{self.name} was not ready in {within:.0f} s:\n{self.log_tail()}"
+                )
+            await asyncio.sleep(_POLL)
+
+    async def stop(self) -> None:
+        """Stop the server in good order, by the way that also serves when we die: end of input."""
+        running = self._guard
+        if running is None:
+            return
+        if running.stdin is not None:
+            running.stdin.close()
+        await asyncio.to_thread(running.wait)
+        self._guard = self.pid = None
+
+    async def kill(self) -> None:
+        """SIGKILL the server and all its children; return when it is gone."""
+        if self._guard is not None and self.pid is not None and self.running:
+            signal_all(self.pid, signal.SIGKILL)
+        await self.stop()
+
+    async def suspend(self) -> None:
+        """SIGSTOP the server and all its children."""
+        signal_all(self._live_pid(), signal.SIGSTOP)
+
+    async def resume(self) -> None:
+        """SIGCONT the server and all its children."""
+        signal_all(self._live_pid(), signal.SIGCONT)
+
+    def held(self) -> bool:
+        """Tell whether some server of ours, of this run or an earlier one, has the data now."""
+        try:
+            with self._lock_path.open("a+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    def log_tail(self) -> str:
+        """Return the last lines of the server's log."""
+        try:
+            lines = self.log_path.read_text(errors="replace").splitlines()
+        except OSError:
+            return "(no log)"
+        return "\n".join(lines[-_LOG_TAIL:])
+
+    def _live_pid(self) -> int:
+        if self.pid is None or not self.running:
+            raise ServerError(f"{self.name} is not running")
+        return self.pid
+
+    def _spawn(self, command: Sequence[str]) -> None:
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        identity = f"{self._identity[0]}:{self._identity[1]}" if self._identity else "-"
+        with self._lock() as lock, self.log_path.open("ab") as log:
+            self._guard = subprocess.Popen(
+                # -I -S: nothing but the standard library, whatever the caller's environment is.
+                [
+                    sys.executable, "-I", "-S", guard.__file__, self._stop_signal.name,
+                    str(self._grace), str(lock.fileno()), identity, "--", *command,
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                env={**os.environ, **(self._environment or {})},
+            )  # fmt: skip
+            assert self._guard.stdout is not None
+            with self._guard.stdout as told:
+                line = told.readline()
+            if not line:
+                self._guard.communicate()
+                self._guard = None
+                raise ServerError(f"{self.name} did not start:\n{self.log_tail()}")
+            self.pid = int(line)
+            lock.seek(0)
+            lock.truncate()
+            lock.write(line)
+
+    def _lock(self) -> IO[bytes]:
+        """Lock the data folder. The lock lives as long as the guard or any process of the server.
+
+        So a server that outlived a killed guard is seen, and so is one that is still stopping.
+        """
+        lock = self._lock_path.open("a+b")
+        deadline = time.monotonic() + _OTHERS_STOP
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    lock.seek(0)
+                    pid = lock.read().decode().strip() or "unknown"
+                    lock.close()
+                    raise ServerError(
+                        f"a {self.name} of an earlier run (pid {pid}) still uses the data beside "
+                        f"{self._lock_path}; stop it with: kill {pid}"
+                    ) from None
+                time.sleep(_POLL)
+            else:
+                return lock

@@ -1,0 +1,133 @@
+"""A real Valkey or Redis on loopback, as durable as promise 1 needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from compose.local.binaries import Binary, find_redis
+from compose.local.ports import free_port
+from compose.local.process import ServerError, ServerProcess
+
+__all__ = ["ValkeyServer"]
+
+# fsync before every reply: what is acknowledged is on disk. Nothing is ever evicted: a full memory
+# refuses appends, which the ingress answers with 503, and loses none.
+_DURABLE = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+}
+_PORT_RACES = 3
+_PATIENCE = 5.0  # seconds for one reply while starting
+
+
+class ValkeyServer:
+    """One server on ``data_dir``. ``config`` adds to or replaces the durable defaults."""
+
+    host = "127.0.0.1"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        binary: Binary | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        self.binary = binary or find_redis()
+        self.name = self.binary.product
+        self.port = port or free_port()
+        self.data_dir = data_dir.resolve()
+        self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
+        self._port_is_fixed = port is not None
+        self._config = {**_DURABLE, **(config or {})}
+        self._process = ServerProcess(self.name, data_dir=self.data_dir, log_path=self.log_path)
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives (suspended counts)."""
+        return self._process.running
+
+    async def start(self) -> None:
+        """Start it; return once its data is loaded and it answers PING."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        for attempt in range(_PORT_RACES):
+            try:
+                await self._process.start(self._command(), self._answers)
+            except ServerError as error:
+                if "in use" not in str(error) or self._port_is_fixed or attempt + 1 == _PORT_RACES:
+                    raise
+                self.port = free_port()
+            else:
+                self._port_is_fixed = True  # clients know it now: a restart keeps it
+                return
+
+    async def stop(self) -> None:
+        """Stop it in good order."""
+        await self._process.stop()
+
+    async def kill(self) -> None:
+        """SIGKILL it."""
+        await self._process.kill()
+
+    async def suspend(self) -> None:
+        """SIGSTOP it: connections stay, answers don't come."""
+        await self._process.suspend()
+
+    async def resume(self) -> None:
+        """SIGCONT it."""
+        await self._process.resume()
+
+    async def restart(self) -> None:
+        """Stop and start on the same port and data."""
+        await self.stop()
+        await self.start()
+
+    def _command(self) -> list[str]:
+        fixed = {
+            "port": str(self.port),
+            "bind": self.host,
+            "dir": str(self.data_dir),
+            "daemonize": "no",
+            "logfile": "",
+        }
+        options = [
+            part for key, value in {**self._config, **fixed}.items() for part in (f"--{key}", value)
+        ]
+        return [str(self.binary.path), *options]
+
+    async def _answers(self) -> bool:
+        """Tell whether our server, and not another on the same port, takes requests.
+
+        Spoken by hand, so that starting a server needs no client library.
+        """
+        try:
+            reader, writer = await asyncio.open_connection(self.host, self.port)
+        except OSError:
+            return False
+        try:
+            if password := self._config.get("requirepass"):
+                writer.write(f"AUTH {password}\r\n".encode())
+                await asyncio.wait_for(reader.readline(), _PATIENCE)
+            writer.write(b"PING\r\nINFO server\r\n")
+            if await asyncio.wait_for(reader.readline(), _PATIENCE) != b"+PONG\r\n":
+                return False  # still loading its data
+            size = int((await asyncio.wait_for(reader.readline(), _PATIENCE))[1:])
+            info = await asyncio.wait_for(reader.readexactly(size), _PATIENCE)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
+        else:
+            return f"\r\nprocess_id:{self.pid}\r\n".encode() in info
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()

@@ -1,0 +1,165 @@
+"""The servers under the tests: they start, keep their data, take faults, and never outlive us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from compose.local.postgres import PostgresServer
+from compose.local.process import LocalServer, ServerError
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+
+_KINDS = {"valkey": ValkeyServer, "postgres": PostgresServer}
+both = pytest.mark.parametrize("kind", _KINDS)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def _put(server: LocalServer) -> None:
+    if isinstance(server, PostgresServer):
+        connection = await asyncpg.connect(server.url)
+        await connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        await connection.close()
+    else:
+        async with Redis(port=server.port) as client:
+            await client.set("kept", "1")
+
+
+async def _has(server: LocalServer) -> bool:
+    if isinstance(server, PostgresServer):
+        connection = await asyncpg.connect(server.url)
+        try:
+            return await connection.fetchval("SELECT n FROM kept") == 1
+        finally:
+            await connection.close()
+    async with Redis(port=server.port) as client:
+        return await client.get("kept") == b"1"
+
+
+@both
+async def test_data_and_port_survive_a_restart_and_a_kill(kind: str, tmp_path: Path):
+    server = _KINDS[kind](tmp_path / "data")
+    await server.start()
+    try:
+        port = server.port
+        await _put(server)
+        await server.restart()
+        assert await _has(server)
+        await server.kill()
+        assert not server.running
+        await server.start()
+        assert server.port == port
+        assert await _has(server)
+    finally:
+        await server.stop()
+
+
+@both
+async def test_a_suspended_server_answers_nothing_until_it_is_resumed(kind: str, tmp_path: Path):
+    server = _KINDS[kind](tmp_path / "data")
+    await server.start()
+    try:
+        await _put(server)
+        await server.suspend()
+        with pytest.raises((TimeoutError, RedisConnectionError)):
+            await asyncio.wait_for(_has(server), 0.5)
+        assert server.running
+        await server.resume()
+        assert await _has(server)
+        await server.suspend()  # stop() must reach a suspended one too
+    finally:
+        await server.stop()
+    assert not server.running
+
+
+@both
+async def test_no_server_outlives_an_owner_that_was_killed(kind: str, tmp_path: Path):
+    program = f"""
+        import asyncio, pathlib
+        from compose.local.{kind} import {_KINDS[kind].__name__} as Server
+        async def main():
+            server = Server(pathlib.Path({str(tmp_path / "data")!r}))
+            await server.start()
+            print(server.pid, server.port, flush=True)
+            await asyncio.Event().wait()
+        asyncio.run(main())
+    """
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", textwrap.dedent(program), stdout=subprocess.PIPE, cwd=Path.cwd()
+    )
+    assert owner.stdout is not None
+    pid, _port = map(int, (await owner.stdout.readline()).split())
+    assert _alive(pid)
+    owner.send_signal(signal.SIGKILL)
+    await owner.wait()
+    await eventually(lambda: not _alive(pid), timeout=20)
+    # The next run waits for what the guard of the last one is still stopping, and starts.
+    server = _KINDS[kind](tmp_path / "data")
+    await server.start()
+    await server.stop()
+
+
+@both
+async def test_a_ctrl_c_in_the_terminal_does_not_reach_the_server(kind: str, tmp_path: Path):
+    server = _KINDS[kind](tmp_path / "data")
+    await server.start()
+    try:
+        assert server.pid is not None
+        assert os.getpgid(server.pid) != os.getpgid(0)
+        assert os.getsid(server.pid) != os.getsid(0)
+    finally:
+        await server.stop()
+
+
+@both
+async def test_a_second_server_on_the_same_data_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("compose.local.process._OTHERS_STOP", 0.2)
+    first = _KINDS[kind](tmp_path / "data")
+    await first.start()
+    try:
+        second = _KINDS[kind](tmp_path / "data")
+        with pytest.raises(ServerError, match=rf"pid {first.pid}.*kill {first.pid}"):
+            await second.start()
+        assert first.running
+    finally:
+        await first.stop()
+
+
+@both
+async def test_a_server_that_cannot_start_says_why(kind: str, tmp_path: Path):
+    holder = ValkeyServer(tmp_path / "holder")
+    await holder.start()
+    try:
+        server = _KINDS[kind](tmp_path / "data", port=holder.port)
+        with pytest.raises(ServerError, match="in use"):
+            await server.start()
+        assert not server.running
+    finally:
+        await holder.stop()
+
+
+async def test_a_stale_pid_file_with_a_reused_number_does_not_stop_postgres(tmp_path: Path):
+    server = PostgresServer(tmp_path / "data")
+    await server.initialize()
+    (tmp_path / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{tmp_path}\n0\n0\n\n\n\n")
+    await server.start()
+    await server.stop()

@@ -1,0 +1,170 @@
+"""Real servers for every test. Parts add fixtures of their own in ``tests/<part>/conftest.py``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from compose.local.postgres import PostgresServer
+from compose.local.valkey import ValkeyServer
+from otel.metrics import Metrics
+from tests.support.eventually import eventually as wait_until
+from tests.support.services import (
+    PostgresAddress,
+    RedisAddress,
+    empty_redis,
+    redis_servers,
+    run_postgres,
+    run_redis,
+)
+from transport.settings import TransportSettings
+
+# Settings that a developer's shell may hold must not reach a test that did not ask for them.
+_OURS = (
+    "TRANSPORT", "CONSUME_FROM", "REDIS_", "KAFKA_", "STREAM_", "INGRESS_", "API_KEYS",
+    "DATABASE_", "ENABLE_STREAM_CONSUMERS", "IDEMPOTENCY_", "METRICS_", "LOG_", "OTEL_", "HOST",
+    "PORT",
+)  # fmt: skip
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(_OURS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Awaitable[Any]]:
+    return wait_until
+
+
+@pytest_asyncio.fixture(scope="session", params=redis_servers())
+async def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ValkeyServer | RedisAddress]:
+    """Every Valkey and Redis that can be had, durable; shared by the session."""
+    async with run_redis(request.param, tmp_path_factory.mktemp("redis") / "data") as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def postgres_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[PostgresServer | PostgresAddress]:
+    """One PostgreSQL, fsync on; shared by the session."""
+    async with run_postgres(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def database_template(
+    postgres_server: PostgresServer | PostgresAddress,
+) -> AsyncIterator[str]:
+    """The name of a migrated, empty database that nothing is connected to."""
+    from persistence.migrate import upgrade  # noqa: PLC0415 - tests of the transport do without
+
+    name = f"template_{os.getpid()}"
+    url = await postgres_server.create_database(name)
+    await upgrade(url)
+    yield name
+    await postgres_server.drop_database(name)
+
+
+@pytest_asyncio.fixture
+async def database_url(
+    postgres_server: PostgresServer | PostgresAddress, database_template: str
+) -> AsyncIterator[str]:
+    """A fresh, migrated database of the test's own."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    yield await postgres_server.create_database(name, template=database_template)
+    await postgres_server.drop_database(name)
+
+
+@pytest_asyncio.fixture
+async def database_pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on ``database_url``, as the service makes it."""
+    from persistence.database import connect  # noqa: PLC0415
+    from persistence.settings import PersistenceSettings  # noqa: PLC0415
+
+    pool = await connect(PersistenceSettings(database_url=database_url))
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture
+async def redis_settings(redis_server: ValkeyServer | RedisAddress) -> TransportSettings:
+    """Settings for an empty Redis."""
+    await empty_redis(redis_server)
+    if isinstance(redis_server, ValkeyServer):
+        return TransportSettings(redis_host=redis_server.host, redis_port=redis_server.port)
+    return TransportSettings(
+        redis_host=redis_server.host,
+        redis_port=redis_server.port,
+        redis_username=redis_server.username,
+        redis_password=redis_server.password,
+        redis_tls=redis_server.tls,
+        redis_stream_db=redis_server.db,
+    )
+
+
+@pytest.fixture
+def transport_settings(redis_settings: TransportSettings) -> TransportSettings:
+    """Settings for the default transport, empty."""
+    return redis_settings
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest_asyncio.fixture
+async def new_redis(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[ValkeyServer]]]:
+    """Start a Redis of the test's own: to stop, kill, suspend and restart. ``**config`` goes in."""
+    async with AsyncExitStack() as stack:
+
+        async def make(**config: str) -> ValkeyServer:
+            options = {key.replace("_", "-"): value for key, value in config.items()}
+            server = ValkeyServer(tmp_path / f"redis-{next(_numbers)}" / "data", config=options)
+            stack.push_async_callback(server.stop)
+            await server.start()
+            return server
+
+        yield make
+
+
+@pytest_asyncio.fixture(scope="session")
+async def initialized_postgres(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as initdb left it, to copy: initdb takes a second, a copy a tenth of one."""
+    data_dir = tmp_path_factory.mktemp("initdb") / "data"
+    await PostgresServer(data_dir).initialize()
+    return data_dir
+
+
+@pytest_asyncio.fixture
+async def new_postgres(
+    tmp_path: Path, initialized_postgres: Path
+) -> AsyncIterator[Callable[[], Awaitable[PostgresServer]]]:
+    """Start a PostgreSQL of the test's own: to stop, kill, suspend and restart. Not migrated."""
+    async with AsyncExitStack() as stack:
+
+        async def make() -> PostgresServer:
+            data_dir = tmp_path / f"postgres-{next(_numbers)}" / "data"
+            shutil.copytree(initialized_postgres, data_dir)
+            server = PostgresServer(data_dir)
+            stack.push_async_callback(server.stop)
+            await server.start()
+            return server
+
+        yield make
