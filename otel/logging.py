@@ -1,0 +1,121 @@
+"""Logs: one JSON object per line on standard error, from our code and from the libraries'.
+
+Every line has ``timestamp``, ``level`` and ``event``; lines about a message have ``message_id``,
+``correlation_id`` and ``trace_id`` where they are known. Message content and secrets are never
+logged: an error whose text may quote content has its text withheld, and a password in an address is
+masked.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+from structlog.types import EventDict, ExcInfo, Processor
+
+from otel.settings import OtelSettings
+
+__all__ = ["configure"]
+
+_MASK = "***"
+_PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
+_SECRET_NAMES = frozenset({"authorization", "password", "secret", "api_key", "x-api-key", "token"})
+_WITHHELD = "(text withheld: it may quote message content)"
+# Libraries that say at INFO what we say ourselves, or say it once per request.
+_QUIET = ("uvicorn.access", "uvicorn.error", "alembic.runtime.migration", "aiokafka", "asyncio")
+
+
+def configure(
+    settings: OtelSettings,
+    *,
+    stream: TextIO | None = None,
+    private_errors: Sequence[type[BaseException]] = (),
+) -> None:
+    """Set up logging for the process. Called once, at start.
+
+    The texts of ``private_errors`` are withheld wherever a traceback shows one.
+    """
+    out = stream or sys.stderr
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Exceptions(tuple(private_errors)),
+        _mask,
+    ]
+    last = _console(out) if settings.log_format == "console" else _json
+    structlog.configure(
+        processors=[*shared, last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.captureWarnings(capture=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class _Exceptions:
+    """Put the traceback under ``exception``, less the texts that may quote content."""
+
+    def __init__(self, private: tuple[type[BaseException], ...]) -> None:
+        self._private = private
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        info: ExcInfo | BaseException | bool | None = event.pop("exc_info", None)
+        error = sys.exc_info()[1] if info is True else info
+        if isinstance(error, tuple):
+            error = error[1]
+        if isinstance(error, BaseException):
+            event["exception"] = self._render(error)
+        return event
+
+    def _render(self, error: BaseException) -> str:
+        whole = traceback.TracebackException.from_exception(error, capture_locals=False)
+        if self._private:
+            self._withhold(whole)
+        return "".join(whole.format()).rstrip()
+
+    def _withhold(self, part: traceback.TracebackException) -> None:
+        seen = [part]
+        for one in seen:
+            if one.exc_type is not None and issubclass(one.exc_type, self._private):
+                one._str = _WITHHELD  # type: ignore[attr-defined]  # noqa: SLF001 - what format() prints
+            seen.extend(
+                linked
+                for linked in (one.__cause__, one.__context__, *(one.exceptions or ()))
+                if linked
+            )
+
+
+def _mask(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    for name, value in event.items():
+        if name.lower() in _SECRET_NAMES:
+            event[name] = _MASK
+        elif isinstance(value, str) and "://" in value:
+            event[name] = _PASSWORD_IN_URL.sub(rf"\1:{_MASK}@", value)
+    return event
+
+
+def _json(_logger: Any, _method: str, event: EventDict) -> str:
+    line: bytes = msgspec.json.encode(event, enc_hook=repr)
+    return line.decode()
+
+
+def _console(out: TextIO) -> Processor:
+    return structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0)

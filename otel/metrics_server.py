@@ -1,0 +1,75 @@
+"""Serve the metrics over HTTP, in OpenMetrics where the scraper asks for it.
+
+In a thread of its own: a scrape is answered while the event loop is stalled, which is when it
+matters.
+"""
+
+from __future__ import annotations
+
+import errno
+from threading import Thread
+from typing import Self
+from wsgiref.simple_server import WSGIServer
+
+import structlog
+from prometheus_client import disable_created_metrics, start_http_server
+
+from otel.metrics import Metrics
+
+__all__ = ["MetricsServer", "serve"]
+
+_TRIES = 200
+
+log = structlog.get_logger(__name__)
+
+
+class MetricsServer:
+    """A running server. Use as a context manager, or call :meth:`close`."""
+
+    def __init__(self, server: WSGIServer, thread: Thread, host: str) -> None:
+        self.host = host
+        self.port: int = server.server_port
+        self._server = server
+        self._thread = thread
+
+    @property
+    def url(self) -> str:
+        """Where to scrape."""
+        return f"http://{self.host}:{self.port}/metrics"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def serve(metrics: Metrics, host: str, port: int) -> MetricsServer:
+    """Serve ``metrics`` at ``host:port``, or the next free port up, which a log line then names.
+
+    9090 is also Prometheus's own port, so on one machine it is often taken.
+
+    Raises:
+        OSError: ``host`` is not an address of this machine, or no port could be bound.
+    """
+    # A _created series beside every counter would double the series for nothing that we use.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    for candidate in range(port, min(port + _TRIES, 65536)):
+        try:
+            server, thread = start_http_server(candidate, host, registry=metrics.registry)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        if candidate != port:
+            log.warning(
+                "METRICS_PORT is taken; using the next free one", wanted=port, port=candidate
+            )
+        return MetricsServer(server, thread, host)
+    raise OSError(errno.EADDRINUSE, f"no free port in {_TRIES} from METRICS_PORT={port} on {host}")

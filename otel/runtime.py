@@ -1,0 +1,53 @@
+"""What the process itself is doing: memory, CPU, garbage collection, and the event loop's delay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from importlib.metadata import version
+
+from prometheus_client import Gauge, GCCollector, PlatformCollector, ProcessCollector
+
+from otel.metrics import Metrics
+
+__all__ = ["LoopDelay", "observe_process"]
+
+_EVERY = 0.1
+_WINDOW = 10.0
+
+
+def observe_process(metrics: Metrics) -> None:
+    """Add the process's own metrics and ``crossfade_build_info`` to the registry."""
+    ProcessCollector(registry=metrics.registry)
+    PlatformCollector(registry=metrics.registry)
+    GCCollector(registry=metrics.registry)
+    Gauge(
+        "crossfade_build_info", "1, labelled with the version.", ("version",),
+        registry=metrics.registry,
+    ).labels(version("crossfade")).set(1)  # fmt: skip
+
+
+class LoopDelay:
+    """``process_event_loop_delay_seconds``: how late the loop ran a timer, at worst in 10 s.
+
+    The largest and not the last: a scrape sees a stall that was over before it came.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._gauge = Gauge(
+            "process_event_loop_delay_seconds",
+            "How late the event loop ran a timer: the worst of the last 10 seconds.",
+            registry=metrics.registry,
+        )
+        self._recent: deque[float] = deque(maxlen=round(_WINDOW / _EVERY))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Measure until ``stop`` is set."""
+        while not stop.is_set():
+            begun = time.perf_counter()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _EVERY)
+            self._recent.append(max(0.0, time.perf_counter() - begun - _EVERY))
+            self._gauge.set(max(self._recent))

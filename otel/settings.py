@@ -1,0 +1,31 @@
+"""Where metrics are served and how logs are written, from the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["OtelSettings"]
+
+
+class OtelSettings(BaseSettings):
+    """Metrics and logs of one process."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    metrics_host: str = "127.0.0.1"
+    """The address that Prometheus scrapes; ``0.0.0.0`` in a container."""
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9090
+    """Where it is taken, the next free one is used, and a log line says which."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+    """``json``: one object per line, for machines. ``console``: for people."""
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return value.lower() if value.lower() in {"json", "console"} else value.upper()

@@ -1,0 +1,77 @@
+"""Lag as gauges: known, unknown, and never a zero that is not one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from otel.lag_reporter import LagReporter
+from otel.metrics import Metrics
+from tests.support.eventually import eventually
+from transport.contract import Progress
+from transport.errors import TransportUnavailable
+
+_LABELS = {"transport": "fake", "partition": "0"}
+
+
+class _Log:
+    name = "fake"
+    partitions = 1
+
+    def __init__(self) -> None:
+        self.answer: Sequence[Progress] | Exception = [Progress(0, 7, 3, 1.5, "1", "8", "me", 0)]
+
+    async def progress(self, topic, *, group):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def _value(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(name, _LABELS)
+
+
+async def test_known_figures_are_reported(metrics: Metrics):
+    await LagReporter(_Log(), metrics).report()  # type: ignore[arg-type]
+    assert _value(metrics, "stream_partition_lag") == 7
+    assert _value(metrics, "stream_partition_pending") == 3
+    assert _value(metrics, "stream_oldest_unprocessed_age_seconds") == 1.5
+    assert _value(metrics, "stream_lag_unknown") == 0
+
+
+async def test_a_lag_that_the_log_does_not_know_is_absent_and_flagged(metrics: Metrics):
+    log = _Log()
+    reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
+    await reporter.report()
+    log.answer = [Progress(0, None, 3, 1.5, "1", "8", "me", 2)]
+    await reporter.report()
+    assert _value(metrics, "stream_partition_lag") is None
+    assert _value(metrics, "stream_partition_pending") == 3
+    assert _value(metrics, "stream_lag_unknown") == 1
+    assert _value(metrics, "stream_loss_detected") == 2
+
+
+async def test_an_unreachable_log_makes_all_unknown_and_keeps_a_loss_that_was_seen(
+    metrics: Metrics,
+):
+    log = _Log()
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, 5)]
+    reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
+    await reporter.report()
+    log.answer = TransportUnavailable("connection refused")
+    await reporter.report()
+    assert _value(metrics, "stream_partition_lag") is None
+    assert _value(metrics, "stream_oldest_unprocessed_age_seconds") is None
+    assert _value(metrics, "stream_lag_unknown") == 1
+    assert _value(metrics, "stream_loss_detected") == 5
+
+
+async def test_it_reports_again_and_stops_at_once(metrics: Metrics):
+    log, stop = _Log(), asyncio.Event()
+    reporter = LagReporter(log, metrics, interval=0.01)  # type: ignore[arg-type]
+    running = asyncio.create_task(reporter.run(stop))
+    await eventually(lambda: _value(metrics, "stream_partition_lag") == 7)
+    log.answer = [Progress(0, 0, 0, 0.0, "8", "8", "me", 0)]
+    await eventually(lambda: _value(metrics, "stream_partition_lag") == 0)
+    stop.set()
+    await asyncio.wait_for(running, 1)

@@ -1,0 +1,60 @@
+"""What a scraper gets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+
+from compose.local.ports import free_port
+from otel.metrics import Metrics
+from otel.metrics_server import serve
+from otel.runtime import LoopDelay, observe_process
+from tests.support.eventually import eventually
+
+_OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+
+
+async def _get(url: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.get(url, headers=headers)
+
+
+async def test_text_by_default_and_openmetrics_with_exemplars_when_asked(metrics: Metrics):
+    metrics.processing.observe(0.01, exemplar={"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    with serve(metrics, "127.0.0.1", free_port()) as server:
+        plain = await _get(server.url)
+        rich = await _get(server.url, _OPENMETRICS)
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert 'stream_dead_letter_total{reason="rejected"} 0.0' in plain.text
+    assert "_created" not in plain.text
+    assert rich.headers["content-type"].startswith("application/openmetrics-text")
+    assert '# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"}' in rich.text
+
+
+async def test_a_taken_port_moves_on_to_the_next_free_one(metrics: Metrics):
+    with (
+        serve(metrics, "127.0.0.1", free_port()) as first,
+        serve(metrics, "127.0.0.1", first.port) as second,
+    ):
+        assert second.port > first.port
+        assert (await _get(second.url)).status_code == 200
+    with serve(metrics, "127.0.0.1", first.port) as again:  # close() frees the port
+        assert again.port == first.port
+
+
+async def test_the_process_and_the_delay_of_its_loop_are_observed(metrics: Metrics):
+    observe_process(metrics)
+    stop = asyncio.Event()
+    running = asyncio.create_task(LoopDelay(metrics).run(stop))
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # noqa: ASYNC251 - a stall is what is to be seen
+
+    def delay() -> float:
+        return metrics.registry.get_sample_value("process_event_loop_delay_seconds") or 0.0
+
+    await eventually(lambda: delay() > 0.15)
+    stop.set()
+    await running
+    assert metrics.registry.get_sample_value("process_resident_memory_bytes")
