@@ -1,0 +1,71 @@
+"""What a load generator is asked to do, and what it reports."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ["Job", "Result", "percentile"]
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """One run against one address.
+
+    ``closed``: each of ``connections`` sends its next request when the last is answered. ``open``:
+    requests are due at ``rate`` a second whatever the answers do, and a latency counts from the
+    moment the request was *due*, so that a stall of the server shows in every request it delayed
+    (no coordinated omission).
+    """
+
+    host: str
+    port: int
+    mode: Literal["closed", "open"] = "closed"
+    connections: int = 64
+    seconds: float = 5.0
+    """How long to measure; a closed run stops earlier once ``requests`` are answered."""
+    requests: int | None = None
+    warmup_seconds: float = 0.0
+    """Load that is sent first and not counted."""
+    rate: float = 0.0
+    batch: int = 1
+    """Messages in a request: 1 posts to ``/api/messages``, more to ``/api/messages:batch``."""
+    conversations: int = 1000
+    content_bytes: int = 64
+    run: str = "run"
+    """Goes into every idempotency key, so that runs don't meet each other's messages."""
+    keep_times: bool = False
+    """Report when each request was due and answered (seconds since the epoch), by number."""
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What happened. Latencies are seconds; ``statuses`` counts answers by HTTP status."""
+
+    requests: int
+    messages: int
+    seconds: float
+    statuses: dict[str, int]
+    errors: int
+    p50: float
+    p90: float
+    p99: float
+    worst: float
+    cpu_share: float
+    """Of one core, used by the generator itself. Near 1.0 the generator was the bottleneck."""
+    request_bytes: int
+    late_p99: float = 0.0
+    """``open``: how late the generator itself was in sending, 99th percentile."""
+    due: list[float] = []
+    answered: list[float] = []
+
+    @property
+    def messages_per_second(self) -> float:
+        """Messages answered 2xx in a second."""
+        return self.messages / self.seconds if self.seconds else 0.0
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """Return the value below which ``share`` (0 to 1) of an ascending list lies (nearest rank)."""
+    if not ordered:
+        return 0.0
+    return ordered[min(len(ordered) - 1, max(0, int(share * len(ordered) + 0.5) - 1))]
