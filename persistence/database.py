@@ -1,0 +1,73 @@
+"""The pool of connections that everything in this package shares."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from persistence.settings import PersistenceSettings
+from persistence.translation import translated
+
+__all__ = ["Connection", "Pool", "connect", "using"]
+
+# Quoted: only the stubs know these classes as generic.
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+_CONNECT_SECONDS = 5.0
+# A process suspended inside a transaction (a redrive's) must not hold its row locks for ever.
+_IDLE_IN_TRANSACTION_MS = 60_000
+
+
+async def connect(settings: PersistenceSettings) -> Pool:
+    """Return a pool that opens its first connection when it is first asked for one.
+
+    So the service starts while PostgreSQL is down. The caller closes it.
+
+    Raises:
+        Outage: the URL can't be used.
+    """
+    timeout = settings.database_timeout_seconds
+    with translated():
+        return await asyncpg.create_pool(
+            settings.database_url.get_secret_value(),
+            min_size=0,
+            max_size=settings.database_pool_size,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=timeout,
+            # No session state is ever set, so there is nothing to reset. asyncpg's own reset would
+            # cost a round trip per use; it still rolls back a transaction left open.
+            reset=_keep,
+            server_settings={
+                "application_name": "crossfade",
+                "statement_timeout": str(int(timeout * 1000)),
+                "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
+            },
+        )
+
+
+@asynccontextmanager
+async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Connection]:
+    """Lend a connection; what the block raises comes out as :mod:`persistence.errors`.
+
+    ``within`` is how many seconds to wait for a free connection (for ever where ``None``).
+    """
+    with translated():
+        connection = await pool.acquire(timeout=within)
+        try:
+            yield connection
+        except (TimeoutError, CancelledError):
+            # Its answer is still to come, or never will: asking the server to cancel, and waiting
+            # for that, would hang here when the network is what fails.
+            connection.terminate()
+            raise
+        finally:
+            await pool.release(connection)
+
+
+async def _keep(_connection: Any) -> None:
+    return None

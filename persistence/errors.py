@@ -1,0 +1,82 @@
+"""Everything persistence may raise, each with what to do about it.
+
+::
+
+    PersistenceError
+    ├── Outage            the database can't do it now: pause, back off, retry for ever
+    │   ├── TooSlow       no answer in time: the same, with fewer rows at once
+    │   ├── Contended     a deadlock or a serialization failure: retry at once
+    │   └── Unexpected    not understood: retried like an outage, never dead-lettered
+    ├── Rejected          this record can't be stored, for its own fault: isolate, dead-letter
+    └── FenceLost         a newer owner writes this partition: drop the batch, leave the claim
+
+:mod:`persistence.translation` makes these from asyncpg's, in one place, and chains the cause.
+"""
+
+from __future__ import annotations
+
+from transport.contract import Reason
+
+__all__ = [
+    "Contended",
+    "FenceLost",
+    "Outage",
+    "PersistenceError",
+    "Rejected",
+    "TooSlow",
+    "Unexpected",
+]
+
+
+class PersistenceError(Exception):
+    """Root of the tree. Catch it to handle any failure of the store."""
+
+
+class Outage(PersistenceError):  # noqa: N818 - a state of the world, not a mistake
+    """The database can't be reached, or can't do this now. The statement may have committed.
+
+    Remedy: retry the same batch; the unique key makes that safe. The text names the state an
+    operator has to look at (connection, disk, permission, missing migration).
+    """
+
+
+class TooSlow(Outage):
+    """No answer within ``DATABASE_TIMEOUT_SECONDS``, or the server cancelled the statement.
+
+    Remedy: retry, with fewer rows in one statement.
+    """
+
+
+class Contended(Outage):
+    """Another transaction stood in the way (SQLSTATE 40001, 40P01), or a row just vanished.
+
+    Remedy: retry at once; after a few times treat it as any outage.
+    """
+
+
+class Unexpected(Outage):
+    """An error this version has no rule for.
+
+    Remedy: none that is automatic. It is retried and logged with its traceback, and the record
+    stays in the log: what is not understood is not dead-lettered. Report it.
+    """
+
+
+class Rejected(PersistenceError):  # noqa: N818 - a verdict on the data, not a mistake of ours
+    """PostgreSQL can't store a record of this batch, whatever the state of the world.
+
+    ``reason`` is the dead letter's, when the record is alone. The text has no message content.
+
+    Remedy: isolate the record, try it alone, dead-letter it, go on.
+    """
+
+    def __init__(self, message: str, reason: Reason = Reason.REJECTED) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class FenceLost(PersistenceError):  # noqa: N818 - a state of the world, not a mistake
+    """A newer owner has taken this partition; nothing was written.
+
+    Remedy: drop the batch in hand and leave the claim. The new owner reads the same records.
+    """

@@ -1,0 +1,49 @@
+"""What the ingress asks once per tick: which of these messages are rows already (promise 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from persistence.database import Pool, using
+from persistence.when import rfc3339
+
+__all__ = ["Answer", "answers"]
+
+_ANSWERS = """
+SELECT id, accepted_at, fingerprint, correlation_id FROM messages WHERE id = ANY($1::uuid[])
+"""
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What the first request was answered, and the digest of its body (promise 5).
+
+    ``accepted_at`` is the RFC 3339 text the first answer had.
+    """
+
+    accepted_at: str
+    fingerprint: str
+    correlation_id: str
+
+
+async def answers(
+    pool: Pool, message_ids: Sequence[str], *, within: float | None = None
+) -> dict[str, Answer]:
+    """Return the answer of each id that is a row; ids are canonical UUID text.
+
+    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    if not message_ids:
+        return {}
+    async with using(pool, within=within) as connection:
+        rows = await connection.fetch(_ANSWERS, message_ids, timeout=within)
+    return {
+        str(row["id"]): Answer(
+            rfc3339(row["accepted_at"]), row["fingerprint"], row["correlation_id"]
+        )
+        for row in rows
+    }

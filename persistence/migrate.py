@@ -1,0 +1,99 @@
+"""Run the migrations from code: no ``alembic.ini``, no second driver, no working directory.
+
+Several processes may start at once: a session advisory lock lets one migrate while others wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from persistence.translation import translated
+
+__all__ = ["current", "downgrade", "latest", "upgrade"]
+
+# Any constant serves, as long as every version uses the same: the letters of "migrate".
+_LOCK = 0x6D6967726174
+
+
+async def upgrade(url: str, revision: str = "head") -> str | None:
+    """Migrate the database at ``url`` up to ``revision``, and return where it now stands.
+
+    Raises:
+        Outage: the database can't be reached, or refused.
+    """
+    return await _locked(url, lambda config: command.upgrade(config, revision))
+
+
+async def downgrade(url: str, revision: str) -> str | None:
+    """Migrate down to ``revision`` (``base`` takes everything away); return where it stands.
+
+    Raises:
+        Outage: the database can't be reached, or refused.
+    """
+    return await _locked(url, lambda config: command.downgrade(config, revision))
+
+
+async def current(url: str) -> str | None:
+    """Return the revision the database stands at, ``None`` for one never migrated.
+
+    Raises:
+        Outage: the database can't be reached.
+    """
+    return await _with_connection(url, _revision_of)
+
+
+def latest() -> str | None:
+    """Return the newest revision this version of the code knows."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "persistence:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _revision_of(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
+    def migrate(connection: Connection) -> str | None:
+        run(_config(connection))
+        return _revision_of(connection)
+
+    # The lock has its own connection: a migration opens and ends transactions as it likes.
+    with translated():
+        guard = await asyncpg.connect(url)
+        try:
+            await guard.execute("SELECT pg_advisory_lock($1)", _LOCK)
+            return await _with_connection(url, migrate)
+        finally:
+            await guard.close()
+
+
+async def _with_connection(url: str, work: Callable[[Connection], str | None]) -> str | None:
+    # asyncpg reads the URL itself, so every option of libpq (sslmode, ...) means the same here as
+    # on the data path.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+    )
+    with translated():
+        try:
+            async with engine.connect() as connection:
+                result = await connection.run_sync(work)
+                await connection.commit()
+                return result
+        finally:
+            await engine.dispose()

@@ -1,0 +1,16 @@
+"""Alembic runs this file for every command; :mod:`persistence.migrate` hands it the connection."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from persistence.models import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    compare_server_default=True,
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

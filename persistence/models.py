@@ -1,0 +1,168 @@
+"""The tables. Migrations are written from these, and a test holds the two against each other.
+
+Rows are written by :mod:`persistence.writer` and read by :mod:`persistence.queries`, both in SQL:
+the ORM costs ten times as much per row. The models are the schema's one description.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlmodel import Field, SQLModel
+
+__all__ = ["DeadLetterRow", "Fence", "MessageReceipt", "MessageRow", "Redrive", "metadata"]
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    }
+)
+
+
+class _Table(SQLModel):
+    """Keeps our tables out of SQLModel's process-wide metadata."""
+
+    metadata = metadata
+
+
+def _text(*, null: bool = False, **options: Any) -> Column[str]:
+    return Column(Text, nullable=null, **options)
+
+
+def _moment(*, null: bool = False, now: bool = False) -> Column[datetime]:
+    default = text("now()") if now else None
+    return Column(DateTime(timezone=True), nullable=null, server_default=default)
+
+
+class MessageRow(_Table, table=True):
+    """One message. ``idempotency_key`` decides that it is one (promise 2).
+
+    ``seq`` is the reading order: assigned by the insert in log order (promise 3). ``transport``,
+    ``partition`` and ``log_offset`` say where the row came from (``direct`` has no offset).
+    """
+
+    __tablename__ = "messages"
+    __table_args__ = (Index(None, "conversation_id", "seq"),)
+
+    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    idempotency_key: str = Field(sa_column=_text(unique=True))
+    correlation_id: str = Field(sa_column=_text())
+    conversation_id: str = Field(sa_column=_text())
+    sender_id: str = Field(sa_column=_text())
+    client_message_id: str = Field(sa_column=_text())
+    recipient_ids: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    content: str = Field(sa_column=_text())
+    content_type: str = Field(sa_column=_text())
+    fingerprint: str = Field(sa_column=_text())
+    accepted_at: datetime = Field(sa_column=_moment())
+    created_at: datetime = Field(sa_column=_moment(now=True))
+    seq: int = Field(sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    transport: str = Field(sa_column=_text())
+    partition: int = Field(sa_column=Column(Integer, nullable=False))
+    log_offset: str = Field(sa_column=_text())
+    attempts: int = Field(sa_column=Column(SmallInteger, nullable=False, server_default=text("1")))
+    trace_id: str | None = Field(sa_column=_text(null=True))
+    payload_key: str | None = Field(sa_column=_text(null=True))
+
+
+class MessageReceipt(_Table, table=True):
+    """That a user got or saw a message. The key is the rule: one per message, user and state."""
+
+    __tablename__ = "message_receipts"
+
+    message_id: UUID = Field(
+        sa_column=Column(Uuid, ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True)
+    )
+    user_id: str = Field(sa_column=_text(primary_key=True))
+    state: str = Field(sa_column=_text(primary_key=True))
+    at: datetime = Field(sa_column=_moment())
+    correlation_id: str = Field(sa_column=_text())
+    created_at: datetime = Field(sa_column=_moment(now=True))
+
+
+class Fence(_Table, table=True):
+    """The newest owner of each partition of each log. Only raised; every insert checks it."""
+
+    __tablename__ = "fences"
+
+    transport: str = Field(sa_column=_text(primary_key=True))
+    partition: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
+    owner: str = Field(sa_column=_text())
+    taken_at: datetime = Field(sa_column=_moment(now=True))
+
+
+class DeadLetterRow(_Table, table=True):
+    """A record that could not be persisted, its bytes intact, and what became of it.
+
+    ``identity`` is a digest of where the record stood and of its bytes: however often the letter
+    is delivered or appended, it is one row. ``state`` is ``pending``, ``redriven`` or
+    ``discarded``. ``redrives`` counts how often the record had been redriven when it failed.
+    """
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (Index(None, "state", "id"), Index(None, "conversation_id", "id"))
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    identity: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    transport: str = Field(sa_column=_text())
+    log_offset: str = Field(sa_column=_text())
+    source_topic: str = Field(sa_column=_text())
+    source_partition: int = Field(sa_column=Column(Integer, nullable=False))
+    source_offset: str = Field(sa_column=_text())
+    message_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True, index=True))
+    conversation_id: str | None = Field(sa_column=_text(null=True))
+    record_key: str = Field(sa_column=_text())
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    header_names: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    header_values: list[bytes] = Field(sa_column=Column(ARRAY(LargeBinary), nullable=False))
+    reason: str = Field(sa_column=_text())
+    error: str = Field(sa_column=_text())
+    attempts: int = Field(sa_column=Column(Integer, nullable=False))
+    redrives: int = Field(sa_column=Column(Integer, nullable=False))
+    failed_at: datetime = Field(sa_column=_moment())
+    recorded_at: datetime = Field(sa_column=_moment(now=True))
+    state: str = Field(sa_column=_text(server_default=text("'pending'")))
+    settled_at: datetime | None = Field(sa_column=_moment(null=True))
+    settled_by: str | None = Field(sa_column=_text(null=True))
+    settled_why: str | None = Field(sa_column=_text(null=True))
+
+
+class Redrive(_Table, table=True):
+    """One run of the redriver, so that any process can watch it, cancel it, or take it up again."""
+
+    __tablename__ = "redrives"
+
+    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    selection: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    until_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    rate: int = Field(sa_column=Column(Integer, nullable=False))
+    state: str = Field(sa_column=_text())
+    total: int = Field(sa_column=Column(BigInteger, nullable=False))
+    redriven: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    error: str | None = Field(sa_column=_text(null=True))
+    started_by: str = Field(sa_column=_text())
+    started_at: datetime = Field(sa_column=_moment(now=True))
+    seen_at: datetime = Field(sa_column=_moment(now=True))
+    finished_at: datetime | None = Field(sa_column=_moment(null=True))

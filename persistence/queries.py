@@ -1,0 +1,173 @@
+"""What the HTTP routes read. Every function raises ``Outage`` when PostgreSQL can't answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from persistence.database import Pool, using
+from persistence.when import rfc3339
+
+__all__ = [
+    "Lost",
+    "StoredMessage",
+    "StoredReceipt",
+    "conversation",
+    "dead_letter_of",
+    "existing_receipts",
+    "message",
+    "receipts",
+]
+
+
+class StoredReceipt(msgspec.Struct, frozen=True, rename="camel"):
+    """A receipt as it was persisted. Times are RFC 3339, UTC."""
+
+    user_id: str
+    state: str
+    at: str
+
+
+class StoredMessage(msgspec.Struct, frozen=True, rename="camel"):
+    """A message as it was persisted, and where it came from. Times are RFC 3339, UTC.
+
+    ``seq`` is the reading order within the conversation and the cursor of its pages.
+    ``transport`` is ``direct`` (and ``offset`` empty) where no log was involved.
+    """
+
+    message_id: str
+    conversation_id: str
+    sender_id: str
+    client_message_id: str
+    recipient_ids: list[str]
+    content: str
+    content_type: str
+    accepted_at: str
+    persisted_at: str
+    correlation_id: str
+    trace_id: str | None
+    seq: int
+    transport: str
+    partition: int
+    offset: str
+    attempts: int
+
+
+class Lost(msgspec.Struct, frozen=True, rename="camel"):
+    """The dead letter a message became."""
+
+    id: int
+    reason: str
+    error: str
+    attempts: int
+    transport: str
+    partition: int
+    offset: str
+    failed_at: str
+
+
+_COLUMNS = """id, conversation_id, sender_id, client_message_id, recipient_ids, content,
+    content_type, accepted_at, created_at, correlation_id, trace_id, seq, transport, partition,
+    log_offset, attempts"""
+
+_MESSAGE = f"SELECT {_COLUMNS} FROM messages WHERE id = $1::uuid"  # noqa: S608 - constants only
+
+_PAGE = f"""
+SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+"""  # noqa: S608 - constants only
+
+_RECEIPTS = """
+SELECT user_id, state, at FROM message_receipts WHERE message_id = $1::uuid
+ORDER BY created_at, state, user_id
+"""
+
+_EXISTING = """
+SELECT asked.place FROM unnest($1::uuid[], $2::text[], $3::text[])
+    WITH ORDINALITY AS asked (message_id, user_id, state, place)
+JOIN message_receipts USING (message_id, user_id, state)
+"""
+
+_LOST = """
+SELECT id, reason, error, attempts, transport, source_partition, source_offset, failed_at
+FROM dead_letters WHERE message_id = $1::uuid AND state = 'pending' ORDER BY id LIMIT 1
+"""
+
+
+async def message(pool: Pool, message_id: str) -> StoredMessage | None:
+    """Return a persisted message, ``None`` when there is no such row (yet)."""
+    async with using(pool) as connection:
+        row = await connection.fetchrow(_MESSAGE, message_id)
+    return _stored(row) if row else None
+
+
+async def conversation(
+    pool: Pool, conversation_id: str, after: int | None, limit: int
+) -> list[StoredMessage]:
+    """Return up to ``limit`` messages after the cursor ``after``, in promise-3 order.
+
+    The next page's cursor is the last one's ``seq``. A page never skips a message: within a
+    conversation rows become visible in the order of ``seq``.
+    """
+    async with using(pool) as connection:
+        rows = await connection.fetch(_PAGE, conversation_id, after or 0, limit)
+    return [_stored(row) for row in rows]
+
+
+async def receipts(pool: Pool, message_id: str) -> list[StoredReceipt]:
+    """Return a message's receipts, oldest first."""
+    async with using(pool) as connection:
+        rows = await connection.fetch(_RECEIPTS, message_id)
+    return [StoredReceipt(row["user_id"], row["state"], rfc3339(row["at"])) for row in rows]
+
+
+async def existing_receipts(
+    pool: Pool, asked: Sequence[tuple[str, str, str]]
+) -> set[tuple[str, str, str]]:
+    """Return those of the ``(message id, user id, state)`` asked for that are rows."""
+    if not asked:
+        return set()
+    ids, users, states = zip(*asked, strict=True)
+    async with using(pool) as connection:
+        rows = await connection.fetch(_EXISTING, ids, users, states)
+    return {asked[row["place"] - 1] for row in rows}
+
+
+async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:
+    """Return the oldest pending dead letter of a message; ``None`` when there is none."""
+    async with using(pool) as connection:
+        row = await connection.fetchrow(_LOST, message_id)
+    if row is None:
+        return None
+    return Lost(
+        id=row["id"],
+        reason=row["reason"],
+        error=row["error"],
+        attempts=row["attempts"],
+        transport=row["transport"],
+        partition=row["source_partition"],
+        offset=row["source_offset"],
+        failed_at=rfc3339(row["failed_at"]),
+    )
+
+
+def _stored(row: asyncpg.Record) -> StoredMessage:
+    return StoredMessage(
+        message_id=str(row["id"]),
+        conversation_id=row["conversation_id"],
+        sender_id=row["sender_id"],
+        client_message_id=row["client_message_id"],
+        recipient_ids=row["recipient_ids"],
+        content=row["content"],
+        content_type=row["content_type"],
+        accepted_at=rfc3339(row["accepted_at"]),
+        persisted_at=rfc3339(row["created_at"]),
+        correlation_id=row["correlation_id"],
+        trace_id=row["trace_id"],
+        seq=row["seq"],
+        transport=row["transport"],
+        partition=row["partition"],
+        offset=row["log_offset"],
+        attempts=row["attempts"],
+    )

@@ -1,0 +1,36 @@
+"""Persistence settings, from the environment. Names are the deployment guide's where it has one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["PersistenceSettings"]
+
+
+class PersistenceSettings(BaseSettings):
+    """Which database, and how much the workers take at once."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/crossfade")
+    """``postgresql://user:password@host:port/name``; the options of libpq (``sslmode``) work."""
+    database_pool_size: Annotated[int, Field(ge=2, le=512)] = 10
+    """Connections this process may open. More than a few per core of the server gain nothing."""
+    database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """A statement that takes longer counts as an outage, and is tried again with fewer rows."""
+    stream_max_retries: Annotated[int, Field(ge=1, le=100)] = 3
+    """Attempts on one record that PostgreSQL refuses, before it becomes a dead letter."""
+    stream_batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """The most records one statement inserts. Fewer are taken when fewer wait."""
+    enable_stream_consumers: bool = True
+    """``false``: accept and enqueue, consume nothing."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return value

@@ -1,0 +1,108 @@
+"""asyncpg's exceptions into ours (:mod:`persistence.errors`), in one place.
+
+The rule stands in two tables by SQLSTATE (PostgreSQL documentation, appendix A): whole codes
+first, then the class, its first two characters. What is in neither is :class:`Unexpected`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+
+from persistence.errors import (
+    Contended,
+    Outage,
+    PersistenceError,
+    Rejected,
+    TooSlow,
+    Unexpected,
+)
+from transport.contract import Reason
+
+__all__ = ["by_class", "by_code", "translate", "translated"]
+
+by_code: dict[str, type[PersistenceError]] = {
+    "25006": Outage,  # the server is read-only (a standby, or under maintenance)
+    "40001": Contended,
+    "40P01": Contended,
+    "42501": Outage,  # the role lacks a permission: granted by an operator
+    "42703": Outage,  # a column is missing: the schema is not migrated yet
+    "42P01": Outage,  # a table is missing: likewise
+    "57014": TooSlow,  # statement_timeout, or cancelled by an operator
+}
+"""Rules for single SQLSTATEs; they come before the class's."""
+
+by_class: dict[str, type[PersistenceError]] = {
+    "08": Outage,  # connection
+    "22": Rejected,  # data
+    "23": Rejected,  # integrity
+    "28": Outage,  # authorization
+    "3D": Outage,  # no such database
+    "3F": Outage,  # no such schema
+    "40": Contended,  # transaction rollback
+    "53": Outage,  # resources: disk, memory, connections
+    "54": Rejected,  # limits: a key too long for its index is its record's fault
+    "55": Outage,  # object not in the needed state, lock not available
+    "57": Outage,  # operator intervention: shutdown, recovery
+    "58": Outage,  # system: I/O
+    "F0": Outage,  # configuration file
+    "XX": Outage,  # the server found itself or its data broken
+}
+"""Rules for whole SQLSTATE classes."""
+
+_ORPHAN = "message_receipts_message_id_fkey"
+
+
+def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table of types
+    """Return what ``error`` means. The text never quotes a value (it could be content)."""
+    if isinstance(error, PersistenceError):
+        return error
+    if isinstance(error, DBAPIError) and isinstance(error.driver_exception, Exception):
+        return translate(error.driver_exception)
+    if isinstance(error, asyncpg.PostgresError):
+        return _from_server(error)
+    if isinstance(error, TimeoutError):
+        return TooSlow("PostgreSQL gave no answer in time")
+    if isinstance(error, OSError):
+        return Outage(f"PostgreSQL can't be reached: {error}")
+    if isinstance(
+        error, asyncpg.ClientConfigurationError | asyncpg.TargetServerAttributeNotMatched
+    ):
+        return Outage(f"PostgreSQL can't be reached as configured: {type(error).__name__}")
+    if isinstance(error, asyncpg.InterfaceError):
+        # Of these, an argument that can't be encoded is also a ValueError; its text quotes it.
+        if isinstance(error, ValueError):
+            return Rejected("a value can't be encoded for PostgreSQL")
+        return Outage(f"the connection to PostgreSQL is not usable: {error}")
+    return Unexpected(f"{type(error).__name__} from the database client")
+
+
+def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
+    code = error.sqlstate or ""
+    kind = by_code.get(code) or by_class.get(code[:2]) or Unexpected
+    if kind is Rejected:
+        return _rejected(error, code)
+    return kind(f"PostgreSQL: {error.message or type(error).__name__} (SQLSTATE {code})")
+
+
+def _rejected(error: asyncpg.PostgresError, code: str) -> Rejected:
+    # Not the server's message: it may quote the value.
+    name = type(error).__name__.removesuffix("Error")
+    where = error.constraint_name or error.column_name
+    text = f"PostgreSQL refuses it: {name} (SQLSTATE {code})" + (f" at {where}" if where else "")
+    orphan = error.constraint_name == _ORPHAN
+    return Rejected(text, Reason.ORPHAN_RECEIPT if orphan else Reason.REJECTED)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the block raises into :class:`PersistenceError`, the cause chained."""
+    try:
+        yield
+    except PersistenceError:
+        raise
+    except Exception as error:
+        raise translate(error) from error
