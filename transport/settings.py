@@ -30,6 +30,8 @@ class TransportSettings(BaseSettings):
     redis_tls: bool = False
     redis_pool_size: Annotated[int, Field(ge=4, le=1024)] = 64
     """Connections this process may open to Redis. Each owned partition may use one."""
+    redis_timeout_ms: Annotated[int, Field(ge=50, le=600_000)] = 5000
+    """How long to wait for a reply before its connection is given up and its outcome unknown."""
 
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_topic: str = "msg.stream"

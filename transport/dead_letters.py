@@ -1,0 +1,100 @@
+"""How a dead letter stands in a log: the record as it was, and headers that say what happened.
+
+The same on every transport. Key, body and the record's own headers are untouched, byte for byte;
+what is added begins with ``__connect.errors.`` where Kafka Connect has a name for it (so that its
+tools read our dead letters) and with ``crossfade.`` where it has none.
+
+===================================== =========================================================
+``__connect.errors.topic``            ``messages``, or what the log that it came from is called
+``__connect.errors.partition``        decimal
+``__connect.errors.offset``           as the source log writes it
+``__connect.errors.exception.message`` one line for people
+``crossfade.reason``                  a :class:`~transport.contract.Reason`
+``crossfade.attempts``                decimal
+``crossfade.failedAt``                RFC 3339
+``crossfade.appendedAt``              RFC 3339: when the source log got the record
+===================================== =========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from transport.clock import timestamp
+from transport.contract import DeadLetter, Reason, Record, Topic
+from transport.errors import DecodeError
+
+__all__ = ["dead_letter_headers", "dead_letter_of", "source_of"]
+
+_TOPIC = "__connect.errors.topic"
+_PARTITION = "__connect.errors.partition"
+_OFFSET = "__connect.errors.offset"
+_ERROR = "__connect.errors.exception.message"
+_REASON = "crossfade.reason"
+_ATTEMPTS = "crossfade.attempts"
+_FAILED_AT = "crossfade.failedAt"
+_APPENDED_AT = "crossfade.appendedAt"
+_ADDED = frozenset(
+    (_TOPIC, _PARTITION, _OFFSET, _ERROR, _REASON, _ATTEMPTS, _FAILED_AT, _APPENDED_AT)
+)
+
+
+def source_of(letter: DeadLetter) -> str:
+    """Return ``topic/partition/offset``: one per dead record, the same if it is sent twice."""
+    record = letter.record
+    return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def dead_letter_headers(letter: DeadLetter) -> dict[str, bytes]:
+    """Return the headers to append with the letter's key and body."""
+    record = letter.record
+    return {
+        **record.headers,
+        _TOPIC: record.topic.value.encode(),
+        _PARTITION: b"%d" % record.partition,
+        _OFFSET: record.offset.encode(),
+        _ERROR: letter.error.encode("utf-8", "backslashreplace"),
+        _REASON: letter.reason.value.encode(),
+        _ATTEMPTS: b"%d" % letter.attempts,
+        _FAILED_AT: letter.failed_at.encode(),
+        _APPENDED_AT: timestamp(record.appended_at).encode(),
+    }
+
+
+def dead_letter_of(record: Record) -> DeadLetter:
+    """Return the dead letter that stands in the dead-letter log as ``record``.
+
+    A record that somebody else put there lacks some of our headers; what can be told is told
+    (``topic``, partition and offset default to those of ``record`` itself).
+
+    Raises:
+        DecodeError: a header of ours is there and makes no sense; the text names it.
+    """
+    headers = record.headers
+    try:
+        return DeadLetter(
+            record=Record(
+                topic=Topic(_text(headers, _TOPIC) or record.topic.value),
+                partition=int(_text(headers, _PARTITION) or record.partition),
+                offset=_text(headers, _OFFSET) or record.offset,
+                key=record.key,
+                body=record.body,
+                headers={name: value for name, value in headers.items() if name not in _ADDED},
+                appended_at=_seconds(_text(headers, _APPENDED_AT)) or record.appended_at,
+            ),
+            reason=Reason(_text(headers, _REASON) or Reason.REJECTED.value),
+            error=_text(headers, _ERROR),
+            attempts=int(_text(headers, _ATTEMPTS) or 1),
+            failed_at=_text(headers, _FAILED_AT) or timestamp(record.appended_at),
+        )
+    except ValueError as error:
+        raise DecodeError(f"a header of dead letter {record.offset} is wrong: {error}") from error
+
+
+def _text(headers: Mapping[str, bytes], name: str) -> str:
+    return headers.get(name, b"").decode("utf-8", "replace")
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
