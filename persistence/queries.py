@@ -16,6 +16,7 @@ __all__ = [
     "StoredReceipt",
     "conversation",
     "dead_letter_of",
+    "dead_lettered",
     "existing_receipts",
     "message",
     "receipts",
@@ -94,6 +95,11 @@ SELECT id, reason, error, attempts, transport, source_partition, source_offset, 
 FROM dead_letters WHERE message_id = $1::uuid AND state = 'pending' ORDER BY id LIMIT 1
 """
 
+_LOST_OF = """
+SELECT DISTINCT message_id FROM dead_letters
+WHERE message_id = ANY($1::uuid[]) AND state = 'pending'
+"""
+
 
 async def message(pool: Pool, message_id: str) -> StoredMessage | None:
     """Return a persisted message, ``None`` when there is no such row (yet)."""
@@ -150,6 +156,20 @@ async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:
         offset=row["source_offset"],
         failed_at=rfc3339(row["failed_at"]),
     )
+
+
+async def dead_lettered(
+    pool: Pool, message_ids: Sequence[str], *, within: float | None = None
+) -> set[str]:
+    """Return those of ``message_ids`` that have a pending dead letter.
+
+    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    """
+    if not message_ids:
+        return set()
+    async with using(pool, within=within) as connection:
+        rows = await connection.fetch(_LOST_OF, message_ids, timeout=within)
+    return {str(row["message_id"]) for row in rows}
 
 
 def _stored(row: asyncpg.Record) -> StoredMessage:
