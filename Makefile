@@ -1,0 +1,46 @@
+# Every target makes the environment it needs first; nothing has to be set up by hand.
+# PYTHON=/path/to/python3.11 names an interpreter that is not first on the PATH.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+ARGS   ?=
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help up test check bench chaos fmt clean env env-dev
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+up: env ## Run everything here until Ctrl-C: real servers, migrations, API, workers, metrics
+	@$(BIN)/crossfade up $(ARGS)
+
+test: env-dev ## Run every test on real servers (ARGS="-k name" for some; TEST_SERVICES=docker|external)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: env-dev ## Lint, format, types, import directions
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff . ; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timings 2>/dev/null || $(BIN)/lint-imports
+
+bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in benchmarks/results
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: env-dev ## Long fault runs: kill, suspend, cut, under load, then check every promise
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+fmt: env-dev ## Format, and fix what can be fixed without judgement
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+clean: ## Remove the environment and every cache (not .crossfade, which holds your messages)
+	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+env:
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) compose/bootstrap.py local
+
+env-dev:
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) compose/bootstrap.py local dev

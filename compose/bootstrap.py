@@ -1,0 +1,145 @@
+"""Make the virtual environment that the Makefile's targets run in: once, and again when it changes.
+
+Run by whatever ``python3`` the machine has, before anything is installed::
+
+    python3 compose/bootstrap.py local dev
+
+Standard library only, and syntax that Python 3.6 still reads, so that it can say what is wrong.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+AT_LEAST = (3, 11)
+NEWER = ("python3.14", "python3.13", "python3.12", "python3.11")
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "installed"
+INPUTS = ("pyproject.toml", "constraints.txt")
+
+
+def fail(message: str) -> NoReturn:
+    """End with one message for people."""
+    sys.exit(f"error: {message}")
+
+
+def runs(command: str) -> bool:
+    """Tell whether a Python runs. A version manager's stand-in may be there and run nothing."""
+    try:
+        done = subprocess.run(
+            [command, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def use_new_enough_python() -> None:
+    """Hand over to a newer Python where the one that runs this is too old."""
+    if sys.version_info >= AT_LEAST:
+        return
+    for name in NEWER:
+        if runs(name):
+            os.execvp(name, [name, *sys.argv])
+    fail(
+        f"Crossfade needs Python 3.11 or newer, and {sys.executable} is "
+        f"{sys.version_info[0]}.{sys.version_info[1]}.\n"
+        "Install one (Debian, Ubuntu: apt-get install python3.11 python3.11-venv; macOS: brew "
+        "install python), or name one: make PYTHON=/path/to/python3.11 ..."
+    )
+
+
+def wanted(extras: "Iterable[str]") -> str:
+    """Return what the environment is made from; it is remade when this changes."""
+    digest = hashlib.sha256()
+    for name in INPUTS:
+        digest.update((ROOT / name).read_bytes())
+    version = ".".join(map(str, sys.version_info[:3]))
+    return "\n".join((digest.hexdigest(), version, str(ROOT), *sorted(extras)))
+
+
+def installed() -> str:
+    """Return what the environment was made from; empty where it is missing, broken or moved."""
+    try:
+        stamp = STAMP.read_text()
+    except OSError:
+        return ""
+    return stamp if runs(str(PYTHON)) else ""
+
+
+def is_enough(has: str, needs: str) -> bool:
+    """Tell whether the installed environment serves: same inputs, at least these extras."""
+    got, asked = has.split("\n"), needs.split("\n")
+    return got[:3] == asked[:3] and set(asked[3:]) <= set(got[3:])
+
+
+def make_venv() -> None:
+    """Make an empty environment, by venv where it works, else by virtualenv."""
+    ways = [[sys.executable, "-m", "venv", "--clear", str(VENV)]]
+    if shutil.which("virtualenv"):
+        ways.append(["virtualenv", "--clear", "--python", sys.executable, str(VENV)])
+    said = ""
+    for way in ways:
+        made = subprocess.run(way, capture_output=True, text=True, check=False)
+        if made.returncode == 0:
+            return
+        said = said or (made.stdout + made.stderr).strip()
+    version = ".".join(map(str, sys.version_info[:2]))
+    fail(
+        f"{sys.executable} can't make a virtual environment:\n{said}\n\n"
+        "On Debian and Ubuntu that part of Python is a package of its own:\n"
+        f"  apt-get install python{version}-venv"
+    )
+
+
+def install(extras: "Iterable[str]") -> None:
+    """Install the project, editable, with every version as pinned in constraints.txt."""
+    constraints = str(ROOT / "constraints.txt")
+    command = [
+        str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--constraint", constraints, "--editable", "{}[{}]".format(ROOT, ",".join(sorted(extras))),
+    ]  # fmt: skip
+    # The build of the project has an environment of its own: old pips constrain it by the first
+    # variable, new ones by the second.
+    pinned = {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints}
+    if subprocess.run(command, env={**os.environ, **pinned}, check=False).returncode != 0:
+        fail("the packages could not be installed (see above); the same command tries again")
+
+
+def main() -> None:
+    """Make the environment, unless it is there already."""
+    use_new_enough_python()
+    extras = set(sys.argv[1:])
+    needs = wanted(extras)
+    if is_enough(installed(), needs):
+        return
+    for folder in (ROOT, VENV):
+        if folder.exists() and not os.access(str(folder), os.W_OK):
+            fail(f"{folder} belongs to another user; run this as its owner, or remove it")
+    # For two makes at once. Not inside .venv, which --clear empties.
+    with (ROOT / ".venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        has = installed()
+        if is_enough(has, needs):
+            return
+        if has.split("\n")[1:3] == needs.split("\n")[1:3]:
+            extras |= set(has.split("\n")[3:])  # what an earlier target asked for stays
+            STAMP.unlink()  # until the new one is whole
+        else:
+            print("Making .venv (once) ...", flush=True)
+            make_venv()
+        print("Installing Crossfade and what it needs ...", flush=True)
+        install(extras)
+        STAMP.write_text(wanted(extras))
+
+
+if __name__ == "__main__":
+    main()
