@@ -1,0 +1,285 @@
+"""A real Apache Kafka on loopback (KRaft, no ZooKeeper, no Docker): one node or several."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import struct
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from compose.local.kafka_jars import Java, find_java, kafka_jars
+from compose.local.kafka_security import PLAINTEXT, Security
+from compose.local.ports import free_port
+from compose.local.process import ServerError, ServerProcess
+
+__all__ = ["KafkaCluster", "KafkaServer"]
+
+# A laptop's Kafka: few threads and small buffers (the cleaner alone would take 128 MB), failures
+# noticed in seconds, groups formed at once, and no topic made by accident with the wrong shape.
+_SMALL = {
+    "auto.create.topics.enable": "false",
+    "background.threads": "2",
+    "broker.heartbeat.interval.ms": "300",
+    "broker.session.timeout.ms": "1500",
+    "controller.quorum.election.timeout.ms": "500",
+    "controller.quorum.fetch.timeout.ms": "1000",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "500",
+    "log.cleaner.dedupe.buffer.size": "2097152",
+    "num.io.threads": "4",
+    "num.network.threads": "2",
+    "offsets.topic.num.partitions": "4",
+    "replica.lag.time.max.ms": "3000",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "transaction.state.log.num.partitions": "1",
+}
+# fsync before every acknowledgement: a lone node has no replica to survive a power cut with.
+_LONE_NODE = {"log.flush.interval.messages": "1"}
+
+# Short-lived and small beats fast at the peak: start-up is most of what such a JVM does.
+_JVM = (
+    "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms64m", "-Xss512k", "-Xshare:auto",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+)  # fmt: skip
+
+_METADATA_V0 = struct.pack(">ihhihi", 14, 3, 0, 1, -1, 0)  # all topics; framed, null client id
+_READY_WITHIN = 60.0
+
+
+class _Ports(NamedTuple):
+    client: int
+    internal: int
+    controller: int
+
+
+class KafkaServer:
+    """One node, broker and controller in one, on ``data_dir``.
+
+    ``security`` is what the client listener demands; ``config`` adds to or replaces the defaults.
+    ``advertised_port`` is where clients are told to connect, for a test that puts a proxy between.
+    ``cluster_id`` and ``voters`` (node id to controller port) are given by :class:`KafkaCluster`.
+    """
+
+    name = "kafka"
+    host = "127.0.0.1"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        advertised_port: int | None = None,
+        security: Security = PLAINTEXT,
+        config: Mapping[str, str] | None = None,
+        heap_mb: int = 256,
+        node_id: int = 1,
+        cluster_id: str | None = None,
+        voters: Mapping[int, int] | None = None,
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
+        self.node_id = node_id
+        self.security = security
+        controller = voters[node_id] if voters else free_port()
+        self._ports = _Ports(port or free_port(), free_port(), controller)
+        self.port = self._ports.client
+        self._advertised_port = advertised_port or self.port
+        self._voters = dict(voters or {node_id: controller})
+        self._cluster_id = cluster_id or _new_cluster_id()
+        self._config = dict(config or {})
+        self._heap_mb = heap_mb
+        self._process = ServerProcess(
+            f"{self.name}-{node_id}", data_dir=self.data_dir, log_path=self.log_path
+        )
+
+    @property
+    def bootstrap(self) -> str:
+        """What a client's ``bootstrap.servers`` should say."""
+        return f"{self.host}:{self._advertised_port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives (suspended counts)."""
+        return self._process.running
+
+    async def start(self) -> None:
+        """Start it; return once it is in the cluster and serves clients."""
+        java = await asyncio.to_thread(find_java)
+        jars = await asyncio.to_thread(kafka_jars)
+        await asyncio.to_thread(self._prepare, java, jars)
+        command = [
+            str(java.path), *_JVM, f"-Xmx{self._heap_mb}m", "-cp", f"{jars}/*",
+            "kafka.Kafka", str(self._properties_path),
+        ]  # fmt: skip
+        await self._process.start(command, self._serves, within=_READY_WITHIN)
+
+    async def stop(self) -> None:
+        """Stop it in good order."""
+        await self._process.stop()
+
+    async def kill(self) -> None:
+        """SIGKILL it."""
+        await self._process.kill()
+
+    async def suspend(self) -> None:
+        """SIGSTOP it: connections stay, answers don't come."""
+        await self._process.suspend()
+
+    async def resume(self) -> None:
+        """SIGCONT it."""
+        await self._process.resume()
+
+    async def restart(self) -> None:
+        """Stop and start on the same ports and data."""
+        await self.stop()
+        await self.start()
+
+    @property
+    def _properties_path(self) -> Path:
+        return self.data_dir / "server.properties"
+
+    def _prepare(self, java: Java, jars: Path) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.chmod(0o700)  # the properties may hold a listener's passwords
+        properties = self._properties() | self.security.broker(self.data_dir, java)
+        lines = (f"{key}={value}\n" for key, value in sorted(properties.items()))
+        self._properties_path.write_text("".join(lines))
+        if not (self.data_dir / "log" / "meta.properties").exists():
+            self._format(java, jars)
+
+    def _properties(self) -> dict[str, str]:
+        replicas = str(min(3, len(self._voters)))
+        in_sync = str(max(1, len(self._voters) - 1))
+        listeners = zip(("CLIENT", "INTERNAL", "CONTROLLER"), self._ports, strict=True)
+        fixed = {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node_id),
+            "controller.quorum.voters": ",".join(
+                f"{node}@{self.host}:{port}" for node, port in self._voters.items()
+            ),
+            "listeners": ",".join(f"{name}://{self.host}:{port}" for name, port in listeners),
+            "advertised.listeners": f"CLIENT://{self.host}:{self._advertised_port},"
+            f"INTERNAL://{self.host}:{self._ports.internal}",
+            "listener.security.protocol.map": f"CLIENT:{self.security.protocol},"
+            "INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "INTERNAL",
+            "log.dirs": str(self.data_dir / "log"),
+        }
+        replicated = {
+            "offsets.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
+        }
+        alone = _LONE_NODE if len(self._voters) == 1 else {}
+        return {**_SMALL, **alone, **replicated, **self._config, **fixed}
+
+    def _format(self, java: Java, jars: Path) -> None:
+        result = subprocess.run(
+            [
+                java.path, *_JVM, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format",
+                f"--cluster-id={self._cluster_id}", "--config", self._properties_path,
+                *self.security.format_arguments(),
+            ],
+            capture_output=True, text=True, check=False, timeout=_READY_WITHIN,
+        )  # fmt: skip
+        if result.returncode != 0:
+            said = (result.stdout + result.stderr).strip()
+            raise ServerError(f"Kafka could not format {self.data_dir}:\n{said}")
+
+    async def _serves(self) -> bool:
+        """Tell whether this node is among the brokers that it tells clients of.
+
+        It answers before the controller has let it in, so a connection proves nothing.
+        """
+        try:
+            reader, writer = await asyncio.open_connection(self.host, self._ports.internal)
+        except OSError:
+            return False
+        try:
+            writer.write(_METADATA_V0)
+            async with asyncio.timeout(2):
+                size, _correlation = struct.unpack(">ii", await reader.readexactly(8))
+                return self.node_id in _brokers(await reader.readexactly(size - 4))
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+def _brokers(body: bytes) -> set[int]:
+    """Return the node ids in a Metadata response, version 0, past its header."""
+    (count,) = struct.unpack_from(">i", body)
+    at, found = 4, set()
+    for _ in range(count):
+        node, host_length = struct.unpack_from(">ih", body, at)
+        found.add(node)
+        at += 6 + host_length + 4
+    return found
+
+
+def _new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+class KafkaCluster:
+    """Several nodes on one machine: what a replicated log does when some of them fail."""
+
+    def __init__(
+        self, data_dir: Path, *, nodes: int = 3, config: Mapping[str, str] | None = None
+    ) -> None:
+        voters = {node: free_port() for node in range(1, nodes + 1)}
+        cluster_id = _new_cluster_id()
+        self.nodes: Sequence[KafkaServer] = [
+            KafkaServer(
+                data_dir / f"node-{node}",
+                node_id=node,
+                cluster_id=cluster_id,
+                voters=voters,
+                config=config,
+                heap_mb=192,
+            )
+            for node in voters
+        ]
+
+    @property
+    def bootstrap(self) -> str:
+        """Every node's address."""
+        return ",".join(node.bootstrap for node in self.nodes)
+
+    def node(self, node_id: int) -> KafkaServer:
+        """Return the node with this id."""
+        return self.nodes[node_id - 1]
+
+    async def start(self) -> None:
+        """Start all nodes; return once each serves."""
+        async with asyncio.TaskGroup() as tasks:
+            for node in self.nodes:
+                tasks.create_task(node.start())
+
+    async def kill(self) -> None:
+        """SIGKILL all nodes."""
+        for node in self.nodes:
+            await node.kill()
+
+    async def stop(self) -> None:
+        """Stop all nodes at once: the last ones would wait for a controller that is gone."""
+        async with asyncio.TaskGroup() as tasks:
+            for node in self.nodes:
+                tasks.create_task(node.stop())

@@ -1,0 +1,160 @@
+"""Apache Kafka's own jars, fetched once by Maven, and a Java that can run them.
+
+Only ``mvn`` and any JDK from 17 on are needed. Maven takes its repositories and proxies from the
+user's own settings; nothing here names a host. The jars stay in the user's cache folder
+(``$XDG_CACHE_HOME/crossfade``, else ``~/.cache/crossfade``) and later starts use no network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from compose.local.process import ServerError
+
+__all__ = ["JAVA_AT_LEAST", "KAFKA_VERSION", "Java", "cache_dir", "find_java", "kafka_jars"]
+
+KAFKA_VERSION = "4.3.1"
+JAVA_AT_LEAST = 17
+
+# Kafka leaves the logging back end to whoever runs it. This one is a single small jar that writes
+# to standard error; its version must be of the line that kafka_2.13 names for slf4j-api.
+_DEPENDENCIES = (
+    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+    ("org.slf4j", "slf4j-simple", "1.7.36"),
+)
+_POM = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>crossfade.local</groupId>
+  <artifactId>kafka</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+{dependencies}
+  </dependencies>
+</project>
+"""
+_DEPENDENCY = """\
+    <dependency>
+      <groupId>{0}</groupId>
+      <artifactId>{1}</artifactId>
+      <version>{2}</version>
+    </dependency>"""
+
+_JAVA_PLACES = ("/usr/lib/jvm", "/Library/Java/JavaVirtualMachines")
+_MAVEN_TIMEOUT = 600.0
+
+
+class Java(NamedTuple):
+    """A Java runtime that is new enough."""
+
+    path: Path
+    version: int
+
+    def tool(self, name: str) -> Path:
+        """Return another program of the same installation, for example ``keytool``."""
+        return self.path.resolve().with_name(name)
+
+
+def cache_dir() -> Path:
+    """Return the folder that holds what is fetched once per user."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "crossfade"
+
+
+def find_java() -> Java:
+    """Return the Java to use: ``JAVA_HOME``'s, the PATH's, or one where systems install them.
+
+    Raises:
+        ServerError: there is none, or only ones that are too old; the text says what to do.
+    """
+    seen: list[str] = []
+    for path in _java_candidates():
+        version = _java_version(path)
+        if version is not None and version >= JAVA_AT_LEAST:
+            return Java(path, version)
+        seen.append(
+            f"\n  {path} passed over: " + (f"Java {version}" if version else "does not run")
+        )
+    raise ServerError(
+        f"no Java >= {JAVA_AT_LEAST} on this machine: install a JDK and put 'java' on the PATH, or "
+        f"set JAVA_HOME{''.join(seen)}"
+    )
+
+
+def _java_candidates() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home) / "bin" / "java"
+    if at := shutil.which("java"):
+        yield Path(at)
+    for place in _JAVA_PLACES:
+        yield from sorted(Path(place).glob("*/bin/java"))
+        yield from sorted(Path(place).glob("*/Contents/Home/bin/java"))
+
+
+def _java_version(path: Path) -> int | None:
+    try:
+        said = subprocess.run(
+            [path, "-version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r'version "(\d+)', said.stderr + said.stdout)
+    return int(match[1]) if match else None
+
+
+def kafka_jars() -> Path:
+    """Return the folder with Kafka's jars, fetching them first where that has not been done.
+
+    Raises:
+        ServerError: they are not in the cache and Maven is missing or fails.
+    """
+    folder = cache_dir() / f"kafka-{KAFKA_VERSION}"
+    jars = folder / "jars"
+    if jars.is_dir():
+        return jars
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may start at once
+        if not jars.is_dir():
+            _fetch(folder, jars)
+    return jars
+
+
+def _fetch(folder: Path, jars: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ServerError(
+            f"Kafka {KAFKA_VERSION} is not in {folder}, and 'mvn' is not on the PATH to fetch it: "
+            "install Maven, or copy a filled cache folder from another machine"
+        )
+    pom = "\n".join(_DEPENDENCY.format(*coordinates) for coordinates in _DEPENDENCIES)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        (Path(scratch) / "pom.xml").write_text(_POM.format(dependencies=pom))
+        fetched = Path(scratch) / "jars"
+        command = [
+            maven, "--batch-mode", "--quiet", "dependency:copy-dependencies",
+            "-DincludeScope=runtime", f"-DoutputDirectory={fetched}",
+        ]  # fmt: skip
+        try:
+            result = subprocess.run(
+                command, cwd=scratch, capture_output=True, text=True, timeout=_MAVEN_TIMEOUT,
+                check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise ServerError(
+                f"Maven had not fetched Kafka {KAFKA_VERSION} after {_MAVEN_TIMEOUT:.0f} s; "
+                "see whether it reaches its repository"
+            ) from None
+        if result.returncode != 0:
+            said = "\n".join((result.stdout + result.stderr).splitlines()[-8:])
+            raise ServerError(f"Maven could not fetch Kafka {KAFKA_VERSION}:\n{said}")
+        fetched.rename(jars)  # whole or not at all
