@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from typing import cast
 
 __all__ = ["Connection"]
 
@@ -43,10 +44,12 @@ class Connection(asyncio.Protocol):
         return self._transport is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]
+        """Keep what requests are written to (asyncio's callback)."""
+        # uvloop's transports only look like asyncio.Transport, so a check would fail.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        """Call back once an answer is whole (asyncio's callback)."""
         if self._rest:
             data = self._rest + data
         head = data.find(b"\r\n\r\n")
@@ -58,7 +61,8 @@ class Connection(asyncio.Protocol):
         self.busy = False
         self._answered(self, int(data[9:12]))
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Call back with 0 if an answer was due (asyncio's callback)."""
         self._transport = None
         self._rest = b""
         if self.busy:

@@ -1,0 +1,1 @@
+"""Faults through real processes: nothing acknowledged is lost, doubled, reordered or made up."""

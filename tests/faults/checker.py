@@ -1,0 +1,202 @@
+"""The judge: a client's history against what is there in the end.
+
+In the spirit of Jepsen's log checker: an ``ok`` must be there, a ``failed`` must not, an
+``unknown`` may or may not. It trusts no unique constraint of the database: contents are unique to
+a key and a version of its body, so a message stored twice under two keys is seen as well.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from tests.faults.anomaly import Anomaly, What
+from tests.faults.final import Final, Letter, Row
+from tests.faults.history import Attempt, History, Kind, Outcome
+from transport.contract import Reason
+
+__all__ = ["check"]
+
+
+class _Case:
+    """History and final state, indexed once for all the rules."""
+
+    def __init__(self, history: History, final: Final) -> None:
+        self.history = history
+        self.final = final
+        self.messages = history.by_key(Kind.MESSAGE)
+        self.receipts = history.by_key(Kind.RECEIPT)
+        self.row_by_key = {row.key: row for row in final.rows}
+        self.letters: Mapping[str, list[Letter]] = defaultdict(list)
+        for letter in final.letters:
+            self.letters[letter.message_id].append(letter)
+
+
+def check(history: History, final: Final) -> list[Anomaly]:
+    """Return everything that is wrong, empty when the promises held."""
+    case = _Case(history, final)
+    return [anomaly for rule in _RULES for anomaly in rule(case)]
+
+
+def _lost(case: _Case) -> Iterator[Anomaly]:
+    for key, attempts in case.messages.items():
+        oks = [a for a in attempts if a.outcome is Outcome.OK]
+        if not oks or key in case.row_by_key:
+            continue
+        letters = case.letters.get(oks[0].message_id or "", [])
+        # A letter for a conflict proves nothing: it says that there is a row to conflict with.
+        if all(letter.reason is Reason.IDEMPOTENCY_CONFLICT for letter in letters):
+            yield Anomaly(
+                What.LOST, key, f"acknowledged {len(oks)}x, first at {oks[0].ended:.3f} by "
+                f"{oks[0].via} as {oks[0].message_id}"
+            )  # fmt: skip
+    there = set(case.final.receipts)
+    for key, attempts in case.receipts.items():
+        if any(a.outcome is Outcome.OK for a in attempts) and key not in there:
+            yield Anomaly(What.LOST, key, "an acknowledged receipt")
+
+
+def _doubled(case: _Case) -> Iterator[Anomaly]:
+    # A body is known by its content: whatever key or id a second row claims, it is the same one.
+    identities: tuple[Callable[[Row], str], ...] = (
+        lambda row: row.key,
+        lambda row: row.message_id,
+        lambda row: row.content,
+    )
+    seen: set[tuple[int, int]] = set()
+    for identity in identities:
+        first: dict[str, int] = {}
+        for at, row in enumerate(case.final.rows):
+            earlier = first.setdefault(identity(row), at)
+            if earlier != at and (earlier, at) not in seen:
+                seen.add((earlier, at))
+                other = case.final.rows[earlier]
+                yield Anomaly(
+                    What.DOUBLED, row.key, f"{other.message_id} from {other.transport} "
+                    f"{other.offset} and {row.message_id} from {row.transport} {row.offset}"
+                )  # fmt: skip
+
+
+def _phantoms(case: _Case) -> Iterator[Anomaly]:
+    for row in case.final.rows:
+        attempts = case.messages.get(row.key, [])
+        if not attempts:
+            yield Anomaly(What.PHANTOM, row.key, "no attempt has this key")
+            continue
+        same = [a for a in attempts if a.content == row.content]
+        if not same:
+            yield Anomaly(What.ALTERED, row.key, f"{len(attempts)} attempts had other contents")
+        elif all(a.outcome is Outcome.FAILED for a in same):
+            statuses = sorted({str(a.status) for a in same})
+            yield Anomaly(What.PHANTOM, row.key, f"every attempt failed: {', '.join(statuses)}")
+    for key in case.final.receipts:
+        tries = case.receipts.get(key, [])
+        if all(a.outcome is Outcome.FAILED for a in tries):
+            yield Anomaly(What.PHANTOM, key, "a receipt that nobody sent, or that was refused")
+
+
+def _reordered(case: _Case) -> Iterator[Anomaly]:
+    conversations: dict[str, list[Row]] = defaultdict(list)
+    for row in case.final.rows:
+        conversations[row.conversation].append(row)
+    for rows in conversations.values():
+        # Of all rows above, the one first sent last is the most likely to be in the wrong place.
+        latest: tuple[float, Row] | None = None
+        for row in rows:
+            attempts = [a for a in case.messages.get(row.key, []) if a.content == row.content]
+            if not attempts:
+                continue
+            acked = min((a.ended for a in attempts if a.outcome is Outcome.OK), default=None)
+            if latest is not None and acked is not None and acked < latest[0]:
+                yield Anomaly(
+                    What.REORDERED, row.conversation, f"{latest[1].key} was sent "
+                    f"{(latest[0] - acked) * 1000:.1f} ms after {row.key} was acknowledged, and "
+                    f"stands before it ({latest[1].transport} {latest[1].offset}, {row.transport} "
+                    f"{row.offset})"
+                )  # fmt: skip
+            sent = min(a.sent for a in attempts)
+            if latest is None or sent > latest[0]:
+                latest = (sent, row)
+
+
+def _ids(case: _Case) -> Iterator[Anomaly]:
+    for key, attempts in case.messages.items():
+        ids = {a.message_id for a in attempts if a.outcome is Outcome.OK}
+        if row := case.row_by_key.get(key):
+            ids.add(row.message_id)
+        if len(ids) > 1:
+            yield Anomaly(What.ID_CHANGED, key, " and ".join(sorted(map(str, ids))))
+
+
+def _conflicts(case: _Case) -> Iterator[Anomaly]:
+    for key, attempts in case.messages.items():
+        row = case.row_by_key.get(key)
+        if row is None:
+            continue
+        for attempt in attempts:
+            if attempt.outcome is not Outcome.OK or attempt.content == row.content:
+                continue
+            letters = case.letters.get(row.message_id, [])
+            if not any(_holds(letter, attempt) for letter in letters):
+                yield Anomaly(
+                    What.CONFLICT_LOST, key, f"{attempt.content!r} was acknowledged by "
+                    f"{attempt.via}; the row has {row.content!r}"
+                )  # fmt: skip
+
+
+def _holds(letter: Letter, attempt: Attempt) -> bool:
+    conflict = letter.reason is Reason.IDEMPOTENCY_CONFLICT
+    return conflict and attempt.content.encode() in letter.body
+
+
+def _dead_letters(case: _Case) -> Iterator[Anomaly]:
+    bodies: dict[str, set[str]] = defaultdict(set)
+    for attempts in case.messages.values():
+        contents = {a.content for a in attempts}
+        for attempt in attempts:
+            if attempt.message_id:
+                bodies[attempt.message_id] |= contents
+    for message_id, letters in case.letters.items():
+        for letter in letters:
+            planted = case.history.planted.get(message_id) is letter.reason
+            conflict = letter.reason is Reason.IDEMPOTENCY_CONFLICT and len(bodies[message_id]) > 1
+            if not planted and not conflict:
+                yield Anomaly(
+                    What.DEAD_LETTERED, message_id, f"{letter.reason}: {letter.error} "
+                    f"(after {letter.attempts} attempts)"
+                )  # fmt: skip
+    for message_id, reason in case.history.planted.items():
+        if not any(letter.reason is reason for letter in case.letters.get(message_id, [])):
+            yield Anomaly(What.POISON_VANISHED, message_id, f"expected {reason}")
+
+
+def _answers(case: _Case) -> Iterator[Anomaly]:
+    for attempts in (*case.messages.values(), *case.receipts.values()):
+        several = len({a.content for a in attempts}) > 1
+        for attempt in attempts:
+            status = attempt.status or 0
+            if status >= 500 and (status != 503 or not attempt.retry_after):
+                yield Anomaly(What.SERVER_ERROR, attempt.key, f"{status} {attempt.detail}")
+            elif 400 <= status < 500 and not (status == 422 and several):
+                yield Anomaly(What.REFUSED, attempt.key, f"{status} {attempt.detail}")
+            elif attempt.hit and not _sent_before(attempt, attempts):
+                yield Anomaly(What.FALSE_HIT, attempt.key, f"by {attempt.via}")
+
+
+def _sent_before(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:
+    return any(
+        other is not attempt and other.outcome is not Outcome.FAILED and other.sent < attempt.ended
+        for other in attempts
+    )
+
+
+_RULES: tuple[Callable[[_Case], Iterator[Anomaly]], ...] = (
+    _lost,
+    _doubled,
+    _phantoms,
+    _reordered,
+    _ids,
+    _conflicts,
+    _dead_letters,
+    _answers,
+)

@@ -1,0 +1,84 @@
+"""What is there once everything has settled: rows in reading order, receipts, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from transport.contract import Reason
+
+__all__ = ["Final", "Letter", "Row", "gather"]
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """A row of ``messages``, as much as the checker compares."""
+
+    message_id: str
+    key: str
+    conversation: str
+    content: str
+    transport: str = ""
+    offset: str = ""
+
+
+class Letter(msgspec.Struct, kw_only=True):
+    """A dead letter. ``message_id`` is the header's; ``body`` is as it stood in the log."""
+
+    message_id: str
+    reason: Reason
+    body: bytes
+    error: str = ""
+    attempts: int = 1
+
+
+class Final(msgspec.Struct, kw_only=True):
+    """The state to judge. ``rows`` are in reading order: by conversation, then ``seq``."""
+
+    rows: Sequence[Row] = ()
+    receipts: Sequence[str] = ()
+    """Each ``messageId/state/user``."""
+    letters: Sequence[Letter] = ()
+
+
+async def gather(database_url: str) -> Final:
+    """Read the final state from PostgreSQL."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT id, idempotency_key, conversation_id, content, transport, log_offset"
+            " FROM messages ORDER BY conversation_id, seq"
+        )
+        receipts = await connection.fetch("SELECT message_id, state, user_id FROM message_receipts")
+        letters = await connection.fetch(
+            "SELECT header_names, header_values, reason, body, error, attempts FROM dead_letters"
+        )
+    finally:
+        await connection.close()
+    return Final(
+        rows=[
+            Row(
+                message_id=str(row["id"]),
+                key=row["idempotency_key"],
+                conversation=row["conversation_id"],
+                content=row["content"],
+                transport=row["transport"],
+                offset=row["log_offset"],
+            )
+            for row in rows
+        ],
+        receipts=[f"{r['message_id']}/{r['state']}/{r['user_id']}" for r in receipts],
+        letters=[_letter(record) for record in letters],
+    )
+
+
+def _letter(record: asyncpg.Record) -> Letter:
+    headers = dict(zip(record["header_names"], record["header_values"], strict=True))
+    return Letter(
+        message_id=headers.get("messageId", b"").decode(errors="replace"),
+        reason=Reason(record["reason"]),
+        body=record["body"],
+        error=record["error"],
+        attempts=record["attempts"],
+    )

@@ -1,0 +1,92 @@
+"""What a client knows: every attempt it made, and how each one ended as far as it can tell."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from transport.contract import Reason
+
+__all__ = ["Attempt", "History", "Kind", "Outcome"]
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. A timeout, a reset or a 503 proves nothing: ``unknown``."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class Kind(StrEnum):
+    """What was sent."""
+
+    MESSAGE = "message"
+    RECEIPT = "receipt"
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One request. Times are this process's monotonic clock, so two of them can be compared.
+
+    ``key`` is the idempotency key (of a receipt: ``messageId/state/user``). The contents that a
+    load sends are unique to a key and a version of its body.
+    """
+
+    key: str
+    conversation: str
+    content: str
+    sent: float
+    kind: Kind = Kind.MESSAGE
+    via: str = ""
+    ended: float = math.inf
+    outcome: Outcome = Outcome.UNKNOWN
+    status: int | None = None
+    message_id: str | None = None
+    accepted_at: str | None = None
+    hit: bool | None = None
+    retry_after: str | None = None
+    detail: str = ""
+
+
+class History:
+    """Attempts in the order they were begun, and the poison that a test planted in the log."""
+
+    def __init__(self, attempts: Sequence[Attempt] = ()) -> None:
+        self.attempts: list[Attempt] = list(attempts)
+        self.planted: dict[str, Reason] = {}
+        """Message ids (from the header) of records that must end as dead letters, and why."""
+
+    def begin(self, attempt: Attempt) -> Attempt:
+        """Record an attempt before it is sent; the caller fills in how it ended."""
+        self.attempts.append(attempt)
+        return attempt
+
+    def by_key(self, kind: Kind) -> Mapping[str, list[Attempt]]:
+        """Return the attempts of one kind by key."""
+        found: dict[str, list[Attempt]] = defaultdict(list)
+        for attempt in self.attempts:
+            if attempt.kind is kind:
+                found[attempt.key].append(attempt)
+        return found
+
+    def acknowledged(self, kind: Kind = Kind.MESSAGE) -> Iterator[Attempt]:
+        """Yield the attempts that were acknowledged."""
+        return (a for a in self.attempts if a.kind is kind and a.outcome is Outcome.OK)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many attempts ended this way."""
+        return sum(a.outcome is outcome for a in self.attempts)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{self.count(outcome)} {outcome}" for outcome in Outcome)
+        return f"{len(self.attempts)} attempts: {counts}"
+
+    def save(self, path: Path) -> None:
+        """Write one JSON object a line, to read after a failure."""
+        encoder = msgspec.json.Encoder()
+        path.write_bytes(encoder.encode_lines(self.attempts))

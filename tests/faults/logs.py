@@ -1,0 +1,72 @@
+"""The log that is hurt: what a fault test needs of a broker, and Redis as the first of them.
+
+Scenarios know only :class:`FaultyLog`, so each runs on every transport from one source.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from redis.asyncio import Redis
+
+from compose.local.process import LocalServer
+from compose.local.valkey import ValkeyServer
+from transport.settings import TransportSettings
+
+__all__ = ["FaultyLog", "RedisLog"]
+
+
+class FaultyLog(Protocol):
+    """A broker of the test's own, running and empty when the test begins."""
+
+    name: str
+    """What ``TRANSPORT`` calls it."""
+    server: LocalServer
+    """To stop, kill, suspend, resume and restart."""
+    reply_marker: bytes
+    """Bytes that stand in every append: a proxy that sees them may lose the answer."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings that lead a process of ours to it."""
+
+    def environment_through(self, host: str, port: int) -> dict[str, str]:
+        """Return the settings that lead there through a proxy at this address."""
+
+    async def drop_connections(self) -> None:
+        """Close every client's connection from the server's side."""
+
+    async def wipe(self) -> None:
+        """Lose everything: messages, groups, memory of keys."""
+
+
+class RedisLog:
+    """Redis or Valkey, ours."""
+
+    name = "redis"
+    reply_marker = b"FCALL"
+
+    def __init__(self, server: ValkeyServer) -> None:
+        self.server = server
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings that lead a process of ours to it."""
+        return self.environment_through(self.server.host, self.server.port)
+
+    def environment_through(self, host: str, port: int) -> dict[str, str]:
+        """Return the settings that lead there through a proxy at this address."""
+        return {"TRANSPORT": self.name, "REDIS_HOST": host, "REDIS_PORT": str(port)}
+
+    async def drop_connections(self) -> None:
+        """Close every client's connection from the server's side."""
+        async with Redis(host=self.server.host, port=self.server.port) as client:
+            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    async def wipe(self) -> None:
+        """Lose everything: messages, groups, memory of keys."""
+        async with Redis(host=self.server.host, port=self.server.port) as client:
+            await client.flushall()
+
+
+def settings_of(log: FaultyLog) -> TransportSettings:
+    """Return the settings for a transport in the test's own process."""
+    return TransportSettings(**{k.lower(): v for k, v in log.environment().items()})  # type: ignore[arg-type]

@@ -1,0 +1,135 @@
+"""One real ``crossfade`` process of ours: started, and ended in every way a process can end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal, Self
+
+import httpx
+
+from compose.local.ports import free_port
+from compose.local.process import ServerProcess
+from tests.support.eventually import eventually
+
+__all__ = ["Service"]
+
+_COMMAND = [sys.executable, "-c", "from compose.cli import main; main()"]
+
+
+class Service:
+    """``crossfade serve`` or ``crossfade worker``. Ports stay the same across restarts."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Literal["serve", "worker"],
+        folder: Path,
+        environment: dict[str, str],
+    ) -> None:
+        self.name = name
+        self.up = False
+        """Whether a client would still try it: false from before it is ended until it is back."""
+        self.port = free_port()
+        self.metrics_port = free_port()
+        self.log_path = folder / f"{name}.log"
+        self._command = command
+        self._folder = folder
+        self._environment = environment
+        self._process = self._new_process()
+
+    @property
+    def url(self) -> str:
+        """Where its API is (``serve`` only)."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id while it runs."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def start(self, **environment: str) -> None:
+        """Start it and return once it takes requests, with these settings changed from now on."""
+        self._environment.update(environment)
+        self._process = self._new_process()
+        await self._process.start([*_COMMAND, self._command], self._answers)
+        self.up = True
+
+    async def stop(self) -> None:
+        """SIGTERM: it drains, then ends."""
+        self.up = False
+        await self._process.stop()
+
+    async def kill(self) -> None:
+        """SIGKILL. Clients learn it from their broken connections."""
+        await self._process.kill()
+        self.up = False
+
+    async def suspend(self) -> None:
+        """SIGSTOP: it does nothing from now on and doesn't know it."""
+        await self._process.suspend()
+
+    async def resume(self) -> None:
+        """SIGCONT: it goes on in the middle of what it did."""
+        await self._process.resume()
+
+    async def restart(self, **environment: str) -> None:
+        """End it in good order and start it again, with these settings changed."""
+        await self.stop()
+        await self.start(**environment)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that have these labels."""
+        text = await self._get(self.metrics_port, "/metrics")
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in text.splitlines()
+            if line.startswith((f"{name}{{", f"{name} ")) and all(w in line for w in wanted)
+        )
+
+    async def owns(self) -> float:
+        """Return how many partitions it owns, by its own account."""
+        return await self.metric("stream_partition_owned")
+
+    async def owns_eventually(self, at_least: int = 1, within: float = 20.0) -> None:
+        """Return once it owns so many partitions."""
+
+        async def enough() -> bool:
+            return await self.owns() >= at_least
+
+        await eventually(enough, timeout=within)
+
+    async def _get(self, port: int, path: str) -> str:
+        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
+            return (await client.get(f"http://127.0.0.1:{port}{path}")).text
+
+    async def _answers(self) -> bool:
+        port, path = (
+            (self.port, "/healthz") if self._command == "serve" else (self.metrics_port, "/metrics")
+        )
+        try:
+            return bool(await self._get(port, path))
+        except httpx.TransportError:
+            return False
+
+    def _new_process(self) -> ServerProcess:
+        return ServerProcess(
+            self.name,
+            data_dir=self._folder / self.name,
+            log_path=self.log_path,
+            grace=20.0,
+            environment={
+                "PORT": str(self.port),
+                "METRICS_PORT": str(self.metrics_port),
+                **self._environment,
+            },
+        )

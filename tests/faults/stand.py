@@ -1,0 +1,132 @@
+"""Everything of one fault test: servers, processes of ours, the history, and the verdict."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+from compose.local.postgres import PostgresServer
+from tests.faults.anomaly import Anomaly, report
+from tests.faults.checker import check
+from tests.faults.final import Final, gather
+from tests.faults.history import History
+from tests.faults.load import Load
+from tests.faults.logs import FaultyLog, settings_of
+from tests.faults.service import Service
+from tests.support.eventually import eventually
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
+from transport.registry import create
+
+__all__ = ["Stand"]
+
+_numbers = itertools.count(1)
+# Short, so that a test needn't wait long for a partition to change hands.
+_SETTINGS = {
+    "STREAM_LEASE_MS": "1000",
+    "STREAM_POLL_INTERVAL_MS": "1000",
+    "INGRESS_MAX_WAIT_MS": "1000",
+    "LOG_FORMAT": "json",
+}
+
+
+class Stand:
+    """One test's service: use :meth:`ingresses`, :meth:`workers` and :meth:`load`, then judge."""
+
+    def __init__(
+        self,
+        log: FaultyLog,
+        postgres: PostgresServer,
+        database_url: str,
+        folder: Path,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.log = log
+        self.postgres = postgres
+        self.database_url = database_url
+        self.history = History()
+        self.services: list[Service] = []
+        self._folder = folder
+        self._stack = stack
+
+    async def ingresses(self, count: int = 2, **environment: str) -> list[Service]:
+        """Start ingress processes that consume nothing."""
+        off = {"ENABLE_STREAM_CONSUMERS": "false"}
+        return await self._start("serve", "ingress", count, {**off, **environment})
+
+    async def workers(self, count: int = 1, **environment: str) -> list[Service]:
+        """Start worker processes. They share the partitions."""
+        return await self._start("worker", "worker", count, environment)
+
+    async def _start(
+        self,
+        command: Literal["serve", "worker"],
+        name: str,
+        count: int,
+        environment: dict[str, str],
+    ) -> list[Service]:
+        made = []
+        for _ in range(count):
+            service = Service(
+                f"{name}-{len(self.services)}",
+                command,
+                self._folder,
+                {
+                    **_SETTINGS,
+                    **self.log.environment(),
+                    "DATABASE_URL": self.database_url,
+                    **environment,
+                },
+            )
+            self.services.append(service)
+            made.append(await self._stack.enter_async_context(service))
+        return made
+
+    def load(self, ingresses: list[Service], **options: Any) -> Load:
+        """Return a load on these ingresses that writes into this stand's history."""
+        number = next(_numbers)
+        return Load(self.history, ingresses, run=f"run{number}", seed=number, **options)
+
+    async def transport(self) -> Transport:
+        """Return a transport of the test's own, entered."""
+        transport = create(self.log.name, settings_of(self.log))
+        return await self._stack.enter_async_context(transport)
+
+    async def settled(self, within: float = 30.0) -> None:
+        """Return once everything in the log is acknowledged, dead letters too."""
+        transport = await self.transport()
+
+        async def nothing_left() -> bool:
+            messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            letters = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+            left = {
+                (topic, p.partition): p.lag
+                for topic, all_of in (("messages", messages), ("dead letters", letters))
+                for p in all_of
+                if p.lag != 0
+            }
+            assert not left, f"not acknowledged after {within} s: {left}"
+            return True
+
+        await eventually(nothing_left, timeout=within, every=0.1)
+
+    async def judge(self, within: float = 30.0) -> tuple[list[Anomaly], Final]:
+        """Wait until all is settled; return what the checker found, and the final state."""
+        await self.settled(within)
+        final = await gather(self.database_url)
+        anomalies = check(self.history, final)
+        if anomalies:
+            self.history.save(self._folder / "history.jsonl")
+        return anomalies, final
+
+    async def assert_promises_held(
+        self, *, except_for: Callable[[Anomaly], bool] = lambda _: False, within: float = 30.0
+    ) -> Final:
+        """Settle, judge, and fail with the findings. Returns the final state."""
+        anomalies, final = await self.judge(within)
+        left = [anomaly for anomaly in anomalies if not except_for(anomaly)]
+        assert not left, f"{self.history}, {len(final.rows)} rows: {report(left)}\n{self._folder}"
+        assert final.rows, "nothing was persisted: the test tested nothing"
+        return final
