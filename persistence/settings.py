@@ -25,6 +25,8 @@ class PersistenceSettings(BaseSettings):
     """Attempts on one record that PostgreSQL refuses, before it becomes a dead letter."""
     stream_batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
     """The most records one statement inserts. Fewer are taken when fewer wait."""
+    stream_poll_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 5000
+    """The longest idle wait, and the longest between two attempts during an outage."""
     enable_stream_consumers: bool = True
     """``false``: accept and enqueue, consume nothing."""
 

@@ -15,6 +15,7 @@ from persistence.database import Pool, using
 from persistence.errors import Contended, FenceLost
 from persistence.placed import Fence, Placed, Written
 from persistence.statement import CLASSIFY, INSERT, TAKE
+from persistence.translation import translated
 
 __all__ = ["Fence", "Placed", "Writer", "Written"]
 
@@ -45,6 +46,23 @@ class Writer:
             )
         return Fence(transport, partition, epoch)
 
+    async def probe(self) -> None:
+        """Return if batches can be written: connected, migrated, permitted, not read-only.
+
+        Leaves nothing behind.
+
+        Raises:
+            Outage: they can't.
+        """
+        async with using(self._pool) as connection:
+            await connection.prepare(INSERT)
+            trial = connection.transaction()
+            await trial.start()
+            try:
+                await connection.execute(TAKE, "probe", -1, 0, "probe")
+            finally:
+                await trial.rollback()
+
     async def write(self, batch: Sequence[Placed], fence: Fence | None) -> Written:
         """Insert ``batch`` in its order, all or nothing, and say what became of each record.
 
@@ -58,7 +76,8 @@ class Writer:
         """
         if not batch:
             return Written([], [], [])
-        messages, receipts = columns(batch)
+        with translated():
+            messages, receipts = columns(batch)
         for _ in range(_CONTENDED_RETRIES):
             try:
                 return await self._write(batch[0].transport, messages, receipts, fence)

@@ -142,7 +142,7 @@ def decode(record: Record) -> Event:
     """
     try:
         event = _decoder.decode(record.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise DecodeError(f"the body is not a version 1 envelope: {e}") from e
     if isinstance(event, Message):
         if (

@@ -1,0 +1,260 @@
+"""One claim of the messages log: read, decode, write, dead-letter, acknowledge; in that order.
+
+::
+
+    next ──► decode ──► one statement ──► dead letters, if any ──► ack
+      └── while a full batch is written, the next one is read
+
+Nothing is acknowledged before it is a committed row or a durable dead letter (promise 1), and what
+becomes of a record never depends on what else was in its batch (promise 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import structlog
+
+from persistence.decoding import decode_all
+from persistence.errors import Outage, Rejected, TooSlow, Unexpected
+from persistence.gate import Gate
+from persistence.isolation import Settled, isolate
+from persistence.pace import Pace
+from persistence.placed import Fence, Placed, Written
+from persistence.tally import Tally
+from persistence.writer import Writer
+from transport.clock import now
+from transport.contract import Claim, DeadLetter, Reason, Record, Transport
+from transport.errors import PartitionLost, TransportError, TransportUnavailable
+
+__all__ = ["Lane", "Tools"]
+
+_log = structlog.get_logger(__name__)
+
+# A statement has to stay far below the protocol's limit of 1 GiB, and be quick.
+_STATEMENT_BYTES = 8 * 2**20
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What every lane of a worker shares. ``poll`` is the longest idle wait, in seconds."""
+
+    transport: Transport
+    writer: Writer
+    log: Gate
+    database: Gate
+    tally: Tally
+    member: str
+    attempts: int
+    batch_size: int
+    poll: float
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    records: Sequence[Record]
+    delivered: float
+    full: bool
+    """As many as were asked for: more are probably waiting."""
+
+
+_NOTHING = _Batch((), 0.0, full=False)
+
+
+class Lane:
+    """Works on one claim. Waits out outages of the log and of the database where it meets them."""
+
+    def __init__(self, claim: Claim, tools: Tools, stop: asyncio.Event) -> None:
+        self._claim = claim
+        self._tools = tools
+        self._stop = stop
+        self._pace = Pace(tools.batch_size)
+        self._fence: Fence | None = None
+
+    async def run(self) -> None:
+        """Persist batches until the stop event is set; then finish what is in hand.
+
+        Raises:
+            PartitionLost, FenceLost: another owner goes on from what was acknowledged.
+            Stopping: stopped while it waited for a dependency.
+            Unexpected: an error there is no rule for. ``nack`` and run again.
+        """
+        partition = self._claim.partition
+        await self._take()
+        _log.info(
+            f"Worker started for partition {partition}",
+            partition=partition,
+            transport=self._tools.transport.name,
+            epoch=self._claim.epoch,
+        )
+        batch = await self._read()
+        while batch.records:
+            batch = await self._persist(batch) or await self._read()
+
+    async def _take(self) -> None:
+        tools = self._tools
+        while self._fence is None:
+            try:
+                self._fence = await tools.writer.take(
+                    tools.transport.name, self._claim.partition, self._claim.epoch, tools.member
+                )
+            except Unexpected:
+                raise
+            except Outage as error:
+                tools.tally.failed()
+                await tools.database.hold(error, self._stop)
+
+    async def _read(self) -> _Batch:
+        """Wait for records; empty only when stopping."""
+        while not self._stop.is_set():
+            try:
+                batch = await self._next_or_stop()
+            except TransportUnavailable as error:
+                await self._tools.log.hold(error, self._stop)
+            else:
+                if batch.records:
+                    return batch
+        return _NOTHING
+
+    async def _next_or_stop(self) -> _Batch:
+        reading = asyncio.create_task(self._next(self._tools.poll))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            # Records that arrive just as the stop does are redelivered to the next owner.
+            return reading.result() if reading.done() else _NOTHING
+        finally:
+            stopping.cancel()
+            if not reading.done():
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+    async def _next(self, wait: float) -> _Batch:
+        asked = self._pace.size
+        records = await self._claim.next(max_records=asked, max_wait=wait)
+        return _Batch(records, time.perf_counter(), len(records) >= asked)
+
+    async def _persist(self, batch: _Batch) -> _Batch | None:
+        """See one batch through to its acknowledgement; return the next if it was read ahead."""
+        began = time.perf_counter()
+        ahead: _Batch | None = None
+        if batch.full and not self._stop.is_set():
+            letters, ahead = await self._settle_and_read_ahead(batch.records)
+        else:
+            letters = await self._settle(batch.records)
+        if letters:
+            await self._dead_letter(letters)
+        await self._ack(batch.records[-1].offset)
+        done = time.perf_counter()
+        self._tools.tally.acknowledged(len(batch.records), done - batch.delivered)
+        self._pace.took(len(batch.records), done - began)
+        return ahead
+
+    async def _settle_and_read_ahead(
+        self, records: Sequence[Record]
+    ) -> tuple[list[DeadLetter], _Batch | None]:
+        settling = asyncio.create_task(self._settle(records))
+        try:
+            ahead = await self._read_ahead()
+            return await settling, ahead
+        finally:
+            if not settling.done():
+                settling.cancel()
+                await asyncio.gather(settling, return_exceptions=True)
+
+    async def _read_ahead(self) -> _Batch | None:
+        try:
+            batch = await self._next(0.0)
+        except TransportError:
+            # Met again, and dealt with, where the batch in hand is acknowledged or the next read.
+            return None
+        return batch if batch.records else None
+
+    async def _settle(self, records: Sequence[Record]) -> list[DeadLetter]:
+        """Make a committed row of every record that can be one; return the letters of the rest."""
+        placed, at, undecodable = decode_all(records, self._tools.transport.name)
+        letters = {
+            index: _letter(records[index], Reason.UNDECODABLE, error, 1)
+            for index, error in undecodable
+        }
+        for start, chunk in _chunks(placed, records, at):
+            settled = await isolate(chunk, self._write, attempts=self._tools.attempts)
+            self._tools.tally.settled(chunk, settled)
+            letters.update(_letters(settled, records, at[start:]))
+        return [letters[index] for index in sorted(letters)]
+
+    async def _write(self, batch: Sequence[Placed]) -> Written:
+        tools = self._tools
+        while True:
+            try:
+                return await tools.writer.write(batch, self._fence)
+            except Unexpected:
+                raise
+            except Rejected:
+                if len(batch) == 1:
+                    tools.tally.failed()
+                raise
+            except Outage as error:
+                tools.tally.failed()
+                await tools.database.hold(error, self._stop)
+                if isinstance(error, TooSlow) and len(batch) > 1:
+                    raise  # halved by isolate()
+
+    async def _dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        while True:
+            try:
+                await self._tools.transport.dead_letter(letters)
+            except PartitionLost:
+                raise
+            except TransportError as error:
+                # Perhaps appended: then it is appended twice, and indexed once.
+                await self._tools.log.hold(error, self._stop)
+            else:
+                self._tools.tally.dead_lettered(letters)
+                return
+
+    async def _ack(self, through: str) -> None:
+        while True:
+            try:
+                await self._claim.ack(through)
+            except PartitionLost:
+                raise
+            except TransportError as error:
+                await self._tools.log.hold(error, self._stop)
+            else:
+                return
+
+
+def _letters(
+    settled: Settled, records: Sequence[Record], at: Sequence[int]
+) -> Iterator[tuple[int, DeadLetter]]:
+    for index in settled.conflicts:
+        error = Rejected("the key was used before, with another body; the first one stays")
+        record = records[at[index]]
+        yield at[index], _letter(record, Reason.IDEMPOTENCY_CONFLICT, error, 1)
+    for refused in settled.refused:
+        record = records[at[refused.index]]
+        yield (
+            at[refused.index],
+            _letter(record, refused.error.reason, refused.error, refused.attempts),
+        )
+
+
+def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> DeadLetter:
+    return DeadLetter(record, reason, " ".join(str(error).split()), attempts, now())
+
+
+def _chunks(
+    placed: Sequence[Placed], records: Sequence[Record], at: Sequence[int]
+) -> Iterator[tuple[int, Sequence[Placed]]]:
+    """Split a batch where it would make too large a statement; mostly it is one chunk."""
+    start = size = 0
+    for index, record in enumerate(at):
+        length = len(records[record].body)
+        if size + length > _STATEMENT_BYTES and index > start:
+            yield start, placed[start:index]
+            start, size = index, 0
+        size += length
+    if start < len(placed):
+        yield start, placed[start:]

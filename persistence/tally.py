@@ -1,0 +1,107 @@
+"""What a worker counts and says of each batch. Content never appears; ids and counts do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+
+from otel.metrics import Metrics
+from persistence.decoding import trace_id_of
+from persistence.isolation import Settled
+from persistence.measures import observe_all, observe_times
+from persistence.placed import Placed
+from transport.contract import DeadLetter
+from transport.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID, Message
+
+__all__ = ["Tally"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Tally:
+    """Counts in batches: label children are looked up once, and incremented once per batch."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._persisted = metrics.processed.labels("persisted")
+        self._duplicate = metrics.processed.labels("duplicate")
+        self._error = metrics.processed.labels("error")
+        self._dead_lettered = metrics.processed.labels("dead_lettered")
+        self._hits = metrics.idempotency_hits.labels("persist")
+        self._requests = metrics.idempotency_requests.labels("persist")
+        self._reasons = metrics.dead_letters
+        self._processing = metrics.processing
+        self._end_to_end = metrics.end_to_end
+
+    def settled(self, batch: Sequence[Placed], settled: Settled) -> None:
+        """Count a batch that is committed."""
+        persisted, duplicates = len(settled.persisted), len(settled.duplicates)
+        self._requests.inc(len(batch))
+        if persisted:
+            self._persisted.inc(persisted)
+            arrived = time.time()
+            observe_all(
+                self._end_to_end,
+                (arrived - _accepted(batch[index]) for index in settled.persisted),
+            )
+            _say("Persisted", batch, settled.persisted)
+        if duplicates:
+            self._duplicate.inc(duplicates)
+            self._hits.inc(duplicates)
+            _say("Idempotent", batch, settled.duplicates)
+
+    def failed(self) -> None:
+        """Count one attempt that failed."""
+        self._error.inc()
+
+    def dead_lettered(self, letters: Sequence[DeadLetter]) -> None:
+        """Count and name the records that are dead letters now."""
+        self._dead_lettered.inc(len(letters))
+        for letter in letters:
+            self._reasons.labels(letter.reason.value).inc()
+            record = letter.record
+            _log.warning(
+                "Failed",
+                reason=letter.reason.value,
+                error=letter.error,
+                attempts=letter.attempts,
+                partition=record.partition,
+                offset=record.offset,
+                message_id=_header(letter, HEADER_MESSAGE_ID),
+                correlation_id=_header(letter, HEADER_CORRELATION_ID),
+                trace_id=trace_id_of(record),
+            )
+
+    def acknowledged(self, records: int, seconds: float) -> None:
+        """Count a batch that took ``seconds`` from its delivery to its acknowledgement."""
+        observe_times(self._processing, seconds, records)
+
+
+def _accepted(placed: Placed) -> float:
+    event = placed.event
+    text = event.accepted_at if isinstance(event, Message) else event.at
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _say(what: str, batch: Sequence[Placed], indexes: Sequence[int]) -> None:
+    first = batch[indexes[0]]
+    if len(indexes) > 1:
+        _log.info(what, count=len(indexes), transport=first.transport, partition=first.partition)
+        return
+    _log.info(
+        what,
+        count=1,
+        transport=first.transport,
+        partition=first.partition,
+        offset=first.offset,
+        message_id=first.event.message_id,
+        correlation_id=first.event.correlation_id,
+        trace_id=first.trace_id,
+    )
+
+
+def _header(letter: DeadLetter, name: str) -> str | None:
+    value = letter.record.headers.get(name)
+    return value.decode("utf-8", "replace") if value else None

@@ -1,0 +1,79 @@
+"""The worker of a process: takes its share of the partitions and persists what is in them.
+
+Any number of processes share the partitions; the transport gives each to one of them. What is done
+with a partition is in :mod:`persistence.lane`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from otel.metrics import Metrics
+from persistence.claims import Claims
+from persistence.database import Pool
+from persistence.gate import Gate, Paused
+from persistence.lane import Lane, Tools
+from persistence.settings import PersistenceSettings
+from persistence.tally import Tally
+from persistence.writer import Writer
+from transport.contract import WORKER_GROUP, Claim, Topic, Transport
+
+__all__ = ["Worker", "WorkerStatus"]
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """Which partitions this process owns, and what it waits for (empty: nothing)."""
+
+    partitions: list[int]
+    paused: list[Paused]
+
+
+class Worker:
+    """Consumes the messages log with the group of the workers. ``member`` names this process."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        pool: Pool,
+        settings: PersistenceSettings,
+        metrics: Metrics,
+        member: str,
+    ) -> None:
+        writer = Writer(pool)
+        poll = settings.stream_poll_interval_ms / 1000
+        self._tools = Tools(
+            transport=transport,
+            writer=writer,
+            log=Gate(transport.name, transport.ping, metrics, longest=poll),
+            database=Gate("postgresql", writer.probe, metrics, longest=poll),
+            tally=Tally(metrics),
+            member=member,
+            attempts=settings.stream_max_retries,
+            batch_size=settings.stream_batch_size,
+            poll=poll,
+        )
+        self._claims = Claims(
+            transport,
+            Topic.MESSAGES,
+            group=WORKER_GROUP,
+            member=member,
+            log=self._tools.log,
+            metrics=metrics,
+            serve=self._serve,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set; then finish the batches in hand and hand back the rest."""
+        await self._claims.run(stop)
+
+    def status(self) -> WorkerStatus:
+        """Return what this process owns and waits for, now."""
+        gates = (self._tools.log, self._tools.database)
+        waiting = [paused for gate in gates if (paused := gate.paused())]
+        return WorkerStatus(self._claims.partitions(), waiting + self._claims.paused())
+
+    async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
+        await Lane(claim, self._tools, stop).run()
