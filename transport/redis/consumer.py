@@ -1,0 +1,141 @@
+"""A member of a group: keeps its leases, takes and gives up partitions, yields claims."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Self
+
+from transport.contract import Claim
+from transport.errors import PartitionLost, TransportError
+from transport.redis.claim import RedisClaim
+from transport.redis.doorbell import Doorbell
+from transport.redis.errors import translate
+from transport.redis.functions import Functions
+from transport.redis.membership import Membership
+from transport.redis.trimming import Retention
+
+__all__ = ["RedisConsumer"]
+
+_log = logging.getLogger(__name__)
+
+
+class RedisConsumer:
+    """See :class:`transport.contract.Consumer`.
+
+    One task looks, at least once per pace and whenever the group's bell rings, at who is alive and
+    who owns what; renews this member's leases; takes what falls to it; and asks for what no longer
+    does. Leases decide; the look only says what to try.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        membership: Membership,
+        doorbell: Doorbell,
+        *,
+        retention_seconds: int,
+        retention_records: int,
+    ) -> None:
+        self._functions = functions
+        self._membership = membership
+        self._doorbell = doorbell
+        self._retention_seconds = retention_seconds
+        self._retention_records = retention_records
+        self._held: dict[int, RedisClaim] = {}
+        self._unread: dict[int, int] = {}
+        self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._doorbell.__aenter__()
+        self._keeper = asyncio.create_task(self._keep(), name="lease keeper")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._keeper:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        claims = list(self._held.values())
+        self._held.clear()
+        for claim in claims:
+            claim.lose()
+        self._arrived.put_nowait(None)
+        with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
+            await self._membership.leave(claims)
+        await self._doorbell.__aexit__()
+
+    async def claims(self) -> AsyncIterator[Claim]:
+        """Yield partitions as they come; see :meth:`transport.contract.Consumer.claims`."""
+        while (claim := await self._arrived.get()) is not None:
+            if not claim.lost:
+                yield claim
+        self._arrived.put_nowait(None)  # for whoever else iterates
+
+    async def _keep(self) -> None:
+        membership = self._membership
+        while True:
+            try:
+                rung = await self._look()
+            except TransportError as error:
+                _log.warning("can't keep leases: %s", error)
+                await asyncio.sleep(membership.pace)
+            else:
+                await self._doorbell.wait(membership.bell, after=rung, seconds=membership.pace)
+
+    async def _look(self) -> str:
+        rung, mine = await self._membership.look()
+        for partition, claim in list(self._held.items()):
+            if claim.lost:
+                del self._held[partition]
+            elif partition not in mine:
+                claim.revoke()
+        await self._take([p for p in mine if p not in self._held])
+        await self._renew(list(self._held.values()))
+        return rung
+
+    async def _take(self, partitions: Sequence[int]) -> None:
+        if not partitions:
+            return
+        unread = [self._unread.get(p, 0) for p in partitions]
+        epochs = await self._membership.take(partitions, unread)
+        for partition, epoch in zip(partitions, epochs, strict=True):
+            if epoch:
+                self._begin(partition, epoch)
+
+    def _begin(self, partition: int, epoch: int) -> None:
+        claim = RedisClaim(
+            functions=self._functions,
+            doorbell=self._doorbell,
+            log=self._membership.log,
+            partition=partition,
+            group=self._membership.group,
+            epoch=epoch,
+            retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
+            left=self._give_back,
+        )
+        self._held[partition] = claim
+        self._arrived.put_nowait(claim)
+
+    async def _renew(self, claims: Sequence[RedisClaim]) -> None:
+        if not claims:
+            return
+        for claim, reply in zip(claims, await self._membership.renew(claims), strict=True):
+            if not isinstance(reply, Exception):
+                self._unread[claim.partition] = reply
+            elif isinstance(translate(reply), PartitionLost):
+                claim.lose()
+        await self._membership.trim(claims)
+
+    async def _give_back(self, claim: RedisClaim) -> None:
+        self._doorbell.forget(claim.stream)
+        if claim.lost:
+            self._doorbell.ring(self._membership.bell)  # look at once who has it
+            return
+        claim.lose()
+        self._held.pop(claim.partition, None)
+        with contextlib.suppress(TransportError):  # it runs out by itself
+            await self._membership.release([claim])

@@ -1,0 +1,55 @@
+"""Appending dead letters: bytes intact, durable, and once however often the call is repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transport.contract import DeadLetter
+from transport.dead_letters import dead_letter_headers, source_of
+from transport.errors import TransportUnavailable
+from transport.redis.functions import Functions
+from transport.redis.keys import Log
+from transport.redis.records import FIELD_BODY, FIELD_KEY
+
+__all__ = ["DeadLetters"]
+
+
+class DeadLetters:
+    """Appends to the dead-letter log.
+
+    A letter whose reply was lost is sent again by the worker: for ``seconds`` the log remembers
+    where each came from, and appends the second no more.
+    """
+
+    def __init__(self, functions: Functions, log: Log, *, seconds: int) -> None:
+        self._functions = functions
+        self._stream = log.streams[0]
+        self._memory = log.memory(0)
+        self._seconds = seconds
+
+    async def append(self, letters: Sequence[DeadLetter]) -> None:
+        """Append in order; see :meth:`transport.contract.Transport.dead_letter`."""
+        if not letters:
+            return
+        keys = [self._stream]
+        arguments: list[str | bytes | int] = [self._seconds]
+        for letter in letters:
+            keys.append(self._memory + source_of(letter))
+            fields: list[str | bytes | int] = [
+                FIELD_KEY,
+                _bytes(letter.record.key),
+                FIELD_BODY,
+                letter.record.body,
+            ]
+            for name, value in dead_letter_headers(letter).items():
+                fields += (_bytes(name), value)
+            arguments += (f"{letter.failed_at}  ", len(fields), *fields)
+        for item in await self._functions.call("append", keys, *arguments):
+            if item.startswith(b"!"):
+                raise TransportUnavailable(
+                    f"a dead letter was refused: {item[1:].decode('utf-8', 'replace')}"
+                )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # as it was before it became text

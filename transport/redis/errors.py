@@ -1,0 +1,116 @@
+"""What redis-py raises, as the transport's errors. The one place where that is decided.
+
+Each class of :mod:`redis.exceptions` has a row in :data:`MEANING` (a test looks for ones without),
+so a new release of the client can't slip an unknown error past us.
+"""
+
+from __future__ import annotations
+
+from redis import exceptions as redis
+
+from transport.errors import (
+    ConfigurationError,
+    PartitionLost,
+    TopicMissing,
+    TransportError,
+    TransportUnavailable,
+)
+
+__all__ = ["MEANING", "is_function_missing", "is_refusal", "translate"]
+
+_AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD"
+_ACL = "Redis forbids a command we need: allow FUNCTION, FCALL, XREAD, XRANGE, MGET, TIME and INFO"
+_FULL = "Redis is full (maxmemory): give it memory, or let workers drain the log"
+_NETWORK = "Redis can't be reached: check REDIS_HOST and REDIS_PORT, and that it runs"
+_CLUSTER = "the Redis Cluster can't serve this key now"
+_NO_CLUSTER = "this is a Redis Cluster; REDIS_HOST must name a standalone server or its proxy"
+_REFUSED = "Redis refused the command"
+_PROTOCOL = "Redis answered what is no reply to our command: check what listens at REDIS_HOST"
+
+# The most derived class that an error is an instance of decides.
+MEANING: dict[type[Exception], tuple[type[TransportError], str]] = {
+    redis.RedisError: (TransportUnavailable, _REFUSED),
+    redis.ConnectionError: (TransportUnavailable, _NETWORK),
+    redis.TimeoutError: (TransportUnavailable, "Redis did not answer in time"),
+    redis.MaxConnectionsError: (TransportUnavailable, "all REDIS_POOL_SIZE connections are in use"),
+    redis.AuthenticationError: (TransportUnavailable, _AUTH),
+    redis.AuthorizationError: (TransportUnavailable, _AUTH),
+    redis.AuthenticationWrongNumberOfArgsError: (TransportUnavailable, _AUTH),
+    redis.ExternalAuthProviderError: (TransportUnavailable, _AUTH),
+    redis.NoPermissionError: (TransportUnavailable, _ACL),
+    redis.BusyLoadingError: (TransportUnavailable, "Redis is loading its data"),
+    redis.InvalidResponse: (TransportUnavailable, _PROTOCOL),
+    redis.ResponseError: (TransportUnavailable, _REFUSED),
+    redis.OutOfMemoryError: (TransportUnavailable, _FULL),
+    redis.ReadOnlyError: (TransportUnavailable, "Redis is a read-only replica: name the primary"),
+    redis.NoScriptError: (TransportUnavailable, _REFUSED),
+    redis.ExecAbortError: (TransportUnavailable, _REFUSED),
+    redis.ModuleError: (TransportUnavailable, _REFUSED),
+    redis.NoSuchFieldsetError: (TransportUnavailable, _REFUSED),
+    redis.WatchError: (TransportUnavailable, _REFUSED),
+    redis.PubSubError: (TransportUnavailable, _REFUSED),
+    redis.LockError: (TransportUnavailable, _REFUSED),
+    redis.LockNotOwnedError: (TransportUnavailable, _REFUSED),
+    redis.ClusterError: (TransportUnavailable, _CLUSTER),
+    redis.ClusterDownError: (TransportUnavailable, _CLUSTER),
+    redis.MasterDownError: (TransportUnavailable, "the primary of this Redis replica is down"),
+    redis.TryAgainError: (TransportUnavailable, _CLUSTER),
+    redis.AskError: (TransportUnavailable, _NO_CLUSTER),
+    redis.MovedError: (TransportUnavailable, _NO_CLUSTER),
+    redis.ClusterCrossSlotError: (TransportUnavailable, _NO_CLUSTER),
+    redis.RedisClusterException: (TransportUnavailable, _CLUSTER),
+    redis.SlotNotCoveredError: (TransportUnavailable, _CLUSTER),
+    redis.CrossSlotTransactionError: (TransportUnavailable, _NO_CLUSTER),
+    redis.InvalidPipelineStack: (TransportUnavailable, _PROTOCOL),
+    redis.ChildDeadlockedError: (TransportUnavailable, "a connection was used across a fork"),
+    redis.DataError: (ConfigurationError, "a value can't be sent to Redis"),
+    redis.IncorrectPolicyType: (ConfigurationError, "redis-py was given an unknown policy"),
+    OSError: (TransportUnavailable, _NETWORK),
+    TimeoutError: (TransportUnavailable, "Redis did not answer in time"),
+}
+
+# Replies that redis-py knows no class for, by their first word.
+_CODES: dict[str, tuple[type[TransportError], str]] = {
+    "FENCED": (PartitionLost, "another owner has this partition now"),
+    "TOPICMISSING": (TopicMissing, "the log was deleted under us"),
+    "NOGROUP": (TopicMissing, "the log was deleted under us"),
+    "WRONGTYPE": (TransportUnavailable, "a key of ours holds something that is not ours"),
+    "MISCONF": (TransportUnavailable, "Redis can't write to its disk"),
+    "NOREPLICAS": (TransportUnavailable, "too few replicas are in step (min-replicas-to-write)"),
+    "BUSY": (TransportUnavailable, "Redis is busy with somebody's script"),
+    "UNKILLABLE": (TransportUnavailable, "Redis is busy with somebody's script"),
+    "UNBLOCKED": (TransportUnavailable, "the server ended the wait, as when it became a replica"),
+}
+
+
+def translate(error: BaseException) -> TransportError:
+    """Return ``error`` as the transport's own, its cause chained; ours come back as they are."""
+    if isinstance(error, TransportError):
+        return error
+    meaning, remedy = _meaning(error)
+    told = meaning(f"{remedy} ({type(error).__name__}: {error})")
+    told.__cause__ = error
+    return told
+
+
+def is_refusal(reply: object) -> bool:
+    """Tell whether the server answered that it did not execute the command."""
+    return isinstance(
+        reply, (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
+    )
+
+
+def is_function_missing(reply: object) -> bool:
+    """Tell whether a reply says that our library is not loaded (so nothing was executed)."""
+    return isinstance(reply, redis.ResponseError) and "Function not found" in str(reply)
+
+
+def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
+    if type(error) is redis.ResponseError:
+        known = _CODES.get(str(error).split(" ", 1)[0])
+        if known:
+            return known
+    for cls in type(error).__mro__:
+        if cls in MEANING:
+            return MEANING[cls]
+    return TransportUnavailable, "unexpected failure"

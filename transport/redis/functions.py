@@ -1,0 +1,71 @@
+"""Our library of Redis Functions: loaded once, and again whenever the server has lost it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.resources import files
+
+from redis.exceptions import ResponseError
+
+from transport.redis.connections import Connections
+from transport.redis.errors import is_function_missing, translate
+from transport.redis.line import Command, Reply
+
+__all__ = ["Functions"]
+
+
+class Functions:
+    """Calls functions of ``functions.lua``.
+
+    The library's name carries a digest of its text, so processes of two releases can share a
+    server. A server can lose it at any time (``FUNCTION FLUSH``, a restart without persistence, an
+    empty replica promoted); a call that finds it missing was not executed, and is made again.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        source = files("transport.redis").joinpath("functions.lua").read_text("utf-8")
+        self._library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
+        self._code = f"#!lua name={self._library}\nlocal PREFIX = '{self._library}_'\n{source}"
+        self._loading = asyncio.Lock()
+
+    def command(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
+        """Return the command that calls function ``name``."""
+        return ("FCALL", f"{self._library}_{name}", len(keys), *keys, *arguments)
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Like :meth:`Connections.exchange`, with the library loaded where it is missing."""
+        replies = await self._connections.exchange(commands)
+        missing = [i for i, reply in enumerate(replies) if is_function_missing(reply)]
+        if missing:
+            await self.load()
+            again = await self._connections.exchange([commands[i] for i in missing])
+            for i, reply in zip(missing, again, strict=True):
+                replies[i] = reply
+        return replies
+
+    async def call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
+        """Call one function and return its reply.
+
+        Raises:
+            TransportError: what the server's error, or its silence, means.
+        """
+        (reply,) = await self.exchange([self.command(name, keys, *arguments)])
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        return reply
+
+    async def load(self) -> None:
+        """Load the library if it is not there.
+
+        Raises:
+            TransportUnavailable: the server can't be reached or forbids it.
+        """
+        async with self._loading:
+            (reply,) = await self._connections.exchange([("FUNCTION", "LOAD", self._code)])
+            if isinstance(reply, ResponseError) and "already exists" in str(reply):
+                return  # of the same digest, so the same text
+            if isinstance(reply, Exception):
+                raise translate(reply)

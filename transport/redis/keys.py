@@ -1,0 +1,71 @@
+"""Every name this transport uses in Redis.
+
+========================================  ==============================================
+``msg:stream:{p}``                        stream: partition p of the messages log
+``msg:dlq``                               stream: the dead letters
+``{<stream>}:key:<message id>``           string: ``offset`` and what is remembered of a repeat
+``{<stream>}:lease:<group>``              hash: owner, until (ms), epoch, unread, tail, lost
+``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
+``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
+``{msg:stream}:partitions``               string: how many partitions this log was made with
+========================================  ==============================================
+
+``{p}`` above stands for a number; other braces are literal: a Redis Cluster hashes what is inside,
+so a partition's side keys live in the slot of its stream, and a function may touch them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from transport.contract import Topic
+
+__all__ = ["PARTITIONS_KEY", "Log", "dead_letter_log", "messages_log"]
+
+PARTITIONS_KEY = "{msg:stream}:partitions"
+
+
+class Log(msgspec.Struct, frozen=True):
+    """The names of one topic."""
+
+    topic: Topic
+    name: str
+    streams: Sequence[str]
+
+    def lease(self, partition: int, group: str) -> str:
+        """Return the key of the lease on ``partition`` in ``group``."""
+        return f"{{{self.streams[partition]}}}:lease:{group}"
+
+    def memory(self, partition: int) -> str:
+        """Return the prefix of the keys under which message ids are remembered."""
+        return f"{{{self.streams[partition]}}}:key:"
+
+    def members(self, group: str) -> str:
+        """Return the key of the group's members."""
+        return f"{{{self.name}}}:members:{group}"
+
+    def bell(self, group: str) -> str:
+        """Return the key of the stream that is rung when ownership may change."""
+        return f"{{{self.name}}}:bell:{group}"
+
+
+def consumer(partition: int) -> str:
+    """Return the consumer name for a partition.
+
+    Fixed, whoever owns the partition: registrations can't leak, and what the last owner left
+    unacknowledged is already the next owner's.
+    """
+    return f"p{partition}"
+
+
+def messages_log(partitions: int) -> Log:
+    """Return the names of the messages log."""
+    streams = [f"msg:stream:{p}" for p in range(partitions)]
+    return Log(topic=Topic.MESSAGES, name="msg:stream", streams=streams)
+
+
+def dead_letter_log() -> Log:
+    """Return the names of the dead-letter log."""
+    return Log(topic=Topic.DEAD_LETTERS, name="msg:dlq", streams=["msg:dlq"])

@@ -1,0 +1,113 @@
+"""The calls by which the members of a group share its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transport.redis.assignment import fair_shares
+from transport.redis.claim import RedisClaim
+from transport.redis.errors import translate
+from transport.redis.functions import Functions
+from transport.redis.keys import Log, consumer
+from transport.redis.line import Command, Reply
+
+__all__ = ["Membership"]
+
+_LONGEST_PACE = 1.0
+
+
+class Membership:
+    """One member of one group of one log. Every method raises ``TransportUnavailable``."""
+
+    def __init__(
+        self, functions: Functions, log: Log, *, group: str, member: str, lease_ms: int
+    ) -> None:
+        self.log = log
+        self.group = group
+        self.bell = log.bell(group)
+        self.pace = min(lease_ms / 3000, _LONGEST_PACE)
+        """Seconds between two looks: a lease outlives two that fail."""
+        self._functions = functions
+        self._member = member
+        self._lease_ms = lease_ms
+        self._leases = [log.lease(p, group) for p in range(len(log.streams))]
+        self._members = log.members(group)
+
+    async def look(self) -> tuple[str, list[int]]:
+        """Say that this member lives. Return the last ring's id and the partitions due to it."""
+        (rung, members), *owners = await self._all(
+            [
+                self._functions.command(
+                    "heartbeat", (self._members, self.bell), self._member, self._lease_ms
+                ),
+                *(self._functions.command("owner", (lease,)) for lease in self._leases),
+            ]
+        )
+        shares = fair_shares(
+            [member.decode() for member in members], [owner.decode() or None for owner in owners]
+        )
+        return rung.decode(), [p for p, member in enumerate(shares) if member == self._member]
+
+    async def take(self, partitions: Sequence[int], unread: Sequence[int]) -> list[int]:
+        """Take the leases of ``partitions``; return their epochs, 0 where another has one.
+
+        ``unread`` says how many unread records this member last knew of in each, which counts as
+        lost where the log has lost all its data.
+        """
+        return [
+            int(epoch)
+            for epoch in await self._all(
+                [
+                    self._functions.command(
+                        "take",
+                        (self.log.streams[p], self._leases[p]),
+                        self.group,
+                        consumer(p),
+                        self._member,
+                        self._lease_ms,
+                        known,
+                    )
+                    for p, known in zip(partitions, unread, strict=True)
+                ]
+            )
+        ]
+
+    async def renew(self, claims: Sequence[RedisClaim]) -> list[Reply]:
+        """Renew leases; return for each the number of unread records, or the error."""
+        return await self._functions.exchange(
+            [
+                self._functions.command(
+                    "renew", (claim.stream, claim.lease), self.group, claim.epoch, self._lease_ms
+                )
+                for claim in claims
+            ]
+        )
+
+    async def trim(self, claims: Sequence[RedisClaim]) -> None:
+        """Remove acknowledged records that are past their retention."""
+        await self._all([c.retention.command(self._functions, c.stream) for c in claims])
+
+    async def release(self, claims: Sequence[RedisClaim]) -> None:
+        """Give up leases, and have every member look who takes them."""
+        await self._functions.exchange(
+            [
+                *(self._functions.command("release", (c.lease,), c.epoch) for c in claims),
+                self._functions.command("ring", (self.bell,), self._member),
+            ]
+        )
+
+    async def leave(self, claims: Sequence[RedisClaim]) -> None:
+        """Give up leases and membership."""
+        await self._functions.exchange(
+            [
+                *(self._functions.command("release", (c.lease,), c.epoch) for c in claims),
+                self._functions.command("leave", (self._members, self.bell), self._member),
+            ]
+        )
+
+    async def _all(self, commands: Sequence[Command]) -> list[Reply]:
+        replies = await self._functions.exchange(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply)
+        return replies

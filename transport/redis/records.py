@@ -1,0 +1,61 @@
+"""Stream entries as records. Nothing is decoded here that a foreign producer could have broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transport.contract import Record, Topic
+
+__all__ = ["FIELD_BODY", "FIELD_KEY", "records"]
+
+FIELD_KEY = "key"
+FIELD_BODY = "body"
+
+_KEY, _BODY = b"key", b"body"
+Entry = tuple[bytes, Sequence[bytes]]
+
+# Field names repeat from record to record; foreign ones may be any bytes, kept reversibly.
+_names: dict[bytes, str] = {}
+_NAMES_KEPT = 256
+
+
+def _name(field: bytes) -> str:
+    name = field.decode("utf-8", "surrogateescape")
+    if len(_names) < _NAMES_KEPT:
+        _names[field] = name
+    return name
+
+
+def records(
+    topic: Topic,
+    partition: int,
+    entries: Sequence[Entry],
+    counts: Sequence[int] | None = None,
+) -> list[Record]:
+    """Return one record per entry, in order. ``counts`` are their delivery counts, if not 1."""
+    made = []
+    for i, (entry_id, fields) in enumerate(entries):
+        headers: dict[str, bytes] = {}
+        key = body = b""
+        pairs = iter(fields)
+        for field, value in zip(pairs, pairs, strict=True):
+            if field == _BODY:
+                body = value
+            elif field == _KEY:
+                key = value
+            else:
+                headers[_names.get(field) or _name(field)] = value
+        offset = entry_id.decode()
+        made.append(
+            Record(
+                topic,
+                partition,
+                offset,
+                key.decode("utf-8", "surrogateescape"),
+                body,
+                headers,
+                int(offset.split("-", 1)[0]) / 1000,
+                counts[i] if counts else 1,
+            )
+        )
+    return made

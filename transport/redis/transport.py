@@ -1,0 +1,132 @@
+"""The log on Redis Streams or Valkey, put together. Requires Redis 7.0 or Valkey 8, or later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from transport.contract import (
+    DLQ_GROUP,
+    WORKER_GROUP,
+    DeadLetter,
+    Envelope,
+    Features,
+    Outcome,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+)
+from transport.identity import partition_of
+from transport.redis import reading
+from transport.redis.connections import Connections
+from transport.redis.consumer import RedisConsumer
+from transport.redis.dead_letters import DeadLetters
+from transport.redis.doorbell import Doorbell
+from transport.redis.functions import Functions
+from transport.redis.keys import Log, dead_letter_log, messages_log
+from transport.redis.membership import Membership
+from transport.redis.opening import open_logs
+from transport.redis.publish import Publisher
+from transport.settings import TransportSettings
+
+__all__ = ["RedisTransport"]
+
+
+class RedisTransport:
+    """See :class:`transport.contract.Transport`; one instance per process and event loop.
+
+    How durable an acknowledged append is, the server's configuration says: ``appendonly yes`` with
+    ``appendfsync always`` survives a power cut, ``everysec`` may lose the last second; replicas
+    are asynchronous, so ``min-replicas-to-write`` narrows what a failover may lose and does not
+    close it.
+    """
+
+    name = "redis"
+    features = Features(remembers=True, durable=True, counts_deliveries=True, shared=True)
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self.partitions = settings.stream_partitions
+        self._settings = settings
+        self._connections = Connections(settings)
+        self._functions = Functions(self._connections)
+        self._messages = messages_log(self.partitions)
+        self._dead = dead_letter_log()
+        seconds = settings.idempotency_ttl_seconds
+        self._publisher = Publisher(self._functions, self._messages, seconds=seconds)
+        self._dead_letters = DeadLetters(self._functions, self._dead, seconds=seconds)
+
+    @classmethod
+    def from_settings(cls, settings: TransportSettings) -> Self:
+        """Return the transport that ``settings`` describe, not yet connected."""
+        return cls(settings)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await open_logs(
+                self._connections,
+                self._functions,
+                [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)],
+            )
+        except BaseException:
+            await self._connections.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._connections.close()
+
+    async def publish(
+        self, envelopes: Sequence[Envelope], *, remember: bool = True
+    ) -> Sequence[Outcome]:
+        """Append envelopes; see the contract."""
+        return await self._publisher.publish(envelopes, remember=remember)
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """Return what is remembered of message ids; see the contract."""
+        wanted: dict[int, list[str]] = {}
+        for identifier in message_ids:
+            # A receipt's id begins with its message's.
+            partition = partition_of(identifier.partition("/")[0], self.partitions)
+            wanted.setdefault(partition, []).append(identifier)
+        found = await self._publisher.recall(self._connections, wanted) if wanted else {}
+        return [found.get(identifier) for identifier in message_ids]
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Append dead letters; see the contract."""
+        await self._dead_letters.append(letters)
+
+    def consume(self, topic: Topic, *, group: str, member: str) -> RedisConsumer:
+        """Return a member of a group; see the contract."""
+        settings = self._settings
+        membership = Membership(
+            self._functions,
+            self._log(topic),
+            group=group,
+            member=member,
+            lease_ms=settings.stream_lease_ms,
+        )
+        return RedisConsumer(
+            self._functions,
+            membership,
+            Doorbell(self._connections),
+            retention_seconds=settings.stream_retention_seconds,
+            retention_records=settings.stream_retention_records,
+        )
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return records without a group; see the contract."""
+        return await reading.read(self._connections, self._log(topic), partition, after, limit)
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """Return how far a group is; see the contract."""
+        return await reading.progress(self._functions, self._log(topic), group)
+
+    def sort_key(self, offset: str) -> tuple[int, ...]:
+        """Return a key that orders entry ids as the log does."""
+        return reading.sort_key(offset)
+
+    def _log(self, topic: Topic) -> Log:
+        return self._messages if topic is Topic.MESSAGES else self._dead

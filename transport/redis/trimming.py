@@ -1,0 +1,41 @@
+"""Which acknowledged records need no longer be kept. What is unacknowledged always stays."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from transport.redis.functions import Functions
+from transport.redis.line import Command
+
+__all__ = ["Retention"]
+
+_STEPS = 16  # how finely "at most so many records" is kept
+
+
+class Retention:
+    """How long acknowledged records of one partition stay: for a time, and up to a number.
+
+    Redis can't tell the id of the n-th record from the end without reading n records, so the claim
+    notes ids as it acknowledges, a few of them. A new owner starts without notes: for a while up to
+    twice the number may stay, or what the time allows.
+    """
+
+    def __init__(self, *, seconds: int, records: int) -> None:
+        self._seconds = seconds
+        self._records = records
+        self._acked = 0
+        self._notes: deque[tuple[int, str]] = deque([(0, "0-0")])
+
+    def acked(self, count: int, through: str) -> None:
+        """Note that ``count`` more records, through ``through``, are acknowledged."""
+        self._acked += count
+        if self._acked - self._notes[-1][0] > self._records // _STEPS:
+            self._notes.append((self._acked, through))
+        while len(self._notes) > 1 and self._acked - self._notes[1][0] >= self._records:
+            self._notes.popleft()
+
+    def command(self, functions: Functions, stream: str) -> Command:
+        """Return the command that trims ``stream`` below what every group has acknowledged."""
+        acked, through = self._notes[0]
+        crowded = through if self._acked - acked >= self._records else "0-0"
+        return functions.command("trim", (stream,), crowded, self._seconds)
