@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transport.redis.assignment import fair_shares
+from transport.assignment import fair_shares
 from transport.redis.claim import RedisClaim
 from transport.redis.errors import translate
 from transport.redis.functions import Functions

@@ -1,0 +1,9 @@
+"""The log in memory, for tests and demonstrations. Nothing survives the process.
+
+Several transports may share one :class:`MemoryLog`, as several processes would share a broker.
+"""
+
+from transport.memory.log import MemoryLog
+from transport.memory.transport import MemoryTransport
+
+__all__ = ["MemoryLog", "MemoryTransport"]

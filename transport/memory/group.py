@@ -1,0 +1,158 @@
+"""Consumer groups in memory: who owns what, and how far each is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Self
+
+from transport.assignment import fair_shares
+from transport.contract import Claim, Record
+from transport.errors import PartitionLost
+from transport.memory.partition import MemoryPartition
+
+__all__ = ["MemoryClaim", "MemoryConsumer", "MemoryGroup"]
+
+
+class MemoryGroup:
+    """Where one group is in every partition of a topic, and who owns what."""
+
+    def __init__(self, partitions: Sequence[MemoryPartition]) -> None:
+        self.partitions = partitions
+        self.acked = [p.first for p in partitions]  # everything below is acknowledged
+        self.delivered = list(self.acked)  # everything below was delivered at least once
+        self.deliveries: list[dict[int, int]] = [{} for _ in partitions]
+        self.epochs = [0] * len(partitions)
+        self.claims: list[MemoryClaim | None] = [None] * len(partitions)
+        self.members: dict[str, MemoryConsumer] = {}
+
+    def share(self) -> None:
+        """Give each member its fair share; owners of too many finish their batch first."""
+        if not self.members:
+            return
+        owners = [claim.member if claim else None for claim in self.claims]
+        for number, member in enumerate(fair_shares(sorted(self.members), owners)):
+            claim = self.claims[number]
+            if claim is None:
+                self.epochs[number] = max(self.epochs[number] + 1, time.time_ns() // 1_000_000)
+                claim = MemoryClaim(self, self.partitions[number], member, self.epochs[number])
+                self.claims[number] = claim
+                self.members[member].arrived.put_nowait(claim)
+            elif claim.member != member:
+                claim.revoke()
+
+    def expel(self, member: str) -> None:
+        """Take everything from ``member`` at once, as if it had not been heard of for too long."""
+        self.members.pop(member, None)
+        for claim in list(self.claims):
+            if claim and claim.member == member:
+                claim.lose()
+        self.share()
+
+
+class MemoryClaim:
+    """See :class:`transport.contract.Claim`."""
+
+    def __init__(
+        self, group: MemoryGroup, partition: MemoryPartition, member: str, epoch: int
+    ) -> None:
+        self.topic = partition.topic
+        self.partition = partition.number
+        self.epoch = epoch
+        self.member = member
+        self._group = group
+        self._records = partition
+        self._next = group.acked[partition.number]
+        self._revoked = False
+        self._lost = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.lose()
+        self._group.share()
+
+    async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
+        """Return the next records in order; see the contract."""
+        deadline = time.monotonic() + max_wait
+        while True:
+            self._check()
+            if self._revoked:
+                raise PartitionLost(f"partition {self.partition} moves to another member")
+            found = self._records.since(self._next, max_records)
+            remaining = deadline - time.monotonic()
+            if found or remaining <= 0:
+                return [self._delivered(record) for record in found]
+            await self._records.wait(remaining)
+
+    async def ack(self, through: str) -> None:
+        """Acknowledge through ``through``; see the contract."""
+        self._check()
+        group, number, end = self._group, self.partition, int(through) + 1
+        for offset in range(group.acked[number], end):
+            group.deliveries[number].pop(offset, None)
+        group.acked[number] = max(group.acked[number], end)
+
+    async def nack(self) -> None:
+        """Deliver the unacknowledged again; see the contract."""
+        self._check()
+        self._next = self._group.acked[self.partition]
+
+    def revoke(self) -> None:
+        """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
+        self._revoked = True
+        self._records.wake()
+
+    def lose(self) -> None:
+        """Have every call raise from now on."""
+        self._lost = True
+        if self._group.claims[self.partition] is self:
+            self._group.claims[self.partition] = None
+        self._records.wake()
+
+    def _check(self) -> None:
+        if self._lost:
+            raise PartitionLost(f"partition {self.partition} has another owner")
+
+    def _delivered(self, record: Record) -> Record:
+        offset, group = int(record.offset), self._group
+        counts = group.deliveries[self.partition]
+        counts[offset] = counts.get(offset, 0) + 1
+        self._next = offset + 1
+        group.delivered[self.partition] = max(group.delivered[self.partition], offset + 1)
+        return Record(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.key,
+            record.body,
+            record.headers,
+            record.appended_at,
+            counts[offset],
+        )
+
+
+class MemoryConsumer:
+    """See :class:`transport.contract.Consumer`."""
+
+    def __init__(self, group: MemoryGroup, member: str) -> None:
+        self.arrived: asyncio.Queue[MemoryClaim | None] = asyncio.Queue()
+        self._group = group
+        self._member = member
+
+    async def __aenter__(self) -> Self:
+        self._group.members[self._member] = self
+        self._group.share()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._group.expel(self._member)
+        self.arrived.put_nowait(None)
+
+    async def claims(self) -> AsyncIterator[Claim]:
+        """Yield partitions as they come; see the contract."""
+        while (claim := await self.arrived.get()) is not None:
+            yield claim
+        self.arrived.put_nowait(None)

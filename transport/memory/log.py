@@ -1,0 +1,83 @@
+"""What a broker would hold, in memory."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+from transport.contract import (
+    DLQ_GROUP,
+    WORKER_GROUP,
+    Appended,
+    Envelope,
+    Outcome,
+    Remembered,
+    Topic,
+)
+from transport.envelope import HEADER_CORRELATION_ID
+from transport.memory.group import MemoryGroup
+from transport.memory.partition import MemoryPartition
+from transport.settings import TransportSettings
+
+__all__ = ["MemoryLog"]
+
+
+class MemoryLog:
+    """All partitions. Each keeps every unacknowledged record, and some of the others.
+
+    (``STREAM_RETENTION_RECORDS`` of them, or up to twice as many.)
+    """
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self.topics = {
+            Topic.MESSAGES: [
+                MemoryPartition(Topic.MESSAGES, p) for p in range(settings.stream_partitions)
+            ],
+            Topic.DEAD_LETTERS: [MemoryPartition(Topic.DEAD_LETTERS, 0)],
+        }
+        self._groups: dict[Topic, dict[str, MemoryGroup]] = defaultdict(dict)
+        self._known: dict[str, tuple[float, Remembered]] = {}
+        self._remember_seconds = settings.idempotency_ttl_seconds
+        self._retention = settings.stream_retention_records
+        self.group(Topic.MESSAGES, WORKER_GROUP)
+        self.group(Topic.DEAD_LETTERS, DLQ_GROUP)
+
+    def group(self, topic: Topic, name: str) -> MemoryGroup:
+        """Return a group, made at the beginning if it is new."""
+        groups = self._groups[topic]
+        if name not in groups:
+            groups[name] = MemoryGroup(self.topics[topic])
+        return groups[name]
+
+    def known(self, message_id: str) -> Remembered | None:
+        """Return what is remembered of a message id."""
+        expires, remembered = self._known.get(message_id, (0.0, None))
+        return remembered if expires > time.monotonic() else None
+
+    def append(self, envelope: Envelope, *, remember: bool) -> Outcome:
+        """Append one envelope, unless it is to be remembered and is."""
+        if remember and (known := self.known(envelope.message_id)):
+            return known
+        partition = self.topics[Topic.MESSAGES][envelope.partition]
+        headers = {name: value.encode() for name, value in envelope.headers.items()}
+        offset = partition.append(envelope.key, envelope.body, headers)
+        if remember:
+            correlation_id = envelope.headers.get(HEADER_CORRELATION_ID, "")
+            answer = Remembered(offset, envelope.accepted_at, envelope.fingerprint, correlation_id)
+            self._known[envelope.message_id] = (
+                time.monotonic() + self._remember_seconds,
+                answer,
+            )
+        self._trim(partition)
+        return Appended(offset)
+
+    def _trim(self, partition: MemoryPartition) -> None:
+        """Drop the oldest records once twice the retention is acknowledged by every group."""
+        acked = min(g.acked[partition.number] for g in self._groups[partition.topic].values())
+        if acked - partition.first > 2 * self._retention:
+            partition.drop(acked - self._retention)
+            while self._known:  # in order of expiry, since all are kept equally long
+                oldest = next(iter(self._known))
+                if self._known[oldest][0] > time.monotonic():
+                    break
+                del self._known[oldest]

@@ -1,0 +1,98 @@
+"""The transport on a log in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from transport.contract import (
+    DeadLetter,
+    Envelope,
+    Features,
+    Outcome,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+)
+from transport.dead_letters import dead_letter_headers
+from transport.memory.group import MemoryConsumer, MemoryGroup
+from transport.memory.log import MemoryLog
+from transport.memory.partition import MemoryPartition
+from transport.settings import TransportSettings
+
+__all__ = ["MemoryTransport"]
+
+
+class MemoryTransport:
+    """See :class:`transport.contract.Transport`."""
+
+    name = "memory"
+    features = Features(remembers=True, durable=False, counts_deliveries=True, shared=False)
+
+    def __init__(self, settings: TransportSettings, *, log: MemoryLog | None = None) -> None:
+        self.partitions = settings.stream_partitions
+        self._log = log or MemoryLog(settings)
+
+    @classmethod
+    def from_settings(cls, settings: TransportSettings) -> Self:
+        """Return a transport on an empty log of its own."""
+        return cls(settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    async def publish(
+        self, envelopes: Sequence[Envelope], *, remember: bool = True
+    ) -> Sequence[Outcome]:
+        """Append envelopes; see the contract."""
+        return [self._log.append(envelope, remember=remember) for envelope in envelopes]
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """Return what is remembered; see the contract."""
+        return [self._log.known(identifier) for identifier in message_ids]
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Append dead letters; see the contract."""
+        (partition,) = self._log.topics[Topic.DEAD_LETTERS]
+        for letter in letters:
+            partition.append(letter.record.key, letter.record.body, dead_letter_headers(letter))
+
+    def consume(self, topic: Topic, *, group: str, member: str) -> MemoryConsumer:
+        """Return a member of a group; see the contract."""
+        return MemoryConsumer(self._log.group(topic, group), member)
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return records without a group; see the contract."""
+        start = int(after) + 1 if after is not None else 0
+        return self._log.topics[topic][partition].since(start, limit)
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """Return how far a group is; see the contract."""
+        state = self._log.group(topic, group)
+        return [_progress(state, partition) for partition in state.partitions]
+
+    def sort_key(self, offset: str) -> tuple[int, ...]:
+        """Return the offset as a number."""
+        return (int(offset),)
+
+
+def _progress(group: MemoryGroup, partition: MemoryPartition) -> Progress:
+    acked = group.acked[partition.number]
+    claim = group.claims[partition.number]
+    oldest = partition.since(acked, 1)
+    return Progress(
+        partition=partition.number,
+        lag=partition.end - acked,
+        pending=group.delivered[partition.number] - acked,
+        oldest_age=max(0.0, time.time() - oldest[0].appended_at) if oldest else 0.0,
+        floor=str(acked - 1) if acked else None,
+        end=str(partition.end - 1) if partition.end else None,
+        owner=claim.member if claim else None,
+    )
