@@ -1,0 +1,101 @@
+"""The schema: migrations up and down, models that agree, and a rolling restart that works."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from persistence import migrate
+from persistence.columns import columns
+from persistence.models import metadata
+from persistence.writer import Writer
+from tests.persistence.samples import message, placed
+
+INSERT_0001 = (Path(__file__).parent / "fixtures" / "insert_0001.sql").read_text()
+
+
+@pytest.fixture
+async def empty_url(postgres_server):
+    yield await postgres_server.create_database("unmigrated")
+    await postgres_server.drop_database("unmigrated")
+
+
+async def tables(url: str) -> set[str]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    await connection.close()
+    return {row["tablename"] for row in rows} - {"alembic_version"}
+
+
+async def differences(url: str) -> list[object]:
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+    )
+
+    def compare(connection) -> list[object]:
+        options = {"compare_server_default": True, "compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        return compare_metadata(context, metadata)
+
+    async with engine.connect() as connection:
+        found = await connection.run_sync(compare)
+    await engine.dispose()
+    return found
+
+
+async def test_migrations_go_up_down_and_up_again(empty_url):
+    assert await migrate.current(empty_url) is None
+    assert await migrate.upgrade(empty_url) == migrate.latest()
+    everything = await tables(empty_url)
+    assert {"messages", "message_receipts", "dead_letters", "redrives", "fences"} == everything
+    assert await migrate.downgrade(empty_url, "0001") == "0001"
+    assert await tables(empty_url) == {"messages", "message_receipts", "fences"}
+    assert await migrate.downgrade(empty_url, "base") is None
+    assert await tables(empty_url) == set()
+    assert await migrate.upgrade(empty_url) == migrate.latest()
+    assert await tables(empty_url) == everything
+    assert await migrate.upgrade(empty_url) == migrate.latest()  # nothing to do
+
+
+async def test_models_and_migrations_agree(database_url):
+    assert await differences(database_url) == []
+
+
+async def test_a_disagreement_would_be_seen(database_url, database_pool):
+    await database_pool.execute("ALTER TABLE messages DROP COLUMN trace_id")
+    await database_pool.execute("DROP INDEX messages_conversation_id_seq_idx")
+    kinds = {difference[0] for difference in await differences(database_url)}
+    assert kinds == {"add_column", "add_index"}
+
+
+async def test_processes_that_start_together_migrate_once(empty_url):
+    reached = await asyncio.gather(*(migrate.upgrade(empty_url) for _ in range(4)))
+    assert set(reached) == {migrate.latest()}
+
+
+async def test_yesterdays_insert_works_on_todays_schema(database_pool):
+    fence = await Writer(database_pool).take("redis", 0, 1, "yesterday")
+    of_message, _ = columns([placed(message("a")), placed(message("b"))])
+    old = of_message.values[:11] + (of_message.values[12],)
+    row = await database_pool.fetchrow(INSERT_0001, 0, "redis", fence.epoch, *old)
+    assert (row["placed"], row["received"]) == (2, 2)
+    assert await database_pool.fetchval("SELECT min(attempts) FROM messages") == 1
+    # Both releases write side by side, and agree on what is a repeat.
+    written = await Writer(database_pool).write([placed(message("a")), placed(message("c"))], fence)
+    assert (written.persisted, written.duplicates) == ([1], [0])
+
+
+async def test_rows_survive_a_step_back_and_forth(database_url, database_pool):
+    writer = Writer(database_pool)
+    fence = await writer.take("redis", 0, 1, "test")
+    await writer.write([placed(message("a"))], fence)
+    await migrate.downgrade(database_url, "0001")
+    await migrate.upgrade(database_url)
+    assert (await writer.write([placed(message("a"))], fence)).duplicates == [0]

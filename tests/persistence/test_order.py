@@ -1,0 +1,82 @@
+"""``seq`` is log order, and the order in which rows become visible (promise 3)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from persistence.queries import conversation
+from persistence.statement import LOCK_CLASS
+from tests.persistence.samples import message, placed
+
+
+async def test_seq_follows_the_batch_over_thousands_of_rows(writer, fence, database_pool):
+    # Enough rows that a plan which sorted or hashed them would show, with keys in no order.
+    sent = [str(i * 7919 % 6007) for i in range(6000)]
+    for start in range(0, 6000, 3000):
+        await writer.write(
+            [placed(message(c, f"conv{int(c) % 3}")) for c in sent[start:][:3000]], fence
+        )
+    rows = await database_pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
+    assert [row["client_message_id"] for row in rows] == sent
+
+
+async def test_a_batch_waits_for_the_one_before_it_in_its_partition(
+    writer, fence, database_pool, database_url, eventually
+):
+    """A later ``seq`` that became visible first would be skipped by a page cursor for ever."""
+    other = await asyncpg.connect(database_url)
+    slow = other.transaction()
+    await slow.start()
+    await other.execute("SELECT pg_advisory_xact_lock($1, 0)", LOCK_CLASS)
+    later = asyncio.create_task(writer.write([placed(message("later"))], fence))
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    await eventually(lambda: database_pool.fetchval(waiting))
+    # Drawn while the other waits for the lock, so it must come out below the other's.
+    drawn = await other.fetchval("SELECT nextval(pg_get_serial_sequence('messages', 'seq'))")
+    assert not later.done()
+    await slow.commit()
+    await other.close()
+    await later
+    assert await database_pool.fetchval("SELECT seq FROM messages") > drawn
+
+
+async def test_pages_read_while_others_write_skip_nothing(writer, database_pool):
+    """Two writers of one partition and a reader that follows: it must see every row, in order."""
+    total, seen, cursor = 600, [], 0
+
+    async def write(name: str) -> None:
+        for i in range(0, total // 2, 3):
+            batch = [placed(message(f"{name}{j}"), transport="direct") for j in range(i, i + 3)]
+            await writer.write(batch, None)
+
+    async with asyncio.TaskGroup() as writers:
+        tasks = [writers.create_task(write(name)) for name in "ab"]
+        while len(seen) < total and not (all(t.done() for t in tasks) and len(seen) == total):
+            page = await conversation(database_pool, "conv", cursor, 7)
+            if page:
+                cursor = page[-1].seq
+                seen += [m.client_message_id for m in page]
+            elif all(t.done() for t in tasks):
+                break
+    for name in "ab":
+        mine = [int(c[1:]) for c in seen if c[0] == name]
+        assert mine == list(range(total // 2))
+
+
+async def test_batches_over_the_same_partitions_in_any_order_do_not_deadlock(writer, database_pool):
+    async def write(name: str, order: list[int]) -> None:
+        for i in range(30):
+            batch = [
+                placed(message(f"{name}{i}{p}", f"conv{p}"), partition=p, transport="direct")
+                for p in order
+            ]
+            await writer.write(batch, None)
+
+    await asyncio.gather(write("a", [0, 1, 2, 3]), write("b", [3, 2, 1, 0]))
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 240
+    deadlocks = await database_pool.fetchval(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
+    assert deadlocks == 0

@@ -1,0 +1,111 @@
+"""One batch, one statement: duplicates, conflicts, receipts, all or nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from persistence.errors import Rejected
+from persistence.placed import Written
+from tests.persistence.samples import message, placed, receipt
+from transport.contract import Reason
+
+
+async def contents(pool, conversation="conv"):
+    rows = await pool.fetch(
+        "SELECT content FROM messages WHERE conversation_id = $1 ORDER BY seq", conversation
+    )
+    return [row["content"] for row in rows]
+
+
+async def test_a_message_becomes_a_row_with_everything_it_came_with(writer, fence, database_pool):
+    event = message(recipient_ids=("b,ob", 'quo"te', "back\\slash", "", "NULL", "{}", "ünï"))
+    stored = placed(event)
+    assert await writer.write([stored], fence) == Written([0], [], [])
+    row = await database_pool.fetchrow("SELECT * FROM messages")
+    assert str(row["id"]) == event.message_id
+    assert row["idempotency_key"] == event.idempotency_key
+    assert tuple(row["recipient_ids"]) == event.recipient_ids
+    assert (row["transport"], row["partition"], row["log_offset"]) == ("redis", 0, stored.offset)
+    assert row["accepted_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ") == event.accepted_at
+    assert (row["content"], row["correlation_id"]) == (event.content, event.correlation_id)
+
+
+async def test_a_repeat_is_a_duplicate_across_batches_and_inside_one(writer, fence, database_pool):
+    first, second = placed(message("a")), placed(message("b"))
+    assert await writer.write([first, first, second], fence) == Written([0, 2], [1], [])
+    assert await writer.write([second, placed(message("c")), first], fence) == Written(
+        [1], [0, 2], []
+    )
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 3
+
+
+async def test_the_same_key_with_another_body_is_a_conflict_and_the_first_stays(
+    writer, fence, database_pool
+):
+    batch = [
+        placed(message("a", content="first")),
+        placed(message("a", content="second")),
+        placed(message("a", content="first")),
+    ]
+    assert await writer.write(batch, fence) == Written([0], [2], [1])
+    again = await writer.write([placed(message("a", content="third"))], fence)
+    assert again == Written([], [], [0])
+    assert await contents(database_pool) == ["first"]
+
+
+async def test_an_id_that_belongs_to_another_key_is_a_conflict(writer, fence):
+    mine = message("a")
+    await writer.write([placed(mine)], fence)
+    thief = message("b", message_id=mine.message_id)
+    assert await writer.write([placed(thief)], fence) == Written([], [], [0])
+
+
+async def test_a_receipt_may_come_in_the_same_batch_as_its_message(writer, fence, database_pool):
+    event = message()
+    batch = [placed(event), placed(receipt(event)), placed(receipt(event))]
+    assert await writer.write(batch, fence) == Written([0, 1], [2], [])
+    assert await writer.write(batch, fence) == Written([], [0, 1, 2], [])
+    assert await writer.write([placed(receipt(event, state="read"))], fence) == Written([0], [], [])
+    assert await database_pool.fetchval("SELECT count(*) FROM message_receipts") == 2
+
+
+async def test_a_receipt_without_its_message_refuses_the_batch_and_nothing_is_written(
+    writer, fence, database_pool
+):
+    batch = [placed(message("a")), placed(receipt(message("never sent")))]
+    with pytest.raises(Rejected) as refusal:
+        await writer.write(batch, fence)
+    assert refusal.value.reason is Reason.ORPHAN_RECEIPT
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"content": "secret \x00 nul"},
+        {"message_id": "not a uuid"},
+        {"accepted_at": "yesterday"},
+        {"accepted_at": "2026-11-24T10:00:00"},
+        {"idempotency_key": "".join(chr(0x10000 + i * 7) for i in range(3000))},
+    ],
+    ids=["nul", "id", "time", "no offset", "key too long for its index"],
+)
+async def test_a_record_that_can_not_be_stored_is_refused_without_quoting_it(writer, fence, broken):
+    with pytest.raises(Rejected) as refusal:
+        await writer.write([placed(message(**broken))], fence)
+    assert refusal.value.reason is Reason.REJECTED
+    assert "secret" not in str(refusal.value)
+
+
+async def test_a_direct_batch_spans_partitions_and_needs_no_fence(writer, database_pool):
+    batch = [
+        placed(message(f"c{i}"), partition=p, transport="direct")
+        for i, p in enumerate((3, 1, 2, 1))
+    ]
+    assert (await writer.write(batch, None)).persisted == [0, 1, 2, 3]
+    partitions = await database_pool.fetch("SELECT partition FROM messages ORDER BY seq")
+    assert [row["partition"] for row in partitions] == [3, 1, 2, 1]
+
+
+async def test_an_empty_batch_needs_no_database(writer, fence):
+    assert await writer.write([], fence) == Written([], [], [])
