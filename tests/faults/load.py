@@ -1,4 +1,4 @@
-"""A client under which the faults happen: many conversations, retries, repeats, conflicts, receipts.
+"""A client to hurt the service under: many conversations, retries, repeats, conflicts, receipts.
 
 Most conversations have one writer that sends its next message only when the last one was
 acknowledged, so that "sent after" is exact; some have several writers at once. Every attempt goes

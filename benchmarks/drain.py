@@ -1,0 +1,107 @@
+"""Draining a backlog with one worker process, from the log to committed rows; its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import asyncpg
+
+from benchmarks.figure import Compared, Figure, Limit
+from benchmarks.memory import Sampler, growth
+from benchmarks.plan import Plan
+from benchmarks.processes import crossfade, program
+from benchmarks.samples import envelopes
+from benchmarks.stand import Stand
+
+__all__ = ["measure"]
+
+_POLL = 0.2
+_PATIENCE = 300.0
+
+
+async def measure(stand: Stand, plan: Plan) -> list[Figure]:
+    """Drain the same backlog with our worker and with the loop, in turn."""
+    ours: list[float] = []
+    loop: list[float] = []
+    grown: list[float] = []
+    details: dict[str, str | float | dict[str, int]] = {}
+    for run in range(min(plan.runs, 3)):
+        await _fill(stand, plan.backlog, f"hand{run}")
+        url = await stand.database()
+        await program("benchmarks.baselines.hand_written_worker", b"", stand.environment(url))
+        loop.append(await _rows_per_second(url, plan.backlog))
+
+        await _fill(stand, plan.backlog, f"ours{run}")
+        url = await stand.database()
+        async with crossfade("worker", stand.folder, stand.environment(url)) as worker:
+            async with Sampler(worker.pid) as sampler:
+                await _until_rows(url, plan.backlog)
+            details[f"worker_cpu_us_per_message_{run}"] = round(
+                worker.cpu_seconds() / plan.backlog * 1e6, 1
+            )
+        ours.append(await _rows_per_second(url, plan.backlog))
+        grown.append(growth(sampler.samples))
+        details[f"worker_rss_mb_{run}"] = sampler.summary()
+    return [
+        Compared(
+            name=f"draining {plan.backlog:,}, one worker process",
+            unit="rows/s",
+            ours=ours,
+            baseline_name="hand-written read, unnest insert, ack",
+            baseline=loop,
+            target=0.7,
+            details=details,
+        ),
+        Limit(
+            name="worker memory: growth over the second half of the drain",
+            unit="MB",
+            values=grown,
+            limit=8.0,
+        ),
+    ]
+
+
+async def _fill(stand: Stand, count: int, run: str) -> None:
+    await stand.empty_log()
+    made = envelopes(count, run=run)
+    async with stand.new_transport() as transport:
+        while batch := list(itertools.islice(made, 1000)):
+            await transport.publish(batch, remember=False)
+    there = await stand.backlog()
+    if there != count:
+        raise RuntimeError(f"the log holds {there} records of {count}")
+
+
+async def _until_rows(url: str, count: int) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            # Counting rows loads the server that is measured; reading a sequence doesn't.
+            for so_far in (
+                "SELECT last_value FROM messages_seq_seq",
+                "SELECT count(*) FROM messages",
+            ):
+                while await connection.fetchval(so_far) < count:  # noqa: ASYNC110 - PostgreSQL's
+                    await asyncio.sleep(_POLL)
+    finally:
+        await connection.close()
+
+
+async def _rows_per_second(url: str, count: int) -> float:
+    """Return the rate between the first and the last commit, the first batch not counted.
+
+    So neither side pays for starting Python, and both for everything after.
+    """
+    connection = await asyncpg.connect(url)
+    try:
+        batches = await connection.fetch(
+            "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS at,"
+            " count(*) AS rows FROM messages GROUP BY 1 ORDER BY 1"
+        )
+    finally:
+        await connection.close()
+    rows = sum(batch["rows"] for batch in batches)
+    if rows != count:
+        raise RuntimeError(f"{rows} rows of {count}")
+    return float((rows - batches[0]["rows"]) / (batches[-1]["at"] - batches[0]["at"]))

@@ -1,0 +1,62 @@
+"""One figure: ours beside its baseline, from interleaved runs, and whether the target is met."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+__all__ = ["Compared", "Figure", "Limit", "median"]
+
+
+class Compared(msgspec.Struct, kw_only=True, tag="compared"):
+    """``target`` is how many times the baseline ours must be, by the medians of the runs."""
+
+    name: str
+    unit: str
+    ours: list[float]
+    baseline_name: str
+    baseline: list[float]
+    target: float
+    details: dict[str, str | float | dict[str, int]] = {}
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the baseline, median over median."""
+        return median(self.ours) / median(self.baseline)
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is met."""
+        return self.ratio >= self.target
+
+
+class Limit(msgspec.Struct, kw_only=True, tag="limit"):
+    """``value`` must stay under (or over) ``limit``, whatever anything else does."""
+
+    name: str
+    unit: str
+    values: list[float]
+    limit: float
+    must_be: Literal["below", "at least"] = "below"
+    details: dict[str, str | float | dict[str, int]] = {}
+
+    @property
+    def value(self) -> float:
+        """The median of the runs."""
+        return median(self.values)
+
+    @property
+    def met(self) -> bool:
+        """Whether the limit is kept."""
+        return self.value < self.limit if self.must_be == "below" else self.value >= self.limit
+
+
+Figure = Compared | Limit
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median; 0.0 of nothing."""
+    return statistics.median(values) if values else 0.0

@@ -1,0 +1,44 @@
+"""The ingress's resident size while as many messages are posted as the worker drains."""
+
+from __future__ import annotations
+
+from benchmarks.figure import Figure, Limit
+from benchmarks.load.job import Job
+from benchmarks.memory import Sampler, growth
+from benchmarks.plan import Plan
+from benchmarks.processes import crossfade, load
+from benchmarks.stand import Stand
+
+__all__ = ["measure"]
+
+
+async def measure(stand: Stand, plan: Plan) -> list[Figure]:
+    """Post the backlog's number of messages, singly, and watch."""
+    await stand.empty_log()
+    url = await stand.database()
+    environment = {**stand.environment(url), "ENABLE_STREAM_CONSUMERS": "false"}
+    async with (
+        crossfade("serve", stand.folder, environment) as app,
+        Sampler(app.pid) as sampler,
+    ):
+        result = await load(
+            Job(
+                host="127.0.0.1",
+                port=app.port,
+                requests=plan.backlog,
+                seconds=300.0,
+                run="memory",
+                conversations=20_000,
+            )
+        )
+    if result.errors or result.messages < plan.backlog:
+        raise RuntimeError(f"{result.messages} of {plan.backlog} posted: {result.statuses}")
+    return [
+        Limit(
+            name="ingress memory: growth over the second half of the posts",
+            unit="MB",
+            values=[growth(sampler.samples)],
+            limit=8.0,
+            details={"ingress_rss_mb": sampler.summary()},
+        )
+    ]

@@ -1,0 +1,96 @@
+"""The table a person reads, and the JSON that is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figure import Compared, Figure, median
+
+__all__ = ["save", "show"]
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("uvicorn", "fastapi", "pydantic", "redis", "asyncpg", "aiokafka", "uvloop", "msgspec")
+
+
+def show(console: Console, figures: list[Figure]) -> None:
+    """Print the figures."""
+    table = Table(title="Figures (median of the runs)", title_justify="left")
+    table.add_column("figure")
+    for column in ("ours", "baseline", "ratio", "target"):
+        table.add_column(column, justify="right")
+    table.add_column("against")
+    table.add_column("")
+    for figure in figures:
+        verdict = "[green]met[/]" if figure.met else "[bold red]not met[/]"
+        if isinstance(figure, Compared):
+            table.add_row(
+                figure.name,
+                f"{median(figure.ours):,.0f} {figure.unit}",
+                f"{median(figure.baseline):,.0f}",
+                f"{figure.ratio:.2f}",
+                f">= {figure.target:g}",
+                figure.baseline_name,
+                verdict,
+            )
+        else:
+            sign = "<" if figure.must_be == "below" else ">="
+            table.add_row(
+                figure.name,
+                f"{figure.value:,.1f} {figure.unit}",
+                "",
+                "",
+                f"{sign} {figure.limit:g}",
+                "",
+                verdict,
+            )
+    console.print(table)
+
+
+def save(figures: list[Figure], *, transport: str, quick: bool, servers: dict[str, str]) -> Path:
+    """Write the figures with all their runs to ``benchmarks/results/``; return the file."""
+    RESULTS.mkdir(exist_ok=True)
+    moment = datetime.now(UTC)
+    name = f"{moment:%Y%m%dT%H%M%S}-{transport}{'-quick' if quick else ''}.json"
+    document = {
+        "at": moment.isoformat(timespec="seconds"),
+        "transport": transport,
+        "quick": quick,
+        "machine": {
+            "cores": os.cpu_count(),
+            "cpu": _cpu(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
+        "servers": servers,
+        "packages": {package: version(package) for package in _PACKAGES},
+        "figures": [
+            {**msgspec.to_builtins(figure), "met": figure.met, **_summary(figure)}
+            for figure in figures
+        ],
+    }
+    path = RESULTS / name
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    return path
+
+
+def _summary(figure: Figure) -> dict[str, float]:
+    if isinstance(figure, Compared):
+        return {"ratio": round(figure.ratio, 3)}
+    return {"value": round(figure.value, 3)}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "")

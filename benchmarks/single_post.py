@@ -1,0 +1,104 @@
+"""Single POSTs: durable, idempotent, one ingress process, 64 connections."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import asyncpg
+
+from benchmarks.figure import Compared, Figure
+from benchmarks.load.job import Job, Result
+from benchmarks.plan import Plan
+from benchmarks.processes import Running, crossfade, load, uvicorn_app
+from benchmarks.stand import Stand
+
+__all__ = ["fill_table", "measure"]
+
+_CONNECTIONS = 64
+
+
+async def measure(stand: Stand, plan: Plan) -> list[Figure]:
+    """Load ours, a bare handler, and the usual way in turn."""
+    await stand.empty_log()
+    url = await stand.database()
+    await fill_table(url, plan.rows_before)
+    async with AsyncExitStack() as stack:
+        environment = {**stand.environment(url), "ENABLE_STREAM_CONSUMERS": "false"}
+        redis = {"REDIS_HOST": stand.redis.host, "REDIS_PORT": str(stand.redis.port)}
+        apps = {
+            "ours": crossfade("serve", stand.folder, environment),
+            "bare": uvicorn_app("benchmarks.baselines.bare_fastapi:app", stand.folder, {}),
+            "usual": uvicorn_app("benchmarks.baselines.usual_fastapi:app", stand.folder, redis),
+        }
+        running = {name: await stack.enter_async_context(app) for name, app in apps.items()}
+        results: dict[str, list[Result]] = {name: [] for name in running}
+        for run in range(plan.runs):
+            for name, app in running.items():
+                results[name].append(await _load(app, plan.seconds, f"{name}{run}"))
+        await _all_in_log(stand, results["ours"])
+    ours = [r.messages_per_second for r in results["ours"]]
+    return [
+        Compared(
+            name=f"single POST, {_CONNECTIONS} connections",
+            unit="/s",
+            ours=ours,
+            baseline_name=what,
+            baseline=[r.messages_per_second for r in results[name]],
+            target=target,
+            details={**_details("ours", results["ours"]), **_details(name, results[name])},
+        )
+        for name, what, target in (
+            ("bare", "bare FastAPI handler that does nothing", 2.5),
+            ("usual", "FastAPI + redis-py SET NX + XADD", 6.0),
+        )
+    ]
+
+
+async def fill_table(url: str, rows: int) -> None:
+    """Insert rows that nobody will ask for."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, sender_id,"
+            " client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at,"
+            " transport, partition, log_offset)"
+            " SELECT gen_random_uuid(), 'before:' || n, n, 'before-' || n % 1000, 'before', n,"
+            " '{}', repeat('x', 64), 'text', md5(n::text), now(), 'redis', 0, '0-' || n"
+            f" FROM generate_series(1, {rows}) AS n"
+        )
+        await connection.execute("ANALYZE messages")
+    finally:
+        await connection.close()
+
+
+async def _load(app: Running, seconds: float, run: str) -> Result:
+    result = await load(
+        Job(
+            host="127.0.0.1",
+            port=app.port,
+            connections=_CONNECTIONS,
+            seconds=seconds,
+            warmup_seconds=1.0,
+            run=run,
+        )
+    )
+    if result.errors:
+        raise RuntimeError(f"{run}: {result.errors} requests failed: {result.statuses}")
+    return result
+
+
+async def _all_in_log(stand: Stand, results: list[Result]) -> None:
+    # Warm-up requests are in the log too, and not counted: it may hold more, never less.
+    answered, there = sum(r.messages for r in results), await stand.backlog()
+    if there < answered:
+        raise RuntimeError(f"{answered} messages were acknowledged and {there} are in the log")
+
+
+def _details(name: str, results: list[Result]) -> dict[str, str | float | dict[str, int]]:
+    last = results[-1]
+    return {
+        f"{name}_p50_ms": round(last.p50 * 1000, 2),
+        f"{name}_p99_ms": round(last.p99 * 1000, 2),
+        f"{name}_generator_cpu": round(last.cpu_share, 2),
+        f"{name}_statuses": last.statuses,
+    }

@@ -1,0 +1,36 @@
+"""PostgreSQL stops, dies, freezes and drops connections: an outage is not a poison message."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.database import crash, drop_connections
+from tests.faults.stand import Stand
+
+
+@pytest.mark.parametrize("fault", ["stop", "crash", "kill", "suspend"])
+async def test_the_database_goes_away_and_comes_back_under_load(stand: Stand, fault: str) -> None:
+    """Messages are accepted all the while, and none of them becomes a dead letter."""
+    ingresses = await stand.ingresses()
+    await stand.workers()
+    server = stand.postgres
+    async with stand.load(ingresses) as load:
+        for _ in range(2):
+            await load.goes_on(150)
+            await (crash(server) if fault == "crash" else getattr(server, fault)())
+            await load.goes_on(150)
+            await (server.resume() if fault == "suspend" else server.start())
+            await load.goes_on(50)
+    final = await stand.assert_promises_held(within=60.0)
+    assert {letter.reason for letter in final.letters} <= {"idempotency_conflict"}
+
+
+async def test_connections_to_the_database_are_cut_again_and_again(stand: Stand) -> None:
+    ingresses = await stand.ingresses()
+    await stand.workers()
+    async with stand.load(ingresses) as load:
+        for _ in range(15):
+            await load.goes_on(25)
+            await drop_connections(stand.database_url)
+        await load.goes_on(50)
+    await stand.assert_promises_held(within=60.0)

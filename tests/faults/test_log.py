@@ -1,0 +1,71 @@
+"""The log stops, dies, freezes, drops connections, loses replies and loses everything."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.faults.anomaly import Anomaly, What
+from tests.faults.database import inserts_held
+from tests.faults.history import Kind, Outcome
+from tests.faults.stand import Stand
+from tests.support.eventually import eventually
+
+
+@pytest.mark.parametrize("fault", ["stop", "kill", "suspend"])
+async def test_the_log_goes_away_and_comes_back_under_load(stand: Stand, fault: str) -> None:
+    """Requests get a 503 that says when to come back, or time out; all are retried."""
+    ingresses = await stand.ingresses()
+    await stand.workers()
+    server = stand.log.server
+    async with stand.load(ingresses) as load:
+        for _ in range(2):
+            await load.goes_on(150)
+            unknown = stand.history.count(Outcome.UNKNOWN)
+            await getattr(server, fault)()
+            await eventually(
+                lambda seen=unknown: stand.history.count(Outcome.UNKNOWN) > seen + 20, timeout=30
+            )
+            await (server.resume() if fault == "suspend" else server.start())
+            await load.goes_on(100)
+    await stand.assert_promises_held()
+
+
+async def test_connections_to_the_log_are_cut_again_and_again(stand: Stand) -> None:
+    ingresses = await stand.ingresses()
+    await stand.workers()
+    async with stand.load(ingresses) as load:
+        for _ in range(15):
+            await load.goes_on(25)
+            await stand.log.drop_connections()
+        await load.goes_on(50)
+    await stand.assert_promises_held()
+
+
+async def test_the_log_loses_everything(stand: Stand) -> None:
+    """The loss is counted, not hidden; what is acknowledged afterwards is kept again."""
+    ingresses = await stand.ingresses()
+    (worker,) = await stand.workers()
+    async with stand.load(ingresses) as load:
+        await load.goes_on(150)
+        async with inserts_held(stand.database_url) as held:
+            await held.waiting()
+            await load.goes_on(150)
+            await stand.log.wipe()
+            wiped = time.monotonic()
+        await load.goes_on(300)
+
+    acknowledged: dict[str, float] = {}
+    for kind in Kind:
+        for attempt in stand.history.acknowledged(kind):
+            acknowledged[attempt.key] = max(acknowledged.get(attempt.key, 0.0), attempt.ended)
+
+    def went_with_the_log(anomaly: Anomaly) -> bool:
+        return anomaly.what is What.LOST and acknowledged[anomaly.where] < wiped
+
+    anomalies, _ = await stand.judge()
+    assert any(went_with_the_log(a) for a in anomalies), "nothing was lost: a test of nothing"
+    await stand.assert_promises_held(except_for=went_with_the_log)
+    lost = [await s.metric("stream_loss_detected") for s in (worker, *ingresses)]
+    assert max(lost) > 0, "records were lost and nobody says so"

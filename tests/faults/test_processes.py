@@ -1,0 +1,115 @@
+"""Processes of ours that die, freeze or are drained (promises 1, 2, 3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.database import inserts_held
+from tests.faults.history import Outcome
+from tests.faults.stand import Stand
+from tests.support.eventually import eventually
+
+DUPLICATE = {"status": "duplicate"}
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "rolled-back"])
+async def test_a_worker_killed_in_the_middle_of_a_batch(stand: Stand, committed: bool) -> None:
+    """Its batch is at the database, unacknowledged, when it dies."""
+    ingresses = await stand.ingresses()
+    (worker,) = await stand.workers()
+    async with stand.load(ingresses) as load:
+        for _ in range(2):
+            await load.goes_on(150)
+            async with inserts_held(stand.database_url) as held:
+                await held.waiting()
+                await worker.kill()
+                if not committed:
+                    await held.abort()
+            await worker.start()
+            await worker.owns_eventually(16)
+        await load.goes_on(100)
+    await stand.assert_promises_held()
+    again = await worker.metric("stream_consumer_processed_total", **DUPLICATE)
+    assert not committed or again > 0, "the batch that was committed was not delivered again"
+
+
+async def test_an_ingress_killed_in_the_middle_of_requests(stand: Stand) -> None:
+    """Its appends are on their way to the log, and its clients never hear of them."""
+    ingresses = await stand.ingresses(2)
+    await stand.workers()
+    async with stand.load(ingresses) as load:
+        for ingress in ingresses:
+            await load.goes_on(150)
+            await stand.log.server.suspend()
+            await eventually(lambda: load.in_flight >= 10)
+            await ingress.kill()
+            await stand.log.server.resume()
+            await load.goes_on(50)
+            await ingress.start()
+        await load.goes_on(100)
+    assert stand.history.count(Outcome.UNKNOWN) > 0
+    await stand.assert_promises_held()
+
+
+async def test_everything_killed_at_once(stand: Stand) -> None:
+    """One process that accepts and persists, as ``crossfade serve`` is by default."""
+    (both,) = await stand.ingresses(1, ENABLE_STREAM_CONSUMERS="true")
+    async with stand.load([both]) as load:
+        for _ in range(3):
+            await load.goes_on(150)
+            await both.kill()
+            await both.start()
+        await load.goes_on(100)
+    await stand.assert_promises_held()
+
+
+async def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(
+    stand: Stand,
+) -> None:
+    """It wakes in the middle of a batch whose partition has another owner by then."""
+    ingresses = await stand.ingresses()
+    first, second = await stand.workers(2)
+    async with stand.load(ingresses) as load:
+        await first.owns_eventually()
+        await second.owns_eventually()
+        for sleeper, other in ((first, second), (second, first)):
+            await load.goes_on(100)
+            async with inserts_held(stand.database_url) as held:
+                await held.waiting(2)
+                await sleeper.suspend()
+            await other.owns_eventually(16)
+            await load.goes_on(100)
+            await sleeper.resume()
+            await sleeper.owns_eventually()
+        await load.goes_on(100)
+    await stand.assert_promises_held()
+
+
+async def test_workers_and_ingresses_replaced_one_by_one(stand: Stand) -> None:
+    """A rolling restart by SIGTERM, as a deployment does it."""
+    ingresses = await stand.ingresses(2)
+    workers = await stand.workers(2)
+    async with stand.load(ingresses) as load:
+        for service in (*ingresses, *workers):
+            await load.goes_on(80)
+            await service.restart()
+        await load.goes_on(80)
+    await stand.assert_promises_held()
+
+
+async def test_workers_come_and_go_under_load(stand: Stand) -> None:
+    """Scale out from one to three and in again, in good order and by SIGKILL."""
+    ingresses = await stand.ingresses()
+    (first,) = await stand.workers(1)
+    async with stand.load(ingresses) as load:
+        await load.goes_on(80)
+        second, third = await stand.workers(2)
+        for worker in (first, second, third):
+            await worker.owns_eventually(4)
+        await load.goes_on(80)
+        await first.stop()
+        await load.goes_on(80)
+        await second.kill()
+        await third.owns_eventually(16)
+        await load.goes_on(80)
+    await stand.assert_promises_held()
