@@ -1,0 +1,191 @@
+"""The HTTP application: the hot path in front, FastAPI behind it, one group commit for both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from ingress import failures, openapi
+from ingress.acceptance import Acceptance
+from ingress.auth import Authenticator
+from ingress.batch import BATCH, PostBatch
+from ingress.bodies import Bodies, Receive
+from ingress.direct import Direct
+from ingress.group_commit import GroupCommit
+from ingress.hot_path import MESSAGES, PostMessage
+from ingress.intake import Intake
+from ingress.known import Known
+from ingress.messages import Messages
+from ingress.methods import head, other_method
+from ingress.readiness import Readiness, WorkerProbe
+from ingress.receipts import Receipts
+from ingress.requests import Limits
+from ingress.routes.docs import docs_router
+from ingress.routes.health import health_router
+from ingress.routes.messages import messages_router
+from ingress.routes.problem_types import problem_types_router
+from ingress.routes.receipts import receipts_router
+from ingress.settings import IngressSettings
+from ingress.wire import Scope, Send
+from otel.metrics import Metrics
+from persistence.database import Pool
+from persistence.writer import Writer
+from transport.contract import Transport
+
+__all__ = ["Ingress", "build"]
+
+_Route = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Ingress:
+    """The ASGI application. Its lifespan ends when every message handed in has its verdict."""
+
+    def __init__(self, api: FastAPI, hot: Mapping[str, _Route], readiness: Readiness) -> None:
+        self.api = api
+        """The ordinary routes, and the OpenAPI document of all of them."""
+        self._hot = hot
+        self._readiness = readiness
+
+    def drain(self) -> None:
+        """Make ``/readyz`` say no; requests are still served. Call it before stopping."""
+        self._readiness.drain()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] == "http":
+            method = scope["method"]
+            route = self._hot.get(scope["path"])
+            if route is not None:
+                if method == "POST":
+                    await route(scope, receive, send)
+                else:
+                    await other_method(scope, send, ["POST"])
+                return
+            if method == "OPTIONS":
+                await other_method(scope, send, failures.allowed_methods(self.api, scope))
+                return
+            if method == "HEAD":
+                scope, send = head(scope, send)
+        await self.api(scope, receive, send)
+
+
+def build(
+    *,
+    settings: IngressSettings,
+    transport: Transport,
+    pool: Pool,
+    metrics: Metrics,
+    worker: WorkerProbe | None = None,
+    consumed: Transport | None = None,
+) -> Ingress:
+    """Return the application. It starts nothing and connects to nothing of its own.
+
+    ``consumed`` is the log that workers read where it is not ``transport``. ``worker`` tells how
+    this process's workers are, if it has any.
+
+    Raises:
+        ConfigurationError: the API keys can't be used.
+    """
+    read = consumed or transport
+    auth = Authenticator(settings)
+    known = Known(pool, timeout_seconds=settings.ingress_lookup_timeout_ms / 1000)
+    direct = None
+    if not settings.all_queued:
+        direct = Direct(transport=read, pool=pool, writer=Writer(pool), settings=settings)
+    acceptance = Acceptance(transport=transport, known=known, direct=direct, metrics=metrics)
+    commits = GroupCommit(acceptance.commit, settings=settings, metrics=metrics)
+    readiness = Readiness(
+        transport=transport,
+        pool=pool,
+        database_required=settings.ingress_mode == "direct",
+        timeout_seconds=settings.ingress_health_timeout_ms / 1000,
+        worker=worker,
+    )
+    messages = Messages(
+        transport=read,
+        pool=pool,
+        scan=settings.ingress_backlog_records,
+        timeout_seconds=settings.ingress_read_timeout_ms / 1000,
+    )
+    routers = [
+        *_message_routers(settings, auth, commits, messages, pool),
+        health_router(readiness),
+        problem_types_router(),
+    ]
+    api = _api(settings, routers, commits, known)
+    openapi.install(api, settings=settings, keys_required=auth.required)
+    return Ingress(api, _hot_path(settings, auth, commits, metrics), readiness)
+
+
+def _hot_path(
+    settings: IngressSettings, auth: Authenticator, commits: GroupCommit, metrics: Metrics
+) -> dict[str, _Route]:
+    bodies = Bodies(
+        held_bytes=settings.ingress_queue_bytes, seconds=settings.ingress_body_timeout_ms / 1000
+    )
+    intake = Intake(Limits.of(settings))
+    one = PostMessage(
+        auth=auth,
+        bodies=bodies,
+        commits=commits,
+        intake=intake,
+        metrics=metrics,
+        limit=settings.ingress_max_body_bytes,
+    )
+    many = PostBatch(
+        auth=auth,
+        bodies=bodies,
+        commits=commits,
+        intake=intake,
+        metrics=metrics,
+        limit=settings.ingress_max_batch_bytes,
+    )
+    return {MESSAGES: one, BATCH: many}
+
+
+def _message_routers(
+    settings: IngressSettings,
+    auth: Authenticator,
+    commits: GroupCommit,
+    messages: Messages,
+    pool: Pool,
+) -> list[APIRouter]:
+    timeout = settings.ingress_read_timeout_ms / 1000
+    receipts = Receipts(commits=commits, messages=messages, pool=pool, timeout_seconds=timeout)
+    return [
+        messages_router(
+            auth=auth,
+            messages=messages,
+            pool=pool,
+            trace_url=settings.ingress_trace_url,
+            timeout_seconds=timeout,
+        ),
+        receipts_router(auth=auth, commits=commits, receipts=receipts),
+    ]
+
+
+def _api(
+    settings: IngressSettings, routers: list[APIRouter], commits: GroupCommit, known: Known
+) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await commits.close()
+        await known.close()
+
+    api = FastAPI(
+        title="Crossfade",
+        version="0.1.0",
+        description="Durable message delivery over a log that can be changed under live traffic.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=settings.ingress_max_body_bytes,
+    )
+    failures.install(api)
+    for router in routers:
+        api.include_router(router)
+    api.include_router(docs_router(api))
+    return api

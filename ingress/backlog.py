@@ -1,0 +1,114 @@
+"""Which conversations have records in the log that no worker has acknowledged yet.
+
+A message of such a conversation must be queued behind them, whatever the canary says: persisted
+directly it would overtake them (promise 3). So the question is asked after the message came in,
+and "perhaps" counts as yes: queueing is always in order, only later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from transport.contract import WORKER_GROUP, Progress, Topic, Transport
+
+__all__ = ["Backlog"]
+
+_PAGE = 1000
+
+
+class _Tail:
+    """The unacknowledged records of one partition that have been read so far, oldest first."""
+
+    __slots__ = ("conversations", "read_to", "records")
+
+    def __init__(self) -> None:
+        self.records: deque[tuple[str, str]] = deque()
+        self.conversations: Counter[str] = Counter()
+        self.read_to: str | None = None
+
+    def add(self, offset: str, key: str) -> None:
+        self.records.append((offset, key))
+        self.conversations[key] += 1
+        self.read_to = offset
+
+    def drop_oldest(self) -> None:
+        _, key = self.records.popleft()
+        self.conversations[key] -= 1
+        if not self.conversations[key]:
+            del self.conversations[key]
+
+    def clear(self) -> None:
+        self.records.clear()
+        self.conversations.clear()
+
+
+class Backlog:
+    """Follows the unacknowledged tail of each partition, reading only what is new."""
+
+    def __init__(self, transport: Transport, *, limit: int) -> None:
+        self._transport = transport
+        self._limit = limit
+        self._tails: dict[int, _Tail] = {}
+        self._turn = asyncio.Lock()
+
+    async def behind(self, conversations: Iterable[tuple[int, str]]) -> set[str]:
+        """Return those of the (partition, conversation) pairs that have, or may have, a backlog.
+
+        Raises:
+            TransportUnavailable: it can't be told.
+        """
+        wanted: dict[int, set[str]] = {}
+        for partition, conversation in conversations:
+            wanted.setdefault(partition, set()).add(conversation)
+        found: set[str] = set()
+        # One at a time: two that read the same tail would each add its records.
+        async with self._turn:
+            progress = await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            for partition, names in wanted.items():
+                if progress[partition].lag == 0:
+                    self._tails.pop(partition, None)
+                elif await self._follow(partition, progress[partition]):
+                    counts = self._tails[partition].conversations
+                    found.update(name for name in names if name in counts)
+                else:
+                    found |= names
+        return found
+
+    async def _follow(self, partition: int, progress: Progress) -> bool:
+        """Bring the partition's tail up to date; ``False`` if it is too long to be told."""
+        if progress.lag is not None and progress.lag > self._limit:
+            self._tails.pop(partition, None)
+            return False
+        tail = self._tails.get(partition)
+        key = self._transport.sort_key
+        if tail is None or (
+            tail.read_to is not None
+            and progress.end is not None
+            and key(progress.end) < key(tail.read_to)
+        ):
+            # First look, or the log went back (it lost data): what was read before means nothing.
+            tail = self._tails[partition] = _Tail()
+        if progress.floor is not None:
+            floor = key(progress.floor)
+            while tail.records and key(tail.records[0][0]) <= floor:
+                tail.drop_oldest()
+            if tail.read_to is None or key(tail.read_to) < floor:
+                tail.read_to = progress.floor
+        return await self._read_on(partition, tail, progress)
+
+    async def _read_on(self, partition: int, tail: _Tail, progress: Progress) -> bool:
+        key = self._transport.sort_key
+        end = None if progress.end is None else key(progress.end)
+        while end is not None and (tail.read_to is None or key(tail.read_to) < end):
+            if len(tail.records) >= self._limit:
+                return False
+            records = await self._transport.read(
+                Topic.MESSAGES, partition, after=tail.read_to, limit=_PAGE
+            )
+            if not records:
+                break
+            for record in records:
+                tail.add(record.offset, record.key)
+        return True

@@ -1,0 +1,123 @@
+"""``POST /api/messages:batch``: up to a thousand messages in one request, each answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ingress import wire
+from ingress.auth import Authenticator, Scope
+from ingress.bodies import Bodies, Disconnected, Receive
+from ingress.explain import field_problem
+from ingress.group_commit import GroupCommit
+from ingress.headers import Context, Headers, correlation_id, media_type, traceparent
+from ingress.intake import Intake, Item
+from ingress.problems import FieldError, Problem
+from ingress.responses import AckResult, BatchResult, encode, encode_lines
+from ingress.submission import Submission
+from ingress.wire import Send, respond, respond_problem
+from otel.metrics import Metrics
+
+__all__ = ["BATCH", "MEDIA_TYPES", "NDJSON", "PostBatch"]
+
+BATCH = "/api/messages:batch"
+NDJSON = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
+MEDIA_TYPES = (b"application/json", *NDJSON)
+_UNAVAILABLE = 503
+
+
+class PostBatch:
+    """``POST /api/messages:batch``."""
+
+    def __init__(
+        self,
+        *,
+        auth: Authenticator,
+        bodies: Bodies,
+        commits: GroupCommit,
+        intake: Intake,
+        metrics: Metrics,
+        limit: int,
+    ) -> None:
+        self._auth = auth
+        self._bodies = bodies
+        self._commits = commits
+        self._intake = intake
+        self._hits = metrics.idempotency_hits.labels("ingress")
+        self._limit = limit
+
+    async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
+        """Accept a batch; answered when every message in it has its outcome."""
+        headers: Headers = dict(scope["headers"])
+        correlation: str | None = None
+        try:
+            self._auth.check(headers, Scope.PRODUCE)
+            self._commits.admit()
+            correlation = correlation_id(headers)
+            if b"idempotency-key" in headers:
+                raise field_problem([_ONE_KEY])
+            media = media_type(headers, MEDIA_TYPES)
+            body = await self._bodies.read(headers, receive, self._limit, "INGRESS_MAX_BATCH_BYTES")
+            context = Context(correlation, traceparent(headers))
+            lines = media in NDJSON
+            items = (self._intake.lines if lines else self._intake.batch)(body, context)
+            accepted = [item for item in items if isinstance(item, Submission)]
+            if accepted:
+                await self._commits.submit(accepted)
+            results = self._results(items, correlation)
+            answer_headers = _headers(results, media, correlation)
+        except Problem as problem:
+            await respond_problem(send, problem, correlation)
+            return
+        except Disconnected:
+            return
+        body = encode_lines(results) if lines else encode(results)
+        await respond(send, 207, answer_headers, body)
+
+    def _results(self, items: Sequence[Item], correlation: str | None) -> list[BatchResult]:
+        results: list[BatchResult] = []
+        unavailable: Problem | None = None
+        hits = refused = 0
+        for item in items:
+            try:
+                if isinstance(item, Problem):
+                    raise item
+                ack = item.answer()
+            except Problem as problem:
+                if problem.kind.status == _UNAVAILABLE:
+                    unavailable = problem
+                    refused += 1
+                results.append(problem.body(correlation))
+                continue
+            hits += ack.idempotent_hit
+            results.append(
+                AckResult(
+                    200 if ack.idempotent_hit else 202,
+                    ack.message_id,
+                    ack.state,
+                    ack.accepted_at,
+                    ack.idempotent_hit,
+                    ack.correlation_id,
+                )
+            )
+        if hits:
+            self._hits.inc(hits)
+        if unavailable is not None and refused == len(items):
+            # Nothing went in: say so where proxies and clients look first.
+            raise Problem(unavailable.kind, unavailable.detail, headers=unavailable.headers)
+        return results
+
+
+def _headers(results: Sequence[BatchResult], media: bytes, correlation: str | None) -> wire.Headers:
+    headers = [(b"content-type", media)]
+    if correlation is not None:
+        headers.append((b"x-correlation-id", correlation.encode()))
+    if any(result.status == _UNAVAILABLE for result in results):
+        headers.append((b"retry-after", b"2"))
+    return headers
+
+
+_ONE_KEY = FieldError(
+    "Idempotency-Key",
+    "can't stand for the keys of many messages",
+    "Give each item its own clientMessageId.",
+)

@@ -1,0 +1,167 @@
+"""Messages that are persisted before the answer, past the log (canary, and rollback scenario 2).
+
+A conversation that still has unacknowledged records in the log is queued behind them instead
+(:mod:`ingress.backlog`), and every insert, a worker's or ours, takes the partition's lock in
+PostgreSQL. So changing ``INGRESS_MODE`` or ``INGRESS_QUEUE_PERCENT`` under traffic, also with old
+and new processes side by side, keeps every conversation in order:
+
+* queued, then direct: the direct one finds the queued one acknowledged, and so committed, or it
+  queues up behind it;
+* direct, then queued: the direct one was committed before it was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from ingress.backlog import Backlog
+from ingress.canary import queued
+from ingress.group_commit import Settle
+from ingress.headers import trace_id
+from ingress.problems import (
+    DATABASE_UNAVAILABLE,
+    INVALID,
+    LOG_UNAVAILABLE,
+    OUTCOME_UNKNOWN,
+    Problem,
+)
+from ingress.settings import IngressSettings
+from ingress.submission import AnySubmission, Stored, Submission
+from persistence.database import Pool
+from persistence.errors import Outage, Rejected
+from persistence.lookup import Answer, answers
+from persistence.placed import Placed, Written
+from persistence.writer import Writer
+from transport.clock import now
+from transport.contract import Transport
+from transport.errors import TransportError
+from transport.partitioner import partition_for
+
+__all__ = ["DIRECT", "Direct"]
+
+DIRECT = "direct"
+"""What stands in a row's ``transport`` column when no log carried it."""
+_RETRY_AFTER = {"Retry-After": "2"}
+_log = structlog.get_logger(__name__)
+
+
+class Direct:
+    """Persists the messages of direct conversations that have no backlog."""
+
+    def __init__(
+        self, *, transport: Transport, pool: Pool, writer: Writer, settings: IngressSettings
+    ) -> None:
+        self._partitions = transport.partitions
+        self._backlog = Backlog(transport, limit=settings.ingress_backlog_records)
+        self._pool = pool
+        self._writer = writer
+        self._percent = settings.ingress_queue_percent if settings.ingress_mode == "queue" else 0
+        self._timeout = settings.ingress_direct_timeout_ms / 1000
+
+    async def split(
+        self, submissions: Sequence[AnySubmission], settle: Settle
+    ) -> tuple[list[Submission], list[AnySubmission]]:
+        """Return the messages to persist directly, and what is to be queued, each in order.
+
+        Where the log can't say whether a conversation has a backlog, its messages are refused.
+        """
+        direct: list[Submission] = []
+        queue: list[AnySubmission] = []
+        for one in submissions:
+            if isinstance(one, Submission) and not queued(
+                one.request.conversation_id, self._percent
+            ):
+                direct.append(one)
+            else:
+                queue.append(one)
+        if not direct:
+            return direct, queue
+        places = [(self._partition(one), one.request.conversation_id) for one in direct]
+        try:
+            async with asyncio.timeout(self._timeout):
+                behind = await self._backlog.behind(places)
+        except (TransportError, TimeoutError) as error:
+            _log.warning("backlog_unknown", error=str(error), messages=len(direct))
+            detail = "The log can't say whether earlier messages of the conversation wait in it."
+            for one in direct:
+                settle(one, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+            return [], queue
+        if behind:
+            queue += [one for one in direct if one.request.conversation_id in behind]
+            direct = [one for one in direct if one.request.conversation_id not in behind]
+        return direct, queue
+
+    async def persist(self, submissions: Sequence[Submission], settle: Settle) -> None:
+        """Insert ``submissions`` in their order and give each its verdict."""
+        if not submissions:
+            return
+        at = now()
+        try:
+            written = await self._write(submissions, at)
+        except Rejected:
+            await self._one_by_one(submissions, at, settle)
+        except (Outage, TimeoutError) as error:
+            self._refuse(submissions, error, settle)
+        else:
+            await self._answer(submissions, at, written, settle)
+
+    def _partition(self, one: Submission) -> int:
+        return partition_for(one.request.conversation_id, self._partitions)
+
+    async def _write(self, submissions: Sequence[Submission], at: str) -> Written:
+        batch = [
+            Placed(one.message(at), DIRECT, self._partition(one), "", trace_id(one.traceparent))
+            for one in submissions
+        ]
+        async with asyncio.timeout(self._timeout):
+            return await self._writer.write(batch, None)
+
+    async def _one_by_one(self, submissions: Sequence[Submission], at: str, settle: Settle) -> None:
+        """Find out which message PostgreSQL refuses, so that it sinks no other."""
+        for one in submissions:
+            try:
+                written = await self._write([one], at)
+            except Rejected as error:
+                settle(one, Problem(INVALID, f"PostgreSQL can't store this message: {error}"))
+            except (Outage, TimeoutError) as error:
+                self._refuse([one], error, settle)
+            else:
+                await self._answer([one], at, written, settle)
+
+    async def _answer(
+        self, submissions: Sequence[Submission], at: str, written: Written, settle: Settle
+    ) -> None:
+        for index in written.persisted:
+            one = submissions[index]
+            stored = Stored(at, one.fingerprint(), one.correlation_id, "persisted", fresh=True)
+            settle(one, stored)
+        there = [submissions[index] for index in (*written.duplicates, *written.conflicts)]
+        if there:
+            await self._repeat(there, settle)
+
+    async def _repeat(self, submissions: Sequence[Submission], settle: Settle) -> None:
+        """Answer those that somebody else persisted between our look-up and our insert."""
+        ids = [one.message_id for one in submissions]
+        try:
+            rows = await answers(self._pool, ids, within=self._timeout)
+        except Outage as error:
+            self._refuse(submissions, error, settle)
+            return
+        for one in submissions:
+            settle(one, _row(rows.get(one.message_id)))
+
+    def _refuse(self, submissions: Sequence[Submission], error: Exception, settle: Settle) -> None:
+        _log.warning("direct_insert_failed", error=str(error), messages=len(submissions))
+        detail = "The database did not answer. Retry with the same key."
+        for one in submissions:
+            settle(one, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
+
+
+def _row(answer: Answer | None) -> Stored | Problem:
+    if answer is None:
+        detail = "The message was there a moment ago and is gone."
+        return Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER)
+    return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, "persisted")

@@ -1,0 +1,193 @@
+"""Group commit: concurrent requests share one append, and one fsync, instead of one each.
+
+Requests hand in their messages (:meth:`GroupCommit.submit`) and wait on one future. Whatever is
+waiting when a slot is free becomes one *tick*, committed by the function given at construction.
+The group commit owns the ticks: a request that is cancelled, or whose client is gone, neither
+cancels the tick nor loses anyone's message.
+
+A message whose id is already on its way joins the first one and shares its verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from ingress.problems import INTERNAL, LOG_UNAVAILABLE, OVERLOADED, Problem
+from ingress.settings import IngressSettings
+from ingress.submission import AnySubmission, Verdict, Waiter
+from otel.metrics import Metrics
+
+__all__ = ["Commit", "GroupCommit", "Settle"]
+
+Settle = Callable[[AnySubmission, Verdict], None]
+"""Gives a message its verdict and wakes whoever waits for nothing else."""
+Commit = Callable[[list[AnySubmission], Settle], Awaitable[None]]
+"""Makes every message of a tick durable, or tells why not, through :data:`Settle`."""
+
+_RETRY_AFTER = {"Retry-After": "1"}
+_log = structlog.get_logger(__name__)
+
+
+class GroupCommit:
+    """The queue between requests and the log. Belongs to one event loop."""
+
+    def __init__(self, commit: Commit, *, settings: IngressSettings, metrics: Metrics) -> None:
+        self._commit = commit
+        self._metrics = metrics
+        self._limit = settings.ingress_queue_limit
+        self._limit_bytes = settings.ingress_queue_bytes
+        self._max_wait = settings.ingress_max_wait_ms / 1000
+        self._slots = settings.ingress_appends_in_flight
+        self._records = settings.ingress_append_records
+        self._waiting: deque[AnySubmission] = deque()
+        self._leaders: dict[str, AnySubmission] = {}
+        self._ticks: set[asyncio.Task[None]] = set()
+        self._held = 0
+        self._held_bytes = 0
+        self._scheduled = False
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def held(self) -> int:
+        """Messages handed in and not yet answered."""
+        return self._held
+
+    def admit(self) -> None:
+        """Return if a request may hand something in. Called before its body is read.
+
+        Raises:
+            Problem: too many messages or bytes are held, or the oldest has waited too long.
+        """
+        if self._held < self._limit and self._held_bytes < self._limit_bytes:
+            if not self._waiting or time.monotonic() - self._waiting[0].since <= self._max_wait:
+                if self._closing:
+                    raise _shutting_down()
+                return
+            why = f"The oldest message has waited more than {self._max_wait:g} s for its append."
+        else:
+            why = f"{self._held} messages ({self._held_bytes} bytes) wait for the log."
+        self._metrics.ingress_shed.inc()
+        raise Problem(OVERLOADED, why, headers=_RETRY_AFTER)
+
+    def submit(self, submissions: Sequence[AnySubmission]) -> asyncio.Future[None]:
+        """Hand in one request's messages; the future is done when each has its verdict.
+
+        They are committed in the order given, in one tick.
+
+        Raises:
+            Problem: the service is shutting down; nothing was handed in.
+        """
+        if self._closing:
+            raise _shutting_down()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        waiter = Waiter(future, len(submissions))
+        since = time.monotonic()
+        leaders = self._leaders
+        for one in submissions:
+            one.waiter = waiter
+            one.since = since
+            self._held_bytes += one.size
+            leader = leaders.setdefault(one.message_id, one)
+            if leader is one:
+                self._waiting.append(one)
+            else:
+                one.follows = True
+                if leader.followers is None:
+                    leader.followers = []
+                leader.followers.append(one)
+        self._held += len(submissions)
+        self._idle.clear()
+        if not self._scheduled and len(self._ticks) < self._slots:
+            self._scheduled = True
+            # Not at once: every request that this turn of the loop has ready joins the tick.
+            loop.call_soon(self._start)
+        return future
+
+    async def close(self) -> None:
+        """Take nothing more, and return when everything handed in has its verdict."""
+        self._closing = True
+        await self._idle.wait()
+        if self._ticks:
+            await asyncio.wait(self._ticks)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._ticks) < self._slots:
+            tick = self._next_tick()
+            if tick:
+                task = asyncio.get_running_loop().create_task(self._run(tick))
+                self._ticks.add(task)
+                task.add_done_callback(self._ended)
+        self._metrics.ingress_queue.set(len(self._waiting))
+
+    def _next_tick(self) -> list[AnySubmission]:
+        waiting = self._waiting
+        self._expire()
+        if len(waiting) <= self._records:
+            tick = list(waiting)
+            waiting.clear()
+            return tick
+        tick = []
+        # One request's messages stay together: in two ticks, the second could overtake.
+        while waiting and (len(tick) < self._records or waiting[0].waiter is tick[-1].waiter):
+            tick.append(waiting.popleft())
+        return tick
+
+    def _expire(self) -> None:
+        oldest = time.monotonic() - self._max_wait
+        while self._waiting and self._waiting[0].since < oldest:
+            one = self._waiting.popleft()
+            self._settle(
+                one,
+                Problem(
+                    OVERLOADED,
+                    f"The append did not begin within {self._max_wait:g} s.",
+                    headers=_RETRY_AFTER,
+                ),
+            )
+
+    async def _run(self, tick: list[AnySubmission]) -> None:
+        started = time.perf_counter()
+        try:
+            await self._commit(tick, self._settle)
+        finally:
+            self._metrics.ingress_append.observe(time.perf_counter() - started)
+            for one in tick:
+                if one.verdict is None:
+                    # Only after an error in our own code, which `_ended` logs.
+                    self._settle(one, Problem(INTERNAL, "The message's outcome is not known."))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ticks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("group_commit_failed", exc_info=error)
+        if self._waiting and not self._scheduled:
+            self._start()
+
+    def _settle(self, one: AnySubmission, verdict: Verdict) -> None:
+        del self._leaders[one.message_id]
+        self._deliver(one, verdict)
+        if one.followers:
+            for follower in one.followers:
+                self._deliver(follower, verdict)
+            one.followers = None
+        if self._held == 0:
+            self._idle.set()
+
+    def _deliver(self, one: AnySubmission, verdict: Verdict) -> None:
+        one.verdict = verdict
+        self._held -= 1
+        self._held_bytes -= one.size
+        one.waiter.count_down()
+
+
+def _shutting_down() -> Problem:
+    return Problem(LOG_UNAVAILABLE, "This process is shutting down.", headers=_RETRY_AFTER)

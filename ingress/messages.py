@@ -1,0 +1,138 @@
+"""Where a message is now: in its row, in the log, or among the dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from ingress.headers import trace_id
+from ingress.problems import DATABASE_UNAVAILABLE, Problem
+from persistence import queries
+from persistence.database import Pool
+from persistence.errors import Outage
+from persistence.queries import Lost, StoredMessage
+from transport.contract import WORKER_GROUP, Record, Topic, Transport
+from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
+from transport.errors import DecodeError
+from transport.identity import partition_of
+
+__all__ = ["Found", "Messages", "Pending"]
+
+_PAGE = 500
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A message in the log without a row yet. ``message`` is null where it was not looked up."""
+
+    transport: str
+    partition: int
+    offset: str
+    accepted_at: str
+    correlation_id: str
+    message: Message | None = None
+    trace_id: str | None = None
+
+
+Found = StoredMessage | Lost | Pending
+
+
+class Messages:
+    """Finds messages by id."""
+
+    def __init__(
+        self, *, transport: Transport, pool: Pool, scan: int, timeout_seconds: float
+    ) -> None:
+        self._transport = transport
+        self._pool = pool
+        self._scan = scan
+        self._timeout = timeout_seconds
+
+    async def find(self, message_id: str, *, content: bool) -> Found | None:
+        """Return the message; ``content`` asks for a pending one's content too.
+
+        Raises:
+            Problem: PostgreSQL can't tell, and the log does not have it either.
+            TransportUnavailable: there is no row, and the log can't tell.
+        """
+        outage: Exception | None = None
+        try:
+            stored = await self._stored(message_id)
+        except (Outage, TimeoutError) as error:
+            outage = error
+        else:
+            if stored is not None:
+                return stored
+        remembered = await self._remembered(message_id)
+        if remembered is not None and not content:
+            return remembered
+        waiting = await self._unacknowledged(message_id)
+        if waiting is not None:
+            return waiting
+        if outage is not None:
+            detail = "The message does not wait in the log, and the database can't be asked."
+            headers = {"Retry-After": "2"}
+            raise Problem(DATABASE_UNAVAILABLE, detail, headers=headers) from outage
+        # It may have moved from the log to its row while we looked in the one, then the other. If
+        # neither has it yet it is on its way to the dead letters, or further back than we look.
+        return await self._stored(message_id) or remembered
+
+    async def _stored(self, message_id: str) -> StoredMessage | Lost | None:
+        async with asyncio.timeout(self._timeout):
+            row = await queries.message(self._pool, message_id)
+            return row or await queries.dead_letter_of(self._pool, message_id)
+
+    async def _remembered(self, message_id: str) -> Pending | None:
+        first = (await self._transport.recall([message_id]))[0]
+        if first is None:
+            return None
+        partition = partition_of(message_id, self._transport.partitions)
+        return Pending(
+            self._transport.name,
+            partition,
+            first.offset,
+            first.accepted_at,
+            first.correlation_id,
+        )
+
+    async def _unacknowledged(self, message_id: str) -> Pending | None:
+        """Look for the message in what workers have not acknowledged, as far as the limit goes."""
+        partition = partition_of(message_id, self._transport.partitions)
+        progress = (await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[partition]
+        if progress.lag == 0:
+            return None
+        after = progress.floor
+        for _ in range(0, self._scan, _PAGE):
+            records = await self._transport.read(
+                Topic.MESSAGES, partition, after=after, limit=_PAGE
+            )
+            for record in records:
+                pending = self._as_pending(record, message_id)
+                if pending is not None:
+                    return pending
+            if len(records) < _PAGE:
+                return None
+            after = records[-1].offset
+        return None
+
+    def _as_pending(self, record: Record, message_id: str) -> Pending | None:
+        """Return the message in ``record`` if it is the one looked for."""
+        named = record.headers.get(HEADER_MESSAGE_ID)
+        if named is not None and named != message_id.encode():
+            return None
+        try:
+            event = decode(record)
+        except DecodeError:
+            return None
+        if not isinstance(event, Message) or event.message_id != message_id:
+            return None
+        parent = record.headers.get(HEADER_TRACEPARENT)
+        return Pending(
+            self._transport.name,
+            record.partition,
+            record.offset,
+            event.accepted_at,
+            event.correlation_id,
+            event,
+            trace_id(parent.decode("ascii", "replace")) if parent else None,
+        )

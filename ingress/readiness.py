@@ -1,0 +1,102 @@
+"""Whether this process can do its work now, dependency by dependency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from persistence.database import Pool, using
+from persistence.errors import Outage
+from transport.contract import Transport
+from transport.errors import TransportError
+
+__all__ = ["ComponentState", "Readiness", "Report", "WorkerProbe"]
+
+Status = Literal["up", "degraded", "down"]
+
+
+class ComponentState(msgspec.Struct, frozen=True):
+    """One dependency. ``required``: without it the process can't do its work."""
+
+    name: str
+    status: Status
+    required: bool
+    detail: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The whole: ``unavailable`` if a required component is down, ``degraded`` if another is."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    components: list[ComponentState]
+
+
+WorkerProbe = Callable[[], ComponentState]
+"""Tells how the workers of this process are; made by whoever starts them."""
+
+
+class Readiness:
+    """Asks the dependencies, at the same time and each no longer than ``timeout_seconds``."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        pool: Pool,
+        database_required: bool,
+        timeout_seconds: float,
+        worker: WorkerProbe | None = None,
+    ) -> None:
+        self._transport = transport
+        self._pool = pool
+        self._database_required = database_required
+        self._timeout = timeout_seconds
+        self._worker = worker
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on say not ready, so that no new traffic is sent while this process stops."""
+        self._draining = True
+
+    async def report(self) -> Report:
+        """Return the state of each component and of the whole."""
+        components = list(await asyncio.gather(self._log(), self._database()))
+        if self._worker is not None:
+            components.append(self._worker())
+        if self._draining:
+            components.append(ComponentState("process", "down", True, "It is shutting down."))
+        if any(one.required and one.status == "down" for one in components):
+            return Report("unavailable", components)
+        if any(one.status != "up" for one in components):
+            return Report("degraded", components)
+        return Report("ready", components)
+
+    async def _log(self) -> ComponentState:
+        name = f"log ({self._transport.name})"
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._transport.ping()
+        except (TransportError, TimeoutError) as error:
+            return ComponentState(name, "down", True, _text(error, self._timeout))
+        return ComponentState(name, "up", True, "It takes appends.")
+
+    async def _database(self) -> ComponentState:
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                using(self._pool, within=self._timeout) as connection,
+            ):
+                await connection.fetchval("SELECT 1")
+        except (Outage, TimeoutError) as error:
+            detail = _text(error, self._timeout)
+            if not self._database_required:
+                detail += " Messages are accepted all the same, and persisted when it is back."
+            return ComponentState("database", "down", self._database_required, detail)
+        return ComponentState("database", "up", self._database_required, "It answers.")
+
+
+def _text(error: Exception, timeout_seconds: float) -> str:
+    return f"{error}." if str(error) else f"No answer within {timeout_seconds:g} s."

@@ -1,0 +1,81 @@
+"""Receipts: into the log, in their message's partition, so that they can't overtake it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from ingress.group_commit import GroupCommit
+from ingress.messages import Messages
+from ingress.problems import NOT_FOUND, STATE, Problem
+from ingress.submission import ReceiptSubmission, Stored
+from persistence import queries
+from persistence.database import Pool
+from persistence.queries import Lost, StoredMessage, StoredReceipt
+from transport.envelope import Receipt
+
+__all__ = ["Receipts"]
+
+
+class Receipts:
+    """Records and lists the receipts of messages that exist, with a row or on their way to one."""
+
+    def __init__(
+        self, *, commits: GroupCommit, messages: Messages, pool: Pool, timeout_seconds: float
+    ) -> None:
+        self._commits = commits
+        self._messages = messages
+        self._pool = pool
+        self._timeout = timeout_seconds
+
+    async def record(
+        self,
+        message_id: str,
+        user_id: str,
+        state: Literal["delivered", "read"],
+        *,
+        correlation_id: str,
+        traceparent: str | None,
+    ) -> Stored:
+        """Return what stands for this receipt, ``fresh`` if it is this one; durable by then.
+
+        Raises:
+            Problem: there is no such message, it is a dead letter, or the log did not take it.
+        """
+        found = await self._messages.find(message_id, content=False)
+        if found is None:
+            raise Problem(NOT_FOUND, f"There is no message {message_id}.")
+        if isinstance(found, Lost):
+            detail = f"Message {message_id} is dead letter {found.id}; redrive it first."
+            raise Problem(STATE, detail)
+        if isinstance(found, StoredMessage):
+            at = await self._recorded(message_id, user_id, state)
+            if at is not None:
+                return Stored(at, "", correlation_id, "persisted")
+        receipt = Receipt(message_id, user_id, state, correlation_id=correlation_id)
+        submission = ReceiptSubmission(
+            receipt, traceparent, persisted=isinstance(found, StoredMessage)
+        )
+        await self._commits.submit((submission,))
+        return submission.stored()
+
+    async def of(self, message_id: str) -> list[StoredReceipt]:
+        """Return a message's receipts, oldest first.
+
+        Raises:
+            Problem: there is no such message.
+        """
+        found = await self._messages.find(message_id, content=False)
+        if found is None:
+            raise Problem(NOT_FOUND, f"There is no message {message_id}.")
+        async with asyncio.timeout(self._timeout):
+            return await queries.receipts(self._pool, message_id)
+
+    async def _recorded(self, message_id: str, user_id: str, state: str) -> str | None:
+        """Return when this very receipt was recorded, if it was."""
+        asked = (message_id, user_id, state)
+        async with asyncio.timeout(self._timeout):
+            if asked not in await queries.existing_receipts(self._pool, [asked]):
+                return None
+            rows = await queries.receipts(self._pool, message_id)
+        return next((one.at for one in rows if (one.user_id, one.state) == asked[1:]), None)

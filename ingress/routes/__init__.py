@@ -1,0 +1,1 @@
+"""The ordinary routes: everything but the two that carry the traffic."""

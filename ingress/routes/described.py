@@ -1,0 +1,58 @@
+"""How the ordinary routes are described: scopes, and the problems each can answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Depends, Request
+from fastapi.params import Depends as DependsParameter
+
+from ingress.auth import Authenticator, Scope
+from ingress.headers import media_type
+from ingress.problems import MEDIA_TYPE, Kind
+
+__all__ = ["PROBLEM_SCHEMA", "SCOPE", "json_body", "needs", "problems", "scoped"]
+
+PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+SCOPE = "x-crossfade-scope"
+"""Marks an operation with the scope it needs; :mod:`ingress.openapi` adds what follows from it."""
+
+
+def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's ``responses`` for these problem types."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        before = described.get(kind.status)
+        text = f"`{kind.name}`: {kind.title}."
+        described[kind.status] = {
+            "description": f"{before['description']} {text}" if before else text,
+            "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}},
+        }
+    return described
+
+
+def needs(auth: Authenticator, scope: Scope) -> DependsParameter:
+    """Return the dependency that lets only keys with ``scope`` through."""
+
+    def check(request: Request) -> None:
+        auth.check(dict(request.scope["headers"]), scope)
+
+    dependency: DependsParameter = Depends(check)
+    return dependency
+
+
+def scoped(scope: Scope) -> dict[str, Any]:
+    """Return the ``openapi_extra`` of an operation that needs ``scope``."""
+    return {SCOPE: scope.value}
+
+
+def _json(request: Request) -> None:
+    media_type(dict(request.scope["headers"]), (b"application/json",))
+
+
+def json_body() -> DependsParameter:
+    """Return the dependency that refuses a body that is not JSON with 415."""
+    checked: Callable[[Request], None] = _json
+    dependency: DependsParameter = Depends(checked)
+    return dependency

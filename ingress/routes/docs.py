@@ -1,0 +1,36 @@
+"""``/docs``: the API's description for people, served without an address outside this service."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from fastapi import APIRouter, FastAPI, Response
+
+from ingress.docs_page import SCRIPT, STYLE, page
+
+__all__ = ["docs_router"]
+
+_POLICY = {"Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"}
+
+
+def docs_router(app: FastAPI) -> APIRouter:
+    """Return the routes of the documentation of ``app``."""
+    router = APIRouter(include_in_schema=False)
+
+    @lru_cache(maxsize=1)
+    def rendered() -> str:
+        return page(app.openapi())
+
+    @router.get("/docs")
+    async def get_docs() -> Response:
+        return Response(rendered(), media_type="text/html", headers=_POLICY)
+
+    @router.get("/docs/style.css")
+    async def get_style() -> Response:
+        return Response(STYLE, media_type="text/css")
+
+    @router.get("/docs/script.js")
+    async def get_script() -> Response:
+        return Response(SCRIPT, media_type="text/javascript")
+
+    return router

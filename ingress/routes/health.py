@@ -1,0 +1,41 @@
+"""Liveness and readiness. Neither needs a key: load balancers have none."""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from ingress import readiness
+from ingress.routes import models
+
+__all__ = ["health_router"]
+
+
+def health_router(state: readiness.Readiness) -> APIRouter:
+    """Return the routes that say how this process is."""
+    router = APIRouter(tags=["health"])
+
+    @router.get(
+        "/healthz",
+        summary="Whether the process runs",
+        operation_id="getHealth",
+    )
+    async def get_health() -> models.Health:
+        return models.Health(status="ok")
+
+    @router.get(
+        "/readyz",
+        summary="Whether the process can do its work, dependency by dependency",
+        operation_id="getReadiness",
+        responses={
+            503: {"model": models.Readiness, "description": "A required component is down."}
+        },
+    )
+    async def get_readiness(response: Response) -> models.Readiness:
+        report = await state.report()
+        if report.status == "unavailable":
+            response.status_code = 503
+            response.headers["Retry-After"] = "2"
+        return models.Readiness.model_validate(msgspec.to_builtins(report))
+
+    return router

@@ -1,0 +1,177 @@
+"""``GET /api/messages/{id}`` and the pages of a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Path, Query
+
+from ingress import cursor
+from ingress.auth import Authenticator, Scope
+from ingress.messages import Found, Messages, Pending
+from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
+from ingress.requests import ID_LENGTH
+from ingress.routes.described import needs, problems, scoped
+from ingress.routes.models import (
+    ConversationPage,
+    DeadLetterSummary,
+    MessageSummary,
+    MessageView,
+    Position,
+    ReceiptView,
+)
+from persistence import queries
+from persistence.database import Pool
+from persistence.queries import Lost, StoredMessage, StoredReceipt
+
+__all__ = ["MessageId", "canonical", "messages_router", "not_found"]
+
+_UUID = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+MessageId = Annotated[str, Path(pattern=_UUID, description="The messageId of an acknowledgement.")]
+_MOST = 200
+_USUAL = 50
+
+
+def canonical(message_id: str) -> str:
+    """Return the id as the service spells it."""
+    return message_id.lower()
+
+
+def not_found(message_id: str) -> Problem:
+    """Return the problem of a message that is nowhere."""
+    return Problem(NOT_FOUND, f"There is no message {message_id}.")
+
+
+def messages_router(
+    *,
+    auth: Authenticator,
+    messages: Messages,
+    pool: Pool,
+    trace_url: str | None,
+    timeout_seconds: float,
+) -> APIRouter:
+    """Return the routes that read messages."""
+    router = APIRouter(prefix="/api", tags=["messages"], dependencies=[needs(auth, Scope.READ)])
+
+    @router.get(
+        "/messages/{message_id}",
+        summary="Read one message, wherever it is",
+        operation_id="getMessage",
+        responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def get_message(message_id: MessageId) -> MessageView:
+        identifier = canonical(message_id)
+        found = await messages.find(identifier, content=True)
+        if found is None:
+            raise not_found(identifier)
+        receipts: list[StoredReceipt] = []
+        if isinstance(found, StoredMessage):
+            async with asyncio.timeout(timeout_seconds):
+                receipts = await queries.receipts(pool, identifier)
+        return _view(identifier, found, receipts, trace_url)
+
+    @router.get(
+        "/conversations/{conversation_id}/messages",
+        summary="Read a conversation, oldest first",
+        operation_id="listMessages",
+        responses=problems(INVALID, DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def list_messages(
+        conversation_id: Annotated[
+            str, Path(min_length=1, max_length=ID_LENGTH, pattern="^[^\\x00]*$")
+        ],
+        after: Annotated[
+            str | None, Query(max_length=64, description="`next` of the page before.")
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=_MOST)] = _USUAL,
+    ) -> ConversationPage:
+        subject = f"conversation:{conversation_id}"
+        position = cursor.decode(after, subject) if after is not None else None
+        async with asyncio.timeout(timeout_seconds):
+            rows = await queries.conversation(pool, conversation_id, position, limit + 1)
+        page = rows[:limit]
+        return ConversationPage(
+            items=[_summary(row) for row in page],
+            next=cursor.encode(page[-1].seq, subject) if page else after,
+            has_more=len(rows) > limit,
+        )
+
+    return router
+
+
+def _summary(row: StoredMessage) -> MessageSummary:
+    members = msgspec.structs.asdict(row)
+    return MessageSummary(**{name: members[name] for name in MessageSummary.model_fields})
+
+
+def _view(
+    identifier: str,
+    found: Found,
+    receipts: list[StoredReceipt],
+    trace_url: str | None,
+) -> MessageView:
+    if isinstance(found, StoredMessage):
+        return _persisted(found, receipts, trace_url)
+    if isinstance(found, Pending):
+        return _pending(identifier, found, trace_url)
+    return _dead(identifier, found)
+
+
+def _persisted(
+    row: StoredMessage, receipts: list[StoredReceipt], trace_url: str | None
+) -> MessageView:
+    members = msgspec.structs.asdict(row)
+    position = Position(transport=row.transport, partition=row.partition, offset=row.offset)
+    return MessageView(
+        **{name: members[name] for name in MessageSummary.model_fields},
+        state="persisted",
+        trace_url=_trace(trace_url, row.trace_id),
+        positions=[position] if row.offset else [],
+        attempts=row.attempts,
+        receipts=[ReceiptView.model_validate(msgspec.structs.asdict(one)) for one in receipts],
+    )
+
+
+def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageView:
+    message = found.message
+    return MessageView(
+        message_id=identifier,
+        state="pending",
+        conversation_id=message.conversation_id if message else None,
+        sender_id=message.sender_id if message else None,
+        client_message_id=message.client_message_id if message else None,
+        recipient_ids=list(message.recipient_ids) if message else None,
+        content=message.content if message else None,
+        content_type=message.content_type if message else None,
+        accepted_at=found.accepted_at,
+        correlation_id=found.correlation_id,
+        trace_id=found.trace_id,
+        trace_url=_trace(trace_url, found.trace_id),
+        positions=[
+            Position(transport=found.transport, partition=found.partition, offset=found.offset)
+        ],
+        receipts=[],
+    )
+
+
+def _dead(identifier: str, lost: Lost) -> MessageView:
+    return MessageView(
+        message_id=identifier,
+        state="dead_lettered",
+        positions=[
+            Position(transport=lost.transport, partition=lost.partition, offset=lost.offset)
+        ],
+        attempts=lost.attempts,
+        receipts=[],
+        dead_letter=DeadLetterSummary(
+            id=lost.id, reason=lost.reason, error=lost.error, failed_at=lost.failed_at
+        ),
+    )
+
+
+def _trace(template: str | None, trace_id: str | None) -> str | None:
+    return template.replace("{traceId}", trace_id) if template and trace_id else None

@@ -1,0 +1,40 @@
+"""What each problem type means: the pages that the ``type`` of a problem points to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from ingress.problems import NOT_FOUND, Kind, Problem, kinds
+from ingress.routes.described import problems
+from ingress.routes.models import ProblemType, ProblemTypes
+
+__all__ = ["problem_types_router"]
+
+
+def problem_types_router() -> APIRouter:
+    """Return the routes that describe the problem types."""
+    router = APIRouter(prefix="/problems", tags=["problems"])
+
+    @router.get("", summary="List the problem types", operation_id="listProblemTypes")
+    async def list_problem_types() -> ProblemTypes:
+        return ProblemTypes(items=[_view(kind) for kind in kinds().values()])
+
+    @router.get(
+        "/{name}",
+        summary="Read what a problem type means",
+        operation_id="getProblemType",
+        responses=problems(NOT_FOUND),
+    )
+    async def get_problem_type(name: Annotated[str, Path(max_length=64)]) -> ProblemType:
+        kind = kinds().get(name)
+        if kind is None:
+            raise Problem(NOT_FOUND, "There is no problem type of that name.")
+        return _view(kind)
+
+    return router
+
+
+def _view(kind: Kind) -> ProblemType:
+    return ProblemType(type=kind.uri, title=kind.title, status=kind.status, remedy=kind.remedy)

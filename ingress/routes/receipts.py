@@ -1,0 +1,84 @@
+"""``POST`` and ``GET /api/messages/{id}/receipts``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from ingress import problems as p
+from ingress.auth import Authenticator, Scope
+from ingress.group_commit import GroupCommit
+from ingress.headers import correlation_id, traceparent
+from ingress.receipts import Receipts
+from ingress.routes.described import json_body, needs, problems, scoped
+from ingress.routes.messages import MessageId, canonical
+from ingress.routes.models import ReceiptAck, ReceiptList, ReceiptRequest, ReceiptView
+
+__all__ = ["receipts_router"]
+
+_UNAVAILABLE = (p.LOG_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
+_REFUSED = (p.MALFORMED, p.INVALID, p.NOT_FOUND, p.STATE, p.TOO_LARGE, p.MEDIA)
+
+
+def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Receipts) -> APIRouter:
+    """Return the routes of receipts."""
+    router = APIRouter(prefix="/api/messages/{message_id}/receipts", tags=["receipts"])
+
+    @router.post(
+        "",
+        status_code=202,
+        summary="Record that a user got or saw a message",
+        description="Idempotent: one receipt for each message, user and state. A repeat is "
+        "answered 200 with the time of the first.",
+        operation_id="postReceipt",
+        dependencies=[needs(auth, Scope.PRODUCE), json_body()],
+        responses={
+            200: {"model": ReceiptAck, "description": "Recorded before."},
+            **problems(*_REFUSED, p.OVERLOADED, p.OUTCOME_UNKNOWN, *_UNAVAILABLE),
+        },
+        openapi_extra=scoped(Scope.PRODUCE),
+    )
+    async def post_receipt(
+        message_id: MessageId, body: ReceiptRequest, request: Request, response: Response
+    ) -> ReceiptAck:
+        commits.admit()
+        headers = dict(request.scope["headers"])
+        identifier = canonical(message_id)
+        correlation = correlation_id(headers) or identifier
+        stored = await receipts.record(
+            identifier,
+            body.user_id,
+            body.state,
+            correlation_id=correlation,
+            traceparent=traceparent(headers),
+        )
+        response.status_code = 202 if stored.fresh else 200
+        response.headers["X-Correlation-ID"] = correlation
+        return ReceiptAck(
+            message_id=identifier,
+            user_id=body.user_id,
+            state=body.state,
+            at=stored.accepted_at,
+            idempotent_hit=not stored.fresh,
+            correlation_id=stored.correlation_id,
+        )
+
+    @router.get(
+        "",
+        summary="List a message's receipts, oldest first",
+        operation_id="listReceipts",
+        dependencies=[needs(auth, Scope.READ)],
+        responses=problems(p.INVALID, p.NOT_FOUND, *_UNAVAILABLE),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def list_receipts(message_id: MessageId) -> ReceiptList:
+        rows = await receipts.of(canonical(message_id))
+        return ReceiptList(
+            items=[
+                ReceiptView.model_validate(
+                    {"user_id": one.user_id, "state": one.state, "at": one.at}
+                )
+                for one in rows
+            ]
+        )
+
+    return router

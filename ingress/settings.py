@@ -1,0 +1,102 @@
+"""The ingress's settings, from the environment."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from transport.settings import Port
+
+__all__ = ["IngressSettings", "is_loopback"]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server bound to ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class IngressSettings(BaseSettings):
+    """Where the API listens, who may call it, and how much it takes at once."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    host: str = "127.0.0.1"
+    """The address to listen on. Anything but loopback needs API keys."""
+    port: Port = 3000
+
+    ingress_mode: Literal["queue", "direct"] = "queue"
+    """``queue``: accept into the log, workers persist. ``direct``: persist before the answer."""
+    ingress_queue_percent: Annotated[int, Field(ge=0, le=100)] = 100
+    """The share of conversations (by a stable hash) that ``queue`` mode queues; the rest is
+    persisted directly."""
+
+    ingress_queue_limit: Annotated[int, Field(ge=1)] = 20_000
+    """Messages accepted for the log and not yet answered; past it requests get 503."""
+    ingress_queue_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
+    """Bytes of request bodies not yet answered; past it requests get 503."""
+    ingress_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 2_000
+    """The longest a message waits for its append to begin; past it requests get 503."""
+    ingress_appends_in_flight: Annotated[int, Field(ge=1, le=32)] = 3
+    """Group commits under way at once."""
+    ingress_append_records: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    """Messages in one group commit. A batch request is never split, so it may go over."""
+
+    ingress_lookup_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
+    """How long a group commit waits for PostgreSQL to say which messages have rows. Past it the
+    messages are queued all the same (the id is right; only ``idempotentHit`` may be false), and
+    the question is not asked again until PostgreSQL answers."""
+    ingress_direct_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 5_000
+    """How long a directly persisted message may take before the answer is 503."""
+    ingress_backlog_records: Annotated[int, Field(ge=1)] = 5_000
+    """Unacknowledged records of one partition that are looked through to tell which conversations
+    have some. A longer backlog makes the whole partition queued."""
+
+    ingress_read_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 5_000
+    """How long a reading route waits for PostgreSQL before it answers 503."""
+    ingress_health_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 1_000
+    """How long ``/readyz`` waits for each dependency."""
+
+    ingress_body_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
+    """How long a client may take to send a body that does not come at once."""
+    ingress_max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024
+    ingress_max_batch_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
+    ingress_max_batch_items: Annotated[int, Field(ge=1, le=1_000)] = 1_000
+    ingress_max_content_bytes: Annotated[int, Field(ge=1)] = 65_536
+    """Bytes of ``content`` in UTF-8."""
+    ingress_max_recipients: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+
+    ingress_trace_url: str | None = None
+    """Where a trace can be looked at, with ``{traceId}`` in it; given back with a message."""
+
+    api_keys: SecretStr | None = None
+    """Comma-separated ``name:scope+scope:sha256hex``; scopes are produce, read and admin."""
+    api_keys_file: Path | None = None
+    """The same entries, one a line; read again when the file changes."""
+    api_keys_waived: bool = False
+    """Listen beyond loopback without keys, because something in front does the checking."""
+
+    @model_validator(mode="after")
+    def _keys_beyond_loopback(self) -> Self:
+        if is_loopback(self.host) or self.api_keys_waived:
+            return self
+        if (self.api_keys and self.api_keys.get_secret_value().strip()) or self.api_keys_file:
+            return self
+        raise ValueError(
+            f"HOST={self.host} can be reached from other machines: set API_KEYS or API_KEYS_FILE "
+            "(`crossfade keys new` makes an entry), or API_KEYS_WAIVED=true if a proxy does the "
+            "checking"
+        )
+
+    @property
+    def all_queued(self) -> bool:
+        """Whether no message is ever persisted directly."""
+        return self.ingress_mode == "queue" and self.ingress_queue_percent == 100  # noqa: PLR2004

@@ -1,0 +1,199 @@
+"""One message on its way through a group commit, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from msgspec import UNSET
+
+from ingress.headers import Context
+from ingress.problems import KEY_CONFLICT, Problem
+from ingress.requests import MessageRequest
+from ingress.responses import Ack, State
+from transport.contract import Envelope
+from transport.envelope import Message, Receipt, fingerprint, seal_message, seal_receipt
+
+__all__ = ["ReceiptSubmission", "Stored", "Submission", "Verdict", "Waiter"]
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """What the service holds under a message id: the first one's answer and its body's digest.
+
+    ``fresh`` is true for the submission that put it there. An empty ``fingerprint`` is unknown
+    (another producer's record) and conflicts with nothing.
+    """
+
+    accepted_at: str
+    fingerprint: str
+    correlation_id: str
+    state: State
+    fresh: bool = False
+
+
+Verdict = Stored | Problem
+
+
+class Waiter:
+    """A request that waits until every message of it has its verdict."""
+
+    __slots__ = ("future", "remaining")
+
+    def __init__(self, future: asyncio.Future[None], remaining: int) -> None:
+        self.future = future
+        self.remaining = remaining
+
+    def count_down(self) -> None:
+        """Note one verdict; the last wakes the request, unless it was cancelled meanwhile."""
+        self.remaining -= 1
+        if self.remaining == 0 and not self.future.done():
+            self.future.set_result(None)
+
+
+class Submission:
+    """A checked message with its identity. Its time of acceptance comes with its group commit."""
+
+    __slots__ = (
+        "client_message_id",
+        "correlation_id",
+        "followers",
+        "follows",
+        "key",
+        "message_id",
+        "request",
+        "since",
+        "size",
+        "traceparent",
+        "verdict",
+        "waiter",
+    )
+
+    # Set by the group commit when the submission is handed in.
+    waiter: Waiter
+    since: float
+
+    def __init__(
+        self,
+        message_id: str,
+        key: str,
+        request: MessageRequest,
+        client_message_id: str,
+        context: Context,
+        *,
+        size: int,
+    ) -> None:
+        self.message_id = message_id
+        self.key = key
+        self.request = request
+        self.client_message_id = client_message_id
+        self.correlation_id = context.correlation_id or message_id
+        self.traceparent = context.traceparent
+        self.size = size
+        self.followers: list[AnySubmission] | None = None
+        self.follows = False
+        self.verdict: Verdict | None = None
+
+    def message(self, accepted_at: str) -> Message:
+        """Return the complete message."""
+        request = self.request
+        recipients = request.recipient_ids
+        return Message(
+            request.conversation_id,
+            request.sender_id,
+            self.client_message_id,
+            request.content,
+            "text" if request.content_type is UNSET else request.content_type,
+            () if recipients is UNSET else recipients,
+            self.message_id,
+            self.key,
+            accepted_at,
+            self.correlation_id,
+        )
+
+    def seal(self, accepted_at: str, partitions: int) -> Envelope:
+        """Return the envelope to append."""
+        return seal_message(
+            self.message(accepted_at), partitions=partitions, traceparent=self.traceparent
+        )
+
+    def fingerprint(self) -> str:
+        """Return the digest of what the sender wrote."""
+        request = self.request
+        return fingerprint(
+            request.content,
+            "text" if request.content_type is UNSET else request.content_type,
+            () if request.recipient_ids is UNSET else request.recipient_ids,
+        )
+
+    def answer(self) -> Ack:
+        """Return the acknowledgement.
+
+        Raises:
+            Problem: it was not accepted, or its key stands for another body.
+        """
+        verdict = self.verdict
+        assert verdict is not None
+        if isinstance(verdict, Problem):
+            # A copy each: one verdict answers many requests, and a traceback is per raise.
+            raise Problem(verdict.kind, verdict.detail, headers=verdict.headers)
+        hit = self.follows or not verdict.fresh
+        if hit and verdict.fingerprint and verdict.fingerprint != self.fingerprint():
+            raise Problem(
+                KEY_CONFLICT,
+                f"clientMessageId {self.client_message_id!r} of this sender in this conversation "
+                f"was accepted at {verdict.accepted_at} with another body.",
+            )
+        return Ack(self.message_id, verdict.state, verdict.accepted_at, hit, verdict.correlation_id)
+
+
+class ReceiptSubmission:
+    """A receipt on its way into its message's partition."""
+
+    __slots__ = (
+        "followers",
+        "follows",
+        "message_id",
+        "persisted",
+        "receipt",
+        "since",
+        "size",
+        "traceparent",
+        "verdict",
+        "waiter",
+    )
+
+    waiter: Waiter
+    since: float
+
+    def __init__(self, receipt: Receipt, traceparent: str | None, *, persisted: bool) -> None:
+        self.receipt = receipt
+        self.persisted = persisted
+        # As `seal_receipt` names it: one per message, state and user.
+        self.message_id = f"{receipt.message_id}/{receipt.state}/{receipt.user_id}"
+        self.traceparent = traceparent
+        self.size = len(receipt.user_id)
+        self.followers: list[AnySubmission] | None = None
+        self.follows = False
+        self.verdict: Verdict | None = None
+
+    def seal(self, accepted_at: str, partitions: int) -> Envelope:
+        """Return the envelope to append, in the partition of the receipt's message."""
+        receipt = msgspec.structs.replace(self.receipt, at=accepted_at)
+        return seal_receipt(receipt, partitions=partitions, traceparent=self.traceparent)
+
+    def stored(self) -> Stored:
+        """Return what stands in the log.
+
+        Raises:
+            Problem: it was not accepted.
+        """
+        verdict = self.verdict
+        assert verdict is not None
+        if isinstance(verdict, Problem):
+            raise Problem(verdict.kind, verdict.detail, headers=verdict.headers)
+        if self.follows:
+            return msgspec.structs.replace(verdict, fresh=False)
+        return verdict
+
+
+AnySubmission = Submission | ReceiptSubmission
