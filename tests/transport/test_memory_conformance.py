@@ -1,0 +1,30 @@
+"""The memory transport is held to the same suite as the real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from transport.conformance import *  # noqa: F403
+from transport.conformance import Backend
+from transport.contract import Consumer, Topic
+from transport.memory import MemoryLog, MemoryTransport
+from transport.settings import TransportSettings
+
+
+@pytest.fixture
+def backend() -> Backend:
+    settings = TransportSettings(stream_partitions=4)
+    log = MemoryLog(settings)
+
+    async def append_raw(partition: int, body: bytes) -> None:
+        log.topics[Topic.MESSAGES][partition].append("key", body, {})
+
+    async def silence(consumer: Consumer) -> None:
+        consumer._group.expel(consumer._member)  # type: ignore[attr-defined]
+
+    return Backend(
+        create=lambda: MemoryTransport(settings, log=log),
+        features=MemoryTransport.features,
+        append_raw=append_raw,
+        silence=silence,
+    )

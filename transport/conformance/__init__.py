@@ -1,0 +1,47 @@
+"""The transport contract as tests: any transport runs them by giving a factory and its features.
+
+In a test module of your own (pytest and pytest-asyncio must be there)::
+
+    import pytest
+    from transport.conformance import *  # the tests
+
+    @pytest.fixture
+    def backend():
+        log = ...  # an empty log of this test's own
+        return Backend(create=lambda: MyTransport(log), features=MyTransport.features)
+
+Each test gets a ``backend``; :class:`Backend` says what else it may carry, and a test that needs
+what yours has not is skipped with that as the reason. The tests use public methods of the contract
+only. They may be run in any order, and take seconds where a lease has to run out.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{module}"
+        for module in (
+            "dead_letters", "delivery", "faults", "member", "ownership", "progress", "publishing",
+        )
+    )
+)  # fmt: skip
+
+from transport.conformance import (  # noqa: E402 - after the rewrite of their asserts is asked for
+    dead_letters,
+    delivery,
+    faults,
+    ownership,
+    progress,
+    publishing,
+)
+from transport.conformance.backend import Backend  # noqa: E402
+
+_TESTS = {
+    name: test
+    for module in (publishing, delivery, ownership, progress, dead_letters, faults)
+    for name, test in vars(module).items()
+    if name.startswith("test_")
+}
+globals().update(_TESTS)
+
+__all__ = ["Backend", *_TESTS]  # noqa: PLE0604 - they are names

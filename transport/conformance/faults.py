@@ -1,0 +1,136 @@
+"""Faults: the server gone and back, and the log removed under those who use it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from transport.conformance.backend import Backend
+from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.contract import WORKER_GROUP, Envelope, Record, Topic, Transport
+from transport.errors import AppendUnknown, TopicMissing, TransportError, TransportUnavailable
+
+
+@pytest.mark.asyncio
+async def test_what_was_published_and_acknowledged_survives_a_restart(backend: Backend) -> None:
+    backend.need("durable", "stop", "start")
+    assert backend.stop is not None
+    assert backend.start is not None
+    async with backend.create() as transport:
+        await transport.publish(messages(list("abc"), partition=0, of=transport))
+        async with Member(transport, "before") as member:
+            claim = await member.claim(0)
+            records = await drain(claim, 2, patience=backend.patience)
+            await claim.ack(records[0].offset)
+    await backend.stop()
+    await backend.start()
+    async with backend.create() as transport, Member(transport, "after") as member:
+        claim = await member.claim(0)
+        assert contents(await drain(claim, 2, patience=backend.patience)) == ["b", "c"]
+
+
+@pytest.mark.asyncio
+async def test_workers_go_on_by_themselves_after_a_restart(backend: Backend) -> None:
+    backend.need("durable", "stop", "start")
+    assert backend.stop is not None
+    assert backend.start is not None
+    async with backend.create() as transport:
+        worker = Worker(transport, "worker")
+        async with worker.working():
+            await transport.publish([message("before", partition=0, of=transport)])
+            await until(lambda: len(worker.records) == 1, patience=backend.patience)
+            await backend.stop()
+            await asyncio.sleep(0.2)
+            await backend.start()
+            await _publish_at_last(transport, message("after", partition=0, of=transport), backend)
+
+            def came() -> bool:
+                return contents(worker.records)[-1] == "after"
+
+            await until(came, patience=backend.patience)
+
+
+@pytest.mark.asyncio
+async def test_while_the_server_is_gone_publish_answers_and_the_others_raise(
+    backend: Backend,
+) -> None:
+    backend.need("stop", "start")
+    assert backend.stop is not None
+    assert backend.start is not None
+    async with backend.create() as transport:
+        batch = messages(["a", "b"], partition=0, of=transport)
+        await transport.publish([message("warm", partition=0, of=transport)])
+        await backend.stop()
+        try:
+            async with asyncio.timeout(backend.patience):
+                outcomes = await transport.publish(batch)
+            assert len(outcomes) == 2
+            for outcome in outcomes:
+                assert isinstance(outcome, (TransportUnavailable, AppendUnknown))
+            with pytest.raises(TransportUnavailable):
+                await transport.read(Topic.MESSAGES, 0)
+            with pytest.raises(TransportUnavailable):
+                await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        finally:
+            await backend.start()
+        await _publish_at_last(transport, message("back", partition=0, of=transport), backend)
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_was_deleted_is_begun_anew_and_its_loss_told(backend: Backend) -> None:
+    backend.need("remove")
+    assert backend.remove is not None
+    async with backend.create() as transport, Member(transport) as member:
+        await transport.publish(messages(list("abcde"), partition=0, of=transport))
+        claim = await member.claim(0)
+        records = await drain(claim, 2, patience=backend.patience)
+        await claim.ack(records[-1].offset)
+        await backend.remove(0)
+        await _publish_at_last(transport, message("new", partition=0, of=transport), backend)
+        assert contents(await _drain_at_last(member, 0, 1, backend)) == ["new"]
+        progress = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+        assert progress.lost == 3
+
+
+@pytest.mark.asyncio
+async def test_a_group_that_was_deleted_starts_again_at_the_beginning(backend: Backend) -> None:
+    backend.need("remove_group")
+    assert backend.remove_group is not None
+    async with backend.create() as transport, Member(transport) as member:
+        await transport.publish(messages(list("abc"), partition=0, of=transport))
+        claim = await member.claim(0)
+        await drain(claim, 2, patience=backend.patience)
+        await backend.remove_group(0, WORKER_GROUP)
+        with pytest.raises(TopicMissing):
+            while True:
+                await claim.next(max_records=1, max_wait=0)
+        await claim.nack()
+        assert contents(await _drain_at_last(member, 0, 3, backend)) == ["a", "b", "c"]
+        progress = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+        assert progress.lost == 0, "its records are all there"
+
+
+async def _publish_at_last(transport: Transport, envelope: Envelope, backend: Backend) -> None:
+    async def appended() -> bool:
+        (outcome,) = await transport.publish([envelope])
+        return not isinstance(outcome, TransportError)
+
+    await until(appended, patience=backend.patience)
+
+
+async def _drain_at_last(
+    member: Member, partition: int, count: int, backend: Backend
+) -> list[Record]:
+    records: list[Record] = []
+
+    async def arrived() -> bool:
+        try:
+            claim = member.claims[partition]
+            records.extend(await claim.next(max_records=count - len(records), max_wait=0.2))
+        except TransportError:
+            return False
+        return len(records) >= count
+
+    await until(arrived, patience=backend.patience)
+    return records
