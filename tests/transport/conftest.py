@@ -1,0 +1,57 @@
+"""Redis servers of the transport's tests: every product and version that can be had, ours to hurt."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from compose.local.binaries import find_redis_servers
+from compose.local.valkey import ValkeyServer
+from tests.transport.redis_backend import short_settings
+from transport.settings import TransportSettings
+
+_BINARIES = find_redis_servers().binaries
+
+
+@pytest_asyncio.fixture(
+    scope="session", params=_BINARIES, ids=[binary.label.replace(" ", "-") for binary in _BINARIES]
+)
+async def _own_redis(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ValkeyServer]:
+    server = ValkeyServer(
+        tmp_path_factory.mktemp("own-redis") / "data",
+        binary=request.param,
+        config={"enable-debug-command": "yes"},
+    )
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture
+async def own_redis(_own_redis: ValkeyServer) -> ValkeyServer:
+    """A durable server, empty, its configuration as at the start; stop and kill it as you like."""
+    if not _own_redis.running:
+        await _own_redis.start()
+    async with Redis(host=_own_redis.host, port=_own_redis.port) as client:
+        await client.flushall()
+    return _own_redis
+
+
+@pytest.fixture
+def settings(own_redis: ValkeyServer) -> TransportSettings:
+    """Settings for ``own_redis``: few partitions, short leases."""
+    return short_settings(own_redis)
+
+
+@pytest_asyncio.fixture
+async def client(own_redis: ValkeyServer, settings: TransportSettings) -> AsyncIterator[Redis]:
+    """A plain client on the transport's database, for looking and for doing harm."""
+    async with Redis(
+        host=own_redis.host, port=own_redis.port, db=settings.redis_stream_db, protocol=2
+    ) as client:
+        yield client

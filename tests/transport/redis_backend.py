@@ -1,0 +1,63 @@
+"""A Redis server as the conformance suite wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from compose.local.valkey import ValkeyServer
+from transport.conformance import Backend
+from transport.contract import Consumer
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
+
+__all__ = ["backend_on", "short_settings", "silence"]
+
+
+def short_settings(server: ValkeyServer, **changes: Any) -> TransportSettings:
+    """Return settings for ``server`` with which tests needn't wait long."""
+    few: dict[str, Any] = {
+        "redis_host": server.host,
+        "redis_port": server.port,
+        "stream_partitions": 4,
+        "stream_lease_ms": 1000,
+        "redis_timeout_ms": 2000,
+    }
+    return TransportSettings(**(few | changes))
+
+
+async def silence(consumer: Consumer) -> None:
+    """Keep a consumer from renewing its leases, as a suspended process is kept."""
+    consumer._keeper.cancel()  # type: ignore[attr-defined]
+
+
+def backend_on(server: ValkeyServer) -> Backend:
+    """Return the backend on a running, empty server."""
+    settings = short_settings(server)
+
+    async def run(*command: str | bytes | int) -> None:
+        async with Redis(
+            host=server.host, port=server.port, db=settings.redis_stream_db, protocol=2
+        ) as client:
+            await client.execute_command(*command)
+
+    async def append_raw(partition: int, body: bytes) -> None:
+        await run("XADD", f"msg:stream:{partition}", "*", "body", body)
+
+    async def remove(partition: int) -> None:
+        await run("DEL", f"msg:stream:{partition}")
+
+    async def remove_group(partition: int, group: str) -> None:
+        await run("XGROUP", "DESTROY", f"msg:stream:{partition}", group)
+
+    return Backend(
+        create=lambda: RedisTransport.from_settings(settings),
+        features=RedisTransport.features,
+        append_raw=append_raw,
+        silence=silence,
+        stop=server.stop,
+        start=server.start,
+        remove=remove,
+        remove_group=remove_group,
+    )
