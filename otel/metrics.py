@@ -73,6 +73,9 @@ class Metrics:
         self.dead_letters = Counter(
             "stream_dead_letter", "Records dead-lettered, by reason.", ("reason",), registry=r
         )
+        self.redriven = Counter(
+            "dead_letter_redriven", "Dead letters appended to the log again.", registry=r
+        )
         self.idempotency_hits = Counter(
             "idempotency_hit",
             "Repeats of a key, by where they were met.",

@@ -143,7 +143,6 @@ class Claims:
 
     async def _puzzle(self, where: str, error: Exception, stop: asyncio.Event) -> None:
         _log.exception("Failed for a reason not understood", topic=self._topic.value, where=where)
-        self._metrics.processed.labels("error").inc()
         if where not in self._puzzled:
             self._puzzled[where] = Gate(
                 f"{self._topic.value} {where}", _works, self._metrics, label="unexpected"

@@ -10,18 +10,22 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from otel.metrics import Metrics
-from persistence.errors import PersistenceError
+from persistence.errors import Outage, PersistenceError, Unexpected
 from transport.clock import timestamp
-from transport.errors import TransportError
+from transport.contract import Transport
+from transport.errors import PartitionLost, TransportError
 
-__all__ = ["Gate", "Paused", "Stopping", "stopped_within"]
+__all__ = ["Gate", "Paused", "Stopping", "database_gate", "log_gate", "stopped_within", "unless"]
 
 _log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 30.0
@@ -43,8 +47,9 @@ class Paused(msgspec.Struct, frozen=True):
 class Gate:
     """One dependency. Open while it works; :meth:`hold` waits in front of it until it does again.
 
-    ``probe`` returns when the dependency works and raises when it does not. ``longest`` bounds the
-    seconds between two probes.
+    ``probe`` returns when the dependency works and raises when it does not. ``outages`` are the
+    errors that mean it doesn't, but for ``verdicts`` among them, which waiting won't change.
+    ``longest`` bounds the seconds between two probes.
     """
 
     def __init__(
@@ -53,15 +58,20 @@ class Gate:
         probe: Callable[[], Awaitable[None]],
         metrics: Metrics,
         *,
+        outages: type[Exception] = Exception,
+        verdicts: type[Exception] | tuple[type[Exception], ...] = (),
         longest: float = _LONGEST_DELAY,
         label: str | None = None,
     ) -> None:
         self._dependency = dependency
         self._probe = probe
         self._longest = min(longest, _LONGEST_DELAY)
+        self._waits_for = outages
+        self._verdicts = verdicts
         self._gauge = metrics.paused.labels(label or dependency)
+        self._errors = metrics.processed.labels("error")
         self._turn = asyncio.Lock()
-        self._outages = 0
+        self._outage = 0
         self._since: float | None = None
         self._error = ""
         self._strikes = 0
@@ -73,17 +83,33 @@ class Gate:
             return None
         return Paused(self._dependency, timestamp(self._since), self._error)
 
+    async def through(self, call: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _T:
+        """Return what ``call`` returns, called again after each outage, for ever.
+
+        Raises:
+            Stopping: ``stop`` was set while it waited.
+            Exception: whatever else ``call`` raises.
+        """
+        while True:
+            try:
+                return await call()
+            except self._verdicts:
+                raise
+            except self._waits_for as error:
+                await self.hold(error, stop)
+
     async def hold(self, error: Exception, stop: asyncio.Event) -> None:
         """Wait until the dependency works again, after it failed with ``error``.
 
         Raises:
             Stopping: ``stop`` was set first.
         """
+        self._errors.inc()
         self._close(error)
-        outage = self._outages
+        outage = self._outage
         # The first one in probes; the others queue here, and find it over or take its place.
         async with self._turn:
-            while self._since is not None and self._outages == outage:
+            while self._since is not None and self._outage == outage:
                 if await stopped_within(stop, self._next_delay()):
                     raise Stopping
                 try:
@@ -98,7 +124,7 @@ class Gate:
         self._error = _line(error)
         if self._since is not None:
             return
-        self._outages += 1
+        self._outage += 1
         self._since = time.time()
         if time.monotonic() - self._reopened_at > 2 * self._longest:
             # Not the same trouble as last time. (A probe can succeed while real work goes on
@@ -121,6 +147,20 @@ class Gate:
         return delay * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
 
+async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
+    """Return what ``call`` returns, or ``None``, with ``call`` cancelled, once ``stop`` is set."""
+    working = asyncio.ensure_future(call)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        stopping.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+
 async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     """Return whether ``stop`` is set, waiting at most ``seconds`` for it."""
     try:
@@ -129,6 +169,25 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def log_gate(transport: Transport, metrics: Metrics, *, longest: float) -> Gate:
+    """Return the gate in front of a log: all its errors are outages, but a lost partition."""
+    return Gate(
+        transport.name,
+        transport.ping,
+        metrics,
+        outages=TransportError,
+        verdicts=PartitionLost,
+        longest=longest,
+    )
+
+
+def database_gate(
+    probe: Callable[[], Awaitable[None]], metrics: Metrics, *, longest: float
+) -> Gate:
+    """Return the gate in front of PostgreSQL. What has no rule is not waited for here."""
+    return Gate("postgresql", probe, metrics, outages=Outage, verdicts=Unexpected, longest=longest)
 
 
 def _line(error: Exception) -> str:

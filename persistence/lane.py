@@ -20,7 +20,7 @@ import structlog
 
 from persistence.decoding import decode_all
 from persistence.errors import Outage, Rejected, TooSlow, Unexpected
-from persistence.gate import Gate
+from persistence.gate import Gate, unless
 from persistence.isolation import Settled, isolate
 from persistence.pace import Pace
 from persistence.placed import Fence, Placed, Written
@@ -28,7 +28,7 @@ from persistence.tally import Tally
 from persistence.writer import Writer
 from transport.clock import now
 from transport.contract import Claim, DeadLetter, Reason, Record, Transport
-from transport.errors import PartitionLost, TransportError, TransportUnavailable
+from transport.errors import TransportError
 
 __all__ = ["Lane", "Tools"]
 
@@ -81,7 +81,7 @@ class Lane:
             Unexpected: an error there is no rule for. ``nack`` and run again.
         """
         partition = self._claim.partition
-        await self._take()
+        self._fence = await self._take()
         _log.info(
             f"Worker started for partition {partition}",
             partition=partition,
@@ -92,43 +92,23 @@ class Lane:
         while batch.records:
             batch = await self._persist(batch) or await self._read()
 
-    async def _take(self) -> None:
+    async def _take(self) -> Fence:
         tools = self._tools
-        while self._fence is None:
-            try:
-                self._fence = await tools.writer.take(
-                    tools.transport.name, self._claim.partition, self._claim.epoch, tools.member
-                )
-            except Unexpected:
-                raise
-            except Outage as error:
-                tools.tally.failed()
-                await tools.database.hold(error, self._stop)
+        name, claim = tools.transport.name, self._claim
+        return await tools.database.through(
+            lambda: tools.writer.take(name, claim.partition, claim.epoch, tools.member), self._stop
+        )
 
     async def _read(self) -> _Batch:
         """Wait for records; empty only when stopping."""
         while not self._stop.is_set():
-            try:
-                batch = await self._next_or_stop()
-            except TransportUnavailable as error:
-                await self._tools.log.hold(error, self._stop)
-            else:
-                if batch.records:
-                    return batch
-        return _NOTHING
-
-    async def _next_or_stop(self) -> _Batch:
-        reading = asyncio.create_task(self._next(self._tools.poll))
-        stopping = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             # Records that arrive just as the stop does are redelivered to the next owner.
-            return reading.result() if reading.done() else _NOTHING
-        finally:
-            stopping.cancel()
-            if not reading.done():
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+            batch = await self._tools.log.through(
+                lambda: unless(self._stop, self._next(self._tools.poll)), self._stop
+            )
+            if batch and batch.records:
+                return batch
+        return _NOTHING
 
     async def _next(self, wait: float) -> _Batch:
         asked = self._pace.size
@@ -143,9 +123,12 @@ class Lane:
             letters, ahead = await self._settle_and_read_ahead(batch.records)
         else:
             letters = await self._settle(batch.records)
+        log, through = self._tools.log, batch.records[-1].offset
         if letters:
-            await self._dead_letter(letters)
-        await self._ack(batch.records[-1].offset)
+            # An append whose answer was lost is made twice, and indexed once.
+            await log.through(lambda: self._tools.transport.dead_letter(letters), self._stop)
+            self._tools.tally.dead_lettered(letters)
+        await log.through(lambda: self._claim.ack(through), self._stop)
         done = time.perf_counter()
         self._tools.tally.acknowledged(len(batch.records), done - batch.delivered)
         self._pace.took(len(batch.records), done - began)
@@ -193,37 +176,12 @@ class Lane:
                 raise
             except Rejected:
                 if len(batch) == 1:
-                    tools.tally.failed()
+                    tools.tally.refused()
                 raise
             except Outage as error:
-                tools.tally.failed()
                 await tools.database.hold(error, self._stop)
                 if isinstance(error, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
-
-    async def _dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        while True:
-            try:
-                await self._tools.transport.dead_letter(letters)
-            except PartitionLost:
-                raise
-            except TransportError as error:
-                # Perhaps appended: then it is appended twice, and indexed once.
-                await self._tools.log.hold(error, self._stop)
-            else:
-                self._tools.tally.dead_lettered(letters)
-                return
-
-    async def _ack(self, through: str) -> None:
-        while True:
-            try:
-                await self._claim.ack(through)
-            except PartitionLost:
-                raise
-            except TransportError as error:
-                await self._tools.log.hold(error, self._stop)
-            else:
-                return
 
 
 def _letters(

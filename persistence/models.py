@@ -117,8 +117,9 @@ class DeadLetterRow(_Table, table=True):
     """A record that could not be persisted, its bytes intact, and what became of it.
 
     ``identity`` is a digest of where the record stood and of its bytes: however often the letter
-    is delivered or appended, it is one row. ``state`` is ``pending``, ``redriven`` or
-    ``discarded``. ``redrives`` counts how often the record had been redriven when it failed.
+    is delivered or appended, it is one row. ``kind`` is ``message``, ``receipt`` or ``unknown``.
+    ``state`` is ``pending``, ``redriven`` or ``discarded``; ``settled_*`` say when, by whom and
+    why. ``redrives`` counts how often the record had been redriven when it failed.
     """
 
     __tablename__ = "dead_letters"
@@ -133,9 +134,10 @@ class DeadLetterRow(_Table, table=True):
     source_offset: str = Field(sa_column=_text())
     message_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True, index=True))
     conversation_id: str | None = Field(sa_column=_text(null=True))
-    record_key: str = Field(sa_column=_text())
+    kind: str = Field(sa_column=_text())
+    record_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    header_names: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    header_names: list[bytes] = Field(sa_column=Column(ARRAY(LargeBinary), nullable=False))
     header_values: list[bytes] = Field(sa_column=Column(ARRAY(LargeBinary), nullable=False))
     reason: str = Field(sa_column=_text())
     error: str = Field(sa_column=_text())
@@ -157,10 +159,12 @@ class Redrive(_Table, table=True):
     id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     selection: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     until_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    most_redrives: int | None = Field(sa_column=Column(Integer, nullable=True))
     rate: int = Field(sa_column=Column(Integer, nullable=False))
     state: str = Field(sa_column=_text())
     total: int = Field(sa_column=Column(BigInteger, nullable=False))
     redriven: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    failed: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
     error: str | None = Field(sa_column=_text(null=True))
     started_by: str = Field(sa_column=_text())
     started_at: datetime = Field(sa_column=_moment(now=True))

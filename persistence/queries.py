@@ -92,12 +92,13 @@ JOIN message_receipts USING (message_id, user_id, state)
 
 _LOST = """
 SELECT id, reason, error, attempts, transport, source_partition, source_offset, failed_at
-FROM dead_letters WHERE message_id = $1::uuid AND state = 'pending' ORDER BY id LIMIT 1
+FROM dead_letters
+WHERE message_id = $1::uuid AND state = 'pending' AND kind <> 'receipt' ORDER BY id LIMIT 1
 """
 
 _LOST_OF = """
 SELECT DISTINCT message_id FROM dead_letters
-WHERE message_id = ANY($1::uuid[]) AND state = 'pending'
+WHERE message_id = ANY($1::uuid[]) AND state = 'pending' AND kind <> 'receipt'
 """
 
 
@@ -141,7 +142,10 @@ async def existing_receipts(
 
 
 async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:
-    """Return the oldest pending dead letter of a message; ``None`` when there is none."""
+    """Return the oldest pending dead letter of a message; ``None`` when there is none.
+
+    A receipt's dead letter is not its message's.
+    """
     async with using(pool) as connection:
         row = await connection.fetchrow(_LOST, message_id)
     if row is None:

@@ -52,8 +52,8 @@ class Tally:
             self._hits.inc(duplicates)
             _say("Idempotent", batch, settled.duplicates)
 
-    def failed(self) -> None:
-        """Count one attempt that failed."""
+    def refused(self) -> None:
+        """Count one attempt on a single record that PostgreSQL refused."""
         self._error.inc()
 
     def dead_lettered(self, letters: Sequence[DeadLetter]) -> None:

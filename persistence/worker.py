@@ -13,7 +13,7 @@ import msgspec
 from otel.metrics import Metrics
 from persistence.claims import Claims
 from persistence.database import Pool
-from persistence.gate import Gate, Paused
+from persistence.gate import Paused, database_gate, log_gate
 from persistence.lane import Lane, Tools
 from persistence.settings import PersistenceSettings
 from persistence.tally import Tally
@@ -47,8 +47,8 @@ class Worker:
         self._tools = Tools(
             transport=transport,
             writer=writer,
-            log=Gate(transport.name, transport.ping, metrics, longest=poll),
-            database=Gate("postgresql", writer.probe, metrics, longest=poll),
+            log=log_gate(transport, metrics, longest=poll),
+            database=database_gate(writer.probe, metrics, longest=poll),
             tally=Tally(metrics),
             member=member,
             attempts=settings.stream_max_retries,
