@@ -24,6 +24,7 @@ from otel.settings import OtelSettings
 __all__ = ["configure"]
 
 _MASK = "***"
+_FIRST = ("timestamp", "level", "event")
 _PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _SECRET_NAMES = frozenset({"authorization", "password", "secret", "api_key", "x-api-key", "token"})
 _WITHHELD = "(text withheld: it may quote message content)"
@@ -113,7 +114,8 @@ def _mask(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _json(_logger: Any, _method: str, event: EventDict) -> str:
-    line: bytes = msgspec.json.encode(event, enc_hook=repr)
+    first = {name: event.pop(name) for name in _FIRST if name in event}  # for people's eyes
+    line: bytes = msgspec.json.encode({**first, **event}, enc_hook=repr)
     return line.decode()
 
 

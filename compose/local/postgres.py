@@ -102,7 +102,11 @@ class PostgresServer:
     @property
     def url(self) -> str:
         """The address of the ``postgres`` database, as in ``DATABASE_URL``."""
-        return f"postgresql://{_USER}@{self.host}:{self.port}/postgres"
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """Return the address of a database of this server."""
+        return f"postgresql://{_USER}@{self.host}:{self.port}/{database}"
 
     async def create_database(self, name: str, *, template: str | None = None) -> str:
         """Create a database where it doesn't exist; return its address.

@@ -1,0 +1,1 @@
+"""The ``crossfade`` command, one file for each of its verbs."""

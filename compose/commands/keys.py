@@ -1,0 +1,79 @@
+"""``crossfade keys``: make API keys, and list the ones configured."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from compose.console import err, fail, out, settings_or_exit
+from ingress.auth import Scope, parse_entries
+from transport.errors import ConfigurationError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="API keys: make one, list those configured.")
+
+_SECRET_BYTES = 32
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Who it is for; shown in logs.")],
+    scope: Annotated[list[Scope], typer.Option(help="May be given several times.")] = [  # noqa: B006 - typer copies it
+        Scope.PRODUCE,
+        Scope.READ,
+    ],
+    file: Annotated[
+        Path | None, typer.Option(help="Add the entry to this file (API_KEYS_FILE) at once.")
+    ] = None,
+) -> None:
+    """Make a key. The key is shown this once; only its SHA-256 is ever stored."""
+    secret = f"cf_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    entry = f"{name}:{'+'.join(scope)}:{sha256(secret.encode()).hexdigest()}"
+    try:
+        parse_entries(entry, "NAME")
+    except ConfigurationError:
+        fail(f"{name!r} can't be a key's name; use 1 to 64 letters, digits, '.', '_' or '-'")
+    if file is not None:
+        _append(file, entry)
+        err.print(f"Added to {file}. The key, shown this once:")
+    else:
+        err.print("Add this entry to API_KEYS or to a line of API_KEYS_FILE:")
+        err.print(f"  {entry}")
+        err.print("The key, shown this once:")
+    out.print(secret)
+
+
+@app.command(name="list")
+def list_keys() -> None:
+    """List the keys of API_KEYS and API_KEYS_FILE: names, scopes, the start of the digest."""
+    settings = settings_or_exit().ingress
+    table = Table("name", "scopes", "sha256", "from", box=None, pad_edge=False)
+    texts: list[tuple[str, str]] = []
+    if settings.api_keys:
+        texts.append((settings.api_keys.get_secret_value(), "API_KEYS"))
+    if settings.api_keys_file:
+        texts.append((settings.api_keys_file.read_text("utf-8"), str(settings.api_keys_file)))
+    for text, source in texts:
+        for digest, key in parse_entries(text, source).items():
+            table.add_row(key.name, "+".join(sorted(key.scopes)), f"{digest[:12]}...", source)
+    if not table.row_count:
+        err.print("No API keys are configured.")
+        return
+    out.print(table)
+
+
+def _append(path: Path, entry: str) -> None:
+    before = path.read_bytes() if path.exists() else b""
+    # Readable to its owner only from the first byte on: digests are no secrets, names may be.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "ab") as file:
+        if before and not before.endswith(b"\n"):
+            file.write(b"\n")
+        file.write(f"{entry}\n".encode())

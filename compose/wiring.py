@@ -1,0 +1,114 @@
+"""Put the parts of one process together: from settings to parts that are connected."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+import asyncpg
+
+from compose.health import Application, HealthOnly, worker_probe
+from compose.patient import PatientTransport
+from compose.settings import Settings
+from ingress.app import build
+from otel.metered import MeteredTransport
+from otel.metrics import Metrics
+from persistence.database import Pool, connect
+from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.worker import Worker
+from transport.contract import Transport
+from transport.registry import create
+
+__all__ = ["PRIVATE_ERRORS", "Role", "Service", "service"]
+
+# Their texts may quote what a client sent: logs say that they happened, not what they say.
+PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    UnicodeError,
+)
+
+
+class Role(Enum):
+    """What a process does."""
+
+    SERVE = "serve"
+    """The API, and workers unless ``ENABLE_STREAM_CONSUMERS=false``."""
+    WORKER = "worker"
+    """Workers, with health and metrics; no API."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of one process, connected where their servers are up, and not yet running."""
+
+    app: Application
+    metrics: Metrics
+    transports: list[PatientTransport]
+    consumed: Transport
+    worker: Worker | None
+    indexers: list[DeadLetterIndexer]
+
+
+@asynccontextmanager
+async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
+    """Make the parts; close them, last made first, when the block ends.
+
+    Raises:
+        ConfigurationError: a setting can't work against the servers that are there.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        pool = await connect(settings.persistence)
+        stack.push_async_callback(_close, pool)
+        names = dict.fromkeys((settings.transport.transport, settings.transport.consumed))
+        patient = [PatientTransport(create(name, settings.transport)) for name in names]
+        for one in patient:
+            await stack.enter_async_context(one)
+        logs = [MeteredTransport(one, metrics) for one in patient]
+        worker: Worker | None = None
+        indexers: list[DeadLetterIndexer] = []
+        if role is Role.WORKER or settings.persistence.enable_stream_consumers:
+            worker, indexers = _consumers(settings, logs, pool, metrics)
+        probe = worker_probe(worker, required=role is Role.WORKER) if worker else None
+        if role is Role.WORKER and probe:
+            app: Application = HealthOnly(
+                transport=logs[-1], pool=pool, settings=settings.ingress, worker=probe
+            )
+        else:
+            app = build(
+                settings=settings.ingress,
+                transport=logs[0],
+                pool=pool,
+                metrics=metrics,
+                worker=probe,
+                consumed=logs[-1],
+            )
+        yield Service(app, metrics, patient, logs[-1], worker, indexers)
+
+
+def _consumers(
+    settings: Settings, logs: list[MeteredTransport], pool: Pool, metrics: Metrics
+) -> tuple[Worker, list[DeadLetterIndexer]]:
+    """Return the worker, on the log that is consumed, and what indexes dead letters, on each."""
+    member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    worker = Worker(
+        transport=logs[-1], pool=pool, settings=settings.persistence, metrics=metrics, member=member
+    )
+    indexers = [
+        DeadLetterIndexer(
+            transport=one, pool=pool, settings=settings.persistence, metrics=metrics, member=member
+        )
+        for one in logs
+    ]
+    return worker, indexers
+
+
+async def _close(pool: Pool) -> None:
+    # Everybody who used it has ended: what is still busy hangs on a server that does not answer.
+    pool.terminate()

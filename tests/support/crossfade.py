@@ -1,0 +1,96 @@
+"""A ``crossfade`` command as a child process, as a user would run it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from compose.local.guard import family
+from tests.support.eventually import eventually
+
+__all__ = ["Crossfade"]
+
+COMMAND = Path(sys.executable).with_name("crossfade")
+_SETTINGS = re.compile(
+    "(TRANSPORT|CONSUME|REDIS|KAFKA|STREAM|INGRESS|API_KEYS|DATABASE|ENABLE|IDEMPOTENCY|METRICS|LOG|"
+    "OTEL|HOST|PORT|SHUTDOWN)"
+)
+
+
+class Crossfade:
+    """One run of the command. Its settings are ``settings`` alone, whatever our shell has."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, *arguments: str, cwd: Path, **settings: str) -> Crossfade:
+        """Start the command in ``cwd`` and go on reading what it says."""
+        inherited = {k: v for k, v in os.environ.items() if not _SETTINGS.match(k)}
+        process = await asyncio.create_subprocess_exec(
+            str(COMMAND),
+            *arguments,
+            cwd=cwd,
+            env={**inherited, "COLUMNS": "200", **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        return cls(process)
+
+    @property
+    def text(self) -> str:
+        """Everything it has said so far."""
+        return "\n".join(self.lines)
+
+    async def says(self, pattern: str, timeout: float = 40.0) -> re.Match[str]:  # noqa: ASYNC109
+        """Return the first match of ``pattern``; fail, with all it said, if it never comes."""
+
+        def found() -> re.Match[str] | None:
+            match = re.search(pattern, self.text)
+            if match is None and self._reading.done():
+                raise EOFError("it ended")
+            return match
+
+        try:
+            return await eventually(found, timeout)
+        except (AssertionError, EOFError) as error:
+            raise AssertionError(f"never said {pattern!r}: {error}\n{self.text}") from None
+
+    async def ends(self, timeout: float = 40.0) -> int:  # noqa: ASYNC109
+        """Return its exit status, once it has one and everything it said is read."""
+        await asyncio.wait_for(self._reading, timeout)
+        return await asyncio.wait_for(self.process.wait(), timeout)
+
+    async def interrupt(self) -> int:
+        """Press Ctrl-C; return the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return await self.ends()
+
+    async def terminate(self) -> int:
+        """Send SIGTERM; return the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return await self.ends()
+
+    async def kill(self) -> None:
+        """SIGKILL the process, and nothing but it."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.ends()
+
+    def family(self) -> list[int]:
+        """Return the ids of the process and everything it started."""
+        return family(self.process.pid)
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode(errors="replace").rstrip("\n"))
