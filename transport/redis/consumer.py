@@ -59,13 +59,11 @@ class RedisConsumer:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
-        claims = list(self._held.values())
-        self._held.clear()
-        for claim in claims:
+        for claim in self._held.values():
             claim.lose()
         self._arrived.put_nowait(None)
         with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
-            await self._membership.leave(claims)
+            await self._membership.leave()
         await self._doorbell.__aexit__()
 
     async def claims(self) -> AsyncIterator[Claim]:

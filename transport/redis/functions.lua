@@ -245,14 +245,27 @@ local function renew(keys, args)
   return tonumber(redis.call('HGET', lease, 'unread') or '0')
 end
 
--- KEYS lease; ARGV epoch. The epoch is spent: nothing that still carries it counts.
-local function release(keys, args)
-  local lease, epoch = keys[1], args[1]
-  if not owns(lease, epoch) then
-    return fenced()
-  end
+local function give_up(lease, epoch)
   redis.call('HDEL', lease, 'owner', 'until')
   redis.call('HSET', lease, 'epoch', digits(tonumber(epoch) + 1))
+end
+
+-- KEYS lease; ARGV epoch. The epoch is spent: nothing that still carries it counts.
+local function release(keys, args)
+  if not owns(keys[1], args[1]) then
+    return fenced()
+  end
+  give_up(keys[1], args[1])
+  return 1
+end
+
+-- KEYS lease; ARGV member. Releases what the member has, known to it or not: the reply to a `take`
+-- may have been lost.
+local function vacate(keys, args)
+  local owner, epoch = unpack(redis.call('HMGET', keys[1], 'owner', 'epoch'))
+  if owner == args[1] then
+    give_up(keys[1], epoch)
+  end
   return 1
 end
 
@@ -456,6 +469,7 @@ register('open', open, DRAINS)
 register('take', take, DRAINS)
 register('renew', renew, DRAINS)
 register('release', release, DRAINS)
+register('vacate', vacate, DRAINS)
 register('read', read, DRAINS)
 register('ack', ack, DRAINS)
 register('trim', trim, DRAINS)

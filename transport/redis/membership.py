@@ -96,11 +96,11 @@ class Membership:
             ]
         )
 
-    async def leave(self, claims: Sequence[RedisClaim]) -> None:
-        """Give up leases and membership."""
+    async def leave(self) -> None:
+        """Give up every lease and the membership."""
         await self._functions.exchange(
             [
-                *(self._functions.command("release", (c.lease,), c.epoch) for c in claims),
+                *(self._functions.command("vacate", (key,), self._member) for key in self._leases),
                 self._functions.command("leave", (self._members, self.bell), self._member),
             ]
         )
