@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
@@ -22,15 +22,19 @@ from ingress.methods import head, other_method
 from ingress.readiness import Readiness, WorkerProbe
 from ingress.receipts import Receipts
 from ingress.requests import Limits
+from ingress.routes.dead_letters import dead_letters_router
 from ingress.routes.docs import docs_router
 from ingress.routes.health import health_router
 from ingress.routes.messages import messages_router
 from ingress.routes.problem_types import problem_types_router
 from ingress.routes.receipts import receipts_router
+from ingress.routes.redrives import redrives_router
 from ingress.settings import IngressSettings
 from ingress.wire import Scope, Send
 from otel.metrics import Metrics
 from persistence.database import Pool
+from persistence.dead_letters import DeadLetters
+from persistence.redrive import Redriver
 from persistence.writer import Writer
 from transport.contract import Transport
 
@@ -109,12 +113,16 @@ def build(
         scan=settings.ingress_backlog_records,
         timeout_seconds=settings.ingress_read_timeout_ms / 1000,
     )
+    redriver = Redriver(pool, transport, metrics)
     routers = [
         *_message_routers(settings, auth, commits, messages, pool),
+        # Before the routes of single letters: "redrives" is not one of their ids.
+        redrives_router(auth=auth, redriver=redriver),
+        dead_letters_router(auth=auth, letters=DeadLetters(pool)),
         health_router(readiness),
         problem_types_router(),
     ]
-    api = _api(settings, routers, commits, known)
+    api = _api(settings, routers, [commits.close, redriver.close, known.close])
     openapi.install(api, settings=settings, keys_required=auth.required)
     return Ingress(api, _hot_path(settings, auth, commits, metrics), readiness)
 
@@ -167,13 +175,15 @@ def _message_routers(
 
 
 def _api(
-    settings: IngressSettings, routers: list[APIRouter], commits: GroupCommit, known: Known
+    settings: IngressSettings,
+    routers: Sequence[APIRouter],
+    closing: Sequence[Callable[[], Awaitable[None]]],
 ) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await commits.close()
-        await known.close()
+        for close in closing:
+            await close()
 
     api = FastAPI(
         title="Crossfade",

@@ -91,14 +91,14 @@ class Authenticator:
                 f"API_KEYS_FILE={self._path} holds no key: add one, or set API_KEYS_WAIVED=true"
             )
 
-    def check(self, headers: Headers, scope: Scope) -> None:
-        """Return if the request may use ``scope``.
+    def check(self, headers: Headers, scope: Scope) -> ApiKey | None:
+        """Return the request's key, ``None`` where none is needed, if it may use ``scope``.
 
         Raises:
             Problem: no key, an unknown one (401), or one without the scope (403).
         """
         if not self.required:
-            return
+            return None
         if self._path is not None and time.monotonic() >= self._next_check:
             self._reload(self._path)
         secret = _secret(headers)
@@ -121,6 +121,7 @@ class Authenticator:
                 f"The key {key.name!r} lacks the scope {scope.value!r}.",
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
+        return key
 
     def _load(self, path: Path) -> None:
         try:

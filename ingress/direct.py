@@ -29,16 +29,16 @@ from ingress.problems import (
     Problem,
 )
 from ingress.settings import IngressSettings
-from ingress.submission import AnySubmission, Stored, Submission
+from ingress.submission import AnySubmission, Stored, Submission, Verdict
 from persistence.database import Pool
 from persistence.errors import Outage, Rejected
 from persistence.lookup import Answer, answers
 from persistence.placed import Placed, Written
+from persistence.queries import receipts
 from persistence.writer import Writer
 from transport.clock import now
 from transport.contract import Transport
 from transport.errors import TransportError
-from transport.partitioner import partition_for
 
 __all__ = ["DIRECT", "Direct"]
 
@@ -63,23 +63,20 @@ class Direct:
 
     async def split(
         self, submissions: Sequence[AnySubmission], settle: Settle
-    ) -> tuple[list[Submission], list[AnySubmission]]:
-        """Return the messages to persist directly, and what is to be queued, each in order.
+    ) -> tuple[list[AnySubmission], list[AnySubmission]]:
+        """Return what to persist directly, and what is to be queued, each in order.
 
         Where the log can't say whether a conversation has a backlog, its messages are refused.
         """
-        direct: list[Submission] = []
-        queue: list[AnySubmission] = []
-        for one in submissions:
-            if isinstance(one, Submission) and not queued(
-                one.request.conversation_id, self._percent
-            ):
-                direct.append(one)
-            else:
-                queue.append(one)
-        if not direct:
+        direct = [one for one in submissions if self._chosen(one)]
+        queue = [one for one in submissions if not self._chosen(one)]
+        places = [
+            (one.partition(self._partitions), one.request.conversation_id)
+            for one in direct
+            if isinstance(one, Submission)
+        ]
+        if not places:
             return direct, queue
-        places = [(self._partition(one), one.request.conversation_id) for one in direct]
         try:
             async with asyncio.timeout(self._timeout):
                 behind = await self._backlog.behind(places)
@@ -89,12 +86,17 @@ class Direct:
             for one in direct:
                 settle(one, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
             return [], queue
-        if behind:
-            queue += [one for one in direct if one.request.conversation_id in behind]
-            direct = [one for one in direct if one.request.conversation_id not in behind]
-        return direct, queue
+        held = [one for one in direct if _conversation(one) in behind]
+        return [one for one in direct if _conversation(one) not in behind], [*queue, *held]
 
-    async def persist(self, submissions: Sequence[Submission], settle: Settle) -> None:
+    def _chosen(self, one: AnySubmission) -> bool:
+        if isinstance(one, Submission):
+            return not queued(one.request.conversation_id, self._percent)
+        # A receipt can't overtake a message that has its row. Its conversation is not known here,
+        # so the canary leaves receipts to the log; direct mode does without it.
+        return self._percent == 0 and one.persisted
+
+    async def persist(self, submissions: Sequence[AnySubmission], settle: Settle) -> None:
         """Insert ``submissions`` in their order and give each its verdict."""
         if not submissions:
             return
@@ -108,18 +110,23 @@ class Direct:
         else:
             await self._answer(submissions, at, written, settle)
 
-    def _partition(self, one: Submission) -> int:
-        return partition_for(one.request.conversation_id, self._partitions)
-
-    async def _write(self, submissions: Sequence[Submission], at: str) -> Written:
+    async def _write(self, submissions: Sequence[AnySubmission], at: str) -> Written:
         batch = [
-            Placed(one.message(at), DIRECT, self._partition(one), "", trace_id(one.traceparent))
+            Placed(
+                one.event(at),
+                DIRECT,
+                one.partition(self._partitions),
+                "",
+                trace_id(one.traceparent),
+            )
             for one in submissions
         ]
         async with asyncio.timeout(self._timeout):
             return await self._writer.write(batch, None)
 
-    async def _one_by_one(self, submissions: Sequence[Submission], at: str, settle: Settle) -> None:
+    async def _one_by_one(
+        self, submissions: Sequence[AnySubmission], at: str, settle: Settle
+    ) -> None:
         """Find out which message PostgreSQL refuses, so that it sinks no other."""
         for one in submissions:
             try:
@@ -132,7 +139,7 @@ class Direct:
                 await self._answer([one], at, written, settle)
 
     async def _answer(
-        self, submissions: Sequence[Submission], at: str, written: Written, settle: Settle
+        self, submissions: Sequence[AnySubmission], at: str, written: Written, settle: Settle
     ) -> None:
         for index in written.persisted:
             one = submissions[index]
@@ -142,26 +149,44 @@ class Direct:
         if there:
             await self._repeat(there, settle)
 
-    async def _repeat(self, submissions: Sequence[Submission], settle: Settle) -> None:
+    async def _repeat(self, submissions: Sequence[AnySubmission], settle: Settle) -> None:
         """Answer those that somebody else persisted between our look-up and our insert."""
-        ids = [one.message_id for one in submissions]
+        ids = [one.message_id for one in submissions if isinstance(one, Submission)]
         try:
-            rows = await answers(self._pool, ids, within=self._timeout)
-        except Outage as error:
+            async with asyncio.timeout(self._timeout):
+                rows = await answers(self._pool, ids)
+                times = [await self._recorded(one) for one in submissions]
+        except (Outage, TimeoutError) as error:
             self._refuse(submissions, error, settle)
             return
-        for one in submissions:
-            settle(one, _row(rows.get(one.message_id)))
+        for one, at in zip(submissions, times, strict=True):
+            settle(one, _there(one, rows.get(one.message_id), at))
 
-    def _refuse(self, submissions: Sequence[Submission], error: Exception, settle: Settle) -> None:
+    async def _recorded(self, one: AnySubmission) -> str | None:
+        """Return when a receipt was recorded."""
+        if isinstance(one, Submission):
+            return None
+        wanted = (one.receipt.user_id, one.receipt.state)
+        rows = await receipts(self._pool, one.receipt.message_id)
+        return next((row.at for row in rows if (row.user_id, row.state) == wanted), None)
+
+    def _refuse(
+        self, submissions: Sequence[AnySubmission], error: Exception, settle: Settle
+    ) -> None:
         _log.warning("direct_insert_failed", error=str(error), messages=len(submissions))
         detail = "The database did not answer. Retry with the same key."
         for one in submissions:
             settle(one, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
 
 
-def _row(answer: Answer | None) -> Stored | Problem:
+def _conversation(one: AnySubmission) -> str | None:
+    return one.request.conversation_id if isinstance(one, Submission) else None
+
+
+def _there(one: AnySubmission, answer: Answer | None, receipt_at: str | None) -> Verdict:
+    if receipt_at is not None:
+        return Stored(receipt_at, "", one.correlation_id, "persisted")
     if answer is None:
-        detail = "The message was there a moment ago and is gone."
+        detail = "The row was there a moment ago and is gone."
         return Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER)
     return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, "persisted")

@@ -13,6 +13,8 @@ from ingress.requests import MessageRequest
 from ingress.responses import Ack, State
 from transport.contract import Envelope
 from transport.envelope import Message, Receipt, fingerprint, seal_message, seal_receipt
+from transport.identity import partition_of
+from transport.partitioner import partition_for
 
 __all__ = ["ReceiptSubmission", "Stored", "Submission", "Verdict", "Waiter"]
 
@@ -93,7 +95,11 @@ class Submission:
         self.follows = False
         self.verdict: Verdict | None = None
 
-    def message(self, accepted_at: str) -> Message:
+    def partition(self, partitions: int) -> int:
+        """Return the partition of the message's conversation."""
+        return partition_for(self.request.conversation_id, partitions)
+
+    def event(self, accepted_at: str) -> Message:
         """Return the complete message."""
         request = self.request
         recipients = request.recipient_ids
@@ -113,7 +119,7 @@ class Submission:
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
         """Return the envelope to append."""
         return seal_message(
-            self.message(accepted_at), partitions=partitions, traceparent=self.traceparent
+            self.event(accepted_at), partitions=partitions, traceparent=self.traceparent
         )
 
     def fingerprint(self) -> str:
@@ -176,10 +182,28 @@ class ReceiptSubmission:
         self.follows = False
         self.verdict: Verdict | None = None
 
+    @property
+    def correlation_id(self) -> str:
+        """The receipt's."""
+        return self.receipt.correlation_id
+
+    def partition(self, partitions: int) -> int:
+        """Return the partition of the receipt's message."""
+        return partition_of(self.receipt.message_id, partitions)
+
+    def event(self, accepted_at: str) -> Receipt:
+        """Return the complete receipt."""
+        return msgspec.structs.replace(self.receipt, at=accepted_at)
+
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
-        """Return the envelope to append, in the partition of the receipt's message."""
-        receipt = msgspec.structs.replace(self.receipt, at=accepted_at)
-        return seal_receipt(receipt, partitions=partitions, traceparent=self.traceparent)
+        """Return the envelope to append."""
+        return seal_receipt(
+            self.event(accepted_at), partitions=partitions, traceparent=self.traceparent
+        )
+
+    def fingerprint(self) -> str:
+        """Return nothing: a receipt has no body of its own to differ."""
+        return ""
 
     def stored(self) -> Stored:
         """Return what stands in the log.

@@ -12,7 +12,7 @@ from ingress.auth import Authenticator, Scope
 from ingress.headers import media_type
 from ingress.problems import MEDIA_TYPE, Kind
 
-__all__ = ["PROBLEM_SCHEMA", "SCOPE", "json_body", "needs", "problems", "scoped"]
+__all__ = ["PROBLEM_SCHEMA", "SCOPE", "caller", "json_body", "needs", "problems", "scoped"]
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 SCOPE = "x-crossfade-scope"
@@ -40,6 +40,12 @@ def needs(auth: Authenticator, scope: Scope) -> DependsParameter:
 
     dependency: DependsParameter = Depends(check)
     return dependency
+
+
+def caller(auth: Authenticator, request: Request) -> str:
+    """Return who asks, for the record: the name of the API key."""
+    key = auth.check(dict(request.scope["headers"]), Scope.ADMIN)
+    return f"api:{key.name}" if key else "api"
 
 
 def scoped(scope: Scope) -> dict[str, Any]:

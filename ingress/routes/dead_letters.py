@@ -1,0 +1,124 @@
+"""Dead letters: list, read and discard."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request
+
+from ingress import cursor
+from ingress import problems as p
+from ingress.auth import Authenticator, Scope
+from ingress.problems import NOT_FOUND, Problem
+from ingress.routes.dead_letter_models import (
+    DeadLetterFilter,
+    DeadLetterPage,
+    DeadLetterQuery,
+    DeadLetterView,
+    Discarded,
+    DiscardRequest,
+    FullDeadLetter,
+    Header,
+)
+from ingress.routes.described import caller, json_body, needs, problems, scoped
+from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from persistence.selection import Selection
+
+__all__ = ["dead_letters_router", "selection_of"]
+
+_LISTING = "dead letters"
+_LARGEST_ID = 2**63 - 1
+_WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
+
+
+def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Selection:
+    """Return what a request chose."""
+    if ids is not None:
+        return Selection(ids=tuple(ids))
+    return Selection(**(chosen or DeadLetterFilter()).model_dump())
+
+
+def dead_letters_router(*, auth: Authenticator, letters: DeadLetters) -> APIRouter:
+    """Return the routes that list, read and discard dead letters."""
+    router = APIRouter(
+        prefix="/api/dead-letters", tags=["dead letters"], dependencies=[needs(auth, Scope.ADMIN)]
+    )
+
+    @router.get(
+        "",
+        summary="List dead letters, newest first",
+        operation_id="listDeadLetters",
+        responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def list_dead_letters(
+        query: Annotated[DeadLetterQuery, Query()],
+    ) -> DeadLetterPage:
+        before = cursor.decode(query.after, _LISTING) if query.after is not None else None
+        selection = Selection(
+            reason=query.reason,
+            conversation_id=query.conversation_id,
+            message_id=query.message_id,
+            failed_after=query.failed_after,
+            failed_before=query.failed_before,
+        )
+        state = None if query.state == "any" else query.state
+        limit = query.limit
+        rows = await letters.list(selection, state=state, before=before, limit=limit + 1)
+        page = rows[:limit]
+        more = len(rows) > limit
+        return DeadLetterPage(
+            items=[DeadLetterView.model_validate(msgspec.structs.asdict(row)) for row in page],
+            next=cursor.encode(page[-1].id, _LISTING) if more else None,
+            has_more=more,
+        )
+
+    @router.get(
+        "/{dead_letter_id}",
+        summary="Read a dead letter, its record and why it is one",
+        operation_id="getDeadLetter",
+        responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def get_dead_letter(
+        dead_letter_id: Annotated[int, Path(ge=1, le=_LARGEST_ID)],
+    ) -> FullDeadLetter:
+        found = await letters.get(dead_letter_id)
+        if found is None:
+            raise Problem(NOT_FOUND, f"There is no dead letter {dead_letter_id}.")
+        return _full(*found)
+
+    @router.post(
+        "/discard",
+        summary="Give dead letters up for good",
+        operation_id="discardDeadLetters",
+        dependencies=[json_body()],
+        responses=problems(*_WRITE),
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def discard_dead_letters(body: DiscardRequest, request: Request) -> Discarded:
+        selection = selection_of(body.ids, body.filter)
+        count = await letters.discard(selection, by=caller(auth, request), why=body.why)
+        return Discarded(discarded=count)
+
+    return router
+
+
+def _full(letter: StoredDeadLetter, record: DeadLetterBytes) -> FullDeadLetter:
+    try:
+        body: str | None = record.body.decode()
+    except UnicodeDecodeError:
+        body = None
+    return FullDeadLetter(
+        **msgspec.structs.asdict(letter),
+        key=_text(record.key),
+        body=body,
+        body_base64=b64encode(record.body).decode(),
+        headers=[Header(name=_text(name), value=_text(value)) for name, value in record.headers],
+    )
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

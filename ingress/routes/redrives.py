@@ -1,0 +1,126 @@
+"""Redrives: dead letters back into the log; started, watched, cancelled and resumed."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from ingress import problems as p
+from ingress.auth import Authenticator, Scope
+from ingress.problems import NOT_FOUND, STATE, Problem
+from ingress.routes.dead_letter_models import (
+    RedrivePreview,
+    RedriveRequest,
+    Redrives,
+    RedriveView,
+    Started,
+)
+from ingress.routes.dead_letters import selection_of
+from ingress.routes.described import caller, json_body, needs, problems, scoped
+from persistence.redrive import RedriveProgress, Redriver
+
+__all__ = ["redrives_router"]
+
+_PREFIX = "/api/dead-letters"
+_WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
+
+
+def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
+    """Return the routes of redrives."""
+    router = APIRouter(
+        prefix=_PREFIX, tags=["dead letters"], dependencies=[needs(auth, Scope.ADMIN)]
+    )
+
+    @router.post(
+        "/redrive",
+        status_code=202,
+        summary="Append dead letters to the primary log again",
+        description="In their order, at the rate asked for. A redrive can't double a message: its "
+        "key decides. A letter that fails again becomes a new one.",
+        operation_id="redriveDeadLetters",
+        dependencies=[json_body()],
+        responses={
+            200: {"model": RedrivePreview, "description": "With `dryRun`: what it would take."},
+            **problems(*_WRITE),
+        },
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def redrive_dead_letters(
+        body: RedriveRequest, request: Request, response: Response
+    ) -> Started | RedrivePreview:
+        selection = selection_of(body.ids, body.filter)
+        if body.dry_run:
+            preview = await redriver.preview(selection, most_redrives=body.most_redrives)
+            response.status_code = 200
+            return RedrivePreview.model_validate(msgspec.structs.asdict(preview))
+        identifier = await redriver.start(
+            selection,
+            by=caller(auth, request),
+            rate=body.rate_per_second,
+            most_redrives=body.most_redrives,
+        )
+        response.headers["Location"] = f"{_PREFIX}/redrives/{identifier}"
+        return Started(redrive_id=str(identifier))
+
+    @router.get(
+        "/redrives",
+        summary="List the latest redrives",
+        operation_id="listRedrives",
+        responses=problems(p.DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def list_redrives() -> Redrives:
+        return Redrives(items=[_view(one) for one in await redriver.recent()])
+
+    @router.get(
+        "/redrives/{redrive_id}",
+        summary="See how far a redrive is",
+        operation_id="getRedrive",
+        responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def get_redrive(redrive_id: UUID) -> RedriveView:
+        return await _shown(redriver, redrive_id)
+
+    @router.post(
+        "/redrives/{redrive_id}/cancel",
+        summary="Stop a redrive after the batch in hand",
+        operation_id="cancelRedrive",
+        responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def cancel_redrive(redrive_id: UUID) -> RedriveView:
+        return await _steered(redriver, redrive_id, await redriver.cancel(redrive_id))
+
+    @router.post(
+        "/redrives/{redrive_id}/resume",
+        status_code=202,
+        summary="Take up a redrive whose process has stopped",
+        operation_id="resumeRedrive",
+        responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.ADMIN),
+    )
+    async def resume_redrive(redrive_id: UUID) -> RedriveView:
+        return await _steered(redriver, redrive_id, await redriver.resume(redrive_id))
+
+    return router
+
+
+def _view(progress: RedriveProgress) -> RedriveView:
+    return RedriveView.model_validate(msgspec.structs.asdict(progress))
+
+
+async def _shown(redriver: Redriver, identifier: UUID) -> RedriveView:
+    progress = await redriver.progress(identifier)
+    if progress is None:
+        raise Problem(NOT_FOUND, f"There is no redrive {identifier}.")
+    return _view(progress)
+
+
+async def _steered(redriver: Redriver, identifier: UUID, done: bool) -> RedriveView:
+    view = await _shown(redriver, identifier)
+    if not done:
+        raise Problem(STATE, f"Redrive {identifier} is over: {view.state}.")
+    return view
