@@ -1,0 +1,146 @@
+"""The ingress on a real socket, in front of a real log and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest_asyncio
+import uvicorn
+
+from ingress.app import Ingress, build
+from ingress.settings import IngressSettings
+from otel.metrics import Metrics
+from persistence.database import Pool
+from persistence.settings import PersistenceSettings
+from persistence.worker import Worker
+from transport.contract import Transport
+from transport.registry import create
+from transport.settings import TransportSettings
+
+JSON = {"Content-Type": "application/json"}
+
+
+def message(number: int = 1, **changes: Any) -> dict[str, Any]:
+    """A body as the guide has it."""
+    return {
+        "conversationId": "test_conv_001",
+        "senderId": "user_001",
+        "content": f"Hello, Phase 3! {number}",
+        "contentType": "text",
+        "clientMessageId": f"client_msg_{number:03}",
+        "recipientIds": ["user_002"],
+    } | changes
+
+
+@dataclass
+class Service:
+    """One running ingress, and what a test needs to look behind it."""
+
+    app: Ingress
+    port: int
+    client: httpx.AsyncClient
+    transport: Transport
+    pool: Pool
+    metrics: Metrics = field(repr=False)
+
+    async def post(self, body: Any, **headers: str) -> httpx.Response:
+        """``POST /api/messages``; header names have ``_`` for ``-``."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.client.post("/api/messages", json=body, headers=named)
+
+    async def rows(self) -> list[Any]:
+        """Every row, in reading order."""
+        async with self.pool.acquire() as connection:
+            return await connection.fetch("SELECT * FROM messages ORDER BY seq")
+
+    async def records(self) -> int:
+        """How many records the log holds."""
+        from transport.contract import Topic  # noqa: PLC0415
+
+        partitions = range(self.transport.partitions)
+        return sum([len(await self.transport.read(Topic.MESSAGES, p)) for p in partitions])
+
+
+Start = Callable[..., Awaitable[Service]]
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[int]:
+    """Serve ``app`` on a free loopback port; end it as a signal would."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none")
+    server = uvicorn.Server(config)
+    # Not `serve`: it would take over the signals of the test run.
+    task = asyncio.create_task(server._serve([bound]))
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0.005)
+        yield bound.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+        bound.close()
+
+
+@pytest_asyncio.fixture
+async def start(
+    transport_settings: TransportSettings, database_pool: Pool
+) -> AsyncIterator[Start]:
+    """Start an ingress; keyword arguments are settings. ``transport`` and ``pool`` replace those."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *, transport: Transport | None = None, pool: Pool | None = None, **settings: Any
+        ) -> Service:
+            if transport is None:
+                transport = create("redis", transport_settings)
+                await stack.enter_async_context(transport)
+            pool = pool or database_pool
+            metrics = Metrics()
+            app = build(
+                settings=IngressSettings(**settings),
+                transport=transport,
+                pool=pool,
+                metrics=metrics,
+            )
+            port = await stack.enter_async_context(serving(app))
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+            )
+            return Service(app, port, client, transport, pool, metrics)
+
+        yield make
+
+
+@pytest_asyncio.fixture
+async def service(start: Start) -> Service:
+    """An ingress with the default settings."""
+    return await start()
+
+
+@asynccontextmanager
+async def working(service: Service, **settings: Any) -> AsyncIterator[Worker]:
+    """Run a worker beside ``service`` while the block runs."""
+    stop = asyncio.Event()
+    worker = Worker(
+        transport=service.transport,
+        pool=service.pool,
+        settings=PersistenceSettings(**settings),
+        metrics=service.metrics,
+        member="test",
+    )
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await task
