@@ -82,6 +82,9 @@ class MemoryTransport:
         """Return the offset as a number."""
         return (int(offset),)
 
+    async def ping(self) -> None:
+        """Return: memory is always there."""
+
 
 def _progress(group: MemoryGroup, partition: MemoryPartition) -> Progress:
     acked = group.acked[partition.number]

@@ -8,6 +8,7 @@
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
+``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
 ========================================  ==============================================
 
 ``{p}`` above stands for a number; other braces are literal: a Redis Cluster hashes what is inside,
@@ -22,9 +23,10 @@ import msgspec
 
 from transport.contract import Topic
 
-__all__ = ["PARTITIONS_KEY", "Log", "dead_letter_log", "messages_log"]
+__all__ = ["PARTITIONS_KEY", "PROBE_KEY", "Log", "dead_letter_log", "messages_log"]
 
 PARTITIONS_KEY = "{msg:stream}:partitions"
+PROBE_KEY = "{msg:stream}:probe"
 
 
 class Log(msgspec.Struct, frozen=True):

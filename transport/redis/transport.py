@@ -24,13 +24,15 @@ from transport.redis.consumer import RedisConsumer
 from transport.redis.dead_letters import DeadLetters
 from transport.redis.doorbell import Doorbell
 from transport.redis.functions import Functions
-from transport.redis.keys import Log, dead_letter_log, messages_log
+from transport.redis.keys import PROBE_KEY, Log, dead_letter_log, messages_log
 from transport.redis.membership import Membership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
 from transport.settings import TransportSettings
 
 __all__ = ["RedisTransport"]
+
+_PROBE_MS = 60_000
 
 
 class RedisTransport:
@@ -127,6 +129,13 @@ class RedisTransport:
     def sort_key(self, offset: str) -> tuple[int, ...]:
         """Return a key that orders entry ids as the log does."""
         return reading.sort_key(offset)
+
+    async def ping(self) -> None:
+        """Return if a write is taken; see the contract.
+
+        PING would be answered by a replica, by a full server, and by one whose disk is full.
+        """
+        await self._connections.call("SET", PROBE_KEY, "1", "PX", _PROBE_MS)
 
     def _log(self, topic: Topic) -> Log:
         return self._messages if topic is Topic.MESSAGES else self._dead
