@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,7 +19,12 @@ __all__ = ["Application", "HealthOnly", "worker_probe"]
 
 
 class Application(Protocol):
-    """An ASGI application that can be told to say not ready."""
+    """An ASGI application that can be told to say not ready.
+
+    ``protocol`` is the HTTP protocol to serve it with, where it has one of its own.
+    """
+
+    protocol: type[asyncio.Protocol] | None
 
     def drain(self) -> None:
         """Make ``/readyz`` say no from now on."""
@@ -34,6 +40,8 @@ class HealthOnly:
 
     Such a process is of no use without PostgreSQL, so it is not ready without it.
     """
+
+    protocol: type[asyncio.Protocol] | None = None
 
     def __init__(
         self, *, transport: Transport, pool: Pool, settings: IngressSettings, worker: WorkerProbe

@@ -7,10 +7,10 @@ import errno
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
 
 import uvicorn
 
+from compose.health import Application
 from transport.errors import ConfigurationError
 
 __all__ = ["bind", "serve"]
@@ -65,7 +65,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    app: Any,
+    app: Application,
     bound: socket.socket,
     stop: asyncio.Event,
     *,
@@ -79,7 +79,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=app.protocol or "httptools",
             ws="none",
             lifespan="on",
             access_log=False,

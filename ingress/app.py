@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,7 @@ from ingress.intake import Intake
 from ingress.known import Known
 from ingress.messages import Messages
 from ingress.methods import head, other_method
+from ingress.protocol import message_protocol
 from ingress.readiness import Readiness, WorkerProbe
 from ingress.receipts import Receipts
 from ingress.requests import Limits
@@ -46,10 +48,14 @@ _Route = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Ingress:
     """The ASGI application. Its lifespan ends when every message handed in has its verdict."""
 
-    def __init__(self, api: FastAPI, hot: Mapping[str, _Route], readiness: Readiness) -> None:
+    def __init__(
+        self, api: FastAPI, one: PostMessage, many: PostBatch, readiness: Readiness
+    ) -> None:
         self.api = api
         """The ordinary routes, and the OpenAPI document of all of them."""
-        self._hot = hot
+        self.protocol: type[asyncio.Protocol] | None = message_protocol(one)
+        """For ``uvicorn.Config(http=...)``; any other ASGI server does without, more slowly."""
+        self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness
 
     def drain(self) -> None:
@@ -124,12 +130,12 @@ def build(
     ]
     api = _api(settings, routers, [commits.close, redriver.close, known.close])
     openapi.install(api, settings=settings, keys_required=auth.required)
-    return Ingress(api, _hot_path(settings, auth, commits, metrics), readiness)
+    return Ingress(api, *_hot_path(settings, auth, commits, metrics), readiness)
 
 
 def _hot_path(
     settings: IngressSettings, auth: Authenticator, commits: GroupCommit, metrics: Metrics
-) -> dict[str, _Route]:
+) -> tuple[PostMessage, PostBatch]:
     bodies = Bodies(
         held_bytes=settings.ingress_queue_bytes, seconds=settings.ingress_body_timeout_ms / 1000
     )
@@ -150,7 +156,7 @@ def _hot_path(
         metrics=metrics,
         limit=settings.ingress_max_batch_bytes,
     )
-    return {MESSAGES: one, BATCH: many}
+    return one, many
 
 
 def _message_routers(

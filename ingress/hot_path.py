@@ -7,6 +7,8 @@ here is logged or traced per request, and nothing is awaited but the body and th
 
 from __future__ import annotations
 
+import asyncio
+
 from ingress import wire
 from ingress.auth import Authenticator, Scope
 from ingress.bodies import Bodies, Disconnected, Receive
@@ -22,7 +24,8 @@ from ingress.headers import (
 from ingress.intake import Intake
 from ingress.problems import Problem
 from ingress.responses import encode
-from ingress.wire import Send, respond, respond_problem
+from ingress.submission import Submission
+from ingress.wire import Send, problem_answer, respond
 from otel.metrics import Metrics
 
 __all__ = ["MESSAGES", "PostMessage"]
@@ -32,7 +35,10 @@ _JSON = (b"application/json",)
 
 
 class PostMessage:
-    """``POST /api/messages``."""
+    """``POST /api/messages``: the steps of it, and the ASGI door to them.
+
+    The other door is :mod:`ingress.protocol`, which takes the same steps without ASGI's cost.
+    """
 
     def __init__(
         self,
@@ -49,38 +55,60 @@ class PostMessage:
         self._commits = commits
         self._intake = intake
         self._hits = metrics.idempotency_hits.labels("ingress")
-        self._limit = limit
+        self.limit = limit
+        """The largest body, in bytes."""
+
+    def admit(self, headers: Headers) -> None:
+        """Return if the request may go on, before its body is read.
+
+        Raises:
+            Problem: who sends it may not, too much is waiting, or its media type is another.
+        """
+        self._auth.check(headers, Scope.PRODUCE)
+        self._commits.admit()
+        media_type(headers, _JSON)
+
+    def submit(
+        self, headers: Headers, correlation: str | None, body: bytes
+    ) -> tuple[Submission, asyncio.Future[None]]:
+        """Hand the message to the group commit; the future is done when it has its verdict.
+
+        Raises:
+            Problem: it is not a message that can be accepted.
+        """
+        context = Context(correlation, traceparent(headers))
+        one = self._intake.message(body, context, idempotency_key(headers))
+        return one, self._commits.submit((one,))
+
+    def answer(self, one: Submission, correlation: str | None) -> wire.Answer:
+        """Return the response to a message that has its verdict.
+
+        Raises:
+            Problem: it was not accepted, or its key stands for another body.
+        """
+        ack = one.answer()
+        if ack.idempotent_hit:
+            self._hits.inc()
+        given = (correlation or ack.correlation_id).encode("latin-1", "replace")
+        return (
+            200 if ack.idempotent_hit else 202,
+            [(b"content-type", b"application/json"), (b"x-correlation-id", given)],
+            encode(ack),
+        )
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept one message; answered when it is durable."""
         headers: Headers = dict(scope["headers"])
         correlation: str | None = None
         try:
-            self._auth.check(headers, Scope.PRODUCE)
-            self._commits.admit()
             correlation = correlation_id(headers)
-            media_type(headers, _JSON)
-            body = await self._bodies.read(headers, receive, self._limit, "INGRESS_MAX_BODY_BYTES")
-            context = Context(correlation, traceparent(headers))
-            one = self._intake.message(body, context, idempotency_key(headers))
-            await self._commits.submit((one,))
-            ack = one.answer()
+            self.admit(headers)
+            body = await self._bodies.read(headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES")
+            one, decided = self.submit(headers, correlation, body)
+            await decided
+            answer = self.answer(one, correlation)
         except Problem as problem:
-            await respond_problem(send, problem, correlation)
-            return
+            answer = problem_answer(problem, correlation)
         except Disconnected:
             return
-        if ack.idempotent_hit:
-            self._hits.inc()
-        await respond(
-            send,
-            200 if ack.idempotent_hit else 202,
-            [
-                (b"content-type", b"application/json"),
-                (
-                    b"x-correlation-id",
-                    (correlation or ack.correlation_id).encode("latin-1", "replace"),
-                ),
-            ],
-            encode(ack),
-        )
+        await respond(send, *answer)

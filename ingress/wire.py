@@ -9,11 +9,13 @@ from uuid import uuid4
 from ingress.problems import MEDIA_TYPE, Problem
 from ingress.responses import encode
 
-__all__ = ["Headers", "Scope", "Send", "respond", "respond_problem"]
+__all__ = ["Answer", "Headers", "Scope", "Send", "problem_answer", "respond", "respond_problem"]
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
+"""A whole response: status, headers without ``Content-Length``, body."""
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -23,12 +25,17 @@ async def respond(send: Send, status: int, headers: Headers, body: bytes) -> Non
     await send({"type": "http.response.body", "body": body})
 
 
-async def respond_problem(send: Send, problem: Problem, correlation_id: str | None) -> None:
-    """Send a problem document. It always has a correlation id, so that it can be reported."""
+def problem_answer(problem: Problem, correlation_id: str | None) -> Answer:
+    """Return a problem's response. It always has a correlation id, so that it can be reported."""
     correlation_id = correlation_id or str(uuid4())
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"x-correlation-id", correlation_id.encode()),
         *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
-    await respond(send, problem.kind.status, headers, encode(problem.body(correlation_id)))
+    return problem.kind.status, headers, encode(problem.body(correlation_id))
+
+
+async def respond_problem(send: Send, problem: Problem, correlation_id: str | None) -> None:
+    """Send a problem document."""
+    await respond(send, *problem_answer(problem, correlation_id))
