@@ -10,6 +10,7 @@ from ingress.headers import trace_id
 from ingress.problems import DATABASE_UNAVAILABLE, Problem
 from persistence import queries
 from persistence.database import Pool
+from persistence.dead_letters import DeadLetters
 from persistence.errors import Outage
 from persistence.queries import Lost, StoredMessage
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
@@ -17,7 +18,7 @@ from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, d
 from transport.errors import DecodeError
 from transport.identity import partition_of
 
-__all__ = ["Found", "Messages", "Pending"]
+__all__ = ["Dead", "Found", "Messages", "Pending"]
 
 _PAGE = 500
 
@@ -34,7 +35,14 @@ class Pending(msgspec.Struct, frozen=True):
     trace_id: str | None = None
 
 
-Found = StoredMessage | Lost | Pending
+class Dead(msgspec.Struct, frozen=True):
+    """A message that is a dead letter. ``message`` is null where it can't be read as one."""
+
+    lost: Lost
+    message: Message | None = None
+
+
+Found = StoredMessage | Dead | Pending
 
 
 class Messages:
@@ -45,6 +53,7 @@ class Messages:
     ) -> None:
         self._transport = transport
         self._pool = pool
+        self._letters = DeadLetters(pool)
         self._scan = scan
         self._timeout = timeout_seconds
 
@@ -57,7 +66,7 @@ class Messages:
         """
         outage: Exception | None = None
         try:
-            stored = await self._stored(message_id)
+            stored = await self._stored(message_id, content=content)
         except (Outage, TimeoutError) as error:
             outage = error
         else:
@@ -75,12 +84,18 @@ class Messages:
             raise Problem(DATABASE_UNAVAILABLE, detail, headers=headers) from outage
         # It may have moved from the log to its row while we looked in the one, then the other. If
         # neither has it yet it is on its way to the dead letters, or further back than we look.
-        return await self._stored(message_id) or remembered
+        return await self._stored(message_id, content=content) or remembered
 
-    async def _stored(self, message_id: str) -> StoredMessage | Lost | None:
+    async def _stored(self, message_id: str, *, content: bool) -> StoredMessage | Dead | None:
         async with asyncio.timeout(self._timeout):
             row = await queries.message(self._pool, message_id)
-            return row or await queries.dead_letter_of(self._pool, message_id)
+            if row is not None:
+                return row
+            lost = await queries.dead_letter_of(self._pool, message_id)
+            if lost is None or not content:
+                return Dead(lost) if lost else None
+            letter = await self._letters.get(lost.id)
+        return Dead(lost, _message(letter[1].body) if letter else None)
 
     async def _remembered(self, message_id: str) -> Pending | None:
         first = (await self._transport.recall([message_id]))[0]
@@ -136,3 +151,11 @@ class Messages:
             event,
             trace_id(parent.decode("ascii", "replace")) if parent else None,
         )
+
+
+def _message(body: bytes) -> Message | None:
+    try:
+        event = decode(Record(Topic.MESSAGES, 0, "", "", body, {}, 0.0))
+    except DecodeError:
+        return None
+    return event if isinstance(event, Message) else None

@@ -6,12 +6,12 @@ import asyncio
 from typing import Literal
 
 from ingress.group_commit import GroupCommit
-from ingress.messages import Messages
+from ingress.messages import Dead, Messages
 from ingress.problems import NOT_FOUND, STATE, Problem
 from ingress.submission import ReceiptSubmission, Stored
 from persistence import queries
 from persistence.database import Pool
-from persistence.queries import Lost, StoredMessage, StoredReceipt
+from persistence.queries import StoredMessage, StoredReceipt
 from transport.envelope import Receipt
 
 __all__ = ["Receipts"]
@@ -45,8 +45,8 @@ class Receipts:
         found = await self._messages.find(message_id, content=False)
         if found is None:
             raise Problem(NOT_FOUND, f"There is no message {message_id}.")
-        if isinstance(found, Lost):
-            detail = f"Message {message_id} is dead letter {found.id}; redrive it first."
+        if isinstance(found, Dead):
+            detail = f"Message {message_id} is dead letter {found.lost.id}; redrive it first."
             raise Problem(STATE, detail)
         if isinstance(found, StoredMessage):
             at = await self._recorded(message_id, user_id, state)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query
 
 from ingress import cursor
 from ingress.auth import Authenticator, Scope
-from ingress.messages import Found, Messages, Pending
+from ingress.messages import Dead, Found, Messages, Pending
 from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
 from ingress.requests import ID_LENGTH
 from ingress.routes.described import needs, problems, scoped
@@ -24,7 +24,8 @@ from ingress.routes.models import (
 )
 from persistence import queries
 from persistence.database import Pool
-from persistence.queries import Lost, StoredMessage, StoredReceipt
+from persistence.queries import StoredMessage, StoredReceipt
+from transport.envelope import Message
 
 __all__ = ["MessageId", "canonical", "messages_router", "not_found"]
 
@@ -137,16 +138,10 @@ def _persisted(
 
 
 def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageView:
-    message = found.message
     return MessageView(
+        **_content(found.message),
         message_id=identifier,
         state="pending",
-        conversation_id=message.conversation_id if message else None,
-        sender_id=message.sender_id if message else None,
-        client_message_id=message.client_message_id if message else None,
-        recipient_ids=list(message.recipient_ids) if message else None,
-        content=message.content if message else None,
-        content_type=message.content_type if message else None,
         accepted_at=found.accepted_at,
         correlation_id=found.correlation_id,
         trace_id=found.trace_id,
@@ -158,10 +153,14 @@ def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageV
     )
 
 
-def _dead(identifier: str, lost: Lost) -> MessageView:
+def _dead(identifier: str, found: Dead) -> MessageView:
+    lost, message = found.lost, found.message
     return MessageView(
+        **_content(message),
         message_id=identifier,
         state="dead_lettered",
+        accepted_at=message.accepted_at if message else None,
+        correlation_id=message.correlation_id if message else None,
         positions=[
             Position(transport=lost.transport, partition=lost.partition, offset=lost.offset)
         ],
@@ -171,6 +170,19 @@ def _dead(identifier: str, lost: Lost) -> MessageView:
             id=lost.id, reason=lost.reason, error=lost.error, failed_at=lost.failed_at
         ),
     )
+
+
+def _content(message: Message | None) -> dict[str, Any]:
+    if message is None:
+        return {}
+    return {
+        "conversation_id": message.conversation_id,
+        "sender_id": message.sender_id,
+        "client_message_id": message.client_message_id,
+        "recipient_ids": list(message.recipient_ids),
+        "content": message.content,
+        "content_type": message.content_type,
+    }
 
 
 def _trace(template: str | None, trace_id: str | None) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 import uvicorn
 
@@ -17,9 +18,11 @@ from ingress.app import Ingress, build
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from persistence.database import Pool
+from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
 from persistence.worker import Worker
-from transport.contract import Transport
+from tests.support.eventually import eventually
+from transport.contract import DLQ_GROUP, Topic, Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -61,8 +64,6 @@ class Service:
 
     async def records(self) -> int:
         """How many records the log holds."""
-        from transport.contract import Topic  # noqa: PLC0415
-
         partitions = range(self.transport.partitions)
         return sum([len(await self.transport.read(Topic.MESSAGES, p)) for p in partitions])
 
@@ -92,10 +93,8 @@ async def serving(app: Any) -> AsyncIterator[int]:
 
 
 @pytest_asyncio.fixture
-async def start(
-    transport_settings: TransportSettings, database_pool: Pool
-) -> AsyncIterator[Start]:
-    """Start an ingress; keyword arguments are settings. ``transport`` and ``pool`` replace those."""
+async def start(transport_settings: TransportSettings, database_pool: Pool) -> AsyncIterator[Start]:
+    """Start an ingress; keyword arguments are its settings."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -144,3 +143,31 @@ async def working(service: Service, **settings: Any) -> AsyncIterator[Worker]:
     finally:
         stop.set()
         await task
+
+
+@pytest.fixture
+def index_dead_letters() -> Callable[[Service], Awaitable[None]]:
+    """Run the indexer until every dead letter in the log has its row."""
+
+    async def index(service: Service) -> None:
+        stop = asyncio.Event()
+        indexer = DeadLetterIndexer(
+            transport=service.transport,
+            pool=service.pool,
+            settings=PersistenceSettings(),
+            metrics=service.metrics,
+            member="test",
+        )
+        task = asyncio.create_task(indexer.run(stop))
+
+        async def done() -> bool:
+            (progress,) = await service.transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+            return progress.lag == 0
+
+        try:
+            await eventually(done)
+        finally:
+            stop.set()
+            await task
+
+    return index
