@@ -1,4 +1,4 @@
-"""One partition, owned: fenced reads, acknowledgements, and the waits between them."""
+"""One partition, owned: the batches, the waits between them, and the end."""
 
 from __future__ import annotations
 
@@ -6,52 +6,35 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
-from transport.contract import Record, Topic
+from transport.contract import Record
 from transport.errors import PartitionLost
 from transport.redis.doorbell import Doorbell
-from transport.redis.functions import Functions
-from transport.redis.keys import Log, consumer
-from transport.redis.line import Reply
-from transport.redis.records import records
+from transport.redis.inbox import Inbox
 from transport.redis.trimming import Retention
 
 __all__ = ["RedisClaim"]
 
-_BEGINNING = "0-0"
-
 
 class RedisClaim:
-    """A claim. What it knows of the log is one thing: the last record it was given.
-
-    Each read asks for what was delivered after that record, whoever received it or failed to, and
-    for new records only when there is no such one. So takeover, a lost reply, a cancelled call and
-    ``nack`` are all the same: start again after a record.
-    """
+    """See :class:`transport.contract.Claim`."""
 
     def __init__(
         self,
-        *,
-        functions: Functions,
+        inbox: Inbox,
         doorbell: Doorbell,
-        log: Log,
-        partition: int,
-        group: str,
-        epoch: int,
+        *,
         retention: Retention,
         left: Callable[[RedisClaim], Awaitable[None]],
     ) -> None:
-        self.topic: Topic = log.topic
-        self.partition = partition
-        self.epoch = epoch
-        self.stream = log.streams[partition]
-        self.lease = log.lease(partition, group)
+        self.topic = inbox.topic
+        self.partition = inbox.partition
+        self.epoch = inbox.epoch
+        self.stream = inbox.stream
+        self.lease = inbox.lease
         self.retention = retention
-        self._group = group
-        self._consumer = consumer(partition)
-        self._functions = functions
+        self._inbox = inbox
         self._doorbell = doorbell
         self._left = left
-        self._last = _BEGINNING
         self._revoked = False
         self._lost = False
 
@@ -71,22 +54,33 @@ class RedisClaim:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_wait
         while True:
-            if found := await self._read(max_records):
-                return found
+            self._check()
+            if self._revoked:
+                raise PartitionLost(f"partition {self.partition} moves to another member")
+            try:
+                found = await self._inbox.read(max_records)
+            except PartitionLost:
+                self.lose()
+                raise
             remaining = deadline - loop.time()
-            if remaining <= 0 or not await self._doorbell.wait(
-                self.stream, after=self._last, seconds=remaining
-            ):
-                return ()
+            if found or remaining <= 0:
+                return found
+            await self._doorbell.wait(self.stream, after=self._inbox.heard, seconds=remaining)
 
     async def ack(self, through: str) -> None:
         """Acknowledge through ``through``; see :meth:`transport.contract.Claim.ack`."""
-        count = await self._call("ack", self._group, self.epoch, through)
+        self._check()
+        try:
+            count = await self._inbox.ack(through)
+        except PartitionLost:
+            self.lose()
+            raise
         self.retention.acked(count, through)
 
     async def nack(self) -> None:
         """Deliver the unacknowledged again; see :meth:`transport.contract.Claim.nack`."""
-        self._last = _BEGINNING
+        self._check()
+        self._inbox.rewind()
 
     def revoke(self) -> None:
         """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
@@ -98,22 +92,6 @@ class RedisClaim:
         self._lost = True
         self._doorbell.ring(self.stream)
 
-    async def _read(self, count: int) -> list[Record]:
-        if self._revoked:
-            raise PartitionLost(f"partition {self.partition} moves to another member")
-        reply = await self._call("read", self._group, self._consumer, self.epoch, count, self._last)
-        if isinstance(reply, bytes):
-            self._last = reply.decode()
-            return []
-        found = records(self.topic, self.partition, *reply)
-        self._last = found[-1].offset
-        return found
-
-    async def _call(self, function: str, *arguments: str | int) -> Reply:
+    def _check(self) -> None:
         if self._lost:
             raise PartitionLost(f"partition {self.partition} has another owner")
-        try:
-            return await self._functions.call(function, (self.stream, self.lease), *arguments)
-        except PartitionLost:
-            self.lose()
-            raise

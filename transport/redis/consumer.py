@@ -11,9 +11,11 @@ from typing import Self
 from transport.contract import Claim
 from transport.errors import PartitionLost, TransportError
 from transport.redis.claim import RedisClaim
+from transport.redis.connections import Connections
 from transport.redis.doorbell import Doorbell
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
+from transport.redis.inbox import Inbox
 from transport.redis.membership import Membership
 from transport.redis.trimming import Retention
 
@@ -32,6 +34,7 @@ class RedisConsumer:
 
     def __init__(
         self,
+        connections: Connections,
         functions: Functions,
         membership: Membership,
         doorbell: Doorbell,
@@ -39,6 +42,7 @@ class RedisConsumer:
         retention_seconds: int,
         retention_records: int,
     ) -> None:
+        self._connections = connections
         self._functions = functions
         self._membership = membership
         self._doorbell = doorbell
@@ -99,19 +103,23 @@ class RedisConsumer:
         if not partitions:
             return
         unread = [self._unread.get(p, 0) for p in partitions]
-        epochs = await self._membership.take(partitions, unread)
-        for partition, epoch in zip(partitions, epochs, strict=True):
-            if epoch:
-                self._begin(partition, epoch)
+        leases = await self._membership.take(partitions, unread)
+        for partition, lease in zip(partitions, leases, strict=True):
+            if lease:
+                self._begin(partition, *lease)
 
-    def _begin(self, partition: int, epoch: int) -> None:
+    def _begin(self, partition: int, epoch: int, position: str) -> None:
         claim = RedisClaim(
-            functions=self._functions,
-            doorbell=self._doorbell,
-            log=self._membership.log,
-            partition=partition,
-            group=self._membership.group,
-            epoch=epoch,
+            Inbox(
+                self._connections,
+                self._functions,
+                self._membership.log,
+                partition,
+                group=self._membership.group,
+                epoch=epoch,
+                position=position,
+            ),
+            self._doorbell,
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
             left=self._give_back,
         )

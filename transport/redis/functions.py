@@ -15,9 +15,11 @@ from transport.redis.line import Command, Reply
 
 __all__ = ["Functions"]
 
+_FILES = ("common", "append", "accounts", "lease", "delivery", "members")  # as they build on others
+
 
 class Functions:
-    """Calls functions of ``functions.lua``.
+    """Calls the functions of ``lua/``.
 
     The library's name carries a digest of its text, so processes of two releases can share a
     server. A server can lose it at any time (``FUNCTION FLUSH``, a restart without persistence, an
@@ -26,7 +28,8 @@ class Functions:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        source = files("transport.redis").joinpath("functions.lua").read_text("utf-8")
+        folder = files("transport.redis").joinpath("lua")
+        source = "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in _FILES)
         self._library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
         self._code = f"#!lua name={self._library}\nlocal PREFIX = '{self._library}_'\n{source}"
         self._loading = asyncio.Lock()

@@ -4,7 +4,7 @@
 ``msg:stream:{p}``                        stream: partition p of the messages log
 ``msg:dlq``                               stream: the dead letters
 ``{<stream>}:key:<message id>``           string: ``offset`` and what is remembered of a repeat
-``{<stream>}:lease:<group>``              hash: owner, until (ms), epoch, unread, tail, lost
+``{<stream>}:lease:<group>``              hash: the owner and its epoch, and accounts (lua/)
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with

@@ -48,15 +48,19 @@ class Membership:
         )
         return rung.decode(), [p for p, member in enumerate(shares) if member == self._member]
 
-    async def take(self, partitions: Sequence[int], unread: Sequence[int]) -> list[int]:
-        """Take the leases of ``partitions``; return their epochs, 0 where another has one.
+    async def take(
+        self, partitions: Sequence[int], unread: Sequence[int]
+    ) -> list[tuple[int, str] | None]:
+        """Take the leases of ``partitions``; return ``None`` for those that another has.
+
+        For the others, the epoch, and the id up to which everything has been delivered.
 
         ``unread`` says how many unread records this member last knew of in each, which counts as
         lost where the log has lost all its data.
         """
         return [
-            int(epoch)
-            for epoch in await self._all(
+            (int(taken[0]), taken[1].decode()) if taken else None
+            for taken in await self._all(
                 [
                     self._functions.command(
                         "take",

@@ -12,7 +12,7 @@ from transport.redis.keys import Log
 from transport.redis.line import Reply
 from transport.redis.records import records
 
-__all__ = ["progress", "read", "sort_key"]
+__all__ = ["progress", "read"]
 
 _NOWHERE = b"0-0"
 
@@ -59,9 +59,3 @@ def _position(entry_id: bytes) -> str | None:
 
 def _ms(entry_id: bytes) -> int:
     return int(entry_id.split(b"-", 1)[0])
-
-
-def sort_key(offset: str) -> tuple[int, ...]:
-    """Return ``(ms, sequence)``: the order of entry ids."""
-    ms, _, sequence = offset.partition("-")
-    return int(ms), int(sequence or 0)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transport.contract import Record, Topic
 
-__all__ = ["FIELD_BODY", "FIELD_KEY", "records"]
+__all__ = ["FIELD_BODY", "FIELD_KEY", "Entry", "records", "sort_key"]
 
 FIELD_KEY = "key"
 FIELD_BODY = "body"
 
 _KEY, _BODY = b"key", b"body"
 Entry = tuple[bytes, Sequence[bytes]]
+"""An entry id, and field, value, field, value ... as a stream gives them."""
 
 # Field names repeat from record to record; foreign ones may be any bytes, kept reversibly.
 _names: dict[bytes, str] = {}
@@ -30,11 +31,11 @@ def records(
     topic: Topic,
     partition: int,
     entries: Sequence[Entry],
-    counts: Sequence[int] | None = None,
+    counts: Mapping[bytes, int] | None = None,
 ) -> list[Record]:
-    """Return one record per entry, in order. ``counts`` are their delivery counts, if not 1."""
+    """Return one record per entry, in order. ``counts`` has delivery counts by id, 1 if absent."""
     made = []
-    for i, (entry_id, fields) in enumerate(entries):
+    for entry_id, fields in entries:
         headers: dict[str, bytes] = {}
         key = body = b""
         pairs = iter(fields)
@@ -55,7 +56,13 @@ def records(
                 body,
                 headers,
                 int(offset.split("-", 1)[0]) / 1000,
-                counts[i] if counts else 1,
+                counts.get(entry_id, 1) if counts else 1,
             )
         )
     return made
+
+
+def sort_key(offset: str) -> tuple[int, int]:
+    """Return ``(ms, sequence)``: the order of entry ids."""
+    ms, _, sequence = offset.partition("-")
+    return int(ms), int(sequence or 0)

@@ -28,6 +28,7 @@ from transport.redis.keys import PROBE_KEY, Log, dead_letter_log, messages_log
 from transport.redis.membership import Membership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
+from transport.redis.records import sort_key
 from transport.settings import TransportSettings
 
 __all__ = ["RedisTransport"]
@@ -109,6 +110,7 @@ class RedisTransport:
             lease_ms=settings.stream_lease_ms,
         )
         return RedisConsumer(
+            self._connections,
             self._functions,
             membership,
             Doorbell(self._connections),
@@ -128,7 +130,7 @@ class RedisTransport:
 
     def sort_key(self, offset: str) -> tuple[int, ...]:
         """Return a key that orders entry ids as the log does."""
-        return reading.sort_key(offset)
+        return sort_key(offset)
 
     async def ping(self) -> None:
         """Return if a write is taken; see the contract.

@@ -1,0 +1,170 @@
+"""Reading and acknowledging one partition for one owner, so that nothing is passed over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from transport.contract import Record
+from transport.errors import PartitionLost, TopicMissing
+from transport.redis.connections import Connections
+from transport.redis.errors import translate
+from transport.redis.functions import Functions
+from transport.redis.keys import Log, consumer
+from transport.redis.line import Command, Reply
+from transport.redis.records import Entry, records, sort_key
+
+__all__ = ["Inbox"]
+
+_BEGINNING = "0-0"
+
+
+class Inbox:
+    """The records of one partition, as the group's member of one epoch gets them.
+
+    What it knows of the log is the last record it was given. Each read is one transaction: the
+    lease's epoch, what was delivered after that record to the partition's one consumer name,
+    whoever received it or failed to, and only then new records. So a takeover, a reply that was
+    lost, a call that was cancelled, a command that the server got to late, and the last read of an
+    owner that has been replaced all end the same way: their records come first, in order.
+
+    A transaction and not a function, since passing records through Lua costs the server more than
+    twice as much. It can't refuse an old epoch, and needn't: what it delivered then waits for the
+    new owner, and the caller gets nothing.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        functions: Functions,
+        log: Log,
+        partition: int,
+        *,
+        group: str,
+        epoch: int,
+        position: str,
+    ) -> None:
+        self.topic = log.topic
+        self.partition = partition
+        self.epoch = epoch
+        self.stream = log.streams[partition]
+        self.lease = log.lease(partition, group)
+        self.heard = position
+        """The id up to which the group was given everything, as far as is known here."""
+        self._connections = connections
+        self._functions = functions
+        self._group = group
+        self._epoch = str(epoch).encode()
+        self._consumer = consumer(partition)
+        self._source = ("GROUP", group, self._consumer, "COUNT")
+        self._last = _BEGINNING
+        self._behind = True  # records delivered before may still have to be delivered again
+        self._unacked: deque[str] = deque()
+
+    async def read(self, count: int) -> list[Record]:
+        """Return up to ``count`` records, or none if there are none now.
+
+        Raises:
+            PartitionLost: the epoch is not the owner's.
+            TopicMissing: the stream or the group was gone; it is there again, at the beginning.
+            TransportUnavailable: the log can't be read now.
+        """
+        while True:
+            was_behind = self._behind
+            before, fresh = await self._transaction(count)
+            self._behind = len(before) == count
+            found = await self._again(before) if before else []
+            if not self._behind:
+                found += records(self.topic, self.partition, fresh)
+            # Both together can be more than asked for. What is cut off is pending, so comes next.
+            del found[count:]
+            if found:
+                self._last = found[-1].offset
+                self._unacked.extend([record.offset for record in found])
+                return found
+            if not was_behind:
+                return found
+
+    async def ack(self, through: str) -> int:
+        """Acknowledge through ``through`` and return how many records that were.
+
+        Raises:
+            PartitionLost: the epoch is not the owner's.
+            TransportUnavailable: it may not have counted.
+        """
+        known = self._unacked_through(through)
+        count: int = await self._call("ack", through, *known)
+        for _ in known:
+            self._unacked.popleft()
+        return count
+
+    def rewind(self) -> None:
+        """Begin again with the oldest unacknowledged record."""
+        self._last = _BEGINNING
+        self._behind = True
+        self._unacked.clear()
+
+    async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
+        """Return what was delivered before and is to come again, and what is new."""
+        read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
+        new: list[Command] = [] if self._behind else [(*read, ">")]
+        replies = await self._connections.exchange(
+            [
+                ("MULTI",),
+                ("HGET", self.lease, "epoch"),
+                (*read, self._last),
+                *new,
+                ("EXEC",),
+            ]
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply)
+        epoch, *found = replies[-1]
+        if epoch != self._epoch:
+            raise PartitionLost(f"partition {self.partition} has another owner")
+        for reply in found:
+            if isinstance(reply, Exception):
+                await self._failed(reply)
+        before, fresh = [reply[0][1] if reply else [] for reply in (*found, None)][:2]
+        if fresh:
+            self.heard = fresh[-1][0].decode()
+        return before, fresh
+
+    async def _failed(self, error: Exception) -> None:
+        told = translate(error)
+        if isinstance(told, TopicMissing):
+            await self._call("reopen")
+            self.rewind()
+            self.heard = _BEGINNING
+        raise told
+
+    async def _again(self, entries: Sequence[Entry]) -> list[Record]:
+        """Return records that were delivered before, with how often they have been now."""
+        if gone := [entry_id for entry_id, fields in entries if fields is None]:
+            await self._call("gone", *gone)
+            entries = [entry for entry in entries if entry[1] is not None]
+            if not entries:
+                return []
+        first, last = entries[0][0], entries[-1][0]
+        if sort_key(last.decode()) > sort_key(self.heard):
+            self.heard = last.decode()
+        pending = await self._connections.call(
+            "XPENDING", self.stream, self._group, first, last, len(entries), self._consumer
+        )
+        counts = {entry_id: count for entry_id, _, _, count in pending}
+        return records(self.topic, self.partition, entries, counts)
+
+    def _unacked_through(self, through: str) -> list[str]:
+        known = []
+        for offset in self._unacked:
+            known.append(offset)
+            if offset == through:
+                return known
+        limit = sort_key(through)
+        return [offset for offset in known if sort_key(offset) <= limit]
+
+    async def _call(self, function: str, *arguments: str | bytes) -> Reply:
+        return await self._functions.call(
+            function, (self.stream, self.lease), self._group, self.epoch, *arguments
+        )

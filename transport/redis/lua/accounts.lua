@@ -1,0 +1,183 @@
+-- What is there, and what went missing. A lease's hash keeps what the last look found: `added`
+-- (records ever appended to the stream), `tail` (the id of the last), `unread` (records not
+-- acknowledged then) and `seen` (what `acked` was); and counts what was `acked` and `lost` in all.
+
+-- The stream as XINFO tells it, or nil where there is none.
+local function stream_info(stream)
+  local reply = redis.pcall('XINFO', 'STREAM', stream)
+  if reply.err then
+    return nil
+  end
+  local info = fields_of(reply)
+  return {
+    length = info.length,
+    added = info['entries-added'],
+    last = info['last-generated-id'],
+    first = info['first-entry'] and info['first-entry'][1] or nil,
+  }
+end
+
+-- The group as XINFO tells it, or nil where there is none.
+local function group_info(stream, name)
+  local reply = redis.pcall('XINFO', 'GROUPS', stream)
+  if reply.err then
+    return nil
+  end
+  for _, flat in ipairs(reply) do
+    local group = fields_of(flat)
+    if group.name == name then
+      return {
+        pending = group.pending,
+        position = group['last-delivered-id'],
+        read = group['entries-read'] or nil,
+        lag = group.lag or nil,
+      }
+    end
+  end
+  return nil
+end
+
+-- Records after the group's position, counted; nil where that would take too long. Redis itself
+-- says nil when a record ahead of the position was deleted, and 7.0 goes on counting records that
+-- were trimmed there, so its word is taken only where counting can't be avoided otherwise.
+local function undelivered(stream, info, group)
+  local position = group.position
+  if info.length == 0 or not later(info.last, position) then
+    return 0
+  end
+  if later(info.first, position) then
+    return info.length
+  end
+  if group.lag then
+    return group.lag
+  end
+  local count = 0
+  while count < 10 * BATCH do
+    local page = redis.call('XRANGE', stream, '(' .. position, '+', 'COUNT', BATCH)
+    count = count + #page
+    if #page < BATCH then
+      return count
+    end
+    position = page[#page][1]
+  end
+  return nil
+end
+
+-- The last look: records appended, the last of them, records of them not acknowledged up to now.
+-- Nothing where there was no look.
+local function last_look(lease)
+  local added, tail, unread, seen, acked =
+    unpack(redis.call('HMGET', lease, 'added', 'tail', 'unread', 'seen', 'acked'))
+  if added then
+    return tonumber(added), tail, unread - (tonumber(acked or '0') - seen)
+  end
+end
+
+-- Records that left the log unread since the last look: unread then or appended since, and neither
+-- acknowledged nor there any more. Of a stream that was deleted we know what was unread then.
+local function lost_since(lease, info, unread)
+  local added, _, before = last_look(lease)
+  if not added then
+    return 0
+  end
+  local appended = info.added - added
+  if appended < 0 then
+    return math.max(0, before)
+  end
+  return math.max(0, before + appended - unread)
+end
+
+-- Count what was lost since the last look, and remember what is there to lose.
+local function look(stream, lease, name)
+  local info, group = stream_info(stream), group_info(stream, name)
+  local left = info and group and undelivered(stream, info, group)
+  if not left then
+    return
+  end
+  if group.read ~= info.added - left then
+    -- Set Redis's own count right, where records ahead of the position were removed.
+    redis.call('XGROUP', 'SETID', stream, name, group.position,
+      'ENTRIESREAD', digits(info.added - left))
+  end
+  local unread = left + group.pending
+  local lost = lost_since(lease, info, unread)
+  if lost > 0 then
+    redis.call('HINCRBY', lease, 'lost', digits(lost))
+  end
+  redis.call('HSET', lease, 'added', digits(info.added), 'unread', digits(unread),
+    'tail', info.last, 'seen', redis.call('HGET', lease, 'acked') or '0')
+end
+
+-- The unread records that went with a deleted stream, for a group that went with it.
+local function lost_with_stream(lease, info)
+  local added, tail, unread = last_look(lease)
+  if not added then
+    return 0
+  end
+  if info and info.first and not later(info.first, tail) then
+    return 0 -- the stream is the same one; only its group was destroyed
+  end
+  return math.max(0, unread)
+end
+
+-- Make the group at the beginning of what the log holds. True if it had to be made.
+local function open_group(stream, lease, name)
+  local info = stream_info(stream)
+  local removed = info and digits(info.added - info.length) or '0'
+  local made = redis.pcall('XGROUP', 'CREATE', stream, name, '0', 'MKSTREAM',
+    'ENTRIESREAD', removed)
+  if made.err then
+    return false
+  end
+  local lost = lost_with_stream(lease, info)
+  if lost > 0 then
+    redis.call('HINCRBY', lease, 'lost', digits(lost))
+  end
+  redis.call('HDEL', lease, 'added', 'unread', 'tail', 'seen')
+  look(stream, lease, name)
+  return true
+end
+
+-- KEYS stream, lease; ARGV group. Opening twice changes nothing.
+local function open(keys, args)
+  return open_group(keys[1], keys[2], args[1]) and 1 or 0
+end
+
+-- KEYS stream, lease; ARGV group. Returns records undelivered (-1: not known), records pending,
+-- the oldest unacknowledged, the one through which all are acknowledged, the last ever appended,
+-- the owner, records lost, and the server's time in ms. Writes nothing, so it answers on a server
+-- that is full or read-only.
+local function inspect(keys, args)
+  local stream, lease, name = keys[1], keys[2], args[1]
+  local info, group = stream_info(stream), group_info(stream, name)
+  local owner, until_ms, lost = unpack(redis.call('HMGET', lease, 'owner', 'until', 'lost'))
+  local now = now_ms()
+  if not owner or tonumber(until_ms) <= now then
+    owner = ''
+  end
+  lost = tonumber(lost or '0')
+  if not group then
+    lost = lost + lost_with_stream(lease, info)
+  end
+  if not info then
+    return {0, 0, '', '', '', owner, lost, digits(now)}
+  end
+  group = group or {position = '0-0', pending = 0, unopened = true}
+  local left = undelivered(stream, info, group)
+  if left and not group.unopened then
+    lost = lost + lost_since(lease, info, left + group.pending)
+  end
+  local floor, oldest = group.position, ''
+  if group.pending > 0 then
+    oldest = redis.call('XPENDING', stream, name)[2]
+    local before = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)[1]
+    floor = before and before[1] or '0-0'
+  elseif left ~= 0 then
+    local following = redis.call('XRANGE', stream, '(' .. group.position, '+', 'COUNT', 1)[1]
+    oldest = following and following[1] or ''
+  end
+  return {left or -1, group.pending, oldest, floor, info.last, owner, lost, digits(now)}
+end
+
+register('open', open, DRAINS)
+register('inspect', inspect, READS)

@@ -1,0 +1,86 @@
+-- What an owner does with its records, refused to whoever is owner no more.
+
+-- KEYS stream, lease; ARGV group, epoch. For an owner that found its stream or group gone.
+local function reopen(keys, args)
+  if not owns(keys[2], args[2]) then
+    return fenced()
+  end
+  return open_group(keys[1], keys[2], args[1]) and 1 or 0
+end
+
+-- KEYS stream, lease; ARGV group, epoch, through, and the ids up to `through` that the owner knows
+-- of. Those are acknowledged in one go; what else is pending up to `through` is looked for.
+local function ack(keys, args)
+  local stream, lease = keys[1], keys[2]
+  local group, epoch, through = unpack(args, 1, 3)
+  if not owns(lease, epoch) then
+    return fenced()
+  end
+  local total = 0
+  for first = 4, #args, BATCH do
+    local last = math.min(first + BATCH - 1, #args)
+    total = total + redis.call('XACK', stream, group, unpack(args, first, last))
+  end
+  local summary = redis.pcall('XPENDING', stream, group)
+  if summary.err then
+    return summary
+  end
+  while summary[1] > 0 and not later(summary[2], through) do
+    local ids = {}
+    for i, entry in ipairs(redis.call('XPENDING', stream, group, '-', through, BATCH)) do
+      ids[i] = entry[1]
+    end
+    total = total + redis.call('XACK', stream, group, unpack(ids))
+    summary = redis.call('XPENDING', stream, group)
+  end
+  redis.call('HINCRBY', lease, 'acked', total)
+  look(stream, lease, group)
+  return total
+end
+
+-- KEYS stream, lease; ARGV group, epoch, ids. Records that are pending and no longer in the log:
+-- count them as lost, and let them go, or they would be delivered without a body for ever.
+local function gone(keys, args)
+  local stream, lease = keys[1], keys[2]
+  local group, epoch = unpack(args, 1, 2)
+  if not owns(lease, epoch) then
+    return fenced()
+  end
+  for first = 3, #args, BATCH do
+    local last = math.min(first + BATCH - 1, #args)
+    local count = redis.call('XACK', stream, group, unpack(args, first, last))
+    redis.call('HINCRBY', lease, 'lost', count)
+    redis.call('HINCRBY', lease, 'acked', count)
+  end
+  return 1
+end
+
+-- KEYS stream; ARGV id below which there are more acknowledged records than are to be kept, and
+-- seconds for which they are kept. Trims what is acknowledged by every group and past either.
+local function trim(keys, args)
+  local stream, crowded, seconds = keys[1], args[1], args[2]
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  if groups.err or #groups == 0 then
+    return 0
+  end
+  local limit = digits(now_ms() - seconds * 1000) .. '-0'
+  if later(crowded, limit) then
+    limit = crowded
+  end
+  for _, flat in ipairs(groups) do
+    local group = fields_of(flat)
+    local needed = group['last-delivered-id'] -- kept itself: one record more than need be
+    if group.pending > 0 then
+      needed = redis.call('XPENDING', stream, group.name)[2]
+    end
+    if later(limit, needed) then
+      limit = needed
+    end
+  end
+  return redis.call('XTRIM', stream, 'MINID', '~', limit)
+end
+
+register('reopen', reopen, DRAINS)
+register('ack', ack, DRAINS)
+register('gone', gone, DRAINS)
+register('trim', trim, DRAINS)

@@ -1,0 +1,89 @@
+-- Who owns a partition. An epoch is the fence: it rises with every owner, and nothing that carries
+-- an old one counts. `until` only says when another member may take over.
+
+-- Hand what other consumers of the group left unacknowledged (another program's, or one used by
+-- hand) to ours, so that one list in id order holds everything to be delivered again.
+local function gather(stream, group, consumer)
+  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+    local other = fields_of(flat)
+    if other.name ~= consumer and other.pending > 0 then
+      local cursor = '0-0'
+      repeat
+        cursor = redis.call('XAUTOCLAIM', stream, group, consumer, 0, cursor,
+          'COUNT', BATCH, 'JUSTID')[1]
+      until cursor == '0-0'
+      return
+    end
+  end
+end
+
+-- KEYS stream, lease; ARGV group, consumer, member, lease ms, and how many unread records the
+-- member last knew of, which counts where the lease went with all the server's data.
+-- Returns the epoch and the id up to which all was delivered, or nothing where another member's
+-- lease runs.
+local function take(keys, args)
+  local stream, lease = keys[1], keys[2]
+  local group, consumer, member, lease_ms, unread = unpack(args)
+  local now = now_ms()
+  local owner, until_ms, epoch = unpack(redis.call('HMGET', lease, 'owner', 'until', 'epoch'))
+  if owner and owner ~= member and tonumber(until_ms) > now then
+    return nil
+  end
+  if not epoch and unread ~= '0' then
+    redis.call('HINCRBY', lease, 'lost', unread)
+  end
+  epoch = digits(math.max((tonumber(epoch) or 0) + 1, now))
+  redis.call('HSET', lease, 'owner', member, 'until', digits(now + lease_ms), 'epoch', epoch)
+  open_group(stream, lease, group)
+  gather(stream, group, consumer)
+  look(stream, lease, group)
+  return {epoch, group_info(stream, group).position}
+end
+
+-- KEYS stream, lease; ARGV group, epoch, lease ms. Returns how many records are unread.
+local function renew(keys, args)
+  local stream, lease = keys[1], keys[2]
+  local group, epoch, lease_ms = unpack(args)
+  if not owns(lease, epoch) then
+    return fenced()
+  end
+  redis.call('HSET', lease, 'until', digits(now_ms() + lease_ms))
+  look(stream, lease, group)
+  return tonumber(redis.call('HGET', lease, 'unread') or '0')
+end
+
+local function give_up(lease, epoch)
+  redis.call('HDEL', lease, 'owner', 'until')
+  redis.call('HSET', lease, 'epoch', digits(tonumber(epoch) + 1))
+end
+
+-- KEYS lease; ARGV epoch. The epoch is spent: nothing that still carries it counts.
+local function release(keys, args)
+  if not owns(keys[1], args[1]) then
+    return fenced()
+  end
+  give_up(keys[1], args[1])
+  return 1
+end
+
+-- KEYS lease; ARGV member. Releases what the member has, known to it or not: the reply to a `take`
+-- may have been lost.
+local function vacate(keys, args)
+  local owner, epoch = unpack(redis.call('HMGET', keys[1], 'owner', 'epoch'))
+  if owner == args[1] then
+    give_up(keys[1], epoch)
+  end
+  return 1
+end
+
+-- KEYS lease. Returns who owns the partition now, or an empty string.
+local function owner(keys)
+  local member, until_ms = unpack(redis.call('HMGET', keys[1], 'owner', 'until'))
+  return member and tonumber(until_ms) > now_ms() and member or ''
+end
+
+register('take', take, DRAINS)
+register('renew', renew, DRAINS)
+register('release', release, DRAINS)
+register('vacate', vacate, DRAINS)
+register('owner', owner, READS)

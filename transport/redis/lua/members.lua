@@ -1,0 +1,31 @@
+-- Who is alive in a group, and the bell that has its members look at who owns what.
+
+-- KEYS members, bell; ARGV member, ms after which silence means gone. Returns the id of the last
+-- ring, and the live members.
+local function heartbeat(keys, args)
+  local now = now_ms()
+  local gone = redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now))
+  local new = redis.call('ZADD', keys[1], digits(now + args[2]), args[1])
+  if gone + new > 0 then
+    redis.call('XADD', keys[2], 'MAXLEN', 1, '*', 'member', args[1])
+  end
+  local rung = redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1]
+  return {rung and rung[1] or '0-0', redis.call('ZRANGE', keys[1], 0, -1)}
+end
+
+-- KEYS members, bell; ARGV member.
+local function leave(keys, args)
+  redis.call('ZREM', keys[1], args[1])
+  redis.call('XADD', keys[2], 'MAXLEN', 1, '*', 'member', args[1])
+  return 1
+end
+
+-- KEYS bell; ARGV member. Wakes every member to look at who owns what.
+local function ring(keys, args)
+  redis.call('XADD', keys[1], 'MAXLEN', 1, '*', 'member', args[1])
+  return 1
+end
+
+register('heartbeat', heartbeat, DRAINS)
+register('leave', leave, DRAINS)
+register('ring', ring, DRAINS)
