@@ -29,6 +29,7 @@ from persistence.migrate import upgrade
 __all__ = ["up"]
 
 _CLAIMED_WITHIN = 5.0  # seconds
+_SETTLED_AFTER = 0.2  # seconds; each worker says one line when it has its partition
 _SERVERS_OF_YOURS = ("DATABASE_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
 
 
@@ -90,6 +91,7 @@ async def _announce(running: Running, settings: Settings, stack: Stack) -> None:
             and time.monotonic() < deadline
         ):
             await asyncio.sleep(0.05)  # a status to look at; there is no event to wait for
+        await asyncio.sleep(_SETTLED_AFTER)
     show(settings, stack, running)
 
 

@@ -49,6 +49,13 @@ async def _rows(running: Crossfade) -> list[Any]:
         await connection.close()
 
 
+def _started(running: Crossfade) -> list[int]:
+    """Return the partitions whose workers started, once there are as many as the guide says."""
+    lines = re.findall(r"Worker started for partition (\d+)", running.text)
+    assert len(lines) == 16, lines
+    return [int(partition) for partition in lines]
+
+
 async def _streams(running: Crossfade) -> dict[str, int]:
     """Return how many records each stream holds, for those that hold some."""
     port, db = (await running.says(r"redis-cli -p (\d+) -n (\d+)")).groups()
@@ -98,10 +105,7 @@ async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
     assert await running.interrupt() == 0
 
     running, api, _ = await up(ENABLE_STREAM_CONSUMERS="true")
-    started = sorted(
-        int(p) for p in re.findall(r"Worker started for partition (\d+)", running.text)
-    )
-    assert started == list(range(16))
+    assert sorted(await eventually(lambda: _started(running))) == list(range(16))
     assert len(await eventually(lambda: _rows(running))) == 1
     assert await running.says("Persisted")
     assert (await _post(api)).json()["idempotentHit"] is True

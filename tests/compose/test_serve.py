@@ -1,0 +1,167 @@
+"""``crossfade serve`` and ``crossfade worker`` beside servers that somebody else runs."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import httpx
+import pytest_asyncio
+
+from compose.local.ports import free_port
+from tests.compose.test_guide_steps import BODY, JSON
+from tests.support.eventually import eventually
+
+
+async def _get(url: str) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.get(url)
+
+
+async def _post(api: str) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.post(f"{api}/api/messages", content=BODY, headers=JSON)
+
+
+@pytest_asyncio.fixture
+async def places(new_redis, database_url) -> dict[str, str]:
+    """Settings for a Redis of the test's own, a fresh database, and free ports."""
+    redis = await new_redis()
+    return {
+        "REDIS_PORT": str(redis.port),
+        "REDIS_HOST": redis.host,
+        "DATABASE_URL": database_url,
+        "PORT": str(free_port()),
+        "METRICS_PORT": str(free_port()),
+        "STREAM_LEASE_MS": "2000",
+    }
+
+
+async def test_a_taken_port_is_an_error_that_says_what_to_do(crossfade, places):
+    with socket.create_server(("127.0.0.1", int(places["PORT"]))):
+        running = await crossfade("serve", **places)
+        assert await running.ends() == 2
+    assert f"PORT={places['PORT']} is taken" in running.text
+    assert "set PORT to another" in running.text
+    assert "Traceback" not in running.text
+
+
+async def test_a_taken_metrics_port_moves_on_and_says_so(crossfade, places):
+    with socket.create_server(("127.0.0.1", int(places["METRICS_PORT"]))):
+        running = await crossfade("serve", **places)
+        await running.says("METRICS_PORT is taken")
+        metrics = (await running.says(r'"metrics":"(http://[^"]+)"'))[1]
+        assert httpx.URL(metrics).port != int(places["METRICS_PORT"])
+        assert "stream_enqueue_total" in (await _get(metrics)).text
+
+
+async def test_sigterm_hands_the_partitions_back_and_ends_with_status_0(crossfade, places):
+    first = await crossfade("serve", **places)
+    await first.says("Worker started for partition 15")
+    assert await first.terminate() == 0
+    # Handed back, not timed out: another has them all long before the lease would have ended.
+    lease = {**places, "STREAM_LEASE_MS": "60000"}
+    second = await crossfade("worker", **lease)
+    await eventually(
+        lambda: len(set(re.findall(r"Worker started for partition (\d+)", second.text))) == 16
+    )
+    assert await second.terminate() == 0
+
+
+async def test_any_number_of_processes_share_the_partitions(crossfade, places):
+    first = await crossfade("serve", **places)
+    await first.says("Worker started for partition 15")
+    second = await crossfade("worker", **places)  # the same ports: its health moves on
+    url = (await second.says(r'"url":"(http://[^"]+)"'))[1]
+    await second.says("Worker started for partition")
+
+    async def shared() -> bool:
+        detail = [c["detail"] for c in (await _get(f"{url}/readyz")).json()["components"]]
+        return "Own 8 partitions." in detail
+
+    await eventually(shared, timeout=20)
+    assert await second.terminate() == 0
+    assert await first.terminate() == 0
+
+
+async def test_it_starts_while_the_log_is_down_says_so_and_recovers(crossfade, places, tmp_path):
+    from compose.local.valkey import ValkeyServer  # noqa: PLC0415
+
+    port = free_port()
+    api = f"http://127.0.0.1:{places['PORT']}"
+    running = await crossfade("serve", **{**places, "REDIS_PORT": str(port)})
+    await running.says("The log is not available yet")
+    await eventually(lambda: _is_alive(api))
+    ready = await _get(f"{api}/readyz")
+    assert ready.status_code == 503
+    assert ["down" for c in ready.json()["components"] if "redis" in c["name"]] == ["down"]
+    refused = await _post(api)
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"]
+
+    server = ValkeyServer(tmp_path / "late", port=port)
+    await server.start()
+    try:
+
+        async def accepted() -> bool:
+            return (await _post(api)).status_code in {200, 202}
+
+        await eventually(accepted, timeout=20)
+        assert (await _get(f"{api}/readyz")).status_code == 200
+        assert await running.terminate() == 0
+    finally:
+        await server.stop()
+
+
+async def test_it_starts_while_postgresql_is_down_and_accepts(crossfade, places):
+    api = f"http://127.0.0.1:{places['PORT']}"
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    running = await crossfade("serve", **{**places, "DATABASE_URL": nowhere})
+    await eventually(lambda: _is_alive(api))
+    assert (await _post(api)).status_code == 202
+    ready = await _get(f"{api}/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert await running.terminate() == 0
+
+
+async def test_a_worker_without_postgresql_is_not_ready(crossfade, places):
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    running = await crossfade("worker", **{**places, "DATABASE_URL": nowhere})
+    url = (await running.says(r'"url":"(http://[^"]+)"'))[1]
+    await eventually(lambda: _is_alive(url))
+    assert (await _get(f"{url}/readyz")).status_code == 503
+    assert await running.terminate() == 0
+
+
+async def test_readiness_fails_before_the_api_stops(crossfade, places):
+    api = f"http://127.0.0.1:{places['PORT']}"
+    running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="2")
+    await eventually(lambda: _is_ready(api), timeout=20)
+    running.process.terminate()
+
+    async def draining() -> bool:
+        return (await _get(f"{api}/readyz")).status_code == 503
+
+    await eventually(draining, timeout=2)
+    assert (await _post(api)).status_code == 202  # still served
+    assert await running.ends() == 0
+
+
+async def _is_alive(api: str) -> bool:
+    try:
+        return (await _get(f"{api}/healthz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def _is_ready(api: str) -> bool:
+    return await _is_alive(api) and (await _get(f"{api}/readyz")).status_code == 200
+
+
+async def test_a_second_signal_ends_it_on_the_spot(crossfade, places, tmp_path: Path):
+    running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="60")
+    await running.says("Worker started")
+    running.process.terminate()
+    await running.says("Stopping")
+    assert await running.interrupt() == 130

@@ -1,0 +1,85 @@
+"""What a bad setting says, and where a good one comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compose.settings import SettingsError, effective, load, misspelt
+
+NO_FILE = Path("/nonexistent/.env")
+
+
+def _problems(**overrides: object) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(overrides, env_file=NO_FILE)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("STREAM_PARTITIONS", "many", "give a whole number from 1 to 4096"),
+        ("STREAM_PARTITIONS", "0", "give a whole number from 1 to 4096"),
+        ("KAFKA_MIN_INSYNC_REPLICAS", "0", "give a whole number from 1 up"),
+        ("DATABASE_TIMEOUT_SECONDS", "-1", "give a number above 0 to 3600"),
+        ("ENABLE_STREAM_CONSUMERS", "perhaps", "give true or false"),
+        ("INGRESS_MODE", "slow", "give one of queue, direct"),
+        ("TRANSPORT", "kafca", "choose one of"),
+        ("CONSUME_FROM", "carrier-pigeon", "choose one of"),
+        ("DATABASE_URL", "mysql://me@db/x", "must start with postgresql://"),
+        ("METRICS_PORT", "3000", "is also PORT"),
+        ("HOST", "0.0.0.0", "API_KEYS_WAIVED"),
+        ("API_KEYS", "the-key-itself", "never the key itself"),
+    ],
+)
+def test_one_line_names_the_variable_and_the_remedy(variable: str, value: str, says: str):
+    (line,) = _problems(**{variable: value})
+    assert line.startswith(variable)
+    assert says in line
+    assert "\n" not in line
+
+
+def test_every_bad_setting_is_named_at_once():
+    lines = _problems(STREAM_PARTITIONS="x", PORT="99999", LOG_LEVEL="loud")
+    assert [line.partition("=")[0] for line in lines] == ["STREAM_PARTITIONS", "PORT", "LOG_LEVEL"]
+
+
+def test_a_secret_is_masked_in_the_complaint():
+    (line,) = _problems(DATABASE_URL="mysql://me:hunter2@db/x")
+    assert "hunter2" not in line
+    assert "***" in line
+
+
+def test_too_few_connections_for_the_partitions_are_noticed():
+    (line,) = _problems(STREAM_PARTITIONS=100)
+    assert "REDIS_POOL_SIZE=64" in line
+    assert "108 or more" in line
+
+
+def test_the_environment_goes_before_the_file_and_empty_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = tmp_path / ".env"
+    file.write_text(
+        "STREAM_PARTITIONS=8\nREDIS_PORT=7000\n"
+        "DATABASE_URL=postgresql://me:hunter2@db:5433/colleging?password=hunter3\n"
+    )
+    monkeypatch.setenv("REDIS_PORT", "7001")
+    monkeypatch.setenv("REDIS_PASSWORD", "")
+    settings = load({"PORT": "3001"}, env_file=file)
+    rows = {row.name: row for row in effective(settings, {"PORT": "3001"}, env_file=file)}
+    assert (rows["STREAM_PARTITIONS"].value, rows["STREAM_PARTITIONS"].source) == ("8", str(file))
+    assert (rows["REDIS_PORT"].value, rows["REDIS_PORT"].source) == ("7001", "environment")
+    assert (rows["PORT"].value, rows["PORT"].source) == ("3001", "command")
+    assert (rows["REDIS_PASSWORD"].value, rows["REDIS_PASSWORD"].source) == ("", "default")
+    assert rows["DATABASE_URL"].value == "postgresql://me:***@db:5433/colleging"
+
+
+def test_a_misspelt_variable_is_pointed_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STREAM_PARTITION", "8")
+    monkeypatch.setenv("REDIS_URL", "redis://somebody.elses")
+    assert misspelt() == [
+        "STREAM_PARTITION is not a setting and does nothing; did you mean STREAM_PARTITIONS?"
+    ]

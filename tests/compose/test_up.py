@@ -1,0 +1,146 @@
+"""``crossfade up``: keeps yesterday's messages, gets out of the way, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.compose.test_guide_steps import BODY, JSON
+from tests.support.eventually import eventually
+
+
+def _alive(pids: list[int]) -> list[int]:
+    def lives(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    return [pid for pid in pids if lives(pid)]
+
+
+async def _post(api: str) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.post(f"{api}/api/messages", content=BODY, headers=JSON)
+
+
+@contextmanager
+def _taken(*ports: int) -> Iterator[list[int]]:
+    """Listen on the ports that nobody else has; they are taken either way."""
+    with ExitStack() as stack:
+        for port in ports:
+            holder = stack.enter_context(socket.socket())
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                holder.bind(("127.0.0.1", port))
+                holder.listen()
+            except OSError:
+                continue
+        yield list(ports)
+
+
+async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_messages(up):
+    running, api, _ = await up()
+    first = (await _post(api)).json()
+    members = running.family()
+    assert len(members) > 5  # ours, the guards, the servers and their own children
+    assert await running.interrupt() == 0
+    assert _alive(members) == []
+    assert "Traceback" not in running.text
+
+    _, api, _ = await up()
+    again = (await _post(api)).json()
+    assert again["idempotentHit"] is True
+    assert again["messageId"] == first["messageId"]
+    assert again["acceptedAt"] == first["acceptedAt"]
+
+
+async def test_nothing_is_left_running_when_up_itself_is_killed_and_the_next_run_starts(up):
+    running, api, _ = await up()
+    first = (await _post(api)).json()
+    members = running.family()
+    await running.kill()
+    await eventually(lambda: _alive(members) == [], timeout=20)
+
+    _, api, _ = await up()
+    assert (await _post(api)).json()["messageId"] == first["messageId"]
+
+
+async def test_a_run_right_after_a_kill_waits_for_the_old_servers_to_end(up):
+    running, _, _ = await up()
+    await running.kill()
+    again, api, _ = await up()
+    assert (await _post(api)).status_code == 202
+    assert await again.interrupt() == 0
+
+
+async def test_sigterm_while_starting_ends_it_with_nothing_left(crossfade):
+    running = await crossfade("up")
+    await running.says("Starting")
+    members = running.family()
+    assert await running.terminate() == 0
+    assert _alive(members) == []
+
+
+async def test_a_second_up_in_the_same_folder_is_refused_with_the_pid_of_the_first(up, crossfade):
+    running, api, _ = await up()
+    second = await crossfade("up")
+    assert await second.ends() == 1
+    assert f"pid {running.process.pid}" in second.text
+    assert "Traceback" not in second.text
+    assert (await _post(api)).status_code == 202
+
+
+async def test_ports_that_are_taken_are_passed_over_and_named(up):
+    with _taken(3000, 5432, 6379, 9090) as taken:
+        running, api, metrics = await up()
+        ports = {httpx.URL(url).port for url in (api, metrics)}
+        assert ports.isdisjoint(taken)
+        assert "PORT 3000 is taken" in running.text
+        assert "METRICS_PORT 9090 is taken" in running.text
+        assert (await _post(api)).status_code == 202
+        assert f"curl -X POST {api}/" in running.text
+
+
+async def test_a_server_that_dies_is_started_again_and_nothing_acknowledged_is_lost(
+    up, tmp_path: Path
+):
+    running, api, _ = await up()
+    first = (await _post(api)).json()
+    port = int((await running.says(r"redis-cli -p (\d+)"))[1])
+    server = await asyncio.to_thread(_pid_listening, running.family(), port)
+    os.kill(server, 9)
+    await running.says("starting it again")
+
+    async def answered() -> bool:
+        return (await _post(api)).status_code == 200
+
+    await eventually(answered, timeout=30)
+    assert (await _post(api)).json()["messageId"] == first["messageId"]
+    assert await running.interrupt() == 0
+
+
+def _pid_listening(pids: list[int], port: int) -> int:
+    import psutil  # noqa: PLC0415 - only here
+
+    for pid in pids:
+        for connection in psutil.Process(pid).net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                return pid
+    raise AssertionError(f"nothing of {pids} listens on {port}")
+
+
+async def test_a_bad_setting_is_one_line_and_no_server_is_started(crossfade, tmp_path: Path):
+    running = await crossfade("up", STREAM_PARTITIONS="many", REDIS_PASSWORD="hunter2")
+    assert await running.ends() == 2
+    assert running.lines == [
+        "error: STREAM_PARTITIONS='many' can't be used: give a whole number from 1 to 4096"
+    ]
+    assert not (tmp_path / ".crossfade" / "postgres").exists()
