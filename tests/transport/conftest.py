@@ -1,4 +1,4 @@
-"""Redis servers of the transport's tests: every product and version that can be had, ours to hurt."""
+"""Redis servers for the transport's tests: every one that can be had, and ours to hurt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from redis.asyncio import Redis
 
 from compose.local.binaries import find_redis_servers
 from compose.local.valkey import ValkeyServer
+from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
+from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
 _BINARIES = find_redis_servers().binaries
@@ -55,3 +57,25 @@ async def client(own_redis: ValkeyServer, settings: TransportSettings) -> AsyncI
         host=own_redis.host, port=own_redis.port, db=settings.redis_stream_db, protocol=2
     ) as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def proxy(own_redis: ValkeyServer) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of ``own_redis``."""
+    async with FaultProxy(own_redis.host, own_redis.port) as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def far(own_redis: ValkeyServer, proxy: FaultProxy) -> AsyncIterator[RedisTransport]:
+    """A transport that reaches ``own_redis`` through ``proxy``."""
+    settings = short_settings(own_redis, redis_host=proxy.host, redis_port=proxy.port)
+    async with RedisTransport.from_settings(settings) as transport:
+        yield transport
+
+
+@pytest_asyncio.fixture
+async def near(settings: TransportSettings) -> AsyncIterator[RedisTransport]:
+    """A transport that reaches ``own_redis`` directly."""
+    async with RedisTransport.from_settings(settings) as transport:
+        yield transport

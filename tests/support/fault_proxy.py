@@ -1,0 +1,183 @@
+"""A TCP proxy that does to a connection what networks do: lose, delay, hold back, cut.
+
+::
+
+    async with FaultProxy(server.host, server.port) as proxy:
+        transport = ...  # connected to proxy.host, proxy.port
+        proxy.lose_reply_to(b"XADD")  # the server gets it; the client is cut off, with no reply
+        proxy.hold(b"XREADGROUP")  # the server gets it when released, even if the client has gone
+        proxy.black_hole()  # nothing passes, nothing is refused
+        proxy.reset()  # every connection is cut now
+        proxy.heal()  # everything passes again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Self
+
+__all__ = ["FaultProxy"]
+
+_CHUNK = 1 << 16
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds
+
+
+class FaultProxy:
+    """Forwards 127.0.0.1:``port`` to a server, and misbehaves when told to."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, server_host: str, server_port: int) -> None:
+        self.port = 0
+        self.lost_replies = 0
+        """How many replies were lost on demand."""
+        self.connections = 0
+        """How many connections clients have made."""
+        self._server_address = (server_host, server_port)
+        self._server: asyncio.Server | None = None
+        self._links: set[_Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._delay = 0.0
+        self._open = asyncio.Event()  # not set: a black hole
+        self._open.set()
+        self._refusing = False
+        self._losing: list[bytes] = []
+        self._holding: bytes | None = None
+        self._released = asyncio.Event()
+        self.held = asyncio.Event()
+        """Set once something is held back."""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, self.host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.heal()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def heal(self) -> None:
+        """Let everything pass; what was held goes on its way."""
+        self._delay = 0.0
+        self._refusing = False
+        self._losing.clear()
+        self._open.set()
+        self.release()
+
+    def lose_reply_to(self, marker: bytes, *, times: int = 1) -> None:
+        """Pass on the next command with ``marker`` in it, and cut the client off before a reply."""
+        self._losing += [marker] * times
+
+    def hold(self, marker: bytes) -> None:
+        """Hold back the next command with ``marker`` in it, and what follows it, until released."""
+        self._holding = marker
+        self._released.clear()
+        self.held.clear()
+
+    def release(self) -> None:
+        """Let go what is held. The server gets it even if its client is gone."""
+        self._holding = None
+        self._released.set()
+
+    def delay(self, seconds: float) -> None:
+        """Let every reply take this much longer."""
+        self._delay = seconds
+
+    def black_hole(self) -> None:
+        """Let nothing pass in either direction; connections are accepted all the same."""
+        self._open.clear()
+
+    def refuse(self) -> None:
+        """Cut every new connection at once."""
+        self._refusing = True
+
+    def reset(self) -> None:
+        """Cut every connection now, with a TCP reset."""
+        for link in list(self._links):
+            link.reset()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            if not self._refusing:
+                await self._serve(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection(*self._server_address)
+        link = _Link(writer)
+        self._links.add(link)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._upstream(reader, server_writer, link))
+                tasks.create_task(self._downstream(server_reader, writer, link))
+        except* OSError:
+            pass  # one side went away, as was to be expected
+        finally:
+            self._links.discard(link)
+            server_writer.close()
+
+    async def _upstream(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link
+    ) -> None:
+        while data := await reader.read(_CHUNK):
+            await self._open.wait()
+            if self._holding and self._holding in data:
+                self._holding = None
+                self.held.set()
+                await self._released.wait()
+            for marker in self._losing:
+                if marker in data:
+                    self._losing.remove(marker)
+                    link.losing = True
+                    break
+            writer.write(data)
+            await writer.drain()
+        # The client has gone. The server hears so only after it has read what was sent.
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+
+    async def _downstream(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link
+    ) -> None:
+        while data := await reader.read(_CHUNK):
+            await self._open.wait()
+            if link.losing:
+                self.lost_replies += 1
+                link.reset()
+                return
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            with contextlib.suppress(OSError):  # a client that has gone gets nothing
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+class _Link:
+    """One client's connection."""
+
+    def __init__(self, client: asyncio.StreamWriter) -> None:
+        self.losing = False
+        self._client = client
+
+    def reset(self) -> None:
+        sock = self._client.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._client.transport.abort()

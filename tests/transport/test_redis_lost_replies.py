@@ -1,0 +1,163 @@
+"""A reply that gets lost can neither double an append nor skip a delivery.
+
+With redis-py's own retries both happen, without an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.fault_proxy import FaultProxy
+from transport.clock import now
+from transport.conformance.member import Member, contents, drain, message, messages, until
+from transport.contract import (
+    WORKER_GROUP,
+    Appended,
+    DeadLetter,
+    Reason,
+    Remembered,
+    Topic,
+)
+from transport.errors import AppendUnknown, TransportError, TransportUnavailable
+from transport.redis import RedisTransport
+
+PATIENCE = 10.0
+
+
+async def test_an_append_without_a_reply_is_unknown_and_stands_once(
+    far: RedisTransport, proxy: FaultProxy, client: Redis
+) -> None:
+    sent = messages(["a", "b"], partition=0, of=far)
+    proxy.lose_reply_to(b"_append")
+    outcomes = await far.publish(sent)
+    assert [type(outcome) for outcome in outcomes] == [AppendUnknown, AppendUnknown]
+    assert await client.xlen("msg:stream:0") == 2
+    again = await far.publish(sent)
+    assert [type(outcome) for outcome in again] == [Remembered, Remembered]
+    assert await client.xlen("msg:stream:0") == 2
+
+
+async def test_a_partition_that_refuses_spoils_no_other_ones_outcome(
+    far: RedisTransport, client: Redis
+) -> None:
+    await client.set("msg:stream:2", "not a stream")
+    outcomes = await far.publish([message("x", partition=p, of=far) for p in (0, 1, 2, 3)])
+    assert [isinstance(outcome, Appended) for outcome in outcomes] == [True, True, False, True]
+    assert isinstance(outcomes[2], TransportUnavailable)
+    await client.delete("msg:stream:2")
+
+
+async def test_records_whose_reply_was_lost_come_next(
+    far: RedisTransport, proxy: FaultProxy
+) -> None:
+    texts = [str(i) for i in range(40)]
+    await far.publish(messages(texts, partition=0, of=far))
+    seen: list[str] = []
+    async with Member(far) as member:
+        claim = await member.claim(0)
+        for turn in range(20):
+            if turn % 2:
+                proxy.lose_reply_to(b"XREADGROUP")
+            with contextlib.suppress(TransportUnavailable):
+                seen += contents(await claim.next(max_records=4, max_wait=0))
+    assert proxy.lost_replies > 5
+    assert seen == texts
+
+
+async def test_a_read_that_the_server_gets_to_late_skips_nothing(
+    far: RedisTransport, proxy: FaultProxy
+) -> None:
+    """A cancelled read is executed after the next one: its records are pending, and come next."""
+    await far.publish(messages([str(i) for i in range(9)], partition=0, of=far))
+    async with Member(far) as member:
+        claim = await member.claim(0)
+        seen = contents(await claim.next(max_records=3, max_wait=0))
+        proxy.hold(b"XREADGROUP")
+        late = asyncio.ensure_future(claim.next(max_records=3, max_wait=0))
+        await proxy.held.wait()
+        late.cancel()
+        await asyncio.wait([late])
+        seen += contents(await claim.next(max_records=1, max_wait=0))
+        proxy.release()
+
+        async def executed() -> bool:
+            progress = await far.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            return progress[0].pending == 7
+
+        await until(executed, patience=PATIENCE)
+        seen += contents(await drain(claim, 5, patience=PATIENCE))
+        assert seen == [str(i) for i in range(9)]
+
+
+async def test_an_acknowledgement_without_a_reply_can_be_repeated(
+    far: RedisTransport, proxy: FaultProxy
+) -> None:
+    await far.publish(messages(list("abc"), partition=0, of=far))
+    async with Member(far) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, 3, patience=PATIENCE)
+        proxy.lose_reply_to(b"_ack")
+        with pytest.raises(TransportUnavailable):
+            await claim.ack(records[1].offset)
+        await claim.ack(records[1].offset)
+        await claim.nack()
+        assert contents(await drain(claim, 1, patience=PATIENCE)) == ["c"]
+
+
+async def test_a_dead_letter_sent_twice_stands_once(far: RedisTransport, proxy: FaultProxy) -> None:
+    await far.publish([message("dies", partition=0, of=far)])
+    (record,) = await far.read(Topic.MESSAGES, 0)
+    letter = DeadLetter(record, Reason.REJECTED, "why", attempts=3, failed_at=now())
+    proxy.lose_reply_to(b"_append")
+    with pytest.raises(TransportUnavailable):
+        await far.dead_letter([letter])
+    await far.dead_letter([letter])
+    assert len(await far.read(Topic.DEAD_LETTERS, 0)) == 1
+
+
+async def test_a_lease_whose_reply_was_lost_is_taken_all_the_same(
+    far: RedisTransport, proxy: FaultProxy
+) -> None:
+    proxy.lose_reply_to(b"_take")
+    async with Member(far) as member:
+        await until(lambda: len(member.claims) == far.partitions, patience=PATIENCE)
+
+
+async def test_everything_goes_on_after_every_connection_was_reset(
+    far: RedisTransport, proxy: FaultProxy
+) -> None:
+    async with Member(far) as member:
+        claim = await member.claim(0)
+        seen: list[str] = []
+        for i in range(5):
+            waiting = asyncio.ensure_future(claim.next(max_records=10, max_wait=5.0))
+            await asyncio.sleep(0.02)
+            proxy.reset()
+
+            async def sent(text: str = str(i)) -> bool:
+                (outcome,) = await far.publish([message(text, partition=0, of=far)])
+                return not isinstance(outcome, TransportError)
+
+            await until(sent, patience=PATIENCE)
+            with contextlib.suppress(TransportUnavailable):
+                seen += contents(await waiting)
+        seen += contents(await drain(claim, 5 - len(seen), patience=PATIENCE))
+        assert seen == list("01234")
+
+
+async def test_a_black_hole_costs_its_timeout_and_no_more(
+    far: RedisTransport, proxy: FaultProxy
+) -> None:
+    await far.publish([message("before", partition=0, of=far)])
+    proxy.black_hole()
+    began = asyncio.get_running_loop().time()
+    (outcome,) = await far.publish([message("into the hole", partition=0, of=far)])
+    assert isinstance(outcome, AppendUnknown)
+    assert 1.5 < asyncio.get_running_loop().time() - began < 4.0, "REDIS_TIMEOUT_MS is 2000"
+    proxy.heal()
+    (outcome,) = await far.publish([message("after", partition=0, of=far)])
+    assert isinstance(outcome, Appended)
