@@ -14,7 +14,7 @@ import structlog
 
 from otel.metrics import Metrics
 from persistence.errors import FenceLost
-from persistence.gate import Gate, Paused, Stopping, stopped_within
+from persistence.gate import Gate, Paused, Stopping, stopped_within, unless
 from transport.contract import Claim, Consumer, Topic, Transport
 from transport.errors import PartitionLost, TransportError
 
@@ -74,11 +74,7 @@ class Claims:
 
     async def _run(self, consumer: Consumer, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            assigned = tasks.create_task(self._assign(consumer, tasks, stop))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({assigned, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            assigned.cancel()
+            await unless(stop, self._assign(consumer, tasks, stop))
         # Leaving the block above waited for every claim's task; leaving the consumer hands back.
 
     async def _assign(

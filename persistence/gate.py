@@ -150,7 +150,7 @@ class Gate:
 async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
     """Return what ``call`` returns, or ``None``, with ``call`` cancelled, once ``stop`` is set."""
     working = asyncio.ensure_future(call)
-    stopping = asyncio.create_task(stop.wait())
+    stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
@@ -158,6 +158,7 @@ async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
         stopping.cancel()
         if not working.done():
             working.cancel()
+            # Seen to its end: what it holds must be given back before the caller goes on.
             await asyncio.gather(working, return_exceptions=True)
 
 

@@ -60,8 +60,9 @@ class RedriveProgress(msgspec.Struct, frozen=True, rename="camel"):
     """How far a redrive is. Times are RFC 3339, UTC; ``rate`` is letters a second, 0 unlimited.
 
     ``state`` is ``running``, ``done``, ``cancelled``, ``interrupted`` (its process stopped; resume
-    it) or ``failed`` (for a reason not understood, which is logged; resume it). ``stalled``: it should be running and has not been heard of for a minute. ``failed``
-    letters could not be appended and stay pending; ``error`` is the last one's.
+    it) or ``failed`` (for a reason not understood, which is logged; resume it). ``stalled``: it
+    should be running and has not been heard of for a minute. ``failed`` letters could not be
+    appended and stay pending; ``error`` is the last one's.
     """
 
     id: str

@@ -1,11 +1,22 @@
-"""Persistence fixtures: a writer on a fresh database, and the fence of partition 0."""
+"""Persistence fixtures: a writer, a small log, and workers that are stopped when the test ends."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
 import pytest
 
+from otel.metrics import Metrics
+from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.placed import Fence
+from persistence.settings import PersistenceSettings
+from persistence.worker import Worker
 from persistence.writer import Writer
+from tests.persistence.samples import PARTITIONS
+from transport.contract import Transport
+from transport.redis import RedisTransport
 
 
 @pytest.fixture
@@ -16,3 +27,56 @@ def writer(database_pool) -> Writer:
 @pytest.fixture
 async def fence(writer: Writer) -> Fence:
     return await writer.take("redis", 0, 1, "test")
+
+
+@pytest.fixture
+async def transport(transport_settings) -> AsyncIterator[Transport]:
+    """An empty log of four partitions whose owners are missed after a second."""
+    small = {"stream_partitions": PARTITIONS, "stream_lease_ms": 1000}
+    async with RedisTransport(transport_settings.model_copy(update=small)) as opened:
+        yield opened
+
+
+class Running:
+    """A consumer at work. ``stop()`` drains it, ``kill()`` ends it as a crash would."""
+
+    def __init__(self, consumer: Worker | DeadLetterIndexer, metrics: Metrics) -> None:
+        self.consumer = consumer
+        self.metrics = metrics
+        self._stop = asyncio.Event()
+        self.task = asyncio.create_task(consumer.run(self._stop))
+
+    async def stop(self) -> None:
+        self._stop.set()
+        await self.task
+
+    async def kill(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def count(self, status: str) -> int:
+        return int(self.metrics.processed.labels(status)._value.get())
+
+
+@pytest.fixture
+async def start(transport, database_pool, database_url) -> AsyncIterator[Callable[..., Running]]:
+    """Start a consumer (a Worker unless told otherwise) on the test's log and database."""
+    async with AsyncExitStack() as stack:
+
+        def make(kind=Worker, member="w1", *, log=None, pool=None, **settings) -> Running:
+            metrics = Metrics()
+            consumer = kind(
+                transport=log or transport,
+                pool=pool or database_pool,
+                settings=PersistenceSettings(
+                    database_url=database_url,
+                    **{"stream_poll_interval_ms": 500, "stream_batch_size": 100, **settings},
+                ),
+                metrics=metrics,
+                member=member,
+            )
+            running = Running(consumer, metrics)
+            stack.push_async_callback(running.kill)
+            return running
+
+        yield make

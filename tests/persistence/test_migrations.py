@@ -83,7 +83,7 @@ async def test_processes_that_start_together_migrate_once(empty_url):
 async def test_yesterdays_insert_works_on_todays_schema(database_pool):
     fence = await Writer(database_pool).take("redis", 0, 1, "yesterday")
     of_message, _ = columns([placed(message("a")), placed(message("b"))])
-    old = of_message.values[:11] + (of_message.values[12],)
+    old = (*of_message.values[:11], of_message.values[12])
     row = await database_pool.fetchrow(INSERT_0001, 0, "redis", fence.epoch, *old)
     assert (row["placed"], row["received"]) == (2, 2)
     assert await database_pool.fetchval("SELECT min(attempts) FROM messages") == 1

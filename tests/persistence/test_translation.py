@@ -8,10 +8,10 @@ from asyncpg import exceptions
 from asyncpg.exceptions import _base
 
 from persistence import errors
+from persistence.database import connect, using
 from persistence.errors import Contended, Outage, Rejected, TooSlow, Unexpected
 from persistence.settings import PersistenceSettings
 from persistence.translation import translate, translated
-from persistence.database import connect, using
 from persistence.writer import Writer
 from tests.persistence.samples import message, placed
 
@@ -66,9 +66,12 @@ def test_every_error_of_the_driver_itself_is_ruled_on():
     """An argument it can't encode is the record's fault; all else is not."""
     seen = {}
     for kind in vars(_base).values():
-        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, Warning):
-            if not issubclass(kind, asyncpg.PostgresError):
-                seen[kind.__name__] = type(translate(kind("…")))
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, Exception)
+            and not issubclass(kind, Warning | asyncpg.PostgresError)
+        ):
+            seen[kind.__name__] = type(translate(kind("…")))
     assert seen == {
         "InterfaceError": Outage,
         "ClientConfigurationError": Outage,

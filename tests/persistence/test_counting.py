@@ -1,0 +1,65 @@
+"""Batch-level counting gives what counting each record would have given."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
+
+from persistence.measures import observe_all, observe_times
+from persistence.pace import Pace
+
+BOUNDS = (0.001, 0.01, 0.1, 1.0)
+
+
+def histogram() -> Histogram:
+    return Histogram("h", "…", buckets=BOUNDS, registry=CollectorRegistry())
+
+
+def lines(of: Histogram) -> list[tuple[str, str, float]]:
+    return [
+        (sample.name, sample.labels.get("le", ""), round(sample.value, 9))
+        for metric in of.collect()
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    ]
+
+
+@given(st.lists(st.one_of(st.floats(0, 5), st.sampled_from(BOUNDS)), max_size=50))
+def test_observing_all_at_once_is_observing_each(values):
+    at_once, each = histogram(), histogram()
+    observe_all(at_once, values)
+    for value in values:
+        each.observe(value)
+    assert lines(at_once) == lines(each)
+
+
+def test_observing_a_value_many_times():
+    at_once, each = histogram(), histogram()
+    observe_times(at_once, 0.01, 7)
+    for _ in range(7):
+        each.observe(0.01)
+    assert lines(at_once) == lines(each)
+
+
+def test_a_clock_that_is_behind_counts_as_no_time():
+    behind = histogram()
+    observe_all(behind, [-3.0])
+    assert ("h_sum", "", 0.0) in lines(behind)
+
+
+def test_the_batch_size_shrinks_when_batches_get_slow_and_recovers():
+    pace = Pace(500)
+    pace.took(500, 0.3)
+    assert pace.size == 250
+    for _ in range(10):
+        pace.took(pace.size, 5.0)
+    assert pace.size == 10
+    pace.took(3, 0.01)  # quick because it was small: says nothing of larger ones
+    assert pace.size == 10
+    for _ in range(10):
+        pace.took(pace.size, 0.01)
+    assert pace.size == 500
+    few = Pace(3)
+    few.took(3, 1.0)
+    assert few.size == 3

@@ -1,0 +1,192 @@
+"""An outage is not a poison message: pause, say so, lose nothing, go on at once (promise 6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from persistence import migrate
+from persistence.database import connect
+from persistence.settings import PersistenceSettings
+from persistence.writer import Writer
+from tests.persistence.loglib import append, contents, lag, letters
+from tests.persistence.samples import PARTITIONS, message
+from transport.errors import AppendUnknown, TransportUnavailable
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
+
+
+class Faulty:
+    """The real log, but ``dead_letter`` fails as often as it is told to."""
+
+    def __init__(self, inner, failures: list[Exception]) -> None:
+        self._inner = inner
+        self._failures = failures
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    async def dead_letter(self, letters) -> None:
+        failure = self._failures.pop(0) if self._failures else None
+        if not isinstance(failure, TransportUnavailable):
+            await self._inner.dead_letter(letters)
+        if failure:
+            raise failure
+
+
+@pytest.fixture
+async def own_postgres(new_postgres):
+    """A server of the test's own, migrated, with a pool whose statements give up after 1 s."""
+    server = await new_postgres()
+    url = await server.create_database("crossfade")
+    await migrate.upgrade(url)
+    pool = await connect(PersistenceSettings(database_url=url, database_timeout_seconds=1))
+    yield server, pool
+    pool.terminate()
+
+
+def waits_for(worker) -> list[str]:
+    return [paused.dependency for paused in worker.consumer.status().paused]
+
+
+async def test_postgresql_stopped_under_load_and_started_again(
+    start, transport, own_postgres, eventually
+):
+    server, pool = own_postgres
+    worker = start(pool=pool)
+    await append(transport, *(message(f"a{i}", content=f"{i}") for i in range(100)))
+    await eventually(lambda: worker.count("persisted") == 100)
+    await server.stop()
+    await append(transport, *(message(f"b{i}", f"conv{i % 9}") for i in range(100)))
+    await eventually(lambda: waits_for(worker) == ["postgresql"])
+    [paused] = worker.consumer.status().paused
+    assert paused.since.endswith("Z")
+    assert "reached" in paused.error or "connection" in paused.error
+    assert worker.metrics.paused.labels("postgresql")._value.get() == 1
+    await server.start()
+    await eventually(lambda: worker.count("persisted") == 200)
+    assert waits_for(worker) == []
+    assert worker.metrics.paused.labels("postgresql")._value.get() == 0
+    await eventually(lambda: _empty(transport))
+    assert await letters(transport) == []
+    assert await contents(pool) == [f"{i}" for i in range(100)]
+
+
+async def test_a_postgresql_that_hangs_is_an_outage_too(start, transport, own_postgres, eventually):
+    server, pool = own_postgres
+    worker = start(pool=pool)
+    await eventually(lambda: len(worker.consumer.status().partitions) == PARTITIONS)
+    await append(transport, message("first"))
+    await eventually(lambda: worker.count("persisted") == 1)
+    await server.suspend()
+    await append(transport, *(message(f"c{i}", content=f"{i}") for i in range(50)))
+    await eventually(lambda: waits_for(worker) == ["postgresql"])
+    await server.resume()
+    await eventually(lambda: _empty(transport))
+    # Statements that were under way when it hung may have committed: those records are repeats.
+    assert worker.count("persisted") + worker.count("duplicate") == 51
+    assert await contents(pool) == ["hello", *(f"{i}" for i in range(50))]
+    assert await letters(transport) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("ALTER TABLE messages RENAME TO gone", "ALTER TABLE gone RENAME TO messages"),
+        (
+            "ALTER TABLE messages RENAME content TO gone",
+            "ALTER TABLE messages RENAME gone TO content",
+        ),
+        ("ALTER TABLE fences RENAME TO gone", "ALTER TABLE gone RENAME TO fences"),
+    ],
+    ids=["no table", "no column", "no fences"],
+)
+async def test_a_schema_that_is_not_there_yet_is_waited_for(
+    start, transport, database_pool, eventually, fault, remedy
+):
+    worker = start()
+    await eventually(lambda: len(worker.consumer.status().partitions) == PARTITIONS)
+    await database_pool.execute(fault)
+    await append(transport, *(message(f"c{i}") for i in range(5)))
+    await eventually(lambda: waits_for(worker) == ["postgresql"])
+    assert worker.count("error") >= 1
+    await database_pool.execute(remedy)
+    await eventually(lambda: _empty(transport))
+    assert len(await contents(database_pool)) == 5
+    assert await letters(transport) == []
+
+
+async def test_redis_killed_and_started_again(start, new_redis, database_pool, eventually):
+    server = await new_redis()
+    settings = TransportSettings(
+        redis_host=server.host, redis_port=server.port, stream_partitions=4, stream_lease_ms=1000
+    )
+    async with RedisTransport(settings) as log:
+        worker = start(log=log)
+        await append(log, *(message(f"a{i}", content=f"{i}") for i in range(100)))
+        await eventually(lambda: worker.count("persisted") == 100)
+        await server.kill()
+        await eventually(lambda: "redis" in waits_for(worker))
+        await server.start()
+        await eventually(lambda: waits_for(worker) == [], timeout=20)
+        await append(log, *(message(f"b{i}", content=f"b{i}") for i in range(100)))
+        await eventually(lambda: worker.count("persisted") == 200, timeout=20)
+        await worker.stop()
+    assert await contents(database_pool) == [
+        *(f"{i}" for i in range(100)),
+        *(f"b{i}" for i in range(100)),
+    ]
+
+
+async def test_a_dead_letter_that_can_not_be_appended_is_never_acknowledged(
+    start, transport, eventually
+):
+    failures = [TransportUnavailable("full"), AppendUnknown("no answer")]
+    log = Faulty(transport, failures)
+    worker = start(log=log)
+    await append(transport, message("c", content="first"), message("c", content="second"))
+    await eventually(lambda: worker.count("dead_lettered") == 1)
+    await eventually(lambda: _empty(transport))
+    assert failures == []
+    # Once where the answer was lost, and once more: the same record, so one row in the index.
+    assert len({letter.record.offset for letter in await letters(transport)}) == 1
+
+
+async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_letters_nothing(
+    start, transport, database_pool, eventually, monkeypatch
+):
+    write, puzzle = Writer.write, [True]
+
+    async def puzzled(self, batch, fence):
+        if puzzle and any(placed.event.content == "puzzle" for placed in batch):
+            raise LookupError("a fault of ours")
+        return await write(self, batch, fence)
+
+    monkeypatch.setattr(Writer, "write", puzzled)
+    worker = start()
+    await append(transport, message("c1", "conv1", "puzzle"), message("c2", "conv2", "fine"))
+    await eventually(lambda: worker.consumer.status().paused)
+    [paused] = worker.consumer.status().paused
+    assert paused.dependency.startswith("messages partition")
+    await eventually(lambda: worker.count("persisted") == 1)  # the other partition's
+    puzzle.clear()
+    await eventually(lambda: worker.count("persisted") == 2, timeout=20)
+    assert await letters(transport) == []
+    assert await lag(transport) == 0
+
+
+async def test_a_worker_stops_at_once_during_an_outage_and_acknowledges_nothing(
+    start, transport, database_pool, eventually
+):
+    await database_pool.execute("ALTER TABLE messages RENAME TO gone")
+    await append(transport, message())
+    worker = start(stream_poll_interval_ms=60_000)
+    await eventually(lambda: waits_for(worker))
+    await worker.stop()
+    assert await lag(transport) == 1
+    await database_pool.execute("ALTER TABLE gone RENAME TO messages")
+    again = start(member="w2")
+    await eventually(lambda: again.count("persisted") == 1, timeout=20)
+
+
+async def _empty(transport) -> bool:
+    return await lag(transport) == 0

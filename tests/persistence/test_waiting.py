@@ -1,0 +1,108 @@
+"""The gate: one prober for all who wait, growing delays, and everyone goes on at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from persistence.errors import Outage
+from persistence.gate import Gate, Stopping
+
+
+class Dependency:
+    """Fails until it is told to work; counts who asks, and how many at a time."""
+
+    def __init__(self) -> None:
+        self.works = False
+        self.probes = 0
+        self._asking = 0
+
+    async def probe(self) -> None:
+        self._asking += 1
+        assert self._asking == 1
+        self.probes += 1
+        await asyncio.sleep(0)
+        self._asking -= 1
+        if not self.works:
+            raise Outage("still down")
+
+
+@pytest.fixture
+def dependency() -> Dependency:
+    return Dependency()
+
+
+@pytest.fixture
+def gate(dependency, metrics) -> Gate:
+    return Gate("it", dependency.probe, metrics, outages=Outage, longest=0.05)
+
+
+async def test_one_probes_for_all_and_all_go_on_at_once(gate, dependency, eventually):
+    stop = asyncio.Event()
+    holders = [asyncio.create_task(gate.hold(Outage("down"), stop)) for _ in range(16)]
+    await eventually(lambda: dependency.probes >= 3)
+    assert not any(holder.done() for holder in holders)
+    assert gate.paused().dependency == "it"
+    assert gate.paused().error == "still down"
+    dependency.works = True
+    before = dependency.probes
+    await asyncio.gather(*holders)
+    assert dependency.probes <= before + 2
+    assert gate.paused() is None
+
+
+async def test_whoever_probes_may_be_cancelled_and_another_takes_over(gate, dependency, eventually):
+    stop = asyncio.Event()
+    holders = [asyncio.create_task(gate.hold(Outage("down"), stop)) for _ in range(3)]
+    await eventually(lambda: dependency.probes)
+    holders[0].cancel()
+    dependency.works = True
+    await asyncio.gather(*holders[1:])
+
+
+async def test_a_stop_ends_every_wait(dependency, metrics):
+    gate = Gate("it", dependency.probe, metrics, longest=30)
+    gate._strikes = 20  # the next delay would be half a minute
+    gate._reopened_at = float("inf")
+    stop = asyncio.Event()
+    holders = [asyncio.create_task(gate.hold(Outage("down"), stop)) for _ in range(4)]
+    await asyncio.sleep(0)
+    stop.set()
+    ended = await asyncio.gather(*holders, return_exceptions=True)
+    assert all(isinstance(end, Stopping) for end in ended)
+
+
+async def test_a_dependency_that_answers_probes_but_not_work_is_asked_less_and_less(
+    dependency, metrics
+):
+    gate = Gate("it", dependency.probe, metrics, longest=30)
+    dependency.works = True
+    stop, delays = asyncio.Event(), []
+    for _ in range(4):
+        began = asyncio.get_running_loop().time()
+        await gate.hold(Outage("no work done"), stop)
+        delays.append(asyncio.get_running_loop().time() - began)
+    # 0.1, 0.2, 0.4, 0.8 seconds, each less up to half of it.
+    assert delays[3] > 0.4
+    assert delays[0] < 0.3
+
+
+async def test_a_call_goes_through_after_outages_and_verdicts_come_out(metrics, dependency):
+    dependency.works = True
+    gate = Gate(
+        "it", dependency.probe, metrics, outages=OSError, verdicts=FileNotFoundError, longest=0.01
+    )
+    answers = [OSError("down"), OSError("down"), "done"]
+
+    async def call() -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert await gate.through(call, asyncio.Event()) == "done"
+    answers = [FileNotFoundError("gone")]
+    with pytest.raises(FileNotFoundError):
+        await gate.through(call, asyncio.Event())
+    assert metrics.processed.labels("error")._value.get() == 2

@@ -1,0 +1,146 @@
+"""From the log to rows: in order, once, acknowledged, whatever else is in the batch."""
+
+from __future__ import annotations
+
+import structlog
+
+from persistence.statement import LOCK_CLASS
+from tests.persistence.loglib import append, broken, contents, lag, letters, raw
+from tests.persistence.samples import PARTITIONS, message, receipt
+from transport.contract import Reason
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+async def test_what_is_in_the_log_becomes_rows_in_log_order(
+    start, transport, database_pool, eventually
+):
+    sent = [message(f"c{i}", f"conv{i % 7}", f"{i}") for i in range(700)]
+    await append(transport, *sent, traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+    with structlog.testing.capture_logs() as logs:
+        worker = start()
+        await eventually(lambda: worker.count("persisted") == 700)
+        await worker.stop()
+    for conversation in range(7):
+        expected = [m.content for m in sent if m.conversation_id == f"conv{conversation}"]
+        assert await contents(database_pool, f"conv{conversation}") == expected
+    assert await lag(transport) == 0
+    row = await database_pool.fetchrow("SELECT min(trace_id), max(attempts) FROM messages")
+    assert tuple(row) == (TRACE, 1)
+    events = [log["event"] for log in logs]
+    assert [f"Worker started for partition {p}" in events for p in range(PARTITIONS)] == [True] * 4
+    assert sum(log["count"] for log in logs if log["event"] == "Persisted") == 700
+
+
+async def test_records_at_fault_are_dead_lettered_with_bytes_intact_and_the_rest_goes_on(
+    start, transport, database_pool, eventually
+):
+    one, two, three = (message(f"c{i}", content=f"{i}") for i in range(3))
+    other = message("c1", content="plugh")
+    nul = broken(message("c9", content="xyzzy"))
+    orphan = receipt(message("never sent"))
+    garbage = raw(b"\xff\x00 no envelope", odd="header")
+    with structlog.testing.capture_logs() as logs:
+        await append(transport, one, garbage, two, nul, other, orphan, receipt(one), three)
+        worker = start(stream_max_retries=3)
+        await eventually(lambda: worker.count("persisted") == 4)
+        await worker.stop()
+    assert await contents(database_pool) == ["0", "1", "2"]
+    assert await lag(transport) == 0
+    found = {letter.reason: letter for letter in await letters(transport)}
+    assert set(found) == set(Reason)
+    assert found[Reason.UNDECODABLE].record.body == garbage.body
+    assert found[Reason.UNDECODABLE].record.headers == {"odd": b"header"}
+    assert found[Reason.REJECTED].record.body == nul.body
+    assert found[Reason.REJECTED].attempts == found[Reason.ORPHAN_RECEIPT].attempts == 3
+    assert "xyzzy" not in found[Reason.REJECTED].error
+    assert worker.count("dead_lettered") == 4
+    for reason in Reason:
+        assert worker.metrics.dead_letters.labels(reason.value)._value.get() == 1
+    failed = [log for log in logs if log["event"] == "Failed"]
+    assert {log["reason"] for log in failed} == {reason.value for reason in Reason}
+    assert "plugh" not in str(logs)
+
+
+async def test_a_repeat_in_the_log_is_one_row_and_counted(start, transport, eventually):
+    await append(transport, message("a"), message("a"), message("b"), message("a"))
+    worker = start()
+    await eventually(lambda: worker.count("persisted") == 2 and worker.count("duplicate") == 2)
+    assert worker.metrics.idempotency_hits.labels("persist")._value.get() == 2
+    assert worker.metrics.idempotency_requests.labels("persist")._value.get() == 4
+
+
+async def test_a_new_record_wakes_an_idle_worker_at_once(start, transport, eventually):
+    worker = start(stream_poll_interval_ms=60_000)
+    await eventually(lambda: len(worker.consumer.status().partitions) == PARTITIONS)
+    await append(transport, message())
+    await eventually(lambda: worker.count("persisted") == 1, timeout=5)
+
+
+async def test_an_idle_worker_stops_at_once(start, eventually):
+    worker = start(stream_poll_interval_ms=60_000)
+    await eventually(lambda: len(worker.consumer.status().partitions) == PARTITIONS)
+    await worker.stop()  # within the test's timeout, which is far below the poll interval
+    assert worker.consumer.status().partitions == []
+
+
+async def test_a_stop_finishes_the_batch_in_hand_and_acknowledges_it(
+    start, transport, database_pool, eventually
+):
+    await append(transport, *(message(f"c{i}") for i in range(10)))
+    async with database_pool.acquire() as blocker, blocker.transaction():
+        locks = "SELECT pg_advisory_xact_lock($1, p) FROM generate_series(0, 3) AS p"
+        await blocker.execute(locks, LOCK_CLASS)
+        worker = start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        await eventually(lambda: database_pool.fetchval(waiting))
+        worker._stop.set()
+        assert not worker.task.done()
+    await worker.task
+    assert len(await contents(database_pool)) == 10
+    assert await lag(transport) == 0
+
+
+async def test_a_killed_workers_batch_is_persisted_once_by_the_next(
+    start, transport, database_pool, eventually
+):
+    await append(transport, *(message(f"c{i}", content=f"{i}") for i in range(300)))
+    first = start(member="w1", stream_batch_size=20)
+    await eventually(lambda: first.count("persisted") >= 40)
+    await first.kill()
+    second = start(member="w2")
+    await eventually(lambda: lag_is_zero(transport), timeout=20)
+    assert await contents(database_pool) == [f"{i}" for i in range(300)]
+    assert first.count("persisted") + second.count("persisted") <= 300
+
+
+async def test_two_workers_share_the_partitions(start, transport, database_pool, eventually):
+    one, two = start(member="w1"), start(member="w2")
+
+    def shared() -> bool:
+        mine, theirs = (w.consumer.status().partitions for w in (one, two))
+        return len(mine) == len(theirs) == 2 and {*mine, *theirs} == {0, 1, 2, 3}
+
+    await eventually(shared, timeout=20)
+    await append(transport, *(message(f"c{i}", f"conv{i}") for i in range(200)))
+    await eventually(lambda: one.count("persisted") + two.count("persisted") == 200)
+    assert one.count("persisted") > 0 < two.count("persisted")
+
+
+async def test_a_worker_that_lost_its_fence_writes_and_acknowledges_nothing(
+    start, transport, database_pool, eventually
+):
+    worker = start()
+    await eventually(lambda: len(worker.consumer.status().partitions) == PARTITIONS)
+    await eventually(lambda: database_pool.fetchval("SELECT count(*) = 4 FROM fences"))
+    await database_pool.execute("UPDATE fences SET epoch = epoch + 1000000000, owner = 'newer'")
+    with structlog.testing.capture_logs() as logs:
+        await append(transport, message())
+        await eventually(lambda: any(log["event"] == "Fence lost" for log in logs))
+    assert await contents(database_pool) == []
+    assert await lag(transport) == 1
+    assert await letters(transport) == []
+
+
+async def lag_is_zero(transport) -> bool:
+    return await lag(transport) == 0
