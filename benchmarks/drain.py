@@ -54,7 +54,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             details=details,
         ),
         Limit(
-            name="worker memory: growth over the second half of the drain",
+            name="worker memory: growth, second half of the drain",
             unit="MB",
             values=grown,
             limit=8.0,

@@ -35,7 +35,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
         raise RuntimeError(f"{result.messages} of {plan.backlog} posted: {result.statuses}")
     return [
         Limit(
-            name="ingress memory: growth over the second half of the posts",
+            name="ingress memory: growth, second half of the posts",
             unit="MB",
             values=[growth(sampler.samples)],
             limit=8.0,

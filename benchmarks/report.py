@@ -18,11 +18,14 @@ from benchmarks.figure import Compared, Figure, median
 __all__ = ["save", "show"]
 
 RESULTS = Path(__file__).parent / "results"
+_WIDTH = 150
 _PACKAGES = ("uvicorn", "fastapi", "pydantic", "redis", "asyncpg", "aiokafka", "uvloop", "msgspec")
 
 
 def show(console: Console, figures: list[Figure]) -> None:
     """Print the figures."""
+    # A log of a run is as wide as it needs to be; a terminal wraps.
+    console.width = console.width if console.is_terminal else _WIDTH
     table = Table(title="Figures (median of the runs)", title_justify="left")
     table.add_column("figure")
     for column in ("ours", "baseline", "ratio", "target"):

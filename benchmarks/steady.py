@@ -78,7 +78,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             },
         ),
         Limit(
-            name="the same: worst lag of all partitions together",
+            name="the same: worst lag, all partitions together",
             unit="messages",
             values=[float(max(lag, default=0))],
             limit=101.0,

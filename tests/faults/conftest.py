@@ -61,4 +61,6 @@ async def stand(log: FaultyLog, postgres: PostgresServer, tmp_path: Path) -> Asy
     """Everything together. Its processes are stopped before its servers."""
     folder = tmp_path / "services"
     async with AsyncExitStack() as stack:
-        yield Stand(log, postgres, postgres.url_of(_DATABASE), folder, stack)
+        made = Stand(log, postgres, postgres.url_of(_DATABASE), folder, stack)
+        yield made
+        await made.stop()

@@ -76,7 +76,7 @@ async def gather(database_url: str) -> Final:
 def _letter(record: asyncpg.Record) -> Letter:
     headers = dict(zip(record["header_names"], record["header_values"], strict=True))
     return Letter(
-        message_id=headers.get("messageId", b"").decode(errors="replace"),
+        message_id=headers.get(b"messageId", b"").decode(errors="replace"),
         reason=Reason(record["reason"]),
         body=record["body"],
         error=record["error"],

@@ -40,7 +40,8 @@ class Load:
     """``async with`` runs it: leaving stops new messages, and retries what is not yet answered.
 
     ``pause`` is the mean of a writer's rest between messages, in seconds. ``patience`` is the share
-    of messages that are retried until they are acknowledged; the rest stay unknown.
+    of messages that are retried until they are acknowledged; the rest stay unknown. A ``plain``
+    load sends messages and nothing else: no repeats, conflicts or receipts.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Load:
         pause: float = 0.04,
         patience: float = 0.9,
         timeout: float = 2.0,
+        plain: bool = False,
     ) -> None:
         self.history = history
         self.acknowledged = 0
@@ -68,6 +70,7 @@ class Load:
         self._pause = pause
         self._patience = patience
         self._timeout = timeout
+        self._plain = plain
         self._closing = asyncio.Event()
         self._give_up = float("inf")
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,6 +80,7 @@ class Load:
             timeout=self._timeout,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             trust_env=False,
+            verify=False,
         )
         self._tasks = [asyncio.create_task(self._write(*writer)) for writer in self._writers]
         return self
@@ -131,7 +135,8 @@ class Load:
         attempt = await self._until_answered(lambda: self._post(body), patient=patient)
         if attempt.outcome is Outcome.OK:
             self.acknowledged += 1
-            await self._afterwards(body, attempt)
+            if not self._plain:
+                await self._afterwards(body, attempt)
 
     async def _afterwards(self, body: dict[str, Any], first: Attempt) -> None:
         """Now and then: repeat it, claim its key for another body, or send a receipt for it."""

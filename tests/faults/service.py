@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import httpx
 
@@ -14,7 +14,11 @@ from tests.support.eventually import eventually
 
 __all__ = ["Service"]
 
-_COMMAND = [sys.executable, "-c", "import sys; from compose.commands import serve; getattr(serve, sys.argv[1])()"]
+_COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from compose.commands import serve; getattr(serve, sys.argv[1])()",
+]
 
 
 class Service:
@@ -32,10 +36,10 @@ class Service:
         """Whether a client would still try it: false from before it is ended until it is back."""
         self.port = free_port()
         self.metrics_port = free_port()
+        self.environment = environment
         self.log_path = folder / f"{name}.log"
         self._command = command
         self._folder = folder
-        self._environment = environment
         self._process = self._new_process()
 
     @property
@@ -49,16 +53,9 @@ class Service:
         assert self._process.pid is not None
         return self._process.pid
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.stop()
-
     async def start(self, **environment: str) -> None:
         """Start it and return once it takes requests, with these settings changed from now on."""
-        self._environment.update(environment)
+        self.environment.update(environment)
         self._process = self._new_process()
         await self._process.start([*_COMMAND, self._command], self._answers)
         self.up = True
@@ -106,10 +103,11 @@ class Service:
         async def enough() -> bool:
             return await self.owns() >= at_least
 
-        await eventually(enough, timeout=within)
+        await eventually(enough, timeout=within, every=0.1)
 
     async def _get(self, port: int, path: str) -> str:
-        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
+        # verify=False: reading the certificate authorities costs more than the request.
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5.0) as client:
             return (await client.get(f"http://127.0.0.1:{port}{path}")).text
 
     async def _answers(self) -> bool:
@@ -130,6 +128,6 @@ class Service:
             environment={
                 "PORT": str(self.port),
                 "METRICS_PORT": str(self.metrics_port),
-                **self._environment,
+                **self.environment,
             },
         )

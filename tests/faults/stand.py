@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -33,7 +34,7 @@ _SETTINGS = {
 
 
 class Stand:
-    """One test's service: use :meth:`ingresses`, :meth:`workers` and :meth:`load`, then judge."""
+    """One test's service: :meth:`run` it, :meth:`load` it, hurt it, then judge."""
 
     def __init__(
         self,
@@ -51,38 +52,39 @@ class Stand:
         self._folder = folder
         self._stack = stack
 
-    async def ingresses(self, count: int = 2, **environment: str) -> list[Service]:
-        """Start ingress processes that consume nothing."""
-        off = {"ENABLE_STREAM_CONSUMERS": "false"}
-        return await self._start("serve", "ingress", count, {**off, **environment})
-
-    async def workers(self, count: int = 1, **environment: str) -> list[Service]:
-        """Start worker processes. They share the partitions."""
-        return await self._start("worker", "worker", count, environment)
-
-    async def _start(
-        self,
-        command: Literal["serve", "worker"],
-        name: str,
-        count: int,
-        environment: dict[str, str],
-    ) -> list[Service]:
-        made = []
-        for _ in range(count):
-            service = Service(
-                f"{name}-{len(self.services)}",
-                command,
-                self._folder,
-                {
-                    **_SETTINGS,
-                    **self.log.environment(),
-                    "DATABASE_URL": self.database_url,
-                    **environment,
-                },
-            )
-            self.services.append(service)
-            made.append(await self._stack.enter_async_context(service))
+    async def run(
+        self, *, ingresses: int = 2, workers: int = 1, **environment: str
+    ) -> tuple[list[Service], list[Service]]:
+        """Start ingress processes that consume nothing and workers that share the partitions."""
+        made = [self.ingress() for _ in range(ingresses)], [self.worker() for _ in range(workers)]
+        for service in (*made[0], *made[1]):
+            service.environment.update(environment)
+        await asyncio.gather(*(service.start() for services in made for service in services))
         return made
+
+    def ingress(self, **environment: str) -> Service:
+        """Return an ingress that consumes nothing, not yet started; it is stopped in the end."""
+        return self._service("serve", {"ENABLE_STREAM_CONSUMERS": "false", **environment})
+
+    def worker(self, **environment: str) -> Service:
+        """Return a worker, not yet started; it is stopped in the end."""
+        return self._service("worker", environment)
+
+    def _service(self, command: Literal["serve", "worker"], environment: dict[str, str]) -> Service:
+        name = f"{'ingress' if command == 'serve' else 'worker'}-{len(self.services)}"
+        environment = {
+            **_SETTINGS,
+            **self.log.environment(),
+            "DATABASE_URL": self.database_url,
+            **environment,
+        }
+        service = Service(name, command, self._folder, environment)
+        self.services.append(service)
+        return service
+
+    async def stop(self) -> None:
+        """Stop every process, all at once."""
+        await asyncio.gather(*(service.stop() for service in self.services))
 
     def load(self, ingresses: list[Service], **options: Any) -> Load:
         """Return a load on these ingresses that writes into this stand's history."""

@@ -18,8 +18,7 @@ from tests.faults.stand import Stand
 )
 async def test_a_rolling_change_keeps_the_order(stand: Stand, steps: list[dict[str, str]]) -> None:
     """For a while one ingress queues what the other persists directly."""
-    ingresses = await stand.ingresses(2)
-    await stand.workers()
+    ingresses, _ = await stand.run()
     async with stand.load(ingresses) as load:
         for step in steps:
             await load.goes_on(150)

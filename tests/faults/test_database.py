@@ -11,8 +11,7 @@ from tests.faults.stand import Stand
 @pytest.mark.parametrize("fault", ["stop", "crash", "kill", "suspend"])
 async def test_the_database_goes_away_and_comes_back_under_load(stand: Stand, fault: str) -> None:
     """Messages are accepted all the while, and none of them becomes a dead letter."""
-    ingresses = await stand.ingresses()
-    await stand.workers()
+    ingresses, _ = await stand.run()
     server = stand.postgres
     async with stand.load(ingresses) as load:
         for _ in range(2):
@@ -26,8 +25,7 @@ async def test_the_database_goes_away_and_comes_back_under_load(stand: Stand, fa
 
 
 async def test_connections_to_the_database_are_cut_again_and_again(stand: Stand) -> None:
-    ingresses = await stand.ingresses()
-    await stand.workers()
+    ingresses, _ = await stand.run()
     async with stand.load(ingresses) as load:
         for _ in range(15):
             await load.goes_on(25)

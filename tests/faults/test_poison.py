@@ -70,8 +70,7 @@ def poison(conversation: str) -> list[tuple[Envelope, Reason]]:
 
 
 async def test_poison_is_set_aside_with_its_bytes_and_the_rest_goes_on(stand: Stand) -> None:
-    ingresses = await stand.ingresses()
-    await stand.workers(STREAM_MAX_RETRIES=str(MAX_RETRIES))
+    ingresses, _ = await stand.run(STREAM_MAX_RETRIES=str(MAX_RETRIES))
     transport = await stand.transport()
     bodies: dict[str, bytes] = {}
     async with stand.load(ingresses) as load:

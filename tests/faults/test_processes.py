@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.faults.database import inserts_held
@@ -15,8 +17,7 @@ DUPLICATE = {"status": "duplicate"}
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "rolled-back"])
 async def test_a_worker_killed_in_the_middle_of_a_batch(stand: Stand, committed: bool) -> None:
     """Its batch is at the database, unacknowledged, when it dies."""
-    ingresses = await stand.ingresses()
-    (worker,) = await stand.workers()
+    ingresses, (worker,) = await stand.run()
     async with stand.load(ingresses) as load:
         for _ in range(2):
             await load.goes_on(150)
@@ -35,8 +36,7 @@ async def test_a_worker_killed_in_the_middle_of_a_batch(stand: Stand, committed:
 
 async def test_an_ingress_killed_in_the_middle_of_requests(stand: Stand) -> None:
     """Its appends are on their way to the log, and its clients never hear of them."""
-    ingresses = await stand.ingresses(2)
-    await stand.workers()
+    ingresses, _ = await stand.run()
     async with stand.load(ingresses) as load:
         for ingress in ingresses:
             await load.goes_on(150)
@@ -53,7 +53,7 @@ async def test_an_ingress_killed_in_the_middle_of_requests(stand: Stand) -> None
 
 async def test_everything_killed_at_once(stand: Stand) -> None:
     """One process that accepts and persists, as ``crossfade serve`` is by default."""
-    (both,) = await stand.ingresses(1, ENABLE_STREAM_CONSUMERS="true")
+    (both,), _ = await stand.run(ingresses=1, workers=0, ENABLE_STREAM_CONSUMERS="true")
     async with stand.load([both]) as load:
         for _ in range(3):
             await load.goes_on(150)
@@ -67,8 +67,7 @@ async def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(
     stand: Stand,
 ) -> None:
     """It wakes in the middle of a batch whose partition has another owner by then."""
-    ingresses = await stand.ingresses()
-    first, second = await stand.workers(2)
+    ingresses, (first, second) = await stand.run(workers=2)
     async with stand.load(ingresses) as load:
         await first.owns_eventually()
         await second.owns_eventually()
@@ -87,8 +86,7 @@ async def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(
 
 async def test_workers_and_ingresses_replaced_one_by_one(stand: Stand) -> None:
     """A rolling restart by SIGTERM, as a deployment does it."""
-    ingresses = await stand.ingresses(2)
-    workers = await stand.workers(2)
+    ingresses, workers = await stand.run(workers=2)
     async with stand.load(ingresses) as load:
         for service in (*ingresses, *workers):
             await load.goes_on(80)
@@ -99,11 +97,11 @@ async def test_workers_and_ingresses_replaced_one_by_one(stand: Stand) -> None:
 
 async def test_workers_come_and_go_under_load(stand: Stand) -> None:
     """Scale out from one to three and in again, in good order and by SIGKILL."""
-    ingresses = await stand.ingresses()
-    (first,) = await stand.workers(1)
+    ingresses, (first,) = await stand.run()
     async with stand.load(ingresses) as load:
         await load.goes_on(80)
-        second, third = await stand.workers(2)
+        second, third = stand.worker(), stand.worker()
+        await asyncio.gather(second.start(), third.start())
         for worker in (first, second, third):
             await worker.owns_eventually(4)
         await load.goes_on(80)
