@@ -48,6 +48,14 @@ class TransportSettings(BaseSettings):
     least 1)."""
     kafka_retention_ms: Annotated[int, Field(ge=-1)] = 7 * 24 * 3600 * 1000
     """How long Kafka keeps a record, read or not; -1 keeps it for ever."""
+    kafka_timeout_ms: Annotated[int, Field(ge=500, le=120_000)] = 5000
+    """How long Kafka may take to acknowledge before the outcome is given as unknown."""
+    kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    """Pays where the network or the disk is the limit; costs processor time on both sides."""
+    kafka_group_instance_id: str | None = None
+    """A name for this process that outlives it (a StatefulSet's pod name, say), unique in the
+    group: restarted within STREAM_LEASE_MS it has its partitions back without a rebalance. But
+    stopped for good, it keeps them from the others for that long."""
 
     stream_partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """The same number on every transport; it can't be changed once messages exist."""

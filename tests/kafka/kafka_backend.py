@@ -1,0 +1,50 @@
+"""A Kafka node as the conformance suite wants it."""
+
+from __future__ import annotations
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from compose.local.kafka import KafkaServer
+from transport.conformance import Backend
+from transport.contract import Consumer
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+__all__ = ["backend_on", "silence"]
+
+
+async def silence(consumer: Consumer) -> None:
+    """Keep a consumer from sending heartbeats, as a suspended process is kept."""
+
+    async def nothing() -> bool:
+        return True
+
+    client = consumer._membership._client  # type: ignore[attr-defined]
+    client._coordinator._do_heartbeat = nothing
+
+
+def backend_on(server: KafkaServer, settings: TransportSettings) -> Backend:
+    """Return the backend on a running node and the topics that ``settings`` name."""
+
+    async def append_raw(partition: int, body: bytes) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=server.bootstrap) as producer:
+            await producer.send_and_wait(settings.kafka_topic, body, partition=partition)
+
+    async def remove(_partition: int) -> None:
+        # Kafka has no way to delete one partition of a topic.
+        admin = AIOKafkaAdminClient(bootstrap_servers=server.bootstrap)
+        await admin.start()
+        await admin.delete_topics([settings.kafka_topic])
+        await admin.close()
+
+    return Backend(
+        create=lambda: KafkaTransport.from_settings(settings),
+        features=KafkaTransport.features,
+        append_raw=append_raw,
+        silence=silence,
+        stop=server.stop,
+        start=server.start,
+        remove=remove,
+        patience=30.0,
+    )

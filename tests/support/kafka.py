@@ -1,0 +1,72 @@
+"""A real Kafka for tests: our own child process. Without one, a failure in CI, else a loud skip."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose.local.kafka import KafkaCluster, KafkaServer
+from compose.local.kafka_jars import find_java, kafka_jars
+from compose.local.process import ServerError
+from transport.settings import TransportSettings
+
+__all__ = ["fresh_settings", "require_kafka", "run_kafka", "run_kafka_cluster"]
+
+_numbers = count(1)
+
+
+async def require_kafka() -> None:
+    """Skip, or in CI fail, the test that asks where no Kafka can be had."""
+    try:
+        await asyncio.to_thread(find_java)
+        await asyncio.to_thread(kafka_jars)
+    except ServerError as error:
+        if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+            pytest.fail(f"no Kafka: {error}", pytrace=False)
+        pytest.skip(f"NO KAFKA, NOT TESTED: {error}")
+
+
+@asynccontextmanager
+async def run_kafka(folder: Path, **options: Any) -> AsyncIterator[KafkaServer]:
+    """Run a node of the caller's own on ``folder``."""
+    await require_kafka()
+    server = KafkaServer(folder / "data", **options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()  # its data dies with the test
+
+
+@asynccontextmanager
+async def run_kafka_cluster(folder: Path, **options: Any) -> AsyncIterator[KafkaCluster]:
+    """Run three nodes of the caller's own in ``folder``."""
+    await require_kafka()
+    cluster = KafkaCluster(folder, **options)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await cluster.kill()
+
+
+def fresh_settings(bootstrap: str, **changes: Any) -> TransportSettings:
+    """Return settings with topics of their own, few partitions and a short lease."""
+    number = next(_numbers)
+    ours: dict[str, Any] = {
+        "transport": "kafka",
+        "kafka_bootstrap_servers": bootstrap,
+        "kafka_topic": f"msg.stream.{number}",
+        "kafka_dlq_topic": f"msg.dlq.{number}",
+        "kafka_timeout_ms": 2000,
+        "stream_partitions": 4,
+        "stream_lease_ms": 1000,
+    }
+    return TransportSettings(**(ours | changes))

@@ -1,0 +1,171 @@
+"""One partition, owned by one member of a group in one generation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol, Self
+
+from aiokafka import ConsumerRecord
+
+from transport.contract import Record, Topic
+from transport.errors import PartitionLost, TransportUnavailable
+from transport.kafka.groups import Committed
+from transport.kafka.mark import Mark
+from transport.kafka.records import record_of
+from transport.kafka.window import Window
+
+__all__ = ["KafkaClaim", "Owner"]
+
+
+class Owner(Protocol):
+    """What a claim needs of the membership it belongs to."""
+
+    @property
+    def fault(self) -> TransportUnavailable | None:
+        """Why nothing comes, while Kafka can't be read."""
+
+    async def commit(self, partition: int, committed: Committed) -> None:
+        """Commit; raises ``PartitionLost`` or ``TransportUnavailable``."""
+
+    def proved(self) -> bool:
+        """Tell whether the group has confirmed our membership recently enough."""
+
+    def relieved(self, claim: KafkaClaim) -> None:
+        """Note that the claim's window has room again."""
+
+    def handed_back(self, claim: KafkaClaim) -> None:
+        """Note that the claim's user has left it, though the partition is still ours."""
+
+
+class _State(Enum):
+    OWNED = "owned"
+    LEAVING = "leaving"  # the group wants it back: no more records, but what is done may be acked
+    LOST = "lost"
+
+
+class KafkaClaim:
+    """A :class:`~transport.contract.Claim`."""
+
+    def __init__(self, owner: Owner, topic: Topic, partition: int, start: int, mark: Mark) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.epoch = mark.epoch
+        self.window = Window(start)
+        self.paused = False
+        self._owner = owner
+        self._lost_records = mark.lost
+        self._state = _State.OWNED
+        self._in_use = False
+        self._changed = asyncio.Event()
+
+    @property
+    def owned(self) -> bool:
+        """Whether records may still be handed out."""
+        return self._state is _State.OWNED
+
+    async def __aenter__(self) -> Self:
+        self._in_use = True
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._in_use = False
+        still_owned = self.owned
+        self.lose()
+        if still_owned:
+            self._owner.handed_back(self)
+
+    async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
+        """See :meth:`transport.contract.Claim.next`."""
+        self._require_owned()
+        self._in_use = True
+        if not self.window.ready:
+            await self._arrival(max_wait)
+            self._require_owned()
+        if not self.window.ready:
+            if self._owner.fault is not None:
+                raise self._owner.fault
+            return ()
+        if not self._owner.proved():
+            # Suspended for a while, or idle: what was fetched before may be another's by now.
+            await self._owner.commit(self.partition, self._committed(self.window.acked))
+            self._require_owned()
+        taken = self.window.take(max_records)
+        self._owner.relieved(self)
+        return taken
+
+    async def ack(self, through: str) -> None:
+        """See :meth:`transport.contract.Claim.ack`."""
+        if self._state is _State.LOST:
+            raise self._loss()
+        offset = int(through) + 1
+        if offset <= self.window.acked:
+            return
+        await self._owner.commit(self.partition, self._committed(offset))
+        self.window.ack(offset)
+
+    async def nack(self) -> None:
+        """See :meth:`transport.contract.Claim.nack`."""
+        self._require_owned()
+        self.window.rewind()
+        self._changed.set()
+
+    def receive(self, records: Sequence[ConsumerRecord]) -> int:
+        """Take fetched records in; return how many offsets were missing before the first new one.
+
+        What was fetched before a rewind of the client may come again; it is passed over.
+        """
+        expected = self.window.fetched
+        new = [record for record in records if record.offset >= expected]
+        if not new:
+            return 0
+        self.window.add((record.offset, record_of(self.topic, record)) for record in new)
+        self._changed.set()
+        return int(new[0].offset) - expected
+
+    def lose_records(self, count: int) -> None:
+        """Count records that the log removed before they were read."""
+        self._lost_records += count
+
+    def wake(self) -> None:
+        """Let a waiting ``next`` look at the state again."""
+        self._changed.set()
+
+    def revoke(self) -> None:
+        """Hand out no more: the group wants the partition back. ``ack`` still counts for now."""
+        if self.owned:
+            self._state = _State.LEAVING
+            self._changed.set()
+
+    def lose(self) -> None:
+        """Let everything raise: the partition is no longer ours."""
+        self._state = _State.LOST
+        self._changed.set()
+
+    async def left(self) -> None:
+        """Return when nobody uses the claim any longer."""
+        while self._in_use:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _arrival(self, max_wait: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max_wait
+        while self.owned and not self.window.ready and self._owner.fault is None:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    def _committed(self, offset: int) -> Committed:
+        return Committed(offset, Mark(self.epoch, self._lost_records))
+
+    def _require_owned(self) -> None:
+        if not self.owned:
+            raise self._loss()
+
+    def _loss(self) -> PartitionLost:
+        return PartitionLost(f"partition {self.partition} is assigned anew")

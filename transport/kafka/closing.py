@@ -1,0 +1,60 @@
+"""Closing clients that may be stuck.
+
+aiokafka's own ``stop()`` waits for brokers that may be gone: for ever where a batch can't be
+delivered, or a join is not answered. What is needed to go on without them is private to it; this
+module is the only one that reaches in.
+"""
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+
+__all__ = ["discard_consumer", "discard_producer"]
+
+_WITHIN = 3.0  # seconds for a client to end in good order
+
+
+async def discard_producer(client: AIOKafkaProducer, *, flush: bool = False) -> None:
+    """Close ``client``; with ``flush``, give it a little time to deliver what it holds.
+
+    What is then undelivered fails, and its outcome is unknown.
+    """
+    if flush:
+        await _within(client.flush())
+    client._message_accumulator.fail_all(KafkaConnectionError("the producer was closed"))
+    if not await _within(client.stop()):
+        await client.client.close()
+
+
+async def discard_consumer(client: AIOKafkaConsumer) -> None:
+    """Close ``client``, leaving its group if the group can be told in time."""
+    if await _within(client.stop()):
+        return
+    coordinator = client._coordinator
+    for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task"):
+        task = getattr(coordinator, name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=_WITHIN)
+    if client._fetcher is not None:
+        await _within(client._fetcher.close())
+    await client._client.close()
+
+
+async def _within(closing: Awaitable[Any]) -> bool:
+    """Give ``closing`` a little time; tell whether that was enough."""
+    task = asyncio.ensure_future(closing)
+    await asyncio.wait([task], timeout=_WITHIN)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_WITHIN)
+        return False
+    if not task.cancelled():
+        task.exception()  # seen: a client that fails to close is closed all the same
+    return True

@@ -1,0 +1,210 @@
+"""How every client of ours connects: addresses, security, and telling why it can't."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.conn import collect_hosts, create_conn
+
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.kafka.closing import discard_consumer, discard_producer
+from transport.kafka.errors import translate
+from transport.settings import TransportSettings
+
+__all__ = ["Connector"]
+
+_METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
+# A batch never grows past this; one record may, up to the topic's max.message.bytes.
+_BATCH_BYTES = 128 * 1024
+_FETCH_BYTES = 1024 * 1024  # of one partition in one answer
+_FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
+
+
+class Connector:
+    """Makes clients for one set of settings."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self.timeout = settings.kafka_timeout_ms / 1000
+        self.servers = settings.kafka_bootstrap_servers
+        self._settings = settings
+        self._options = self._common(settings)
+
+    async def admin(self) -> AIOKafkaAdminClient:
+        """Return a connected client for topics and groups.
+
+        Raises:
+            ConfigurationError: Kafka refuses us for a reason that a setting names.
+            TransportUnavailable: it can't be reached.
+        """
+        client = AIOKafkaAdminClient(**self._options, **self._requests(self.timeout))
+        try:
+            async with asyncio.timeout(self.timeout):
+                await client.start()
+        except (KafkaError, TimeoutError, OSError) as error:
+            await client.close()
+            raise await self._reason(error) from error
+        return client
+
+    async def producer(self, topics: Iterable[str]) -> AIOKafkaProducer:
+        """Return a started idempotent producer: in order, once, on all replicas in step.
+
+        It knows the leaders of ``topics``.
+
+        Raises:
+            ConfigurationError: Kafka refuses us for a reason that a setting names.
+            TransportUnavailable: it can't be reached; :class:`TopicMissing`: a topic isn't there.
+        """
+        compression = self._settings.kafka_compression
+        client = AIOKafkaProducer(
+            **self._options,
+            # Below our own deadline, so that a leader which died in silence is left in time.
+            **self._requests(self.timeout * 0.8),
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if compression == "none" else compression,
+            max_batch_size=_BATCH_BYTES,
+            linger_ms=0,  # callers bring whole batches; waiting for more would only delay them
+        )
+        await self._started(client, discard_producer)
+        try:
+            for topic in topics:
+                await client.partitions_for(topic)
+        except KafkaError as error:
+            await discard_producer(client)
+            raise translate(error, starting=True) from error
+        return client
+
+    async def reader(self) -> AIOKafkaConsumer:
+        """Return a started consumer that belongs to no group."""
+        client = AIOKafkaConsumer(
+            **self._options,
+            **self._requests(self.timeout),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=50,
+        )
+        await self._started(client, discard_consumer)
+        return client
+
+    def member(
+        self, *, group: str, member: str, lease: float, rebalance: float
+    ) -> AIOKafkaConsumer:
+        """Return a consumer of ``group``, not yet started."""
+        return AIOKafkaConsumer(
+            **{**self._options, "client_id": member},
+            # A join is answered when all members have joined, which may take the whole rebalance.
+            **self._requests(rebalance + self.timeout),
+            group_id=group,
+            group_instance_id=self._settings.kafka_group_instance_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=round(lease * 1000),
+            heartbeat_interval_ms=max(50, min(3000, round(lease * 1000 / 4))),
+            rebalance_timeout_ms=round(rebalance * 1000),
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+        )
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return what verifies the brokers, or ``None`` where the protocol has no TLS.
+
+        Raises:
+            ConfigurationError: KAFKA_SSL_CAFILE can't be read.
+        """
+        if "SSL" not in self._settings.kafka_security_protocol:
+            return None
+        authorities = self._settings.kafka_ssl_cafile
+        try:
+            if authorities is not None:
+                Path(authorities).read_bytes()
+            return ssl.create_default_context(cafile=authorities)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"KAFKA_SSL_CAFILE={authorities!r} can't be used ({error}); it must be a PEM file"
+            ) from error
+
+    def _common(self, settings: TransportSettings) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.servers,
+            "client_id": "crossfade",
+            "metadata_max_age_ms": _METADATA_MAX_AGE_MS,
+            "security_protocol": settings.kafka_security_protocol,
+            "ssl_context": self.ssl_context(),
+        }
+        if settings.kafka_security_protocol.startswith("SASL"):
+            password = settings.kafka_sasl_password
+            options |= {
+                "sasl_mechanism": settings.kafka_sasl_mechanism,
+                "sasl_plain_username": settings.kafka_sasl_username,
+                "sasl_plain_password": password.get_secret_value() if password else None,
+            }
+        return options
+
+    @staticmethod
+    def _requests(seconds: float) -> dict[str, int]:
+        return {"request_timeout_ms": round(seconds * 1000)}
+
+    async def _started(self, client: Any, discard: Callable[[Any], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(self.timeout):
+                await client.start()
+        except (KafkaError, TimeoutError, OSError) as error:
+            await discard(client)
+            raise await self._reason(error) from error
+        except BaseException:
+            await discard(client)
+            raise
+
+    async def _reason(self, error: BaseException) -> TransportError:
+        """Return why no client could start. aiokafka keeps that to itself, so ask once more."""
+        if not isinstance(error, KafkaConnectionError | TimeoutError):
+            return translate(error, starting=True)
+        found: TransportError = translate(error)
+        for host, port, _family in collect_hosts(self.servers):
+            options = {k: v for k, v in self._options.items() if k in _CONNECTION_OPTIONS}
+            try:
+                connection = await create_conn(
+                    host, port, **options, **self._requests(self.timeout)
+                )
+            except (KafkaError, OSError, TimeoutError) as cause:
+                found = self._explained(cause, f"{host}:{port}")
+                if isinstance(found, ConfigurationError):
+                    break
+            else:
+                with contextlib.suppress(KafkaError, OSError):
+                    await connection.close()
+        return found
+
+    def _explained(self, cause: BaseException, address: str) -> TransportError:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ConfigurationError(
+                f"the certificate of {address} is not trusted ({cause.verify_message}): "
+                "check KAFKA_SSL_CAFILE and the host name in KAFKA_BOOTSTRAP_SERVERS"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return ConfigurationError(
+                f"{address} speaks no TLS that we do ({cause}): check KAFKA_SECURITY_PROTOCOL"
+            )
+        told = translate(cause, starting=True)
+        if isinstance(told, TransportUnavailable):
+            protocol = self._settings.kafka_security_protocol
+            return TransportUnavailable(f"{address}, KAFKA_SECURITY_PROTOCOL={protocol}: {told}")
+        return told
+
+
+_CONNECTION_OPTIONS = frozenset(
+    (
+        "client_id", "security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username",
+        "sasl_plain_password",
+    )
+)  # fmt: skip

@@ -1,0 +1,134 @@
+"""A member of a group, whatever becomes of the client it reads with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+
+from transport.contract import Topic
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.kafka.claim import KafkaClaim
+from transport.kafka.closing import discard_consumer
+from transport.kafka.errors import translate
+from transport.kafka.membership import Membership
+
+__all__ = ["KafkaConsumer"]
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_FIRST, _BACKOFF_MOST = 0.1, 5.0
+
+
+class KafkaConsumer:
+    """A :class:`~transport.contract.Consumer`.
+
+    A member of ``group`` on ``topic``. ``connect`` makes a client that is not yet started; ``join``
+    makes the membership that runs it and offers its claims to the callable it is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        topic: Topic,
+        group: str,
+        connect: Callable[[], AIOKafkaConsumer],
+        join: Callable[[AIOKafkaConsumer, Callable[[KafkaClaim], None]], Membership],
+        on_closed: Callable[[KafkaConsumer], None],
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self._connect = connect
+        self._join = join
+        self._on_closed = on_closed
+        self._offers: asyncio.Queue[KafkaClaim | None] = asyncio.Queue()
+        self._membership: Membership | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._trouble: TransportError | None = None
+        self._was_assigned = False
+
+    @property
+    def fault(self) -> TransportError | None:
+        """Why nothing is being read now, as far as is known."""
+        if self._trouble is not None:
+            return self._trouble
+        return self._membership.fault if self._membership is not None else None
+
+    @property
+    def claims_now(self) -> dict[int, KafkaClaim]:
+        """The claims that are held now, by partition."""
+        return self._membership.claims if self._membership is not None else {}
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._live())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._offers.put_nowait(None)
+        self._on_closed(self)
+
+    async def claims(self) -> AsyncIterator[KafkaClaim]:
+        """See :meth:`transport.contract.Consumer.claims`.
+
+        Raises:
+            ConfigurationError: the group will never let us in as we are configured.
+        """
+        while True:
+            claim = await self._offers.get()
+            if claim is None:
+                self._offers.put_nowait(None)  # for whoever else iterates
+                if isinstance(self._trouble, ConfigurationError):
+                    raise self._trouble
+                return
+            if claim.owned:
+                self._was_assigned = True
+                yield claim
+
+    async def _live(self) -> None:
+        """Be a member with one client after another, until closed."""
+        pause = _BACKOFF_FIRST
+        while True:
+            started = asyncio.get_running_loop().time()
+            error = await self._one_life()
+            self._trouble = translate(error, starting=not self._was_assigned)
+            if isinstance(self._trouble, ConfigurationError):
+                self._offers.put_nowait(None)
+                return
+            log.warning("Replacing the Kafka consumer", extra={"error": str(error)})
+            if asyncio.get_running_loop().time() - started > _BACKOFF_MOST:
+                pause = _BACKOFF_FIRST
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _BACKOFF_MOST)
+
+    async def _one_life(self) -> Exception:
+        client = self._connect()
+        membership = self._join(client, self._take)
+        self._membership = membership
+        error: Exception = TransportUnavailable("the consumer ended")
+        try:
+            await membership.run()
+        except* (KafkaError, ConsumerStoppedError, TransportError, TimeoutError, OSError) as group:
+            error = _first(group)
+        finally:
+            await membership.end()
+            await discard_consumer(client)
+        return error
+
+    def _take(self, claim: KafkaClaim) -> None:
+        self._trouble = None
+        self._offers.put_nowait(claim)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    error: Exception | BaseExceptionGroup[Exception] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

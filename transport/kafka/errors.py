@@ -1,0 +1,209 @@
+"""What aiokafka raises, as the transport's errors. The one place where that is decided.
+
+Each class of :mod:`aiokafka.errors` has a row in :data:`MEANING` (a test looks for ones without),
+so a new release can't slip an unknown error past us.
+"""
+
+from __future__ import annotations
+
+from aiokafka import errors as kafka
+
+from transport.errors import (
+    AppendUnknown,
+    ConfigurationError,
+    PartitionLost,
+    TopicMissing,
+    TransportError,
+    TransportUnavailable,
+)
+
+__all__ = ["MEANING", "append_error", "translate"]
+
+_NETWORK = "Kafka can't be reached: check KAFKA_BOOTSTRAP_SERVERS, and that it runs"
+_SLOW = "Kafka did not answer in time"
+_LEADER = "a partition has no leader now"
+_COORDINATOR = "the group's coordinator is not ready"
+_REPLICAS = "too few replicas are in step (min.insync.replicas)"
+_DISK = "Kafka can't write to its disk"
+_PROTOCOL = "Kafka answered what we did not expect"
+_REFUSED = "Kafka refused the request"
+_SEQUENCE = "the producer's sequence is broken; it is being rebuilt"
+_LOST = "the group gave this partition to another member"
+_ACL = "Kafka's access rules forbid it: allow the topics and the group of KAFKA_SASL_USERNAME"
+_AUTH = "Kafka refused our credentials: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+_SASL = "Kafka's listener speaks another SASL: check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM"
+_LEASE = "STREAM_LEASE_MS is outside the broker's group.min/max.session.timeout.ms"
+_TOO_OLD = "this Kafka is too old"
+_GROUP = "the group is used by another kind of client"
+_SIZE = "a record is larger than the topic allows (max.message.bytes)"
+_TOPIC = "Kafka can't make the topic as configured: check KAFKA_TOPIC, KAFKA_REPLICATION_FACTOR"
+_TRANSACTION = "Kafka answered about a transaction, which we do not use"
+_TOKEN = "Kafka answered about a delegation token, which we do not use"  # noqa: S105 - prose
+_GONE = "the topic is gone"
+
+# The most derived class that an error is an instance of decides.
+MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
+    kafka.KafkaError: (TransportUnavailable, _REFUSED),
+    kafka.BrokerResponseError: (TransportUnavailable, _REFUSED),
+    kafka.KafkaProtocolError: (TransportUnavailable, _PROTOCOL),
+    # the way there
+    kafka.KafkaConnectionError: (TransportUnavailable, _NETWORK),
+    kafka.NoBrokersAvailable: (TransportUnavailable, _NETWORK),
+    kafka.NodeNotReadyError: (TransportUnavailable, _NETWORK),
+    kafka.KafkaUnavailableError: (TransportUnavailable, _NETWORK),
+    kafka.BrokerNotAvailableError: (TransportUnavailable, _NETWORK),
+    kafka.MetadataEmptyBrokerList: (TransportUnavailable, _NETWORK),
+    kafka.ListenerNotFound: (TransportUnavailable, _NETWORK),
+    kafka.KafkaTimeoutError: (TransportUnavailable, _SLOW),
+    kafka.RequestTimedOutError: (TransportUnavailable, _SLOW),
+    kafka.Cancelled: (TransportUnavailable, _SLOW),
+    kafka.TooManyInFlightRequests: (TransportUnavailable, _SLOW),
+    kafka.QuotaViolationError: (TransportUnavailable, "Kafka's quota is used up"),
+    kafka.CorrelationIdError: (TransportUnavailable, _PROTOCOL),
+    kafka.CorruptRecordException: (TransportUnavailable, "a record came back damaged"),
+    kafka.UnknownError: (TransportUnavailable, _PROTOCOL),
+    kafka.NoError: (TransportUnavailable, _PROTOCOL),
+    kafka.InvalidRequestError: (TransportUnavailable, _PROTOCOL),
+    kafka.InvalidFetchRequestError: (TransportUnavailable, _PROTOCOL),
+    kafka.FetchSessionIdNotFound: (TransportUnavailable, _PROTOCOL),
+    kafka.InvalidFetchSessionEpoch: (TransportUnavailable, _PROTOCOL),
+    kafka.IllegalArgumentError: (TransportUnavailable, _PROTOCOL),
+    kafka.UnsupportedForMessageFormatError: (TransportUnavailable, _PROTOCOL),
+    kafka.InvalidTimestampError: (TransportUnavailable, _PROTOCOL),
+    kafka.UnsupportedCodecError: (TransportUnavailable, "a record's compression is unknown to us"),
+    # leaders and replicas
+    kafka.StaleMetadata: (TransportUnavailable, _LEADER),
+    kafka.LeaderNotAvailableError: (TransportUnavailable, _LEADER),
+    kafka.NotLeaderForPartitionError: (TransportUnavailable, _LEADER),
+    kafka.ReplicaNotAvailableError: (TransportUnavailable, _LEADER),
+    kafka.StaleControllerEpochError: (TransportUnavailable, _LEADER),
+    kafka.StaleLeaderEpochCodeError: (TransportUnavailable, _LEADER),
+    kafka.NotControllerError: (TransportUnavailable, _LEADER),
+    kafka.ReassignmentInProgress: (TransportUnavailable, _LEADER),
+    kafka.NotEnoughReplicasError: (TransportUnavailable, _REPLICAS),
+    kafka.NotEnoughReplicasAfterAppendError: (TransportUnavailable, _REPLICAS),
+    kafka.InvalidRequiredAcksError: (TransportUnavailable, _PROTOCOL),
+    kafka.KafkaStorageError: (TransportUnavailable, _DISK),
+    kafka.LogDirNotFound: (TransportUnavailable, _DISK),
+    kafka.OffsetOutOfRangeError: (TransportUnavailable, "the log no longer has this offset"),
+    kafka.NoOffsetForPartitionError: (TransportUnavailable, _PROTOCOL),
+    # groups
+    kafka.GroupLoadInProgressError: (TransportUnavailable, _COORDINATOR),
+    kafka.GroupCoordinatorNotAvailableError: (TransportUnavailable, _COORDINATOR),
+    kafka.NotCoordinatorForGroupError: (TransportUnavailable, _COORDINATOR),
+    kafka.NonEmptyGroup: (TransportUnavailable, _GROUP),
+    kafka.GroupIdNotFound: (TransportUnavailable, _COORDINATOR),
+    kafka.MemberIdRequired: (TransportUnavailable, _COORDINATOR),
+    kafka.OffsetMetadataTooLargeError: (TransportUnavailable, _PROTOCOL),
+    kafka.InvalidCommitOffsetSizeError: (TransportUnavailable, _PROTOCOL),
+    kafka.CommitFailedError: (PartitionLost, _LOST),
+    kafka.IllegalStateError: (PartitionLost, _LOST),  # "partition is not assigned"
+    kafka.IllegalGenerationError: (PartitionLost, _LOST),
+    kafka.UnknownMemberIdError: (PartitionLost, _LOST),
+    kafka.RebalanceInProgressError: (PartitionLost, _LOST),
+    # clients that are closed, and producers that must be rebuilt
+    kafka.ConsumerStoppedError: (TransportUnavailable, "the consumer was closed"),
+    kafka.IllegalOperation: (TransportUnavailable, _PROTOCOL),
+    kafka.ProducerClosed: (TransportUnavailable, "the producer was closed"),
+    kafka.ProducerFenced: (TransportUnavailable, _SEQUENCE),
+    kafka.OutOfOrderSequenceNumber: (TransportUnavailable, _SEQUENCE),
+    kafka.DuplicateSequenceNumber: (TransportUnavailable, _SEQUENCE),
+    kafka.InvalidProducerEpoch: (TransportUnavailable, _SEQUENCE),
+    kafka.InvalidProducerIdMapping: (TransportUnavailable, _SEQUENCE),
+    kafka.UnknownProducerId: (TransportUnavailable, _SEQUENCE),
+    kafka.InvalidTxnState: (TransportUnavailable, _TRANSACTION),
+    kafka.InvalidTransactionTimeout: (TransportUnavailable, _TRANSACTION),
+    kafka.ConcurrentTransactions: (TransportUnavailable, _TRANSACTION),
+    kafka.TransactionCoordinatorFenced: (TransportUnavailable, _TRANSACTION),
+    kafka.OperationNotAttempted: (TransportUnavailable, _TRANSACTION),
+    kafka.DelegationTokenAuthDisabled: (TransportUnavailable, _TOKEN),
+    kafka.DelegationTokenNotFound: (TransportUnavailable, _TOKEN),
+    kafka.DelegationTokenOwnerMismatch: (TransportUnavailable, _TOKEN),
+    kafka.DelegationTokenRequestNotAllowed: (TransportUnavailable, _TOKEN),
+    kafka.DelegationTokenAuthorizationFailed: (TransportUnavailable, _TOKEN),
+    kafka.DelegationTokenExpired: (TransportUnavailable, _TOKEN),
+    kafka.InvalidPrincipalType: (TransportUnavailable, _TOKEN),
+    # topics
+    kafka.UnknownTopicOrPartitionError: (TopicMissing, _GONE),
+    kafka.TopicAlreadyExistsError: (TransportUnavailable, _REFUSED),
+    # one record's own fault
+    kafka.MessageSizeTooLargeError: (TransportError, _SIZE),
+    kafka.RecordTooLargeError: (TransportError, _SIZE),
+    kafka.RecordListTooLargeError: (TransportError, _SIZE),
+    # an operator's hand is needed
+    kafka.KafkaConfigurationError: (ConfigurationError, _REFUSED),
+    kafka.InvalidConfigurationError: (ConfigurationError, _TOPIC),
+    kafka.InvalidTopicError: (ConfigurationError, _TOPIC),
+    kafka.InvalidPartitionsError: (ConfigurationError, _TOPIC),
+    kafka.InvalidReplicationFactorError: (ConfigurationError, _TOPIC),
+    kafka.InvalidReplicationAssignmentError: (ConfigurationError, _TOPIC),
+    kafka.PolicyViolationError: (ConfigurationError, _TOPIC),
+    kafka.TopicAuthorizationFailedError: (ConfigurationError, _ACL),
+    kafka.GroupAuthorizationFailedError: (ConfigurationError, _ACL),
+    kafka.ClusterAuthorizationFailedError: (ConfigurationError, _ACL),
+    kafka.TransactionalIdAuthorizationFailed: (ConfigurationError, _ACL),
+    kafka.AuthenticationFailedError: (ConfigurationError, _AUTH),
+    kafka.SaslAuthenticationFailed: (ConfigurationError, _AUTH),
+    kafka.AuthenticationMethodNotSupported: (ConfigurationError, _SASL),
+    kafka.UnsupportedSaslMechanismError: (ConfigurationError, _SASL),
+    kafka.IllegalSaslStateError: (ConfigurationError, _SASL),
+    kafka.SecurityDisabled: (ConfigurationError, _SASL),
+    kafka.InvalidSessionTimeoutError: (ConfigurationError, _LEASE),
+    kafka.InvalidGroupIdError: (ConfigurationError, _GROUP),
+    kafka.InconsistentGroupProtocolError: (ConfigurationError, _GROUP),
+    kafka.UnsupportedVersionError: (ConfigurationError, _TOO_OLD),
+    kafka.IncompatibleBrokerVersion: (ConfigurationError, _TOO_OLD),
+    kafka.UnrecognizedBrokerVersion: (ConfigurationError, _TOO_OLD),
+    # not the client's own
+    OSError: (TransportUnavailable, _NETWORK),
+    TimeoutError: (TransportUnavailable, _SLOW),
+}
+
+# After these an append surely does not stand in the log: the broker said so before it wrote.
+_NOT_APPENDED = (
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordListTooLargeError,
+    kafka.TopicAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+    kafka.InvalidTopicError,
+    kafka.PolicyViolationError,
+    kafka.ProducerClosed,
+)
+
+
+def translate(error: BaseException, *, starting: bool = False) -> TransportError:
+    """Return ``error`` as the transport's own, its cause chained; ours come back as they are.
+
+    What only an operator can put right is a :class:`ConfigurationError` while ``starting``, so that
+    the start stops. Later (rights were taken away, say) it is an outage: it is retried.
+    """
+    if isinstance(error, TransportError):
+        return error
+    meaning, remedy = _meaning(error)
+    if meaning is ConfigurationError and not starting:
+        meaning = TransportUnavailable
+    told = meaning(f"{remedy} ({_name(error)})")
+    told.__cause__ = error
+    return told
+
+
+def append_error(error: BaseException) -> TransportError:
+    """Return what it means for records that ``error`` came instead of their acknowledgement."""
+    if isinstance(error, (TransportError, *_NOT_APPENDED)):
+        return translate(error)
+    told = AppendUnknown(f"{_meaning(error)[1]}; the records may stand in the log ({_name(error)})")
+    told.__cause__ = error
+    return told
+
+
+def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
+    for cls in type(error).__mro__:
+        if cls in MEANING:
+            return MEANING[cls]
+    return TransportUnavailable, "unexpected failure"
+
+
+def _name(error: BaseException) -> str:
+    text = str(error)
+    name = type(error).__name__
+    return text if name in text else f"{name}: {text}"

@@ -1,0 +1,65 @@
+"""What Kafka knows of a group: committed offsets with their marks, and who owns what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import NoError, for_code
+from aiokafka.structs import TopicPartition
+
+from transport.kafka.lender import Lender
+from transport.kafka.mark import Mark, read_mark
+
+__all__ = ["Committed", "Groups"]
+
+
+class Committed(NamedTuple):
+    """Offset of the first record that the group has not acknowledged, and the mark beside it."""
+
+    offset: int
+    mark: Mark
+
+
+class Groups:
+    """Reads groups through a lent admin client."""
+
+    def __init__(self, admin: Lender[AIOKafkaAdminClient]) -> None:
+        self._admin = admin
+
+    async def committed(self, group: str, topic: str, partitions: int) -> Mapping[int, Committed]:
+        """Return what ``group`` has committed; a partition is absent where it has nothing.
+
+        Raises:
+            TransportUnavailable: the coordinator can't say now.
+        """
+        wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
+        async with self._admin.lent() as admin:
+            offsets = await admin.list_consumer_group_offsets(group, partitions=wanted)
+        return {
+            at.partition: Committed(found.offset, read_mark(found.metadata))
+            for at, found in offsets.items()
+            if found.offset >= 0
+        }
+
+    async def owners(self, group: str, topic: str) -> Mapping[int, str]:
+        """Return which member (by the name it was given) owns each partition of ``topic``.
+
+        Raises:
+            TransportUnavailable: the coordinator can't say now.
+        """
+        async with self._admin.lent() as admin:
+            (response,) = await admin.describe_consumer_groups([group])
+        found: dict[int, str] = {}
+        for code, _group, _state, _kind, _protocol, members, *_ in response.groups:
+            if for_code(code) is not NoError:
+                continue  # a group that nobody has joined yet
+            for _id, client, _host, _metadata, assigned, *_more in members:
+                if not assigned:
+                    continue  # the group is rebalancing
+                for name, numbers in ConsumerProtocol.ASSIGNMENT.decode(assigned).assignment:
+                    if name == topic:
+                        found.update(dict.fromkeys(numbers, client))
+        return found

@@ -1,0 +1,299 @@
+"""One client's life as a member of a group: partitions come and go, and records flow into claims.
+
+Rebalances are eager: all partitions are revoked and some come back, as claims of a new epoch.
+Between the two, whoever works on a claim gets a bounded time to finish the batch in hand and to
+acknowledge it under the old generation, so a rebalance redelivers little or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from transport.contract import Topic
+from transport.errors import ConfigurationError, PartitionLost, TransportUnavailable
+from transport.kafka.claim import KafkaClaim
+from transport.kafka.commits import Commits
+from transport.kafka.errors import translate
+from transport.kafka.groups import Committed, Groups
+from transport.kafka.mark import Mark, next_epoch
+from transport.kafka.reader import Reader
+from transport.kafka.watchdog import StalledError, Watchdog
+
+__all__ = ["Log", "Membership", "Timing"]
+
+log = logging.getLogger(__name__)
+
+_FETCH_RECORDS = 500  # turned into ours before the loop gets to do something else
+_POLL_MS = 1000
+_ERRORS_BORNE = 5  # in a row, half a second apart; then the client is replaced
+_ERROR_PAUSE = 0.5
+_OFFER_PAUSE_FIRST, _OFFER_PAUSE_MOST = 0.05, 2.0
+
+
+class Log(NamedTuple):
+    """A topic: ours, Kafka's name for it, and how many partitions it has."""
+
+    topic: Topic
+    name: str
+    partitions: int
+
+    def all(self) -> list[TopicPartition]:
+        """Return every partition."""
+        return [TopicPartition(self.name, partition) for partition in range(self.partitions)]
+
+
+class Timing(NamedTuple):
+    """Seconds: a silent member's ``lease``, ``drain`` for a batch in hand, one ``request``."""
+
+    lease: float
+    drain: float
+    request: float
+
+    @classmethod
+    def of(cls, lease: float, request: float) -> Timing:
+        """Return what suits a lease."""
+        return cls(lease, min(max(lease / 2, 1.0), 10.0), request)
+
+    @property
+    def rebalance(self) -> float:
+        """How long the group waits for a member to join again before it goes on without."""
+        return self.drain + max(self.lease, 5.0)
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
+    """Runs ``client`` in ``group`` until it fails. ``offer`` gets each claim.
+
+    ``on_unreadable`` is called while the log can't be read; ``remade`` counts how often topics were
+    found gone and made anew, which this client would be slow to notice.
+    """
+
+    def __init__(
+        self,
+        client: AIOKafkaConsumer,
+        *,
+        source: Log,
+        group: str,
+        timing: Timing,
+        reader: Reader,
+        groups: Groups,
+        offer: Callable[[KafkaClaim], None],
+        on_unreadable: Callable[[], None],
+        remade: Callable[[], int],
+    ) -> None:
+        self._client = client
+        self._source = source
+        self._group = group
+        self._timing = timing
+        self._reader = reader
+        self._groups = groups
+        self._offer = offer
+        self._on_unreadable = on_unreadable
+        self._remade = remade
+        self._remade_before = remade()
+        self._commits = Commits(client, source.name, timeout=timing.request)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watchdog = Watchdog(timing.lease, timing.rebalance)
+        self.claims: dict[int, KafkaClaim] = {}
+        self.fault: TransportUnavailable | None = None
+
+    async def run(self) -> None:
+        """Be a member. Never returns; raises (a group of) what ended it."""
+        await self._client.start()
+        self._client.subscribe([self._source.name], listener=self)
+        self._watchdog.joining()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pump())
+            tasks.create_task(self._watch())
+
+    async def end(self) -> None:
+        """Lose every claim; nothing is committed any more."""
+        await self._cancel_offers()
+        for claim in self.claims.values():
+            claim.lose()
+        await self._commits.abort()
+
+    # What a claim asks of its owner.
+
+    async def commit(self, partition: int, committed: Committed) -> None:
+        """See :class:`transport.kafka.claim.Owner`."""
+        await self._commits.commit({partition: committed})
+
+    def proved(self) -> bool:
+        """See :class:`transport.kafka.claim.Owner`.
+
+        The group expels a member it has not heard of for a lease. A commit is being heard.
+        """
+        age = asyncio.get_running_loop().time() - self._commits.proved_at
+        return age < self._timing.lease / 2
+
+    def relieved(self, claim: KafkaClaim) -> None:
+        """See :class:`transport.kafka.claim.Owner`."""
+        if claim.paused and claim.window.low:
+            claim.paused = False
+            self._client.resume(self._at(claim.partition))
+
+    def handed_back(self, claim: KafkaClaim) -> None:
+        """See :class:`transport.kafka.claim.Owner`. A single partition can't leave us: offer it."""
+        if self.claims.get(claim.partition) is claim:
+            del self.claims[claim.partition]
+            self._client.pause(self._at(claim.partition))
+            self._start_offering([claim.partition])
+
+    # What the group asks of us.
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Let claims end in order; what hasn't by then is lost. The group waits for us."""
+        self._watchdog.joining()
+        await self._cancel_offers()
+        for claim in self.claims.values():
+            claim.revoke()
+        leaving = [asyncio.ensure_future(claim.left()) for claim in self.claims.values()]
+        if leaving:
+            _, late = await asyncio.wait(leaving, timeout=self._timing.drain)
+            for task in late:
+                task.cancel()
+        for claim in self.claims.values():
+            claim.lose()
+        # Still the old generation: a commit sent later would pass for one of the new.
+        await self._commits.abort()
+        self.claims.clear()
+        log.info("Partitions revoked", extra={"group": self._group, "count": len(revoked)})
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Begin to claim what we were given. Heartbeats wait for this to return, so it is short."""
+        self._watchdog.joined()
+        if assigned:
+            self._client.pause(*assigned)
+            self._start_offering([at.partition for at in assigned])
+        log.info("Partitions assigned", extra={"group": self._group, "count": len(assigned)})
+
+    # Claiming.
+
+    def _start_offering(self, partitions: Iterable[int]) -> None:
+        task = asyncio.create_task(self._offering(list(partitions)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _cancel_offers(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _offering(self, partitions: list[int]) -> None:
+        """Claim ``partitions``, however long Kafka keeps us waiting."""
+        pause = _OFFER_PAUSE_FIRST
+        while True:
+            try:
+                claims = await self._claim(partitions)
+            except PartitionLost:
+                return  # the group has moved on; it will assign anew
+            except TransportUnavailable as error:
+                log.warning("Can't claim partitions yet", extra={"error": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _OFFER_PAUSE_MOST)
+            else:
+                break
+        for claim in claims:
+            at = self._at(claim.partition)
+            self._client.seek(at, claim.window.acked)
+            self._client.resume(at)
+            self.claims[claim.partition] = claim
+            self._offer(claim)
+
+    async def _claim(self, partitions: list[int]) -> list[KafkaClaim]:
+        """Raise the epoch of ``partitions``, under our generation, and return their claims."""
+        where = [self._at(partition) for partition in sorted(partitions)]
+        source = self._source
+        committed = await self._groups.committed(self._group, source.name, source.partitions)
+        begins = await self._reader.begins(where)
+        ends = await self._reader.ends(where)
+        marks: dict[int, Committed] = {}
+        for at in where:
+            found = committed.get(at.partition, Committed(begins[at], Mark()))
+            start, lost = resume_at(found.offset, begins[at], ends[at])
+            mark = Mark(next_epoch(found.mark.epoch), found.mark.lost + lost)
+            marks[at.partition] = Committed(start, mark)
+        await self._commits.commit(marks)
+        return [
+            KafkaClaim(self, source.topic, partition, start, mark)
+            for partition, (start, mark) in marks.items()
+        ]
+
+    # Reading.
+
+    async def _pump(self) -> None:
+        """Move fetched records into their claims. Always in a call, so that we count as alive."""
+        failures = 0
+        while True:
+            try:
+                fetched = await self._client.getmany(
+                    timeout_ms=_POLL_MS, max_records=_FETCH_RECORDS
+                )
+            except KafkaError as error:
+                failures += 1
+                told = translate(error, starting=True)
+                if failures > _ERRORS_BORNE or isinstance(told, ConfigurationError):
+                    raise
+                log.warning("Reading from Kafka failed", extra={"error": str(error)})
+                await asyncio.sleep(_ERROR_PAUSE)
+                continue
+            failures = 0
+            for at, records in fetched.items():
+                claim = self.claims.get(at.partition)
+                if claim is None:
+                    continue
+                expected = claim.window.fetched
+                if claim.receive(records):
+                    await self._count_lost(claim, expected)
+                if claim.window.full and claim.owned:
+                    claim.paused = True
+                    self._client.pause(at)
+            await asyncio.sleep(0)  # getmany returns at once while it has something
+
+    async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:
+        """Offsets are missing: count them if the log has removed them (else they never were)."""
+        at = self._at(claim.partition)
+        try:
+            begin = (await self._reader.begins([at]))[at]
+        except TransportUnavailable:
+            return
+        if begin > expected:
+            log.error("Records were removed unread", extra={"partition": claim.partition})
+            claim.lose_records(begin - expected)
+
+    async def _watch(self) -> None:
+        """Tell claims whether Kafka can be read; raise if it can and yet nothing comes."""
+        while True:
+            await asyncio.sleep(self._watchdog.every)
+            try:
+                ends = await self._reader.ends(self._source.all())
+            except TransportUnavailable as error:
+                self.fault = error
+                self._on_unreadable()
+            else:
+                self.fault = None
+                self._watchdog.check(self.claims, {at.partition: end for at, end in ends.items()})
+            if self._remade() != self._remade_before:
+                raise Stalled(f"topic {self._source.name} was made anew")
+            if self.fault is not None:
+                for claim in self.claims.values():
+                    claim.wake()
+
+    def _at(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._source.name, partition)
+
+
+def resume_at(committed: int, begin: int, end: int) -> tuple[int, int]:
+    """Return the offset to read from, and how many records were removed unread."""
+    if committed > end:  # the topic was deleted and made anew: its first record is new to us
+        return begin, 0
+    return max(committed, begin), max(0, begin - committed)

@@ -1,0 +1,195 @@
+"""The two topics: made as the settings say, or found to be otherwise and refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    NoError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+
+from transport.contract import Topic
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka.errors import translate
+from transport.settings import TransportSettings
+
+__all__ = ["MAX_RECORD_BYTES", "TopicSpec", "ensure_topics", "in_step", "topic_specs"]
+
+MAX_RECORD_BYTES = 4 * 1024 * 1024
+"""The largest record of the messages topic, and so the largest batch."""
+_DEAD_LETTER_ROOM = 256 * 1024  # for the headers that say what happened
+
+_VISIBLE_WITHIN = 10.0  # seconds from "created" to every partition having a leader
+_POLL = 0.05
+
+
+class TopicSpec(NamedTuple):
+    """What a topic has to be. ``settings`` names the variable behind each figure."""
+
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+def topic_specs(settings: TransportSettings) -> dict[Topic, TopicSpec]:
+    """Return both topics as the settings want them."""
+    replicas = settings.kafka_replication_factor
+    in_sync = settings.kafka_min_insync_replicas or max(1, replicas - 1)
+    names = {
+        "partitions": "STREAM_PARTITIONS",
+        "replication factor": "KAFKA_REPLICATION_FACTOR",
+        "min.insync.replicas": "KAFKA_MIN_INSYNC_REPLICAS",
+        "retention.ms": "KAFKA_RETENTION_MS",
+    }
+    common = {
+        # Compaction would drop all but the last message of a conversation.
+        "cleanup.policy": "delete",
+        # Ages and retention go by the broker's clock, not by that of whoever produced.
+        "message.timestamp.type": "LogAppendTime",
+        "min.insync.replicas": str(in_sync),
+        "unclean.leader.election.enable": "false",
+    }
+    messages = {
+        **common,
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+        "retention.ms": str(settings.kafka_retention_ms),
+    }
+    dead_letters = {
+        **common,
+        "max.message.bytes": str(MAX_RECORD_BYTES + _DEAD_LETTER_ROOM),
+        "retention.ms": "-1",  # a dead letter waits for a person, however long
+    }
+    count = settings.stream_partitions
+    return {
+        Topic.MESSAGES: TopicSpec(settings.kafka_topic, count, replicas, messages, names),
+        Topic.DEAD_LETTERS: TopicSpec(settings.kafka_dlq_topic, 1, replicas, dead_letters, names),
+    }
+
+
+async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create the topics that are missing and check those that are there; return what was created.
+
+    Raises:
+        ConfigurationError: a topic differs from its spec; the text lists every difference.
+        TransportUnavailable: Kafka can't do it now.
+    """
+    created = [spec.name for spec in specs if await _create(admin, spec)]
+    await _until_led(admin, specs)
+    differences = [line for spec in specs for line in await _differences(admin, spec)]
+    if differences:
+        raise ConfigurationError(
+            "Kafka's topics are not as configured; correct the variable, or alter the topic:\n  "
+            + "\n  ".join(differences)
+        )
+    return created
+
+
+async def in_step(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+    """Return if each partition has a leader and enough replicas in step to take an append.
+
+    Raises:
+        TransportUnavailable: one has not.
+    """
+    described = await _described(admin, specs)
+    for spec in specs:
+        needed = int(spec.config["min.insync.replicas"])
+        for partition in described.get(spec.name, ()):
+            if partition["leader"] < 0:
+                raise TransportUnavailable(f"{spec.name}-{partition['partition']} has no leader")
+            if len(partition["isr"]) < needed:
+                raise TransportUnavailable(
+                    f"{spec.name}-{partition['partition']} has {len(partition['isr'])} replicas in "
+                    f"step, fewer than min.insync.replicas={needed}"
+                )
+
+
+async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
+    wanted = NewTopic(spec.name, spec.partitions, spec.replicas, topic_configs=dict(spec.config))
+    # Asking first spares us the right to create topics where an operator makes them.
+    if spec.name in await _described(admin, [spec]):
+        return False
+    try:
+        response = await admin.create_topics([wanted])
+    except AttributeError as error:  # what aiokafka makes of a cluster without a controller
+        raise TransportUnavailable("Kafka has no controller now to make topics") from error
+    for _name, code, *message in response.topic_errors:
+        refusal = for_code(code)
+        if refusal is TopicAlreadyExistsError:
+            return False
+        if refusal is not NoError:
+            raise translate(refusal(f"{spec.name}: {' '.join(map(str, message))}"), starting=True)
+    return True
+
+
+async def _until_led(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _VISIBLE_WITHIN
+    while True:
+        described = await _described(admin, specs)
+        leaderless = [
+            spec.name
+            for spec in specs
+            if not described.get(spec.name)
+            or any(partition["leader"] < 0 for partition in described[spec.name])
+        ]
+        if not leaderless:
+            return
+        if loop.time() > deadline:
+            raise TransportUnavailable(f"no leader for {', '.join(leaderless)}")
+        await asyncio.sleep(_POLL)
+
+
+async def _described(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the partitions of each topic that exists."""
+    found = {}
+    for topic in await admin.describe_topics([spec.name for spec in specs]):
+        error = for_code(topic["error_code"])
+        if error is UnknownTopicOrPartitionError:
+            continue
+        if error is not NoError and not error.retriable:
+            raise translate(error(topic["topic"]), starting=True)
+        found[topic["topic"]] = topic["partitions"]
+    return found
+
+
+async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]:
+    partitions = (await _described(admin, [spec]))[spec.name]
+    actual = {
+        "partitions": str(len(partitions)),
+        "replication factor": str(min(len(partition["replicas"]) for partition in partitions)),
+        **await _configuration(admin, spec),
+    }
+    wanted = {
+        "partitions": str(spec.partitions),
+        "replication factor": str(spec.replicas),
+        **spec.config,
+    }
+    return [
+        f"topic {spec.name}: {name} is {actual.get(name)}, wanted {value}"
+        + (f" ({spec.settings[name]})" if name in spec.settings else "")
+        for name, value in wanted.items()
+        if actual.get(name) != value
+    ]
+
+
+async def _configuration(admin: AIOKafkaAdminClient, spec: TopicSpec) -> dict[str, str]:
+    resource = ConfigResource(
+        ConfigResourceType.TOPIC, spec.name, configs=dict.fromkeys(spec.config, "")
+    )
+    (response,) = await admin.describe_configs([resource])
+    ((code, message, _kind, _name, entries),) = response.resources
+    error = for_code(code)
+    if error is not NoError:
+        raise translate(error(f"{spec.name}: {message}"), starting=True)
+    return {entry[0]: entry[1] for entry in entries}

@@ -1,0 +1,199 @@
+"""The transport on Kafka: appending, groups, reading, and the state of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition
+
+from transport.contract import (
+    DeadLetter,
+    Envelope,
+    Features,
+    Outcome,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+)
+from transport.errors import TransportError, TransportUnavailable
+from transport.kafka.appender import Appender
+from transport.kafka.claim import KafkaClaim
+from transport.kafka.connection import Connector
+from transport.kafka.consumer import KafkaConsumer
+from transport.kafka.groups import Groups
+from transport.kafka.lender import Lender
+from transport.kafka.membership import Log, Membership, Timing
+from transport.kafka.progress import progress_of
+from transport.kafka.reader import Reader
+from transport.kafka.records import outgoing_dead_letter, outgoing_envelope, record_of
+from transport.kafka.topics import ensure_topics, in_step, topic_specs
+from transport.settings import TransportSettings
+
+__all__ = ["KafkaTransport"]
+
+log = logging.getLogger(__name__)
+
+_SAFETY_BYTES = 4096  # what Kafka itself adds to a lone record in a batch
+_TOPICS_WITHIN = 30.0
+
+
+class KafkaTransport:
+    """A :class:`~transport.contract.Transport`."""
+
+    name = "kafka"
+    features = Features(remembers=False, durable=True, counts_deliveries=False, shared=True)
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self.partitions = settings.stream_partitions
+        self._specs = topic_specs(settings)
+        self._logs = {t: Log(t, spec.name, spec.partitions) for t, spec in self._specs.items()}
+        self._connector = Connector(settings)
+        timeout = self._connector.timeout
+        self._timing = Timing.of(settings.stream_lease_ms / 1000, timeout)
+        self._admin: Lender[AIOKafkaAdminClient] = Lender(
+            self._connector.admin, AIOKafkaAdminClient.close, timeout=timeout
+        )
+        self._groups = Groups(self._admin)
+        every = [at for source in self._logs.values() for at in source.all()]
+        self._reader = Reader(self._connector, every)
+        limits = {
+            spec.name: int(spec.config["max.message.bytes"]) - _SAFETY_BYTES
+            for spec in self._specs.values()
+        }
+        self._appender = Appender(self._connector, limits, self._look_for_topics)
+        self._consumers: set[KafkaConsumer] = set()
+        self._repair: asyncio.Task[None] | None = None
+        self._remade = 0
+
+    @classmethod
+    def from_settings(cls, settings: TransportSettings) -> Self:
+        """Return a transport that is not yet connected."""
+        return cls(settings)
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with self._admin.lent(within=_TOPICS_WITHIN) as admin:
+                await ensure_topics(admin, list(self._specs.values()))
+            await self._appender.start()
+        except BaseException:
+            await self._admin.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._repair is not None:
+            self._repair.cancel()
+            await asyncio.wait([self._repair])
+        await self._appender.close()
+        await self._reader.close()
+        await self._admin.close()
+
+    async def publish(
+        self,
+        envelopes: Sequence[Envelope],
+        *,
+        remember: bool = True,  # noqa: ARG002 - Kafka keeps no memory of ids; PostgreSQL decides
+    ) -> Sequence[Outcome]:
+        """See :meth:`transport.contract.Transport.publish`."""
+        records = [(envelope.partition, outgoing_envelope(envelope)) for envelope in envelopes]
+        return await self._appender.append(self._logs[Topic.MESSAGES].name, records)
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """See :meth:`transport.contract.Transport.recall`."""
+        return [None] * len(message_ids)
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """See :meth:`transport.contract.Transport.dead_letter`."""
+        outcomes = await self._appender.append(
+            self._logs[Topic.DEAD_LETTERS].name,
+            [(0, outgoing_dead_letter(letter)) for letter in letters],
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, TransportUnavailable):
+                raise outcome
+            if isinstance(outcome, TransportError):
+                raise TransportUnavailable(str(outcome)) from outcome
+
+    def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
+        """See :meth:`transport.contract.Transport.consume`."""
+        timing = self._timing
+
+        def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> Membership:
+            return Membership(
+                client,
+                source=self._logs[topic],
+                group=group,
+                timing=timing,
+                reader=self._reader,
+                groups=self._groups,
+                offer=offer,
+                on_unreadable=self._look_for_topics,
+                remade=lambda: self._remade,
+            )
+
+        connect = partial(
+            self._connector.member,
+            group=group, member=member, lease=timing.lease, rebalance=timing.rebalance,
+        )  # fmt: skip
+        consumer = KafkaConsumer(
+            topic=topic, group=group, connect=connect, join=join, on_closed=self._consumers.discard
+        )
+        self._consumers.add(consumer)
+        return consumer
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """See :meth:`transport.contract.Transport.read`."""
+        start = 0 if after is None else int(after) + 1
+        at = TopicPartition(self._logs[topic].name, partition)
+        return [record_of(topic, raw) for raw in await self._reader.read(at, start, limit)]
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """See :meth:`transport.contract.Transport.progress`."""
+        ours = {}
+        for consumer in self._consumers:
+            if (consumer.topic, consumer.group) == (topic, group):
+                ours.update(consumer.claims_now)
+        return await progress_of(
+            self._logs[topic], group, reader=self._reader, groups=self._groups, ours=ours
+        )
+
+    def sort_key(self, offset: str) -> tuple[int, ...]:
+        """See :meth:`transport.contract.Transport.sort_key`."""
+        return (int(offset),)
+
+    async def ping(self) -> None:
+        """See :meth:`transport.contract.Transport.ping`.
+
+        A consumer that can't read is told here too: to readiness it is the same outage.
+        """
+        self._appender.check()
+        for consumer in self._consumers:
+            if consumer.fault is not None:
+                raise TransportUnavailable(f"a consumer can't read: {consumer.fault}")
+        async with self._admin.lent() as admin:
+            await in_step(admin, list(self._specs.values()))
+
+    def _look_for_topics(self) -> None:
+        if self._repair is None or self._repair.done():
+            self._repair = asyncio.create_task(self._make_topics())
+
+    async def _make_topics(self) -> None:
+        """Make again what was deleted under us. Until then appends are refused."""
+        try:
+            async with self._admin.lent(within=_TOPICS_WITHIN) as admin:
+                created = await ensure_topics(admin, list(self._specs.values()))
+        except TransportError as error:
+            log.error("Topics can't be made again", extra={"error": str(error)})  # noqa: TRY400
+        else:
+            if created:
+                self._remade += 1
+                log.error("Topics were gone and are made again", extra={"topics": created})

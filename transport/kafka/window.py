@@ -1,0 +1,82 @@
+"""What a claim holds: records that were fetched and are not yet acknowledged, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+from transport.contract import Record
+
+__all__ = ["Window"]
+
+# Enough to keep a worker busy while the next fetch is under way, little enough for many partitions.
+_FULL_RECORDS, _FULL_BYTES = 4000, 4 * 1024 * 1024
+
+
+class Window:
+    """The first ``delivered`` records are with the worker; the others are *ready*.
+
+    ``acked`` is the offset of the first record that is not acknowledged, ``fetched`` that of the
+    next one to come.
+    """
+
+    __slots__ = ("_delivered", "_ready_bytes", "_records", "acked", "fetched")
+
+    def __init__(self, start: int) -> None:
+        self._records: deque[tuple[int, Record]] = deque()
+        self._delivered = 0
+        self._ready_bytes = 0
+        self.acked = start
+        self.fetched = start
+
+    @property
+    def ready(self) -> int:
+        """How many records can be taken."""
+        return len(self._records) - self._delivered
+
+    @property
+    def delivered(self) -> int:
+        """How many records were taken and are not acknowledged."""
+        return self._delivered
+
+    @property
+    def full(self) -> bool:
+        """Whether fetching should pause."""
+        return self.ready >= _FULL_RECORDS or self._ready_bytes >= _FULL_BYTES
+
+    @property
+    def low(self) -> bool:
+        """Whether fetching, if paused, should go on."""
+        return self.ready <= _FULL_RECORDS // 4 and self._ready_bytes <= _FULL_BYTES // 4
+
+    def add(self, records: Iterable[tuple[int, Record]]) -> None:
+        """Append records that were fetched. Their offsets may have gaps, and only grow."""
+        for offset, record in records:
+            self._records.append((offset, record))
+            self._ready_bytes += len(record.body)
+            self.fetched = offset + 1
+
+    def take(self, most: int) -> list[Record]:
+        """Deliver up to ``most`` ready records."""
+        start = self._delivered
+        taken = [record for _, record in islice(self._records, start, start + most)]
+        self._delivered += len(taken)
+        self._ready_bytes -= sum(len(record.body) for record in taken)
+        return taken
+
+    def ack(self, offset: int) -> None:
+        """Forget the records below ``offset``."""
+        records = self._records
+        while records and records[0][0] < offset:
+            _, record = records.popleft()
+            if self._delivered:
+                self._delivered -= 1
+            else:
+                self._ready_bytes -= len(record.body)
+        self.acked = max(self.acked, offset)
+
+    def rewind(self) -> None:
+        """Make every record ready again."""
+        self._delivered = 0
+        self._ready_bytes = sum(len(record.body) for _, record in self._records)
