@@ -170,6 +170,17 @@ def _dead_letters(case: _Case) -> Iterator[Anomaly]:
             yield Anomaly(What.POISON_VANISHED, message_id, f"expected {reason}")
 
 
+def _pages(case: _Case) -> Iterator[Anomaly]:
+    for conversation, seen in case.final.pages.items():
+        there = [r.message_id for r in case.final.rows if r.conversation == conversation]
+        if list(seen) != there:
+            skipped, made_up = set(there) - set(seen), set(seen) - set(there)
+            yield Anomaly(
+                What.PAGE_DIFFERS, conversation, f"{len(there)} rows, {len(seen)} seen; skipped "
+                f"{sorted(skipped)[:3]}, seen and not there {sorted(made_up)[:3]}"
+            )  # fmt: skip
+
+
 def _answers(case: _Case) -> Iterator[Anomaly]:
     for attempts in (*case.messages.values(), *case.receipts.values()):
         several = len({a.content for a in attempts}) > 1
@@ -198,5 +209,6 @@ _RULES: tuple[Callable[[_Case], Iterator[Anomaly]], ...] = (
     _ids,
     _conflicts,
     _dead_letters,
+    _pages,
     _answers,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 import msgspec
@@ -40,6 +40,8 @@ class Final(msgspec.Struct, kw_only=True):
     receipts: Sequence[str] = ()
     """Each ``messageId/state/user``."""
     letters: Sequence[Letter] = ()
+    pages: Mapping[str, Sequence[str]] = {}
+    """What a reader of pages saw of some conversations: message ids, in the order it saw them."""
 
 
 async def gather(database_url: str) -> Final:

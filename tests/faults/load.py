@@ -62,7 +62,7 @@ class Load:
         self.acknowledged = 0
         self.in_flight = 0
         self._targets = targets
-        self._run = run
+        self.run = run
         self._random = random.Random(seed)
         self._writers = [(f"{run}-c{n}", "w") for n in range(conversations)]
         # Crowded conversations have three writers, whose requests overlap.

@@ -5,7 +5,8 @@ Scenarios know only :class:`FaultyLog`, so each runs on every transport from one
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
 from redis.asyncio import Redis
 
@@ -13,7 +14,7 @@ from compose.local.process import LocalServer
 from compose.local.valkey import ValkeyServer
 from transport.settings import TransportSettings
 
-__all__ = ["FaultyLog", "RedisLog"]
+__all__ = ["FaultyLog", "RedisLog", "settings_of"]
 
 
 class FaultyLog(Protocol):
@@ -23,8 +24,8 @@ class FaultyLog(Protocol):
     """What ``TRANSPORT`` calls it."""
     server: LocalServer
     """To stop, kill, suspend, resume and restart."""
-    reply_marker: bytes
-    """Bytes that stand in every append: a proxy that sees them may lose the answer."""
+    markers: Mapping[str, bytes]
+    """Bytes that stand in every ``append``, ``read`` and ``ack``, for a proxy to know them by."""
 
     def environment(self) -> dict[str, str]:
         """Return the settings that lead a process of ours to it."""
@@ -43,7 +44,11 @@ class RedisLog:
     """Redis or Valkey, ours."""
 
     name = "redis"
-    reply_marker = b"FCALL"
+    markers: ClassVar[Mapping[str, bytes]] = {
+        "append": b"_append",
+        "read": b"XREADGROUP",
+        "ack": b"_ack",
+    }
 
     def __init__(self, server: ValkeyServer) -> None:
         self.server = server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from tests.faults.final import Final, gather
 from tests.faults.history import History
 from tests.faults.load import Load
 from tests.faults.logs import FaultyLog, settings_of
+from tests.faults.reader import Reader
 from tests.faults.service import Service
 from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
@@ -49,6 +50,7 @@ class Stand:
         self.database_url = database_url
         self.history = History()
         self.services: list[Service] = []
+        self._readers: list[Reader] = []
         self._folder = folder
         self._stack = stack
 
@@ -91,6 +93,12 @@ class Stand:
         number = next(_numbers)
         return Load(self.history, ingresses, run=f"run{number}", seed=number, **options)
 
+    def reader(self, ingresses: list[Service], conversations: Sequence[str]) -> Reader:
+        """Return a reader that follows these conversations; what it saw is judged too."""
+        reader = Reader(ingresses, conversations)
+        self._readers.append(reader)
+        return reader
+
     async def transport(self) -> Transport:
         """Return a transport of the test's own, entered."""
         transport = create(self.log.name, settings_of(self.log))
@@ -118,6 +126,8 @@ class Stand:
         """Wait until all is settled; return what the checker found, and the final state."""
         await self.settled(within)
         final = await gather(self.database_url)
+        for reader in self._readers:
+            final.pages = {**final.pages, **await reader.catch_up()}
         anomalies = check(self.history, final)
         if anomalies:
             self.history.save(self._folder / "history.jsonl")

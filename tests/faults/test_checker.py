@@ -202,6 +202,14 @@ def test_a_first_message_is_no_repeat() -> None:
     assert found([*GOOD[:4], unknown(4), attempt(4, sent=9.0, hit=True)], ROWS) == []
 
 
+def test_a_reader_of_pages_must_have_seen_what_is_there_in_its_order() -> None:
+    ids = [f"id-{n}" for n in range(5)]
+    assert found(GOOD, ROWS, pages={"c": ids}) == []
+    assert found(GOOD, ROWS, pages={"c": ids[1:]}) == [What.PAGE_DIFFERS]
+    assert found(GOOD, ROWS, pages={"c": ids[::-1]}) == [What.PAGE_DIFFERS]
+    assert found(GOOD, ROWS, pages={"c": [*ids, "id-9"]}) == [What.PAGE_DIFFERS]
+
+
 def test_receipts_are_judged_too() -> None:
     receipt = replace(attempt(7), kind=Kind.RECEIPT, key="id-4/read/u", conversation="c")
     assert found([*GOOD, receipt], ROWS) == [What.LOST]
