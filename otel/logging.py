@@ -43,15 +43,17 @@ def configure(
     The texts of ``private_errors`` are withheld wherever a traceback shows one.
     """
     out = stream or sys.stderr
+    people = settings.log_format == "console"
     level = logging.getLevelNamesMapping()[settings.log_level]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # People read local time of day; machines the whole of it, in UTC.
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if people else "iso", utc=not people),
         _Exceptions(tuple(private_errors)),
         _mask,
     ]
-    last = _console(out) if settings.log_format == "console" else _json
+    last = _console(out) if people else _json
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -37,12 +37,12 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
         redis = stack.redis
         rows.add_row(
             "Log",
-            f"{redis.binary.label}   redis-cli -p {redis.port} -n "
+            f"{redis.binary.label}\nredis-cli -p {redis.port} -n "
             f"{settings.transport.redis_stream_db}",
         )
     if stack.kafka:
         rows.add_row("Log", f"kafka   {stack.kafka.bootstrap}")
-    rows.add_row("Rows", f"{stack.postgres.binary.label}   psql {stack.database_url}")
+    rows.add_row("Rows", f"{stack.postgres.binary.label}\npsql {stack.database_url}")
     rows.add_row("Data", f"{stack.postgres.data_dir.parent}   (kept when you stop)")
     rows.add_row("Durable", "the log is on disk (fsync) before a POST is acknowledged")
     err.print(Panel(rows, title="Crossfade is running", border_style="green", expand=False))
