@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import asyncpg
-
-from persistence.columns import MessageColumns, ReceiptColumns, columns
-from persistence.database import Pool, using
+from persistence.columns import MessageColumns, columns
+from persistence.database import Connection, Pool, using
 from persistence.errors import Contended, FenceLost
 from persistence.placed import Fence, Placed, Written
 from persistence.statement import CLASSIFY, INSERT, TAKE
-from persistence.translation import translated
 
-__all__ = ["Fence", "Placed", "Writer", "Written"]
+__all__ = ["Fence", "Placed", "Writer", "Written", "insert"]
 
 _CONTENDED_RETRIES = 3
 
@@ -76,73 +73,70 @@ class Writer:
         """
         if not batch:
             return Written([], [], [])
-        with translated():
-            messages, receipts = columns(batch)
         for _ in range(_CONTENDED_RETRIES):
             try:
-                return await self._write(batch[0].transport, messages, receipts, fence)
+                async with using(self._pool) as connection:
+                    return await insert(connection, batch, fence)
             except Contended:
                 continue
-        return await self._write(batch[0].transport, messages, receipts, fence)
-
-    async def _write(
-        self,
-        transport: str,
-        messages: MessageColumns,
-        receipts: ReceiptColumns,
-        fence: Fence | None,
-    ) -> Written:
         async with using(self._pool) as connection:
-            row = await connection.fetchrow(
-                INSERT,
-                # Ascending, so that two batches over several partitions can't deadlock.
-                sorted(set(messages.partitions)),
-                transport,
-                fence.partition if fence else None,
-                fence.epoch if fence else None,
-                *messages.values,
-                *receipts.values,
-            )
-        assert row is not None
-        if fence is not None and not row["allowed"]:
-            raise FenceLost(f"partition {fence.partition} of {transport} has a newer owner")
-        return await self._verdict(messages, receipts, row)
+            return await insert(connection, batch, fence)
 
-    async def _verdict(
-        self, messages: MessageColumns, receipts: ReceiptColumns, row: asyncpg.Record
-    ) -> Written:
-        placed, again = _split(messages.indexes, messages.ids, row["placed_count"], row["placed"])
-        duplicates, conflicts = again, list[int]()
-        if again:
-            duplicates, conflicts = await self._judge(messages, set(again))
-        if receipts.indexes:
-            received, known = _split(
-                receipts.indexes, receipts.keys, row["received_count"], row["received"]
-            )
-            placed = sorted(placed + received)
-            duplicates = sorted(duplicates + known)
-        return Written(placed, duplicates, conflicts)
 
-    async def _judge(
-        self, messages: MessageColumns, again: set[int]
-    ) -> tuple[list[int], list[int]]:
-        """Tell repeats from conflicts among messages whose key or id was there already."""
-        asked = [
-            (index, key, body)
-            for index, key, body in zip(
-                messages.indexes, messages.keys, messages.fingerprints, strict=True
-            )
-            if index in again
-        ]
-        ids = [i for index, i in zip(messages.indexes, messages.ids, strict=True) if index in again]
-        async with using(self._pool) as connection:
-            rows = await connection.fetch(CLASSIFY, ids, [key for _, key, _ in asked])
-        if not rows:
-            raise Contended("the rows that stood in the way are gone")
-        bodies = {row["idempotency_key"]: row["fingerprint"] for row in rows}
-        # No row of that key: the id is another key's, which a producer of ours can't cause.
-        same = [index for index, key, body in asked if bodies.get(key) == body]
-        return same, [index for index, key, body in asked if bodies.get(key) != body]
+async def insert(
+    connection: Connection, batch: Sequence[Placed], fence: Fence | None = None
+) -> Written:
+    """Do what :meth:`Writer.write` does, once, on a connection (in its transaction, if any).
+
+    asyncpg's errors come out as they are; wrap it in ``using`` or ``translated``.
+    """
+    messages, receipts = columns(batch)
+    transport = batch[0].transport
+    row = await connection.fetchrow(
+        INSERT,
+        # Ascending, so that two batches over several partitions can't deadlock.
+        sorted(set(messages.partitions)),
+        transport,
+        fence.partition if fence else None,
+        fence.epoch if fence else None,
+        *messages.values,
+        *receipts.values,
+    )
+    assert row is not None
+    if fence is not None and not row["allowed"]:
+        raise FenceLost(f"partition {fence.partition} of {transport} has a newer owner")
+    placed, again = _split(messages.indexes, messages.ids, row["placed_count"], row["placed"])
+    duplicates, conflicts = again, list[int]()
+    if again:
+        duplicates, conflicts = await _judge(connection, messages, set(again))
+    if receipts.indexes:
+        received, known = _split(
+            receipts.indexes, receipts.keys, row["received_count"], row["received"]
+        )
+        placed = sorted(placed + received)
+        duplicates = sorted(duplicates + known)
+    return Written(placed, duplicates, conflicts)
+
+
+async def _judge(
+    connection: Connection, messages: MessageColumns, again: set[int]
+) -> tuple[list[int], list[int]]:
+    """Tell repeats from conflicts among messages whose key or id was there already."""
+    asked = [
+        (index, identifier, key, body)
+        for index, identifier, key, body in zip(
+            messages.indexes, messages.ids, messages.keys, messages.fingerprints, strict=True
+        )
+        if index in again
+    ]
+    ids, keys = [identifier for _, identifier, _, _ in asked], [key for _, _, key, _ in asked]
+    rows = await connection.fetch(CLASSIFY, ids, keys)
+    if not rows:
+        raise Contended("the rows that stood in the way are gone")
+    bodies = {row["idempotency_key"]: row["fingerprint"] for row in rows}
+    # No row of that key: the id is another key's, which a producer of ours can't cause.
+    same = [index for index, _, key, body in asked if bodies.get(key) == body]
+    return same, [index for index, _, key, body in asked if bodies.get(key) != body]
 
 
 def _split(

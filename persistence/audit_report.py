@@ -1,0 +1,131 @@
+"""What an audit finds, and what a repair did about it. Ids and places only; never content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+__all__ = [
+    "AuditReport",
+    "Differing",
+    "Disorder",
+    "Duplicate",
+    "Lack",
+    "Range",
+    "RepairReport",
+    "Row",
+    "Unaccounted",
+]
+
+
+class Row(msgspec.Struct, frozen=True, rename="camel"):
+    """A row of ``messages``; ``seq`` tells it from any other. Times are RFC 3339, UTC."""
+
+    seq: int
+    message_id: str
+    created_at: str
+
+
+class Duplicate(msgspec.Struct, frozen=True, rename="camel"):
+    """Several rows of one idempotency key: the earliest is to stay, the rest to go.
+
+    ``message_id`` is the id that stays: the one derived from the key where a copy has it (it is
+    what senders were told), else the earliest's.
+    """
+
+    idempotency_key: str
+    message_id: str
+    kept: Row
+    surplus: Sequence[Row]
+
+
+class Lack(StrEnum):
+    """What an acknowledged record should have led to, and did not."""
+
+    ROW = "row"
+    """A message or a receipt that is no row and no dead letter."""
+    DEAD_LETTER = "dead_letter"
+    """Bytes nobody can decode, or a key with another body, and no dead letter says so."""
+
+
+class Unaccounted(msgspec.Struct, frozen=True, rename="camel"):
+    """A record that is acknowledged and of which nothing is left."""
+
+    partition: int
+    offset: str
+    message_id: str | None
+    lacks: Lack
+
+
+class Differing(msgspec.Struct, frozen=True, rename="camel"):
+    """A row that is not what the log says was sent; ``columns`` are the ones that differ."""
+
+    partition: int
+    offset: str
+    message_id: str
+    seq: int
+    columns: Sequence[str]
+
+
+class Disorder(msgspec.Struct, frozen=True, rename="camel"):
+    """A message read before one that stands ahead of it in the log, in the same conversation."""
+
+    partition: int
+    offset: str
+    message_id: str
+    seq: int
+    after_seq: int
+
+
+class Range(msgspec.Struct, frozen=True, rename="camel"):
+    """What of one partition was compared: acknowledged records the log still holds."""
+
+    partition: int
+    records: int
+    first: str | None
+    last: str | None
+
+
+class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
+    """The findings. ``missing_constraints`` are rules of the schema that the database lacks."""
+
+    transport: str
+    rows: int
+    ranges: Sequence[Range]
+    missing_constraints: Sequence[str]
+    duplicates: Sequence[Duplicate]
+    unaccounted: Sequence[Unaccounted]
+    differing: Sequence[Differing]
+    disorders: Sequence[Disorder]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not (
+            self.missing_constraints
+            or self.duplicates
+            or self.unaccounted
+            or self.differing
+            or self.disorders
+        )
+
+
+class RepairReport(msgspec.Struct, frozen=True, rename="camel"):
+    """Exactly what a repair changed, and what it left."""
+
+    removed: Sequence[Duplicate]
+    """Surplus rows deleted; their receipts went to the row that was kept."""
+    receipts_removed: int
+    """Receipts that were doubled, or of no message, while the rule against it was missing."""
+    constraints: Sequence[str]
+    """Rules of the schema that were put back."""
+    inserted: Sequence[Unaccounted]
+    """Rows made from the log. They stand last in their conversations: readers have passed."""
+    dead_lettered: Sequence[Unaccounted]
+    """Records that can't be rows, appended to the dead-letter log."""
+    restored: Sequence[Differing]
+    """Rows set to what the log says."""
+    disorders: Sequence[Disorder]
+    """Left as they are: renumbering would move messages that readers have seen."""
