@@ -71,7 +71,7 @@ class Ingress:
                 if method == "POST":
                     await route(scope, receive, send)
                 else:
-                    await other_method(scope, send, ["POST"])
+                    await other_method(scope, send, ["OPTIONS", "POST"])
                 return
             if method == "OPTIONS":
                 await other_method(scope, send, failures.allowed_methods(self.api, scope))

@@ -61,7 +61,7 @@ def allowed_methods(app: FastAPI, scope: Any) -> list[str]:
             for route in app.router.routes
         )
     ]
-    return ["HEAD", *methods] if "GET" in methods else methods
+    return sorted([*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])]) if methods else []
 
 
 async def _problem(request: Request, problem: Problem) -> Response:

@@ -28,7 +28,7 @@ async def other_method(scope: Scope, send: Send, allowed: Sequence[str]) -> None
     if not allowed:
         await respond_problem(send, Problem(NOT_FOUND, f"Nothing is at {path}."), None)
         return
-    names = ", ".join(sorted({*allowed, "OPTIONS"}))
+    names = ", ".join(allowed)
     if scope["method"] == "OPTIONS":
         start = {
             "type": "http.response.start",

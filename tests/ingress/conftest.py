@@ -21,6 +21,7 @@ from persistence.database import Pool
 from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
 from persistence.worker import Worker
+from tests.ingress.gated import GatedLog
 from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, Topic, Transport
 from transport.registry import create
@@ -115,6 +116,8 @@ async def start(transport_settings: TransportSettings, database_pool: Pool) -> A
             client = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
             )
+            if isinstance(transport, GatedLog):
+                stack.callback(transport.gate.set)  # or a failed test would wait for its requests
             return Service(app, port, client, transport, pool, metrics)
 
         yield make
@@ -171,3 +174,10 @@ def index_dead_letters() -> Callable[[Service], Awaitable[None]]:
             await task
 
     return index
+
+
+@pytest_asyncio.fixture
+async def gated(transport_settings: TransportSettings) -> AsyncIterator[GatedLog]:
+    """A log whose appends the test lets through."""
+    async with create("redis", transport_settings) as transport:
+        yield GatedLog(transport)
