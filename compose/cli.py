@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from compose.commands import db, keys
+from compose.commands import db, dlq, keys
+from compose.commands.audit import audit
 from compose.commands.serve import serve, worker
 from compose.commands.settings import show as settings
 from compose.commands.status import show as status
@@ -27,6 +28,8 @@ app.command()(serve)
 app.command()(worker)
 app.command(name="status")(status)
 app.command(name="settings")(settings)
+app.command()(audit)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
 

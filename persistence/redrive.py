@@ -30,11 +30,12 @@ from persistence.selection import Selection
 from transport.contract import Transport
 from transport.errors import TransportError
 
-__all__ = ["Preview", "RedriveProgress", "Redriver"]
+__all__ = ["MOST_REDRIVES", "Preview", "RedriveProgress", "Redriver"]
 
 _log = structlog.get_logger(__name__)
 
 MOST_REDRIVES = 3
+"""A letter redriven so often is left out, unless it is asked for."""
 _AT_ONCE = 100
 _LONGEST_DELAY = 30.0
 
@@ -131,7 +132,9 @@ class Redriver:
     def _spawn(self, identifier: UUID) -> None:
         task = self._running.get(identifier)
         if task is None or task.done():
-            self._running[identifier] = asyncio.create_task(self._run(identifier))
+            self._running = {i: one for i, one in self._running.items() if not one.done()}
+            task = self._running[identifier] = asyncio.create_task(self._run(identifier))
+            task.add_done_callback(_notice)
 
     async def _run(self, identifier: UUID) -> None:
         ended = "failed"
@@ -188,3 +191,9 @@ class Redriver:
             attempt = await republish(self._transport, letters)
             await self._state.settle(connection, run, attempt)
             return _Step(attempt, run.rate)
+
+
+def _notice(task: asyncio.Task[None]) -> None:
+    # Its error is logged, and its state says so; nobody has to be waiting for it.
+    if not task.cancelled():
+        task.exception()

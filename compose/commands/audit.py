@@ -1,0 +1,128 @@
+"""``crossfade audit``: the guide's third rollback scenario; read-only unless told to repair."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from rich.table import Table
+
+from compose.console import err, out, plain, run, settings_or_exit
+from compose.settings import Settings
+from persistence.audit import audit as look
+from persistence.audit_report import AuditReport, RepairReport
+from persistence.database import Pool, connect
+from persistence.repair import repair as mend
+from transport.contract import Transport
+from transport.registry import create
+
+__all__ = ["audit"]
+
+_SHOWN = 20
+_FOUND = 1
+
+R = TypeVar("R", AuditReport, RepairReport)
+
+
+def audit(
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what is found, in one transaction.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before repairing.")] = False,
+    transport: Annotated[
+        str | None, typer.Option(help="The log to compare with; CONSUME_FROM where not given.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the whole report as JSON.")
+    ] = False,
+) -> None:
+    """Look for duplicates, and hold the rows against the log. Exit status 1 if anything is wrong.
+
+    Without --repair nothing is changed, and it may run beside the service.
+    """
+    settings = settings_or_exit()
+    name = transport or settings.transport.consumed
+    report = run(lambda: _with(settings, name, look))
+    if not repair or report.clean:
+        _show(report, as_json=as_json)
+        raise typer.Exit(0 if report.clean else _FOUND)
+    if not as_json:
+        _show(report, as_json=False)
+    if not yes:
+        err.print("Repairing holds up writers until it is done. Duplicates but the earliest go.")
+        typer.confirm("Repair?", abort=True)
+    done = run(lambda: _with(settings, name, mend))
+    _say(done, as_json=as_json)
+    raise typer.Exit(_FOUND if done.disorders else 0)
+
+
+async def _with(
+    settings: Settings, name: str, work: Callable[[Pool, Transport], Coroutine[Any, Any, R]]
+) -> R:
+    pool = await connect(settings.persistence)
+    try:
+        async with create(name, settings.transport) as log:
+            return await work(pool, log)
+    finally:
+        await pool.close()
+
+
+def _show(report: AuditReport, *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps({"clean": report.clean, **msgspec.to_builtins(report)}))
+        return
+    records = sum(one.records for one in report.ranges)
+    out.print(
+        f"{report.rows} rows; {records} acknowledged records that {report.transport} still holds"
+    )
+    _list("rules the schema lacks", report.missing_constraints)
+    _list("keys with several rows", report.duplicates)
+    _list("acknowledged, and neither row nor dead letter", report.unaccounted)
+    _list("rows that are not what was sent", report.differing)
+    _list("messages out of order", report.disorders)
+    out.print("[green]nothing is wrong[/]" if report.clean else "[red]something is wrong[/]")
+
+
+def _say(done: RepairReport, *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps(msgspec.to_builtins(done)))
+        return
+    surplus = sum(len(one.surplus) for one in done.removed)
+    out.print(f"removed {surplus} surplus rows and {done.receipts_removed} surplus receipts")
+    _list("rules put back", done.constraints)
+    _list("rows made from the log", done.inserted)
+    _list("records made dead letters", done.dead_lettered)
+    _list("rows restored to what was sent", done.restored)
+    _list("left as they are: messages out of order", done.disorders)
+
+
+def _list(title: str, found: Sequence[msgspec.Struct | str]) -> None:
+    if not found:
+        return
+    out.print(f"{len(found)} {title}:")
+    table = Table(box=None, pad_edge=False, show_header=not isinstance(found[0], str))
+    lines = [msgspec.to_builtins(one) for one in found[:_SHOWN]]
+    if isinstance(found[0], str):
+        table.add_column()
+        for line in lines:
+            table.add_row(f"  {plain(line)}")
+    else:
+        for name in lines[0]:
+            table.add_column(name)
+        for line in lines:
+            table.add_row(*(plain(_cell(value)) for value in line.values()))
+    out.print(table)
+    if len(found) > _SHOWN:
+        out.print(f"  and {len(found) - _SHOWN} more; --json has them all")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(str(part) for part in value.values())
+    if isinstance(value, list):
+        return ", ".join(_cell(part) for part in value)
+    return "-" if value is None else str(value)

@@ -1,0 +1,182 @@
+"""``crossfade dlq``: list, read, redrive and discard dead letters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from compose.commands import dlq_redrive
+from compose.commands.dlq_selection import (
+    All,
+    Conversation,
+    Ids,
+    Message,
+    Newer,
+    Older,
+    Why,
+    caller,
+    chosen,
+    conditions,
+)
+from compose.console import err, fail, out, plain, run, settings_or_exit
+from persistence.database import connect
+from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from persistence.selection import Selection
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True, help="Dead letters: list, read, redrive to the primary log, discard."
+)
+app.command(name="redrive")(dlq_redrive.redrive)
+app.command(name="redrives")(dlq_redrive.redrives)
+app.command(name="watch")(dlq_redrive.watch)
+app.command(name="cancel")(dlq_redrive.cancel)
+
+
+@app.command(name="list")
+def list_letters(
+    *,
+    reason: Why = None,
+    conversation: Conversation = None,
+    message: Message = None,
+    older_than: Older = None,
+    newer_than: Newer = None,
+    state: Annotated[str, typer.Option(help="pending, redriven, discarded or any.")] = "pending",
+    before: Annotated[int | None, typer.Option(help="Go on below this id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List dead letters, newest first."""
+    if state not in {"pending", "redriven", "discarded", "any"}:
+        raise typer.BadParameter(f"{state!r} is none of pending, redriven, discarded, any")
+    selection = conditions(
+        reason, conversation, message, older_than=older_than, newer_than=newer_than
+    )
+
+    async def main() -> list[StoredDeadLetter]:
+        async with _letters() as letters:
+            wanted = None if state == "any" else state
+            return await letters.list(selection, state=wanted, before=before, limit=limit + 1)
+
+    rows = run(main)
+    page, more = rows[:limit], len(rows) > limit
+    if as_json:
+        out.print_json(json.dumps(msgspec.to_builtins(page)))
+    elif page:
+        out.print(_table(page))
+    else:
+        err.print("No dead letters." if state == "any" else f"No dead letters are {state}.")
+    if more:
+        err.print(f"There are more: --before {page[-1].id}")
+
+
+@app.command()
+def show(
+    identifier: Annotated[int, typer.Argument(metavar="ID", help="The dead letter's id.")],
+    *,
+    body: Annotated[
+        bool, typer.Option("--body", help="Write the record's bytes alone, as they are.")
+    ] = False,
+) -> None:
+    """Show one dead letter: why it is one, where it came from, and what is in it."""
+
+    async def main() -> tuple[StoredDeadLetter, DeadLetterBytes] | None:
+        async with _letters() as letters:
+            return await letters.get(identifier)
+
+    found = run(main)
+    if found is None:
+        fail(f"there is no dead letter {identifier}")
+    letter, record = found
+    if body:
+        sys.stdout.buffer.write(record.body)
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in msgspec.structs.asdict(letter).items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), plain(str(value)))
+    table.add_row("key", plain(_text(record.key)))
+    for header, content in record.headers:
+        table.add_row(f"header {plain(_text(header))}", plain(_text(content)))
+    out.print(table)
+    out.print()
+    out.print(plain(_text(record.body)))
+
+
+@app.command()
+def discard(
+    ids: Ids = None,
+    *,
+    why: Annotated[str, typer.Option(help="Kept with them.")],
+    everything: All = False,
+    reason: Why = None,
+    conversation: Conversation = None,
+    message: Message = None,
+    older_than: Older = None,
+    newer_than: Newer = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Give dead letters up for good. They stay listed as discarded, with who and why."""
+    selection = chosen(
+        ids,
+        conditions(reason, conversation, message, older_than=older_than, newer_than=newer_than),
+        everything=everything,
+    )
+    if not yes:
+        count = sum(run(lambda: _count(selection)).values())
+        typer.confirm(f"Discard {count} dead letters for good?", abort=True)
+
+    async def main() -> int:
+        async with _letters() as letters:
+            return await letters.discard(selection, by=caller(), why=why)
+
+    out.print(f"discarded {run(main)}")
+
+
+async def _count(selection: Selection) -> dict[str, int]:
+    async with _letters() as letters:
+        return await letters.count(selection)
+
+
+@asynccontextmanager
+async def _letters() -> AsyncIterator[DeadLetters]:
+    pool = await connect(settings_or_exit().persistence)
+    try:
+        yield DeadLetters(pool)
+    finally:
+        await pool.close()
+
+
+def _table(letters: Sequence[StoredDeadLetter]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", justify="right")
+    for heading in ("failed at", "reason", "kind", "message", "conversation", "at", "state"):
+        table.add_column(heading)
+    table.add_column("redrives", justify="right")
+    table.add_column("error")
+    for letter in letters:
+        table.add_row(
+            str(letter.id),
+            letter.failed_at,
+            letter.reason,
+            letter.kind,
+            letter.message_id or "-",
+            plain(letter.conversation_id or "-"),
+            f"{letter.transport} {letter.partition}:{plain(letter.offset)}",
+            letter.state,
+            str(letter.redrives),
+            plain(letter.error),
+        )
+    return table
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

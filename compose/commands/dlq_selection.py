@@ -1,0 +1,89 @@
+"""How ``crossfade dlq`` is told which dead letters: ids, conditions, or all; never by accident."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from persistence.selection import Selection
+from transport.contract import Reason
+
+__all__ = [
+    "All",
+    "Conversation",
+    "Ids",
+    "Message",
+    "Newer",
+    "Older",
+    "Why",
+    "caller",
+    "chosen",
+    "conditions",
+]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+Ids = Annotated[list[int] | None, typer.Argument(help="Ids of dead letters.", show_default=False)]
+All = Annotated[bool, typer.Option("--all", help="All that are pending.")]
+Why = Annotated[Reason | None, typer.Option("--reason", help="Only those with this reason.")]
+Conversation = Annotated[str | None, typer.Option(help="Only those of this conversation.")]
+Message = Annotated[UUID | None, typer.Option(help="Only those of this message.")]
+Older = Annotated[
+    str | None,
+    typer.Option(metavar="AGE", help="Only those that failed longer ago: 90s, 15m, 2h, 3d."),
+]
+Newer = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only those that failed since: 90s, 15m, 2h, 3d.")
+]
+
+
+def conditions(
+    reason: Reason | None,
+    conversation: str | None,
+    message: UUID | None,
+    *,
+    older_than: str | None,
+    newer_than: str | None,
+) -> Selection:
+    """Return the selection that the options describe; without any, everything."""
+    return Selection(
+        reason=reason,
+        conversation_id=conversation,
+        message_id=message,
+        failed_before=_ago(older_than),
+        failed_after=_ago(newer_than),
+    )
+
+
+def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> Selection:
+    """Return what is to be acted on: exactly one way of choosing must have been used."""
+    asked = [bool(ids), selection != Selection(), everything]
+    if sum(asked) != 1:
+        raise typer.BadParameter(
+            "choose dead letters in one way: by ids, by conditions (see --help), or --all"
+        )
+    return Selection(ids=tuple(ids)) if ids else selection
+
+
+def caller() -> str:
+    """Return who is at the command line, for the record."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _ago(age: str | None) -> datetime | None:
+    if age is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})([smhd])", age)
+    if match is None:
+        raise typer.BadParameter(f"{age!r} is not an age; write 90s, 15m, 2h or 3d")
+    return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})

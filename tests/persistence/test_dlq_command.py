@@ -1,0 +1,170 @@
+"""``crossfade dlq`` and ``crossfade audit``, as an operator types them."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+
+import pytest
+
+from persistence.dead_letter_rows import insert
+from persistence.dead_letters import DeadLetters
+from tests.persistence.loglib import append, contents, lag
+from tests.persistence.samples import message, raw_record, record
+from tests.support.crossfade import Crossfade
+from transport.clock import now
+from transport.contract import DeadLetter, Reason, Topic
+from transport.dead_letters import dead_letter_headers
+
+
+@pytest.fixture
+async def crossfade(tmp_path, transport_settings, database_url, transport):
+    """Run ``crossfade ARGUMENTS`` on the test's log and database to its end."""
+    started: list[Crossfade] = []
+    settings = {
+        "DATABASE_URL": database_url,
+        "REDIS_HOST": transport_settings.redis_host,
+        "REDIS_PORT": str(transport_settings.redis_port),
+        "REDIS_STREAM_DB": str(transport_settings.redis_stream_db),
+        "STREAM_PARTITIONS": str(transport.partitions),
+    }
+
+    async def run(*arguments: str, wait: bool = True) -> Crossfade:
+        command = await Crossfade.start(*arguments, cwd=tmp_path, **settings)
+        started.append(command)
+        if wait:
+            command.status = await command.ends()
+        return command
+
+    yield run
+    for one in started:
+        await one.kill()
+
+
+@pytest.fixture
+async def buried(database_pool):
+    """Two letters of conv1, and an undecodable one."""
+    records = [
+        record(message("c1", "conv1")),
+        record(message("c2", "conv1")),
+        raw_record(b"\xff [bold]garbage[/]", 1, headers={"odd": b"\xfe"}),
+    ]
+    reasons = [Reason.REJECTED, Reason.IDEMPOTENCY_CONFLICT, Reason.UNDECODABLE]
+    dead = [
+        raw_record(
+            r.body, key=r.key, headers=dead_letter_headers(DeadLetter(r, why, "[e]", 3, now()))
+        )
+        for r, why in zip(records, reasons, strict=True)
+    ]
+    async with database_pool.acquire() as connection:
+        await insert(connection, "redis", dead)
+    return [row.id for row in reversed(await DeadLetters(database_pool).list())]
+
+
+async def test_list_filters_pages_and_prints_json(crossfade, buried):
+    listed = await crossfade("dlq", "list")
+    assert listed.status == 0
+    assert all(reason in listed.text for reason in ("rejected", "undecodable", "[e]"))
+    some = await crossfade("dlq", "list", "--conversation", "conv1", "--limit", "1", "--json")
+    [row] = json.loads(some.text[: some.text.rindex("]") + 1])
+    assert (row["id"], row["reason"]) == (buried[1], "idempotency_conflict")
+    assert f"--before {buried[1]}" in some.text
+    none = await crossfade("dlq", "list", "--older-than", "2h")
+    assert "No dead letters are pending" in none.text
+    wrong = await crossfade("dlq", "list", "--older-than", "soon")
+    assert wrong.status == 2
+    assert "is not an age" in wrong.text
+
+
+async def test_show_tells_all_and_can_write_the_bytes(crossfade, buried):
+    shown = await crossfade("dlq", "show", str(buried[2]))
+    assert "undecodable" in shown.text
+    assert r"\xff [bold]garbage[/]" in shown.text
+    assert re.search(r"header odd +\\xfe", shown.text)
+    assert (await crossfade("dlq", "show", "99")).status == 1
+
+
+async def test_something_has_to_be_chosen_in_one_way(crossfade, buried):
+    for arguments in ([], ["1", "--all"], ["--all", "--reason", "rejected"]):
+        refused = await crossfade("dlq", "redrive", *arguments)
+        assert refused.status == 2
+        assert "in one way" in refused.text
+
+
+async def test_redrive_after_a_dry_run(crossfade, buried, transport, database_pool):
+    dry = await crossfade("dlq", "redrive", "--conversation", "conv1", "--dry-run")
+    assert "would redrive 2" in dry.text
+    assert "rejected: 1" in dry.text
+    done = await crossfade("dlq", "redrive", "--conversation", "conv1")
+    assert done.status == 0
+    assert "done: redrove 2 of 2" in done.text
+    assert await lag(transport) == 2
+    one = await crossfade("dlq", "redrive", str(buried[2]))
+    assert "done: redrove 1 of 1" in one.text
+    listed = await crossfade("dlq", "redrives")
+    assert listed.text.count("done") == 2
+    assert [row.state for row in await DeadLetters(database_pool).list(state=None)] == [
+        "redriven"
+    ] * 3
+
+
+async def test_ctrl_c_leaves_a_redrive_that_resume_finishes(
+    crossfade, buried, transport, database_pool, eventually
+):
+    slow = await crossfade("dlq", "redrive", "--all", "--rate", "1", wait=False)
+    identifier = (await slow.says(r"redrive ([0-9a-f-]{36})"))[1]
+    await eventually(lambda: lag(transport))
+    slow.process.send_signal(signal.SIGINT)
+    assert await slow.ends() == 130
+    assert f"--resume {identifier}" in slow.text
+    state = await database_pool.fetchval("SELECT state FROM redrives")
+    assert state == "interrupted"
+    resumed = await crossfade("dlq", "redrive", "--resume", identifier)
+    assert "done: redrove 3 of 3" in resumed.text
+    assert (await crossfade("dlq", "redrive", "--resume", identifier)).status == 1
+    pages = [await transport.read(Topic.MESSAGES, p) for p in range(transport.partitions)]
+    assert sum(map(len, pages)) == 3
+
+
+async def test_another_terminal_watches_and_cancels(crossfade, buried, transport, eventually):
+    slow = await crossfade("dlq", "redrive", "--all", "--rate", "1", wait=False)
+    identifier = (await slow.says(r"redrive ([0-9a-f-]{36})"))[1]
+    await eventually(lambda: lag(transport))
+    cancelled = await crossfade("dlq", "cancel", identifier)
+    assert cancelled.status == 0
+    assert await slow.ends() == 1
+    assert "cancelled: redrove" in slow.text
+    watched = await crossfade("dlq", "watch", identifier)
+    assert "cancelled: redrove" in watched.text
+    assert (await crossfade("dlq", "cancel", identifier)).status == 1
+
+
+async def test_discard_says_who_and_why(crossfade, buried, database_pool):
+    done = await crossfade("dlq", "discard", str(buried[0]), "--why", "spam", "--yes")
+    assert "discarded 1" in done.text
+    [row] = await DeadLetters(database_pool).list(state="discarded")
+    assert row.settled_why == "spam"
+    assert "@" in row.settled_by
+
+
+async def test_audit_finds_and_repairs(crossfade, transport, database_pool, start, eventually):
+    await append(transport, *(message(f"c{i}", content=f"{i}") for i in range(3)))
+    worker = start()
+    await eventually(lambda: worker.count("persisted") == 3)
+    await worker.stop()
+    clean = await crossfade("audit")
+    assert clean.status == 0
+    assert "3 rows; 3 acknowledged records" in clean.text
+    await database_pool.execute("DELETE FROM messages WHERE content = '1'")
+    found = await crossfade("audit")
+    assert found.status == 1
+    assert "1 acknowledged, and neither row nor dead letter" in found.text
+    assert message("c1").message_id in found.text
+    report = await crossfade("audit", "--json")
+    assert json.loads(report.text)["unaccounted"][0]["lacks"] == "row"
+    assert await contents(database_pool) == ["0", "2"]
+    repaired = await crossfade("audit", "--repair", "--yes")
+    assert repaired.status == 0
+    assert "1 rows made from the log" in repaired.text
+    assert (await crossfade("audit")).status == 0
