@@ -1,0 +1,114 @@
+"""What the ingress does while PostgreSQL or the log is down or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from persistence.database import connect
+from persistence.migrate import upgrade
+from persistence.settings import PersistenceSettings
+from tests.ingress.conftest import message, working
+from tests.support.eventually import eventually
+from transport.registry import create
+from transport.settings import TransportSettings
+
+
+@pytest.fixture
+async def breakable(new_postgres, start):
+    """An ingress on a PostgreSQL of the test's own."""
+    server = await new_postgres()
+    url = await server.create_database("breakable")
+    await upgrade(url)
+    pool = await connect(PersistenceSettings(database_url=url))
+    yield server, await start(pool=pool, ingress_lookup_timeout_ms=200)
+    pool.terminate()
+
+
+@pytest.mark.parametrize("how", ["stopped", "suspended"])
+async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> None:
+    server, service = breakable
+    first = (await service.post(message(1))).json()
+    async with working(service):
+        await eventually(service.rows)
+    await (server.stop() if how == "stopped" else server.suspend())
+
+    answers = await asyncio.gather(*(service.post(message(n)) for n in range(2, 20)))
+    assert {answer.status_code for answer in answers} == {202}
+    known = service.app._hot["/api/messages"]._commits._commit.__self__._known
+    assert not known.asking
+
+    # Only the first had to find out; nobody pays the time limit again.
+    began = time.monotonic()
+    for number in range(20, 30):
+        assert (await service.post(message(number))).status_code == 202
+    assert time.monotonic() - began < 10 * 0.2
+    # The id needs no database, and the log remembers what it was answered.
+    repeat = await service.post(message(1))
+    assert (repeat.status_code, repeat.json()["messageId"]) == (200, first["messageId"])
+
+    ready = await service.client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    (database,) = [one for one in ready.json()["components"] if one["name"] == "database"]
+    assert (database["status"], database["required"]) == ("down", False)
+
+    await (server.start() if how == "stopped" else server.resume())
+    await eventually(lambda: known.asking, 20)
+
+    async def persisted() -> bool:
+        return (await service.post(message(1))).json()["state"] == "persisted"
+
+    await eventually(persisted)
+
+
+async def test_reading_without_postgresql_says_so(breakable) -> None:
+    server, service = breakable
+    pending = (await service.post(message(1))).json()["messageId"]
+    await server.stop()
+    view = (await service.client.get(f"/api/messages/{pending}")).json()
+    assert (view["state"], view["content"]) == ("pending", message(1)["content"])
+    for path in (
+        "/api/messages/00000000-0000-8000-8000-000000000001",
+        "/api/conversations/test_conv_001/messages",
+        "/api/dead-letters",
+    ):
+        answer = await service.client.get(path)
+        assert answer.status_code == 503, path
+        assert answer.json()["type"] == "/problems/database-unavailable"
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_log_that_is_down_is_503_and_not_ready(new_redis, start) -> None:
+    redis = await new_redis()
+    settings = TransportSettings(redis_host=redis.host, redis_port=redis.port)
+    async with create("redis", settings) as transport:
+        service = await start(transport=transport)
+        assert (await service.post(message(1))).status_code == 202
+        await redis.stop()
+        answer = await service.post(message(2))
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        ready = await service.client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
+        assert ready.json()["components"][0] | {"detail": ""} == {
+            "name": "log (redis)", "status": "down", "required": True, "detail": "",
+        }  # fmt: skip
+        assert (await service.client.get("/healthz")).status_code == 200
+        await redis.start()
+
+        async def accepted() -> bool:
+            return (await service.post(message(2))).status_code in {200, 202}
+
+        await eventually(accepted)
+        assert (await service.client.get("/readyz")).json()["status"] == "ready"
+        # Acknowledged before the restart: still there.
+        assert (await service.post(message(1))).status_code == 200
+
+
+async def test_readiness_fails_first_when_the_process_stops(service) -> None:
+    assert (await service.client.get("/readyz")).json()["status"] == "ready"
+    service.app.drain()
+    assert (await service.client.get("/readyz")).status_code == 503
+    assert (await service.post(message())).status_code == 202
