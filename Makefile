@@ -22,7 +22,7 @@ check: env-dev ## Lint, format, types, import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff . ; exit 1; }
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timings 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports
 
 bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ __all__ = ["Interrupted", "Signals"]
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FORCED = 130
+# One Ctrl-C may come twice: from the terminal, and passed on by a wrapper (timeout, npm).
+_ECHO_SECONDS = 0.5
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
+        self._asked = 0.0
 
     def install(self) -> None:
         """Take the signals over, on the running loop."""
@@ -54,7 +58,10 @@ class Signals:
 
     def _received(self) -> None:
         if self.stop.is_set():
+            if time.monotonic() - self._asked < _ECHO_SECONDS:
+                return
             err.print("Stopping at once. Nothing acknowledged is lost.")
             # Not sys.exit: a task that hangs would be waited for. Guards stop our servers.
             os._exit(_FORCED)
+        self._asked = time.monotonic()
         self.stop.set()

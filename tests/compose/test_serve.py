@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 from pathlib import Path
 
@@ -163,5 +164,14 @@ async def test_a_second_signal_ends_it_on_the_spot(crossfade, places, tmp_path: 
     running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="60")
     await running.says("Worker started")
     running.process.terminate()
+    running.process.terminate()  # an echo of the first, as a wrapper passes it on
     await running.says("Stopping")
-    assert await running.interrupt() == 130
+    assert (await _get(f"http://127.0.0.1:{places['PORT']}/healthz")).status_code == 200
+
+    async def ended() -> bool:
+        if running.process.returncode is None:
+            running.process.send_signal(signal.SIGINT)
+        return running.process.returncode is not None
+
+    await eventually(ended, every=0.2)
+    assert await running.ends() == 130
