@@ -53,7 +53,7 @@ async def crossfade(
         [
             sys.executable,
             "-c",
-            "import sys; from compose.commands import serve; getattr(serve, sys.argv[1])()",
+            "from compose.cli import main; main()",
             command,
         ],
         folder,

@@ -14,11 +14,7 @@ from tests.support.eventually import eventually
 
 __all__ = ["Service"]
 
-_COMMAND = [
-    sys.executable,
-    "-c",
-    "import sys; from compose.commands import serve; getattr(serve, sys.argv[1])()",
-]
+_COMMAND = [sys.executable, "-c", "from compose.cli import main; main()"]
 
 
 class Service:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.database import inserts_held
 from tests.faults.stand import Stand
 
 
@@ -18,15 +17,18 @@ from tests.faults.stand import Stand
 )
 async def test_a_rolling_change_keeps_the_order(stand: Stand, steps: list[dict[str, str]]) -> None:
     """For a while one ingress queues what the other persists directly."""
-    ingresses, _ = await stand.run()
+    ingresses, (worker,) = await stand.run()
     async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[:8]):
         for step in steps:
             await load.goes_on(150)
-            # A backlog in the log while the first ingress changes: the hard part of the promise.
-            async with inserts_held(stand.database_url) as held:
-                await held.waiting()
-                await ingresses[0].restart(**step)
+            # The hard part of the promise: what was queued before the change is still in the log
+            # when its conversation goes on, and would be overtaken by a direct insert.
+            await worker.suspend()
+            await load.goes_on(50)
+            await ingresses[0].restart(**step)
             await load.goes_on(100)
+            await worker.resume()
+            await load.goes_on(50)
             await ingresses[1].restart(**step)
         await load.goes_on(150)
     final = await stand.assert_promises_held()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import msgspec
 
+from tests.faults.history import Attempt, Outcome
 from tests.faults.stand import Stand
 from transport.clock import now
 from transport.contract import Appended, Envelope, Reason
@@ -57,31 +59,62 @@ def poison(conversation: str) -> list[tuple[Envelope, Reason]]:
         ),
         partition=partition,
     )
-    made = [
+    return [
         (nul, Reason.REJECTED),
         (no_envelope, Reason.UNDECODABLE),
         (newer, Reason.UNDECODABLE),
         (orphan, Reason.ORPHAN_RECEIPT),
     ]
-    return [
-        (msgspec.structs.replace(e, headers={**e.headers, "messageId": str(uuid.uuid4())}), reason)
-        for e, reason in made
-    ]
+
+
+def marked(envelope: Envelope) -> Envelope:
+    """Return it with a ``messageId`` header of its own, to find it by among the dead letters."""
+    headers = {**envelope.headers, "messageId": str(uuid.uuid4())}
+    return msgspec.structs.replace(envelope, headers=headers)
+
+
+def conflict(conversation: str) -> tuple[Attempt, Envelope, Envelope]:
+    """Return a good message as an attempt and an envelope, and another body for its key."""
+    good = message(conversation, uuid.uuid4().hex, f"{conversation} foreign {uuid.uuid4()}")
+    other = msgspec.structs.replace(good, content=good.content + ", but other")
+    first, second = (
+        seal_message(m, partitions=PARTITIONS, traceparent=None) for m in (good, other)
+    )
+    attempt = Attempt(
+        key=good.idempotency_key,
+        conversation=conversation,
+        content=good.content,
+        sent=time.monotonic(),
+        outcome=Outcome.OK,
+        message_id=good.message_id,
+        via="log",
+    )
+    return attempt, first, second
 
 
 async def test_poison_is_set_aside_with_its_bytes_and_the_rest_goes_on(stand: Stand) -> None:
+    """Also a second body for a key, past the ingress: the first is kept, the second set aside."""
     ingresses, _ = await stand.run(STREAM_MAX_RETRIES=str(MAX_RETRIES))
     transport = await stand.transport()
     bodies: dict[str, bytes] = {}
+
+    async def append(*envelopes: Envelope) -> None:
+        outcomes = await transport.publish(envelopes, remember=False)
+        assert [type(outcome) for outcome in outcomes] == [Appended] * len(envelopes)
+
     async with stand.load(ingresses) as load:
         for conversation in load.conversations[:6]:
             await load.goes_on(50)
-            for envelope, reason in poison(conversation):
-                header = envelope.headers["messageId"]
+            attempt, first, second = conflict(conversation)
+            await append(first)
+            attempt.ended = time.monotonic()
+            stand.history.begin(attempt)
+            for envelope, reason in [*poison(conversation), (second, Reason.IDEMPOTENCY_CONFLICT)]:
+                named = marked(envelope)
+                header = named.headers["messageId"]
                 stand.history.planted[header] = reason
-                bodies[header] = envelope.body
-                (outcome,) = await transport.publish([envelope], remember=False)
-                assert isinstance(outcome, Appended)
+                bodies[header] = named.body
+                await append(named)
         await load.goes_on(100)
     final = await stand.assert_promises_held()
     kept = {letter.message_id: letter for letter in final.letters}
