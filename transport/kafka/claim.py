@@ -48,11 +48,14 @@ class _State(Enum):
 class KafkaClaim:
     """A :class:`~transport.contract.Claim`."""
 
-    def __init__(self, owner: Owner, topic: Topic, partition: int, start: int, mark: Mark) -> None:
+    def __init__(
+        self, owner: Owner, *, topic: Topic, partition: int, start: int, mark: Mark, remade: int
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.epoch = mark.epoch
         self.window = Window(start)
+        self.remade = remade
         self.paused = False
         self._owner = owner
         self._lost_records = mark.lost

@@ -1,4 +1,4 @@
-"""Closing clients that may be stuck.
+"""Starting and closing clients that may be stuck.
 
 aiokafka's own ``stop()`` waits for brokers that may be gone: for ever where a batch can't be
 delivered, or a join is not answered. What is needed to go on without them is private to it; this
@@ -15,9 +15,31 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
-__all__ = ["discard_consumer", "discard_producer"]
+__all__ = ["discard_consumer", "discard_producer", "start"]
 
 _WITHIN = 3.0  # seconds for a client to end in good order
+
+
+async def start(client: Any, *, within: float) -> None:
+    """Start any of aiokafka's clients.
+
+    One that is cut off while it connects for the first time never closes that connection. So a
+    cancellation waits for it, as long as the caller would have.
+
+    Raises:
+        TimeoutError: it took longer than ``within`` seconds.
+    """
+    task = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.wait([task], timeout=within)
+    finally:
+        if not task.done():
+            await asyncio.wait([task], timeout=within)
+            task.cancel()
+            await asyncio.wait([task])
+    if task.cancelled():
+        raise TimeoutError(f"not connected within {within:g} s")
+    await task
 
 
 async def discard_producer(client: AIOKafkaProducer, *, flush: bool = False) -> None:

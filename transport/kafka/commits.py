@@ -15,6 +15,8 @@ from transport.kafka.groups import Committed
 
 __all__ = ["Commits"]
 
+_LAND_WITHIN = 1.0
+
 
 class _Flight:
     """One commit request; ``landed`` becomes its error, or ``None``."""
@@ -39,6 +41,7 @@ class Commits:
         self._timeout = timeout
         self._boarding: _Flight | None = None
         self._flights: dict[asyncio.Task[None], _Flight] = {}
+        self._flying: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self.proved_at = float("-inf")
         """When the group last took a commit of ours (loop time): we were a member then."""
@@ -64,8 +67,16 @@ class Commits:
             raise error
 
     async def abort(self) -> None:
-        """End every commit that is waiting or under way: the partitions are lost."""
-        for task in list(self._flights):
+        """End every commit: the partitions are lost. The one under way gets a moment to land.
+
+        (Cut off, it would go on behind our back, over a connection of its own if need be.)
+        """
+        for task in self._flights:
+            if task is not self._flying:
+                task.cancel()
+        if self._flying is not None:
+            await asyncio.wait([self._flying], timeout=_LAND_WITHIN)
+        for task in self._flights:
             task.cancel()
         if self._flights:
             await asyncio.wait(list(self._flights))
@@ -73,6 +84,7 @@ class Commits:
     async def _fly(self, flight: _Flight) -> None:
         async with self._turn:
             self._boarding = None  # from now on others take the next
+            self._flying = asyncio.current_task()
             sent_at = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(self._timeout):
@@ -85,6 +97,8 @@ class Commits:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         flight = self._flights.pop(task)
+        if self._flying is task:
+            self._flying = None
         if self._boarding is flight:
             self._boarding = None
         if not flight.landed.done():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,11 +10,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
-from transport.kafka.closing import discard_consumer, discard_producer
+from transport.kafka.closing import discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
 from transport.settings import TransportSettings
 
@@ -46,8 +45,7 @@ class Connector:
         """
         client = AIOKafkaAdminClient(**self._options, **self._requests(self.timeout))
         try:
-            async with asyncio.timeout(self.timeout):
-                await client.start()
+            await start(client, within=self.timeout)
         except (KafkaError, TimeoutError, OSError) as error:
             await client.close()
             raise await self._reason(error) from error
@@ -156,8 +154,7 @@ class Connector:
 
     async def _started(self, client: Any, discard: Callable[[Any], Awaitable[None]]) -> None:
         try:
-            async with asyncio.timeout(self.timeout):
-                await client.start()
+            await start(client, within=self.timeout)
         except (KafkaError, TimeoutError, OSError) as error:
             await discard(client)
             raise await self._reason(error) from error

@@ -20,6 +20,7 @@ from aiokafka.structs import TopicPartition
 from transport.contract import Topic
 from transport.errors import ConfigurationError, PartitionLost, TransportUnavailable
 from transport.kafka.claim import KafkaClaim
+from transport.kafka.closing import start
 from transport.kafka.commits import Commits
 from transport.kafka.errors import translate
 from transport.kafka.groups import Committed, Groups
@@ -27,7 +28,7 @@ from transport.kafka.mark import Mark, next_epoch
 from transport.kafka.reader import Reader
 from transport.kafka.watchdog import StalledError, Watchdog
 
-__all__ = ["Log", "Membership", "Timing"]
+__all__ = ["LeftOff", "Log", "Membership", "Timing"]
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +69,20 @@ class Timing(NamedTuple):
         return self.drain + max(self.lease, 5.0)
 
 
+class LeftOff(NamedTuple):
+    """Where a claim of ours ended: for the case that the topic is deleted, offsets and all."""
+
+    acked: int
+    end: int
+    remade: int
+
+
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
     """Runs ``client`` in ``group`` until it fails. ``offer`` gets each claim.
 
     ``on_unreadable`` is called while the log can't be read; ``remade`` counts how often topics were
-    found gone and made anew, which this client would be slow to notice.
+    found gone and made anew, which this client would be slow to notice. ``left_off`` outlives us:
+    it tells the next membership what was unread when the topic went.
     """
 
     def __init__(
@@ -87,6 +97,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         offer: Callable[[KafkaClaim], None],
         on_unreadable: Callable[[], None],
         remade: Callable[[], int],
+        left_off: dict[int, LeftOff],
     ) -> None:
         self._client = client
         self._source = source
@@ -98,6 +109,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._on_unreadable = on_unreadable
         self._remade = remade
         self._remade_before = remade()
+        self._left_off = left_off
+        self._ends: dict[int, int] = {}
         self._commits = Commits(client, source.name, timeout=timing.request)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog = Watchdog(timing.lease, timing.rebalance)
@@ -106,7 +119,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
 
     async def run(self) -> None:
         """Be a member. Never returns; raises (a group of) what ended it."""
-        await self._client.start()
+        await start(self._client, within=self._timing.request)
         self._client.subscribe([self._source.name], listener=self)
         self._watchdog.joining()
         async with asyncio.TaskGroup() as tasks:
@@ -116,9 +129,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
     async def end(self) -> None:
         """Lose every claim; nothing is committed any more."""
         await self._cancel_offers()
-        for claim in self.claims.values():
-            claim.lose()
-        await self._commits.abort()
+        await self._lose_claims()
 
     # What a claim asks of its owner.
 
@@ -160,11 +171,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             _, late = await asyncio.wait(leaving, timeout=self._timing.drain)
             for task in late:
                 task.cancel()
-        for claim in self.claims.values():
-            claim.lose()
-        # Still the old generation: a commit sent later would pass for one of the new.
-        await self._commits.abort()
-        self.claims.clear()
+        await self._lose_claims()
         log.info("Partitions revoked", extra={"group": self._group, "count": len(revoked)})
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
@@ -174,6 +181,15 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             self._client.pause(*assigned)
             self._start_offering([at.partition for at in assigned])
         log.info("Partitions assigned", extra={"group": self._group, "count": len(assigned)})
+
+    async def _lose_claims(self) -> None:
+        for partition, claim in self.claims.items():
+            claim.lose()
+            end = max(claim.window.fetched, self._ends.get(partition, 0))
+            self._left_off[partition] = LeftOff(claim.window.acked, end, claim.remade)
+        # Still the old generation: a commit sent later would pass for one of the new.
+        await self._commits.abort()
+        self.claims.clear()
 
     # Claiming.
 
@@ -203,6 +219,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             else:
                 break
         for claim in claims:
+            self._left_off.pop(claim.partition, None)
             at = self._at(claim.partition)
             self._client.seek(at, claim.window.acked)
             self._client.resume(at)
@@ -213,20 +230,37 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         """Raise the epoch of ``partitions``, under our generation, and return their claims."""
         where = [self._at(partition) for partition in sorted(partitions)]
         source = self._source
+        remade = self._remade()
         committed = await self._groups.committed(self._group, source.name, source.partitions)
         begins = await self._reader.begins(where)
         ends = await self._reader.ends(where)
         marks: dict[int, Committed] = {}
         for at in where:
-            found = committed.get(at.partition, Committed(begins[at], Mark()))
+            found = committed.get(at.partition)
+            if found is None:
+                found = Committed(begins[at], Mark(lost=self._lost_with_topic(at.partition)))
             start, lost = resume_at(found.offset, begins[at], ends[at])
             mark = Mark(next_epoch(found.mark.epoch), found.mark.lost + lost)
             marks[at.partition] = Committed(start, mark)
         await self._commits.commit(marks)
         return [
-            KafkaClaim(self, source.topic, partition, start, mark)
+            KafkaClaim(
+                self,
+                topic=source.topic,
+                partition=partition,
+                start=start,
+                mark=mark,
+                remade=remade,
+            )
             for partition, (start, mark) in marks.items()
         ]
+
+    def _lost_with_topic(self, partition: int) -> int:
+        """Return how many records we had not acknowledged when the topic was deleted."""
+        left_off = self._left_off.get(partition)
+        if left_off is None or left_off.remade == self._remade():
+            return 0
+        return left_off.end - left_off.acked
 
     # Reading.
 
@@ -281,9 +315,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 self._on_unreadable()
             else:
                 self.fault = None
-                self._watchdog.check(self.claims, {at.partition: end for at, end in ends.items()})
+                self._ends = {at.partition: end for at, end in ends.items()}
+                self._watchdog.check(self.claims, self._ends)
             if self._remade() != self._remade_before:
-                raise Stalled(f"topic {self._source.name} was made anew")
+                raise StalledError(f"topic {self._source.name} was made anew")
             if self.fault is not None:
                 for claim in self.claims.values():
                     claim.wake()

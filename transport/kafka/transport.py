@@ -29,7 +29,7 @@ from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
 from transport.kafka.groups import Groups
 from transport.kafka.lender import Lender
-from transport.kafka.membership import Log, Membership, Timing
+from transport.kafka.membership import LeftOff, Log, Membership, Timing
 from transport.kafka.progress import progress_of
 from transport.kafka.reader import Reader
 from transport.kafka.records import outgoing_dead_letter, outgoing_envelope, record_of
@@ -124,6 +124,7 @@ class KafkaTransport:
     def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
         """See :meth:`transport.contract.Transport.consume`."""
         timing = self._timing
+        left_off: dict[int, LeftOff] = {}
 
         def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> Membership:
             return Membership(
@@ -136,6 +137,7 @@ class KafkaTransport:
                 offer=offer,
                 on_unreadable=self._look_for_topics,
                 remade=lambda: self._remade,
+                left_off=left_off,
             )
 
         connect = partial(
