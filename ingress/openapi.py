@@ -63,7 +63,7 @@ def _add_hot_path(document: dict[str, Any], settings: IngressSettings) -> None:
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(components)
-    schemas["Problem"] = schemas.pop("ProblemBody")
+    schemas["Problem"] = schemas.pop("ProblemBody") | {"title": "Problem"}
     schemas["BatchResult"] = {"anyOf": _renamed(results)}
     _limit(schemas["MessageRequest"], settings)
     paths = document["paths"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, model_validator
 
-from ingress.routes.models import Model, Text
+from ingress.routes.models import UUID_PATTERN, Model, Text
 from transport.contract import Reason
 
 __all__ = [
+    "LARGEST",
     "DeadLetterFilter",
     "DeadLetterPage",
     "DeadLetterQuery",
@@ -26,7 +28,38 @@ __all__ = [
     "Started",
 ]
 
-DeadLetterId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+LARGEST = 2**53 - 1
+"""Of ids: the largest integer that every JSON library reads exactly (RFC 8259, section 6)."""
+
+
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+_UUID = re.compile(UUID_PATTERN)
+
+
+def _integral(value: Any) -> Any:
+    """Take ``3.0`` for 3, as JSON Schema does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _rfc3339(value: Any) -> Any:
+    # Pydantic would take a bare number for seconds since 1970.
+    if value is None or (isinstance(value, str) and _RFC3339.fullmatch(value)):
+        return value
+    raise ValueError("should be an RFC 3339 time with its offset")
+
+
+def _uuid(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and _UUID.fullmatch(value)):
+        return value
+    raise ValueError("should be a UUID")
+
+
+_INTEGRAL = BeforeValidator(_integral)
+DeadLetterId = Annotated[int, Field(ge=1, le=LARGEST), _INTEGRAL]
+Moment = Annotated[AwareDatetime | None, Field(strict=False), BeforeValidator(_rfc3339)]
+Uuid = Annotated[UUID | None, Field(strict=False), BeforeValidator(_uuid)]
 
 
 class DeadLetterFilter(Model):
@@ -34,9 +67,9 @@ class DeadLetterFilter(Model):
 
     reason: Annotated[Reason | None, Field(strict=False)] = None
     conversation_id: Text | None = None
-    message_id: Annotated[UUID | None, Field(strict=False)] = None
-    failed_after: Annotated[AwareDatetime | None, Field(strict=False)] = None
-    failed_before: Annotated[AwareDatetime | None, Field(strict=False)] = None
+    message_id: Uuid = None
+    failed_after: Moment = None
+    failed_before: Moment = None
 
 
 class DeadLetterQuery(DeadLetterFilter):
@@ -50,13 +83,24 @@ class DeadLetterQuery(DeadLetterFilter):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
+def _one_of_two(schema: dict[str, Any]) -> None:
+    """Say in the schema what the validator says: one of the two, and not null."""
+    members = schema["properties"]
+    for name in ("ids", "filter"):
+        (members[name],) = [one for one in members[name]["anyOf"] if one.get("type") != "null"]
+    schema["oneOf"] = [{"required": ["ids"]}, {"required": ["filter"]}]
+
+
 class _Chosen(Model):
+    model_config = ConfigDict(json_schema_extra=_one_of_two)
+
     ids: Annotated[list[DeadLetterId] | None, Field(min_length=1, max_length=1000)] = None
     filter: DeadLetterFilter | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.ids is None) == (self.filter is None):
+        given = self.model_fields_set & {"ids", "filter"}
+        if len(given) != 1 or getattr(self, next(iter(given))) is None:
             raise ValueError("give either ids or filter (an empty filter is all that are pending)")
         return self
 
@@ -66,9 +110,9 @@ class RedriveRequest(_Chosen):
 
     dry_run: bool = False
     """Only count what would be redriven."""
-    rate_per_second: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    rate_per_second: Annotated[int, Field(ge=0, le=1_000_000), _INTEGRAL] = 0
     """The most a second; 0 is as fast as the log takes them."""
-    most_redrives: Annotated[int | None, Field(ge=1, le=1_000)] = 3
+    most_redrives: Annotated[int, Field(ge=1, le=1_000), _INTEGRAL] | None = 3
     """Leave out what has been redriven this often already; null leaves out none."""
 
 

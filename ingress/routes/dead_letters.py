@@ -13,6 +13,7 @@ from ingress import problems as p
 from ingress.auth import Authenticator, Scope
 from ingress.problems import NOT_FOUND, Problem
 from ingress.routes.dead_letter_models import (
+    LARGEST,
     DeadLetterFilter,
     DeadLetterPage,
     DeadLetterQuery,
@@ -29,7 +30,6 @@ from persistence.selection import Selection
 __all__ = ["dead_letters_router", "selection_of"]
 
 _LISTING = "dead letters"
-_LARGEST_ID = 2**63 - 1
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
 
@@ -76,14 +76,14 @@ def dead_letters_router(*, auth: Authenticator, letters: DeadLetters) -> APIRout
         )
 
     @router.get(
-        "/{dead_letter_id}",
+        "/{dead_letter_id:int}",
         summary="Read a dead letter, its record and why it is one",
         operation_id="getDeadLetter",
         responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.ADMIN),
     )
     async def get_dead_letter(
-        dead_letter_id: Annotated[int, Path(ge=1, le=_LARGEST_ID)],
+        dead_letter_id: Annotated[int, Path(ge=1, le=LARGEST)],
     ) -> FullDeadLetter:
         found = await letters.get(dead_letter_id)
         if found is None:

@@ -15,6 +15,7 @@ from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT
 from ingress.requests import ID_LENGTH
 from ingress.routes.described import needs, problems, scoped
 from ingress.routes.models import (
+    UUID_PATTERN,
     ConversationPage,
     DeadLetterSummary,
     MessageSummary,
@@ -29,8 +30,9 @@ from transport.envelope import Message
 
 __all__ = ["MessageId", "canonical", "messages_router", "not_found"]
 
-_UUID = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-MessageId = Annotated[str, Path(pattern=_UUID, description="The messageId of an acknowledgement.")]
+MessageId = Annotated[
+    str, Path(pattern=UUID_PATTERN, description="The messageId of an acknowledgement.")
+]
 _MOST = 200
 _USUAL = 50
 

@@ -11,6 +11,7 @@ from ingress.requests import ID_LENGTH
 from ingress.responses import State
 
 __all__ = [
+    "UUID_PATTERN",
     "Component",
     "ConversationPage",
     "DeadLetterSummary",
@@ -29,6 +30,7 @@ __all__ = [
     "Text",
 ]
 
+UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _NO_NUL = "^[^\\x00]*$"
 Text = Annotated[str, Field(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from ingress.problems import NOT_FOUND, Kind, Problem, kinds
+from ingress.problems import INVALID, NOT_FOUND, Kind, Problem, kinds
 from ingress.routes.described import problems
 from ingress.routes.models import ProblemType, ProblemTypes
 
@@ -25,7 +25,7 @@ def problem_types_router() -> APIRouter:
         "/{name}",
         summary="Read what a problem type means",
         operation_id="getProblemType",
-        responses=problems(NOT_FOUND),
+        responses=problems(INVALID, NOT_FOUND),
     )
     async def get_problem_type(name: Annotated[str, Path(max_length=64)]) -> ProblemType:
         kind = kinds().get(name)

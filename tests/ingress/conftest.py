@@ -94,16 +94,13 @@ async def serving(app: Any) -> AsyncIterator[int]:
 
 
 @pytest_asyncio.fixture
-async def start(transport_settings: TransportSettings, database_pool: Pool) -> AsyncIterator[Start]:
-    """Start an ingress; keyword arguments are its settings."""
+async def launch(database_pool: Pool) -> AsyncIterator[Start]:
+    """Start an ingress in front of a given ``transport``; keyword arguments are its settings."""
     async with AsyncExitStack() as stack:
 
         async def make(
-            *, transport: Transport | None = None, pool: Pool | None = None, **settings: Any
+            *, transport: Transport, pool: Pool | None = None, **settings: Any
         ) -> Service:
-            if transport is None:
-                transport = create("redis", transport_settings)
-                await stack.enter_async_context(transport)
             pool = pool or database_pool
             metrics = Metrics()
             app = build(
@@ -121,6 +118,23 @@ async def start(transport_settings: TransportSettings, database_pool: Pool) -> A
             return Service(app, port, client, transport, pool, metrics)
 
         yield make
+
+
+@pytest_asyncio.fixture
+async def log(transport_settings: TransportSettings) -> AsyncIterator[Transport]:
+    """The default log, empty."""
+    async with create("redis", transport_settings) as transport:
+        yield transport
+
+
+@pytest_asyncio.fixture
+async def start(log: Transport, launch: Start) -> Start:
+    """Start an ingress in front of the default log."""
+
+    async def make(**settings: Any) -> Service:
+        return await launch(**{"transport": log} | settings)
+
+    return make
 
 
 @pytest_asyncio.fixture
@@ -176,8 +190,7 @@ def index_dead_letters() -> Callable[[Service], Awaitable[None]]:
     return index
 
 
-@pytest_asyncio.fixture
-async def gated(transport_settings: TransportSettings) -> AsyncIterator[GatedLog]:
-    """A log whose appends the test lets through."""
-    async with create("redis", transport_settings) as transport:
-        yield GatedLog(transport)
+@pytest.fixture
+def gated(log: Transport) -> GatedLog:
+    """The default log, whose appends the test lets through."""
+    return GatedLog(log)

@@ -80,11 +80,11 @@ async def test_reading_without_postgresql_says_so(breakable) -> None:
         assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_a_log_that_is_down_is_503_and_not_ready(new_redis, start) -> None:
+async def test_a_log_that_is_down_is_503_and_not_ready(new_redis, launch) -> None:
     redis = await new_redis()
     settings = TransportSettings(redis_host=redis.host, redis_port=redis.port)
     async with create("redis", settings) as transport:
-        service = await start(transport=transport)
+        service = await launch(transport=transport)
         assert (await service.post(message(1))).status_code == 202
         await redis.stop()
         answer = await service.post(message(2))

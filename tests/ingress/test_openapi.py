@@ -1,0 +1,103 @@
+"""The OpenAPI document is what is served."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ingress.conftest import Service, message
+from transport.registry import create
+from transport.settings import TransportSettings
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+async def seeded(new_redis, launch):
+    """An ingress with something to find in it, on one Redis (the document is the same on all)."""
+    redis = await new_redis()
+    settings = TransportSettings(redis_host=redis.host, redis_port=redis.port)
+    async with create("redis", settings) as transport:
+        service = await launch(transport=transport)
+        for number in range(3):
+            body = message(number, conversationId="seeded")
+            assert (await service.post(body)).status_code == 202
+        yield service
+
+
+@pytest.mark.timeout(400)
+async def test_schemathesis_finds_no_5xx_and_no_contradiction(seeded: Service) -> None:
+    """Every check it has, on every operation, with data that fits and data that does not."""
+    service = seeded
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("schemathesis")),
+        "--config-file",
+        str(HERE / "schemathesis.toml"),
+        "run",
+        f"http://127.0.0.1:{service.port}/openapi.json",
+        "--checks=all",
+        "--max-examples=10",
+        "--seed=1",
+        "--no-color",
+        "--generation-database=none",
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    text = said.decode()
+    assert process.returncode == 0, text
+    document = (await service.client.get("/openapi.json")).json()
+    operations = sum(len(methods) for methods in document["paths"].values())
+    assert f"Tested: {operations}" in text
+
+
+async def test_the_document_describes_exactly_the_routes_there_are(service: Service) -> None:
+    document = (await service.client.get("/openapi.json")).json()
+    described = {
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    }
+    assert described == {
+        ("POST", "/api/messages"),
+        ("POST", "/api/messages:batch"),
+        ("GET", "/api/messages/{message_id}"),
+        ("GET", "/api/messages/{message_id}/receipts"),
+        ("POST", "/api/messages/{message_id}/receipts"),
+        ("GET", "/api/conversations/{conversation_id}/messages"),
+        ("GET", "/api/dead-letters"),
+        ("GET", "/api/dead-letters/{dead_letter_id}"),
+        ("POST", "/api/dead-letters/discard"),
+        ("POST", "/api/dead-letters/redrive"),
+        ("GET", "/api/dead-letters/redrives"),
+        ("GET", "/api/dead-letters/redrives/{redrive_id}"),
+        ("POST", "/api/dead-letters/redrives/{redrive_id}/cancel"),
+        ("POST", "/api/dead-letters/redrives/{redrive_id}/resume"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/problems"),
+        ("GET", "/problems/{name}"),
+    }
+
+
+@pytest.mark.parametrize("path", ["/api/messages", "/api/messages:batch"])
+async def test_the_hot_path_is_described_as_it_is(start, path: str) -> None:
+    service = await start(ingress_max_content_bytes=100, ingress_max_recipients=7)
+    document = (await service.client.get("/openapi.json")).json()
+    operation = document["paths"][path]["post"]
+    success = {"200", "202"} if path == "/api/messages" else {"207"}
+    assert set(operation["responses"]) == success | {"400", "408", "413", "415", "422", "503"}
+    for status, response in operation["responses"].items():
+        assert "X-Correlation-ID" in response["headers"]
+        assert ("Retry-After" in response["headers"]) == (status in {"207", "503"})
+    schema = document["components"]["schemas"]["MessageRequest"]
+    assert schema["required"] == ["conversationId", "senderId", "content"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["content"]["maxLength"] == 100
+    assert schema["properties"]["recipientIds"]["maxItems"] == 7
+    text = str(document)
+    assert "ProblemBody" not in text
+    assert "HTTPValidationError" not in text
