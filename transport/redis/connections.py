@@ -1,8 +1,7 @@
 """The pool of connections.
 
-redis-py supplies the connection itself (handshake, TLS, parsing); its client and its pool are not
-used: their retries resend commands whose reply was lost, which doubles appends and skips
-deliveries, and they cost more per command than the rest of an append.
+redis-py's client and pool are not used: their retries resend commands whose reply was lost, which
+doubles appends and skips deliveries.
 """
 
 from __future__ import annotations
@@ -10,19 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
-
-from redis.asyncio import Connection, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from ssl import create_default_context
 
 from transport.redis.errors import translate
-from transport.redis.line import Command, Line, Reply
+from transport.redis.line import Address, Command, Line, Reply
 from transport.settings import TransportSettings
 
 __all__ = ["Connections"]
 
-_READ_SIZE = 1 << 18  # bytes per read: a large batch arrives in few
 _CONNECT_SECONDS = 5.0
 
 
@@ -30,24 +24,23 @@ class Connections:
     """At most ``REDIS_POOL_SIZE`` connections, opened when needed."""
 
     def __init__(self, settings: TransportSettings) -> None:
-        self._timeout = settings.redis_timeout_ms / 1000
         self._idle: list[Line] = []
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
-        self._kind = SSLConnection if settings.redis_tls else Connection
         password = settings.redis_password
-        self._options: dict[str, Any] = {
-            "host": settings.redis_host,
-            "port": settings.redis_port,
-            "db": settings.redis_stream_db,
-            "username": settings.redis_username,
-            "password": password.get_secret_value() if password else None,
-            "protocol": 2,  # a quarter faster to parse than RESP3
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": None,  # one deadline for a trip instead
-            "socket_connect_timeout": _CONNECT_SECONDS,
-            "socket_read_size": _READ_SIZE,
-            "driver_info": None,
-        }
+        greeting: list[Command] = []
+        if password is not None:
+            user = (settings.redis_username,) if settings.redis_username else ()
+            greeting.append(("AUTH", *user, password.get_secret_value()))
+        if settings.redis_stream_db:
+            greeting.append(("SELECT", settings.redis_stream_db))
+        self._address = Address(
+            host=settings.redis_host,
+            port=settings.redis_port,
+            tls=create_default_context() if settings.redis_tls else None,
+            greeting=tuple(greeting),
+            timeout=settings.redis_timeout_ms / 1000,
+            connect_timeout=_CONNECT_SECONDS,
+        )
 
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
@@ -57,7 +50,7 @@ class Connections:
             TransportUnavailable: none could be had, so nothing was sent.
         """
         async with self._slots:
-            line = self._idle.pop() if self._idle else self._new_line()
+            line = self._idle.pop() if self._idle else Line(self._address)
             try:
                 await line.open()
                 yield line
@@ -87,9 +80,4 @@ class Connections:
     async def close(self) -> None:
         """Close every connection that is not in use."""
         while self._idle:
-            await self._idle.pop().close()
-
-    def _new_line(self) -> Line:
-        return Line(
-            self._kind(**self._options), timeout=self._timeout, connect_timeout=_CONNECT_SECONDS
-        )
+            self._idle.pop().hang_up()

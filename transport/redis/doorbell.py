@@ -150,7 +150,7 @@ class Doorbell:
         while self._reads == read and self._covered and self._line:
             if not await self._unblock():
                 line, self._line = self._line, None
-                await line.hang_up()
+                line.hang_up()
                 return
             await asyncio.sleep(_RACE_SECONDS)  # it may have been sent and not yet have blocked
 

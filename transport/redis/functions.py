@@ -16,6 +16,7 @@ from transport.redis.line import Command, Reply
 __all__ = ["Functions"]
 
 _FILES = ("common", "append", "accounts", "lease", "delivery", "members")  # as they build on others
+_LOADS = 3  # more than one, as it can be flushed again before the call gets there
 
 
 class Functions:
@@ -41,8 +42,10 @@ class Functions:
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Like :meth:`Connections.exchange`, with the library loaded where it is missing."""
         replies = await self._connections.exchange(commands)
-        missing = [i for i, reply in enumerate(replies) if is_function_missing(reply)]
-        if missing:
+        for _ in range(_LOADS):
+            missing = [i for i, reply in enumerate(replies) if is_function_missing(reply)]
+            if not missing:
+                break
             await self.load()
             again = await self._connections.exchange([commands[i] for i in missing])
             for i, reply in zip(missing, again, strict=True):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import NoReturn
+
+from redis.exceptions import OutOfMemoryError
 
 from transport.contract import Record
 from transport.errors import PartitionLost, TopicMissing
@@ -106,21 +109,24 @@ class Inbox:
 
     async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
         """Return what was delivered before and is to come again, and what is new."""
+        after = (self._last,) if self._behind else (self._last, ">")
         read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
-        new: list[Command] = [] if self._behind else [(*read, ">")]
         replies = await self._connections.exchange(
             [
                 ("MULTI",),
                 ("HGET", self.lease, "epoch"),
-                (*read, self._last),
-                *new,
+                *((*read, place) for place in after),
                 ("EXEC",),
             ]
         )
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translate(reply)
-        epoch, *found = replies[-1]
+        refusal = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        if isinstance(refusal, OutOfMemoryError):
+            # A full server queues nothing. The function costs more, and makes room.
+            epoch, *found = await self._read_on_a_full_server(count, after)
+        elif refusal:
+            raise translate(refusal)
+        else:
+            epoch, *found = replies[-1]
         if epoch != self._epoch:
             raise PartitionLost(f"partition {self.partition} has another owner")
         for reply in found:
@@ -131,7 +137,23 @@ class Inbox:
             self.heard = fresh[-1][0].decode()
         return before, fresh
 
-    async def _failed(self, error: Exception) -> None:
+    async def _read_on_a_full_server(self, count: int, after: Sequence[str]) -> list[Reply]:
+        call = self._functions.command(
+            "read",
+            (self.stream, self.lease),
+            self._group,
+            self.epoch,
+            self._consumer,
+            count,
+            *after,
+        )
+        (reply,) = await self._functions.exchange([call])
+        if isinstance(reply, Exception):
+            await self._failed(reply)
+        found: list[Reply] = reply
+        return found
+
+    async def _failed(self, error: Exception) -> NoReturn:
         told = translate(error)
         if isinstance(told, TopicMissing):
             await self._call("reopen")

@@ -1,41 +1,64 @@
-"""One connection to Redis: send commands, read their replies, one trip, nothing sent twice."""
+"""One connection to Redis: send commands, read their replies, one trip, nothing sent twice.
+
+By hand on hiredis, because of what it costs: redis-py's connection awaits each reply on its own.
+Here the replies to a whole trip wake their reader once, which takes less than half the CPU time
+(measured for 5 replies, a read, and 17, a publish). Errors are still redis-py's, made by its parser.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import socket
 from collections.abc import Callable, Sequence
+from ssl import SSLContext
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio import Connection
+import msgspec
+from redis.asyncio.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from transport.redis.errors import is_refusal, translate
+from transport.redis.errors import translate
 
-__all__ = ["Command", "Line", "Reply"]
+__all__ = ["Address", "Command", "Line", "Reply"]
 
 Command = tuple[str | bytes | int, ...]
 Reply = Any
-"""What the server said: bytes, int, list, None, or the exception redis-py made of an error."""
+"""What the server said: bytes, int, list, None, or the exception redis-py makes of an error."""
 
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
+_error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where the server is, and how to begin with it. Times are in seconds."""
+
+    host: str
+    port: int
+    tls: SSLContext | None
+    greeting: tuple[Command, ...]
+    """Sent first on each connection (AUTH, SELECT); an error among the replies ends it."""
+    timeout: float
+    connect_timeout: float
+
+    def __repr__(self) -> str:
+        """Leave the greeting out: it holds the password."""
+        return f"Address({self.host}:{self.port})"
 
 
 class Line:
-    """A redis-py connection, used by one task at a time."""
+    """A connection that is made when needed, used by one task at a time."""
 
-    def __init__(self, connection: Connection, *, timeout: float, connect_timeout: float) -> None:
-        self._connection = connection
-        self._timeout = timeout
-        self._connect_timeout = connect_timeout
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._wire: _Wire | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it is connected, as far as is known."""
-        return bool(self._connection.is_connected)
+        return self._wire is not None and self._wire.lost is None
 
     async def open(self) -> None:
         """Connect, if it is not, or if the server hung up since the last trip.
@@ -43,22 +66,30 @@ class Line:
         Raises:
             TransportUnavailable: no connection could be made.
         """
-        connection = self._connection
-        if connection.is_connected:
-            # Something to read before anything was asked means that the server closed it.
-            with contextlib.suppress(RedisConnectionError):
-                if not await connection.can_read():
-                    return
-            await self.hang_up()
+        if self._wire is not None:
+            # A turn of the loop, in which a close that has come meanwhile is noticed: what is sent
+            # after it would be neither written nor known not to be.
+            await asyncio.sleep(0)
+            if self._wire.lost is None:
+                return
+            self.hang_up()
+        address = self._address
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await connection.connect()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            await self.hang_up()
+            async with asyncio.timeout(address.connect_timeout):
+                _, self._wire = await asyncio.get_running_loop().create_connection(
+                    _Wire, address.host, address.port, ssl=address.tls
+                )
+                replies = await self.exchange(address.greeting) if address.greeting else []
+        except OSError as error:  # TimeoutError is one
+            self.hang_up()
             raise translate(error) from error
         except BaseException:
-            await self.hang_up()
+            self.hang_up()
             raise
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self.hang_up()
+                raise translate(reply)
 
     async def exchange(self, commands: Sequence[Command], *, block: float = 0.0) -> list[Reply]:
         """Send ``commands`` in one go and return their replies, one each.
@@ -67,41 +98,94 @@ class Line:
         whose reply did not arrive has redis-py's ConnectionError or TimeoutError in its place: it
         may have been executed.
         """
-        replies: list[Reply] = []
-        lost: Exception
-        seconds = self._timeout + block
+        wire = self._wire
+        if wire is None or wire.lost is not None:
+            return [wire.lost if wire else RedisConnectionError("hung up")] * len(commands)
+        seconds = self._address.timeout + block
         try:
-            async with asyncio.timeout(seconds):
-                packed = [_pack(command) for command in commands]
-                await self._connection.send_packed_command(packed, check_health=False)
-                read = self._connection.read_response
-                for _ in commands:
-                    try:
-                        replies.append(await read())
-                    except ResponseError as refusal:
-                        replies.append(refusal)
-        except TimeoutError:
-            lost = RedisTimeoutError(f"no reply within {seconds:g} s")
-        except (RedisError, OSError) as error:
-            lost = error
-            if is_refusal(error):  # redis-py hangs up on LOADING and NOAUTH
-                replies.append(error)
-                lost = RedisConnectionError(f"hung up after {error}")
+            replies = await wire.trip([_pack(command) for command in commands], seconds)
         except BaseException:
             # Cancelled: the replies that are still to come must not answer the next command.
-            await self.hang_up()
+            self.hang_up()
             raise
-        else:
-            return replies
-        await self.hang_up()
-        replies.extend([lost] * (len(commands) - len(replies)))
+        if len(replies) < len(commands):
+            self.hang_up()
+            replies += [wire.lost] * (len(commands) - len(replies))
         return replies
 
-    async def hang_up(self) -> None:
-        """Close at once; :meth:`open` connects anew."""
-        await self._connection.disconnect(nowait=True)
+    def hang_up(self) -> None:
+        """Close at once; :meth:`open` connects anew. A trip under way ends with what it has."""
+        if self._wire is not None:
+            self._wire.hang_up()
+            self._wire = None
 
-    async def close(self) -> None:
-        """Close in good order."""
-        with contextlib.suppress(RedisError, OSError):
-            await self._connection.disconnect()
+
+class _Wire(asyncio.Protocol):
+    """One socket's life."""
+
+    def __init__(self) -> None:
+        self.lost: Exception | None = None
+        self._reader = hiredis.Reader(replyError=_error, protocolError=InvalidResponse)
+        self._replies: list[Reply] = []
+        self._wanted = 0
+        self._done: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def trip(self, packed: list[bytes], seconds: float) -> list[Reply]:
+        """Send, and return the replies; fewer than were asked for if :attr:`lost` is set."""
+        assert self._transport is not None
+        assert self._done is None, "one trip at a time"
+        loop = asyncio.get_running_loop()
+        self._wanted = len(packed)
+        self._done = loop.create_future()
+        self._transport.write(b"".join(packed))
+        timer = loop.call_later(seconds, self._expire, seconds)
+        try:
+            await self._done
+        finally:
+            timer.cancel()
+            self._done = None
+        replies, self._replies = self._replies, []
+        return replies
+
+    def data_received(self, data: bytes) -> None:
+        """Collect replies; the last one that is wanted wakes the trip."""
+        reader, replies = self._reader, self._replies
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                replies.append(reply)
+        except InvalidResponse as error:
+            self._lose(error)
+            return
+        if self._done is None:
+            if replies:
+                self._lose(RedisConnectionError("the server spoke before it was asked"))
+        elif len(replies) >= self._wanted and not self._done.done():
+            self._done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the server, or we, hung up."""
+        self._lose(RedisConnectionError(str(exc) if exc else "the server closed the connection"))
+
+    def hang_up(self) -> None:
+        """Close without waiting for what is unsent."""
+        self._lose(RedisConnectionError("hung up"))
+
+    def _expire(self, seconds: float) -> None:
+        self._lose(RedisTimeoutError(f"no reply within {seconds:g} s"))
+
+    def _lose(self, why: Exception) -> None:
+        if self.lost is None:
+            self.lost = why
+        if self._transport is not None:
+            self._transport.abort()
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)

@@ -8,6 +8,26 @@ local function reopen(keys, args)
   return open_group(keys[1], keys[2], args[1]) and 1 or 0
 end
 
+-- KEYS stream, lease; ARGV group, epoch, consumer, count, after, and '>' or nothing. The same as
+-- the transaction in inbox.py, for a full server, which takes no transactions.
+local function read(keys, args)
+  local stream, lease = keys[1], keys[2]
+  local group, epoch, consumer, count, after, new = unpack(args)
+  if not owns(lease, epoch) then
+    return fenced()
+  end
+  local out = {epoch}
+  for i, id in ipairs({after, new}) do
+    local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count,
+      'STREAMS', stream, id)
+    if reply and reply.err then
+      return reply
+    end
+    out[i + 1] = reply
+  end
+  return out
+end
+
 -- KEYS stream, lease; ARGV group, epoch, through, and the ids up to `through` that the owner knows
 -- of. Those are acknowledged in one go; what else is pending up to `through` is looked for.
 local function ack(keys, args)
@@ -81,6 +101,7 @@ local function trim(keys, args)
 end
 
 register('reopen', reopen, DRAINS)
+register('read', read, DRAINS)
 register('ack', ack, DRAINS)
 register('gone', gone, DRAINS)
 register('trim', trim, DRAINS)

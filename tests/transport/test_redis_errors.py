@@ -1,0 +1,187 @@
+"""Every failure of the client has a meaning, and what a sick server says reaches the right one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator
+
+import psutil
+import pytest
+import redis.exceptions
+from redis.asyncio import Redis
+
+from compose.local.valkey import ValkeyServer
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import Member, contents, drain, message, messages, until
+from transport.contract import WORKER_GROUP, Appended, Topic
+from transport.errors import TransportError, TransportUnavailable
+from transport.redis import RedisTransport
+from transport.redis.errors import MEANING, translate
+
+PATIENCE = 10.0
+
+
+def test_no_exception_of_the_client_is_without_a_meaning() -> None:
+    known = {
+        cls
+        for _, cls in inspect.getmembers(redis.exceptions, inspect.isclass)
+        if issubclass(cls, Exception)
+    }
+    assert known, "the client's exceptions live elsewhere now"
+    assert known - set(MEANING) == set()
+
+
+def test_the_cause_is_kept_and_our_own_errors_stay_as_they_are() -> None:
+    cause = redis.exceptions.OutOfMemoryError("used memory > maxmemory")
+    told = translate(cause)
+    assert isinstance(told, TransportUnavailable)
+    assert told.__cause__ is cause
+    assert translate(told) is told
+
+
+@contextlib.asynccontextmanager
+async def _changed(client: Redis, name: str, value: str) -> AsyncIterator[None]:
+    before = (await client.config_get(name))[name]
+    await client.config_set(name, value)
+    try:
+        yield
+    finally:
+        await client.config_set(name, before)
+
+
+async def test_a_full_server_refuses_appends_and_lets_workers_drain(
+    near: RedisTransport, client: Redis
+) -> None:
+    await near.publish(messages(list("abc"), partition=0, of=near))
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        async with _changed(client, "maxmemory", "1"):
+            (outcome,) = await near.publish([message("d", partition=0, of=near)])
+            assert isinstance(outcome, TransportUnavailable)
+            assert "full" in str(outcome)
+            records = await drain(claim, 3, patience=PATIENCE)
+            await claim.ack(records[-1].offset)
+            progress = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            assert progress[0].lag == 0
+            other = await member.claim(1)
+            async with other:
+                pass  # leases move on a full server too
+            await until(lambda: member.claims[1] is not other, patience=PATIENCE)
+        (outcome,) = await near.publish([message("d", partition=0, of=near)])
+        assert isinstance(outcome, Appended)
+        assert contents(await drain(claim, 1, patience=PATIENCE)) == ["d"]
+
+
+async def test_a_replica_is_named_as_the_reason(near: RedisTransport, client: Redis) -> None:
+    await client.execute_command("REPLICAOF", "127.0.0.1", 1)
+    try:
+        (outcome,) = await near.publish([message("x", partition=0, of=near)])
+        assert isinstance(outcome, TransportUnavailable)
+        assert "read-only replica" in str(outcome)
+        assert len(await near.progress(Topic.MESSAGES, group=WORKER_GROUP)) == near.partitions
+    finally:
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+async def test_too_few_replicas_are_named_as_the_reason(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with _changed(client, "min-replicas-to-write", "1"):
+        (outcome,) = await near.publish([message("x", partition=0, of=near)])
+        assert isinstance(outcome, TransportUnavailable)
+        assert "replicas" in str(outcome)
+    assert not await near.read(Topic.MESSAGES, 0)
+
+
+async def test_a_server_that_can_not_save_is_named_as_the_reason(
+    near: RedisTransport, client: Redis, own_redis: ValkeyServer
+) -> None:
+    await near.publish([message("to save", partition=0, of=near)])
+    async with (
+        _changed(client, "save", "3600 1"),
+        _changed(client, "rdb-key-save-delay", "10000000"),
+    ):
+        await client.bgsave()
+        assert own_redis.pid is not None
+        children = psutil.Process(own_redis.pid).children()
+        assert children
+        for child in children:
+            child.kill()
+
+        async def failed() -> bool:
+            return bool((await client.info("persistence"))["rdb_last_bgsave_status"] == "err")
+
+        await until(failed, patience=PATIENCE)
+        (outcome,) = await near.publish([message("x", partition=0, of=near)])
+        assert isinstance(outcome, TransportUnavailable)
+        assert "disk" in str(outcome)
+    await client.bgsave()  # a good one lifts the ban
+
+    async def saved() -> bool:
+        return bool((await client.info("persistence"))["rdb_last_bgsave_status"] == "ok")
+
+    await until(saved, patience=PATIENCE)
+
+
+async def test_a_wrong_password_is_told_without_telling_any(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    settings = short_settings(own_redis, redis_username="nobody", redis_password="s3cret-word")
+    with pytest.raises(TransportUnavailable, match="REDIS_PASSWORD") as told:
+        async with RedisTransport.from_settings(settings):
+            pass
+    assert "s3cret-word" not in f"{told.value!r} {told.value} {told.value.__cause__!r}"
+
+
+async def test_a_password_that_is_asked_for_later_is_an_outage(
+    near: RedisTransport, client: Redis
+) -> None:
+    await near.publish([message("before", partition=0, of=near)])
+    async with _changed(client, "requirepass", "new"):
+        await client.client_kill_filter(_type="normal", skipme=True)
+
+        async def refused() -> bool:
+            (outcome,) = await near.publish([message("x", partition=0, of=near)])
+            return isinstance(outcome, TransportUnavailable) and "REDIS_PASSWORD" in str(outcome)
+
+        await until(refused, patience=PATIENCE)
+    (outcome,) = await near.publish([message("after", partition=0, of=near)])
+    assert isinstance(outcome, Appended)
+
+
+async def test_a_user_without_rights_is_told_which(own_redis: ValkeyServer, client: Redis) -> None:
+    await client.execute_command(
+        "ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", "-fcall", "-function"
+    )
+    try:
+        settings = short_settings(own_redis, redis_username="weak", redis_password="pw")
+        with pytest.raises(TransportUnavailable, match="FCALL"):
+            async with RedisTransport.from_settings(settings):
+                pass
+    finally:
+        await client.execute_command("ACL", "DELUSER", "weak")
+
+
+async def test_a_loading_server_is_an_outage_and_nothing_is_appended(
+    own_redis: ValkeyServer, near: RedisTransport, client: Redis
+) -> None:
+    # The server listens every 1024 commands while it loads: give it some thousands.
+    await near.publish(messages(["x"] * 5000, partition=0, of=near))
+    async with (
+        _changed(client, "key-load-delay", "100"),
+        Redis(host=own_redis.host, port=own_redis.port, socket_timeout=None) as reloader,
+    ):
+        reload = asyncio.ensure_future(reloader.execute_command("DEBUG", "LOADAOF"))
+        try:
+
+            async def loading() -> bool:
+                (outcome,) = await near.publish([message("x", partition=1, of=near)])
+                return isinstance(outcome, TransportError) and "loading" in str(outcome)
+
+            await until(loading, patience=PATIENCE)
+            with pytest.raises(TransportUnavailable):
+                await near.read(Topic.MESSAGES, 0)
+        finally:
+            await reload

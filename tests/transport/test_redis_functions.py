@@ -1,0 +1,97 @@
+"""The library of functions is loaded again whenever the server has lost it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from compose.local.valkey import ValkeyServer
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.contract import Appended, Topic
+from transport.redis import RedisTransport
+from transport.redis.functions import Functions
+
+PATIENCE = 10.0
+
+
+async def test_a_flushed_library_is_loaded_again_in_the_middle_of_a_batch(
+    near: RedisTransport, client: Redis
+) -> None:
+    await client.execute_command("FUNCTION", "FLUSH")
+    texts = [str(i) for i in range(2500)]  # several calls to one partition
+    outcomes = await near.publish(messages(texts, partition=0, of=near))
+    assert all(isinstance(outcome, Appended) for outcome in outcomes)
+    assert contents(await near.read(Topic.MESSAGES, 0, limit=5000)) == texts
+
+
+async def test_workers_do_not_notice_that_the_library_is_flushed(
+    near: RedisTransport, client: Redis
+) -> None:
+    worker = Worker(near, "worker", batch=3)
+    async with worker.working():
+        for i in range(20):
+            await client.execute_command("FUNCTION", "FLUSH")
+            await near.publish([message(str(i), partition=0, of=near)])
+        await until(lambda: len(worker.records) >= 20, patience=PATIENCE)
+    assert contents(worker.records) == [str(i) for i in range(20)]
+
+
+async def test_processes_that_load_it_at_the_same_time_do_not_disturb_each_other(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with RedisTransport.from_settings(near._settings) as other:
+        for _ in range(5):
+            await client.execute_command("FUNCTION", "FLUSH")
+            batches = [
+                transport.publish([message("x", partition=p, of=transport) for p in range(4)])
+                for transport in (near, other)
+            ]
+            for outcomes in await asyncio.gather(*batches):
+                assert all(isinstance(outcome, Appended) for outcome in outcomes)
+
+
+async def test_two_releases_share_a_server(near: RedisTransport, client: Redis) -> None:
+    """A library is named after its text, so a newer one does not replace it."""
+    newer = Functions(near._connections)
+    newer._library = "crossfade_newer"
+    newer._code = near._functions._code.replace(near._functions._library, newer._library)
+    await newer.load()
+    names = {library[1] for library in await client.execute_command("FUNCTION", "LIST")}
+    assert {near._functions._library.encode(), b"crossfade_newer"} <= names
+    await client.execute_command("FUNCTION", "DELETE", "crossfade_newer")
+
+
+async def test_a_restart_without_persistence_is_survived(
+    own_redis: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = ValkeyServer(
+        tmp_path_factory.mktemp("volatile") / "data",
+        binary=own_redis.binary,
+        config={"appendonly": "no"},
+    )
+    await server.start()
+    try:
+        async with RedisTransport.from_settings(short_settings(server)) as near:
+            worker = Worker(near, "worker")
+            async with worker.working():
+                await near.publish([message("before", partition=0, of=near)])
+                await until(lambda: len(worker.records) == 1, patience=PATIENCE)
+                await server.kill()
+                await server.start()
+
+                async def appended() -> bool:
+                    (outcome,) = await near.publish([message("after", partition=0, of=near)])
+                    return isinstance(outcome, Appended)
+
+                await until(appended, patience=PATIENCE)
+                await until(lambda: len(worker.records) >= 2, patience=PATIENCE)
+            assert contents(worker.records)[-1] == "after"
+            async with Member(near, "next") as member:
+                await near.publish([message("last", partition=1, of=near)])
+                claim = await member.claim(1)
+                assert contents(await drain(claim, 1, patience=PATIENCE)) == ["last"]
+    finally:
+        await server.stop()
