@@ -2,7 +2,8 @@
 
 By hand on hiredis, because of what it costs: redis-py's connection awaits each reply on its own.
 Here the replies to a whole trip wake their reader once, which takes less than half the CPU time
-(measured for 5 replies, a read, and 17, a publish). Errors are still redis-py's, made by its parser.
+(measured with 5 replies, which a read has, and with 17, as many as a publish). Errors are still
+redis-py's, made by its parser.
 """
 
 from __future__ import annotations
