@@ -1,0 +1,181 @@
+"""Lag and loss, told rightly where Redis tells them wrongly, or not at all."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from transport.conformance.member import Member, contents, drain, message, messages, until
+from transport.contract import WORKER_GROUP, Progress, Topic
+from transport.redis import RedisTransport
+
+PATIENCE = 10.0
+STREAM = "msg:stream:0"
+
+
+async def _progress(transport: RedisTransport) -> Progress:
+    return (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+
+
+async def _xinfo(client: Redis) -> dict[str, int | None]:
+    (group, *_) = await client.xinfo_groups(STREAM)
+    return dict(group)
+
+
+async def test_lag_is_told_where_redis_says_null(near: RedisTransport, client: Redis) -> None:
+    await near.publish(messages(list("abcdef"), partition=0, of=near))
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, 2, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        stands = await near.read(Topic.MESSAGES, 0)
+        await client.xdel(STREAM, stands[4].offset)
+        assert (await _xinfo(client))["lag"] is None, "or this test shows nothing"
+        progress = await _progress(near)
+        assert (progress.lag, progress.pending, progress.lost) == (3, 0, 1)
+        assert progress.oldest_age is not None
+        rest = await drain(claim, 3, patience=PATIENCE)
+        assert contents(rest) == ["c", "d", "f"]
+        await claim.ack(rest[-1].offset)
+        progress = await _progress(near)
+        assert (progress.lag, progress.lost) == (0, 1)
+
+
+async def test_lag_that_would_take_too_long_to_count_is_unknown_and_not_zero(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish(messages(["x"] * 10_050, partition=0, of=near))
+        await drain(claim, 1, patience=PATIENCE)
+    stands = await near.read(Topic.MESSAGES, 0, limit=4)
+    await client.xdel(STREAM, stands[3].offset)
+    progress = await _progress(near)
+    assert progress.lag is None
+    assert progress.pending == 1
+
+
+async def test_records_trimmed_unread_are_counted_as_lost_and_not_as_lag(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish(messages(list("abcdefgh"), partition=0, of=near))
+        records = await drain(claim, 2, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        await client.xtrim(STREAM, maxlen=3, approximate=False)
+        progress = await _progress(near)
+        assert (progress.lag, progress.lost) == (3, 3)
+        rest = await drain(claim, 3, patience=PATIENCE)
+        assert contents(rest) == ["f", "g", "h"]
+        await claim.ack(rest[-1].offset)
+        progress = await _progress(near)
+        assert (progress.lag, progress.lost) == (0, 3)
+        await near.publish([message("i", partition=0, of=near)])
+        assert (await _progress(near)).lag == 1, "7.0 by itself would say 4"
+
+
+async def test_pending_records_that_were_deleted_are_lost_and_do_not_come_without_a_body(
+    near: RedisTransport, client: Redis
+) -> None:
+    await near.publish(messages(list("abcde"), partition=0, of=near))
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, 5, patience=PATIENCE)
+        await client.xdel(STREAM, records[0].offset, records[3].offset)
+        await claim.nack()
+        again = await drain(claim, 3, patience=PATIENCE)
+        assert contents(again) == ["b", "c", "e"]
+        await claim.ack(again[-1].offset)
+        progress = await _progress(near)
+        assert (progress.lag, progress.pending, progress.lost) == (0, 0, 2)
+
+
+async def test_a_page_of_nothing_but_deleted_records_does_not_end_the_reading(
+    near: RedisTransport, client: Redis
+) -> None:
+    await near.publish(messages(list("abcdefg"), partition=0, of=near))
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, 6, patience=PATIENCE)
+        await client.xdel(STREAM, *(record.offset for record in records[:4]))
+        await claim.nack()
+        assert contents(await claim.next(max_records=2, max_wait=0)) == ["e", "f"]
+        assert contents(await claim.next(max_records=2, max_wait=0)) == ["g"]
+
+
+async def test_a_loss_of_all_data_is_told_as_far_as_it_is_known(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish(messages(list("abc"), partition=0, of=near))
+        records = await drain(claim, 1, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+
+        async def looked() -> bool:
+            return member.consumer._unread.get(0) == 2  # type: ignore[attr-defined]
+
+        await until(looked, patience=PATIENCE)
+        await client.flushall()
+        await until(lambda: member.claims[0] is not claim, patience=PATIENCE)
+        await near.publish([message("new", partition=0, of=near)])
+        assert contents(await drain(member.claims[0], 1, patience=PATIENCE)) == ["new"]
+        assert (await _progress(near)).lost == 2
+        assert member.claims[0].epoch > claim.epoch
+
+
+async def test_a_deleted_stream_is_told_as_lost_before_anybody_reads_again(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish(messages(list("abcd"), partition=0, of=near))
+        records = await drain(claim, 1, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+    await client.delete(STREAM)
+    progress = await _progress(near)
+    assert (progress.lag, progress.lost, progress.end) == (0, 3, None)
+
+
+async def test_a_group_made_on_a_trimmed_log_has_lost_nothing(
+    near: RedisTransport, client: Redis
+) -> None:
+    await near.publish(messages(list("abcdef"), partition=0, of=near))
+    await client.xtrim(STREAM, maxlen=2, approximate=False)
+    async with Member(near, group="late") as member:
+        claim = await member.claim(0)
+        records = await drain(claim, 2, patience=PATIENCE)
+        assert contents(records) == ["e", "f"]
+        await claim.ack(records[-1].offset)
+    progress = (await near.progress(Topic.MESSAGES, group="late"))[0]
+    assert (progress.lag, progress.lost) == (0, 0)
+
+
+async def test_what_another_consumer_left_is_taken_over_in_order(
+    near: RedisTransport, client: Redis
+) -> None:
+    """Somebody read by hand, or with another program, and acknowledged nothing."""
+    await near.publish(messages(list("abcdef"), partition=0, of=near))
+    for consumer, count in (("by-hand", 2), ("p0", 2), ("other-program", 1)):
+        await client.xreadgroup(WORKER_GROUP, consumer, {STREAM: ">"}, count=count)
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        assert contents(await drain(claim, 6, patience=PATIENCE)) == list("abcdef")
+
+
+async def test_consumer_registrations_do_not_pile_up(near: RedisTransport, client: Redis) -> None:
+    for i in range(5):
+        async with Member(near, f"member-{i}") as member:
+            claim = await member.claim(0)
+            await near.publish([message("x", partition=0, of=near)])
+            (record,) = await drain(claim, 1, patience=PATIENCE)
+            await claim.ack(record.offset)
+    assert len(await client.xinfo_consumers(STREAM, WORKER_GROUP)) == 1
+    assert await client.zcard("{msg:stream}:members:persistence-workers") == 0
+
+
+async def test_the_owner_is_named_while_its_lease_runs(near: RedisTransport) -> None:
+    async with Member(near, "its-name") as member:
+        await member.claim(0)
+        assert (await _progress(near)).owner == "its-name"
+    assert (await _progress(near)).owner is None
