@@ -26,6 +26,9 @@ class Owner(Protocol):
     def fault(self) -> TransportUnavailable | None:
         """Why nothing comes, while Kafka can't be read."""
 
+    def remade(self) -> int:
+        """Return how often the topic was found gone and made anew."""
+
     async def commit(self, partition: int, committed: Committed) -> None:
         """Commit; raises ``PartitionLost`` or ``TransportUnavailable``."""
 
@@ -66,7 +69,7 @@ class KafkaClaim:
     @property
     def owned(self) -> bool:
         """Whether records may still be handed out."""
-        return self._state is _State.OWNED
+        return self._state is _State.OWNED and not self._outlived
 
     async def __aenter__(self) -> Self:
         self._in_use = True
@@ -100,7 +103,7 @@ class KafkaClaim:
 
     async def ack(self, through: str) -> None:
         """See :meth:`transport.contract.Claim.ack`."""
-        if self._state is _State.LOST:
+        if self._state is _State.LOST or self._outlived:
             raise self._loss()
         offset = int(through) + 1
         if offset <= self.window.acked:
@@ -162,6 +165,11 @@ class KafkaClaim:
                     await self._changed.wait()
             except TimeoutError:
                 return
+
+    @property
+    def _outlived(self) -> bool:
+        """Whether our topic was deleted: offsets of the new one mean other records."""
+        return self._owner.remade() != self.remade
 
     def _committed(self, offset: int) -> Committed:
         return Committed(offset, Mark(self.epoch, self._lost_records))

@@ -48,6 +48,7 @@ class KafkaConsumer:
         self._offers: asyncio.Queue[KafkaClaim | None] = asyncio.Queue()
         self._membership: Membership | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._trouble: TransportError | None = None
         self._was_assigned = False
 
@@ -72,6 +73,8 @@ class KafkaConsumer:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        if self._ending is not None:
+            await self._ending
         self._offers.put_nowait(None)
         self._on_closed(self)
 
@@ -118,13 +121,19 @@ class KafkaConsumer:
         except* (KafkaError, ConsumerStoppedError, TransportError, TimeoutError, OSError) as group:
             error = _first(group)
         finally:
-            await membership.end()
-            await discard_consumer(client)
+            # In a task of its own: we may be cancelled here too, and it has to be finished.
+            self._ending = asyncio.create_task(_end(membership, client))
+            await asyncio.shield(self._ending)
         return error
 
     def _take(self, claim: KafkaClaim) -> None:
         self._trouble = None
         self._offers.put_nowait(claim)
+
+
+async def _end(membership: Membership, client: AIOKafkaConsumer) -> None:
+    await membership.end()
+    await discard_consumer(client)
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:

@@ -110,6 +110,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._remade = remade
         self._remade_before = remade()
         self._left_off = left_off
+        self._ended = False
         self._ends: dict[int, int] = {}
         self._commits = Commits(client, source.name, timeout=timing.request)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +128,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             tasks.create_task(self._watch())
 
     async def end(self) -> None:
-        """Lose every claim; nothing is committed any more."""
+        """Lose every claim; nothing is committed any more, whatever the group still assigns."""
+        self._ended = True
         await self._cancel_offers()
         await self._lose_claims()
 
@@ -136,6 +138,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
     async def commit(self, partition: int, committed: Committed) -> None:
         """See :class:`transport.kafka.claim.Owner`."""
         await self._commits.commit({partition: committed})
+
+    def remade(self) -> int:
+        """See :class:`transport.kafka.claim.Owner`."""
+        return self._remade()
 
     def proved(self) -> bool:
         """See :class:`transport.kafka.claim.Owner`.
@@ -153,7 +159,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
 
     def handed_back(self, claim: KafkaClaim) -> None:
         """See :class:`transport.kafka.claim.Owner`. A single partition can't leave us: offer it."""
-        if self.claims.get(claim.partition) is claim:
+        if self.claims.get(claim.partition) is claim and not self._ended:
             del self.claims[claim.partition]
             self._client.pause(self._at(claim.partition))
             self._start_offering([claim.partition])
@@ -177,7 +183,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin to claim what we were given. Heartbeats wait for this to return, so it is short."""
         self._watchdog.joined()
-        if assigned:
+        if assigned and not self._ended:
             self._client.pause(*assigned)
             self._start_offering([at.partition for at in assigned])
         log.info("Partitions assigned", extra={"group": self._group, "count": len(assigned)})
