@@ -18,7 +18,7 @@ from tests.faults.stand import Stand
 async def test_a_rolling_change_keeps_the_order(stand: Stand, steps: list[dict[str, str]]) -> None:
     """For a while one ingress queues what the other persists directly."""
     ingresses, (worker,) = await stand.run()
-    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[:8]):
+    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[-8:]):
         for step in steps:
             await load.goes_on(150)
             # The hard part of the promise: what was queued before the change is still in the log

@@ -98,7 +98,7 @@ async def test_workers_and_ingresses_replaced_one_by_one(stand: Stand) -> None:
 async def test_workers_come_and_go_under_load(stand: Stand) -> None:
     """Scale out from one to three and in again, in good order and by SIGKILL."""
     ingresses, (first,) = await stand.run()
-    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[:8]):
+    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[-8:]):
         await load.goes_on(80)
         second, third = stand.worker(), stand.worker()
         await asyncio.gather(second.start(), third.start())
