@@ -1,0 +1,162 @@
+"""Workers in processes of their own, killed and suspended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.contract import WORKER_GROUP, Topic
+from transport.redis import RedisTransport
+
+PATIENCE = 20.0
+
+
+class _Process:
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        self.child = child
+        self.told: list[dict[str, Any]] = []
+
+    def signal(self, number: signal.Signals) -> None:
+        self.child.send_signal(number)
+
+    def step(self) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(b"\n")
+
+    def count(self, word: str) -> int:
+        return sum(word in line for line in self.told)
+
+    async def listen(self) -> None:
+        assert self.child.stdout is not None
+        async for line in self.child.stdout:
+            self.told.append(json.loads(line))
+
+
+@asynccontextmanager
+async def _worker(transport: RedisTransport, name: str, *options: str) -> AsyncIterator[_Process]:
+    settings = transport._settings.model_dump(
+        include={"redis_host", "redis_port", "stream_partitions", "stream_lease_ms"}
+    )
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.transport.worker_process"),
+        *(name, json.dumps(settings), *options),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    process = _Process(child)
+    listening = asyncio.create_task(process.listen())
+    try:
+        yield process
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+        await listening
+        child._transport.close()  # type: ignore[attr-defined]  # or its pipes warn
+
+
+async def test_what_a_killed_worker_had_not_acknowledged_is_delivered_to_another(
+    near: RedisTransport,
+) -> None:
+    texts = [str(i) for i in range(40)]
+    for partition in range(near.partitions):
+        await near.publish(messages(texts, partition=partition, of=near))
+    async with _worker(near, "killed", "--step") as killed:
+        await until(lambda: killed.count("got") >= 5 * near.partitions, patience=PATIENCE)
+        killed.step()  # one partition acknowledges, the others stay in the middle of a batch
+        await until(lambda: killed.count("acked") == 1, patience=PATIENCE)
+        killed.signal(signal.SIGKILL)
+        await killed.child.wait()
+        heir = Worker(near, "heir")
+        async with heir.working():
+            expected = 40 * near.partitions - 5
+            await until(lambda: len(heir.records) >= expected, patience=PATIENCE)
+        assert len(heir.records) == expected
+        for partition in range(near.partitions):
+            got = contents([r for r in heir.records if r.partition == partition])
+            assert got in (texts, texts[5:])
+
+
+async def test_a_worker_suspended_past_its_lease_does_no_harm_when_it_wakes(
+    near: RedisTransport,
+) -> None:
+    await near.publish(messages(list("abc"), partition=0, of=near))
+    async with _worker(near, "sleeper", "--step") as sleeper:
+        await until(lambda: sleeper.count("got") == 3, patience=PATIENCE)
+        sleeper.signal(signal.SIGSTOP)
+        async with Member(near, "heir") as heir:
+            claim = await heir.claim(0)
+            records = await drain(claim, 3, patience=PATIENCE)
+            assert contents(records) == list("abc")
+            sleeper.signal(signal.SIGCONT)
+            sleeper.step()  # it acknowledges what it had before it fell asleep
+
+            def refused() -> bool:
+                return any(line.get("lost") == 0 for line in sleeper.told)
+
+            await until(refused, patience=PATIENCE)
+            assert sleeper.count("acked") == 0
+            progress = (await near.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+            assert (progress.lag, progress.pending) == (3, 3)
+            await claim.ack(records[-1].offset)
+
+
+async def test_a_read_of_a_suspended_worker_takes_nothing_from_its_heir(
+    near: RedisTransport, client: Redis
+) -> None:
+    """It wakes inside ``next``; what the server hands it then comes to the heir, in order."""
+    async with _worker(near, "sleeper") as sleeper:
+        await until(lambda: sleeper.count("claimed") == near.partitions, patience=PATIENCE)
+        sleeper.signal(signal.SIGSTOP)
+        heir = Worker(near, "heir", batch=3)
+        async with heir.working():
+            await until(lambda: len(heir.owned) == near.partitions, patience=PATIENCE)
+            sleeper.signal(signal.SIGCONT)
+            for i in range(60):
+                await near.publish([message(str(i), partition=0, of=near)])
+
+            def together() -> bool:
+                return sleeper.count("got") + len(heir.records) >= 60
+
+            await until(together, patience=PATIENCE)
+        mine = contents(heir.records)
+        theirs = [line["got"] for line in sleeper.told if "got" in line]
+        assert sorted(mine + theirs, key=int) == [str(i) for i in range(60)], "each once"
+        assert mine == sorted(mine, key=int)
+        assert theirs == sorted(theirs, key=int)
+
+
+async def test_processes_that_come_share_and_processes_that_go_are_replaced(
+    near: RedisTransport,
+) -> None:
+    async with _worker(near, "one") as one:
+        await until(lambda: one.count("claimed") == near.partitions, patience=PATIENCE)
+        async with _worker(near, "two") as two:
+            await until(lambda: two.count("claimed") == near.partitions // 2, patience=PATIENCE)
+            for i in range(50):
+                await near.publish([message(str(i), partition=p, of=near) for p in range(4)])
+            two.signal(signal.SIGKILL)
+            await two.child.wait()
+
+            def all_acked() -> bool:
+                got = {(line["partition"], line["got"]) for line in one.told if "got" in line}
+                got |= {(line["partition"], line["got"]) for line in two.told if "got" in line}
+                return len(got) == 200
+
+            await until(all_acked, patience=PATIENCE)
+
+            async def nothing_left() -> bool:
+                progress = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                return all(one.lag == 0 for one in progress)
+
+            await until(nothing_left, patience=PATIENCE)

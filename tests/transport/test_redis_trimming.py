@@ -1,0 +1,153 @@
+"""Streams do not grow for ever, and nothing goes that a group may still need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+
+from compose.local.valkey import ValkeyServer
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import Member, Worker, contents, drain, messages, until
+from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
+from transport.redis import RedisTransport
+from transport.redis.trimming import Retention
+
+PATIENCE = 10.0
+STREAM = "msg:stream:0"
+NODE = 100  # entries in a node of a stream (stream-node-max-entries): whole nodes are trimmed
+
+
+def _transport(server: ValkeyServer, *, seconds: int, records: int) -> RedisTransport:
+    return RedisTransport.from_settings(
+        short_settings(server, stream_retention_seconds=seconds, stream_retention_records=records)
+    )
+
+
+async def test_acknowledged_records_go_when_there_are_more_than_are_to_be_kept(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _transport(own_redis, seconds=3600, records=500) as transport:
+        worker = Worker(transport, "worker", batch=50)
+        async with worker.working():
+            await transport.publish(messages(["x"] * 3000, partition=0, of=transport))
+            await until(lambda: len(worker.records) == 3000, patience=PATIENCE)
+
+            async def short() -> bool:
+                return bool(500 <= await client.xlen(STREAM) <= 500 + 500 // 16 + 2 * NODE)
+
+            await until(short, patience=PATIENCE)
+        stands = await transport.read(Topic.MESSAGES, 0, limit=5000)
+        assert stands[-1].offset == worker.records[-1].offset
+
+
+async def test_acknowledged_records_go_when_they_are_old(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _transport(own_redis, seconds=1, records=1_000_000) as transport:
+        worker = Worker(transport, "worker", batch=200)
+        async with worker.working():
+            await transport.publish(messages(["x"] * 1000, partition=0, of=transport))
+            await until(lambda: len(worker.records) == 1000, patience=PATIENCE)
+            await asyncio.sleep(0.3)
+            assert await client.xlen(STREAM) == 1000, "not before their time"
+
+            async def gone() -> bool:
+                return bool(await client.xlen(STREAM) <= NODE)
+
+            await until(gone, patience=PATIENCE)
+
+
+async def test_nothing_is_trimmed_that_any_group_has_not_acknowledged(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _transport(own_redis, seconds=0, records=0) as transport:
+        async with Member(transport, group="slow") as slow:
+            claim = await slow.claim(0)
+            await transport.publish(
+                messages([str(i) for i in range(1000)], partition=0, of=transport)
+            )
+            records = await drain(claim, 700, patience=PATIENCE)
+            await claim.ack(records[349].offset)
+            worker = Worker(transport, "fast", batch=200)
+            async with worker.working():
+                await until(lambda: len(worker.records) == 1000, patience=PATIENCE)
+
+                async def trimmed() -> bool:
+                    return bool(await client.xlen(STREAM) < 1000)
+
+                await until(trimmed, patience=PATIENCE)
+                await asyncio.sleep(0.7)  # two more rounds of trimming
+            assert 650 <= await client.xlen(STREAM) <= 650 + NODE
+            await claim.nack()
+            again = await drain(claim, 650, patience=PATIENCE)
+            assert contents(again) == [str(i) for i in range(350, 1000)]
+        progress = (await transport.progress(Topic.MESSAGES, group="slow"))[0]
+        assert progress.lost == 0
+
+
+async def test_a_log_that_nobody_acknowledges_is_kept_whole(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _transport(own_redis, seconds=0, records=0) as transport, Member(transport) as idle:
+        await idle.claim(0)
+        await transport.publish(messages(["x"] * 500, partition=0, of=transport))
+        await asyncio.sleep(0.7)
+        assert await client.xlen(STREAM) == 500
+
+
+async def test_dead_letters_are_trimmed_by_the_same_rule(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _transport(own_redis, seconds=0, records=0) as transport:
+        await transport.publish(messages(["x"] * 300, partition=0, of=transport))
+        records = await transport.read(Topic.MESSAGES, 0)
+        await transport.dead_letter(
+            [DeadLetter(r, Reason.REJECTED, "why", attempts=1, failed_at="now") for r in records]
+        )
+        async with Member(transport, group=DLQ_GROUP, topic=Topic.DEAD_LETTERS) as member:
+            claim = await member.claim(0)
+            letters = await drain(claim, 300, patience=PATIENCE)
+            await asyncio.sleep(0.5)
+            assert await client.xlen("msg:dlq") == 300
+            await claim.ack(letters[-1].offset)
+
+            async def gone() -> bool:
+                return bool(await client.xlen("msg:dlq") <= NODE)
+
+            await until(gone, patience=PATIENCE)
+
+
+async def test_trimming_does_not_disturb_the_counting_of_lag(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _transport(own_redis, seconds=0, records=0) as transport:
+        for _ in range(3):
+            worker = Worker(transport, "worker", batch=100)
+            async with worker.working():
+                await transport.publish(messages(["x"] * 400, partition=0, of=transport))
+                await until(_read(worker, 400), patience=PATIENCE)
+
+                async def trimmed() -> bool:
+                    return bool(await client.xlen(STREAM) <= NODE)
+
+                await until(trimmed, patience=PATIENCE)
+            await transport.publish(messages(["y"] * 5, partition=0, of=transport))
+            progress = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+            assert (progress.lag, progress.lost) == (5, 0)
+            async with Member(transport) as member:
+                claim = await member.claim(0)
+                records = await drain(claim, 5, patience=PATIENCE)
+                await claim.ack(records[-1].offset)
+
+
+def test_the_notes_on_what_was_acknowledged_stay_few() -> None:
+    retention = Retention(seconds=300, records=10_000)
+    for i in range(100_000):
+        retention.acked(1, f"{i}-0")
+    assert len(retention._notes) < 40
+
+
+def _read(worker: Worker, count: int) -> Callable[[], bool]:
+    return lambda: len(worker.records) == count
