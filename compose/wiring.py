@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import asyncpg
+import pydantic
 
 from compose.health import Application, HealthOnly, worker_probe
 from compose.patient import PatientTransport
@@ -30,6 +31,7 @@ __all__ = ["PRIVATE_ERRORS", "Role", "Service", "service"]
 PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
+    pydantic.ValidationError,
     UnicodeError,
 )
 
