@@ -166,7 +166,8 @@ class Connector:
         """Return why no client could start. aiokafka keeps that to itself, so ask once more."""
         if not isinstance(error, KafkaConnectionError | TimeoutError):
             return translate(error, starting=True)
-        found: TransportError = translate(error)
+        # Where connecting is all that works, the listener may speak another protocol.
+        found = self._explained(error, self.servers)
         for host, port, _family in collect_hosts(self.servers):
             options = {k: v for k, v in self._options.items() if k in _CONNECTION_OPTIONS}
             try:

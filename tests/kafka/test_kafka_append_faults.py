@@ -1,0 +1,153 @@
+"""Appending while the broker fails: bounded answers, honest ones, and a producer that recovers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from aiokafka.structs import TopicPartition
+
+from compose.local.kafka import KafkaServer
+from tests.support.eventually import eventually
+from transport.conformance.member import contents, message, messages
+from transport.contract import Appended, Outcome, Topic
+from transport.errors import AppendUnknown, TransportError, TransportUnavailable
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+
+async def _one(transport: KafkaTransport, text: str, partition: int = 0) -> Outcome:
+    (outcome,) = await transport.publish([message(text, partition=partition, of=transport)])
+    return outcome
+
+
+async def _appended(transport: KafkaTransport, text: str) -> bool:
+    return isinstance(await _one(transport, text), Appended)
+
+
+async def test_a_frozen_broker_is_answered_for_in_time_and_then_at_once(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport
+) -> None:
+    await _one(kafka_transport, "before")
+    await kafka_server.suspend()
+    try:
+        began = time.monotonic()
+        assert isinstance(await _one(kafka_transport, "unknown"), AppendUnknown)
+        assert time.monotonic() - began < 3.0, "the timeout is 2 s"
+        with pytest.raises(TransportUnavailable):
+            await kafka_transport.ping()
+        began = time.monotonic()
+        refused = await _one(kafka_transport, "refused")
+        assert isinstance(refused, TransportUnavailable)
+        assert "not sent" in str(refused)
+        assert time.monotonic() - began < 0.5, "a partition that is stuck is not waited for again"
+    finally:
+        await kafka_server.resume()
+    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
+    stands = contents(await kafka_transport.read(Topic.MESSAGES, 0))
+    assert "refused" not in stands, "it was said not to be sent"
+    assert stands.count("unknown") == 1, "sent again as often as need be, and appended once"
+    assert [text for text in stands if text != "unknown"] == ["before", "after"]
+
+
+async def test_a_cancelled_publish_may_be_appended_later_and_once(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport
+) -> None:
+    await _one(kafka_transport, "before")
+    await kafka_server.suspend()
+    try:
+        task = asyncio.create_task(_one(kafka_transport, "cancelled"))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.wait([task])
+    finally:
+        await kafka_server.resume()
+    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
+    stands = contents(await kafka_transport.read(Topic.MESSAGES, 0))
+    assert stands.count("cancelled") <= 1
+    assert stands[0] == "before"
+    assert stands[-1] == "after"
+
+
+async def test_a_broken_sequence_replaces_the_producer(kafka_transport: KafkaTransport) -> None:
+    """Aiokafka issue 1017: after one failed batch, the broker refuses all that follow."""
+    await _one(kafka_transport, "before")
+    broken = kafka_transport._appender._producer
+    assert broken is not None
+    at = TopicPartition(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    broken._txn_manager.increment_sequence_number(at, 5)
+    assert isinstance(await _one(kafka_transport, "lost in the hole"), AppendUnknown)
+    await eventually(lambda: _appended(kafka_transport, "after"), 20.0)
+    assert kafka_transport._appender._producer is not broken
+    await kafka_transport.ping()
+    assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == ["before", "after"]
+
+
+async def test_while_the_producer_is_replaced_nothing_is_sent(
+    kafka_transport: KafkaTransport,
+) -> None:
+    appender = kafka_transport._appender
+    assert appender._producer is not None
+    appender._replace(appender._producer, "for this test")
+    refused = await _one(kafka_transport, "too early")
+    assert isinstance(refused, TransportUnavailable)
+    with pytest.raises(TransportUnavailable, match="for this test"):
+        await kafka_transport.ping()
+    await eventually(lambda: _appended(kafka_transport, "after"), 20.0)
+    assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == ["after"]
+
+
+async def test_a_record_that_is_too_large_fails_alone(kafka_transport: KafkaTransport) -> None:
+    large = message("x" * 5_000_000, partition=0, of=kafka_transport)
+    small = message("small", partition=0, of=kafka_transport)
+    refused, appended = await kafka_transport.publish([large, small])
+    assert type(refused) is TransportError
+    assert isinstance(appended, Appended)
+    most = message("x" * 4_100_000, partition=0, of=kafka_transport)
+    (outcome,) = await kafka_transport.publish([most])
+    assert isinstance(outcome, Appended)
+
+
+async def test_a_broker_killed_and_restarted_under_load_loses_nothing_acknowledged(
+    kafka_server: KafkaServer, kafka_settings: TransportSettings
+) -> None:
+    async with KafkaTransport(kafka_settings) as transport:
+        acknowledged: list[list[str]] = [[] for _ in range(transport.partitions)]
+        stop = asyncio.Event()
+
+        async def load(partition: int) -> None:
+            i = 0
+            while not stop.is_set():
+                texts = [f"{partition}:{i + k}" for k in range(5)]
+                outcomes = await transport.publish(
+                    messages(texts, partition=partition, of=transport)
+                )
+                acknowledged[partition] += [
+                    text
+                    for text, outcome in zip(texts, outcomes, strict=True)
+                    if isinstance(outcome, Appended)
+                ]
+                i += 5
+                await asyncio.sleep(0.02)
+
+        def all_grown(since: list[int]) -> bool:
+            return all(len(a) > n + 20 for a, n in zip(acknowledged, since, strict=True))
+
+        tasks = [asyncio.create_task(load(p)) for p in range(transport.partitions)]
+        try:
+            for _ in range(2):
+                since = [len(a) for a in acknowledged]
+                await eventually(lambda since=since: all_grown(since), 40.0)  # type: ignore[misc]
+                await kafka_server.kill()
+                await kafka_server.start()
+            since = [len(a) for a in acknowledged]
+            await eventually(lambda: all_grown(since), 40.0)
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+        for partition, texts in enumerate(acknowledged):
+            stands = contents(await transport.read(Topic.MESSAGES, partition, limit=100_000))
+            assert len(stands) == len(set(stands)), "each was sent under one sequence number"
+            known = set(texts)
+            assert [text for text in stands if text in known] == texts, "all there, in order"

@@ -1,0 +1,94 @@
+"""Other people's clients agree: the plain Java client places, reads and writes as we do."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from compose.local.kafka_jars import find_java, kafka_jars
+from transport.conformance.member import Member, drain, message
+from transport.contract import Topic
+from transport.envelope import CONTENT_TYPE, Message, decode
+from transport.identity import idempotency_key, message_id
+from transport.kafka import KafkaTransport
+from transport.partitioner import partition_for
+from transport.settings import TransportSettings
+
+_SOURCE = Path(__file__).with_name("Clients.java")
+
+
+async def _java(*arguments: str, lines: list[str] = []) -> list[str]:  # noqa: B006 - read only
+    process = await asyncio.create_subprocess_exec(
+        str(find_java().path), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m",
+        "-cp", f"{kafka_jars()}/*", str(_SOURCE), *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    given = "".join(f"{line}\n" for line in lines).encode()
+    out, err = await asyncio.wait_for(process.communicate(given), 90)
+    assert process.returncode == 0, err.decode()
+    return out.decode().splitlines()
+
+
+@pytest.mark.parametrize("partitions", [12, 15, 16])
+async def test_the_java_client_places_every_key_where_we_do(
+    kafka_settings: TransportSettings, partitions: int
+) -> None:
+    settings = kafka_settings.model_copy(update={"stream_partitions": partitions})
+    keys = [f"conversation-{i}" for i in range(300)]
+    keys += ["a" * n for n in range(1, 60)] + [
+        f"\u0434\u0456\u0430\u043b\u043e\u0433-{i}" for i in range(60)
+    ]
+    async with KafkaTransport(settings):
+        servers, topic = settings.kafka_bootstrap_servers, settings.kafka_topic
+        placed = await _java("place", servers, topic, lines=keys)
+    assert [int(p) for p in placed] == [partition_for(key, partitions) for key in keys]
+
+
+async def test_a_plain_java_consumer_reads_key_headers_and_body(
+    kafka_settings: TransportSettings, kafka_transport: KafkaTransport
+) -> None:
+    sent = message("for everybody", partition=3, of=kafka_transport)
+    await kafka_transport.publish([sent])
+    servers, topic = kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic
+    (line,) = await _java("consume", servers, topic, "1")
+    partition, key, headers, body = line.split("\t")
+    assert int(partition) == 3
+    assert base64.b64decode(key).decode() == sent.key
+    assert base64.b64decode(body) == sent.body
+    pairs = (header.split("=", 1) for header in headers.split(","))
+    assert {name: base64.b64decode(value).decode() for name, value in pairs} == sent.headers
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_a_message_of_the_java_client_is_one_like_any_other(
+    kafka_settings: TransportSettings, kafka_transport: KafkaTransport, compression: str
+) -> None:
+    body = {
+        "type": "message",
+        "v": 1,
+        "conversationId": "conversation-java",
+        "senderId": "java",
+        "clientMessageId": "1",
+        "content": "from afar " * 40,
+        "contentType": "text",
+    }
+    servers, topic = kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic
+    line = f"conversation-java\t{json.dumps(body)}"
+    await _java("produce", servers, topic, compression, CONTENT_TYPE, lines=[line])
+    where = partition_for("conversation-java", kafka_transport.partitions)
+    async with Member(kafka_transport) as member:
+        (record,) = await drain(await member.claim(where), 1, patience=20)
+    assert (record.topic, record.key) == (Topic.MESSAGES, "conversation-java")
+    assert record.headers["contentType"].decode() == CONTENT_TYPE
+    event = decode(record)
+    assert isinstance(event, Message)
+    assert event.content == body["content"]
+    assert event.message_id == message_id(
+        idempotency_key("java", "conversation-java", "1"), "conversation-java"
+    )

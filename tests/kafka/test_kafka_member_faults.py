@@ -1,0 +1,196 @@
+"""Members of a group: outages, stalls, fences, and what a group is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from compose.local.kafka import KafkaServer
+from tests.kafka.kafka_backend import silence
+from tests.support.eventually import eventually
+from transport.conformance.member import Member, contents, drain, message, messages
+from transport.contract import WORKER_GROUP, Progress, Topic
+from transport.errors import ConfigurationError, PartitionLost, TransportUnavailable
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+
+async def _progress(transport: KafkaTransport, partition: int = 0) -> Progress:
+    return (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[partition]
+
+
+async def test_a_long_outage_elsewhere_costs_neither_membership_nor_memory(
+    kafka_transport: KafkaTransport,
+) -> None:
+    """PostgreSQL is down: records are held and not acknowledged, far longer than a lease."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        for start in range(0, 20_000, 2_000):
+            texts = [str(i) for i in range(start, start + 2_000)]
+            await kafka_transport.publish(messages(texts, partition=0, of=kafka_transport))
+        held = await drain(claim, 100, patience=20)
+        began = time.monotonic()
+        while time.monotonic() - began < 4.0:  # four leases
+            await kafka_transport.ping()
+            await asyncio.sleep(0.2)
+        window = claim.window  # type: ignore[attr-defined]
+        assert claim.paused, "fetching is paused while nobody takes what came"  # type: ignore[attr-defined]
+        assert window.ready < 10_000
+        await claim.nack()
+        again = await drain(claim, 20_000, patience=60)
+        assert [r.offset for r in again[:100]] == [r.offset for r in held]
+        assert contents(again) == [str(i) for i in range(20_000)]
+        await claim.ack(again[-1].offset)
+        assert member.claims[0] is claim, "it was never revoked"
+        assert (await _progress(kafka_transport)).lag == 0
+
+
+async def test_a_consumer_that_stalls_in_silence_is_noticed_and_replaced(
+    kafka_transport: KafkaTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Aiokafka issue 1154: the fetching task ends, and nothing says so."""
+    async with Member(kafka_transport) as member:
+        first = await member.claim(0)
+        client = member.consumer._membership._client  # type: ignore[attr-defined]
+        client._fetcher._fetch_task.cancel()
+        await kafka_transport.publish([message("unseen", partition=0, of=kafka_transport)])
+        assert not await first.next(max_records=1, max_wait=0.2)
+        with caplog.at_level(logging.WARNING, "transport.kafka"):
+            await eventually(lambda: member.claims[0] is not first, 30.0)
+        assert "Replacing the Kafka consumer" in caplog.text
+        with pytest.raises(PartitionLost):
+            await first.next(max_records=1, max_wait=0)
+        assert contents(await drain(member.claims[0], 1, patience=20)) == ["unseen"]
+        await eventually(lambda: _healthy(kafka_transport), 10.0)
+
+
+async def _healthy(transport: KafkaTransport) -> bool:
+    try:
+        await transport.ping()
+    except TransportUnavailable:
+        return False
+    return True
+
+
+async def test_a_broker_that_is_gone_is_told_to_whoever_waits(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport
+) -> None:
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        await kafka_server.stop()
+        with pytest.raises(TransportUnavailable):
+            async with asyncio.timeout(20):
+                while True:
+                    assert not await claim.next(max_records=1, max_wait=5.0)
+        with pytest.raises(TransportUnavailable):
+            await kafka_transport.ping()
+        await kafka_server.start()
+        await eventually(lambda: _healthy(kafka_transport), 30.0)
+
+
+async def test_a_member_that_was_suspended_hands_nothing_out_before_it_has_asked(
+    kafka_settings: TransportSettings,
+) -> None:
+    """What it had fetched may be another's by now; the clock says so before any heartbeat does."""
+    async with (
+        KafkaTransport(kafka_settings) as transport,
+        KafkaTransport(kafka_settings) as other,
+        AsyncExitStack() as stack,
+    ):
+        await transport.publish(messages(list("abc"), partition=0, of=transport))
+        stale = await stack.enter_async_context(Member(transport, "stale"))
+        old = await stale.claim(0)
+        assert contents(await old.next(max_records=1, max_wait=10)) == ["a"]
+        await silence(stale.consumer)
+        heir = await stack.enter_async_context(Member(other, "heir"))
+        claim = await heir.claim(0)
+        assert old.window.ready, "it holds records that it could hand out"  # type: ignore[attr-defined]
+        with pytest.raises(PartitionLost):
+            await old.next(max_records=1, max_wait=0)
+        assert claim.epoch > old.epoch
+
+
+async def test_a_refused_acknowledgement_moves_nothing(kafka_transport: KafkaTransport) -> None:
+    await kafka_transport.publish(messages(list("abc"), partition=0, of=kafka_transport))
+    async with AsyncExitStack() as stack:
+        stale = await stack.enter_async_context(Member(kafka_transport, "stale"))
+        old = await stale.claim(0)
+        records = await drain(old, 3, patience=20)
+        await silence(stale.consumer)
+        heir = await stack.enter_async_context(Member(kafka_transport, "heir"))
+        claim = await heir.claim(0)
+        (first,) = await claim.next(max_records=1, max_wait=10)
+        await claim.ack(first.offset)
+        with pytest.raises(PartitionLost):
+            await old.ack(records[-1].offset)
+        progress = await _progress(kafka_transport)
+        assert (progress.floor, progress.owner) == (first.offset, "heir")
+
+
+async def test_records_removed_unread_are_counted_for_good(
+    kafka_server: KafkaServer, kafka_settings: TransportSettings, kafka_transport: KafkaTransport
+) -> None:
+    await kafka_transport.publish(messages(list("abcdef"), partition=0, of=kafka_transport))
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, 2, patience=20)
+        await claim.ack(records[-1].offset)
+    at = TopicPartition(kafka_settings.kafka_topic, 0)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_server.bootstrap)
+    await admin.start()
+    await admin.delete_records({at: RecordsToDelete(before_offset=5)})
+    await admin.close()
+    progress = await _progress(kafka_transport)
+    assert (progress.lag, progress.lost) == (1, 3)
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        (last,) = await drain(claim, 1, patience=20)
+        assert contents([last]) == ["f"]
+        await claim.ack(last.offset)
+    progress = await _progress(kafka_transport)
+    assert (progress.lag, progress.lost) == (0, 3), "an incident does not heal by itself"
+
+
+async def test_a_named_process_comes_back_without_a_rebalance(
+    kafka_settings: TransportSettings,
+) -> None:
+    """Static membership: the others keep their claims while it restarts."""
+    fixed = {"stream_lease_ms": 6000}
+    one, two = (
+        kafka_settings.model_copy(update={**fixed, "kafka_group_instance_id": f"pod-{i}"})
+        for i in (1, 2)
+    )
+    async with KafkaTransport(one) as first, KafkaTransport(two) as second:
+        async with Member(first, "first") as stays:
+            async with Member(second, "second") as restarts:
+                await eventually(lambda: len(restarts.claims) == 2, 30.0)
+                await eventually(lambda: _owned(stays) == 2, 30.0)
+                kept, gone = dict(stays.claims), dict(restarts.claims)
+            async with Member(second, "second-again") as restarted:
+                await eventually(lambda: len(restarted.claims) == 2, 30.0)
+                assert restarted.claims.keys() == gone.keys()
+                assert all(restarted.claims[p].epoch > gone[p].epoch for p in gone)
+            assert stays.claims == kept
+            assert _owned(stays) == 2, "no rebalance: its claims are as they were"
+
+
+def _owned(member: Member) -> int:
+    return sum(claim.owned for claim in member.claims.values())  # type: ignore[attr-defined]
+
+
+async def test_a_lease_that_the_broker_will_not_have_is_told(
+    kafka_settings: TransportSettings,
+) -> None:
+    settings = kafka_settings.model_copy(update={"stream_lease_ms": 3_600_000})
+    async with KafkaTransport(settings) as transport:
+        consumer = transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="patient")
+        async with consumer:
+            with pytest.raises(ConfigurationError, match="STREAM_LEASE_MS"):
+                async for _ in consumer.claims():
+                    pass

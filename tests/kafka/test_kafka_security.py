@@ -1,0 +1,84 @@
+"""Listeners that demand a password, TLS or both; and being told why one refuses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from compose.local.kafka import KafkaServer
+from compose.local.kafka_security import Security
+from tests.support.kafka import fresh_settings, run_kafka
+from transport.conformance.member import Member, contents, drain, message
+from transport.contract import Appended
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka import KafkaTransport
+
+_DEMANDS = [
+    Security.with_password("SASL_PLAINTEXT", "PLAIN"),
+    Security.with_password("SASL_SSL", "SCRAM-SHA-512"),
+    Security("SSL"),
+]
+
+
+@pytest_asyncio.fixture(
+    scope="module", params=_DEMANDS, ids=lambda d: f"{d.protocol}-{d.mechanism}"
+)
+async def strict(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[KafkaServer]:
+    async with run_kafka(tmp_path_factory.mktemp("strict"), security=request.param) as server:
+        yield server
+
+
+def _given(server: KafkaServer, **changes: Any) -> dict[str, Any]:
+    security = server.security
+    given: dict[str, Any] = {"kafka_security_protocol": security.protocol}
+    if security.protocol.startswith("SASL"):
+        given |= {
+            "kafka_sasl_mechanism": security.mechanism,
+            "kafka_sasl_username": security.username,
+            "kafka_sasl_password": security.password,
+        }
+    if security.protocol.endswith("SSL"):
+        given["kafka_ssl_cafile"] = str(security.authority(server.data_dir))
+    return given | changes
+
+
+async def test_a_strict_listener_lets_us_in_with_what_it_demands(strict: KafkaServer) -> None:
+    settings = fresh_settings(strict.bootstrap, **_given(strict))
+    async with KafkaTransport(settings) as transport, Member(transport) as member:
+        (outcome,) = await transport.publish([message("secret", partition=0, of=transport)])
+        assert isinstance(outcome, Appended)
+        claim = await member.claim(0)
+        (record,) = await drain(claim, 1, patience=20)
+        assert contents([record]) == ["secret"]
+        await claim.ack(record.offset)
+
+
+async def test_a_wrong_password_is_named_and_not_printed(strict: KafkaServer) -> None:
+    if not strict.security.protocol.startswith("SASL"):
+        pytest.skip("no password here")
+    settings = fresh_settings(strict.bootstrap, **_given(strict, kafka_sasl_password="hunter2"))
+    with pytest.raises(ConfigurationError, match="KAFKA_SASL_PASSWORD") as refused:
+        async with KafkaTransport(settings):
+            pass
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(strict: KafkaServer) -> None:
+    if not strict.security.protocol.endswith("SSL"):
+        pytest.skip("no TLS here")
+    settings = fresh_settings(strict.bootstrap, **_given(strict, kafka_ssl_cafile=None))
+    with pytest.raises(ConfigurationError, match="KAFKA_SSL_CAFILE"):
+        async with KafkaTransport(settings):
+            pass
+
+
+async def test_the_wrong_protocol_is_told_with_its_setting(strict: KafkaServer) -> None:
+    settings = fresh_settings(strict.bootstrap, kafka_timeout_ms=1000)
+    with pytest.raises((ConfigurationError, TransportUnavailable), match="KAFKA_SECURITY_PROTOCOL"):
+        async with KafkaTransport(settings):
+            pass
