@@ -16,6 +16,7 @@ __all__ = [
     "Context",
     "Headers",
     "correlation_id",
+    "header_safe",
     "idempotency_key",
     "media_type",
     "trace_id",
@@ -68,6 +69,16 @@ def correlation_id(headers: Headers) -> str | None:
             )
         ]
     )
+
+
+def header_safe(correlation: str, otherwise: str) -> bytes:
+    """Return a stored correlation id as a header value, ``otherwise`` where it can't be one.
+
+    Another producer may have put anything into the log; a line break in a header would let it
+    write headers of its own.
+    """
+    value = correlation.encode("ascii", "replace")
+    return value if _CORRELATION.fullmatch(value) else otherwise.encode()
 
 
 def traceparent(headers: Headers) -> str | None:

@@ -17,6 +17,7 @@ from ingress.headers import (
     Context,
     Headers,
     correlation_id,
+    header_safe,
     idempotency_key,
     media_type,
     traceparent,
@@ -87,14 +88,15 @@ class PostMessage:
             Problem: it was not accepted, or its key stands for another body.
         """
         ack = one.answer()
+        status, given = 202, correlation or ack.correlation_id
         if ack.idempotent_hit:
             self._hits.inc()
-        given = (correlation or ack.correlation_id).encode("latin-1", "replace")
-        return (
-            200 if ack.idempotent_hit else 202,
-            [(b"content-type", b"application/json"), (b"x-correlation-id", given)],
-            encode(ack),
-        )
+            status = 200
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"x-correlation-id", header_safe(given, ack.message_id)),
+        ]
+        return status, headers, encode(ack)
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept one message; answered when it is durable."""

@@ -69,15 +69,34 @@ class Service:
         return sum([len(await self.transport.read(Topic.MESSAGES, p)) for p in partitions])
 
 
+# Where it matters how a request comes in, tests go through both doors; see `ingress.protocol`.
+_BOTH_DOORS = {"test_accept", "test_refusals", "test_wire", "test_overload", "test_group_commit"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the doors: the process's own, and in some modules plain ASGI too."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "door" in metafunc.fixturenames and not any("door" in mark.args[0] for mark in marks):
+        both = metafunc.module.__name__.rpartition(".")[2] in _BOTH_DOORS
+        metafunc.parametrize("door", ["protocol", "asgi"] if both else ["protocol"])
+
+
 Start = Callable[..., Awaitable[Service]]
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[int]:
+async def serving(app: Any, door: str) -> AsyncIterator[int]:
     """Serve ``app`` on a free loopback port; end it as a signal would."""
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none")
+    config = uvicorn.Config(
+        app,
+        http=app.protocol if door == "protocol" else "httptools",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws="none",
+    )
     server = uvicorn.Server(config)
     # Not `serve`: it would take over the signals of the test run.
     task = asyncio.create_task(server._serve([bound]))
@@ -94,7 +113,7 @@ async def serving(app: Any) -> AsyncIterator[int]:
 
 
 @pytest_asyncio.fixture
-async def launch(database_pool: Pool) -> AsyncIterator[Start]:
+async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
     """Start an ingress in front of a given ``transport``; keyword arguments are its settings."""
     async with AsyncExitStack() as stack:
 
@@ -109,7 +128,7 @@ async def launch(database_pool: Pool) -> AsyncIterator[Start]:
                 pool=pool,
                 metrics=metrics,
             )
-            port = await stack.enter_async_context(serving(app))
+            port = await stack.enter_async_context(serving(app, door))
             client = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
             )

@@ -8,8 +8,9 @@ import pytest
 
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
+from transport.clock import now
 from transport.contract import Topic
-from transport.envelope import decode
+from transport.envelope import Message, decode, seal_message
 from transport.identity import idempotency_key, message_id, partition_of
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -140,3 +141,21 @@ async def test_a_correlation_id_that_could_do_harm_is_refused(service: Service, 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "X-Correlation-ID"
     assert await service.records() == 0
+
+
+async def test_what_another_producer_wrote_can_not_break_the_headers(service: Service) -> None:
+    """Its correlation id may hold anything; only the body can carry that safely."""
+    sent = message()
+    key = idempotency_key(sent["senderId"], sent["conversationId"], sent["clientMessageId"])
+    evil = "a\r\nset-cookie: x=1"
+    theirs = Message(
+        sent["conversationId"], sent["senderId"], sent["clientMessageId"], sent["content"], "text",
+        ("user_002",), message_id(key, sent["conversationId"]), key, now(), evil,
+    )  # fmt: skip
+    await service.transport.publish([seal_message(theirs, partitions=16, traceparent=None)])
+    async with working(service):
+        await eventually(service.rows)
+    answer = await service.post(sent)
+    assert (answer.status_code, answer.json()["correlationId"]) == (200, evil)
+    assert "set-cookie" not in answer.headers
+    assert answer.headers["x-correlation-id"] == answer.json()["messageId"]

@@ -106,6 +106,7 @@ async def test_a_follower_is_judged_by_what_stands_not_by_whom_it_followed(
     assert (repeat.status_code, repeat.json()) == (200, first | {"idempotentHit": True})
 
 
+@pytest.mark.parametrize("door", ["asgi"])  # the other has no task a request
 async def test_a_cancelled_request_loses_nobody(gated: GatedLog, start) -> None:
     """Its own message is appended too: it was handed in, and the client may have to retry."""
     service = await start(transport=gated, ingress_appends_in_flight=1)
