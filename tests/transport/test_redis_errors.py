@@ -61,6 +61,8 @@ async def test_a_full_server_refuses_appends_and_lets_workers_drain(
             (outcome,) = await near.publish([message("d", partition=0, of=near)])
             assert isinstance(outcome, TransportUnavailable)
             assert "full" in str(outcome)
+            with pytest.raises(TransportUnavailable):
+                await near.ping()  # PING would be answered
             records = await drain(claim, 3, patience=PATIENCE)
             await claim.ack(records[-1].offset)
             progress = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
@@ -80,6 +82,8 @@ async def test_a_replica_is_named_as_the_reason(near: RedisTransport, client: Re
         (outcome,) = await near.publish([message("x", partition=0, of=near)])
         assert isinstance(outcome, TransportUnavailable)
         assert "read-only replica" in str(outcome)
+        with pytest.raises(TransportUnavailable):
+            await near.ping()
         assert len(await near.progress(Topic.MESSAGES, group=WORKER_GROUP)) == near.partitions
     finally:
         await client.execute_command("REPLICAOF", "NO", "ONE")

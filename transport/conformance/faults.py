@@ -69,6 +69,8 @@ async def test_while_the_server_is_gone_publish_answers_and_the_others_raise(
             for outcome in outcomes:
                 assert isinstance(outcome, (TransportUnavailable, AppendUnknown))
             with pytest.raises(TransportUnavailable):
+                await transport.ping()
+            with pytest.raises(TransportUnavailable):
                 await transport.read(Topic.MESSAGES, 0)
             with pytest.raises(TransportUnavailable):
                 await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)

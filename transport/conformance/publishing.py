@@ -74,6 +74,12 @@ async def test_reading_goes_on_after_an_offset_and_stops_at_a_limit(backend: Bac
 
 
 @pytest.mark.asyncio
+async def test_a_log_that_takes_writes_says_so(backend: Backend) -> None:
+    async with backend.create() as transport:
+        await transport.ping()
+
+
+@pytest.mark.asyncio
 async def test_publishing_nothing_does_nothing(backend: Backend) -> None:
     async with backend.create() as transport:
         assert list(await transport.publish([])) == []

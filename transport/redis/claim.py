@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 from transport.contract import Record
-from transport.errors import PartitionLost
+from transport.errors import PartitionLost, TopicMissing
 from transport.redis.doorbell import Doorbell
 from transport.redis.inbox import Inbox
 from transport.redis.trimming import Retention
@@ -61,6 +61,9 @@ class RedisClaim:
                 found = await self._inbox.read(max_records)
             except PartitionLost:
                 self.lose()
+                raise
+            except TopicMissing:
+                self._doorbell.forget(self.stream)  # ids may begin anew, below what it listens to
                 raise
             remaining = deadline - loop.time()
             if found or remaining <= 0:

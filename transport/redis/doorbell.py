@@ -38,7 +38,6 @@ class Doorbell:
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
         self._covered: frozenset[str] = frozenset()  # by the read in flight
         self._armed = asyncio.Event()
-        self._reads = 0
         self._line: Line | None = None
         self._client_id: int | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -95,7 +94,7 @@ class Doorbell:
         """Have the listener take up what is watched now, in a moment if it is inside a read."""
         self._armed.set()
         if self._covered and (self._interrupter is None or self._interrupter.done()):
-            self._interrupter = asyncio.create_task(self._interrupt(self._reads))
+            self._interrupter = asyncio.create_task(self._interrupt())
 
     async def _listen(self) -> None:
         while True:
@@ -120,7 +119,6 @@ class Doorbell:
             self._armed.clear()
             return
         self._covered = frozenset(watched)
-        self._reads += 1
         command: Command = (
             "XREAD",
             "COUNT",
@@ -145,11 +143,12 @@ class Doorbell:
             else:
                 self._watched.pop(stream, None)
 
-    async def _interrupt(self, read: int) -> None:
-        """End the blocking read number ``read``, if it is still the one in flight."""
-        while self._reads == read and self._covered and self._line:
+    async def _interrupt(self) -> None:
+        """End the blocking read until there is one that covers all that is watched."""
+        while self._line and self._covered and not self._covered.issuperset(self._watched):
+            line = self._line
             if not await self._unblock():
-                line, self._line = self._line, None
+                self._line = None if self._line is line else self._line
                 line.hang_up()
                 return
             await asyncio.sleep(_RACE_SECONDS)  # it may have been sent and not yet have blocked

@@ -1,0 +1,177 @@
+"""The doorbell: one blocking read for all idle claims, whose failures cost time and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from compose.local.valkey import ValkeyServer
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import Member, contents, drain, message, until
+from transport.redis import RedisTransport
+from transport.redis.connections import Connections
+from transport.redis.doorbell import Doorbell
+from transport.settings import TransportSettings
+
+PATIENCE = 10.0
+LONG = 30.0
+
+
+@pytest_asyncio.fixture
+async def connections(settings: TransportSettings) -> AsyncIterator[Connections]:
+    connections = Connections(settings)
+    yield connections
+    await connections.close()
+
+
+async def _blocked(client: Redis) -> int:
+    return int((await client.info("clients"))["blocked_clients"])
+
+
+async def _until_blocked(client: Redis) -> None:
+    async def blocked() -> bool:
+        return await _blocked(client) == 1
+
+    await until(blocked, patience=PATIENCE)
+
+
+async def test_an_append_rings_whoever_waits_for_that_stream_only(
+    connections: Connections, client: Redis
+) -> None:
+    async with Doorbell(connections) as bell:
+        one = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
+        two = asyncio.create_task(bell.wait("two", after="0-0", seconds=LONG))
+        await _until_blocked(client)
+        await client.xadd("one", {"k": "v"})
+        assert await one is True
+        assert not two.done()
+        await client.xadd("two", {"k": "v"})
+        assert await two is True
+
+
+async def test_a_wait_that_begins_during_a_read_is_heard_at_once(
+    connections: Connections, client: Redis
+) -> None:
+    async with Doorbell(connections) as bell:
+        first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
+        await _until_blocked(client)
+        began = time.monotonic()
+        await client.xadd("second", {"k": "v"})
+        assert await bell.wait("second", after="0-0", seconds=LONG)
+        assert time.monotonic() - began < 1.0, "the blocking read lasts 5 s"
+        assert not first.done()
+
+
+async def test_idle_claims_share_one_connection(near: RedisTransport, client: Redis) -> None:
+    async with Member(near) as member:
+        claims = [await member.claim(p) for p in range(near.partitions)]
+        waits = [
+            asyncio.ensure_future(claim.next(max_records=1, max_wait=LONG)) for claim in claims
+        ]
+        await _until_blocked(client)
+        began = time.monotonic()
+        for partition in (2, 0, 3, 1):
+            await near.publish([message(str(partition), partition=partition, of=near)])
+            assert contents(await waits[partition]) == [str(partition)]
+            assert await _blocked(client) <= 1
+        assert time.monotonic() - began < 2.0, "no wait was missed: a read lasts 5 s"
+
+
+async def test_a_busy_stream_does_not_keep_the_read_returning(
+    connections: Connections, client: Redis
+) -> None:
+    """Nobody waits for ``busy``: it may ring once, and the read then sleeps again."""
+    async with Doorbell(connections) as bell:
+        assert not await bell.wait("busy", after="0-0", seconds=0.1)
+        idle = asyncio.create_task(bell.wait("idle", after="0-0", seconds=LONG))
+        await _until_blocked(client)
+        await client.config_resetstat()
+        for i in range(100):
+            await client.xadd("busy", {"k": i})
+        reads = (await client.info("commandstats")).get("cmdstat_xread", {"calls": 0})["calls"]
+        assert reads <= 3
+        await client.xadd("idle", {"k": "v"})
+        assert await idle
+
+
+async def test_a_wait_ends_after_its_time_and_when_rung_by_hand(connections: Connections) -> None:
+    async with Doorbell(connections) as bell:
+        assert await bell.wait("quiet", after="0-0", seconds=0.05) is False
+        rung = asyncio.create_task(bell.wait("quiet", after="0-0", seconds=LONG))
+        await asyncio.sleep(0.01)
+        bell.ring("quiet")
+        assert await rung is True
+        left = asyncio.create_task(bell.wait("quiet", after="0-0", seconds=LONG))
+        await asyncio.sleep(0.01)
+    assert await left is True, "closing ends every wait"
+
+
+async def test_a_killed_connection_is_made_again(connections: Connections, client: Redis) -> None:
+    async with Doorbell(connections) as bell:
+        for _ in range(3):
+            waiting = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
+            await _until_blocked(client)
+            await client.client_kill_filter(_type="normal", skipme=True)
+            assert await waiting is True, "who waits looks for itself"
+        waiting = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
+        await client.xadd("one", {"k": "v"})
+        assert await waiting
+
+
+@pytest.mark.parametrize("forbidden", ["-client|unblock", "-client|id"])
+async def test_it_works_for_users_who_may_not_unblock_clients(
+    own_redis: ValkeyServer, client: Redis, forbidden: str
+) -> None:
+    await client.execute_command("ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", forbidden)
+    settings = short_settings(own_redis, redis_username="weak", redis_password="pw")
+    connections = Connections(settings)
+    try:
+        async with Doorbell(connections) as bell:
+            first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
+            await _until_blocked(client)
+            began = time.monotonic()
+            await client.xadd("second", {"k": "v"})
+            assert await bell.wait("second", after="0-0", seconds=LONG)
+            assert time.monotonic() - began < 1.0
+            await client.xadd("first", {"k": "v"})
+            assert await first
+    finally:
+        await connections.close()
+        await client.execute_command("ACL", "DELUSER", "weak")
+
+
+async def test_records_are_delivered_within_milliseconds_when_idle(near: RedisTransport) -> None:
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        delays = []
+        for i in range(30):
+            waiting = asyncio.ensure_future(claim.next(max_records=10, max_wait=LONG))
+            await asyncio.sleep(0.01)
+            began = time.perf_counter()
+            await near.publish([message(str(i), partition=0, of=near)])
+            (record,) = await waiting
+            delays.append(time.perf_counter() - began)
+            await claim.ack(record.offset)
+        assert sorted(delays)[15] < 0.05, "two fsyncs and a few round trips, on a loaded machine"
+
+
+async def test_the_bell_of_the_group_hands_partitions_over_at_once(
+    own_redis: ValkeyServer,
+) -> None:
+    """With a long lease a look comes once a second; the bell makes it a matter of milliseconds."""
+    settings = short_settings(own_redis, stream_lease_ms=60_000)
+    async with RedisTransport.from_settings(settings) as transport, Member(transport) as member:
+        for _ in range(3):
+            claim = await member.claim(0)
+            began = time.monotonic()
+            async with claim:
+                pass
+            await until(lambda c=claim: member.claims[0] is not c, patience=PATIENCE)  # type: ignore[misc]
+            assert time.monotonic() - began < 0.5
+        await transport.publish([message("x", partition=0, of=transport)])
+        assert contents(await drain(member.claims[0], 1, patience=PATIENCE)) == ["x"]
