@@ -61,6 +61,7 @@ async def test_sigterm_hands_the_partitions_back_and_ends_with_status_0(crossfad
     first = await crossfade("serve", **places)
     await first.says("Worker started for partition 15")
     assert await first.terminate() == 0
+    assert "Cut off" not in first.text  # asked to end, not cancelled
     # Handed back, not timed out: another has them all long before the lease would have ended.
     lease = {**places, "STREAM_LEASE_MS": "60000"}
     second = await crossfade("worker", **lease)
