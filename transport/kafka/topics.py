@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from transport.contract import Topic
-from transport.errors import ConfigurationError, TransportUnavailable
+from transport.errors import ConfigurationError, TopicMissing, TransportUnavailable
 from transport.kafka.errors import translate
 from transport.settings import TransportSettings
 
@@ -83,8 +83,7 @@ async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
         TransportUnavailable: Kafka can't do it now.
     """
     created = [spec.name for spec in specs if await _create(admin, spec)]
-    await _until_led(admin, specs)
-    differences = [line for spec in specs for line in await _differences(admin, spec)]
+    differences = await _once_visible(admin, specs)
     if differences:
         raise ConfigurationError(
             "Kafka's topics are not as configured; correct the variable, or alter the topic:\n  "
@@ -130,22 +129,17 @@ async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
     return True
 
 
-async def _until_led(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+async def _once_visible(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+    """Return the differences of all topics, once every broker that we ask has heard of them."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _VISIBLE_WITHIN
     while True:
-        described = await _described(admin, specs)
-        leaderless = [
-            spec.name
-            for spec in specs
-            if not described.get(spec.name)
-            or any(partition["leader"] < 0 for partition in described[spec.name])
-        ]
-        if not leaderless:
-            return
-        if loop.time() > deadline:
-            raise TransportUnavailable(f"no leader for {', '.join(leaderless)}")
-        await asyncio.sleep(_POLL)
+        try:
+            return [line for spec in specs for line in await _differences(admin, spec)]
+        except TransportUnavailable:  # TopicMissing too: the news takes a moment to go round
+            if loop.time() > deadline:
+                raise
+            await asyncio.sleep(_POLL)
 
 
 async def _described(
@@ -164,7 +158,11 @@ async def _described(
 
 
 async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]:
-    partitions = (await _described(admin, [spec]))[spec.name]
+    partitions = (await _described(admin, [spec])).get(spec.name)
+    if not partitions:
+        raise TopicMissing(f"topic {spec.name} is not there")
+    if any(partition["leader"] < 0 for partition in partitions):
+        raise TransportUnavailable(f"topic {spec.name} has partitions without a leader")
     actual = {
         "partitions": str(len(partitions)),
         "replication factor": str(min(len(partition["replicas"]) for partition in partitions)),

@@ -1,0 +1,180 @@
+"""Three nodes: one lost is not noticed for long, two lost is an outage, and neither is a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+
+from compose.local.kafka import KafkaCluster
+from tests.support.eventually import eventually
+from tests.support.kafka import fresh_settings, run_kafka_cluster
+from transport.conformance.member import Worker, contents, messages
+from transport.contract import Appended, Outcome, Topic
+from transport.errors import AppendUnknown, TransportUnavailable
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaCluster]:
+    async with run_kafka_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest_asyncio.fixture
+async def settings(cluster: KafkaCluster) -> TransportSettings:
+    """Three replicas, of which two must have an append; every node up."""
+    for node in cluster.nodes:
+        if not node.running:
+            await node.start()
+    return fresh_settings(
+        cluster.bootstrap, kafka_replication_factor=3, stream_lease_ms=3000, kafka_timeout_ms=4000
+    )
+
+
+class _Load:
+    """Publishes to every partition all the time and keeps what was acknowledged, in order."""
+
+    def __init__(self, transport: KafkaTransport) -> None:
+        self.acknowledged: list[list[str]] = [[] for _ in range(transport.partitions)]
+        self.slowest = 0.0
+        self._transport = transport
+        self._stop = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[_Load]:
+        tasks = [asyncio.create_task(self._publish(p)) for p in range(len(self.acknowledged))]
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            await asyncio.gather(*tasks)
+
+    async def goes_on(self, within: float = 60.0) -> None:
+        """Return when every partition has taken more."""
+        since = [len(texts) for texts in self.acknowledged]
+        await eventually(
+            lambda: all(len(a) > n + 10 for a, n in zip(self.acknowledged, since, strict=True)),
+            within,
+        )
+
+    async def _publish(self, partition: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            text = f"{partition}:{number}"
+            began = time.monotonic()
+            (outcome,) = await self._transport.publish(
+                messages([text], partition=partition, of=self._transport)
+            )
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            if isinstance(outcome, Appended):
+                self.acknowledged[partition].append(text)
+            number += 1
+            await asyncio.sleep(0.01)
+
+
+async def _all_there(transport: KafkaTransport, load: _Load) -> None:
+    for partition, texts in enumerate(load.acknowledged):
+        stands = contents(await transport.read(Topic.MESSAGES, partition, limit=100_000))
+        known = set(texts)
+        assert [text for text in stands if text in known] == texts, "in order, each once"
+
+
+async def _leader(cluster: KafkaCluster, topic: str, partition: int) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    await admin.start()
+    (described,) = await admin.describe_topics([topic])
+    await admin.close()
+    leaders = {part["partition"]: part["leader"] for part in described["partitions"]}
+    return int(leaders[partition])
+
+
+async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
+    cluster: KafkaCluster, settings: TransportSettings
+) -> None:
+    async with KafkaTransport(settings) as transport:
+        worker = Worker(transport, "worker")
+        async with worker.working(), _Load(transport).running() as load:
+            await load.goes_on()
+            for _ in range(2):
+                victim = await _leader(cluster, settings.kafka_topic, 0)
+                await cluster.node(victim).kill()
+                await load.goes_on()
+                await transport.ping()
+                assert await _leader(cluster, settings.kafka_topic, 0) != victim
+                await cluster.node(victim).start()
+                await load.goes_on()
+        await _all_there(transport, load)
+        acknowledged = {text for texts in load.acknowledged for text in texts}
+        seen = set(contents(worker.records))
+        async with Worker(transport, "last").working() as last:
+            await eventually(lambda: acknowledged <= seen | set(contents(last.records)), 60.0)
+
+
+async def test_a_frozen_leader_is_left_in_time(
+    cluster: KafkaCluster, settings: TransportSettings
+) -> None:
+    async with KafkaTransport(settings) as transport, _Load(transport).running() as load:
+        await load.goes_on()
+        victim = await _leader(cluster, settings.kafka_topic, 0)
+        await cluster.node(victim).suspend()
+        try:
+            await load.goes_on()
+        finally:
+            await cluster.node(victim).resume()
+        await load.goes_on()
+        assert load.slowest < 6.0, "no call waited much longer than its timeout of 4 s"
+    async with KafkaTransport(settings) as transport:
+        await _all_there(transport, load)
+
+
+async def test_two_of_three_lost_refuses_in_time_and_loses_nothing_acknowledged(
+    cluster: KafkaCluster, settings: TransportSettings
+) -> None:
+    async with KafkaTransport(settings) as transport, _Load(transport).running() as load:
+        await load.goes_on()
+        for node in cluster.nodes[1:]:
+            await node.kill()
+        await eventually(_refused_everywhere(transport), 60.0)
+        with pytest.raises(TransportUnavailable):
+            await transport.ping()
+        stuck = [len(texts) for texts in load.acknowledged]
+        await asyncio.sleep(2.0)
+        assert [len(texts) for texts in load.acknowledged] == stuck, "one node acknowledges nothing"
+        for node in cluster.nodes[1:]:
+            await node.start()
+        await load.goes_on(within=120.0)
+        await eventually(lambda: _healthy(transport), 60.0)
+    async with KafkaTransport(settings) as transport:
+        await _all_there(transport, load)
+
+
+def _refused_everywhere(transport: KafkaTransport) -> Callable[[], Awaitable[bool]]:
+    async def refused() -> bool:
+        began = time.monotonic()
+        batch = [
+            one
+            for partition in range(transport.partitions)
+            for one in messages(["refused"], partition=partition, of=transport)
+        ]
+        outcomes: list[Outcome] = list(await transport.publish(batch))
+        assert time.monotonic() - began < 6.0
+        return all(isinstance(o, TransportUnavailable | AppendUnknown) for o in outcomes)
+
+    return refused
+
+
+async def _healthy(transport: KafkaTransport) -> bool:
+    try:
+        await transport.ping()
+    except TransportUnavailable:
+        return False
+    return True
