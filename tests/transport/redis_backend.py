@@ -15,11 +15,11 @@ from transport.settings import TransportSettings
 __all__ = ["backend_on", "short_settings", "silence"]
 
 
-def short_settings(server: ValkeyServer, **changes: Any) -> TransportSettings:
+def short_settings(server: ValkeyServer | None, **changes: Any) -> TransportSettings:
     """Return settings for ``server`` with which tests needn't wait long."""
     few: dict[str, Any] = {
-        "redis_host": server.host,
-        "redis_port": server.port,
+        "redis_host": server.host if server else "127.0.0.1",
+        "redis_port": server.port if server else 6379,
         "stream_partitions": 4,
         "stream_lease_ms": 1000,
         "redis_timeout_ms": 2000,

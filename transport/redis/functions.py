@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from redis.exceptions import ResponseError
 
+from transport.errors import ConfigurationError
 from transport.redis.connections import Connections
 from transport.redis.errors import is_function_missing, translate
 from transport.redis.line import Command, Reply
@@ -68,10 +69,15 @@ class Functions:
 
         Raises:
             TransportUnavailable: the server can't be reached or forbids it.
+            ConfigurationError: the server is too old.
         """
         async with self._loading:
             (reply,) = await self._connections.exchange([("FUNCTION", "LOAD", self._code)])
             if isinstance(reply, ResponseError) and "already exists" in str(reply):
                 return  # of the same digest, so the same text
+            if isinstance(reply, ResponseError) and "unknown command" in str(reply):
+                raise ConfigurationError(
+                    "this server has no functions: Redis 7.0 or Valkey 8, or later, is needed"
+                ) from reply
             if isinstance(reply, Exception):
                 raise translate(reply)

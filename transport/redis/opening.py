@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from transport.errors import ConfigurationError
@@ -12,6 +13,8 @@ from transport.redis.keys import PARTITIONS_KEY, Log
 
 __all__ = ["open_logs"]
 
+_log = logging.getLogger(__name__)
+
 
 async def open_logs(
     connections: Connections, functions: Functions, logs: Sequence[tuple[Log, str]]
@@ -21,9 +24,10 @@ async def open_logs(
     Raises:
         TransportUnavailable: the server can't be reached or won't take writes.
         ConfigurationError: the log was made with another number of partitions, or the server is
-            too old.
+            too old, or it throws records away when it is full.
     """
     await functions.load()
+    await _check_server(connections)
     await _check_partitions(connections, len(logs[0][0].streams))
     replies = await functions.exchange(
         [
@@ -35,6 +39,27 @@ async def open_logs(
     for reply in replies:
         if isinstance(reply, Exception):
             raise translate(reply)
+
+
+async def _check_server(connections: Connections) -> None:
+    """Refuse a server that evicts records; warn of one that keeps nothing on disk."""
+    replies = await connections.exchange([("INFO", "memory"), ("INFO", "persistence")])
+    told: dict[str, str] = {}
+    for reply in replies:
+        if isinstance(reply, bytes):  # users can be forbidden INFO; then we can't know
+            lines = (line.partition(":") for line in reply.decode().splitlines())
+            told |= {name: value for name, _, value in lines}
+    policy = told.get("maxmemory_policy", "")
+    if told.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
+        raise ConfigurationError(
+            f"this Redis has maxmemory-policy {policy}: when full it would throw away messages "
+            "that were acknowledged and are not persisted yet; set it to noeviction"
+        )
+    if told.get("aof_enabled") == "0":
+        _log.warning(
+            "this Redis keeps no append-only file: what it has acknowledged is lost with its "
+            "process; set appendonly yes and appendfsync always"
+        )
 
 
 async def _check_partitions(connections: Connections, partitions: int) -> None:

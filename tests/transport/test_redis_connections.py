@@ -1,0 +1,114 @@
+"""The pool and its lines."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ResponseError
+
+from compose.local.valkey import ValkeyServer
+from tests.support.fault_proxy import FaultProxy
+from tests.transport.redis_backend import short_settings
+from transport.errors import TransportUnavailable
+from transport.redis.connections import Connections
+
+
+@asynccontextmanager
+async def _pool(server: ValkeyServer, **settings: object) -> AsyncIterator[Connections]:
+    connections = Connections(short_settings(server, **settings))
+    yield connections
+    await connections.close()
+
+
+async def test_replies_come_in_the_order_of_their_commands(own_redis: ValkeyServer) -> None:
+    async with _pool(own_redis) as pool:
+        replies = await pool.exchange([("ECHO", str(i)) for i in range(1000)])
+        assert replies == [str(i).encode() for i in range(1000)]
+
+
+async def test_an_error_takes_its_own_place_and_no_other(own_redis: ValkeyServer) -> None:
+    async with _pool(own_redis) as pool:
+        first, refused, last = await pool.exchange([("ECHO", "a"), ("NONSENSE",), ("ECHO", "b")])
+        assert (first, last) == (b"a", b"b")
+        assert isinstance(refused, ResponseError)
+
+
+async def test_values_of_any_bytes_and_size_pass(own_redis: ValkeyServer) -> None:
+    value = bytes(range(256)) * 40_000  # 10 MB
+    async with _pool(own_redis) as pool:
+        assert await pool.exchange([("SET", "k", value), ("GET", "k")]) == [b"OK", value]
+
+
+async def test_whoever_finds_all_connections_in_use_waits_for_one(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _pool(own_redis, redis_pool_size=4) as pool:
+        before = (await client.info("stats"))["total_connections_received"]
+        answers = await asyncio.gather(*(pool.call("ECHO", str(i)) for i in range(200)))
+        assert answers == [str(i).encode() for i in range(200)]
+        assert (await client.info("stats"))["total_connections_received"] - before <= 4
+
+
+async def test_a_reply_that_is_too_late_does_not_answer_the_next_command(
+    own_redis: ValkeyServer, proxy: FaultProxy
+) -> None:
+    settings = {"redis_host": proxy.host, "redis_port": proxy.port, "redis_timeout_ms": 100}
+    async with _pool(own_redis, **settings) as pool:
+        await pool.call("ECHO", "warm")
+        proxy.delay(0.3)
+        with pytest.raises(TransportUnavailable, match="in time"):
+            await pool.call("ECHO", "late")
+        proxy.heal()
+        assert await pool.call("ECHO", "next") == b"next"
+
+
+async def test_a_cancelled_trip_does_not_answer_the_next_command(own_redis: ValkeyServer) -> None:
+    async with _pool(own_redis, redis_pool_size=4) as pool:
+        for _ in range(8):
+            trip = asyncio.create_task(pool.call("ECHO", "cancelled"))
+            await asyncio.sleep(0)
+            trip.cancel()
+            await asyncio.wait([trip])
+            assert await pool.call("ECHO", "next") == b"next"
+
+
+async def test_connecting_is_given_up_in_time(own_redis: ValkeyServer, proxy: FaultProxy) -> None:
+    """The other side accepts and says nothing, as behind a firewall that drops."""
+    settings = {"redis_host": proxy.host, "redis_port": proxy.port, "redis_timeout_ms": 200}
+    proxy.black_hole()
+    async with _pool(own_redis, **settings) as pool:
+        began = time.monotonic()
+        with pytest.raises(TransportUnavailable):
+            await pool.call("PING")
+        assert time.monotonic() - began < 2.0
+
+
+async def test_a_server_restart_is_noticed_before_the_next_command(
+    own_redis: ValkeyServer,
+) -> None:
+    async with _pool(own_redis) as pool:
+        assert await pool.call("ECHO", "before") == b"before"
+        await own_redis.restart()
+        assert await pool.call("ECHO", "after") == b"after"
+
+
+async def test_what_is_no_redis_is_told_from_one() -> None:
+    async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(http, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        connections = Connections(short_settings(None, redis_host="127.0.0.1", redis_port=port))
+        with pytest.raises(TransportUnavailable) as told:
+            await connections.call("PING")
+        assert isinstance(told.value.__cause__, (InvalidResponse, RedisConnectionError))
+        await connections.close()

@@ -1,0 +1,127 @@
+"""What is checked and made before a log is used, and what a start is told that can't go well."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.crc import key_slot
+
+from compose.local.valkey import ValkeyServer
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import message
+from transport.contract import WORKER_GROUP, Topic
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.redis import RedisTransport
+
+
+async def test_streams_and_groups_have_the_names_of_the_guide(
+    near: RedisTransport, client: Redis
+) -> None:
+    for partition in range(near.partitions):
+        (group,) = await client.xinfo_groups(f"msg:stream:{partition}")
+        assert (group["name"], group["last-delivered-id"]) == (b"persistence-workers", b"0-0")
+    (group,) = await client.xinfo_groups("msg:dlq")
+    assert group["name"] == b"dlq-processors"
+
+
+async def test_groups_made_by_hand_as_the_guide_has_it_are_used(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    await client.execute_command(
+        "XGROUP", "CREATE", "msg:stream:0", "persistence-workers", "0", "MKSTREAM"
+    )
+    async with RedisTransport.from_settings(short_settings(own_redis)) as transport:
+        await transport.publish([message("x", partition=0, of=transport)])
+        (progress, *_) = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert progress.lag == 1
+
+
+async def test_side_keys_live_in_the_slot_of_their_stream(
+    near: RedisTransport, client: Redis
+) -> None:
+    await near.publish([message("x", partition=2, of=near)])
+    keys = [key.decode() for key in await client.keys("*msg:stream:2*")]
+    assert len(keys) >= 3, "stream, lease and memory"
+    assert len({key_slot(key.encode()) for key in keys}) == 1
+
+
+async def test_another_number_of_partitions_stops_the_start(
+    near: RedisTransport, own_redis: ValkeyServer
+) -> None:
+    other = RedisTransport.from_settings(short_settings(own_redis, stream_partitions=8))
+    with pytest.raises(ConfigurationError, match=r"STREAM_PARTITIONS=8.*4 partitions"):
+        async with other:
+            pass
+    async with RedisTransport.from_settings(short_settings(own_redis)):
+        pass
+
+
+async def test_a_server_that_is_not_there_is_named_with_the_settings_to_look_at() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else's either
+        settings = short_settings(None, redis_host="127.0.0.1", redis_port=taken.getsockname()[1])
+        with pytest.raises(TransportUnavailable, match="REDIS_HOST and REDIS_PORT"):
+            async with RedisTransport.from_settings(settings):
+                pass
+
+
+async def test_a_database_that_does_not_exist_is_told(own_redis: ValkeyServer) -> None:
+    settings = short_settings(own_redis, redis_stream_db=9999)
+    with pytest.raises(TransportUnavailable, match="DB index"):
+        async with RedisTransport.from_settings(settings):
+            pass
+
+
+async def test_a_server_that_evicts_records_stops_the_start(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    await client.config_set("maxmemory", "1gb")
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(ConfigurationError, match=r"allkeys-lru.*noeviction"):
+            async with RedisTransport.from_settings(short_settings(own_redis)):
+                pass
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.config_set("maxmemory", "0")
+
+
+async def test_a_server_that_keeps_nothing_on_disk_is_warned_of(
+    own_redis: ValkeyServer, client: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.config_set("appendonly", "no")
+    try:
+        async with RedisTransport.from_settings(short_settings(own_redis)):
+            pass
+        assert "appendonly yes" in caplog.text
+    finally:
+        await client.config_set("appendonly", "yes")
+
+
+async def test_a_server_without_functions_is_too_old(
+    own_redis: ValkeyServer, tmp_path: Path
+) -> None:
+    """Stands in for Redis 6: the command does not exist there either."""
+    (tmp_path / "old.conf").write_text('rename-command FUNCTION ""\n')
+    server = ValkeyServer(
+        tmp_path / "data",
+        binary=own_redis.binary,
+        config={"include": str(tmp_path / "old.conf")},
+    )
+    await server.start()
+    try:
+        with pytest.raises(ConfigurationError, match=r"Redis 7\.0 or Valkey 8"):
+            async with RedisTransport.from_settings(short_settings(server)):
+                pass
+    finally:
+        await server.stop()
+
+
+async def test_no_password_shows_in_what_people_print(own_redis: ValkeyServer) -> None:
+    settings = short_settings(own_redis, redis_password="s3cret-word")
+    transport = RedisTransport.from_settings(settings)
+    shown = f"{transport!r} {vars(transport)!r} {vars(transport._connections)!r} {settings!r}"
+    assert "s3cret-word" not in shown
