@@ -31,10 +31,10 @@ class DeadLetters:
         """Append in order; see :meth:`transport.contract.Transport.dead_letter`."""
         if not letters:
             return
-        keys = [self._stream]
+        keys: list[str] = []
         arguments: list[str | bytes | int] = [self._seconds]
         for letter in letters:
-            keys.append(self._memory + source_of(letter))
+            keys += (self._stream, self._memory + source_of(letter))
             fields: list[str | bytes | int] = [
                 FIELD_KEY,
                 _bytes(letter.record.key),
