@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ import uvicorn
 from ingress.app import Ingress, build
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
-from persistence.database import Pool
+from persistence.database import Pool, connect
 from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
 from persistence.worker import Worker
@@ -110,6 +111,28 @@ async def serving(app: Any, door: str) -> AsyncIterator[int]:
         server.should_exit = True
         await task
         bound.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def module_pool(
+    request: pytest.FixtureRequest, postgres_server: Any, database_template: str
+) -> AsyncIterator[Pool]:
+    """One database for a module: to make one takes longer than most of these tests."""
+    name = f"ingress_{os.getpid()}_{request.module.__name__.rpartition('.')[2]}"
+    url = await postgres_server.create_database(name, template=database_template)
+    pool = await connect(PersistenceSettings(database_url=url))
+    yield pool
+    await pool.close()
+    await postgres_server.drop_database(name)
+
+
+@pytest_asyncio.fixture
+async def database_pool(module_pool: Pool) -> Pool:
+    """The module's database, empty."""
+    async with module_pool.acquire() as connection:
+        for table in ("message_receipts", "messages", "dead_letters", "redrives", "fences"):
+            await connection.execute(f"DELETE FROM {table}")
+    return module_pool
 
 
 @pytest_asyncio.fixture
