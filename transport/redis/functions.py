@@ -17,7 +17,6 @@ from transport.redis.line import Command, Reply
 __all__ = ["Functions"]
 
 _FILES = ("common", "append", "accounts", "lease", "delivery", "members")  # as they build on others
-_LOADS = 5  # it may be flushed again between being loaded and being called
 _LOADS = 3  # more than one, as it can be flushed again before the call gets there
 
 
