@@ -36,8 +36,9 @@ class Groups:
             TransportUnavailable: the coordinator can't say now.
         """
         wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
-        async with self._admin.lent() as admin:
-            offsets = await admin.list_consumer_group_offsets(group, partitions=wanted)
+        offsets = await self._admin.ask(
+            lambda admin: admin.list_consumer_group_offsets(group, partitions=wanted)
+        )
         return {
             at.partition: Committed(found.offset, read_mark(found.metadata))
             for at, found in offsets.items()
@@ -50,8 +51,7 @@ class Groups:
         Raises:
             TransportUnavailable: the coordinator can't say now.
         """
-        async with self._admin.lent() as admin:
-            (response,) = await admin.describe_consumer_groups([group])
+        (response,) = await self._admin.ask(lambda admin: admin.describe_consumer_groups([group]))
         found: dict[int, str] = {}
         for code, _group, _state, _kind, _protocol, members, *_ in response.groups:
             if for_code(code) is not NoError:

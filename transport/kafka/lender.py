@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from aiokafka.errors import ConsumerStoppedError, KafkaError
@@ -15,6 +14,7 @@ from transport.kafka.errors import translate
 __all__ = ["Lender"]
 
 _Client = TypeVar("_Client")
+_Answer = TypeVar("_Answer")
 
 
 class Lender(Generic[_Client]):
@@ -37,28 +37,42 @@ class Lender(Generic[_Client]):
         self._client: _Client | None = None
         self._connecting = asyncio.Lock()
 
-    @asynccontextmanager
-    async def lent(self, *, within: float | None = None) -> AsyncIterator[_Client]:
-        """Lend the client for one request, to be done ``within`` so many seconds.
+    async def ask(
+        self, request: Callable[[_Client], Awaitable[_Answer]], *, within: float | None = None
+    ) -> _Answer:
+        """Make a request, to be done ``within`` so many seconds, and return its answer.
+
+        Where the first client fails at once it is made again with a new one: aiokafka asks any node
+        it has heard of, among them one that has just died.
 
         Raises:
             ConfigurationError: a setting keeps the client from connecting.
             TransportUnavailable: Kafka can't be reached, or did not answer well or in time.
         """
+        try:
+            return await self._once(request, within or self._timeout)
+        except TransportUnavailable as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            return await self._once(request, within or self._timeout)
+
+    async def _once(
+        self, request: Callable[[_Client], Awaitable[_Answer]], within: float
+    ) -> _Answer:
         async with self._connecting:
             if self._client is None:
                 self._client = await self._connect()
             client = self._client
         try:
-            async with asyncio.timeout(within or self._timeout):
-                yield client
+            async with asyncio.timeout(within):
+                return await request(client)
         except (KafkaError, ConsumerStoppedError, TimeoutError, OSError) as error:
             if client is self._client:
                 await self.close()
             told = translate(error)
-            if isinstance(told, TransportUnavailable):
-                raise told from error
-            raise TransportUnavailable(str(told)) from error
+            if not isinstance(told, TransportUnavailable):
+                told = TransportUnavailable(str(told))
+            raise told from error
 
     async def close(self) -> None:
         """Disconnect; a later request connects again."""

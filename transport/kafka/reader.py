@@ -14,6 +14,8 @@ from transport.kafka.lender import Lender
 
 __all__ = ["Reader"]
 
+_POLL_MS = 500
+
 
 class Reader:
     """One client that has every partition assigned and paused; a read resumes those it wants."""
@@ -34,9 +36,10 @@ class Reader:
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
-        async with self._client.lent() as consumer:
-            offsets: Mapping[TopicPartition, int] = await consumer.beginning_offsets(partitions)
-            return offsets
+        offsets: Mapping[TopicPartition, int] = await self._client.ask(
+            lambda consumer: consumer.beginning_offsets(partitions)
+        )
+        return offsets
 
     async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the offset that the next record of each partition will get.
@@ -44,9 +47,10 @@ class Reader:
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
-        async with self._client.lent() as consumer:
-            offsets: Mapping[TopicPartition, int] = await consumer.end_offsets(partitions)
-            return offsets
+        offsets: Mapping[TopicPartition, int] = await self._client.ask(
+            lambda consumer: consumer.end_offsets(partitions)
+        )
+        return offsets
 
     async def read(
         self, partition: TopicPartition, start: int, limit: int
@@ -59,21 +63,25 @@ class Reader:
         end = (await self.ends([partition]))[partition]
         begin = (await self.begins([partition]))[partition] if start < end else end
         start = max(start, begin)
-        found: list[ConsumerRecord] = []
         if start >= end or limit < 1:
-            return found
-        async with self._reading, self._client.lent() as consumer:
+            return []
+
+        async def fetch(consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
+            found: list[ConsumerRecord] = []
             consumer.seek(partition, start)
             consumer.resume(partition)
             try:
                 while len(found) < limit and await consumer.position(partition) < end:
                     got = await consumer.getmany(
-                        partition, timeout_ms=500, max_records=limit - len(found)
+                        partition, timeout_ms=_POLL_MS, max_records=limit - len(found)
                     )
                     found.extend(record for record in got.get(partition, ()) if record.offset < end)
             finally:
                 consumer.pause(partition)
-        return found
+            return found
+
+        async with self._reading:
+            return await self._client.ask(fetch)
 
     async def first_of_each(
         self, starts: Mapping[TopicPartition, int]
@@ -83,20 +91,24 @@ class Reader:
         Raises:
             TransportUnavailable: Kafka can't be read now.
         """
-        found: dict[TopicPartition, ConsumerRecord] = {}
-        async with self._reading, self._client.lent() as consumer:
+
+        async def fetch(consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, ConsumerRecord]:
+            found: dict[TopicPartition, ConsumerRecord] = {}
             for partition, start in starts.items():
                 consumer.seek(partition, start)
             consumer.resume(*starts)
             try:
                 while missing := [partition for partition in starts if partition not in found]:
-                    got = await consumer.getmany(*missing, timeout_ms=500)
+                    got = await consumer.getmany(*missing, timeout_ms=_POLL_MS)
                     for partition, records in got.items():
                         consumer.pause(partition)
                         found[partition] = records[0]
             finally:
                 consumer.pause(*starts)
-        return found
+            return found
+
+        async with self._reading:
+            return await self._client.ask(fetch)
 
     async def _assigned(self) -> AIOKafkaConsumer:
         consumer = await self._connector.reader()

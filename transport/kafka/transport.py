@@ -79,8 +79,7 @@ class KafkaTransport:
 
     async def __aenter__(self) -> Self:
         try:
-            async with self._admin.lent(within=_TOPICS_WITHIN) as admin:
-                await ensure_topics(admin, list(self._specs.values()))
+            await self._ensure_topics()
             await self._appender.start()
         except BaseException:
             await self._admin.close()
@@ -181,8 +180,14 @@ class KafkaTransport:
         for consumer in self._consumers:
             if consumer.fault is not None:
                 raise TransportUnavailable(f"a consumer can't read: {consumer.fault}")
-        async with self._admin.lent() as admin:
-            await in_step(admin, list(self._specs.values()))
+        specs = list(self._specs.values())
+        await self._admin.ask(lambda admin: in_step(admin, specs))
+
+    async def _ensure_topics(self) -> list[str]:
+        specs = list(self._specs.values())
+        return await self._admin.ask(
+            lambda admin: ensure_topics(admin, specs), within=_TOPICS_WITHIN
+        )
 
     def _look_for_topics(self) -> None:
         if self._repair is None or self._repair.done():
@@ -191,8 +196,7 @@ class KafkaTransport:
     async def _make_topics(self) -> None:
         """Make again what was deleted under us. Until then appends are refused."""
         try:
-            async with self._admin.lent(within=_TOPICS_WITHIN) as admin:
-                created = await ensure_topics(admin, list(self._specs.values()))
+            created = await self._ensure_topics()
         except TransportError as error:
             log.error("Topics can't be made again", extra={"error": str(error)})  # noqa: TRY400
         else:
