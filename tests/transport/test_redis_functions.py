@@ -35,7 +35,7 @@ async def test_workers_do_not_notice_that_the_library_is_flushed(
         for i in range(20):
             await client.execute_command("FUNCTION", "FLUSH")
             await near.publish([message(str(i), partition=0, of=near)])
-        await until(lambda: len(worker.records) >= 20, patience=PATIENCE)
+            await until(lambda n=i + 1: len(worker.records) >= n, patience=PATIENCE)  # type: ignore[misc]
     assert contents(worker.records) == [str(i) for i in range(20)]
 
 
