@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ __all__ = ["Running", "run"]
 
 log = structlog.get_logger(__name__)
 
+_YOUNG_OBJECTS = 20_000
 _FLUSH_SECONDS = 5.0  # after the last request, the application's lifespan flushes what it holds
 
 
@@ -57,6 +59,7 @@ async def run(
     bound = http_server.bind(host, port)
     try:
         async with service(settings, role) as parts:
+            _calm_collector()
             observe_process(parts.metrics)
             with metrics_server.serve(
                 parts.metrics, settings.otel.metrics_host, settings.otel.metrics_port
@@ -67,6 +70,17 @@ async def run(
     finally:
         bound.close()
     log.info("Stopped")
+
+
+def _calm_collector() -> None:
+    """Look for cycles less often, and never among what lives as long as the process.
+
+    Nearly everything a message allocates is freed by its count. The default (every 700 objects)
+    walks the requests in flight some hundred times a second for nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
 
 
 class _Process:
