@@ -8,7 +8,7 @@ from msgspec import UNSET
 from ingress.explain import explain, field_problem, malformed
 from ingress.headers import Context
 from ingress.problems import FieldError, Problem
-from ingress.requests import Limits, MessageRequest, decode_message, suspicious
+from ingress.requests import KEY_BYTES, Limits, MessageRequest, decode_message, suspicious
 from ingress.submission import Submission
 from transport.identity import idempotency_key, message_id
 
@@ -45,7 +45,10 @@ class Intake:
             client = key
         elif key is not None and key != client:
             raise field_problem([_TWO_KEYS])
-        return submission(request, client, context, len(data))
+        one = submission(request, client, context, len(data))
+        if one is None:
+            raise field_problem([_LONG_KEY])
+        return one
 
     def batch(self, body: bytes, context: Context) -> list[Item]:
         """Return one item for each of a JSON array.
@@ -109,7 +112,10 @@ class Intake:
             content = request.content
             if len(content) > most and len(content.encode()) > limits.content_bytes:
                 return None
-            items.append(submission(request, client, context, len(content) + 256))
+            one = submission(request, client, context, len(content) + 256)
+            if one is None:
+                return None
+            items.append(one)
         # As in `suspicious`: more colons than names is how a name given twice shows.
         return items if body.count(b":") == names else None
 
@@ -132,10 +138,17 @@ class Intake:
         raise field_problem([FieldError("(body)", message, remedy)])
 
 
-def submission(request: MessageRequest, client: str, context: Context, size: int) -> Submission:
-    """Return the submission of a checked request, its identity derived from its key."""
+def submission(
+    request: MessageRequest, client: str, context: Context, size: int
+) -> Submission | None:
+    """Return the submission of a checked request, its identity derived from its key.
+
+    ``None`` if the key is too long for the unique index that keeps a message single.
+    """
     conversation = request.conversation_id
     key = idempotency_key(request.sender_id, conversation, client)
+    if len(key) * 4 > KEY_BYTES and len(key.encode()) > KEY_BYTES:
+        return None
     return Submission(message_id(key, conversation), key, request, client, context, size=size)
 
 
@@ -152,4 +165,9 @@ _TWO_KEYS = FieldError(
     "Idempotency-Key",
     "differs from clientMessageId",
     "Send one of the two, or the same value in both.",
+)
+_LONG_KEY = FieldError(
+    "clientMessageId",
+    f"makes a key of more than {KEY_BYTES} bytes with senderId and conversationId",
+    "Shorten the three ids; in UTF-8 they count together, ':' and '%' for three bytes each.",
 )

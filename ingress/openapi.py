@@ -17,7 +17,7 @@ from ingress.batch import BATCH, MEDIA_TYPES
 from ingress.headers import CORRELATION_PATTERN
 from ingress.hot_path import MESSAGES
 from ingress.problems import MEDIA_TYPE, Kind, ProblemBody
-from ingress.requests import ID_LENGTH, MessageRequest
+from ingress.requests import ID_LENGTH, KEY_BYTES, MessageRequest
 from ingress.responses import Ack, AckResult
 from ingress.routes.described import SCOPE, problems
 from ingress.settings import IngressSettings
@@ -85,7 +85,8 @@ def _limit(schema: dict[str, Any], settings: IngressSettings) -> None:
     members["recipientIds"]["maxItems"] = settings.ingress_max_recipients
     members["clientMessageId"]["description"] = (
         "The sender's own id of the message. With senderId and conversationId it is the "
-        "idempotency key. Needed unless the Idempotency-Key header is sent."
+        f"idempotency key, of {KEY_BYTES} bytes at most. Needed unless the Idempotency-Key header "
+        "is sent."
     )
 
 

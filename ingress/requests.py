@@ -16,6 +16,7 @@ from ingress.settings import IngressSettings
 __all__ = [
     "CONTENT_TYPE_LENGTH",
     "ID_LENGTH",
+    "KEY_BYTES",
     "Limits",
     "MessageRequest",
     "decode_message",
@@ -25,6 +26,9 @@ __all__ = [
 ID_LENGTH = 256
 """The most characters an id may have."""
 CONTENT_TYPE_LENGTH = 128
+KEY_BYTES = 2_600
+"""Of the idempotency key. PostgreSQL's B-tree takes no entry of more than 2,704 bytes: a longer key
+would be accepted here and then refused there, for ever."""
 
 # PostgreSQL's text can't hold U+0000, so no text that has one is taken (see `suspicious`).
 _NO_NUL = {"pattern": "^[^\\u0000]*$"}

@@ -91,6 +91,23 @@ async def test_a_batch_is_persisted_directly_in_order(start) -> None:
     assert [row["content"] for row in await service.rows()] == [one["content"] for one in bodies]
 
 
+async def test_a_message_that_postgresql_refuses_sinks_no_other(start) -> None:
+    service = await start(ingress_mode="direct")
+    async with service.pool.acquire() as connection:
+        await connection.execute("""
+            ALTER TABLE messages ADD CONSTRAINT no_poison CHECK (content <> 'poison') NOT VALID
+        """)
+    try:
+        bodies = [message(n, content="poison" if n == 3 else f"{n}") for n in range(6)]
+        answer = await service.client.post("/api/messages:batch", json=bodies)
+    finally:
+        async with service.pool.acquire() as connection:
+            await connection.execute("ALTER TABLE messages DROP CONSTRAINT no_poison")
+    assert [one["status"] for one in answer.json()] == [202, 202, 202, 422, 202, 202]
+    assert "poison" not in answer.json()[3]["detail"].replace("no_poison", "")
+    assert [row["content"] for row in await service.rows()] == ["0", "1", "2", "4", "5"]
+
+
 async def test_the_canary_splits_by_conversation(start) -> None:
     service = await start(ingress_queue_percent=10)
     queue = await service.post(message(1, conversationId=QUEUED))

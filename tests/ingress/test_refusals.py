@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 
-from tests.ingress.conftest import JSON, Service, message
+from tests.ingress.conftest import JSON, Service, message, working
+from tests.support.eventually import eventually
 
 URL = "/api/messages"
 
@@ -195,3 +197,30 @@ async def test_head_is_get_without_its_body(service: Service) -> None:
     answer = await service.client.head("/healthz")
     assert (answer.status_code, answer.content) == (200, b"")
     assert int(answer.headers["content-length"]) > 0
+
+
+async def test_a_key_too_long_for_the_index_is_refused_and_the_longest_is_stored(
+    service: Service,
+) -> None:
+    """Accepted, it would become a dead letter: PostgreSQL can't index it."""
+    long = {name: chr(0x1F600 + k) * 256 for k, name in enumerate(("conversationId", "senderId"))}
+    fits = "".join(random.Random(1).choices("abcdefghijklmnop", k=256))
+    refused = await service.post(message(**long, clientMessageId="\U0001f500" * 200))
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "clientMessageId"
+    batch = await service.client.post(
+        f"{URL}:batch", json=[message(**long, clientMessageId="\U0001f500" * 200), message(1)]
+    )
+    assert [one["status"] for one in batch.json()] == [422, 202]
+    random_ids = {
+        name: "".join(chr(random.Random(name).randrange(0x10000, 0x1F000) + k) for k in range(256))
+        for name in long
+    }
+    accepted = await service.post(message(**random_ids, clientMessageId=fits))
+    assert accepted.status_code == 202
+    async with working(service):
+
+        async def both() -> bool:
+            return len(await service.rows()) == 2
+
+        await eventually(both)
