@@ -1,0 +1,25 @@
+"""Documents say what is there: every relative link leads to a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    links = _LINK.findall(document.read_text("utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_readme_walks_through_the_code() -> None:
+    """The life of a message is told by files: if there were no links, nothing would be checked."""
+    walk = (ROOT / "README.md").read_text("utf-8").split("## The life of a message")[1]
+    links = _LINK.findall(walk.split("\n## ")[0])
+    assert len(links) > 10
