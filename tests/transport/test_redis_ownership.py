@@ -11,10 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
+from compose.local.valkey import ValkeyServer
+from tests.support.fault_proxy import FaultProxy
+from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
 from transport.contract import WORKER_GROUP, Topic
+from transport.errors import PartitionLost
 from transport.redis import RedisTransport
 
 PATIENCE = 20.0
@@ -160,3 +165,42 @@ async def test_processes_that_come_share_and_processes_that_go_are_replaced(
                 return all(one.lag == 0 for one in progress)
 
             await until(nothing_left, patience=PATIENCE)
+
+
+async def test_one_stream_that_something_is_wrong_with_spoils_no_other(
+    near: RedisTransport, client: Redis
+) -> None:
+    await client.set("msg:stream:1", "not a stream")
+    async with Member(near, "one") as member:
+        claims = {p: await member.claim(p) for p in (0, 2, 3)}
+        await asyncio.sleep(1.5)  # longer than a lease: they are renewed all the same
+        assert {p: member.claims[p] for p in (0, 2, 3)} == claims
+        await near.publish([message("x", partition=3, of=near)])
+        assert contents(await drain(claims[3], 1, patience=PATIENCE)) == ["x"]
+        await client.delete("msg:stream:1")
+        assert await member.claim(1), "put right, it is taken"
+
+
+async def test_a_claim_that_is_asked_back_while_it_reads_leaves_at_once(
+    own_redis: ValkeyServer, proxy: FaultProxy
+) -> None:
+    """Its wait had not begun when it was rung, so it must look before it waits."""
+    settings = short_settings(own_redis, redis_host=proxy.host, redis_port=proxy.port)
+    async with RedisTransport.from_settings(settings) as far, Member(far) as member:
+        claim = await member.claim(0)
+        proxy.hold(b"XREADGROUP")
+        reading = asyncio.ensure_future(claim.next(max_records=1, max_wait=30.0))
+        await proxy.held.wait()
+        claim.revoke()  # type: ignore[attr-defined]
+        proxy.release()
+        async with asyncio.timeout(5.0):
+            with pytest.raises(PartitionLost):
+                await reading
+
+
+async def test_a_mistake_in_keeping_leases_is_shown_and_not_swallowed(near: RedisTransport) -> None:
+    async with near.consume(Topic.MESSAGES, group=WORKER_GROUP, member="one") as consumer:
+        consumer._membership.look = None  # type: ignore[method-assign, assignment]
+        with pytest.raises(TypeError):
+            async for _ in consumer.claims():
+                pass

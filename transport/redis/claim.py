@@ -68,6 +68,8 @@ class RedisClaim:
             remaining = deadline - loop.time()
             if found or remaining <= 0:
                 return found
+            if self._lost or self._revoked:
+                continue  # while it read: nobody rang then, as nobody waited
             await self._doorbell.wait(self.stream, after=self._inbox.heard, seconds=remaining)
 
     async def ack(self, through: str) -> None:

@@ -56,19 +56,20 @@ class RedisConsumer:
     async def __aenter__(self) -> Self:
         await self._doorbell.__aenter__()
         self._keeper = asyncio.create_task(self._keep(), name="lease keeper")
+        self._keeper.add_done_callback(lambda _: self._arrived.put_nowait(None))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._keeper:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
         for claim in self._held.values():
             claim.lose()
-        self._arrived.put_nowait(None)
-        with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
-            await self._membership.leave()
-        await self._doorbell.__aexit__()
+        try:
+            if self._keeper:
+                self._keeper.cancel()
+                await asyncio.wait([self._keeper])
+            with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
+                await self._membership.leave()
+        finally:
+            await self._doorbell.__aexit__()
 
     async def claims(self) -> AsyncIterator[Claim]:
         """Yield partitions as they come; see :meth:`transport.contract.Consumer.claims`."""
@@ -76,6 +77,8 @@ class RedisConsumer:
             if not claim.lost:
                 yield claim
         self._arrived.put_nowait(None)  # for whoever else iterates
+        if self._keeper and self._keeper.done() and not self._keeper.cancelled():
+            self._keeper.result()  # it ends in no other way but by a mistake of ours: show that
 
     async def _keep(self) -> None:
         membership = self._membership
@@ -95,8 +98,8 @@ class RedisConsumer:
                 del self._held[partition]
             elif partition not in mine:
                 claim.revoke()
-        await self._take([p for p in mine if p not in self._held])
         await self._renew(list(self._held.values()))
+        await self._take([p for p in mine if p not in self._held])
         return rung
 
     async def _take(self, partitions: Sequence[int]) -> None:
@@ -105,7 +108,9 @@ class RedisConsumer:
         unread = [self._unread.get(p, 0) for p in partitions]
         leases = await self._membership.take(partitions, unread)
         for partition, lease in zip(partitions, leases, strict=True):
-            if lease:
+            if isinstance(lease, Exception):
+                _log.warning("can't take partition %d: %s", partition, translate(lease))
+            elif lease:
                 self._begin(partition, *lease)
 
     def _begin(self, partition: int, epoch: int, position: str) -> None:
@@ -134,7 +139,9 @@ class RedisConsumer:
                 self._unread[claim.partition] = reply
             elif isinstance(translate(reply), PartitionLost):
                 claim.lose()
-        await self._membership.trim(claims)
+        for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
+            if isinstance(reply, Exception):
+                _log.warning("can't trim %s: %s", claim.stream, translate(reply))
 
     async def _give_back(self, claim: RedisClaim) -> None:
         self._doorbell.forget(claim.stream)

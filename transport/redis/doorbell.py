@@ -8,7 +8,6 @@ look is worth while, so a needless one costs a look and a missed one some time, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Self
 
 from transport.errors import TransportError
@@ -38,6 +37,7 @@ class Doorbell:
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
         self._covered: frozenset[str] = frozenset()  # by the read in flight
         self._armed = asyncio.Event()
+        self._closed = False
         self._line: Line | None = None
         self._client_id: int | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -48,18 +48,23 @@ class Doorbell:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in (self._interrupter, self._listener):
-            if task:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        self._closed = True
         self._ring_all()
+        tasks = [task for task in (self._interrupter, self._listener) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def wait(self, stream: str, *, after: str, seconds: float) -> bool:
         """Return True once ``stream`` may hold an entry after ``after``; False after ``seconds``.
 
-        :meth:`ring` ends the wait too.
+        :meth:`ring` ends the wait too, and so does closing.
         """
+        if self._closed:
+            return True
+        if self._listener and self._listener.done():
+            self._listener.result()  # it ends before us only by a mistake of ours: show that
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[stream] = waiter
         self._watched.setdefault(stream, after)

@@ -50,17 +50,18 @@ class Membership:
 
     async def take(
         self, partitions: Sequence[int], unread: Sequence[int]
-    ) -> list[tuple[int, str] | None]:
+    ) -> list[tuple[int, str] | Exception | None]:
         """Take the leases of ``partitions``; return ``None`` for those that another has.
 
-        For the others, the epoch, and the id up to which everything has been delivered.
+        For the others, the epoch and the id up to which everything has been delivered, or the
+        error: one stream that something is wrong with must not keep us from the rest.
 
         ``unread`` says how many unread records this member last knew of in each, which counts as
         lost where the log has lost all its data.
         """
         return [
-            (int(taken[0]), taken[1].decode()) if taken else None
-            for taken in await self._all(
+            (int(reply[0]), reply[1].decode()) if isinstance(reply, list) else reply
+            for reply in await self._functions.exchange(
                 [
                     self._functions.command(
                         "take",
@@ -87,9 +88,11 @@ class Membership:
             ]
         )
 
-    async def trim(self, claims: Sequence[RedisClaim]) -> None:
-        """Remove acknowledged records that are past their retention."""
-        await self._all([c.retention.command(self._functions, c.stream) for c in claims])
+    async def trim(self, claims: Sequence[RedisClaim]) -> list[Reply]:
+        """Remove acknowledged records that are past their retention; return counts or errors."""
+        return await self._functions.exchange(
+            [c.retention.command(self._functions, c.stream) for c in claims]
+        )
 
     async def release(self, claims: Sequence[RedisClaim]) -> None:
         """Give up leases, and have every member look who takes them."""

@@ -2,9 +2,10 @@
 -- and puts the library's header and PREFIX (a digest of their text) in front, so that processes of
 -- two releases can share a server.
 --
--- One call touches one partition: all its keys carry the stream's name as their hash tag, so they
--- share a slot in a cluster. Nothing here blocks. Scripts do not roll back, so every function does
--- its writes in the order that leaves a harmless state wherever it is cut off.
+-- One call touches one partition (only `append` may touch several): its keys carry the stream's name
+-- as their hash tag, so they share a slot in a cluster. Nothing here blocks. Scripts do not roll
+-- back, so every function does its writes in the order that leaves a harmless state wherever it is
+-- cut off.
 
 local BATCH = 1000 -- Lua's stack bounds how many values unpack() can pass on
 
