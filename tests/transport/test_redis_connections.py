@@ -15,7 +15,10 @@ from redis.exceptions import InvalidResponse, ResponseError
 from compose.local.valkey import ValkeyServer
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
+from transport.conformance.member import Member, Worker, message, until
+from transport.contract import DLQ_GROUP, Topic
 from transport.errors import TransportUnavailable
+from transport.redis import RedisTransport
 from transport.redis.connections import Connections
 
 
@@ -112,3 +115,20 @@ async def test_what_is_no_redis_is_told_from_one() -> None:
             await connections.call("PING")
         assert isinstance(told.value.__cause__, (InvalidResponse, RedisConnectionError))
         await connections.close()
+
+
+async def test_the_smallest_pool_serves_many_partitions_and_two_groups(
+    own_redis: ValkeyServer,
+) -> None:
+    settings = short_settings(own_redis, redis_pool_size=4, stream_partitions=32)
+    async with (
+        RedisTransport.from_settings(settings) as transport,
+        Member(transport, "letters", group=DLQ_GROUP, topic=Topic.DEAD_LETTERS) as letters,
+    ):
+        worker = Worker(transport, "worker")
+        async with worker.working():
+            await letters.claim(0)
+            for _ in range(5):
+                batch = [message("x", partition=p, of=transport) for p in range(32)]
+                await transport.publish(batch)
+            await until(lambda: len(worker.records) >= 160, patience=20.0)

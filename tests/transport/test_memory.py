@@ -1,0 +1,55 @@
+"""What the memory transport does beyond the suite: it forgets what it may, and nothing else."""
+
+from __future__ import annotations
+
+from transport.conformance.member import Member, contents, drain, message, messages
+from transport.contract import WORKER_GROUP, Appended, Remembered, Topic
+from transport.memory import MemoryLog, MemoryTransport
+from transport.settings import TransportSettings
+
+PATIENCE = 5.0
+
+
+async def test_acknowledged_records_are_dropped_in_the_end_and_no_others() -> None:
+    settings = TransportSettings(stream_partitions=1, stream_retention_records=100)
+    log = MemoryLog(settings)
+    transport = MemoryTransport(settings, log=log)
+    async with Member(transport) as member:
+        claim = await member.claim(0)
+        for _ in range(10):
+            await transport.publish(messages(["x"] * 100, partition=0, of=transport))
+            records = await drain(claim, 100, patience=PATIENCE)
+            await claim.ack(records[-1].offset)
+        await transport.publish(messages(["y"] * 50, partition=0, of=transport))
+        (partition,) = log.topics[Topic.MESSAGES]
+        assert 150 <= len(partition.records) <= 400
+        assert contents(await drain(claim, 50, patience=PATIENCE)) == ["y"] * 50
+    (progress,) = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    assert (progress.lag, progress.end) == (50, "1049")
+
+
+async def test_nothing_is_dropped_while_a_group_has_not_acknowledged_it() -> None:
+    settings = TransportSettings(stream_partitions=1, stream_retention_records=0)
+    transport = MemoryTransport.from_settings(settings)
+    await transport.publish(messages(["x"] * 50, partition=0, of=transport))
+    await transport.publish([message("y", partition=0, of=transport)])
+    assert len(await transport.read(Topic.MESSAGES, 0)) == 51
+
+
+async def test_what_is_remembered_is_forgotten_after_its_time() -> None:
+    settings = TransportSettings(stream_partitions=1, idempotency_ttl_seconds=1)
+    transport = MemoryTransport.from_settings(settings)
+    transport._log._remember_seconds = 0
+    sent = message("x", partition=0, of=transport)
+    assert isinstance((await transport.publish([sent]))[0], Appended)
+    assert isinstance((await transport.publish([sent]))[0], Appended)
+    transport._log._remember_seconds = 60
+    assert isinstance((await transport.publish([sent]))[0], Appended)
+    assert isinstance((await transport.publish([sent]))[0], Remembered)
+
+
+async def test_two_transports_of_their_own_share_nothing() -> None:
+    settings = TransportSettings(stream_partitions=1)
+    one, other = (MemoryTransport.from_settings(settings) for _ in range(2))
+    await one.publish([message("x", partition=0, of=one)])
+    assert not await other.read(Topic.MESSAGES, 0)
