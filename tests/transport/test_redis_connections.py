@@ -58,6 +58,16 @@ async def test_whoever_finds_all_connections_in_use_waits_for_one(
         assert (await client.info("stats"))["total_connections_received"] - before <= 4
 
 
+async def test_a_connection_in_use_at_the_close_is_closed_when_it_comes_back(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    async with _pool(own_redis) as pool:
+        async with pool.line() as line:
+            await pool.close()
+            assert await line.exchange([("ECHO", "still")]) == [b"still"]
+        assert not line.is_open
+
+
 async def test_a_reply_that_is_too_late_does_not_answer_the_next_command(
     own_redis: ValkeyServer, proxy: FaultProxy
 ) -> None:

@@ -25,6 +25,7 @@ class Connections:
 
     def __init__(self, settings: TransportSettings) -> None:
         self._idle: list[Line] = []
+        self._closed = False
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
         password = settings.redis_password
         greeting: list[Command] = []
@@ -55,7 +56,10 @@ class Connections:
                 await line.open()
                 yield line
             finally:
-                self._idle.append(line)
+                if self._closed:
+                    line.hang_up()
+                else:
+                    self._idle.append(line)
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send ``commands`` in one go and return their replies; see :meth:`Line.exchange`.
@@ -78,6 +82,7 @@ class Connections:
         return reply
 
     async def close(self) -> None:
-        """Close every connection that is not in use."""
+        """Close every connection that is not in use, and the others when they come back."""
+        self._closed = True
         while self._idle:
             self._idle.pop().hang_up()

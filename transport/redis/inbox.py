@@ -97,8 +97,9 @@ class Inbox:
         """
         known = self._unacked_through(through)
         count: int = await self._call("ack", through, *known)
-        for _ in known:
-            self._unacked.popleft()
+        for offset in known:
+            if self._unacked and self._unacked[0] == offset:  # not rewound in the meantime
+                self._unacked.popleft()
         return count
 
     def rewind(self) -> None:

@@ -1,0 +1,71 @@
+"""Entries of foreign programs, as odd as they come, go into a dead letter untouched."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from transport.clock import now
+from transport.conformance.member import Member, drain, messages
+from transport.contract import DeadLetter, Reason, Topic
+from transport.dead_letters import dead_letter_of
+from transport.redis import RedisTransport
+from transport.redis.records import records, sort_key
+
+PATIENCE = 10.0
+
+
+async def test_an_entry_of_any_bytes_dies_intact(near: RedisTransport, client: Redis) -> None:
+    fields = [b"key", b"\xff\xfe", b"body", b"\x00\x01", b"\xc3(", b"\x80", b"empty", b""]
+    await client.execute_command("XADD", "msg:stream:0", "*", *fields)
+    (record,) = await near.read(Topic.MESSAGES, 0)
+    await near.dead_letter([DeadLetter(record, Reason.UNDECODABLE, "why", 1, now())])
+    ((_, stands),) = await client.xrange("msg:dlq")
+    assert dict(zip(fields[::2], fields[1::2], strict=True)).items() <= stands.items()
+    (letter,) = await near.read(Topic.DEAD_LETTERS, 0)
+    back = dead_letter_of(letter).record
+    assert (back.key, back.body, back.headers) == (record.key, record.body, record.headers)
+
+
+async def test_an_entry_without_a_body_is_a_record_with_an_empty_one(
+    near: RedisTransport, client: Redis
+) -> None:
+    await client.xadd("msg:stream:0", {"payload": "in another field"})
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        (record,) = await drain(claim, 1, patience=PATIENCE)
+        assert (record.key, record.body) == ("", b"")
+        assert record.headers == {"payload": b"in another field"}
+        await claim.ack(record.offset)
+
+
+async def test_the_time_of_an_append_is_the_servers(near: RedisTransport) -> None:
+    before = time.time()
+    await near.publish(messages(["x"], partition=0, of=near))
+    (record,) = await near.read(Topic.MESSAGES, 0)
+    assert before - 1 < record.appended_at < time.time() + 1
+
+
+@given(st.dictionaries(st.binary(max_size=10), st.binary(max_size=20), max_size=8))
+def test_any_fields_become_a_record_that_still_has_them_all(fields: dict[bytes, bytes]) -> None:
+    flat = [part for pair in fields.items() for part in pair]
+    (record,) = records(Topic.MESSAGES, 0, [(b"1700000000123-7", flat)])
+    kept = {
+        name.encode("utf-8", "surrogateescape"): value for name, value in record.headers.items()
+    }
+    if b"body" in fields:
+        kept[b"body"] = record.body
+    if b"key" in fields:
+        kept[b"key"] = record.key.encode("utf-8", "surrogateescape")
+    assert kept == fields
+    assert record.appended_at == pytest.approx(1_700_000_000.123)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**48), st.integers(0, 2**60)), min_size=2))
+def test_offsets_sort_as_redis_sorts_ids(ids: list[tuple[int, int]]) -> None:
+    offsets = [f"{ms}-{sequence}" for ms, sequence in ids]
+    assert [sort_key(offset) for offset in sorted(offsets, key=sort_key)] == sorted(ids)
