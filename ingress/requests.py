@@ -30,6 +30,9 @@ KEY_BYTES = 2_600
 """Of the idempotency key. PostgreSQL's B-tree takes no entry of more than 2,704 bytes: a longer key
 would be accepted here and then refused there, for ever."""
 
+_COLON = ord(":")
+_BACKSLASH = ord("\\")
+
 # PostgreSQL's text can't hold U+0000, so no text that has one is taken (see `suspicious`).
 _NO_NUL = {"pattern": "^[^\\u0000]*$"}
 
@@ -95,8 +98,9 @@ def suspicious(request: MessageRequest, data: bytes, limits: Limits) -> bool:
         if len(recipients) > limits.recipients:
             return True
     return (
-        data.count(b":") != fields
-        or b"\\u0000" in data
+        data.count(_COLON) != fields
+        # Most texts have no backslash at all, and to look for one byte is ten times as fast.
+        or (_BACKSLASH in data and b"\\u0000" in data)
         # A character is at most 4 bytes of UTF-8: short text needs no encoding to be sure.
         or (
             len(content) * 4 > limits.content_bytes and len(content.encode()) > limits.content_bytes
