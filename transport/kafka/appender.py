@@ -39,17 +39,49 @@ _REPLACE_AFTER = 30.0  # seconds of being stuck after which a new producer is tr
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.1, 5.0
 
 
+class _Call:
+    """One call of ``append``: ``answered`` when none of its batches is waited for any longer.
+
+    A future of its own, and no task, so that cancelling the call costs the others nothing.
+    """
+
+    __slots__ = ("answered", "batches")
+
+    def __init__(self) -> None:
+        self.answered = asyncio.get_running_loop().create_future()
+        self.batches = 0
+
+    def one_less(self) -> None:
+        self.batches -= 1
+        if self.batches == 0 and not self.answered.done():
+            self.answered.set_result(None)
+
+
 class _Batch:
     """Records of one partition that share an acknowledgement."""
 
-    __slots__ = ("base", "builder", "count", "done", "error")
+    __slots__ = ("base", "builder", "calls", "count", "done", "error", "timer")
 
-    def __init__(self, builder: object, done: asyncio.Future[None]) -> None:
+    def __init__(self, builder: object) -> None:
         self.builder = builder
-        self.done = done
+        self.calls: list[_Call] = []
         self.count = 0
         self.base = -1
+        self.done = False
         self.error: TransportError | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def await_by(self, call: _Call) -> None:
+        """Let ``call`` wait for this batch."""
+        if not self.calls or self.calls[-1] is not call:
+            self.calls.append(call)
+            call.batches += 1
+
+    def answer(self) -> None:
+        """Let every call go on that waits for this batch."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.one_less()
 
 
 _Place = tuple[_Batch, int]
@@ -106,16 +138,18 @@ class Appender:
         self, topic: str, records: Sequence[tuple[int, Outgoing]]
     ) -> Sequence[Outcome]:
         """Append each record to its partition of ``topic``; return one outcome each, in order."""
-        places = [self._place(TopicPartition(topic, p), record) for p, record in records]
-        waiting = {place[0].done for place in places if isinstance(place, tuple)}
-        if waiting:
-            await asyncio.wait(waiting, timeout=self._connector.timeout)
+        call = _Call()
+        places = [self._place(TopicPartition(topic, p), record, call) for p, record in records]
+        if call.batches:
+            await call.answered
         return [
             self._outcome(TopicPartition(topic, p), place) if isinstance(place, tuple) else place
             for (p, _), place in zip(records, places, strict=True)
         ]
 
-    def _place(self, partition: TopicPartition, record: Outgoing) -> _Place | TransportError:
+    def _place(
+        self, partition: TopicPartition, record: Outgoing, call: _Call
+    ) -> _Place | TransportError:
         """Put ``record`` in a batch; nothing is awaited, so one call's records keep their order."""
         producer = self._producer
         if producer is None:
@@ -132,6 +166,7 @@ class Appender:
                 return refusal
             batch = self._new_batch(producer, partition)
             _add(batch, record)
+        batch.await_by(call)
         batch.count += 1
         return batch, batch.count - 1
 
@@ -149,8 +184,10 @@ class Appender:
         return TransportUnavailable(f"{_name(partition)} has no leader now; not sent")
 
     def _new_batch(self, producer: AIOKafkaProducer, partition: TopicPartition) -> _Batch:
-        batch = _Batch(producer.create_batch(), asyncio.get_running_loop().create_future())
-        self._open[partition] = batch
+        batch = self._open[partition] = _Batch(producer.create_batch())
+        batch.timer = asyncio.get_running_loop().call_later(
+            self._connector.timeout, self._give_up_waiting, partition, batch
+        )
         task = asyncio.create_task(self._deliver(producer, partition, batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -176,7 +213,10 @@ class Appender:
             batch.error = append_error(error)
             self._replace(producer, f"{_name(partition)}: {error}")
         finally:
-            batch.done.set_result(None)
+            batch.done = True
+            if batch.timer is not None:
+                batch.timer.cancel()
+            batch.answer()
             if self._open.get(partition) is batch:
                 del self._open[partition]
             if self._stuck.get(partition) is batch:
@@ -184,8 +224,7 @@ class Appender:
 
     def _outcome(self, partition: TopicPartition, place: _Place) -> Outcome:
         batch, index = place
-        if not batch.done.done():
-            self._mark_stuck(partition, batch)
+        if not batch.done:
             return AppendUnknown(
                 f"{_name(partition)} did not acknowledge in {self._connector.timeout:g} s; "
                 "the record may stand in the log, or come to"
@@ -196,7 +235,9 @@ class Appender:
             return AppendUnknown(f"{_name(partition)} has the record, but not where")
         return Appended(str(batch.base + index))
 
-    def _mark_stuck(self, partition: TopicPartition, batch: _Batch) -> None:
+    def _give_up_waiting(self, partition: TopicPartition, batch: _Batch) -> None:
+        """Answer for a batch that takes too long, and refuse others until it is delivered."""
+        batch.answer()
         if self._stuck.setdefault(partition, batch) is not batch:
             return
         producer = self._producer

@@ -35,9 +35,6 @@ class Owner(Protocol):
     def proved(self) -> bool:
         """Tell whether the group has confirmed our membership recently enough."""
 
-    def relieved(self, claim: KafkaClaim) -> None:
-        """Note that the claim's window has room again."""
-
     def handed_back(self, claim: KafkaClaim) -> None:
         """Note that the claim's user has left it, though the partition is still ours."""
 
@@ -59,7 +56,6 @@ class KafkaClaim:
         self.epoch = mark.epoch
         self.window = Window(start)
         self.remade = remade
-        self.paused = False
         self._owner = owner
         self._lost_records = mark.lost
         self._state = _State.OWNED
@@ -97,9 +93,7 @@ class KafkaClaim:
             # Suspended for a while, or idle: what was fetched before may be another's by now.
             await self._owner.commit(self.partition, self._committed(self.window.acked))
             self._require_owned()
-        taken = self.window.take(max_records)
-        self._owner.relieved(self)
-        return taken
+        return self.window.take(max_records)
 
     async def ack(self, through: str) -> None:
         """See :meth:`transport.contract.Claim.ack`."""
@@ -126,7 +120,8 @@ class KafkaClaim:
         new = [record for record in records if record.offset >= expected]
         if not new:
             return 0
-        self.window.add((record.offset, record_of(self.topic, record)) for record in new)
+        topic = self.topic
+        self.window.add([(record.offset, record_of(topic, record)) for record in new])
         self._changed.set()
         return int(new[0].offset) - expected
 

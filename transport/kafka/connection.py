@@ -23,6 +23,7 @@ __all__ = ["Connector"]
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
 # A batch never grows past this; one record may, up to the topic's max.message.bytes.
 _BATCH_BYTES = 128 * 1024
+_NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _FETCH_BYTES = 1024 * 1024  # of one partition in one answer
 _FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
 
@@ -80,15 +81,18 @@ class Connector:
             raise translate(error, starting=True) from error
         return client
 
-    async def reader(self) -> AIOKafkaConsumer:
-        """Return a started consumer that belongs to no group."""
+    async def reader(self, *, fetch_bytes: int = _FETCH_BYTES) -> AIOKafkaConsumer:
+        """Return a started consumer that belongs to no group.
+
+        It fetches up to ``fetch_bytes`` of each partition at a time, or one batch if that is more.
+        """
         client = AIOKafkaConsumer(
             **self._options,
             **self._requests(self.timeout),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            max_partition_fetch_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=50,
         )
         await self._started(client, discard_consumer)
@@ -107,6 +111,8 @@ class Connector:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=round(lease * 1000),
+            # Heartbeats say that we live. What has no room is not asked for, however long.
+            max_poll_interval_ms=_NEVER_MS,
             heartbeat_interval_ms=max(50, min(3000, round(lease * 1000 / 4))),
             rebalance_timeout_ms=round(rebalance * 1000),
             max_partition_fetch_bytes=_FETCH_BYTES,

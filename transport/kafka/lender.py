@@ -6,12 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from aiokafka import errors
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from transport.errors import TransportUnavailable
 from transport.kafka.errors import translate
 
 __all__ = ["Lender"]
+
+_PAUSE = 0.1
+_GETTING_READY = (
+    errors.GroupCoordinatorNotAvailableError,
+    errors.GroupLoadInProgressError,
+    errors.NotCoordinatorForGroupError,
+    errors.LeaderNotAvailableError,
+    errors.NotLeaderForPartitionError,
+)
+_LATE = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
 
 _Client = TypeVar("_Client")
 _Answer = TypeVar("_Answer")
@@ -42,19 +53,28 @@ class Lender(Generic[_Client]):
     ) -> _Answer:
         """Make a request, to be done ``within`` so many seconds, and return its answer.
 
-        Where the first client fails at once it is made again with a new one: aiokafka asks any node
-        it has heard of, among them one that has just died.
+        It is made again while Kafka is only getting ready (electing a leader, or making the topic
+        of the groups at its very first one), and once with a new client where the first could not
+        connect: aiokafka asks any node it has heard of, among them one that has just died.
 
         Raises:
             ConfigurationError: a setting keeps the client from connecting.
             TransportUnavailable: Kafka can't be reached, or did not answer well or in time.
         """
-        try:
-            return await self._once(request, within or self._timeout)
-        except TransportUnavailable as error:
-            if isinstance(error.__cause__, TimeoutError):
-                raise
-            return await self._once(request, within or self._timeout)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (within or self._timeout)
+        reconnected = False
+        while True:
+            try:
+                return await self._once(request, deadline - loop.time())
+            except TransportUnavailable as error:
+                getting_ready = isinstance(error.__cause__, _GETTING_READY)
+                if not getting_ready and (reconnected or isinstance(error.__cause__, _LATE)):
+                    raise
+                if loop.time() + _PAUSE > deadline:
+                    raise
+                reconnected = reconnected or not getting_ready
+                await asyncio.sleep(_PAUSE if getting_ready else 0)
 
     async def _once(
         self, request: Callable[[_Client], Awaitable[_Answer]], within: float
@@ -67,7 +87,7 @@ class Lender(Generic[_Client]):
             async with asyncio.timeout(within):
                 return await request(client)
         except (KafkaError, ConsumerStoppedError, TimeoutError, OSError) as error:
-            if client is self._client:
+            if client is self._client and not isinstance(error, _GETTING_READY):
                 await self.close()
             told = translate(error)
             if not isinstance(told, TransportUnavailable):

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _FETCH_RECORDS = 500  # turned into ours before the loop gets to do something else
 _POLL_MS = 1000
+_POLL_FULL_MS = 20  # while a window is full: it may have room again at any moment
 _ERRORS_BORNE = 5  # in a row, half a second apart; then the client is replaced
 _ERROR_PAUSE = 0.5
 _OFFER_PAUSE_FIRST, _OFFER_PAUSE_MOST = 0.05, 2.0
@@ -151,12 +152,6 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         age = asyncio.get_running_loop().time() - self._commits.proved_at
         return age < self._timing.lease / 2
 
-    def relieved(self, claim: KafkaClaim) -> None:
-        """See :class:`transport.kafka.claim.Owner`."""
-        if claim.paused and claim.window.low:
-            claim.paused = False
-            self._client.resume(self._at(claim.partition))
-
     def handed_back(self, claim: KafkaClaim) -> None:
         """See :class:`transport.kafka.claim.Owner`. A single partition can't leave us: offer it."""
         if self.claims.get(claim.partition) is claim and not self._ended:
@@ -271,12 +266,21 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
     # Reading.
 
     async def _pump(self) -> None:
-        """Move fetched records into their claims. Always in a call, so that we count as alive."""
+        """Move fetched records into their claims, as far as these have room."""
         failures = 0
         while True:
+            # What has no room stays in the client's own buffer, which then asks for no more of it.
+            # (Pausing would throw that buffer away, to be fetched again.)
+            room = [self._at(p) for p, claim in self.claims.items() if not claim.window.full]
+            full = len(room) < len(self.claims)
+            if full and not room:
+                await asyncio.sleep(_POLL_FULL_MS / 1000)
+                continue
             try:
                 fetched = await self._client.getmany(
-                    timeout_ms=_POLL_MS, max_records=_FETCH_RECORDS
+                    *room,
+                    timeout_ms=_POLL_FULL_MS if full else _POLL_MS,
+                    max_records=_FETCH_RECORDS,
                 )
             except KafkaError as error:
                 failures += 1
@@ -294,9 +298,6 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 expected = claim.window.fetched
                 if claim.receive(records):
                     await self._count_lost(claim, expected)
-                if claim.window.full and claim.owned:
-                    claim.paused = True
-                    self._client.pause(at)
             await asyncio.sleep(0)  # getmany returns at once while it has something
 
     async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.structs import TopicPartition
@@ -15,20 +15,33 @@ from transport.kafka.lender import Lender
 __all__ = ["Reader"]
 
 _POLL_MS = 500
+_PEEK_BYTES = 192 * 1024  # any batch of ours: smaller, and a fetch brings one partition only
 
 
 class Reader:
-    """One client that has every partition assigned and paused; a read resumes those it wants."""
+    """Two clients that have every partition assigned and paused; a read resumes those it wants.
+
+    One fetches much at a time, the other (which looks at single records) as little as it can.
+    """
 
     def __init__(self, connector: Connector, partitions: Sequence[TopicPartition]) -> None:
-        self._connector = connector
         self._partitions = partitions
-        self._client = Lender(self._assigned, discard_consumer, timeout=connector.timeout)
+        timeout = connector.timeout
+        self._client = Lender(
+            lambda: self._assigned(connector.reader()), discard_consumer, timeout=timeout
+        )
+        self._peeker = Lender(
+            lambda: self._assigned(connector.reader(fetch_bytes=_PEEK_BYTES)),
+            discard_consumer,
+            timeout=timeout,
+        )
         self._reading = asyncio.Lock()
+        self._peeking = asyncio.Lock()
 
     async def close(self) -> None:
         """Disconnect."""
         await self._client.close()
+        await self._peeker.close()
 
     async def begins(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition still holds (its end where it is empty).
@@ -99,7 +112,7 @@ class Reader:
             consumer.resume(*starts)
             try:
                 while missing := [partition for partition in starts if partition not in found]:
-                    got = await consumer.getmany(*missing, timeout_ms=_POLL_MS)
+                    got = await consumer.getmany(*missing, timeout_ms=_POLL_MS, max_records=1)
                     for partition, records in got.items():
                         consumer.pause(partition)
                         found[partition] = records[0]
@@ -107,11 +120,11 @@ class Reader:
                 consumer.pause(*starts)
             return found
 
-        async with self._reading:
-            return await self._client.ask(fetch)
+        async with self._peeking:
+            return await self._peeker.ask(fetch)
 
-    async def _assigned(self) -> AIOKafkaConsumer:
-        consumer = await self._connector.reader()
+    async def _assigned(self, connecting: Awaitable[AIOKafkaConsumer]) -> AIOKafkaConsumer:
+        consumer = await connecting
         consumer.assign(self._partitions)
         consumer.pause(*self._partitions)
         return consumer

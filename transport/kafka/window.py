@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 
 from transport.contract import Record
@@ -42,27 +42,21 @@ class Window:
 
     @property
     def full(self) -> bool:
-        """Whether fetching should pause."""
+        """Whether no more should be added for now."""
         return self.ready >= _FULL_RECORDS or self._ready_bytes >= _FULL_BYTES
 
-    @property
-    def low(self) -> bool:
-        """Whether fetching, if paused, should go on."""
-        return self.ready <= _FULL_RECORDS // 4 and self._ready_bytes <= _FULL_BYTES // 4
-
-    def add(self, records: Iterable[tuple[int, Record]]) -> None:
-        """Append records that were fetched. Their offsets may have gaps, and only grow."""
-        for offset, record in records:
-            self._records.append((offset, record))
-            self._ready_bytes += len(record.body)
-            self.fetched = offset + 1
+    def add(self, records: Sequence[tuple[int, Record]]) -> None:
+        """Append records that were fetched, at least one. Their offsets may have gaps."""
+        self._records.extend(records)
+        self._ready_bytes += sum([len(record.body) for _, record in records])
+        self.fetched = records[-1][0] + 1
 
     def take(self, most: int) -> list[Record]:
         """Deliver up to ``most`` ready records."""
         start = self._delivered
         taken = [record for _, record in islice(self._records, start, start + most)]
         self._delivered += len(taken)
-        self._ready_bytes -= sum(len(record.body) for record in taken)
+        self._ready_bytes -= sum([len(record.body) for record in taken])
         return taken
 
     def ack(self, offset: int) -> None:
