@@ -167,7 +167,10 @@ async def test_every_rule_that_was_dropped_is_put_back(persisted, transport, dat
 async def test_duplicates_behind_a_broken_unique_index_are_found(
     persisted, transport, database_pool
 ):
-    """The index is there and says it is unique; the table says otherwise. The table is believed."""
+    """The index is there and says it is unique; the table says otherwise. The table is believed.
+
+    Neither may the planner read the index, nor conclude from it that one row of a key is enough.
+    """
     await persisted(message("c1"))
     ready = (
         "UPDATE pg_index SET indisready = {} "
@@ -176,6 +179,10 @@ async def test_duplicates_behind_a_broken_unique_index_are_found(
     await database_pool.execute(ready.format("false"))
     await database_pool.execute(COPY.format(id="gen_random_uuid()", later="1 hour"), "c1")
     await database_pool.execute(ready.format("true"))
+    # To the planner the table now looks large: it takes an index wherever it may.
+    name = await database_pool.fetchval("SELECT current_database()")
+    for setting in ("seq_page_cost = 1e5", "random_page_cost = 0", "enable_seqscan = off"):
+        await database_pool.execute(f'ALTER DATABASE "{name}" SET {setting}')
     await database_pool.expire_connections()
     report = await audit(database_pool, transport)
     assert not report.missing_constraints
@@ -211,11 +218,12 @@ async def test_records_acknowledged_without_a_row_or_a_letter_become_dead_letter
     assert (await audit(database_pool, transport)).clean
 
 
-async def test_what_is_not_acknowledged_yet_is_left_out(transport, database_pool):
-    await append(transport, message("c1"), raw(b"\xff"))
+async def test_what_is_not_acknowledged_yet_is_left_out(persisted, transport, database_pool):
+    await persisted(message("c1"))
+    await append(transport, message("c2"), raw(b"\xff"), message("c3", "conv3"))
     report = await audit(database_pool, transport)
     assert report.clean
-    assert sum(r.records for r in report.ranges) == 0
+    assert sum(r.records for r in report.ranges) == 1
 
 
 async def test_a_message_read_before_one_that_stands_ahead_of_it_is_found(

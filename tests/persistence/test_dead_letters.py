@@ -15,6 +15,7 @@ from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, receipt, record
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record, Topic
+from transport.dead_letters import dead_letter_headers
 
 
 @pytest.fixture
@@ -86,6 +87,20 @@ async def test_a_letter_appended_twice_or_delivered_twice_is_one_row(
         async with database_pool.acquire() as connection:
             await insert(connection, "redis", [dead])
     assert sum((await dead_letters.count()).values()) == 2
+
+
+async def test_a_letter_that_stands_twice_in_the_log_is_one_row(database_pool, dead_letters):
+    """A log that can't tell a repeated append has it twice; the record that died is one."""
+    source = record(message())
+    headers = dead_letter_headers(letter(source))
+    twice = [raw_record(source.body, key=source.key, headers=headers) for _ in range(2)]
+    other = raw_record(
+        source.body, key=source.key, headers=dead_letter_headers(letter(record(message())))
+    )
+    async with database_pool.acquire() as connection:
+        await insert(connection, "redis", [*twice, other])
+        await insert(connection, "kafka", twice)
+    assert await dead_letters.count() == {"rejected": 3}
 
 
 async def test_filters_and_pages(indexed, dead_letters):

@@ -65,18 +65,21 @@ async def test_pages_read_while_others_write_skip_nothing(writer, database_pool)
         assert mine == list(range(total // 2))
 
 
-async def test_batches_over_the_same_partitions_in_any_order_do_not_deadlock(writer, database_pool):
-    async def write(name: str, order: list[int]) -> None:
-        for i in range(30):
-            batch = [
-                placed(message(f"{name}{i}{p}", f"conv{p}"), partition=p, transport="direct")
-                for p in order
-            ]
-            await writer.write(batch, None)
-
-    await asyncio.gather(write("a", [0, 1, 2, 3]), write("b", [3, 2, 1, 0]))
-    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 240
-    deadlocks = await database_pool.fetchval(
-        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+async def test_partitions_are_locked_in_ascending_order_so_that_batches_can_not_deadlock(
+    writer, database_pool, database_url, eventually
+):
+    other = await asyncpg.connect(database_url)
+    held = other.transaction()
+    await held.start()
+    await other.execute("SELECT pg_advisory_xact_lock($1, 2)", LOCK_CLASS)
+    batch = [placed(message(f"c{p}"), partition=p, transport="direct") for p in (3, 1, 2)]
+    writing = asyncio.create_task(writer.write(batch, None))
+    locks = (
+        "SELECT objid::int, granted FROM pg_locks WHERE locktype = 'advisory' AND pid = "
+        "(SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) ORDER BY objid"
     )
-    assert deadlocks == 0
+    rows = await eventually(lambda: database_pool.fetch(locks))
+    assert [tuple(row) for row in rows] == [(1, True), (2, False)]
+    await held.rollback()
+    await other.close()
+    assert len((await writing).persisted) == 3

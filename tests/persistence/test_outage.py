@@ -6,31 +6,37 @@ import pytest
 
 from persistence import migrate
 from persistence.database import connect
+from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
 from persistence.writer import Writer
 from tests.persistence.loglib import append, contents, lag, letters
 from tests.persistence.samples import PARTITIONS, message
+from transport.contract import Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
 
 class Faulty:
-    """The real log, but ``dead_letter`` fails as often as it is told to."""
+    """The real log, but ``dead_letter`` fails: not appended at first, then appended unanswered."""
 
-    def __init__(self, inner, failures: list[Exception]) -> None:
+    def __init__(self, inner) -> None:
         self._inner = inner
-        self._failures = failures
+        self.refuses = True
+        self.refused = 0
+        self.unanswered = 1
 
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
     async def dead_letter(self, letters) -> None:
-        failure = self._failures.pop(0) if self._failures else None
-        if not isinstance(failure, TransportUnavailable):
-            await self._inner.dead_letter(letters)
-        if failure:
-            raise failure
+        if self.refuses:
+            self.refused += 1
+            raise TransportUnavailable("full")
+        await self._inner.dead_letter(letters)
+        if self.unanswered:
+            self.unanswered -= 1
+            raise AppendUnknown("no answer")
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ async def test_postgresql_stopped_under_load_and_started_again(
     await eventually(lambda: waits_for(worker) == ["postgresql"])
     [paused] = worker.consumer.status().paused
     assert paused.since.endswith("Z")
-    assert "reached" in paused.error or "connection" in paused.error
+    assert "PostgreSQL" in paused.error
     assert worker.metrics.paused.labels("postgresql")._value.get() == 1
     await server.start()
     await eventually(lambda: worker.count("persisted") == 200)
@@ -137,18 +143,25 @@ async def test_redis_killed_and_started_again(start, new_redis, database_pool, e
     ]
 
 
-async def test_a_dead_letter_that_can_not_be_appended_is_never_acknowledged(
-    start, transport, eventually
+async def test_a_record_is_not_acknowledged_before_its_dead_letter_is_appended(
+    start, transport, database_pool, eventually
 ):
-    failures = [TransportUnavailable("full"), AppendUnknown("no answer")]
-    log = Faulty(transport, failures)
+    log = Faulty(transport)
     worker = start(log=log)
     await append(transport, message("c", content="first"), message("c", content="second"))
-    await eventually(lambda: worker.count("dead_lettered") == 1)
+    await eventually(lambda: log.refused >= 3)
+    assert worker.count("dead_lettered") == 0
+    assert await lag(transport) == 2
+    log.refuses = False
     await eventually(lambda: _empty(transport))
-    assert failures == []
-    # Once where the answer was lost, and once more: the same record, so one row in the index.
+    assert worker.count("dead_lettered") == 1
+    # Appended again, as the first answer was lost; whatever the log makes of that, one row.
     assert len({letter.record.offset for letter in await letters(transport)}) == 1
+    start(DeadLetterIndexer, member="i1")
+    indexed = "SELECT count(*) FROM dead_letters"
+    await eventually(lambda: database_pool.fetchval(indexed))
+    await eventually(lambda: _indexed(transport))
+    assert await database_pool.fetchval(indexed) == 1
 
 
 async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_letters_nothing(
@@ -190,3 +203,7 @@ async def test_a_worker_stops_at_once_during_an_outage_and_acknowledges_nothing(
 
 async def _empty(transport) -> bool:
     return await lag(transport) == 0
+
+
+async def _indexed(transport) -> bool:
+    return await lag(transport, Topic.DEAD_LETTERS) == 0

@@ -253,8 +253,10 @@ async def test_a_record_that_fails_again_does_not_go_round_for_ever(
     await eventually(lambda: _pending(dead_letters, 3))
     assert worker.count("dead_lettered") == 4
     assert (await redriver.preview(EVERYTHING)).redriven_too_often == 1
-    await redriver.wait(await redriver.start(EVERYTHING, by="ann"))
-    assert len(await dead_letters.list()) == 1  # left alone: the guard
+    guarded = await redriver.start(EVERYTHING, by="ann")
+    await redriver.wait(guarded)
+    assert (await redriver.progress(guarded)).redriven == 0
+    assert len(await dead_letters.list()) == 1
 
 
 async def test_a_redrive_goes_to_whichever_log_is_primary_now(bury, database_pool, metrics):
