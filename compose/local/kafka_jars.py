@@ -81,9 +81,8 @@ def find_java() -> Java:
         version = _java_version(path)
         if version is not None and version >= JAVA_AT_LEAST:
             return Java(path, version)
-        seen.append(
-            f"\n  {path} passed over: " + (f"Java {version}" if version else "does not run")
-        )
+        why = f"it is Java {version}" if version else "it does not run"
+        seen.append(f"\n  {path} passed over: {why}")
     raise ServerError(
         f"no Java >= {JAVA_AT_LEAST} on this machine: install a JDK and put 'java' on the PATH, or "
         f"set JAVA_HOME{''.join(seen)}"

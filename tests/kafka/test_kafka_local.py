@@ -1,4 +1,4 @@
-"""The local Kafka itself: quick, kept between runs, gone with its owner, and clear when it can't."""
+"""The local Kafka itself: its data kept, gone with its owner, and clear when it can't run."""
 
 from __future__ import annotations
 

@@ -159,6 +159,28 @@ async def test_records_removed_unread_are_counted_for_good(
     assert (progress.lag, progress.lost) == (0, 3), "an incident does not heal by itself"
 
 
+async def test_records_removed_under_a_claim_are_counted_too(
+    kafka_server: KafkaServer, kafka_settings: TransportSettings, kafka_transport: KafkaTransport
+) -> None:
+    at = TopicPartition(kafka_settings.kafka_topic, 0)
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        client = member.consumer._membership._client  # type: ignore[attr-defined]
+        client.pause(at)
+        await asyncio.sleep(0.6)  # a fetch that was under way when it was paused has ended
+        await kafka_transport.publish(messages(list("abcdef"), partition=0, of=kafka_transport))
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka_server.bootstrap)
+        await admin.start()
+        await admin.delete_records({at: RecordsToDelete(before_offset=4)})
+        await admin.close()
+        client.resume(at)
+        records = await drain(claim, 2, patience=20)
+        assert contents(records) == ["e", "f"]
+        await claim.ack(records[-1].offset)
+    progress = await _progress(kafka_transport)
+    assert (progress.lag, progress.lost) == (0, 4)
+
+
 async def test_a_named_process_comes_back_without_a_rebalance(
     kafka_settings: TransportSettings,
 ) -> None:

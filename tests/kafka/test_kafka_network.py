@@ -1,0 +1,105 @@
+"""A network that loses, holds back and cuts: nothing twice, nothing missing, no call that hangs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from compose.local.ports import free_port
+from tests.support.eventually import eventually
+from tests.support.fault_proxy import FaultProxy
+from tests.support.kafka import fresh_settings, run_kafka
+from transport.conformance.member import Member, contents, drain, message, messages
+from transport.contract import WORKER_GROUP, Appended, Topic
+from transport.errors import AppendUnknown, TransportUnavailable
+from transport.kafka import KafkaTransport
+
+
+class _Way(NamedTuple):
+    proxy: FaultProxy
+    transport: KafkaTransport
+
+
+@pytest_asyncio.fixture(scope="module")
+async def _proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultProxy]:
+    port = free_port()
+    folder = tmp_path_factory.mktemp("kafka-behind-a-proxy")
+    async with (
+        FaultProxy("127.0.0.1", port) as proxy,
+        run_kafka(folder, port=port, advertised_port=proxy.port),
+    ):
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def way(_proxy: FaultProxy) -> AsyncIterator[_Way]:
+    async with KafkaTransport(fresh_settings(f"127.0.0.1:{_proxy.port}")) as transport:
+        yield _Way(_proxy, transport)
+        _proxy.heal()
+
+
+async def test_a_lost_reply_to_an_append_costs_no_second_record(way: _Way) -> None:
+    lost = way.proxy.lost_replies
+    for i in range(5):
+        way.proxy.lose_reply_to(b"marked")
+        (outcome,) = await way.transport.publish(
+            [message(f"marked {i}", partition=0, of=way.transport)]
+        )
+        assert isinstance(outcome, Appended), "sent again under the same sequence number"
+    assert way.proxy.lost_replies == lost + 5
+    stands = contents(await way.transport.read(Topic.MESSAGES, 0))
+    assert stands == [f"marked {i}" for i in range(5)]
+
+
+async def test_a_lost_reply_to_an_acknowledgement_is_asked_for_again(way: _Way) -> None:
+    await way.transport.publish(messages(list("abc"), partition=0, of=way.transport))
+    async with Member(way.transport) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, 3, patience=20)
+        way.proxy.lose_reply_to(b'{"epoch":')
+        await claim.ack(records[1].offset)
+        progress = (await way.transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+        assert (progress.lag, progress.floor) == (1, records[1].offset)
+
+
+async def test_a_black_hole_is_answered_for_in_time_and_left_when_it_closes(way: _Way) -> None:
+    await way.transport.publish([message("before", partition=0, of=way.transport)])
+    way.proxy.black_hole()
+    began = time.monotonic()
+    (outcome,) = await way.transport.publish([message("unknown", partition=0, of=way.transport)])
+    assert isinstance(outcome, AppendUnknown | TransportUnavailable)
+    assert time.monotonic() - began < 3.0
+    began = time.monotonic()
+    with pytest.raises(TransportUnavailable):
+        await way.transport.read(Topic.MESSAGES, 0)
+    assert time.monotonic() - began < 15.0
+    way.proxy.heal()
+
+    async def appended() -> bool:
+        (outcome,) = await way.transport.publish([message("after", partition=0, of=way.transport)])
+        return isinstance(outcome, Appended)
+
+    await eventually(appended, 30.0)
+    stands = contents(await way.transport.read(Topic.MESSAGES, 0))
+    assert stands.count("unknown") <= 1
+    assert stands[0] == "before"
+    assert stands[-1] == "after"
+
+
+async def test_connections_cut_in_the_middle_of_reading_lose_and_double_nothing(way: _Way) -> None:
+    texts = [str(i) for i in range(3000)]
+    async with Member(way.transport) as member:
+        claim = await member.claim(0)
+        seen: list[str] = []
+        for start in range(0, 3000, 300):
+            batch = messages(texts[start : start + 300], partition=0, of=way.transport)
+            outcomes = await way.transport.publish(batch)
+            assert all(isinstance(outcome, Appended) for outcome in outcomes)
+            seen += contents(await claim.next(max_records=50, max_wait=1.0))
+            way.proxy.reset()
+        seen += contents(await drain(claim, 3000 - len(seen), patience=60))
+        assert seen == texts
