@@ -71,6 +71,8 @@ class Claims:
                     await self._run(consumer, stop)
             except TransportError as error:
                 await self._hold(self._gate, error, stop)
+            except Exception as error:  # noqa: BLE001 - logged, shown as paused, tried again
+                await self._puzzle("group", error, stop)
 
     async def _run(self, consumer: Consumer, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -111,6 +113,8 @@ class Claims:
             log.info("Partition lost", epoch=claim.epoch)
         except TransportError as error:
             log.warning("Partition not handed back", error=str(error))
+        except Exception as error:  # noqa: BLE001 - one claim's end must not end the others
+            await self._puzzle(f"partition {claim.partition}", error, stop)
         finally:
             # A newer claim of the same partition may have come before this one ended.
             if self._owned.get(claim.partition) == claim.epoch:

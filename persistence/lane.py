@@ -39,7 +39,10 @@ _STATEMENT_BYTES = 8 * 2**20
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What every lane of a worker shares. ``poll`` is the longest idle wait, in seconds."""
+    """What every lane of a worker shares. ``poll`` is the longest idle wait, in seconds.
+
+    ``slots`` bounds how many lanes write at once, so that they leave connections to others.
+    """
 
     transport: Transport
     writer: Writer
@@ -50,6 +53,7 @@ class Tools(msgspec.Struct, frozen=True):
     attempts: int
     batch_size: int
     poll: float
+    slots: asyncio.Semaphore
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -171,7 +175,8 @@ class Lane:
         tools = self._tools
         while True:
             try:
-                return await tools.writer.write(batch, self._fence)
+                async with tools.slots:
+                    return await tools.writer.write(batch, self._fence)
             except Unexpected:
                 raise
             except Rejected:
