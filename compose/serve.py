@@ -13,9 +13,10 @@ import structlog
 
 from compose import http_server
 from compose.local.ports import pick
+from compose.role import Role
 from compose.settings import ProcessSettings, Settings
 from compose.tasks import Tasks
-from compose.wiring import PRIVATE_ERRORS, Role, Service, service
+from compose.wiring import PRIVATE_ERRORS, Service, service
 from otel import metrics_server
 from otel.lag_reporter import LagReporter
 from otel.logging import configure

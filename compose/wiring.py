@@ -8,13 +8,13 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from enum import Enum
 
 import asyncpg
 import pydantic
 
 from compose.health import Application, HealthOnly, worker_probe
 from compose.patient import PatientTransport
+from compose.role import Role
 from compose.settings import Settings
 from ingress.app import build
 from otel.metered import MeteredTransport
@@ -25,7 +25,7 @@ from persistence.worker import Worker
 from transport.contract import Transport
 from transport.registry import create
 
-__all__ = ["PRIVATE_ERRORS", "Role", "Service", "service"]
+__all__ = ["PRIVATE_ERRORS", "Service", "service"]
 
 # Their texts may quote what a client sent: logs say that they happened, not what they say.
 PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
@@ -34,15 +34,6 @@ PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
     pydantic.ValidationError,
     UnicodeError,
 )
-
-
-class Role(Enum):
-    """What a process does."""
-
-    SERVE = "serve"
-    """The API, and workers unless ``ENABLE_STREAM_CONSUMERS=false``."""
-    WORKER = "worker"
-    """Workers, with health and metrics; no API."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from compose.console import err, out, run, settings_or_exit
-from persistence import migrate
 
 __all__ = ["app"]
 
@@ -21,6 +20,8 @@ def _url() -> str:
 @app.command()
 def upgrade(revision: Annotated[str, typer.Argument(help="Where to go.")] = "head") -> None:
     """Migrate up. Safe to run from several processes at once, and while the service runs."""
+    from persistence import migrate  # noqa: PLC0415 - Alembic: see compose.commands.up
+
     out.print(f"at {run(lambda: migrate.upgrade(_url(), revision))}")
 
 
@@ -31,6 +32,8 @@ def downgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Migrate down. Columns and tables that the older schema lacks are lost with their rows."""
+    from persistence import migrate  # noqa: PLC0415
+
     if not yes:
         err.print("Going down drops what the older schema does not have, rows included.")
         typer.confirm(f"Migrate down to {revision}?", abort=True)
@@ -42,6 +45,8 @@ def downgrade(
 @app.command()
 def current() -> None:
     """Say where the database stands, and where this version wants it. Exit status 1 if behind."""
+    from persistence import migrate  # noqa: PLC0415
+
     at, latest = run(lambda: migrate.current(_url())), migrate.latest()
     out.print(f"at {at or 'nothing (never migrated)'}; this version wants {latest}")
     if at != latest:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from compose.console import run, settings_or_exit
-from compose.serve import run as run_process
+from compose.role import Role
 from compose.settings import Settings
 from compose.signals import Signals
-from compose.wiring import Role
 
 __all__ = ["serve", "worker"]
 
@@ -24,6 +23,9 @@ def worker() -> None:
 
 
 async def _run(settings: Settings, role: Role) -> None:
+    # FastAPI takes half a second to import: other commands do without.
+    from compose.serve import run as run_process  # noqa: PLC0415
+
     signals = Signals()
     signals.install()
     await run_process(settings, role, signals.stop)
