@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from persistence.migrate import upgrade
+from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog, RedisLog
 from tests.faults.stand import Stand
+from tests.support.kafka import run_kafka
 
 _DATABASE = "faults"
 
@@ -46,14 +49,35 @@ async def postgres(tmp_path: Path, migrated_data: Path) -> AsyncIterator[Postgre
     await server.stop()
 
 
-@pytest_asyncio.fixture(params=["redis"])
-async def log(
-    request: pytest.FixtureRequest,
-    new_redis: Callable[..., Awaitable[ValkeyServer]],
-) -> FaultyLog:
-    """A broker of the test's own, one parameter for each transport."""
-    assert request.param == "redis"
+@pytest_asyncio.fixture(scope="session")
+async def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
+    """One Kafka for all: it takes seconds to start, and each test has its own topics."""
+    async with run_kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def redis_log(new_redis: Callable[..., Awaitable[ValkeyServer]]) -> FaultyLog:
+    """A Redis of the test's own."""
     return RedisLog(await new_redis())
+
+
+@pytest_asyncio.fixture
+async def kafka_log(kafka_node: KafkaServer) -> FaultyLog:
+    """A Kafka that runs, whatever the last test did to it."""
+    if kafka_node.running:
+        await kafka_node.resume()
+    else:
+        await kafka_node.start()
+    return KafkaLog(kafka_node)
+
+
+# Kafka takes minutes more: `make chaos` runs it.
+@pytest.fixture(params=["redis", pytest.param("kafka", marks=pytest.mark.chaos)])
+def log(request: pytest.FixtureRequest) -> FaultyLog:
+    """A broker that can be hurt, one parameter for each transport."""
+    made: FaultyLog = request.getfixturevalue(f"{request.param}_log")
+    return made
 
 
 @pytest_asyncio.fixture

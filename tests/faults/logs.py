@@ -25,16 +25,14 @@ class FaultyLog(Protocol):
     server: LocalServer
     """To stop, kill, suspend, resume and restart."""
     markers: Mapping[str, bytes]
-    """Bytes that stand in every ``append``, ``read`` and ``ack``, for a proxy to know them by."""
+    """Bytes that stand in every ``append``, ``read`` and ``ack``, for a proxy to know them by;
+    empty where a proxy can't stand between."""
 
     def environment(self) -> dict[str, str]:
         """Return the settings that lead a process of ours to it."""
 
     def environment_through(self, host: str, port: int) -> dict[str, str]:
         """Return the settings that lead there through a proxy at this address."""
-
-    async def drop_connections(self) -> None:
-        """Close every client's connection from the server's side."""
 
     async def wipe(self) -> None:
         """Lose everything: messages, groups, memory of keys."""

@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.database import crash, drop_connections, inserts_held
 from tests.faults.load import Load
+from tests.faults.logs import RedisLog
 from tests.faults.service import Service
 from tests.faults.stand import Stand
 
@@ -40,7 +41,7 @@ class Chaos:
 
     def all(self) -> list[Fault]:
         """Return every fault."""
-        return [
+        faults = [
             self.kill_worker,
             self.kill_worker_in_a_batch,
             self.suspend_worker,
@@ -51,12 +52,14 @@ class Chaos:
             self.stop_log,
             self.kill_log,
             self.suspend_log,
-            self.cut_log,
             self.stop_database,
             self.crash_database,
             self.suspend_database,
             self.cut_database,
         ]
+        if isinstance(self._stand.log, RedisLog):
+            faults.append(self.cut_log)
+        return faults
 
     async def kill_worker(self) -> None:
         worker = self._dice.choice(self._workers)
@@ -112,7 +115,9 @@ class Chaos:
         await self._stand.log.server.resume()
 
     async def cut_log(self) -> None:
-        await self._stand.log.drop_connections()
+        log = self._stand.log
+        assert isinstance(log, RedisLog)
+        await log.drop_connections()
 
     async def stop_database(self) -> None:
         await self._stand.postgres.stop()
