@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, messages, until
-from transport.contract import WORKER_GROUP, Appended, Topic
+from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.errors import MEANING, translate
@@ -166,6 +166,36 @@ async def test_a_user_without_rights_is_told_which(own_redis: ValkeyServer, clie
                 pass
     finally:
         await client.execute_command("ACL", "DELUSER", "weak")
+
+
+@pytest.mark.parametrize("more", [(), ("+info", "+client|id", "+client|unblock")])
+async def test_the_rights_that_the_error_asks_for_are_enough(
+    own_redis: ValkeyServer, client: Redis, more: tuple[str, ...]
+) -> None:
+    told = str(translate(redis.exceptions.NoPermissionError("no")))
+    rights = told.partition("<name> ")[2].partition(" (")[0].split()
+    await client.execute_command("ACL", "SETUSER", "least", "on", ">pw", *rights, *more)
+    try:
+        settings = short_settings(own_redis, redis_username="least", redis_password="pw")
+        async with (
+            RedisTransport.from_settings(settings) as transport,
+            Member(transport) as member,
+        ):
+            await transport.ping()
+            claim = await member.claim(0)
+            for i in range(3):
+                waiting = asyncio.ensure_future(claim.next(max_records=1, max_wait=PATIENCE))
+                await transport.publish([message(str(i), partition=0, of=transport)])
+                (record,) = await waiting
+                await claim.nack()
+                (record,) = await drain(claim, 1, patience=PATIENCE)
+                await claim.ack(record.offset)
+            await transport.dead_letter([DeadLetter(record, Reason.REJECTED, "why", 1, "now")])
+            await transport.recall([message("x", partition=0, of=transport).message_id])
+            progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            assert progress[0].lag == 0
+    finally:
+        await client.execute_command("ACL", "DELUSER", "least")
 
 
 async def test_a_loading_server_is_an_outage_and_nothing_is_appended(

@@ -182,4 +182,5 @@ async def test_a_cancelled_publish_leaves_the_transport_as_good_as_before(
         last = message("after", partition=0, of=transport)
         (outcome,) = await transport.publish([last])
         assert not isinstance(outcome, TransportError)
-        assert contents(await transport.read(Topic.MESSAGES, 0, limit=5000))[-1] == "after"
+        # A cancelled append may still reach the log, before this one or behind it.
+        assert "after" in contents(await transport.read(Topic.MESSAGES, 0, limit=5000))

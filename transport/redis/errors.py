@@ -19,7 +19,11 @@ from transport.errors import (
 __all__ = ["MEANING", "is_function_missing", "is_refusal", "translate"]
 
 _AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD"
-_ACL = "Redis forbids a command we need: allow FUNCTION, FCALL, XREAD, XRANGE, MGET, TIME and INFO"
+_ACL = (
+    "Redis forbids its user a command or key we need: ACL SETUSER <name> ~msg:* ~{msg:* +@read "
+    "+@write +@transaction +fcall +function|load +time +select (better also +info +client|id "
+    "+client|unblock)"
+)
 _FULL = "Redis is full (maxmemory): give it memory, or let workers drain the log"
 _NETWORK = "Redis can't be reached: check REDIS_HOST and REDIS_PORT, and that it runs"
 _CLUSTER = "the Redis Cluster can't serve this key now"
