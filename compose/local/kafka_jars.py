@@ -31,7 +31,7 @@ _DEPENDENCIES = (
     ("org.slf4j", "slf4j-simple", "1.7.36"),
 )
 _POM = """\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>crossfade.local</groupId>
   <artifactId>kafka</artifactId>
