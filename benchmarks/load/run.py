@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 
 from benchmarks.load.connection import Connection
@@ -15,7 +16,7 @@ __all__ = ["run"]
 _GRACE_SECONDS = 10.0
 
 
-class _Run:
+class _Run(ABC):
     """What both modes share: the connections and the record of answers."""
 
     def __init__(self, job: Job) -> None:
@@ -38,8 +39,9 @@ class _Run:
             )
             self.connections.append(connection)
 
+    @abstractmethod
     def on_answer(self, connection: Connection, status: int) -> None:
-        raise NotImplementedError
+        """Take an answer: how the next request comes about is what runs differ in."""
 
     def close(self) -> None:
         for connection in self.connections:
