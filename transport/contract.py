@@ -140,7 +140,9 @@ class Progress(msgspec.Struct, frozen=True):
     delivered already. ``oldest_age`` is seconds since the oldest unacknowledged record was
     appended (0.0 when there is none). ``None`` means *unknown*, never zero. ``floor`` is the offset
     through which everything is acknowledged, ``end`` the last offset in the log; either is ``None``
-    when there is no such record. ``lost`` counts records that were removed unread.
+    when there is no such record. ``lost`` counts records that were removed unread. ``appended``
+    counts the records ever appended: the difference of two readings is what came in between, and
+    that of ``appended - lag`` what was acknowledged.
     """
 
     partition: int
@@ -151,6 +153,7 @@ class Progress(msgspec.Struct, frozen=True):
     end: str | None
     owner: str | None = None
     lost: int = 0
+    appended: int | None = None
 
 
 class Features(msgspec.Struct, frozen=True):

@@ -81,6 +81,21 @@ async def test_the_oldest_age_grows_until_its_record_is_acknowledged(backend: Ba
 
 
 @pytest.mark.asyncio
+async def test_appended_counts_every_append_whatever_became_of_it(backend: Backend) -> None:
+    async with backend.create() as transport, Member(transport) as member:
+        assert (await _of(transport, 0)).appended == 0
+        await transport.publish(messages(list("abc"), partition=0, of=transport))
+        claim = await member.claim(0)
+        records = await drain(claim, 3, patience=backend.patience)
+        await claim.ack(records[1].offset)
+        assert (await _of(transport, 0)).appended == 3
+        await transport.publish(messages(["d"], partition=0, of=transport))
+        progress = await _of(transport, 0)
+        assert (progress.appended, progress.lag) == (4, 2)
+        assert (await _of(transport, 1)).appended == 0
+
+
+@pytest.mark.asyncio
 async def test_a_group_that_never_read_has_everything_before_it(backend: Backend) -> None:
     async with backend.create() as transport, Member(transport) as member:
         await transport.publish(messages(list("abc"), partition=0, of=transport))

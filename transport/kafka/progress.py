@@ -51,6 +51,7 @@ async def progress_of(
             end=str(ends[at] - 1) if ends[at] > begins[at] else None,
             owner=owners.get(at.partition),
             lost=lost[at],
+            appended=ends[at],
         )
         for at in where
     ]

@@ -98,4 +98,5 @@ def _progress(group: MemoryGroup, partition: MemoryPartition) -> Progress:
         floor=str(acked - 1) if acked else None,
         end=str(partition.end - 1) if partition.end else None,
         owner=claim.member if claim else None,
+        appended=partition.end,
     )

@@ -40,7 +40,7 @@ async def progress(functions: Functions, log: Log, group: str) -> Sequence[Progr
 def _progress(partition: int, reply: Reply) -> Progress:
     if isinstance(reply, Exception):
         raise translate(reply)
-    undelivered, pending, oldest, floor, end, owner, lost, now_ms = reply
+    undelivered, pending, oldest, floor, end, owner, lost, now_ms, added = reply
     return Progress(
         partition=partition,
         lag=undelivered + pending if undelivered >= 0 else None,
@@ -50,6 +50,7 @@ def _progress(partition: int, reply: Reply) -> Progress:
         end=_position(end),
         owner=owner.decode() or None,
         lost=lost,
+        appended=added,
     )
 
 

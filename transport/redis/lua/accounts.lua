@@ -145,7 +145,7 @@ end
 
 -- KEYS stream, lease; ARGV group. Returns records undelivered (-1: not known), records pending,
 -- the oldest unacknowledged, the one through which all are acknowledged, the last ever appended,
--- the owner, records lost, and the server's time in ms. Writes nothing, so it answers on a server
+-- the owner, records lost, the server's time in ms, and records ever appended. Writes nothing, so it answers on a server
 -- that is full or read-only.
 local function inspect(keys, args)
   local stream, lease, name = keys[1], keys[2], args[1]
@@ -160,7 +160,7 @@ local function inspect(keys, args)
     lost = lost + lost_with_stream(lease, info)
   end
   if not info then
-    return {0, 0, '', '', '', owner, lost, digits(now)}
+    return {0, 0, '', '', '', owner, lost, digits(now), 0}
   end
   group = group or {position = '0-0', pending = 0, unopened = true}
   local left = undelivered(stream, info, group)
@@ -176,7 +176,7 @@ local function inspect(keys, args)
     local following = redis.call('XRANGE', stream, '(' .. group.position, '+', 'COUNT', 1)[1]
     oldest = following and following[1] or ''
   end
-  return {left or -1, group.pending, oldest, floor, info.last, owner, lost, digits(now)}
+  return {left or -1, group.pending, oldest, floor, info.last, owner, lost, digits(now), info.added}
 end
 
 register('open', open, DRAINS)
