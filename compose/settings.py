@@ -137,7 +137,7 @@ def effective(
 def misspelt() -> list[str]:
     """Return a line for each variable that looks like one of ours and is not."""
     known = {field.upper() for kind in _CLASSES for field in kind.model_fields}
-    ours = ("STREAM_", "INGRESS_", "IDEMPOTENCY_", "API_KEY", "ENABLE_STREAM")
+    ours = ("TRANSPORT_", "STREAM_", "INGRESS_", "IDEMPOTENCY_", "API_KEY", "ENABLE_STREAM")
     return [
         f"{name} is not a setting and does nothing; did you mean {near[0]}?"
         for name in sorted({*os.environ, *dotenv_values(ENV_FILE)} - known)
@@ -149,6 +149,9 @@ def _disagreements(settings: Settings) -> Iterator[str]:
     """Say what no part can see alone."""
     transport, ingress, otel = settings.transport, settings.ingress, settings.otel
     named = {"TRANSPORT": transport.transport, "CONSUME_FROM": transport.consumed}
+    if transport.transport_shadow is not None:
+        named["TRANSPORT_SHADOW"] = transport.transport_shadow
+    yield from _shadow_disagreements(transport)
     for variable, name in named.items():
         if name not in available() and not (
             variable == "CONSUME_FROM" and transport.consume_from is None
@@ -170,6 +173,20 @@ def _disagreements(settings: Settings) -> Iterator[str]:
         Authenticator(ingress)
     except ConfigurationError as error:
         yield str(error)
+
+
+def _shadow_disagreements(transport: TransportSettings) -> Iterator[str]:
+    shadow = transport.transport_shadow
+    if shadow is None and "transport_shadow_mode" in transport.model_fields_set:
+        yield (
+            f"TRANSPORT_SHADOW_MODE={transport.transport_shadow_mode} says how to write to a "
+            "shadow, and there is none; name one in TRANSPORT_SHADOW, or unset the mode"
+        )
+    if shadow is not None and shadow == transport.transport:
+        yield (
+            f"TRANSPORT_SHADOW={shadow!r} is also TRANSPORT; name another log, or unset it to "
+            "write to one log only"
+        )
 
 
 def _explain(kind: type[BaseSettings], detail: ErrorDetails) -> str:

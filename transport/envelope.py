@@ -13,6 +13,10 @@ The body is JSON, so a consumer in any language reads it without our code. Versi
 Beside the body travel the headers (Redis fields, Kafka headers) named below. A producer that is
 not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived), ``acceptedAt`` (the
 log's own time is taken) and ``correlationId`` (the message id is taken).
+
+A copy in a second log has the same body, key and partition, and two headers more: ``mirrorOf``
+(``redis:1732471234567-0``: the log and the offset it is a copy of) and ``shadowMode`` (``async``,
+``sync`` or ``backfill``: how it came there).
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ __all__ = [
     "HEADER_CONTENT_TYPE",
     "HEADER_CORRELATION_ID",
     "HEADER_MESSAGE_ID",
+    "HEADER_MIRROR_OF",
+    "HEADER_SHADOW_MODE",
     "HEADER_TRACEPARENT",
     "Event",
     "Message",
@@ -48,6 +54,8 @@ HEADER_MESSAGE_ID = "messageId"
 HEADER_CORRELATION_ID = "correlationId"
 HEADER_TRACEPARENT = "traceparent"
 HEADER_CONTENT_TYPE = "contentType"
+HEADER_MIRROR_OF = "mirrorOf"
+HEADER_SHADOW_MODE = "shadowMode"
 CONTENT_TYPE = "application/vnd.crossfade.v1+json"
 
 ReceiptState = Literal["delivered", "read"]

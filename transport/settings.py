@@ -21,6 +21,19 @@ class TransportSettings(BaseSettings):
     """The primary log: ``redis``, ``kafka``, ``memory``, or a name registered by a third party."""
     consume_from: str | None = None
     """The log the workers read; the primary where unset."""
+    transport_shadow: str | None = None
+    """A second log that also gets every message; none where unset."""
+    transport_shadow_mode: Literal["async", "sync"] = "async"
+    """``async``: after the acknowledgement, and never felt by it. ``sync``: both logs have the
+    message before it is acknowledged."""
+    transport_shadow_timeout_ms: Annotated[int, Field(ge=50, le=120_000)] = 5000
+    """How long one append to the shadow may take before it is given up, its outcome unknown."""
+    transport_shadow_queue_records: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
+    """How many copies of one partition may wait for the shadow; more are dropped and counted."""
+    transport_shadow_queue_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
+    """How many bytes of copies, of all partitions together, may wait for the shadow."""
+    transport_shadow_flush_ms: Annotated[int, Field(ge=0, le=120_000)] = 3000
+    """At shutdown, how long to go on sending the copies that still wait."""
 
     redis_host: str = "localhost"
     redis_port: Port = 6379

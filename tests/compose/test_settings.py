@@ -83,3 +83,39 @@ def test_a_misspelt_variable_is_pointed_out(monkeypatch: pytest.MonkeyPatch):
     assert misspelt() == [
         "STREAM_PARTITION is not a setting and does nothing; did you mean STREAM_PARTITIONS?"
     ]
+
+
+NO_SHADOW = (
+    "TRANSPORT_SHADOW_MODE=sync says how to write to a shadow, and there is none; name one in "
+    "TRANSPORT_SHADOW, or unset the mode"
+)
+ITSELF = (
+    "TRANSPORT_SHADOW='redis' is also TRANSPORT; name another log, or unset it to write to one "
+    "log only"
+)
+UNKNOWN = (
+    "TRANSPORT_SHADOW='pigeon' is not a transport; choose one of kafka, memory, redis, or install "
+    "the package that registers it"
+)
+NO_MODE = "TRANSPORT_SHADOW_MODE='both' can't be used: give one of async, sync"
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"TRANSPORT_SHADOW": "redis"}, ITSELF),
+        ({"TRANSPORT_SHADOW": "pigeon"}, UNKNOWN),
+        ({"TRANSPORT_SHADOW_MODE": "sync"}, NO_SHADOW),
+        ({"TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "both"}, NO_MODE),
+    ],
+)
+def test_a_shadow_that_can_not_work_is_one_line(given, line):
+    assert _problems(**given) == [line]
+
+
+def test_a_shadow_that_can_work_is_taken():
+    settings = load(
+        {"TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "sync"}, env_file=NO_FILE
+    )
+    assert settings.transport.transport_shadow == "kafka"
+    assert settings.transport.transport_shadow_mode == "sync"
