@@ -108,10 +108,12 @@ class _Process:
         if parts.worker:
             workers.append(tasks.add("worker", parts.worker.run(self._workers_stop)))
         observers = [
-            tasks.add("lag", LagReporter(parts.consumed, parts.metrics).run(self._observers_stop)),
             tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
+            tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
         ]
         for transport in parts.transports:
+            lag = LagReporter(transport, parts.metrics).run(self._observers_stop)
+            observers.append(tasks.add(f"lag {transport.name}", lag))
             tasks.add(f"connect {transport.name}", transport.connect(), may_return=True)
         try:
             await tasks.until(stop)

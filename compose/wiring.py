@@ -20,6 +20,7 @@ from ingress.app import build
 from otel.metered import MeteredTransport
 from otel.metrics import Metrics
 from persistence.database import Pool, connect
+from persistence.dead_letter_depth import DepthReporter
 from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.worker import Worker
 from transport.contract import Transport
@@ -46,6 +47,7 @@ class Service:
     consumed: Transport
     worker: Worker | None
     indexers: list[DeadLetterIndexer]
+    depth: DepthReporter
 
 
 @asynccontextmanager
@@ -82,7 +84,8 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 worker=probe,
                 consumed=logs[-1],
             )
-        yield Service(app, metrics, patient, logs[-1], worker, indexers)
+        depth = DepthReporter(pool, logs, metrics)
+        yield Service(app, metrics, patient, logs[-1], worker, indexers, depth)
 
 
 def _consumers(

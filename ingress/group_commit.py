@@ -17,9 +17,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from ingress.problems import INTERNAL, LOG_UNAVAILABLE, OVERLOADED, Problem
+from ingress.problems import INTERNAL, LOG_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED, Problem
 from ingress.settings import IngressSettings
-from ingress.submission import AnySubmission, Verdict, Waiter
+from ingress.submission import AnySubmission, Stored, Verdict, Waiter
+from otel.measures import observe_all
 from otel.metrics import Metrics
 
 __all__ = ["Commit", "GroupCommit", "Settle"]
@@ -30,6 +31,7 @@ Commit = Callable[[list[AnySubmission], Settle], Awaitable[None]]
 """Makes every message of a tick durable, or tells why not, through :data:`Settle`."""
 
 _RETRY_AFTER = {"Retry-After": "1"}
+_OUR_FAULT = 500
 _log = structlog.get_logger(__name__)
 
 
@@ -39,6 +41,8 @@ class GroupCommit:
     def __init__(self, commit: Commit, *, settings: IngressSettings, metrics: Metrics) -> None:
         self._commit = commit
         self._metrics = metrics
+        for problem in (OVERLOADED, LOG_UNAVAILABLE, OUTCOME_UNKNOWN):
+            metrics.ingress_failed.labels(problem.name)  # at zero, so that rate() sees the first
         self._limit = settings.ingress_queue_limit
         self._limit_bytes = settings.ingress_queue_bytes
         self._max_wait = settings.ingress_max_wait_ms / 1000
@@ -160,6 +164,8 @@ class GroupCommit:
             await self._commit(tick, self._settle)
         finally:
             self._metrics.ingress_append.observe(time.perf_counter() - started)
+            ended = time.monotonic()
+            observe_all(self._metrics.ingress_ack, [ended - one.since for one in tick])
             for one in tick:
                 if one.verdict is None:
                     # Only after an error in our own code, which `_ended` logs.
@@ -174,6 +180,8 @@ class GroupCommit:
 
     def _settle(self, one: AnySubmission, verdict: Verdict) -> None:
         del self._leaders[one.message_id]
+        if not isinstance(verdict, Stored) and verdict.kind.status >= _OUR_FAULT:
+            self._metrics.ingress_failed.labels(verdict.kind.name).inc()
         self._deliver(one, verdict)
         if one.followers:
             for follower in one.followers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import structlog
 from prometheus_client import Gauge
@@ -29,6 +30,8 @@ class LagReporter:
         self._metrics = metrics
         self._interval = interval
         self._unknown = False
+        self._waiting: dict[int, tuple[str | None, float]] = {}
+        """Partitions where records wait: the floor as it was first seen so, and when that was."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Report until ``stop`` is set. A log that can't be asked makes the figures unknown."""
@@ -58,9 +61,25 @@ class LagReporter:
         _set_or_remove(metrics.lag, labels, progress.lag)
         _set_or_remove(metrics.pending, labels, progress.pending)
         _set_or_remove(metrics.oldest_age, labels, progress.oldest_age)
+        _set_or_remove(metrics.stalled, labels, self._stalled(progress))
         metrics.lag_unknown.labels(*labels).set(progress.lag is None)
+        unowned = None if progress.lag is None else progress.owner is None
+        _set_or_remove(metrics.unowned, labels, unowned)
         if lost is not None:  # a loss that was seen stays seen while the log can't be asked
             metrics.lost.labels(*labels).set(lost)
+
+    def _stalled(self, progress: Progress) -> float | None:
+        """Return for how long records have waited without a single one being acknowledged."""
+        if progress.lag is None:
+            return None
+        if progress.lag == 0:
+            self._waiting.pop(progress.partition, None)
+            return 0.0
+        floor, since = self._waiting.get(progress.partition, ("", 0.0))
+        if floor != progress.floor or not since:
+            since = time.monotonic()
+            self._waiting[progress.partition] = (progress.floor, since)
+        return time.monotonic() - since
 
 
 def _set_or_remove(gauge: Gauge, labels: tuple[str, str], value: float | None) -> None:

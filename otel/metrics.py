@@ -64,6 +64,18 @@ class Metrics:
             ("transport", "partition"),
             registry=r,
         )
+        self.stalled = Gauge(
+            "stream_partition_stalled_seconds",
+            "How long records have waited while not one was acknowledged; absent while unknown.",
+            ("transport", "partition"),
+            registry=r,
+        )
+        self.unowned = Gauge(
+            "stream_partition_unowned",
+            "1 while nobody reads the partition, by the log's own account.",
+            ("transport", "partition"),
+            registry=r,
+        )
         self.owned = Gauge(
             "stream_partition_owned",
             "1 while this process owns the partition.",
@@ -72,6 +84,18 @@ class Metrics:
         )
         self.dead_letters = Counter(
             "stream_dead_letter", "Records dead-lettered, by reason.", ("reason",), registry=r
+        )
+        self.dead_letter_depth = Gauge(
+            "stream_dead_letter_depth",
+            "Dead letters that wait for a redrive or a discard; absent while unknown.",
+            ("reason",),
+            registry=r,
+        )
+        self.dead_letters_unindexed = Gauge(
+            "stream_dead_letter_unindexed",
+            "Dead letters in the log that are not in the table yet; absent while unknown.",
+            ("transport",),
+            registry=r,
         )
         self.redriven = Counter(
             "dead_letter_redriven", "Dead letters appended to the log again.", registry=r
@@ -111,6 +135,18 @@ class Metrics:
         )
         self.ingress_shed = Counter(
             "ingress_shed", "Requests refused with 503 because the log can't keep up.", registry=r
+        )
+        self.ingress_failed = Counter(
+            "ingress_failed",
+            "Messages answered with 503 after they were handed in, by the problem's name.",
+            ("problem",),
+            registry=r,
+        )
+        self.ingress_ack = Histogram(
+            "ingress_ack_duration_seconds",
+            "From handing a message in to its verdict: waiting, look-up, append and fsync.",
+            buckets=_SECONDS,
+            registry=r,
         )
         self.ingress_append = Histogram(
             "ingress_append_duration_seconds",

@@ -8,10 +8,10 @@ from datetime import datetime
 
 import structlog
 
+from otel.measures import observe_all, observe_times
 from otel.metrics import Metrics
 from persistence.decoding import trace_id_of
 from persistence.isolation import Settled
-from persistence.measures import observe_all, observe_times
 from persistence.placed import Placed
 from transport.contract import DeadLetter
 from transport.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID, Message

@@ -196,3 +196,21 @@ async def test_stopping_answers_what_was_handed_in(gated: GatedLog, start) -> No
     gated.gate.set()
     await closing
     assert [answer.status_code for answer in await asyncio.gather(*tasks)] == [202, 202]
+
+
+async def test_each_verdict_is_timed_and_each_that_is_our_fault_counted(
+    gated: GatedLog, start
+) -> None:
+    service = await start(transport=gated)
+
+    def value(name: str, **labels: str) -> float | None:
+        return service.metrics.registry.get_sample_value(name, labels)
+
+    assert value("ingress_failed_total", problem="log-unavailable") == 0
+    assert (await service.post(message(1))).status_code == 202
+    assert value("ingress_ack_duration_seconds_count") == 1
+    gated.fail_with = TransportUnavailable("down")
+    assert (await service.post(message(2))).status_code == 503
+    assert (await service.post(message(1, content="other"))).status_code == 503
+    assert value("ingress_failed_total", problem="log-unavailable") == 2
+    assert value("ingress_ack_duration_seconds_count") == 3

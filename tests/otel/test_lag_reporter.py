@@ -75,3 +75,39 @@ async def test_it_reports_again_and_stops_at_once(metrics: Metrics):
     await eventually(lambda: _value(metrics, "stream_partition_lag") == 0)
     stop.set()
     await asyncio.wait_for(running, 1)
+
+
+async def test_a_partition_is_stalled_while_records_wait_and_none_is_acknowledged(
+    metrics: Metrics, monkeypatch
+):
+    log, clock = _Log(), [100.0]
+    monkeypatch.setattr("otel.lag_reporter.time.monotonic", lambda: clock[0])
+    reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
+
+    async def stalled(lag: int | None, floor: str | None) -> float | None:
+        log.answer = [Progress(0, lag, 0, 1.0, floor, "9", None, 0)]
+        clock[0] += 10
+        await reporter.report()
+        return _value(metrics, "stream_partition_stalled_seconds")
+
+    assert await stalled(2, None) == 0
+    assert await stalled(5, None) == 10
+    assert await stalled(9, "1") == 0  # one was acknowledged, although the lag grew
+    assert await stalled(9, "1") == 10
+    assert await stalled(None, "1") is None
+    assert await stalled(9, "1") == 30  # an unknown moment in between moved nothing
+    assert await stalled(0, "9") == 0
+    assert await stalled(1, "9") == 0  # idle time is not stalled time
+
+
+async def test_a_partition_that_nobody_reads_is_flagged(metrics: Metrics):
+    log = _Log()
+    reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
+    await reporter.report()
+    assert _value(metrics, "stream_partition_unowned") == 0
+    log.answer = [Progress(0, 7, 3, 1.5, "1", "8", None, 0)]
+    await reporter.report()
+    assert _value(metrics, "stream_partition_unowned") == 1
+    log.answer = TransportUnavailable("connection refused")
+    await reporter.report()
+    assert _value(metrics, "stream_partition_unowned") is None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from persistence.measures import observe_all, observe_times
+from otel.measures import observe_all, observe_times
 from persistence.pace import Pace
 
 BOUNDS = (0.001, 0.01, 0.1, 1.0)
