@@ -28,7 +28,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
-__all__ = ["DeadLetterRow", "Fence", "MessageReceipt", "MessageRow", "Redrive", "metadata"]
+__all__ = [
+    "DeadLetterRow",
+    "Fence",
+    "MessagePosition",
+    "MessageReceipt",
+    "MessageRow",
+    "Redrive",
+    "metadata",
+]
 
 metadata = MetaData(
     naming_convention={
@@ -99,6 +107,22 @@ class MessageReceipt(_Table, table=True):
     at: datetime = Field(sa_column=_moment())
     correlation_id: str = Field(sa_column=_text())
     created_at: datetime = Field(sa_column=_moment(now=True))
+
+
+class MessagePosition(_Table, table=True):
+    """Where a message stands in a log that its row did not come from; the first time it does.
+
+    Written by the standby of that log, for people and samples: nothing is decided by it, and it is
+    not flushed at once. ``appended_at`` is the log's own clock.
+    """
+
+    __tablename__ = "message_positions"
+
+    message_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    transport: str = Field(sa_column=_text(primary_key=True))
+    partition: int = Field(sa_column=Column(Integer, nullable=False))
+    log_offset: str = Field(sa_column=_text())
+    appended_at: datetime = Field(sa_column=_moment())
 
 
 class Fence(_Table, table=True):

@@ -54,7 +54,9 @@ async def test_migrations_go_up_down_and_up_again(empty_url):
     assert await migrate.current(empty_url) is None
     assert await migrate.upgrade(empty_url) == migrate.latest()
     everything = await tables(empty_url)
-    assert {"messages", "message_receipts", "dead_letters", "redrives", "fences"} == everything
+    assert {
+        "messages", "message_receipts", "dead_letters", "redrives", "fences", "message_positions",
+    } == everything  # fmt: skip
     assert await migrate.downgrade(empty_url, "0001") == "0001"
     assert await tables(empty_url) == {"messages", "message_receipts", "fences"}
     assert await migrate.downgrade(empty_url, "base") is None
