@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from compose.local.postgres import PostgresServer
-from tests.support.eventually import eventually
+from compose.rehearsal.eventually import eventually
 
 __all__ = ["Held", "crash", "drop_connections", "inserts_held"]
 

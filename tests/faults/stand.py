@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compose.local.postgres import PostgresServer
-from tests.faults.anomaly import Anomaly, report
-from tests.faults.checker import check
-from tests.faults.final import Final, gather
-from tests.faults.history import History
-from tests.faults.load import Load
+from compose.rehearsal.anomaly import Anomaly, report
+from compose.rehearsal.checker import check
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.final import Final, gather
+from compose.rehearsal.history import History
+from compose.rehearsal.load import Load
+from compose.rehearsal.reader import Reader
+from compose.rehearsal.service import Service
 from tests.faults.logs import FaultyLog, settings_of
-from tests.faults.reader import Reader
-from tests.faults.service import Service
-from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.registry import create
 

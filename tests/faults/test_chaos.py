@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from compose.rehearsal.load import Load
+from compose.rehearsal.service import Service
 from tests.faults.database import crash, drop_connections, inserts_held
-from tests.faults.load import Load
 from tests.faults.logs import RedisLog
-from tests.faults.service import Service
 from tests.faults.stand import Stand
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "2"))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from tests.faults.anomaly import What, report
-from tests.faults.checker import check
-from tests.faults.final import Final, Letter, Row
-from tests.faults.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.anomaly import What, report
+from compose.rehearsal.checker import check
+from compose.rehearsal.final import Final, Letter, Row
+from compose.rehearsal.history import Attempt, History, Kind, Outcome
 from transport.contract import Reason
 
 replace = msgspec.structs.replace

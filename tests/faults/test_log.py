@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from tests.faults.anomaly import Anomaly, What
+from compose.rehearsal.anomaly import Anomaly, What
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.history import Outcome
+from compose.rehearsal.load import PLAIN
 from tests.faults.database import inserts_held
-from tests.faults.history import Outcome
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
-from tests.support.eventually import eventually
 
 
 @pytest.mark.parametrize("fault", ["stop", "kill", "suspend"])
@@ -49,7 +50,7 @@ async def test_the_log_loses_everything(stand: Stand) -> None:
     """The loss is counted, not hidden; what is acknowledged afterwards is kept again."""
     ingresses, (worker,) = await stand.run()
     # Plain: a receipt for a lost message is refused, and rightly so.
-    async with stand.load(ingresses, plain=True) as load:
+    async with stand.load(ingresses, mix=PLAIN) as load:
         await load.goes_on(150)
         async with inserts_held(stand.database_url) as held:
             await held.waiting()

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.faults.history import Outcome
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.history import Outcome
 from tests.faults.stand import Stand
-from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 
 TIMES = 12

@@ -7,7 +7,7 @@ import uuid
 
 import msgspec
 
-from tests.faults.history import Attempt, Outcome
+from compose.rehearsal.history import Attempt, Outcome
 from tests.faults.stand import Stand
 from transport.clock import now
 from transport.contract import Appended, Envelope, Reason

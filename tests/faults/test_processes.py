@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.history import Outcome
 from tests.faults.database import inserts_held
-from tests.faults.history import Outcome
 from tests.faults.stand import Stand
-from tests.support.eventually import eventually
 
 DUPLICATE = {"status": "duplicate"}
 

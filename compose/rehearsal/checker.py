@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from tests.faults.anomaly import Anomaly, What
-from tests.faults.final import Final, Letter, Row
-from tests.faults.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.anomaly import Anomaly, What
+from compose.rehearsal.final import Final, Letter, Row
+from compose.rehearsal.history import Attempt, History, Kind, Outcome
 from transport.contract import Reason
 
 __all__ = ["check"]

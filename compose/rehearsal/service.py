@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-import httpx
-
 from compose.local.ports import free_port
 from compose.local.process import ServerProcess
-from tests.support.eventually import eventually
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.http_client import Client
 
 __all__ = ["Service"]
 
@@ -30,6 +29,7 @@ class Service:
         self.name = name
         self.up = False
         """Whether a client would still try it: false from before it is ended until it is back."""
+        self.phase: int | None = None
         self.port = free_port()
         self.metrics_port = free_port()
         self.environment = environment
@@ -102,9 +102,11 @@ class Service:
         await eventually(enough, timeout=within, every=0.1)
 
     async def _get(self, port: int, path: str) -> str:
-        # verify=False: reading the certificate authorities costs more than the request.
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5.0) as client:
+        client = Client()
+        try:
             return (await client.get(f"http://127.0.0.1:{port}{path}")).text
+        finally:
+            await client.close()
 
     async def _answers(self) -> bool:
         port, path = (
@@ -112,7 +114,7 @@ class Service:
         )
         try:
             return bool(await self._get(port, path))
-        except httpx.TransportError:
+        except ConnectionError:
             return False
 
     def _new_process(self) -> ServerProcess:

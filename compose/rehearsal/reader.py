@@ -6,13 +6,14 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from typing import Self
+from urllib.parse import urlencode
 
-import httpx
-
-from tests.faults.load import Target
+from compose.rehearsal.http_client import Client
+from compose.rehearsal.load import Target
 
 __all__ = ["Reader"]
 
+_FOUND, _AWAY = 200, 503  # away: the database
 _REST = 0.05
 _LIMIT = 7  # small, so that there are many page borders
 
@@ -27,21 +28,22 @@ class Reader:
         self._random = random.Random(1)
 
     async def __aenter__(self) -> Self:
-        self._client = httpx.AsyncClient(timeout=2.0, trust_env=False, verify=False)
+        self._client = Client(2.0)
         self._task = asyncio.create_task(self._follow())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._client.aclose()
+        await self._client.close()
 
     async def catch_up(self) -> Mapping[str, Sequence[str]]:
         """Read to the end of every conversation; return the ids each was seen to have."""
-        async with httpx.AsyncClient(timeout=10.0, trust_env=False, verify=False) as client:
-            for conversation in self.seen:
-                while await self._page(client, conversation):
-                    pass
+        client = Client(10.0)
+        for conversation in self.seen:
+            while await self._page(client, conversation):
+                pass
+        await client.close()
         return self.seen
 
     async def _follow(self) -> None:
@@ -49,21 +51,23 @@ class Reader:
             for conversation in self.seen:
                 try:
                     await self._page(self._client, conversation)
-                except httpx.TransportError:  # an ingress that was killed: read on from another
+                except ConnectionError:  # an ingress that was killed: read on from another
                     await asyncio.sleep(_REST)
             await asyncio.sleep(_REST)
 
-    async def _page(self, client: httpx.AsyncClient, conversation: str) -> bool:
+    async def _page(self, client: Client, conversation: str) -> bool:
         """Read one page; return whether it held anything."""
         target = self._random.choice([t for t in self._targets if t.up] or list(self._targets))
         parameters = {"limit": str(_LIMIT)}
         if cursor := self._cursors.get(conversation):
             parameters["after"] = cursor
-        url = f"{target.url}/api/conversations/{conversation}/messages"
-        response = await client.get(url, params=parameters)
-        if response.status_code == 503:  # the database is away
+        url = f"{target.url}/api/conversations/{conversation}/messages?{urlencode(parameters)}"
+        response = await client.get(url)
+        if response.status == _AWAY:
             return False
-        page = response.raise_for_status().json()
+        if response.status != _FOUND:
+            raise RuntimeError(f"{url}: {response.status} {response.text}")
+        page = response.json()
         self.seen[conversation] += [item["messageId"] for item in page["items"]]
         if page["next"]:
             self._cursors[conversation] = page["next"]

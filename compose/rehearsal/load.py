@@ -1,8 +1,9 @@
 """A client to hurt the service under: many conversations, retries, repeats, conflicts, receipts.
 
 Most conversations have one writer that sends its next message only when the last one was
-acknowledged, so that "sent after" is exact; some have several writers at once. Every attempt goes
-into the :class:`~tests.faults.history.History`, through an ingress chosen at random.
+acknowledged, and through another ingress than the last, so that "sent after" is exact and spans
+processes; some have several writers at once. Every attempt goes into the
+:class:`~compose.rehearsal.history.History`.
 """
 
 from __future__ import annotations
@@ -11,37 +12,59 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
-import httpx
-
-from tests.faults.history import Attempt, History, Kind, Outcome
-from tests.support.eventually import eventually
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.http_client import Answer, Client, NeverSentError, UnansweredError
 from transport.identity import idempotency_key
 
-__all__ = ["Load", "Target"]
+__all__ = ["PLAIN", "Load", "Mix", "Target"]
 
 _SETTLE_SECONDS = 40.0
+_OLD_KEPT = 300
 
 
 class Target(Protocol):
-    """An ingress. ``up`` is false while the test has it stopped: a client would know another."""
+    """An ingress."""
 
     name: str
+    phase: int | None
+    """The migration's phase whose settings it runs with, where there is a migration."""
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """Where its API is."""
 
     @property
-    def up(self) -> bool: ...
+    def up(self) -> bool:
+        """False while it is stopped on purpose: a client would know another."""
+
+
+class Mix(NamedTuple):
+    """What follows an acknowledged message, as shares of them; with the rest, nothing does."""
+
+    repeat: float = 0.06
+    """The same request once more."""
+    old: float = 0.03
+    """A repeat of a message from earlier in the run."""
+    other_body: float = 0.03
+    """Its key, claimed for another body."""
+    race: float = 0.03
+    """Two bodies for one new key at once: one becomes a row, one is refused or dead-lettered."""
+    receipt: float = 0.12
+    """A receipt for it."""
+
+
+PLAIN = Mix(repeat=0, old=0, other_body=0, race=0, receipt=0)
 
 
 class Load:
     """``async with`` runs it: leaving stops new messages, and retries what is not yet answered.
 
-    ``pause`` is the mean of a writer's rest between messages, in seconds. ``patience`` is the share
-    of messages that are retried until they are acknowledged; the rest stay unknown. A ``plain``
-    load sends messages and nothing else: no repeats, conflicts or receipts.
+    ``pause`` is the mean time from one message of a writer to its next, in seconds. ``patience`` is
+    the share of messages that are retried until they are acknowledged; the rest stay unknown.
+    ``crowded`` conversations have three writers each, whose requests overlap.
     """
 
     def __init__(
@@ -56,7 +79,7 @@ class Load:
         pause: float = 0.04,
         patience: float = 0.9,
         timeout: float = 2.0,
-        plain: bool = False,
+        mix: Mix = Mix(),  # noqa: B008 - immutable
     ) -> None:
         self.history = history
         self.acknowledged = 0
@@ -65,23 +88,19 @@ class Load:
         self.run = run
         self._random = random.Random(seed)
         self._writers = [(f"{run}-c{n}", "w") for n in range(conversations)]
-        # Crowded conversations have three writers, whose requests overlap.
         self._writers += [(f"{run}-crowd{n}", w) for n in range(crowded) for w in "xyz"]
+        self._last_via: dict[str, str] = {}
+        self._old: list[dict[str, Any]] = []
         self._pause = pause
         self._patience = patience
         self._timeout = timeout
-        self._plain = plain
+        self._mix = mix
         self._closing = asyncio.Event()
         self._give_up = float("inf")
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._client = httpx.AsyncClient(
-            timeout=self._timeout,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            trust_env=False,
-            verify=False,
-        )
+        self._client = Client(self._timeout)
         self._tasks = [asyncio.create_task(self._write(*writer)) for writer in self._writers]
         return self
 
@@ -92,7 +111,7 @@ class Load:
             for task in self._tasks:
                 task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._client.aclose()
+        await self._client.close()
         failures = [r for r in results if isinstance(r, Exception)]
         if failures and kind is None:
             raise failures[0]
@@ -118,9 +137,10 @@ class Load:
         number = 0
         while not self._closing.is_set():
             number += 1
+            began = time.monotonic()
             await self._message(conversation, f"{writer}{number}")
-            rest = self._random.expovariate(1 / self._pause)
-            await asyncio.sleep(min(rest, 10 * self._pause))
+            rest = min(self._random.expovariate(1 / self._pause), 10 * self._pause)
+            await asyncio.sleep(max(0.0, rest - (time.monotonic() - began)))
 
     async def _message(self, conversation: str, client_id: str) -> None:
         patient = self._random.random() < self._patience
@@ -135,24 +155,34 @@ class Load:
         attempt = await self._until_answered(lambda: self._post(body), patient=patient)
         if attempt.outcome is Outcome.OK:
             self.acknowledged += 1
-            if not self._plain:
-                await self._afterwards(body, attempt)
+            await self._afterwards(body, attempt)
+            self._keep(body)
 
     async def _afterwards(self, body: dict[str, Any], first: Attempt) -> None:
         """Now and then: repeat it, claim its key for another body, or send a receipt for it."""
-        dice = self._random.random()
-        if dice < 0.06:
-            await self._post(body)
-        elif dice < 0.09:
-            await self._post({**body, "content": body["content"][:-1] + "b"})
-        elif dice < 0.12:
-            other = {**body, "clientMessageId": body["clientMessageId"] + "-race"}
-            content = f"{body['content'][:-2]}-race/"
-            await asyncio.gather(
-                *(self._post({**other, "content": content + version}) for version in "ab")
-            )
-        elif dice < 0.24:
-            await self._until_answered(lambda: self._receipt(first), patient=True)
+        chosen = self._random.choices(range(len(self._mix) + 1), [*self._mix, 1 - sum(self._mix)])
+        match chosen[0]:
+            case 0:
+                await self._post(body)
+            case 1 if self._old:
+                await self._post(self._random.choice(self._old))
+            case 2:
+                await self._post({**body, "content": body["content"][:-1] + "b"})
+            case 3:
+                other = {**body, "clientMessageId": body["clientMessageId"] + "-race"}
+                content = f"{body['content'][:-2]}-race/"
+                await asyncio.gather(
+                    *(self._post({**other, "content": content + version}) for version in "ab")
+                )
+            case 4:
+                await self._until_answered(lambda: self._receipt(first), patient=True)
+
+    def _keep(self, body: dict[str, Any]) -> None:
+        """Keep a sample of what was sent in the whole of the run, to repeat it later."""
+        if len(self._old) < _OLD_KEPT:
+            self._old.append(body)
+        elif self._random.random() < _OLD_KEPT / self.acknowledged:
+            self._old[self._random.randrange(_OLD_KEPT)] = body
 
     async def _until_answered(
         self, send: Callable[[], Awaitable[Attempt]], *, patient: bool
@@ -183,18 +213,26 @@ class Load:
         )
         return await self._send(attempt, f"/api/messages/{message.message_id}/receipts", body)
 
+    def _another(self, conversation: str) -> Target:
+        """Return an ingress that is up, and not the last one of this conversation if possible."""
+        up = [t for t in self._targets if t.up] or list(self._targets)
+        last = self._last_via.get(conversation)
+        chosen = self._random.choice([t for t in up if t.name != last] or up)
+        self._last_via[conversation] = chosen.name
+        return chosen
+
     async def _send(self, attempt: Attempt, path: str, body: dict[str, Any]) -> Attempt:
-        target = self._random.choice([t for t in self._targets if t.up] or self._targets)
-        attempt.via = target.name
+        target = self._another(attempt.conversation)
+        attempt.via, attempt.phase = target.name, target.phase
         self.history.begin(attempt)
         self.in_flight += 1
         attempt.sent = time.monotonic()
         try:
-            response = await self._client.post(target.url + path, json=body)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            attempt.outcome, attempt.detail = Outcome.FAILED, repr(error)  # never left the client
-        except httpx.TransportError as error:
-            attempt.detail = repr(error)
+            response = await self._client.post(target.url + path, body)
+        except NeverSentError as error:
+            attempt.outcome, attempt.detail = Outcome.FAILED, str(error)
+        except UnansweredError as error:
+            attempt.detail = str(error)
         else:
             _judge(attempt, response)
         finally:
@@ -203,12 +241,12 @@ class Load:
         return attempt
 
 
-def _judge(attempt: Attempt, response: httpx.Response) -> None:
-    attempt.status = response.status_code
+def _judge(attempt: Attempt, response: Answer) -> None:
+    attempt.status = response.status
     attempt.retry_after = response.headers.get("retry-after")
-    if response.status_code >= 500:
+    if response.status >= 500:
         attempt.detail = response.text[:500]
-    elif response.status_code >= 400:
+    elif response.status >= 400:
         attempt.outcome, attempt.detail = Outcome.FAILED, response.text[:500]
     else:
         answer = response.json()

@@ -43,6 +43,9 @@ class Attempt(msgspec.Struct, kw_only=True):
     sent: float
     kind: Kind = Kind.MESSAGE
     via: str = ""
+    """The ingress that it went to."""
+    phase: int | None = None
+    """The migration's phase that this ingress ran then, where there was a migration."""
     ended: float = math.inf
     outcome: Outcome = Outcome.UNKNOWN
     status: int | None = None

@@ -1,0 +1,5 @@
+"""The proof: real servers, several processes, load, faults, and a checker that trusts none of them.
+
+``crossfade migrate rehearse`` walks every phase of the migration there and back. The fault tests
+use the same load, history and checker.
+"""
