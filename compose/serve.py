@@ -13,6 +13,7 @@ import structlog
 
 from compose import http_server
 from compose.local.ports import pick
+from compose.presence import presence_of
 from compose.role import Role
 from compose.settings import ProcessSettings, Settings
 from compose.tasks import Tasks
@@ -21,6 +22,7 @@ from otel import metrics_server
 from otel.lag_reporter import LagReporter
 from otel.logging import configure
 from otel.runtime import LoopDelay, observe_process
+from persistence.presence import Presence
 
 __all__ = ["Running", "run"]
 
@@ -66,8 +68,13 @@ async def run(
                 parts.metrics, settings.otel.metrics_host, settings.otel.metrics_port
             ) as metrics:
                 running = Running(f"http://{_shown(host)}:{port}", metrics.url, parts)
+                presence = presence_of(
+                    settings, role, parts, url=running.url, metrics_url=metrics.url
+                )
                 log.info("Starting", role=role.value, url=running.url, metrics=metrics.url)
-                await _Process(settings.process, parts).run(bound, stop, partial(started, running))
+                await presence.beat()  # seen before it takes a request, where that is possible
+                process = _Process(settings.process, parts, presence)
+                await process.run(bound, stop, partial(started, running))
     finally:
         bound.close()
     log.info("Stopped")
@@ -87,9 +94,10 @@ def _calm_collector() -> None:
 class _Process:
     """The tasks of a process, and the order in which they end."""
 
-    def __init__(self, settings: ProcessSettings, parts: Service) -> None:
+    def __init__(self, settings: ProcessSettings, parts: Service, presence: Presence) -> None:
         self._settings = settings
         self._parts = parts
+        self._presence = presence
         self._http_stop = asyncio.Event()
         self._workers_stop = asyncio.Event()
         self._observers_stop = asyncio.Event()
@@ -110,6 +118,8 @@ class _Process:
         observers = [
             tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
+            # Ends after the workers: whoever reads that it is gone may take it for harmless.
+            tasks.add("presence", self._presence.run(self._observers_stop)),
         ]
         for transport in parts.transports:
             lag = LagReporter(transport, parts.metrics).run(self._observers_stop)

@@ -39,8 +39,13 @@ PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of one process, connected where their servers are up, and not yet running."""
+    """The parts of one process, connected where their servers are up, and not yet running.
 
+    ``member`` is the process's name in the groups and among the processes.
+    """
+
+    member: str
+    pool: Pool
     app: Application
     metrics: Metrics
     transports: list[PatientTransport]
@@ -58,6 +63,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         ConfigurationError: a setting can't work against the servers that are there.
     """
     metrics = Metrics()
+    member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)
         stack.push_async_callback(_close, pool)
@@ -69,7 +75,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         worker: Worker | None = None
         indexers: list[DeadLetterIndexer] = []
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
-            worker, indexers = _consumers(settings, logs, pool, metrics)
+            worker, indexers = _consumers(settings, logs, pool, metrics, member)
         probe = worker_probe(worker, required=role is Role.WORKER) if worker else None
         if role is Role.WORKER and probe:
             app: Application = HealthOnly(
@@ -85,14 +91,13 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 consumed=logs[-1],
             )
         depth = DepthReporter(pool, logs, metrics)
-        yield Service(app, metrics, patient, logs[-1], worker, indexers, depth)
+        yield Service(member, pool, app, metrics, patient, logs[-1], worker, indexers, depth)
 
 
 def _consumers(
-    settings: Settings, logs: list[MeteredTransport], pool: Pool, metrics: Metrics
+    settings: Settings, logs: list[MeteredTransport], pool: Pool, metrics: Metrics, member: str
 ) -> tuple[Worker, list[DeadLetterIndexer]]:
     """Return the worker, on the log that is consumed, and what indexes dead letters, on each."""
-    member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     worker = Worker(
         transport=logs[-1], pool=pool, settings=settings.persistence, metrics=metrics, member=member
     )

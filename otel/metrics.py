@@ -6,6 +6,8 @@ reads are created at zero, or ``rate()`` would not see their first increment.
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from transport.contract import Reason
@@ -154,6 +156,31 @@ class Metrics:
             buckets=_SECONDS,
             registry=r,
         )
+        self.migration_phase = Gauge(
+            "migration_phase",
+            "The phase (0 to 5) that every process was last seen on; NaN while unknown.",
+            registry=r,
+        )
+        self.migration_target = Gauge(
+            "migration_target_phase",
+            "The phase the processes are being restarted to, else migration_phase; NaN: unknown.",
+            registry=r,
+        )
+        self.migration_epoch = Gauge(
+            "migration_epoch", "Rises with every change of the migration's state.", registry=r
+        )
+        self.process_phase = Gauge(
+            "migration_process_phase",
+            "The phase that this process's settings amount to; -1 where they are no phase.",
+            registry=r,
+        )
+        self.unexpected_settings = Gauge(
+            "migration_unexpected_settings",
+            "1 while this process's settings are neither the recorded phase's nor the next one's.",
+            registry=r,
+        )
+        for gauge in (self.migration_phase, self.migration_target, self.migration_epoch):
+            gauge.set(math.nan)
         for status in ("persisted", "duplicate", "error", "dead_lettered"):
             self.processed.labels(status)
         for reason in Reason:

@@ -52,9 +52,9 @@ class Claims:
         self._owned: dict[int, int] = {}
         self._puzzled: dict[str, Gate] = {}
 
-    def partitions(self) -> list[int]:
-        """Return the partitions owned now."""
-        return sorted(self._owned)
+    def owned(self) -> dict[int, int]:
+        """Return the epoch of each partition owned now."""
+        return dict(self._owned)
 
     def paused(self) -> list[Paused]:
         """Return the partitions that wait because of an error nobody has a rule for."""

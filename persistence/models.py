@@ -13,20 +13,24 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Text,
     Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from persistence.models_migration import MigrationEventRow, MigrationRow, ProcessRow
+from persistence.schema import Table as _Table
+from persistence.schema import metadata
+from persistence.schema import moment as _moment
+from persistence.schema import text_column as _text
 
 __all__ = [
     "DeadLetterRow",
@@ -34,33 +38,12 @@ __all__ = [
     "MessagePosition",
     "MessageReceipt",
     "MessageRow",
+    "MigrationEventRow",
+    "MigrationRow",
+    "ProcessRow",
     "Redrive",
     "metadata",
 ]
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-    }
-)
-
-
-class _Table(SQLModel):
-    """Keeps our tables out of SQLModel's process-wide metadata."""
-
-    metadata = metadata
-
-
-def _text(*, null: bool = False, **options: Any) -> Column[str]:
-    return Column(Text, nullable=null, **options)
-
-
-def _moment(*, null: bool = False, now: bool = False) -> Column[datetime]:
-    default = text("now()") if now else None
-    return Column(DateTime(timezone=True), nullable=null, server_default=default)
 
 
 class MessageRow(_Table, table=True):

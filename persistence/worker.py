@@ -24,10 +24,14 @@ __all__ = ["Worker", "WorkerStatus"]
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """Which partitions this process owns, and what it waits for (empty: nothing)."""
+    """Which partitions this process owns, and what it waits for (empty: nothing).
+
+    ``epochs`` are the fencing numbers of the partitions it owns.
+    """
 
     partitions: list[int]
     paused: list[Paused]
+    epochs: dict[int, int]
 
 
 class Worker:
@@ -76,7 +80,8 @@ class Worker:
         """Return what this process owns and waits for, now."""
         gates = (self._tools.log, self._tools.database)
         waiting = [paused for gate in gates if (paused := gate.paused())]
-        return WorkerStatus(self._claims.partitions(), waiting + self._claims.paused())
+        owned = self._claims.owned()
+        return WorkerStatus(sorted(owned), waiting + self._claims.paused(), owned)
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         await Lane(claim, self._tools, stop).run()

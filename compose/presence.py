@@ -1,0 +1,63 @@
+"""What a process says of itself to the others: settings, addresses, and how its parts are."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from compose.role import Role
+from compose.settings import Settings
+from compose.wiring import Service
+from migration_guide.choice import choice_of, phase_of
+from persistence.migration_state import MigrationState
+from persistence.presence import Identity, Presence, Report, machine
+
+__all__ = ["presence_of"]
+
+
+def presence_of(
+    settings: Settings, role: Role, parts: Service, *, url: str, metrics_url: str
+) -> Presence:
+    """Return the presence of this process, whose parts are ``parts``."""
+    choice = choice_of(settings.transport)
+    identity = Identity(
+        member=parts.member,
+        role=role.value,
+        host=socket.gethostname(),
+        machine=machine(),
+        pid=os.getpid(),
+        version=version("crossfade"),
+        api_url=url,
+        metrics_url=metrics_url,
+        phase=phase_of(settings.transport),
+        transport=choice.transport,
+        transport_shadow=choice.shadow,
+        transport_shadow_mode=choice.mode,
+        consume_from=choice.consume_from,
+        started_at=datetime.now(UTC),
+    )
+
+    async def heard(state: MigrationState | None) -> None:
+        if state is None:
+            return
+        parts.metrics.migration_phase.set(state.phase)
+        parts.metrics.migration_target.set(state.target)
+        parts.metrics.migration_epoch.set(state.epoch)
+
+    parts.metrics.process_phase.set(-1 if identity.phase is None else identity.phase)
+    return Presence(parts.pool, identity, lambda: _report(parts), heard)
+
+
+def _report(parts: Service) -> Report:
+    if parts.worker is None:
+        return Report()
+    status = parts.worker.status()
+    return Report(
+        owned={parts.consumed.name: {str(part): epoch for part, epoch in status.epochs.items()}},
+        paused=[
+            {"dependency": one.dependency, "since": one.since, "error": one.error}
+            for one in status.paused
+        ],
+    )

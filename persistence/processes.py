@@ -1,0 +1,100 @@
+"""The processes that run, as anyone may read them. Each writes its own row (see ``presence``)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from persistence.database import Pool, using
+from persistence.when import rfc3339
+
+__all__ = ["LIVE_SECONDS", "Process", "forget", "processes"]
+
+LIVE_SECONDS = 10.0
+"""A process not heard of for longer is *missing*: it may have died, or be cut off and at work."""
+
+_PROCESSES = """
+SELECT *, extract(epoch FROM now() - seen_at)::float8 AS silent_seconds
+FROM processes ORDER BY started_at, member
+"""
+
+_FORGET = """
+DELETE FROM processes WHERE member = $1 AND now() - seen_at > make_interval(secs => $2)
+"""
+
+
+class Process(msgspec.Struct, frozen=True, rename="camel"):
+    """One process, in its own words of ``silent_seconds`` ago. Times are RFC 3339, UTC.
+
+    ``phase`` is what its settings amount to, ``None`` where they are no phase. ``owned`` is the
+    epoch of each partition it owns, by log. ``paused`` is what its workers wait for. ``shadow`` and
+    ``standby`` are those parts' status, ``None`` where it has none.
+    """
+
+    member: str
+    role: str
+    host: str
+    pid: int
+    version: str
+    api_url: str
+    metrics_url: str
+    phase: int | None
+    transport: str
+    transport_shadow: str | None
+    transport_shadow_mode: str | None
+    consume_from: str
+    started_at: str
+    seen_at: str
+    silent_seconds: float
+    owned: dict[str, dict[str, int]]
+    paused: list[dict[str, str]]
+    shadow: dict[str, Any] | None
+    standby: dict[str, Any] | None
+
+    @property
+    def live(self) -> bool:
+        """Whether it was heard of just now."""
+        return self.silent_seconds <= LIVE_SECONDS
+
+
+async def processes(pool: Pool, *, within: float | None = None) -> list[Process]:
+    """Return every process that has not said goodbye, the longest running first.
+
+    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    """
+    async with using(pool, within=within) as connection:
+        rows = await connection.fetch(_PROCESSES, timeout=within)
+    return [_process(row) for row in rows]
+
+
+async def forget(pool: Pool, member: str) -> bool:
+    """Remove a missing process's row; return whether there was one. A live one's is not touched."""
+    async with using(pool) as connection:
+        return await connection.execute(_FORGET, member, LIVE_SECONDS) == "DELETE 1"
+
+
+def _process(row: asyncpg.Record) -> Process:
+    return Process(
+        member=row["member"],
+        role=row["role"],
+        host=row["host"],
+        pid=row["pid"],
+        version=row["version"],
+        api_url=row["api_url"],
+        metrics_url=row["metrics_url"],
+        phase=row["phase"],
+        transport=row["transport"],
+        transport_shadow=row["transport_shadow"],
+        transport_shadow_mode=row["transport_shadow_mode"],
+        consume_from=row["consume_from"],
+        started_at=rfc3339(row["started_at"]),
+        seen_at=rfc3339(row["seen_at"]),
+        silent_seconds=row["silent_seconds"],
+        owned=json.loads(row["owned"]),
+        paused=json.loads(row["paused"]),
+        shadow=None if row["shadow"] is None else json.loads(row["shadow"]),
+        standby=None if row["standby"] is None else json.loads(row["standby"]),
+    )

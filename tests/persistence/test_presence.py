@@ -1,0 +1,144 @@
+"""Each process's own row: there while it runs, gone when it stops, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from persistence.database import connect
+from persistence.presence import Identity, Presence, Report, machine
+from persistence.processes import forget, processes
+from persistence.settings import PersistenceSettings
+from tests.support.eventually import eventually
+
+
+def identity(member: str, **changes) -> Identity:
+    values = {
+        "member": member, "role": "serve", "host": "here", "machine": machine(), "pid": os.getpid(),
+        "version": "1", "api_url": "http://a", "metrics_url": "http://m", "phase": 2,
+        "transport": "redis", "transport_shadow": "kafka", "transport_shadow_mode": "sync",
+        "consume_from": "redis", "started_at": datetime.now(UTC),
+    }  # fmt: skip
+    return Identity(**{**values, **changes})
+
+
+async def nothing(_state) -> None:
+    return None
+
+
+def presence(pool, who: Identity, report=Report, heard=nothing, **options) -> Presence:
+    return Presence(pool, who, report, heard, **options)
+
+
+async def names(pool) -> list[str]:
+    return [one.member for one in await processes(pool)]
+
+
+async def age(pool, member: str, seconds: float) -> None:
+    await pool.execute(
+        "UPDATE processes SET seen_at = now() - make_interval(secs => $2) WHERE member = $1",
+        member, seconds,
+    )  # fmt: skip
+
+
+async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
+    reports = [Report(owned={"redis": {"3": 17}}, shadow={"queued": 1})]
+    stop = asyncio.Event()
+    me = presence(database_pool, identity("one"), lambda: reports[-1], interval=0.02)
+    running = asyncio.create_task(me.run(stop))
+    await eventually(lambda: names(database_pool))
+    (seen,) = await processes(database_pool)
+    assert (seen.member, seen.phase, seen.transport_shadow_mode) == ("one", 2, "sync")
+    assert (seen.owned, seen.shadow, seen.standby) == ({"redis": {"3": 17}}, {"queued": 1}, None)
+    assert seen.live
+    reports.append(Report(paused=[{"dependency": "redis", "since": "now", "error": "gone"}]))
+
+    async def paused():
+        return (await processes(database_pool))[0].paused
+
+    assert (await eventually(paused))[0]["dependency"] == "redis"
+    stop.set()
+    await running
+    assert await names(database_pool) == []
+
+
+async def test_silence_is_seen_and_only_proof_of_death_buries(database_pool):
+    """Of three silent processes one is proven dead: the other two stay, as missing."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await child.wait()
+    dead = child.pid
+    for who in (
+        identity("dead", pid=dead),
+        identity("suspended"),
+        identity("elsewhere", machine="another/1", pid=dead),
+    ):
+        await presence(database_pool, who).beat()
+        await age(database_pool, who.member, 11)
+    await presence(database_pool, identity("me")).beat()
+    found = {one.member: one.live for one in await processes(database_pool)}
+    assert found == {"suspended": False, "elsewhere": False, "me": True}
+
+
+async def test_a_process_that_is_heard_of_is_not_forgotten(database_pool):
+    await presence(database_pool, identity("one")).beat()
+    assert not await forget(database_pool, "one")
+    await age(database_pool, "one", 11)
+    assert await forget(database_pool, "one")
+    assert await names(database_pool) == []
+
+
+async def test_it_comes_back_after_an_outage_and_does_no_harm_meanwhile(new_postgres):
+    """With PostgreSQL gone a beat ends in about a second and raises nothing."""
+    from persistence.migrate import upgrade  # noqa: PLC0415
+
+    postgres = await new_postgres()
+    url = await postgres.create_database("present")
+    await upgrade(url)
+    pool = await connect(PersistenceSettings(database_url=url))
+    me = presence(pool, identity("one"))
+    await me.beat()
+    await postgres.kill()
+    async with asyncio.timeout(5):
+        await me.beat()
+    await postgres.restart()
+    await age_when_up(pool)
+
+    async def back() -> bool:
+        await me.beat()
+        return (await processes(pool))[0].live
+
+    await eventually(back)
+    pool.terminate()
+
+
+async def age_when_up(pool) -> None:
+    async def aged() -> bool:
+        await age(pool, "one", 100)
+        return True
+
+    await eventually(aged)
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_it_hears_where_the_migration_stands(database_pool, known):
+    if known:
+        await database_pool.execute(
+            "INSERT INTO migration (id, phase, target, epoch, changed_by, why)"
+            " VALUES (1, 1, 2, 7, 'somebody', 'a test')"
+        )
+    heard = []
+
+    async def hear(state) -> None:
+        heard.append(state)
+
+    await presence(database_pool, identity("one"), heard=hear).beat()
+    (state,) = heard
+    if not known:
+        assert state is None
+        return
+    assert (state.phase, state.target, state.epoch, state.settled) == (1, 2, 7, False)
+    assert state.expected == {1, 2}
