@@ -28,7 +28,7 @@ from typing import Literal
 import msgspec
 
 from transport.clock import timestamp
-from transport.contract import Envelope, Record
+from transport.contract import Envelope, Record, Remembered
 from transport.errors import DecodeError
 from transport.identity import idempotency_key, message_id, partition_of
 from transport.partitioner import partition_for
@@ -46,6 +46,7 @@ __all__ = [
     "Receipt",
     "decode",
     "fingerprint",
+    "reseal",
     "seal_message",
     "seal_receipt",
 ]
@@ -129,6 +130,25 @@ def seal_receipt(receipt: Receipt, *, partitions: int, traceparent: str | None) 
         headers=_headers(receipt.message_id, receipt.correlation_id, traceparent),
         accepted_at=receipt.at,
     )
+
+
+def reseal(envelope: Envelope, first: Remembered) -> Envelope:
+    """Return ``envelope``, which repeats a message, with the body that the first one had.
+
+    What a repeat differs in is when it was accepted and its correlation id; with those of the
+    first, the codec writes the same bytes again.
+    """
+    try:
+        event = _decoder.decode(envelope.body)
+    except msgspec.DecodeError:
+        return envelope  # nothing that we sealed
+    at, correlation_id = first.accepted_at, first.correlation_id
+    if isinstance(event, Message):
+        event = msgspec.structs.replace(event, accepted_at=at, correlation_id=correlation_id)
+    else:
+        event = msgspec.structs.replace(event, at=at, correlation_id=correlation_id)
+    headers = {**envelope.headers, HEADER_CORRELATION_ID: correlation_id}
+    return msgspec.structs.replace(envelope, body=_encode(event), headers=headers, accepted_at=at)
 
 
 def _headers(message: str, correlation_id: str, traceparent: str | None) -> dict[str, str]:

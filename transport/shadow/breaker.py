@@ -1,0 +1,69 @@
+"""A circuit breaker: a shadow that does not work is not asked again and again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from transport.shadow.observer import BreakerState
+
+__all__ = ["Breaker"]
+
+_FAILURES = 3
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+
+
+class Breaker:
+    """Closed: calls are made. Open: none is. Half open: one is, and decides.
+
+    It opens after three calls in a row in which nothing was appended, for half a second at first
+    and for twice as long each time the trial fails, up to ten seconds.
+    """
+
+    def __init__(
+        self, tell: Callable[[BreakerState], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.state: BreakerState = "closed"
+        self._tell = tell
+        self._clock = clock
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+        self._until = 0.0
+
+    def wait(self) -> float:
+        """Return the seconds until a call may be made; 0 if it may be made now."""
+        if self.state == "closed":
+            return 0.0
+        if self.state == "half_open":
+            return _FIRST_PAUSE  # the trial is under way
+        return max(0.0, self._until - self._clock())
+
+    def begin(self) -> bool:
+        """Return whether to make a call now. If so, :meth:`succeeded` or :meth:`failed` follows."""
+        if self.wait() > 0.0:
+            return False
+        if self.state == "open":
+            self._change("half_open")
+        return True
+
+    def succeeded(self) -> None:
+        """Take note of a call in which the shadow answered."""
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+        if self.state != "closed":
+            self._change("closed")
+
+    def failed(self) -> None:
+        """Take note of a call in which it took nothing."""
+        self._failures += 1
+        if self.state == "open" or (self.state == "closed" and self._failures < _FAILURES):
+            return
+        # Jitter: processes that lost the same server must not come back in step.
+        self._until = self._clock() + self._pause * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._change("open")
+
+    def _change(self, state: BreakerState) -> None:
+        self.state = state
+        self._tell(state)

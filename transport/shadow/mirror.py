@@ -1,0 +1,296 @@
+"""The shadow's side: copies are appended now (:meth:`Mirror.append`) or later (:meth:`offer`).
+
+Copies for later wait in a :class:`~transport.shadow.queue.Queue`. One task sends them, whatever
+waits in one call, and sends again what was not appended, each partition in order, until the shadow
+has it. What will never be sent (no room, refused for its own fault, process stopping) is dropped:
+counted by kind, and noted in the gap ledger.
+
+Every call has a hard time limit and passes the breaker, so a shadow that refuses, hangs or swallows
+everything costs one call in a while. Nothing the shadow does is raised here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
+from transport.errors import AppendUnknown, TransportError, TransportUnavailable
+from transport.settings import TransportSettings
+from transport.shadow.breaker import Breaker
+from transport.shadow.copies import Copy, mirrored
+from transport.shadow.observer import GapLedger, Nobody, NoGaps, ShadowObserver
+from transport.shadow.outcomes import Drop, Sent
+from transport.shadow.queue import Queue
+from transport.shadow.status import PartitionTally, ShadowStatus
+
+__all__ = ["Mirror"]
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 500
+_GATHER = 0.01
+"""Seconds between two calls of the sender. Nobody waits for it, and few large calls are cheap."""
+_HOLD = 0.25
+"""Seconds for which a partition rests that failed while others did not."""
+
+
+class Mirror:
+    """Copies ``primary``'s messages to ``transport``, which it neither opens nor closes.
+
+    Use it as a context manager: at the end it goes on sending for ``TRANSPORT_SHADOW_FLUSH_MS``.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        primary: str,
+        settings: TransportSettings,
+        observer: ShadowObserver | None = None,
+        gaps: GapLedger | None = None,
+    ) -> None:
+        self.transport = transport
+        self.mode: Literal["async", "sync"] = settings.transport_shadow_mode
+        self._primary = primary
+        self._observer = observer or Nobody()
+        self._gaps = gaps or NoGaps()
+        self._timeout = settings.transport_shadow_timeout_ms / 1000
+        self._flush = settings.transport_shadow_flush_ms / 1000
+        self._breaker = Breaker(self._observer.breaker)
+        self._queue = Queue(
+            transport.partitions,
+            records=settings.transport_shadow_queue_records,
+            size=settings.transport_shadow_queue_bytes,
+        )
+        self._tallies = [PartitionTally(p) for p in range(transport.partitions)]
+        self._held: dict[int, float] = {}
+        self._work = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._sender: asyncio.Task[None] | None = None
+        self._closed = False
+        self._error = ""
+        self._since = time.time()
+
+    async def __aenter__(self) -> Self:
+        self._sender = asyncio.create_task(self._send_for_ever(), name="shadow sender")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Send what still waits, within the limit; drop the rest."""
+        assert self._sender is not None
+        self._closed = True
+        try:
+            if self._breaker.state == "closed":
+                async with asyncio.timeout(self._flush):
+                    await self._empty.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+            left = self._queue.all()
+            for copy in left:
+                self._drop(copy, Drop.CLOSED)
+            if left:
+                log.warning("Copies for the shadow are dropped", extra={"records": len(left)})
+
+    def status(self) -> ShadowStatus:
+        """Return what waits, what was dropped, and whether the shadow works."""
+        backlog = self._queue.backlog()
+        for tally in self._tallies:
+            tally.waiting = self._queue.count(tally.partition)
+        return ShadowStatus(
+            name=self.transport.name,
+            mode=self.mode,
+            breaker=self._breaker.state,
+            waiting=backlog.records,
+            waiting_bytes=backlog.size,
+            oldest_age=time.monotonic() - backlog.oldest_since if backlog.records else 0.0,
+            error=self._error,
+            since=self._since,
+            partitions=self._tallies,
+        )
+
+    def waiting(self, envelope: Envelope) -> Copy | None:
+        """Return the copy of this message, with this body, that waits to be sent; or ``None``."""
+        return self._queue.waiting(envelope)
+
+    def offer(self, copies: Sequence[Copy]) -> None:
+        """Send ``copies`` soon, in this order within each partition. Returns at once."""
+        now = time.monotonic()
+        for copy in copies:
+            copy.since = now
+            if self._closed:
+                self._drop(copy, Drop.CLOSED)
+            elif not self._queue.put(copy):
+                closed = self._breaker.state == "closed"
+                self._drop(copy, Drop.QUEUE_FULL if closed else Drop.BREAKER_OPEN)
+        self._tell()
+
+    def missed(self, partition: int, drop: Drop, offset: str | None = None) -> None:
+        """Count, and note in the ledger, one message that the shadow will not get from here."""
+        self._tallies[partition].drop(drop)
+        self._observer.published(drop.label, 1)
+        self._gaps.note(partition, drop, offset)
+
+    async def append(self, copies: Sequence[Copy]) -> list[TransportError | None]:
+        """Append ``copies`` now; return the error of each, ``None`` where the shadow has it.
+
+        What is not surely there is offered for later. Cancelled, all of them are.
+        """
+        left = copies
+        try:
+            errors = await self._call(copies)
+            left = [c for c, error in zip(copies, errors, strict=True) if _may_be_retried(error)]
+        finally:
+            self._offer_again(left)
+        for copy, error in zip(copies, errors, strict=True):
+            if error is None and (waits := self.waiting(copy.envelope)) is not None:
+                self._queue.settle(waits)
+        self._tell()
+        return errors
+
+    def _offer_again(self, copies: Sequence[Copy]) -> None:
+        self.offer([copy for copy in copies if self.waiting(copy.envelope) is None])
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            await self._work.wait()
+            await asyncio.sleep(max(_GATHER, self._breaker.wait()))
+            if self._breaker.wait():
+                continue
+            copies = self._queue.take(_AT_ONCE, skip=self._resting())
+            if not copies:
+                if not self._queue:
+                    self._work.clear()
+                continue
+            await self._call(copies)
+
+    def _resting(self) -> dict[int, float]:
+        now = time.monotonic()
+        self._held = {partition: until for partition, until in self._held.items() if until > now}
+        return self._held
+
+    async def _call(self, copies: Sequence[Copy]) -> list[TransportError | None]:
+        """Make one append of ``copies``, and settle those of them that wait."""
+        if not copies:
+            return []
+        if not self._breaker.begin():
+            error = TransportUnavailable(f"{self.transport.name} does not work: {self._error}")
+            self._observer.published(Sent.FAILED, len(copies))
+            return [error] * len(copies)
+        try:
+            outcomes = await self._publish(copies)
+        except BaseException:
+            self._breaker.failed()
+            raise
+        if any(_shows_life(outcome) for outcome in outcomes):
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+        counts: Counter[str] = Counter()
+        errors = [
+            self._settle(copy, outcome, counts)
+            for copy, outcome in zip(copies, outcomes, strict=True)
+        ]
+        for label, records in counts.items():
+            self._observer.published(label, records)
+        self._note(errors)
+        self._tell()
+        return errors
+
+    async def _publish(self, copies: Sequence[Copy]) -> Sequence[Outcome]:
+        envelopes = [
+            mirrored(copy.envelope, f"{self._primary}:{copy.offset}", self.mode) for copy in copies
+        ]
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self.transport.publish(envelopes, remember=copies[0].remember)
+        except TimeoutError:
+            failure: TransportError = _TimedOut(
+                f"{self.transport.name} did not answer within {self._timeout:g} s"
+            )
+        except TransportError as error:
+            failure = error
+        except Exception as error:
+            # A fault in somebody's transport: it must not become the primary's.
+            log.exception("The shadow failed in a way that is not in the contract")
+            failure = AppendUnknown(
+                f"{type(error).__name__} in the transport {self.transport.name}"
+            )
+            failure.__cause__ = error
+        return [failure] * len(copies)
+
+    def _settle(self, copy: Copy, outcome: Outcome, counts: Counter[str]) -> TransportError | None:
+        """Count how ``copy`` ended; take it out of the queue, or leave it for the next call."""
+        partition = copy.envelope.partition
+        if isinstance(outcome, (Appended, Remembered)):
+            counts[_sent(copy, outcome)] += 1
+            self._tallies[partition].copied += 1
+            self._queue.settle(copy)
+            return None
+        counts[_failed(outcome)] += 1
+        if _may_be_retried(outcome):
+            self._held[partition] = time.monotonic() + _HOLD
+        else:
+            self._drop(copy, Drop.REFUSED)
+        return outcome
+
+    def _drop(self, copy: Copy, drop: Drop) -> None:
+        if copy.done:
+            return  # appended by another call meanwhile
+        self._queue.settle(copy)
+        self.missed(copy.envelope.partition, drop, copy.offset)
+
+    def _note(self, errors: Sequence[TransportError | None]) -> None:
+        """Log the first failure and the recovery, not every call of an outage."""
+        failure = next((error for error in errors if error is not None), None)
+        text = str(failure) if failure is not None else ""
+        if failure is not None and not self._error:
+            log.warning("The shadow does not take copies", extra={"error": text})
+        elif failure is None and self._error:
+            log.info("The shadow takes copies again")
+        self._error = text
+
+    def _tell(self) -> None:
+        backlog = self._queue.backlog()
+        self._observer.waiting(backlog)
+        if backlog.records:
+            self._work.set()
+            self._empty.clear()
+        else:
+            self._empty.set()
+
+
+class _TimedOut(AppendUnknown):
+    """Our own limit passed."""
+
+
+def _sent(copy: Copy, outcome: Appended | Remembered) -> Sent:
+    if isinstance(outcome, Appended):
+        return Sent.APPENDED
+    ours = copy.envelope.fingerprint
+    if ours and outcome.fingerprint and ours != outcome.fingerprint:
+        return Sent.CONFLICT
+    return Sent.REMEMBERED
+
+
+def _failed(error: TransportError) -> Sent:
+    if isinstance(error, _TimedOut):
+        return Sent.TIMED_OUT
+    return Sent.UNKNOWN if isinstance(error, AppendUnknown) else Sent.FAILED
+
+
+def _may_be_retried(error: TransportError | None) -> bool:
+    return isinstance(error, (TransportUnavailable, AppendUnknown))
+
+
+def _shows_life(outcome: Outcome) -> bool:
+    """Tell whether the shadow answered, be it by refusing one record for its own fault."""
+    return not (isinstance(outcome, TransportError) and _may_be_retried(outcome))

@@ -1,0 +1,64 @@
+"""Hooks: how the shadow is watched without knowing by whom.
+
+They are called on the event loop, so they return at once and never raise.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from transport.shadow.outcomes import Drop
+
+__all__ = ["Backlog", "BreakerState", "GapLedger", "NoGaps", "Nobody", "ShadowObserver"]
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+class Backlog(msgspec.Struct, frozen=True, gc=False):
+    """What waits for the shadow. ``oldest_since`` is of ``time.monotonic``; 0 if nothing waits."""
+
+    records: int = 0
+    size: int = 0
+    oldest_since: float = 0.0
+
+
+class ShadowObserver(Protocol):
+    """Counts."""
+
+    def published(self, outcome: str, records: int) -> None:
+        """Count copies that ended like this: a :class:`Sent`, or the label of a :class:`Drop`."""
+
+    def waiting(self, backlog: Backlog) -> None:
+        """Take note of how much waits now."""
+
+    def breaker(self, state: BreakerState) -> None:
+        """Take note of the state that the breaker is in from now on."""
+
+
+class GapLedger(Protocol):
+    """Records what the shadow will not get, so that a backfill can find it."""
+
+    def note(self, partition: int, drop: Drop, offset: str | None) -> None:
+        """Note one message that is missed. ``offset`` is its place in the primary, where that is known."""
+
+
+class Nobody:
+    """An observer that looks away."""
+
+    def published(self, outcome: str, records: int) -> None:
+        """See :class:`ShadowObserver`."""
+
+    def waiting(self, backlog: Backlog) -> None:
+        """See :class:`ShadowObserver`."""
+
+    def breaker(self, state: BreakerState) -> None:
+        """See :class:`ShadowObserver`."""
+
+
+class NoGaps:
+    """A ledger that keeps nothing: where there is no database to keep it in."""
+
+    def note(self, partition: int, drop: Drop, offset: str | None) -> None:
+        """See :class:`GapLedger`."""

@@ -1,0 +1,55 @@
+"""What a mirror knows of itself: for readiness, the terminal, the console and the gates."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from transport.shadow.observer import BreakerState
+from transport.shadow.outcomes import Drop
+
+__all__ = ["PartitionTally", "ShadowStatus"]
+
+
+class PartitionTally(msgspec.Struct):
+    """One partition since the process started. ``dropped_at`` is seconds since the epoch."""
+
+    partition: int
+    waiting: int = 0
+    copied: int = 0
+    dropped: dict[str, int] = {}
+    dropped_at: float | None = None
+
+    def drop(self, kind: Drop) -> None:
+        """Count one copy that will not be sent."""
+        self.dropped[kind.value] = self.dropped.get(kind.value, 0) + 1
+        self.dropped_at = time.time()
+
+
+class ShadowStatus(msgspec.Struct, frozen=True):
+    """The shadow as one process sees it. ``error`` is the last one, one line, empty after success.
+
+    ``since`` is when the counts begin. Times are seconds since the epoch, ages seconds.
+    """
+
+    name: str
+    mode: str
+    breaker: BreakerState
+    waiting: int
+    waiting_bytes: int
+    oldest_age: float
+    error: str
+    since: float
+    partitions: list[PartitionTally]
+
+    @property
+    def dropped(self) -> int:
+        """How many copies will not be sent, of all partitions and kinds."""
+        return sum(sum(one.dropped.values()) for one in self.partitions)
+
+    def dropped_since(self, moment: float) -> bool:
+        """Tell whether any copy was dropped at or after ``moment``."""
+        return any(
+            one.dropped_at is not None and one.dropped_at >= moment for one in self.partitions
+        )

@@ -1,0 +1,198 @@
+"""A transport made of two: the primary, and a shadow that gets a copy of every append.
+
+Everything but appending is the primary's business. A copy has the primary's body, key and
+partition, its headers, and ``mirrorOf`` and ``shadowMode`` (:mod:`transport.envelope`).
+
+**async.** ``publish`` is the primary's, outcome and time; then the copies are put in a queue.
+
+**sync.** ``publish`` returns when both logs have the message, or with an error: the caller retries
+with the same key, and the retry repairs both. What the primary remembers goes to the shadow again,
+with the bytes of the first. A copy that failed is also repaired in the background.
+
+Why the shadow is in order
+--------------------------
+Promise 3 is about pairs: *a* was acknowledged before *b* of its conversation was sent. The place of
+a message in a log is where it stands first; what comes again is a duplicate, and changes no row.
+
+*sync*: in both logs *a* stands before *b*, whichever processes took them. *a* was acknowledged, so
+an append of it to each log had been confirmed; *b* had not been sent, so no append of it, to either
+log, had begun. Nothing else is needed: no lock, and no order between requests that overlap. In
+particular the background repair can't break it. What waits there is not acknowledged by that
+attempt. If a later attempt is, that one appended the message itself before it was (a remembered
+repeat is appended again for this reason), and the copy that waits becomes a duplicate at worst; if
+none is, the pair is none of ours. One acknowledgement comes without an append: the ingress finds
+the message's *row*. Then *a* is settled before *b* is sent, and its place in the logs no longer
+matters.
+
+*async*: the same holds for the copies that one process makes: *a* was put in its queue before *a*
+was acknowledged, and a queue keeps its order. It does not hold between processes, and not for what
+the shadow refuses alone, loses, or appends later than we waited. So nobody may read rows' order off
+a log that has async copies not yet settled: the gate between the phases asks for that.
+
+What is not promised
+--------------------
+A process that is killed takes its queue along, and no ledger knows: parity finds those messages.
+In sync mode they were not acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Self
+
+from transport.contract import (
+    Appended,
+    Consumer,
+    DeadLetter,
+    Envelope,
+    Outcome,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+    Transport,
+)
+from transport.envelope import reseal
+from transport.errors import AppendUnknown, TransportError
+from transport.shadow.copies import Copy
+from transport.shadow.mirror import Mirror
+from transport.shadow.outcomes import Drop
+
+__all__ = ["ShadowTransport"]
+
+
+class ShadowTransport:
+    """``primary``, with every append copied by ``mirror`` in the mode that the mirror has."""
+
+    def __init__(self, primary: Transport, mirror: Mirror) -> None:
+        self.primary = primary
+        self.mirror = mirror
+        self.name = primary.name
+        self.partitions = primary.partitions
+        self.features = primary.features
+        self._publish = self._async if mirror.mode == "async" else self._sync
+
+    async def __aenter__(self) -> Self:
+        """Enter both logs and the mirror: for a use without the wiring, which does it apart."""
+        await self.primary.__aenter__()
+        try:
+            await self.mirror.transport.__aenter__()
+            await self.mirror.__aenter__()
+        except BaseException:
+            await self.primary.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await self.mirror.__aexit__(*exc)
+            await self.mirror.transport.__aexit__(*exc)
+        finally:
+            await self.primary.__aexit__(*exc)
+
+    async def publish(
+        self, envelopes: Sequence[Envelope], *, remember: bool = True
+    ) -> Sequence[Outcome]:
+        """Append to the primary, and copy; see the contract and the module."""
+        return await self._publish(envelopes, remember)
+
+    async def _async(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
+        outcomes = await self._to_primary(envelopes, remember)
+        self.mirror.offer(
+            [
+                Copy(envelope, outcome.offset, remember)
+                for envelope, outcome in zip(envelopes, outcomes, strict=True)
+                if isinstance(outcome, Appended)
+            ]
+        )
+        return outcomes
+
+    async def _sync(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
+        outcomes = list(await self._to_primary(envelopes, remember))
+        places: dict[int, Copy] = {}
+        made: dict[str, Copy] = {}
+        for place, (envelope, outcome) in enumerate(zip(envelopes, outcomes, strict=True)):
+            copy = self._copy(envelope, outcome, remember)
+            if copy is not None:
+                # A repeat within this call shares the copy of the first.
+                key = envelope.message_id + envelope.fingerprint if remember else str(place)
+                places[place] = made.setdefault(key, copy)
+        copies = list(made.values())
+        errors = await self.mirror.append(copies)
+        failed = {
+            id(copy): error for copy, error in zip(copies, errors, strict=True) if error is not None
+        }
+        for place, copy in places.items():
+            if (error := failed.get(id(copy))) is not None:
+                outcomes[place] = self._half_done(error)
+        return outcomes
+
+    def _copy(self, envelope: Envelope, outcome: Outcome, remember: bool) -> Copy | None:
+        """Return what the shadow is to get before this outcome is told; ``None`` if nothing."""
+        if isinstance(outcome, TransportError):
+            return None
+        if isinstance(outcome, Remembered):
+            if outcome.fingerprint and outcome.fingerprint != envelope.fingerprint:
+                return None  # another body under the same key: refused, here as there
+            envelope = reseal(envelope, outcome)
+        if remember and (waits := self.mirror.waiting(envelope)) is not None:
+            return waits  # the first one's bytes and position
+        return Copy(envelope, outcome.offset, remember)
+
+    def _half_done(self, error: TransportError) -> AppendUnknown:
+        told = AppendUnknown(
+            f"{self.name} has the message, and {self.mirror.transport.name} may not: {error}"
+        )
+        told.__cause__ = error
+        return told
+
+    async def _to_primary(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
+        """Append to the primary; note what it may have without having said so."""
+        try:
+            outcomes = await self.primary.publish(envelopes, remember=remember)
+        except (AppendUnknown, asyncio.CancelledError):
+            self._note_unknown(envelopes)
+            raise
+        self._note_unknown(
+            [
+                envelope
+                for envelope, outcome in zip(envelopes, outcomes, strict=True)
+                if isinstance(outcome, AppendUnknown)
+            ]
+        )
+        return outcomes
+
+    def _note_unknown(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self.mirror.missed(envelope.partition, Drop.PRIMARY_UNKNOWN)
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """As the primary."""
+        return await self.primary.recall(message_ids)
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """As the primary: a dead letter belongs to the log that its record was read from."""
+        await self.primary.dead_letter(letters)
+
+    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
+        """As the primary."""
+        return self.primary.consume(topic, group=group, member=member)
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """As the primary."""
+        return await self.primary.read(topic, partition, after=after, limit=limit)
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """As the primary."""
+        return await self.primary.progress(topic, group=group)
+
+    def sort_key(self, offset: str) -> tuple[int, ...]:
+        """As the primary."""
+        return self.primary.sort_key(offset)
+
+    async def ping(self) -> None:
+        """As the primary. Whether the shadow works is asked of the mirror."""
+        await self.primary.ping()
