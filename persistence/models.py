@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
 from persistence.models_migration import MigrationEventRow, MigrationRow, ProcessRow
+from persistence.models_shadow import ShadowGap
 from persistence.schema import Table as _Table
 from persistence.schema import metadata
 from persistence.schema import moment as _moment
@@ -42,6 +43,7 @@ __all__ = [
     "MigrationRow",
     "ProcessRow",
     "Redrive",
+    "ShadowGap",
     "metadata",
 ]
 

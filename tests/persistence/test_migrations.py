@@ -56,7 +56,7 @@ async def test_migrations_go_up_down_and_up_again(empty_url):
     everything = await tables(empty_url)
     assert {
         "messages", "message_receipts", "dead_letters", "redrives", "fences", "message_positions",
-        "migration", "migration_events", "processes",
+        "migration", "migration_events", "processes", "shadow_gaps",
     } == everything  # fmt: skip
     assert await migrate.downgrade(empty_url, "0001") == "0001"
     assert await tables(empty_url) == {"messages", "message_receipts", "fences"}

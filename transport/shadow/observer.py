@@ -41,7 +41,7 @@ class GapLedger(Protocol):
     """Records what the shadow will not get, so that a backfill can find it."""
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
-        """Note one message that is missed. ``offset`` is its place in the primary, where that is known."""
+        """Note one message. ``offset`` is its place in the primary, where that is known."""
 
 
 class Nobody:

@@ -1,0 +1,148 @@
+"""The gap ledger: what the shadow was not given, kept in PostgreSQL for a backfill to find.
+
+Noting is cheap and waits for nothing. What is noted is merged in memory, one range for each
+partition and kind, and written in one statement now and then; while PostgreSQL is down the ranges
+grow wider, and take no more room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Self
+
+import msgspec
+import structlog
+
+from persistence.database import Pool, using
+from persistence.errors import PersistenceError
+from transport.shadow.outcomes import Drop
+
+__all__ = ["ShadowGaps"]
+
+_log = structlog.get_logger(__name__)
+
+# The longer an outage, the wider the ranges and the fewer: some thousand rows for an hour of it.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+_CALM = 60.0
+_WITHIN = 5.0
+
+_INSERT = """
+INSERT INTO shadow_gaps
+    (transport, shadow, noted_by, partition, kind, first_offset, last_offset, records)
+SELECT $1, $2, $3, t.*
+FROM unnest($4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[]) AS t
+"""
+
+
+class _Range(msgspec.Struct):
+    """Consecutive drops of one kind in one partition."""
+
+    first: str | None
+    last: str | None
+    records: int
+
+
+class ShadowGaps:
+    """A :class:`transport.shadow.observer.GapLedger`, and a context manager: it writes at the end.
+
+    ``sort_key`` is that of the primary, whose offsets are noted.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        transport: str,
+        shadow: str,
+        sort_key: Callable[[str], tuple[int, ...]],
+        member: str,
+    ) -> None:
+        self._pool = pool
+        self._transport, self._shadow, self._member = transport, shadow, member
+        self._sort_key = sort_key
+        self._noted: dict[tuple[int, str], _Range] = {}
+        self._something = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._writer = asyncio.create_task(self._write_for_ever(), name="shadow gaps")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Write what is noted, if PostgreSQL takes it in a moment."""
+        assert self._writer is not None
+        self._writer.cancel()
+        await asyncio.wait([self._writer])
+        with contextlib.suppress(PersistenceError, TimeoutError):
+            await self._write()
+        if self._noted:
+            lost = sum(one.records for one in self._noted.values())
+            _log.warning("The gap ledger was not written", records=lost)
+
+    @property
+    def unwritten(self) -> int:
+        """How many messages are noted and not yet in PostgreSQL."""
+        return sum(one.records for one in self._noted.values())
+
+    def note(self, partition: int, drop: Drop, offset: str | None) -> None:
+        """Note one message that the shadow was not given."""
+        self._merge((partition, drop.value), _Range(offset, offset, 1))
+        self._something.set()
+
+    def _merge(self, key: tuple[int, str], new: _Range) -> None:
+        known = self._noted.get(key)
+        if known is None:
+            self._noted[key] = new
+            return
+        known.records += new.records
+        offsets = [one for one in (known.first, known.last, new.first, new.last) if one is not None]
+        if offsets:
+            known.first = min(offsets, key=self._sort_key)
+            known.last = max(offsets, key=self._sort_key)
+
+    async def _write_for_ever(self) -> None:
+        pause = _FIRST_PAUSE
+        failing = False
+        while True:
+            since = time.monotonic()
+            await self._something.wait()
+            if time.monotonic() - since > _CALM:
+                pause = _FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            try:
+                await self._write()
+            except (PersistenceError, TimeoutError) as error:
+                if not failing:
+                    _log.warning("The gap ledger can't be written yet", error=str(error))
+                failing = True
+            else:
+                failing = False
+
+    async def _write(self) -> None:
+        noted, self._noted = self._noted, {}
+        self._something.clear()
+        if not noted:
+            return
+        try:
+            async with asyncio.timeout(_WITHIN), using(self._pool, within=_WITHIN) as connection:
+                await connection.execute(
+                    _INSERT,
+                    self._transport,
+                    self._shadow,
+                    self._member,
+                    [partition for partition, _ in noted],
+                    [kind for _, kind in noted],
+                    [one.first for one in noted.values()],
+                    [one.last for one in noted.values()],
+                    [one.records for one in noted.values()],
+                )
+        except BaseException:
+            # Cut off, it may have been written all the same: noted twice is better than not at all.
+            for key, one in noted.items():
+                self._merge(key, one)
+            self._something.set()
+            raise
