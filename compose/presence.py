@@ -11,6 +11,7 @@ from compose.role import Role
 from compose.settings import Settings
 from compose.wiring import Service
 from migration_guide.choice import choice_of, phase_of
+from otel.figures import Figures
 from persistence.migration_state import MigrationState
 from persistence.presence import Identity, Presence, Report, machine
 
@@ -46,13 +47,14 @@ def presence_of(
         parts.metrics.migration_target.set(state.target)
         parts.metrics.migration_epoch.set(state.epoch)
 
+    figures = Figures(parts.metrics)
     parts.metrics.process_phase.set(-1 if identity.phase is None else identity.phase)
-    return Presence(parts.pool, identity, lambda: _report(parts), heard)
+    return Presence(parts.pool, identity, lambda: _report(parts, figures), heard)
 
 
-def _report(parts: Service) -> Report:
+def _report(parts: Service, figures: Figures) -> Report:
     if parts.worker is None:
-        return Report()
+        return Report(figures=figures.report())
     status = parts.worker.status()
     return Report(
         owned={parts.consumed.name: {str(part): epoch for part, epoch in status.epochs.items()}},
@@ -60,4 +62,5 @@ def _report(parts: Service) -> Report:
             {"dependency": one.dependency, "since": one.since, "error": one.error}
             for one in status.paused
         ],
+        figures=figures.report(),
     )

@@ -37,7 +37,7 @@ class Scope(StrEnum):
     READ = "read"
     """Read messages, conversations and receipts."""
     ADMIN = "admin"
-    """List, read, redrive and discard dead letters."""
+    """List, read, redrive and discard dead letters; change phases. What changes is recorded."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -85,17 +85,19 @@ class Authenticator:
         if self._path is not None:
             self._load(self._path)
         self.required = bool(self._keys) or self._path is not None
+        self.loopback_only = not (self.required or settings.api_keys_waived)
+        """Whether being on this machine is all that a caller needs."""
         if not (self._keys or is_loopback(settings.host) or settings.api_keys_waived):
             raise ConfigurationError(
                 f"HOST={settings.host} can be reached from other machines and "
                 f"API_KEYS_FILE={self._path} holds no key: add one, or set API_KEYS_WAIVED=true"
             )
 
-    def check(self, headers: Headers, scope: Scope) -> ApiKey | None:
-        """Return the request's key, ``None`` where none is needed, if it may use ``scope``.
+    def check(self, headers: Headers, *scopes: Scope) -> ApiKey | None:
+        """Return the request's key, ``None`` where none is needed, if it has one of ``scopes``.
 
         Raises:
-            Problem: no key, an unknown one (401), or one without the scope (403).
+            Problem: no key, an unknown one (401), or one without any of the scopes (403).
         """
         if not self.required:
             return None
@@ -115,7 +117,8 @@ class Authenticator:
                 "The API key is not known.",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        if scope not in key.scopes:
+        if key.scopes.isdisjoint(scopes):
+            scope = scopes[0]
             raise Problem(
                 FORBIDDEN,
                 f"The key {key.name!r} lacks the scope {scope.value!r}.",

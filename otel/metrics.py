@@ -24,6 +24,9 @@ _SECONDS = (
 class Metrics:
     """The process's metrics, in their own registry."""
 
+    bounds: tuple[float, ...] = _SECONDS
+    """The upper bounds of every histogram's buckets; a last one, without bound, follows them."""
+
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         r = self.registry

@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
 
+from persistence.attempts import AttemptLog, Failed
 from persistence.decoding import decode_all
 from persistence.errors import Outage, Rejected, TooSlow, Unexpected
 from persistence.gate import Gate, unless
@@ -28,6 +30,7 @@ from persistence.tally import Tally
 from persistence.writer import Writer
 from transport.clock import now
 from transport.contract import Claim, DeadLetter, Reason, Record, Transport
+from transport.envelope import Message
 from transport.errors import TransportError
 
 __all__ = ["Lane", "Tools"]
@@ -54,6 +57,7 @@ class Tools(msgspec.Struct, frozen=True):
     batch_size: int
     poll: float
     slots: asyncio.Semaphore
+    failures: AttemptLog | None = None
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -75,6 +79,7 @@ class Lane:
         self._stop = stop
         self._pace = Pace(tools.batch_size)
         self._fence: Fence | None = None
+        self._failed: list[Failed] = []
 
     async def run(self) -> None:
         """Persist batches until the stop event is set; then finish what is in hand.
@@ -168,6 +173,7 @@ class Lane:
         for start, chunk in _chunks(placed, records, at):
             settled = await isolate(chunk, self._write, attempts=self._tools.attempts)
             self._tools.tally.settled(chunk, settled)
+            await self._tell_failures()
             letters.update(_letters(settled, records, at[start:]))
         return [letters[index] for index in sorted(letters)]
 
@@ -179,14 +185,36 @@ class Lane:
                     return await tools.writer.write(batch, self._fence)
             except Unexpected:
                 raise
-            except Rejected:
+            except Rejected as error:
                 if len(batch) == 1:
                     tools.tally.refused()
+                    self._note(batch[0], error)
                 raise
             except Outage as error:
                 await tools.database.hold(error, self._stop)
                 if isinstance(error, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
+
+    def _note(self, placed: Placed, error: Rejected) -> None:
+        before = sum(1 for one in self._failed if one.offset == placed.offset)
+        kind = "message" if isinstance(placed.event, Message) else "receipt"
+        self._failed.append(
+            Failed(
+                placed.event.message_id,
+                kind,
+                placed.transport,
+                placed.partition,
+                placed.offset,
+                before + 1,
+                datetime.now(UTC),
+                " ".join(str(error).split()),
+            )
+        )
+
+    async def _tell_failures(self) -> None:
+        failed, self._failed = self._failed, []
+        if self._tools.failures:
+            await self._tools.failures.add(failed)
 
 
 def _letters(

@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
 from persistence.models_migration import MigrationEventRow, MigrationRow, ProcessRow
+from persistence.models_operator import DeliveryAttempt, OperatorAction
 from persistence.models_shadow import ShadowGap
 from persistence.schema import Table as _Table
 from persistence.schema import metadata
@@ -35,12 +36,14 @@ from persistence.schema import text_column as _text
 
 __all__ = [
     "DeadLetterRow",
+    "DeliveryAttempt",
     "Fence",
     "MessagePosition",
     "MessageReceipt",
     "MessageRow",
     "MigrationEventRow",
     "MigrationRow",
+    "OperatorAction",
     "ProcessRow",
     "Redrive",
     "ShadowGap",
@@ -56,7 +59,18 @@ class MessageRow(_Table, table=True):
     """
 
     __tablename__ = "messages"
-    __table_args__ = (Index(None, "conversation_id", "seq"),)
+    __table_args__ = (
+        Index(None, "conversation_id", "seq"),
+        # For people who look for a message. Hash: another producer's ids may be of any length,
+        # which a B-tree would refuse. A correlation id that nobody gave is the message id.
+        Index(None, "client_message_id", postgresql_using="hash"),
+        Index(
+            None,
+            "correlation_id",
+            postgresql_using="hash",
+            postgresql_where=text("correlation_id <> id::text"),
+        ),
+    )
 
     id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     idempotency_key: str = Field(sa_column=_text(unique=True))

@@ -101,3 +101,4 @@ class ProcessRow(Table, table=True):
     paused: list[Any] = Field(sa_column=_json(default="[]"))
     shadow: dict[str, Any] | None = Field(sa_column=_json())
     standby: dict[str, Any] | None = Field(sa_column=_json())
+    figures: dict[str, Any] | None = Field(sa_column=_json())

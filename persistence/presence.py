@@ -39,13 +39,14 @@ _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url, phase,
         transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
-        owned, paused, shadow, standby)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+        owned, paused, shadow, standby, figures)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
-        paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby
+        paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
+        figures = excluded.figures
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
-    WHERE machine = $4 AND member <> $1 AND now() - seen_at > make_interval(secs => $19)
+    WHERE machine = $4 AND member <> $1 AND now() - seen_at > make_interval(secs => $20)
 )
 SELECT silent.members, silent.pids, {COLUMNS} FROM silent LEFT JOIN migration ON true
 """  # noqa: S608 - constants only
@@ -79,6 +80,7 @@ class Report(msgspec.Struct, frozen=True):
     paused: list[dict[str, str]] = []
     shadow: dict[str, Any] | None = None
     standby: dict[str, Any] | None = None
+    figures: dict[str, Any] | None = None
 
 
 Heard = Callable[[MigrationState | None], Awaitable[None]]

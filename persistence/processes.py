@@ -31,7 +31,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
 
     ``phase`` is what its settings amount to, ``None`` where they are no phase. ``owned`` is the
     epoch of each partition it owns, by log. ``paused`` is what its workers wait for. ``shadow`` and
-    ``standby`` are those parts' status, ``None`` where it has none.
+    ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its latencies.
     """
 
     member: str
@@ -53,6 +53,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     paused: list[dict[str, str]]
     shadow: dict[str, Any] | None
     standby: dict[str, Any] | None
+    figures: dict[str, Any] | None = None
 
     @property
     def live(self) -> bool:
@@ -97,4 +98,5 @@ def _process(row: asyncpg.Record) -> Process:
         paused=json.loads(row["paused"]),
         shadow=None if row["shadow"] is None else json.loads(row["shadow"]),
         standby=None if row["standby"] is None else json.loads(row["standby"]),
+        figures=None if row["figures"] is None else json.loads(row["figures"]),
     )

@@ -11,6 +11,7 @@ import asyncio
 import msgspec
 
 from otel.metrics import Metrics
+from persistence.attempts import AttemptLog
 from persistence.claims import Claims
 from persistence.database import Pool
 from persistence.gate import Paused, database_gate, log_gate
@@ -61,6 +62,7 @@ class Worker:
             # Half of the pool: more at once insert no faster (measured), and the ingress asks its
             # questions over the same pool.
             slots=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
+            failures=AttemptLog(pool, member),
         )
         self._claims = Claims(
             transport,

@@ -42,16 +42,16 @@ def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Sele
 
 def dead_letters_router(*, auth: Authenticator, letters: DeadLetters) -> APIRouter:
     """Return the routes that list, read and discard dead letters."""
-    router = APIRouter(
-        prefix="/api/dead-letters", tags=["dead letters"], dependencies=[needs(auth, Scope.ADMIN)]
-    )
+    router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
+    reader = needs(auth, Scope.READ, Scope.ADMIN)
 
     @router.get(
         "",
         summary="List dead letters, newest first",
         operation_id="listDeadLetters",
+        dependencies=[reader],
         responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.ADMIN),
+        openapi_extra=scoped(Scope.READ),
     )
     async def list_dead_letters(
         query: Annotated[DeadLetterQuery, Query()],
@@ -79,8 +79,9 @@ def dead_letters_router(*, auth: Authenticator, letters: DeadLetters) -> APIRout
         "/{dead_letter_id:int}",
         summary="Read a dead letter, its record and why it is one",
         operation_id="getDeadLetter",
+        dependencies=[reader],
         responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.ADMIN),
+        openapi_extra=scoped(Scope.READ),
     )
     async def get_dead_letter(
         dead_letter_id: Annotated[int, Path(ge=1, le=LARGEST)],
@@ -94,7 +95,7 @@ def dead_letters_router(*, auth: Authenticator, letters: DeadLetters) -> APIRout
         "/discard",
         summary="Give dead letters up for good",
         operation_id="discardDeadLetters",
-        dependencies=[json_body()],
+        dependencies=[needs(auth, Scope.ADMIN), json_body()],
         responses=problems(*_WRITE),
         openapi_extra=scoped(Scope.ADMIN),
     )

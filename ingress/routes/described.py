@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.params import Depends as DependsParameter
 
 from ingress.auth import Authenticator, Scope
+from ingress.browser import MARK, visitor
 from ingress.headers import media_type
 from ingress.problems import MEDIA_TYPE, Kind
 
@@ -32,11 +33,11 @@ def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def needs(auth: Authenticator, scope: Scope) -> DependsParameter:
-    """Return the dependency that lets only keys with ``scope`` through."""
+def needs(auth: Authenticator, *scopes: Scope) -> DependsParameter:
+    """Return the dependency that lets only keys with one of ``scopes`` through."""
 
     def check(request: Request) -> None:
-        auth.check(dict(request.scope["headers"]), scope)
+        visitor(auth, request.method, dict(request.scope["headers"]), *scopes)
 
     dependency: DependsParameter = Depends(check)
     return dependency
@@ -44,8 +45,10 @@ def needs(auth: Authenticator, scope: Scope) -> DependsParameter:
 
 def caller(auth: Authenticator, request: Request) -> str:
     """Return who asks, for the record: the name of the API key."""
-    key = auth.check(dict(request.scope["headers"]), Scope.ADMIN)
-    return f"api:{key.name}" if key else "api"
+    headers = dict(request.scope["headers"])
+    key = visitor(auth, request.method, headers, Scope.ADMIN)
+    door = "console" if MARK in headers else "api"
+    return f"{door}:{key.name}" if key else door
 
 
 def scoped(scope: Scope) -> dict[str, Any]:

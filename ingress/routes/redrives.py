@@ -29,9 +29,8 @@ _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
 def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
     """Return the routes of redrives."""
-    router = APIRouter(
-        prefix=_PREFIX, tags=["dead letters"], dependencies=[needs(auth, Scope.ADMIN)]
-    )
+    router = APIRouter(prefix=_PREFIX, tags=["dead letters"])
+    reader, admin = needs(auth, Scope.READ, Scope.ADMIN), needs(auth, Scope.ADMIN)
 
     @router.post(
         "/redrive",
@@ -40,7 +39,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
         description="In their order, at the rate asked for. A redrive can't double a message: its "
         "key decides. A letter that fails again becomes a new one.",
         operation_id="redriveDeadLetters",
-        dependencies=[json_body()],
+        dependencies=[admin, json_body()],
         responses={
             200: {"model": RedrivePreview, "description": "With `dryRun`: what it would take."},
             **problems(*_WRITE),
@@ -68,8 +67,9 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
         "/redrives",
         summary="List the latest redrives",
         operation_id="listRedrives",
+        dependencies=[reader],
         responses=problems(p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.ADMIN),
+        openapi_extra=scoped(Scope.READ),
     )
     async def list_redrives() -> Redrives:
         return Redrives(items=[_view(one) for one in await redriver.recent()])
@@ -78,8 +78,9 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
         "/redrives/{redrive_id}",
         summary="See how far a redrive is",
         operation_id="getRedrive",
+        dependencies=[reader],
         responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.ADMIN),
+        openapi_extra=scoped(Scope.READ),
     )
     async def get_redrive(redrive_id: UUID) -> RedriveView:
         return await _shown(redriver, redrive_id)
@@ -88,6 +89,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
         "/redrives/{redrive_id}/cancel",
         summary="Stop a redrive after the batch in hand",
         operation_id="cancelRedrive",
+        dependencies=[admin],
         responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.ADMIN),
     )
@@ -99,6 +101,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
         status_code=202,
         summary="Take up a redrive whose process has stopped",
         operation_id="resumeRedrive",
+        dependencies=[admin],
         responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.ADMIN),
     )

@@ -1,0 +1,59 @@
+"""Latencies of the last seconds, as a process tells them to the others beside its presence.
+
+Whoever adds up the buckets of several processes has the quantiles of all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from prometheus_client import Histogram
+
+from otel.metrics import Metrics
+
+__all__ = ["Figures", "quantile"]
+
+_WINDOW = 10.0
+
+
+class Figures:
+    """Reads the histograms that there are anyway; costs nothing on a message's way."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._histograms = {"ack": metrics.ingress_ack, "persist": metrics.end_to_end}
+        self._past: deque[tuple[float, dict[str, list[float]]]] = deque()
+
+    def report(self) -> dict[str, list[int]]:
+        """Return how many observations of the last ten seconds fell into each bucket, by name."""
+        now = time.monotonic()
+        counts = {name: _counts(one) for name, one in self._histograms.items()}
+        self._past.append((now, counts))
+        while len(self._past) > 1 and self._past[1][0] <= now - _WINDOW:
+            self._past.popleft()
+        _, before = self._past[0]
+        return {
+            name: [int(new - old) for new, old in zip(counts[name], before[name], strict=True)]
+            for name in counts
+        }
+
+
+def quantile(counts: Sequence[int], q: float) -> float | None:
+    """Return the upper bound, in seconds, of the bucket that holds the ``q`` quantile.
+
+    ``None`` where nothing was observed. Beyond the last bound the last bound is returned.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    seen = 0
+    for bound, count in zip(Metrics.bounds, counts, strict=False):
+        seen += count
+        if seen >= q * total:
+            return bound
+    return Metrics.bounds[-1]
+
+
+def _counts(histogram: Histogram) -> list[float]:
+    return [bucket.get() for bucket in histogram._buckets]  # noqa: SLF001 - read, never written

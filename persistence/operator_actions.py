@@ -1,0 +1,112 @@
+"""The record of what people did by hand: written before the action, completed after it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import msgspec
+import structlog
+
+from persistence.database import Pool, using
+from persistence.errors import PersistenceError
+from persistence.when import rfc3339
+
+__all__ = ["NO_REASON", "Action", "Actions", "Entry"]
+
+_log = structlog.get_logger(__name__)
+
+NO_REASON = "(no reason given)"
+"""Kept where a program asked, not a person: the console always asks for a reason."""
+
+_BEGIN = """
+INSERT INTO operator_actions (who, action, target, why) VALUES ($1, $2, $3, $4) RETURNING id
+"""
+_END = "UPDATE operator_actions SET result = $2, finished_at = now() WHERE id = $1"
+_LIST = """
+SELECT id, at, who, action, target, why, result, finished_at FROM operator_actions
+WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
+"""
+
+
+class Action(msgspec.Struct, frozen=True, rename="camel"):
+    """Something a person did. Times are RFC 3339, UTC.
+
+    ``result`` is ``None`` where it is under way, or its process died in the middle.
+    """
+
+    id: int
+    at: str
+    who: str
+    action: str
+    target: str
+    why: str
+    result: str | None
+    finished_at: str | None
+
+
+class Entry:
+    """The action under way. Set ``result`` to what came of it."""
+
+    def __init__(self) -> None:
+        self.result = "done"
+
+
+class Actions:
+    """The table ``operator_actions``. Nothing is ever changed or removed in it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def recorded(
+        self, action: str, *, who: str, target: str, why: str | None
+    ) -> AsyncIterator[Entry]:
+        """Record ``action`` on ``target`` before the block, and its result after it.
+
+        Raises:
+            Outage: it can't be recorded, so it is not done.
+        """
+        async with using(self._pool) as connection:
+            identifier = await connection.fetchval(_BEGIN, who, action, target, why or NO_REASON)
+        entry = Entry()
+        try:
+            yield entry
+        except BaseException as error:
+            await self._end(identifier, f"failed: {' '.join(str(error).split()) or type(error)}")
+            raise
+        await self._end(identifier, entry.result)
+
+    async def recent(self, *, before: int | None = None, limit: int = 50) -> list[Action]:
+        """Return what was done, newest first; ``before`` is the last id of the page before.
+
+        Raises:
+            Outage: PostgreSQL can't tell now.
+        """
+        async with using(self._pool) as connection:
+            rows = await connection.fetch(_LIST, before, limit)
+        return [_action(row) for row in rows]
+
+    async def _end(self, identifier: int, result: str) -> None:
+        # What was done is done: an outage now leaves the line without its result.
+        with contextlib.suppress(PersistenceError, TimeoutError):
+            async with using(self._pool) as connection:
+                await connection.execute(_END, identifier, result[:1000])
+            return
+        _log.warning("An operator's action has no result on record", action=identifier)
+
+
+def _action(row: asyncpg.Record) -> Action:
+    finished_at = row["finished_at"]
+    return Action(
+        id=row["id"],
+        at=rfc3339(row["at"]),
+        who=row["who"],
+        action=row["action"],
+        target=row["target"],
+        why=row["why"],
+        result=row["result"],
+        finished_at=rfc3339(finished_at) if finished_at else None,
+    )
