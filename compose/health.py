@@ -8,14 +8,16 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI
 
-from ingress.readiness import ComponentState, Readiness, WorkerProbe
+from ingress.readiness import ComponentState, Probe, Readiness, WorkerProbe
 from ingress.routes.health import health_router
 from ingress.settings import IngressSettings
 from persistence.database import Pool
 from persistence.worker import Worker
 from transport.contract import Transport
+from transport.errors import TransportError
+from transport.shadow import Mirror
 
-__all__ = ["Application", "HealthOnly", "worker_probe"]
+__all__ = ["Application", "HealthOnly", "shadow_probe", "worker_probe"]
 
 
 class Application(Protocol):
@@ -80,5 +82,30 @@ def worker_probe(worker: Worker, *, required: bool) -> WorkerProbe:
             return ComponentState("workers", "degraded", required, f"{waits}.")
         count = len(status.partitions)
         return ComponentState("workers", "up", required, f"Own {count} partitions.")
+
+    return probe
+
+
+def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:
+    """Return what tells how the shadow is. Only in sync mode can nothing be accepted without it."""
+    required = mirror.mode == "sync"
+    name = f"shadow ({mirror.transport.name}, {mirror.mode})"
+
+    async def probe() -> ComponentState:
+        status = mirror.status()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await mirror.transport.ping()
+        except (TransportError, TimeoutError) as error:
+            why = str(error) or f"No answer within {timeout_seconds:g} s"
+            detail = f"{why.rstrip('.')}. {status.waiting} copies wait for it."
+            if not required:
+                detail += " Messages are accepted all the same; backfill repairs what it misses."
+            return ComponentState(name, "down" if required else "degraded", required, detail)
+        if status.breaker != "closed":
+            detail = f"It answers, and took no copy when last tried: {status.error}."
+            return ComponentState(name, "degraded", required, detail)
+        detail = f"It takes copies; {status.waiting} wait."
+        return ComponentState(name, "up", required, detail)
 
     return probe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Self
 
 import structlog
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 5.0
+_A_MOMENT = 2.0
 
 
 class PatientTransport:
@@ -34,10 +35,15 @@ class PatientTransport:
 
     So from the first second health answers, readiness names the log, and a POST gets 503. Only an
     outage is waited for: a setting that can't work ends :meth:`connect` with the error.
+
+    What is not ``needed`` holds up nothing: entering waits for it a moment only, and a setting that
+    turns out later not to work for it is logged, and tried again.
     """
 
-    def __init__(self, inner: Transport) -> None:
+    def __init__(self, inner: Transport, *, needed: bool = True) -> None:
         self.inner = inner
+        self._needed = needed
+        self._first: asyncio.Task[None] | None = None
         self.name = inner.name
         self.partitions = inner.partitions
         self.features = inner.features
@@ -46,10 +52,18 @@ class PatientTransport:
 
     async def __aenter__(self) -> Self:
         """Try once; :meth:`connect` goes on trying."""
-        await self._try()
+        self._first = asyncio.create_task(self._try())
+        try:
+            await asyncio.wait([self._first], timeout=None if self._needed else _A_MOMENT)
+        except asyncio.CancelledError:
+            await self._end_first()
+            raise
+        if self._first.done():
+            self._first.result()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._end_first()
         if self._connected:
             self._connected = False
             await self.inner.__aexit__(*exc)
@@ -60,12 +74,22 @@ class PatientTransport:
         Raises:
             ConfigurationError: a setting or the server's own state can't work.
         """
+        if self._first is not None:
+            await self._once(asyncio.shield(self._first))
         wait = _FIRST_WAIT
         while not self._connected:
             log.warning("The log is not available yet", transport=self.name, error=self._why)
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
-            await self._try()
+            await self._once(self._try())
+
+    async def _once(self, attempt: Awaitable[None]) -> None:
+        try:
+            await attempt
+        except ConfigurationError as error:
+            if self._needed:
+                raise
+            self._why = str(error)
 
     async def _try(self) -> None:
         try:
@@ -76,6 +100,11 @@ class PatientTransport:
             self._why = str(error)
         else:
             self._connected = True
+
+    async def _end_first(self) -> None:
+        if self._first is not None and not self._first.done():
+            self._first.cancel()
+            await asyncio.wait([self._first])
 
     def _ready(self) -> Transport:
         if not self._connected:

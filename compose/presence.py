@@ -53,8 +53,9 @@ def presence_of(
 
 
 def _report(parts: Service, figures: Figures) -> Report:
+    shadow = parts.mirror.status().summary() if parts.mirror else None
     if parts.worker is None:
-        return Report(figures=figures.report())
+        return Report(figures=figures.report(), shadow=shadow)
     status = parts.worker.status()
     return Report(
         owned={parts.consumed.name: {str(part): epoch for part, epoch in status.epochs.items()}},
@@ -62,5 +63,6 @@ def _report(parts: Service, figures: Figures) -> Report:
             {"dependency": one.dependency, "since": one.since, "error": one.error}
             for one in status.paused
         ],
+        shadow=shadow,
         figures=figures.report(),
     )

@@ -36,7 +36,7 @@ async def up(folder: Folder) -> None:
     folder.hold()
     try:
         asked = settings_or_exit()
-        stack = Stack(folder.path, {asked.transport.transport, asked.transport.consumed})
+        stack = Stack(folder.path, asked.transport.logs)
         settings = settings_or_exit({**stack.settings(), **_ports(asked), **_log_format()})
         for note in (*stack.notes, *_ignored(), *_moved(asked, settings)):
             err.print(f"[yellow]note:[/] {plain(note)}")

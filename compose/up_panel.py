@@ -36,12 +36,12 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
     if stack.redis:
         redis = stack.redis
         rows.add_row(
-            "Log",
+            _part(settings, "redis"),
             f"{redis.binary.label}\nredis-cli -p {redis.port} -n "
             f"{settings.transport.redis_stream_db}",
         )
     if stack.kafka:
-        rows.add_row("Log", f"kafka   {stack.kafka.bootstrap}")
+        rows.add_row(_part(settings, "kafka"), f"kafka   {stack.kafka.bootstrap}")
     rows.add_row("Rows", f"{stack.postgres.binary.label}\npsql {stack.database_url}")
     rows.add_row("Data", f"{stack.postgres.data_dir.parent}   (kept when you stop)")
     rows.add_row("Durable", "the log is on disk (fsync) before a POST is acknowledged")
@@ -51,3 +51,11 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
     err.print(_CURL.format(url=running.url), markup=False)
     err.print("\nCtrl-C stops everything.\n")
     sys.stderr.flush()
+
+
+def _part(settings: Settings, name: str) -> str:
+    """Return what a log is to this process."""
+    transport = settings.transport
+    if name == transport.transport_shadow:
+        return f"Shadow ({transport.transport_shadow_mode})"
+    return "Log"

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 import asyncpg
 import pydantic
 
-from compose.health import Application, HealthOnly, worker_probe
+from compose.health import Application, HealthOnly, shadow_probe, worker_probe
+from compose.logs import Logs, open_logs
 from compose.patient import PatientTransport
 from compose.role import Role
 from compose.settings import Settings
 from ingress.app import build
-from otel.metered import MeteredTransport
+from ingress.readiness import Probe
 from otel.metrics import Metrics
 from persistence.database import Pool, connect
 from persistence.dead_letter_depth import DepthReporter
 from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.worker import Worker
 from transport.contract import Transport
-from transport.registry import create
+from transport.shadow import Mirror
 
 __all__ = ["PRIVATE_ERRORS", "Service", "service"]
 
@@ -50,6 +51,7 @@ class Service:
     metrics: Metrics
     transports: list[PatientTransport]
     consumed: Transport
+    mirror: Mirror | None
     worker: Worker | None
     indexers: list[DeadLetterIndexer]
     depth: DepthReporter
@@ -67,11 +69,9 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)
         stack.push_async_callback(_close, pool)
-        names = dict.fromkeys((settings.transport.transport, settings.transport.consumed))
-        patient = [PatientTransport(create(name, settings.transport)) for name in names]
-        for one in patient:
-            await stack.enter_async_context(one)
-        logs = [MeteredTransport(one, metrics) for one in patient]
+        logs = await stack.enter_async_context(
+            open_logs(settings.transport, pool=pool, metrics=metrics, member=member)
+        )
         worker: Worker | None = None
         indexers: list[DeadLetterIndexer] = []
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
@@ -79,33 +79,48 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         probe = worker_probe(worker, required=role is Role.WORKER) if worker else None
         if role is Role.WORKER and probe:
             app: Application = HealthOnly(
-                transport=logs[-1], pool=pool, settings=settings.ingress, worker=probe
+                transport=logs.consumed, pool=pool, settings=settings.ingress, worker=probe
             )
         else:
             app = build(
                 settings=settings.ingress,
-                transport=logs[0],
+                transport=logs.written,
                 pool=pool,
                 metrics=metrics,
                 worker=probe,
-                consumed=logs[-1],
+                consumed=logs.consumed,
+                probes=_probes(settings, logs),
             )
-        depth = DepthReporter(pool, logs, metrics)
-        yield Service(member, pool, app, metrics, patient, logs[-1], worker, indexers, depth)
+        depth = DepthReporter(pool, logs.every, metrics)
+        yield Service(
+            member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, indexers,
+            depth,
+        )  # fmt: skip
+
+
+def _probes(settings: Settings, logs: Logs) -> list[Probe]:
+    if logs.mirror is None:
+        return []
+    timeout = settings.ingress.ingress_health_timeout_ms / 1000
+    return [shadow_probe(logs.mirror, timeout_seconds=timeout)]
 
 
 def _consumers(
-    settings: Settings, logs: list[MeteredTransport], pool: Pool, metrics: Metrics, member: str
+    settings: Settings, logs: Logs, pool: Pool, metrics: Metrics, member: str
 ) -> tuple[Worker, list[DeadLetterIndexer]]:
     """Return the worker, on the log that is consumed, and what indexes dead letters, on each."""
     worker = Worker(
-        transport=logs[-1], pool=pool, settings=settings.persistence, metrics=metrics, member=member
+        transport=logs.consumed,
+        pool=pool,
+        settings=settings.persistence,
+        metrics=metrics,
+        member=member,
     )
     indexers = [
         DeadLetterIndexer(
             transport=one, pool=pool, settings=settings.persistence, metrics=metrics, member=member
         )
-        for one in logs
+        for one in logs.every
     ]
     return worker, indexers
 

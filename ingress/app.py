@@ -21,7 +21,7 @@ from ingress.known import Known
 from ingress.messages import Messages
 from ingress.methods import head, other_method
 from ingress.protocol import message_protocol
-from ingress.readiness import Readiness, WorkerProbe
+from ingress.readiness import Probe, Readiness, WorkerProbe
 from ingress.receipts import Receipts
 from ingress.requests import Limits
 from ingress.routes.dead_letters import dead_letters_router
@@ -89,11 +89,12 @@ def build(
     metrics: Metrics,
     worker: WorkerProbe | None = None,
     consumed: Transport | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Ingress:
     """Return the application. It starts nothing and connects to nothing of its own.
 
     ``consumed`` is the log that workers read where it is not ``transport``. ``worker`` tells how
-    this process's workers are, if it has any.
+    this process's workers are, if it has any; ``probes`` how other dependencies are.
 
     Raises:
         ConfigurationError: the API keys can't be used.
@@ -112,6 +113,7 @@ def build(
         database_required=settings.ingress_mode == "direct",
         timeout_seconds=settings.ingress_health_timeout_ms / 1000,
         worker=worker,
+        probes=probes,
     )
     messages = Messages(
         transport=read,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from persistence.errors import Outage
 from transport.contract import Transport
 from transport.errors import TransportError
 
-__all__ = ["ComponentState", "Readiness", "Report", "WorkerProbe"]
+__all__ = ["ComponentState", "Probe", "Readiness", "Report", "WorkerProbe"]
 
 Status = Literal["up", "degraded", "down"]
 
@@ -36,6 +36,8 @@ class Report(msgspec.Struct, frozen=True):
 
 WorkerProbe = Callable[[], ComponentState]
 """Tells how the workers of this process are; made by whoever starts them."""
+Probe = Callable[[], Awaitable[ComponentState]]
+"""Asks one more dependency, in its own time limit; made by whoever put it there."""
 
 
 class Readiness:
@@ -49,7 +51,9 @@ class Readiness:
         database_required: bool,
         timeout_seconds: float,
         worker: WorkerProbe | None = None,
+        probes: Sequence[Probe] = (),
     ) -> None:
+        self._probes = probes
         self._transport = transport
         self._pool = pool
         self._database_required = database_required
@@ -63,7 +67,8 @@ class Readiness:
 
     async def report(self) -> Report:
         """Return the state of each component and of the whole."""
-        components = list(await asyncio.gather(self._log(), self._database()))
+        asked = (self._log(), *(probe() for probe in self._probes), self._database())
+        components = list(await asyncio.gather(*asked))
         if self._worker is not None:
             components.append(self._worker())
         if self._draining:

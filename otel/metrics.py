@@ -10,6 +10,7 @@ import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from otel.shadow_metrics import ShadowMetrics
 from transport.contract import Reason
 
 __all__ = ["Metrics"]
@@ -184,6 +185,7 @@ class Metrics:
         )
         for gauge in (self.migration_phase, self.migration_target, self.migration_epoch):
             gauge.set(math.nan)
+        self.shadow = ShadowMetrics(r)
         for status in ("persisted", "duplicate", "error", "dead_lettered"):
             self.processed.labels(status)
         for reason in Reason:

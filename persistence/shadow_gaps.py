@@ -16,11 +16,11 @@ from typing import Self
 import msgspec
 import structlog
 
-from persistence.database import Pool, using
+from persistence.database import Connection, Pool, using
 from persistence.errors import PersistenceError
 from transport.shadow.outcomes import Drop
 
-__all__ = ["ShadowGaps"]
+__all__ = ["ShadowGaps", "open_gaps"]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +34,11 @@ INSERT INTO shadow_gaps
     (transport, shadow, noted_by, partition, kind, first_offset, last_offset, records)
 SELECT $1, $2, $3, t.*
 FROM unnest($4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[]) AS t
+"""
+
+_OPEN = """
+SELECT kind, sum(records)::bigint AS records FROM shadow_gaps
+WHERE shadow = $1 AND repaired_at IS NULL GROUP BY kind ORDER BY kind
 """
 
 
@@ -146,3 +151,9 @@ class ShadowGaps:
                 self._merge(key, one)
             self._something.set()
             raise
+
+
+async def open_gaps(connection: Connection, shadow: str) -> dict[str, int]:
+    """Return how many messages ``shadow`` misses and was not given since, by kind."""
+    rows = await connection.fetch(_OPEN, shadow)
+    return {row["kind"]: row["records"] for row in rows}

@@ -88,6 +88,11 @@ class TransportSettings(BaseSettings):
         """The name of the transport that workers read."""
         return self.consume_from or self.transport
 
+    @property
+    def logs(self) -> set[str]:
+        """The names of all transports that are written or read."""
+        return {self.transport, self.consumed, self.transport_shadow or self.transport}
+
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:
         wants = self.kafka_security_protocol.startswith("SASL")

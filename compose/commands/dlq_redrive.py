@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
@@ -25,9 +26,11 @@ from compose.commands.dlq_selection import (
     conditions,
 )
 from compose.console import err, fail, out, plain, run, settings_or_exit
+from compose.logs import shadowed
+from compose.patient import PatientTransport
 from compose.settings import Settings
 from otel.metrics import Metrics
-from persistence.database import connect
+from persistence.database import Pool, connect
 from persistence.redrive import MOST_REDRIVES, Preview, RedriveProgress, Redriver
 from persistence.selection import Selection
 from transport.contract import Transport
@@ -205,25 +208,50 @@ def _ended(progress: RedriveProgress) -> None:
 
 @asynccontextmanager
 async def _runner(settings: Settings) -> AsyncIterator[Redriver]:
-    name = settings.transport.transport
-    async with create(name, settings.transport) as log, _redriver(settings, log) as redriver:
-        yield redriver
+    transport, metrics = settings.transport, Metrics()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(_pool(settings))
+        log: Transport = await stack.enter_async_context(create(transport.transport, transport))
+        if transport.transport_shadow is not None:
+            # What is redriven goes to both logs, like everything that is appended.
+            shadow = PatientTransport(
+                create(transport.transport_shadow, transport),
+                needed=transport.transport_shadow_mode == "sync",
+            )
+            log = await stack.enter_async_context(
+                shadowed(
+                    log,
+                    await stack.enter_async_context(shadow),
+                    transport,
+                    pool=pool,
+                    metrics=metrics,
+                    member=f"redrive-{os.getpid()}",
+                )
+            )
+        yield await stack.enter_async_context(_redriver(pool, log, metrics))
 
 
 @asynccontextmanager
 async def _watcher(settings: Settings) -> AsyncIterator[Redriver]:
     # It appends nothing, so its log is never connected.
     log = create(settings.transport.transport, settings.transport)
-    async with _redriver(settings, log) as redriver:
+    async with _pool(settings) as pool, _redriver(pool, log, Metrics()) as redriver:
         yield redriver
 
 
 @asynccontextmanager
-async def _redriver(settings: Settings, log: Transport) -> AsyncIterator[Redriver]:
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
     pool = await connect(settings.persistence)
-    redriver = Redriver(pool, log, Metrics())
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def _redriver(pool: Pool, log: Transport, metrics: Metrics) -> AsyncIterator[Redriver]:
+    redriver = Redriver(pool, log, metrics)
     try:
         yield redriver
     finally:
         await redriver.close()
-        await pool.close()

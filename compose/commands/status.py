@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
 from rich.table import Table
 
+from compose import shadow_status
 from compose.console import out, run, settings_or_exit
 from compose.settings import Settings
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
@@ -34,9 +35,12 @@ def show(
 async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
     async with create(settings.transport.consumed, settings.transport) as transport:
         if as_json:
-            out.print_json(json.dumps(await _as_data(transport)))
+            shadow = await shadow_status.ask(settings)
+            out.print_json(json.dumps({**await _as_data(transport), "shadow": shadow}))
         elif not watch:
             out.print(await _as_table(transport))
+            if shadow := await shadow_status.ask(settings):
+                out.print(shadow_status.lines(shadow))
         else:
             with Live(await _as_table(transport), console=out, auto_refresh=False) as live:
                 while True:
@@ -44,7 +48,7 @@ async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
                     live.update(await _as_table(transport), refresh=True)
 
 
-async def _as_data(transport: Transport) -> dict[str, object]:
+async def _as_data(transport: Transport) -> dict[str, Any]:
     return {
         "transport": transport.name,
         "partitions": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 
@@ -53,3 +54,19 @@ class ShadowStatus(msgspec.Struct, frozen=True):
         return any(
             one.dropped_at is not None and one.dropped_at >= moment for one in self.partitions
         )
+
+    def summary(self) -> dict[str, Any]:
+        """Return it as JSON-ready data, with the totals, and without partitions that are at rest.
+
+        ``dropped_at`` is when the last copy was dropped, ``None`` if none was.
+        """
+        told: dict[str, Any] = msgspec.to_builtins(self)
+        told["dropped"] = self.dropped
+        moments = [one.dropped_at for one in self.partitions if one.dropped_at is not None]
+        told["dropped_at"] = max(moments, default=None)
+        told["partitions"] = [
+            part
+            for part, one in zip(told["partitions"], self.partitions, strict=True)
+            if one.waiting or one.dropped
+        ]
+        return told

@@ -1,0 +1,91 @@
+"""The logs of one process: the primary, the one that is read, and the shadow, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+from compose.patient import PatientTransport
+from otel.metered import MeteredTransport
+from otel.metrics import Metrics
+from persistence.database import Pool
+from persistence.shadow_gaps import ShadowGaps
+from transport.contract import Transport
+from transport.registry import create
+from transport.settings import TransportSettings
+from transport.shadow import Mirror, ShadowTransport
+
+__all__ = ["Logs", "open_logs", "shadowed"]
+
+
+class Logs(NamedTuple):
+    """Each log once, however many parts it plays.
+
+    ``patient`` are all of them, to be connected; ``every`` the same, decorated. ``written`` is what
+    is appended to: the primary, with the shadow behind it where there is one.
+    """
+
+    patient: list[PatientTransport]
+    every: list[Transport]
+    written: Transport
+    consumed: Transport
+    mirror: Mirror | None
+
+
+@asynccontextmanager
+async def open_logs(
+    settings: TransportSettings, *, pool: Pool, metrics: Metrics, member: str
+) -> AsyncIterator[Logs]:
+    """Make the logs and try to connect each; close them when the block ends.
+
+    Raises:
+        ConfigurationError: a setting can't work against the servers that are there.
+    """
+    shadow = settings.transport_shadow
+    needed = {settings.transport, settings.consumed}
+    if settings.transport_shadow_mode == "sync":
+        needed.add(shadow or settings.transport)
+    names = dict.fromkeys((settings.transport, settings.consumed, shadow or settings.transport))
+    patient = [PatientTransport(create(name, settings), needed=name in needed) for name in names]
+    async with AsyncExitStack() as stack:
+        for one in patient:
+            await stack.enter_async_context(one)
+        logs: dict[str, Transport] = {one.name: MeteredTransport(one, metrics) for one in patient}
+        primary, consumed = logs[settings.transport], logs[settings.consumed]
+        if shadow is None:
+            yield Logs(patient, list(logs.values()), primary, consumed, None)
+            return
+        both = await stack.enter_async_context(
+            shadowed(primary, logs[shadow], settings, pool=pool, metrics=metrics, member=member)
+        )
+        yield Logs(patient, list(logs.values()), both, consumed, both.mirror)
+
+
+@asynccontextmanager
+async def shadowed(
+    primary: Transport,
+    shadow: Transport,
+    settings: TransportSettings,
+    *,
+    pool: Pool,
+    metrics: Metrics,
+    member: str,
+) -> AsyncIterator[ShadowTransport]:
+    """Return ``primary`` with ``shadow`` behind it; send what waits for it when the block ends."""
+    gaps = ShadowGaps(
+        pool,
+        transport=primary.name,
+        shadow=shadow.name,
+        sort_key=primary.sort_key,
+        member=member,
+    )
+    mirror = Mirror(
+        shadow,
+        primary=primary.name,
+        settings=settings,
+        observer=metrics.shadow,
+        gaps=gaps,
+    )
+    async with gaps, mirror:
+        yield ShadowTransport(primary, mirror)

@@ -1,0 +1,59 @@
+"""What ``crossfade status`` says of the shadow: each process's own word, and the open gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compose.settings import Settings
+from persistence.database import connect, using
+from persistence.errors import PersistenceError
+from persistence.processes import processes
+from persistence.shadow_gaps import open_gaps
+
+__all__ = ["ask", "lines"]
+
+_WITHIN = 5.0
+
+
+async def ask(settings: Settings) -> dict[str, Any] | None:
+    """Return the shadow's state; ``None`` where these settings name no shadow.
+
+    ``processes`` and ``missed`` (by kind, not repaired yet) are ``None`` while PostgreSQL, which
+    knows them, does not answer.
+    """
+    transport = settings.transport
+    if transport.transport_shadow is None:
+        return None
+    told: dict[str, Any] = {
+        "name": transport.transport_shadow,
+        "mode": transport.transport_shadow_mode,
+        "processes": None,
+        "missed": None,
+    }
+    pool = await connect(settings.persistence)
+    try:
+        alive = await processes(pool, within=_WITHIN)
+        told["processes"] = {
+            one.member: one.shadow for one in alive if one.live and one.shadow is not None
+        }
+        async with using(pool, within=_WITHIN) as connection:
+            told["missed"] = await open_gaps(connection, transport.transport_shadow)
+    except (PersistenceError, TimeoutError):
+        pass
+    finally:
+        pool.terminate()
+    return told
+
+
+def lines(shadow: dict[str, Any]) -> str:
+    """Return it for a terminal."""
+    head = f"shadow: {shadow['name']}, {shadow['mode']}"
+    if shadow["processes"] is None:
+        return f"{head}; what waits and what was missed is unknown: PostgreSQL does not answer"
+    said = [
+        f"  {member}: breaker {one['breaker']}, {one['waiting']} wait "
+        f"({one['oldest_age']:.1f} s), {one['dropped']} dropped"
+        for member, one in shadow["processes"].items()
+    ]
+    missed = ", ".join(f"{records} {kind}" for kind, records in shadow["missed"].items())
+    return "\n".join([head, *said, f"  missed and not repaired: {missed or 'none'}"])
