@@ -88,6 +88,30 @@ class Metrics:
             ("transport", "partition"),
             registry=r,
         )
+        self.standby_acknowledged = Counter(
+            "stream_standby_acknowledged",
+            "Records of a log that is not consumed, acknowledged because they were settled.",
+            ("transport",),
+            registry=r,
+        )
+        self.standby_takeover = Counter(
+            "stream_standby_takeover",
+            "Records that a standby persisted itself, by why nobody else would have.",
+            ("transport", "reason"),
+            registry=r,
+        )
+        self.standby_stalled = Gauge(
+            "stream_standby_stalled",
+            "Partitions of this process whose standby waits too long for its next record.",
+            ("transport",),
+            registry=r,
+        )
+        self.leftover = Gauge(
+            "stream_leftover",
+            "1 while a log that was consumed before, and is not configured, may hold messages.",
+            ("transport",),
+            registry=r,
+        )
         self.dead_letters = Counter(
             "stream_dead_letter", "Records dead-lettered, by reason.", ("reason",), registry=r
         )

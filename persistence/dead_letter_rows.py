@@ -12,6 +12,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from persistence.database import Connection
+from persistence.origin import Origin, origin_of
 from transport.contract import DeadLetter, Reason, Record
 from transport.dead_letters import dead_letter_of
 from transport.envelope import HEADER_MESSAGE_ID, Message, decode
@@ -41,8 +42,13 @@ async def insert(connection: Connection, transport: str, records: Sequence[Recor
 
 
 def identity_of(transport: str, record: Record) -> bytes:
-    """Return the digest that is the same however often ``record`` is dead-lettered."""
-    place = f"{transport}/{record.topic.value}/{record.partition}/{record.offset}"
+    """Return the digest that is the same however often ``record`` is dead-lettered.
+
+    A copy's is its original's, so that of one message one letter is kept, on whichever log, or on
+    both, it failed.
+    """
+    origin = origin_of(record) or Origin(transport, record.offset)
+    place = f"{origin.transport}/{record.topic.value}/{record.partition}/{origin.offset}"
     return sha256(place.encode("utf-8", "surrogateescape") + b"\0" + record.body).digest()
 
 

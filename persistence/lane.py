@@ -90,7 +90,7 @@ class Lane:
             Unexpected: an error there is no rule for. ``nack`` and run again.
         """
         partition = self._claim.partition
-        self._fence = await self._take()
+        await self.open()
         _log.info(
             f"Worker started for partition {partition}",
             partition=partition,
@@ -101,12 +101,20 @@ class Lane:
         while batch.records:
             batch = await self._persist(batch) or await self._read()
 
-    async def _take(self) -> Fence:
+    async def open(self) -> None:
+        """Take the partition's fence; raises as :meth:`run` does."""
         tools = self._tools
         name, claim = tools.transport.name, self._claim
-        return await tools.database.through(
+        self._fence = await tools.database.through(
             lambda: tools.writer.take(name, claim.partition, claim.epoch, tools.member), self._stop
         )
+
+    async def persist(self, records: Sequence[Record]) -> None:
+        """See records that the claim delivered through to their acknowledgement, once open.
+
+        For the standby, which reads the claim itself; raises as :meth:`run` does.
+        """
+        await self._persist(_Batch(records, time.perf_counter(), full=False))
 
     async def _read(self) -> _Batch:
         """Wait for records; empty only when stopping."""

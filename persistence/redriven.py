@@ -9,12 +9,14 @@ import msgspec
 
 from persistence.dead_letter_rows import HEADER_REDRIVES
 from transport.contract import Appended, Envelope, Record, Remembered, Topic, Transport
-from transport.envelope import Message, decode
+from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE, Message, decode
 from transport.errors import AppendUnknown, DecodeError, TransportUnavailable
 from transport.identity import partition_of
 from transport.partitioner import partition_for
 
 __all__ = ["Attempt", "envelope_of", "republish"]
+
+_OF_A_COPY = (HEADER_MIRROR_OF.encode(), HEADER_SHADOW_MODE.encode())
 
 
 class Attempt(msgspec.Struct):
@@ -47,11 +49,13 @@ async def republish(transport: Transport, letters: Sequence[asyncpg.Record]) -> 
 def envelope_of(letter: asyncpg.Record, partitions: int) -> Envelope:
     """Return the envelope of a letter; its body is the record's, byte for byte.
 
-    The partition is computed again: the primary log may have another number of them by now.
+    The partition is computed again: the primary log may have another number of them by now. What
+    made it a copy is left out: appended again, it is a record of its own.
     """
     headers = {
         _text(name): _text(value)
         for name, value in zip(letter["header_names"], letter["header_values"], strict=True)
+        if name not in _OF_A_COPY
     }
     headers[HEADER_REDRIVES] = str(letter["redrives"] + 1)
     message_id = letter["message_id"]

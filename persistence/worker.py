@@ -21,7 +21,7 @@ from persistence.tally import Tally
 from persistence.writer import Writer
 from transport.contract import WORKER_GROUP, Claim, Topic, Transport
 
-__all__ = ["Worker", "WorkerStatus"]
+__all__ = ["Worker", "WorkerStatus", "tools_of"]
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -47,23 +47,7 @@ class Worker:
         metrics: Metrics,
         member: str,
     ) -> None:
-        writer = Writer(pool)
-        poll = settings.stream_poll_interval_ms / 1000
-        self._tools = Tools(
-            transport=transport,
-            writer=writer,
-            log=log_gate(transport, metrics, longest=poll),
-            database=database_gate(writer.probe, metrics, longest=poll),
-            tally=Tally(metrics),
-            member=member,
-            attempts=settings.stream_max_retries,
-            batch_size=settings.stream_batch_size,
-            poll=poll,
-            # Half of the pool: more at once insert no faster (measured), and the ingress asks its
-            # questions over the same pool.
-            slots=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
-            failures=AttemptLog(pool, member),
-        )
+        self._tools = tools_of(transport, pool, settings, metrics, member)
         self._claims = Claims(
             transport,
             Topic.MESSAGES,
@@ -87,3 +71,30 @@ class Worker:
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         await Lane(claim, self._tools, stop).run()
+
+
+def tools_of(
+    transport: Transport,
+    pool: Pool,
+    settings: PersistenceSettings,
+    metrics: Metrics,
+    member: str,
+) -> Tools:
+    """Return what the lanes of one process on one log share."""
+    writer = Writer(pool)
+    poll = settings.stream_poll_interval_ms / 1000
+    return Tools(
+        transport=transport,
+        writer=writer,
+        log=log_gate(transport, metrics, longest=poll),
+        database=database_gate(writer.probe, metrics, longest=poll),
+        tally=Tally(metrics),
+        member=member,
+        attempts=settings.stream_max_retries,
+        batch_size=settings.stream_batch_size,
+        poll=poll,
+        # Half of the pool: more at once insert no faster (measured), and the ingress asks its
+        # questions over the same pool.
+        slots=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
+        failures=AttemptLog(pool, member),
+    )

@@ -1,0 +1,284 @@
+"""The standby: the group's place in the log that is not consumed, and when it persists after all.
+
+Redis is consumed or not, and a log in memory is the other: what the two have in common is the
+contract. With Kafka, and with processes: ``tests/faults/test_crossfade.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from random import Random
+
+import msgspec
+import pytest
+
+from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.dead_letter_rows import HEADER_REDRIVES
+from persistence.dead_letters import DeadLetters
+from persistence.redrive import Redriver
+from persistence.selection import Selection
+from persistence.standby import Standby
+from persistence.standby_rules import Place
+from tests.persistence.loglib import broken, contents, raw
+from tests.persistence.mirrors import append, copy_of, drained, lag, mirror, seal, unread
+from tests.persistence.samples import PARTITIONS, message, placed, receipt
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
+from transport.memory import MemoryTransport
+from transport.settings import TransportSettings
+
+PATIENCE = 0.4
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[Transport]:
+    settings = TransportSettings(
+        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
+    )
+    async with MemoryTransport.from_settings(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def stand_by(start, transport, other):
+    """Start a standby of a log: the shadow in memory, unless told otherwise."""
+
+    def make(log=other, place=Place.OTHER, *, patience=PATIENCE, member="w1", **settings):
+        logs = {one.name: one for one in (transport, other)}
+        kind = partial(Standby, place=place, logs=logs, patience=patience)
+        return start(kind, member, log=log, **settings)
+
+    return make
+
+
+def taken_over(standby, reason: str) -> int:
+    counter = standby.metrics.standby_takeover.labels(standby.consumer.transport.name, reason)
+    return int(counter._value.get())
+
+
+async def indexed(transport) -> bool:
+    (progress,) = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+    return progress.lag == 0
+
+
+async def positions(pool, transport: str) -> dict[str, tuple[int, str]]:
+    rows = await pool.fetch("SELECT * FROM message_positions WHERE transport = $1", transport)
+    return {str(row["message_id"]): (row["partition"], row["log_offset"]) for row in rows}
+
+
+async def test_what_the_workers_persisted_is_acknowledged_and_its_place_is_noted(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    sent = [message(f"c{i}", f"conv{i % 7}") for i in range(300)]
+    await mirror(transport, other, *sent, receipt(sent[0]), mode="async")
+    standby, _ = stand_by(), start()
+    await eventually(partial(drained, other))
+    noted = await positions(database_pool, "memory")
+    assert set(noted) == {one.message_id for one in sent}
+    standing = {
+        (p, record.offset): record.headers["messageId"].decode()
+        for p in range(PARTITIONS)
+        for record in await other.read(Topic.MESSAGES, p)
+    }
+    assert all(standing[place] == identifier for identifier, place in noted.items())
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 300
+    assert not any(taken_over(standby, why) for why in ("stalled", "unshadowed", "orphaned"))
+    status = standby.consumer.status()
+    assert status.stalled == []
+    assert {p.floor for p in await other.progress(Topic.MESSAGES, group=WORKER_GROUP)} - {
+        None
+    } == set(status.positions.values())
+
+
+async def test_nothing_is_acknowledged_beyond_the_first_that_is_not_settled(
+    stand_by, transport, other, database_pool, writer, eventually
+):
+    """Whatever is settled in whatever order, by a worker that is this test."""
+    random = Random(7)
+    sent = [message(f"c{i}", f"conv{i % 5}") for i in range(200)]
+    await mirror(transport, other, *sent, mode="async")
+    stand_by(stream_batch_size=20)
+    waiting = list(sent)
+    while waiting:
+        chosen = random.sample(waiting, min(len(waiting), random.randint(1, 40)))
+        await writer.write([placed(one) for one in chosen], None)
+        waiting = [one for one in waiting if one not in chosen]
+        open_ids = {one.message_id.encode() for one in waiting}
+
+        async def at_the_first_open(open_ids=open_ids) -> bool:
+            left = [await unread(other, p) for p in range(PARTITIONS)]
+            seen = {record.headers["messageId"] for records in left for record in records}
+            assert open_ids <= seen, "acknowledged what nobody has persisted"
+            return all(
+                not records or records[0].headers["messageId"] in open_ids for records in left
+            )
+
+        await eventually(at_the_first_open)
+    await eventually(partial(drained, other))
+
+
+async def test_copies_that_the_workers_still_have_before_them_are_never_persisted(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    """A shadow with a hole: what stands after the hole must wait for the workers."""
+    first, second = message("c1", content="first"), message("c2", content="second")
+    for mode in ("async", "backfill", "sync"):
+        await mirror(transport, other, first, second, mode=mode, dropped=(first,))
+    standby = stand_by()
+    await eventually(lambda: standby.consumer.status().stalled)
+    (stall,) = standby.consumer.status().stalled
+    assert "redis" in stall.reason
+    assert (
+        standby.metrics.registry.get_sample_value("stream_standby_stalled", {"transport": "memory"})
+        == 1
+    )
+    assert await contents(database_pool) == []
+    start()
+    await eventually(partial(drained, other))
+    assert await contents(database_pool) == ["first", "second"]
+    assert standby.consumer.status().stalled == []
+
+
+async def test_a_standby_without_the_rules_would_reorder(
+    start, stand_by, transport, other, database_pool, eventually, monkeypatch
+):
+    """The test above can fail: told that the log has no holes, it persists past one."""
+    first, second = message("c1", content="first"), message("c2", content="second")
+    await mirror(transport, other, first, second, dropped=(first,))
+    stand_by(place=Place.MIRRORED)
+    await eventually(lambda: contents(database_pool))
+    start()
+    await eventually(partial(drained, transport))
+    assert await contents(database_pool) == ["second", "first"]
+
+
+async def test_the_mirrored_primary_is_persisted_when_nobody_else_does(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    """Redis is primary, its copies are consumed, and nobody consumes them (the deadlock)."""
+    sent = [message(f"c{i}", content=f"{i}") for i in range(120)]
+    await mirror(transport, other, *sent)
+    standby = stand_by(transport, Place.MIRRORED, stream_batch_size=50)
+    await eventually(partial(drained, transport))
+    assert await contents(database_pool) == [f"{i}" for i in range(120)]
+    assert taken_over(standby, "stalled") == 120
+    worker = start(log=other, member="w2")
+    await eventually(partial(drained, other))
+    assert worker.count("duplicate") == 120
+    later = message("late", content="late")
+    await mirror(transport, other, later)
+    await eventually(lambda: worker.count("persisted") == 1)
+    await eventually(partial(drained, transport))
+    assert taken_over(standby, "stalled") == 120, "it went on although the worker is there"
+
+
+async def test_a_primary_that_is_not_mirrored_waits_to_be_consumed(
+    stand_by, transport, other, database_pool, eventually
+):
+    """TRANSPORT changed and CONSUME_FROM not yet: the other log is drained first, in order."""
+    await append(transport, message())
+    standby = stand_by(transport, Place.PRIMARY)
+    await eventually(lambda: standby.consumer.status().stalled)
+    assert await contents(database_pool) == []
+    assert await lag(transport) == 1
+
+
+async def test_an_original_in_another_log_is_persisted_from_there(
+    stand_by, transport, other, database_pool, eventually
+):
+    """A foreign producer's, or what TRANSPORT left behind: no other log will bring it."""
+    garbage = raw(b"\xff no envelope", conversation="conv")
+    await append(other, message("c1", content="1"), garbage, message("c2", content="2"))
+    standby = stand_by()
+    await eventually(partial(drained, other))
+    assert await contents(database_pool) == ["1", "2"]
+    assert taken_over(standby, "unshadowed") == 3
+    (letter,) = await other.read(Topic.DEAD_LETTERS, 0)
+    assert letter.body == garbage.body
+
+
+async def test_a_copy_whose_original_was_lost_is_persisted(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    """The workers' log lost what was acknowledged: the copy, of whatever mode, is all there is."""
+    lost = [message(f"lost{i}", content=f"{i}") for i in range(30)]
+    offsets = await append(transport, *lost)
+    worker = start()
+    await eventually(partial(drained, transport))
+    await worker.stop()
+    await database_pool.execute("DELETE FROM messages")
+    copies = [
+        copy_of(seal(one), "redis", offset, "async")
+        for one, offset in zip(lost, offsets, strict=True)
+    ]
+    await append(other, *copies)
+    standby = stand_by()
+    await eventually(partial(drained, other))
+    assert await contents(database_pool) == [f"{i}" for i in range(30)]
+    assert taken_over(standby, "orphaned") == 30
+
+
+async def test_a_dead_letter_settles_its_copy_whatever_was_wrong(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    first, another = message("c1", content="first"), message("c1", content="another body")
+    bad = [
+        another,
+        broken(message("c9", content="nul")),
+        receipt(message("never sent")),
+        raw(b"\xff no envelope"),
+    ]
+    await mirror(transport, other, first, *bad, message("c2", content="second"), mode="async")
+    standby = stand_by()
+    start()
+    start(DeadLetterIndexer, member="i1")
+    await eventually(partial(drained, other))
+    assert await contents(database_pool) == ["first", "second"]
+    assert await database_pool.fetchval("SELECT count(*) FROM dead_letters") == 4
+    assert await other.read(Topic.DEAD_LETTERS, 0) == []
+    assert not any(taken_over(standby, why) for why in ("stalled", "unshadowed", "orphaned"))
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["agree", "swapped"])
+async def test_a_conflict_is_a_dead_letter_once_whichever_log_it_is_met_on(
+    start, stand_by, transport, other, database_pool, eventually, swapped
+):
+    """Both logs are consumed one after the other, as when CONSUME_FROM changes in the middle."""
+    first, second = message("c1", content="first"), message("c1", content="second")
+    offsets = await append(transport, first, second)
+    copies = [
+        copy_of(seal(one), "redis", at) for one, at in zip((first, second), offsets, strict=True)
+    ]
+    await append(other, *(reversed(copies) if swapped else copies))
+    for log in (transport, other):
+        start(log=log, member=f"w {log.name}")
+        start(DeadLetterIndexer, member=f"i {log.name}", log=log)
+        await eventually(partial(drained, log))
+    for log in (transport, other):
+        await eventually(partial(indexed, log))
+    assert await contents(database_pool) == ["first"]
+    assert await DeadLetters(database_pool).count() == {"idempotency_conflict": 1}
+
+
+async def test_a_redriven_copy_is_a_record_of_its_own(
+    start, stand_by, transport, other, database_pool, eventually, metrics
+):
+    """Its old letter does not settle it, and if it fails again there is another letter."""
+    orphan = receipt(message("later"))
+    await mirror(transport, other, orphan)
+    start(log=other)
+    start(DeadLetterIndexer, member="i1", log=other)
+    await eventually(lambda: database_pool.fetchval("SELECT count(*) FROM dead_letters"))
+    standby = stand_by(transport, Place.MIRRORED, patience=60)
+    await eventually(partial(drained, transport))
+
+    redriver = Redriver(database_pool, transport, metrics)
+    await redriver.wait(await redriver.start(Selection(), by="test"))
+    (again,) = [one for p in range(PARTITIONS) for one in await unread(transport, p)]
+    assert "mirrorOf" not in again.headers
+    await eventually(lambda: standby.consumer.status().epochs)
+    assert await lag(transport) == 1, "the letter of the first time settled the second"
+    redriven = msgspec.structs.replace(seal(orphan), headers={HEADER_REDRIVES: "1"})
+    await append(other, copy_of(redriven, "redis", again.offset))
+    await eventually(lambda: database_pool.fetchval("SELECT count(*) = 2 FROM dead_letters"))
+    await eventually(partial(drained, transport))
