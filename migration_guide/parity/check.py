@@ -1,0 +1,200 @@
+"""Compare two logs once, over a window or as far as they reach."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from migration_guide.parity.comparison import PRIMARY, SHADOW, Comparison, Limits
+from migration_guide.parity.facts import Facts
+from migration_guide.parity.reading import Beginning, Merged, beginnings, holds
+from migration_guide.parity.result import Sample, Tally
+from transport.clock import timestamp
+from transport.contract import Transport
+from transport.errors import ConfigurationError
+
+__all__ = ["PartitionReport", "Report", "check", "comparisons", "drain", "same_shape"]
+
+# So many records, and then the event loop's other tasks have their turn.
+_TURN = 200
+# Copies may stand this much before `since` by their own log's clock.
+_CLOCKS = 2.0
+
+
+class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
+    """One partition's counts. ``lag``: originals of the primary whose copies may still come."""
+
+    partition: int
+    tally: Tally
+    repaired: int
+    lag: int
+
+
+class Report(msgspec.Struct, frozen=True, rename="camel"):
+    """What a comparison found. Times are RFC 3339; ``since`` is ``None`` for the whole logs."""
+
+    primary: str
+    shadow: str
+    since: str | None
+    until: str
+    partitions: list[PartitionReport]
+    samples: list[Sample]
+    last_difference: str | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """The sum over the partitions."""
+        total = Tally()
+        for one in self.partitions:
+            total.merge(one.tally)
+        return total
+
+
+async def check(
+    primary: Transport,
+    shadow: Transport,
+    *,
+    since: float | None = None,
+    until: float | None = None,
+    limits: Limits | None = None,
+    missed: Callable[[Facts, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
+
+    Times are seconds since the epoch. Partition after partition, each in constant memory: at most
+    ``limits.in_memory`` records wait in memory, the others in a temporary file. ``missed`` is told
+    of each original that lacks its copy, and its partition; ``progress`` of each turn: partition
+    and records read so far.
+
+    Raises:
+        ConfigurationError: the two can't be compared.
+        TransportUnavailable: a log can't be read.
+    """
+    limits = limits or Limits()
+    started = time.time()
+    until = started if until is None else min(until, started)
+    reports, samples, last = [], list[Sample](), 0.0
+    made = await comparisons(primary, shadow, since=since, until=until, limits=limits)
+    for comparison, after in made:
+        number = comparison.partition
+        if missed:
+            comparison.missed = lambda facts, number=number, tell=missed: tell(facts, number)
+        merged = Merged((primary, shadow), number, after, until=until + limits.settle)
+        try:
+            await drain(
+                comparison, merged, progress and (lambda n, p=number, tell=progress: tell(p, n))
+            )
+            reports.append(report_of(comparison))
+            samples += comparison.samples
+            last = max(last, comparison.last_difference)
+        finally:
+            comparison.close()
+    return Report(
+        primary.name,
+        shadow.name,
+        timestamp(since) if since else None,
+        timestamp(until),
+        reports,
+        samples,
+        timestamp(last) if last else None,
+    )
+
+
+async def comparisons(
+    primary: Transport,
+    shadow: Transport,
+    *,
+    since: float | None,
+    limits: Limits,
+    until: float = float("inf"),
+) -> list[tuple[Comparison, tuple[str | None, str | None]]]:
+    """Return a comparison for each partition, and after which offsets to read for it.
+
+    Raises:
+        ConfigurationError: the two can't be compared.
+        TransportUnavailable: a log can't be read.
+    """
+    same_shape(primary, shadow)
+    sides: list[Sequence[Beginning]] = [
+        await beginnings(log, since=None if since is None else since - _CLOCKS)
+        for log in (primary, shadow)
+    ]
+    made = []
+    for number, (one, other) in enumerate(zip(*sides, strict=True)):
+        comparison = Comparison(
+            number,
+            limits,
+            since=since or 0.0,
+            until=until,
+            held_from=(one.held_from, other.held_from),
+            first_held=(one.first_held, other.first_held),
+            read_after=(one.read_after, other.read_after),
+        )
+        made.append((comparison, (one.after, other.after)))
+    return made
+
+
+async def drain(
+    comparison: Comparison, merged: Merged, progress: Callable[[int], None] | None = None
+) -> int:
+    """Read both logs to their ends, judge what can be judged, and return how much was read.
+
+    Raises:
+        TransportUnavailable: a log can't be read. Call again: nothing is skipped.
+    """
+    read = 0
+    while (facts := await merged.next()) is not None:
+        question = comparison.read(facts)
+        if question is not None:
+            await _answer(comparison, question, merged)
+        read += 1
+        if read % _TURN == 0:
+            comparison.judge()
+            if progress:
+                progress(read)
+            await asyncio.sleep(0)
+    for side in (PRIMARY, SHADOW):
+        moment = merged.ended(side)
+        if moment is not None:
+            comparison.at_end(side, moment)
+    comparison.judge()
+    if progress:
+        progress(read)
+    return read
+
+
+def report_of(comparison: Comparison) -> PartitionReport:
+    """Return a partition's counts as they are now."""
+    return PartitionReport(
+        comparison.partition,
+        comparison.result(),
+        comparison.repaired,
+        comparison.lag(PRIMARY),
+    )
+
+
+def same_shape(primary: Transport, shadow: Transport) -> None:
+    """Return if two logs can be compared.
+
+    Raises:
+        ConfigurationError: it is one log, or they differ in their number of partitions.
+    """
+    if primary.name == shadow.name:
+        raise ConfigurationError(
+            f"{primary.name} can't be compared with itself; set TRANSPORT_SHADOW to another log"
+        )
+    if primary.partitions != shadow.partitions:
+        raise ConfigurationError(
+            f"{primary.name} has {primary.partitions} partitions and {shadow.name} "
+            f"{shadow.partitions}; STREAM_PARTITIONS is the same number on every transport"
+        )
+
+
+async def _answer(comparison: Comparison, facts: Facts, merged: Merged) -> None:
+    assert facts.mirror is not None
+    home = merged.log(1 - facts.side)
+    comparison.answered(facts, original=await holds(home, comparison.partition, facts.mirror))

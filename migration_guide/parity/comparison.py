@@ -1,0 +1,280 @@
+"""One partition of two logs, compared record by record. No I/O; memory bounded by :mod:`waiting`.
+
+Records come in the order of each log, the two logs merged in any way (by time keeps least waiting).
+A pair is complete when the second of its records is read. What waits at that moment, in the same
+conversation and before one of the two, is passed: its own counterpart is still to be read, so it
+stands after the pair there. Every two messages that stand the other way round are met so, exactly
+once, however the reading was interleaved (:mod:`migration_guide.parity.order` says what they are).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from migration_guide.parity import order
+from migration_guide.parity.facts import Facts, Mode
+from migration_guide.parity.result import DIFFERENCES, Result, Sample, Tally
+from migration_guide.parity.waiting import Waiting
+
+__all__ = ["Comparison", "Limits"]
+
+PRIMARY, SHADOW = 0, 1
+_MISSING_IN = (Result.MISSING_IN_PRIMARY, Result.MISSING_IN_SHADOW)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a comparison may keep, and when it judges.
+
+    ``settle``: seconds that a copy may take before it is missed. ``tolerance``: seconds by which
+    the clocks of ingress and logs may differ. ``in_memory``: records waiting in memory, and
+    message ids remembered for telling duplicates, each per partition. ``samples``: kept per result
+    and partition.
+    """
+
+    settle: float = 10.0
+    tolerance: float = 0.05
+    in_memory: int = 10_000
+    samples: int = 10
+
+
+class Comparison:
+    """Counts and samples of one partition.
+
+    ``since`` and ``until`` bound the originals that are judged, by the time of their append.
+    ``missed`` is told of each original that lacks its copy, ``found`` of each result and how many.
+    ``held_from`` is, for each log, the time from which it holds everything that came to it;
+    ``first_held`` the place of its first record, ``read_after`` the one after which it is read.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        limits: Limits,
+        *,
+        since: float = 0.0,
+        until: float = float("inf"),
+        held_from: tuple[float, float] = (0.0, 0.0),
+        first_held: tuple[bytes, bytes] = (b"", b""),
+        read_after: tuple[bytes, bytes] = (b"", b""),
+    ) -> None:
+        self.partition = partition
+        self.tally = Tally()
+        self.samples: list[Sample] = []
+        self.repaired = 0
+        self.last_difference = 0.0
+        self.missed: Callable[[Facts], None] | None = None
+        self.found: Callable[[Result, int], None] | None = None
+        self._limits = limits
+        self._since = since
+        self._until = until
+        self._held_from = held_from
+        self._first_held = first_held
+        self._read_after = read_after
+        self._waiting = Waiting(limits.in_memory)
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._sampled: dict[Result, int] = {}
+        self._cursor = [b"", b""]
+        self._begin: list[bytes | None] = [None, None]
+        self._stop: list[bytes | None] = [None, None]
+        self._reach = [0.0, 0.0]
+
+    def close(self) -> None:
+        """Give back what does not live in memory."""
+        self._waiting.close()
+
+    @property
+    def waiting(self) -> int:
+        """Records kept in memory."""
+        return self._waiting.held
+
+    def lag(self, side: int) -> int:
+        """Originals of a log whose copies may still come."""
+        return self._waiting.young[side]
+
+    def read(self, facts: Facts) -> Facts | None:
+        """Take the next record of its log. Returns it if only its original can tell what it is.
+
+        The caller then looks whether the log holds ``facts.mirror`` and calls :meth:`answered`.
+        """
+        side = facts.side
+        self._cursor[side] = facts.place
+        self._reach[side] = max(self._reach[side], facts.appended_at)
+        if self._begin[side] is None and facts.appended_at >= self._since:
+            self._begin[side] = facts.place
+        if facts.mirror is None:
+            self._original(facts)
+            return None
+        return self._copy(facts, 1 - side)
+
+    def answered(self, facts: Facts, *, original: bool) -> None:
+        """Judge a copy of a record that was read before and does not wait for one."""
+        if original:
+            self._count(Result.DUPLICATE, facts, None, "one more copy of the same record")
+        else:
+            self._orphaned(facts)
+
+    def at_end(self, side: int, moment: float) -> None:
+        """Note that a log held nothing more at ``moment``."""
+        self._reach[side] = max(self._reach[side], moment)
+
+    def judge(self) -> None:
+        """Judge what had time to meet its counterpart and did not."""
+        for side in (PRIMARY, SHADOW):
+            until = self._reach[1 - side] - self._limits.settle
+            for facts in self._waiting.ripe(side, until):
+                if facts.mirror is not None:
+                    self._waiting.take(facts)
+                    self._orphaned(facts)
+                else:
+                    self._judge(facts, 1 - side)
+
+    def result(self) -> Tally:
+        """Return the counts, with what is not judged yet."""
+        tally = Tally(dict(self.tally.counts))
+        tally.add(Result.NOT_YET_COMPARABLE, sum(self._waiting.young))
+        return tally
+
+    def _original(self, facts: Facts) -> None:
+        side = facts.side
+        copy = self._waiting.take_copy(side, facts.offset)
+        if facts.appended_at > self._until:
+            self._stop[side] = self._stop[side] or facts.place
+            return
+        if facts.appended_at < self._since:
+            return
+        if copy is None:
+            # Two producers' records of one message (its sender tried again after the change), or
+            # copies that name no original.
+            copy = self._waiting.take_twin(1 - side, facts.identity)
+        if copy is not None:
+            self._pair(facts, copy)
+            return
+        facts.known = facts.identity in self._known
+        self._waiting.add(facts)
+
+    def _copy(self, facts: Facts, home: int) -> Facts | None:
+        """Take a copy of a record of the log ``home``."""
+        assert facts.mirror is not None
+        place, begin, stop = facts.mirror_place, self._begin[home], self._stop[home]
+        if place <= self._read_after[home]:
+            return None  # its original is from before the window
+        original = self._waiting.take_original(home, facts.mirror)
+        if original is not None:
+            self._pair(original, facts)
+        elif place <= self._cursor[home]:
+            if begin is None or place < begin or (stop is not None and place >= stop):
+                return None  # its original is outside the window
+            return facts
+        elif stop is None and not self._waiting.add(facts):
+            self._count(Result.DUPLICATE, facts, None, "one more copy of the same record")
+        return None
+
+    def _pair(self, first: Facts, second: Facts) -> None:
+        """Compare two records of one message; ``second`` is the copy, if either is one."""
+        if first.judged is not None:
+            self.tally.add(first.judged, -1)
+            self.repaired += 1
+        differs = [
+            what
+            for what, same in (
+                ("the message", first.identity == second.identity),
+                ("the body", first.body == second.body),
+                ("a header or the key", first.beside == second.beside),
+            )
+            if not same
+        ]
+        if differs:
+            self._count(Result.DIFFERENT_BYTES, first, second, f"{', '.join(differs)} differs")
+        else:
+            self._add(Result.MATCHED)
+        self._remember(first.identity)
+        self._settle_order(first, second)
+
+    def _settle_order(self, first: Facts, second: Facts) -> None:
+        pair = (first, second) if first.side == PRIMARY else (second, first)
+        for here in pair:
+            there = pair[1 - here.side]
+            for passed in self._waiting.before(here.side, here.scope, here.place):
+                order.passed(passed, here, there, tolerance=self._limits.tolerance)
+                self._waiting.keep(passed)
+        for facts, counterpart in ((first, second), (second, first)):
+            for result, count in order.settled(facts, counterpart).items():
+                detail = f"passed by message {facts.passed_by}"
+                self._count(result, first, second, detail, count, other=facts.passed_by)
+
+    def _judge(self, facts: Facts, other: int) -> None:
+        if facts.known:
+            self._waiting.take(facts)
+            self._count(Result.DUPLICATE, facts, None, "both logs hold another record of it")
+            return
+        held = facts.appended_at >= self._held_from[other]
+        if held and (facts.mode is Mode.ORIGINAL):
+            result, detail = _MISSING_IN[other], "no copy"
+        else:
+            result, detail = Result.TRIMMED, "the other log does not hold its time"
+        facts.judged = result
+        self._waiting.keep(facts)
+        self._count(result, facts, None, detail)
+        if self.missed and result is not Result.TRIMMED:
+            self.missed(facts)
+
+    def _orphaned(self, facts: Facts) -> None:
+        """Judge a copy whose original is not in its log."""
+        home = 1 - facts.side
+        if facts.mirror_place < self._first_held[home]:
+            return  # trimmed; the original's own log was the place to compare it, in its time
+        self._count(_MISSING_IN[home], facts, None, f"its original {facts.mirror} is gone")
+
+    def _remember(self, identity: bytes) -> None:
+        for facts in self._waiting.same(identity):
+            if not facts.known and facts.mirror is None:
+                facts.known = True
+                self._waiting.keep(facts)
+        self._known[identity] = None
+        self._known.move_to_end(identity)
+        if len(self._known) > self._limits.in_memory:
+            self._known.popitem(last=False)
+
+    def _add(self, result: Result, count: int = 1) -> None:
+        self.tally.add(result, count)
+        if self.found:
+            self.found(result, count)
+
+    def _count(
+        self,
+        result: Result,
+        facts: Facts,
+        counterpart: Facts | None,
+        detail: str,
+        count: int = 1,
+        *,
+        other: str | None = None,
+    ) -> None:
+        self._add(result, count)
+        if result in DIFFERENCES:
+            self.last_difference = max(self.last_difference, facts.appended_at)
+        if self._sampled.get(result, 0) >= self._limits.samples or result is Result.TRIMMED:
+            return
+        self._sampled[result] = self._sampled.get(result, 0) + 1
+        offsets: list[str | None] = [None, None]
+        offsets[facts.side] = facts.offset
+        if counterpart is not None:
+            offsets[counterpart.side] = counterpart.offset
+        elif facts.mirror is not None:
+            offsets[1 - facts.side] = facts.mirror
+        self.samples.append(
+            Sample(
+                result,
+                self.partition,
+                facts.message_id,
+                offsets[PRIMARY],
+                offsets[SHADOW],
+                facts.correlation_id,
+                facts.trace_id,
+                detail,
+                other,
+            )
+        )

@@ -1,0 +1,158 @@
+"""What a comparison keeps of a record: digests and a few ids, never the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+
+import msgspec
+
+from migration_guide.parity.result import Result
+from persistence.decoding import trace_id_of
+from transport.contract import Record
+from transport.envelope import (
+    HEADER_CONTENT_TYPE,
+    HEADER_CORRELATION_ID,
+    HEADER_MESSAGE_ID,
+    HEADER_MIRROR_OF,
+    HEADER_SHADOW_MODE,
+    HEADER_TRACEPARENT,
+    Message,
+    decode,
+)
+from transport.errors import DecodeError
+
+__all__ = ["AGREEING", "Facts", "Mode", "facts_of", "place_of"]
+
+AGREEING = (
+    HEADER_MESSAGE_ID,
+    HEADER_CORRELATION_ID,
+    HEADER_CONTENT_TYPE,
+    HEADER_TRACEPARENT,
+)
+"""Headers that are the same in both logs, as the key is."""
+
+SortKey = Callable[[str], tuple[int, ...]]
+
+
+class Mode(StrEnum):
+    """How a record came into its log: ``original`` by a producer, else as a copy."""
+
+    ORIGINAL = "original"
+    ASYNC = "async"
+    SYNC = "sync"
+    BACKFILL = "backfill"
+
+
+class Facts(msgspec.Struct, gc=False):
+    """One record. ``side`` is 0 in the primary and 1 in the shadow.
+
+    ``place`` sorts as the log does. ``identity`` is the message's, the same in every log;
+    ``scope`` is what has an order (the conversation). ``mirror`` is the offset, in the other log,
+    of the record that this is a copy of (and ``mirror_place`` its place). Times are seconds since
+    the epoch.
+
+    The rest is noted while the record waits for its counterpart: ``known`` (another record of the
+    same message has its counterpart), ``judged`` (what it was counted
+    as, until its counterpart comes after all), and how many later
+    messages have passed it, by what is known of each such pair.
+    """
+
+    side: int
+    offset: str
+    place: bytes
+    identity: bytes
+    scope: bytes
+    body: bytes
+    beside: bytes
+    mode: Mode
+    mirror: str | None
+    mirror_place: bytes
+    accepted_at: float
+    appended_at: float
+    message_id: str
+    correlation_id: str
+    trace_id: str | None
+    known: bool = False
+    judged: Result | None = None
+    passed_overlapping: int = 0
+    passed_backfilled: int = 0
+    passed_differing: int = 0
+    passed_unproven: int = 0
+    passed_backfilled_unproven: int = 0
+    passed_by: str | None = None
+
+
+def facts_of(
+    record: Record, side: int, *, other: str, sort_key: SortKey, other_key: SortKey
+) -> Facts:
+    """Return the facts of a record of one log; ``other`` is the name of the other log."""
+    message_id = _text(record, HEADER_MESSAGE_ID)
+    accepted_at = record.appended_at
+    try:
+        event = decode(record)
+    except DecodeError:
+        identity = blake2b(record.body, digest_size=16).digest()
+    else:
+        message_id = event.message_id
+        if isinstance(event, Message):
+            name, at = message_id, event.accepted_at
+        else:
+            name, at = f"{message_id}/{event.state}/{event.user_id}", event.at
+        identity = blake2b(name.encode("utf-8", "replace"), digest_size=16).digest()
+        accepted_at = _seconds(at, record.appended_at)
+    mode, mirror, mirror_place = _copied(record, other, other_key)
+    beside = blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=16)
+    for header in AGREEING:
+        value = record.headers.get(header)
+        beside.update(b"-" if value is None else b"%d:" % len(value) + value)
+    return Facts(
+        side=side,
+        offset=record.offset,
+        place=place_of(sort_key(record.offset)),
+        identity=identity,
+        scope=blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=8).digest(),
+        body=blake2b(record.body, digest_size=16).digest(),
+        beside=beside.digest(),
+        mode=mode,
+        mirror=mirror,
+        mirror_place=mirror_place,
+        accepted_at=accepted_at,
+        appended_at=record.appended_at,
+        message_id=message_id,
+        correlation_id=_text(record, HEADER_CORRELATION_ID),
+        trace_id=trace_id_of(record),
+    )
+
+
+def place_of(key: tuple[int, ...]) -> bytes:
+    """Return a transport's sort key as bytes that sort alike."""
+    return b"".join(part.to_bytes(8, "big") for part in key)
+
+
+def _copied(record: Record, other: str, other_key: SortKey) -> tuple[Mode, str | None, bytes]:
+    name, _, offset = _text(record, HEADER_MIRROR_OF).partition(":")
+    mirror, place = None, b""
+    if name == other:
+        try:
+            mirror, place = offset, place_of(other_key(offset))
+        except (ValueError, OverflowError):
+            mirror = None  # somebody else's header: it names no place
+    said = _text(record, HEADER_SHADOW_MODE)
+    if said in (Mode.ASYNC, Mode.SYNC, Mode.BACKFILL):
+        return Mode(said), mirror, place
+    # A copy that does not say how it was made promises nothing about when.
+    return (Mode.ASYNC if mirror else Mode.ORIGINAL), mirror, place
+
+
+def _text(record: Record, header: str) -> str:
+    return record.headers.get(header, b"").decode("utf-8", "replace")
+
+
+def _seconds(text: str, otherwise: float) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return otherwise

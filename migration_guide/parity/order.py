@@ -1,0 +1,88 @@
+"""What two messages of a conversation that stand the other way round in the two logs are.
+
+Promised is: a message sent *after* another's acknowledgement stands after it. So of two that are
+exchanged it is only to be asked whether one may have been acknowledged before the other was sent.
+Say that A stands before B in one log (*here*) and B before A in the other (*there*).
+
+* A producer's own record, and a copy made in ``sync`` mode, stand in their log before the message
+  is acknowledged. If A's record *there* is one of those, B was in the log *there* before A was, so
+  B had been sent before A was acknowledged. Their requests overlapped: no clock is needed to say
+  so. The same holds for B's record *here*.
+* An ``async`` copy promises nothing. Then the clocks are asked: B's ``acceptedAt`` (set after B was
+  sent) against the time at which A's original was appended (before A was acknowledged). If B was
+  accepted earlier than that, by more than the tolerance, the requests overlapped. Else it is not
+  shown, and counts as a difference: an overlap must be proven, not assumed.
+* A ``backfill`` copy stands late on purpose, and counts apart.
+
+One more caution: a message first accepted in async mode, whose copy was dropped, and sent again in
+sync mode has a ``sync`` copy made long after its first acknowledgement. So a sync copy counts as
+one only within :data:`SAME_REQUEST` seconds of its original.
+
+Sync pairs alone thus can't differ in order: what the exchange can show for them is that requests
+overlapped. That is the reason for phase 2, and why gates look at a window after its beginning.
+"""
+
+from __future__ import annotations
+
+from migration_guide.parity.facts import Facts, Mode
+from migration_guide.parity.result import Result
+
+__all__ = ["SAME_REQUEST", "passed", "settled"]
+
+SAME_REQUEST = 30.0
+"""Longer than a request waits for both logs (their timeouts, and one retry)."""
+
+
+def passed(facts: Facts, here: Facts, there: Facts, *, tolerance: float) -> None:
+    """Note that ``facts``, which waits, stands before ``here`` and (still unread) after ``there``.
+
+    ``here`` and ``there`` are the two records of the message that passed it.
+    """
+    facts.passed_by = facts.passed_by or here.message_id
+    # B's record *here*: B is the one that passed.
+    mode = _mode(here, there)
+    late = mode in (Mode.ASYNC, Mode.BACKFILL) and not _before(facts, there, tolerance)
+    # A's own copy, if it is one that is still to come, decides unless the clocks do.
+    open_ = facts.mode is Mode.ORIGINAL and not _before(here, facts, tolerance)
+    if late and mode is Mode.ASYNC:
+        facts.passed_differing += 1
+    elif late and open_:
+        facts.passed_backfilled_unproven += 1
+    elif late:
+        facts.passed_backfilled += 1
+    elif open_:
+        facts.passed_unproven += 1
+    else:
+        facts.passed_overlapping += 1
+
+
+def settled(facts: Facts, counterpart: Facts) -> dict[Result, int]:
+    """Return what the pairs noted in ``facts`` are, now that its counterpart is known."""
+    results = {
+        Result.ORDER_OVERLAPPED: facts.passed_overlapping,
+        Result.ORDER_BACKFILLED: facts.passed_backfilled,
+        Result.ORDER_DIFFERS: facts.passed_differing,
+    }
+    mode = _mode(counterpart, facts)
+    unproven, backfilled = facts.passed_unproven, facts.passed_backfilled_unproven
+    if mode is Mode.SYNC:
+        results[Result.ORDER_OVERLAPPED] += unproven
+        results[Result.ORDER_BACKFILLED] += backfilled
+    elif mode is Mode.BACKFILL:
+        results[Result.ORDER_BACKFILLED] += unproven + backfilled
+    else:
+        results[Result.ORDER_DIFFERS] += unproven + backfilled
+    return {result: count for result, count in results.items() if count}
+
+
+def _mode(copy: Facts, original: Facts) -> Mode:
+    """Return what ``copy`` proves about when it was made."""
+    if copy.mode is original.mode is Mode.ORIGINAL:
+        return Mode.ASYNC  # two producers' records: either may have come after the answer
+    late = copy.appended_at - original.appended_at > SAME_REQUEST
+    return Mode.ASYNC if copy.mode is Mode.SYNC and late else copy.mode
+
+
+def _before(facts: Facts, other: Facts, tolerance: float) -> bool:
+    """Return whether ``facts`` was accepted, and so sent, before ``other`` was appended."""
+    return facts.accepted_at + tolerance < other.appended_at

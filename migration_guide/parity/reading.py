@@ -1,0 +1,185 @@
+"""Both logs of a partition, merged by time, page by page; and where to begin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from migration_guide.parity.facts import Facts, SortKey, facts_of, place_of
+from transport.contract import WORKER_GROUP, Record, Topic, Transport
+
+__all__ = ["Beginning", "Merged", "beginnings", "holds", "offset_before"]
+
+_INTEGER, _REDIS_ID = 1, 2
+_HIGHEST = 2**64 - 1
+_PAGE = 500
+
+
+class Beginning(NamedTuple):
+    """What one log holds of one partition, and after which offset to read it.
+
+    ``held_from``: complete from this time on. ``read_after`` is the place of ``after``.
+    """
+
+    after: str | None
+    read_after: bytes
+    first_held: bytes
+    held_from: float
+
+
+class Merged:
+    """The records of both logs of one partition after an offset each, the earlier one first."""
+
+    def __init__(
+        self,
+        logs: tuple[Transport, Transport],
+        partition: int,
+        after: tuple[str | None, str | None],
+        *,
+        until: float = float("inf"),
+    ) -> None:
+        self._logs = logs
+        self._partition = partition
+        self._after = list(after)
+        self._until = until
+        self._pages: list[list[Facts]] = [[], []]
+        self._ended: list[float | None] = [None, None]
+        self._keys: list[SortKey] = [log.sort_key for log in logs]
+
+    def log(self, side: int) -> Transport:
+        """Return one of the two."""
+        return self._logs[side]
+
+    def again(self) -> None:
+        """Look again for what came since the ends were met."""
+        self._ended = [None, None]
+
+    def ended(self, side: int) -> float | None:
+        """Return the moment at which a log was seen to hold nothing more."""
+        return self._ended[side]
+
+    async def next(self) -> Facts | None:
+        """Return the next record, ``None`` when both logs are at their end.
+
+        Raises:
+            TransportUnavailable: a log can't be read; nothing is skipped, call again.
+        """
+        for side in (0, 1):
+            if not self._pages[side] and self._ended[side] is None:
+                await self._fetch(side)
+        heads = [page[-1] for page in self._pages if page]
+        if not heads:
+            return None
+        # Of the same millisecond the original first: its copy can't be older.
+        head = min(heads, key=lambda facts: (facts.appended_at, facts.mirror is not None))
+        return self._pages[head.side].pop()
+
+    async def _fetch(self, side: int) -> None:
+        moment = time.time()
+        records = await self._logs[side].read(
+            Topic.MESSAGES, self._partition, after=self._after[side], limit=_PAGE
+        )
+        wanted = [record for record in records if record.appended_at <= self._until]
+        if wanted:
+            self._after[side] = wanted[-1].offset
+        if not records:
+            self._ended[side] = moment
+        elif len(wanted) < len(records):
+            self._ended[side] = self._until
+        page = [self._facts(record, side) for record in wanted]
+        page.reverse()
+        self._pages[side] = page
+
+    def _facts(self, record: Record, side: int) -> Facts:
+        return facts_of(
+            record,
+            side,
+            other=self._logs[1 - side].name,
+            sort_key=self._keys[side],
+            other_key=self._keys[1 - side],
+        )
+
+
+async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginning]:
+    """Return where to begin in each partition of ``log`` to see what came from ``since`` on.
+
+    Raises:
+        TransportUnavailable: the log can't be read.
+    """
+    numbers = range(log.partitions)
+    firsts = [await _first(log, partition) for partition in numbers]
+    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    times = [first.appended_at for first in firsts if first]
+    # Of an untrimmed log: nobody wrote to it before the first record that any partition has.
+    began = min(times, default=float("inf")) if since is None else since
+    found = []
+    for first, of in zip(firsts, progress, strict=True):
+        untrimmed = of.appended == 0 if first is None else log.sort_key(first.offset) == (0,)
+        known_from = first.appended_at if first else float("inf")
+        after = None
+        if since is not None and first is not None and first.appended_at < since:
+            after = await offset_before(log, of.partition, since, first)
+        found.append(
+            Beginning(
+                after,
+                place_of(log.sort_key(after)) if after else b"",
+                place_of(log.sort_key(first.offset)) if first else b"",
+                began if untrimmed else known_from,
+            )
+        )
+    return found
+
+
+async def holds(log: Transport, partition: int, offset: str) -> bool:
+    """Return whether ``log`` has a record at exactly ``offset``.
+
+    Raises:
+        TransportUnavailable: the log can't be read.
+    """
+    key = log.sort_key(offset)
+    if len(key) == _INTEGER:
+        after = str(key[0] - 1) if key[0] else None
+    elif key[1]:
+        after = f"{key[0]}-{key[1] - 1}"
+    else:
+        after = f"{key[0] - 1}-{_HIGHEST}"
+    records = await log.read(Topic.MESSAGES, partition, after=after, limit=1)
+    return bool(records) and log.sort_key(records[0].offset) == key
+
+
+async def offset_before(log: Transport, partition: int, moment: float, first: Record) -> str:
+    """Return an offset of which everything appended from ``moment`` on is after.
+
+    ``first`` is the partition's first record, from before ``moment``. Redis ids are times; where
+    offsets are numbers they are searched by halves; of any other log the beginning is returned.
+
+    Raises:
+        TransportUnavailable: the log can't be read.
+    """
+    key = log.sort_key(first.offset)
+    if len(key) == _REDIS_ID:
+        return f"{int(moment * 1000) - 1}-{_HIGHEST}"
+    if len(key) != _INTEGER:
+        return first.offset
+    low, step = key[0], 1
+    while await _is_before(log, partition, low + step, moment):
+        low, step = low + step, step * 2
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        if await _is_before(log, partition, middle, moment):
+            low = middle
+        else:
+            high = middle
+    return str(low)
+
+
+async def _is_before(log: Transport, partition: int, offset: int, moment: float) -> bool:
+    records = await log.read(Topic.MESSAGES, partition, after=str(offset - 1), limit=1)
+    return bool(records) and records[0].appended_at < moment
+
+
+async def _first(log: Transport, partition: int) -> Record | None:
+    records = await log.read(Topic.MESSAGES, partition, limit=1)
+    return records[0] if records else None

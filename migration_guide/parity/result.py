@@ -1,0 +1,123 @@
+"""What a comparison can say of a message, and what its answers add up to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+__all__ = ["COMPARED", "DIFFERENCES", "UNCOMPARED", "Result", "Sample", "Tally", "Verdict"]
+
+
+class Result(StrEnum):
+    """The ``result`` label of ``shadow_parity_total``. Messages, except the three orders: pairs."""
+
+    MATCHED = "matched"
+    """The original and its copy, byte for byte."""
+    MISSING_IN_SHADOW = "missing_in_shadow"
+    """An original of the primary without a copy, though it had time to come."""
+    MISSING_IN_PRIMARY = "missing_in_primary"
+    """An original of the shadow without a copy, or a copy whose original the primary lost."""
+    DIFFERENT_BYTES = "different_bytes"
+    """The body differs, or the key, or a header that must agree."""
+    ORDER_DIFFERS = "order_differs"
+    """Two messages of a conversation stand the other way round, and it can't be shown that their
+    requests overlapped."""
+    ORDER_OVERLAPPED = "order_overlapped"
+    """The other way round, and neither was acknowledged before the other was sent: allowed."""
+    ORDER_BACKFILLED = "order_backfilled"
+    """The other way round because a backfill put the copy there, late on purpose."""
+    DUPLICATE = "duplicate"
+    """One more record of a message that both logs hold. The rows stay single."""
+    NOT_YET_COMPARABLE = "not_yet_comparable"
+    """Too young, or the other log is not read that far: asked again, not guessed."""
+    TRIMMED = "trimmed"
+    """The other log no longer holds (or does not yet hold) what stood there at that time."""
+
+
+class Verdict(StrEnum):
+    """The whole answer. 100 % of nothing is not parity."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    NOTHING = "nothing to compare"
+
+
+DIFFERENCES = (
+    Result.MISSING_IN_SHADOW,
+    Result.MISSING_IN_PRIMARY,
+    Result.DIFFERENT_BYTES,
+    Result.ORDER_DIFFERS,
+)
+"""What makes the verdict ``differs``."""
+
+COMPARED = (
+    Result.MATCHED,
+    Result.MISSING_IN_SHADOW,
+    Result.MISSING_IN_PRIMARY,
+    Result.DIFFERENT_BYTES,
+)
+"""What counts as compared, message by message."""
+
+UNCOMPARED = (Result.NOT_YET_COMPARABLE, Result.TRIMMED)
+"""What could not be compared: the rest of the coverage."""
+
+
+class Sample(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """One finding with all that is needed to look it up. An offset is ``None`` where there is none.
+
+    ``other`` is the message id of the other of a pair whose order differs.
+    """
+
+    result: Result
+    partition: int
+    message_id: str
+    primary_offset: str | None
+    shadow_offset: str | None
+    correlation_id: str
+    trace_id: str | None
+    detail: str
+    other: str | None = None
+
+
+class Tally(msgspec.Struct, gc=False):
+    """Counts by result, and what they add up to."""
+
+    counts: dict[Result, int] = msgspec.field(default_factory=dict)
+
+    def add(self, result: Result, count: int = 1) -> None:
+        """Count; a negative ``count`` takes back what turned out otherwise."""
+        if count:
+            self.counts[result] = self.counts.get(result, 0) + count
+
+    def merge(self, other: Tally) -> None:
+        """Add another's counts."""
+        for result, count in other.counts.items():
+            self.add(result, count)
+
+    def of(self, *results: Result) -> int:
+        """Return the sum of some results."""
+        return sum(self.counts.get(result, 0) for result in results)
+
+    @property
+    def compared(self) -> int:
+        """Messages that were compared."""
+        return self.of(*COMPARED)
+
+    @property
+    def coverage(self) -> float | None:
+        """Compared messages, as a share of all; ``None`` where there were none at all."""
+        every = self.compared + self.of(*UNCOMPARED)
+        return self.compared / every if every else None
+
+    @property
+    def parity(self) -> float | None:
+        """Matched messages, as a share of the compared; ``None`` where nothing was compared."""
+        return self.of(Result.MATCHED) / self.compared if self.compared else None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the logs are equal as far as they were compared."""
+        if self.of(*DIFFERENCES):
+            return Verdict.DIFFERS
+        return Verdict.EQUAL if self.compared else Verdict.NOTHING

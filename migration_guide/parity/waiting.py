@@ -1,0 +1,269 @@
+"""Records that wait for their counterpart: in memory up to a limit, the rest in a temporary file.
+
+The file is SQLite's (deleted by it when it is closed); what is kept in memory of it is bounded by
+its page cache. In a healthy pair of logs it is never made: only what the other log lacks waits for
+long, and only more than ``limit`` of that goes to the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice, takewhile
+
+import msgspec
+
+from migration_guide.parity.facts import Facts
+
+__all__ = ["Waiting"]
+
+_PACK = msgspec.msgpack.Encoder().encode
+_UNPACK = msgspec.msgpack.Decoder(Facts).decode
+
+# Of the file's pages, in KiB. Negative is SQLite's way of saying KiB.
+_CACHE_KIB = -2048
+_SCHEMA = f"""
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = {_CACHE_KIB};
+CREATE TABLE waiting (
+    slot TEXT PRIMARY KEY, identity BLOB, stands BLOB, place BLOB, side INT, young INT,
+    appended_at REAL, facts BLOB
+) WITHOUT ROWID;
+CREATE INDEX by_identity ON waiting (identity);
+CREATE INDEX by_scope ON waiting (stands, place) WHERE stands IS NOT NULL;
+CREATE INDEX by_age ON waiting (young, side, appended_at);
+"""
+_FILTER_BITS = 1 << 20
+
+
+class Waiting:
+    """Originals without their copy, and copies whose original has not been read.
+
+    *Young* ones may still be met in the ordinary course; the others were judged (missing, or
+    trimmed) and wait for a repair.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._young: dict[str, Facts] = {}
+        self._old: dict[str, Facts] = {}
+        # Both in the order of each log, since that is how records come.
+        self._identities: dict[bytes, dict[str, Facts]] = {}
+        self._scopes: dict[bytes, dict[str, Facts]] = {}
+        self._file: _File | None = None
+        self.young = [0, 0]  # originals, by side
+
+    def close(self) -> None:
+        """Delete the file, if there is one."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    @property
+    def held(self) -> int:
+        """Records in memory."""
+        return len(self._young) + len(self._old)
+
+    @property
+    def filed(self) -> int:
+        """Records in the file."""
+        return self._file.count if self._file else 0
+
+    def add(self, facts: Facts) -> bool:
+        """Let a record wait; false if one waits for the same counterpart already."""
+        slot = _slot(facts)
+        if slot in self._young or slot in self._old or (self._file and self._file.has(slot)):
+            return False
+        self._young[slot] = facts
+        self._identities.setdefault(facts.identity, {})[slot] = facts
+        self._scopes.setdefault(_stands(facts), {})[slot] = facts
+        if facts.mirror is None:
+            self.young[facts.side] += 1
+        if self.held > self._limit:
+            self._spill()
+        return True
+
+    def take_original(self, side: int, offset: str) -> Facts | None:
+        """Return, and wait no longer for the copy of, the original at ``offset``."""
+        return self._take(f"o{side}{offset}")
+
+    def take_copy(self, side: int, offset: str) -> Facts | None:
+        """Return, and wait no longer for the original of, the copy of ``offset`` of ``side``."""
+        return self._take(f"c{side}{offset}")
+
+    def take_twin(self, side: int, identity: bytes) -> Facts | None:
+        """Return and remove the first original of ``side`` with this identity."""
+        for facts in self.same(identity):
+            if facts.side == side and facts.mirror is None:
+                return self._take(_slot(facts))
+        return None
+
+    def take(self, facts: Facts) -> None:
+        """Remove a record."""
+        self._take(_slot(facts))
+
+    def same(self, identity: bytes) -> list[Facts]:
+        """Return the records of one message. Give changed ones to :meth:`keep`."""
+        found = list(self._identities.get(identity, {}).values())
+        if self._file and self._file.may_have(identity):
+            found += self._file.where("identity = ?", identity)
+        return found
+
+    def before(self, side: int, scope: bytes, place: bytes) -> list[Facts]:
+        """Return what stands in ``side`` before ``place`` in the same conversation; see `same`.
+
+        Not what was judged and passed already: of a message that comes so late, one pair tells all,
+        and a conversation that lacks very many stays cheap.
+        """
+        stands = b"%d" % side + scope
+        waiting = self._scopes.get(stands, {}).values()
+        found = list(takewhile(lambda facts: facts.place < place, waiting))
+        if self._file and self._file.may_have(stands):
+            found += self._file.where("stands = ? AND place < ?", stands, place)
+        return found
+
+    def keep(self, facts: Facts) -> None:
+        """Keep what was noted in a record that still waits."""
+        slot = _slot(facts)
+        if facts.judged and slot in self._young:
+            self._old[slot] = self._young.pop(slot)
+            if facts.mirror is None:
+                self.young[facts.side] -= 1
+        if slot in self._old and _done(facts):
+            _drop(self._scopes, _stands(facts), slot)
+        elif slot not in self._old and slot not in self._young and self._file:
+            if facts.judged and self._file.is_young(slot) and facts.mirror is None:
+                self.young[facts.side] -= 1
+            self._file.put(facts)
+
+    def ripe(self, side: int, until: float) -> Iterator[Facts]:
+        """Yield what stands in ``side``, is young, and was appended by ``until``.
+
+        The caller judges and keeps, or takes, each of them.
+        """
+        if self._file:
+            while found := self._file.where(
+                "young = 1 AND side = ? AND appended_at <= ? LIMIT 500", side, until
+            ):
+                yield from found
+        ripe: list[Facts] = []
+        for facts in self._young.values():  # each side's in the order of its log
+            if facts.side == side:
+                if facts.appended_at > until:
+                    break
+                ripe.append(facts)
+        yield from ripe
+
+    def _take(self, slot: str) -> Facts | None:
+        facts = self._young.pop(slot, None)
+        if facts is not None and facts.mirror is None:
+            self.young[facts.side] -= 1
+        if facts is None:
+            facts = self._old.pop(slot, None)
+        if facts is not None:
+            self._forget(facts)
+        elif self._file and (facts := self._file.pop(slot)) is not None:
+            self.young[facts.side] -= facts.mirror is None and not facts.judged
+        return facts
+
+    def _forget(self, facts: Facts) -> None:
+        slot = _slot(facts)
+        _drop(self._identities, facts.identity, slot)
+        _drop(self._scopes, _stands(facts), slot)
+
+    def _spill(self) -> None:
+        """Move a quarter to the file: what is missing, and then what waits longest."""
+        if self._file is None:
+            self._file = _File()
+        count = max(1, self._limit // 4)
+        for source in (self._old, self._young):
+            for slot in list(islice(source, count)):
+                facts = source.pop(slot)
+                self._forget(facts)
+                self._file.put(facts)
+                count -= 1
+
+
+class _File:
+    """The table of what had no room in memory."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(_SCHEMA)
+        self._filter = bytearray(_FILTER_BITS // 8)
+        self.count = 0
+
+    def close(self) -> None:
+        self._db.close()
+
+    def may_have(self, key: bytes) -> bool:
+        """Return false only if nothing was filed under ``key``: spares most questions."""
+        bit = hash(key) % _FILTER_BITS
+        return bool(self._filter[bit >> 3] & 1 << (bit & 7))
+
+    def put(self, facts: Facts) -> None:
+        slot = _slot(facts)
+        stands = _stands(facts)
+        if not self.has(slot):
+            self.count += 1
+        for key in (slot.encode(), facts.identity, stands):
+            bit = hash(key) % _FILTER_BITS
+            self._filter[bit >> 3] |= 1 << (bit & 7)
+        self._db.execute(
+            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                slot,
+                facts.identity,
+                None if _done(facts) else stands,
+                facts.place,
+                facts.side,
+                facts.judged is None,
+                facts.appended_at,
+                _PACK(facts),
+            ),
+        )
+
+    def has(self, slot: str) -> bool:
+        return self.may_have(slot.encode()) and bool(self.where("slot = ?", slot))
+
+    def is_young(self, slot: str) -> bool:
+        return bool(self.where("slot = ? AND young = 1", slot))
+
+    def pop(self, slot: str) -> Facts | None:
+        if not self.may_have(slot.encode()):
+            return None
+        row = self._db.execute(
+            "DELETE FROM waiting WHERE slot = ? RETURNING facts", (slot,)
+        ).fetchone()
+        if row is None:
+            return None
+        self.count -= 1
+        return _UNPACK(row[0])
+
+    def where(self, condition: str, *values: str | bytes | float) -> list[Facts]:
+        sql = f"SELECT facts FROM waiting WHERE {condition}"  # noqa: S608 - conditions of ours
+        return [_UNPACK(row[0]) for row in self._db.execute(sql, values)]
+
+
+def _slot(facts: Facts) -> str:
+    """Return what a record waits for: its copy, or the original that it names."""
+    if facts.mirror is None:
+        return f"o{facts.side}{facts.offset}"
+    return f"c{1 - facts.side}{facts.mirror}"
+
+
+def _stands(facts: Facts) -> bytes:
+    return b"%d" % facts.side + facts.scope
+
+
+def _done(facts: Facts) -> bool:
+    return facts.judged is not None and facts.passed_by is not None
+
+
+def _drop(index: dict[bytes, dict[str, Facts]], key: bytes, slot: str) -> None:
+    waiting = index.get(key)
+    if waiting is not None:
+        waiting.pop(slot, None)
+        if not waiting:
+            del index[key]

@@ -1,0 +1,179 @@
+"""Random histories with known anomalies: each class is counted exactly, in constant memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migration_guide.parity.check import check
+from migration_guide.parity.comparison import Limits
+from migration_guide.parity.result import Result
+from tests.parity.still_log import StillLog
+
+TOLERANCE = 0.05
+KINDS = ("equal",) * 6 + ("lost", "orphan", "doubled", "altered", "doubled-original")
+
+
+@dataclass
+class Sent:
+    number: int
+    conversation: str
+    home: int
+    accepted: float
+    appended: float
+    copied: float
+    mode: str
+    kind: str
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Sent]:
+    # First one that both logs have, so that both had begun before the others.
+    sent, at = [Sent(99, "z", 0, -2.0, -2.0, -1.9, "sync", "equal")], 0.0
+    for number in range(draw(st.integers(2, 40))):
+        at += draw(st.sampled_from((0.01, 0.2, 1.0)))
+        sent.append(
+            Sent(
+                number,
+                draw(st.sampled_from("ab")),
+                draw(st.integers(0, 1)),
+                at - draw(st.sampled_from((0.0, 0.02, 0.5))),
+                at,
+                at + draw(st.sampled_from((0.003, 0.3, 4.0))),
+                draw(st.sampled_from(("sync", "sync", "async", "backfill"))),
+                draw(st.sampled_from(KINDS)),
+            )
+        )
+    return sent
+
+
+def written(sent: list[Sent]) -> tuple[StillLog, StillLog, list[tuple[Sent, list[int]]]]:
+    """Write the history; return the logs, and of each message its two offsets where it has two."""
+    logs = StillLog("redis"), StillLog("kafka")
+    appends: list[tuple[float, int, Sent, str]] = []
+    for order, one in enumerate(sent):
+        appends.append((one.appended, 2 * order, one, "original"))
+        if one.kind == "doubled-original":  # tried again at once; the first has the copy
+            appends.append((one.appended + 0.001, 2 * order, one, "again"))
+        if one.kind != "lost":
+            appends.append((one.copied, 2 * order + 1, one, "copy"))
+        if one.kind == "doubled":
+            appends.append((one.copied + 7.0, 2 * order + 1, one, "copy again"))
+    names: dict[int, str] = {}
+    places: dict[int, list[int]] = {}
+    lost: list[tuple[StillLog, int]] = []
+    for at, _, one, what in sorted(appends, key=lambda a: a[:2]):
+        side = one.home if what in ("original", "again") else 1 - one.home
+        extra: dict[str, Any] = {"accepted": one.accepted, "conversation": one.conversation}
+        if side != one.home:
+            extra |= {"of": names[one.number], "mode": one.mode}
+            if one.kind == "altered":
+                extra["content"] = "altered"
+        name = logs[side].put(one.number, at, **extra)
+        offset = int(name.partition(":")[2])
+        if what == "original":
+            names[one.number] = name
+            places[one.number] = [0, 0]
+            if one.kind == "orphan":
+                lost.append((logs[side], offset))
+        if what in ("original", "copy"):
+            places[one.number][side] = offset
+    for log, offset in lost:
+        log.drop(0, offset)
+    both = [(s, places[s.number]) for s in sent if s.kind not in ("lost", "orphan")]
+    return *logs, both
+
+
+def expected(sent: list[Sent], both: list[tuple[Sent, list[int]]]) -> Counter[Result]:
+    """Say what is to be found, the slow way: every two messages are looked at."""
+    found: Counter[Result] = Counter()
+    for one in sent:
+        if one.kind == "lost":
+            found[(Result.MISSING_IN_SHADOW, Result.MISSING_IN_PRIMARY)[one.home]] += 1
+        elif one.kind == "orphan":
+            found[(Result.MISSING_IN_PRIMARY, Result.MISSING_IN_SHADOW)[one.home]] += 1
+        else:
+            altered = one.kind == "altered"
+            found[Result.DIFFERENT_BYTES if altered else Result.MATCHED] += 1
+            found[Result.DUPLICATE] += one.kind.startswith("doubled")
+    for a, at_a in both:
+        for b, at_b in both:
+            if a.conversation == b.conversation and at_a[0] < at_b[0] and at_a[1] > at_b[1]:
+                found[exchanged(a, b)] += 1
+    return +found
+
+
+def exchanged(a: Sent, b: Sent) -> Result:
+    """``a`` is before ``b`` in the first log, and after it in the second."""
+    verdicts = []
+    for late, early, side in ((a, b, 1), (b, a, 0)):
+        # The record of `late` in the log where it stands late: a copy?
+        if late.home == side or late.mode == "sync":
+            continue
+        if early.accepted + TOLERANCE < late.appended:
+            continue
+        verdicts.append(late.mode)
+    if "async" in verdicts:
+        return Result.ORDER_DIFFERS
+    return Result.ORDER_BACKFILLED if verdicts else Result.ORDER_OVERLAPPED
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories(), st.sampled_from((1, 3, 10_000)))
+async def test_every_class_is_counted_exactly(sent: list[Sent], in_memory: int) -> None:
+    """Also when nearly everything that waits goes to the file."""
+    redis, kafka, both = written(sent)
+    limits = Limits(settle=3600.0, tolerance=TOLERANCE, in_memory=in_memory)
+    report = await check(redis, kafka, limits=limits)
+    found = Counter({r: n for r, n in report.tally.counts.items() if n})
+    assert found == expected(sent, both)
+
+
+class Endless(StillLog):
+    """A log whose records are made as they are read: only the checker's memory counts."""
+
+    def __init__(self, name: str, length: int, lacks: int = 0) -> None:
+        super().__init__(name)
+        self.length = length
+        self.lacks = lacks
+
+    async def read(self, topic, partition, *, after=None, limit=1000):
+        start = 0 if after is None else int(after) + 1
+        self.records, self.offsets = [[]], [[]]
+        for offset in range(start, min(start + limit, self.length)):
+            if self.lacks and offset % self.lacks == 0 and offset:
+                continue
+            if self.name == "redis":
+                self.put(offset, offset * 0.001, conversation=f"c{offset % 97}", offset=offset)
+            else:
+                self.put(
+                    offset,
+                    offset * 0.001 + 0.002,
+                    conversation=f"c{offset % 97}",
+                    offset=offset,
+                    of=f"redis:{offset}",
+                    mode="sync",
+                    accepted=offset * 0.001,
+                )
+        return self.records[0]
+
+
+async def test_memory_does_not_grow_with_the_volume() -> None:
+    """300,000 records, and of every fifth no copy: fifteen times more than may wait in memory."""
+    length, seen, process = 150_000, [], psutil.Process()
+    report = await check(
+        Endless("redis", length),
+        Endless("kafka", length, 5),
+        limits=Limits(settle=1.0, in_memory=2000),
+        progress=lambda _, read: seen.append((read, process.memory_info().rss)),
+    )
+    missing = (length - 1) // 5
+    assert report.tally.counts[Result.MISSING_IN_SHADOW] == missing
+    assert report.tally.counts[Result.MATCHED] == length - missing
+    warm = next(rss for read, rss in seen if read > 40_000)
+    assert seen[-1][1] - warm < 4 * 1024 * 1024
