@@ -28,6 +28,7 @@ from sqlmodel import Field
 
 from persistence.models_migration import MigrationEventRow, MigrationRow, ProcessRow
 from persistence.models_operator import DeliveryAttempt, OperatorAction
+from persistence.models_parity import BackfillRow, ParityReportRow
 from persistence.models_shadow import ShadowGap
 from persistence.schema import Table as _Table
 from persistence.schema import metadata
@@ -35,6 +36,7 @@ from persistence.schema import moment as _moment
 from persistence.schema import text_column as _text
 
 __all__ = [
+    "BackfillRow",
     "DeadLetterRow",
     "DeliveryAttempt",
     "Fence",
@@ -44,6 +46,7 @@ __all__ = [
     "MigrationEventRow",
     "MigrationRow",
     "OperatorAction",
+    "ParityReportRow",
     "ProcessRow",
     "Redrive",
     "ShadowGap",

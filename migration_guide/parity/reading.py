@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from migration_guide.parity.facts import Facts, SortKey, facts_of, place_of
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
+from transport.envelope import HEADER_MIRROR_OF
 
 __all__ = ["Beginning", "Merged", "beginnings", "holds", "offset_before"]
 
@@ -43,7 +44,7 @@ class Merged:
         self._partition = partition
         self._after = list(after)
         self._until = until
-        self._pages: list[list[Facts]] = [[], []]
+        self._pages: list[list[Record]] = [[], []]
         self._ended: list[float | None] = [None, None]
         self._keys: list[SortKey] = [log.sort_key for log in logs]
 
@@ -68,12 +69,11 @@ class Merged:
         for side in (0, 1):
             if not self._pages[side] and self._ended[side] is None:
                 await self._fetch(side)
-        heads = [page[-1] for page in self._pages if page]
-        if not heads:
+        one, other = self._pages
+        if not one and not other:
             return None
-        # Of the same millisecond the original first: its copy can't be older.
-        head = min(heads, key=lambda facts: (facts.appended_at, facts.mirror is not None))
-        return self._pages[head.side].pop()
+        side = int(not one or (bool(other) and _sooner(other[-1], one[-1])))
+        return self._facts(self._pages[side].pop(), side)
 
     async def _fetch(self, side: int) -> None:
         moment = time.time()
@@ -87,9 +87,8 @@ class Merged:
             self._ended[side] = moment
         elif len(wanted) < len(records):
             self._ended[side] = self._until
-        page = [self._facts(record, side) for record in wanted]
-        page.reverse()
-        self._pages[side] = page
+        wanted.reverse()
+        self._pages[side] = wanted
 
     def _facts(self, record: Record, side: int) -> Facts:
         return facts_of(
@@ -99,6 +98,14 @@ class Merged:
             sort_key=self._keys[side],
             other_key=self._keys[1 - side],
         )
+
+
+def _sooner(one: Record, other: Record) -> bool:
+    """Tell whether ``one`` is to be read first."""
+    if one.appended_at == other.appended_at:
+        # Of the same millisecond the original first: its copy can't be older.
+        return HEADER_MIRROR_OF in other.headers
+    return one.appended_at < other.appended_at
 
 
 async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginning]:

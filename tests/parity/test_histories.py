@@ -52,39 +52,40 @@ def histories(draw: st.DrawFn) -> list[Sent]:
     return sent
 
 
-def written(sent: list[Sent]) -> tuple[StillLog, StillLog, list[tuple[Sent, list[int]]]]:
-    """Write the history; return the logs, and of each message its two offsets where it has two."""
-    logs = StillLog("redis"), StillLog("kafka")
-    appends: list[tuple[float, int, Sent, str]] = []
+def appends_of(sent: list[Sent]) -> list[tuple[float, int, Sent, str]]:
+    """Return what is appended, in the order of time: of each message, its original first."""
+    appends = []
     for order, one in enumerate(sent):
         appends.append((one.appended, 2 * order, one, "original"))
         if one.kind == "doubled-original":  # tried again at once; the first has the copy
-            appends.append((one.appended + 0.001, 2 * order, one, "again"))
+            appends.append((one.appended + 0.001, 2 * order, one, "original again"))
         if one.kind != "lost":
             appends.append((one.copied, 2 * order + 1, one, "copy"))
         if one.kind == "doubled":
             appends.append((one.copied + 7.0, 2 * order + 1, one, "copy again"))
+    return sorted(appends, key=lambda append: append[:2])
+
+
+def written(sent: list[Sent]) -> tuple[StillLog, StillLog, list[tuple[Sent, list[int]]]]:
+    """Write the history; return the logs, and of each message its two offsets where it has two."""
+    logs = StillLog("redis"), StillLog("kafka")
     names: dict[int, str] = {}
-    places: dict[int, list[int]] = {}
-    lost: list[tuple[StillLog, int]] = []
-    for at, _, one, what in sorted(appends, key=lambda a: a[:2]):
-        side = one.home if what in ("original", "again") else 1 - one.home
+    places: dict[int, list[int]] = {one.number: [0, 0] for one in sent}
+    for at, _, one, what in appends_of(sent):
         extra: dict[str, Any] = {"accepted": one.accepted, "conversation": one.conversation}
-        if side != one.home:
+        side = one.home
+        if what.startswith("copy"):
+            side = 1 - one.home
             extra |= {"of": names[one.number], "mode": one.mode}
-            if one.kind == "altered":
-                extra["content"] = "altered"
+            extra |= {"content": "altered"} if one.kind == "altered" else {}
         name = logs[side].put(one.number, at, **extra)
-        offset = int(name.partition(":")[2])
+        if not what.endswith("again"):
+            places[one.number][side] = int(name.partition(":")[2])
         if what == "original":
             names[one.number] = name
-            places[one.number] = [0, 0]
-            if one.kind == "orphan":
-                lost.append((logs[side], offset))
-        if what in ("original", "copy"):
-            places[one.number][side] = offset
-    for log, offset in lost:
-        log.drop(0, offset)
+    for one in sent:
+        if one.kind == "orphan":
+            logs[one.home].drop(0, places[one.number][one.home])
     both = [(s, places[s.number]) for s in sent if s.kind not in ("lost", "orphan")]
     return *logs, both
 
