@@ -39,7 +39,7 @@ clean: ## Remove the environment and every cache (not .crossfade, which holds yo
 
 env:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
-	@$(PYTHON) compose/bootstrap.py local
+	@$(PYTHON) compose/bootstrap.py local tracing
 
 env-dev:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }

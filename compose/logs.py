@@ -9,6 +9,7 @@ from typing import NamedTuple
 from compose.patient import PatientTransport
 from otel.metered import MeteredTransport
 from otel.metrics import Metrics
+from otel.tracing.start import OFF, Tracing
 from persistence.database import Pool
 from persistence.shadow_gaps import ShadowGaps
 from transport.contract import Transport
@@ -35,7 +36,12 @@ class Logs(NamedTuple):
 
 @asynccontextmanager
 async def open_logs(
-    settings: TransportSettings, *, pool: Pool, metrics: Metrics, member: str
+    settings: TransportSettings,
+    *,
+    pool: Pool,
+    metrics: Metrics,
+    member: str,
+    tracing: Tracing = OFF,
 ) -> AsyncIterator[Logs]:
     """Make the logs and try to connect each; close them when the block ends.
 
@@ -51,7 +57,7 @@ async def open_logs(
     async with AsyncExitStack() as stack:
         for one in patient:
             await stack.enter_async_context(one)
-        logs: dict[str, Transport] = {one.name: MeteredTransport(one, metrics) for one in patient}
+        logs = {one.name: tracing.traced(MeteredTransport(one, metrics)) for one in patient}
         primary, consumed = logs[settings.transport], logs[settings.consumed]
         if shadow is None:
             yield Logs(patient, list(logs.values()), primary, consumed, None)

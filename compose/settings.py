@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ingress.auth import Authenticator
 from ingress.settings import IngressSettings
 from otel.settings import OtelSettings
+from otel.tracing.settings import TracingSettings
 from persistence.settings import PersistenceSettings
 from transport.errors import ConfigurationError
 from transport.registry import available
@@ -33,6 +34,7 @@ __all__ = [
     "effective",
     "load",
     "misspelt",
+    "otel_variables",
 ]
 
 ENV_FILE = Path(".env")
@@ -57,6 +59,7 @@ _CLASSES: tuple[type[BaseSettings], ...] = (
     PersistenceSettings,
     IngressSettings,
     OtelSettings,
+    TracingSettings,
     ProcessSettings,
 )
 # Connections to Redis that are nobody's partition: commands, health, progress, the ingress's ticks.
@@ -70,6 +73,7 @@ class Settings(NamedTuple):
     persistence: PersistenceSettings
     ingress: IngressSettings
     otel: OtelSettings
+    tracing: TracingSettings
     process: ProcessSettings
 
 
@@ -143,6 +147,12 @@ def misspelt() -> list[str]:
         for name in sorted({*os.environ, *dotenv_values(ENV_FILE)} - known)
         if name.startswith(ours) and (near := difflib.get_close_matches(name, known, 1, 0.8))
     ]
+
+
+def otel_variables() -> dict[str, str]:
+    """Return OpenTelemetry's variables in ``.env``; the SDK itself reads the environment alone."""
+    names = ((name.upper(), value) for name, value in dotenv_values(ENV_FILE).items())
+    return {name: value for name, value in names if value and name.startswith("OTEL_")}
 
 
 def _disagreements(settings: Settings) -> Iterator[str]:

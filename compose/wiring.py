@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -16,10 +17,12 @@ from compose.health import Application, HealthOnly, shadow_probe, worker_probe
 from compose.logs import Logs, open_logs
 from compose.patient import PatientTransport
 from compose.role import Role
-from compose.settings import Settings
+from compose.settings import Settings, otel_variables
 from ingress.app import build
 from ingress.readiness import Probe
 from otel.metrics import Metrics
+from otel.tracing.start import Tracing
+from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
 from persistence.dead_letter_depth import DepthReporter
 from persistence.dead_letter_indexer import DeadLetterIndexer
@@ -69,13 +72,21 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)
         stack.push_async_callback(_close, pool)
+        tracing = start_tracing(
+            settings.tracing, settings.transport, metrics.registry, environment=otel_variables()
+        )
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
         logs = await stack.enter_async_context(
-            open_logs(settings.transport, pool=pool, metrics=metrics, member=member)
+            open_logs(
+                settings.transport, pool=pool, metrics=metrics, member=member, tracing=tracing
+            )
         )
         worker: Worker | None = None
         indexers: list[DeadLetterIndexer] = []
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
-            worker, indexers = _consumers(settings, logs, pool, metrics, member)
+            worker, indexers = _consumers(
+                settings, logs, pool, metrics=metrics, member=member, tracing=tracing
+            )
         probe = worker_probe(worker, required=role is Role.WORKER) if worker else None
         if role is Role.WORKER and probe:
             app: Application = HealthOnly(
@@ -90,6 +101,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 worker=probe,
                 consumed=logs.consumed,
                 probes=_probes(settings, logs),
+                tracer=tracing.requests,
             )
         depth = DepthReporter(pool, logs.every, metrics)
         yield Service(
@@ -106,7 +118,13 @@ def _probes(settings: Settings, logs: Logs) -> list[Probe]:
 
 
 def _consumers(
-    settings: Settings, logs: Logs, pool: Pool, metrics: Metrics, member: str
+    settings: Settings,
+    logs: Logs,
+    pool: Pool,
+    *,
+    metrics: Metrics,
+    member: str,
+    tracing: Tracing,
 ) -> tuple[Worker, list[DeadLetterIndexer]]:
     """Return the worker, on the log that is consumed, and what indexes dead letters, on each."""
     worker = Worker(
@@ -115,6 +133,7 @@ def _consumers(
         settings=settings.persistence,
         metrics=metrics,
         member=member,
+        deliveries=tracing.deliveries,
     )
     indexers = [
         DeadLetterIndexer(

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -49,7 +50,13 @@ class Acceptance:
         """Give every submission of ``tick`` its verdict; the order of ``tick`` is the log's."""
         ids = [one.message_id for one in tick if isinstance(one, Submission)]
         self._checked.inc(len(ids))
+        traces = [one.trace for one in tick if one.trace is not None]
+        began = time.time_ns() if traces else 0
         known = await self._known.answers(ids)
+        if traces:
+            ended = time.time_ns()
+            for trace in traces:
+                trace.checked(began, ended)
         new: list[AnySubmission] = tick
         if known:
             new = []
@@ -73,7 +80,11 @@ class Acceptance:
             return
         at = now()
         partitions = self._transport.partitions
+        began = time.time_ns()
         envelopes = [one.seal(at, partitions) for one in submissions]
+        for one, envelope in zip(submissions, envelopes, strict=True):
+            if one.trace is not None:
+                one.trace.created(began, time.time_ns(), envelope.partition)
         remembered: list[tuple[AnySubmission, Remembered]] = []
         failure: TransportError | None = None
         outcomes = await self._publish(envelopes)

@@ -32,8 +32,10 @@ from ingress.routes.problem_types import problem_types_router
 from ingress.routes.receipts import receipts_router
 from ingress.routes.redrives import redrives_router
 from ingress.settings import IngressSettings
+from ingress.traced import traced
 from ingress.wire import Scope, Send
 from otel.metrics import Metrics
+from otel.tracing.requests import PassOn, Tracer
 from persistence.database import Pool
 from persistence.dead_letters import DeadLetters
 from persistence.redrive import Redriver
@@ -42,6 +44,7 @@ from transport.contract import Transport
 
 __all__ = ["Ingress", "build"]
 
+_TRACED = "/api/"  # not health and documents: they would be most of the traces
 _Route = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -49,7 +52,12 @@ class Ingress:
     """The ASGI application. Its lifespan ends when every message handed in has its verdict."""
 
     def __init__(
-        self, api: FastAPI, one: PostMessage, many: PostBatch, readiness: Readiness
+        self,
+        api: FastAPI,
+        one: PostMessage,
+        many: PostBatch,
+        readiness: Readiness,
+        tracer: Tracer,
     ) -> None:
         self.api = api
         """The ordinary routes, and the OpenAPI document of all of them."""
@@ -57,6 +65,7 @@ class Ingress:
         """For ``uvicorn.Config(http=...)``; any other ASGI server does without, more slowly."""
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness
+        self._tracer = tracer
 
     def drain(self) -> None:
         """Make ``/readyz`` say no; requests are still served. Call it before stopping."""
@@ -78,6 +87,9 @@ class Ingress:
                 return
             if method == "HEAD":
                 scope, send = head(scope, send)
+            if scope["path"].startswith(_TRACED):
+                await traced(self.api, self._tracer, scope, receive, send)
+                return
         await self.api(scope, receive, send)
 
 
@@ -90,6 +102,7 @@ def build(
     worker: WorkerProbe | None = None,
     consumed: Transport | None = None,
     probes: Sequence[Probe] = (),
+    tracer: Tracer | None = None,
 ) -> Ingress:
     """Return the application. It starts nothing and connects to nothing of its own.
 
@@ -100,6 +113,7 @@ def build(
         ConfigurationError: the API keys can't be used.
     """
     read = consumed or transport
+    tracer = tracer or PassOn()
     auth = Authenticator(settings)
     known = Known(pool, timeout_seconds=settings.ingress_lookup_timeout_ms / 1000)
     direct = None
@@ -132,11 +146,16 @@ def build(
     ]
     api = _api(settings, routers, [commits.close, redriver.close, known.close])
     openapi.install(api, settings=settings, keys_required=auth.required)
-    return Ingress(api, *_hot_path(settings, auth, commits, metrics), readiness)
+    one, many = _hot_path(settings, auth, commits, metrics, tracer)
+    return Ingress(api, one, many, readiness, tracer)
 
 
 def _hot_path(
-    settings: IngressSettings, auth: Authenticator, commits: GroupCommit, metrics: Metrics
+    settings: IngressSettings,
+    auth: Authenticator,
+    commits: GroupCommit,
+    metrics: Metrics,
+    tracer: Tracer,
 ) -> tuple[PostMessage, PostBatch]:
     bodies = Bodies(
         held_bytes=settings.ingress_queue_bytes, seconds=settings.ingress_body_timeout_ms / 1000
@@ -149,6 +168,7 @@ def _hot_path(
         intake=intake,
         metrics=metrics,
         limit=settings.ingress_max_body_bytes,
+        tracer=tracer,
     )
     many = PostBatch(
         auth=auth,
@@ -157,6 +177,7 @@ def _hot_path(
         intake=intake,
         metrics=metrics,
         limit=settings.ingress_max_batch_bytes,
+        tracer=tracer,
     )
     return one, many
 

@@ -9,13 +9,14 @@ from ingress.auth import Authenticator, Scope
 from ingress.bodies import Bodies, Disconnected, Receive
 from ingress.explain import field_problem
 from ingress.group_commit import GroupCommit
-from ingress.headers import Context, Headers, correlation_id, media_type, traceparent
+from ingress.headers import Context, Headers, correlation_id, media_type
 from ingress.intake import Intake, Item
 from ingress.problems import FieldError, Problem
 from ingress.responses import AckResult, BatchResult, encode, encode_lines
 from ingress.submission import Submission
 from ingress.wire import Send, respond, respond_problem
 from otel.metrics import Metrics
+from otel.tracing.requests import CLIENT_GONE, Tracer
 
 __all__ = ["BATCH", "MEDIA_TYPES", "NDJSON", "PostBatch"]
 
@@ -37,6 +38,7 @@ class PostBatch:
         intake: Intake,
         metrics: Metrics,
         limit: int,
+        tracer: Tracer,
     ) -> None:
         self._auth = auth
         self._bodies = bodies
@@ -44,11 +46,14 @@ class PostBatch:
         self._intake = intake
         self._hits = metrics.idempotency_hits.labels("ingress")
         self._limit = limit
+        self._tracer = tracer
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept a batch; answered when every message in it has its outcome."""
         headers: Headers = dict(scope["headers"])
+        trace = self._tracer.begin(headers, "POST", BATCH)
         correlation: str | None = None
+        status = CLIENT_GONE
         try:
             self._auth.check(headers, Scope.PRODUCE)
             self._commits.admit()
@@ -57,7 +62,7 @@ class PostBatch:
                 raise field_problem([_ONE_KEY])
             media = media_type(headers, MEDIA_TYPES)
             body = await self._bodies.read(headers, receive, self._limit, "INGRESS_MAX_BATCH_BYTES")
-            context = Context(correlation, traceparent(headers))
+            context = Context(correlation, trace)
             lines = media in NDJSON
             items = (self._intake.lines if lines else self._intake.batch)(body, context)
             accepted = [item for item in items if isinstance(item, Submission)]
@@ -65,13 +70,17 @@ class PostBatch:
                 await self._commits.submit(accepted)
             results = self._results(items, correlation)
             answer_headers = _headers(results, media, correlation)
+            status = 207
+            body = encode_lines(results) if lines else encode(results)
+            await respond(send, status, answer_headers, body)
         except Problem as problem:
+            status = problem.kind.status
             await respond_problem(send, problem, correlation)
-            return
         except Disconnected:
             return
-        body = encode_lines(results) if lines else encode(results)
-        await respond(send, 207, answer_headers, body)
+        finally:
+            if trace.request is not None:
+                trace.request.end(status, correlation)
 
     def _results(self, items: Sequence[Item], correlation: str | None) -> list[BatchResult]:
         results: list[BatchResult] = []

@@ -13,6 +13,7 @@ and new processes side by side, keeps every conversation in order:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -20,7 +21,6 @@ import structlog
 from ingress.backlog import Backlog
 from ingress.canary import queued
 from ingress.group_commit import Settle
-from ingress.headers import trace_id
 from ingress.problems import (
     DATABASE_UNAVAILABLE,
     INVALID,
@@ -30,6 +30,7 @@ from ingress.problems import (
 )
 from ingress.settings import IngressSettings
 from ingress.submission import AnySubmission, Stored, Submission, Verdict
+from otel.tracing.context import sampled_trace_id
 from persistence.database import Pool
 from persistence.errors import Outage, Rejected
 from persistence.lookup import Answer, answers
@@ -117,12 +118,23 @@ class Direct:
                 DIRECT,
                 one.partition(self._partitions),
                 "",
-                trace_id(one.traceparent),
+                sampled_trace_id(one.traceparent),
             )
             for one in submissions
         ]
-        async with asyncio.timeout(self._timeout):
-            return await self._writer.write(batch, None)
+        traces = [(one.trace, at.partition) for one, at in zip(submissions, batch, strict=True)]
+        began, failure = time.time_ns(), None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._writer.write(batch, None)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            for trace, partition in traces:
+                if trace is not None:
+                    trace.created(began, began, partition)
+                    trace.inserted(began, time.time_ns(), failure)
 
     async def _one_by_one(
         self, submissions: Sequence[AnySubmission], at: str, settle: Settle

@@ -9,6 +9,7 @@ import msgspec
 from ingress.explain import field_problem
 from ingress.problems import MEDIA, FieldError, Problem
 from ingress.requests import ID_LENGTH
+from otel.tracing.requests import Trace
 
 __all__ = [
     "CORRELATION_LENGTH",
@@ -19,8 +20,6 @@ __all__ = [
     "header_safe",
     "idempotency_key",
     "media_type",
-    "trace_id",
-    "traceparent",
 ]
 
 Headers = dict[bytes, bytes]
@@ -31,11 +30,6 @@ CORRELATION_PATTERN = r"^[A-Za-z0-9._~:/+=@-]{1,128}$"
 """No spaces, quotes or controls: the id goes into headers, logs and other people's queries."""
 
 _CORRELATION = re.compile(CORRELATION_PATTERN[1:-1].encode())
-# W3C Trace Context, section 3.2: version ff is invalid, version 00 has exactly four fields, later
-# versions may have more; all-zero ids are invalid.
-_TRACEPARENT = re.compile(
-    rb"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
-)
 # draft-ietf-httpapi-idempotency-key-header: a structured-field string, that is, in quotes. Bare
 # ones are common in the wild and taken too.
 _QUOTED = re.compile(rb'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -46,7 +40,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     """What a request's headers say about every message in it."""
 
     correlation_id: str | None
-    traceparent: str | None
+    trace: Trace
 
 
 def correlation_id(headers: Headers) -> str | None:
@@ -79,22 +73,6 @@ def header_safe(correlation: str, otherwise: str) -> bytes:
     """
     value = correlation.encode("ascii", "replace")
     return value if _CORRELATION.fullmatch(value) else otherwise.encode()
-
-
-def traceparent(headers: Headers) -> str | None:
-    """Return the client's ``traceparent`` if it is a valid one; a broken one is no fault."""
-    value = headers.get(b"traceparent")
-    if value is None:
-        return None
-    match = _TRACEPARENT.fullmatch(value)
-    if match is None or (match[1] == b"00" and match[2] is not None):
-        return None
-    return value.decode("ascii") if value.isascii() else None
-
-
-def trace_id(parent: str | None) -> str | None:
-    """Return the trace id in a valid ``traceparent``."""
-    return parent[3:35] if parent else None
 
 
 def idempotency_key(headers: Headers) -> str | None:

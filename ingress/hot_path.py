@@ -8,6 +8,7 @@ here is logged or traced per request, and nothing is awaited but the body and th
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from ingress import wire
 from ingress.auth import Authenticator, Scope
@@ -20,7 +21,6 @@ from ingress.headers import (
     header_safe,
     idempotency_key,
     media_type,
-    traceparent,
 )
 from ingress.intake import Intake
 from ingress.problems import Problem
@@ -28,6 +28,7 @@ from ingress.responses import encode
 from ingress.submission import Submission
 from ingress.wire import Send, problem_answer, respond
 from otel.metrics import Metrics
+from otel.tracing.requests import Trace, Tracer
 
 __all__ = ["MESSAGES", "PostMessage"]
 
@@ -50,12 +51,15 @@ class PostMessage:
         intake: Intake,
         metrics: Metrics,
         limit: int,
+        tracer: Tracer,
     ) -> None:
         self._auth = auth
         self._bodies = bodies
         self._commits = commits
         self._intake = intake
         self._hits = metrics.idempotency_hits.labels("ingress")
+        self.begin = partial(tracer.begin, method="POST", route=MESSAGES)
+        """Return what goes with a request, by its headers; the first step."""
         self.limit = limit
         """The largest body, in bytes."""
 
@@ -70,14 +74,14 @@ class PostMessage:
         media_type(headers, _JSON)
 
     def submit(
-        self, headers: Headers, correlation: str | None, body: bytes
+        self, headers: Headers, correlation: str | None, trace: Trace, body: bytes
     ) -> tuple[Submission, asyncio.Future[None]]:
         """Hand the message to the group commit; the future is done when it has its verdict.
 
         Raises:
             Problem: it is not a message that can be accepted.
         """
-        context = Context(correlation, traceparent(headers))
+        context = Context(correlation, trace)
         one = self._intake.message(body, context, idempotency_key(headers))
         return one, self._commits.submit((one,))
 
@@ -101,12 +105,13 @@ class PostMessage:
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept one message; answered when it is durable."""
         headers: Headers = dict(scope["headers"])
+        trace = self.begin(headers)
         correlation: str | None = None
         try:
             correlation = correlation_id(headers)
             self.admit(headers)
             body = await self._bodies.read(headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES")
-            one, decided = self.submit(headers, correlation, body)
+            one, decided = self.submit(headers, correlation, trace, body)
             await decided
             answer = self.answer(one, correlation)
         except Problem as problem:
@@ -114,3 +119,5 @@ class PostMessage:
         except Disconnected:
             return
         await respond(send, *answer)
+        if trace.request is not None:
+            trace.request.end(answer[0], correlation)

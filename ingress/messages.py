@@ -6,8 +6,8 @@ import asyncio
 
 import msgspec
 
-from ingress.headers import trace_id
 from ingress.problems import DATABASE_UNAVAILABLE, Problem
+from otel.tracing.context import checked, sampled_trace_id
 from persistence import queries
 from persistence.database import Pool
 from persistence.dead_letters import DeadLetters
@@ -149,7 +149,7 @@ class Messages:
             event.accepted_at,
             event.correlation_id,
             event,
-            trace_id(parent.decode("ascii", "replace")) if parent else None,
+            sampled_trace_id(checked(parent)),
         )
 
 

@@ -25,6 +25,7 @@ from ingress.hot_path import MESSAGES, PostMessage
 from ingress.problems import INTERNAL, Problem
 from ingress.submission import Submission
 from ingress.wire import Answer, problem_answer
+from otel.tracing.requests import CLIENT_GONE, RequestTrace
 
 __all__ = ["message_protocol"]
 
@@ -126,20 +127,32 @@ class _MessageProtocol(HttpToolsProtocol):
     def _accept(self, headers: Headers, body: bytes) -> None:
         exchange = _Exchange(keep_alive=self.parser.should_keep_alive())
         self.cycle = cast("RequestResponseCycle", exchange)
+        trace = self.post.begin(headers)
         correlation: str | None = None
         try:
             correlation = correlation_id(headers)
             self.post.admit(headers)
-            one, decided = self.post.submit(headers, correlation, body)
+            one, decided = self.post.submit(headers, correlation, trace, body)
         except Problem as problem:
             self._write(exchange, problem_answer(problem, correlation))
+            if trace.request is not None:
+                trace.request.end(problem.kind.status, correlation)
         else:
-            decided.add_done_callback(partial(self._decided, exchange, one, correlation))
+            decided.add_done_callback(
+                partial(self._decided, exchange, one, correlation, trace.request)
+            )
 
     def _decided(
-        self, exchange: _Exchange, one: Submission, correlation: str | None, _: Any
+        self,
+        exchange: _Exchange,
+        one: Submission,
+        correlation: str | None,
+        trace: RequestTrace | None,
+        _: Any,
     ) -> None:
         if exchange.disconnected:
+            if trace is not None:
+                trace.end(CLIENT_GONE, correlation)
             return
         try:
             answer = self.post.answer(one, correlation)
@@ -151,6 +164,8 @@ class _MessageProtocol(HttpToolsProtocol):
             self._write(exchange, problem_answer(mistake, correlation))
             raise
         self._write(exchange, answer)
+        if trace is not None:
+            trace.end(answer[0], correlation)
 
     def _write(self, exchange: _Exchange, answer: Answer) -> None:
         status, headers, body = answer

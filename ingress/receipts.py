@@ -9,6 +9,7 @@ from ingress.group_commit import GroupCommit
 from ingress.messages import Dead, Messages
 from ingress.problems import NOT_FOUND, STATE, Problem
 from ingress.submission import ReceiptSubmission, Stored
+from otel.tracing.requests import Trace
 from persistence import queries
 from persistence.database import Pool
 from persistence.queries import StoredMessage, StoredReceipt
@@ -35,7 +36,7 @@ class Receipts:
         state: Literal["delivered", "read"],
         *,
         correlation_id: str,
-        traceparent: str | None,
+        trace: Trace,
     ) -> Stored:
         """Return what stands for this receipt, ``fresh`` if it is this one; durable by then.
 
@@ -53,9 +54,7 @@ class Receipts:
             if at is not None:
                 return Stored(at, "", correlation_id, "persisted")
         receipt = Receipt(message_id, user_id, state, correlation_id=correlation_id)
-        submission = ReceiptSubmission(
-            receipt, traceparent, persisted=isinstance(found, StoredMessage)
-        )
+        submission = ReceiptSubmission(receipt, trace, persisted=isinstance(found, StoredMessage))
         await self._commits.submit((submission,))
         return submission.stored()
 

@@ -11,6 +11,7 @@ from ingress.headers import Context
 from ingress.problems import KEY_CONFLICT, Problem
 from ingress.requests import MessageRequest
 from ingress.responses import Ack, State
+from otel.tracing.requests import MessageTrace, Trace
 from transport.contract import Envelope
 from transport.envelope import Message, Receipt, fingerprint, seal_message, seal_receipt
 from transport.identity import partition_of
@@ -65,7 +66,9 @@ class Submission:
         "request",
         "since",
         "size",
+        "trace",
         "traceparent",
+        "tracestate",
         "verdict",
         "waiter",
     )
@@ -89,7 +92,13 @@ class Submission:
         self.request = request
         self.client_message_id = client_message_id
         self.correlation_id = context.correlation_id or message_id
-        self.traceparent = context.traceparent
+        trace = context.trace
+        self.trace: MessageTrace | None = None
+        self.traceparent = trace.traceparent
+        self.tracestate = trace.tracestate
+        if trace.request is not None:
+            self.trace = trace.request.message(message_id, self.correlation_id)
+            self.traceparent = self.trace.traceparent
         self.size = size
         self.followers: list[AnySubmission] | None = None
         self.follows = False
@@ -119,7 +128,10 @@ class Submission:
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
         """Return the envelope to append."""
         return seal_message(
-            self.event(accepted_at), partitions=partitions, traceparent=self.traceparent
+            self.event(accepted_at),
+            partitions=partitions,
+            traceparent=self.traceparent,
+            tracestate=self.tracestate,
         )
 
     def fingerprint(self) -> str:
@@ -139,6 +151,8 @@ class Submission:
         """
         verdict = self.verdict
         assert verdict is not None
+        if self.trace is not None:
+            self.trace.outcome = self._outcome(verdict)
         if isinstance(verdict, Problem):
             # A copy each: one verdict answers many requests, and a traceback is per raise.
             raise Problem(verdict.kind, verdict.detail, headers=verdict.headers)
@@ -150,6 +164,16 @@ class Submission:
                 f"was accepted at {verdict.accepted_at} with another body.",
             )
         return Ack(self.message_id, verdict.state, verdict.accepted_at, hit, verdict.correlation_id)
+
+    def _outcome(self, verdict: Verdict) -> str:
+        """Return what the idempotency check came to, for its span."""
+        if isinstance(verdict, Problem):
+            return verdict.kind.name
+        if verdict.fresh and not self.follows:
+            return "new"
+        if verdict.fingerprint and verdict.fingerprint != self.fingerprint():
+            return KEY_CONFLICT.name
+        return "repeat"
 
 
 class ReceiptSubmission:
@@ -163,7 +187,9 @@ class ReceiptSubmission:
         "receipt",
         "since",
         "size",
+        "trace",
         "traceparent",
+        "tracestate",
         "verdict",
         "waiter",
     )
@@ -171,12 +197,17 @@ class ReceiptSubmission:
     waiter: Waiter
     since: float
 
-    def __init__(self, receipt: Receipt, traceparent: str | None, *, persisted: bool) -> None:
+    def __init__(self, receipt: Receipt, trace: Trace, *, persisted: bool) -> None:
         self.receipt = receipt
         self.persisted = persisted
         # As `seal_receipt` names it: one per message, state and user.
         self.message_id = f"{receipt.message_id}/{receipt.state}/{receipt.user_id}"
-        self.traceparent = traceparent
+        self.trace: MessageTrace | None = None
+        self.traceparent = trace.traceparent
+        self.tracestate = trace.tracestate
+        if trace.request is not None:
+            self.trace = trace.request.message(receipt.message_id, receipt.correlation_id)
+            self.traceparent = self.trace.traceparent
         self.size = len(receipt.user_id)
         self.followers: list[AnySubmission] | None = None
         self.follows = False
@@ -198,7 +229,10 @@ class ReceiptSubmission:
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
         """Return the envelope to append."""
         return seal_receipt(
-            self.event(accepted_at), partitions=partitions, traceparent=self.traceparent
+            self.event(accepted_at),
+            partitions=partitions,
+            traceparent=self.traceparent,
+            tracestate=self.tracestate,
         )
 
     def fingerprint(self) -> str:

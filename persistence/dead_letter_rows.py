@@ -15,13 +15,10 @@ from persistence.database import Connection
 from persistence.origin import Origin, origin_of
 from transport.contract import DeadLetter, Reason, Record
 from transport.dead_letters import dead_letter_of
-from transport.envelope import HEADER_MESSAGE_ID, Message, decode
+from transport.envelope import HEADER_MESSAGE_ID, HEADER_REDRIVES, Message, decode
 from transport.errors import DecodeError
 
 __all__ = ["HEADER_REDRIVES", "identity_of", "insert", "row_of"]
-
-HEADER_REDRIVES = "crossfade.redrives"
-"""On a redriven record: how often it has been redriven, decimal."""
 
 _INTEGER = 2**31 - 1
 

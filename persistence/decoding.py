@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from otel.tracing.context import checked, sampled_trace_id
 from persistence.placed import Placed
 from transport.contract import Record
 from transport.envelope import HEADER_TRACEPARENT, decode
@@ -12,14 +12,14 @@ from transport.errors import DecodeError
 
 __all__ = ["decode_all", "trace_id_of"]
 
-# W3C Trace Context, section 3.2: version, trace id (not all zeros), parent id, flags.
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-
 
 def decode_all(
-    records: Sequence[Record], transport: str
+    records: Sequence[Record], transport: str, begun: Mapping[str, str] | None = None
 ) -> tuple[list[Placed], list[int], list[tuple[int, DecodeError]]]:
-    """Return the events, the index of each one's record, and what could not be decoded."""
+    """Return the events, the index of each one's record, and what could not be decoded.
+
+    ``begun`` has the trace ids, by offset, of records that came without one.
+    """
     placed: list[Placed] = []
     indexes: list[int] = []
     failed: list[tuple[int, DecodeError]] = []
@@ -35,7 +35,7 @@ def decode_all(
                 transport,
                 record.partition,
                 record.offset,
-                trace_id_of(record),
+                trace_id_of(record) or (begun.get(record.offset) if begun else None),
                 record.delivery_count or 1,
             )
         )
@@ -44,9 +44,6 @@ def decode_all(
 
 
 def trace_id_of(record: Record) -> str | None:
-    """Return the trace id in the record's ``traceparent``, ``None`` without a valid one."""
+    """Return the trace id in the record's ``traceparent``, if there is a trace under it."""
     header = record.headers.get(HEADER_TRACEPARENT)
-    if header is None:
-        return None
-    match = _TRACEPARENT.match(header)
-    return match[1].decode() if match else None
+    return sampled_trace_id(checked(header)) if header else None

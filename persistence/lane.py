@@ -15,10 +15,12 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 import structlog
 
+from otel.tracing.deliveries import Deliveries, Delivery
 from persistence.attempts import AttemptLog, Failed
 from persistence.decoding import decode_all
 from persistence.errors import Outage, Rejected, TooSlow, Unexpected
@@ -29,7 +31,7 @@ from persistence.placed import Fence, Placed, Written
 from persistence.tally import Tally
 from persistence.writer import Writer
 from transport.clock import now
-from transport.contract import Claim, DeadLetter, Reason, Record, Transport
+from transport.contract import WORKER_GROUP, Claim, DeadLetter, Reason, Record, Transport
 from transport.envelope import Message
 from transport.errors import TransportError
 
@@ -58,6 +60,8 @@ class Tools(msgspec.Struct, frozen=True):
     poll: float
     slots: asyncio.Semaphore
     failures: AttemptLog | None = None
+    deliveries: Deliveries | None = None
+    """What traces each delivery, where tracing is on."""
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -65,6 +69,8 @@ class _Batch(msgspec.Struct, frozen=True):
     delivered: float
     full: bool
     """As many as were asked for: more are probably waiting."""
+    trace: Delivery | None = None
+    """Where something in it is sampled."""
 
 
 _NOTHING = _Batch((), 0.0, full=False)
@@ -114,7 +120,8 @@ class Lane:
 
         For the standby, which reads the claim itself; raises as :meth:`run` does.
         """
-        await self._persist(_Batch(records, time.perf_counter(), full=False))
+        trace = self._trace(records, time.time_ns())
+        await self._persist(_Batch(records, time.perf_counter(), full=False, trace=trace))
 
     async def _read(self) -> _Batch:
         """Wait for records; empty only when stopping."""
@@ -129,32 +136,52 @@ class Lane:
 
     async def _next(self, wait: float) -> _Batch:
         asked = self._pace.size
+        began = time.time_ns()
         records = await self._claim.next(max_records=asked, max_wait=wait)
-        return _Batch(records, time.perf_counter(), len(records) >= asked)
+        trace = self._trace(records, began)
+        return _Batch(records, time.perf_counter(), len(records) >= asked, trace)
+
+    def _trace(self, records: Sequence[Record], asked: int) -> Delivery | None:
+        deliveries = self._tools.deliveries
+        if deliveries is None or not records:
+            return None
+        return deliveries.begin(self._tools.transport.name, WORKER_GROUP, records, asked)
 
     async def _persist(self, batch: _Batch) -> _Batch | None:
         """See one batch through to its acknowledgement; return the next if it was read ahead."""
+        try:
+            return await self._see_through(batch)
+        except BaseException as error:
+            if batch.trace is not None:
+                batch.trace.abandoned(error)
+            raise
+
+    async def _see_through(self, batch: _Batch) -> _Batch | None:
         began = time.perf_counter()
         ahead: _Batch | None = None
         if batch.full and not self._stop.is_set():
-            letters, ahead = await self._settle_and_read_ahead(batch.records)
+            letters, ahead = await self._settle_and_read_ahead(batch)
         else:
-            letters = await self._settle(batch.records)
+            letters = await self._settle(batch)
         log, through = self._tools.log, batch.records[-1].offset
         if letters:
             # An append whose answer was lost is made twice, and indexed once.
+            sending = time.time_ns()
             await log.through(lambda: self._tools.transport.dead_letter(letters), self._stop)
             self._tools.tally.dead_lettered(letters)
+            if batch.trace is not None:
+                batch.trace.dead_lettered(letters, sending)
+        acknowledging = time.time_ns()
         await log.through(lambda: self._claim.ack(through), self._stop)
+        if batch.trace is not None:
+            batch.trace.acknowledged(acknowledging)
         done = time.perf_counter()
         self._tools.tally.acknowledged(len(batch.records), done - batch.delivered)
         self._pace.took(len(batch.records), done - began)
         return ahead
 
-    async def _settle_and_read_ahead(
-        self, records: Sequence[Record]
-    ) -> tuple[list[DeadLetter], _Batch | None]:
-        settling = asyncio.create_task(self._settle(records))
+    async def _settle_and_read_ahead(self, batch: _Batch) -> tuple[list[DeadLetter], _Batch | None]:
+        settling = asyncio.create_task(self._settle(batch))
         try:
             ahead = await self._read_ahead()
             return await settling, ahead
@@ -171,26 +198,35 @@ class Lane:
             return None
         return batch if batch.records else None
 
-    async def _settle(self, records: Sequence[Record]) -> list[DeadLetter]:
+    async def _settle(self, batch: _Batch) -> list[DeadLetter]:
         """Make a committed row of every record that can be one; return the letters of the rest."""
-        placed, at, undecodable = decode_all(records, self._tools.transport.name)
+        records, trace = batch.records, batch.trace
+        placed, at, undecodable = decode_all(
+            records, self._tools.transport.name, trace.begun if trace is not None else None
+        )
         letters = {
             index: _letter(records[index], Reason.UNDECODABLE, error, 1)
             for index, error in undecodable
         }
+        if trace is not None:
+            trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in placed)
+        write = partial(self._write, trace)
         for start, chunk in _chunks(placed, records, at):
-            settled = await isolate(chunk, self._write, attempts=self._tools.attempts)
+            settled = await isolate(chunk, write, attempts=self._tools.attempts)
             self._tools.tally.settled(chunk, settled)
             await self._tell_failures()
+            if trace is not None:
+                trace.settled("persisted", (chunk[i].offset for i in settled.persisted))
+                trace.settled("duplicate", (chunk[i].offset for i in settled.duplicates))
             letters.update(_letters(settled, records, at[start:]))
         return [letters[index] for index in sorted(letters)]
 
-    async def _write(self, batch: Sequence[Placed]) -> Written:
+    async def _write(self, trace: Delivery | None, batch: Sequence[Placed]) -> Written:
         tools = self._tools
         while True:
             try:
                 async with tools.slots:
-                    return await tools.writer.write(batch, self._fence)
+                    return await self._attempt(trace, batch)
             except Unexpected:
                 raise
             except Rejected as error:
@@ -223,6 +259,18 @@ class Lane:
         failed, self._failed = self._failed, []
         if self._tools.failures:
             await self._tools.failures.add(failed)
+
+    async def _attempt(self, trace: Delivery | None, batch: Sequence[Placed]) -> Written:
+        if trace is None:
+            return await self._tools.writer.write(batch, self._fence)
+        began, failure = time.time_ns(), None
+        try:
+            return await self._tools.writer.write(batch, self._fence)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            trace.attempted([placed.offset for placed in batch], began, failure)
 
 
 def _letters(

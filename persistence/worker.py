@@ -11,6 +11,7 @@ import asyncio
 import msgspec
 
 from otel.metrics import Metrics
+from otel.tracing.deliveries import Deliveries
 from persistence.attempts import AttemptLog
 from persistence.claims import Claims
 from persistence.database import Pool
@@ -46,8 +47,9 @@ class Worker:
         settings: PersistenceSettings,
         metrics: Metrics,
         member: str,
+        deliveries: Deliveries | None = None,
     ) -> None:
-        self._tools = tools_of(transport, pool, settings, metrics, member)
+        self._tools = tools_of(transport, pool, settings, metrics, member, deliveries=deliveries)
         self._claims = Claims(
             transport,
             Topic.MESSAGES,
@@ -79,6 +81,8 @@ def tools_of(
     settings: PersistenceSettings,
     metrics: Metrics,
     member: str,
+    *,
+    deliveries: Deliveries | None = None,
 ) -> Tools:
     """Return what the lanes of one process on one log share."""
     writer = Writer(pool)
@@ -97,4 +101,5 @@ def tools_of(
         # questions over the same pool.
         slots=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
         failures=AttemptLog(pool, member),
+        deliveries=deliveries,
     )

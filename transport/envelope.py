@@ -39,8 +39,10 @@ __all__ = [
     "HEADER_CORRELATION_ID",
     "HEADER_MESSAGE_ID",
     "HEADER_MIRROR_OF",
+    "HEADER_REDRIVES",
     "HEADER_SHADOW_MODE",
     "HEADER_TRACEPARENT",
+    "HEADER_TRACESTATE",
     "Event",
     "Message",
     "Receipt",
@@ -54,7 +56,10 @@ __all__ = [
 HEADER_MESSAGE_ID = "messageId"
 HEADER_CORRELATION_ID = "correlationId"
 HEADER_TRACEPARENT = "traceparent"
+HEADER_TRACESTATE = "tracestate"
 HEADER_CONTENT_TYPE = "contentType"
+HEADER_REDRIVES = "crossfade.redrives"
+"""On a redriven record: how often it has been redriven, decimal."""
 HEADER_MIRROR_OF = "mirrorOf"
 HEADER_SHADOW_MODE = "shadowMode"
 CONTENT_TYPE = "application/vnd.crossfade.v1+json"
@@ -104,20 +109,24 @@ def fingerprint(content: str, content_type: str, recipient_ids: Sequence[str]) -
     return sha256(_encode((content, content_type, recipient_ids))).hexdigest()[:32]
 
 
-def seal_message(message: Message, *, partitions: int, traceparent: str | None) -> Envelope:
+def seal_message(
+    message: Message, *, partitions: int, traceparent: str | None, tracestate: str | None = None
+) -> Envelope:
     """Return the envelope of a complete message (ids and times set), its partition computed."""
     return Envelope(
         message_id=message.message_id,
         partition=partition_for(message.conversation_id, partitions),
         key=message.conversation_id,
         body=_encode(message),
-        headers=_headers(message.message_id, message.correlation_id, traceparent),
+        headers=_headers(message.message_id, message.correlation_id, traceparent, tracestate),
         accepted_at=message.accepted_at,
         fingerprint=fingerprint(message.content, message.content_type, message.recipient_ids),
     )
 
 
-def seal_receipt(receipt: Receipt, *, partitions: int, traceparent: str | None) -> Envelope:
+def seal_receipt(
+    receipt: Receipt, *, partitions: int, traceparent: str | None, tracestate: str | None = None
+) -> Envelope:
     """Return the envelope of a receipt, in its message's own partition so that it can't overtake.
 
     The key is the message id: the conversation is not known here, and the partition is explicit.
@@ -127,7 +136,7 @@ def seal_receipt(receipt: Receipt, *, partitions: int, traceparent: str | None) 
         partition=partition_of(receipt.message_id, partitions),
         key=receipt.message_id,
         body=_encode(receipt),
-        headers=_headers(receipt.message_id, receipt.correlation_id, traceparent),
+        headers=_headers(receipt.message_id, receipt.correlation_id, traceparent, tracestate),
         accepted_at=receipt.at,
     )
 
@@ -151,7 +160,9 @@ def reseal(envelope: Envelope, first: Remembered) -> Envelope:
     return msgspec.structs.replace(envelope, body=_encode(event), headers=headers, accepted_at=at)
 
 
-def _headers(message: str, correlation_id: str, traceparent: str | None) -> dict[str, str]:
+def _headers(
+    message: str, correlation_id: str, traceparent: str | None, tracestate: str | None
+) -> dict[str, str]:
     headers = {
         HEADER_MESSAGE_ID: message,
         HEADER_CORRELATION_ID: correlation_id,
@@ -159,6 +170,8 @@ def _headers(message: str, correlation_id: str, traceparent: str | None) -> dict
     }
     if traceparent:
         headers[HEADER_TRACEPARENT] = traceparent
+        if tracestate:
+            headers[HEADER_TRACESTATE] = tracestate
     return headers
 
 

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request, Response
 from ingress import problems as p
 from ingress.auth import Authenticator, Scope
 from ingress.group_commit import GroupCommit
-from ingress.headers import correlation_id, traceparent
+from ingress.headers import correlation_id
 from ingress.receipts import Receipts
 from ingress.routes.described import json_body, needs, problems, scoped
 from ingress.routes.messages import MessageId, canonical
 from ingress.routes.models import ReceiptAck, ReceiptList, ReceiptRequest, ReceiptView
+from ingress.traced import trace_of
 
 __all__ = ["receipts_router"]
 
@@ -49,7 +50,7 @@ def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Rece
             body.user_id,
             body.state,
             correlation_id=correlation,
-            traceparent=traceparent(headers),
+            trace=trace_of(request.scope),
         )
         response.status_code = 202 if stored.fresh else 200
         response.headers["X-Correlation-ID"] = correlation

@@ -1,0 +1,261 @@
+"""What is traced of a delivered batch: each delivery of each sampled record, to its end.
+
+::
+
+    create <log>                                from the record's own traceparent
+      ├── receive <log>  CLIENT                 from the append to its delivery here
+      └── process <log>  CONSUMER               once for every delivery
+            ├── INSERT messages  CLIENT         once for every attempt
+            ├── send <dead letters>  CLIENT     if it can't be persisted
+            └── ack <log>  CLIENT
+
+A record without a valid ``traceparent`` begins a trace of its own. A batch in which nothing is
+sampled has no :class:`Delivery`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from otel.tracing.context import Parent, checked, derived_trace_id, is_sampled, new_id, parse, state
+from otel.tracing.requests import INSERT
+from otel.tracing.sampling import Sampling
+from otel.tracing.span import Attributes, Endpoint, Kind, Link, Record, Span
+from transport.contract import DeadLetter
+from transport.contract import Record as LogRecord
+from transport.envelope import (
+    HEADER_CORRELATION_ID,
+    HEADER_MESSAGE_ID,
+    HEADER_REDRIVES,
+    HEADER_TRACEPARENT,
+    HEADER_TRACESTATE,
+)
+
+__all__ = ["Deliveries", "Delivery"]
+
+
+class Deliveries:
+    """Begins the trace of each batch that ``group`` is given from one of ``endpoints``."""
+
+    def __init__(
+        self, record: Record, sampling: Sampling, endpoints: Mapping[str, Endpoint]
+    ) -> None:
+        self._record = record
+        self._sampling = sampling
+        self._endpoints = endpoints
+
+    def begin(
+        self, transport: str, group: str, records: Sequence[LogRecord], asked: int
+    ) -> Delivery | None:
+        """Return the trace of a batch that was asked for at ``asked`` and is here now.
+
+        ``None`` if nothing in it is sampled.
+        """
+        delivered = time.time_ns()
+        found = [one for record in records if (one := self._sampled(record, asked, delivered))]
+        if not found:
+            return None
+        together = _Together(group, len(records), delivered)
+        return Delivery(self._record, self._endpoints[transport], found, together)
+
+    def _sampled(self, record: LogRecord, asked: int, delivered: int) -> _Received | None:
+        header = record.headers.get(HEADER_TRACEPARENT)
+        context = checked(header)
+        if context is None:
+            trace_id = derived_trace_id(record.body)
+            if not self._sampling.root(trace_id):
+                return None
+            parent = None
+        else:
+            if not is_sampled(context):
+                return None
+            parent = parse(context, state(record.headers.get(HEADER_TRACESTATE)))
+            if not self._sampling.child(parent):
+                return None
+            trace_id = parent.trace_id
+        # Not before it was there: the wait for it to come is no part of what happened to it.
+        appended = min(int(record.appended_at * 1e9), delivered)
+        return _Received(record, trace_id, parent, max(asked, appended))
+
+
+class _Together(msgspec.Struct, frozen=True):
+    """What the records of a batch have in common."""
+
+    group: str
+    records: int
+    delivered: int
+
+
+class _Received:
+    """A sampled record of a batch."""
+
+    __slots__ = (
+        "about", "attempts", "error", "outcome", "parent", "process", "record", "start", "trace_id",
+    )  # fmt: skip
+
+    def __init__(self, record: LogRecord, trace_id: int, parent: Parent | None, start: int) -> None:
+        self.record = record
+        self.about = _about(record)
+        self.trace_id = trace_id
+        self.parent = parent
+        self.start = start
+        self.process = new_id(64)
+        self.attempts = 0
+        self.outcome: str | None = None
+        self.error: str | None = None
+
+
+class Delivery:
+    """The sampled records of a batch, from their delivery to their acknowledgement."""
+
+    def __init__(
+        self,
+        record: Record,
+        endpoint: Endpoint,
+        found: Sequence[_Received],
+        together: _Together,
+    ) -> None:
+        self._record = record
+        self._endpoint = endpoint
+        self._group = together.group
+        self._found = {one.record.offset: one for one in found}
+        self._together = together.records
+        self._delivered = together.delivered
+        self.begun = {
+            one.record.offset: f"{one.trace_id:032x}" for one in found if one.parent is None
+        }
+        """Trace ids, by offset, of the records that came without one."""
+
+    def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
+        """Note the message and correlation ids of records by offset: not all have the headers."""
+        for offset, message_id, correlation_id in identities:
+            if one := self._found.get(offset):
+                one.about["crossfade.message_id"] = message_id
+                one.about["messaging.message.conversation_id"] = correlation_id
+
+    def attempted(self, offsets: Sequence[str], began: int, error: BaseException | None) -> None:
+        """Record one attempt to insert the records at ``offsets``, that has just ended."""
+        ended = time.time_ns()
+        for offset in offsets:
+            one = self._found.get(offset)
+            if one is None:
+                continue
+            one.attempts += 1
+            attributes = {**INSERT, **one.about, "crossfade.attempt": one.attempts}
+            if len(offsets) > 1:
+                attributes["db.operation.batch.size"] = len(offsets)
+            self._add(
+                one, "INSERT messages", Kind.CLIENT, attributes, (began, ended),
+                parent_id=one.process, error=type(error).__name__ if error else None,
+            )  # fmt: skip
+
+    def settled(self, outcome: str, offsets: Iterable[str]) -> None:
+        """Note what became of the records at ``offsets``: ``persisted`` or ``duplicate``."""
+        for offset in offsets:
+            if one := self._found.get(offset):
+                one.outcome = outcome
+
+    def dead_lettered(self, letters: Sequence[DeadLetter], began: int) -> None:
+        """Record the append of dead letters, that has just ended."""
+        ended = time.time_ns()
+        endpoint = self._endpoint
+        for letter in letters:
+            one = self._found.get(letter.record.offset)
+            if one is None:
+                continue
+            one.outcome, one.error = "dead_lettered", letter.reason.value
+            attributes = endpoint.attributes("send", "send", endpoint.dead_letters)
+            attributes |= one.about
+            attributes["crossfade.dead_letter.reason"] = letter.reason.value
+            attributes["crossfade.attempts"] = letter.attempts
+            name = f"send {endpoint.dead_letters}"
+            times = began, ended
+            self._add(one, name, Kind.CLIENT, attributes, times, parent_id=one.process, link=True)
+
+    def acknowledged(self, began: int) -> None:
+        """Record the acknowledgement, that has just ended, and with it everything."""
+        ended = time.time_ns()
+        self._end(began, None)
+        for one in self._found.values():
+            attributes = self._attributes(one, "ack", "settle")
+            name = f"ack {self._endpoint.messages}"
+            times = began, ended
+            self._add(one, name, Kind.CLIENT, attributes, times, parent_id=one.process)
+
+    def abandoned(self, error: BaseException) -> None:
+        """Record that nothing was acknowledged: the records will be delivered again."""
+        self._end(time.time_ns(), type(error).__name__)
+
+    def _end(self, ended: int, error: str | None) -> None:
+        for one in self._found.values():
+            attributes = self._attributes(one, "receive", "receive")
+            receive = new_id(64)
+            parent = one.parent.span_id if one.parent else one.process
+            self._add(
+                one, f"receive {self._endpoint.messages}", Kind.CLIENT, attributes,
+                (one.start, self._delivered), parent_id=parent, link=True, span_id=receive,
+            )  # fmt: skip
+            attributes = self._attributes(one, "process", "process")
+            attributes.pop("messaging.batch.message_count", None)  # one message is processed
+            if one.outcome:
+                attributes["crossfade.outcome"] = one.outcome
+            self._add(
+                one, f"process {self._endpoint.messages}", Kind.CONSUMER, attributes,
+                (self._delivered, ended), link=True,
+                parent_id=one.parent.span_id if one.parent else None,
+                also=Link(one.trace_id, receive), span_id=one.process, error=error or one.error,
+            )  # fmt: skip
+
+    def _attributes(self, one: _Received, operation: str, kind: str) -> Attributes:
+        endpoint, record = self._endpoint, one.record
+        made = endpoint.attributes(operation, kind, endpoint.messages)
+        made |= endpoint.position(record.partition, record.offset)
+        made["messaging.consumer.group.name"] = self._group
+        if self._together > 1:
+            made["messaging.batch.message_count"] = self._together
+        if record.delivery_count is not None:
+            made["crossfade.delivery_count"] = record.delivery_count
+        return made | one.about
+
+    def _add(
+        self,
+        one: _Received,
+        name: str,
+        kind: Kind,
+        attributes: Attributes,
+        times: tuple[int, int],
+        *,
+        parent_id: int | None,
+        link: bool = False,
+        also: Link | None = None,
+        span_id: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        parent = one.parent
+        links = [Link(one.trace_id, parent.span_id)] if link and parent else []
+        if also:
+            links.append(also)
+        self._record(
+            Span(
+                name, kind, one.trace_id, span_id or new_id(64), parent_id, *times, attributes,
+                parent.state if parent else None,
+                remote=parent is not None and parent_id == parent.span_id,
+                links=links, error=error,
+            )
+        )  # fmt: skip
+
+
+def _about(record: LogRecord) -> Attributes:
+    names = (
+        (HEADER_MESSAGE_ID, "crossfade.message_id"),
+        (HEADER_CORRELATION_ID, "messaging.message.conversation_id"),
+        (HEADER_REDRIVES, "crossfade.redrives"),
+    )
+    return {
+        attribute: record.headers[header].decode("utf-8", "replace")
+        for header, attribute in names
+        if header in record.headers
+    }

@@ -1,0 +1,285 @@
+"""What is traced of a request: decided before anything else, recorded once it is answered.
+
+::
+
+    POST /api/messages  SERVER                  the client's span is its parent
+      ├── idempotency check                     one look-up, and what it decided
+      └── create <log>  PRODUCER                its context travels with the message
+            └── send <log>  CLIENT              one for each log (otel.tracing.traced)
+
+Of a request that is not sampled nothing is kept but the ``traceparent`` to send on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from random import getrandbits
+from typing import Protocol
+
+import msgspec
+
+from otel.tracing.context import (
+    RANDOM,
+    SAMPLED,
+    Parent,
+    checked,
+    new_id,
+    parse,
+    state,
+    traceparent_of,
+)
+from otel.tracing.sampling import Sampling
+from otel.tracing.span import Attributes, Endpoint, Kind, Record, Span
+
+__all__ = [
+    "CLIENT_GONE",
+    "INSERT",
+    "NO_TRACE",
+    "Headers",
+    "MessageTrace",
+    "PassOn",
+    "Read",
+    "RequestTrace",
+    "Requests",
+    "Trace",
+    "Tracer",
+]
+
+Headers = Mapping[bytes, bytes]
+Read = Callable[[Headers], Parent | None]
+"""Finds the client's context in the headers, by another format than W3C's."""
+CLIENT_GONE = 499
+"""For the status of a request whose client did not wait for one."""
+_OUR_FAULT = 500
+
+
+class Trace(msgspec.Struct, frozen=True, gc=False):
+    """What came with a request. ``request`` is there if it is sampled."""
+
+    traceparent: str | None
+    """To go with its messages, unless they have one each (:meth:`RequestTrace.message`)."""
+    tracestate: str | None
+    request: RequestTrace | None = None
+
+
+NO_TRACE = Trace(None, None)
+
+
+class Tracer(Protocol):
+    """Begins the trace of each request."""
+
+    recording: bool
+    """Whether a request may be sampled at all."""
+
+    def begin(self, headers: Headers, method: str, route: str) -> Trace:
+        """Return what goes with a request. ``headers`` are as ASGI gives them."""
+
+
+class PassOn:
+    """Tracing is off: a client's context goes on to whoever reads the log, and that is all."""
+
+    recording = False
+
+    def begin(self, headers: Headers, method: str, route: str) -> Trace:  # noqa: ARG002
+        """Return the client's own context."""
+        traceparent = checked(headers.get(b"traceparent"))
+        if traceparent is None:
+            return NO_TRACE
+        return Trace(traceparent, state(headers.get(b"tracestate")))
+
+
+class Requests:
+    """Tracing is on. ``created`` is the log that messages are created for (the primary)."""
+
+    recording = True
+
+    def __init__(
+        self, record: Record, sampling: Sampling, created: Endpoint, read: Read | None = None
+    ) -> None:
+        self._record = record
+        self._sampling = sampling
+        self._created = created
+        self._read = read
+        # For the usual case, in which no sampler has to be asked.
+        self._bound = sampling.bound if sampling.ask is None else None
+
+    def begin(self, headers: Headers, method: str, route: str) -> Trace:
+        """Decide whether the request is sampled; begin its span if it is."""
+        if self._read is not None:
+            parent = self._read(headers)
+            if parent is not None:
+                return self._continued(parent, method, route)
+        elif b"traceparent" in headers:
+            traceparent = checked(headers[b"traceparent"])
+            if traceparent is not None:
+                parent = parse(traceparent, state(headers.get(b"tracestate")))
+                return self._continued(parent, method, route)
+        low, bound = getrandbits(64), self._bound
+        if bound is not None and low >= bound:
+            # Not sampled: whoever reads the message is told so, or they would decide again.
+            return Trace(
+                f"00-{getrandbits(64):016x}{low:016x}-{getrandbits(64) or 1:016x}-02", None
+            )
+        trace_id = (getrandbits(64) << 64 | low) or 1
+        if bound is None and not self._sampling.root(trace_id):
+            return Trace(traceparent_of(trace_id, new_id(64), RANDOM), None)
+        one = RequestTrace(self._record, self._created, method, route)
+        one.trace_id, one.flags = trace_id, SAMPLED | RANDOM
+        return Trace(None, None, one)
+
+    def _continued(self, parent: Parent, method: str, route: str) -> Trace:
+        if not self._sampling.child(parent):
+            flags = parent.flags & RANDOM
+            return Trace(traceparent_of(parent.trace_id, parent.span_id, flags), parent.state)
+        one = RequestTrace(self._record, self._created, method, route)
+        one.trace_id, one.flags = parent.trace_id, SAMPLED | parent.flags & RANDOM
+        one.parent = parent
+        return Trace(None, parent.state, one)
+
+
+class RequestTrace:
+    """A sampled request, until it is answered. Belongs to one event loop."""
+
+    __slots__ = (
+        "_created", "_messages", "_method", "_record", "_route", "_span_id", "_start", "flags",
+        "parent", "trace_id",
+    )  # fmt: skip
+
+    def __init__(self, record: Record, created: Endpoint, method: str, route: str) -> None:
+        self._record = record
+        self._created = created
+        self._method = method
+        self._route = route
+        self._span_id = new_id(64)
+        self._start = time.time_ns()
+        self._messages: list[MessageTrace] = []
+        self.trace_id = 0
+        self.flags = SAMPLED
+        self.parent: Parent | None = None
+
+    def message(self, message_id: str, correlation_id: str) -> MessageTrace:
+        """Return the trace of one message in this request: it has a context of its own."""
+        one = MessageTrace(self, message_id, correlation_id)
+        self._messages.append(one)
+        return one
+
+    def end(self, status: int, correlation_id: str | None, *, route: str | None = None) -> None:
+        """Record the request and its messages; it was answered with ``status``.
+
+        ``route`` is the template of its path where that has parts; empty where none matched.
+        """
+        end = time.time_ns()
+        attributes: Attributes = {
+            "http.request.method": self._method,
+            "url.path": self._route,
+            "url.scheme": "http",
+            "http.response.status_code": status,
+        }
+        if route is None:
+            route = self._route
+        if route:
+            attributes["http.route"] = route
+        messages = self._messages
+        if len(messages) == 1:
+            attributes["crossfade.message_id"] = messages[0].message_id
+            correlation_id = correlation_id or messages[0].correlation_id
+        elif messages:
+            attributes["messaging.batch.message_count"] = len(messages)
+        if correlation_id is not None:
+            attributes["messaging.message.conversation_id"] = correlation_id
+        failed = str(status) if status >= _OUR_FAULT else None
+        parent = self.parent
+        self._record(
+            Span(
+                f"{self._method} {route}".rstrip(), Kind.SERVER, self.trace_id, self._span_id,
+                parent.span_id if parent else None, self._start, end, attributes,
+                parent.state if parent else None, remote=parent is not None, error=failed,
+            )
+        )  # fmt: skip
+        for one in messages:
+            one.end(self._record, self._created, self._span_id)
+
+
+class MessageTrace:
+    """One message of a sampled request: what was decided on it, and when it was created."""
+
+    __slots__ = (
+        "_checked", "_created", "_inserted", "_partition", "_request", "_span_id", "correlation_id",
+        "message_id", "outcome", "traceparent",
+    )  # fmt: skip
+
+    def __init__(self, request: RequestTrace, message_id: str, correlation_id: str) -> None:
+        self.message_id = message_id
+        self.correlation_id = correlation_id
+        self.outcome = "unknown"
+        """What became of it: ``accepted``, ``repeated``, or the name of a problem."""
+        self._request = request
+        self._span_id = new_id(64)
+        self.traceparent = traceparent_of(request.trace_id, self._span_id, request.flags)
+        self._checked: tuple[int, int] | None = None
+        self._created: tuple[int, int] | None = None
+        self._inserted: tuple[int, int, str | None] | None = None
+        self._partition = 0
+
+    @property
+    def trace_id(self) -> str:
+        """For exemplars and logs."""
+        return self.traceparent[3:35]
+
+    def checked(self, began: int, ended: int) -> None:
+        """Note when it was looked up whether its key was there already."""
+        self._checked = began, ended
+
+    def created(self, began: int, ended: int, partition: int) -> None:
+        """Note when it became an envelope (or, without a log, a row to insert)."""
+        self._created = began, ended
+        self._partition = partition
+
+    def inserted(self, began: int, ended: int, error: BaseException | None) -> None:
+        """Note when it was inserted by the request itself, past the log."""
+        self._inserted = began, ended, type(error).__name__ if error else None
+
+    def end(self, record: Record, log: Endpoint, server: int) -> None:
+        """Record its spans; ``server`` is the request's."""
+        request = self._request
+        trace_id, tracestate = request.trace_id, request.parent.state if request.parent else None
+        about: Attributes = {
+            "crossfade.message_id": self.message_id,
+            "messaging.message.conversation_id": self.correlation_id,
+        }
+        if self._checked:
+            found = {"crossfade.idempotency.outcome": self.outcome, **about}
+            began, ended = self._checked
+            record(
+                Span(
+                    "idempotency check", Kind.INTERNAL, trace_id, new_id(64), server, began, ended,
+                    found, tracestate,
+                )
+            )  # fmt: skip
+        if self._created:
+            attributes = log.attributes("create", "create", log.messages) | about
+            attributes["messaging.destination.partition.id"] = str(self._partition)
+            began, ended = self._created
+            record(
+                Span(
+                    f"create {log.messages}", Kind.PRODUCER, trace_id, self._span_id, server, began,
+                    ended, attributes, tracestate,
+                )
+            )  # fmt: skip
+        if self._inserted:
+            began, ended, error = self._inserted
+            record(
+                Span(
+                    "INSERT messages", Kind.CLIENT, trace_id, new_id(64), self._span_id, began,
+                    ended, {**INSERT, **about}, tracestate, error=error,
+                )
+            )  # fmt: skip
+
+
+INSERT: Attributes = {
+    "db.system.name": "postgresql",
+    "db.operation.name": "INSERT",
+    "db.collection.name": "messages",
+}
+"""What a span about the insert has."""

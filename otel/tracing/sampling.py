@@ -1,0 +1,43 @@
+"""Whether a trace is recorded, decided first and once, at the cost of a comparison.
+
+The SDK's samplers decide; those that it has built in are two facts each: whether a parent's
+decision is kept, and below which bound a trace id is sampled. Anybody else's sampler is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from otel.tracing.context import Parent
+
+__all__ = ["EVERY", "Ask", "Sampling"]
+
+EVERY = 2**64
+"""The bound below which every trace id is."""
+_LOW = 2**64 - 1
+
+Ask = Callable[[int, Parent | None], bool]
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """``bound`` is of a trace id's lower 64 bits. ``ask``, where set, decides instead."""
+
+    bound: int
+    parent_based: bool
+    ask: Ask | None = None
+
+    def root(self, trace_id: int) -> bool:
+        """Decide on a trace that begins here."""
+        if self.ask is not None:
+            return self.ask(trace_id, None)
+        return trace_id & _LOW < self.bound
+
+    def child(self, parent: Parent) -> bool:
+        """Decide on a trace that began elsewhere."""
+        if self.ask is not None:
+            return self.ask(parent.trace_id, parent)
+        if self.parent_based:
+            return parent.sampled
+        return parent.trace_id & _LOW < self.bound

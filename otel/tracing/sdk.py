@@ -1,0 +1,318 @@
+"""The one place that knows OpenTelemetry's SDK: its sampler, its processor, its exporters.
+
+Spans come to it finished and whole, so none of its objects is made on the way of a request that is
+not sampled.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import entry_points, version
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    get_current_span,
+    set_span_in_context,
+)
+from prometheus_client import CollectorRegistry, Counter
+
+from otel.tracing.context import SAMPLED, Parent
+from otel.tracing.requests import Headers, Read
+from otel.tracing.sampling import EVERY, Sampling
+from otel.tracing.settings import SAMPLERS, TracingSettings
+from otel.tracing.span import Kind, Span
+from transport.errors import ConfigurationError
+
+__all__ = ["Pipeline", "pipeline", "reader", "sampling"]
+
+_KINDS = {kind: SpanKind(kind.value) for kind in Kind}
+_FAILED = StatusCode.ERROR
+_UNSET = Status(StatusCode.UNSET)
+_SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
+_PARENT_BASED = "parentbased_"
+_EXTRA = "install it with pip install 'crossfade[tracing]'"
+
+
+class Spans:
+    """What became of spans, as metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.exported = Counter(
+            "trace_spans_exported", "Spans that an exporter has taken.", registry=registry
+        )
+        dropped = Counter(
+            "trace_spans_dropped",
+            "Spans that were lost: the queue was full, an export failed, or the process ended.",
+            ("reason",),
+            registry=registry,
+        )
+        self.queue_full = dropped.labels("queue_full")
+        self.export_failed = dropped.labels("export_failed")
+        self.stopped = dropped.labels("stopped")
+
+
+class _Counted(SpanExporter):
+    """An exporter whose batches are counted by their outcome."""
+
+    def __init__(self, inner: SpanExporter, spans: Spans) -> None:
+        self._inner = inner
+        self._spans = spans
+        self.taken = 0
+        """Spans it has been handed so far."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += len(spans)
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+        finally:
+            fine = result is SpanExportResult.SUCCESS
+            (self._spans.exported if fine else self._spans.export_failed).inc(len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._inner.force_flush(timeout_millis)
+
+
+class _Queue:
+    """The SDK's batching processor in front of one exporter, and how many spans it has lost."""
+
+    def __init__(self, exporter: SpanExporter, spans: Spans, size: int) -> None:
+        self._counted = _Counted(exporter, spans)
+        self._processor: SpanProcessor = BatchSpanProcessor(self._counted)
+        self._spans = spans
+        self._size = size
+        self._given = 0
+
+    def add(self, span: ReadableSpan) -> None:
+        """Add a span; the oldest makes room for it if there is none."""
+        if self.waiting >= self._size:
+            self._given -= 1
+            self._spans.queue_full.inc()
+        self._given += 1
+        self._processor.on_end(span)
+
+    @property
+    def waiting(self) -> int:
+        """How many spans have not been handed to the exporter."""
+        return self._given - self._counted.taken
+
+    def close(self) -> None:
+        """Export what waits, and end. May take as long as the exporter does."""
+        self._processor.shutdown()
+
+
+class Pipeline:
+    """Turns our spans into the SDK's and hands them to its exporters, in threads of its own."""
+
+    def __init__(self, resource: Resource, queues: Sequence[_Queue], spans: Spans) -> None:
+        self._resource = resource
+        self._queues = queues
+        self._spans = spans
+        self._most_links = SpanLimits().max_links
+        self._scope = InstrumentationScope("crossfade", version("crossfade"), _SCHEMA)
+
+    def record(self, span: Span) -> None:
+        """Take a finished span."""
+        made = self.readable(span)
+        for queue in self._queues:
+            queue.add(made)
+
+    def readable(self, span: Span) -> ReadableSpan:
+        """Return a span as the SDK's exporters have it."""
+        trace_state = TraceState.from_header([span.state]) if span.state else _NO_STATE
+        flags, trace_id = _SAMPLED, span.trace_id
+        parent = None
+        if span.parent_id is not None:
+            parent = SpanContext(trace_id, span.parent_id, span.remote, flags, trace_state)
+        links = [
+            Link(SpanContext(one.trace_id, one.span_id, is_remote=True, trace_flags=flags))
+            for one in span.links[: self._most_links]
+        ]
+        attributes: dict[str, Any] = span.attributes
+        status = _UNSET
+        if span.error is not None:
+            attributes["error.type"] = span.error
+            status = Status(_FAILED, span.error)
+        return ReadableSpan(
+            span.name,
+            SpanContext(trace_id, span.span_id, is_remote=False, trace_flags=flags,
+                        trace_state=trace_state),
+            parent,
+            self._resource,
+            attributes,
+            links=links,
+            kind=_KINDS[span.kind],
+            status=status,
+            start_time=span.start,
+            end_time=span.end,
+            instrumentation_scope=self._scope,
+        )  # fmt: skip
+
+    def close(self, within: float) -> None:
+        """Export what waits for at most ``within`` seconds; what is left then is lost, counted."""
+        ended = [threading.Event() for _ in self._queues]
+        for queue, event in zip(self._queues, ended, strict=True):
+            # A daemon: an exporter that hangs must not hold up the end of the process.
+            end = partial(_close, queue, event)
+            threading.Thread(target=end, name="traces-end", daemon=True).start()
+        for queue, event in zip(self._queues, ended, strict=True):
+            if not event.wait(within) and queue.waiting > 0:
+                self._spans.stopped.inc(queue.waiting)
+
+
+def _close(queue: _Queue, ended: threading.Event) -> None:
+    queue.close()
+    ended.set()
+
+
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_NO_STATE = TraceState()
+
+
+def pipeline(
+    settings: TracingSettings,
+    registry: CollectorRegistry,
+    *,
+    environment: Mapping[str, str],
+    resource: Mapping[str, str],
+    exporters: Sequence[SpanExporter] | None = None,
+) -> Pipeline:
+    """Return the pipeline that ``settings`` ask for (``exporters`` go before theirs, in tests).
+
+    ``environment`` holds ``OTEL_`` variables that the process's own has not: the SDK reads them.
+    ``resource`` is what every span is to say of this process.
+
+    Raises:
+        ConfigurationError: there is no such exporter.
+    """
+    with _variables(environment):
+        spans = Spans(registry)
+        if exporters is None:
+            exporters = [_exporter(name, settings.protocol) for name in settings.exporters]
+        queues = [_Queue(one, spans, settings.otel_bsp_max_queue_size) for one in exporters]
+        return Pipeline(_resource(resource), queues, spans)
+
+
+@contextmanager
+def _variables(environment: Mapping[str, str]) -> Iterator[None]:
+    """Put variables that came from ``.env`` where the SDK reads them, while it is set up."""
+    added = [name for name in environment if name not in os.environ]
+    os.environ.update({name: environment[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _resource(ours: Mapping[str, str]) -> Resource:
+    given = Resource.create()
+    named = not str(given.attributes.get("service.name", "")).startswith("unknown_service")
+    return Resource(ours).merge(
+        given if named else given.merge(Resource({"service.name": "crossfade"}))
+    )
+
+
+def _exporter(name: str, protocol: str) -> SpanExporter:
+    if name == "otlp":
+        name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+    kind = _registered("opentelemetry_traces_exporter", name)
+    if kind is None:
+        raise ConfigurationError(
+            f"OTEL_TRACES_EXPORTER: there is no exporter {name!r} here; choose otlp, console or "
+            f"none, or {_EXTRA}"
+        )
+    exporter: SpanExporter = kind()
+    return exporter
+
+
+def sampling(settings: TracingSettings) -> Sampling:
+    """Return a sampler's decisions: of those built in as two facts, of another as a question.
+
+    Raises:
+        ConfigurationError: there is no such sampler.
+    """
+    name, argument = settings.otel_traces_sampler, settings.otel_traces_sampler_arg
+    if name in SAMPLERS:
+        bounds = {
+            "always_on": EVERY,
+            "always_off": 0,
+            "traceidratio": TraceIdRatioBased(float(argument or 1.0)).bound,
+        }
+        return Sampling(bounds[name.removeprefix(_PARENT_BASED)], name.startswith(_PARENT_BASED))
+    factory = _registered("opentelemetry_traces_sampler", name)
+    if factory is None:
+        raise ConfigurationError(
+            f"OTEL_TRACES_SAMPLER={name!r} is not a sampler; choose one of {', '.join(SAMPLERS)}, "
+            "or install the package that registers it"
+        )
+    return Sampling(0, parent_based=False, ask=partial(_ask, factory(argument)))
+
+
+def _ask(sampler: Sampler, trace_id: int, parent: Parent | None) -> bool:
+    context = None
+    if parent is not None:
+        flags = TraceFlags(parent.flags & SAMPLED)
+        remote = SpanContext(trace_id, parent.span_id, is_remote=True, trace_flags=flags)
+        context = set_span_in_context(NonRecordingSpan(remote))
+    result = sampler.should_sample(context, trace_id, "POST /api/messages", SpanKind.SERVER, {})
+    return result.decision is Decision.RECORD_AND_SAMPLE
+
+
+def reader(settings: TracingSettings) -> Read | None:
+    """Return what reads a request's context by ``OTEL_PROPAGATORS``; ``None``: W3C's, by hand.
+
+    Raises:
+        ConfigurationError: there is no such propagator.
+    """
+    names = settings.propagators
+    if names == ["tracecontext"]:
+        return None
+    propagators: list[TextMapPropagator] = []
+    for name in names:
+        kind = _registered("opentelemetry_propagator", name)
+        if kind is None:
+            raise ConfigurationError(
+                f"OTEL_PROPAGATORS: there is no propagator {name!r} here; install the package that "
+                "registers it, or leave it out"
+            )
+        propagators.append(kind())
+    return partial(_read, propagators)
+
+
+def _read(propagators: Sequence[TextMapPropagator], headers: Headers) -> Parent | None:
+    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+    for propagator in propagators:
+        found = get_current_span(propagator.extract(carrier, Context())).get_span_context()
+        if found.is_valid:
+            state = found.trace_state.to_header() or None
+            return Parent(found.trace_id, found.span_id, int(found.trace_flags), state)
+    return None
+
+
+def _registered(group: str, name: str) -> Any:
+    found = entry_points(group=group, name=name)
+    return next(iter(found)).load() if found else None

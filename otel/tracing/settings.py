@@ -1,0 +1,132 @@
+"""OpenTelemetry's standard variables, as far as they mean something here.
+
+They are read here so that ``.env`` counts for them too, ``crossfade settings`` shows them and a
+mistake stops the start; the SDK then reads them itself. Those not listed (TLS, compression, span
+limits) reach it as well.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["PROTOCOLS", "SAMPLERS", "TracingSettings"]
+
+PROTOCOLS = ("http/protobuf", "grpc")
+SAMPLERS = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
+
+Seconds = Annotated[float, Field(gt=0, le=600)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class TracingSettings(BaseSettings):
+    """Traces, by OpenTelemetry's own variables: off unless an exporter or an endpoint is set."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    otel_sdk_disabled: bool = False
+    """Switches tracing off, whatever else is set."""
+    otel_service_name: str | None = None
+    """``crossfade`` where neither this nor ``OTEL_RESOURCE_ATTRIBUTES`` names the service."""
+    otel_resource_attributes: str | None = None
+    """``key=value``, comma-separated; they go with every span."""
+    otel_traces_exporter: str | None = None
+    """``otlp``, ``console`` or ``none``, or several, comma-separated. Where unset: ``otlp`` if an
+    endpoint is set, else ``none``."""
+    otel_exporter_otlp_endpoint: str | None = None
+    """The collector's base address: ``http://host:4318`` for HTTP, ``http://host:4317`` for
+    gRPC."""
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    """The address for traces alone; for HTTP with its path, ``/v1/traces``."""
+    otel_exporter_otlp_protocol: str = PROTOCOLS[0]
+    """``http/protobuf`` or ``grpc``."""
+    otel_exporter_otlp_traces_protocol: str | None = None
+    otel_exporter_otlp_headers: SecretStr | None = None
+    """``name=value``, comma-separated: how collectors are told who sends."""
+    otel_exporter_otlp_traces_headers: SecretStr | None = None
+    otel_exporter_otlp_timeout: Seconds = 10.0
+    """Seconds (as the Python SDK has it) in which an export is given up."""
+    otel_exporter_otlp_traces_timeout: Seconds | None = None
+    otel_traces_sampler: str = "parentbased_always_on"
+    """``always_on``, ``always_off``, ``traceidratio``, one of these with ``parentbased_`` before
+    it, or the name of a sampler that another package registers."""
+    otel_traces_sampler_arg: str | None = None
+    """For ``traceidratio``: the share of traces to record, from 0 to 1."""
+    otel_propagators: str = "tracecontext,baggage"
+    """What is read from a request: ``tracecontext``, ``none``, or others whose packages are
+    installed. Baggage is never passed on; in the log it is always the W3C context."""
+    otel_bsp_schedule_delay: Count = 5000
+    """Milliseconds between two exports."""
+    otel_bsp_max_queue_size: Count = 2048
+    """Spans that may wait; beyond it the oldest is dropped, and counted."""
+    otel_bsp_max_export_batch_size: Count = 512
+    otel_bsp_export_timeout: Count = 30_000
+    """Milliseconds. At the end of the process, 5 seconds at most are waited."""
+
+    @property
+    def exporters(self) -> list[str]:
+        """The names of the exporters; none: tracing is off."""
+        if self.otel_sdk_disabled:
+            return []
+        named = self.otel_traces_exporter
+        if named is None:
+            endpoint = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
+            return ["otlp"] if endpoint else []
+        names = [name.strip().lower() for name in named.split(",")]
+        return [] if "none" in names else list(dict.fromkeys(filter(None, names)))
+
+    @property
+    def protocol(self) -> str:
+        """The protocol of the exporter ``otlp``."""
+        return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol
+
+    @property
+    def propagators(self) -> list[str]:
+        """The names of the propagators, without those that do nothing here."""
+        names = [name.strip().lower() for name in self.otel_propagators.split(",")]
+        return [] if "none" in names else [n for n in names if n and n != "baggage"]
+
+    @field_validator("otel_exporter_otlp_protocol", "otel_exporter_otlp_traces_protocol")
+    @classmethod
+    def _protocol_is_spoken(cls, value: str | None) -> str | None:
+        if value is not None and value not in PROTOCOLS:
+            raise ValueError(f"give one of {', '.join(PROTOCOLS)}")
+        return value
+
+    @field_validator("otel_traces_sampler")
+    @classmethod
+    def _lower(cls, value: str) -> str:
+        return value.lower() if value.lower() in SAMPLERS else value
+
+    @model_validator(mode="after")
+    def _ratio_is_one(self) -> Self:
+        if self.otel_traces_sampler.endswith("traceidratio") and self.otel_traces_sampler_arg:
+            try:
+                fine = 0 <= float(self.otel_traces_sampler_arg) <= 1
+            except ValueError:
+                fine = False
+            if not fine:
+                raise ValueError(
+                    f"OTEL_TRACES_SAMPLER_ARG={self.otel_traces_sampler_arg!r} can't be used: give "
+                    "the share of traces to record, from 0 to 1"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_fits(self) -> Self:
+        batch, queue = self.otel_bsp_max_export_batch_size, self.otel_bsp_max_queue_size
+        if batch > queue:
+            raise ValueError(
+                f"OTEL_BSP_MAX_EXPORT_BATCH_SIZE={batch} is more than OTEL_BSP_MAX_QUEUE_SIZE="
+                f"{queue}; give at most that"
+            )
+        return self

@@ -1,0 +1,88 @@
+"""A finished span as we describe it, and the names that OpenTelemetry gives to what is in it.
+
+Messaging semantic conventions v1.44 (development), HTTP and database ones (stable). What they have
+no name for begins with ``crossfade.``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+import msgspec
+
+__all__ = ["Attributes", "Endpoint", "Kind", "Link", "Record", "Span"]
+
+Attributes = dict[str, str | int | bool]
+
+
+class Kind(Enum):
+    """OpenTelemetry's span kinds."""
+
+    INTERNAL = 0
+    SERVER = 1
+    CLIENT = 2
+    PRODUCER = 3
+    CONSUMER = 4
+
+
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """Another span that this one has to do with."""
+
+    trace_id: int
+    span_id: int
+
+
+class Span(msgspec.Struct, frozen=True):
+    """One finished, sampled span. Times are nanoseconds since the epoch."""
+
+    name: str
+    kind: Kind
+    trace_id: int
+    span_id: int
+    parent_id: int | None
+    start: int
+    end: int
+    attributes: Attributes
+    state: str | None = None
+    remote: bool = False
+    """Whether the parent is another process's."""
+    links: Sequence[Link] = ()
+    error: str | None = None
+    """Why it failed: what ``error.type`` says."""
+
+
+Record = Callable[[Span], None]
+"""Takes a finished span. Never waits, never raises."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A log as spans name it."""
+
+    system: str
+    messages: str
+    dead_letters: str
+    address: str
+    port: int | None = None
+
+    def attributes(self, operation: str, kind: str, destination: str) -> Attributes:
+        """Return what every span about this log has."""
+        made: Attributes = {
+            "messaging.system": self.system,
+            "messaging.operation.name": operation,
+            "messaging.operation.type": kind,
+            "messaging.destination.name": destination,
+            "server.address": self.address,
+        }
+        if self.port is not None:
+            made["server.port"] = self.port
+        return made
+
+    def position(self, partition: int, offset: str) -> Attributes:
+        """Return where a record stands, by the names its system has for that."""
+        made: Attributes = {"messaging.destination.partition.id": str(partition)}
+        if self.system == "kafka":
+            made["messaging.kafka.offset"] = int(offset)
+        elif offset:
+            made["messaging.message.id"] = offset
+        return made

@@ -1,0 +1,111 @@
+"""Tracing of one process: what its parts are given, on or off."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry
+
+from otel.tracing.deliveries import Deliveries
+from otel.tracing.endpoints import endpoint
+from otel.tracing.requests import PassOn, Read, Requests, Tracer
+from otel.tracing.sampling import Sampling
+from otel.tracing.settings import TracingSettings
+from otel.tracing.span import Endpoint, Record
+from otel.tracing.traced import TracedTransport
+from transport.contract import Transport
+from transport.errors import ConfigurationError
+from transport.settings import TransportSettings
+
+__all__ = ["CLOSE_SECONDS", "OFF", "Tracing", "start"]
+
+CLOSE_SECONDS = 5.0
+"""How long the end of a process waits for a collector."""
+
+
+class Tracing:
+    """Off: every part goes on as if there were no tracing."""
+
+    requests: Tracer = PassOn()
+    deliveries: Deliveries | None = None
+
+    def traced(self, transport: Transport) -> Transport:
+        """Return ``transport``, its appends recorded."""
+        return transport
+
+    def close(self, within: float = CLOSE_SECONDS) -> None:
+        """Export what waits, for at most ``within`` seconds. Blocks."""
+
+
+OFF = Tracing()
+
+
+class On(Tracing):
+    """On: spans go to ``record``. ``primary`` is the log that messages are created for."""
+
+    def __init__(
+        self,
+        record: Record,
+        sampling: Sampling,
+        endpoints: Mapping[str, Endpoint],
+        primary: str,
+        *,
+        read: Read | None = None,
+        close: Callable[[float], None] | None = None,
+    ) -> None:
+        self._record = record
+        self._sampling = sampling
+        self._endpoints = endpoints
+        self._close = close
+        self.requests = Requests(record, sampling, endpoints[primary], read)
+        self.deliveries = Deliveries(record, sampling, endpoints)
+
+    def traced(self, transport: Transport) -> Transport:
+        """Return ``transport``, its appends recorded."""
+        endpoint_ = self._endpoints[transport.name]
+        return TracedTransport(transport, self._record, self._sampling, endpoint_)
+
+    def close(self, within: float = CLOSE_SECONDS) -> None:
+        """Export what waits, for at most ``within`` seconds. Blocks."""
+        if self._close is not None:
+            self._close(within)
+
+
+def start(
+    settings: TracingSettings,
+    transports: TransportSettings,
+    registry: CollectorRegistry,
+    *,
+    environment: Mapping[str, str],
+) -> Tracing:
+    """Return tracing as ``settings`` have it, for the logs that ``transports`` name.
+
+    Called when the process has its final shape: exporters have threads, which no fork takes along.
+
+    Raises:
+        ConfigurationError: a variable names what is not there, or the packages are missing.
+    """
+    if not settings.exporters:
+        return OFF
+    try:
+        from otel.tracing import sdk  # noqa: PLC0415 - a quarter of a second, and not always there
+    except ImportError as error:
+        raise ConfigurationError(
+            f"tracing is configured (OTEL_TRACES_EXPORTER={','.join(settings.exporters)}) and "
+            f"{error.name} is missing; install it with pip install 'crossfade[tracing]', or set "
+            "OTEL_TRACES_EXPORTER=none"
+        ) from error
+    resource = {
+        "service.version": version("crossfade"),
+        "host.name": socket.gethostname(),
+        "process.pid": str(os.getpid()),
+    }
+    names = (transports.transport, transports.consumed, transports.transport_shadow)
+    endpoints = {name: endpoint(name, transports) for name in names if name is not None}
+    sampling, read = sdk.sampling(settings), sdk.reader(settings)
+    made = sdk.pipeline(settings, registry, environment=environment, resource=resource)
+    primary = transports.transport
+    return On(made.record, sampling, endpoints, primary, read=read, close=made.close)
