@@ -32,6 +32,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "effective",
+    "known",
     "load",
     "misspelt",
     "otel_variables",
@@ -138,14 +139,19 @@ def effective(
     return rows
 
 
+def known() -> set[str]:
+    """Return the name of every setting."""
+    return {field.upper() for kind in _CLASSES for field in kind.model_fields}
+
+
 def misspelt() -> list[str]:
     """Return a line for each variable that looks like one of ours and is not."""
-    known = {field.upper() for kind in _CLASSES for field in kind.model_fields}
+    names = known()
     ours = ("TRANSPORT_", "STREAM_", "INGRESS_", "IDEMPOTENCY_", "API_KEY", "ENABLE_STREAM")
     return [
         f"{name} is not a setting and does nothing; did you mean {near[0]}?"
-        for name in sorted({*os.environ, *dotenv_values(ENV_FILE)} - known)
-        if name.startswith(ours) and (near := difflib.get_close_matches(name, known, 1, 0.8))
+        for name in sorted({*os.environ, *dotenv_values(ENV_FILE)} - names)
+        if name.startswith(ours) and (near := difflib.get_close_matches(name, names, 1, 0.8))
     ]
 
 

@@ -63,6 +63,7 @@ class ServerProcess:
 
     ``identity`` is the user and group to run as, ours where ``None``. ``stop_signal`` is the one
     that the server takes as a request to stop in good order; after ``grace`` seconds it is killed.
+    ``folder`` is its working directory, ours where ``None``.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ServerProcess:
         grace: float = 15.0,
         identity: tuple[int, int] | None = None,
         environment: dict[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.name = name
         self.log_path = log_path
@@ -84,6 +86,7 @@ class ServerProcess:
         self._grace = grace
         self._identity = identity
         self._environment = environment
+        self._folder = folder
         self._guard: subprocess.Popen[bytes] | None = None
 
     @property
@@ -183,6 +186,7 @@ class ServerProcess:
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
                 env={**os.environ, **(self._environment or {})},
+                cwd=self._folder,
             )  # fmt: skip
             assert self._guard.stdout is not None
             with self._guard.stdout as told:

@@ -28,6 +28,10 @@ class What(StrEnum):
     FALSE_HIT = "called a repeat, and nobody sent it before"
     SERVER_ERROR = "a 5xx other than a 503 that says when to come back"
     PAGE_DIFFERS = "a reader of pages saw another order than the table's"
+    NOT_IN_LOG = "acknowledged, and not in a log that had to have it"
+    LOG_REORDERED = "sent after an acknowledgement, stands before it in a log"
+    BAD_COPY = "a copy of a record that is not there, or not the same"
+    STUCK = "after a fault was healed, nothing went on"
 
 
 class Anomaly(NamedTuple):

@@ -20,6 +20,7 @@ class Row(msgspec.Struct, kw_only=True):
     conversation: str
     content: str
     transport: str = ""
+    partition: int = 0
     offset: str = ""
 
 
@@ -49,7 +50,8 @@ async def gather(database_url: str) -> Final:
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
-            "SELECT id, idempotency_key, conversation_id, content, transport, log_offset"
+            "SELECT id, idempotency_key, conversation_id, content, transport, partition,"
+            " log_offset"
             " FROM messages ORDER BY conversation_id, seq"
         )
         receipts = await connection.fetch("SELECT message_id, state, user_id FROM message_receipts")
@@ -66,6 +68,7 @@ async def gather(database_url: str) -> Final:
                 conversation=row["conversation_id"],
                 content=row["content"],
                 transport=row["transport"],
+                partition=row["partition"],
                 offset=row["log_offset"],
             )
             for row in rows

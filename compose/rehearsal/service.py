@@ -123,6 +123,7 @@ class Service:
             data_dir=self._folder / self.name,
             log_path=self.log_path,
             grace=20.0,
+            folder=self._folder,  # where no .env lies
             environment={
                 "PORT": str(self.port),
                 "METRICS_PORT": str(self.metrics_port),

@@ -1,0 +1,172 @@
+"""Figures from the history: what clients got, by phase and over time."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from compose.rehearsal.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.logs import Log
+from compose.rehearsal.samples import Lag
+from compose.rehearsal.timeline import Band, Timeline
+
+__all__ = ["PhaseFigures", "Posts", "Series", "by_phase", "over_time", "posts"]
+
+
+class Posts(msgspec.Struct, kw_only=True, rename="camel"):
+    """How POSTs fared. A second body that is refused for its key (422) was answered rightly."""
+
+    posts: int
+    ok: int
+    """Answered 2xx, or rightly refused."""
+    unknown: int
+    """Answered 503, or not at all."""
+    availability: float | None
+    """``ok / posts``; ``None`` of nothing."""
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class PhaseFigures(Posts, kw_only=True):
+    """One phase of the walk, its rolling restart included."""
+
+    phase: int
+    back: bool
+    begun: float
+    rolled: float
+    ended: float
+    faults: int
+    restarting: Posts
+    """Those sent while processes were being restarted to it."""
+
+
+class Series(msgspec.Struct, kw_only=True, rename="camel"):
+    """Pictures over time: one number for each ``step`` seconds; ``None`` where nothing is known."""
+
+    step: float
+    ok: list[int]
+    failed: list[int]
+    p50_ms: list[float | None]
+    p99_ms: list[float | None]
+    lag: dict[str, list[int | None]]
+    """Records not acknowledged by the workers' group, by log."""
+    where: dict[str, list[int]]
+    """Messages acknowledged then, by where they stand in the end: ``redis``, ``kafka`` (in that
+    log alone), ``both``, ``nowhere``."""
+
+
+def posts(attempts: Iterable[Attempt]) -> Posts:
+    """Return how these attempts fared."""
+    count = ok = unknown = 0
+    took: list[float] = []
+    for attempt in attempts:
+        count += 1
+        unknown += attempt.outcome is Outcome.UNKNOWN
+        if answered_rightly(attempt):
+            ok += 1
+            took.append((attempt.ended - attempt.sent) * 1000)
+    took.sort()
+    return Posts(
+        posts=count,
+        ok=ok,
+        unknown=unknown,
+        availability=ok / count if count else None,
+        p50_ms=_quantile(took, 0.5),
+        p99_ms=_quantile(took, 0.99),
+        max_ms=round(took[-1], 2) if took else None,
+    )
+
+
+def answered_rightly(attempt: Attempt) -> bool:
+    """Tell whether a client got what it should: 2xx, or 422 for another body under its key."""
+    return attempt.outcome is Outcome.OK or attempt.status == 422
+
+
+def by_phase(history: History, timeline: Timeline) -> list[PhaseFigures]:
+    """Return the figures of each phase of the walk, in the order of the walk."""
+    bands = timeline.bands
+    of_band: list[list[Attempt]] = [[] for _ in bands]
+    starts = [band.begun for band in bands]
+    for attempt in history.attempts:
+        at = max(0, bisect_right(starts, attempt.sent - timeline.zero) - 1)
+        of_band[at].append(attempt)
+    return [_phase(band, own, timeline) for band, own in zip(bands, of_band, strict=True)]
+
+
+def _phase(band: Band, attempts: Sequence[Attempt], timeline: Timeline) -> PhaseFigures:
+    ended = band.ended if band.ended is not None else timeline.now
+    rolled = band.rolled if band.rolled is not None else ended
+    restarting = posts(a for a in attempts if a.sent - timeline.zero < rolled)
+    return PhaseFigures(
+        **msgspec.structs.asdict(posts(attempts)),
+        phase=band.phase,
+        back=band.back,
+        begun=band.begun,
+        rolled=rolled,
+        ended=ended,
+        faults=sum(band.begun <= mark.begun < ended for mark in timeline.faults),
+        restarting=restarting,
+    )
+
+
+def over_time(
+    history: History, timeline: Timeline, lags: Sequence[Lag], logs: Mapping[str, Log]
+) -> Series:
+    """Return the series of the whole rehearsal, in steps that make some hundreds of points."""
+    length = max((band.ended or timeline.now for band in timeline.bands), default=timeline.now)
+    step = max(1.0, round(length / 600, 1))
+    count = max(1, math.ceil(length / step))
+
+    def at(moment: float) -> int:
+        return min(count - 1, max(0, int(moment / step)))
+
+    ok, failed = [0] * count, [0] * count
+    took: list[list[float]] = [[] for _ in range(count)]
+    contents = {
+        name: {e.content for entries in log.values() for e in entries} for name, log in logs.items()
+    }
+    where = {name: [0] * count for name in ("both", "redis", "kafka", "nowhere")}
+    for attempt in history.attempts:
+        if math.isinf(attempt.ended):
+            continue
+        bucket = at(attempt.ended - timeline.zero)
+        if answered_rightly(attempt):
+            ok[bucket] += 1
+            took[bucket].append((attempt.ended - attempt.sent) * 1000)
+        else:
+            failed[bucket] += 1
+        if attempt.kind is Kind.MESSAGE and attempt.outcome is Outcome.OK and not attempt.hit:
+            where[_where(attempt.content, contents)][bucket] += 1
+    for values in took:
+        values.sort()
+    lag: dict[str, list[int | None]] = {
+        name: [None] * count for name in dict.fromkeys(n for one in lags for n in one.lag)
+    }
+    for sample in lags:
+        for name, value in sample.lag.items():
+            lag[name][at(sample.at)] = value
+    return Series(
+        step=step,
+        ok=ok,
+        failed=failed,
+        p50_ms=[_quantile(values, 0.5) for values in took],
+        p99_ms=[_quantile(values, 0.99) for values in took],
+        lag=lag,
+        where=where,
+    )
+
+
+def _where(content: str, contents: Mapping[str, set[str | None]]) -> str:
+    found = [name for name, there in contents.items() if content in there]
+    return "both" if len(found) > 1 else found[0] if found else "nowhere"
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the nearest-rank quantile of sorted values, ``None`` of nothing."""
+    if not ordered:
+        return None
+    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 2)

@@ -1,0 +1,135 @@
+"""The second judge: the client's history against both logs, and the logs against each other.
+
+What stands in a log is what every later phase, every redrive and every other consumer builds on, so
+it is held to more than the rows are: an acknowledgement says that the message *is* in the log that
+was primary then, in both where both were asked; that it stands there before whatever was sent
+later; and a copy says of which record it is one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from compose.rehearsal.anomaly import Anomaly, What
+from compose.rehearsal.final import Row
+from compose.rehearsal.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.logs import Entry, Log
+from migration_guide.choice import CHOICES
+
+__all__ = ["asked_of", "check_logs"]
+
+Logs = Mapping[str, Log]
+
+
+def asked_of(phase: int | None) -> tuple[str, ...]:
+    """Return the logs that must have a message before an ingress on this phase says so."""
+    if phase is None:
+        return ()
+    choice = CHOICES[phase]
+    shadow = (choice.shadow,) if choice.shadow and choice.mode == "sync" else ()
+    return (choice.transport, *shadow)
+
+
+def check_logs(history: History, logs: Logs, rows: Sequence[Row]) -> list[Anomaly]:
+    """Return everything that is wrong in the logs, empty when they are as was promised."""
+    first = {name: _first_places(log) for name, log in logs.items()}
+    return [
+        *_absent(history, first),
+        *(found for name in logs for found in _reordered(name, history, first[name])),
+        *_bad_copies(logs),
+        *_unfounded(logs, rows),
+    ]
+
+
+def _first_places(log: Log) -> dict[str, Entry]:
+    """Return where each content stands first. Contents are unique to a key and a body."""
+    first: dict[str, Entry] = {}
+    for entries in log.values():
+        for entry in entries:
+            if entry.content is not None:
+                first.setdefault(entry.content, entry)
+    return first
+
+
+def _appends(history: History) -> Iterator[Attempt]:
+    """Yield the attempts whose answer says that they appended. A repeat's may have found a row."""
+    return (a for a in history.acknowledged(Kind.MESSAGE) if not a.hit)
+
+
+def _absent(history: History, first: Mapping[str, Mapping[str, Entry]]) -> Iterator[Anomaly]:
+    for attempt in _appends(history):
+        for name in asked_of(attempt.phase):
+            if attempt.content not in first.get(name, {}):
+                yield Anomaly(
+                    What.NOT_IN_LOG, attempt.key, f"acknowledged by {attempt.via} on phase "
+                    f"{attempt.phase}, and not in {name}"
+                )  # fmt: skip
+
+
+def _reordered(name: str, history: History, first: Mapping[str, Entry]) -> Iterator[Anomaly]:
+    """Find messages that stand after one that was sent after their acknowledgement."""
+    sent: dict[str, float] = {}
+    acked: dict[str, float] = {}
+    conversations: dict[str, dict[str, Entry]] = defaultdict(dict)
+    for attempt in history.attempts:
+        if attempt.kind is not Kind.MESSAGE:
+            continue
+        sent[attempt.content] = min(attempt.sent, sent.get(attempt.content, attempt.sent))
+        if attempt.content in first:
+            conversations[attempt.conversation][attempt.content] = first[attempt.content]
+        appended = attempt.outcome is Outcome.OK and not attempt.hit
+        if appended and name in asked_of(attempt.phase):
+            was = acked.get(attempt.content, attempt.ended)
+            acked[attempt.content] = min(attempt.ended, was)
+    for conversation, entries in conversations.items():
+        latest: tuple[float, str, Entry] | None = None
+        for content, entry in sorted(entries.items(), key=lambda item: item[1].place):
+            ended = acked.get(content)
+            if latest is not None and ended is not None and ended < latest[0]:
+                yield Anomaly(
+                    What.LOG_REORDERED, conversation, f"in {name}, {latest[1]} at "
+                    f"{latest[2].offset} was sent {(latest[0] - ended) * 1000:.1f} ms after "
+                    f"{content} at {entry.offset} was acknowledged"
+                )  # fmt: skip
+            if latest is None or sent[content] > latest[0]:
+                latest = (sent[content], content, entry)
+
+
+def _bad_copies(logs: Logs) -> Iterator[Anomaly]:
+    by_offset = {name: _by_offset(log) for name, log in logs.items()}
+    for name, log in logs.items():
+        for entries in log.values():
+            for entry in entries:
+                if entry.mirror_of is None:
+                    continue
+                source, _, offset = entry.mirror_of.partition(":")
+                original = by_offset.get(source, {}).get((entry.partition, offset))
+                if original is None:
+                    problem = "no such record"
+                elif original.digest != entry.digest:
+                    problem = f"that is {original.message_id}, or has other bytes"
+                else:
+                    continue
+                where = f"{name} {entry.partition}/{entry.offset}"
+                yield Anomaly(
+                    What.BAD_COPY, where, f"says it is a copy of {entry.mirror_of}: {problem}"
+                )
+
+
+def _unfounded(logs: Logs, rows: Sequence[Row]) -> Iterator[Anomaly]:
+    """Find rows that say they come from a record that is not theirs, or not there."""
+    by_offset = {name: _by_offset(log) for name, log in logs.items()}
+    for row in rows:
+        if row.transport not in by_offset:
+            continue
+        entry = by_offset.get(row.transport, {}).get((row.partition, row.offset))
+        if entry is None or entry.content != row.content:
+            yield Anomaly(
+                What.PHANTOM, row.key, f"its row says {row.transport} {row.partition}/"
+                f"{row.offset}, where {'no record' if entry is None else 'another'} is"
+            )  # fmt: skip
+
+
+def _by_offset(log: Log) -> dict[tuple[int, str], Entry]:
+    return {(e.partition, e.offset): e for entries in log.values() for e in entries}

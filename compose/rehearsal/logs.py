@@ -1,0 +1,79 @@
+"""Both logs, read from beginning to end: what stands where, without the bytes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from transport.contract import Record, Topic, Transport
+from transport.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+
+__all__ = ["Entry", "Log", "entry_of", "read_log"]
+
+_CHUNK = 2000
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One record. ``place`` counts from 0 in its partition; ``digest`` is of key and body."""
+
+    partition: int
+    place: int
+    offset: str
+    message_id: str
+    content: str | None
+    """A message's content; ``None`` for a receipt, and for what can't be decoded."""
+    digest: bytes
+    appended_at: float
+    mirror_of: str | None = None
+    shadow_mode: str | None = None
+
+
+Log = Mapping[int, Sequence[Entry]]
+"""The entries of a log, by partition, in the log's order."""
+
+
+class _Body(msgspec.Struct, gc=False):
+    content: str | None = None
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+async def read_log(transport: Transport) -> Log:
+    """Read every record that the log holds."""
+    return {p: await _read_partition(transport, p) for p in range(transport.partitions)}
+
+
+async def _read_partition(transport: Transport, partition: int) -> list[Entry]:
+    entries: list[Entry] = []
+    after: str | None = None
+    while records := await transport.read(Topic.MESSAGES, partition, after=after, limit=_CHUNK):
+        entries += [entry_of(record, len(entries) + n) for n, record in enumerate(records)]
+        after = records[-1].offset
+    return entries
+
+
+def entry_of(record: Record, place: int) -> Entry:
+    """Return a record as the checker compares it."""
+    try:
+        content = _decoder.decode(record.body).content
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        content = None
+    return Entry(
+        partition=record.partition,
+        place=place,
+        offset=record.offset,
+        message_id=_header(record, HEADER_MESSAGE_ID) or "",
+        content=content,
+        digest=blake2b(record.key.encode() + b"\0" + record.body, digest_size=12).digest(),
+        appended_at=record.appended_at,
+        mirror_of=_header(record, HEADER_MIRROR_OF),
+        shadow_mode=_header(record, HEADER_SHADOW_MODE),
+    )
+
+
+def _header(record: Record, name: str) -> str | None:
+    value = record.headers.get(name)
+    return value.decode(errors="replace") if value is not None else None

@@ -1,0 +1,35 @@
+"""What a rehearsal is asked to do."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["THERE_AND_BACK", "Options"]
+
+THERE_AND_BACK = (0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How long, how hard, and with what damage."""
+
+    seconds_per_phase: float = 12.0
+    """How long each phase is stayed in, after its rolling restart."""
+    rate: float = 120.0
+    """New messages a second, all writers together, as long as they are answered in time."""
+    conversations: int = 60
+    """Conversations with one writer each."""
+    crowded: int = 6
+    """Conversations with three writers each, whose requests overlap."""
+    ingresses: int = 2
+    workers: int = 2
+    faults: bool = False
+    """Kill, suspend and restart processes and servers, in every phase and in every restart."""
+    faults_per_phase: int | None = None
+    """At most so many in a phase; as many as fit where ``None``."""
+    seed: int = 0
+    """Of the load's and the faults' dice. The same seed gives the same faults in the same order,
+    though not at the same instants."""
+    gate_seconds: float = 90.0
+    """How long a gate may stay red before the rehearsal stops there."""
+    phases: tuple[int, ...] = THERE_AND_BACK
+    """The phases to walk through; each a neighbour of the one before."""

@@ -1,0 +1,65 @@
+"""One process or server of the rehearsal: run, hurt by one hand at a time, and kept account of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from compose.rehearsal.timeline import Timeline
+
+__all__ = ["WAYS", "Part"]
+
+WAYS = ("kill", "suspend", "restart")
+"""How a part can be hurt: SIGKILL, SIGSTOP, or an orderly stop; each until it is healed."""
+
+
+class _Runs(Protocol):
+    name: str
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
+    async def suspend(self) -> None: ...
+    async def resume(self) -> None: ...
+
+
+class Part:
+    """``kind`` is ``ingress``, ``worker`` or the server's product: redis, kafka, postgres."""
+
+    def __init__(self, runs: _Runs, kind: str, timeline: Timeline, name: str | None = None) -> None:
+        self.kind = kind
+        self.name = name or runs.name
+        self._runs = runs
+        self._timeline = timeline
+        self._hand = asyncio.Lock()
+
+    async def start(self, phase: int | None = None) -> None:
+        """Start it and return once it answers."""
+        await self._runs.start()
+        self._timeline.mark(self.name, "up", phase)
+
+    async def stop(self) -> None:
+        """Stop it in good order."""
+        self._timeline.mark(self.name, "down")
+        await self._runs.stop()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Keep everyone else's hand off it for a while: a restart and a fault take turns."""
+        async with self._hand:
+            yield
+
+    @asynccontextmanager
+    async def hurt(self, way: str, phase: int | None) -> AsyncIterator[None]:
+        """Hurt it (see :data:`WAYS`); heal it when the block ends, however it ends."""
+        suspended = way == "suspend"
+        self._timeline.mark(self.name, "suspended" if suspended else "down")
+        harm = {"kill": self._runs.kill, "suspend": self._runs.suspend, "restart": self._runs.stop}
+        await harm[way]()
+        try:
+            yield
+        finally:
+            await (self._runs.resume() if suspended else self._runs.start())
+            self._timeline.mark(self.name, "up", phase)

@@ -1,0 +1,116 @@
+"""A whole rehearsal: set the stage, walk, settle, judge, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from compose.rehearsal.anomaly import Anomaly, What
+from compose.rehearsal.checker import check
+from compose.rehearsal.faults import StuckError
+from compose.rehearsal.final import gather
+from compose.rehearsal.gates import Gate, GateRedError, Open
+from compose.rehearsal.history import History
+from compose.rehearsal.load import Load, Mix
+from compose.rehearsal.log_checker import check_logs
+from compose.rehearsal.logs import read_log
+from compose.rehearsal.options import Options
+from compose.rehearsal.report import Report, make_report
+from compose.rehearsal.samples import Observer
+from compose.rehearsal.stage import Stage
+from compose.rehearsal.timeline import Timeline
+from compose.rehearsal.walk import Walk
+from migration_guide.choice import CHOICES, OLD
+
+__all__ = ["Rehearsal"]
+
+_MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
+
+
+class Rehearsal:
+    """One run in ``folder``, which it fills with servers' data and logs.
+
+    What it does is there to look at while it runs: ``timeline``, ``history``, ``load``.
+    """
+
+    def __init__(self, folder: Path, options: Options, say: Callable[[str], None]) -> None:
+        self.options = options
+        self.timeline = Timeline()
+        self.history = History()
+        self.stage = Stage(folder, options, self.timeline)
+        self.observer = Observer(self.timeline)
+        self._say = say
+
+    async def run(self) -> Report:
+        """Run it; everything it started has ended when this returns or raises."""
+        self._say("starting Redis, Kafka and PostgreSQL")
+        async with self.stage.running(), self.observer.observing():
+            settings = self.stage.transport_settings()
+            await self.observer.watch(OLD, settings)
+            stopped = await self._walk()
+            self.timeline.close()
+            return await self._judge(stopped)
+
+    def gate(self) -> Gate:
+        """Return what stands between two phases."""
+        return Open()
+
+    async def _walk(self) -> str | None:
+        """Walk; return why it ended early, ``None`` if it did not."""
+        walk = Walk(
+            options=self.options,
+            stage=self.stage,
+            observer=self.observer,
+            timeline=self.timeline,
+            gate=self.gate(),
+            say=self._say,
+        )
+        options = self.options
+        writers = options.conversations + 3 * options.crowded
+        load = Load(
+            self.history,
+            self.stage.ingresses,
+            run=f"r{self.timeline.started_at:%H%M%S}",
+            seed=options.seed,
+            conversations=options.conversations,
+            crowded=options.crowded,
+            pause=writers / options.rate,
+            patience=0.95,
+            mix=_MIX,
+        )
+        try:
+            async with load:
+                await walk.run(load)
+        except (GateRedError, StuckError) as error:
+            return str(error)
+        return None
+
+    async def _judge(self, stopped: str | None) -> Report:
+        self._say("waiting until everything is settled")
+        for name in self.observer.logs:
+            await self.observer.watch(name, self.stage.transport_settings())
+        anomalies = await self._settled()
+        self._say("reading both logs and the rows")
+        final = await gather(self.stage.database_url)
+        logs = {name: await read_log(log) for name, log in self.observer.logs.items()}
+        self._say("checking")
+        anomalies += check(self.history, final)
+        anomalies += check_logs(self.history, logs, final.rows)
+        return make_report(
+            options=self.options,
+            timeline=self.timeline,
+            history=self.history,
+            final=final,
+            logs=logs,
+            lags=self.observer.samples,
+            anomalies=anomalies,
+            stopped=stopped,
+        )
+
+    async def _settled(self) -> list[Anomaly]:
+        consumed = CHOICES[self.timeline.phase].consume_from
+        try:
+            await self.observer.settled(consumed)
+        except AssertionError as error:
+            return [Anomaly(What.STUCK, consumed, str(error))]
+        return []

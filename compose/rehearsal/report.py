@@ -1,0 +1,132 @@
+"""The report: one document that the terminal table, the JSON and the page are made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from compose.rehearsal.anomaly import Anomaly, What
+from compose.rehearsal.figures import PhaseFigures, Posts, Series, by_phase, over_time, posts
+from compose.rehearsal.final import Final
+from compose.rehearsal.history import History, Kind
+from compose.rehearsal.logs import Log
+from compose.rehearsal.options import Options
+from compose.rehearsal.samples import Lag
+from compose.rehearsal.timeline import FaultMark, GateMark, Span, Timeline
+from transport.contract import Reason
+
+__all__ = ["PROMISES", "Finding", "Report", "Totals", "make_report"]
+
+_FINDINGS = 200
+
+PROMISES: Mapping[str, tuple[What, ...]] = {
+    "lost": (What.LOST, What.CONFLICT_LOST, What.NOT_IN_LOG, What.POISON_VANISHED),
+    "doubled": (What.DOUBLED,),
+    "reordered": (What.REORDERED, What.LOG_REORDERED, What.PAGE_DIFFERS),
+    "ids changed": (What.ID_CHANGED,),
+    "phantoms": (What.PHANTOM, What.ALTERED, What.BAD_COPY),
+    "dead letters without cause": (What.DEAD_LETTERED,),
+    "wrong answers": (What.REFUSED, What.FALSE_HIT, What.SERVER_ERROR, What.STUCK),
+}
+"""What a reader asks for, and the anomalies that count against it. Every kind is in one of them."""
+
+
+class Finding(msgspec.Struct, rename="camel"):
+    """One anomaly: its name, where, and the facts."""
+
+    what: str
+    where: str
+    facts: str
+
+
+class Totals(msgspec.Struct, kw_only=True, rename="camel"):
+    """How much there was to judge."""
+
+    messages: int
+    """Acknowledged messages, each counted once."""
+    receipts: int
+    repeats: int
+    """Acknowledgements of a key that had been acknowledged before."""
+    rows: int
+    receipt_rows: int
+    records: dict[str, int]
+    """Records in each log, receipts and copies among them."""
+    copies: dict[str, int]
+    """Records that are copies of the other log's, by mode."""
+    dead_letters: dict[str, int]
+
+
+class Report(msgspec.Struct, kw_only=True, rename="camel"):
+    """A rehearsal. Times are seconds since ``started_at``."""
+
+    version: int = 1
+    started_at: str
+    seconds: float
+    options: Options
+    passed: bool
+    stopped: str | None
+    """Why it ended early: a gate that stayed red, or a service that did not go on."""
+    verdict: dict[str, int]
+    """Violations, by promise."""
+    findings: list[Finding]
+    """The first ones."""
+    totals: Totals
+    overall: Posts
+    phases: list[PhaseFigures]
+    gates: list[GateMark]
+    faults: list[FaultMark]
+    lanes: dict[str, list[Span]]
+    series: Series
+
+
+def make_report(
+    *,
+    options: Options,
+    timeline: Timeline,
+    history: History,
+    final: Final,
+    logs: Mapping[str, Log],
+    lags: Sequence[Lag],
+    anomalies: Sequence[Anomaly],
+    stopped: str | None,
+) -> Report:
+    """Put the report together."""
+    counts = Counter(anomaly.what for anomaly in anomalies)
+    verdict = {name: sum(counts[what] for what in kinds) for name, kinds in PROMISES.items()}
+    return Report(
+        started_at=timeline.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seconds=timeline.now,
+        options=options,
+        passed=not anomalies and stopped is None,
+        stopped=stopped,
+        verdict=verdict,
+        findings=[Finding(a.what.name, a.where, a.facts) for a in anomalies[:_FINDINGS]],
+        totals=_totals(history, final, logs),
+        overall=posts(history.attempts),
+        phases=by_phase(history, timeline),
+        gates=timeline.gates,
+        faults=timeline.faults,
+        lanes=timeline.lanes,
+        series=over_time(history, timeline, lags, logs),
+    )
+
+
+def _totals(history: History, final: Final, logs: Mapping[str, Log]) -> Totals:
+    answers = Counter(a.key for a in history.acknowledged(Kind.MESSAGE))
+    entries = {name: [e for part in log.values() for e in part] for name, log in logs.items()}
+    modes = Counter(e.shadow_mode for all_of in entries.values() for e in all_of if e.mirror_of)
+    return Totals(
+        messages=len(answers),
+        receipts=len({a.key for a in history.acknowledged(Kind.RECEIPT)}),
+        repeats=sum(answers.values()) - len(answers),
+        rows=len(final.rows),
+        receipt_rows=len(final.receipts),
+        records={name: len(all_of) for name, all_of in entries.items()},
+        copies={str(mode): count for mode, count in sorted(modes.items(), key=str)},
+        dead_letters={
+            "injected": sum(e.reason is Reason.IDEMPOTENCY_CONFLICT for e in final.letters),
+            "others": sum(e.reason is not Reason.IDEMPOTENCY_CONFLICT for e in final.letters),
+        },
+    )

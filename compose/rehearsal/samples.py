@@ -1,0 +1,92 @@
+"""How far behind the workers' group is on both logs, once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+
+from compose.patient import PatientTransport
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.timeline import Timeline
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic
+from transport.errors import TransportError
+from transport.registry import create
+from transport.settings import TransportSettings
+
+__all__ = ["Lag", "Observer"]
+
+_EVERY = 1.0
+_WITHIN = 1.5
+
+
+class Lag(msgspec.Struct, rename="camel"):
+    """``lag`` is of all partitions together, by log; ``None`` where it could not be known."""
+
+    at: float
+    lag: dict[str, int | None]
+
+
+class Observer:
+    """Looks at both logs from outside. A log is :meth:`watch`-ed once the service has used it."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.samples: list[Lag] = []
+        self.logs: dict[str, PatientTransport] = {}
+        self._timeline = timeline
+        self._stack = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def observing(self) -> AsyncIterator[None]:
+        """Sample until the block ends."""
+        async with self._stack:
+            self._tasks.add(asyncio.create_task(self._sample()))
+            try:
+                yield
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def watch(self, name: str, settings: TransportSettings) -> None:
+        """Look at this log too from now on, now or when it can be reached."""
+        if name not in self.logs:
+            log = await self._stack.enter_async_context(PatientTransport(create(name, settings)))
+            self.logs[name] = log
+            self._tasks.add(asyncio.create_task(log.connect()))
+
+    async def settled(self, log: str, within: float = 60.0) -> None:
+        """Return once everything in a log is acknowledged, dead letters too."""
+        transport = self.logs[log]
+
+        async def nothing_left() -> bool:
+            try:
+                messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                letters = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+            except TransportError:
+                return False
+            left = {p.partition: p.lag for p in (*messages, *letters) if p.lag != 0}
+            assert not left, f"not acknowledged in {log} after {within:.0f} s: {left}"
+            return True
+
+        await eventually(nothing_left, timeout=within, every=0.2)
+
+    async def _sample(self) -> None:
+        while True:
+            began = self._timeline.now
+            names = list(self.logs)
+            lags = await asyncio.gather(*(self._lag(self.logs[name]) for name in names))
+            self.samples.append(Lag(began, dict(zip(names, lags, strict=True))))
+            await asyncio.sleep(max(0.0, _EVERY - (self._timeline.now - began)))
+
+    async def _lag(self, log: PatientTransport) -> int | None:
+        try:
+            async with asyncio.timeout(_WITHIN):
+                progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        except (TransportError, TimeoutError):
+            return None
+        lags = [one.lag for one in progress]
+        return None if None in lags else sum(lag for lag in lags if lag is not None)

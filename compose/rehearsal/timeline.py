@@ -1,0 +1,104 @@
+"""What happened when, in seconds since the rehearsal began: phases, processes, faults, gates."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+__all__ = ["Band", "FaultMark", "GateMark", "Span", "Timeline"]
+
+
+class Band(msgspec.Struct, kw_only=True, rename="camel"):
+    """One phase of the walk: ``begun`` when the first process was restarted to it."""
+
+    phase: int
+    back: bool
+    """Whether it was reached by rolling back."""
+    begun: float
+    rolled: float | None = None
+    """When the last process had been restarted to it."""
+    ended: float | None = None
+
+
+class Span(msgspec.Struct, kw_only=True, rename="camel"):
+    """A while of one process or server. ``state`` is ``up``, ``down`` or ``suspended``."""
+
+    state: str
+    begun: float
+    phase: int | None = None
+    ended: float | None = None
+
+
+class FaultMark(msgspec.Struct, kw_only=True, rename="camel"):
+    """A fault: when it was done, undone, and when the load was seen to go on."""
+
+    victim: str
+    way: str
+    phase: int
+    rolling: bool
+    """Whether a rolling restart was under way."""
+    begun: float
+    healed: float | None = None
+    went_on: float | None = None
+
+
+class GateMark(msgspec.Struct, kw_only=True, rename="camel"):
+    """A step that was asked for, how long its gates were red, and what each said in the end."""
+
+    frm: int = msgspec.field(name="from")
+    to: int
+    begun: float
+    passed: float | None = None
+    gates: list[dict[str, Any]] = msgspec.field(default_factory=list)
+
+
+class Timeline:
+    """The record of one rehearsal. Its clock is the monotonic one that attempts are timed by."""
+
+    def __init__(self) -> None:
+        self.zero = time.monotonic()
+        self.started_at = datetime.now(UTC)
+        self.bands: list[Band] = []
+        self.lanes: dict[str, list[Span]] = {}
+        self.faults: list[FaultMark] = []
+        self.gates: list[GateMark] = []
+
+    @property
+    def now(self) -> float:
+        """Seconds since the rehearsal began."""
+        return round(time.monotonic() - self.zero, 3)
+
+    @property
+    def phase(self) -> int:
+        """The phase that is under way."""
+        return self.bands[-1].phase
+
+    @property
+    def rolling(self) -> bool:
+        """Whether processes are being restarted to it."""
+        return self.bands[-1].rolled is None
+
+    def enter(self, phase: int, *, back: bool = False) -> Band:
+        """Begin a phase, which ends the one before."""
+        if self.bands:
+            self.bands[-1].ended = self.now
+        band = Band(phase=phase, back=back, begun=self.now)
+        self.bands.append(band)
+        return band
+
+    def mark(self, lane: str, state: str, phase: int | None = None) -> None:
+        """Say that a process or server is in another state from now on."""
+        spans = self.lanes.setdefault(lane, [])
+        if spans:
+            spans[-1].ended = self.now
+        spans.append(Span(state=state, begun=self.now, phase=phase))
+
+    def close(self) -> None:
+        """End whatever is still open."""
+        for spans in self.lanes.values():
+            spans[-1].ended = self.now
+        if self.bands:
+            self.bands[-1].ended = self.now

@@ -1,0 +1,102 @@
+"""The walk itself: from phase to phase by rolling restarts, under load and, if asked, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from compose.rehearsal.faults import Faults
+from compose.rehearsal.gates import Gate
+from compose.rehearsal.load import Load
+from compose.rehearsal.options import Options
+from compose.rehearsal.samples import Observer
+from compose.rehearsal.stage import Stage
+from compose.rehearsal.timeline import GateMark, Timeline
+from migration_guide.choice import CHOICES, NEW, OLD
+
+__all__ = ["Walk"]
+
+Say = Callable[[str], None]
+
+
+class Walk:
+    """One rehearsal's way through ``options.phases``. ``say`` gets a line at every step."""
+
+    def __init__(
+        self,
+        *,
+        options: Options,
+        stage: Stage,
+        observer: Observer,
+        timeline: Timeline,
+        gate: Gate,
+        say: Say,
+    ) -> None:
+        self._options = options
+        self._stage = stage
+        self._observer = observer
+        self._timeline = timeline
+        self._gate = gate
+        self._say = say
+        self._dice = random.Random(options.seed)
+        self._faults = Faults(stage, timeline, random.Random(options.seed + 1))
+
+    async def run(self, load: Load) -> None:
+        """Walk all the way.
+
+        Raises:
+            GateRedError: a gate stayed red.
+            StuckError: the service did not go on after a fault.
+        """
+        first, *others = self._options.phases
+        self._timeline.enter(first).rolled = self._timeline.now
+        await self._stay(load, first)
+        for phase in others:
+            await self._ask(phase)
+            await self._roll(load, phase)
+            await self._stay(load, phase)
+
+    async def _ask(self, phase: int) -> None:
+        came_from = self._timeline.phase
+        self._say(f"asking for phase {phase}")
+        mark = GateMark(frm=came_from, to=phase, begun=self._timeline.now)
+        self._timeline.gates.append(mark)
+        mark.gates = await self._gate.pass_to(phase)
+        mark.passed = self._timeline.now
+
+    async def _roll(self, load: Load, phase: int) -> None:
+        """Restart the processes one by one, in any order: neighbours are safe beside each other."""
+        band = self._timeline.enter(phase, back=phase < self._timeline.phase)
+        order = list(self._stage.processes)
+        self._dice.shuffle(order)
+
+        async def one_by_one() -> None:
+            for part in order:
+                self._say(f"restarting {part.name} to phase {phase}")
+                await self._stage.restart(part, phase)
+
+        await self._hurting(load, one_by_one())
+        for log in (OLD, NEW):
+            choice = CHOICES[phase]
+            if log in (choice.transport, choice.shadow):
+                await self._observer.watch(log, self._stage.transport_settings())
+        await self._gate.reached(phase)
+        band.rolled = self._timeline.now
+
+    async def _stay(self, load: Load, phase: int) -> None:
+        self._say(f"phase {phase}")
+        await self._hurting(load, asyncio.sleep(self._options.seconds_per_phase))
+        await load.goes_on(1, within=60.0)
+
+    async def _hurting(self, load: Load, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` and deal faults beside it, of which the last is healed at the end."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(work)
+                if self._options.faults:
+                    most = self._options.faults_per_phase
+                    tasks.create_task(self._faults.run(load, most=most, until=task.done))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
