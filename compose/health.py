@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from fastapi import FastAPI
@@ -12,6 +12,7 @@ from ingress.readiness import ComponentState, Probe, Readiness, WorkerProbe
 from ingress.routes.health import health_router
 from ingress.settings import IngressSettings
 from persistence.database import Pool
+from persistence.standby import Standby, StandbyStatus
 from persistence.worker import Worker
 from transport.contract import Transport
 from transport.errors import TransportError
@@ -69,21 +70,41 @@ class HealthOnly:
         await self._api(scope, receive, send)
 
 
-def worker_probe(worker: Worker, *, required: bool) -> WorkerProbe:
-    """Return what tells how ``worker`` is: degraded while it waits for something."""
+def worker_probe(
+    worker: Worker, standbys: Sequence[Standby] = (), *, required: bool
+) -> WorkerProbe:
+    """Return what tells how the workers are: degraded while they wait for something.
+
+    A standby that waits is told of, and degrades nothing: no message waits for it.
+    """
 
     def probe() -> ComponentState:
         status = worker.status()
+        told = "".join(f" {_standby(one.status())}" for one in standbys)
         if status.paused:
             waits = "; ".join(
                 f"waits for {one.dependency} since {one.since}: {one.error}"
                 for one in status.paused
             )
-            return ComponentState("workers", "degraded", required, f"{waits}.")
+            return ComponentState("workers", "degraded", required, f"{waits}.{told}")
         count = len(status.partitions)
-        return ComponentState("workers", "up", required, f"Own {count} partitions.")
+        return ComponentState("workers", "up", required, f"Own {count} partitions.{told}")
 
     return probe
+
+
+def _standby(status: StandbyStatus) -> str:
+    kept = f"Standby on {len(status.epochs)} of {status.transport}"
+    if status.paused:
+        one = status.paused[0]
+        return f"{kept}, which waits for {one.dependency} since {one.since}: {one.error}."
+    if status.stalled:
+        first = status.stalled[0]
+        return (
+            f"{kept}; {len(status.stalled)} wait, partition {first.partition} at {first.offset} "
+            f"since {first.since}: {first.reason}."
+        )
+    return f"{kept}."
 
 
 def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:

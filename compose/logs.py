@@ -12,12 +12,13 @@ from otel.metrics import Metrics
 from otel.tracing.start import OFF, Tracing
 from persistence.database import Pool
 from persistence.shadow_gaps import ShadowGaps
+from persistence.standby_rules import Place
 from transport.contract import Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 
-__all__ = ["Logs", "open_logs", "shadowed"]
+__all__ = ["Logs", "open_logs", "place_of", "shadowed"]
 
 
 class Logs(NamedTuple):
@@ -95,3 +96,13 @@ async def shadowed(
     )
     async with gaps, mirror:
         yield ShadowTransport(primary, mirror)
+
+
+def place_of(name: str, settings: TransportSettings) -> Place:
+    """Return what the log ``name``, which is not consumed, is to a process of these settings."""
+    if name != settings.transport:
+        return Place.OTHER
+    copied_first = settings.transport_shadow_mode == "sync"
+    if copied_first and settings.consumed == settings.transport_shadow:
+        return Place.MIRRORED
+    return Place.PRIMARY

@@ -57,12 +57,21 @@ def _report(parts: Service, figures: Figures) -> Report:
     if parts.worker is None:
         return Report(figures=figures.report(), shadow=shadow)
     status = parts.worker.status()
+    standbys = {one.transport.name: one.status() for one in parts.standbys}
+    if parts.leftovers:
+        standbys |= parts.leftovers.status()
+    epochs = {parts.consumed.name: status.epochs}
+    epochs |= {name: one.epochs for name, one in standbys.items()}
     return Report(
-        owned={parts.consumed.name: {str(part): epoch for part, epoch in status.epochs.items()}},
+        owned={
+            name: {str(part): epoch for part, epoch in owned.items()}
+            for name, owned in epochs.items()
+        },
         paused=[
             {"dependency": one.dependency, "since": one.since, "error": one.error}
             for one in status.paused
         ],
         shadow=shadow,
+        standby={name: one.summary() for name, one in standbys.items()} or None,
         figures=figures.report(),
     )

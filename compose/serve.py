@@ -115,6 +115,12 @@ class _Process:
         workers = [tasks.add("dead letters", one.run(self._workers_stop)) for one in parts.indexers]
         if parts.worker:
             workers.append(tasks.add("worker", parts.worker.run(self._workers_stop)))
+        for standby in parts.standbys:
+            name = f"standby {standby.transport.name}"
+            workers.append(tasks.add(name, standby.run(self._workers_stop)))
+        if parts.leftovers:
+            left = parts.leftovers.run(self._workers_stop)
+            workers.append(tasks.add("logs consumed before", left, may_return=True))
         observers = [
             tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),

@@ -6,15 +6,17 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 import pydantic
 
 from compose.health import Application, HealthOnly, shadow_probe, worker_probe
-from compose.logs import Logs, open_logs
+from compose.leftovers import Leftovers
+from compose.logs import Logs, open_logs, place_of
 from compose.patient import PatientTransport
 from compose.role import Role
 from compose.settings import Settings, otel_variables
@@ -26,11 +28,14 @@ from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
 from persistence.dead_letter_depth import DepthReporter
 from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.standby import Standby
 from persistence.worker import Worker
 from transport.contract import Transport
 from transport.shadow import Mirror
 
 __all__ = ["PRIVATE_ERRORS", "Service", "service"]
+
+_C = TypeVar("_C", Worker, Standby, DeadLetterIndexer)
 
 # Their texts may quote what a client sent: logs say that they happened, not what they say.
 PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
@@ -56,6 +61,8 @@ class Service:
     consumed: Transport
     mirror: Mirror | None
     worker: Worker | None
+    standbys: list[Standby]
+    leftovers: Leftovers | None
     indexers: list[DeadLetterIndexer]
     depth: DepthReporter
 
@@ -81,13 +88,13 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 settings.transport, pool=pool, metrics=metrics, member=member, tracing=tracing
             )
         )
-        worker: Worker | None = None
-        indexers: list[DeadLetterIndexer] = []
+        consumers = _Consumers(None, [], None, [])
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
-            worker, indexers = _consumers(
+            consumers = _consumers(
                 settings, logs, pool, metrics=metrics, member=member, tracing=tracing
             )
-        probe = worker_probe(worker, required=role is Role.WORKER) if worker else None
+        worker, standbys, leftovers, indexers = consumers
+        probe = worker_probe(worker, standbys, required=role is Role.WORKER) if worker else None
         if role is Role.WORKER and probe:
             app: Application = HealthOnly(
                 transport=logs.consumed, pool=pool, settings=settings.ingress, worker=probe
@@ -105,8 +112,8 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             )
         depth = DepthReporter(pool, logs.every, metrics)
         yield Service(
-            member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, indexers,
-            depth,
+            member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, standbys,
+            leftovers, indexers, depth,
         )  # fmt: skip
 
 
@@ -117,6 +124,13 @@ def _probes(settings: Settings, logs: Logs) -> list[Probe]:
     return [shadow_probe(logs.mirror, timeout_seconds=timeout)]
 
 
+class _Consumers(NamedTuple):
+    worker: Worker | None
+    standbys: list[Standby]
+    leftovers: Leftovers | None
+    indexers: list[DeadLetterIndexer]
+
+
 def _consumers(
     settings: Settings,
     logs: Logs,
@@ -125,23 +139,47 @@ def _consumers(
     metrics: Metrics,
     member: str,
     tracing: Tracing,
-) -> tuple[Worker, list[DeadLetterIndexer]]:
-    """Return the worker, on the log that is consumed, and what indexes dead letters, on each."""
-    worker = Worker(
-        transport=logs.consumed,
-        pool=pool,
-        settings=settings.persistence,
-        metrics=metrics,
-        member=member,
-        deliveries=tracing.deliveries,
-    )
-    indexers = [
-        DeadLetterIndexer(
-            transport=one, pool=pool, settings=settings.persistence, metrics=metrics, member=member
+) -> _Consumers:
+    """Return the worker, on the log that is consumed, and what the other logs need.
+
+    That is a standby on each, something that looks after logs consumed before, and on every log
+    what indexes its dead letters.
+    """
+
+    def consumer(kind: Callable[..., _C], transport: Transport, **more: Any) -> _C:
+        return kind(
+            transport=transport,
+            pool=pool,
+            settings=settings.persistence,
+            metrics=metrics,
+            member=member,
+            **more,
         )
-        for one in logs.every
-    ]
-    return worker, indexers
+
+    by_name = {one.name: one for one in logs.every}
+    return _Consumers(
+        consumer(Worker, logs.consumed, deliveries=tracing.deliveries),
+        [
+            consumer(
+                Standby,
+                one,
+                place=place_of(one.name, settings.transport),
+                logs=by_name,
+                deliveries=tracing.deliveries,
+            )
+            for one in logs.every
+            if one.name != logs.consumed.name
+        ],
+        Leftovers(
+            settings,
+            by_name,
+            pool=pool,
+            metrics=metrics,
+            member=member,
+            deliveries=tracing.deliveries,
+        ),
+        [consumer(DeadLetterIndexer, one) for one in logs.every],
+    )
 
 
 async def _close(pool: Pool) -> None:

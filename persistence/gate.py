@@ -172,7 +172,9 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def log_gate(transport: Transport, metrics: Metrics, *, longest: float) -> Gate:
+def log_gate(
+    transport: Transport, metrics: Metrics, *, longest: float, label: str | None = None
+) -> Gate:
     """Return the gate in front of a log: all its errors are outages, but a lost partition."""
     return Gate(
         transport.name,
@@ -181,6 +183,7 @@ def log_gate(transport: Transport, metrics: Metrics, *, longest: float) -> Gate:
         outages=TransportError,
         verdicts=PartitionLost,
         longest=longest,
+        label=label,
     )
 
 

@@ -13,12 +13,14 @@ from persistence.when import rfc3339
 __all__ = [
     "Lost",
     "StoredMessage",
+    "StoredPosition",
     "StoredReceipt",
     "conversation",
     "dead_letter_of",
     "dead_lettered",
     "existing_receipts",
     "message",
+    "positions",
     "receipts",
 ]
 
@@ -56,6 +58,14 @@ class StoredMessage(msgspec.Struct, frozen=True, rename="camel"):
     attempts: int
 
 
+class StoredPosition(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a message stands in a log."""
+
+    transport: str
+    partition: int
+    offset: str
+
+
 class Lost(msgspec.Struct, frozen=True, rename="camel"):
     """The dead letter a message became."""
 
@@ -82,6 +92,11 @@ SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq > $2 ORDER BY
 _RECEIPTS = """
 SELECT user_id, state, at FROM message_receipts WHERE message_id = $1::uuid
 ORDER BY created_at, state, user_id
+"""
+
+_POSITIONS = """
+SELECT transport, partition, log_offset FROM message_positions WHERE message_id = $1::uuid
+ORDER BY transport
 """
 
 _EXISTING = """
@@ -127,6 +142,13 @@ async def receipts(pool: Pool, message_id: str) -> list[StoredReceipt]:
     async with using(pool) as connection:
         rows = await connection.fetch(_RECEIPTS, message_id)
     return [StoredReceipt(row["user_id"], row["state"], rfc3339(row["at"])) for row in rows]
+
+
+async def positions(pool: Pool, message_id: str) -> list[StoredPosition]:
+    """Return where a message stands in logs that its row did not come from, as far as is known."""
+    async with using(pool) as connection:
+        rows = await connection.fetch(_POSITIONS, message_id)
+    return [StoredPosition(row["transport"], row["partition"], row["log_offset"]) for row in rows]
 
 
 async def existing_receipts(

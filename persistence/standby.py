@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from otel.metrics import Metrics
+from otel.tracing.deliveries import Deliveries
 from persistence.claims import Claims
 from persistence.database import Pool
 from persistence.gate import Paused
@@ -60,6 +62,13 @@ class StandbyStatus(msgspec.Struct, frozen=True):
     stalled: list[Waits]
     paused: list[Paused]
 
+    def summary(self) -> dict[str, Any]:
+        """Return it as JSON-ready data, with text for the partitions' numbers."""
+        told: dict[str, Any] = msgspec.to_builtins(self)
+        for name in ("epochs", "positions"):
+            told[name] = {str(partition): value for partition, value in told[name].items()}
+        return told
+
 
 class Standby:
     """Keeps the workers' place in ``transport``, which the workers of this process don't consume.
@@ -79,11 +88,21 @@ class Standby:
         place: Place,
         logs: Mapping[str, Transport],
         patience: float = PATIENCE_SECONDS,
+        deliveries: Deliveries | None = None,
     ) -> None:
         self.transport = transport
         self._pool = pool
         self._tools = StandbyTools(
-            lane=tools_of(transport, pool, settings, metrics, member),
+            # Not the worker's pause: what it consumes may be well.
+            lane=tools_of(
+                transport,
+                pool,
+                settings,
+                metrics,
+                member,
+                deliveries=deliveries,
+                label=f"standby {transport.name}",
+            ),
             place=place,
             originals=Originals(logs),
             patience=patience,

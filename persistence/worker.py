@@ -83,14 +83,18 @@ def tools_of(
     member: str,
     *,
     deliveries: Deliveries | None = None,
+    label: str | None = None,
 ) -> Tools:
-    """Return what the lanes of one process on one log share."""
+    """Return what the lanes of one process on one log share.
+
+    ``label`` is what ``stream_worker_paused`` calls the log while it is waited for.
+    """
     writer = Writer(pool)
     poll = settings.stream_poll_interval_ms / 1000
     return Tools(
         transport=transport,
         writer=writer,
-        log=log_gate(transport, metrics, longest=poll),
+        log=log_gate(transport, metrics, longest=poll, label=label),
         database=database_gate(writer.probe, metrics, longest=poll),
         tally=Tally(metrics),
         member=member,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 
 from ingress import cursor
 from ingress.auth import Authenticator, Scope
-from ingress.messages import Dead, Found, Messages, Pending
+from ingress.messages import Dead, Messages, Pending
 from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
 from ingress.requests import ID_LENGTH
 from ingress.routes.described import needs, problems, scoped
@@ -25,7 +25,7 @@ from ingress.routes.models import (
 )
 from persistence import queries
 from persistence.database import Pool
-from persistence.queries import StoredMessage, StoredReceipt
+from persistence.queries import StoredMessage, StoredPosition, StoredReceipt
 from transport.envelope import Message
 
 __all__ = ["MessageId", "canonical", "messages_router", "not_found"]
@@ -70,11 +70,12 @@ def messages_router(
         found = await messages.find(identifier, content=True)
         if found is None:
             raise not_found(identifier)
-        receipts: list[StoredReceipt] = []
         if isinstance(found, StoredMessage):
             async with asyncio.timeout(timeout_seconds):
                 receipts = await queries.receipts(pool, identifier)
-        return _view(identifier, found, receipts, trace_url)
+                elsewhere = await queries.positions(pool, identifier)
+            return _persisted(found, receipts, elsewhere, trace_url)
+        return _view(identifier, found, trace_url)
 
     @router.get(
         "/conversations/{conversation_id}/messages",
@@ -111,29 +112,26 @@ def _summary(row: StoredMessage) -> MessageSummary:
     return MessageSummary(**{name: members[name] for name in MessageSummary.model_fields})
 
 
-def _view(
-    identifier: str,
-    found: Found,
-    receipts: list[StoredReceipt],
-    trace_url: str | None,
-) -> MessageView:
-    if isinstance(found, StoredMessage):
-        return _persisted(found, receipts, trace_url)
+def _view(identifier: str, found: Dead | Pending, trace_url: str | None) -> MessageView:
     if isinstance(found, Pending):
         return _pending(identifier, found, trace_url)
     return _dead(identifier, found)
 
 
 def _persisted(
-    row: StoredMessage, receipts: list[StoredReceipt], trace_url: str | None
+    row: StoredMessage,
+    receipts: list[StoredReceipt],
+    elsewhere: list[StoredPosition],
+    trace_url: str | None,
 ) -> MessageView:
     members = msgspec.structs.asdict(row)
-    position = Position(transport=row.transport, partition=row.partition, offset=row.offset)
+    own = [StoredPosition(row.transport, row.partition, row.offset)] if row.offset else []
+    positions = [*own, *(one for one in elsewhere if one.transport != row.transport)]
     return MessageView(
         **{name: members[name] for name in MessageSummary.model_fields},
         state="persisted",
         trace_url=_trace(trace_url, row.trace_id),
-        positions=[position] if row.offset else [],
+        positions=[Position(**msgspec.structs.asdict(one)) for one in positions],
         attempts=row.attempts,
         receipts=[ReceiptView.model_validate(msgspec.structs.asdict(one)) for one in receipts],
     )

@@ -1,0 +1,182 @@
+"""Logs that were consumed before and that the settings don't name any more.
+
+Whoever changes ``TRANSPORT`` by hand may leave messages behind, accepted and not persisted. So a
+process with workers looks at start which logs have been consumed, and is a standby on those it does
+not know otherwise: copies are acknowledged once their originals are rows, and originals, which no
+other log will bring, are persisted. That loses and doubles nothing; only the order can't be kept,
+which is said once. A log that stays empty, and that no process uses, is left alone from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from compose.patient import PatientTransport
+from compose.settings import Settings
+from otel.lag_reporter import LagReporter
+from otel.metrics import Metrics
+from otel.tracing.deliveries import Deliveries
+from persistence.consumed_logs import consumed_logs, drained, used
+from persistence.database import Pool
+from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.errors import PersistenceError
+from persistence.gate import stopped_within
+from persistence.standby import Standby, StandbyStatus
+from persistence.standby_rules import Place
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
+from transport.errors import ConfigurationError, TransportError
+from transport.registry import create
+
+__all__ = ["Leftovers"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 5.0
+_EMPTY_SECONDS = 60.0
+"""How long a log has to stay empty: processes of yesterday's settings may still append to it."""
+
+
+class Leftovers:
+    """Looks after the logs that were consumed before. ``configured`` are all others, by name."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        configured: Mapping[str, Transport],
+        *,
+        pool: Pool,
+        metrics: Metrics,
+        member: str,
+        deliveries: Deliveries | None = None,
+        empty_seconds: float = _EMPTY_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._configured = configured
+        self._pool = pool
+        self._metrics = metrics
+        self._member = member
+        self._deliveries = deliveries
+        self._empty = empty_seconds
+        self._look = min(_LOOK_SECONDS, empty_seconds / 3)
+        self._standbys: dict[str, Standby] = {}
+
+    def status(self) -> dict[str, StandbyStatus]:
+        """Return how the standby of each leftover log is, by its name."""
+        return {name: one.status() for name, one in self._standbys.items()}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Drain what was left behind, until ``stop`` is set or nothing is left anywhere."""
+        names = [name for name in await self._consumed(stop) if name not in self._configured]
+        async with asyncio.TaskGroup() as tasks:
+            for name in names:
+                tasks.create_task(self._drain(name, stop))
+
+    async def _consumed(self, stop: asyncio.Event) -> list[str]:
+        while not stop.is_set():
+            try:
+                return await consumed_logs(self._pool)
+            except PersistenceError:
+                await stopped_within(stop, self._look)
+        return []
+
+    async def _drain(self, name: str, stop: asyncio.Event) -> None:
+        left = self._metrics.leftover.labels(name)
+        left.set(1)
+        try:
+            log = PatientTransport(create(name, self._settings.transport), needed=False)
+            async with log:
+                await self._warn(log)
+                await self._stand_by(log, stop)
+        except ConfigurationError as error:
+            _log.warning(
+                f"{name} was consumed before, is not configured, and can't be looked into: {error}"
+            )
+            return
+        if not stop.is_set():
+            left.set(0)
+            _log.info(f"Nothing is left in {name}, which was consumed before", transport=name)
+
+    async def _warn(self, log: PatientTransport) -> None:
+        try:
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        except TransportError as error:
+            holds = f"can't be reached ({error}). What it holds unread will be"
+        else:
+            lags = [one.lag for one in progress]
+            if not any(lag or lag is None for lag in lags):
+                return
+            count = "an unknown number of" if None in lags else f"{sum(filter(None, lags))}"
+            holds = f"holds {count} unread records. What is not persisted yet is"
+        _log.warning(
+            f"{log.name} was consumed before, is not configured any more, and {holds} persisted "
+            "from there, and may stand behind newer messages of its conversation. To keep the "
+            "order, change logs with `crossfade migrate`.",
+            transport=log.name,
+        )
+
+    async def _stand_by(self, log: PatientTransport, stop: asyncio.Event) -> None:
+        """Be a standby until nothing is left, or ``stop``."""
+        ending = asyncio.Event()
+        common: dict[str, Any] = {
+            "transport": log,
+            "pool": self._pool,
+            "settings": self._settings.persistence,
+            "metrics": self._metrics,
+            "member": self._member,
+        }
+        logs = {**self._configured, log.name: log}
+        standby = Standby(place=Place.OTHER, logs=logs, deliveries=self._deliveries, **common)
+        self._standbys[log.name] = standby
+        connecting = asyncio.create_task(log.connect())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(standby.run(ending))
+                tasks.create_task(DeadLetterIndexer(**common).run(ending))
+                tasks.create_task(LagReporter(log, self._metrics).run(ending))
+                await self._until_empty(log, stop)
+                ending.set()
+        finally:
+            connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await connecting
+            del self._standbys[log.name]
+
+    async def _until_empty(self, log: Transport, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        since: float | None = None
+        while not await stopped_within(stop, self._look):
+            if not await self._is_empty(log):
+                since = None
+                continue
+            since = since or loop.time()
+            if loop.time() - since >= self._empty and await self._given_up(log.name):
+                return
+
+    async def _is_empty(self, log: Transport) -> bool:
+        try:
+            unread = [
+                one.lag
+                for topic, group in (
+                    (Topic.MESSAGES, WORKER_GROUP),
+                    (Topic.DEAD_LETTERS, DLQ_GROUP),
+                )
+                for one in await log.progress(topic, group=group)
+            ]
+        except TransportError:
+            return False
+        return all(lag == 0 for lag in unread)
+
+    async def _given_up(self, name: str) -> bool:
+        """Note that the log is drained, unless some process still uses it."""
+        try:
+            if await used(self._pool, name):
+                return False
+            await drained(self._pool, name)
+        except PersistenceError:
+            return False
+        return True
