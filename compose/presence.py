@@ -49,7 +49,8 @@ def presence_of(
 
     figures = Figures(parts.metrics)
     parts.metrics.process_phase.set(-1 if identity.phase is None else identity.phase)
-    return Presence(parts.pool, identity, lambda: _report(parts, figures), heard)
+    died = parts.metrics.processes_died.inc
+    return Presence(parts.pool, identity, lambda: _report(parts, figures), heard, died=died)
 
 
 def _report(parts: Service, figures: Figures) -> Report:

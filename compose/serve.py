@@ -16,6 +16,7 @@ from compose.local.ports import pick
 from compose.presence import presence_of
 from compose.role import Role
 from compose.settings import ProcessSettings, Settings
+from compose.targets import Targets
 from compose.tasks import Tasks
 from compose.wiring import PRIVATE_ERRORS, Service, service
 from otel import metrics_server
@@ -64,8 +65,12 @@ async def run(
         async with service(settings, role) as parts:
             _calm_collector()
             observe_process(parts.metrics)
+            targets = Targets(parts.pool)
             with metrics_server.serve(
-                parts.metrics, settings.otel.metrics_host, settings.otel.metrics_port
+                parts.metrics,
+                settings.otel.metrics_host,
+                settings.otel.metrics_port,
+                targets=targets.answer,
             ) as metrics:
                 running = Running(f"http://{_shown(host)}:{port}", metrics.url, parts)
                 presence = presence_of(
@@ -73,7 +78,7 @@ async def run(
                 )
                 log.info("Starting", role=role.value, url=running.url, metrics=metrics.url)
                 await presence.beat()  # seen before it takes a request, where that is possible
-                process = _Process(settings.process, parts, presence)
+                process = _Process(settings.process, parts, presence, targets)
                 await process.run(bound, stop, partial(started, running))
     finally:
         bound.close()
@@ -94,10 +99,13 @@ def _calm_collector() -> None:
 class _Process:
     """The tasks of a process, and the order in which they end."""
 
-    def __init__(self, settings: ProcessSettings, parts: Service, presence: Presence) -> None:
+    def __init__(
+        self, settings: ProcessSettings, parts: Service, presence: Presence, targets: Targets
+    ) -> None:
         self._settings = settings
         self._parts = parts
         self._presence = presence
+        self._targets = targets
         self._http_stop = asyncio.Event()
         self._workers_stop = asyncio.Event()
         self._observers_stop = asyncio.Event()
@@ -124,6 +132,7 @@ class _Process:
         observers = [
             tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
+            tasks.add("metrics targets", self._targets.run(self._observers_stop)),
             # Ends after the workers: whoever reads that it is gone may take it for harmless.
             tasks.add("presence", self._presence.run(self._observers_stop)),
         ]

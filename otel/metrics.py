@@ -160,6 +160,11 @@ class Metrics:
             ("dependency",),
             registry=r,
         )
+        self.processes_died = Counter(
+            "crossfade_processes_died",
+            "Processes of this machine that ended without a goodbye, as this one found them.",
+            registry=r,
+        )
         self.ingress_queue = Gauge(
             "ingress_queue_depth", "Messages waiting for the next append.", registry=r
         )
@@ -210,6 +215,18 @@ class Metrics:
         for gauge in (self.migration_phase, self.migration_target, self.migration_epoch):
             gauge.set(math.nan)
         self.shadow = ShadowMetrics(r)
+        self.parity = Counter(
+            "shadow_parity",
+            "Messages (for the orders: pairs) compared between two logs, by what was found.",
+            ("result",),
+            registry=r,
+        )
+        self.shadow_lag = Gauge(
+            "shadow_lag_messages",
+            "Messages of the primary that the shadow does not have yet; absent while unknown.",
+            ("partition",),
+            registry=r,
+        )
         for status in ("persisted", "duplicate", "error", "dead_lettered"):
             self.processed.labels(status)
         for reason in Reason:

@@ -7,18 +7,25 @@ matters.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import Self
 from wsgiref.simple_server import WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from prometheus_client import disable_created_metrics, start_http_server
 
 from otel.metrics import Metrics
 
-__all__ = ["MetricsServer", "serve"]
+__all__ = ["TARGETS", "MetricsServer", "serve"]
 
+TARGETS = "/metrics/targets"
+"""Where the addresses of every process's metrics are, for Prometheus's HTTP service discovery."""
 _TRIES = 200
+
+Targets = Callable[[], bytes | None]
+"""Returns those addresses as JSON, ``None`` where they can't be told now."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +57,9 @@ class MetricsServer:
         self._thread.join()
 
 
-def serve(metrics: Metrics, host: str, port: int) -> MetricsServer:
+def serve(
+    metrics: Metrics, host: str, port: int, *, targets: Targets = lambda: None
+) -> MetricsServer:
     """Serve ``metrics`` at ``host:port``, or the next free port up, which a log line then names.
 
     9090 is also Prometheus's own port, so on one machine it is often taken.
@@ -67,9 +76,24 @@ def serve(metrics: Metrics, host: str, port: int) -> MetricsServer:
             if error.errno != errno.EADDRINUSE:
                 raise
             continue
+        server.set_app(_with_targets(server.get_app(), targets))  # type: ignore[arg-type]
         if candidate != port:
             log.warning(
                 "METRICS_PORT is taken; using the next free one", wanted=port, port=candidate
             )
         return MetricsServer(server, thread, host)
     raise OSError(errno.EADDRINUSE, f"no free port in {_TRIES} from METRICS_PORT={port} on {host}")
+
+
+def _with_targets(metrics: WSGIApplication, targets: Targets) -> WSGIApplication:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != TARGETS:
+            return metrics(environ, start_response)
+        answer = targets()
+        if answer is None:
+            start_response("503 Service Unavailable", [("Retry-After", "5")])
+            return [b"The processes can't be listed: PostgreSQL does not answer.\n"]
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [answer]
+
+    return application

@@ -90,7 +90,8 @@ class Presence:
     """Says every ``interval`` seconds that this process is there, and hears of the migration.
 
     ``report`` is called for each beat and must be cheap. ``heard`` gets what the migration's row
-    says after each beat that PostgreSQL answered.
+    says after each beat that PostgreSQL answered. ``died`` is told how many processes this one
+    found dead and removed: of several that look, each death is one's to tell.
     """
 
     def __init__(
@@ -100,12 +101,14 @@ class Presence:
         report: Callable[[], Report],
         heard: Heard,
         *,
+        died: Callable[[int], None] = lambda _: None,
         interval: float = BEAT_SECONDS,
     ) -> None:
         self._pool = pool
         self._identity = identity
         self._report = report
         self._heard = heard
+        self._died = died
         self._interval = interval
         self._unheard = False
 
@@ -146,12 +149,15 @@ class Presence:
         silent = zip(row["members"] or (), row["pids"] or (), strict=True)
         if dead := [member for member, pid in silent if not _alive(pid)]:
             _log.info("Processes of this machine died", members=dead)
-            await self._remove(dead, within=_WITHIN)
+            self._died(await self._remove(dead, within=_WITHIN))
 
-    async def _remove(self, members: list[str], *, within: float) -> None:
+    async def _remove(self, members: list[str], *, within: float) -> int:
+        """Remove the rows; return how many were still there."""
         with contextlib.suppress(PersistenceError, TimeoutError):
             async with asyncio.timeout(within), using(self._pool, within=within) as connection:
-                await connection.execute(_GOODBYE, members)
+                status = await connection.execute(_GOODBYE, members)
+                return int(status.rpartition(" ")[2])
+        return 0
 
 
 def machine() -> str | None:

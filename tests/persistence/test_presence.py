@@ -71,14 +71,16 @@ async def test_silence_is_seen_and_only_proof_of_death_buries(database_pool):
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await child.wait()
     dead = child.pid
+    deaths: list[int] = []
     for who in (
         identity("dead", pid=dead),
         identity("suspended"),
         identity("elsewhere", machine="another/1", pid=dead),
     ):
-        await presence(database_pool, who).beat()
+        await presence(database_pool, who, died=deaths.append).beat()
         await age(database_pool, who.member, 11)
-    await presence(database_pool, identity("me")).beat()
+    await presence(database_pool, identity("me"), died=deaths.append).beat()
+    assert deaths == [1]
     found = {one.member: one.live for one in await processes(database_pool)}
     assert found == {"suspended": False, "elsewhere": False, "me": True}
 

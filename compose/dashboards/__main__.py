@@ -1,0 +1,27 @@
+"""``python -m compose.dashboards``: write each dashboard's JSON to where Grafana is given it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from compose.dashboards.migration import MIGRATION
+from compose.dashboards.panels import Dashboard, dashboard
+from compose.dashboards.queue import QUEUE
+from compose.dashboards.traces import TRACES
+
+__all__ = ["ALL", "FOLDER", "text"]
+
+FOLDER = Path(__file__).parents[1] / "docker" / "grafana" / "dashboards"
+ALL = (QUEUE, MIGRATION, TRACES)
+
+
+def text(of: Dashboard) -> str:
+    """Return the dashboard's JSON, in lines that can be compared."""
+    return json.dumps(dashboard(of), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for one in ALL:
+        (FOLDER / f"{one.uid}.json").write_text(text(one), "utf-8")

@@ -1,0 +1,332 @@
+"""Crossfade: Migration: where the change of logs stands, whether it is safe to go on, and back."""
+
+from __future__ import annotations
+
+from compose.dashboards.panels import Dashboard, Panel, Query, Row, Step
+from compose.dashboards.queue import quantiles
+
+__all__ = ["MIGRATION"]
+
+_PHASES = {
+    "-1": "no phase",
+    "0": "0 redis",
+    "1": "1 shadow",
+    "2": "2 mirror",
+    "3": "3 consume",
+    "4": "4 primary",
+    "5": "5 kafka",
+}
+_RATE = "[$__rate_interval]"
+_OUTCOMES = f"sum by (outcome) (rate(shadow_publish_total{{@}}{_RATE}))"
+# What two equal logs never show; the rest is matched, overlapped, or not comparable yet.
+_WRONG = "missing_in_shadow|missing_in_primary|different_bytes|order_differs"
+_COMPARED = "matched|missing_in_shadow|missing_in_primary|different_bytes"
+
+
+def _stat(
+    title: str, description: str, unit: str, expr: str, *steps: Step, **more: object
+) -> Panel:
+    return Panel(title, description, unit, (Query(expr),), "stat", 4, 4, steps, **more)  # type: ignore[arg-type]
+
+
+_STATE = Row(
+    "Where it stands",
+    (
+        _stat(
+            "Phase",
+            "The phase that every process was last seen on. 'crossfade migrate status' says who "
+            "changed it, when and why.",
+            "none",
+            "max(migration_phase{@})",
+            names=_PHASES,
+            bounds=(None, None),
+        ),
+        _stat(
+            "On the Way to",
+            "The phase the processes are being restarted to; the same as Phase where none is.",
+            "none",
+            "max(migration_target_phase{@})",
+            names=_PHASES,
+            bounds=(None, None),
+        ),
+        _stat(
+            "Processes Behind",
+            "Processes whose settings are not those of the phase that is aimed at. Normal between "
+            "steps: none.",
+            "short",
+            "count(migration_process_phase{@} != scalar(max(migration_target_phase{@}))) "
+            "or vector(0)",
+            Step(1, "yellow"),
+        ),
+        _stat(
+            "Unexpected Settings",
+            "Processes whose settings are neither the recorded phase's nor the next one's.",
+            "short",
+            "sum(migration_unexpected_settings{@}) or vector(0)",
+            Step(1, "red"),
+        ),
+        _stat(
+            "Mismatches in 24 h",
+            "What the comparison found that two equal logs never show. The soak begins anew with "
+            "each. Normal: none.",
+            "short",
+            f'sum(increase(shadow_parity_total{{@,result=~"{_WRONG}"}}[24h]))',
+            Step(1, "red"),
+        ),
+        _stat(
+            "Ready to Roll Back",
+            "Yes: both logs take every message now. No copy was given up or failed in five "
+            "minutes, and the shadow has everything.",
+            "none",
+            "(sum(increase(shadow_publish_total"
+            '{@,outcome!~"appended|remembered"}[5m])) < bool 1) '
+            "* (sum(shadow_lag_messages{@}) < bool 100)",
+            Step(float("-inf"), "red"),
+            Step(1, "green"),
+            names={"0": "no", "1": "yes"},
+        ),
+        Panel(
+            "Processes by Phase",
+            "How many processes run with which phase's settings. Two phases: a step is under way.",
+            "short",
+            (Query('count_values("phase", migration_process_phase{@})', "phase {{phase}}"),),
+            width=12,
+            stack=True,
+        ),
+        Panel(
+            "Phase over Time",
+            "The recorded phase, and the one that is aimed at.",
+            "none",
+            (
+                Query("max(migration_phase{@})", "phase"),
+                Query("max(migration_target_phase{@})", "target"),
+            ),
+            width=12,
+            bounds=(0, 5),
+            names=_PHASES,
+        ),
+    ),
+)
+
+_LOGS = Row(
+    "Both logs",
+    (
+        Panel(
+            "Lag on Each Log",
+            "Records not acknowledged, in all. On the log that is not read, the standby "
+            "acknowledges what has become a row: normal is near zero on both.",
+            "short",
+            (
+                Query(
+                    "sum by (transport) (max by (transport, partition) (stream_partition_lag{@}))",
+                    "{{transport}}",
+                ),
+            ),
+            width=12,
+        ),
+        Panel(
+            "Oldest Record on Each Log",
+            "Time lag: the age of the oldest record that is not acknowledged.",
+            "s",
+            (
+                Query(
+                    "max by (transport) (stream_oldest_unprocessed_age_seconds{@})",
+                    "{{transport}}",
+                ),
+            ),
+            width=12,
+        ),
+        Panel(
+            "Append Rate on Each Log",
+            "Records appended. While both are written: equal.",
+            "mps",
+            (
+                Query(
+                    f"sum by (transport) (rate(stream_enqueue_total{{@}}{_RATE}))", "{{transport}}"
+                ),
+            ),
+            width=12,
+        ),
+        Panel(
+            "Unknown Lag on Each Log",
+            "Partitions whose lag nobody can tell. Normal: none.",
+            "short",
+            (
+                Query(
+                    "sum by (transport) (min by (transport, partition) (stream_lag_unknown{@}))",
+                    "{{transport}}",
+                ),
+            ),
+            width=12,
+            steps=(Step(1, "red"),),
+        ),
+    ),
+)
+
+_SHADOW = Row(
+    "The shadow",
+    (
+        Panel(
+            "Shadow Outcomes",
+            "What became of the copies: appended is good, dropped_* are gaps to backfill.",
+            "mps",
+            (Query(_OUTCOMES, "{{outcome}}"),),
+        ),
+        Panel(
+            "Copies Given Up in an Hour",
+            "Copies that the shadow will not get by itself. Each is recorded for the backfill. "
+            "Normal: none.",
+            "short",
+            (
+                Query(
+                    "sum by (outcome) (increase("
+                    'shadow_publish_total{@,outcome=~"dropped_.*"}[1h]))',
+                    "{{outcome}}",
+                ),
+            ),
+            steps=(Step(1, "red"),),
+        ),
+        Panel(
+            "Shadow Lag",
+            "Messages of the primary that are not in the shadow, by partition. Normal: near zero.",
+            "short",
+            (Query("max by (partition) (shadow_lag_messages{@})", "{{partition}}"),),
+            steps=(Step(100, "yellow"), Step(1000, "red")),
+        ),
+        Panel(
+            "Shadow Queue",
+            "Copies that wait for the shadow, by process. Normal: near zero.",
+            "short",
+            (Query("shadow_queue_depth{@}", "{{instance}}"),),
+        ),
+        Panel(
+            "Oldest Waiting Copy",
+            "For how long the copy that waits longest has waited.",
+            "s",
+            (Query("shadow_queue_oldest_age_seconds{@}", "{{instance}}"),),
+        ),
+        Panel(
+            "Shadow Breaker",
+            "Processes by the state of their circuit breaker. Normal: all closed.",
+            "short",
+            (Query("sum by (state) (shadow_breaker_state{@})", "{{state}}"),),
+            stack=True,
+        ),
+    ),
+)
+
+_PARITY = Row(
+    "Parity: are the two logs the same?",
+    (
+        Panel(
+            "Parity by Class",
+            "Messages compared, by what the comparison found. order_overlapped and "
+            "not_yet_comparable are no mismatch.",
+            "mps",
+            (Query(f"sum by (result) (rate(shadow_parity_total{{@}}{_RATE}))", "{{result}}"),),
+        ),
+        Panel(
+            "Mismatches in an Hour",
+            "What two equal logs never show. Normal: none.",
+            "short",
+            (
+                Query(
+                    f'sum by (result) (increase(shadow_parity_total{{@,result=~"{_WRONG}"}}[1h]))',
+                    "{{result}}",
+                ),
+            ),
+            steps=(Step(1, "red"),),
+        ),
+        Panel(
+            "Parity and Coverage",
+            "matched: share of the compared messages that match. coverage: messages compared for "
+            "each one appended to a log. 100 % of nothing is not parity: look at both.",
+            "percentunit",
+            (
+                Query(
+                    f'sum(rate(shadow_parity_total{{@,result="matched"}}{_RATE})) / '
+                    f'sum(rate(shadow_parity_total{{@,result=~"{_COMPARED}"}}{_RATE}))',
+                    "matched",
+                ),
+                Query(
+                    f'sum(rate(shadow_parity_total{{@,result=~"{_COMPARED}"}}{_RATE})) / '
+                    f"max(sum by (transport) (rate(stream_enqueue_total{{@}}{_RATE})))",
+                    "coverage",
+                ),
+            ),
+            decimals=2,
+        ),
+    ),
+)
+
+_STANDBY = Row(
+    "The log that is not read",
+    (
+        Panel(
+            "Standby Acknowledges",
+            "Records of the log that is not read, acknowledged because their message is a row or a "
+            "dead letter. Normal: the same as the append rate.",
+            "mps",
+            (
+                Query(
+                    f"sum by (transport) (rate(stream_standby_acknowledged_total{{@}}{_RATE}))",
+                    "{{transport}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Standby Takes Over",
+            "Records that the standby persisted itself, and why. Normal: none but in a restart.",
+            "mps",
+            (
+                Query(
+                    f"sum by (transport, reason) (rate(stream_standby_takeover_total{{@}}{_RATE}))",
+                    "{{transport}} {{reason}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Standby Stalled and Leftovers",
+            "Partitions whose standby waits too long, and logs no longer configured that may hold "
+            "messages. Normal: none.",
+            "short",
+            (
+                Query("sum by (transport) (stream_standby_stalled{@})", "stalled {{transport}}"),
+                Query("max by (transport) (stream_leftover{@})", "leftover {{transport}}"),
+            ),
+            steps=(Step(1, "red"),),
+        ),
+    ),
+)
+
+_PRICE = Row(
+    "What it costs producers",
+    (
+        Panel(
+            "Acknowledgement Time per Phase",
+            "From handing a message in to its verdict. In async mode the shadow adds nothing; in "
+            "sync mode its own append.",
+            "s",
+            quantiles("ingress_ack_duration_seconds", 0.5, 0.99),
+        ),
+        Panel(
+            "Time to Row per Phase",
+            "From acceptance to the committed row.",
+            "s",
+            quantiles("message_persist_latency_seconds", 0.5, 0.99),
+        ),
+        Panel(
+            "Failures per Phase",
+            "Messages answered with 503. In sync mode a shadow that is down shows here.",
+            "reqps",
+            (Query(f"sum by (problem) (rate(ingress_failed_total{{@}}{_RATE}))", "{{problem}}"),),
+        ),
+    ),
+)
+
+MIGRATION = Dashboard(
+    "crossfade-migration",
+    "Crossfade: Migration",
+    "Where does the change of logs stand, are both logs the same, and can it go back?",
+    (_STATE, _SHADOW, _PARITY, _LOGS, _STANDBY, _PRICE),
+)

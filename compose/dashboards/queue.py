@@ -1,0 +1,447 @@
+"""Phase 3: Durable Delivery - Queue Monitoring: the guide's six panels, and what else is asked.
+
+Every process reports every partition, so a lag is the largest that any of them sees. What a process
+counts by itself (a rate) is summed.
+"""
+
+from __future__ import annotations
+
+from compose.dashboards.panels import Dashboard, Panel, Query, Row, Step
+
+__all__ = ["QUEUE", "quantiles"]
+
+_HITS = 'sum(rate(idempotency_hit_total{@,operation="ingress"}[$__rate_interval]))'
+_CHECKED = 'sum(rate(idempotency_requests_total{@,operation="ingress"}[$__rate_interval]))'
+_RED = (Step(1, "red"),)
+
+
+def quantiles(histogram: str, *shares: float) -> tuple[Query, ...]:
+    """Return a query for each of these quantiles of a histogram."""
+    buckets = f"sum by (le) (rate({histogram}_bucket{{@}}[$__rate_interval]))"
+    return tuple(
+        Query(
+            f"histogram_quantile({share}, {buckets})",
+            f"p{share * 100:g}",
+            exemplars=share == max(shares),  # once: they are the histogram's, not the quantile's
+        )
+        for share in shares
+    )
+
+
+_GUIDE = Row(
+    "The guide's panels",
+    (
+        Panel(
+            "Enqueue Rate",
+            "Records appended to each log. Normal: the same as the producers' request rate.",
+            "mps",
+            (
+                Query(
+                    "sum by (transport) (rate(stream_enqueue_total{@}[$__rate_interval]))",
+                    "{{transport}}",
+                    exemplars=True,
+                ),
+            ),
+        ),
+        Panel(
+            "Dequeue Rate",
+            "Records the workers finished with. Normal: follows the enqueue rate.",
+            "mps",
+            (
+                Query(
+                    "sum by (status) (rate(stream_consumer_processed_total{@}[$__rate_interval]))",
+                    "{{status}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Partition Lag",
+            "Records appended and not acknowledged, by partition. Normal: below 100. Look into it "
+            "from 500; the alert is at 1000. A line that ends is a lag nobody knows, not a zero.",
+            "short",
+            (
+                Query(
+                    "max by (transport, partition) (stream_partition_lag{@})",
+                    "{{transport}} {{partition}}",
+                ),
+            ),
+            steps=(Step(100, "yellow"), Step(500, "orange"), Step(1000, "red")),
+        ),
+        Panel(
+            "Processing Duration",
+            "From delivery to a worker to the acknowledgement after commit. Normal: p95 < 100 ms.",
+            "s",
+            quantiles("stream_processing_duration_seconds", 0.5, 0.95, 0.99),
+            steps=(Step(0.1, "red"),),
+        ),
+        Panel(
+            "DLQ Rate",
+            "Records dead-lettered, by reason. Normal: zero. The alert is at 10 a second.",
+            "mps",
+            (
+                Query(
+                    "sum by (reason) (rate(stream_dead_letter_total{@}[$__rate_interval]))",
+                    "{{reason}}",
+                    exemplars=True,
+                ),
+            ),
+            steps=(Step(0.001, "yellow"), Step(10, "red")),
+        ),
+        Panel(
+            "Idempotent Hit Rate",
+            "Share of messages that are repeats of an acknowledged one. Normal: 2-3 %; above 10 % "
+            "look at the clients' retry logic.",
+            "percentunit",
+            (
+                Query(f"{_HITS} / {_CHECKED}", "ingress"),
+                Query(
+                    'sum(rate(idempotency_hit_total{@,operation="persist"}[$__rate_interval])) / '
+                    'sum(rate(idempotency_requests_total{@,operation="persist"}'
+                    "[$__rate_interval]))",
+                    "persist",
+                ),
+            ),
+            bounds=(0, 1),
+            steps=(Step(0.03, "yellow"), Step(0.1, "red")),
+        ),
+    ),
+)
+
+
+def _now(title: str, description: str, unit: str, expr: str, *steps: Step, **more: object) -> Panel:
+    queries = (Query(expr),)
+    return Panel(title, description, unit, queries, "stat", 4, 4, steps or _RED, **more)  # type: ignore[arg-type]
+
+
+_HEALTH = Row(
+    "Is it well now?",
+    (
+        _now(
+            "Alerts Firing",
+            "How many alerts fire. Normal: none.",
+            "short",
+            'count(ALERTS{alertstate="firing"}) or vector(0)',
+        ),
+        _now(
+            "Processes",
+            "Processes that answer the scrape. Red: one that should does not.",
+            "short",
+            "count(up{@} == 1) - 1000 * (count(up{@} == 0) or vector(0))",
+            Step(float("-inf"), "red"),
+            Step(0.5, "green"),
+            names={"-1000": "down"},
+            bounds=(None, None),
+        ),
+        _now(
+            "Lag in All",
+            "Records not acknowledged, over all partitions whose lag is known.",
+            "short",
+            "sum(max by (transport, partition) (stream_partition_lag{@}))",
+            Step(1600, "yellow"),
+            Step(16000, "red"),
+        ),
+        _now(
+            "Lag Unknown",
+            "Partitions whose lag no process can tell. Normal: none.",
+            "short",
+            "sum(min by (transport, partition) (stream_lag_unknown{@}))",
+        ),
+        _now(
+            "Partitions Unread",
+            "Partitions that no worker owns, by the log's own account. Normal: none.",
+            "short",
+            "sum(min by (transport, partition) (stream_partition_unowned{@}))",
+        ),
+        _now(
+            "Longest Stall",
+            "The longest that records wait in a partition in which nothing is acknowledged.",
+            "s",
+            "max(stream_partition_stalled_seconds{@})",
+            Step(10, "yellow"),
+            Step(60, "red"),
+        ),
+        _now(
+            "Oldest Message",
+            "Time lag: the age of the oldest record that is not acknowledged. Normal: below 1 s.",
+            "s",
+            "max(stream_oldest_unprocessed_age_seconds{@})",
+            Step(5, "yellow"),
+            Step(60, "red"),
+        ),
+        _now(
+            "Records Lost",
+            "Records that left a log unread, ever. Anything above 0 is an incident.",
+            "short",
+            "sum(max by (transport, partition) (stream_loss_detected{@}))",
+        ),
+        _now(
+            "Dead Letters Waiting",
+            "Dead letters nobody has redriven or discarded. Normal: none.",
+            "short",
+            "sum(max by (reason) (stream_dead_letter_depth{@}))",
+        ),
+        _now(
+            "Workers Paused",
+            "Workers that wait for a dependency to come back. Normal: none.",
+            "short",
+            "sum(stream_worker_paused{@}) or vector(0)",
+        ),
+        _now(
+            "Requests Refused",
+            "Requests and messages answered with 503, a second. Normal: none.",
+            "reqps",
+            "sum(rate(ingress_failed_total{@}[$__rate_interval])) + "
+            "sum(rate(ingress_shed_total{@}[$__rate_interval]))",
+            Step(0.001, "red"),
+        ),
+        _now(
+            "Crashes and Restarts, 24 h",
+            "Processes that were found dead, and restarts at the same address. Normal: none but "
+            "deployments.",
+            "short",
+            "sum(increase(crossfade_processes_died_total{@}[24h])) + "
+            "sum(changes(process_start_time_seconds{@}[24h]))",
+            Step(1, "yellow"),
+            Step(10, "red"),
+        ),
+    ),
+)
+
+_INGRESS = Row(
+    "Producers",
+    (
+        Panel(
+            "Acknowledgement Time",
+            "From handing a message in to its verdict: waiting, look-up, append and fsync.",
+            "s",
+            quantiles("ingress_ack_duration_seconds", 0.5, 0.95, 0.99),
+        ),
+        Panel(
+            "Failures by Problem",
+            "Messages answered with 503, and requests refused before their body was read.",
+            "reqps",
+            (
+                Query(
+                    "sum by (problem) (rate(ingress_failed_total{@}[$__rate_interval]))",
+                    "{{problem}}",
+                ),
+                Query("sum(rate(ingress_shed_total{@}[$__rate_interval]))", "shed"),
+            ),
+        ),
+        Panel(
+            "Ingress Queue Depth",
+            "Messages waiting for the next append, by process. Normal: near zero.",
+            "short",
+            (Query("ingress_queue_depth{@}", "{{instance}}"),),
+        ),
+        Panel(
+            "Group Commit Duration",
+            "One tick of the ingress: a look-up, an append and an fsync for all who wait.",
+            "s",
+            quantiles("ingress_append_duration_seconds", 0.5, 0.99),
+        ),
+        Panel(
+            "Group Commit Size",
+            "Messages that share a tick, on average.",
+            "short",
+            (
+                Query(
+                    "sum(rate(ingress_ack_duration_seconds_count{@}[$__rate_interval])) / "
+                    "sum(rate(ingress_append_duration_seconds_count{@}[$__rate_interval]))",
+                    "messages",
+                ),
+            ),
+        ),
+        Panel(
+            "Enqueue Rate by Partition",
+            "A partition far above the others has a conversation that is busier than it should be.",
+            "mps",
+            (
+                Query(
+                    "sum by (partition) (rate(stream_enqueue_total{@}[$__rate_interval]))",
+                    "{{partition}}",
+                ),
+            ),
+            stack=True,
+        ),
+    ),
+)
+
+_WORKERS = Row(
+    "Workers",
+    (
+        Panel(
+            "Time to Row",
+            "From acceptance at the ingress to the committed row.",
+            "s",
+            quantiles("message_persist_latency_seconds", 0.5, 0.95, 0.99),
+            steps=(Step(1, "red"),),
+        ),
+        Panel(
+            "Pending",
+            "Records delivered to a worker and not acknowledged, by partition.",
+            "short",
+            (
+                Query(
+                    "max by (transport, partition) (stream_partition_pending{@})",
+                    "{{transport}} {{partition}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Age of the Oldest Record",
+            "Time lag by partition: how long its oldest unacknowledged record has waited.",
+            "s",
+            (
+                Query(
+                    "max by (transport, partition) (stream_oldest_unprocessed_age_seconds{@})",
+                    "{{transport}} {{partition}}",
+                ),
+            ),
+            steps=(Step(60, "red"),),
+        ),
+        Panel(
+            "Partitions Owned",
+            "How many partitions each process reads. Normal: equal shares.",
+            "short",
+            (
+                Query(
+                    "sum by (instance, transport) (stream_partition_owned{@})",
+                    "{{instance}} {{transport}}",
+                ),
+            ),
+            stack=True,
+        ),
+        Panel(
+            "Partition Stalled",
+            "How long records have waited while not one was acknowledged. Normal: zero.",
+            "s",
+            (
+                Query(
+                    "max by (transport, partition) (stream_partition_stalled_seconds{@})",
+                    "{{transport}} {{partition}}",
+                ),
+            ),
+            steps=(Step(60, "red"),),
+        ),
+        Panel(
+            "Waiting for a Dependency",
+            "Gates that are closed, by what they wait for. Normal: none.",
+            "short",
+            (
+                Query(
+                    "sum by (instance, dependency) (stream_worker_paused{@})",
+                    "{{instance}} {{dependency}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+_DEAD = Row(
+    "Dead letters",
+    (
+        Panel(
+            "Dead Letters Waiting by Reason",
+            "Dead letters nobody has redriven or discarded. Absent while PostgreSQL is down.",
+            "short",
+            (Query("max by (reason) (stream_dead_letter_depth{@})", "{{reason}}"),),
+        ),
+        Panel(
+            "Dead Letters Not Listed Yet",
+            "In the log, not yet in the table that is listed and redriven. Normal: zero.",
+            "short",
+            (Query("max by (transport) (stream_dead_letter_unindexed{@})", "{{transport}}"),),
+        ),
+        Panel(
+            "Redrive Rate",
+            "Dead letters put back into the log.",
+            "mps",
+            (Query("sum(rate(dead_letter_redriven_total{@}[$__rate_interval]))", "redriven"),),
+        ),
+    ),
+)
+
+
+def _burn(title: str, slo: str, description: str) -> Panel:
+    windows = ("5m", "1h", "6h", "3d")
+    record = f"crossfade:{slo}_failures:ratio_rate"
+    return Panel(
+        title,
+        description,
+        "short",
+        tuple(Query(f"{record}{window} / 0.001", window) for window in windows),
+        width=12,
+        steps=(Step(1, "yellow"), Step(6, "orange"), Step(14.4, "red")),
+    )
+
+
+_OBJECTIVES = Row(
+    "Objectives (30 days)",
+    (
+        _burn(
+            "Acceptance: Error Budget Burn",
+            "acceptance",
+            "How many times as fast as 99.9 % allows messages are answered with 503.",
+        ),
+        _burn(
+            "Persistence: Error Budget Burn",
+            "persistence",
+            "How many times as fast as 99.9 % allows rows are later than a second.",
+        ),
+    ),
+)
+
+_PROCESSES = Row(
+    "Each process",
+    (
+        Panel(
+            "CPU",
+            "Cores used by each process. One Python process uses at most about one.",
+            "short",
+            (Query("rate(process_cpu_seconds_total{@}[$__rate_interval])", "{{instance}}"),),
+        ),
+        Panel(
+            "Memory",
+            "Resident memory of each process.",
+            "bytes",
+            (Query("process_resident_memory_bytes{@}", "{{instance}}"),),
+        ),
+        Panel(
+            "Event Loop Delay",
+            "How late the event loop ran a timer: the worst of the last 10 seconds.",
+            "s",
+            (Query("process_event_loop_delay_seconds{@}", "{{instance}}"),),
+            steps=(Step(0.1, "yellow"), Step(1, "red")),
+        ),
+        Panel(
+            "Open Files",
+            "Open file descriptors of each process, sockets among them.",
+            "short",
+            (Query("process_open_fds{@}", "{{instance}}"),),
+        ),
+        Panel(
+            "Up Since",
+            "When each process started.",
+            "dateTimeFromNow",
+            (Query("1000 * process_start_time_seconds{@}", "{{instance}}"),),
+            "stat",
+            bounds=(None, None),
+        ),
+        Panel(
+            "Version",
+            "How many processes run which version. Two of them: a deployment is under way.",
+            "short",
+            (Query("count by (version) (crossfade_build_info{@})", "{{version}}"),),
+            "stat",
+        ),
+    ),
+)
+
+QUEUE = Dashboard(
+    "crossfade-queue",
+    "Phase 3: Durable Delivery - Queue Monitoring",
+    "Is every accepted message persisted, soon, once and in order? The deployment guide's six "
+    "panels first.",
+    (_GUIDE, _HEALTH, _INGRESS, _WORKERS, _DEAD, _OBJECTIVES, _PROCESSES),
+)

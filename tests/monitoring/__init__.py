@@ -1,0 +1,1 @@
+"""Metrics as an operator meets them: alerts, dashboards, and a real Prometheus."""
