@@ -1,0 +1,103 @@
+"""Redis and Kafka together, and the phases of the migration between them as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from compose.local.process import LocalServer
+from compose.rehearsal.eventually import eventually
+from tests.faults.kafka_log import KafkaLog
+from tests.faults.logs import RedisLog
+from tests.faults.stand import Stand
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
+from transport.registry import create
+from transport.settings import TransportSettings
+
+__all__ = ["CONSUME", "KAFKA", "MIRROR", "PRIMARY", "REDIS", "BothLogs", "BothStand"]
+
+REDIS = {"TRANSPORT": "redis"}
+MIRROR = {**REDIS, "TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "sync"}
+CONSUME = {**MIRROR, "CONSUME_FROM": "kafka"}
+PRIMARY = {
+    "TRANSPORT": "kafka", "TRANSPORT_SHADOW": "redis", "TRANSPORT_SHADOW_MODE": "sync",
+    "CONSUME_FROM": "kafka",
+}  # fmt: skip
+KAFKA = {"TRANSPORT": "kafka"}
+
+
+class BothLogs:
+    """A :class:`~tests.faults.logs.FaultyLog` of two; a process begins with Redis."""
+
+    name = "redis"
+    markers: ClassVar[Mapping[str, bytes]] = {}
+
+    def __init__(self, redis: RedisLog, kafka: KafkaLog) -> None:
+        self.redis = redis
+        self.kafka = kafka
+        self.server: LocalServer = redis.server
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings that lead a process of ours to both."""
+        return {**self.kafka.environment(), **self.redis.environment()}
+
+    def environment_through(self, host: str, port: int) -> dict[str, str]:
+        """Return the settings that lead to Redis by this address."""
+        return {**self.environment(), **self.redis.environment_through(host, port)}
+
+    async def wipe(self) -> None:
+        """Lose everything in both."""
+        await self.redis.wipe()
+        await self.kafka.wipe()
+
+
+class BothStand(Stand):
+    """A stand whose records are settled when they are in both logs."""
+
+    async def open(self, name: str) -> Transport:
+        """Return a log for the test's own use."""
+        environment = {k.lower(): v for k, v in self.log.environment().items()}
+        settings = TransportSettings(**environment)  # type: ignore[arg-type]
+        return await self._stack.enter_async_context(create(name, settings))
+
+    async def settled(
+        self, within: float = 30.0, logs: tuple[str, ...] = ("redis", "kafka")
+    ) -> None:
+        """Return once everything in both logs is acknowledged, dead letters too."""
+        opened = [await self.open(name) for name in logs]
+
+        async def nothing_left() -> bool:
+            left = {}
+            for log in opened:
+                for topic, group in (
+                    (Topic.MESSAGES, WORKER_GROUP),
+                    (Topic.DEAD_LETTERS, DLQ_GROUP),
+                ):
+                    for one in await log.progress(topic, group=group):
+                        if one.lag != 0:
+                            left[log.name, topic.value, one.partition] = one.lag
+            assert not left, f"not acknowledged after {within} s: {left}"
+            return True
+
+        await eventually(nothing_left, timeout=within, every=0.2)
+
+    async def catches_up(self, within: float = 30.0) -> None:
+        """Return once all that stands in both logs by now is acknowledged; more may follow."""
+        opened = [await self.open(name) for name in ("redis", "kafka")]
+        ends = {log.name: [one.end for one in await _progress(log)] for log in opened}
+
+        async def passed() -> bool:
+            left = [
+                (log.name, one.partition, one.floor, end)
+                for log in opened
+                for one, end in zip(await _progress(log), ends[log.name], strict=True)
+                if end and one.lag and log.sort_key(one.floor or "0") < log.sort_key(end)
+            ]
+            assert not left, f"not acknowledged after {within} s: {left}"
+            return True
+
+        await eventually(passed, timeout=within, every=0.2)
+
+
+async def _progress(log: Transport) -> Sequence[Progress]:
+    return await log.progress(Topic.MESSAGES, group=WORKER_GROUP)

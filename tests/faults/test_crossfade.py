@@ -1,0 +1,124 @@
+"""The consumed log changes under load, there and back, and by hand (promises 1, 2, 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from compose.rehearsal.anomaly import Anomaly, What
+from compose.rehearsal.eventually import eventually
+from compose.rehearsal.load import Mix
+from compose.rehearsal.service import Service
+from tests.faults.both_logs import CONSUME, KAFKA, MIRROR, PRIMARY, REDIS, BothLogs, BothStand
+
+TAKEOVER = "stream_standby_takeover_total"
+
+
+@pytest_asyncio.fixture
+async def stand(redis_log, kafka_log, postgres, tmp_path: Path) -> AsyncIterator[BothStand]:
+    async with AsyncExitStack() as stack:
+        logs = BothLogs(redis_log, kafka_log)
+        url = postgres.url_of("faults")
+        made = BothStand(logs, postgres, url, tmp_path / "services", stack)
+        yield made
+        await made.stop()
+
+
+async def owns(worker: Service, redis: int, kafka: int) -> None:
+    """Return once a worker and its standby have their shares."""
+
+    async def they_do() -> bool:
+        for log, share in (("redis", redis), ("kafka", kafka)):
+            if await worker.metric("stream_partition_owned", transport=log) < share:
+                return False
+        return True
+
+    await eventually(they_do, timeout=30, every=0.2)
+
+
+async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers_overlap(
+    stand: BothStand,
+) -> None:
+    """Half of each log's partitions is the old worker's, half the new one's, and all crosswise."""
+    ingresses, (first, second) = await stand.run(workers=2, **MIRROR)
+    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[-8:]):
+        await load.goes_on(100)
+        for step in (CONSUME, MIRROR):
+            for restarted in (first, second):
+                await restarted.restart(**{"CONSUME_FROM": "redis", **step})
+                await owns(first, 4, 4)
+                await owns(second, 4, 4)
+                await load.goes_on(150)
+                # While they are mixed nobody may be waiting for ever.
+                await stand.catches_up()
+        await load.goes_on(100)
+    final = await stand.assert_promises_held()
+    assert {row.transport for row in final.rows} == {"redis", "kafka"}
+
+
+@pytest.mark.chaos
+async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(stand: BothStand) -> None:
+    """It wakes past its lease, with a batch of the log that nobody consumes any more."""
+    ingresses, (old, new) = await stand.run(workers=2, **MIRROR)
+    async with stand.load(ingresses) as load:
+        await owns(old, 4, 4)
+        await owns(new, 4, 4)
+        await load.goes_on(100)
+        await old.suspend()
+        await new.restart(**CONSUME)
+        await owns(new, 16, 16)
+        await load.goes_on(150)
+        await old.resume()
+        await load.goes_on(150)
+        await old.kill()
+        await load.goes_on(50)
+        await old.start(**CONSUME)
+        await load.goes_on(50)
+    await stand.assert_promises_held()
+
+
+async def test_redis_stays_small_as_the_shadow_of_kafka(stand: BothStand) -> None:
+    """What the workers persisted from Kafka is acknowledged in Redis, and trimmed."""
+    small = {"STREAM_RETENTION_SECONDS": "0", "STREAM_RETENTION_RECORDS": "16"}
+    ingresses, (worker,) = await stand.run(ingresses=1, **PRIMARY, **small)
+    sizes: list[int] = []
+    async with (
+        stand.load(ingresses, conversations=40, pause=0.01) as load,
+        Redis(host=stand.log.server.host, port=stand.log.server.port, db=1) as client,
+    ):
+        for _ in range(4):
+            await load.goes_on(500)
+            sizes.append(sum([await client.xlen(f"msg:stream:{p}") for p in range(16)]))
+    final = await stand.assert_promises_held()
+    assert len(final.rows) > 2000
+    assert max(sizes) < 1500, f"records in Redis after each 500 messages: {sizes}"
+    assert await worker.metric(TAKEOVER, transport="redis") == 0
+    assert {row.transport for row in final.rows} == {"kafka"}
+
+
+async def test_a_log_changed_by_hand_strands_and_doubles_nothing(stand: BothStand) -> None:
+    """TRANSPORT is simply another one, there and back, each time with unread messages behind."""
+    ingresses, (worker,) = await stand.run(ingresses=1, **REDIS)
+    # No receipts: one whose message waits in the other log would be refused as nobody's.
+    mix = Mix(receipt=0)
+    async with stand.load(ingresses, conversations=12, mix=mix) as load:
+        for there in (KAFKA, REDIS):
+            await load.goes_on(60)
+            await worker.stop()
+            await load.goes_on(80)  # nobody persists these
+            await asyncio.gather(*(one.restart(**there) for one in (*ingresses, worker)))
+            await load.goes_on(60)
+            await stand.catches_up()
+
+    def by_hand(anomaly: Anomaly) -> bool:
+        return anomaly.what is What.REORDERED  # it is what a change by hand does not keep
+
+    await stand.assert_promises_held(except_for=by_hand)
+    said = worker.log_path.read_text()
+    assert said.count("was consumed before, is not configured any more") == 2
