@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -88,11 +89,21 @@ class GroupCommit:
         Raises:
             Problem: the service is shutting down; nothing was handed in.
         """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.hand_in(submissions, partial(_wake, future))
+        return future
+
+    def hand_in(self, submissions: Sequence[AnySubmission], decided: Callable[[], None]) -> None:
+        """As :meth:`submit`, without a future: ``decided`` is called when each has its verdict.
+
+        It is called in the middle of the tick, so it must be quick and must not raise.
+
+        Raises:
+            Problem: the service is shutting down; nothing was handed in.
+        """
         if self._closing:
             raise _shutting_down()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        waiter = Waiter(future, len(submissions))
+        waiter = Waiter(decided, len(submissions))
         since = time.monotonic()
         leaders = self._leaders
         for one in submissions:
@@ -112,8 +123,7 @@ class GroupCommit:
         if not self._scheduled and len(self._ticks) < self._slots:
             self._scheduled = True
             # Not at once: every request that this turn of the loop has ready joins the tick.
-            loop.call_soon(self._start)
-        return future
+            asyncio.get_running_loop().call_soon(self._start)
 
     async def close(self) -> None:
         """Take nothing more, and return when everything handed in has its verdict."""
@@ -195,6 +205,11 @@ class GroupCommit:
         self._held -= 1
         self._held_bytes -= one.size
         one.waiter.count_down()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():  # cancelled: the request is gone, its message is not
+        future.set_result(None)
 
 
 def _shutting_down() -> Problem:

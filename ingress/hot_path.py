@@ -7,7 +7,7 @@ here is logged or traced per request, and nothing is awaited but the body and th
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from ingress import wire
@@ -73,20 +73,27 @@ class PostMessage:
         self._commits.admit()
         media_type(headers, _JSON)
 
-    def submit(
+    def submission(
         self, headers: Headers, correlation: str | None, trace: Trace, body: bytes
-    ) -> tuple[Submission, asyncio.Future[None]]:
-        """Hand the message to the group commit; the future is done when it has its verdict.
+    ) -> Submission:
+        """Return the message, checked, for :meth:`hand_in`.
 
         Raises:
             Problem: it is not a message that can be accepted.
         """
         context = Context(correlation, trace)
-        one = self._intake.message(body, context, idempotency_key(headers))
-        return one, self._commits.submit((one,))
+        return self._intake.message(body, context, idempotency_key(headers))
 
-    def answer(self, one: Submission, correlation: str | None) -> wire.Answer:
-        """Return the response to a message that has its verdict.
+    def hand_in(self, one: Submission, decided: Callable[[], None]) -> None:
+        """Give the message to the group commit, which calls ``decided`` when it has its verdict.
+
+        Raises:
+            Problem: the service is shutting down.
+        """
+        self._commits.hand_in((one,), decided)
+
+    def answer(self, one: Submission, correlation: str | None) -> tuple[int, bytes, bytes]:
+        """Return status, ``X-Correlation-ID`` and JSON body for a message that has its verdict.
 
         Raises:
             Problem: it was not accepted, or its key stands for another body.
@@ -96,11 +103,9 @@ class PostMessage:
         if ack.idempotent_hit:
             self._hits.inc()
             status = 200
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"x-correlation-id", header_safe(given, ack.message_id)),
-        ]
-        return status, headers, encode(ack)
+        if given is one.message_id:  # the usual case: its own id, which is always a header value
+            return status, given.encode(), encode(ack)
+        return status, header_safe(given, ack.message_id), encode(ack)
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept one message; answered when it is durable."""
@@ -111,13 +116,15 @@ class PostMessage:
             correlation = correlation_id(headers)
             self.admit(headers)
             body = await self._bodies.read(headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES")
-            one, decided = self.submit(headers, correlation, trace, body)
-            await decided
-            answer = self.answer(one, correlation)
+            one = self.submission(headers, correlation, trace, body)
+            await self._commits.submit((one,))
+            status, given, ack = self.answer(one, correlation)
         except Problem as problem:
             answer = problem_answer(problem, correlation)
         except Disconnected:
             return
+        else:
+            answer = status, [(b"content-type", _JSON[0]), (b"x-correlation-id", given)], ack
         await respond(send, *answer)
         if trace.request is not None:
             trace.request.end(answer[0], correlation)

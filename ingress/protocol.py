@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ingress.headers import Headers, correlation_id
@@ -28,6 +29,8 @@ from ingress.wire import Answer, problem_answer
 from otel.tracing.requests import CLIENT_GONE, RequestTrace
 
 __all__ = ["message_protocol"]
+
+_log = structlog.get_logger(__name__)
 
 _PATH = MESSAGES.encode()
 _STATUS = {
@@ -62,7 +65,10 @@ class _Exchange:
 class _MessageProtocol(HttpToolsProtocol):
     post: PostMessage
     _taken = False  # the request being parsed is ours, and not yet whole
+    _begun = False  # the first byte of a request has come, and not yet its last
     _body = b""
+    _idle_since = 0.0
+    _idle_timer: asyncio.TimerHandle | None = None
     _common: tuple[list[tuple[bytes, bytes]] | None, bytes] = (None, b"")
 
     # The parser's callbacks, in the order in which they come.
@@ -72,6 +78,7 @@ class _MessageProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._taken = False
+        self._begun = True
 
     def on_headers_complete(self) -> None:
         parser = self.parser
@@ -95,6 +102,7 @@ class _MessageProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._begun = False
         if self._taken and len(self._body) <= self.post.limit:
             self._taken = False
             self._accept(dict(self.headers), self._body)
@@ -125,22 +133,20 @@ class _MessageProtocol(HttpToolsProtocol):
     # One message.
 
     def _accept(self, headers: Headers, body: bytes) -> None:
+        post = self.post
         exchange = _Exchange(keep_alive=self.parser.should_keep_alive())
         self.cycle = cast("RequestResponseCycle", exchange)
-        trace = self.post.begin(headers)
+        trace = post.begin(headers)
         correlation: str | None = None
         try:
             correlation = correlation_id(headers)
-            self.post.admit(headers)
-            one, decided = self.post.submit(headers, correlation, trace, body)
+            post.admit(headers)
+            one = post.submission(headers, correlation, trace, body)
+            post.hand_in(one, partial(self._decided, exchange, one, correlation, trace.request))
         except Problem as problem:
-            self._write(exchange, problem_answer(problem, correlation))
+            self._refuse(exchange, problem_answer(problem, correlation))
             if trace.request is not None:
                 trace.request.end(problem.kind.status, correlation)
-        else:
-            decided.add_done_callback(
-                partial(self._decided, exchange, one, correlation, trace.request)
-            )
 
     def _decided(
         self,
@@ -148,42 +154,86 @@ class _MessageProtocol(HttpToolsProtocol):
         one: Submission,
         correlation: str | None,
         trace: RequestTrace | None,
-        _: Any,
     ) -> None:
+        """Write the answer. Called in the middle of a tick, so nothing may escape from here."""
         if exchange.disconnected:
             if trace is not None:
                 trace.end(CLIENT_GONE, correlation)
             return
         try:
-            answer = self.post.answer(one, correlation)
+            status, given, ack = self.post.answer(one, correlation)
         except Problem as problem:
-            answer = problem_answer(problem, correlation)
-        except BaseException:
-            # Our own mistake: the client must not wait for ever; the loop logs the traceback.
+            status = problem.kind.status
+            self._refuse(exchange, problem_answer(problem, correlation))
+        except Exception:  # noqa: BLE001 - the tick must go on, and the client be answered
+            # Our own mistake: the client must not wait for ever.
+            _log.exception("answer_failed", message_id=one.message_id)
             mistake = Problem(INTERNAL, "The message's outcome is not known.")
-            self._write(exchange, problem_answer(mistake, correlation))
-            raise
-        self._write(exchange, answer)
+            status = mistake.kind.status
+            self._refuse(exchange, problem_answer(mistake, correlation))
+        else:
+            head = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % given
+            self._write(exchange, status, head, ack)
         if trace is not None:
-            trace.end(answer[0], correlation)
+            trace.end(status, correlation)
 
-    def _write(self, exchange: _Exchange, answer: Answer) -> None:
+    def _refuse(self, exchange: _Exchange, answer: Answer) -> None:
         status, headers, body = answer
-        parts = [_STATUS[status], self._common_headers()]
-        for name, value in headers:
-            if name == b"connection":
-                exchange.keep_alive = False
-            else:
-                parts += (name, b": ", value, b"\r\n")
-        if not exchange.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(body))
-        parts.append(body)
+        if any(name == b"connection" for name, _ in headers):
+            exchange.keep_alive = False
+        rest = [b"%b: %b\r\n" % header for header in headers if header[0] != b"connection"]
+        self._write(exchange, status, b"".join(rest), body)
+
+    def _write(self, exchange: _Exchange, status: int, head: bytes, body: bytes) -> None:
+        close = b"" if exchange.keep_alive else b"connection: close\r\n"
         exchange.response_complete = True
-        self.transport.write(b"".join(parts))
+        self.transport.write(
+            b"%b%b%b%bcontent-length: %d\r\n\r\n%b"
+            % (_STATUS[status], self._common_headers(), head, close, len(body), body)
+        )
         if not exchange.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        self._answered()
+
+    # Between messages.
+
+    def _answered(self) -> None:
+        """Let the next request come; as uvicorn's ``on_response_complete``, less its timer.
+
+        uvicorn sets a timer at every answer and cancels it at every request. Here one timer a
+        connection looks, when it is due, for how long the connection has been idle.
+        """
+        if self.pipeline:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        self._idle_timer = None
+        if self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._between and left <= 0:
+            self.transport.close()
+        else:  # busy, or idle since a later moment
+            wait = left if left > 0 else self.timeout_keep_alive
+            self._idle_timer = self.loop.call_later(wait, self._close_if_idle)
+
+    @property
+    def _between(self) -> bool:
+        """Whether no request is being received or answered."""
+        return not self._begun and (self.cycle is None or self.cycle.response_complete)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        super().connection_lost(exc)
 
     def _common_headers(self) -> bytes:
         """Return uvicorn's own headers (Date) as bytes; it makes a new list once a second."""

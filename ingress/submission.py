@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 
 import msgspec
 from msgspec import UNSET
@@ -38,19 +38,19 @@ Verdict = Stored | Problem
 
 
 class Waiter:
-    """A request that waits until every message of it has its verdict."""
+    """A request that waits until every message of it has its verdict; then calls ``decided``."""
 
-    __slots__ = ("future", "remaining")
+    __slots__ = ("decided", "remaining")
 
-    def __init__(self, future: asyncio.Future[None], remaining: int) -> None:
-        self.future = future
+    def __init__(self, decided: Callable[[], None], remaining: int) -> None:
+        self.decided = decided
         self.remaining = remaining
 
     def count_down(self) -> None:
-        """Note one verdict; the last wakes the request, unless it was cancelled meanwhile."""
+        """Note one verdict; the last wakes the request."""
         self.remaining -= 1
-        if self.remaining == 0 and not self.future.done():
-            self.future.set_result(None)
+        if self.remaining == 0:
+            self.decided()
 
 
 class Submission:

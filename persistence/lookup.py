@@ -11,8 +11,11 @@ from persistence.when import rfc3339
 
 __all__ = ["Answer", "answers"]
 
+# The ids go as one text, an array literal: encoding a list costs the driver a type check per item,
+# half of what the whole question cost the ingress.
 _ANSWERS = """
-SELECT id, accepted_at, fingerprint, correlation_id FROM messages WHERE id = ANY($1::uuid[])
+SELECT id, accepted_at, fingerprint, correlation_id FROM messages
+WHERE id = ANY($1::text::uuid[])
 """
 
 
@@ -40,7 +43,7 @@ async def answers(
     if not message_ids:
         return {}
     async with using(pool, within=within) as connection:
-        rows = await connection.fetch(_ANSWERS, message_ids, timeout=within)
+        rows = await connection.fetch(_ANSWERS, f"{{{','.join(message_ids)}}}", timeout=within)
     return {
         str(row["id"]): Answer(
             rfc3339(row["accepted_at"]), row["fingerprint"], row["correlation_id"]
