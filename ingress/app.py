@@ -115,7 +115,11 @@ def build(
     read = consumed or transport
     tracer = tracer or PassOn()
     auth = Authenticator(settings)
-    known = Known(pool, timeout_seconds=settings.ingress_lookup_timeout_ms / 1000)
+    known = Known(
+        pool,
+        timeout_seconds=settings.ingress_lookup_timeout_ms / 1000,
+        at_once=settings.ingress_appends_in_flight,
+    )
     direct = None
     if not settings.all_queued:
         direct = Direct(transport=read, pool=pool, writer=Writer(pool), settings=settings)

@@ -33,6 +33,7 @@ from ingress.submission import AnySubmission, Stored, Submission, Verdict
 from otel.tracing.context import sampled_trace_id
 from persistence.database import Pool
 from persistence.errors import Outage, Rejected
+from persistence.held import HeldConnections
 from persistence.lookup import Answer, answers
 from persistence.placed import Placed, Written
 from persistence.queries import receipts
@@ -58,6 +59,7 @@ class Direct:
         self._partitions = transport.partitions
         self._backlog = Backlog(transport, limit=settings.ingress_backlog_records)
         self._pool = pool
+        self._rows = HeldConnections(pool, most=0)
         self._writer = writer
         self._percent = settings.ingress_queue_percent if settings.ingress_mode == "queue" else 0
         self._timeout = settings.ingress_direct_timeout_ms / 1000
@@ -166,7 +168,7 @@ class Direct:
         ids = [one.message_id for one in submissions if isinstance(one, Submission)]
         try:
             async with asyncio.timeout(self._timeout):
-                rows = await answers(self._pool, ids)
+                rows = await answers(self._rows, ids, within=self._timeout)
                 times = [await self._recorded(one) for one in submissions]
         except (Outage, TimeoutError) as error:
             self._refuse(submissions, error, settle)

@@ -16,6 +16,7 @@ import structlog
 
 from persistence.database import Pool
 from persistence.errors import Outage
+from persistence.held import HeldConnections
 from persistence.lookup import Answer, answers
 from persistence.queries import dead_lettered
 
@@ -28,10 +29,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Known:
-    """Asks PostgreSQL for message ids, and stops asking while it doesn't answer."""
+    """Asks PostgreSQL for message ids, and stops asking while it doesn't answer.
 
-    def __init__(self, pool: Pool, *, timeout_seconds: float) -> None:
+    ``at_once`` is how many group commits are under way at once: for each a connection is kept.
+    """
+
+    def __init__(self, pool: Pool, *, timeout_seconds: float, at_once: int) -> None:
         self._pool = pool
+        self._connections = HeldConnections(pool, most=at_once)
         self._timeout = timeout_seconds
         self._probing: asyncio.Task[None] | None = None
 
@@ -45,7 +50,7 @@ class Known:
         if not message_ids or self._probing is not None:
             return {}
         try:
-            return await answers(self._pool, message_ids, within=self._timeout)
+            return await answers(self._connections, message_ids, within=self._timeout)
         except Outage as error:
             self._suspend(error)
             return {}
@@ -61,10 +66,11 @@ class Known:
             return set()
 
     async def close(self) -> None:
-        """End the probe, if one is under way."""
+        """End the probe, if one is under way, and hand the connections back."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait((self._probing,))
+        await self._connections.close()
 
     def _suspend(self, error: Outage) -> None:
         if self._probing is None:
@@ -77,7 +83,7 @@ class Known:
             # Jitter, so that many processes don't come back in step.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             try:
-                await answers(self._pool, [_PROBE], within=self._timeout)
+                await answers(self._connections, [_PROBE], within=self._timeout)
             except Outage:
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:

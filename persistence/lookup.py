@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from persistence.database import Pool, using
+from persistence.held import HeldConnections
 from persistence.when import rfc3339
 
 __all__ = ["Answer", "answers"]
@@ -31,7 +31,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 async def answers(
-    pool: Pool, message_ids: Sequence[str], *, within: float | None = None
+    connections: HeldConnections, message_ids: Sequence[str], *, within: float
 ) -> dict[str, Answer]:
     """Return the answer of each id that is a row; ids are canonical UUID text.
 
@@ -42,8 +42,8 @@ async def answers(
     """
     if not message_ids:
         return {}
-    async with using(pool, within=within) as connection:
-        rows = await connection.fetch(_ANSWERS, f"{{{','.join(message_ids)}}}", timeout=within)
+    ids = f"{{{','.join(message_ids)}}}"
+    rows = await connections.fetch(_ANSWERS, ids, within=within)
     return {
         str(row["id"]): Answer(
             rfc3339(row["accepted_at"]), row["fingerprint"], row["correlation_id"]
