@@ -1,0 +1,55 @@
+"""A Redis and a Kafka, each behind a proxy, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from compose.local.ports import free_port
+from compose.local.valkey import ValkeyServer
+from tests.shadow.pair import Pair
+from tests.support.fault_proxy import FaultProxy
+from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.services import RedisAddress, empty_redis
+
+
+@pytest_asyncio.fixture(scope="session")
+async def kafka_proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of a Kafka that tells its clients to come that way."""
+    port = free_port()
+    folder = tmp_path_factory.mktemp("kafka-behind-a-proxy")
+    async with (
+        FaultProxy("127.0.0.1", port) as proxy,
+        run_kafka(folder, port=port, advertised_port=proxy.port),
+    ):
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def redis_proxy(redis_server: ValkeyServer | RedisAddress) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of an empty Redis."""
+    await empty_redis(redis_server)
+    async with FaultProxy(redis_server.host, redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture(params=["redis-to-kafka", "kafka-to-redis"])
+async def pair(
+    request: pytest.FixtureRequest, redis_proxy: FaultProxy, kafka_proxy: FaultProxy
+) -> AsyncIterator[Pair]:
+    """Both logs, empty, one of them the primary and the other its shadow."""
+    primary, _, shadow = request.param.partition("-to-")
+    settings = fresh_settings(
+        f"127.0.0.1:{kafka_proxy.port}",
+        transport=primary,
+        transport_shadow=shadow,
+        redis_host=redis_proxy.host,
+        redis_port=redis_proxy.port,
+        redis_timeout_ms=1000,
+        kafka_timeout_ms=1000,
+    )
+    yield Pair(settings, {"redis": redis_proxy, "kafka": kafka_proxy})
+    for proxy in (redis_proxy, kafka_proxy):
+        proxy.heal()

@@ -1,0 +1,80 @@
+"""Two logs, one the shadow of the other, as a test uses and hurts them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.shadow.watch import Watch
+from tests.support.fault_proxy import FaultProxy
+from transport.contract import Record, Topic, Transport
+from transport.registry import create
+from transport.settings import TransportSettings
+from transport.shadow import Mirror, ShadowTransport
+
+__all__ = ["Pair", "Shadowed", "everything"]
+
+
+@dataclass(frozen=True)
+class Shadowed:
+    """One process's transport of two, and what its observer and its ledger were told."""
+
+    transport: ShadowTransport
+    mirror: Mirror
+    watch: Watch
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The settings that lead to both logs, and the proxies in front of them."""
+
+    settings: TransportSettings
+    proxies: Mapping[str, FaultProxy]
+
+    @property
+    def primary(self) -> str:
+        return self.settings.transport
+
+    @property
+    def shadow(self) -> str:
+        assert self.settings.transport_shadow is not None
+        return self.settings.transport_shadow
+
+    @property
+    def shadow_proxy(self) -> FaultProxy:
+        return self.proxies[self.shadow]
+
+    @property
+    def primary_proxy(self) -> FaultProxy:
+        return self.proxies[self.primary]
+
+    @asynccontextmanager
+    async def process(self, mode: str, **changes: Any) -> AsyncIterator[Shadowed]:
+        """Do as one process does that writes to both logs, with these settings changed."""
+        settings = self.settings.model_copy(update={"transport_shadow_mode": mode, **changes})
+        watch = Watch()
+        mirror = Mirror(
+            create(self.shadow, settings),
+            primary=self.primary,
+            settings=settings,
+            observer=watch,
+            gaps=watch,
+        )
+        async with ShadowTransport(create(self.primary, settings), mirror) as transport:
+            yield Shadowed(transport, mirror, watch)
+
+    async def stands(self, name: str) -> list[Record]:
+        """Return what stands in the log called ``name``, by partition."""
+        async with create(name, self.settings) as log:
+            return await everything(log)
+
+
+async def everything(log: Transport) -> list[Record]:
+    """Return every message in ``log``, by partition and in order."""
+    return [
+        record
+        for partition in range(log.partitions)
+        for record in await log.read(Topic.MESSAGES, partition, limit=100_000)
+    ]

@@ -1,0 +1,89 @@
+"""What a copy is: the primary's record, byte for byte, and where that stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.shadow.pair import Pair
+from tests.support.eventually import eventually
+from transport.conformance.member import message, messages
+from transport.contract import Appended, Record, Remembered
+from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+
+
+def _without(record: Record) -> tuple[int, str, bytes, dict[str, bytes]]:
+    """Return what a copy shares with its original."""
+    own = (HEADER_MIRROR_OF, HEADER_SHADOW_MODE)
+    headers = {name: value for name, value in record.headers.items() if name not in own}
+    return record.partition, record.key, record.body, headers
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+async def test_a_copy_is_the_primarys_record_but_for_two_headers(pair: Pair, mode: str) -> None:
+    async with pair.process(mode) as process:
+        texts = [str(i) for i in range(30)]
+        for partition in range(4):
+            outcomes = await process.transport.publish(
+                messages(texts, partition=partition, of=process.transport)
+            )
+            assert all(isinstance(outcome, Appended) for outcome in outcomes)
+        if mode == "sync":
+            assert len(await pair.stands(pair.shadow)) == 120, "before publish returned"
+    originals, copies = await pair.stands(pair.primary), await pair.stands(pair.shadow)
+    assert [_without(one) for one in copies] == [_without(one) for one in originals]
+    assert [one.headers[HEADER_MIRROR_OF].decode() for one in copies] == [
+        f"{pair.primary}:{one.offset}" for one in originals
+    ]
+    assert {one.headers[HEADER_SHADOW_MODE] for one in copies} == {mode.encode()}
+    assert process.watch.counts == {"appended": 120}
+    assert not process.watch.gaps
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+async def test_a_redrive_is_copied_whatever_is_remembered(pair: Pair, mode: str) -> None:
+    async with pair.process(mode) as process:
+        sent = message("again", partition=0, of=process.transport)
+        await process.transport.publish([sent])
+        (outcome,) = await process.transport.publish([sent], remember=False)
+        assert isinstance(outcome, Appended)
+    copies = await pair.stands(pair.shadow)
+    originals = await pair.stands(pair.primary)
+    assert [one.headers[HEADER_MIRROR_OF].decode() for one in copies] == [
+        f"{pair.primary}:{one.offset}" for one in originals
+    ]
+    assert len(copies) == 2
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+async def test_copies_go_in_few_calls(pair: Pair, mode: str) -> None:
+    """Never one round trip per message."""
+    async with pair.process(mode) as process:
+        calls = 0
+        publish = process.mirror.transport.publish
+
+        async def counted(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            return await publish(*args, **kwargs)
+
+        process.mirror.transport.publish = counted  # type: ignore[method-assign]
+        for partition in range(4):
+            sent = messages([str(i) for i in range(250)], partition=partition, of=process.transport)
+            await process.transport.publish(sent)
+        await eventually(lambda: process.watch.counts["appended"] == 1000)
+        assert calls <= 5
+
+
+async def test_another_body_under_a_remembered_key_is_not_copied(pair: Pair) -> None:
+    if pair.primary == "kafka":
+        pytest.skip("Kafka remembers no keys")
+    async with pair.process("sync") as process:
+        first = message("first", partition=0, of=process.transport)
+        await process.transport.publish([first])
+        other = message("other", partition=0, of=process.transport)
+        forged = type(first)(
+            first.message_id, 0, first.key, other.body, first.headers, other.accepted_at, "f" * 32
+        )
+        (outcome,) = await process.transport.publish([forged])
+        assert isinstance(outcome, Remembered)
+    assert [one.body for one in await pair.stands(pair.shadow)] == [first.body]
