@@ -12,7 +12,7 @@ from compose.local.valkey import ValkeyServer
 from tests.shadow.pair import Pair
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka import fresh_settings, run_kafka
-from tests.support.services import RedisAddress, empty_redis
+from tests.support.services import RedisAddress, empty_redis, redis_servers, run_redis
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -25,6 +25,16 @@ async def kafka_proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         run_kafka(folder, port=port, advertised_port=proxy.port),
     ):
         yield proxy
+
+
+@pytest_asyncio.fixture(scope="session")
+async def redis_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[ValkeyServer | RedisAddress]:
+    """One is enough here: how each kind appends, the transport's own tests say."""
+    (choice, *_) = redis_servers()[0].values
+    async with run_redis(choice, tmp_path_factory.mktemp("redis") / "data") as server:
+        yield server
 
 
 @pytest_asyncio.fixture
