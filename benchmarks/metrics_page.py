@@ -27,6 +27,12 @@ class Page:
         """Return the sum of a metric over all labels."""
         return sum(value for sample, _, value in self._samples if sample == name)
 
+    def labelled(self, name: str, label: str) -> float:
+        """Return the sum of a metric's samples whose labels contain ``label``."""
+        return sum(
+            value for sample, labels, value in self._samples if sample == name and label in labels
+        )
+
     def largest(self, name: str) -> float:
         """Return the largest of a metric's samples; 0.0 where there is none."""
         return max((value for sample, _, value in self._samples if sample == name), default=0.0)

@@ -69,6 +69,7 @@ class ShadowGaps:
         self._transport, self._shadow, self._member = transport, shadow, member
         self._sort_key = sort_key
         self._noted: dict[tuple[int, str], _Range] = {}
+        self._writing: dict[tuple[int, str], _Range] = {}
         self._something = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
@@ -90,7 +91,8 @@ class ShadowGaps:
     @property
     def unwritten(self) -> int:
         """How many messages are noted and not yet in PostgreSQL."""
-        return sum(one.records for one in self._noted.values())
+        ranges = (*self._noted.values(), *self._writing.values())
+        return sum(one.records for one in ranges)
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
         """Note one message that the shadow was not given."""
@@ -128,7 +130,8 @@ class ShadowGaps:
                 failing = False
 
     async def _write(self) -> None:
-        noted, self._noted = self._noted, {}
+        noted = self._writing = self._noted
+        self._noted = {}
         self._something.clear()
         if not noted:
             return
@@ -151,6 +154,8 @@ class ShadowGaps:
                 self._merge(key, one)
             self._something.set()
             raise
+        finally:
+            self._writing = {}
 
 
 async def open_gaps(connection: Connection, shadow: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.shadow.faults import FAULTS
 from tests.shadow.pair import Pair
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
@@ -16,24 +17,7 @@ from transport.contract import Appended
 from transport.envelope import HEADER_MIRROR_OF
 
 
-def _refusing(proxy: FaultProxy) -> None:
-    proxy.refuse()
-    proxy.reset()
-
-
-def _cut_off(proxy: FaultProxy) -> None:
-    proxy.black_hole()
-    proxy.reset()
-
-
-def _slow(proxy: FaultProxy) -> None:
-    proxy.delay(3.0)
-
-
-_FAULTS = {"refusing": _refusing, "hanging": FaultProxy.black_hole, "cut": _cut_off, "slow": _slow}
-
-
-@pytest.mark.parametrize("fault", _FAULTS.values(), ids=_FAULTS)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_a_bad_shadow_changes_neither_outcome_nor_time_and_what_it_misses_is_known(
     pair: Pair, fault: Callable[[FaultProxy], None]
 ) -> None:
@@ -81,7 +65,7 @@ async def test_a_bad_shadow_changes_neither_outcome_nor_time_and_what_it_misses_
 
 async def test_a_shadow_that_comes_back_gets_what_waited_in_order(pair: Pair) -> None:
     async with pair.process("async", transport_shadow_timeout_ms=500) as process:
-        _refusing(pair.shadow_proxy)
+        FAULTS["refusing"](pair.shadow_proxy)
         texts = [str(i) for i in range(60)]
         for text in texts:
             await process.transport.publish(messages([text], partition=1, of=process.transport))

@@ -1,0 +1,189 @@
+"""The parts of a mirror: bounds, breaker, and what the ledger of gaps keeps."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from otel.metrics import Metrics
+from persistence.shadow_gaps import ShadowGaps, open_gaps
+from tests.shadow.faulty import Faulty, hang, refuse
+from tests.shadow.watch import Watch
+from tests.support.eventually import eventually
+from transport.conformance.member import message, messages
+from transport.errors import TransportError
+from transport.memory import MemoryTransport
+from transport.settings import TransportSettings
+from transport.shadow import Mirror, ShadowTransport
+from transport.shadow.breaker import Breaker
+from transport.shadow.outcomes import Drop
+
+
+def _mirror(watch: Watch, behaviour, **changes) -> ShadowTransport:
+    settings = TransportSettings(stream_partitions=2, transport_shadow_flush_ms=0, **changes)
+    shadow = Faulty(MemoryTransport(settings), behaviour)
+    mirror = Mirror(shadow, primary="memory", settings=settings, observer=watch, gaps=watch)
+    return ShadowTransport(MemoryTransport(settings), mirror)
+
+
+async def test_one_partitions_queue_is_full_while_anothers_has_room() -> None:
+    watch = Watch()
+    async with _mirror(watch, hang, transport_shadow_queue_records=10) as transport:
+        await transport.publish(messages([str(i) for i in range(15)], partition=0, of=transport))
+        await transport.publish(messages([str(i) for i in range(5)], partition=1, of=transport))
+        status = transport.mirror.status()
+        assert [one.waiting for one in status.partitions] == [10, 5]
+        assert status.partitions[0].dropped == {"queue_full": 5}
+        # The first ten wait: what is dropped is what came last, one range.
+        assert [offset for _, _, offset in watch.gaps] == [str(i) for i in range(10, 15)]
+    assert watch.counts["dropped_closed"] == 15
+    assert transport.mirror.status().waiting == 0
+
+
+async def test_waiting_copies_are_bounded_in_bytes() -> None:
+    watch = Watch()
+    limits = {"transport_shadow_queue_bytes": 1 << 20, "transport_shadow_queue_records": 1_000_000}
+    async with _mirror(watch, hang, **limits) as transport:
+        big = [message("x" * 100_000, partition=i % 2, of=transport) for i in range(20)]
+        await transport.publish(big)
+        status = transport.mirror.status()
+        assert status.waiting_bytes <= 1 << 20
+        assert 8 <= status.waiting <= 10
+        assert watch.counts["dropped_queue_full"] == 20 - status.waiting
+
+
+async def test_what_the_shadow_will_never_take_is_dropped_and_holds_up_nothing() -> None:
+    async def picky(inner, envelopes, remember):
+        outcomes = list(await inner.publish(envelopes, remember=remember))
+        return [
+            TransportError("too large") if b"large" in sent.body else outcome
+            for sent, outcome in zip(envelopes, outcomes, strict=True)
+        ]
+
+    watch = Watch()
+    async with _mirror(watch, picky) as transport:
+        await transport.publish(messages(["a", "large", "b"], partition=0, of=transport))
+        await eventually(lambda: not transport.mirror.status().waiting)
+        assert transport.mirror.status().breaker == "closed"
+    assert watch.counts == {"appended": 2, "failed": 1, "dropped_refused": 1}
+    assert watch.gaps == [(0, "refused", "1")]
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+async def test_a_fault_in_a_third_partys_transport_stays_there(mode: str) -> None:
+    async def broken(inner, envelopes, remember):
+        raise ZeroDivisionError
+
+    watch = Watch()
+    async with _mirror(watch, broken, transport_shadow_mode=mode) as transport:
+        (outcome,) = await transport.publish([message("a", partition=0, of=transport)])
+        assert isinstance(outcome, TransportError) is (mode == "sync")
+        await eventually(lambda: watch.counts["unknown"] > 1)
+
+
+def test_the_breaker_opens_tries_once_and_closes() -> None:
+    now, told = 0.0, []
+    breaker = Breaker(told.append, clock=lambda: now)
+    for _ in range(3):
+        assert breaker.begin()
+        breaker.failed()
+    assert breaker.state == "open"
+    assert not breaker.begin()
+    assert 0 < breaker.wait() <= 0.5
+    now += 0.5
+    assert breaker.begin()
+    assert breaker.state == "half_open"
+    assert not breaker.begin(), "one at a time"
+    breaker.failed()
+    assert 0.5 < breaker.wait() <= 1.0, "longer than the first time"
+    now += 1.0
+    assert breaker.begin()
+    breaker.succeeded()
+    assert breaker.begin()
+    assert told == ["open", "half_open", "open", "half_open", "closed"]
+
+
+async def test_an_open_breaker_spares_the_shadow() -> None:
+    watch = Watch()
+    async with _mirror(watch, refuse) as transport:
+        await transport.publish([message("a", partition=0, of=transport)])
+        await eventually(lambda: watch.states[-1:] == ["open"])
+        shadow = transport.mirror.transport
+        calls = shadow.calls  # type: ignore[attr-defined]
+        await asyncio.sleep(0.2)
+        assert shadow.calls == calls  # type: ignore[attr-defined]
+
+
+async def test_every_outcome_is_a_metric_from_the_start(metrics: Metrics) -> None:
+    value = metrics.registry.get_sample_value
+    outcomes = (
+        "appended", "remembered", "conflict", "failed", "unknown", "timed_out",
+        "dropped_queue_full", "dropped_breaker_open", "dropped_refused", "dropped_closed",
+        "dropped_primary_unknown",
+    )  # fmt: skip
+    for outcome in outcomes:
+        assert value("shadow_publish_total", {"outcome": outcome}) == 0
+    settings = TransportSettings(stream_partitions=2, transport_shadow_flush_ms=0)
+    shadow = Faulty(MemoryTransport(settings), refuse)
+    mirror = Mirror(shadow, primary="memory", settings=settings, observer=metrics.shadow)
+    async with ShadowTransport(MemoryTransport(settings), mirror) as transport:
+        await transport.publish([message("a", partition=0, of=transport)])
+        await eventually(lambda: value("shadow_breaker_state", {"state": "open"}) == 1)
+        assert value("shadow_breaker_state", {"state": "closed"}) == 0
+        assert value("shadow_queue_depth") == 1
+        assert (value("shadow_queue_bytes") or 0) > 1000
+        assert (value("shadow_queue_oldest_age_seconds") or 0) > 0
+        assert value("shadow_publish_total", {"outcome": "failed"}) == 3
+    assert value("shadow_publish_total", {"outcome": "dropped_closed"}) == 1
+
+
+def _ledger(pool) -> ShadowGaps:
+    return ShadowGaps(
+        pool,
+        transport="redis",
+        shadow="kafka",
+        sort_key=lambda offset: tuple(int(part) for part in offset.split("-")),
+        member="process-1",
+    )
+
+
+async def test_gaps_are_kept_as_ranges(database_pool) -> None:
+    async with _ledger(database_pool) as gaps:
+        for offset in ("9-0", "10-0", "11-0"):
+            gaps.note(3, Drop.QUEUE_FULL, offset)
+        gaps.note(3, Drop.PRIMARY_UNKNOWN, None)
+        gaps.note(4, Drop.QUEUE_FULL, "1-1")
+    rows = await database_pool.fetch("SELECT * FROM shadow_gaps ORDER BY partition, kind")
+    assert [
+        (row["partition"], row["kind"], row["first_offset"], row["last_offset"], row["records"])
+        for row in rows
+    ] == [
+        (3, "primary_unknown", None, None, 1),
+        (3, "queue_full", "9-0", "11-0", 3),
+        (4, "queue_full", "1-1", "1-1", 1),
+    ]
+    assert {(row["transport"], row["shadow"], row["noted_by"]) for row in rows} == {
+        ("redis", "kafka", "process-1")
+    }
+    async with database_pool.acquire() as connection:
+        assert await open_gaps(connection, "kafka") == {"primary_unknown": 1, "queue_full": 4}
+
+
+@pytest.mark.parametrize("outage", [True, False], ids=["after-an-outage", "at-once"])
+async def test_gaps_are_written_by_themselves(database_pool, outage: bool) -> None:
+    async def written() -> int:
+        return await database_pool.fetchval("SELECT coalesce(sum(records), 0) FROM shadow_gaps")
+
+    async with _ledger(database_pool) as gaps:
+        if outage:
+            await database_pool.execute("ALTER TABLE shadow_gaps RENAME TO away")
+        for i in range(5000):
+            gaps.note(i % 4, Drop.BREAKER_OPEN, f"{i}-0")
+        if outage:
+            await asyncio.sleep(1.0)
+            assert gaps.unwritten == 5000
+            await database_pool.execute("ALTER TABLE away RENAME TO shadow_gaps")
+        await eventually(lambda: not gaps.unwritten)
+        assert await written() == 5000
+        assert await database_pool.fetchval("SELECT count(*) FROM shadow_gaps") == 4
