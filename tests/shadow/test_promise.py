@@ -7,7 +7,8 @@ one, on a machine that may be busy with anything, allows it some milliseconds mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -20,9 +21,9 @@ from benchmarks.processes import Running, crossfade, load
 from tests.shadow.faults import FAULTS
 from tests.shadow.pair import Pair
 from tests.support.eventually import eventually
-from tests.support.fault_proxy import FaultProxy
 
 _RATE = 1000.0
+_log = logging.getLogger(__name__)
 
 
 class _Plan(NamedTuple):
@@ -54,80 +55,77 @@ async def _post(app: Running, plan: _Plan, run: str) -> Result:
     return await load(job)
 
 
-async def _prove(
-    pair: Pair,
-    fault: Callable[[FaultProxy], None],
-    plan: _Plan,
-    record_property: Callable[[str, object], None],
-    database_url: str,
-    folder: Path,
-) -> None:
+async def _prove(pair: Pair, plan: _Plan, database_url: str, folder: Path) -> None:
     environment = _environment(pair, database_url)
-    # What a mirror holds is a few hundred copies, so that the queues fill up within the test.
+    # A mirror that holds a few hundred copies is full within the test.
     with_shadow = environment | {
         "TRANSPORT_SHADOW": pair.shadow,
-        "TRANSPORT_SHADOW_QUEUE_RECORDS": "200",
+        "TRANSPORT_SHADOW_QUEUE_RECORDS": "100",
         "TRANSPORT_SHADOW_TIMEOUT_MS": "1000",
     }
     async with (
         crossfade("serve", folder, environment) as alone,
-        crossfade("serve", folder, with_shadow) as shadowed,
+        crossfade("serve", folder, with_shadow) as beside,
     ):
-        for app in (alone, shadowed):
-            await _post(app, plan, f"warm-{app.port}")
-
-        async def copies() -> bool:
-            return await _outcome(shadowed, "appended") > 0
-
-        await eventually(copies, timeout=30)
-        fault(pair.shadow_proxy)
-        without: list[float] = []
-        beside: list[float] = []
-        for turn in range(plan.turns):
-            for app, times in ((alone, without), (shadowed, beside)):
-                result = await _post(app, plan, f"run-{app.port}-{turn}")
-                assert result.errors == 0, result.statuses
-                assert result.messages == int(_RATE * plan.seconds)
-                times.append(result.p99)
-        # Nothing is out of sight: what was posted was copied, is waiting, or is counted as missed.
-        posted = int(_RATE * plan.seconds) * (plan.turns + 1)
-        page = await fetch(shadowed.metrics_port)
-        told = sum(
-            page.labelled("shadow_publish_total", word)
-            for word in ("dropped_", "appended", "remembered")
-        )
-        assert told + page.total("shadow_queue_depth") >= posted
-        assert await _outcome(shadowed, "dropped_breaker_open") + await _outcome(
-            shadowed, "dropped_queue_full"
-        ), "the shadow was not hurt"
-        pair.shadow_proxy.heal()
-    figures = (
-        f"{_RATE:.0f} POST/s, p99 {median(without) * 1000:.1f} ms alone, "
-        f"{median(beside) * 1000:.1f} ms beside ({median(beside) / median(without):.2f})"
-    )
-    record_property("figures", figures)
-    assert median(beside) <= median(without) * 1.1 + plan.slack, figures
+        posted = 0
+        for name, fault in FAULTS.items():
+            for app in (alone, beside):
+                await _post(app, plan, f"{name}-warm-{app.port}")
+            await eventually(partial(_empty, beside), timeout=30)
+            fault(pair.shadow_proxy)
+            p99: dict[int, list[float]] = {alone.port: [], beside.port: []}
+            for turn in range(plan.turns):
+                for app in (alone, beside):
+                    result = await _post(app, plan, f"{name}-{app.port}-{turn}")
+                    assert result.errors == 0, result.statuses
+                    assert result.messages == int(_RATE * plan.seconds)
+                    p99[app.port].append(result.p99)
+            posted += int(_RATE * plan.seconds) * (plan.turns + 1)
+            await _all_is_told(beside, posted)
+            pair.shadow_proxy.heal()
+            pair.shadow_proxy.reset()
+            without, with_it = median(p99[alone.port]), median(p99[beside.port])
+            figures = (
+                f"{name}: {_RATE:.0f} POST/s, p99 {without * 1000:.1f} ms alone, "
+                f"{with_it * 1000:.1f} ms beside ({with_it / without:.2f})"
+            )
+            _log.warning(figures)
+            assert with_it <= without * 1.1 + plan.slack, figures
 
 
-async def _outcome(app: Running, outcome: str) -> float:
+async def _all_is_told(app: Running, posted: int) -> None:
+    """Nothing is out of sight: what was posted was copied, waits, or is counted as missed."""
     page = await fetch(app.metrics_port)
-    return page.labelled("shadow_publish_total", f'outcome="{outcome}"')
+    told = {
+        word: page.labelled("shadow_publish_total", word)
+        for word in ("appended", "remembered", "dropped_")
+    }
+    assert sum(told.values()) + page.total("shadow_queue_depth") >= posted
+    assert told["appended"] > 0
+    assert told["dropped_"] > 0, "the shadow was not hurt"
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def _empty(app: Running) -> bool:
+    """Tell whether the shadow works and has everything that waited."""
+    page = await fetch(app.metrics_port)
+    return (
+        page.labelled("shadow_publish_total", "appended") > 0
+        and page.total("shadow_queue_depth") == 0
+        and page.labelled("shadow_breaker_state", "closed") == 1
+    )
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
 async def test_a_bad_shadow_fails_and_slows_no_post(
-    pair: Pair, fault: Callable[[FaultProxy], None], record_property, database_url, tmp_path
+    pair: Pair, database_url: str, tmp_path: Path
 ) -> None:
-    plan = _Plan(turns=3, seconds=1.0, slack=0.01)
-    await _prove(pair, fault, plan, record_property, database_url, tmp_path)
+    await _prove(pair, _Plan(turns=3, seconds=0.6, slack=0.01), database_url, tmp_path)
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.timeout(1200)
 async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
-    pair: Pair, fault: Callable[[FaultProxy], None], record_property, database_url, tmp_path
+    pair: Pair, database_url: str, tmp_path: Path
 ) -> None:
-    plan = _Plan(turns=9, seconds=4.0, slack=0.0005)
-    await _prove(pair, fault, plan, record_property, database_url, tmp_path)
+    await _prove(pair, _Plan(turns=9, seconds=4.0, slack=0.0005), database_url, tmp_path)
