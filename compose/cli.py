@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands import db, dlq, keys
+from compose.commands import db, dlq, keys, migrate
 from compose.commands.audit import audit
 from compose.commands.serve import serve, worker
 from compose.commands.settings import show as settings
@@ -32,6 +32,7 @@ app.command()(audit)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
+app.add_typer(migrate.app, name="migrate")
 
 
 def _version(*, asked: bool) -> None:

@@ -11,9 +11,12 @@ from compose.role import Role
 from compose.settings import Settings
 from compose.wiring import Service
 from migration_guide.choice import choice_of, phase_of
+from migration_guide.expectation import Expectation
+from migration_guide.machine import Machine
 from otel.figures import Figures
 from persistence.migration_state import MigrationState
-from persistence.presence import Identity, Presence, Report, machine
+from persistence.presence import Identity, Presence, Report
+from persistence.presence import machine as this_machine
 
 __all__ = ["presence_of"]
 
@@ -27,7 +30,7 @@ def presence_of(
         member=parts.member,
         role=role.value,
         host=socket.gethostname(),
-        machine=machine(),
+        machine=this_machine(),
         pid=os.getpid(),
         version=version("crossfade"),
         api_url=url,
@@ -40,15 +43,15 @@ def presence_of(
         started_at=datetime.now(UTC),
     )
 
+    expectation = Expectation(choice, parts.metrics)
+    machine = Machine(parts.pool)
+
     async def heard(state: MigrationState | None) -> None:
-        if state is None:
-            return
-        parts.metrics.migration_phase.set(state.phase)
-        parts.metrics.migration_target.set(state.target)
-        parts.metrics.migration_epoch.set(state.epoch)
+        if state is None and identity.phase is not None:
+            await machine.adopt(identity.phase, who=identity.member)
+        expectation.compare(state)
 
     figures = Figures(parts.metrics)
-    parts.metrics.process_phase.set(-1 if identity.phase is None else identity.phase)
     died = parts.metrics.processes_died.inc
     return Presence(parts.pool, identity, lambda: _report(parts, figures), heard, died=died)
 

@@ -1,0 +1,295 @@
+"""``crossfade migrate``: from one log to another under live traffic, and back, a step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from compose.commands import migrate_tables as shown
+from compose.commands.dlq_selection import caller
+from compose.commands.migrate_session import explained, session
+from compose.commands.migrate_waiting import see_through, wait_for_gates
+from compose.console import err, fail, out
+from migration_guide.gates.result import Result
+from migration_guide.phases import PHASES
+from migration_guide.steps import Checked, refused
+from persistence.migration_state import history as read_history
+from persistence.processes import forget as forget_process
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Change the log under live traffic: where it stands, one step on, one step back.",
+)
+
+_REFUSED = 1
+_UNKNOWN = 3
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Why = Annotated[str, typer.Option(help="Kept in the history with your name.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Window = Annotated[
+    float, typer.Option(min=1, metavar="SECONDS", help="How far back parity has to have held.")
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-unknown",
+        metavar="GATE=REASON",
+        help="Go on although this gate can't tell. Recorded.",
+    ),
+]
+Overrule = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--overrule",
+        metavar="GATE=REASON",
+        help="Go on although this gate is red (durability, workers, parity only). Recorded.",
+    ),
+]
+Queue = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="Queue the step: wait so long for red gates to turn green."
+    ),
+]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Stay until every process is on the new phase.")
+]
+Timeout = Annotated[
+    float | None, typer.Option(min=1, metavar="SECONDS", help="Wait at most so long for them.")
+]
+
+
+@app.command()
+def status(
+    *,
+    events: Annotated[int, typer.Option(min=0, help="Show so many lines of history.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Show the phase, who runs what, what is queued, and what happened."""
+
+    async def main() -> None:
+        async with session() as (migration, pool):
+            look = await migration.look()
+            lines = await read_history(pool, events) if events else []
+        if as_json:
+            out.print_json(shown.as_json({**shown.as_data(look), "history": lines}))
+            return
+        out.print(shown.head(look.state))
+        out.print()
+        out.print(shown.processes(look.processes, look.state.expected))
+        if not look.state.settled:
+            verdict = look.reached
+            out.print()
+            out.print(f"Every process on {look.state.target}? {verdict.verdict}: ", end="")
+            out.print(verdict.reason, markup=False)
+        if lines:
+            out.print()
+            out.print(shown.history(lines))
+
+    explained(main)
+
+
+@app.command()
+def check(
+    *,
+    back: Annotated[bool, typer.Option("--back", help="The step back instead.")] = False,
+    window: Window = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Judge the gates of the next step, and change nothing. Status 0: green, 1: red, 3: unknown."""
+
+    async def main() -> Checked:
+        async with session() as (migration, _):
+            step = migration.next_step((await migration.look()).state, forward=not back)
+            return await migration.check(step, window=window)
+
+    checked = explained(main)
+    if as_json:
+        out.print_json(
+            shown.as_json(
+                {
+                    "from": checked.step.origin,
+                    "to": checked.step.to,
+                    "epoch": checked.look.state.epoch,
+                    "gates": checked.results,
+                }
+            )
+        )
+    else:
+        _show_gates(checked)
+    raise typer.Exit(_status(checked.results))
+
+
+@app.command()
+def advance(
+    *,
+    why: Why,
+    yes: Yes = False,
+    window: Window = 300.0,
+    accept_unknown: Accept = None,
+    overrule: Overrule = None,
+    queue: Queue = 0.0,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> None:
+    """Take the next step: judge its gates, record it, say what to restart, and see it through."""
+    _take(
+        forward=True,
+        why=why,
+        yes=yes,
+        window=window,
+        accepted=_reasons(accept_unknown),
+        overruled=_reasons(overrule),
+        queue=queue,
+        wait=wait,
+        timeout=timeout,
+    )
+
+
+@app.command()
+def rollback(
+    *,
+    why: Why,
+    yes: Yes = False,
+    window: Window = 300.0,
+    accept_unknown: Accept = None,
+    overrule: Overrule = None,
+    queue: Queue = 0.0,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> None:
+    """Take one step back; while a step is under way, back to where it came from."""
+    _take(
+        forward=False,
+        why=why,
+        yes=yes,
+        window=window,
+        accepted=_reasons(accept_unknown),
+        overruled=_reasons(overrule),
+        queue=queue,
+        wait=wait,
+        timeout=timeout,
+    )
+
+
+@app.command()
+def cancel(*, why: Why) -> None:
+    """Take the queued step away. Whoever waits for it is told."""
+
+    async def main() -> None:
+        async with session() as (migration, _):
+            look = await migration.look()
+            await migration.machine.cancel(look.state.epoch, who=caller(), why=why)
+
+    explained(main)
+    out.print("cancelled")
+
+
+@app.command()
+def forget(
+    member: Annotated[str, typer.Argument(help="The process, as 'status' names it.")],
+    *,
+    why: Why,
+    yes: Yes = False,
+) -> None:
+    """Say that a missing process is gone for good. One that is cut off and at work is not gone."""
+    if not yes:
+        typer.confirm(f"Is {member} really gone, not only cut off from PostgreSQL?", abort=True)
+
+    async def main() -> bool:
+        async with session() as (migration, pool):
+            state = (await migration.look()).state
+            if not await forget_process(pool, member):
+                return False
+            await migration.machine.note(state, "forgotten", who=caller(), why=f"{member}: {why}")
+            return True
+
+    if not explained(main):
+        fail(f"no process {member} is missing: 'crossfade migrate status' lists them")
+    out.print("forgotten")
+
+
+def _take(
+    *,
+    forward: bool,
+    why: str,
+    yes: bool,
+    window: float,
+    accepted: Mapping[str, str],
+    overruled: Mapping[str, str],
+    queue: float,
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    who = caller()
+
+    async def decide() -> Checked:
+        async with session() as (migration, _):
+            look = await migration.look()
+            done = await migration.complete(look, who=who)
+            state = done or look.state
+            return await migration.check(migration.next_step(state, forward=forward), window=window)
+
+    checked = explained(decide)
+    _show_gates(checked)
+    in_the_way = refused(checked.results, accepted=accepted, overridden=overruled)
+    if in_the_way and not queue:
+        err.print()
+        for one in in_the_way:
+            err.print(f"[red]refused:[/] {one.name} is {one.verdict}", end=": ")
+            err.print(one.reason, markup=False)
+        raise typer.Exit(_status(in_the_way))
+    target = PHASES[checked.step.to].label
+    if not yes:
+        typer.confirm(f"From phase {PHASES[checked.step.origin].label} to {target}?", abort=True)
+
+    async def begin() -> None:
+        nonlocal checked
+        async with session() as (migration, _):
+            queued = bool(in_the_way)
+            if queued:
+                checked = await wait_for_gates(
+                    migration, checked, who=who, why=why, seconds=queue, window=window,
+                    stands_in_the_way=lambda results: refused(
+                        results, accepted=accepted, overridden=overruled
+                    ),
+                )  # fmt: skip
+            overrides = {
+                one.name: {**accepted, **overruled}[one.name]
+                for one in checked.results
+                if one.verdict != "green"
+            }
+            await migration.begin(checked, who=who, why=why, overrides=overrides, queued=queued)
+
+    explained(begin)
+    out.print()
+    out.print(shown.instructions(checked.step))
+    if wait:
+        out.print()
+        explained(lambda: see_through(who=who, to=checked.step.to, timeout=timeout))
+
+
+def _show_gates(checked: Checked) -> None:
+    origin, to = PHASES[checked.step.origin], PHASES[checked.step.to]
+    out.print(f"[bold]{origin.label} -> {to.label}[/]   epoch {checked.look.state.epoch}")
+    out.print(shown.gates(checked.results))
+
+
+def _status(results: list[Result]) -> int:
+    verdicts = {one.verdict for one in results}
+    return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
+
+
+def _reasons(given: list[str] | None) -> dict[str, str]:
+    reasons = {}
+    for one in given or []:
+        gate, _, reason = one.partition("=")
+        if not reason.strip():
+            raise typer.BadParameter(f"{one!r}: say why, as {gate}='the reason'")
+        reasons[gate] = reason.strip()
+    return reasons

@@ -1,0 +1,35 @@
+"""What each ``crossfade migrate`` command works with, and how its refusals are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from compose.console import fail, run, settings_or_exit
+from migration_guide.errors import MigrationError
+from migration_guide.steps import Steps
+from persistence.database import Pool, connect
+
+__all__ = ["explained", "session"]
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[tuple[Steps, Pool]]:
+    """Lend the migration of the installation that the settings lead to."""
+    settings = settings_or_exit()
+    pool = await connect(settings.persistence)
+    try:
+        yield Steps(pool, settings.transport), pool
+    finally:
+        await pool.close()
+
+
+def explained(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a command's coroutine; a refusal ends it with one line."""
+    try:
+        return run(main)
+    except MigrationError as error:
+        fail(str(error))

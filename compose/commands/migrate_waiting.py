@@ -1,0 +1,127 @@
+"""Waiting for gates to turn green, and for processes to be restarted; shown while it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from compose.commands import migrate_tables as shown
+from compose.commands.migrate_session import session
+from compose.console import err, out, plain
+from migration_guide.errors import Overtaken
+from migration_guide.gates.result import Result
+from migration_guide.machine import SILENT_SECONDS
+from migration_guide.phases import PHASES
+from migration_guide.steps import Checked, Steps
+from persistence.errors import Outage
+from persistence.migration_state import MigrationState
+from transport.errors import TransportError
+
+__all__ = ["see_through", "wait_for_gates"]
+
+_LOOK_SECONDS = 0.5
+_GATES_SECONDS = min(3.0, SILENT_SECONDS / 4)
+_TIMED_OUT = 4
+
+Judge = Callable[[Sequence[Result]], list[Result]]
+
+
+async def wait_for_gates(
+    migration: Steps,
+    checked: Checked,
+    *,
+    who: str,
+    why: str,
+    seconds: float,
+    window: float,
+    stands_in_the_way: Judge,
+) -> Checked:
+    """Queue the step, and return its gates' answers once none stands in the way any more.
+
+    Raises:
+        Overtaken: somebody took it away, or did something else meanwhile.
+        Exit: the time is up; the step is queued no more.
+    """
+    red = [one.name for one in stands_in_the_way(checked.results)]
+    state = await migration.machine.queue(
+        checked.look.state.epoch, checked.step.to, who=who, why=why, seconds=seconds, red=red
+    )
+    deadline = time.monotonic() + seconds
+    try:
+        with Live(console=err, auto_refresh=False, transient=True) as live:
+            while True:
+                live.update(_waiting(checked.results, deadline), refresh=True)
+                await asyncio.sleep(_GATES_SECONDS)
+                checked = await migration.check(checked.step, window=window)
+                red = [one.name for one in stands_in_the_way(checked.results)]
+                if not await migration.machine.still_queued(state.epoch, red):
+                    raise Overtaken(state.epoch)
+                if not red and checked.look.state.epoch == state.epoch:
+                    return checked
+                if time.monotonic() > deadline:
+                    break
+    except asyncio.CancelledError:  # Ctrl-C
+        await migration.machine.cancel(state.epoch, who=who, why="interrupted")
+        raise
+    await migration.machine.cancel(state.epoch, who=who, why="its time was up", expired=True)
+    err.print(f"[red]not taken:[/] after {seconds:.0f} s still in the way: {', '.join(red)}")
+    raise typer.Exit(_TIMED_OUT)
+
+
+async def see_through(*, who: str, to: int, timeout: float | None) -> None:  # noqa: ASYNC109
+    """Show the processes until all are on phase ``to``, and record that they are.
+
+    The database may be restarted with them ('make up' runs it): that is waited out.
+
+    Raises:
+        Exit: ``timeout`` seconds were not enough; the step stays under way.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with Live(console=err, auto_refresh=False, transient=True) as live:
+        while True:
+            done, view = await _look(who, to)
+            if done is not None:
+                break
+            live.update(view, refresh=True)
+            if deadline is not None and time.monotonic() > deadline:
+                err.print(view)
+                err.print("[yellow]not yet:[/] 'crossfade migrate watch' goes on from here")
+                raise typer.Exit(_TIMED_OUT)
+            await asyncio.sleep(_LOOK_SECONDS)
+    if done.phase == to:
+        out.print(f"[green]complete:[/] every process is on phase {PHASES[to].label}")
+        return
+    err.print(f"[yellow]overtaken:[/] {plain(done.changed_by)} took another step meanwhile")
+    raise typer.Exit(1)
+
+
+async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableType]:
+    """Return the state once the step is over, and what to show until then."""
+    try:
+        async with session() as (migration, _):
+            look = await migration.look()
+            if look.state.settled or look.state.target != to:
+                return look.state, Text()
+            if done := await migration.complete(look, who=who):
+                return done, Text()
+            reached = look.reached
+            view = Group(
+                shown.processes(look.processes, frozenset({to})),
+                Text(f"waiting: {reached.reason}", style="yellow"),
+            )
+            return None, view
+    except (Outage, TransportError) as error:
+        return None, Text(f"waiting: {' '.join(str(error).split())}", style="yellow")
+    except Overtaken:
+        return None, Text("looking again")
+
+
+def _waiting(results: Sequence[Result], deadline: float) -> RenderableType:
+    left = max(0.0, deadline - time.monotonic())
+    return Group(shown.gates(results), Text(f"queued; {left:.0f} s left", style="yellow"))

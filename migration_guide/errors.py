@@ -1,0 +1,43 @@
+"""Why a change of the migration's state does not happen; each text names the remedy."""
+
+from __future__ import annotations
+
+__all__ = ["MigrationError", "NotAStep", "NotStarted", "Overtaken", "StepQueued"]
+
+
+class MigrationError(Exception):
+    """Root: nothing was changed."""
+
+
+class NotStarted(MigrationError):  # noqa: N818 - a state, not a mistake
+    """No process of ours has ever run against this database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no process has said yet what it runs: start the service first ('crossfade serve', or "
+            "'make up'), and the migration begins at the phase of its settings"
+        )
+
+
+class NotAStep(MigrationError):  # noqa: N818
+    """The phase asked for is not a neighbour, or another step is under way."""
+
+
+class Overtaken(MigrationError):  # noqa: N818
+    """Somebody changed the state after it was looked at, so the decision is void."""
+
+    def __init__(self, decided_on: int) -> None:
+        super().__init__(
+            f"somebody changed the migration after it was looked at (epoch {decided_on} is over): "
+            "look again with 'crossfade migrate status', and decide again"
+        )
+
+
+class StepQueued(MigrationError):  # noqa: N818
+    """A step waits for its gates already."""
+
+    def __init__(self, to: int, who: str) -> None:
+        super().__init__(
+            f"a step to phase {to} is queued by {who}: wait for it, or take it back with "
+            "'crossfade migrate cancel'"
+        )

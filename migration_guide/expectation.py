@@ -1,0 +1,63 @@
+"""Whether this process runs what the migration expects, said once and shown in metrics.
+
+Nothing is refused: settings changed by hand can lose or double nothing. But the gates were not
+asked, and the order of messages is what they guard.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from migration_guide.choice import CHOICES, Choice
+from migration_guide.phases import PHASES
+from otel.metrics import Metrics
+from persistence.migration_state import MigrationState
+
+__all__ = ["Expectation"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Expectation:
+    """Holds this process's settings against the migration's state, each time that is heard."""
+
+    def __init__(self, choice: Choice, metrics: Metrics) -> None:
+        self._phase = CHOICES.index(choice) if choice in CHOICES else None
+        self._choice = choice
+        self._metrics = metrics
+        self._warned: int | None = None
+        metrics.process_phase.set(-1 if self._phase is None else self._phase)
+
+    def compare(self, state: MigrationState | None) -> None:
+        """Set the gauges, and warn when the settings are not expected: once for each phase."""
+        if state is None:
+            return
+        metrics = self._metrics
+        metrics.migration_phase.set(state.phase)
+        metrics.migration_target.set(state.target)
+        metrics.migration_epoch.set(state.epoch)
+        expected = state.expected | ({state.queued.to} if state.queued else set())
+        unexpected = self._phase not in expected
+        metrics.unexpected_settings.set(unexpected)
+        if not unexpected:
+            self._warned = None
+        elif self._warned != state.phase:
+            self._warned = state.phase
+            _log.warning(
+                "These settings are not the migration's: nothing acknowledged is lost and no row "
+                "doubled, but messages of a conversation may be persisted out of order, since no "
+                "gate has looked where the readers would start",
+                settings=_settings(self._choice),
+                runs=_label(self._phase),
+                expected=" or ".join(_label(phase) for phase in sorted(state.expected)),
+                remedy=f"set {_settings(CHOICES[state.target])} and restart, or take the steps "
+                "one by one with 'crossfade migrate advance' or 'rollback'",
+            )
+
+
+def _settings(choice: Choice) -> str:
+    return " ".join(f"{name}={value}" for name, value in choice.environment().items())
+
+
+def _label(phase: int | None) -> str:
+    return "no phase" if phase is None else f"phase {PHASES[phase].label}"

@@ -1,0 +1,40 @@
+"""The gates: each looks at one thing, changes nothing, and says green, red or unknown, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from migration_guide.gates import drained, partitions, processes, shadow, watermark, workers
+from migration_guide.gates.result import Gate, Result, Scene, unknown
+from persistence.errors import PersistenceError
+from transport.errors import TransportError
+
+__all__ = ["ACCEPTABLE", "GATES", "OVERRIDABLE", "judge"]
+
+GATES: dict[str, Gate] = {
+    one.NAME: one.gate for one in (processes, workers, partitions, shadow, watermark, drained)
+}
+"""Every gate by its name."""
+
+OVERRIDABLE = frozenset({"durability", "workers", "parity"})
+"""Gates that an operator may overrule when red, with a reason: nothing acknowledged is at stake."""
+ACCEPTABLE = frozenset(GATES) - {"processes"}
+"""Gates whose unknown an operator may accept, with a reason. (Of a process: forget it instead.)"""
+
+_WITHIN_SECONDS = 60.0
+
+
+async def judge(scene: Scene, names: Sequence[str]) -> list[Result]:
+    """Return every gate's answer, in order. What can't be looked at is unknown, never green."""
+    return [await _judge(scene, name) for name in names]
+
+
+async def _judge(scene: Scene, name: str) -> Result:
+    try:
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            return await GATES[name](scene)
+    except TimeoutError:
+        return unknown(name, f"no answer within {_WITHIN_SECONDS:.0f} s")
+    except (TransportError, PersistenceError) as error:
+        return unknown(name, f"can't be looked at: {' '.join(str(error).split())}")

@@ -1,0 +1,46 @@
+"""Gate ``drained``: nothing stands in the log that is to be left which is not a row yet.
+
+Its records are in the other log too; but once nobody writes it, nobody would look into it either.
+"""
+
+from __future__ import annotations
+
+from migration_guide.gates.result import Result, Scene, green, red, unknown
+from transport.contract import WORKER_GROUP, Topic
+
+__all__ = ["NAME", "gate"]
+
+NAME = "drained"
+
+# Traffic goes on: what was appended a moment ago is in the hands of the readers.
+_IN_HAND_SECONDS = 10.0
+
+
+async def gate(scene: Scene) -> Result:
+    """Judge the group's progress in the log that the step leaves."""
+    name = scene.before.shadow
+    assert name is not None
+    log = await scene.log(name)
+    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    old = {
+        str(one.partition): round(one.oldest_age, 1)
+        for one in progress
+        if one.oldest_age is not None and one.oldest_age > _IN_HAND_SECONDS
+    }
+    unclear = [one.partition for one in progress if one.lag is None or one.oldest_age is None]
+    evidence = {
+        "log": name,
+        "lag": sum(one.lag or 0 for one in progress),
+        "oldest_seconds": old,
+        "unclear": unclear,
+    }
+    if old:
+        partition, age = next(iter(old.items()))
+        return red(
+            NAME,
+            f"partition {partition} of {name} has a record of {age:.0f} s ago that is not settled",
+            evidence,
+        )
+    if unclear:
+        return unknown(NAME, f"{name} can't say how far partitions {unclear} are", evidence)
+    return green(NAME, f"nothing in {name} is unsettled but what came within seconds", evidence)

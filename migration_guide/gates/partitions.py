@@ -1,0 +1,31 @@
+"""Gate ``partitions``: both logs have the same partitions, so that a conversation keeps its one.
+
+Opening a log compares what is there with the settings: an existing topic or database with another
+number of partitions refuses, with the remedy.
+"""
+
+from __future__ import annotations
+
+from migration_guide.choice import NEW, OLD
+from migration_guide.gates.result import Result, Scene, green, red
+from transport.contract import WORKER_GROUP, Topic
+from transport.errors import ConfigurationError
+
+__all__ = ["NAME", "gate"]
+
+NAME = "partitions"
+
+
+async def gate(scene: Scene) -> Result:
+    """Ask both logs."""
+    counts = {}
+    for name in (OLD, NEW):
+        try:
+            log = await scene.log(name)
+        except ConfigurationError as error:
+            return red(NAME, f"{name}: {error}")
+        counts[name] = len(await log.progress(Topic.MESSAGES, group=WORKER_GROUP))
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        return red(NAME, f"the logs differ: {text}", counts)
+    return green(NAME, f"both logs have {counts[NEW]}", counts)

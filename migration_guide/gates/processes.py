@@ -1,0 +1,64 @@
+"""Gate ``processes``: every process runs the phase that the step starts from, and none is missing.
+
+A step is safe beside its neighbour only, so a process that is a phase behind makes the next step a
+step of two. Of a process that fell silent nobody knows what it does: it may be cut off from
+PostgreSQL and go on accepting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from migration_guide.gates.result import Result, Scene, green, red, unknown
+from persistence.processes import Process
+
+__all__ = ["NAME", "gate", "judge", "named"]
+
+NAME = "processes"
+
+
+async def gate(scene: Scene) -> Result:
+    """Judge the processes; while a step is taken back they may be on either of its phases."""
+    state = scene.state
+    allowed = {scene.origin} if state.settled else {state.phase, state.target}
+    return judge(scene.processes, allowed)
+
+
+def judge(processes: Collection[Process], allowed: Collection[int]) -> Result:
+    """Return green if there are processes, all heard of just now, all on a phase ``allowed``."""
+    phases = " or ".join(map(str, sorted(allowed)))
+    evidence = {
+        "processes": len(processes),
+        "missing": [one.member for one in processes if not one.live],
+        "elsewhere": {
+            one.member: one.phase for one in processes if one.live and one.phase not in allowed
+        },
+    }
+    if elsewhere := [one for one in processes if one.live and one.phase not in allowed]:
+        return red(NAME, f"not on phase {phases}: {named(elsewhere)}", evidence)
+    if missing := [one for one in processes if not one.live]:
+        return unknown(
+            NAME,
+            f"not heard of: {named(missing)}; if it is gone for good, say so with 'crossfade "
+            f"migrate forget {missing[0].member}'",
+            evidence,
+        )
+    if not processes:
+        return unknown(NAME, "no process says that it runs", evidence)
+    return green(NAME, f"all {len(processes)} are on phase {phases}", evidence)
+
+
+def named(processes: Collection[Process]) -> str:
+    """Return the processes in words: who, and on which phase or for how long silent."""
+    return ", ".join(
+        f"{one.member} ({one.role}, "
+        + (_phase(one) if one.live else f"silent for {one.silent_seconds:.0f} s")
+        + ")"
+        for one in processes
+    )
+
+
+def _phase(process: Process) -> str:
+    if process.phase is not None:
+        return f"phase {process.phase}"
+    return f"no phase: TRANSPORT={process.transport}"

@@ -1,0 +1,102 @@
+"""What a gate answers, and what it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self
+
+import msgspec
+
+from migration_guide.choice import CHOICES, Choice
+from persistence.database import Pool
+from persistence.migration_state import MigrationState
+from persistence.processes import Process
+from transport.contract import Transport
+from transport.registry import create
+from transport.settings import TransportSettings
+
+__all__ = ["Gate", "Result", "Scene", "Verdict", "green", "red", "unknown"]
+
+Verdict = Literal["green", "red", "unknown"]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One gate's answer: a verdict, one sentence that says why, and the figures it rests on.
+
+    ``unknown`` is never taken for ``green``: it is what is answered when something that has to be
+    looked at can't be.
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str
+    evidence: dict[str, Any] = {}
+
+
+@dataclass
+class Scene:
+    """One look at everything: made for one round of gates, and thrown away after it.
+
+    ``state`` and ``processes`` are what the gates are judged on; logs are opened when first asked
+    for. ``window`` is how many seconds back parity is to have been seen.
+    """
+
+    pool: Pool
+    settings: TransportSettings
+    state: MigrationState
+    processes: list[Process]
+    origin: int
+    to: int
+    window: float = 600.0
+    _logs: dict[str, Transport] = field(default_factory=dict)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def before(self) -> Choice:
+        """The settings that the processes have."""
+        return CHOICES[self.origin]
+
+    @property
+    def after(self) -> Choice:
+        """The settings that they are to have."""
+        return CHOICES[self.to]
+
+    async def log(self, name: str) -> Transport:
+        """Return an open log.
+
+        Raises:
+            TransportError: it can't be opened.
+        """
+        if name not in self._logs:
+            self._logs[name] = await self._stack.enter_async_context(create(name, self.settings))
+        return self._logs[name]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+
+class Gate(Protocol):
+    """Looks at the scene, changes nothing, and answers. Errors of servers may come out of it."""
+
+    def __call__(self, scene: Scene) -> Awaitable[Result]:
+        """Return the answer."""
+
+
+def green(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> Result:
+    """Return a pass."""
+    return Result(name, "green", reason, dict(evidence or {}))
+
+
+def red(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> Result:
+    """Return a refusal."""
+    return Result(name, "red", reason, dict(evidence or {}))
+
+
+def unknown(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> Result:
+    """Return that it can't be told."""
+    return Result(name, "unknown", reason, dict(evidence or {}))

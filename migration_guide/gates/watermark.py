@@ -1,0 +1,46 @@
+"""Gate ``watermark``: everything accepted before every process wrote to both logs is persisted.
+
+What was accepted earlier may stand in one log only, so the other's reader would never meet it. The
+watermark is where both logs ended when every process was first seen on a phase that writes to both.
+"""
+
+from __future__ import annotations
+
+from migration_guide.gates.result import Result, Scene, green, red, unknown
+from transport.contract import WORKER_GROUP, Topic
+
+__all__ = ["NAME", "gate"]
+
+NAME = "watermark"
+
+
+async def gate(scene: Scene) -> Result:
+    """Compare how far the group is in the log that is read with where that log ended then."""
+    name = scene.before.consume_from
+    marks = (scene.state.watermark or {}).get(name)
+    if marks is None:
+        return unknown(
+            NAME,
+            f"no watermark of {name} is recorded: it is, when phase 2 or 4 is reached by a step; "
+            "step back once and forward again",
+        )
+    log = await scene.log(name)
+    below: dict[str, str | None] = {}
+    for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP):
+        mark = marks.get(str(one.partition))
+        if mark is None:
+            continue  # it was empty then
+        if one.lag == 0:
+            continue
+        if one.floor is None or log.sort_key(one.floor) < log.sort_key(mark):
+            below[str(one.partition)] = one.floor
+    evidence = {"log": name, "below": below, "since": scene.state.reached_at}
+    if below:
+        partition = next(iter(below))
+        return red(
+            NAME,
+            f"partition {partition} of {name} is persisted through {below[partition]}, not yet "
+            f"through {marks[partition]}, where it ended when every process wrote to both logs",
+            evidence,
+        )
+    return green(NAME, "everything accepted before both logs were written is persisted", evidence)

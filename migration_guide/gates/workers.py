@@ -1,0 +1,44 @@
+"""Gate ``workers``: nobody who persists waits for anything, and the log is not far behind.
+
+A change of the log that is read while workers retry something would hide what they wait for.
+"""
+
+from __future__ import annotations
+
+from migration_guide.gates.result import Result, Scene, green, red, unknown
+from transport.contract import WORKER_GROUP, Topic
+
+__all__ = ["NAME", "gate"]
+
+NAME = "workers"
+
+_TOO_FAR = 10_000
+
+
+async def gate(scene: Scene) -> Result:
+    """Judge the processes' own words and the group's lag in the log that is read."""
+    waiting = {
+        one.member: [pause["dependency"] for pause in one.paused]
+        for one in scene.processes
+        if one.paused
+    }
+    name = scene.before.consume_from
+    log = await scene.log(name)
+    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    lags = {str(one.partition): one.lag for one in progress}
+    lost = sum(one.lost for one in progress)
+    unowned = [one.partition for one in progress if one.owner is None]
+    known = sum(lag for lag in lags.values() if lag is not None)
+    evidence = {"waiting": waiting, "lag": known, "lost": lost, "unowned": unowned}
+    if waiting:
+        who, what = next(iter(waiting.items()))
+        return red(NAME, f"{who} waits for {', '.join(what)}", evidence)
+    if unowned:
+        return red(NAME, f"nobody reads partitions {unowned} of {name}", evidence)
+    if None in lags.values():
+        return unknown(NAME, f"{name} can't say how far its readers are", evidence)
+    if known > _TOO_FAR:
+        return red(
+            NAME, f"{known} messages wait in {name}: let the workers catch up first", evidence
+        )
+    return green(NAME, f"none waits; {known} messages to persist in {name}", evidence)

@@ -1,0 +1,279 @@
+"""The migration's state and the only ways to change it.
+
+::
+
+    settled at n ──begin(n±1)──▶ under way n → n±1 ──complete──▶ settled at n±1
+         │  ▲                          │
+       queue cancel, expire         begin(n): turned back, and completed like any step
+         ▼  │
+    settled at n, a step queued ──begin──▶ under way
+
+Every change names the epoch it was decided on and raises it, in one statement: of two operators who
+decide on the same state one is :class:`Overtaken`. What a change rests on (gates, overrides) is
+kept with it in the history.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+
+from migration_guide.errors import NotAStep, NotStarted, Overtaken, StepQueued
+from persistence.database import Connection, Pool, using
+from persistence.migration_state import COLUMNS, MigrationState, state_of
+
+__all__ = ["SILENT_SECONDS", "Machine"]
+
+SILENT_SECONDS = 60.0
+"""Whoever waits with a queued step says so more often; a step silent for longer is given up."""
+
+Watermark = Mapping[str, Mapping[str, str | None]]
+_Kind = Literal["begun", "completed", "queued", "cancelled", "expired", "forgotten"]
+
+_ADOPT = """
+WITH made AS (
+    INSERT INTO migration (id, phase, target, epoch, changed_by, why) VALUES (1, $1, $1, 1, $2, $3)
+    ON CONFLICT DO NOTHING RETURNING epoch
+)
+INSERT INTO migration_events (epoch, kind, from_phase, to_phase, who, why)
+SELECT epoch, 'adopted', $1, $1, $2, $3 FROM made
+"""
+
+# Locked, so that who is overtaken learns it here and not after the gates' results are recorded.
+_LOOK = f"SELECT {COLUMNS} FROM migration FOR UPDATE"  # noqa: S608 - constants only
+
+_CHANGE = f"""
+UPDATE migration SET phase = $1, target = $2, queued = $3, watermark = $4, epoch = epoch + 1,
+    reached_at = CASE WHEN $1 <> phase THEN now() ELSE reached_at END,
+    changed_at = now(), changed_by = $5, why = $6
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constants only
+
+_EVENT = """
+INSERT INTO migration_events (epoch, kind, from_phase, to_phase, who, why, gates, overrides)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+_QUEUED = """
+SELECT jsonb_build_object('to', $1::int, 'who', $2::text, 'why', $3::text, 'at', now(),
+    'until', now() + make_interval(secs => $4), 'seenAt', now(), 'red', $5::jsonb)
+"""
+
+_STILL_QUEUED = """
+UPDATE migration SET queued = queued || jsonb_build_object('seenAt', now(), 'red', $2::jsonb)
+WHERE epoch = $1 AND queued IS NOT NULL
+"""
+
+_GIVEN_UP = """
+SELECT now() > (queued->>'until')::timestamptz
+    OR now() - (queued->>'seenAt')::timestamptz > make_interval(secs => $1)
+FROM migration WHERE queued IS NOT NULL
+"""
+
+
+class Machine:
+    """The one row of ``migration``. Every method raises ``Outage`` when PostgreSQL can't."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def adopt(self, phase: int, who: str) -> None:
+        """Begin at ``phase`` where there is no migration yet; else do nothing."""
+        why = "the first process that started had these settings"
+        async with using(self._pool) as connection:
+            await connection.execute(_ADOPT, phase, who, why)
+
+    async def begin(
+        self,
+        epoch: int,
+        to: int,
+        *,
+        who: str,
+        why: str,
+        gates: Sequence[Any] | None = None,
+        overrides: Mapping[str, str] | None = None,
+        queued: bool = False,
+    ) -> MigrationState:
+        """Record that the processes are to be restarted to phase ``to``; return the new state.
+
+        ``queued`` says that it is the queued step itself that begins. Going back takes a queued
+        step away; going forward does not.
+
+        Raises:
+            Overtaken: ``epoch`` is over. NotAStep: ``to`` can't be reached from here in one step.
+            StepQueued: another step waits for its gates. NotStarted: there is nothing to change.
+        """
+        async with using(self._pool) as connection, connection.transaction():
+            state = await self._at(connection, epoch)
+            _must_be_a_step(state, to)
+            waiting = state.queued
+            if queued and (waiting is None or waiting.to != to):
+                raise Overtaken(epoch)
+            if waiting is not None and not queued:
+                if not await self._over(connection, state) and to > state.phase:
+                    raise StepQueued(waiting.to, waiting.who)
+                state = await self._unqueue(connection, state, "cancelled", who, why)
+            new = await self._change(connection, state, who, why, target=to)
+            await self._record(connection, "begun", state, new, gates=gates, overrides=overrides)
+            return new
+
+    async def complete(
+        self, epoch: int, *, who: str, watermark: Watermark | None
+    ) -> MigrationState:
+        """Record that every process is on the target; ``watermark`` replaces the one there is.
+
+        Raises:
+            Overtaken: ``epoch`` is over. NotAStep: no step is under way.
+        """
+        async with using(self._pool) as connection, connection.transaction():
+            state = await self._at(connection, epoch)
+            if state.settled:
+                raise NotAStep(f"no step is under way: the migration stands at {state.phase}")
+            new = await self._change(
+                connection, state, who, state.why, phase=state.target, watermark=watermark
+            )
+            await self._record(connection, "completed", state, new)
+            return new
+
+    async def queue(
+        self, epoch: int, to: int, *, who: str, why: str, seconds: float, red: Sequence[str]
+    ) -> MigrationState:
+        """Queue a step for ``seconds``: visible to all, and gone when its time is up.
+
+        Raises:
+            Overtaken: ``epoch`` is over. NotAStep: ``to`` can't be reached from here in one step.
+            StepQueued: another step waits already.
+        """
+        async with using(self._pool) as connection, connection.transaction():
+            state = await self._at(connection, epoch)
+            _must_be_a_step(state, to)
+            if (waiting := state.queued) is not None:
+                if not await self._over(connection, state):
+                    raise StepQueued(waiting.to, waiting.who)
+                state = await self._unqueue(connection, state, "expired", who, "its time was up")
+            queued = await connection.fetchval(
+                _QUEUED, to, who, why, seconds, json.dumps(list(red))
+            )
+            new = await self._change(connection, state, who, why, queued=queued)
+            await self._record(connection, "queued", state, new, to=to)
+            return new
+
+    async def still_queued(self, epoch: int, red: Sequence[str]) -> bool:
+        """Say that the step queued at ``epoch`` is still wanted; ``False`` if it is gone."""
+        async with using(self._pool) as connection:
+            done = await connection.execute(_STILL_QUEUED, epoch, json.dumps(list(red)))
+        return done == "UPDATE 1"
+
+    async def cancel(
+        self, epoch: int, *, who: str, why: str, expired: bool = False
+    ) -> MigrationState:
+        """Take the queued step away.
+
+        Raises:
+            Overtaken: ``epoch`` is over. NotAStep: none is queued.
+        """
+        async with using(self._pool) as connection, connection.transaction():
+            state = await self._at(connection, epoch)
+            if state.queued is None:
+                raise NotAStep("no step is queued")
+            return await self._unqueue(
+                connection, state, "expired" if expired else "cancelled", who, why
+            )
+
+    async def note(self, state: MigrationState, kind: _Kind, *, who: str, why: str) -> None:
+        """Add a line to the history that changes nothing else."""
+        async with using(self._pool) as connection:
+            await connection.execute(
+                _EVENT, state.epoch, kind, state.phase, state.target, who, why, None, None
+            )
+
+    async def _at(self, connection: Connection, epoch: int) -> MigrationState:
+        row = await connection.fetchrow(_LOOK)
+        if row is None:
+            raise NotStarted
+        state = state_of(row)
+        if state.epoch != epoch:
+            raise Overtaken(epoch)
+        return state
+
+    async def _over(self, connection: Connection, state: MigrationState) -> bool:
+        """Whether nobody waits any more for the queued step."""
+        assert state.queued is not None
+        return bool(await connection.fetchval(_GIVEN_UP, SILENT_SECONDS))
+
+    async def _unqueue(
+        self, connection: Connection, state: MigrationState, kind: _Kind, who: str, why: str
+    ) -> MigrationState:
+        assert state.queued is not None
+        new = await self._change(connection, state, who, why, queued=None)
+        await self._record(connection, kind, state, new, to=state.queued.to)
+        return new
+
+    async def _change(
+        self,
+        connection: Connection,
+        state: MigrationState,
+        who: str,
+        why: str,
+        *,
+        phase: int | None = None,
+        target: int | None = None,
+        queued: str | None = None,
+        watermark: Watermark | None = None,
+    ) -> MigrationState:
+        """Change what is named; nothing stays queued that is not."""
+        kept = state.watermark if watermark is None else watermark
+        row = await connection.fetchrow(
+            _CHANGE,
+            state.phase if phase is None else phase,
+            state.target if target is None else target,
+            queued,
+            json.dumps(kept) if kept else None,
+            who,
+            why,
+        )
+        assert isinstance(row, asyncpg.Record)
+        return state_of(row)
+
+    async def _record(
+        self,
+        connection: Connection,
+        kind: _Kind,
+        before: MigrationState,
+        after: MigrationState,
+        *,
+        gates: Sequence[Any] | None = None,
+        overrides: Mapping[str, str] | None = None,
+        to: int | None = None,
+    ) -> None:
+        await connection.execute(
+            _EVENT,
+            after.epoch,
+            kind,
+            before.phase if kind != "begun" else before.target,
+            after.target if to is None else to,
+            after.changed_by,
+            after.why,
+            None if gates is None else msgspec.json.encode(gates).decode(),
+            json.dumps(dict(overrides)) if overrides else None,
+        )
+
+
+def _must_be_a_step(state: MigrationState, to: int) -> None:
+    if state.settled and abs(to - state.phase) == 1:
+        return
+    if not state.settled and to == state.phase:
+        return
+    if state.settled:
+        raise NotAStep(
+            f"phase {to} is not next to phase {state.phase}: each step is safe beside its "
+            "neighbours only"
+        )
+    raise NotAStep(
+        f"the step from phase {state.phase} to {state.target} is under way: finish the restarts "
+        f"and it is complete, or take it back to phase {state.phase}"
+    )

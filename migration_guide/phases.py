@@ -1,0 +1,167 @@
+"""The migration as data: six phases, and the ten steps between neighbours with their gates.
+
+``crossfade migrate`` acts on it and the chapters in ``migration_guide/guide`` are held to it by a
+test, so that the two can't disagree.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from migration_guide.choice import CHOICES, Choice
+
+__all__ = ["PHASES", "STEPS", "Phase", "Step", "step"]
+
+
+class Phase(NamedTuple):
+    """One combination of settings. ``why`` and ``watch`` are for people."""
+
+    number: int
+    name: str
+    choice: Choice
+    what: str
+    why: str
+    watch: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """What people read: ``2 mirror``."""
+        return f"{self.number} {self.name}"
+
+
+class Step(NamedTuple):
+    """From one phase to a neighbour. ``gates`` are names in :data:`migration_guide.gates.GATES`."""
+
+    origin: int
+    to: int
+    gates: tuple[str, ...]
+    note: str = ""
+
+    @property
+    def forward(self) -> bool:
+        """Whether it leads to the new log."""
+        return self.to > self.origin
+
+
+PHASES: tuple[Phase, ...] = (
+    Phase(
+        0,
+        "redis",
+        CHOICES[0],
+        "Redis is written and read. Kafka is not there yet.",
+        "Where every installation begins.",
+        ("stream_partition_lag{transport='redis'}", "stream_dead_letter_total"),
+    ),
+    Phase(
+        1,
+        "shadow",
+        CHOICES[1],
+        "Every message is copied to Kafka after its POST was answered.",
+        "To see Kafka take the whole load, without anything depending on it: a slow, refusing or "
+        "vanished Kafka changes neither the status nor the latency of a POST. What it misses is "
+        "counted.",
+        (
+            "shadow_publish_total{outcome}",
+            "shadow_lag_messages{partition}",
+            "shadow_parity_total{result}",
+        ),
+    ),
+    Phase(
+        2,
+        "mirror",
+        CHOICES[2],
+        "A POST is answered when both logs have the message. Workers read Redis.",
+        "From here on a message that was sent after another's acknowledgement stands after it in "
+        "both logs, which is what makes the next step safe. It costs Kafka's latency on every "
+        "POST, and a Kafka that is down means 503.",
+        (
+            "ingress_append_duration_seconds",
+            "shadow_publish_total{outcome}",
+            "shadow_parity_total{result}",
+            "the share of POSTs answered 503",
+        ),
+    ),
+    Phase(
+        3,
+        "consume",
+        CHOICES[3],
+        "Workers read Kafka. Both logs are still written, Redis first.",
+        "To see the new log carry the reading while the old one stays complete: going back is one "
+        "restart away.",
+        (
+            "stream_partition_lag{transport='kafka'}",
+            "stream_processing_duration_seconds",
+            "stream_consumer_processed_total{status}",
+        ),
+    ),
+    Phase(
+        4,
+        "primary",
+        CHOICES[4],
+        "Kafka is written first, Redis after it; workers read Kafka.",
+        "Kafka now decides. Redis is still complete, so everything can still be taken back.",
+        (
+            "ingress_append_duration_seconds",
+            "stream_enqueue_total{transport='kafka'}",
+            "idempotency_hit_total{operation}",
+        ),
+    ),
+    Phase(
+        5,
+        "kafka",
+        CHOICES[5],
+        "Kafka is written and read. Redis is no longer written.",
+        "The end. Keep Redis running until you are sure: going back needs it.",
+        ("stream_partition_lag{transport='kafka'}", "stream_dead_letter_total"),
+    ),
+)
+
+STEPS: tuple[Step, ...] = (
+    Step(0, 1, ("processes",)),
+    Step(1, 2, ("processes", "shadow", "partitions")),
+    Step(
+        2,
+        3,
+        (
+            "processes",
+            "workers",
+            "partitions",
+            "shadow",
+            "dropped",
+            "watermark",
+            "parity",
+            "start",
+            "durability",
+        ),
+    ),
+    Step(3, 4, ("processes", "workers", "shadow", "dropped", "parity", "durability")),
+    Step(
+        4,
+        5,
+        ("processes", "workers", "shadow", "dropped", "parity", "drained", "durability"),
+    ),
+    Step(1, 0, ("processes",)),
+    Step(2, 1, ("processes",)),
+    Step(3, 2, ("processes", "shadow", "watermark", "start")),
+    Step(4, 3, ("processes",)),
+    Step(
+        5,
+        4,
+        ("processes", "partitions"),
+        "Redis has none of the messages accepted in phase 5. Those that are rows do not need it; "
+        "the gates of the step back to phase 2 wait until all are. Where others read Redis too, "
+        "fill it first with 'crossfade migrate backfill'.",
+    ),
+)
+
+
+def step(origin: int, to: int) -> Step:
+    """Return the step between two neighbours.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for one in STEPS:
+        if (one.origin, one.to) == (origin, to):
+            return one
+    raise KeyError((origin, to))

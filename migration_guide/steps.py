@@ -1,0 +1,169 @@
+"""Taking a step: look, judge, decide, and see it through. What the terminal and others call.
+
+Nothing here restarts anything: whoever runs the processes does, and their presence tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from migration_guide.choice import CHOICES
+from migration_guide.errors import NotAStep, NotStarted
+from migration_guide.gates import ACCEPTABLE, OVERRIDABLE, judge
+from migration_guide.gates.processes import judge as judge_processes
+from migration_guide.gates.result import Result, Scene
+from migration_guide.machine import Machine
+from migration_guide.phases import PHASES, Step, step
+from persistence.database import Pool
+from persistence.migration_state import MigrationState
+from persistence.migration_state import state as read_state
+from persistence.processes import Process
+from persistence.processes import processes as read_processes
+from transport.contract import WORKER_GROUP, Topic
+from transport.registry import create
+from transport.settings import TransportSettings
+
+__all__ = ["Checked", "Look", "Steps", "refused"]
+
+_BOTH_WRITTEN = range(2, 5)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Where the migration stands, and who runs."""
+
+    state: MigrationState
+    processes: list[Process]
+
+    @property
+    def reached(self) -> Result:
+        """Whether every process is on the target."""
+        return judge_processes(self.processes, {self.state.target})
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What the gates of a step said, and what they looked at."""
+
+    step: Step
+    look: Look
+    results: list[Result]
+
+
+class Steps:
+    """The migration of one installation. Methods raise ``Outage`` when PostgreSQL can't."""
+
+    def __init__(self, pool: Pool, settings: TransportSettings) -> None:
+        self.machine = Machine(pool)
+        self._pool = pool
+        self._settings = settings
+
+    async def look(self) -> Look:
+        """Return where it stands.
+
+        Raises:
+            NotStarted: no process has ever run.
+        """
+        state = await read_state(self._pool)
+        if state is None:
+            raise NotStarted
+        return Look(state, await read_processes(self._pool))
+
+    def next_step(self, state: MigrationState, *, forward: bool) -> Step:
+        """Return the step that ``advance`` or ``rollback`` means now.
+
+        While a step is under way, the other direction is back to where it came from.
+
+        Raises:
+            NotAStep: there is none in this direction, or one is under way.
+        """
+        if not state.settled:
+            if (state.target > state.phase) == forward:
+                raise NotAStep(
+                    f"the step to phase {state.target} is under way: it is complete when every "
+                    "process is restarted with its settings"
+                )
+            return step(state.target, state.phase)
+        to = state.phase + (1 if forward else -1)
+        if not 0 <= to < len(PHASES):
+            where = "last" if forward else "first"
+            raise NotAStep(f"phase {PHASES[state.phase].label} is the {where} one")
+        return step(state.phase, to)
+
+    async def check(self, taken: Step, *, window: float) -> Checked:
+        """Look once, and judge every gate of ``taken`` on it."""
+        look = await self.look()
+        scene = Scene(
+            pool=self._pool,
+            settings=self._settings,
+            state=look.state,
+            processes=look.processes,
+            origin=taken.origin,
+            to=taken.to,
+            window=window,
+        )
+        async with scene:
+            return Checked(taken, look, await judge(scene, taken.gates))
+
+    async def begin(
+        self,
+        checked: Checked,
+        *,
+        who: str,
+        why: str,
+        overrides: Mapping[str, str],
+        queued: bool = False,
+    ) -> MigrationState:
+        """Begin the step that was checked, if nothing was changed since.
+
+        Raises:
+            MigrationError: it was, or the step can't be taken from here.
+        """
+        return await self.machine.begin(
+            checked.look.state.epoch,
+            checked.step.to,
+            who=who,
+            why=why,
+            gates=checked.results,
+            overrides=overrides,
+            queued=queued,
+        )
+
+    async def complete(self, look: Look, *, who: str) -> MigrationState | None:
+        """Record that the step is complete, if it is; return the new state.
+
+        Raises:
+            TransportError: the logs can't be asked where they end, which has to be recorded.
+        """
+        state = look.state
+        if state.settled or look.reached.verdict != "green":
+            return None
+        watermark = None
+        if state.target in _BOTH_WRITTEN and state.phase not in _BOTH_WRITTEN:
+            watermark = await self._ends(state.target)
+        return await self.machine.complete(state.epoch, who=who, watermark=watermark)
+
+    async def _ends(self, phase: int) -> dict[str, dict[str, str | None]]:
+        """Return where both logs end. Every process writes to both by now."""
+        choice, ends = CHOICES[phase], {}
+        for name in (choice.transport, choice.shadow):
+            assert name is not None
+            async with create(name, self._settings) as log:
+                progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                ends[name] = {str(one.partition): one.end for one in progress}
+        return ends
+
+
+def refused(
+    results: Sequence[Result], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
+) -> list[Result]:
+    """Return the results that stand in the way, given what an operator takes upon himself."""
+    return [
+        one
+        for one in results
+        if not (
+            one.verdict == "green"
+            or (one.verdict == "unknown" and one.name in accepted and one.name in ACCEPTABLE)
+            or (one.name in overridden and one.name in OVERRIDABLE)
+        )
+    ]
