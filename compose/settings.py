@@ -27,6 +27,7 @@ from transport.registry import available
 from transport.settings import TransportSettings
 
 __all__ = [
+    "ENV_FILE",
     "Effective",
     "ProcessSettings",
     "Settings",
@@ -142,6 +143,13 @@ def effective(
 def known() -> set[str]:
     """Return the name of every setting."""
     return {field.upper() for kind in _CLASSES for field in kind.model_fields}
+
+
+def unseen(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings in force that another terminal would not see, secrets as they are."""
+    ours = known()
+    here = {name: value for name, value in os.environ.items() if name in ours and value}
+    return {**here, **overrides}
 
 
 def misspelt() -> list[str]:

@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from compose.console import err, plain, settings_or_exit
+from compose.local import run_file
 from compose.local.folder import Folder
 from compose.local.ports import pick
-from compose.local.stack import Stack
+from compose.local.stack import Stack, logs_in
 from compose.role import Role
 from compose.serve import Running
 from compose.serve import run as run_process
-from compose.settings import Settings
+from compose.settings import Settings, unseen
 from compose.signals import Interrupted, Signals
 from compose.up_panel import show
 from persistence.migrate import upgrade
@@ -36,14 +37,18 @@ async def up(folder: Folder) -> None:
     folder.hold()
     try:
         asked = settings_or_exit()
-        stack = Stack(folder.path, asked.transport.logs)
-        settings = settings_or_exit({**stack.settings(), **_ports(asked), **_log_format()})
+        stack = Stack(folder.path, {*asked.transport.logs, *logs_in(folder.path)})
+        overrides = {**stack.settings(), **_ports(asked), **_log_format()}
+        settings = settings_or_exit(overrides)
         for note in (*stack.notes, *_ignored(), *_moved(asked, settings)):
             err.print(f"[yellow]note:[/] {plain(note)}")
+        run_file.write(folder.path, unseen(overrides))
         with suppress(Interrupted):
             await _run(stack, settings, signals)
         err.print(f"Stopped. Your data stays in {plain(str(folder.path))}")
     finally:
+        if folder.held:
+            run_file.remove(folder.path)
         folder.release()
 
 

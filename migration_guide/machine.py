@@ -4,7 +4,7 @@
 
     settled at n ──begin(n±1)──▶ under way n → n±1 ──complete──▶ settled at n±1
          │  ▲                          │
-       queue cancel, expire         begin(n): turned back, and completed like any step
+       queue cancel, expire         begin(n): turned back, under way n±1 → n
          ▼  │
     settled at n, a step queued ──begin──▶ under way
 
@@ -16,13 +16,15 @@ kept with it in the history.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import asyncpg
 import msgspec
 
-from migration_guide.errors import NotAStep, NotStarted, Overtaken, StepQueued
+from migration_guide.choice import CHOICES
+from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
 from persistence.database import Connection, Pool, using
 from persistence.migration_state import COLUMNS, MigrationState, state_of
 
@@ -47,8 +49,10 @@ SELECT epoch, 'adopted', $1, $1, $2, $3 FROM made
 _LOOK = f"SELECT {COLUMNS} FROM migration FOR UPDATE"  # noqa: S608 - constants only
 
 _CHANGE = f"""
-UPDATE migration SET phase = $1, target = $2, queued = $3, watermark = $4, epoch = epoch + 1,
-    reached_at = CASE WHEN $1 <> phase THEN now() ELSE reached_at END,
+UPDATE migration SET phase = $1::smallint, target = $2::smallint, queued = $3, watermark = $4,
+    reached_at = CASE WHEN $1::smallint = $2::smallint AND $2::smallint <> phase THEN now()
+        ELSE reached_at END,
+    epoch = epoch + 1,
     changed_at = now(), changed_by = $5, why = $6
 RETURNING {COLUMNS}
 """  # noqa: S608 - constants only
@@ -107,7 +111,7 @@ class Machine:
             Overtaken: ``epoch`` is over. NotAStep: ``to`` can't be reached from here in one step.
             StepQueued: another step waits for its gates. NotStarted: there is nothing to change.
         """
-        async with using(self._pool) as connection, connection.transaction():
+        async with self._changing() as connection:
             state = await self._at(connection, epoch)
             _must_be_a_step(state, to)
             waiting = state.queued
@@ -117,7 +121,9 @@ class Machine:
                 if not await self._over(connection, state) and to > state.phase:
                     raise StepQueued(waiting.to, waiting.who)
                 state = await self._unqueue(connection, state, "cancelled", who, why)
-            new = await self._change(connection, state, who, why, target=to)
+            # Turned back, the step goes on from the phase it was to reach.
+            origin = state.phase if state.settled else state.target
+            new = await self._change(connection, state, who, why, phase=origin, target=to)
             await self._record(connection, "begun", state, new, gates=gates, overrides=overrides)
             return new
 
@@ -129,7 +135,7 @@ class Machine:
         Raises:
             Overtaken: ``epoch`` is over. NotAStep: no step is under way.
         """
-        async with using(self._pool) as connection, connection.transaction():
+        async with self._changing() as connection:
             state = await self._at(connection, epoch)
             if state.settled:
                 raise NotAStep(f"no step is under way: the migration stands at {state.phase}")
@@ -148,7 +154,7 @@ class Machine:
             Overtaken: ``epoch`` is over. NotAStep: ``to`` can't be reached from here in one step.
             StepQueued: another step waits already.
         """
-        async with using(self._pool) as connection, connection.transaction():
+        async with self._changing() as connection:
             state = await self._at(connection, epoch)
             _must_be_a_step(state, to)
             if (waiting := state.queued) is not None:
@@ -176,7 +182,7 @@ class Machine:
         Raises:
             Overtaken: ``epoch`` is over. NotAStep: none is queued.
         """
-        async with using(self._pool) as connection, connection.transaction():
+        async with self._changing() as connection:
             state = await self._at(connection, epoch)
             if state.queued is None:
                 raise NotAStep("no step is queued")
@@ -190,6 +196,18 @@ class Machine:
             await connection.execute(
                 _EVENT, state.epoch, kind, state.phase, state.target, who, why, None, None
             )
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[Connection]:
+        """Lend a transaction. A refusal ends it before anything was written, and comes out."""
+        refusal: MigrationError | None = None
+        async with using(self._pool) as connection, connection.transaction():
+            try:
+                yield connection
+            except MigrationError as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
 
     async def _at(self, connection: Connection, epoch: int) -> MigrationState:
         row = await connection.fetchrow(_LOOK)
@@ -254,7 +272,7 @@ class Machine:
             _EVENT,
             after.epoch,
             kind,
-            before.phase if kind != "begun" else before.target,
+            after.phase if kind == "begun" else before.phase,
             after.target if to is None else to,
             after.changed_by,
             after.why,
@@ -264,13 +282,13 @@ class Machine:
 
 
 def _must_be_a_step(state: MigrationState, to: int) -> None:
-    if state.settled and abs(to - state.phase) == 1:
+    if state.settled and abs(to - state.phase) == 1 and to in range(len(CHOICES)):
         return
     if not state.settled and to == state.phase:
         return
     if state.settled:
         raise NotAStep(
-            f"phase {to} is not next to phase {state.phase}: each step is safe beside its "
+            f"phase {to} is no phase next to phase {state.phase}: each step is safe beside its "
             "neighbours only"
         )
     raise NotAStep(

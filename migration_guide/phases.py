@@ -142,7 +142,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(1, 0, ("processes",)),
     Step(2, 1, ("processes",)),
-    Step(3, 2, ("processes", "shadow", "watermark", "start")),
+    Step(3, 2, ("processes", "watermark", "start")),
     Step(4, 3, ("processes",)),
     Step(
         5,

@@ -41,8 +41,8 @@ class Queued(msgspec.Struct, frozen=True, rename="camel"):
 class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
     """The row of ``migration``. Times are RFC 3339, UTC; phases are numbers from 0 to 5.
 
-    ``phase`` is the last one that every process was on; while ``target`` differs from it, the
-    processes are being restarted to ``target``.
+    While ``target`` differs from ``phase``, the processes are being restarted from the one to the
+    other; else every process was seen on it.
     """
 
     phase: int

@@ -27,8 +27,8 @@ def _json(*, default: str | None = None) -> Column[Any]:
 class MigrationRow(Table, table=True):
     """Where the migration stands: one row, made by the first process that starts.
 
-    ``phase`` is the last one that every process was on, ``target`` the one they are being restarted
-    to; the two are equal while nothing is under way. ``epoch`` rises with every change: a change
+    The processes are being restarted from ``phase`` to ``target``; the two are equal while nothing
+    is under way, and every process was seen on it. ``epoch`` rises with every change: a change
     decided on an older epoch fails. ``reached_at`` is when ``phase`` was reached. ``watermark``
     holds, by log and partition, the offsets through which the logs had been written when every
     process was first seen on phase 2. ``queued`` is a step that waits for its gates.

@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from compose.console import err, out, plain, run, settings_or_exit
+from compose.console import client_settings, err, out, plain, run
 from compose.settings import Settings
 from persistence.audit import audit as look
 from persistence.audit_report import AuditReport, RepairReport
@@ -44,7 +44,7 @@ def audit(
 
     Without --repair nothing is changed, and it may run beside the service.
     """
-    settings = settings_or_exit()
+    settings = client_settings()
     name = transport or settings.transport.consumed
     report = run(lambda: _with(settings, name, look))
     if not repair or report.clean:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose.console import err, out, run, settings_or_exit
+from compose.console import client_settings, err, out, run
 
 __all__ = ["app"]
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="The database schema: where it stan
 
 
 def _url() -> str:
-    return settings_or_exit().persistence.database_url.get_secret_value()
+    return client_settings().persistence.database_url.get_secret_value()
 
 
 @app.command()

@@ -25,7 +25,7 @@ from compose.commands.dlq_selection import (
     chosen,
     conditions,
 )
-from compose.console import err, fail, out, plain, run, settings_or_exit
+from compose.console import client_settings, err, fail, out, plain, run
 from persistence.database import connect
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
 from persistence.selection import Selection
@@ -148,7 +148,7 @@ async def _count(selection: Selection) -> dict[str, int]:
 
 @asynccontextmanager
 async def _letters() -> AsyncIterator[DeadLetters]:
-    pool = await connect(settings_or_exit().persistence)
+    pool = await connect(client_settings().persistence)
     try:
         yield DeadLetters(pool)
     finally:

@@ -25,7 +25,7 @@ from compose.commands.dlq_selection import (
     chosen,
     conditions,
 )
-from compose.console import err, fail, out, plain, run, settings_or_exit
+from compose.console import client_settings, err, fail, out, plain, run
 from compose.logs import shadowed
 from compose.patient import PatientTransport
 from compose.settings import Settings
@@ -65,7 +65,7 @@ def redrive(
 
     Ctrl-C stops after the batch in hand; --resume goes on from there.
     """
-    settings = settings_or_exit()
+    settings = client_settings()
     if resume is not None:
         run(lambda: _resume(settings, resume))
         return
@@ -87,7 +87,7 @@ def redrives(
     """List the latest redrives, newest first."""
 
     async def main() -> list[RedriveProgress]:
-        async with _watcher(settings_or_exit()) as redriver:
+        async with _watcher(client_settings()) as redriver:
             return await redriver.recent(limit)
 
     recent = run(main)
@@ -114,7 +114,7 @@ def watch(identifier: _Redrive) -> None:
     """Watch a redrive, wherever it runs, until it is over or stalled."""
 
     async def main() -> None:
-        async with _watcher(settings_or_exit()) as redriver:
+        async with _watcher(client_settings()) as redriver:
             _ended(await _follow(redriver, identifier, until_stalled=True))
 
     run(main)
@@ -124,7 +124,7 @@ def cancel(identifier: _Redrive) -> None:
     """Stop a redrive, wherever it runs, after the batch in hand. The rest stays pending."""
 
     async def main() -> bool:
-        async with _watcher(settings_or_exit()) as redriver:
+        async with _watcher(client_settings()) as redriver:
             return await redriver.cancel(identifier)
 
     if not run(main):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from compose.console import fail, run, settings_or_exit
+from compose.console import client_settings, fail, run
 from migration_guide.errors import MigrationError
 from migration_guide.steps import Steps
 from persistence.database import Pool, connect
@@ -19,7 +19,7 @@ T = TypeVar("T")
 @asynccontextmanager
 async def session() -> AsyncIterator[tuple[Steps, Pool]]:
     """Lend the migration of the installation that the settings lead to."""
-    settings = settings_or_exit()
+    settings = client_settings()
     pool = await connect(settings.persistence)
     try:
         yield Steps(pool, settings.transport), pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.console import run, settings_or_exit
+from compose.console import client_settings, run, settings_or_exit
 from compose.role import Role
 from compose.settings import Settings
 from compose.signals import Signals
@@ -18,7 +18,7 @@ def serve() -> None:
 
 def worker() -> None:
     """Run workers without an API. Any number of processes share the partitions."""
-    settings = settings_or_exit()
+    settings = client_settings()
     run(lambda: _run(settings, Role.WORKER))
 
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from compose import shadow_status
-from compose.console import out, run, settings_or_exit
+from compose.console import client_settings, out, run
 from compose.settings import Settings
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.registry import create
@@ -28,7 +28,7 @@ def show(
     watch: Annotated[bool, typer.Option(help="Go on showing it, until Ctrl-C.")] = False,
 ) -> None:
     """Show each partition's lag, pending records, oldest age and owner. Unknown says unknown."""
-    settings = settings_or_exit()
+    settings = client_settings()
     run(lambda: _show(settings, as_json=as_json, watch=watch))
 
 

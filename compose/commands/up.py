@@ -9,14 +9,13 @@ import typer
 
 from compose.console import run
 from compose.local.folder import Folder
+from compose.local.run_file import DEFAULT_FOLDER
 
 __all__ = ["up"]
 
 
 def up(
-    data: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = Path(
-        ".crossfade"
-    ),
+    data: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = DEFAULT_FOLDER,
 ) -> None:
     """Run real servers, migrations, the API, workers and metrics here, until Ctrl-C."""
     # FastAPI and Alembic take most of a second to import: other commands do without.

@@ -45,6 +45,11 @@ class Folder:
         lock.flush()
         self._lock = lock
 
+    @property
+    def held(self) -> bool:
+        """Whether it is ours now."""
+        return self._lock is not None
+
     def release(self) -> None:
         """Give the folder back."""
         if self._lock is not None:

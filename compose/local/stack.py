@@ -13,7 +13,7 @@ from compose.local.postgres import PostgresServer
 from compose.local.process import LocalServer, ServerError
 from compose.local.valkey import ValkeyServer
 
-__all__ = ["Stack"]
+__all__ = ["Stack", "logs_in"]
 
 _REDIS_PORT = 6379
 _POSTGRES_PORT = 5432
@@ -86,6 +86,12 @@ class Stack:
                         await server.restart()
                     except ServerError as error:
                         say(str(error))
+
+
+def logs_in(folder: Path) -> set[str]:
+    """Return the logs whose data ``folder`` has: one that was left may hold unread messages."""
+    kept = {"redis": ("valkey", "redis"), "kafka": ("kafka",)}
+    return {name for name, parts in kept.items() if any((folder / part).is_dir() for part in parts)}
 
 
 def _redis_binary(folder: Path) -> tuple[Binary, list[str]]:

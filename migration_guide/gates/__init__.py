@@ -5,7 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from migration_guide.gates import drained, partitions, processes, shadow, watermark, workers
+from migration_guide.gates import (
+    drained,
+    dropped,
+    durability,
+    parity,
+    partitions,
+    processes,
+    shadow,
+    start,
+    watermark,
+    workers,
+)
 from migration_guide.gates.result import Gate, Result, Scene, unknown
 from persistence.errors import PersistenceError
 from transport.errors import TransportError
@@ -13,7 +24,19 @@ from transport.errors import TransportError
 __all__ = ["ACCEPTABLE", "GATES", "OVERRIDABLE", "judge"]
 
 GATES: dict[str, Gate] = {
-    one.NAME: one.gate for one in (processes, workers, partitions, shadow, watermark, drained)
+    one.NAME: one.gate
+    for one in (
+        processes,
+        workers,
+        partitions,
+        shadow,
+        dropped,
+        watermark,
+        parity,
+        start,
+        drained,
+        durability,
+    )
 }
 """Every gate by its name."""
 

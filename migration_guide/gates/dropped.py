@@ -1,0 +1,57 @@
+"""Gate ``dropped``: since every process is on the phase, no copy was dropped and left missing.
+
+The gap ledger knows what the shadow was not given; a backfill, or a retry, makes it whole again.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from migration_guide.gates.result import Result, Scene, green, red
+from persistence.database import using
+
+__all__ = ["NAME", "gate"]
+
+NAME = "dropped"
+
+# A ledger that PostgreSQL did not take at once is behind the processes' own words.
+_UNWRITTEN_SECONDS = 60.0
+
+_OPEN = """
+SELECT coalesce(sum(records), 0)::bigint AS records,
+    array_agg(DISTINCT partition) FILTER (WHERE partition IS NOT NULL) AS partitions
+FROM shadow_gaps
+WHERE transport = $1 AND shadow = $2 AND repaired_at IS NULL AND noted_at >= $3
+"""
+
+
+async def gate(scene: Scene) -> Result:
+    """Look into the ledger, and listen to the processes."""
+    since = datetime.fromisoformat(scene.state.reached_at)
+    async with using(scene.pool) as connection:
+        row = await connection.fetchrow(_OPEN, scene.before.transport, scene.before.shadow, since)
+    assert row is not None
+    recent = max(since.timestamp(), time.time() - _UNWRITTEN_SECONDS)
+    dropping = [
+        one.member
+        for one in scene.processes
+        if one.shadow and (one.shadow.get("dropped_at") or 0.0) > recent
+    ]
+    partitions = sorted(row["partitions"] or ())
+    evidence = {
+        "records": row["records"],
+        "partitions": partitions,
+        "dropping": dropping,
+        "since": scene.state.reached_at,
+    }
+    if row["records"]:
+        return red(
+            NAME,
+            f"{scene.before.shadow} was not given {row['records']} messages (partitions "
+            f"{partitions}): 'crossfade migrate backfill' makes it whole",
+            evidence,
+        )
+    if dropping:
+        return red(NAME, f"{', '.join(dropping)} dropped copies a moment ago", evidence)
+    return green(NAME, "no copy is missing since the phase was reached", evidence)

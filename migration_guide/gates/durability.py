@@ -1,0 +1,71 @@
+"""Gate ``durability``: an acknowledgement of the log that will decide survives no less.
+
+Asked of the servers, not of our settings. A lone Kafka node that does not flush each append, taken
+for a Redis that does, is the usual surprise: replicas on several machines are what Kafka relies on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from migration_guide.gates.result import Result, Scene, green, red, unknown
+from transport.durability import Durability
+from transport.kafka import durability as kafka
+from transport.redis import durability as redis
+from transport.settings import TransportSettings
+
+__all__ = ["NAME", "gate", "judge"]
+
+NAME = "durability"
+
+_ASK: dict[str, Callable[[TransportSettings], Awaitable[Durability]]] = {
+    "redis": redis.durability,
+    "kafka": kafka.durability,
+}
+_MEANS = {
+    "crash": "a killed server process",
+    "power": "a power cut",
+    "disk": "the loss of a machine with its disk",
+}
+
+
+async def gate(scene: Scene) -> Result:
+    """Compare the two logs of the step."""
+    source = scene.before.transport
+    target = scene.after.transport if scene.after.transport != source else scene.before.shadow
+    assert target is not None
+    found = {name: await _ASK[name](scene.settings) for name in (source, target)}
+    return judge(source, found[source], target, found[target])
+
+
+def judge(source: str, before: Durability, target: str, after: Durability) -> Result:
+    """Return red where ``after`` survives less than ``before``.
+
+    Power is lost by all machines at once or by one: several machines that answer for an append make
+    up for one that does not flush it, since who looks for copies on machines of their own finds
+    them.
+    """
+    evidence = {source: msgspec.to_builtins(before), target: msgspec.to_builtins(after)}
+    if None in (before.crash, before.power, before.disk):
+        return unknown(NAME, f"{source} does not tell: {_figures(before)}", evidence)
+    if None in (after.crash, after.power, after.disk):
+        return unknown(NAME, f"{target} does not tell: {_figures(after)}", evidence)
+    weaker = [
+        words
+        for name, words in _MEANS.items()
+        if getattr(before, name) and not getattr(after, name) and not (after.disk and after.crash)
+    ]
+    if weaker:
+        return red(
+            NAME,
+            f"what {target} acknowledged does not survive {' nor '.join(weaker)}, as with {source} "
+            f"it does ({_figures(after)})",
+            evidence,
+        )
+    return green(NAME, f"{target} loses nothing that {source} would keep", evidence)
+
+
+def _figures(durability: Durability) -> str:
+    return ", ".join(f"{name}={value}" for name, value in durability.figures.items())

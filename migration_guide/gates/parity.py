@@ -1,0 +1,70 @@
+"""Gate ``parity``: over a window, every message of one log is in the other, alike and in order.
+
+100 % of nothing is not parity, and neither is 100 % of the tenth that could be compared.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import msgspec
+
+from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.parity.check import check
+from migration_guide.parity.comparison import Limits
+from migration_guide.parity.result import DIFFERENCES, Verdict
+
+__all__ = ["NAME", "gate"]
+
+NAME = "parity"
+
+_COVERAGE = 0.95
+
+
+async def gate(scene: Scene) -> Result:
+    """Compare both logs from the window's beginning, or from when the phase was reached."""
+    limits = Limits()
+    name, shadow = scene.before.transport, scene.before.shadow
+    assert shadow is not None
+    until = time.time() - limits.settle
+    reached = datetime.fromisoformat(scene.state.reached_at).timestamp()
+    since = max(reached, until - scene.window)
+    seconds = until - since
+    if seconds <= 0:
+        return unknown(NAME, "the phase was reached a moment ago: nothing can be compared yet")
+    report = await check(
+        await scene.log(name), await scene.log(shadow), since=since, until=until, limits=limits
+    )
+    tally = report.tally
+    evidence = {
+        "counts": {result.value: count for result, count in tally.counts.items()},
+        "coverage": tally.coverage,
+        "seconds": round(seconds, 1),
+        "samples": msgspec.to_builtins(report.samples[:5]),
+    }
+    if tally.verdict is Verdict.DIFFERS:
+        found = ", ".join(
+            f"{tally.of(result)} {result.value}" for result in DIFFERENCES if tally.of(result)
+        )
+        return red(NAME, f"over {seconds:.0f} s the logs differ: {found}", evidence)
+    if tally.verdict is Verdict.NOTHING:
+        return unknown(
+            NAME,
+            f"nothing was sent in the last {seconds:.0f} s that could be compared: 100 % of "
+            "nothing is not parity",
+            evidence,
+        )
+    coverage = tally.coverage or 0.0
+    if coverage < _COVERAGE:
+        return unknown(
+            NAME,
+            f"only {coverage:.0%} of the last {seconds:.0f} s could be compared: give a shorter "
+            "--window, or keep records longer (STREAM_RETENTION_SECONDS)",
+            evidence,
+        )
+    return green(
+        NAME,
+        f"100 % of {tally.compared} messages of {seconds:.0f} s, coverage {coverage:.0%}",
+        evidence,
+    )

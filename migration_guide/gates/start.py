@@ -1,0 +1,131 @@
+"""Gate ``start``: the new reader starts no later than the first message not yet persisted.
+
+It will start where the workers' group stands in the log it reads. So for every partition: each
+record of the log that is read now, from where the group stands in it, that is not settled, has to
+stand in the other log *after* where the group stands there. Then nothing is skipped; and because
+both logs agree on the order of what anybody can know the order of, nothing is reordered.
+
+It is computed from both logs and the rows, in bounded work, while traffic goes on: what is found
+missing is looked for again, since it may have been on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from migration_guide.gates.result import Result, Scene, green, red
+from persistence.standby_question import Asked, Question, asked_of
+from transport.contract import WORKER_GROUP, Progress, Topic, Transport
+from transport.envelope import HEADER_MESSAGE_ID
+
+__all__ = ["NAME", "gate"]
+
+NAME = "start"
+
+MOST = 20_000
+"""Records to look at in one log, all partitions together; more is red, not a long wait."""
+_PAGE = 1000
+_AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
+
+
+class _TooMuch(Exception):  # noqa: N818 - ends the work, answers red
+    def __init__(self, log: str) -> None:
+        super().__init__(log)
+        self.log = log
+
+
+class _Budget:
+    def __init__(self, log: Transport) -> None:
+        self._log = log
+        self._left = MOST
+
+    async def after(self, partition: int, floor: str | None) -> list[Asked]:
+        """Return everything after ``floor``, as something that can be asked about."""
+        found: list[Asked] = []
+        while True:
+            page = await self._log.read(Topic.MESSAGES, partition, after=floor, limit=_PAGE)
+            if not page:
+                return found
+            self._left -= len(page)
+            if self._left < 0:
+                raise _TooMuch(self._log.name)
+            found += [asked_of(record) for record in page]
+            floor = page[-1].offset
+
+
+async def gate(scene: Scene) -> Result:
+    """Look at every partition of both logs."""
+    reads, will_read = scene.before.consume_from, scene.after.consume_from
+    now, then = await scene.log(reads), await scene.log(will_read)
+    try:
+        return await _look(scene, now, then)
+    except _TooMuch as much:
+        return red(
+            NAME,
+            f"more than {MOST} records stand unacknowledged in {much.log}: too many to look at one "
+            "by one; let the workers catch up first",
+            {"log": much.log, "most": MOST},
+        )
+
+
+async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
+    # Positions first: they only move on, and a reader that starts later than we assume is a reader
+    # of whom less is promised than we prove.
+    starts = await then.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    if lost := [one.partition for one in starts if one.lost]:
+        return red(NAME, f"{then.name} lost records unread in partitions {lost}", {"lost": lost})
+    stands = await now.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    budget = _Budget(now)
+    evidence: dict[str, dict[str, object]] = {}
+    for at, start in zip(stands, starts, strict=True):
+        waiting = await _unsettled(scene, now, at, await budget.after(at.partition, at.floor))
+        missing = await _not_ahead(scene, now, then, start, waiting)
+        if waiting:
+            evidence[str(at.partition)] = {
+                "unpersisted": len(waiting),
+                "first": waiting[0].record.offset,
+                "starts_after": start.floor,
+                "missing": [one.record.offset for one in missing[:5]],
+            }
+        if missing:
+            first = missing[0].record
+            identifier = first.headers.get(HEADER_MESSAGE_ID, b"?").decode("utf-8", "replace")
+            return red(
+                NAME,
+                f"message {identifier} at {now.name} {at.partition}:{first.offset} is not "
+                f"persisted, and {then.name} does not have it after {start.floor}, where its "
+                f"reader would start ({len(missing)} of partition {at.partition})",
+                evidence,
+            )
+    total = sum(int(str(one["unpersisted"])) for one in evidence.values())
+    return green(
+        NAME,
+        f"each of {total} messages not yet persisted is ahead of where {then.name}'s reader starts",
+        evidence,
+    )
+
+
+async def _unsettled(
+    scene: Scene, log: Transport, at: Progress, asked: Sequence[Asked]
+) -> list[Asked]:
+    if asked:
+        await Question(scene.pool, log.name, at.partition).ask(asked, letters=True)
+    return [one for one in asked if not one.settled]
+
+
+async def _not_ahead(
+    scene: Scene, now: Transport, then: Transport, start: Progress, waiting: Sequence[Asked]
+) -> Sequence[Asked]:
+    """Return those of ``waiting`` that are neither settled meanwhile nor ahead in ``then``."""
+    missing = waiting
+    for pause in (*_AGAIN_SECONDS, None):
+        if not missing:
+            break
+        ahead = await _Budget(then).after(start.partition, start.floor)
+        bodies = {one.record.body for one in ahead}
+        missing = [one for one in missing if one.record.body not in bodies]
+        missing = await _unsettled(scene, now, start, missing)
+        if missing and pause is not None:
+            await asyncio.sleep(pause)
+    return missing

@@ -1,0 +1,47 @@
+"""What an acknowledgement of this Redis is worth, from its own configuration."""
+
+from __future__ import annotations
+
+from transport.durability import Durability
+from transport.errors import ConfigurationError
+from transport.redis.connections import Connections
+from transport.redis.errors import translate
+from transport.settings import TransportSettings
+
+__all__ = ["durability"]
+
+_ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
+
+
+async def durability(settings: TransportSettings) -> Durability:
+    """Return what an acknowledged append survives; unknown where ``CONFIG`` is forbidden.
+
+    Raises:
+        TransportUnavailable: the server can't be reached.
+    """
+    connections = Connections(settings)
+    try:
+        replies = await connections.exchange([("CONFIG", "GET", name) for name in _ASKED])
+        told: dict[str, str] = {}
+        for reply in replies:
+            if isinstance(reply, Exception):
+                error = translate(reply)
+                if isinstance(error, ConfigurationError) or "unknown" in str(reply).lower():
+                    return Durability(None, None, None, {"CONFIG GET": str(reply)})
+                raise error
+            pairs = list(reply.items()) if isinstance(reply, dict) else [tuple(reply)]
+            told |= {_text(name): _text(value) for name, value in pairs if name}
+    finally:
+        await connections.close()
+    on_disk = told.get("appendonly") == "yes"
+    # Replicas are asynchronous whatever their number, so a lost disk is a lost tail.
+    return Durability(
+        crash=on_disk,
+        power=on_disk and told.get("appendfsync") == "always",
+        disk=False,
+        figures=told,
+    )
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
