@@ -211,11 +211,14 @@ class Mirror:
         ]
         try:
             async with asyncio.timeout(self._timeout):
-                return await self.transport.publish(envelopes, remember=copies[0].remember)
-        except TimeoutError:
-            failure: TransportError = _TimedOut(
-                f"{self.transport.name} did not answer within {self._timeout:g} s"
+                outcomes = await self.transport.publish(envelopes, remember=copies[0].remember)
+            if len(outcomes) == len(envelopes):
+                return outcomes
+            failure: TransportError = AppendUnknown(
+                f"{self.transport.name} answered for {len(outcomes)} of {len(envelopes)} records"
             )
+        except TimeoutError:
+            failure = _TimedOut(f"{self.transport.name} did not answer within {self._timeout:g} s")
         except TransportError as error:
             failure = error
         except Exception as error:
