@@ -175,7 +175,11 @@ class GroupCommit:
         finally:
             self._metrics.ingress_append.observe(time.perf_counter() - started)
             ended = time.monotonic()
-            observe_all(self._metrics.ingress_ack, [ended - one.since for one in tick])
+            traced = next(
+                ((ended - one.since, one.trace.trace_id) for one in tick if one.trace), None
+            )
+            waited = [ended - one.since for one in tick]
+            observe_all(self._metrics.ingress_ack, waited, traced=traced)
             for one in tick:
                 if one.verdict is None:
                     # Only after an error in our own code, which `_ended` logs.

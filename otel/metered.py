@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+from otel.measures import exemplar_of
 from otel.metrics import Metrics
+from otel.tracing.context import sampled_trace_id
 from transport.contract import (
     Appended,
     Consumer,
@@ -18,6 +20,7 @@ from transport.contract import (
     Topic,
     Transport,
 )
+from transport.envelope import HEADER_TRACEPARENT
 
 __all__ = ["MeteredTransport"]
 
@@ -49,12 +52,17 @@ class MeteredTransport:
         """Append, count, and return the outcomes."""
         outcomes = await self.inner.publish(envelopes, remember=remember)
         per_partition: dict[int, int] = {}
+        first: dict[int, Envelope] = {}
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if isinstance(outcome, Appended):
-                count = per_partition.get(envelope.partition, 0)
-                per_partition[envelope.partition] = count + 1
+                partition = envelope.partition
+                count = per_partition.get(partition, 0)
+                per_partition[partition] = count + 1
+                if not count:
+                    first[partition] = envelope
         for partition, count in per_partition.items():
-            self._appended[partition].inc(count)
+            trace_id = sampled_trace_id(first[partition].headers.get(HEADER_TRACEPARENT))
+            self._appended[partition].inc(count, exemplar_of(trace_id))
         return outcomes
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:

@@ -176,7 +176,11 @@ class Lane:
         if batch.trace is not None:
             batch.trace.acknowledged(acknowledging)
         done = time.perf_counter()
-        self._tools.tally.acknowledged(len(batch.records), done - batch.delivered)
+        self._tools.tally.acknowledged(
+            len(batch.records),
+            done - batch.delivered,
+            trace_id=batch.trace.trace_id if batch.trace else None,
+        )
         self._pace.took(len(batch.records), done - began)
         return ahead
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import structlog
 
-from otel.measures import observe_all, observe_times
+from otel.measures import exemplar_of, observe_all, observe_times
 from otel.metrics import Metrics
 from persistence.decoding import trace_id_of
 from persistence.isolation import Settled
@@ -42,10 +42,11 @@ class Tally:
         if persisted:
             self._persisted.inc(persisted)
             arrived = time.time()
-            observe_all(
-                self._end_to_end,
-                (arrived - _accepted(batch[index]) for index in settled.persisted),
-            )
+            ages = [arrived - _accepted(batch[index]) for index in settled.persisted]
+            traces = (batch[index].trace_id for index in settled.persisted)
+            both = zip(ages, traces, strict=True)
+            traced = next(((age, trace) for age, trace in both if trace is not None), None)
+            observe_all(self._end_to_end, ages, traced=traced)
             _say("Persisted", batch, settled.persisted)
         if duplicates:
             self._duplicate.inc(duplicates)
@@ -60,8 +61,9 @@ class Tally:
         """Count and name the records that are dead letters now."""
         self._dead_lettered.inc(len(letters))
         for letter in letters:
-            self._reasons.labels(letter.reason.value).inc()
             record = letter.record
+            trace_id = trace_id_of(record)
+            self._reasons.labels(letter.reason.value).inc(exemplar=exemplar_of(trace_id))
             _log.warning(
                 "Failed",
                 reason=letter.reason.value,
@@ -71,12 +73,15 @@ class Tally:
                 offset=record.offset,
                 message_id=_header(letter, HEADER_MESSAGE_ID),
                 correlation_id=_header(letter, HEADER_CORRELATION_ID),
-                trace_id=trace_id_of(record),
+                trace_id=trace_id,
             )
 
-    def acknowledged(self, records: int, seconds: float) -> None:
-        """Count a batch that took ``seconds`` from its delivery to its acknowledgement."""
-        observe_times(self._processing, seconds, records)
+    def acknowledged(self, records: int, seconds: float, *, trace_id: str | None) -> None:
+        """Count a batch that took ``seconds`` from its delivery to its acknowledgement.
+
+        ``trace_id`` is the trace of one of its records, where one is sampled.
+        """
+        observe_times(self._processing, seconds, records, trace_id=trace_id)
 
 
 def _accepted(placed: Placed) -> float:

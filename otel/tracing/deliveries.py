@@ -128,6 +128,8 @@ class Delivery:
             one.record.offset: f"{one.trace_id:032x}" for one in found if one.parent is None
         }
         """Trace ids, by offset, of the records that came without one."""
+        self.trace_id = f"{found[0].trace_id:032x}"
+        """One of the traces, for an exemplar."""
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
         """Note the message and correlation ids of records by offset: not all have the headers."""

@@ -42,6 +42,19 @@ def test_observing_a_value_many_times():
     assert lines(at_once) == lines(each)
 
 
+def test_one_that_is_traced_leaves_its_exemplar_in_its_bucket():
+    of = histogram()
+    observe_all(of, [0.5, 0.002], traced=(0.002, "a" * 32))
+    observe_times(of, 0.05, 3, trace_id="b" * 32)
+    found = {
+        sample.labels["le"]: sample.exemplar.labels
+        for metric in of.collect()
+        for sample in metric.samples
+        if sample.exemplar
+    }
+    assert found == {"0.01": {"trace_id": "a" * 32}, "0.1": {"trace_id": "b" * 32}}
+
+
 def test_a_clock_that_is_behind_counts_as_no_time():
     behind = histogram()
     observe_all(behind, [-3.0])
