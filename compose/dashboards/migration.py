@@ -292,7 +292,7 @@ _STANDBY = Row(
             "short",
             (
                 Query("sum by (transport) (stream_standby_stalled{@})", "stalled {{transport}}"),
-                Query("max by (transport) (stream_leftover{@})", "leftover {{transport}}"),
+                Query("sum(stream_leftover{@}) or vector(0)", "leftovers"),
             ),
             steps=(Step(1, "red"),),
         ),

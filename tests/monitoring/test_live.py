@@ -1,0 +1,99 @@
+"""A real Prometheus watches a running service: every panel shows something, and alerts fire.
+
+The rules are the committed ones with their times divided by 30. What takes minutes even so is in
+``test_every_alert.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.monitoring.dashboards import concrete, queries
+from tests.monitoring.site import Site
+from tests.support.eventually import eventually
+from tests.support.kafka import run_kafka
+
+# Nobody compares the two logs in a running service yet.
+_TO_COME = re.compile("shadow_(lag|parity)")
+QUERIES = [(where, expr) for where, expr in queries() if not _TO_COME.search(expr)]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def site(
+    prometheus_program: str, initialized_postgres: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("watched")
+    async with AsyncExitStack() as stack:
+        kafka = await stack.enter_async_context(run_kafka(folder / "kafka"))
+        made = Site(folder, prometheus_program, initialized_postgres, kafka)
+        await made.open(stack)
+        load = await stack.enter_async_context(made.load())
+        await load.goes_on(20)
+        yield made
+
+
+async def test_both_processes_of_the_host_are_found_and_scraped(site: Site) -> None:
+    async def both() -> bool:
+        return list((await site.prometheus.targets()).values()) == ["up", "up"]
+
+    await eventually(both, timeout=20, every=0.5)
+    assert len(await site.prometheus.targets()) == 2
+
+
+async def test_every_query_of_every_panel_returns_data(site: Site) -> None:
+    async def shows(expr: str) -> bool:
+        found = await site.prometheus.ask(concrete(expr, job="crossfade", interval="15s"))
+        return any(math.isfinite(float(series["value"][1])) for series in found)
+
+    async def all_show() -> bool:
+        left = [where for where, expr in QUERIES if not await shows(expr)]
+        assert not left, "\n".join(left)
+        return True
+
+    await eventually(all_show, timeout=40, every=1)
+
+
+async def test_a_histograms_point_leads_to_a_trace(site: Site) -> None:
+    for name in (
+        "ingress_ack_duration_seconds_bucket",
+        "stream_processing_duration_seconds_bucket",
+        "message_persist_latency_seconds_bucket",
+        "stream_enqueue_total",
+    ):
+        found = await eventually(lambda name=name: site.prometheus.exemplars(name), timeout=15)
+        assert all(re.fullmatch("[0-9a-f]{32}", labels["trace_id"]) for labels in found)
+
+
+async def test_nothing_fires_on_a_service_that_is_well(site: Site) -> None:
+    async def quiet() -> bool:
+        assert await site.prometheus.firing() == {}
+        return True
+
+    await eventually(quiet, timeout=60, every=0.5)
+
+
+async def test_an_outage_of_postgresql_is_told_with_a_runbook_and_the_all_clear(site: Site) -> None:
+    await site.postgres.kill()
+    expected = ("WorkersPaused", "QueuePartitionStalled", "QueueOldestMessageWaits")
+    await site.fires(*expected)
+    alert = (await site.prometheus.firing())["WorkersPaused"]
+    assert alert["annotations"]["summary"] == "Workers wait for postgresql"
+    url, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+    text = await site.prometheus.page(url)
+    assert f"### {anchor}" in text.lower()
+    await site.postgres.start()
+    await site.clears(*expected)
+
+
+async def test_a_process_that_dies_is_missed_and_found_dead(site: Site) -> None:
+    await site.worker.kill()
+    await site.fires("CrossfadeTargetDown", "ProcessDied")
+    await site.worker.start()
+    await site.clears("CrossfadeTargetDown")
