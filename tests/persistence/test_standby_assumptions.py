@@ -1,0 +1,87 @@
+"""What the order argument (``docs/order.md``) assumes of the service, broken once each.
+
+Each test does by hand what the service never does, and sees the harm: so the tests that see no harm
+would have seen it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+import pytest
+
+from persistence.decoding import decode_all
+from persistence.standby import Standby
+from persistence.standby_rules import Place
+from tests.persistence.loglib import contents
+from tests.persistence.mirrors import append, copy_of, drained, mirror, seal
+from tests.persistence.samples import PARTITIONS, message
+from transport.contract import WORKER_GROUP, Topic
+from transport.memory import MemoryTransport
+from transport.settings import TransportSettings
+
+
+@pytest.fixture
+async def other():
+    settings = TransportSettings(
+        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
+    )
+    async with MemoryTransport.from_settings(settings) as opened:
+        yield opened
+
+
+async def acknowledge_everything(transport) -> None:
+    """A standby that does not ask."""
+    waiting = PARTITIONS
+    async with transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="blind") as consumer:
+        async for claim in consumer.claims():
+            async with claim:
+                if records := await claim.next(max_records=100, max_wait=0):
+                    await claim.ack(records[-1].offset)
+            waiting -= 1
+            if not waiting:
+                return
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asks", "blind"])
+async def test_a_standby_that_does_not_ask_loses_what_nobody_persisted(
+    start, transport, other, database_pool, eventually, asks
+):
+    """CONSUME_FROM changes while the old workers have persisted nothing yet."""
+    await mirror(transport, other, *(message(f"c{i}", content=f"{i}") for i in range(20)))
+    if asks:
+        kind = partial(Standby, place=Place.OTHER, logs={}, patience=60)
+        standby = start(kind, log=other)
+        await eventually(lambda: any(lane.first for lane in standby.consumer._lanes.values()))
+        await standby.stop()
+    else:
+        await acknowledge_everything(other)
+    start(log=other, member="new")
+    await eventually(partial(drained, other))
+    assert await contents(database_pool) == ([f"{i}" for i in range(20)] if asks else [])
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same", "differ"])
+async def test_partitions_that_differ_are_seen_to_reorder(
+    start, transport, other, database_pool, writer, eventually, same
+):
+    """Another partition is another place: what is before it says nothing of this message."""
+    first, second = message("c1", content="first"), message("c2", content="second")
+    offsets = await append(transport, first, second)
+    copies = [
+        copy_of(seal(one), "redis", offset)
+        for one, offset in zip((first, second), offsets, strict=True)
+    ]
+    if not same:
+        moved = (copies[0].partition + 1) % PARTITIONS
+        copies[0] = msgspec.structs.replace(copies[0], partition=moved)
+    await append(other, *copies)
+    # A reader of the second message's partition alone, as one of several processes may be.
+    records = await other.read(Topic.MESSAGES, copies[1].partition)
+    placed, _, _ = decode_all(records, "memory")
+    await writer.write(placed, None)
+    start()
+    await eventually(partial(drained, transport))
+    expected = ["first", "second"] if same else ["second", "first"]
+    assert await contents(database_pool) == expected
