@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+from redis.asyncio import Redis
 
-from benchmarks.logs import LOGS, Log
 from compose.local.postgres import PostgresServer
+from compose.local.valkey import ValkeyServer
 from persistence.migrate import upgrade
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.registry import create
@@ -24,11 +25,11 @@ _numbers = itertools.count(1)
 class Stand:
     """A durable log and a durable PostgreSQL, shared by all figures of one run."""
 
-    def __init__(self, postgres: PostgresServer, log: Log, folder: Path) -> None:
+    def __init__(self, postgres: PostgresServer, redis: ValkeyServer, folder: Path) -> None:
         self.postgres = postgres
-        self.log = log
+        self.redis = redis
         self.folder = folder
-        self.transport = log.transport
+        self.transport = "redis"
 
     def environment(self, database_url: str) -> dict[str, str]:
         """Return the settings that lead a process of ours to these servers."""
@@ -36,7 +37,11 @@ class Stand:
 
     def log_environment(self) -> dict[str, str]:
         """Return the settings that lead to the log."""
-        return self.log.environment()
+        return {
+            "TRANSPORT": self.transport,
+            "REDIS_HOST": self.redis.host,
+            "REDIS_PORT": str(self.redis.port),
+        }
 
     def new_transport(self) -> Transport:
         """Return a transport of the benchmark's own, to enter."""
@@ -44,8 +49,9 @@ class Stand:
         return create(self.transport, TransportSettings(**names))  # type: ignore[arg-type]
 
     async def empty_log(self) -> None:
-        """Go on with an empty log; :meth:`environment` leads there from now on."""
-        await self.log.empty()
+        """Remove everything from the log."""
+        async with Redis(host=self.redis.host, port=self.redis.port) as client:
+            await client.flushall()
 
     async def database(self) -> str:
         """Return the address of a fresh, migrated database."""
@@ -62,24 +68,24 @@ class Stand:
     def versions(self) -> dict[str, str]:
         """Return what is measured on."""
         return {
-            "log": self.log.label,
+            "log": self.redis.binary.label,
             "postgres": self.postgres.binary.label,
-            "fsync": f"{self.log.fsync}; synchronous_commit on",
+            "fsync": "appendfsync always; synchronous_commit on",
         }
 
 
 @asynccontextmanager
-async def stand(folder: Path, transport: str = "redis") -> AsyncIterator[Stand]:
-    """Start PostgreSQL and the log of ``transport``; stop them when the block ends."""
-    log = LOGS[transport](folder)
+async def stand(folder: Path) -> AsyncIterator[Stand]:
+    """Start the servers; stop them when the block ends."""
+    redis = ValkeyServer(folder / "redis" / "data")
     postgres = PostgresServer(folder / "postgres" / "data")
     try:
-        await log.start()
+        await redis.start()
         await postgres.start()
         await _keep_commit_times(postgres)
-        yield Stand(postgres, log, folder)
+        yield Stand(postgres, redis, folder)
     finally:
-        await log.stop()
+        await redis.stop()
         await postgres.stop()
 
 

@@ -21,6 +21,8 @@ from compose.patient import PatientTransport
 from compose.role import Role
 from compose.settings import Settings, otel_variables
 from ingress.app import build
+from ingress.console.readings import WatchedLog
+from ingress.console.views import Part
 from ingress.readiness import Probe
 from otel.metrics import Metrics
 from otel.tracing.start import Tracing
@@ -109,12 +111,28 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 consumed=logs.consumed,
                 probes=_probes(settings, logs),
                 tracer=tracing.requests,
+                logs=_watched(settings, logs),
+                seen_by=member,
             )
         depth = DepthReporter(pool, logs.every, metrics)
         yield Service(
             member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, standbys,
             leftovers, indexers, depth,
         )  # fmt: skip
+
+
+def _watched(settings: Settings, logs: Logs) -> list[WatchedLog]:
+    """Return every log with the parts it plays, for the console."""
+    chosen = settings.transport
+    parts: list[tuple[Part, str | None]] = [
+        ("primary", chosen.transport),
+        ("consumed", chosen.consumed),
+        ("shadow", chosen.transport_shadow),
+    ]
+    return [
+        WatchedLog(log, tuple(part for part, name in parts if name == log.name))
+        for log in logs.every
+    ]
 
 
 def _probes(settings: Settings, logs: Logs) -> list[Probe]:

@@ -13,6 +13,9 @@ from ingress.acceptance import Acceptance
 from ingress.auth import Authenticator
 from ingress.batch import BATCH, PostBatch
 from ingress.bodies import Bodies, Receive
+from ingress.console.readings import WatchedLog
+from ingress.console.sampler import Sampler
+from ingress.console_parts import console_of, watched
 from ingress.direct import Direct
 from ingress.group_commit import GroupCommit
 from ingress.hot_path import MESSAGES, PostMessage
@@ -38,6 +41,7 @@ from otel.metrics import Metrics
 from otel.tracing.requests import PassOn, Tracer
 from persistence.database import Pool
 from persistence.dead_letters import DeadLetters
+from persistence.operator_actions import Actions
 from persistence.redrive import Redriver
 from persistence.writer import Writer
 from transport.contract import Transport
@@ -57,7 +61,9 @@ class Ingress:
         one: PostMessage,
         many: PostBatch,
         readiness: Readiness,
+        *,
         tracer: Tracer,
+        sampler: Sampler,
     ) -> None:
         self.api = api
         """The ordinary routes, and the OpenAPI document of all of them."""
@@ -66,10 +72,15 @@ class Ingress:
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness
         self._tracer = tracer
+        self._sampler = sampler
 
     def drain(self) -> None:
-        """Make ``/readyz`` say no; requests are still served. Call it before stopping."""
+        """Make ``/readyz`` say no; requests are still served. Call it before stopping.
+
+        Consoles that follow along are let go: they connect to another process.
+        """
         self._readiness.drain()
+        self._sampler.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
@@ -103,11 +114,14 @@ def build(
     consumed: Transport | None = None,
     probes: Sequence[Probe] = (),
     tracer: Tracer | None = None,
+    logs: Sequence[WatchedLog] = (),
+    seen_by: str = "this process",
 ) -> Ingress:
     """Return the application. It starts nothing and connects to nothing of its own.
 
     ``consumed`` is the log that workers read where it is not ``transport``. ``worker`` tells how
-    this process's workers are, if it has any; ``probes`` how other dependencies are.
+    this process's workers are, if it has any; ``probes`` how other dependencies are. ``logs`` are
+    all the logs that the console shows, and ``seen_by`` is the name it gives this process.
 
     Raises:
         ConfigurationError: the API keys can't be used.
@@ -140,18 +154,31 @@ def build(
         timeout_seconds=settings.ingress_read_timeout_ms / 1000,
     )
     redriver = Redriver(pool, transport, metrics)
+    actions = Actions(pool)
+    console = console_of(
+        settings=settings,
+        auth=auth,
+        messages=messages,
+        pool=pool,
+        actions=actions,
+        logs=list(logs) or watched(transport, read),
+        seen_by=seen_by,
+    )
     routers = [
         *_message_routers(settings, auth, commits, messages, pool),
         # Before the routes of single letters: "redrives" is not one of their ids.
-        redrives_router(auth=auth, redriver=redriver),
-        dead_letters_router(auth=auth, letters=DeadLetters(pool)),
+        redrives_router(auth=auth, redriver=redriver, actions=actions),
+        dead_letters_router(auth=auth, letters=DeadLetters(pool), actions=actions),
+        *console.routers,
         health_router(readiness),
         problem_types_router(),
     ]
-    api = _api(settings, routers, [commits.close, redriver.close, known.close])
+    api = _api(
+        settings, routers, [commits.close, redriver.close, known.close, console.sampler.close]
+    )
     openapi.install(api, settings=settings, keys_required=auth.required)
     one, many = _hot_path(settings, auth, commits, metrics, tracer)
-    return Ingress(api, one, many, readiness, tracer)
+    return Ingress(api, one, many, readiness, tracer=tracer, sampler=console.sampler)
 
 
 def _hot_path(

@@ -21,6 +21,7 @@ __all__ = [
     "Discarded",
     "FullDeadLetter",
     "Header",
+    "Reasoned",
     "RedrivePreview",
     "RedriveRequest",
     "RedriveView",
@@ -57,6 +58,7 @@ def _uuid(value: Any) -> Any:
 
 
 _INTEGRAL = BeforeValidator(_integral)
+Reasoned = Annotated[str, Field(min_length=1, max_length=1000, pattern="^[^\\x00]*$")]
 DeadLetterId = Annotated[int, Field(ge=1, le=LARGEST), _INTEGRAL]
 Moment = Annotated[AwareDatetime | None, Field(strict=False), BeforeValidator(_rfc3339)]
 Uuid = Annotated[UUID | None, Field(strict=False), BeforeValidator(_uuid)]
@@ -114,12 +116,16 @@ class RedriveRequest(_Chosen):
     """The most a second; 0 is as fast as the log takes them."""
     most_redrives: Annotated[int, Field(ge=1, le=1_000), _INTEGRAL] | None = 3
     """Leave out what has been redriven this often already; null leaves out none."""
+    why: Reasoned | None = None
+    """Kept on record with who asked and when."""
 
 
 class DiscardRequest(_Chosen):
     """Which dead letters to give up, and why (kept with them)."""
 
-    why: Annotated[str, Field(min_length=1, max_length=1000, pattern="^[^\\x00]*$")]
+    why: Reasoned
+    dry_run: bool = False
+    """Only count what would be discarded."""
 
 
 class DeadLetterView(Model):
@@ -209,6 +215,6 @@ class Redrives(Model):
 
 
 class Discarded(Model):
-    """How many dead letters were given up."""
+    """How many dead letters were given up, or would be."""
 
     discarded: int

@@ -25,11 +25,13 @@ from ingress.routes.dead_letter_models import (
 )
 from ingress.routes.described import caller, json_body, needs, problems, scoped
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from persistence.operator_actions import Actions
 from persistence.selection import Selection
 
-__all__ = ["dead_letters_router", "selection_of"]
+__all__ = ["dead_letters_router", "described", "selection_of"]
 
 _LISTING = "dead letters"
+_LISTED = 20
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
 
@@ -40,7 +42,19 @@ def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Sele
     return Selection(**(chosen or DeadLetterFilter()).model_dump())
 
 
-def dead_letters_router(*, auth: Authenticator, letters: DeadLetters) -> APIRouter:
+def described(selection: Selection) -> str:
+    """Return a selection as the record of actions has it."""
+    chosen = msgspec.to_builtins(selection)
+    if ids := chosen.pop("ids", None):
+        listed = ", ".join(str(one) for one in ids[:_LISTED])
+        return f"dead letters {listed}{f' and {len(ids) - _LISTED} more' * (len(ids) > _LISTED)}"
+    conditions = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    return f"dead letters with {conditions}" if conditions else "all pending dead letters"
+
+
+def dead_letters_router(
+    *, auth: Authenticator, letters: DeadLetters, actions: Actions
+) -> APIRouter:
     """Return the routes that list, read and discard dead letters."""
     router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
     reader = needs(auth, Scope.READ, Scope.ADMIN)
@@ -101,7 +115,14 @@ def dead_letters_router(*, auth: Authenticator, letters: DeadLetters) -> APIRout
     )
     async def discard_dead_letters(body: DiscardRequest, request: Request) -> Discarded:
         selection = selection_of(body.ids, body.filter)
-        count = await letters.discard(selection, by=caller(auth, request), why=body.why)
+        if body.dry_run:
+            return Discarded(discarded=sum((await letters.count(selection)).values()))
+        who = caller(auth, request)
+        async with actions.recorded(
+            "discard", who=who, target=described(selection), why=body.why
+        ) as entry:
+            count = await letters.discard(selection, by=who, why=body.why)
+            entry.result = f"{count} discarded"
         return Discarded(discarded=count)
 
     return router

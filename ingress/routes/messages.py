@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Path, Query
 
 from ingress import cursor
 from ingress.auth import Authenticator, Scope
-from ingress.messages import Dead, Messages, Pending
+from ingress.messages import Dead, Found, Messages, Pending
 from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
 from ingress.requests import ID_LENGTH
 from ingress.routes.described import needs, problems, scoped
@@ -28,7 +29,7 @@ from persistence.database import Pool
 from persistence.queries import StoredMessage, StoredPosition, StoredReceipt
 from transport.envelope import Message
 
-__all__ = ["MessageId", "canonical", "messages_router", "not_found"]
+__all__ = ["MessageId", "canonical", "messages_router", "not_found", "view"]
 
 MessageId = Annotated[
     str, Path(pattern=UUID_PATTERN, description="The messageId of an acknowledgement.")
@@ -74,8 +75,8 @@ def messages_router(
             async with asyncio.timeout(timeout_seconds):
                 receipts = await queries.receipts(pool, identifier)
                 elsewhere = await queries.positions(pool, identifier)
-            return _persisted(found, receipts, elsewhere, trace_url)
-        return _view(identifier, found, trace_url)
+            return view(identifier, found, trace_url, receipts, elsewhere)
+        return view(identifier, found, trace_url)
 
     @router.get(
         "/conversations/{conversation_id}/messages",
@@ -112,7 +113,16 @@ def _summary(row: StoredMessage) -> MessageSummary:
     return MessageSummary(**{name: members[name] for name in MessageSummary.model_fields})
 
 
-def _view(identifier: str, found: Dead | Pending, trace_url: str | None) -> MessageView:
+def view(
+    identifier: str,
+    found: Found,
+    trace_url: str | None,
+    receipts: Sequence[StoredReceipt] = (),
+    elsewhere: Sequence[StoredPosition] = (),
+) -> MessageView:
+    """Return a message as it is shown, from wherever it was found."""
+    if isinstance(found, StoredMessage):
+        return _persisted(found, receipts, elsewhere, trace_url)
     if isinstance(found, Pending):
         return _pending(identifier, found, trace_url)
     return _dead(identifier, found)
@@ -120,8 +130,8 @@ def _view(identifier: str, found: Dead | Pending, trace_url: str | None) -> Mess
 
 def _persisted(
     row: StoredMessage,
-    receipts: list[StoredReceipt],
-    elsewhere: list[StoredPosition],
+    receipts: Sequence[StoredReceipt],
+    elsewhere: Sequence[StoredPosition],
     trace_url: str | None,
 ) -> MessageView:
     members = msgspec.structs.asdict(row)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from ingress import problems as p
 from ingress.auth import Authenticator, Scope
 from ingress.problems import NOT_FOUND, STATE, Problem
 from ingress.routes.dead_letter_models import (
+    Reasoned,
     RedrivePreview,
     RedriveRequest,
     Redrives,
     RedriveView,
     Started,
 )
-from ingress.routes.dead_letters import selection_of
+from ingress.routes.dead_letters import described, selection_of
 from ingress.routes.described import caller, json_body, needs, problems, scoped
+from persistence.operator_actions import Actions
 from persistence.redrive import RedriveProgress, Redriver
 
 __all__ = ["redrives_router"]
 
 _PREFIX = "/api/dead-letters"
+Why = Annotated[Reasoned | None, Query(description="Kept on record with who asked and when.")]
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
 
-def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
+def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions) -> APIRouter:
     """Return the routes of redrives."""
     router = APIRouter(prefix=_PREFIX, tags=["dead letters"])
     reader, admin = needs(auth, Scope.READ, Scope.ADMIN), needs(auth, Scope.ADMIN)
@@ -54,12 +58,14 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
             preview = await redriver.preview(selection, most_redrives=body.most_redrives)
             response.status_code = 200
             return RedrivePreview.model_validate(msgspec.structs.asdict(preview))
-        identifier = await redriver.start(
-            selection,
-            by=caller(auth, request),
-            rate=body.rate_per_second,
-            most_redrives=body.most_redrives,
-        )
+        who = caller(auth, request)
+        async with actions.recorded(
+            "redrive", who=who, target=described(selection), why=body.why
+        ) as entry:
+            identifier = await redriver.start(
+                selection, by=who, rate=body.rate_per_second, most_redrives=body.most_redrives
+            )
+            entry.result = f"redrive {identifier} begun"
         response.headers["Location"] = f"{_PREFIX}/redrives/{identifier}"
         return Started(redrive_id=str(identifier))
 
@@ -93,8 +99,14 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
         responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.ADMIN),
     )
-    async def cancel_redrive(redrive_id: UUID) -> RedriveView:
-        return await _steered(redriver, redrive_id, await redriver.cancel(redrive_id))
+    async def cancel_redrive(redrive_id: UUID, request: Request, why: Why = None) -> RedriveView:
+        await _shown(redriver, redrive_id)
+        who, target = caller(auth, request), f"redrive {redrive_id}"
+        async with actions.recorded("cancel redrive", who=who, target=target, why=why) as entry:
+            done = await redriver.cancel(redrive_id)
+            view = await _shown(redriver, redrive_id)
+            entry.result = f"{view.redriven} of {view.total} redriven" if done else "was over"
+        return _steered(view, done=done)
 
     @router.post(
         "/redrives/{redrive_id}/resume",
@@ -105,8 +117,14 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver) -> APIRouter:
         responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.ADMIN),
     )
-    async def resume_redrive(redrive_id: UUID) -> RedriveView:
-        return await _steered(redriver, redrive_id, await redriver.resume(redrive_id))
+    async def resume_redrive(redrive_id: UUID, request: Request, why: Why = None) -> RedriveView:
+        await _shown(redriver, redrive_id)
+        who, target = caller(auth, request), f"redrive {redrive_id}"
+        async with actions.recorded("resume redrive", who=who, target=target, why=why) as entry:
+            done = await redriver.resume(redrive_id)
+            view = await _shown(redriver, redrive_id)
+            entry.result = "resumed" if done else "was over"
+        return _steered(view, done=done)
 
     return router
 
@@ -122,8 +140,7 @@ async def _shown(redriver: Redriver, identifier: UUID) -> RedriveView:
     return _view(progress)
 
 
-async def _steered(redriver: Redriver, identifier: UUID, done: bool) -> RedriveView:
-    view = await _shown(redriver, identifier)
+def _steered(view: RedriveView, *, done: bool) -> RedriveView:
     if not done:
-        raise Problem(STATE, f"Redrive {identifier} is over: {view.state}.")
+        raise Problem(STATE, f"Redrive {view.id} is over: {view.state}.")
     return view

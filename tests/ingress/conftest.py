@@ -28,6 +28,11 @@ from transport.contract import DLQ_GROUP, Topic, Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 
+_TABLES = (
+    "message_receipts", "messages", "message_positions", "dead_letters", "redrives", "fences",
+    "operator_actions", "delivery_attempts", "processes",
+)  # fmt: skip
+
 JSON = {"Content-Type": "application/json"}
 
 
@@ -130,7 +135,7 @@ async def module_pool(
 async def database_pool(module_pool: Pool) -> Pool:
     """The module's database, empty."""
     async with module_pool.acquire() as connection:
-        for table in ("message_receipts", "messages", "dead_letters", "redrives", "fences"):
+        for table in _TABLES:
             await connection.execute(f"DELETE FROM {table}")
     return module_pool
 

@@ -89,6 +89,9 @@ async def test_the_document_says_which_operations_need_a_key(keyed, start) -> No
     ]
     assert len([path for path, _ in operations if path.startswith("/api/")]) >= len(ROUTES)
     for path, operation in operations:
+        if path == "/api/console/session":  # where a key is handed in
+            assert "security" not in operation
+            continue
         needs_key = path.startswith("/api/")
         assert ("security" in operation) is needs_key, path
         assert ({"401", "403"} <= set(operation["responses"])) is needs_key, path

@@ -1,0 +1,121 @@
+// The console: pages by the address after #, a session, and the one stream that feeds them.
+
+import { get, post, remove } from "./api.js";
+import { button, fill, h, say } from "./dom.js";
+import { span } from "./format.js";
+import { Live } from "./live.js";
+import { actionsPage } from "./page-actions.js";
+import { findPage } from "./page-find.js";
+import { letterPage, lettersPage } from "./page-letters.js";
+import { messagePage } from "./page-message.js";
+import { migrationPage } from "./page-migration.js";
+import { nowPage } from "./page-now.js";
+
+const PAGES = [["#/", "Now"], ["#/find", "Find"], ["#/dead-letters", "Dead letters"], ["#/migration", "Migration"], ["#/actions", "Actions"]];
+const ROUTES = [
+  [/^\/$/, nowPage, "#/"],
+  [/^\/find$/, findPage, "#/find"],
+  [/^\/message\/([0-9a-fA-F-]{36})$/, messagePage, "#/find"],
+  [/^\/dead-letters$/, lettersPage, "#/dead-letters"],
+  [/^\/dead-letter\/(\d+)$/, letterPage, "#/dead-letters"],
+  [/^\/migration$/, migrationPage, "#/migration"],
+  [/^\/actions$/, actionsPage, "#/actions"],
+];
+
+const main = document.getElementById("main");
+const nav = document.getElementById("nav");
+const chip = document.getElementById("live");
+const stale = document.getElementById("stale");
+const who = document.getElementById("who");
+let session = null, leave = null, first = true;
+
+const live = new Live(({ connected, age }) => {
+  chip.className = `live ${connected ? "on" : "off"}`;
+  say(chip, connected ? "live" : "reconnecting");
+  stale.hidden = connected || age === null;
+  document.body.classList.toggle("is-stale", !stale.hidden);
+  if (!stale.hidden) say(stale, `The connection to the service is lost. What you see is ${span(age / 1000)} old; it is tried again.`);
+  if (age === null) say(chip, connected ? "live" : "connecting");
+});
+
+live.listen((status) => {
+  const letters = nav.querySelector('[href="#/dead-letters"]');
+  if (letters) say(letters, status.deadLetters?.pending ? `Dead letters ${status.deadLetters.pending}` : "Dead letters");
+  const worst = status.health[0]?.level;
+  document.title = `${worst === "alarm" ? "✕ " : worst === "warning" ? "! " : ""}Crossfade console`;
+});
+
+function show() {
+  leave?.();
+  leave = null;
+  const [path, text] = (location.hash.slice(1) || "/").split("?");
+  const query = new URLSearchParams(text ?? "");
+  fill(main);
+  if (!session?.mayRead) { loginPage(); return; }
+  const found = ROUTES.map(([pattern, page, tab]) => [pattern.exec(path), page, tab]).find(([match]) => match);
+  for (const link of nav.children)
+    if (found && link.getAttribute("href") === found[2]) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  if (!found) { fill(main, h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/" }, "Go to Now"))); return; }
+  leave = found[1](main, { live, session, query, id: found[0][1] });
+  if (!first && !main.contains(document.activeElement)) main.focus({ preventScroll: false });
+  first = false;
+}
+
+function signedIn(next) {
+  session = next;
+  fill(nav, session.mayRead ? PAGES.map(([href, title]) => h("a", { href }, title)) : null);
+  fill(who, session.keysRequired && session.mayRead
+    ? [h("span", { class: "chip" }, session.name, session.mayAct ? "" : ", read only"), button("Sign out", signOut)]
+    : session.keysRequired ? null : h("span", { class: "chip", title: "No API keys are configured: everybody on this machine may do everything." }, "no keys"));
+  if (session.mayRead) live.start();
+  else { live.stop(); fill(chip); stale.hidden = true; }
+  show();
+}
+
+function loginPage() {
+  const key = h("input", { type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "key-note" });
+  const problem = h("p", { class: "problem", role: "alert", hidden: true });
+  fill(main, h("form", { class: "login", onsubmit: async (event) => {
+    event.preventDefault();
+    problem.hidden = true;
+    try {
+      signedIn(await post("api/console/session", { key: key.value.trim() }));
+    } catch (error) {
+      say(problem, error.message);
+      problem.hidden = false;
+      key.select();
+    }
+  } }, h("h1", null, "Sign in"), h("label", { for: "key" }, "API key", key),
+  h("small", { id: "key-note" }, "One with the scope read, or admin to act as well. The browser holds it in a cookie that no script can read, until it is closed."),
+  problem, h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Sign in"))));
+  key.focus();
+}
+
+async function signOut() {
+  await remove("api/console/session").catch(() => null);
+  location.hash = "#/";
+  begin();
+}
+
+async function begin() {
+  try {
+    signedIn(await get("api/console/session"));
+  } catch (error) {
+    fill(main, h("div", { class: "empty" }, h("strong", null, "The service does not answer"), h("p", null, error.message), button("Try again", begin)));
+    setTimeout(() => { if (!session) begin(); }, 3000);
+  }
+}
+
+document.addEventListener("signed-out", () => { if (session?.mayRead && session.keysRequired) begin(); });
+window.addEventListener("hashchange", show);
+// Keys for those who live here: g then a letter goes to a page, / to the search box.
+let went = 0;
+const KEYS = { n: "#/", f: "#/find", d: "#/dead-letters", m: "#/migration", a: "#/actions" };
+window.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || document.querySelector("dialog[open]")) return;
+  if (event.key === "/") { event.preventDefault(); location.hash = "#/find"; return; }
+  if (event.key === "g") { went = Date.now(); return; }
+  if (Date.now() - went < 1500 && KEYS[event.key]) { location.hash = KEYS[event.key]; went = 0; }
+});
+begin();

@@ -1,0 +1,72 @@
+// Elements out of names and text. Text stays text: nothing here, or anywhere in the console, ever
+// parses markup (and the page's policy would not let it).
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function set(element, properties) {
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(element.style, value);
+    else if (name === "class") element.setAttribute("class", value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+}
+
+function add(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === undefined || child === null || child === false) continue;
+    element.append(child instanceof Node ? child : String(child));
+  }
+  return element;
+}
+
+export function h(name, properties, ...children) {
+  const element = document.createElement(name);
+  set(element, properties);
+  return add(element, children);
+}
+
+export function svg(name, properties, ...children) {
+  const element = document.createElementNS(SVG, name);
+  set(element, properties);
+  return add(element, children);
+}
+
+export function fill(element, ...children) {
+  element.replaceChildren();
+  return add(element, children);
+}
+
+// Change a text only when it differs: a selection in it, or a screen reader, is left alone.
+export function say(element, text) {
+  const wanted = String(text);
+  if (element.textContent !== wanted) element.textContent = wanted;
+}
+
+// A table that is a list of cards where there is no room for columns.
+export function table(headings, rows, properties) {
+  return h("table", { class: "grid", ...properties },
+    h("thead", null, h("tr", null, headings.map((one) =>
+      h("th", { scope: "col", class: one.numeric ? "n" : null }, one.title)))),
+    h("tbody", null, rows.map((cells) =>
+      cells instanceof Node ? cells : row(headings, cells))));
+}
+
+export function row(headings, cells, properties) {
+  return h("tr", properties, cells.map((cell, index) =>
+    h("td", { class: headings[index].numeric ? "n" : null, "data-label": headings[index].title },
+      cell === null || cell === undefined ? "" : cell)));
+}
+
+export function empty(title, text) {
+  return h("div", { class: "empty" }, h("strong", null, title), text ? h("p", null, text) : null);
+}
+
+export function button(label, onclick, properties) {
+  return h("button", { type: "button", onclick, ...properties }, label);
+}
+
+export function copyable(text) {
+  return h("code", { class: "id" }, text);
+}

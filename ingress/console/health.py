@@ -1,0 +1,271 @@
+"""Health in sentences: what is so, why, and what to do about it. Figures in, words out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from ingress.console.views import Database, LogView, PartitionView, ProcessView, Sentence, Waiting
+
+__all__ = ["ago", "sentences", "span"]
+
+_STALLED = 5.0
+"""Seconds without an acknowledgement while records wait, from which on a partition is not moving.
+A worker that is well acknowledges with every statement."""
+_LONG_LAG = 1000
+_GROWING = 1.1
+_ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def sentences(
+    logs: Sequence[LogView],
+    database: Database,
+    processes: Sequence[ProcessView] | None,
+    letters: Waiting | None,
+    *,
+    now: datetime,
+) -> list[Sentence]:
+    """Return what is to be said, the worst first; one calm sentence where all is well."""
+    said = [
+        *_database(database),
+        *(sentence for log in logs for sentence in _log(log, processes, now)),
+        *_processes(processes or (), now),
+        *_letters(letters, now),
+    ]
+    if all(one.level == "notice" for one in said):
+        said.append(_calm(logs))
+    return sorted(said, key=lambda one: _ORDER[one.level])
+
+
+def span(seconds: float) -> str:
+    """Return a length of time as people say it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    if seconds < 2 * _DAY:
+        return f"{seconds / _HOUR:.0f} h"
+    return f"{seconds / _DAY:.0f} days"
+
+
+def ago(moment: str, now: datetime) -> str:
+    """Return how long before ``now`` an RFC 3339 time was."""
+    return span(max(0.0, (now - datetime.fromisoformat(moment)).total_seconds()))
+
+
+def _database(database: Database) -> Iterator[Sentence]:
+    if not database.up:
+        yield Sentence(
+            level="alarm",
+            text=f"PostgreSQL does not answer: {database.error}. Messages are accepted all the "
+            "same and wait in the log; nothing is persisted.",
+            next="Bring PostgreSQL back (DATABASE_URL says where it is expected); workers go on "
+            "by themselves.",
+        )
+
+
+def _log(
+    log: LogView, processes: Sequence[ProcessView] | None, now: datetime
+) -> Iterator[Sentence]:
+    if log.error:
+        yield _silent(log)
+        return
+    if lost := sum(one.lost for one in log.partitions):
+        yield Sentence(
+            level="alarm",
+            text=f"{lost} records left {log.name} unread: they were trimmed, deleted or lost with "
+            "the server's disk before a worker had them.",
+            next="Run `crossfade audit` to see which messages have no row.",
+            page="partitions",
+        )
+    if unknown := [one.partition for one in log.partitions if one.lag is None]:
+        yield Sentence(
+            level="warning",
+            text=f"The lag of {_named(unknown)} of {log.name} can't be told.",
+            next="Records ahead of the workers were removed by hand; it is known again when they "
+            "have read past them.",
+            page="partitions",
+        )
+    if "consumed" in log.roles:
+        yield from _stalled(log, processes, now)
+        yield from _unowned(log)
+        yield from _behind(log)
+
+
+def _silent(log: LogView) -> Sentence:
+    if "primary" in log.roles:
+        effect = "POSTs are answered 503, and clients retry with the same key."
+    elif "consumed" in log.roles:
+        effect = "Messages are accepted; nothing is persisted until it is back."
+    else:
+        effect = "It is the shadow: what it misses is counted, and can be backfilled."
+    return Sentence(
+        level="warning" if log.roles == ["shadow"] else "alarm",
+        text=f"The log {log.name} does not answer: {log.error}. {effect}",
+        next=f"Look at the {log.name} server and the way to it; processes reconnect by themselves.",
+        page="partitions",
+    )
+
+
+def _stalled(
+    log: LogView, processes: Sequence[ProcessView] | None, now: datetime
+) -> Iterator[Sentence]:
+    """Say which partitions don't move, those with one cause together."""
+    causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
+    for one in log.partitions:
+        if one.stalled_seconds is not None and one.stalled_seconds >= _STALLED:
+            causes[_cause(one, processes, now)].append(one)
+    for (why, remedy), stuck in causes.items():
+        waiting = sum(one.lag or 0 for one in stuck)
+        longest = max(one.stalled_seconds or 0.0 for one in stuck)
+        verb = "is" if len(stuck) == 1 else "are"
+        records = "1 record waits" if waiting == 1 else f"{waiting} records wait"
+        yield Sentence(
+            level="alarm",
+            text=f"{_named([one.partition for one in stuck]).capitalize()} of {log.name} "
+            f"{verb} not moving: {why}. {records}, for {span(longest)} now.",
+            next=remedy,
+            page="partitions",
+        )
+
+
+def _cause(
+    one: PartitionView, processes: Sequence[ProcessView] | None, now: datetime
+) -> tuple[str, str]:
+    if one.owner is None:
+        return (
+            "no worker owns it",
+            "Start a worker (`crossfade worker`), or set ENABLE_STREAM_CONSUMERS=true.",
+        )
+    owner = next((p for p in processes or () if p.member == one.owner), None)
+    if owner is None:
+        return (
+            f"its worker {one.owner} is not among the processes that report",
+            "Look at that worker's log; when its lease is over another one takes the partition.",
+        )
+    if owner.paused:
+        paused = owner.paused[0]
+        name = _dependency(paused.dependency)
+        return (
+            f"its worker lost {name} {ago(paused.since, now)} ago ({paused.error})",
+            f"Bring {name} back where {owner.host} can reach it; the worker goes on by itself.",
+        )
+    if not owner.live:
+        return (
+            f"its worker {one.owner} has not been heard of for {span(owner.silent_seconds)}",
+            "If that process is dead or suspended, another takes over within STREAM_LEASE_MS.",
+        )
+    return (
+        f"its worker {one.owner} is alive and waits for nothing it knows of",
+        f"Look at the log of process {owner.pid} on {owner.host}, and at locks in PostgreSQL.",
+    )
+
+
+def _unowned(log: LogView) -> Iterator[Sentence]:
+    free = [one for one in log.partitions if one.owner is None and not one.stalled_seconds]
+    if free:
+        everyone = len(free) == len(log.partitions)
+        whom = "any partition" if everyone else _named([one.partition for one in free])
+        yield Sentence(
+            level="warning",
+            text=f"No worker owns {whom} of {log.name}: what comes in waits.",
+            next="Start a worker (`crossfade worker`). After a worker's death this lasts as long "
+            "as its lease, STREAM_LEASE_MS.",
+            page="partitions",
+        )
+
+
+def _behind(log: LogView) -> Iterator[Sentence]:
+    if log.lag is None or log.lag < _LONG_LAG or log.in_rate is None or log.out_rate is None:
+        return
+    if log.in_rate > log.out_rate * _GROWING:
+        yield Sentence(
+            level="warning",
+            text=f"{log.name} falls behind: {log.in_rate:.0f} records a second come in and "
+            f"{log.out_rate:.0f} are persisted; {log.lag} wait.",
+            next="Add workers (up to one process for each partition), or look at what PostgreSQL "
+            "waits for.",
+            page="partitions",
+        )
+    elif log.out_rate > log.in_rate:
+        eta = log.lag / (log.out_rate - log.in_rate)
+        yield Sentence(
+            level="notice",
+            text=f"{log.name} catches up: {log.lag} records wait, and at this rate none in "
+            f"{span(eta)}.",
+            page="partitions",
+        )
+
+
+def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sentence]:
+    waits: dict[tuple[str, str], list[ProcessView]] = defaultdict(list)
+    for one in processes:
+        if not one.live:
+            yield Sentence(
+                level="warning",
+                text=f"The process {one.member} has not been heard of for "
+                f"{span(one.silent_seconds)}: it died, or is cut off from PostgreSQL and works on.",
+                next="If it is dead for good, `crossfade migrate forget` takes it off the list.",
+                page="migration",
+            )
+        elif one.paused:
+            paused = one.paused[0]
+            waits[paused.dependency, paused.error].append(one)
+    for (dependency, error), those in waits.items():
+        since = min(one.paused[0].since for one in those)
+        who = f"{len(those)} processes wait" if len(those) > 1 else f"{those[0].member} waits"
+        yield Sentence(
+            level="warning",
+            text=f"{who} for {_dependency(dependency)}, for {ago(since, now)} now: {error}.",
+            next="Nothing is lost or given up meanwhile: work goes on when it answers.",
+        )
+
+
+def _letters(letters: Waiting | None, now: datetime) -> Iterator[Sentence]:
+    if letters is None or not letters.pending:
+        return
+    reasons = ", ".join(f"{count} {reason}" for reason, count in letters.by_reason.items())
+    those = "letter waits" if letters.pending == 1 else "letters wait"
+    age = f", the oldest for {ago(letters.oldest, now)}" if letters.oldest else ""
+    yield Sentence(
+        level="notice",
+        text=f"{letters.pending} dead {those} for a decision ({reasons}){age}.",
+        next="Read why, mend the cause, then redrive them, or discard them with a reason.",
+        page="dead-letters",
+    )
+
+
+def _calm(logs: Sequence[LogView]) -> Sentence:
+    read = next((log for log in logs if "consumed" in log.roles), None)
+    if read is None or read.lag is None:
+        return Sentence(level="ok", text="Nothing that is known is wrong.")
+    if read.lag == 0:
+        return Sentence(level="ok", text=f"Everything that {read.name} has is persisted.")
+    oldest = max(one.oldest_age or 0.0 for one in read.partitions)
+    records = "1 record is" if read.lag == 1 else f"{read.lag} records are"
+    return Sentence(
+        level="ok",
+        text=f"All partitions of {read.name} move: {records} on the way, the oldest for "
+        f"{span(oldest)}.",
+    )
+
+
+def _dependency(name: str) -> str:
+    return "PostgreSQL" if name == "postgresql" else name
+
+
+def _named(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"partition {numbers[0]}"
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"partitions {', '.join(texts)}"

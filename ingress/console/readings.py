@@ -1,0 +1,151 @@
+"""One log as it is read again and again: rates from the differences, and what does not move."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from ingress.console.views import LogView, Part, PartitionView
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
+from transport.errors import TransportError
+
+__all__ = ["Readings", "WatchedLog"]
+
+_WINDOW = 5.0
+
+
+class WatchedLog(msgspec.Struct, frozen=True):
+    """A log, and what it is used for."""
+
+    transport: Transport
+    roles: tuple[Part, ...]
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    at: float
+    progress: Sequence[Progress]
+
+
+class Readings:
+    """The readings of one log. :meth:`take` asks it once; :meth:`view` says what they tell."""
+
+    def __init__(self, log: WatchedLog, *, timeout_seconds: float) -> None:
+        self.log = log
+        self._timeout = timeout_seconds
+        self._past: deque[_Reading] = deque()
+        self._waiting: dict[int, tuple[int | None, float]] = {}
+        """Where records wait: how many had been acknowledged when that was first seen, and when."""
+        self._unread: int | None = None
+        self._error: str | None = None
+
+    async def take(self) -> None:
+        """Ask the log how far its workers are. Its failure is part of the reading."""
+        transport = self.log.transport
+        try:
+            async with asyncio.timeout(self._timeout):
+                progress, dead = await asyncio.gather(
+                    transport.progress(Topic.MESSAGES, group=WORKER_GROUP),
+                    transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP),
+                )
+        except (TransportError, TimeoutError) as error:
+            self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
+            return
+        self._error, self._unread = None, _count([one.lag for one in dead])
+        now = time.monotonic()
+        self._past.append(_Reading(now, progress))
+        while len(self._past) > 1 and self._past[1].at <= now - _WINDOW:
+            self._past.popleft()
+        for one in progress:
+            self._watch(one, now)
+
+    def view(self) -> LogView:
+        """Return the log as it was last seen; what can't be known now is ``None``."""
+        partitions = self._partitions()
+        return LogView(
+            name=self.log.transport.name,
+            roles=list(self.log.roles),
+            error=self._error,
+            lag=_count([one.lag for one in partitions]),
+            in_rate=_total([one.in_rate for one in partitions]),
+            out_rate=_total([one.out_rate for one in partitions]),
+            dead_letters_unread=None if self._error else self._unread,
+            partitions=partitions,
+        )
+
+    def _partitions(self) -> list[PartitionView]:
+        if not self._past:
+            return [_unknown(p) for p in range(self.log.transport.partitions)]
+        first, last = self._past[0], self._past[-1]
+        if self._error:
+            return [_unknown(one.partition, lost=one.lost) for one in last.progress]
+        seconds = last.at - first.at
+        return [
+            PartitionView(
+                partition=new.partition,
+                lag=new.lag,
+                pending=new.pending,
+                oldest_age=new.oldest_age,
+                in_rate=_rate(old.appended, new.appended, seconds),
+                out_rate=_rate(_done(old), _done(new), seconds),
+                owner=new.owner,
+                lost=new.lost,
+                stalled_seconds=self._stalled(new, last.at),
+            )
+            for old, new in zip(first.progress, last.progress, strict=True)
+        ]
+
+    def _watch(self, one: Progress, now: float) -> None:
+        done = _done(one)
+        if not one.lag:
+            self._waiting.pop(one.partition, None)
+        elif one.partition not in self._waiting or self._waiting[one.partition][0] != done:
+            self._waiting[one.partition] = (done, now)
+
+    def _stalled(self, one: Progress, now: float) -> float | None:
+        if one.lag is None:
+            return None
+        if one.lag == 0:
+            return 0.0
+        # Nothing has moved for as long as we have looked, and nothing older than this waits.
+        watched = now - self._waiting[one.partition][1]
+        return min(watched, one.oldest_age or 0.0)
+
+
+def _done(one: Progress) -> int | None:
+    """Return how many records were ever acknowledged (or lost)."""
+    return None if one.appended is None or one.lag is None else one.appended - one.lag
+
+
+def _rate(old: int | None, new: int | None, seconds: float) -> float | None:
+    if old is None or new is None or seconds <= 0:
+        return None
+    # Below zero: the log was emptied or replaced in between, and nothing can be told.
+    return None if new < old else round((new - old) / seconds, 2)
+
+
+def _count(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known), 2) if len(known) == len(values) else None
+
+
+def _unknown(partition: int, *, lost: int = 0) -> PartitionView:
+    return PartitionView(
+        partition=partition,
+        lag=None,
+        pending=None,
+        oldest_age=None,
+        in_rate=None,
+        out_rate=None,
+        owner=None,
+        lost=lost,
+        stalled_seconds=None,
+    )

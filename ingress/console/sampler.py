@@ -1,0 +1,252 @@
+"""One sampler in a process, however many look: it asks every log and PostgreSQL once a second.
+
+It works while somebody watches, and for a single question otherwise. What it knows of other
+processes is what they wrote beside their presence, so any process's console shows them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from ingress.console.health import sentences
+from ingress.console.readings import Readings, WatchedLog
+from ingress.console.views import (
+    Database,
+    HistoryPoint,
+    Latency,
+    LogView,
+    MigrationBrief,
+    PausedView,
+    ProcessView,
+    Status,
+    Waiting,
+)
+from otel.figures import quantile
+from persistence import migration_state, overview
+from persistence.database import Pool
+from persistence.errors import Outage
+from persistence.processes import Process, processes
+from transport.clock import now as now_text
+
+__all__ = ["Sampler"]
+
+_log = structlog.get_logger(__name__)
+
+_HISTORY = 180
+_LINGER = 15.0
+"""Seconds to go on sampling when nobody watches: a page that is reloaded finds its history."""
+_FIGURES_SECONDS = 10.0
+
+
+class Sampler:
+    """Takes :class:`Status` samples. :meth:`close` ends every :meth:`follow`."""
+
+    def __init__(
+        self,
+        logs: Sequence[WatchedLog],
+        pool: Pool,
+        *,
+        seen_by: str,
+        interval: float = 1.0,
+        timeout_seconds: float = 2.0,
+    ) -> None:
+        self._readings = [Readings(log, timeout_seconds=timeout_seconds) for log in logs]
+        self._pool = pool
+        self._seen_by = seen_by
+        self._interval = interval
+        self._timeout = timeout_seconds
+        self._latest: Status | None = None
+        self._taken = 0.0
+        self._taking = asyncio.Lock()
+        self._history: deque[HistoryPoint] = deque(maxlen=_HISTORY)
+        self._encoded = b""
+        self._tick = asyncio.Event()
+        self._followers = 0
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def status(self) -> Status:
+        """Return how everything is, no older than an interval, with the history there is."""
+        status = await self._fresh()
+        return status.model_copy(update={"history": list(self._history)})
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        """Yield a status as JSON at once, and then each one that is taken, until closed.
+
+        Whoever reads slowly misses some; nothing is queued for them.
+        """
+        self._followers += 1
+        try:
+            await self._fresh()
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._run())
+            while not self._closed:
+                tick = self._tick
+                yield self._encoded
+                await tick.wait()
+        finally:
+            self._followers -= 1
+
+    async def close(self) -> None:
+        """End the sampling and everyone who follows it."""
+        self.end()
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def end(self) -> None:
+        """Let everyone who follows come to an end, so that the server can stop."""
+        self._closed = True
+        self._tick.set()
+
+    async def _run(self) -> None:
+        alone_since = time.monotonic()
+        while not self._closed and time.monotonic() - alone_since < _LINGER:
+            if self._followers:
+                alone_since = time.monotonic()
+            began = time.monotonic()
+            try:
+                await self._take()
+            except Exception:  # noqa: BLE001 - watchers see it grow stale; the next may succeed
+                _log.exception("The console could not take a sample")
+            await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
+
+    async def _fresh(self) -> Status:
+        if self._latest is None or time.monotonic() - self._taken > 1.5 * self._interval:
+            await self._take()
+        assert self._latest is not None
+        return self._latest
+
+    async def _take(self) -> None:
+        before = self._taken
+        async with self._taking:
+            if self._taken != before:
+                return  # somebody else just did
+            _, database = await asyncio.gather(
+                asyncio.gather(*(one.take() for one in self._readings)), self._ask_database()
+            )
+            status = self._status(*database)
+            self._history.append(_point(status))
+            self._latest, self._taken = status, time.monotonic()
+            self._encoded = status.model_dump_json(by_alias=True).encode()
+        tick, self._tick = self._tick, asyncio.Event()
+        tick.set()
+
+    async def _ask_database(
+        self,
+    ) -> tuple[
+        Database,
+        list[Process] | None,
+        overview.Letters | None,
+        migration_state.MigrationState | None,
+    ]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                there = await processes(self._pool, within=self._timeout)
+                letters = await overview.letters(self._pool, within=self._timeout)
+                state = await migration_state.state(self._pool, within=self._timeout)
+        except (Outage, TimeoutError) as error:
+            said = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
+            return Database(up=False, error=said), None, None, None
+        return Database(up=True, error=None), there, letters, state
+
+    def _status(
+        self,
+        database: Database,
+        there: list[Process] | None,
+        letters: overview.Letters | None,
+        state: migration_state.MigrationState | None,
+    ) -> Status:
+        logs = [one.view() for one in self._readings]
+        shown = None if there is None else [_process(one) for one in there]
+        waiting: Waiting | None = None
+        if letters is not None:
+            waiting = Waiting(
+                pending=letters.pending, by_reason=letters.by_reason, oldest=letters.oldest
+            )
+        return Status(
+            at=now_text(),
+            seen_by=self._seen_by,
+            logs=logs,
+            database=database,
+            processes=shown,
+            ack=_latency(there, "ack"),
+            persist=_latency(there, "persist"),
+            dead_letters=waiting,
+            migration=_brief(state) if state else None,
+            health=sentences(logs, database, shown, waiting, now=datetime.now(UTC)),
+            history=[],
+        )
+
+
+def _process(one: Process) -> ProcessView:
+    shadow = f", shadow {one.transport_shadow} {one.transport_shadow_mode}"
+    return ProcessView(
+        member=one.member,
+        role=one.role,
+        host=one.host,
+        pid=one.pid,
+        version=one.version,
+        phase=one.phase,
+        settings=f"{one.transport}{shadow if one.transport_shadow else ''}, reads "
+        f"{one.consume_from}",
+        owned={name: sorted(int(p) for p in owned) for name, owned in one.owned.items()},
+        paused=[PausedView.model_validate(paused) for paused in one.paused],
+        started_at=one.started_at,
+        silent_seconds=round(one.silent_seconds, 1),
+        live=one.live,
+        shadow=one.shadow,
+        standby=one.standby,
+    )
+
+
+def _latency(there: list[Process] | None, name: str) -> Latency | None:
+    """Add up what every live process observed."""
+    if there is None:
+        return None
+    told = [one.figures[name] for one in there if one.live and one.figures and name in one.figures]
+    counts = [sum(column) for column in zip(*told, strict=False)]
+    return Latency(
+        per_second=round(sum(counts) / _FIGURES_SECONDS, 1),
+        p50=quantile(counts, 0.5),
+        p99=quantile(counts, 0.99),
+    )
+
+
+def _brief(state: migration_state.MigrationState) -> MigrationBrief:
+    return MigrationBrief(
+        phase=state.phase,
+        target=state.target,
+        epoch=state.epoch,
+        changed_at=state.changed_at,
+        changed_by=state.changed_by,
+        why=state.why,
+    )
+
+
+def _point(status: Status) -> HistoryPoint:
+    primary = _with_role(status.logs, "primary")
+    read = _with_role(status.logs, "consumed")
+    return HistoryPoint(
+        at=status.at,
+        in_rate=primary.in_rate if primary else None,
+        out_rate=read.out_rate if read else None,
+        lag=read.lag if read else None,
+        oldest=_oldest(read) if read else None,
+    )
+
+
+def _oldest(log: LogView) -> float | None:
+    ages = [one.oldest_age for one in log.partitions]
+    known = [age for age in ages if age is not None]
+    return max(known, default=0.0) if len(known) == len(ages) else None
+
+
+def _with_role(logs: Sequence[LogView], role: str) -> LogView | None:
+    return next((log for log in logs if role in log.roles), None)

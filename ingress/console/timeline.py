@@ -1,0 +1,279 @@
+"""One message's whole story: accepted, appended, tried, persisted or dead, come back, received.
+
+It is put together from what is kept anyway: the row, the logs, the dead letters, the attempts that
+failed, the receipts. Nothing is written on a message's way for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ingress.console.views import Step, Timeline
+from ingress.messages import Dead, Found, Messages
+from ingress.routes.messages import view
+from ingress.routes.models import MessageView, Position
+from persistence.attempts import Attempt, attempts_of
+from persistence.database import Pool
+from persistence.errors import Outage
+from persistence.queries import Lost, StoredMessage, StoredReceipt
+from persistence.story import Death, KeptReceipt, Place, deaths_of, places_of, receipts_of
+from transport.clock import timestamp
+from transport.contract import Record, Topic, Transport
+from transport.envelope import Message, decode
+from transport.errors import DecodeError, TransportError
+
+__all__ = ["Timelines"]
+
+# Of steps at one moment: what comes before what.
+_ORDER = (
+    "accepted", "appended", "attempt", "pending", "persisted", "dead_lettered", "redriven",
+    "discarded", "receipt",
+)  # fmt: skip
+_LAST_SEQUENCE = 2**64 - 1
+
+
+class _Kept(NamedTuple):
+    """What PostgreSQL has beside the row."""
+
+    places: list[Place]
+    deaths: list[Death]
+    attempts: list[Attempt]
+    receipts: list[KeptReceipt]
+
+
+class Timelines:
+    """Tells stories. ``logs`` are the logs that this process can read, by name."""
+
+    def __init__(
+        self,
+        *,
+        messages: Messages,
+        pool: Pool,
+        logs: Mapping[str, Transport],
+        trace_url: str | None,
+        timeout_seconds: float,
+    ) -> None:
+        self._messages = messages
+        self._pool = pool
+        self._logs = logs
+        self._trace_url = trace_url
+        self._timeout = timeout_seconds
+
+    async def of(self, message_id: str) -> Timeline | None:
+        """Return the story of a message; ``None`` where nobody has heard of it.
+
+        Raises:
+            Problem: PostgreSQL can't tell, and the log does not have it either.
+            TransportUnavailable: there is no row, and the log can't tell.
+        """
+        gaps: list[str] = []
+        kept = await self._kept(message_id, gaps)
+        found = await self._messages.find(message_id, content=True)
+        if found is None and kept.deaths:
+            found = _settled(kept.deaths[-1])
+        if found is None:
+            return None
+        shown = view(message_id, found, self._trace_url, _receipts(kept.receipts))
+        places = await self._places(message_id, shown, kept)
+        steps = [
+            *_accepted(shown),
+            *_appended(shown, places),
+            *_attempts(kept.attempts),
+            *_outcome(shown, found, places),
+            *_deaths(kept.deaths, places),
+            *_received(kept.receipts),
+        ]
+        # Redis's clock has milliseconds only: its append must not stand before the acceptance.
+        steps.sort(
+            key=lambda step: (
+                step.kind != "accepted",
+                step.at is None,
+                step.at or "",
+                _ORDER.index(step.kind),
+            )
+        )
+        positions = [
+            Position(transport=one.transport, partition=one.partition, offset=one.offset)
+            for one in places
+        ]
+        return Timeline(
+            message=shown.model_copy(update={"positions": positions}),
+            steps=steps,
+            incomplete=f"Could not be asked: {'; '.join(gaps)}." if gaps else None,
+        )
+
+    async def _kept(self, message_id: str, gaps: list[str]) -> _Kept:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return _Kept(
+                    await places_of(self._pool, message_id),
+                    await deaths_of(self._pool, message_id),
+                    await attempts_of(self._pool, message_id),
+                    await receipts_of(self._pool, message_id),
+                )
+        except (Outage, TimeoutError) as error:
+            gaps.append(f"PostgreSQL ({' '.join(str(error).split()) or 'no answer in time'})")
+            return _Kept([], [], [], [])
+
+    async def _places(self, message_id: str, shown: MessageView, kept: _Kept) -> list[Place]:
+        """Return every place that is known, each with the time its log gives it."""
+        asked = {(p.transport, p.partition, p.offset) for p in shown.positions}
+        asked |= {(one.transport, one.partition, one.offset) for one in kept.deaths}
+        known = {(one.transport, one.partition, one.offset): one for one in kept.places}
+        found = await asyncio.gather(
+            *(self._place(message_id, *where) for where in sorted(asked - known.keys()))
+        )
+        return sorted([*known.values(), *found], key=lambda one: one.appended_at or "~")
+
+    async def _place(self, message_id: str, name: str, partition: int, offset: str) -> Place:
+        log = self._logs.get(name)
+        if log is None or not 0 <= partition < log.partitions:
+            return Place(name, partition, offset, "")
+        try:
+            async with asyncio.timeout(self._timeout):
+                records = await log.read(Topic.MESSAGES, partition, after=_before(offset), limit=1)
+        except (TransportError, TimeoutError, ValueError):
+            records = ()
+        there = records and records[0].offset == offset and _is(records[0], message_id)
+        at = timestamp(records[0].appended_at) if there else _time_in(offset)
+        return Place(name, partition, offset, at)
+
+
+def _before(offset: str) -> str | None:
+    """Return the offset right before one, of either kind; ``None`` at the beginning."""
+    first, dash, sequence = offset.partition("-")
+    if not dash:
+        return str(int(first) - 1) if int(first) else None
+    return f"{first}-{int(sequence) - 1}" if int(sequence) else f"{int(first) - 1}-{_LAST_SEQUENCE}"
+
+
+def _time_in(offset: str) -> str:
+    """Return the time that an entry id of Redis is made of; nothing of other offsets."""
+    first, dash, _ = offset.partition("-")
+    return timestamp(int(first) / 1000) if dash and first.isdigit() else ""
+
+
+def _is(record: Record, message_id: str) -> bool:
+    try:
+        event = decode(record)
+    except DecodeError:
+        return True  # a dead letter's own record: whatever it is, it stands there
+    return event.message_id == message_id or not isinstance(event, Message)
+
+
+def _settled(death: Death) -> Found:
+    """Return what is left of a message whose dead letters are all redriven or discarded."""
+    return Dead(
+        Lost(
+            death.id, death.reason, death.error, death.attempts, death.transport,
+            death.partition, death.offset, death.failed_at,
+        )
+    )  # fmt: skip
+
+
+def _receipts(kept: Sequence[KeptReceipt]) -> list[StoredReceipt]:
+    return [StoredReceipt(one.user_id, one.state, one.at) for one in kept]
+
+
+def _accepted(shown: MessageView) -> Iterator[Step]:
+    if shown.accepted_at:
+        yield Step(
+            kind="accepted",
+            title="Accepted by the ingress",
+            at=shown.accepted_at,
+            detail=f"correlation id {shown.correlation_id}" if shown.correlation_id else None,
+        )
+
+
+def _appended(shown: MessageView, places: Sequence[Place]) -> Iterator[Step]:
+    for place in places:
+        yield Step(
+            kind="appended",
+            title=f"Appended to {place.transport}",
+            at=place.appended_at or None,
+            since=shown.accepted_at,
+            log=place.transport,
+            partition=place.partition,
+            offset=place.offset,
+            detail=None if place.appended_at else "no longer in that log: when is not known",
+        )
+
+
+def _attempts(attempts: Sequence[Attempt]) -> Iterator[Step]:
+    for one in attempts:
+        what = "its receipt" if one.kind == "receipt" else "it"
+        yield Step(
+            kind="attempt",
+            title=f"Attempt {one.attempt} to persist {what} failed",
+            at=one.failed_at,
+            log=one.transport,
+            partition=one.partition,
+            offset=one.offset,
+            detail=f"{one.error} (worker {one.worker})",
+            failed=True,
+        )
+
+
+def _outcome(shown: MessageView, found: Found, places: Sequence[Place]) -> Iterator[Step]:
+    if isinstance(found, StoredMessage):
+        came = next(
+            (p for p in places if (p.transport, p.offset) == (found.transport, found.offset)), None
+        )
+        how = f"from {found.transport}" if found.offset else "directly, without a log"
+        attempts = f", delivered {found.attempts} times" if found.attempts > 1 else ""
+        yield Step(
+            kind="persisted",
+            title="Persisted to PostgreSQL",
+            at=found.persisted_at,
+            since=(came.appended_at if came else None) or shown.accepted_at,
+            log=found.transport if found.offset else None,
+            partition=found.partition,
+            offset=found.offset or None,
+            detail=f"{how}, as number {found.seq} of all rows{attempts}",
+        )
+    elif shown.state == "pending":
+        yield Step(
+            kind="pending",
+            title="Waits in the log for a worker",
+            at=None,
+            since=places[-1].appended_at or None if places else None,
+        )
+
+
+def _deaths(deaths: Sequence[Death], places: Sequence[Place]) -> Iterator[Step]:
+    appended = {(p.transport, p.partition, p.offset): p.appended_at for p in places}
+    for one in deaths:
+        what = "Its receipt was" if one.kind == "receipt" else "Was"
+        tries = "1 attempt" if one.attempts == 1 else f"{one.attempts} attempts"
+        yield Step(
+            kind="dead_lettered",
+            title=f"{what} dead-lettered: {one.reason}",
+            at=one.failed_at,
+            since=appended.get((one.transport, one.partition, one.offset)) or None,
+            log=one.transport,
+            partition=one.partition,
+            offset=one.offset,
+            detail=f"{one.error} (after {tries})",
+            failed=True,
+            dead_letter_id=one.id,
+        )
+        if one.state in {"redriven", "discarded"}:
+            yield Step(
+                kind="redriven" if one.state == "redriven" else "discarded",
+                title="Redriven to the primary log" if one.state == "redriven" else "Discarded",
+                at=one.settled_at,
+                detail=f"by {one.settled_by}: {one.settled_why}",
+                dead_letter_id=one.id,
+            )
+
+
+def _received(receipts: Sequence[KeptReceipt]) -> Iterator[Step]:
+    for one in receipts:
+        yield Step(
+            kind="receipt",
+            title=f"Receipt: {one.state}",
+            at=one.at,
+            detail=f"by {one.user_id}, persisted at {one.persisted_at}",
+        )

@@ -1,0 +1,215 @@
+"""What the console shows, as it goes over the wire. ``None`` is *unknown*, never zero."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ingress.responses import State
+from ingress.routes.models import MessageView, Model
+
+__all__ = [
+    "Database",
+    "FoundMessage",
+    "FoundMessages",
+    "HistoryPoint",
+    "Latency",
+    "LogView",
+    "Matched",
+    "MigrationBrief",
+    "Part",
+    "PartitionView",
+    "PausedView",
+    "ProcessView",
+    "Sentence",
+    "Status",
+    "Step",
+    "Timeline",
+    "Waiting",
+]
+
+Part = Literal["primary", "consumed", "shadow"]
+Matched = Literal["message id", "client message id", "correlation id", "conversation"]
+
+
+class PartitionView(Model):
+    """One partition of one log. Ages are seconds, rates records a second of the last seconds."""
+
+    partition: int
+    lag: int | None
+    pending: int | None
+    oldest_age: float | None
+    """The age of the oldest record that is not acknowledged: how long a record waits now."""
+    in_rate: float | None
+    out_rate: float | None
+    owner: str | None
+    lost: int
+    """Records that left the log unread."""
+    stalled_seconds: float | None
+    """For how long records have waited without one being acknowledged; 0 where none wait."""
+
+
+class LogView(Model):
+    """One log. ``error`` says why it can't be asked; its partitions are then unknown."""
+
+    name: str
+    roles: list[Part]
+    error: str | None
+    lag: int | None
+    in_rate: float | None
+    out_rate: float | None
+    dead_letters_unread: int | None
+    """Dead letters in the log that are not in the table yet."""
+    partitions: list[PartitionView]
+
+
+class PausedView(Model):
+    """What a process waits for, and since when."""
+
+    dependency: str
+    since: str
+    error: str
+
+
+class ProcessView(Model):
+    """One process, in its own words of ``silent_seconds`` ago."""
+
+    member: str
+    role: str
+    host: str
+    pid: int
+    version: str
+    phase: int | None
+    settings: str
+    owned: dict[str, list[int]]
+    paused: list[PausedView]
+    started_at: str
+    silent_seconds: float
+    live: bool
+    shadow: dict[str, Any] | None
+    standby: dict[str, Any] | None
+
+
+class Latency(Model):
+    """Of the last ten seconds, over every process: upper bounds, in seconds."""
+
+    per_second: float
+    p50: float | None
+    p99: float | None
+
+
+class Database(Model):
+    """Whether PostgreSQL answers, and what it says if not."""
+
+    up: bool
+    error: str | None
+
+
+class Waiting(Model):
+    """Dead letters that wait for a decision."""
+
+    pending: int
+    by_reason: dict[str, int]
+    oldest: str | None
+
+
+class MigrationBrief(Model):
+    """Where the migration stands."""
+
+    phase: int
+    target: int
+    epoch: int
+    changed_at: str
+    changed_by: str
+    why: str
+
+
+class Sentence(Model):
+    """One thing worth saying: what is so, why, and what to do next."""
+
+    level: Literal["ok", "notice", "warning", "alarm"]
+    text: str
+    next: str | None = None
+    page: Literal["partitions", "dead-letters", "migration"] | None = None
+
+
+class HistoryPoint(Model):
+    """A moment's sums: into the primary log, out of the one that is read, and what waits there."""
+
+    at: str
+    in_rate: float | None
+    out_rate: float | None
+    lag: int | None
+    oldest: float | None
+
+
+class Status(Model):
+    """Everything at once, as one process sees it at ``at``."""
+
+    at: str
+    seen_by: str
+    logs: list[LogView]
+    database: Database
+    processes: list[ProcessView] | None
+    ack: Latency | None
+    """From handing a message in to its acknowledgement."""
+    persist: Latency | None
+    """From acceptance to the committed row."""
+    dead_letters: Waiting | None
+    migration: MigrationBrief | None
+    health: list[Sentence]
+    history: list[HistoryPoint]
+    """The last minutes as far as this process has them; empty in the stream of events."""
+
+
+class Step(Model):
+    """One thing that happened to a message. ``since`` is when what it took began."""
+
+    kind: Literal[
+        "accepted",
+        "appended",
+        "attempt",
+        "persisted",
+        "dead_lettered",
+        "redriven",
+        "discarded",
+        "receipt",
+        "pending",
+    ]
+    title: str
+    at: str | None
+    since: str | None = None
+    log: str | None = None
+    partition: int | None = None
+    offset: str | None = None
+    detail: str | None = None
+    failed: bool = False
+    dead_letter_id: int | None = None
+
+
+class Timeline(Model):
+    """A message's whole story, oldest first. ``incomplete`` says what could not be asked."""
+
+    message: MessageView
+    steps: list[Step]
+    incomplete: str | None = None
+
+
+class FoundMessage(Model):
+    """A message that has what was looked for, and as what."""
+
+    message_id: str
+    matched: list[Matched]
+    state: State
+    conversation_id: str | None
+    sender_id: str | None
+    client_message_id: str | None
+    correlation_id: str | None
+    accepted_at: str | None
+
+
+class FoundMessages(Model):
+    """What was found, latest first. ``incomplete`` says what could not be asked."""
+
+    items: list[FoundMessage]
+    more: bool
+    incomplete: str | None = None

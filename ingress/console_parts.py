@@ -1,0 +1,70 @@
+"""The console's parts put together: one sampler, what it is asked with, and the routes to both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fastapi import APIRouter
+
+from ingress.auth import Authenticator
+from ingress.console.readings import WatchedLog
+from ingress.console.sampler import Sampler
+from ingress.console.search import Search
+from ingress.console.timeline import Timelines
+from ingress.messages import Messages
+from ingress.routes.console import console_router
+from ingress.routes.console_pages import console_pages_router
+from ingress.routes.console_session import session_router
+from ingress.settings import IngressSettings
+from persistence.database import Pool
+from persistence.operator_actions import Actions
+from transport.contract import Transport
+
+__all__ = ["ConsoleParts", "console_of", "watched"]
+
+
+class ConsoleParts(NamedTuple):
+    """The routes, and the sampler that has to be ended before the server stops."""
+
+    routers: list[APIRouter]
+    sampler: Sampler
+
+
+def watched(written: Transport, read: Transport) -> list[WatchedLog]:
+    """Return the logs to show where nobody has said which there are."""
+    if read is written:
+        return [WatchedLog(written, ("primary", "consumed"))]
+    return [WatchedLog(written, ("primary",)), WatchedLog(read, ("consumed",))]
+
+
+def console_of(
+    *,
+    settings: IngressSettings,
+    auth: Authenticator,
+    messages: Messages,
+    pool: Pool,
+    actions: Actions,
+    logs: Sequence[WatchedLog],
+    seen_by: str,
+) -> ConsoleParts:
+    """Return the console. It asks nobody anything until somebody looks."""
+    timeout = settings.ingress_read_timeout_ms / 1000
+    sampler = Sampler(logs, pool, seen_by=seen_by)
+    timelines = Timelines(
+        messages=messages,
+        pool=pool,
+        logs={one.transport.name: one.transport for one in logs},
+        trace_url=settings.ingress_trace_url,
+        timeout_seconds=timeout,
+    )
+    read = next(one.transport for one in logs if "consumed" in one.roles)
+    router = console_router(
+        auth=auth,
+        sampler=sampler,
+        search=Search(read, pool, timeout_seconds=timeout),
+        timelines=timelines,
+        actions=actions,
+        pool=pool,
+    )
+    return ConsoleParts([session_router(auth=auth), router, console_pages_router()], sampler)

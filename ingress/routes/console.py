@@ -1,0 +1,181 @@
+"""What the console reads: status and its stream, search, timelines, groups, what was done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from ingress import cursor
+from ingress.auth import Authenticator, Scope
+from ingress.console.sampler import Sampler
+from ingress.console.search import Search
+from ingress.console.timeline import Timelines
+from ingress.console.views import FoundMessages, Status, Timeline
+from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND
+from ingress.requests import ID_LENGTH
+from ingress.routes.console_models import (
+    ActionPage,
+    ActionView,
+    LetterGroups,
+    LetterGroupView,
+)
+from ingress.routes.described import needs, problems, scoped
+from ingress.routes.messages import MessageId, canonical, not_found
+from persistence.database import Pool
+from persistence.operator_actions import Actions
+from persistence.overview import letter_groups
+
+__all__ = ["console_router"]
+
+_ACTIONS = "operator actions"
+_NO_STORE = {"Cache-Control": "no-store"}
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"const": "status"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+# Told to every client: how long to wait before it connects again, in milliseconds.
+_RETRY = b"retry: 1000\n\n"
+
+
+def console_router(
+    *,
+    auth: Authenticator,
+    sampler: Sampler,
+    search: Search,
+    timelines: Timelines,
+    actions: Actions,
+    pool: Pool,
+) -> APIRouter:
+    """Return the routes that read for the console. Nothing here changes anything."""
+    router = APIRouter(
+        prefix="/api/console",
+        tags=["console"],
+        dependencies=[needs(auth, Scope.READ, Scope.ADMIN)],
+    )
+
+    @router.get(
+        "/status",
+        summary="See logs, workers, PostgreSQL and what is wrong, at once",
+        operation_id="getStatus",
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def get_status(response: Response) -> Status:
+        response.headers.update(_NO_STORE)
+        return await sampler.status()
+
+    @router.get(
+        "/events",
+        summary="Follow the status: one server-sent event a second",
+        operation_id="followStatus",
+        response_class=StreamingResponse,
+        responses={
+            200: {
+                "description": "Events named `status`; each one's data is what `/status` answers, "
+                "without its history.",
+                "content": {"text/event-stream": {"schema": _EVENT}},
+            },
+            **problems(INVALID),
+        },
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def follow_status(
+        limit: Annotated[
+            int | None, Query(ge=1, le=1000, description="End after so many events.")
+        ] = None,
+    ) -> StreamingResponse:
+        # no-transform and X-Accel-Buffering: a proxy that gathers the stream would stop the clock.
+        headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+        return StreamingResponse(
+            _events(sampler, limit), media_type="text/event-stream", headers=headers
+        )
+
+    @router.get(
+        "/search",
+        summary="Find messages by any of their ids, or by conversation",
+        description="Rows are found by index; what is not a row yet among the records that wait "
+        "and the latest pending dead letters.",
+        operation_id="searchMessages",
+        responses=problems(INVALID),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def search_messages(
+        q: Annotated[
+            str,
+            Query(
+                min_length=1,
+                max_length=ID_LENGTH,
+                pattern="^[^\\x00]*$",
+                description="A message id, client message id, correlation id or conversation.",
+            ),
+        ],
+    ) -> FoundMessages:
+        return await search.find(q)
+
+    @router.get(
+        "/messages/{message_id}",
+        summary="Read a message's whole story",
+        operation_id="getTimeline",
+        responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def get_timeline(message_id: MessageId) -> Timeline:
+        identifier = canonical(message_id)
+        found = await timelines.of(identifier)
+        if found is None:
+            raise not_found(identifier)
+        return found
+
+    @router.get(
+        "/dead-letters",
+        summary="See pending dead letters grouped by reason and age",
+        operation_id="groupDeadLetters",
+        responses=problems(DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def group_dead_letters() -> LetterGroups:
+        groups = await letter_groups(pool)
+        return LetterGroups(
+            items=[LetterGroupView.model_validate(msgspec.structs.asdict(one)) for one in groups]
+        )
+
+    @router.get(
+        "/actions",
+        summary="Read what was done by hand, newest first",
+        operation_id="listActions",
+        responses=problems(INVALID, DATABASE_UNAVAILABLE),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def list_actions(
+        after: Annotated[
+            str | None, Query(max_length=64, description="`next` of the page before.")
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> ActionPage:
+        before = cursor.decode(after, _ACTIONS) if after is not None else None
+        rows = await actions.recent(before=before, limit=limit + 1)
+        page = rows[:limit]
+        more = len(rows) > limit
+        return ActionPage(
+            items=[ActionView.model_validate(msgspec.structs.asdict(row)) for row in page],
+            next=cursor.encode(page[-1].id, _ACTIONS) if more else None,
+        )
+
+    return router
+
+
+async def _events(sampler: Sampler, limit: int | None) -> AsyncIterator[bytes]:
+    yield _RETRY
+    sent = 0
+    async for status in sampler.follow():
+        yield b"event: status\ndata: " + status + b"\n\n"
+        sent += 1
+        if sent == limit:
+            return

@@ -1,0 +1,73 @@
+"""What the console's own routes take and give, beside :mod:`ingress.console.views`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ingress.routes.models import Model
+
+__all__ = ["ActionPage", "ActionView", "LetterGroupView", "LetterGroups", "Login", "Session"]
+
+
+class Login(Model):
+    """A key to hold for the browser."""
+
+    key: Annotated[str, Field(min_length=1, max_length=1024, pattern="^[!-~]+$")]
+
+
+class Session(Model):
+    """Who asks, and what they may do here."""
+
+    keys_required: bool
+    name: str | None
+    """The key's name; null without one."""
+    may_read: bool
+    may_act: bool
+    """Whether the key has the admin scope: redrive, discard, cancel, change phases."""
+
+
+class ActionView(Model):
+    """Something a person did. ``result`` is null while under way, or if its process died."""
+
+    id: int
+    at: str
+    who: str
+    action: str
+    target: str
+    why: str
+    result: str | None
+    finished_at: str | None
+
+
+class ActionPage(Model):
+    """What was done by hand, newest first."""
+
+    items: list[ActionView]
+    next: str | None
+
+
+class LetterGroupView(Model):
+    """Pending dead letters of one reason and age (`hour`, `day`, `week` or `older`).
+
+    They failed from ``oldest`` on and before ``before``: the bounds to give an action's filter.
+    ``error`` is the commonest of ``errors``.
+    """
+
+    reason: str
+    age: str
+    letters: int
+    oldest: str
+    newest: str
+    before: str
+    redrives: int
+    error: str
+    errors: int
+    conversations: int
+
+
+class LetterGroups(Model):
+    """Every group, the freshest first."""
+
+    items: list[LetterGroupView]

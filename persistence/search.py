@@ -1,0 +1,68 @@
+"""Finding messages by what people have at hand: any of their ids, or the conversation."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+
+from persistence.database import Pool, using
+
+__all__ = ["dead_letters_with", "latest_dead_letters", "messages_with"]
+
+_COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at"""
+
+# Each branch has its own index. A correlation id that nobody gave is the message id.
+_MESSAGES = f"""
+SELECT {_COLUMNS} FROM messages WHERE id = $2
+UNION SELECT {_COLUMNS} FROM messages WHERE correlation_id = $1 AND correlation_id <> id::text
+UNION SELECT {_COLUMNS} FROM messages WHERE client_message_id = $1
+UNION SELECT {_COLUMNS} FROM (
+    SELECT * FROM messages WHERE conversation_id = $1 ORDER BY seq DESC LIMIT $3
+) AS latest
+ORDER BY accepted_at DESC, id LIMIT $3
+"""  # noqa: S608 - constants only
+
+_LETTERS = """
+SELECT id, message_id, conversation_id, body, failed_at, state FROM dead_letters
+WHERE kind <> 'receipt' AND (message_id = $2 OR conversation_id = $1) ORDER BY id DESC LIMIT $3
+"""
+
+_LATEST = """
+SELECT id, message_id, conversation_id, body, failed_at, state FROM dead_letters
+WHERE kind = 'message' AND state = 'pending' ORDER BY id DESC LIMIT $1
+"""
+
+
+async def messages_with(
+    pool: Pool, text: str, identifier: UUID | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return rows whose ids or conversation are ``text`` (``identifier`` where it is a UUID).
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_MESSAGES, text, identifier, limit)
+
+
+async def dead_letters_with(
+    pool: Pool, text: str, identifier: UUID | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return the dead letters of a message or of a conversation, whatever became of them.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_LETTERS, text, identifier, limit)
+
+
+async def latest_dead_letters(pool: Pool, limit: int) -> list[asyncpg.Record]:
+    """Return the latest that are pending, to look into.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_LATEST, limit)
