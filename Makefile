@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 ARGS   ?=
+# Tests mostly wait, for processes to start and leases to end: more of them at once than cores.
+JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -16,7 +18,12 @@ up: env ## Run everything here until Ctrl-C: real servers, migrations, API, work
 	@$(BIN)/crossfade up $(ARGS)
 
 test: env-dev ## Run every test on real servers (ARGS="-k name" for some; TEST_SERVICES=docker|external)
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not chaos and not quiet"
+	@$(BIN)/python -m pytest -m quiet
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 check: env-dev ## Lint, format, types, import directions
 	@$(BIN)/ruff check .

@@ -35,6 +35,7 @@ def batches(name: str):
     ]
 
 
+@pytest.mark.quiet
 async def test_the_writer_is_as_fast_as_a_bare_insert(writer, fence, database_pool):
     """At least 0.85 of it, batches of 500, each side by its best round.
 

@@ -115,6 +115,7 @@ async def _empty(app: Running) -> bool:
     )
 
 
+@pytest.mark.quiet
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
 async def test_a_bad_shadow_fails_and_slows_no_post(
