@@ -50,6 +50,30 @@ async def test_each_item_of_a_batch_has_its_own_outcome_in_its_own_place(backend
 
 
 @pytest.mark.asyncio
+async def test_calls_that_overlap_are_all_appended_each_callers_in_its_order(
+    backend: Backend,
+) -> None:
+    async with backend.create() as transport:
+        outcomes: list[Outcome] = []
+
+        async def call(caller: int) -> None:
+            for n in range(30):
+                sent = [message(f"{caller}/{n}", partition=p, of=transport) for p in (0, 1)]
+                outcomes.extend(await transport.publish(sent))
+                for _ in range((caller * n) % 7):  # callers fall out of step, by turns of the loop
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*(call(caller) for caller in range(24)))
+        assert [one for one in outcomes if not isinstance(one, Appended)] == []
+        for partition in (0, 1):
+            stands = contents(await transport.read(Topic.MESSAGES, partition, limit=10_000))
+            assert len(stands) == 24 * 30
+            for caller in range(24):
+                mine = [text for text in stands if text.startswith(f"{caller}/")]
+                assert mine == [f"{caller}/{n}" for n in range(30)]
+
+
+@pytest.mark.asyncio
 async def test_offsets_sort_as_the_records_stand(backend: Backend) -> None:
     async with backend.create() as transport:
         outcomes: list[Outcome] = []

@@ -160,7 +160,7 @@ class Appender:
         if record.size > most:
             return TransportError(f"a record of {record.size} bytes; {most} fit into the topic")
         batch = self._open.get(partition)
-        # A batch stays open until the producer takes it, so that calls at the same time share it.
+        # A batch stays open while an earlier one is under way, so that calls share it.
         if batch is None or not _add(batch, record):
             if refusal := self._leaderless(producer, partition):
                 return refusal
@@ -201,11 +201,14 @@ class Appender:
         if lock is None:
             lock = self._order[partition] = asyncio.Lock()
         try:
-            async with lock:  # waiters are let in as they came
+            # One at a time is what the producer sends of a partition anyway. Waiters are let in as
+            # they came, and gather records meanwhile.
+            async with lock:
+                self._close(partition, batch)
                 acknowledged = await producer.send_batch(
                     batch.builder, partition.topic, partition=partition.partition
                 )
-            batch.base = (await acknowledged).offset
+                batch.base = (await acknowledged).offset
         except (KafkaTimeoutError, UnknownTopicOrPartitionError) as error:
             # Only send_batch itself raises these: the batch was never taken.
             batch.error = translate(error)
@@ -217,10 +220,19 @@ class Appender:
             if batch.timer is not None:
                 batch.timer.cancel()
             batch.answer()
-            if self._open.get(partition) is batch:
-                del self._open[partition]
+            self._close(partition, batch)
             if self._stuck.get(partition) is batch:
                 del self._stuck[partition]
+
+    def _close(self, partition: TopicPartition, batch: _Batch) -> None:
+        """Let no more records join ``batch``.
+
+        The producer counts a batch's records into its sequence numbers one turn of the loop before
+        it writes them: a record that joined in between would break the sequence.
+        """
+        batch.builder.close()  # type: ignore[attr-defined]
+        if self._open.get(partition) is batch:
+            del self._open[partition]
 
     def _outcome(self, partition: TopicPartition, place: _Place) -> Outcome:
         batch, index = place
