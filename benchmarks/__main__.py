@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import batch_post, drain, posted_memory, single_post, steady
+from benchmarks import batch_post, drain, posted_memory, single_post, steady, tracing
 from benchmarks.figure import Figure
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.report import save, show
@@ -24,6 +24,7 @@ PARTS: dict[str, Measure] = {
     "drain": drain.measure,
     "memory": posted_memory.measure,
     "steady": steady.measure,
+    "tracing": tracing.measure,
 }
 
 

@@ -24,6 +24,7 @@ from otel.tracing.context import (
     SAMPLED,
     Parent,
     checked,
+    is_sampled,
     new_id,
     parse,
     state,
@@ -52,6 +53,7 @@ Read = Callable[[Headers], Parent | None]
 CLIENT_GONE = 499
 """For the status of a request whose client did not wait for one."""
 _OUR_FAULT = 500
+_LOW = 2**64 - 1
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +104,9 @@ class Requests:
         self._created = created
         self._read = read
         # For the usual case, in which no sampler has to be asked.
-        self._bound = sampling.bound if sampling.ask is None else None
+        self._built_in = sampling.ask is None
+        self._bound = sampling.bound
+        self._keeps = self._built_in and sampling.parent_based
 
     def begin(self, headers: Headers, method: str, route: str) -> Trace:
         """Decide whether the request is sampled; begin its span if it is."""
@@ -113,17 +117,16 @@ class Requests:
         elif b"traceparent" in headers:
             traceparent = checked(headers[b"traceparent"])
             if traceparent is not None:
-                parent = parse(traceparent, state(headers.get(b"tracestate")))
-                return self._continued(parent, method, route)
-        low, bound = getrandbits(64), self._bound
-        if bound is not None and low >= bound:
+                tracestate = state(headers.get(b"tracestate"))
+                if self._keeps and not is_sampled(traceparent):
+                    return Trace(traceparent, tracestate)  # the client's own, as it is
+                return self._continued(parse(traceparent, tracestate), method, route)
+        ids = getrandbits(192)  # the trace's, and a span's
+        trace_id = ids >> 64
+        if trace_id & _LOW >= self._bound if self._built_in else not self._sampling.root(trace_id):
             # Not sampled: whoever reads the message is told so, or they would decide again.
-            return Trace(
-                f"00-{getrandbits(64):016x}{low:016x}-{getrandbits(64) or 1:016x}-02", None
-            )
-        trace_id = (getrandbits(64) << 64 | low) or 1
-        if bound is None and not self._sampling.root(trace_id):
-            return Trace(traceparent_of(trace_id, new_id(64), RANDOM), None)
+            text = ids.to_bytes(24, "big").hex()
+            return Trace(f"00-{text[:32]}-{text[32:]}-02", None)
         one = RequestTrace(self._record, self._created, method, route)
         one.trace_id, one.flags = trace_id, SAMPLED | RANDOM
         return Trace(None, None, one)

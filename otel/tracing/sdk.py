@@ -7,6 +7,7 @@ not sampled.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,12 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SpanExporter,
+    SpanExportResult,
+)
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
@@ -106,11 +112,18 @@ class _Queue:
         self._size = size
         self._given = 0
 
+    def has_room(self) -> bool:
+        """Tell whether a span can be added; count it as lost if not.
+
+        Asked first, because the processor takes its time to throw one away: it logs each.
+        """
+        if self._given - self._counted.taken < self._size:
+            return True
+        self._spans.queue_full.inc()
+        return False
+
     def add(self, span: ReadableSpan) -> None:
-        """Add a span; the oldest makes room for it if there is none."""
-        if self.waiting >= self._size:
-            self._given -= 1
-            self._spans.queue_full.inc()
+        """Add a span for which there is room."""
         self._given += 1
         self._processor.on_end(span)
 
@@ -136,9 +149,11 @@ class Pipeline:
 
     def record(self, span: Span) -> None:
         """Take a finished span."""
-        made = self.readable(span)
-        for queue in self._queues:
-            queue.add(made)
+        queues = [queue for queue in self._queues if queue.has_room()]
+        if queues:
+            made = self.readable(span)
+            for queue in queues:
+                queue.add(made)
 
     def readable(self, span: Span) -> ReadableSpan:
         """Return a span as the SDK's exporters have it."""
@@ -245,6 +260,8 @@ def _exporter(name: str, protocol: str) -> SpanExporter:
             f"OTEL_TRACES_EXPORTER: there is no exporter {name!r} here; choose otlp, console or "
             f"none, or {_EXTRA}"
         )
+    if name == "console":
+        return ConsoleSpanExporter(out=sys.stdout)  # now, and not when the SDK was imported
     exporter: SpanExporter = kind()
     return exporter
 

@@ -67,7 +67,7 @@ class TracingSettings(BaseSettings):
     otel_bsp_schedule_delay: Count = 5000
     """Milliseconds between two exports."""
     otel_bsp_max_queue_size: Count = 2048
-    """Spans that may wait; beyond it the oldest is dropped, and counted."""
+    """Spans that may wait; those that find no room are dropped, and counted."""
     otel_bsp_max_export_batch_size: Count = 512
     otel_bsp_export_timeout: Count = 30_000
     """Milliseconds. At the end of the process, 5 seconds at most are waited."""

@@ -20,5 +20,5 @@ def test_every_test_named_in_the_table_exists() -> None:
     assert not missing
 
 
-def test_every_promise_so_far_is_in_the_table() -> None:
-    assert re.findall(r"^## (\d)\.", TABLE, re.MULTILINE) == list("12345678")
+def test_every_promise_of_the_main_job_is_in_the_table() -> None:
+    assert re.findall(r"^## (\d)\.", TABLE, re.MULTILINE) == list("1234567")

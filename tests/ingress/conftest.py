@@ -18,6 +18,7 @@ import uvicorn
 from ingress.app import Ingress, build
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
+from otel.tracing import start as tracing_start
 from persistence.database import Pool, connect
 from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
@@ -58,6 +59,7 @@ class Service:
     transport: Transport
     pool: Pool
     metrics: Metrics = field(repr=False)
+    tracing: tracing_start.Tracing = tracing_start.OFF
 
     async def post(self, body: Any, **headers: str) -> httpx.Response:
         """``POST /api/messages``; header names have ``_`` for ``-``."""
@@ -76,7 +78,14 @@ class Service:
 
 
 # Where it matters how a request comes in, tests go through both doors; see `ingress.protocol`.
-_BOTH_DOORS = {"test_accept", "test_refusals", "test_wire", "test_overload", "test_group_commit"}
+_BOTH_DOORS = {
+    "test_accept",
+    "test_refusals",
+    "test_wire",
+    "test_overload",
+    "test_group_commit",
+    "test_traces",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -146,15 +155,21 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def make(
-            *, transport: Transport, pool: Pool | None = None, **settings: Any
+            *,
+            transport: Transport,
+            pool: Pool | None = None,
+            tracing: tracing_start.Tracing = tracing_start.OFF,
+            **settings: Any,
         ) -> Service:
             pool = pool or database_pool
+            transport = tracing.traced(transport)
             metrics = Metrics()
             app = build(
                 settings=IngressSettings(**settings),
                 transport=transport,
                 pool=pool,
                 metrics=metrics,
+                tracer=tracing.requests,
             )
             port = await stack.enter_async_context(serving(app, door))
             client = await stack.enter_async_context(
@@ -162,7 +177,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
             )
             if isinstance(transport, GatedLog):
                 stack.callback(transport.gate.set)  # or a failed test would wait for its requests
-            return Service(app, port, client, transport, pool, metrics)
+            return Service(app, port, client, transport, pool, metrics, tracing)
 
         yield make
 
@@ -200,6 +215,7 @@ async def working(service: Service, **settings: Any) -> AsyncIterator[Worker]:
         settings=PersistenceSettings(**settings),
         metrics=service.metrics,
         member="test",
+        deliveries=service.tracing.deliveries,
     )
     task = asyncio.create_task(worker.run(stop))
     try:
