@@ -12,7 +12,7 @@ from tests.shadow.faulty import Faulty, hang, refuse
 from tests.shadow.watch import Watch
 from tests.support.eventually import eventually
 from transport.conformance.member import message, messages
-from transport.errors import TransportError
+from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryTransport
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
@@ -80,6 +80,16 @@ async def test_a_fault_in_a_third_partys_transport_stays_there(mode: str) -> Non
         (outcome,) = await transport.publish([message("a", partition=0, of=transport)])
         assert isinstance(outcome, TransportError) is (mode == "sync")
         await eventually(lambda: watch.counts["unknown"] > 1)
+
+
+async def test_a_shadow_that_never_answers_is_given_up() -> None:
+    """By the mirror's own limit, whatever those of the transport are."""
+    watch = Watch()
+    limits = {"transport_shadow_mode": "sync", "transport_shadow_timeout_ms": 100}
+    async with _mirror(watch, hang, **limits) as transport, asyncio.timeout(5):
+        (outcome,) = await transport.publish([message("a", partition=0, of=transport)])
+        assert isinstance(outcome, AppendUnknown)
+        assert watch.counts["timed_out"] == 1
 
 
 def test_the_breaker_opens_tries_once_and_closes() -> None:

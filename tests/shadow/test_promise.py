@@ -1,13 +1,15 @@
 """Promise 8, on a real ingress process: the shadow never hurts the primary.
 
 The same load goes in turns to a process without a shadow and to one whose shadow is refusing,
-hanging, cut off or slow. The long version (``make chaos``) holds the p99 to within 10 %; the short
-one, on a machine that may be busy with anything, allows it some milliseconds more.
+hanging, cut off or slow. The long version (``make chaos``) holds the median p99 to within 10 %. The
+short one runs where anything else may run: what disturbs a turn only adds to its p99, so it
+compares each side's quietest turn, and allows some milliseconds more.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -31,6 +33,8 @@ class _Plan(NamedTuple):
     seconds: float
     slack: float
     """Seconds by which the p99 may be more than 10 % longer."""
+    typical: Callable[[Sequence[float]], float]
+    """What stands for all turns of one side."""
 
 
 def _environment(pair: Pair, database_url: str) -> dict[str, str]:
@@ -84,7 +88,7 @@ async def _prove(pair: Pair, plan: _Plan, database_url: str, folder: Path) -> No
             await _all_is_told(beside, posted)
             pair.shadow_proxy.heal()
             pair.shadow_proxy.reset()
-            without, with_it = median(p99[alone.port]), median(p99[beside.port])
+            without, with_it = (plan.typical(p99[app.port]) for app in (alone, beside))
             figures = (
                 f"{name}: {_RATE:.0f} POST/s, p99 {without * 1000:.1f} ms alone, "
                 f"{with_it * 1000:.1f} ms beside ({with_it / without:.2f})"
@@ -121,7 +125,7 @@ async def _empty(app: Running) -> bool:
 async def test_a_bad_shadow_fails_and_slows_no_post(
     pair: Pair, database_url: str, tmp_path: Path
 ) -> None:
-    await _prove(pair, _Plan(turns=3, seconds=0.6, slack=0.01), database_url, tmp_path)
+    await _prove(pair, _Plan(turns=3, seconds=0.6, slack=0.01, typical=min), database_url, tmp_path)
 
 
 @pytest.mark.chaos
@@ -129,4 +133,6 @@ async def test_a_bad_shadow_fails_and_slows_no_post(
 async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
     pair: Pair, database_url: str, tmp_path: Path
 ) -> None:
-    await _prove(pair, _Plan(turns=9, seconds=4.0, slack=0.0005), database_url, tmp_path)
+    await _prove(
+        pair, _Plan(turns=9, seconds=4.0, slack=0.0005, typical=median), database_url, tmp_path
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -53,7 +54,8 @@ async def test_a_failure_of_the_shadow_is_an_error_and_a_retry_repairs_both(
     pair: Pair, fault: str, elsewhere: bool
 ) -> None:
     limit = {"transport_shadow_timeout_ms": 1000, "transport_shadow_flush_ms": 0}
-    async with pair.process("sync", **limit) as process, pair.process("sync") as other:
+    async with AsyncExitStack() as first, pair.process("sync") as other:
+        process = await first.enter_async_context(pair.process("sync", **limit))
         await process.transport.publish([warm := message("warm", partition=1, of=other.transport)])
         sent = message("kept", partition=0, of=process.transport)
         if fault == "lost reply":
@@ -67,6 +69,8 @@ async def test_a_failure_of_the_shadow_is_an_error_and_a_retry_repairs_both(
         assert isinstance(outcome, AppendUnknown)
         assert pair.shadow in str(outcome)
         assert len(await pair.stands(pair.primary)) == 2
+        if elsewhere:
+            await first.aclose()  # and nobody is left to repair it
         pair.shadow_proxy.heal()
         pair.shadow_proxy.reset()
         retried = await _retried(other if elsewhere else process, sent)
