@@ -47,11 +47,12 @@ def head(state: MigrationState) -> Text:
         text.append(f" -> {PHASES[state.target].label}, under way", style="bold yellow")
     text.append(f"   epoch {state.epoch}\n", style="dim")
     text.append(f"{phase.what}\n")
-    text.append(f"since {state.changed_at} by {state.changed_by}: {state.why}", style="dim")
+    text.append(f"since {_short(state.changed_at)} by {state.changed_by}: {state.why}", style="dim")
     if (queued := state.queued) is not None:
         text.append(
-            f"\nqueued: a step to {PHASES[queued.to].label} by {queued.who} until {queued.until}"
-            f" ({queued.why}), waits for {', '.join(queued.red) or 'nothing'}",
+            f"\nqueued: a step to {PHASES[queued.to].label} by {queued.who} until "
+            f"{_short(queued.until)} ({queued.why}), waits for "
+            f"{', '.join(queued.red) or 'nothing'}",
             style="yellow",
         )
     return text
@@ -118,15 +119,25 @@ def instructions(step: Step) -> RenderableType:
 def history(events: Sequence[MigrationEvent]) -> RenderableType:
     """Return what happened, newest first."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("at", "epoch", "what", "who", "why"):
-        table.add_column(heading)
+    table.add_column("at", no_wrap=True)
+    table.add_column("epoch", justify="right")
+    table.add_column("what", no_wrap=True)
+    table.add_column("who")
+    table.add_column("why")
     for one in events:
         where = f"{one.from_phase} -> {one.to_phase}"
         why = one.why + "".join(
             f"; {gate} overruled: {r}" for gate, r in (one.overrides or {}).items()
         )
-        table.add_row(one.at, str(one.epoch), f"{one.kind} {where}", Text(one.who), Text(why))
+        table.add_row(
+            _short(one.at), str(one.epoch), f"{one.kind} {where}", Text(one.who), Text(why)
+        )
     return table
+
+
+def _short(moment: str) -> str:
+    """Return a time without its fractions: who needs them asks for JSON."""
+    return f"{moment[:10]} {moment[11:19]}"
 
 
 def _shadow(told: dict[str, Any] | None) -> Text:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from migration_guide.choice import NEW, OLD
 from migration_guide.gates.result import Result, Scene, green, red, unknown
 from transport.durability import Durability
 from transport.kafka import durability as kafka
@@ -33,9 +34,7 @@ _MEANS = {
 
 async def gate(scene: Scene) -> Result:
     """Compare the two logs of the step."""
-    source = scene.before.transport
-    target = scene.after.transport if scene.after.transport != source else scene.before.shadow
-    assert target is not None
+    source, target = (OLD, NEW) if scene.to > scene.origin else (NEW, OLD)
     found = {name: await _ASK[name](scene.settings) for name in (source, target)}
     return judge(source, found[source], target, found[target])
 

@@ -3,15 +3,75 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
+import pytest_asyncio
 
 from migration_guide.choice import CHOICES
+from migration_guide.gates.result import Scene
 from migration_guide.machine import Machine
+from persistence.migration_state import state as read_state
 from persistence.presence import Identity, Presence, Report, machine
+from persistence.processes import processes as read_processes
+from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.services import empty_redis, redis_servers, run_redis
+from transport.contract import Transport
+from transport.kafka import KafkaTransport
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
+
+
+@pytest_asyncio.fixture(scope="session")
+async def _servers(tmp_path_factory) -> AsyncIterator[tuple[Any, Any]]:
+    """One Redis and one Kafka for all gates."""
+    folder = tmp_path_factory.mktemp("gates")
+    async with (
+        run_redis(redis_servers()[0].values[0], folder / "redis" / "data") as redis,
+        run_kafka(folder / "kafka") as kafka,
+    ):
+        yield redis, kafka
+
+
+@pytest_asyncio.fixture
+async def both(_servers) -> TransportSettings:
+    """Settings for both logs, empty."""
+    redis, kafka = _servers
+    await empty_redis(redis)
+    return fresh_settings(
+        kafka.bootstrap, redis_host=redis.host, redis_port=redis.port, transport="redis"
+    )
+
+
+@pytest_asyncio.fixture
+async def logs(both) -> AsyncIterator[dict[str, Transport]]:
+    """Both logs, open."""
+    async with RedisTransport(both) as redis, KafkaTransport(both) as kafka:
+        yield {"redis": redis, "kafka": kafka}
+
+
+@pytest.fixture
+def scene(database_pool, both, logs, state_machine) -> Callable[..., Any]:
+    """Make the scene of a step: the state as it is recorded, or adopted at its origin."""
+
+    async def make(origin: int, to: int, **changes: Any) -> Scene:
+        await state_machine.adopt(origin, "first")
+        found = await read_state(database_pool)
+        assert found is not None
+        return Scene(
+            pool=database_pool,
+            settings=changes.pop("settings", both),
+            state=msgspec.structs.replace(found, **changes),
+            processes=await read_processes(database_pool),
+            origin=origin,
+            to=to,
+            _logs=dict(logs),
+        )
+
+    return make
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from transport.durability import Durability
-from transport.errors import ConfigurationError
 from transport.redis.connections import Connections
 from transport.redis.errors import translate
 from transport.settings import TransportSettings
 
 __all__ = ["durability"]
 
+# By the user's rights, or by a provider that renames the command.
+_FORBIDDEN = re.compile(r"no permissions|NOPERM|unknown command", re.IGNORECASE)
 _ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
 
 
@@ -25,10 +28,9 @@ async def durability(settings: TransportSettings) -> Durability:
         told: dict[str, str] = {}
         for reply in replies:
             if isinstance(reply, Exception):
-                error = translate(reply)
-                if isinstance(error, ConfigurationError) or "unknown" in str(reply).lower():
+                if _FORBIDDEN.search(str(reply)):
                     return Durability(None, None, None, {"CONFIG GET": str(reply)})
-                raise error
+                raise translate(reply)
             pairs = list(reply.items()) if isinstance(reply, dict) else [tuple(reply)]
             told |= {_text(name): _text(value) for name, value in pairs if name}
     finally:
