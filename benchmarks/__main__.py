@@ -11,15 +11,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import batch_post, drain, posted_memory, single_post, steady, tracing
+from benchmarks import batch_post, drain, posted_memory, publish, single_post, steady, tracing
 from benchmarks.figure import Figure
+from benchmarks.logs import LOGS
 from benchmarks.plan import FULL, QUICK, Plan
-from benchmarks.report import save, show
+from benchmarks.report import save, show, side_by_side
 from benchmarks.stand import Stand, stand
 
 Measure = Callable[[Stand, Plan], Awaitable[list[Figure]]]
 PARTS: dict[str, Measure] = {
     "single": single_post.measure,
+    "publish": publish.measure,
     "batch": batch_post.measure,
     "drain": drain.measure,
     "memory": posted_memory.measure,
@@ -30,7 +32,9 @@ PARTS: dict[str, Measure] = {
 
 def main(
     only: Annotated[str, typer.Option(help=f"Comma-separated, of: {', '.join(PARTS)}.")] = "",
-    transport: Annotated[str, typer.Option(envvar="TRANSPORT", help="The log.")] = "redis",
+    transport: Annotated[
+        str, typer.Option(envvar="TRANSPORT", help="The log: redis, kafka, or both.")
+    ] = "redis",
     runs: Annotated[int, typer.Option(help="Interleaved runs; 0 takes the plan's.")] = 0,
     *,
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; not a figure.")] = False,
@@ -39,30 +43,37 @@ def main(
     wanted = [name.strip() for name in only.split(",") if name.strip()] or list(PARTS)
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(f"--only: no {', '.join(unknown)}; there is {', '.join(PARTS)}")
-    if transport != "redis":
-        raise typer.BadParameter(f"--transport: {transport} is not measured; there is redis")
+    logs = list(LOGS) if transport == "both" else [transport]
+    if unmeasured := set(logs) - set(LOGS):
+        raise typer.BadParameter(
+            f"--transport: no {', '.join(unmeasured)}; there is {', '.join(LOGS)} and both"
+        )
     plan = QUICK if quick else FULL
     if runs:
         plan = Plan(
             **{name: getattr(plan, name) for name in Plan.__struct_fields__} | {"runs": runs}
         )
-    figures = asyncio.run(_measure(wanted, plan, quick=quick))
-    if not quick and not all(figure.met for figure in figures):
+    console = Console()
+    found = {log: asyncio.run(_measure(console, log, wanted, plan, quick=quick)) for log in logs}
+    for log, figures in found.items():
+        show(console, figures, title=f"{log} (median of the runs)")
+    if len(found) > 1:
+        side_by_side(console, found)
+    met = all(figure.met for figures in found.values() for figure in figures)
+    if not quick and not met:
         raise typer.Exit(1)
 
 
-async def _measure(wanted: list[str], plan: Plan, *, quick: bool) -> list[Figure]:
-    console = Console()
+async def _measure(
+    console: Console, transport: str, wanted: list[str], plan: Plan, *, quick: bool
+) -> list[Figure]:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as folder:
-        async with stand(Path(folder)) as servers:
+        async with stand(Path(folder), transport) as servers:
             for name in wanted:
-                console.print(f"measuring {name} ...")
+                console.print(f"measuring {name} on {transport} ...")
                 figures += await PARTS[name](servers, plan)
-            path = save(
-                figures, transport=servers.transport, quick=quick, servers=servers.versions()
-            )
-    show(console, figures)
+            path = save(figures, transport=transport, quick=quick, servers=servers.versions())
     console.print(f"kept in {path}")
     return figures
 

@@ -6,6 +6,7 @@ from benchmarks.figure import Compared, Figure
 from benchmarks.load.job import Job
 from benchmarks.plan import Plan
 from benchmarks.processes import crossfade, dumps, load, program
+from benchmarks.publish import BARE
 from benchmarks.single_post import fill_table
 from benchmarks.stand import Stand
 
@@ -22,6 +23,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     await fill_table(url, plan.rows_before)
     environment = {**stand.environment(url), "ENABLE_STREAM_CONSUMERS": "false"}
     ours, raw = [], []
+    module, name = BARE[stand.transport]
     async with crossfade("serve", stand.folder, environment) as app:
         for run in range(plan.runs):
             result = await load(
@@ -39,16 +41,14 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
                 raise RuntimeError(f"{result.errors} batches failed: {result.statuses}")
             ours.append(result.messages_per_second)
             job = {"seconds": plan.seconds, "batch": _BATCH, "writers": _WRITERS}
-            out = await program(
-                "benchmarks.baselines.raw_xadd", dumps(job), stand.log_environment()
-            )
+            out = await program(module, dumps(job), stand.log_environment())
             raw.append(float(out))
     return [
         Compared(
             name=f":batch of {_BATCH}, {_WRITERS} connections",
             unit="messages/s",
             ours=ours,
-            baseline_name="raw pipelined XADD of the same bytes",
+            baseline_name=f"{name}, the same bytes",
             baseline=raw,
             target=0.5,
         )

@@ -18,6 +18,10 @@ __all__ = ["measure"]
 
 _POLL = 0.2
 _PATIENCE = 300.0
+_LOOPS = {
+    "redis": "benchmarks.baselines.hand_written_worker",
+    "kafka": "benchmarks.baselines.hand_written_kafka_worker",
+}
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
@@ -29,7 +33,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     for run in range(min(plan.runs, 3)):
         await _fill(stand, plan.backlog, f"hand{run}")
         url = await stand.database()
-        await program("benchmarks.baselines.hand_written_worker", b"", stand.environment(url))
+        await program(_LOOPS[stand.transport], b"", stand.environment(url))
         loop.append(await _rows_per_second(url, plan.backlog))
 
         await _fill(stand, plan.backlog, f"ours{run}")

@@ -63,7 +63,7 @@ async def _run(artillery: str, scale: float) -> list[Figure]:
             path = save(
                 figures, transport="redis-artillery", quick=scale < 1, servers=servers.versions()
             )
-    show(console, figures)
+    show(console, figures, title="the guide's load test")
     console.print(f"kept in {path}")
     return figures
 

@@ -15,19 +15,16 @@ from rich.table import Table
 
 from benchmarks.figure import Compared, Figure, median
 
-__all__ = ["save", "show"]
+__all__ = ["save", "show", "side_by_side"]
 
 RESULTS = Path(__file__).parent / "results"
 _WIDTH = 150
 _PACKAGES = ("uvicorn", "fastapi", "pydantic", "redis", "asyncpg", "aiokafka", "uvloop", "msgspec")
 
 
-def show(console: Console, figures: list[Figure]) -> None:
-    """Print the figures."""
-    # A log of a run is as wide as it needs to be; a terminal wraps.
-    console.width = console.width if console.is_terminal else _WIDTH
-    table = Table(title="Figures (median of the runs)", title_justify="left")
-    table.add_column("figure")
+def show(console: Console, figures: list[Figure], *, title: str) -> None:
+    """Print the figures of one log."""
+    table = _table(console, title)
     for column in ("ours", "baseline", "ratio", "target"):
         table.add_column(column, justify="right")
     table.add_column("against")
@@ -56,6 +53,35 @@ def show(console: Console, figures: list[Figure]) -> None:
                 verdict,
             )
     console.print(table)
+
+
+def side_by_side(console: Console, found: dict[str, list[Figure]]) -> None:
+    """Print what several logs were measured at, a column each (by name of figure)."""
+    table = _table(console, "side by side (each from its own run on this machine)")
+    for log in found:
+        table.add_column(log, justify="right")
+    names = dict.fromkeys(figure.name for figures in found.values() for figure in figures)
+    for name in names:
+        cells = []
+        for figures in found.values():
+            figure = next((one for one in figures if one.name == name), None)
+            cells.append(_cell(figure) if figure else "")
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+def _table(console: Console, title: str) -> Table:
+    # A log of a run is as wide as it needs to be; a terminal wraps.
+    console.width = console.width if console.is_terminal else _WIDTH
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    return table
+
+
+def _cell(figure: Figure) -> str:
+    if isinstance(figure, Compared):
+        return f"{median(figure.ours):,.0f} {figure.unit} ({figure.ratio:.2f} x)"
+    return f"{figure.value:,.1f} {figure.unit}"
 
 
 def save(figures: list[Figure], *, transport: str, quick: bool, servers: dict[str, str]) -> Path:

@@ -24,12 +24,14 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     await fill_table(url, plan.rows_before)
     async with AsyncExitStack() as stack:
         environment = {**stand.environment(url), "ENABLE_STREAM_CONSUMERS": "false"}
-        redis = {"REDIS_HOST": stand.redis.host, "REDIS_PORT": str(stand.redis.port)}
         apps = {
             "ours": crossfade("serve", stand.folder, environment),
             "bare": uvicorn_app("benchmarks.baselines.bare_fastapi:app", stand.folder, {}),
-            "usual": uvicorn_app("benchmarks.baselines.usual_fastapi:app", stand.folder, redis),
         }
+        if stand.transport == "redis":
+            apps["usual"] = uvicorn_app(
+                "benchmarks.baselines.usual_fastapi:app", stand.folder, stand.log_environment()
+            )
         running = {name: await stack.enter_async_context(app) for name, app in apps.items()}
         results: dict[str, list[Result]] = {name: [] for name in running}
         for run in range(plan.runs):
@@ -51,6 +53,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             ("bare", "bare FastAPI handler that does nothing", 2.5),
             ("usual", "FastAPI + redis-py SET NX + XADD", 6.0),
         )
+        if name in running
     ]
 
 

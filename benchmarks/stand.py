@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-from redis.asyncio import Redis
 
+from benchmarks.logs import LOGS, Log
 from compose.local.postgres import PostgresServer
-from compose.local.valkey import ValkeyServer
 from persistence.migrate import upgrade
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.registry import create
@@ -25,11 +24,11 @@ _numbers = itertools.count(1)
 class Stand:
     """A durable log and a durable PostgreSQL, shared by all figures of one run."""
 
-    def __init__(self, postgres: PostgresServer, redis: ValkeyServer, folder: Path) -> None:
+    def __init__(self, postgres: PostgresServer, log: Log, folder: Path) -> None:
         self.postgres = postgres
-        self.redis = redis
+        self.log = log
         self.folder = folder
-        self.transport = "redis"
+        self.transport = log.transport
 
     def environment(self, database_url: str) -> dict[str, str]:
         """Return the settings that lead a process of ours to these servers."""
@@ -37,11 +36,7 @@ class Stand:
 
     def log_environment(self) -> dict[str, str]:
         """Return the settings that lead to the log."""
-        return {
-            "TRANSPORT": self.transport,
-            "REDIS_HOST": self.redis.host,
-            "REDIS_PORT": str(self.redis.port),
-        }
+        return self.log.environment()
 
     def new_transport(self) -> Transport:
         """Return a transport of the benchmark's own, to enter."""
@@ -49,9 +44,8 @@ class Stand:
         return create(self.transport, TransportSettings(**names))  # type: ignore[arg-type]
 
     async def empty_log(self) -> None:
-        """Remove everything from the log."""
-        async with Redis(host=self.redis.host, port=self.redis.port) as client:
-            await client.flushall()
+        """Go on with an empty log; :meth:`environment` leads there from now on."""
+        await self.log.empty()
 
     async def database(self) -> str:
         """Return the address of a fresh, migrated database."""
@@ -68,24 +62,24 @@ class Stand:
     def versions(self) -> dict[str, str]:
         """Return what is measured on."""
         return {
-            "log": self.redis.binary.label,
+            "log": self.log.label,
             "postgres": self.postgres.binary.label,
-            "fsync": "appendfsync always; synchronous_commit on",
+            "fsync": f"{self.log.fsync}; synchronous_commit on",
         }
 
 
 @asynccontextmanager
-async def stand(folder: Path) -> AsyncIterator[Stand]:
-    """Start the servers; stop them when the block ends."""
-    redis = ValkeyServer(folder / "redis" / "data")
+async def stand(folder: Path, transport: str = "redis") -> AsyncIterator[Stand]:
+    """Start PostgreSQL and the log of ``transport``; stop them when the block ends."""
+    log = LOGS[transport](folder)
     postgres = PostgresServer(folder / "postgres" / "data")
     try:
-        await redis.start()
+        await log.start()
         await postgres.start()
         await _keep_commit_times(postgres)
-        yield Stand(postgres, redis, folder)
+        yield Stand(postgres, log, folder)
     finally:
-        await redis.stop()
+        await log.stop()
         await postgres.stop()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,22 @@ def test_the_image_holds_every_package(services):
     packages = [path.parent.name for path in ROOT.glob("*/py.typed")]
     assert sorted(copied) == sorted(packages)
     assert all(f"!{package}" in ignored for package in packages)
+
+
+def test_docker_compose_takes_the_file():
+    """Where there is the tool; it needs no container engine for that."""
+    found = shutil.which("docker") and subprocess.run(
+        ["docker", "compose", "version"], capture_output=True, check=False
+    )
+    if not found or found.returncode:
+        pytest.skip("no 'docker compose' here: compose.yml was read as YAML only")
+    command = ["docker", "compose", "-f", "compose.yml", "config", "--quiet"]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_file_that_is_mounted_is_there(services):
+    mounts = [mount for one in services.values() for mount in one.get("volumes", [])]
+    places = [FOLDER / mount.split(":")[0] for mount in mounts if mount.startswith(".")]
+    assert len(places) > 3
+    assert [str(place) for place in places if not place.exists()] == []

@@ -15,16 +15,18 @@ from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.history import History
-from compose.rehearsal.load import PLAIN, Load
+from compose.rehearsal.load import PLAIN, Load, Mix
 from compose.rehearsal.service import Service
 from persistence.migrate import upgrade
 from tests.monitoring.prometheus import Prometheus
 
-__all__ = ["Site"]
+__all__ = ["PARTITIONS", "Site"]
+
+PARTITIONS = 8
 
 _SETTINGS = {
     "TRANSPORT": "redis",
-    "STREAM_PARTITIONS": "8",
+    "STREAM_PARTITIONS": str(PARTITIONS),
     "STREAM_LEASE_MS": "2000",
     "STREAM_POLL_INTERVAL_MS": "1000",
     "INGRESS_MAX_WAIT_MS": "1000",
@@ -58,8 +60,9 @@ class Site:
         self._base = free_port()
         self._runs = 0
 
-    async def open(self, stack: AsyncExitStack) -> None:
-        """Start everything."""
+    async def open(self, stack: AsyncExitStack, **settings: str) -> None:
+        """Start everything, the processes with these ``settings``."""
+        self._settings = settings
         self.redis = ValkeyServer(self._folder / "redis" / "data")
         await self.redis.start()
         stack.push_async_callback(self.redis.stop)
@@ -112,14 +115,15 @@ class Site:
         return {
             **_SETTINGS,
             **shadow,
+            **self._settings,
             "REDIS_HOST": self.redis.host,
             "REDIS_PORT": str(self.redis.port),
             "DATABASE_URL": self.database_url,
             "METRICS_PORT": str(self._base),
         }
 
-    def load(self, *, conversations: int = 12, pause: float = 0.1) -> Load:
-        """Return a load of plain messages, no repeats."""
+    def load(self, *, conversations: int = 12, pause: float = 0.1, mix: Mix = PLAIN) -> Load:
+        """Return a load of plain messages, no repeats, unless ``mix`` says otherwise."""
         self._runs += 1
         return Load(
             self.history,
@@ -130,8 +134,16 @@ class Site:
             crowded=0,
             pause=pause,
             patience=1.0,
-            mix=PLAIN,
+            mix=mix,
         )
+
+    async def scraped(self) -> None:
+        """Return once Prometheus has found every target up again."""
+
+        async def all_up() -> bool:
+            return set((await self.prometheus.targets()).values()) == {"up"}
+
+        await eventually(all_up, timeout=30, every=0.2)
 
     async def fires(self, *names: str, within: float = 40.0) -> None:
         """Return once all these alerts fire."""

@@ -18,11 +18,11 @@ from transport.kafka.closing import discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
 from transport.settings import TransportSettings
 
-__all__ = ["Connector"]
+__all__ = ["BATCH_BYTES", "Connector"]
 
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
 # A batch never grows past this; one record may, up to the topic's max.message.bytes.
-_BATCH_BYTES = 128 * 1024
+BATCH_BYTES = 128 * 1024
 _NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _FETCH_BYTES = 1024 * 1024  # of one partition in one answer
 _FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
@@ -69,7 +69,7 @@ class Connector:
             acks="all",
             enable_idempotence=True,
             compression_type=None if compression == "none" else compression,
-            max_batch_size=_BATCH_BYTES,
+            max_batch_size=BATCH_BYTES,
             linger_ms=0,  # callers bring whole batches; waiting for more would only delay them
         )
         await self._started(client, discard_producer)

@@ -1,0 +1,40 @@
+"""Publishing through the transport against the bare client, with the same bytes and settings."""
+
+from __future__ import annotations
+
+from benchmarks.figure import Compared, Figure
+from benchmarks.plan import Plan
+from benchmarks.processes import dumps, program
+from benchmarks.stand import Stand
+
+__all__ = ["BARE", "measure"]
+
+_BATCH, _WRITERS = 500, 4
+BARE = {
+    "redis": ("benchmarks.baselines.raw_xadd", "redis-py's pipelined XADD"),
+    "kafka": ("benchmarks.baselines.bare_aiokafka", "bare aiokafka, same settings"),
+}
+"""By transport: the program that writes with the bare client, and what to call it."""
+
+
+async def measure(stand: Stand, plan: Plan) -> list[Figure]:
+    """Run both in turn."""
+    await stand.empty_log()
+    async with stand.new_transport():
+        pass  # makes the topics
+    module, name = BARE[stand.transport]
+    job = dumps({"seconds": plan.seconds, "batch": _BATCH, "writers": _WRITERS})
+    ours, bare = [], []
+    for _ in range(plan.runs):
+        ours.append(float(await program("benchmarks.publisher", job, stand.log_environment())))
+        bare.append(float(await program(module, job, stand.log_environment())))
+    return [
+        Compared(
+            name=f"Transport.publish of {_BATCH}, {_WRITERS} at once",
+            unit="messages/s",
+            ours=ours,
+            baseline_name=name,
+            baseline=bare,
+            target=0.85,
+        )
+    ]

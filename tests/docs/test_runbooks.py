@@ -1,0 +1,67 @@
+"""A runbook is followed at night: every command in it exists, and every setting it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from compose.cli import app
+from compose.settings import load
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = (ROOT / "RUNBOOKS.md", ROOT / "docs" / "monitoring.md")
+_TEXTS = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
+_CODE = re.compile(r"`([^`\n]+)`|^(crossfade .*)$", re.MULTILINE)
+COMMANDS = sorted(
+    {
+        code.partition("#")[0].strip()
+        for text in _TEXTS.values()
+        for code in (inline or line for inline, line in _CODE.findall(text))
+        if code.startswith("crossfade ")
+    }
+)
+_NO_FILE = Path("/nonexistent/.env")
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) > 8
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_exists_with_its_options(line: str) -> None:
+    command: Any = typer.main.get_command(app)
+    words = shlex.split(line)[1:]
+    while words and (commands := getattr(command, "commands", None)):
+        name = words.pop(0)
+        assert name in commands, f"there is no 'crossfade {name}'"
+        command = commands[name]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("-")} <= options
+
+
+@pytest.mark.parametrize("document", _TEXTS)
+def test_a_setting_exists(document: str) -> None:
+    known = {field.upper() for part in load(env_file=_NO_FILE) for field in type(part).model_fields}
+    prefix = "(?:STREAM|INGRESS|TRANSPORT|DATABASE|METRICS|CONSUME|ENABLE|OTEL|IDEMPOTENCY)"
+    named = set(re.findall(rf"`({prefix}(?:_[A-Z]+)*)\b", _TEXTS[document]))
+    assert named
+    assert named - known == set()
+
+
+def test_every_link_within_the_runbooks_leads_to_a_section() -> None:
+    text = _TEXTS["RUNBOOKS.md"]
+    sections = {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"(?m)^#{2,3} (.+)$", text)
+    }
+    linked = {
+        anchor
+        for document in _TEXTS.values()
+        for anchor in re.findall(r"\]\((?:\.\./RUNBOOKS\.md)?#([\w-]+)\)", document)
+    }
+    assert linked - sections == set()
