@@ -45,6 +45,7 @@ class Rehearsal:
         """Run it; everything it started has ended when this returns or raises."""
         self._say("starting Redis, Kafka and PostgreSQL")
         async with self.stage.running(), self.observer.observing():
+            self.timeline.begin()
             settings = self.stage.transport_settings()
             await self.observer.watch(OLD, settings)
             stopped = await self._walk()
@@ -87,8 +88,6 @@ class Rehearsal:
 
     async def _judge(self, stopped: str | None) -> Report:
         self._say("waiting until everything is settled")
-        for name in self.observer.logs:
-            await self.observer.watch(name, self.stage.transport_settings())
         anomalies = await self._settled()
         self._say("reading both logs and the rows")
         final = await gather(self.stage.database_url)
