@@ -30,7 +30,7 @@ _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 class Rehearsal:
     """One run in ``folder``, which it fills with servers' data and logs.
 
-    What it does is there to look at while it runs: ``timeline``, ``history``, ``load``.
+    What it does is there to look at while it runs: ``timeline``, ``history``, and ``load``.
     """
 
     def __init__(self, folder: Path, options: Options, say: Callable[[str], None]) -> None:
@@ -39,6 +39,7 @@ class Rehearsal:
         self.history = History()
         self.stage = Stage(folder, options, self.timeline)
         self.observer = Observer(self.timeline)
+        self.load: Load | None = None
         self._say = say
 
     async def run(self) -> Report:
@@ -68,7 +69,7 @@ class Rehearsal:
         )
         options = self.options
         writers = options.conversations + 3 * options.crowded
-        load = Load(
+        self.load = load = Load(
             self.history,
             self.stage.ingresses,
             run=f"r{self.timeline.started_at:%H%M%S}",

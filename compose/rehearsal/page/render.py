@@ -73,7 +73,9 @@ def _command(report: Report) -> str:
     options = report.options
     parts = [
         "crossfade migrate rehearse",
-        f"--seconds-per-phase {options.seconds_per_phase:g}",
+        f"--seconds-per-phase {options.seconds_per_phase:g}"
+        if options.minutes is None
+        else f"--minutes {options.minutes:g}",
         f"--rate {options.rate:g}",
         f"--conversations {options.conversations}",
         f"--ingresses {options.ingresses}",
