@@ -9,7 +9,7 @@ from compose.rehearsal.anomaly import Anomaly, What
 from compose.rehearsal.checker import check
 from compose.rehearsal.faults import StuckError
 from compose.rehearsal.final import gather
-from compose.rehearsal.gates import Gate, GateRedError, Open
+from compose.rehearsal.gates import Gate, GateRedError, Gates
 from compose.rehearsal.history import History
 from compose.rehearsal.load import Load, Mix
 from compose.rehearsal.log_checker import check_logs
@@ -24,6 +24,7 @@ from migration_guide.choice import CHOICES, OLD
 
 __all__ = ["Rehearsal"]
 
+_WINDOW = 300.0  # seconds of parity that gates ask for
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 
 
@@ -55,7 +56,12 @@ class Rehearsal:
 
     def gate(self) -> Gate:
         """Return what stands between two phases."""
-        return Open()
+        return Gates(
+            self.stage.database_url,
+            self.stage.transport_settings(),
+            patience=self.options.gate_seconds,
+            window=_WINDOW,
+        )
 
     async def _walk(self) -> str | None:
         """Walk; return why it ended early, ``None`` if it did not."""
