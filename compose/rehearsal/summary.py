@@ -10,7 +10,7 @@ from rich.table import Table
 from compose.console import plain
 from compose.rehearsal.page.tables import milliseconds, percent
 from compose.rehearsal.report import Report
-from migration_guide.choice import CHOICES
+from migration_guide.phases import PHASES
 
 __all__ = ["show"]
 
@@ -37,16 +37,12 @@ def show(console: Console, report: Report, page: Path) -> None:
 
 def _phases(report: Report) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("phase", "settings"):
-        table.add_column(name)
+    table.add_column("phase", no_wrap=True)
     for name in ("for", "POSTs", "answered", "restarting", "p50", "p99", "faults"):
         table.add_column(name, justify="right")
     for one in report.phases:
-        choice = CHOICES[one.phase]
-        shadow = f" > {choice.shadow} {choice.mode}" if choice.shadow else ""
         table.add_row(
-            f"{one.phase}{' back' if one.back else ''}",
-            f"{choice.transport}{shadow}, reads {choice.consume_from}",
+            f"{PHASES[one.phase].label}{' back' if one.back else ''}",
             f"{one.ended - one.begun:.0f} s",
             f"{one.posts:,}",
             percent(one.availability),
@@ -58,11 +54,8 @@ def _phases(report: Report) -> Table:
     return table
 
 
-def _verdict(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in report.verdict:
-        table.add_column(name, justify="right")
-    table.add_row(
-        *(f"[{'red' if count else 'green'}]{count}[/]" for count in report.verdict.values())
+def _verdict(report: Report) -> str:
+    return ", ".join(
+        f"[{'red' if count else 'green'}]{count}[/] {name}"
+        for name, count in report.verdict.items()
     )
-    return table

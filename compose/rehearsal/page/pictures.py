@@ -15,11 +15,9 @@ from compose.rehearsal.page.charts import (
 )
 from compose.rehearsal.report import Report
 from compose.rehearsal.timeline import FaultMark
+from migration_guide.phases import PHASES
 
-__all__ = ["NAMES", "pictures", "strip"]
-
-NAMES = ("redis", "shadow", "mirror", "consume", "primary", "kafka")
-"""The phases' names, by number."""
+__all__ = ["pictures", "strip"]
 
 _LANE = 20  # pixels
 
@@ -42,8 +40,8 @@ def strip(report: Report) -> str:
     boxes = "".join(
         f'<span class="p{one.phase}" style="left:{_share(report, one.begun):.3f}%;'
         f'width:{_share(report, one.ended - one.begun):.3f}%" title="phase {one.phase}, '
-        f'{NAMES[one.phase]}: {one.begun:.0f} s to {one.ended:.0f} s">'
-        f"<b>{one.phase}</b> <em>{NAMES[one.phase]}</em></span>"
+        f'{PHASES[one.phase].name}: {one.begun:.0f} s to {one.ended:.0f} s">'
+        f"<b>{one.phase}</b> <em>{PHASES[one.phase].name}</em></span>"
         for one in report.phases
     )
     return f'<div class="strip">{boxes}<i class="cursor"></i></div>'

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from compose.rehearsal.page.pictures import NAMES
 from compose.rehearsal.report import Report
+from migration_guide.phases import PHASES
 
 __all__ = ["faults", "findings", "gates", "numbers", "phases", "verdict"]
 
@@ -47,7 +47,7 @@ def phases(report: Report) -> str:
     rows = [
         (
             (
-                f'<i class="dot p{one.phase}"></i>{one.phase} {NAMES[one.phase]}'
+                f'<i class="dot p{one.phase}"></i>{one.phase} {PHASES[one.phase].name}'
                 f"{' <small>back</small>' if one.back else ''}"
             ),
             f"{one.ended - one.begun:.0f} s",
