@@ -37,7 +37,7 @@ bench: env-dev ## Measure against the baselines, in one run; a table, and JSON i
 chaos: env-dev ## Long fault runs: kill, suspend, cut, under load, then check every promise
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
-rehearse: env ## Walk the migration there and back on real servers, under load, and prove it (ARGS="--faults")
+rehearse: env ## Walk the migration there and back under load, and prove it (ARGS="--faults --minutes 10")
 	@$(BIN)/crossfade migrate rehearse $(ARGS)
 
 fmt: env-dev ## Format, and fix what can be fixed without judgement

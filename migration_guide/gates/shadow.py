@@ -41,7 +41,9 @@ async def gate(scene: Scene) -> Result:
     if silent or not known:
         who = ", ".join(silent) or "anybody"
         return unknown(NAME, f"no word of the shadow from {who}", evidence)
-    return green(NAME, f"no copy waits longer than its append takes, in {len(known)} processes", evidence)
+    return green(
+        NAME, f"no copy waits for more than its append in {len(known)} processes", evidence
+    )
 
 
 def _behind(shadow: Mapping[str, Any]) -> bool:
