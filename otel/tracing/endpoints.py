@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel.tracing.span import Endpoint
 from transport.settings import TransportSettings
 
-__all__ = ["endpoint"]
+__all__ = ["Endpoints", "endpoint"]
 
 
 def endpoint(transport: str, settings: TransportSettings) -> Endpoint:
@@ -21,3 +21,18 @@ def endpoint(transport: str, settings: TransportSettings) -> Endpoint:
             return Endpoint("kafka", topic, letters, host, int(port))
         return Endpoint("kafka", topic, letters, first)
     return Endpoint(transport, "messages", "dead_letters", transport)
+
+
+class Endpoints(dict[str, Endpoint]):
+    """The names of each log by its transport's name; also of one that the settings don't mention.
+
+    (A log that was consumed before is drained although nothing names it any more.)
+    """
+
+    def __init__(self, settings: TransportSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def __missing__(self, transport: str) -> Endpoint:
+        made = self[transport] = endpoint(transport, self._settings)
+        return made

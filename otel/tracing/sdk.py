@@ -15,6 +15,7 @@ from functools import partial
 from importlib.metadata import entry_points, version
 from typing import Any
 
+import structlog
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import Resource
@@ -49,6 +50,8 @@ from otel.tracing.span import Kind, Span
 from transport.errors import ConfigurationError
 
 __all__ = ["Pipeline", "pipeline", "reader", "sampling"]
+
+_log = structlog.get_logger(__name__)
 
 _KINDS = {kind: SpanKind(kind.value) for kind in Kind}
 _FAILED = StatusCode.ERROR
@@ -151,9 +154,14 @@ class Pipeline:
         """Take a finished span."""
         queues = [queue for queue in self._queues if queue.has_room()]
         if queues:
-            made = self.readable(span)
-            for queue in queues:
-                queue.add(made)
+            try:
+                made = self.readable(span)
+                for queue in queues:
+                    queue.add(made)
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                # A mistake here must not become the fate of the message that is traced.
+                self._spans.export_failed.inc()
+                _log.exception("A span could not be recorded", span=span.name)
 
     def readable(self, span: Span) -> ReadableSpan:
         """Return a span as the SDK's exporters have it."""

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry
 
 from otel.tracing.deliveries import Deliveries
-from otel.tracing.endpoints import endpoint
+from otel.tracing.endpoints import Endpoints
 from otel.tracing.requests import PassOn, Read, Requests, Tracer
 from otel.tracing.sampling import Sampling
 from otel.tracing.settings import TracingSettings
@@ -103,9 +103,7 @@ def start(
         "host.name": socket.gethostname(),
         "process.pid": str(os.getpid()),
     }
-    names = (transports.transport, transports.consumed, transports.transport_shadow)
-    endpoints = {name: endpoint(name, transports) for name in names if name is not None}
     sampling, read = sdk.sampling(settings), sdk.reader(settings)
     made = sdk.pipeline(settings, registry, environment=environment, resource=resource)
     primary = transports.transport
-    return On(made.record, sampling, endpoints, primary, read=read, close=made.close)
+    return On(made.record, sampling, Endpoints(transports), primary, read=read, close=made.close)

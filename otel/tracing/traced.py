@@ -87,7 +87,7 @@ class TracedTransport:
         together: int,
     ) -> None:
         headers = envelope.headers
-        context = checked(headers.get(HEADER_TRACEPARENT, "").encode())
+        context = checked(headers.get(HEADER_TRACEPARENT, "").encode("ascii", "replace"))
         links: Sequence[Link] = ()
         parent_id: int | None = None
         if context is not None:

@@ -10,7 +10,7 @@ from opentelemetry.trace import Link
 from prometheus_client import CollectorRegistry
 
 from otel.tracing import sdk
-from otel.tracing.endpoints import endpoint
+from otel.tracing.endpoints import Endpoints
 from otel.tracing.settings import TracingSettings
 from otel.tracing.start import On
 from transport.settings import TransportSettings
@@ -49,7 +49,7 @@ class Tracing:
         self.on = On(
             lambda span: self._exporter.export([pipeline.readable(span)]),
             sdk.sampling(chosen),
-            {name: endpoint(name, transports) for name in names},
+            Endpoints(transports),
             names[0],
             read=sdk.reader(chosen),
         )
