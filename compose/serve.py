@@ -136,6 +136,8 @@ class _Process:
             # Ends after the workers: whoever reads that it is gone may take it for harmless.
             tasks.add("presence", self._presence.run(self._observers_stop)),
         ]
+        if parts.parity:
+            observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
         for transport in parts.transports:
             lag = LagReporter(transport, parts.metrics).run(self._observers_stop)
             observers.append(tasks.add(f"lag {transport.name}", lag))

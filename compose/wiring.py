@@ -24,6 +24,7 @@ from ingress.app import build
 from ingress.console.readings import WatchedLog
 from ingress.console.views import Part
 from ingress.readiness import Probe
+from migration_guide.parity.keeper import ParityKeeper
 from otel.metrics import Metrics
 from otel.tracing.start import Tracing
 from otel.tracing.start import start as start_tracing
@@ -33,6 +34,7 @@ from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.standby import Standby
 from persistence.worker import Worker
 from transport.contract import Transport
+from transport.registry import create
 from transport.shadow import Mirror
 
 __all__ = ["PRIVATE_ERRORS", "Service", "service"]
@@ -67,6 +69,7 @@ class Service:
     leftovers: Leftovers | None
     indexers: list[DeadLetterIndexer]
     depth: DepthReporter
+    parity: ParityKeeper | None
 
 
 @asynccontextmanager
@@ -115,9 +118,10 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 seen_by=member,
             )
         depth = DepthReporter(pool, logs.every, metrics)
+        parity = _parity(settings, pool, metrics, member) if worker else None
         yield Service(
             member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, standbys,
-            leftovers, indexers, depth,
+            leftovers, indexers, depth, parity,
         )  # fmt: skip
 
 
@@ -133,6 +137,24 @@ def _watched(settings: Settings, logs: Logs) -> list[WatchedLog]:
         WatchedLog(log, tuple(part for part, name in parts if name == log.name))
         for log in logs.every
     ]
+
+
+def _parity(settings: Settings, pool: Pool, metrics: Metrics, member: str) -> ParityKeeper | None:
+    """Return what compares the two logs, where there are two. Not for processes that only ingest.
+
+    Theirs is the latency that people feel.
+    """
+    ours = settings.transport
+    if ours.transport_shadow is None:
+        return None
+    return ParityKeeper(
+        lambda name: create(name, ours),
+        primary=ours.transport,
+        shadow=ours.transport_shadow,
+        pool=pool,
+        metrics=metrics,
+        member=member,
+    )
 
 
 def _probes(settings: Settings, logs: Logs) -> list[Probe]:

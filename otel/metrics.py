@@ -10,6 +10,7 @@ import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from otel.parity_metrics import ParityMetrics
 from otel.shadow_metrics import ShadowMetrics
 from transport.contract import Reason
 
@@ -215,18 +216,7 @@ class Metrics:
         for gauge in (self.migration_phase, self.migration_target, self.migration_epoch):
             gauge.set(math.nan)
         self.shadow = ShadowMetrics(r)
-        self.parity = Counter(
-            "shadow_parity",
-            "Messages (for the orders: pairs) compared between two logs, by what was found.",
-            ("result",),
-            registry=r,
-        )
-        self.shadow_lag = Gauge(
-            "shadow_lag_messages",
-            "Messages of the primary that the shadow does not have yet; absent while unknown.",
-            ("partition",),
-            registry=r,
-        )
+        self.parity = ParityMetrics(r)
         for status in ("persisted", "duplicate", "error", "dead_lettered"):
             self.processed.labels(status)
         for reason in Reason:

@@ -33,6 +33,7 @@ SELECT id, kind, primary_log, shadow_log, since, until, counts, lag, samples, ve
     coverage, made_by, made_at FROM parity_reports
 """
 
+_YOUNG = "not_yet_comparable"
 _FORGET = "DELETE FROM parity_reports WHERE until < now() - make_interval(days => $1)"
 
 
@@ -138,6 +139,8 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
         return None
     counts: Counter[str] = Counter()
     for one in reports:
+        # What is young is so at one moment only: the last row's counts.
+        counts[_YOUNG] = 0
         counts.update(one.counts)
     first = max(since, _moment(reports[0].since or reports[0].until))
     return Summed(

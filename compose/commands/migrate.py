@@ -9,9 +9,10 @@ import typer
 
 from compose.commands import migrate_tables as shown
 from compose.commands.dlq_selection import caller
+from compose.commands.migrate_backfill import backfill, backfills
+from compose.commands.migrate_parity import parity
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_waiting import see_through, wait_for_gates
-from compose.commands.rehearse import rehearse
 from compose.console import err, fail, out
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
@@ -25,8 +26,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Change the log under live traffic: where it stands, one step on, one step back.",
 )
-
-app.command()(rehearse)
 
 _REFUSED = 1
 _UNKNOWN = 3
@@ -65,6 +64,11 @@ Wait = Annotated[
 Timeout = Annotated[
     float | None, typer.Option(min=1, metavar="SECONDS", help="Wait at most so long for them.")
 ]
+
+
+app.command()(parity)
+app.command()(backfill)
+app.command()(backfills)
 
 
 @app.command()

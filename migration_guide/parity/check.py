@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -16,12 +16,25 @@ from transport.clock import timestamp
 from transport.contract import Transport
 from transport.errors import ConfigurationError
 
-__all__ = ["PartitionReport", "Report", "check", "comparisons", "drain", "same_shape"]
+__all__ = [
+    "PartitionReport",
+    "Report",
+    "check",
+    "comparisons",
+    "drain",
+    "report_of",
+    "same_shape",
+    "starts",
+]
 
 # So many records, and then the event loop's other tasks have their turn.
-_TURN = 200
+_TURN = 100
 # Copies may stand this much before `since` by their own log's clock.
 _CLOCKS = 2.0
+
+
+async def _yield(_worked: float) -> None:
+    await asyncio.sleep(0)
 
 
 class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
@@ -60,15 +73,13 @@ async def check(
     since: float | None = None,
     until: float | None = None,
     limits: Limits | None = None,
-    missed: Callable[[Facts, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
 
     Times are seconds since the epoch. Partition after partition, each in constant memory: at most
-    ``limits.in_memory`` records wait in memory, the others in a temporary file. ``missed`` is told
-    of each original that lacks its copy, and its partition; ``progress`` of each turn: partition
-    and records read so far.
+    ``limits.in_memory`` records wait in memory, the others in a temporary file. ``progress`` is
+    told of each turn: the partition, and how many records were read in it.
 
     Raises:
         ConfigurationError: the two can't be compared.
@@ -81,12 +92,12 @@ async def check(
     made = await comparisons(primary, shadow, since=since, until=until, limits=limits)
     for comparison, after in made:
         number = comparison.partition
-        if missed:
-            comparison.missed = lambda facts, number=number, tell=missed: tell(facts, number)
         merged = Merged((primary, shadow), number, after, until=until + limits.settle)
         try:
             await drain(
-                comparison, merged, progress and (lambda n, p=number, tell=progress: tell(p, n))
+                comparison,
+                merged,
+                progress=progress and (lambda n, p=number, tell=progress: tell(p, n)),
             )
             reports.append(report_of(comparison))
             samples += comparison.samples
@@ -118,13 +129,8 @@ async def comparisons(
         ConfigurationError: the two can't be compared.
         TransportUnavailable: a log can't be read.
     """
-    same_shape(primary, shadow)
-    sides: list[Sequence[Beginning]] = [
-        await beginnings(log, since=None if since is None else since - _CLOCKS)
-        for log in (primary, shadow)
-    ]
     made = []
-    for number, (one, other) in enumerate(zip(*sides, strict=True)):
+    for number, (one, other) in enumerate(await starts(primary, shadow, since=since)):
         comparison = Comparison(
             number,
             limits,
@@ -138,15 +144,42 @@ async def comparisons(
     return made
 
 
+async def starts(
+    primary: Transport, shadow: Transport, *, since: float | None
+) -> list[tuple[Beginning, Beginning]]:
+    """Return where to begin in both logs, by partition.
+
+    Raises:
+        ConfigurationError: the two can't be compared.
+        TransportUnavailable: a log can't be read.
+    """
+    same_shape(primary, shadow)
+    early = None if since is None else since - _CLOCKS
+    return list(
+        zip(
+            await beginnings(primary, since=early),
+            await beginnings(shadow, since=early),
+            strict=True,
+        )
+    )
+
+
 async def drain(
-    comparison: Comparison, merged: Merged, progress: Callable[[int], None] | None = None
+    comparison: Comparison,
+    merged: Merged,
+    *,
+    progress: Callable[[int], None] | None = None,
+    pause: Callable[[float], Awaitable[None]] = _yield,
 ) -> int:
     """Read both logs to their ends, judge what can be judged, and return how much was read.
+
+    Every few records ``progress`` is told how many they were, and ``pause`` is awaited with the
+    seconds of work they took, so that other tasks have their turn.
 
     Raises:
         TransportUnavailable: a log can't be read. Call again: nothing is skipped.
     """
-    read = 0
+    read, told, began = 0, 0, time.perf_counter()
     while (facts := await merged.next()) is not None:
         question = comparison.read(facts)
         if question is not None:
@@ -155,15 +188,17 @@ async def drain(
         if read % _TURN == 0:
             comparison.judge()
             if progress:
-                progress(read)
-            await asyncio.sleep(0)
+                progress(read - told)
+                told = read
+            await pause(time.perf_counter() - began)
+            began = time.perf_counter()
     for side in (PRIMARY, SHADOW):
         moment = merged.ended(side)
         if moment is not None:
             comparison.at_end(side, moment)
     comparison.judge()
     if progress:
-        progress(read)
+        progress(read - told)
     return read
 
 

@@ -10,7 +10,7 @@ once, however the reading was interleaved (:mod:`migration_guide.parity.order` s
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Comparison:
     """Counts and samples of one partition.
 
     ``since`` and ``until`` bound the originals that are judged, by the time of their append.
-    ``missed`` is told of each original that lacks its copy, ``found`` of each result and how many.
+    ``found`` is told of each result and how many.
     ``held_from`` is, for each log, the time from which it holds everything that came to it;
     ``first_held`` the place of its first record, ``read_after`` the one after which it is read.
     """
@@ -65,7 +65,6 @@ class Comparison:
         self.samples: list[Sample] = []
         self.repaired = 0
         self.last_difference = 0.0
-        self.missed: Callable[[Facts], None] | None = None
         self.found: Callable[[Result, int], None] | None = None
         self._limits = limits
         self._since = since
@@ -131,6 +130,15 @@ class Comparison:
                 else:
                     self._judge(facts, 1 - side)
 
+    def take_samples(self) -> list[Sample]:
+        """Return the samples, and make room for new ones."""
+        taken, self.samples, self._sampled = self.samples, [], {}
+        return taken
+
+    def judged(self, side: int) -> Iterator[Facts]:
+        """Yield the originals of a log that lack their copy, missing or trimmed, as they stand."""
+        return self._waiting.judged(side)
+
     def result(self) -> Tally:
         """Return the counts, with what is not judged yet."""
         tally = Tally(dict(self.tally.counts))
@@ -175,7 +183,8 @@ class Comparison:
     def _pair(self, first: Facts, second: Facts) -> None:
         """Compare two records of one message; ``second`` is the copy, if either is one."""
         if first.judged is not None:
-            self.tally.add(first.judged, -1)
+            self._add(first.judged, -1)
+            self._forget_sample(first)
             self.repaired += 1
         differs = [
             what
@@ -218,8 +227,6 @@ class Comparison:
         facts.judged = result
         self._waiting.keep(facts)
         self._count(result, facts, None, detail)
-        if self.missed and result is not Result.TRIMMED:
-            self.missed(facts)
 
     def _orphaned(self, facts: Facts) -> None:
         """Judge a copy whose original is not in its log."""
@@ -227,6 +234,14 @@ class Comparison:
         if facts.mirror_place < self._first_held[home]:
             return  # trimmed; the original's own log was the place to compare it, in its time
         self._count(_MISSING_IN[home], facts, None, f"its original {facts.mirror} is gone")
+
+    def _forget_sample(self, facts: Facts) -> None:
+        for sample in self.samples:
+            offset = (sample.primary_offset, sample.shadow_offset)[facts.side]
+            if sample.result is facts.judged and offset == facts.offset:
+                self.samples.remove(sample)
+                self._sampled[sample.result] -= 1
+                return
 
     def _remember(self, identity: bytes) -> None:
         for facts in self._waiting.same(identity):

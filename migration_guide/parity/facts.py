@@ -24,7 +24,7 @@ from transport.envelope import (
 )
 from transport.errors import DecodeError
 
-__all__ = ["AGREEING", "Facts", "Mode", "facts_of", "place_of"]
+__all__ = ["AGREEING", "Facts", "Mode", "accepted_at", "facts_of", "place_of"]
 
 AGREEING = (
     HEADER_MESSAGE_ID,
@@ -125,6 +125,16 @@ def facts_of(
         correlation_id=_text(record, HEADER_CORRELATION_ID),
         trace_id=trace_id_of(record),
     )
+
+
+def accepted_at(record: Record) -> float:
+    """Return when a record's message was accepted, or was appended if it does not say."""
+    try:
+        event = decode(record)
+    except DecodeError:
+        return record.appended_at
+    at = event.accepted_at if isinstance(event, Message) else event.at
+    return _seconds(at, record.appended_at)
 
 
 def place_of(key: tuple[int, ...]) -> bytes:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from migration_guide.parity.facts import Facts, SortKey, facts_of, place_of
+from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of, place_of
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MIRROR_OF
 
-__all__ = ["Beginning", "Merged", "beginnings", "holds", "offset_before"]
+__all__ = ["Beginning", "Merged", "beginnings", "holds", "just_before", "offset_before"]
 
 _INTEGER, _REDIS_ID = 1, 2
 _HIGHEST = 2**64 - 1
@@ -21,12 +21,14 @@ class Beginning(NamedTuple):
     """What one log holds of one partition, and after which offset to read it.
 
     ``held_from``: complete from this time on. ``read_after`` is the place of ``after``.
+    ``untrimmed``: nothing that it was ever given is gone.
     """
 
     after: str | None
     read_after: bytes
     first_held: bytes
     held_from: float
+    untrimmed: bool
 
 
 class Merged:
@@ -117,12 +119,16 @@ async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginni
     numbers = range(log.partitions)
     firsts = [await _first(log, partition) for partition in numbers]
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    times = [first.appended_at for first in firsts if first]
-    # Of an untrimmed log: nobody wrote to it before the first record that any partition has.
+    # Of an untrimmed log: it did not exist before the first message that any partition has, by the
+    # time that message was accepted (its copy may have come much later).
+    times = [accepted_at(first) for first in firsts if first]
     began = min(times, default=float("inf")) if since is None else since
     found = []
     for first, of in zip(firsts, progress, strict=True):
-        untrimmed = of.appended == 0 if first is None else log.sort_key(first.offset) == (0,)
+        untrimmed = of.appended is not None and (
+            # Nothing was ever there, or nothing of it is acknowledged, so that all of it stays.
+            of.appended in (0, of.lag) or (first is not None and log.sort_key(first.offset) == (0,))
+        )
         known_from = first.appended_at if first else float("inf")
         after = None
         if since is not None and first is not None and first.appended_at < since:
@@ -133,6 +139,7 @@ async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginni
                 place_of(log.sort_key(after)) if after else b"",
                 place_of(log.sort_key(first.offset)) if first else b"",
                 began if untrimmed else known_from,
+                untrimmed,
             )
         )
     return found
@@ -144,15 +151,20 @@ async def holds(log: Transport, partition: int, offset: str) -> bool:
     Raises:
         TransportUnavailable: the log can't be read.
     """
-    key = log.sort_key(offset)
+    records = await log.read(
+        Topic.MESSAGES, partition, after=just_before(log.sort_key(offset)), limit=1
+    )
+    return bool(records) and records[0].offset == offset
+
+
+def just_before(key: tuple[int, ...]) -> str | None:
+    """Return the offset after which reading begins with the one of this sort key.
+
+    Offsets are numbers (Kafka's) or pairs of them (Redis's ids); ``None`` is the beginning.
+    """
     if len(key) == _INTEGER:
-        after = str(key[0] - 1) if key[0] else None
-    elif key[1]:
-        after = f"{key[0]}-{key[1] - 1}"
-    else:
-        after = f"{key[0] - 1}-{_HIGHEST}"
-    records = await log.read(Topic.MESSAGES, partition, after=after, limit=1)
-    return bool(records) and log.sort_key(records[0].offset) == key
+        return str(key[0] - 1) if key[0] else None
+    return f"{key[0]}-{key[1] - 1}" if key[1] else f"{key[0] - 1}-{_HIGHEST}"
 
 
 async def offset_before(log: Transport, partition: int, moment: float, first: Record) -> str:

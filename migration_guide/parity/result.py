@@ -118,6 +118,6 @@ class Tally(msgspec.Struct, gc=False):
     @property
     def verdict(self) -> Verdict:
         """Whether the logs are equal as far as they were compared."""
-        if self.of(*DIFFERENCES):
+        if self.of(*DIFFERENCES) > 0:
             return Verdict.DIFFERS
-        return Verdict.EQUAL if self.compared else Verdict.NOTHING
+        return Verdict.EQUAL if self.compared > 0 else Verdict.NOTHING

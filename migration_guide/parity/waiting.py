@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from heapq import merge
 from itertools import islice, takewhile
+from operator import attrgetter
 
 import msgspec
 
@@ -17,6 +19,7 @@ from migration_guide.parity.facts import Facts
 
 __all__ = ["Waiting"]
 
+_place = attrgetter("place")
 _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(Facts).decode
 
@@ -155,6 +158,12 @@ class Waiting:
                 ripe.append(facts)
         yield from ripe
 
+    def judged(self, side: int) -> Iterator[Facts]:
+        """Yield the originals of ``side`` that were judged, in the order of their log."""
+        here = (f for f in self._old.values() if f.side == side and f.mirror is None)
+        filed = self._file.judged(side) if self._file else iter(())
+        yield from merge(filed, sorted(here, key=_place), key=_place)
+
     def _take(self, slot: str) -> Facts | None:
         facts = self._young.pop(slot, None)
         if facts is not None and facts.mirror is None:
@@ -223,6 +232,13 @@ class _File:
                 _PACK(facts),
             ),
         )
+
+    def judged(self, side: int) -> Iterator[Facts]:
+        sql = "SELECT facts FROM waiting WHERE young = 0 AND side = ? ORDER BY place"
+        for (packed,) in self._db.execute(sql, (side,)):
+            facts = _UNPACK(packed)
+            if facts.mirror is None:
+                yield facts
 
     def has(self, slot: str) -> bool:
         return self.may_have(slot.encode()) and bool(self.where("slot = ?", slot))

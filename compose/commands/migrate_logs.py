@@ -1,0 +1,74 @@
+"""Which two logs a command means, and what period: options that parity and backfill share."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from compose.settings import Settings
+from transport.contract import Transport
+from transport.registry import create
+
+__all__ = ["Since", "moment", "other", "two_logs"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_CROSSFADE = {"redis": "kafka", "kafka": "redis"}
+
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="WHEN", help="From then on: 90s, 15m, 2h or 3d ago, or an RFC 3339 time."),
+]
+
+
+def moment(text: str | None, option: str) -> float | None:
+    """Return seconds since the epoch of an age, or of a time.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text is None:
+        return None
+    if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
+        return time.time() - int(match[1]) * _UNITS[match[2]]
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither an age (90s, 15m, 2h, 3d) nor a time (2026-11-24T20:00:00Z)",
+            param_hint=option,
+        ) from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def other(settings: Settings, primary: str, named: str | None, option: str) -> str:
+    """Return the second log: the one named, else the shadow, else the other of Redis and Kafka.
+
+    Raises:
+        typer.BadParameter: there is no other log.
+    """
+    ours = settings.transport
+    candidates = (named, ours.transport_shadow, ours.transport, _CROSSFADE.get(primary))
+    for name in candidates:
+        if name and name != primary:
+            return name
+    raise typer.BadParameter(f"which log beside {primary}? Name it.", param_hint=option)
+
+
+@asynccontextmanager
+async def two_logs(
+    settings: Settings, one: str, two: str
+) -> AsyncIterator[tuple[Transport, Transport]]:
+    """Connect both.
+
+    Raises:
+        TransportError: one of them can't be reached, or is none.
+    """
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(create(one, settings.transport))
+        yield first, await stack.enter_async_context(create(two, settings.transport))

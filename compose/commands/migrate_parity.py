@@ -1,0 +1,271 @@
+"""``crossfade migrate parity``: do both logs hold the same? Exit status 0 yes, 1 no, 2 unsure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import uuid4
+
+import msgspec
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from compose.commands.dlq_selection import caller
+from compose.commands.migrate_logs import Since, moment, other, two_logs
+from compose.console import client_settings, err, out, plain, run
+from compose.settings import Settings
+from migration_guide.parity.check import PartitionReport, Report, check
+from migration_guide.parity.comparison import Limits
+from migration_guide.parity.follower import Follower
+from migration_guide.parity.result import DIFFERENCES, Result, Tally, Verdict
+from persistence import parity_reports
+from persistence.database import connect, using
+from persistence.errors import PersistenceError
+from persistence.parity_reports import ParityReport
+
+__all__ = ["parity"]
+
+_STATUS = {Verdict.EQUAL: 0, Verdict.DIFFERS: 1, Verdict.NOTHING: 2}
+_REFRESH = 1.0
+_SHOWN = 20
+_COLUMNS = (
+    (Result.MATCHED, "matched"),
+    (Result.MISSING_IN_SHADOW, "not in shadow"),
+    (Result.MISSING_IN_PRIMARY, "not in primary"),
+    (Result.DIFFERENT_BYTES, "bytes differ"),
+    (Result.ORDER_DIFFERS, "order differs"),
+    (Result.ORDER_OVERLAPPED, "overlapped"),
+    (Result.ORDER_BACKFILLED, "backfilled"),
+    (Result.DUPLICATE, "duplicates"),
+    (Result.NOT_YET_COMPARABLE, "not yet"),
+    (Result.TRIMMED, "trimmed"),
+)
+
+
+def parity(
+    *,
+    since: Since = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="So long from --since on; without it, until now."),
+    ] = None,
+    primary: Annotated[str | None, typer.Option(help="One log; TRANSPORT.")] = None,
+    shadow: Annotated[str | None, typer.Option(help="The other; TRANSPORT_SHADOW.")] = None,
+    settle: Annotated[
+        float, typer.Option(min=0, help="Seconds that a copy may take before it is missed.")
+    ] = Limits().settle,
+    follow: Annotated[bool, typer.Option(help="Go on, and show it, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare the two logs, message by message. Exit status 0 equal, 1 they differ, 2 can't say.
+
+    Reads both from the logs themselves and may run beside the service. 100 % of nothing is not
+    parity: the coverage says how much could be compared.
+    """
+    settings = client_settings()
+    one = primary or settings.transport.transport
+    two = other(settings, one, shadow, "--shadow")
+    start, end = _period(since, window)
+    limits = Limits(settle=settle)
+    if follow:
+        report = run(lambda: _follow(settings, (one, two), start, limits, as_json=as_json))
+    else:
+        report = run(lambda: _once(settings, (one, two), (start, end), limits, quiet=as_json))
+        _print(report, as_json=as_json)
+    raise typer.Exit(_STATUS[report.tally.verdict])
+
+
+def _period(since: str | None, window: str | None) -> tuple[float | None, float | None]:
+    start = moment(since, "--since")
+    if window is None:
+        return start, None
+    # An age is a length: how far back its moment lies.
+    age, now = moment(window, "--window"), moment("0s", "--window")
+    assert age is not None
+    assert now is not None
+    return (now - (now - age), None) if start is None else (start, start + (now - age))
+
+
+async def _once(
+    settings: Settings,
+    names: tuple[str, str],
+    period: tuple[float | None, float | None],
+    limits: Limits,
+    *,
+    quiet: bool,
+) -> Report:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=err, transient=True, disable=quiet) as bar:
+        task = bar.add_task("comparing")
+        read = 0
+
+        def progress(partition: int, records: int) -> None:
+            nonlocal read
+            read += records
+            bar.update(task, description=f"comparing partition {partition}: {read} records read")
+
+        async with two_logs(settings, *names) as (one, two):
+            report = await check(
+                one, two, since=period[0], until=period[1], limits=limits, progress=progress
+            )
+    await _record(settings, report)
+    return report
+
+
+async def _follow(
+    settings: Settings,
+    names: tuple[str, str],
+    since: float | None,
+    limits: Limits,
+    *,
+    as_json: bool,
+) -> Report:
+    """Show until Ctrl-C; then return what was found."""
+    async with two_logs(settings, *names) as (one, two):
+        follower = Follower(one, two, since=since, limits=limits)
+        await follower.start()
+        try:
+            await follower.round()
+            with Live(console=out, auto_refresh=False) as live:
+                while True:
+                    if as_json:
+                        print(json.dumps(_data(follower.report())), flush=True)  # noqa: T201
+                    else:
+                        live.update(_shown(follower.report()), refresh=True)
+                    await asyncio.sleep(_REFRESH)
+                    await follower.round()
+        except asyncio.CancelledError:
+            return follower.report()
+        finally:
+            follower.close()
+
+
+async def _record(settings: Settings, report: Report) -> None:
+    """Keep what was found, for others to read. Without PostgreSQL it is only shown."""
+    tally = report.tally
+    try:
+        pool = await connect(settings.persistence)
+        try:
+            async with using(pool, within=5) as connection:
+                await parity_reports.write(
+                    connection,
+                    ParityReport(
+                        id=str(uuid4()),
+                        kind="check",
+                        primary=report.primary,
+                        shadow=report.shadow,
+                        since=report.since,
+                        until=report.until,
+                        counts={result.value: n for result, n in tally.counts.items()},
+                        lag=[one.lag for one in report.partitions],
+                        samples=[msgspec.to_builtins(sample) for sample in report.samples],
+                        verdict=tally.verdict.value,
+                        compared=tally.compared,
+                        coverage=tally.coverage,
+                        made_by=caller(),
+                    ),
+                )
+        finally:
+            pool.terminate()
+    except PersistenceError as error:
+        err.print(f"[yellow]warning:[/] the report is not kept: {plain(str(error))}")
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps(_data(report)))
+    else:
+        out.print(_shown(report))
+
+
+def _data(report: Report) -> dict[str, Any]:
+    tally = report.tally
+    return {
+        "verdict": tally.verdict.value,
+        "compared": tally.compared,
+        "coverage": tally.coverage,
+        "parity": tally.parity,
+        "counts": {result.value: tally.of(result) for result, _ in _COLUMNS},
+        **msgspec.to_builtins(report),
+    }
+
+
+def _shown(report: Report) -> RenderableType:
+    tally = report.tally
+    parts: list[RenderableType] = [_partitions(report), *_samples(report), _sentence(report, tally)]
+    return Group(*parts)
+
+
+def _partitions(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.title = f"{report.primary} (primary) and {report.shadow} (shadow)"
+    table.title += f" since {report.since}" if report.since else ", as far as both reach"
+    table.add_column("partition", justify="right")
+    total = report.tally
+    shown = [
+        (r, name) for r, name in _COLUMNS if r in (Result.MATCHED, *DIFFERENCES) or total.of(r)
+    ]
+    for _, name in shown:
+        table.add_column(name, justify="right")
+    table.add_column("coverage", justify="right")
+    for one in report.partitions:
+        if any(one.tally.counts.values()):
+            table.add_row(str(one.partition), *_cells(one, shown), _percent(one.tally.coverage))
+    sums = PartitionReport(-1, total, 0, 0)
+    table.add_section()
+    table.add_row("all", *_cells(sums, shown), _percent(total.coverage))
+    return table
+
+
+def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[str]:
+    cells = []
+    for result, _ in shown:
+        count = one.tally.of(result)
+        cells.append(f"[bold red]{count}[/]" if count and result in DIFFERENCES else str(count))
+    return cells
+
+
+def _samples(report: Report) -> list[RenderableType]:
+    wanted = [s for s in report.samples if s.result in DIFFERENCES]
+    wanted += [s for s in report.samples if s.result is Result.DUPLICATE]
+    if not wanted:
+        return []
+    table = Table(box=None, pad_edge=False)
+    headings = ("what", "partition", "message", report.primary, report.shadow, "trace", "detail")
+    for heading in headings:
+        table.add_column(heading)
+    for sample in wanted[:_SHOWN]:
+        table.add_row(
+            sample.result.value,
+            str(sample.partition),
+            plain(sample.message_id),
+            plain(sample.primary_offset or "-"),
+            plain(sample.shadow_offset or "-"),
+            sample.trace_id or "-",
+            plain(sample.detail),
+        )
+    rest = len(wanted) - _SHOWN
+    return ["", table, *([f"and {rest} more samples; --json has them"] if rest > 0 else [])]
+
+
+def _sentence(report: Report, tally: Tally) -> str:
+    verdict = tally.verdict
+    if verdict is Verdict.NOTHING:
+        return "\n[yellow]nothing to compare[/]: that is not parity"
+    counted = f"{tally.compared} compared, coverage {_percent(tally.coverage)}"
+    if verdict is Verdict.EQUAL:
+        return f"\n[green]equal[/]: {counted}"
+    share = "-" if tally.parity is None else f"{tally.parity:.4%}"
+    return (
+        f"\n[red]they differ[/]: {counted}, {share} matched"
+        f"; the latest message concerned came at {report.last_difference}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -1,0 +1,1 @@
+"""Backfill: give one log what another has and it lacks. See :mod:`migration_guide.backfill.run`."""

@@ -1,0 +1,94 @@
+"""Envelopes to append to the target: from a record of the source's log, or from a row.
+
+From a record the copy is exact: body, key and headers are the bytes that stand in the source. From
+a row the body is written anew by the same codec, from the same values, so it is byte for byte what
+our ingress wrote. Not so: what another producer spelled differently (spaces, omitted fields), and
+``traceparent``, of which the row keeps the trace id alone; its parent id is made of the message id.
+Receipts have no trace in their row, and their record's offset is not known, so ``mirrorOf`` is
+left out.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+
+from persistence.when import rfc3339
+from transport.contract import Envelope, Record
+from transport.envelope import (
+    HEADER_MIRROR_OF,
+    HEADER_SHADOW_MODE,
+    Message,
+    Receipt,
+    decode,
+    fingerprint,
+    seal_message,
+    seal_receipt,
+)
+from transport.errors import DecodeError
+from transport.shadow.copies import mirrored
+
+__all__ = ["BACKFILL", "of_receipt", "of_record", "of_row"]
+
+BACKFILL = "backfill"
+_OURS = (HEADER_MIRROR_OF, HEADER_SHADOW_MODE)
+
+
+def of_record(record: Record, source: str) -> Envelope:
+    """Return a copy of a record of the log ``source``.
+
+    Raises:
+        UnicodeError: its key or a header is not text, which an envelope can't carry.
+    """
+    headers = {n: v.decode() for n, v in record.headers.items() if n not in _OURS}
+    record.key.encode()  # a key that is not UTF-8 was read reversibly, and can't be written
+    identifier, accepted_at, print_ = f"{source}:{record.partition}:{record.offset}", "", ""
+    try:
+        event = decode(record)
+    except DecodeError:
+        pass  # not ours: copied as it is, so that the dead letter it becomes is the same
+    else:
+        if isinstance(event, Message):
+            identifier, accepted_at = event.message_id, event.accepted_at
+            print_ = fingerprint(event.content, event.content_type, event.recipient_ids)
+        else:
+            identifier = f"{event.message_id}/{event.state}/{event.user_id}"
+            accepted_at = event.at
+    envelope = Envelope(
+        identifier, record.partition, record.key, record.body, headers, accepted_at, print_
+    )
+    return mirrored(envelope, f"{source}:{record.offset}", BACKFILL)
+
+
+def of_row(row: asyncpg.Record, partitions: int) -> Envelope:
+    """Return the envelope of a row of ``messages``."""
+    identifier = str(row["id"])
+    message = Message(
+        row["conversation_id"],
+        row["sender_id"],
+        row["client_message_id"],
+        row["content"],
+        row["content_type"],
+        tuple(row["recipient_ids"]),
+        identifier,
+        row["idempotency_key"],
+        rfc3339(row["accepted_at"]),
+        row["correlation_id"],
+        row["payload_key"],
+    )
+    trace = f"00-{row['trace_id']}-{row['id'].hex[-16:]}-01" if row["trace_id"] else None
+    envelope = seal_message(message, partitions=partitions, traceparent=trace)
+    return mirrored(envelope, f"{row['transport']}:{row['log_offset']}", BACKFILL)
+
+
+def of_receipt(row: asyncpg.Record, partitions: int) -> Envelope:
+    """Return the envelope of a row of ``message_receipts``."""
+    receipt = Receipt(
+        str(row["message_id"]), row["user_id"], row["state"], rfc3339(row["at"]),
+        row["correlation_id"],
+    )  # fmt: skip
+    envelope = seal_receipt(receipt, partitions=partitions, traceparent=None)
+    headers = {**envelope.headers, HEADER_SHADOW_MODE: BACKFILL}
+    return Envelope(
+        envelope.message_id, envelope.partition, envelope.key, envelope.body, headers,
+        envelope.accepted_at,
+    )  # fmt: skip

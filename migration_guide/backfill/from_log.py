@@ -1,0 +1,112 @@
+"""From the source's log: exact copies of the records that the target lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migration_guide.backfill.copies import of_record
+from migration_guide.backfill.plan import Plan, find_missing
+from migration_guide.parity.facts import place_of
+from migration_guide.parity.reading import just_before
+from transport.contract import Envelope, Topic
+
+if TYPE_CHECKING:
+    from migration_guide.backfill.run import Backfill
+
+__all__ = ["FromLog"]
+
+_PAGE = 500
+
+
+class FromLog:
+    """The rounds of one backfill."""
+
+    def __init__(self, of: Backfill) -> None:
+        self._of = of
+        self._source = of.source
+        self._first = True
+
+    async def round(self) -> bool:
+        """Compare, append what is missing, and return whether there was any."""
+        status = self._of.status
+        with Plan() as plan:
+            await self._compare(plan)
+            if not plan.total:
+                await self._repaired(plan)
+                return False
+            status.stage = "appending"
+            status.missing = status.appended + status.present + status.refused + plan.total
+            for partition in range(self._source.partitions):
+                await self._partition(plan, partition)
+        return True
+
+    async def count(self) -> int:
+        """Return how many records a round would append."""
+        with Plan() as plan:
+            await self._compare(plan)
+            return plan.total
+
+    async def _compare(self, plan: Plan) -> None:
+        status, request = self._of.status, self._of.request
+        status.stage = "comparing"
+        await find_missing(
+            self._source,
+            self._of.target,
+            plan,
+            since=request.since,
+            limits=request.limits,
+            cursor=self._of.cursor,
+            everything=request.everything,
+            examined=self._examined,
+        )
+        if self._first:
+            status.uncopied, self._first = plan.uncopied, False
+
+    def _examined(self, records: int) -> None:
+        self._of.status.examined += records
+
+    async def _partition(self, plan: Plan, partition: int) -> None:
+        place = b""
+        while wanted := plan.after(partition, place, self._of.rate.at_once):
+            place = wanted[-1][0]
+            envelopes = await self._envelopes(partition, [offset for _, offset in wanted])
+            await self._of.append(envelopes, {str(partition): wanted[-1][1]})
+
+    async def _envelopes(self, partition: int, offsets: list[str]) -> list[Envelope]:
+        """Read the records at ``offsets``. What the log has trimmed meanwhile is left out."""
+        found: list[Envelope] = []
+        key = self._source.sort_key
+        wanted, last = set(offsets), place_of(key(offsets[-1]))
+        after, place = just_before(key(offsets[0])), b""
+        while place < last:
+            page = await self._source.read(Topic.MESSAGES, partition, after=after, limit=_PAGE)
+            if not page:
+                break
+            for record in page:
+                if record.offset in wanted:
+                    try:
+                        found.append(of_record(record, self._source.name))
+                    except UnicodeError:
+                        self._of.status.refused += 1
+            after = page[-1].offset
+            place = place_of(key(after))
+        return found
+
+    async def _repaired(self, plan: Plan) -> None:
+        """Close the ledger's gaps that lie where everything was just seen to be there.
+
+        A gap whose place nobody noted is closed if the whole log was examined.
+        """
+        key, state = self._source.sort_key, self._of.state
+        closed = [
+            gap["id"]
+            for gap in await state.gaps(self._source.name, self._of.target.name, plan.until)
+            if (
+                plan.whole
+                if gap["first_offset"] is None
+                else plan.held[gap["partition"]] <= place_of(key(gap["first_offset"]))
+            )
+        ]
+        if closed and not self._of.status.refused:
+            await state.repaired(closed)
+            self._of.status.gaps_repaired = len(closed)

@@ -1,0 +1,163 @@
+"""From PostgreSQL's rows: what the source's log no longer holds and the target lacks.
+
+The target's whole log (from ``since`` on) is read once, to know what it has: 16 bytes a record, in
+a temporary file. Then the rows are walked in their order, and receipts after them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Self
+
+import asyncpg
+
+from migration_guide.backfill.copies import of_receipt, of_row
+from migration_guide.parity.check import starts
+from migration_guide.parity.facts import facts_of, place_of
+from migration_guide.parity.reading import Beginning
+from persistence.database import using
+from transport.contract import Envelope, Topic, Transport
+
+if TYPE_CHECKING:
+    from migration_guide.backfill.run import Backfill
+
+__all__ = ["FromRows"]
+
+_PAGE = 500
+
+_MESSAGES = """
+SELECT seq, id, idempotency_key, correlation_id, conversation_id, sender_id, client_message_id,
+    recipient_ids, content, content_type, accepted_at, transport, partition, log_offset, trace_id,
+    payload_key
+FROM messages
+WHERE seq > $1 AND transport = $2 AND ($3::timestamptz IS NULL OR accepted_at >= $3)
+ORDER BY seq LIMIT $4
+"""
+
+_RECEIPTS = """
+SELECT receipts.message_id, receipts.user_id, receipts.state, receipts.at, receipts.correlation_id
+FROM message_receipts AS receipts JOIN messages ON messages.id = receipts.message_id
+WHERE (receipts.message_id, receipts.user_id, receipts.state) > ($1, $2, $3)
+    AND messages.transport = $4 AND ($5::timestamptz IS NULL OR receipts.at >= $5)
+ORDER BY receipts.message_id, receipts.user_id, receipts.state LIMIT $6
+"""
+
+
+class FromRows:
+    """The rounds of one backfill."""
+
+    def __init__(self, of: Backfill) -> None:
+        self._of = of
+        since = of.request.since
+        self._since = None if since is None else datetime.fromtimestamp(since, UTC)
+
+    async def round(self) -> bool:
+        """Compare, append what is missing, and return whether there was any."""
+        of = self._of
+        before, step = of.status.appended, of.rate.at_once
+        async for envelopes, through in self._lacking():
+            of.status.stage = "appending"
+            of.status.missing += len(envelopes)
+            for start in range(0, len(envelopes), step):
+                await of.append(envelopes[start : start + step], {})
+            of.cursor |= through
+        return of.status.appended > before
+
+    async def count(self) -> int:
+        """Return how many records a round would append."""
+        return sum([len(envelopes) async for envelopes, _ in self._lacking()])
+
+    async def _lacking(self) -> AsyncIterator[tuple[list[Envelope], dict[str, str]]]:
+        """Yield what the target lacks, with the cursor that is reached by appending it."""
+        of = self._of
+        of.status.stage = "comparing"
+        partitions = of.target.partitions
+        ours = [one for one, _ in await starts(of.source, of.target, since=of.request.since)]
+        with _Identities() as known:
+            await known.fill(of.target, of.source, self._examined)
+            async for rows in self._messages():
+                lacking = [
+                    of_row(row, partitions)
+                    for row in rows
+                    if not self._held(row, ours) and not known.has(str(row["id"]))
+                ]
+                yield lacking, {"messages": str(rows[-1]["seq"])}
+            async for rows in self._receipts():
+                yield [of_receipt(r, partitions) for r in rows if not known.has(_name(r))], {}
+
+    def _examined(self, records: int) -> None:
+        self._of.status.examined += records
+
+    def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
+        """Tell whether the log still has it: then an exact copy can be made, and is not ours."""
+        first = ours[row["partition"]].first_held
+        return bool(first) and place_of(self._of.source.sort_key(row["log_offset"])) >= first
+
+    async def _messages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        seq = int(self._of.cursor.get("messages", "0"))
+        while rows := await self._fetch(_MESSAGES, seq, self._of.source.name, self._since, _PAGE):
+            yield rows
+            seq = rows[-1]["seq"]
+
+    async def _receipts(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        last: tuple[object, str, str] = ("00000000-0000-0000-0000-000000000000", "", "")
+        while rows := await self._fetch(_RECEIPTS, *last, self._of.source.name, self._since, _PAGE):
+            yield rows
+            last = rows[-1]["message_id"], rows[-1]["user_id"], rows[-1]["state"]
+
+    async def _fetch(self, sql: str, *values: object) -> Sequence[asyncpg.Record]:
+        async with using(self._of.pool) as connection:
+            return await connection.fetch(sql, *values)
+
+
+class _Identities:
+    """Which messages a log has."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "CREATE TABLE known (identity BLOB PRIMARY KEY) WITHOUT ROWID;"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._db.close()
+
+    async def fill(self, log: Transport, other: Transport, examined: Callable[[int], None]) -> None:
+        """Note every message of ``log``."""
+        for partition in range(log.partitions):
+            after: str | None = None
+            while page := await log.read(Topic.MESSAGES, partition, after=after, limit=_PAGE):
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO known VALUES (?)",
+                    [
+                        (
+                            facts_of(
+                                record,
+                                0,
+                                other=other.name,
+                                sort_key=log.sort_key,
+                                other_key=other.sort_key,
+                            ).identity,
+                        )
+                        for record in page
+                    ],
+                )
+                after = page[-1].offset
+                examined(len(page))
+
+    def has(self, name: str) -> bool:
+        """Tell whether the log has the message or receipt of this name."""
+        identity = blake2b(name.encode("utf-8", "replace"), digest_size=16).digest()
+        found = self._db.execute("SELECT 1 FROM known WHERE identity = ?", (identity,)).fetchone()
+        return found is not None
+
+
+def _name(row: asyncpg.Record) -> str:
+    return f"{row['message_id']}/{row['state']}/{row['user_id']}"

@@ -1,0 +1,125 @@
+"""What is missing in a log, found by comparing: offsets by partition, in a temporary file."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from typing import Self
+
+from migration_guide.parity.check import drain, starts
+from migration_guide.parity.comparison import PRIMARY, Comparison, Limits
+from migration_guide.parity.facts import place_of
+from migration_guide.parity.reading import Beginning, Merged
+from migration_guide.parity.result import Result
+from transport.contract import WORKER_GROUP, Topic, Transport
+
+__all__ = ["Plan", "find_missing"]
+
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE missing (partition INT, place BLOB, off TEXT, PRIMARY KEY (partition, place))
+WITHOUT ROWID;
+"""
+
+_NOWHERE = b"\xff" * 16  # of a log that holds nothing
+
+Examined = Callable[[int], None]
+
+
+class Plan:
+    """The offsets to copy. A context manager; closed, its file is gone."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(_SCHEMA)
+        self.total = 0
+        self.uncopied = 0
+        """Older than what the target holds, and acknowledged in the source: left alone."""
+        self.held: list[bytes] = []
+        """By partition, the place from which on the source was examined."""
+        self.whole = False
+        """Everything that the source holds was examined."""
+        self.until = 0.0
+        """Everything that was appended before this time was examined."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._db.close()
+
+    def add(self, partition: int, place: bytes, offset: str) -> None:
+        """Note a record that is missing."""
+        self._db.execute("INSERT INTO missing VALUES (?, ?, ?)", (partition, place, offset))
+        self.total += 1
+
+    def after(self, partition: int, place: bytes, limit: int) -> list[tuple[bytes, str]]:
+        """Return the next places and offsets of a partition, in the order of the log."""
+        return self._db.execute(
+            "SELECT place, off FROM missing WHERE partition = ? AND place > ?"
+            " ORDER BY place LIMIT ?",
+            (partition, place, limit),
+        ).fetchall()
+
+
+async def find_missing(
+    source: Transport,
+    target: Transport,
+    plan: Plan,
+    *,
+    since: float | None,
+    limits: Limits,
+    cursor: Mapping[str, str],
+    everything: bool = False,
+    examined: Examined | None = None,
+) -> None:
+    """Fill ``plan`` with the originals of ``source`` that ``target`` lacks.
+
+    Only what had ``limits.settle`` seconds to get there by itself. Of records older than anything
+    the target holds (it did not exist then, or has trimmed what it had acknowledged): those from
+    before it began, and whatever the source's workers have not acknowledged; with ``everything``
+    all of them. ``cursor``: by partition, the offset through which an earlier run was done.
+
+    Raises:
+        ConfigurationError: the two can't be compared.
+        TransportUnavailable: a log can't be read.
+    """
+    plan.until = time.time() - limits.settle
+    plan.whole = since is None
+    floors = [
+        place_of(source.sort_key(one.floor)) if one.floor else b""
+        for one in await source.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    ]
+    for number, (ours, theirs) in enumerate(await starts(source, target, since=since)):
+        begin = _later(source, ours, cursor.get(str(number)))
+        comparison = Comparison(
+            number,
+            limits,
+            since=since or 0.0,
+            until=plan.until,
+            held_from=(begin.held_from, theirs.held_from),
+            first_held=(begin.first_held, theirs.first_held),
+            read_after=(begin.read_after, theirs.read_after),
+        )
+        merged = Merged((source, target), number, (begin.after, theirs.after))
+        try:
+            await drain(comparison, merged, progress=examined)
+            wanted = everything or theirs.untrimmed
+            for facts in comparison.judged(PRIMARY):
+                missing = facts.judged is Result.MISSING_IN_SHADOW
+                if missing or wanted or facts.place > floors[number]:
+                    plan.add(number, facts.place, facts.offset)
+                else:
+                    plan.uncopied += 1
+        finally:
+            comparison.close()
+        plan.held.append(max(ours.first_held, ours.read_after) or _NOWHERE)
+
+
+def _later(log: Transport, begin: Beginning, cursor: str | None) -> Beginning:
+    if cursor is None:
+        return begin
+    place = place_of(log.sort_key(cursor))
+    return begin._replace(after=cursor, read_after=place) if place > begin.read_after else begin

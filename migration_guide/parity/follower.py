@@ -1,0 +1,118 @@
+"""Compare two logs as they grow: round after round, each to the ends of both logs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from migration_guide.parity.check import Report, comparisons, drain, report_of
+from migration_guide.parity.comparison import Comparison, Limits
+from migration_guide.parity.reading import Merged
+from migration_guide.parity.result import Result, Sample
+from transport.clock import timestamp
+from transport.contract import Transport
+
+__all__ = ["Follower"]
+
+_SAMPLES = 100
+
+
+class Follower:
+    """A comparison that goes on. Enter it, and call :meth:`round` again and again.
+
+    ``share`` is the part of one processor that it may use while it has much to catch up with:
+    beside a service's own work it stays below it, at the cost of being later.
+    """
+
+    def __init__(
+        self,
+        primary: Transport,
+        shadow: Transport,
+        *,
+        since: float | None = None,
+        limits: Limits | None = None,
+        share: float = 1.0,
+        found: Callable[[Result, int], None] | None = None,
+    ) -> None:
+        self._logs = (primary, shadow)
+        self._since = since
+        self._limits = limits or Limits()
+        self._share = share
+        self._found = found
+        self._at: list[tuple[Comparison, Merged]] = []
+        self._begun = time.time()
+        self._judged = since or 0.0
+
+    async def start(self) -> None:
+        """Find where to begin.
+
+        Raises:
+            ConfigurationError: the two can't be compared.
+            TransportUnavailable: a log can't be read.
+        """
+        made = await comparisons(*self._logs, since=self._since, limits=self._limits)
+        for comparison, after in made:
+            comparison.found = self._found
+            merged = Merged(self._logs, comparison.partition, after)
+            self._at.append((comparison, merged))
+
+    def close(self) -> None:
+        """Give back what does not live in memory."""
+        for comparison, _ in self._at:
+            comparison.close()
+
+    async def round(self, progress: Callable[[int], None] | None = None) -> int:
+        """Read what came since the last one, judge it, and return how many records that were.
+
+        Raises:
+            TransportUnavailable: a log can't be read. The next round goes on where this one ended.
+        """
+        begun, read = time.time(), 0
+        for comparison, merged in self._at:
+            merged.again()
+            read += await drain(comparison, merged, pause=self._pause, progress=progress)
+        self._judged = begun - self._limits.settle
+        return read
+
+    @property
+    def judged_until(self) -> float:
+        """Every original that was appended before this moment has been judged."""
+        return max(self._judged, self._since or 0.0)
+
+    @property
+    def since(self) -> float | None:
+        """The moment from which originals are judged; ``None``: as far as the logs reach."""
+        return self._since
+
+    def samples(self) -> list[Sample]:
+        """Return and forget the samples found since the last call."""
+        found: list[Sample] = []
+        for comparison, _ in self._at:
+            found += comparison.take_samples()
+        return found[:_SAMPLES]
+
+    def lag(self) -> list[int]:
+        """Return, by partition, how many originals of the primary have no copy so far."""
+        return [comparison.lag(0) for comparison, _ in self._at]
+
+    @property
+    def last_difference(self) -> float:
+        """When the last message was appended in which the logs differ; 0 if in none."""
+        return max((comparison.last_difference for comparison, _ in self._at), default=0.0)
+
+    def report(self) -> Report:
+        """Return everything found so far."""
+        last = self.last_difference
+        return Report(
+            self._logs[0].name,
+            self._logs[1].name,
+            timestamp(self._since) if self._since else None,
+            timestamp(time.time()),
+            [report_of(comparison) for comparison, _ in self._at],
+            [sample for comparison, _ in self._at for sample in comparison.samples],
+            timestamp(last) if last else None,
+        )
+
+    async def _pause(self, worked: float) -> None:
+        await asyncio.sleep(worked * (1 / self._share - 1))

@@ -1,0 +1,43 @@
+"""Two real logs and a database: what comparisons and backfills work on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from compose.local.kafka import KafkaServer
+from tests.support.kafka import fresh_settings, run_kafka
+from transport.kafka import KafkaTransport
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
+
+PARTITIONS = 4
+
+
+@pytest_asyncio.fixture(scope="session")
+async def _kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
+    async with run_kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest.fixture
+def both_settings(_kafka: KafkaServer, redis_settings: TransportSettings) -> TransportSettings:
+    """Settings for an empty Redis and for topics of the test's own."""
+    ours = fresh_settings(_kafka.bootstrap, stream_partitions=PARTITIONS)
+    changes = ours.model_dump(include={"kafka_bootstrap_servers", "kafka_topic", "kafka_dlq_topic"})
+    changes |= {"transport": "redis", "transport_shadow": "kafka", "stream_partitions": PARTITIONS}
+    return redis_settings.model_copy(update=changes)
+
+
+@pytest_asyncio.fixture
+async def redis_log(both_settings: TransportSettings) -> AsyncIterator[RedisTransport]:
+    async with RedisTransport(both_settings) as log:
+        yield log
+
+
+@pytest_asyncio.fixture
+async def kafka_log(both_settings: TransportSettings) -> AsyncIterator[KafkaTransport]:
+    async with KafkaTransport(both_settings) as log:
+        yield log

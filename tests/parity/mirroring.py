@@ -1,0 +1,62 @@
+"""Put messages into a log, and copies of some of them into another, as the shadow does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tests.parity.conftest import PARTITIONS
+from transport.clock import now
+from transport.contract import Appended, Envelope, Record, Topic, Transport
+from transport.envelope import Message, seal_message
+from transport.identity import idempotency_key, message_id
+from transport.shadow.copies import mirrored
+
+__all__ = ["every", "message", "send"]
+
+
+def message(number: int, conversation: str | None = None) -> Message:
+    conversation = conversation or f"c{number % 7}"
+    key = idempotency_key("s", conversation, str(number))
+    identifier = message_id(key, conversation)
+    return Message(
+        conversation, "s", str(number), f"text {number} — “ü”", "text", ("r", 'q"\\'), identifier,
+        key, now(), f"correlation-{number}",
+    )  # fmt: skip
+
+
+async def send(
+    primary: Transport,
+    shadow: Transport,
+    numbers: Sequence[int],
+    *,
+    copied: Callable[[int], bool] = lambda _: True,
+    mode: str = "sync",
+) -> dict[int, str]:
+    """Append messages, in order, with a copy of those that are ``copied``; return their offsets."""
+    trace = "00-{:032x}-{:016x}-01"
+    envelopes = [
+        seal_message(message(n), partitions=PARTITIONS, traceparent=trace.format(n + 1, n + 1))
+        for n in numbers
+    ]
+    offsets = {}
+    copies: list[Envelope] = []
+    for number, envelope, outcome in zip(
+        numbers, envelopes, await primary.publish(envelopes), strict=True
+    ):
+        assert isinstance(outcome, Appended), outcome
+        offsets[number] = outcome.offset
+        if copied(number):
+            copies.append(mirrored(envelope, f"{primary.name}:{outcome.offset}", mode))
+    for outcome in await shadow.publish(copies):
+        assert isinstance(outcome, Appended), outcome
+    return offsets
+
+
+async def every(log: Transport) -> list[Record]:
+    found: list[Record] = []
+    for partition in range(log.partitions):
+        after = None
+        while page := await log.read(Topic.MESSAGES, partition, after=after):
+            found += page
+            after = page[-1].offset
+    return found

@@ -1,0 +1,262 @@
+"""Backfill on real servers: what parity names is repaired, once, in order, whatever interrupts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+from redis.asyncio import Redis
+
+from migration_guide.backfill.request import Request
+from migration_guide.backfill.run import Backfill, Busy
+from migration_guide.backfill.state import BackfillState, Cancelled
+from migration_guide.parity.check import check
+from migration_guide.parity.comparison import Limits
+from migration_guide.parity.result import Result, Verdict
+from persistence.elected import elected
+from persistence.placed import Placed
+from persistence.writer import Writer
+from tests.parity.mirroring import every, message, send
+from transport.contract import Appended
+from transport.envelope import Receipt, decode, seal_receipt
+from transport.errors import TransportUnavailable
+
+AT_ONCE = Limits(settle=0.0, samples=100)
+
+
+def request(**changes) -> Request:
+    return Request(**{"rate": 0, "by": "test", "limits": AT_ONCE, **changes})
+
+
+def counts(report) -> dict[Result, int]:
+    return {result: n for result, n in report.tally.counts.items() if n}
+
+
+async def compared(one, two, **options):
+    return await check(one, two, limits=AT_ONCE, **options)
+
+
+@pytest.mark.parametrize("direction", ["redis-to-kafka", "kafka-to-redis"])
+async def test_lost_copies_are_named_repaired_and_equal_again(
+    direction, redis_log, kafka_log, database_pool
+):
+    one, two = (redis_log, kafka_log) if direction.startswith("redis") else (kafka_log, redis_log)
+    offsets = await send(one, two, range(200), copied=lambda n: n < 20 or n % 10)
+    lost = {message(n).message_id: offsets[n] for n in range(20, 200, 10)}
+    report = await compared(one, two)
+    assert counts(report) == {Result.MATCHED: 182, Result.MISSING_IN_SHADOW: 18}
+    named = {s.message_id: s.primary_offset for s in report.samples}
+    assert named == lost
+    assert all(s.shadow_offset is None and s.trace_id for s in report.samples)
+
+    assert (await Backfill(database_pool, one, two, request()).preview()).missing == 18
+    status = await Backfill(database_pool, one, two, request()).run()
+    assert (status.stage, status.appended) == ("done", 18)
+    report = await compared(one, two)
+    found = counts(report)
+    assert found.pop(Result.ORDER_BACKFILLED) > 0
+    assert found == {Result.MATCHED: 200}
+    assert report.tally.verdict is Verdict.EQUAL
+
+    # Again: nothing is appended twice.
+    status = await Backfill(database_pool, one, two, request()).run()
+    assert status.appended == 0
+    copies = Counter(r.headers["messageId"] for r in await every(two))
+    assert set(copies.values()) == {1}
+    backfilled = [r for r in await every(two) if r.headers["shadowMode"] == b"backfill"]
+    assert {r.headers["mirrorOf"].decode() for r in backfilled} == {
+        f"{one.name}:{offset}" for offset in lost.values()
+    }
+
+
+class Stops:
+    """A log that works for so many appends and then is away, or hangs."""
+
+    def __init__(self, inner, appends: int, *, hang: bool = False) -> None:
+        self.inner = inner
+        self.left = appends
+        self.hang = hang
+        self.stopped = asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    async def publish(self, envelopes, *, remember=True):
+        outcomes = await self.inner.publish(envelopes, remember=remember)
+        self.left -= 1
+        if self.left == 0:
+            self.stopped.set()
+            if self.hang:
+                await asyncio.Event().wait()  # appended, and nobody hears of it
+            return [TransportUnavailable("away")] * len(envelopes)
+        return outcomes
+
+
+async def test_killed_in_the_middle_it_goes_on_and_appends_nothing_twice(
+    redis_log, kafka_log, database_pool
+):
+    await send(redis_log, kafka_log, range(400), copied=lambda n: n < 40)
+    hanging = Stops(kafka_log, 3, hang=True)
+    first = Backfill(database_pool, redis_log, hanging, request(rate=40_000))
+    task = asyncio.create_task(first.run())
+    await hanging.stopped.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert first.begun is not None
+    progress = await BackfillState(database_pool).progress(first.begun.id)
+    assert progress is not None
+    assert progress.state == "interrupted"
+
+    second = Backfill(database_pool, redis_log, kafka_log, request())
+    status = await second.run()
+    assert second.begun is not None
+    assert second.begun.id == first.begun.id  # the same one, taken up
+    assert first.cursor == second.begun.cursor
+    assert status.appended < 360
+    records = await every(kafka_log)
+    assert len(records) == len({r.headers["messageId"] for r in records}) == 400
+    assert (await compared(redis_log, kafka_log)).tally.verdict is Verdict.EQUAL
+
+
+async def test_an_outage_is_waited_out_and_unknown_appends_are_looked_for(
+    redis_log, kafka_log, database_pool
+):
+    await send(redis_log, kafka_log, range(200), copied=lambda n: n < 20)
+    away = Stops(kafka_log, 1)
+    status = await Backfill(database_pool, redis_log, away, request()).run()
+    assert status.stage == "done"
+    records = await every(kafka_log)
+    assert len(records) == len({r.headers["messageId"] for r in records}) == 200
+
+
+async def test_beside_live_traffic_it_repairs_and_doubles_nothing(
+    redis_log, kafka_log, database_pool
+):
+    await send(redis_log, kafka_log, range(300), copied=lambda n: n < 20 or n % 3)
+    done = asyncio.Event()
+
+    async def live() -> int:
+        number = 1000
+        while not done.is_set():
+            await send(redis_log, kafka_log, range(number, number + 10))
+            number += 10
+        return number - 1000
+
+    sender = asyncio.create_task(live())
+    quiet = request(rate=200, limits=Limits(settle=1.0))
+    await asyncio.sleep(0)
+    began = time.time()
+    settled = asyncio.create_task(Backfill(database_pool, redis_log, kafka_log, quiet).run())
+    await settled
+    # What was lost a second before it began is all there; at 200 a second it took its time.
+    assert time.time() - began > 0.2
+    done.set()
+    sent = await sender
+    await Backfill(database_pool, redis_log, kafka_log, request()).run()
+    report = await compared(redis_log, kafka_log)
+    found = counts(report)
+    found.pop(Result.ORDER_BACKFILLED, 0)
+    assert found == {Result.MATCHED: 300 + sent}
+    assert sent > 0
+
+
+async def test_a_cancelled_one_stops_and_is_not_taken_up(
+    redis_log, kafka_log, database_pool, eventually
+):
+    await send(redis_log, kafka_log, range(100), copied=lambda n: n < 20)
+    state = BackfillState(database_pool)
+    slow = Backfill(database_pool, redis_log, kafka_log, request(rate=20))
+    task = asyncio.create_task(slow.run())
+    await eventually(lambda: slow.status.appended)
+    assert slow.begun is not None
+    with pytest.raises(Busy):
+        await Backfill(database_pool, redis_log, kafka_log, request()).run()
+    assert await state.finish(slow.begun.id, "cancelled")
+    with pytest.raises(Cancelled):
+        await task
+    progress = await state.progress(slow.begun.id)
+    assert progress is not None
+    assert (progress.state, progress.appended < 80) == ("cancelled", True)
+    again = Backfill(database_pool, redis_log, kafka_log, request())
+    await again.run()
+    assert again.begun is not None
+    assert again.begun.id != slow.begun.id
+
+
+async def test_the_ledgers_gaps_are_closed_where_everything_was_seen(
+    redis_log, kafka_log, database_pool
+):
+    offsets = await send(redis_log, kafka_log, range(40), copied=lambda n: n < 20)
+    at = {r.offset: r.partition for r in await every(redis_log)}
+    gap = "INSERT INTO shadow_gaps (transport, shadow, partition, kind, first_offset, last_offset,"
+    gap += " records, noted_by) VALUES ($1, 'kafka', $2, 'queue_full', $3, $3, 1, 'test')"
+    await database_pool.execute(gap, "redis", at[offsets[30]], offsets[30])
+    await database_pool.execute(gap, "redis", at[offsets[31]], "1-0")  # trimmed long ago
+    await database_pool.execute(gap, "redis", 0, None)
+    await database_pool.execute(gap, "elsewhere", 0, "0")
+    status = await Backfill(database_pool, redis_log, kafka_log, request()).run()
+    assert status.gaps_repaired == 2
+    rows = await database_pool.fetch(
+        "SELECT first_offset, repaired_at IS NOT NULL AS closed FROM shadow_gaps ORDER BY id"
+    )
+    assert [row["closed"] for row in rows] == [True, False, True, False]
+
+
+async def persist(log, pool, numbers) -> None:
+    """Make rows of what the log has, as its workers do."""
+    writer = Writer(pool)
+    for record in await every(log):
+        number = int(record.headers["correlationId"].decode().rpartition("-")[2])
+        if number in numbers:
+            trace = record.headers["traceparent"].decode()[3:35]
+            placed = Placed(decode(record), log.name, record.partition, record.offset, trace)
+            await writer.write([placed], None)
+
+
+async def test_what_redis_trimmed_comes_back_from_the_rows(
+    redis_log, kafka_log, both_settings, database_pool
+):
+    await send(redis_log, kafka_log, range(60), copied=lambda n: n < 8 or n % 4)
+    before = {r.headers["messageId"]: r for r in await every(redis_log)}
+    await persist(redis_log, database_pool, range(60))
+    receipt = Receipt(message(12).message_id, "r", "read", message(12).accepted_at, "c")
+    sealed = seal_receipt(receipt, partitions=4, traceparent=None)
+    (outcome,) = await redis_log.publish([sealed])
+    assert isinstance(outcome, Appended)
+    row = Placed(receipt, "redis", sealed.partition, outcome.offset, None)
+    await Writer(database_pool).write([row], None)
+    client = Redis(
+        host=both_settings.redis_host, port=both_settings.redis_port,
+        db=both_settings.redis_stream_db, protocol=2,
+    )  # fmt: skip
+    async with client:
+        for partition in range(4):
+            await client.xtrim(f"msg:stream:{partition}", maxlen=0)
+    lost = [n for n in range(8, 60) if n % 4 == 0]
+    status = await Backfill(database_pool, redis_log, kafka_log, request()).run()
+    assert status.appended == 0  # the log has nothing to copy
+    rows = request(from_rows=True)
+    preview = await Backfill(database_pool, redis_log, kafka_log, rows).preview()
+    assert preview.missing == len(lost) + 1
+    status = await Backfill(database_pool, redis_log, kafka_log, rows).run()
+    assert status.appended == len(lost) + 1
+    after = {
+        r.headers["messageId"]: r for r in await every(kafka_log) if b'"receipt"' not in r.body
+    }
+    for number in lost:
+        was, now = (x[message(number).message_id.encode()] for x in (before, after))
+        assert now.body == was.body  # byte for byte
+        assert (now.key, now.partition) == (was.key, was.partition)
+        assert now.headers["mirrorOf"].decode() == f"redis:{was.offset}"
+        assert now.headers["traceparent"][:35] == was.headers["traceparent"][:35]
+    assert (await Backfill(database_pool, redis_log, kafka_log, rows).run()).appended == 0
+
+
+async def test_only_one_process_is_elected(database_pool):
+    async with elected(database_pool, "x") as first, elected(database_pool, "x") as second:
+        assert first is not None
+        assert second is None
+    async with elected(database_pool, "x") as again:
+        assert again is not None

@@ -1,0 +1,73 @@
+"""The comparison that runs with the service: one at a time, its rows for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from migration_guide.parity.comparison import Limits
+from migration_guide.parity.keeper import ParityKeeper
+from otel.metrics import Metrics
+from persistence import parity_reports
+from tests.parity.mirroring import send
+from transport.registry import create
+
+
+@pytest.fixture
+def keeper(both_settings, database_pool):
+    def make(member: str) -> tuple[ParityKeeper, Metrics]:
+        metrics = Metrics()
+        made = ParityKeeper(
+            lambda name: create(name, both_settings),
+            primary="redis",
+            shadow="kafka",
+            pool=database_pool,
+            metrics=metrics,
+            member=member,
+            limits=Limits(settle=0.5),
+            interval=0.1,
+        )
+        return made, metrics
+
+    return make
+
+
+async def test_one_process_compares_and_the_next_goes_on_where_it_ended(
+    keeper, redis_log, kafka_log, database_pool, eventually
+):
+    (one, metrics), (two, others) = keeper("one"), keeper("two")
+    stop_one, stop_two = asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(one.run(stop_one))
+    await eventually(lambda: one.keeps)
+    second = asyncio.create_task(two.run(stop_two))
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+
+    async def found(matched: int, missing: int) -> bool:
+        total = await parity_reports.summed(database_pool, "redis", "kafka", long_ago)
+        if total is None or total.counts.get("matched", 0) < matched:
+            return False
+        return total.counts.get("missing_in_shadow", 0) == missing
+
+    try:
+        await send(redis_log, kafka_log, range(40), copied=lambda n: n != 30)
+        await eventually(lambda: found(39, 1))
+        row = await parity_reports.latest(database_pool, "redis", "kafka")
+        assert row is not None
+        assert (row.made_by, row.verdict, row.coverage) == ("one", "differs", 1.0)
+        assert [sample["result"] for sample in row.samples] == ["missing_in_shadow"]
+        results = metrics.registry.get_sample_value
+        assert results("shadow_parity_total", {"result": "missing_in_shadow"}) == 1
+        assert results("shadow_lag_messages", {"partition": "0"}) == 0
+        assert others.registry.get_sample_value("shadow_lag_messages", {"partition": "0"}) is None
+        stop_one.set()
+        await first
+        await eventually(lambda: two.keeps)
+        await send(redis_log, kafka_log, range(40, 60))
+        # Added up over both. (What matched in the last half second is counted by both.)
+        await eventually(lambda: found(59, 1))
+    finally:
+        stop_one.set()
+        stop_two.set()
+        await asyncio.gather(first, second)
