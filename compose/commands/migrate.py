@@ -13,6 +13,7 @@ from compose.commands.migrate_backfill import backfill, backfills
 from compose.commands.migrate_parity import parity
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_waiting import see_through, wait_for_gates
+from compose.commands.migrate_watch import watch
 from compose.console import err, fail, out
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
@@ -26,6 +27,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Change the log under live traffic: where it stands, one step on, one step back.",
 )
+
+app.command()(watch)
 
 _REFUSED = 1
 _UNKNOWN = 3

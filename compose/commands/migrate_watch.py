@@ -1,0 +1,98 @@
+"""``crossfade migrate watch``: phase, processes, both logs and the gates, live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from compose.commands import migrate_tables as shown
+from compose.commands.dlq_selection import caller
+from compose.commands.migrate_session import explained, session
+from compose.console import out
+from migration_guide.errors import NotAStep, Overtaken
+from migration_guide.gates.result import Result
+from migration_guide.phases import PHASES
+from migration_guide.steps import Steps
+from persistence.errors import Outage
+from transport.errors import TransportError
+
+__all__ = ["watch"]
+
+_REFRESH = 1.0
+_GATES_SECONDS = 10.0  # they read both logs: not at every turn
+
+
+def watch(
+    *,
+    back: Annotated[bool, typer.Option("--back", help="The gates of the step back.")] = False,
+    window: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How far back parity is compared.")
+    ] = 60.0,
+) -> None:
+    """Show phase, processes, shadow and gates until Ctrl-C; record a step that is complete."""
+
+    async def main() -> None:
+        seen = _Seen(forward=not back, window=window)
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                live.update(await seen.look(), refresh=True)
+                await asyncio.sleep(_REFRESH)
+
+    explained(main)
+
+
+class _Seen:
+    """What was seen last; gates are asked now and then."""
+
+    def __init__(self, *, forward: bool, window: float) -> None:
+        self._forward = forward
+        self._window = window
+        self._gates: Sequence[Result] = ()
+        self._title = ""
+        self._asked = (0.0, 0)
+
+    async def look(self) -> RenderableType:
+        """Return the picture as it is now; an outage is part of it."""
+        try:
+            async with session() as (migration, _):
+                return await self._picture(migration)
+        except (Outage, TransportError, Overtaken) as error:
+            return Text(f"waiting: {' '.join(str(error).split())}", style="yellow")
+
+    async def _picture(self, migration: Steps) -> RenderableType:
+        look = await migration.look()
+        if await migration.complete(look, who=caller()):
+            look = await migration.look()
+        await self._ask(migration, look.state.epoch)
+        parts: list[RenderableType] = [
+            shown.head(look.state),
+            Text(),
+            shown.processes(look.processes, look.state.expected),
+        ]
+        if not look.state.settled:
+            parts.append(Text(f"\nwaiting: {look.reached.reason}", style="yellow"))
+        if self._gates:
+            parts += [Text(f"\n{self._title}", style="bold"), shown.gates(self._gates)]
+        return Group(*parts)
+
+    async def _ask(self, migration: Steps, epoch: int) -> None:
+        asked, on = self._asked
+        if epoch == on and time.monotonic() - asked < _GATES_SECONDS:
+            return
+        try:
+            state = (await migration.look()).state
+            step = migration.next_step(state, forward=self._forward)
+        except NotAStep:
+            self._gates = ()
+        else:
+            checked = await migration.check(step, window=self._window)
+            self._gates = checked.results
+            self._title = f"{PHASES[step.origin].label} -> {PHASES[step.to].label}"
+        self._asked = (time.monotonic(), epoch)

@@ -1,0 +1,129 @@
+"""``crossfade migrate`` as it is typed: what it says, what it exits with, what it leaves behind.
+
+The processes are rows. They were heard of an hour from now, so that none falls silent meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from migration_guide.choice import CHOICES, Choice
+from migration_guide.expectation import Expectation
+from persistence.migration_state import history, state
+from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
+
+LATER = -3600.0
+
+
+@pytest.fixture
+def crossfade(tmp_path, database_url):
+    """Run ``crossfade migrate ARGUMENTS`` against the test's database."""
+    started = []
+
+    async def start(*arguments: str) -> Crossfade:
+        one = await Crossfade.start("migrate", *arguments, cwd=tmp_path, DATABASE_URL=database_url)
+        started.append(one)
+        return one
+
+    return start
+
+
+async def test_a_step_is_taken_and_complete_when_the_last_process_has_come(
+    crossfade, process, state_machine, database_pool
+):
+    none = await crossfade("status")
+    assert await none.ends() == 1
+    assert "start the service first" in none.text
+    await state_machine.adopt(0, "first")
+    await process("a", 0, silent=LATER)
+    await process("b", 0, silent=LATER)
+    step = await crossfade("advance", "--why", "try it", "--yes", "--timeout", "60")
+    await step.says("TRANSPORT=redis TRANSPORT_SHADOW=kafka TRANSPORT_SHADOW_MODE=async")
+    await process("a", 1, silent=LATER)
+    refused = await crossfade("advance", "--why", "hurry", "--yes")
+    assert await refused.ends() == 1
+    assert "under way" in refused.text
+    await process("b", 1, silent=LATER)
+    assert await step.ends() == 0
+    assert "complete: every process is on phase 1 shadow" in step.text
+    shown = await crossfade("status", "--json")
+    assert await shown.ends() == 0
+    told = json.loads("\n".join(shown.lines))
+    assert (told["state"]["phase"], told["settled"], len(told["processes"])) == (1, True, 2)
+    assert [event.kind for event in await history(database_pool)] == [
+        "completed", "begun", "adopted",
+    ]  # fmt: skip
+
+
+async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state_machine):
+    await state_machine.adopt(0, "first")
+    await process("good", 0, silent=LATER)
+    await process("laggard", 5, silent=LATER)
+    red = await crossfade("advance", "--why", "x", "--yes", "--overrule", "processes=please")
+    assert await red.ends() == 1
+    assert "laggard (serve, phase 5)" in red.text
+    await process("laggard", 0, silent=20)
+    unknown = await crossfade("check", "--json")
+    assert await unknown.ends() == 3
+    forget = await crossfade("forget", "laggard", "--why", "the machine burnt", "--yes")
+    assert await forget.ends() == 0
+    assert await (await crossfade("check")).ends() == 0
+    missing = await crossfade("forget", "good", "--why", "x", "--yes")
+    assert await missing.ends() == 1
+    assert await (await crossfade("rollback", "--why", "x", "--yes")).ends() == 1
+
+
+async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
+    crossfade, process, state_machine, database_pool
+):
+    await state_machine.adopt(0, "first")
+    await process("a", 1, silent=LATER)
+
+    async def queued():
+        found = await state(database_pool)
+        return found.queued if found else None
+
+    waiting = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
+    assert (await eventually(queued)).red == ["processes"]
+    assert await (await crossfade("cancel", "--why", "not today")).ends() == 0
+    assert await waiting.ends() == 1
+    assert "somebody changed the migration" in waiting.text
+    again = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
+    await eventually(queued)
+    await process("a", 0, silent=LATER)
+    assert await again.ends() == 0
+    assert (await state(database_pool)).target == 1
+    late = await crossfade("rollback", "--why", "x", "--yes", "--no-wait")
+    assert await late.ends() == 0, "turned back"
+    assert (await state(database_pool)).target == 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "unexpected"),
+    [
+        (CHOICES[1], False),
+        (CHOICES[2], False),
+        (CHOICES[0], True),
+        (CHOICES[5], True),
+        (Choice("memory", None, None, "memory"), True),
+    ],
+)
+async def test_settings_changed_by_hand_are_said_once_and_seen(
+    state_machine, database_pool, metrics, choice, unexpected
+):
+    await state_machine.adopt(1, "first")
+    moving = await state_machine.begin(1, 2, who="op", why="x")
+    with capture_logs() as said:
+        expectation = Expectation(choice, metrics)
+        for _ in range(3):
+            expectation.compare(moving)
+    assert len(said) == (1 if unexpected else 0)
+    assert metrics.unexpected_settings._value.get() == (1 if unexpected else 0)
+    assert (metrics.migration_phase._value.get(), metrics.migration_target._value.get()) == (1, 2)
+    if unexpected:
+        assert "order" in said[0]["event"]
+        assert "TRANSPORT_SHADOW_MODE=sync" in said[0]["remedy"]
