@@ -9,7 +9,7 @@ JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench chaos fmt clean env env-dev
+.PHONY: help up test check bench chaos rehearse fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ bench: env-dev ## Measure against the baselines, in one run; a table, and JSON i
 
 chaos: env-dev ## Long fault runs: kill, suspend, cut, under load, then check every promise
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+rehearse: env ## Walk the migration there and back under load, and prove it (ARGS="--faults --minutes 10")
+	@$(BIN)/crossfade migrate rehearse $(ARGS)
 
 fmt: env-dev ## Format, and fix what can be fixed without judgement
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from prometheus_client import Histogram
 from prometheus_client.samples import Exemplar
@@ -34,20 +33,27 @@ def observe_times(
 
 
 def observe_all(
-    histogram: Histogram, values: Iterable[float], *, traced: tuple[float, str] | None = None
+    histogram: Histogram, values: Sequence[float], *, traced: tuple[float, str] | None = None
 ) -> None:
     """Observe each of ``values`` (seconds; a clock's skew may make one negative: taken as 0).
 
     ``traced`` is one of them with the id of its trace.
     """
+    if not values:
+        return
     bounds = histogram._upper_bounds  # noqa: SLF001
-    total = 0.0
-    counts: Counter[int] = Counter()
-    for value in values:
-        seconds = max(value, 0.0)
-        total += seconds
-        counts[bisect_left(bounds, seconds)] += 1
-    _add(histogram, counts, total)
+    least, most = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
+    if least == most and min(values) >= 0.0:  # most batches: no need to look at each
+        _add(histogram, {least: len(values)}, sum(values))
+    else:
+        total = 0.0
+        counts: dict[int, int] = {}
+        for value in values:
+            seconds = max(value, 0.0)
+            total += seconds
+            bucket = bisect_left(bounds, seconds)
+            counts[bucket] = counts.get(bucket, 0) + 1
+        _add(histogram, counts, total)
     if traced is not None:
         _exemplify(histogram, max(traced[0], 0.0), traced[1])
 

@@ -14,6 +14,7 @@ from compose.commands.migrate_parity import parity
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_waiting import see_through, wait_for_gates
 from compose.commands.migrate_watch import watch
+from compose.commands.rehearse import rehearse
 from compose.console import err, fail, out
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
@@ -72,6 +73,7 @@ Timeout = Annotated[
 app.command()(parity)
 app.command()(backfill)
 app.command()(backfills)
+app.command()(rehearse)
 
 
 @app.command()

@@ -66,7 +66,7 @@ def posts(attempts: Iterable[Attempt]) -> Posts:
     for attempt in attempts:
         count += 1
         unknown += attempt.outcome is Outcome.UNKNOWN
-        if answered_rightly(attempt):
+        if attempt.answered:
             ok += 1
             took.append((attempt.ended - attempt.sent) * 1000)
     took.sort()
@@ -79,11 +79,6 @@ def posts(attempts: Iterable[Attempt]) -> Posts:
         p99_ms=_quantile(took, 0.99),
         max_ms=round(took[-1], 2) if took else None,
     )
-
-
-def answered_rightly(attempt: Attempt) -> bool:
-    """Tell whether a client got what it should: 2xx, or 422 for another body under its key."""
-    return attempt.outcome is Outcome.OK or attempt.status == 422
 
 
 def by_phase(history: History, timeline: Timeline) -> list[PhaseFigures]:
@@ -134,7 +129,7 @@ def over_time(
         if math.isinf(attempt.ended):
             continue
         bucket = at(attempt.ended - timeline.zero)
-        if answered_rightly(attempt):
+        if attempt.answered:
             ok[bucket] += 1
             took[bucket].append((attempt.ended - attempt.sent) * 1000)
         else:

@@ -1,10 +1,29 @@
-"""What stands between two phases."""
+"""What stands between two phases: the migration's own gates, as ``crossfade migrate`` asks them."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["Gate", "GateRedError", "Open"]
+import msgspec
+
+from migration_guide.errors import MigrationError
+from migration_guide.steps import Checked, Steps, refused
+from persistence.database import connect
+from persistence.errors import Outage
+from persistence.settings import PersistenceSettings
+from transport.errors import TransportError
+from transport.settings import TransportSettings
+
+__all__ = ["Gate", "GateRedError", "Gates", "Open"]
+
+_AGAIN = 1.0
+_WHO = "rehearsal"
+
+T = TypeVar("T")
+_Attempt = Callable[[Steps, int], Coroutine[Any, Any, T]]
 
 
 class GateRedError(Exception):
@@ -12,7 +31,7 @@ class GateRedError(Exception):
 
 
 class Gate(Protocol):
-    """Asked before the processes are restarted to a phase, and told when all of them run it."""
+    """Asked before the processes are restarted to a phase, and told when all of them were."""
 
     async def pass_to(self, phase: int) -> list[dict[str, Any]]:
         """Return what each gate said once all are green. Raises :class:`GateRedError`."""
@@ -22,7 +41,7 @@ class Gate(Protocol):
 
 
 class Open:
-    """No gate at all: the settings are changed by hand."""
+    """No gate at all: the settings are changed by hand, and the checker alone decides."""
 
     async def pass_to(self, phase: int) -> list[dict[str, Any]]:
         """Let everything pass."""
@@ -31,3 +50,64 @@ class Open:
 
     async def reached(self, phase: int) -> None:
         """Ask nobody."""
+
+
+class Gates:
+    """``advance`` and ``rollback`` as an operator takes them, waiting for red gates. No overrides.
+
+    ``patience`` is how many seconds a gate may stay red, ``window`` how far back parity is asked.
+    """
+
+    def __init__(
+        self, database_url: str, settings: TransportSettings, *, patience: float, window: float
+    ) -> None:
+        self._persistence = PersistenceSettings(database_url=database_url)
+        self._settings = settings
+        self._patience = patience
+        self._window = window
+
+    async def pass_to(self, phase: int) -> list[dict[str, Any]]:
+        """Begin the step once no gate stands in its way; return what each said."""
+        return await self._until(self._begin, phase, f"the step to phase {phase}")
+
+    async def reached(self, phase: int) -> None:
+        """Complete the step once every process is seen on the phase."""
+        await self._until(self._complete, phase, f"every process on phase {phase}")
+
+    async def _until(self, attempt: _Attempt[T], phase: int, what: str) -> T:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                pool = await connect(self._persistence)
+                try:
+                    return await attempt(Steps(pool, self._settings), phase)
+                finally:
+                    pool.terminate()
+            except (_NotYetError, MigrationError, Outage, TransportError) as error:
+                if time.monotonic() > deadline:
+                    why = " ".join(str(error).split())
+                    raise GateRedError(f"{what}, after {self._patience:.0f} s: {why}") from None
+            await asyncio.sleep(_AGAIN)
+
+    async def _begin(self, steps: Steps, phase: int) -> list[dict[str, Any]]:
+        look = await steps.look()
+        state = await steps.complete(look, who=_WHO) or look.state
+        step = steps.next_step(state, forward=phase > state.phase)
+        checked: Checked = await steps.check(step, window=self._window)
+        if red := refused(checked.results, accepted={}, overridden={}):
+            raise _NotYetError(
+                "; ".join(f"{one.name} is {one.verdict}: {one.reason}" for one in red)
+            )
+        await steps.begin(checked, who=_WHO, why="rehearsal", overrides={})
+        return [msgspec.to_builtins(result) for result in checked.results]
+
+    async def _complete(self, steps: Steps, phase: int) -> None:
+        look = await steps.look()
+        if look.state.settled and look.state.phase == phase:
+            return
+        if await steps.complete(look, who=_WHO) is None:
+            raise _NotYetError(look.reached.reason)
+
+
+class _NotYetError(Exception):
+    pass

@@ -55,6 +55,11 @@ class Attempt(msgspec.Struct, kw_only=True):
     retry_after: str | None = None
     detail: str = ""
 
+    @property
+    def answered(self) -> bool:
+        """Whether the client got what it should: 2xx, or 422 for another body under its key."""
+        return self.outcome is Outcome.OK or self.status == 422
+
 
 class History:
     """Attempts in the order they were begun, and the poison that a test planted in the log."""

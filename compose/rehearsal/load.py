@@ -84,6 +84,10 @@ class Load:
         self.history = history
         self.acknowledged = 0
         self.in_flight = 0
+        self.answered = 0
+        """Requests answered as they should be."""
+        self.unanswered = 0
+        """Requests that were not."""
         self._targets = targets
         self.run = run
         self._random = random.Random(seed)
@@ -238,6 +242,8 @@ class Load:
         finally:
             attempt.ended = time.monotonic()
             self.in_flight -= 1
+            self.answered += attempt.answered
+            self.unanswered += not attempt.answered
         return attempt
 
 

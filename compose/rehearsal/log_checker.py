@@ -35,7 +35,7 @@ def check_logs(history: History, logs: Logs, rows: Sequence[Row]) -> list[Anomal
     """Return everything that is wrong in the logs, empty when they are as was promised."""
     first = {name: _first_places(log) for name, log in logs.items()}
     return [
-        *_absent(history, first),
+        *_absent(history, logs, first),
         *(found for name in logs for found in _reordered(name, history, first[name])),
         *_bad_copies(logs),
         *_unfounded(logs, rows),
@@ -57,10 +57,23 @@ def _appends(history: History) -> Iterator[Attempt]:
     return (a for a in history.acknowledged(Kind.MESSAGE) if not a.hit)
 
 
-def _absent(history: History, first: Mapping[str, Mapping[str, Entry]]) -> Iterator[Anomaly]:
+def _absent(
+    history: History, logs: Logs, first: Mapping[str, Mapping[str, Entry]]
+) -> Iterator[Anomaly]:
+    bodies: dict[str | None, set[str]] = defaultdict(set)
+    for attempt in history.acknowledged(Kind.MESSAGE):
+        bodies[attempt.message_id].add(attempt.content)
+    ids = {
+        name: {entry.message_id for entries in log.values() for entry in entries}
+        for name, log in logs.items()
+    }
     for attempt in _appends(history):
         for name in asked_of(attempt.phase):
-            if attempt.content not in first.get(name, {}):
+            # A log that remembers ids keeps the first body of a key; the other log has them all.
+            settled = len(bodies[attempt.message_id]) > 1 and attempt.message_id in ids.get(
+                name, ()
+            )
+            if attempt.content not in first.get(name, {}) and not settled:
                 yield Anomaly(
                     What.NOT_IN_LOG, attempt.key, f"acknowledged by {attempt.via} on phase "
                     f"{attempt.phase}, and not in {name}"

@@ -14,6 +14,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     seconds_per_phase: float = 12.0
     """How long each phase is stayed in, after its rolling restart."""
+    minutes: float | None = None
+    """How long the whole walk takes instead; a phase is stayed in for at least two seconds."""
     rate: float = 120.0
     """New messages a second, all writers together, as long as they are answered in time."""
     conversations: int = 60

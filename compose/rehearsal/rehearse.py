@@ -9,7 +9,7 @@ from compose.rehearsal.anomaly import Anomaly, What
 from compose.rehearsal.checker import check
 from compose.rehearsal.faults import StuckError
 from compose.rehearsal.final import gather
-from compose.rehearsal.gates import Gate, GateRedError, Open
+from compose.rehearsal.gates import Gate, GateRedError, Gates
 from compose.rehearsal.history import History
 from compose.rehearsal.load import Load, Mix
 from compose.rehearsal.log_checker import check_logs
@@ -24,13 +24,14 @@ from migration_guide.choice import CHOICES, OLD
 
 __all__ = ["Rehearsal"]
 
+_WINDOW = 300.0  # seconds of parity that gates ask for
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 
 
 class Rehearsal:
     """One run in ``folder``, which it fills with servers' data and logs.
 
-    What it does is there to look at while it runs: ``timeline``, ``history``, ``load``.
+    What it does is there to look at while it runs: ``timeline``, ``history``, and ``load``.
     """
 
     def __init__(self, folder: Path, options: Options, say: Callable[[str], None]) -> None:
@@ -39,12 +40,14 @@ class Rehearsal:
         self.history = History()
         self.stage = Stage(folder, options, self.timeline)
         self.observer = Observer(self.timeline)
+        self.load: Load | None = None
         self._say = say
 
     async def run(self) -> Report:
         """Run it; everything it started has ended when this returns or raises."""
         self._say("starting Redis, Kafka and PostgreSQL")
         async with self.stage.running(), self.observer.observing():
+            self.timeline.begin()
             settings = self.stage.transport_settings()
             await self.observer.watch(OLD, settings)
             stopped = await self._walk()
@@ -53,7 +56,12 @@ class Rehearsal:
 
     def gate(self) -> Gate:
         """Return what stands between two phases."""
-        return Open()
+        return Gates(
+            self.stage.database_url,
+            self.stage.transport_settings(),
+            patience=self.options.gate_seconds,
+            window=_WINDOW,
+        )
 
     async def _walk(self) -> str | None:
         """Walk; return why it ended early, ``None`` if it did not."""
@@ -67,7 +75,7 @@ class Rehearsal:
         )
         options = self.options
         writers = options.conversations + 3 * options.crowded
-        load = Load(
+        self.load = load = Load(
             self.history,
             self.stage.ingresses,
             run=f"r{self.timeline.started_at:%H%M%S}",
@@ -87,8 +95,6 @@ class Rehearsal:
 
     async def _judge(self, stopped: str | None) -> Report:
         self._say("waiting until everything is settled")
-        for name in self.observer.logs:
-            await self.observer.watch(name, self.stage.transport_settings())
         anomalies = await self._settled()
         self._say("reading both logs and the rows")
         final = await gather(self.stage.database_url)

@@ -81,6 +81,14 @@ class Timeline:
         """Whether processes are being restarted to it."""
         return self.bands[-1].rolled is None
 
+    def begin(self) -> None:
+        """Count from now on: what came before was setting the stage."""
+        self.zero = time.monotonic()
+        self.started_at = datetime.now(UTC)
+        for spans in self.lanes.values():
+            spans[:] = spans[-1:]
+            spans[0].begun = 0.0
+
     def enter(self, phase: int, *, back: bool = False) -> Band:
         """Begin a phase, which ends the one before."""
         if self.bands:

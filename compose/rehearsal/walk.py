@@ -18,6 +18,8 @@ from migration_guide.choice import CHOICES, NEW, OLD
 
 __all__ = ["Walk"]
 
+_SHORTEST = 2.0  # seconds in a phase
+
 Say = Callable[[str], None]
 
 
@@ -52,11 +54,11 @@ class Walk:
         """
         first, *others = self._options.phases
         self._timeline.enter(first).rolled = self._timeline.now
-        await self._stay(load, first)
+        await self._stay(load)
         for phase in others:
             await self._ask(phase)
             await self._roll(load, phase)
-            await self._stay(load, phase)
+            await self._stay(load)
 
     async def _ask(self, phase: int) -> None:
         came_from = self._timeline.phase
@@ -85,10 +87,18 @@ class Walk:
         await self._gate.reached(phase)
         band.rolled = self._timeline.now
 
-    async def _stay(self, load: Load, phase: int) -> None:
-        self._say(f"phase {phase}")
-        await self._hurting(load, asyncio.sleep(self._options.seconds_per_phase))
+    async def _stay(self, load: Load) -> None:
+        self._say(f"phase {self._timeline.phase}")
+        await self._hurting(load, asyncio.sleep(self._rest()))
         await load.goes_on(1, within=60.0)
+
+    def _rest(self) -> float:
+        """Return how many seconds to stay in this phase."""
+        options = self._options
+        if options.minutes is None:
+            return options.seconds_per_phase
+        share = len(self._timeline.bands) / len(options.phases)
+        return max(_SHORTEST, options.minutes * 60 * share - self._timeline.now)
 
     async def _hurting(self, load: Load, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` and deal faults beside it, of which the last is healed at the end."""

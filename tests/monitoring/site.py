@@ -137,13 +137,19 @@ class Site:
             mix=mix,
         )
 
-    async def scraped(self) -> None:
-        """Return once Prometheus has found every target up again."""
+    async def started_at(self) -> float | None:
+        """Return when ``app`` started, as Prometheus has seen it now."""
+        return await self.prometheus.value(
+            f'process_start_time_seconds{{instance="127.0.0.1:{self._base}"}}'
+        )
 
-        async def all_up() -> bool:
-            return set((await self.prometheus.targets()).values()) == {"up"}
+    async def scraped_since(self, before: float | None) -> None:
+        """Return once ``app`` was scraped with another start than ``before``."""
 
-        await eventually(all_up, timeout=30, every=0.2)
+        async def another() -> bool:
+            return await self.started_at() not in {None, before}
+
+        await eventually(another, timeout=30, every=0.2)
 
     async def fires(self, *names: str, within: float = 40.0) -> None:
         """Return once all these alerts fire."""

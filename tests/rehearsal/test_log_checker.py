@@ -91,6 +91,16 @@ def test_a_repeat_that_was_answered_from_its_row_need_not_be_in_any_log() -> Non
     assert found(attempts) == []
 
 
+def test_a_log_that_remembers_keeps_one_body_of_a_key() -> None:
+    """The other body is a dead letter of the log that is read; here it must be the key that is."""
+    other = attempt(2, sent=2.1, content="content-2b")
+    second = entry(2, content="content-2b", offset="2-1")
+    both = [entry(0), entry(1), entry(2), second, entry(3)]
+    attempts = [*(attempt(n) for n in range(4)), other]
+    assert found(attempts, redis=both) == []
+    assert found(attempts, redis=both, kafka=[copy(n) for n in (0, 1, 3)]) == [What.NOT_IN_LOG] * 2
+
+
 def test_another_order_in_one_log_is_seen() -> None:
     swapped = [copy(0), copy(2), copy(1), copy(3)]
     assert found(kafka=swapped) == [What.LOG_REORDERED]

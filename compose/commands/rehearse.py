@@ -1,0 +1,103 @@
+"""``crossfade migrate rehearse``: the whole migration on this machine, under load, with proof."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compose.console import err, out, plain, run
+from compose.rehearsal.options import Options
+from compose.settings import known
+from compose.signals import Interrupted, Signals
+
+__all__ = ["rehearse"]
+
+_VIOLATED = 1
+_INTERRUPTED = 130
+
+
+def rehearse(
+    *,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.5, help="How long the whole walk takes, about.")
+    ] = None,
+    seconds_per_phase: Annotated[
+        float, typer.Option(min=0, help="Or how long to stay in each phase.")
+    ] = 12.0,
+    rate: Annotated[float, typer.Option(min=1, help="New messages a second.")] = 120.0,
+    conversations: Annotated[
+        int, typer.Option(min=1, help="Conversations with one writer each.")
+    ] = 60,
+    ingresses: Annotated[int, typer.Option(min=1, help="Ingress processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Kill, suspend and restart everything, in every phase.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Of all dice; another one each time where not given.")
+    ] = None,
+    report: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where report.html and report.json go.")
+    ] = Path(".crossfade/rehearsal"),
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the servers' data and every process's log.")
+    ] = False,
+) -> None:
+    """Walk every phase and back on real servers, under load, and check every promise.
+
+    Starts a Redis, a Kafka, a PostgreSQL and processes of its own, and touches no others. Exit
+    status 1 if anything was lost, doubled, reordered or made up, or if a gate stayed red.
+    """
+    # The processes' settings are the rehearsal's alone, whatever this shell has.
+    for name in known():
+        os.environ.pop(name, None)
+    # Clients in this process complain of the faults that were asked for.
+    logging.getLogger().addHandler(logging.NullHandler())
+    options = Options(
+        minutes=minutes,
+        seconds_per_phase=seconds_per_phase,
+        rate=rate,
+        conversations=conversations,
+        ingresses=ingresses,
+        workers=workers,
+        faults=faults,
+        seed=random.SystemRandom().randrange(1, 1 << 31) if seed is None else seed,
+    )
+    raise typer.Exit(run(lambda: _rehearse(options, report, keep=keep)))
+
+
+async def _rehearse(options: Options, report: Path, *, keep: bool) -> int:
+    # FastAPI and Alembic take most of a second to import.
+    from compose.rehearsal.files import save  # noqa: PLC0415
+    from compose.rehearsal.live import Live  # noqa: PLC0415
+    from compose.rehearsal.rehearse import Rehearsal  # noqa: PLC0415
+    from compose.rehearsal.summary import show  # noqa: PLC0415
+
+    signals = Signals()
+    signals.install()
+    folder = Path(tempfile.mkdtemp(prefix="crossfade-rehearsal-"))
+    live = Live(err)
+    rehearsal = Rehearsal(folder, options, live.say)
+    passed = False
+    try:
+        with live.following(rehearsal):
+            made = await signals.unless_stopped(rehearsal.run())
+        saved = save(report, made, rehearsal, folder)
+        show(out, made, saved)
+        passed = made.passed
+    except Interrupted:
+        err.print("Interrupted; everything it started has been stopped.")
+        return _INTERRUPTED
+    finally:
+        if keep:
+            err.print(f"Data and logs are kept in {plain(str(folder))}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0 if passed else _VIOLATED

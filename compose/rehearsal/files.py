@@ -1,0 +1,33 @@
+"""The report on disk: a page, a JSON document, and everything needed to look into a failure."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from compose.rehearsal.page import render
+from compose.rehearsal.rehearse import Rehearsal
+from compose.rehearsal.report import Report
+
+__all__ = ["save"]
+
+
+def save(folder: Path, report: Report, rehearsal: Rehearsal, data: Path) -> Path:
+    """Write ``report.html`` and ``report.json`` into ``folder``; return the page's path.
+
+    Where something is wrong, every attempt (``history.jsonl``) and every log go beside them.
+    """
+    shutil.rmtree(folder / "failure", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "report.html"
+    page.write_text(render(report), "utf-8")
+    (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    if not report.passed:
+        failure = folder / "failure"
+        failure.mkdir()
+        rehearsal.history.save(failure / "history.jsonl")
+        for log in data.glob("*/*.log"):
+            shutil.copy(log, failure / f"{log.parent.name}-{log.name}")
+    return page

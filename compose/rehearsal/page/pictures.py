@@ -1,0 +1,201 @@
+"""The pictures over time. All share one axis of time, and the bands of the phases behind them."""
+
+from __future__ import annotations
+
+from html import escape
+
+from compose.rehearsal.page.charts import (
+    HIGH,
+    WIDE,
+    canvas,
+    decades,
+    line,
+    linear,
+    stacked,
+)
+from compose.rehearsal.report import Report
+from compose.rehearsal.timeline import FaultMark
+from migration_guide.phases import PHASES
+
+__all__ = ["pictures", "strip"]
+
+_LANE = 20  # pixels
+
+
+def pictures(report: Report) -> str:
+    """Return every picture, as figures."""
+    return "".join(
+        (
+            _crossfade(report),
+            _throughput(report),
+            _latency(report),
+            _lag(report),
+            _lanes(report),
+        )
+    )
+
+
+def strip(report: Report) -> str:
+    """Return the phases as one bar, with room for what stands under the pointer."""
+    boxes = "".join(
+        f'<span class="p{one.phase}" style="left:{_share(report, one.begun):.3f}%;'
+        f'width:{_share(report, one.ended - one.begun):.3f}%" title="phase {one.phase}, '
+        f'{PHASES[one.phase].name}: {one.begun:.0f} s to {one.ended:.0f} s">'
+        f"<b>{one.phase}</b> <em>{PHASES[one.phase].name}</em></span>"
+        for one in report.phases
+    )
+    return f'<div class="strip">{boxes}<i class="cursor"></i></div>'
+
+
+def _crossfade(report: Report) -> str:
+    where = report.series.where
+    layers = [(f"area {name}", where[name]) for name in ("redis", "both", "kafka", "nowhere")]
+    highest = max((sum(values) for values in zip(*where.values(), strict=True)), default=1)
+    axis = linear(highest / report.series.step, " /s")
+    scaled = [(kind, [v / report.series.step for v in values]) for kind, values in layers]
+    drawn = _bands(report) + stacked(scaled, axis)
+    legend = _legend(("redis", "only in Redis"), ("both", "in both"), ("kafka", "only in Kafka"))
+    return _figure(
+        "The crossfade",
+        "acknowledged messages, by the log they stand in at the end",
+        legend,
+        canvas(drawn, axis[1], 150, "messages a second by the log they stand in"),
+    )
+
+
+def _throughput(report: Report) -> str:
+    series = report.series
+    ok = [value / series.step for value in series.ok]
+    failed = [value / series.step for value in series.failed]
+    highest = max((a + b for a, b in zip(ok, failed, strict=True)), default=1)
+    axis = linear(highest, " /s")
+    drawn = _bands(report) + stacked([("area ok", ok), ("area bad", failed)], axis)
+    return _figure(
+        "Throughput",
+        "POSTs a second: messages, repeats, receipts",
+        _legend(("ok", "answered 2xx"), ("bad", "503 or no answer")),
+        canvas(drawn, axis[1], 90, "POSTs a second, answered and not"),
+    )
+
+
+def _latency(report: Report) -> str:
+    series = report.series
+    known = [value for value in series.p99_ms if value is not None]
+    axis = decades(max(known, default=10.0), 0.5, _milliseconds)
+    drawn = (
+        _bands(report)
+        + line(series.p99_ms, axis, "line p99")
+        + line(series.p50_ms, axis, "line p50")
+    )
+    return _figure(
+        "Latency",
+        "of the answered ones, as a client sees it",
+        _legend(("p50", "p50"), ("p99", "p99")),
+        canvas(drawn, axis[1], 110, "p50 and p99 of latency in milliseconds"),
+    )
+
+
+def _lag(report: Report) -> str:
+    lag = report.series.lag
+    known = [v for values in lag.values() for v in values if v is not None]
+    axis = decades(max(max(known, default=10), 10) + 1, 1.0, lambda v: f"{v:,.0f}")
+    drawn = _bands(report) + "".join(
+        line([None if v is None else v + 1.0 for v in values], axis, f"line {name}")
+        for name, values in lag.items()
+    )
+    return _figure(
+        "Lag",
+        "records that the workers' group has not acknowledged; no line where it can't be known",
+        _legend(("redis", "Redis"), ("kafka", "Kafka")),
+        canvas(drawn, axis[1], 90, "records not acknowledged, by log"),
+    )
+
+
+def _lanes(report: Report) -> str:
+    """Who ran which phase when; what was killed, suspended or stopped."""
+    lanes = sorted(
+        report.lanes.items(), key=lambda lane: (_ORDER.index(lane[0].partition("-")[0]), lane[0])
+    )
+    bars, marks, names = [], [], []
+    for row, (name, spans) in enumerate(lanes):
+        names.append(f'<span class="lane" style="top:{row * _LANE}px">{escape(name)}</span>')
+        y, height = (row + 0.12) / len(lanes) * HIGH, 0.76 / len(lanes) * HIGH
+        for span in spans:
+            if span.state == "down" or span.ended is None:
+                continue
+            kind = span.state if span.phase is None or span.state != "up" else f"p{span.phase}"
+            bars.append(
+                f'<rect class="{kind}" x="{_x(report, span.begun):.2f}" y="{y:.2f}" '
+                f'width="{max(0.5, _x(report, span.ended - span.begun)):.2f}" '
+                f'height="{height:.2f}"/>'
+            )
+        marks += [
+            f'<b class="x" style="left:{_share(report, fault.begun):.3f}%;'
+            f'top:{row * _LANE}px" title="{_told(fault)}">{_SIGNS[fault.way]}</b>'
+            for fault in report.faults
+            if fault.victim == name
+        ]
+    height = len(lanes) * _LANE
+    picture = (
+        f'<div class="canvas lanes" style="height:{height}px"><svg viewBox="0 0 {WIDE:g} {HIGH:g}" '
+        'preserveAspectRatio="none" role="img" aria-label="what each process ran, and faults">'
+        f"{_bands(report)}{''.join(bars)}</svg>{''.join(names)}{''.join(marks)}"
+        '<i class="cursor"></i></div>'
+    )
+    signs = "".join(
+        f'<span class="key"><b class="sign">{sign}</b>{way}</span>' for way, sign in _SIGNS.items()
+    )
+    return _figure(
+        "Who ran what",
+        "each process in the colour of the phase that it runs; gaps are restarts and faults",
+        signs if report.faults else "",
+        picture,
+    )
+
+
+_ORDER = ("ingress", "worker", "redis", "kafka", "postgres")
+_SIGNS = {"kill": "✕", "suspend": "‖", "restart": "↻"}
+
+
+def _told(fault: FaultMark) -> str:
+    lasted = "" if fault.healed is None else f", for {fault.healed - fault.begun:.1f} s"
+    return f"{fault.way} {fault.victim} at {fault.begun:.1f} s{lasted}"
+
+
+def _bands(report: Report) -> str:
+    """Return the rolling restarts as hatched bands, and a line where each phase begins."""
+    return "".join(
+        f'<rect class="rolling" x="{_x(report, one.begun):.2f}" y="0" '
+        f'width="{_x(report, one.rolled - one.begun):.2f}" height="{HIGH:g}"/>'
+        f'<line class="begin" x1="{_x(report, one.begun):.2f}" x2="{_x(report, one.begun):.2f}" '
+        f'y1="0" y2="{HIGH:g}"/>'
+        for one in report.phases[1:]
+    )
+
+
+def _figure(title: str, says: str, legend: str, picture: str) -> str:
+    return (
+        f'<figure><figcaption><h2>{title}</h2><p>{says}</p><div class="legend">{legend}</div>'
+        f"</figcaption>{picture}</figure>"
+    )
+
+
+def _legend(*keys: tuple[str, str]) -> str:
+    return "".join(f'<span class="key"><i class="{kind}"></i>{text}</span>' for kind, text in keys)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value / 1000:g} s" if value >= 1000 else f"{value:g} ms"
+
+
+def span_of(report: Report) -> tuple[float, float]:
+    """Return when the pictures begin and end."""
+    return 0.0, report.series.step * len(report.series.ok)
+
+
+def _share(report: Report, seconds: float) -> float:
+    return seconds / span_of(report)[1] * 100
+
+
+def _x(report: Report, seconds: float) -> float:
+    return seconds / span_of(report)[1] * WIDE

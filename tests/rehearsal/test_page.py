@@ -1,0 +1,121 @@
+"""The report: figures of a small history, and a page that stands on its own."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from compose.rehearsal.anomaly import Anomaly, What
+from compose.rehearsal.figures import posts
+from compose.rehearsal.final import Final, Row
+from compose.rehearsal.history import Attempt, History, Outcome
+from compose.rehearsal.logs import Entry
+from compose.rehearsal.options import Options
+from compose.rehearsal.page import render
+from compose.rehearsal.report import Report, make_report
+from compose.rehearsal.samples import Lag
+from compose.rehearsal.timeline import FaultMark, GateMark, Timeline
+
+
+def attempt(timeline: Timeline, n: int, at: float, **changes: object) -> Attempt:
+    made = Attempt(
+        key=f"k{n}", conversation="c", content=f"content-{n}", sent=timeline.zero + at,
+        ended=timeline.zero + at + 0.02, outcome=Outcome.OK, status=202, message_id=f"id-{n}",
+        hit=False, phase=0, via="ingress-1",
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **changes)
+
+
+def report(*anomalies: Anomaly, stopped: str | None = None) -> Report:
+    """Two phases of ten seconds, one message a second, one of them refused."""
+    timeline = Timeline()
+    timeline.enter(0).rolled = 0.0
+    timeline.bands[0].begun, timeline.bands[0].ended = 0.0, 10.0
+    second = timeline.enter(1)
+    second.begun, second.rolled, second.ended = 10.0, 13.0, 20.0
+    timeline.mark("ingress-1", "up", 0)
+    timeline.mark("worker-1", "up", 0)
+    timeline.faults.append(
+        FaultMark(victim="worker-1", way="kill", phase=1, rolling=False, begun=15.0, healed=16.0)
+    )
+    gate = {"name": "processes", "verdict": "green", "reason": "all <2> run it"}
+    timeline.gates.append(GateMark(frm=0, to=1, begun=9.0, passed=10.0, gates=[gate]))
+    attempts = [attempt(timeline, n, n + 0.5) for n in range(20)]
+    attempts[12] = attempt(timeline, 12, 12.5, outcome=Outcome.UNKNOWN, status=503)
+    entries = [
+        Entry(3, n, f"{n}-0", f"id-{n}", f"content-{n}", b"", float(n))
+        for n in range(20)
+        if n != 12
+    ]
+    rows = [
+        Row(message_id=f"id-{n}", key=f"k{n}", conversation="c", content=f"content-{n}")
+        for n in range(20)
+        if n != 12
+    ]
+    return make_report(
+        options=Options(seed=7, faults=True),
+        timeline=timeline,
+        history=History(attempts),
+        final=Final(rows=rows),
+        logs={"redis": {3: entries}, "kafka": {3: entries[10:]}},
+        lags=[Lag(1.0, {"redis": 4}), Lag(2.0, {"redis": None})],
+        anomalies=anomalies,
+        stopped=stopped,
+    )
+
+
+def test_figures_are_of_the_phase_in_which_a_request_was_sent() -> None:
+    made = report()
+    assert [(one.posts, one.ok) for one in made.phases] == [(10, 10), (10, 9)]
+    assert made.phases[1].availability == 0.9
+    assert (made.phases[1].restarting.posts, made.phases[1].restarting.ok) == (3, 2)
+    assert made.phases[1].faults == 1
+    assert made.phases[0].p50_ms == pytest.approx(20.0)
+
+
+def test_series_say_where_messages_stand_and_what_is_not_known() -> None:
+    series = report().series
+    assert series.ok == [0 if n == 12 else 1 for n in range(20)]
+    assert (sum(series.where["redis"]), sum(series.where["both"])) == (10, 9)
+    assert series.lag["redis"][:4] == [None, 4, None, None]
+
+
+def test_nothing_sent_has_no_availability() -> None:
+    assert posts([]).availability is None
+
+
+def test_a_refusal_of_another_body_for_a_key_is_a_right_answer() -> None:
+    refused = attempt(Timeline(), 1, 1.0, outcome=Outcome.FAILED, status=422)
+    assert posts([refused]).availability == 1
+
+
+def test_a_violation_fails_the_report_and_is_on_the_page() -> None:
+    made = report(Anomaly(What.LOST, "k<4>", "acknowledged"))
+    assert not made.passed
+    assert made.verdict["lost"] == 1
+    page = render(made)
+    assert "REHEARSAL FAILED" in page
+    assert "k&lt;4&gt;" in page
+    assert "1 lost" in page
+
+
+def test_a_gate_that_stayed_red_fails_it_too() -> None:
+    made = report(stopped="parity is red")
+    assert not made.passed
+    assert "parity is red" in render(made)
+
+
+def test_the_page_stands_on_its_own() -> None:
+    page = render(report())
+    assert "REHEARSAL PASSED" in page
+    assert not re.search(r"""(src|href)=|url\(|@import|https?://""", page)
+    assert "all &lt;2&gt; run it" in page
+    assert page.count("<figure>") == page.count("</figure>") == 5
+    assert 'class="p1"' in page  # what the second phase is drawn in
+
+
+def test_the_report_survives_json() -> None:
+    made = report()
+    assert msgspec.json.decode(msgspec.json.encode(made), type=Report) == made
