@@ -36,7 +36,10 @@ def rehearse(
         int, typer.Option(min=1, help="Conversations with one writer each.")
     ] = 60,
     ingresses: Annotated[int, typer.Option(min=1, help="Ingress processes.")] = 2,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Worker processes; with 0, those that accept persist as well."),
+    ] = 2,
     faults: Annotated[
         bool, typer.Option("--faults", help="Kill, suspend and restart everything, in every phase.")
     ] = False,

@@ -84,4 +84,5 @@ class Faults:
     def _in_use(self) -> list[str]:
         phase = self._timeline.phase
         logs = [log for log, unused in (("redis", 5), ("kafka", 0)) if phase != unused]
-        return ["ingress", "worker", "postgres", *logs]
+        processes = dict.fromkeys(part.kind for part in self._stage.processes)
+        return [*processes, "postgres", *logs]

@@ -27,7 +27,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     faults: bool = False
     """Kill, suspend and restart processes and servers, in every phase and in every restart."""
     faults_per_phase: int | None = None
-    """At most so many in a phase; as many as fit where ``None``."""
+    """So many in each phase and none in its restarts; as many as fit, in both, where ``None``."""
     seed: int = 0
     """Of the load's and the faults' dice. The same seed gives the same faults in the same order,
     though not at the same instants."""

@@ -52,6 +52,8 @@ class Stage:
             Part(self.kafka, "kafka", timeline, "kafka"),
             Part(self.postgres, "postgres", timeline, "postgres"),
         ]
+        # With no workers of their own, the processes that accept persist as well.
+        self._consuming = "true" if options.workers == 0 else "false"
         self.ingresses = [self._service("serve", n + 1) for n in range(options.ingresses)]
         self.workers = [self._service("worker", n + 1) for n in range(options.workers)]
         self.processes = [
@@ -116,7 +118,7 @@ class Stage:
 
     def _service(self, command: Literal["serve", "worker"], number: int) -> Service:
         name = f"{'ingress' if command == 'serve' else 'worker'}-{number}"
-        consumers = {"ENABLE_STREAM_CONSUMERS": "false"} if command == "serve" else {}
+        consumers = {"ENABLE_STREAM_CONSUMERS": self._consuming} if command == "serve" else {}
         folder = self.folder / "processes"
         folder.mkdir(parents=True, exist_ok=True)
         return Service(name, command, folder, consumers)

@@ -79,7 +79,10 @@ class Walk:
                 self._say(f"restarting {part.name} to phase {phase}")
                 await self._stage.restart(part, phase)
 
-        await self._hurting(load, one_by_one())
+        if self._options.faults_per_phase is None:
+            await self._hurting(load, one_by_one())
+        else:
+            await one_by_one()
         for log in (OLD, NEW):
             choice = CHOICES[phase]
             if log in (choice.transport, choice.shadow):
