@@ -139,9 +139,15 @@ class Site:
 
     async def started_at(self) -> float | None:
         """Return when ``app`` started, as Prometheus has seen it now."""
-        return await self.prometheus.value(
-            f'process_start_time_seconds{{instance="127.0.0.1:{self._base}"}}'
-        )
+        return await self.prometheus.value('process_start_time_seconds{role="serve"}')
+
+    async def both_up(self) -> None:
+        """Return once Prometheus has found and scraped both processes."""
+
+        async def found() -> bool:
+            return list((await self.prometheus.targets()).values()) == ["up", "up"]
+
+        await eventually(found, timeout=30, every=0.5)
 
     async def scraped_since(self, before: float | None) -> None:
         """Return once ``app`` was scraped with another start than ``before``."""

@@ -40,10 +40,7 @@ async def site(
 
 
 async def test_both_processes_of_the_host_are_found_and_scraped(site: Site) -> None:
-    async def both() -> bool:
-        return list((await site.prometheus.targets()).values()) == ["up", "up"]
-
-    await eventually(both, timeout=20, every=0.5)
+    await site.both_up()
     assert len(await site.prometheus.targets()) == 2
 
 
@@ -93,7 +90,9 @@ async def test_an_outage_of_postgresql_is_told_with_a_runbook_and_the_all_clear(
 
 
 async def test_a_process_that_dies_is_missed_and_found_dead(site: Site) -> None:
+    await site.both_up()
     await site.worker.kill()
-    await site.fires("CrossfadeTargetDown", "ProcessDied")
+    await site.fires("CrossfadeTargetDown")
+    await site.fires("ProcessDied")  # which takes the dead one off the list of targets
     await site.worker.start()
     await site.clears("CrossfadeTargetDown")
