@@ -85,6 +85,14 @@ _STATE = Row(
             Step(1, "green"),
             names={"0": "no", "1": "yes"},
         ),
+        _stat(
+            "Compared up to",
+            "How long ago what was compared last was appended. Normal: below a minute.",
+            "s",
+            "time() - max(shadow_parity_judged_timestamp_seconds{@})",
+            Step(60, "yellow"),
+            Step(300, "red"),
+        ),
         Panel(
             "Processes by Phase",
             "How many processes run with which phase's settings. Two phases: a step is under way.",
@@ -239,8 +247,8 @@ _PARITY = Row(
         ),
         Panel(
             "Parity and Coverage",
-            "matched: share of the compared messages that match. coverage: messages compared for "
-            "each one appended to a log. 100 % of nothing is not parity: look at both.",
+            "matched: share of the compared messages that match. coverage: share of the messages "
+            "that could be compared. 100 % of nothing is not parity: look at both.",
             "percentunit",
             (
                 Query(
@@ -248,11 +256,7 @@ _PARITY = Row(
                     f'sum(rate(shadow_parity_total{{@,result=~"{_COMPARED}"}}{_RATE}))',
                     "matched",
                 ),
-                Query(
-                    f'sum(rate(shadow_parity_total{{@,result=~"{_COMPARED}"}}{_RATE})) / '
-                    f"max(sum by (transport) (rate(stream_enqueue_total{{@}}{_RATE})))",
-                    "coverage",
-                ),
+                Query("max(shadow_parity_coverage{@})", "coverage"),
             ),
             decimals=2,
         ),

@@ -45,7 +45,8 @@ def known() -> dict[str, Known]:
     for family in metrics.registry.collect():
         for sample in family.samples:  # those of the client library's own collectors
             found[sample.name] = Known(family.type == "counter", set(sample.labels))
-    for one in vars(metrics).values():
+    parts = (metrics, metrics.shadow, metrics.parity)
+    for one in (value for part in parts for value in vars(part).values()):
         labels = set(getattr(one, "_labelnames", ()))
         if isinstance(one, Counter):
             found[f"{one._name}_total"] = Known(True, labels)

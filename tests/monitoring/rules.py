@@ -16,7 +16,7 @@ PROMETHEUS = ROOT / "compose" / "docker" / "prometheus"
 ALERTS = sorted((PROMETHEUS / "alerts").glob("*.yml"))
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\b(\d+)([smhd])\b")
-_SECONDS_THRESHOLD = re.compile(r"(_seconds\)?\)? > )(\d{2,})\b")
+_SECONDS_THRESHOLD = re.compile(r"(_seconds\)?\)? > |time\(\) - )(\d{2,})\b")
 
 
 def documents() -> dict[Path, Any]:
