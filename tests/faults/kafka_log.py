@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from compose.local.kafka import KafkaServer
+from compose.rehearsal.eventually import eventually
+from transport.kafka.identity import topic_id
 
 __all__ = ["KafkaLog"]
 
@@ -44,10 +47,19 @@ class KafkaLog:
         }
 
     async def wipe(self) -> None:
-        """Delete the topics."""
+        """Delete the topics; return when they are gone, or others have taken their names."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.server.bootstrap)
         await admin.start()
         try:
+            before = await topic_id(admin, self._topic)
             await admin.delete_topics([self._topic, self._dlq_topic])
+
+            async def gone() -> bool:
+                try:
+                    return await topic_id(admin, self._topic) != before
+                except UnknownTopicOrPartitionError:
+                    return True
+
+            await eventually(gone, timeout=10, every=0.01)
         finally:
             await admin.close()

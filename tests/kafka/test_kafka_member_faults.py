@@ -15,7 +15,7 @@ from compose.local.kafka import KafkaServer
 from tests.kafka.kafka_backend import silence
 from tests.support.eventually import eventually
 from transport.conformance.member import Member, contents, drain, message, messages
-from transport.contract import WORKER_GROUP, Progress, Topic
+from transport.contract import WORKER_GROUP, Claim, Progress, Topic
 from transport.errors import ConfigurationError, PartitionLost, TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
@@ -179,6 +179,42 @@ async def test_records_removed_under_a_claim_are_counted_too(
         await claim.ack(records[-1].offset)
     progress = await _progress(kafka_transport)
     assert (progress.lag, progress.lost) == (0, 4)
+
+
+async def test_a_topic_that_another_process_made_anew_is_another_topic(
+    kafka_server: KafkaServer, kafka_settings: TransportSettings
+) -> None:
+    """Its offsets are not ours to commit; and who saw what was unread tells it, whoever claims."""
+    async with AsyncExitStack() as stack:
+        worker, witness = [
+            await stack.enter_async_context(KafkaTransport(kafka_settings)) for _ in range(2)
+        ]
+        await witness.publish(messages(list("abcde"), partition=0, of=witness))
+        async with Member(worker, "worker") as member:
+            claim = await member.claim(0)
+            held = await drain(claim, 5, patience=20)
+            await claim.ack(held[1].offset)
+            assert (await _progress(witness)).lag == 3
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka_server.bootstrap)
+            await admin.start()
+            await admin.delete_topics([kafka_settings.kafka_topic])
+            await admin.close()
+            successor = await stack.enter_async_context(KafkaTransport(kafka_settings))
+            await successor.publish(messages(list("vwxyz"), partition=0, of=successor))
+            await eventually(lambda: not claim.owned, 20.0)  # type: ignore[attr-defined]
+            with pytest.raises(PartitionLost):
+                await claim.ack(held[-1].offset)
+            assert (await _progress(witness)).lost == 3, "it claims nothing, and it knows"
+            renewed = await _another_claim(member, claim)
+            assert contents(await drain(renewed, 5, patience=20)) == list("vwxyz")
+        assert (await _progress(successor)).lost == 3, "the new topic's mark has it"
+    async with KafkaTransport(kafka_settings) as restarted:
+        assert (await _progress(restarted)).lost == 3
+
+
+async def _another_claim(member: Member, old: Claim) -> Claim:
+    await eventually(lambda: member.claims[old.partition] is not old, 30.0)
+    return member.claims[old.partition]
 
 
 async def test_a_named_process_comes_back_without_a_rebalance(

@@ -26,8 +26,8 @@ class Owner(Protocol):
     def fault(self) -> TransportUnavailable | None:
         """Why nothing comes, while Kafka can't be read."""
 
-    def remade(self) -> int:
-        """Return how often the topic was found gone and made anew."""
+    def topic_id(self) -> str | None:
+        """Return the id of the topic as it was last seen: another than ours if made anew."""
 
     async def commit(self, partition: int, committed: Committed) -> None:
         """Commit; raises ``PartitionLost`` or ``TransportUnavailable``."""
@@ -49,15 +49,15 @@ class KafkaClaim:
     """A :class:`~transport.contract.Claim`."""
 
     def __init__(
-        self, owner: Owner, *, topic: Topic, partition: int, start: int, mark: Mark, remade: int
+        self, owner: Owner, *, topic: Topic, partition: int, start: int, mark: Mark
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.epoch = mark.epoch
         self.window = Window(start)
-        self.remade = remade
+        self.topic_id = mark.topic_id
         self._owner = owner
-        self._lost_records = mark.lost
+        self.lost_records = mark.lost
         self._state = _State.OWNED
         self._in_use = False
         self._changed = asyncio.Event()
@@ -127,7 +127,7 @@ class KafkaClaim:
 
     def lose_records(self, count: int) -> None:
         """Count records that the log removed before they were read."""
-        self._lost_records += count
+        self.lost_records += count
 
     def wake(self) -> None:
         """Let a waiting ``next`` look at the state again."""
@@ -164,10 +164,10 @@ class KafkaClaim:
     @property
     def _outlived(self) -> bool:
         """Whether our topic was deleted: offsets of the new one mean other records."""
-        return self._owner.remade() != self.remade
+        return self._owner.topic_id() != self.topic_id
 
     def _committed(self, offset: int) -> Committed:
-        return Committed(offset, Mark(self.epoch, self._lost_records))
+        return Committed(offset, Mark(self.epoch, self.lost_records, self.topic_id))
 
     def _require_owned(self) -> None:
         if not self.owned:

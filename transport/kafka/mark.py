@@ -14,10 +14,15 @@ __all__ = ["Mark", "next_epoch", "read_mark"]
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """``epoch`` of the claim that committed; ``lost`` records in the partition's life so far."""
+    """``epoch`` of the claim that committed; ``lost`` records in the partition's life so far.
+
+    ``topic_id`` is the topic's that the offset is of: one that is committed late, just after the
+    topic was deleted and made anew, means nothing in the new one.
+    """
 
     epoch: int = 0
     lost: int = 0
+    topic_id: str = ""
 
     def text(self) -> str:
         """Return it as the metadata of a commit."""

@@ -24,11 +24,13 @@ from transport.kafka.closing import start
 from transport.kafka.commits import Commits
 from transport.kafka.errors import translate
 from transport.kafka.groups import Committed, Groups
+from transport.kafka.identity import TopicIds
+from transport.kafka.losses import Losses
 from transport.kafka.mark import Mark, next_epoch
 from transport.kafka.reader import Reader
 from transport.kafka.watchdog import StalledError, Watchdog
 
-__all__ = ["LeftOff", "Log", "Membership", "Timing"]
+__all__ = ["Log", "Membership", "Timing", "standing"]
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +72,11 @@ class Timing(NamedTuple):
         return self.drain + max(self.lease, 5.0)
 
 
-class LeftOff(NamedTuple):
-    """Where a claim of ours ended: for the case that the topic is deleted, offsets and all."""
-
-    acked: int
-    end: int
-    remade: int
-
-
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
     """Runs ``client`` in ``group`` until it fails. ``offer`` gets each claim.
 
-    ``on_unreadable`` is called while the log can't be read; ``remade`` counts how often topics were
-    found gone and made anew, which this client would be slow to notice. ``left_off`` outlives us:
-    it tells the next membership what was unread when the topic went.
+    ``on_unreadable`` is called while the log can't be read. ``ids`` tell whether the topic was made
+    anew, which this client can't; ``losses``, which outlive us, what was unread when it went.
     """
 
     def __init__(
@@ -97,8 +90,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         groups: Groups,
         offer: Callable[[KafkaClaim], None],
         on_unreadable: Callable[[], None],
-        remade: Callable[[], int],
-        left_off: dict[int, LeftOff],
+        ids: TopicIds,
+        losses: Losses,
     ) -> None:
         self._client = client
         self._source = source
@@ -108,9 +101,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._groups = groups
         self._offer = offer
         self._on_unreadable = on_unreadable
-        self._remade = remade
-        self._remade_before = remade()
-        self._left_off = left_off
+        self._ids = ids
+        self._losses = losses
         self._ended = False
         self._ends: dict[int, int] = {}
         self._commits = Commits(client, source.name, timeout=timing.request)
@@ -140,9 +132,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         """See :class:`transport.kafka.claim.Owner`."""
         await self._commits.commit({partition: committed})
 
-    def remade(self) -> int:
+    def topic_id(self) -> str | None:
         """See :class:`transport.kafka.claim.Owner`."""
-        return self._remade()
+        return self._ids.last_seen(self._source.name)
 
     def proved(self) -> bool:
         """See :class:`transport.kafka.claim.Owner`.
@@ -186,8 +178,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
     async def _lose_claims(self) -> None:
         for partition, claim in self.claims.items():
             claim.lose()
-            end = max(claim.window.fetched, self._ends.get(partition, 0))
-            self._left_off[partition] = LeftOff(claim.window.acked, end, claim.remade)
+            self._note(partition, claim)
         # Still the old generation: a commit sent later would pass for one of the new.
         await self._commits.abort()
         self.claims.clear()
@@ -220,7 +211,6 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             else:
                 break
         for claim in claims:
-            self._left_off.pop(claim.partition, None)
             at = self._at(claim.partition)
             self._client.seek(at, claim.window.acked)
             self._client.resume(at)
@@ -231,37 +221,32 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         """Raise the epoch of ``partitions``, under our generation, and return their claims."""
         where = [self._at(partition) for partition in sorted(partitions)]
         source = self._source
-        remade = self._remade()
+        topic_id = await self._ids.now(source.name)
         committed = await self._groups.committed(self._group, source.name, source.partitions)
         begins = await self._reader.begins(where)
         ends = await self._reader.ends(where)
         marks: dict[int, Committed] = {}
         for at in where:
-            found = committed.get(at.partition)
-            if found is None:
-                found = Committed(begins[at], Mark(lost=self._lost_with_topic(at.partition)))
-            start, lost = resume_at(found.offset, begins[at], ends[at])
-            mark = Mark(next_epoch(found.mark.epoch), found.mark.lost + lost)
-            marks[at.partition] = Committed(start, mark)
+            now = standing(
+                committed.get(at.partition),
+                topic_id=topic_id,
+                begin=begins[at],
+                end=ends[at],
+                lost_before=self._losses.before(at.partition, topic_id),
+            )
+            mark = Mark(next_epoch(now.mark.epoch), now.mark.lost, topic_id)
+            marks[at.partition] = Committed(now.offset, mark)
         await self._commits.commit(marks)
         return [
-            KafkaClaim(
-                self,
-                topic=source.topic,
-                partition=partition,
-                start=start,
-                mark=mark,
-                remade=remade,
-            )
+            KafkaClaim(self, topic=source.topic, partition=partition, start=start, mark=mark)
             for partition, (start, mark) in marks.items()
         ]
 
-    def _lost_with_topic(self, partition: int) -> int:
-        """Return how many records we had not acknowledged when the topic was deleted."""
-        left_off = self._left_off.get(partition)
-        if left_off is None or left_off.remade == self._remade():
-            return 0
-        return left_off.end - left_off.acked
+    def _note(self, partition: int, claim: KafkaClaim) -> None:
+        """Remember what would be lost with the topic, as far as we know it."""
+        end = max(claim.window.fetched, self._ends.get(partition, 0))
+        unread = end - claim.window.acked
+        self._losses.note(partition, claim.topic_id, unread=unread, lost=claim.lost_records)
 
     # Reading.
 
@@ -316,16 +301,17 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         while True:
             await asyncio.sleep(self._watchdog.every)
             try:
+                topic_id = await self._ids.now(self._source.name)
                 ends = await self._reader.ends(self._source.all())
             except TransportUnavailable as error:
                 self.fault = error
                 self._on_unreadable()
             else:
                 self.fault = None
+                if any(claim.topic_id != topic_id for claim in self.claims.values()):
+                    raise StalledError(f"topic {self._source.name} was made anew")
                 self._ends = {at.partition: end for at, end in ends.items()}
                 self._watchdog.check(self.claims, self._ends)
-            if self._remade() != self._remade_before:
-                raise StalledError(f"topic {self._source.name} was made anew")
             if self.fault is not None:
                 for claim in self.claims.values():
                     claim.wake()
@@ -334,8 +320,16 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         return TopicPartition(self._source.name, partition)
 
 
-def resume_at(committed: int, begin: int, end: int) -> tuple[int, int]:
-    """Return the offset to read from, and how many records were removed unread."""
-    if committed > end:  # the topic was deleted and made anew: its first record is new to us
-        return begin, 0
-    return max(committed, begin), max(0, begin - committed)
+def standing(
+    committed: Committed | None, *, topic_id: str, begin: int, end: int, lost_before: int
+) -> Committed:
+    """Return where the group stands: what to read next, and all that was ever lost before it."""
+    if committed is None:
+        return Committed(begin, Mark(lost=lost_before))
+    offset, mark = committed
+    lost = max(mark.lost, lost_before)
+    of_another_topic = mark.topic_id not in ("", topic_id)
+    # Beyond the end: of another topic too, or the log's tail was lost. What is read twice is safe.
+    if of_another_topic or offset > end:
+        return Committed(begin, Mark(mark.epoch, lost))
+    return Committed(max(offset, begin), Mark(mark.epoch, lost + max(0, begin - offset)))

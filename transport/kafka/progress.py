@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from aiokafka.structs import TopicPartition
-
 from transport.contract import Progress
 from transport.kafka.claim import KafkaClaim
 from transport.kafka.groups import Committed, Groups
-from transport.kafka.mark import Mark
-from transport.kafka.membership import Log, resume_at
+from transport.kafka.identity import TopicIds
+from transport.kafka.losses import Losses
+from transport.kafka.membership import Log, standing
 from transport.kafka.reader import Reader
 
 __all__ = ["progress_of"]
@@ -24,6 +23,8 @@ async def progress_of(
     *,
     reader: Reader,
     groups: Groups,
+    ids: TopicIds,
+    losses: Losses,
     ours: Mapping[int, KafkaClaim],
 ) -> list[Progress]:
     """Return the group's progress in each partition. ``ours`` are this process's own claims.
@@ -32,43 +33,41 @@ async def progress_of(
         TransportUnavailable: Kafka can't say now.
     """
     where = source.all()
+    topic_id = await ids.now(source.name)
     # Committed before ends: a record appended and acknowledged in between then counts as neither.
     committed = await groups.committed(group, source.name, source.partitions)
     begins, ends, owners = await asyncio.gather(
         reader.begins(where), reader.ends(where), groups.owners(group, source.name)
     )
-    starts, lost = _starts(where, committed, begins, ends)
-    behind = {at: start for at, start in starts.items() if start < ends[at]}
+    stands = {
+        at: standing(
+            committed.get(at.partition),
+            topic_id=topic_id,
+            begin=begins[at],
+            end=ends[at],
+            lost_before=losses.before(at.partition, topic_id),
+        )
+        for at in where
+    }
+    for at, (start, mark) in stands.items():
+        losses.note(at.partition, topic_id, unread=ends[at] - start, lost=mark.lost)
+    behind = {at: start for at, (start, _) in stands.items() if start < ends[at]}
     oldest = await reader.first_of_each(behind) if behind else {}
     now = time.time()
     return [
         Progress(
             partition=at.partition,
-            lag=ends[at] - starts[at],
-            pending=_pending(ours.get(at.partition), ends[at] - starts[at]),
+            lag=ends[at] - stands[at].offset,
+            pending=_pending(ours.get(at.partition), ends[at] - stands[at].offset),
             oldest_age=max(0.0, now - oldest[at].timestamp / 1000) if at in oldest else 0.0,
-            floor=_offset_before(starts[at], begins[at], committed.get(at.partition)),
+            floor=_offset_before(stands[at].offset, begins[at], committed.get(at.partition)),
             end=str(ends[at] - 1) if ends[at] > begins[at] else None,
             owner=owners.get(at.partition),
-            lost=lost[at],
+            lost=stands[at].mark.lost,
             appended=ends[at],
         )
         for at in where
     ]
-
-
-def _starts(
-    where: list[TopicPartition],
-    committed: Mapping[int, Committed],
-    begins: Mapping[TopicPartition, int],
-    ends: Mapping[TopicPartition, int],
-) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    starts, lost = {}, {}
-    for at in where:
-        found = committed.get(at.partition, Committed(begins[at], Mark()))
-        starts[at], missed = resume_at(found.offset, begins[at], ends[at])
-        lost[at] = found.mark.lost + missed
-    return starts, lost
 
 
 def _pending(claim: KafkaClaim | None, lag: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
@@ -28,8 +29,10 @@ from transport.kafka.claim import KafkaClaim
 from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
 from transport.kafka.groups import Groups
+from transport.kafka.identity import TopicIds
 from transport.kafka.lender import Lender
-from transport.kafka.membership import LeftOff, Log, Membership, Timing
+from transport.kafka.losses import Losses
+from transport.kafka.membership import Log, Membership, Timing
 from transport.kafka.progress import progress_of
 from transport.kafka.reader import Reader
 from transport.kafka.records import outgoing_dead_letter, outgoing_envelope, record_of
@@ -61,6 +64,8 @@ class KafkaTransport:
             self._connector.admin, AIOKafkaAdminClient.close, timeout=timeout
         )
         self._groups = Groups(self._admin)
+        self._ids = TopicIds(self._admin)
+        self._losses: dict[tuple[Topic, str], Losses] = defaultdict(Losses)
         every = [at for source in self._logs.values() for at in source.all()]
         self._reader = Reader(self._connector, every)
         limits = {
@@ -70,7 +75,6 @@ class KafkaTransport:
         self._appender = Appender(self._connector, limits, self._look_for_topics)
         self._consumers: set[KafkaConsumer] = set()
         self._repair: asyncio.Task[None] | None = None
-        self._remade = 0
 
     @classmethod
     def from_settings(cls, settings: TransportSettings) -> Self:
@@ -123,7 +127,6 @@ class KafkaTransport:
     def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
         """See :meth:`transport.contract.Transport.consume`."""
         timing = self._timing
-        left_off: dict[int, LeftOff] = {}
 
         def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> Membership:
             return Membership(
@@ -135,8 +138,8 @@ class KafkaTransport:
                 groups=self._groups,
                 offer=offer,
                 on_unreadable=self._look_for_topics,
-                remade=lambda: self._remade,
-                left_off=left_off,
+                ids=self._ids,
+                losses=self._losses[topic, group],
             )
 
         connect = partial(
@@ -164,7 +167,13 @@ class KafkaTransport:
             if (consumer.topic, consumer.group) == (topic, group):
                 ours.update(consumer.claims_now)
         return await progress_of(
-            self._logs[topic], group, reader=self._reader, groups=self._groups, ours=ours
+            self._logs[topic],
+            group,
+            reader=self._reader,
+            groups=self._groups,
+            ids=self._ids,
+            losses=self._losses[topic, group],
+            ours=ours,
         )
 
     def sort_key(self, offset: str) -> tuple[int, ...]:
@@ -201,5 +210,4 @@ class KafkaTransport:
             log.error("Topics can't be made again", extra={"error": str(error)})  # noqa: TRY400
         else:
             if created:
-                self._remade += 1
                 log.error("Topics were gone and are made again", extra={"topics": created})

@@ -1,0 +1,148 @@
+"""Which topic stands behind a name: Kafka gives each an id, and a topic made anew another one.
+
+Offsets of a deleted topic mean other records in its successor, and requests that carry names only
+(aiokafka's do) can't tell the two apart. So we ask for the id, which aiokafka does not (0.14).
+"""
+
+from __future__ import annotations
+
+import uuid
+from io import BytesIO
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import NoError, for_code
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+from transport.kafka.lender import Lender
+
+__all__ = ["TopicIds", "topic_id"]
+
+_METADATA = 3
+_WITH_IDS = 12  # the version since which an id comes with each name
+
+
+class _Uuid(AbstractType):  # type: ignore[misc] # aiokafka is not typed
+    @classmethod
+    def encode(cls, value: uuid.UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> uuid.UUID:
+        return uuid.UUID(bytes=data.read(16))
+
+
+class _Answer(Response):  # type: ignore[misc]
+    API_KEY = _METADATA
+    API_VERSION = _WITH_IDS
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _Question(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = _METADATA
+    API_VERSION = _WITH_IDS
+    RESPONSE_TYPE = _Answer
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(
+                ("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)
+            ),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _AskForId(Request[_Question]):  # type: ignore[misc]
+    API_KEY = _METADATA
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def build(self, request_struct_class: type[_Question]) -> _Question:
+        by_name = uuid.UUID(int=0)
+        return request_struct_class([(by_name, self._topic, {})], False, False, {})
+
+
+async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
+    """Return the id of ``topic``. Raises aiokafka's error where there is none."""
+    answer: Any = await admin._send_request(_AskForId(topic))  # noqa: SLF001 - no public way
+    ((code, _name, found, *_),) = answer.topics
+    error = for_code(code)
+    if error is not NoError:
+        raise error(topic)
+    return str(found)
+
+
+class TopicIds:
+    """The ids as they were last seen, for whoever can't wait for an answer."""
+
+    def __init__(self, admin: Lender[AIOKafkaAdminClient]) -> None:
+        self._admin = admin
+        self._seen: dict[str, str] = {}
+
+    async def now(self, topic: str) -> str:
+        """Return the id of ``topic``.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now, or there is no such topic.
+        """
+        found = await self._admin.ask(lambda admin: topic_id(admin, topic))
+        self._seen[topic] = found
+        return found
+
+    def last_seen(self, topic: str) -> str | None:
+        """Return the id that was seen last, if any."""
+        return self._seen.get(topic)

@@ -1,0 +1,32 @@
+"""What went with a topic that was deleted: Kafka forgets the group's offsets with it, and our mark.
+
+So each process remembers, of every topic it has seen behind a name, what was unread in it. Whoever
+claims a partition of the successor writes that into its first commit, where it outlives us all; a
+process that claims nothing tells what it saw for as long as it runs. Nobody knows of it if no
+process ran from the deletion to the first claim: the rows in PostgreSQL are the only witness then.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+__all__ = ["Losses"]
+
+
+class Losses:
+    """Of one group in one topic name; partitions are noted by the id of the topic they are of.
+
+    A figure is as old as the last look (a member's seconds, another's as often as it asks for
+    progress), so records that were appended or acknowledged since make it too small or too large.
+    """
+
+    def __init__(self) -> None:
+        self._unread: dict[int, dict[str, int]] = defaultdict(dict)
+
+    def note(self, partition: int, topic_id: str, *, unread: int, lost: int) -> None:
+        """Note how many records would be lost, all in all, if the topic were deleted now."""
+        self._unread[partition][topic_id] = unread + lost
+
+    def before(self, partition: int, topic_id: str) -> int:
+        """Return how many records were lost in the topics that ``topic_id`` has succeeded."""
+        return max((n for of, n in self._unread[partition].items() if of != topic_id), default=0)
