@@ -51,6 +51,72 @@ async def test_a_frozen_broker_is_answered_for_in_time_and_then_at_once(
     assert [text for text in stands if text != "unknown"] == ["before", "after"]
 
 
+async def test_what_waits_behind_a_batch_that_is_not_acknowledged_is_not_sent(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport
+) -> None:
+    """It was never given to the producer, so the answer is certain, and no record follows it."""
+    await kafka_server.suspend()
+    try:
+        first, waiting = await _one_behind_another(kafka_transport)
+        assert isinstance(await first, AppendUnknown)
+        refused = await waiting
+    finally:
+        await kafka_server.resume()
+    assert isinstance(refused, TransportUnavailable)
+    assert "not sent" in str(refused)
+    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
+    assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == ["first", "after"]
+
+
+async def test_what_waits_while_the_producer_is_replaced_is_not_sent(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport
+) -> None:
+    appender = kafka_transport._appender
+    await kafka_server.suspend()
+    try:
+        first, waiting = await _one_behind_another(kafka_transport)
+        assert appender._producer is not None
+        appender._replace(appender._producer, "for this test")
+        assert isinstance(await first, AppendUnknown)
+        refused = await waiting
+    finally:
+        await kafka_server.resume()
+    assert isinstance(refused, TransportUnavailable)
+    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
+    assert "waiting" not in contents(await kafka_transport.read(Topic.MESSAGES, 0))
+
+
+async def test_a_transport_closed_while_its_producer_is_replaced_closes(
+    kafka_server: KafkaServer, kafka_settings: TransportSettings
+) -> None:
+    async with KafkaTransport(kafka_settings) as transport:
+        await kafka_server.suspend()
+        try:
+            first, waiting = await _one_behind_another(transport)
+            appender = transport._appender
+            assert appender._producer is not None
+            appender._replace(appender._producer, "for this test")
+            async with asyncio.timeout(20):
+                await appender.close()
+            assert isinstance(await first, AppendUnknown)
+            assert isinstance(await waiting, TransportUnavailable)
+        finally:
+            await kafka_server.resume()
+
+
+async def _one_behind_another(
+    transport: KafkaTransport,
+) -> tuple[asyncio.Task[Outcome], asyncio.Task[Outcome]]:
+    """Publish twice to one partition of a broker that does not answer."""
+    order = transport._appender._order
+    at = TopicPartition(transport._logs[Topic.MESSAGES].name, 0)
+    first = asyncio.create_task(_one(transport, "first"))
+    await eventually(lambda: at in order and order[at].locked(), 5.0)
+    waiting = asyncio.create_task(_one(transport, "waiting"))
+    await eventually(lambda: at in transport._appender._open, 5.0)
+    return first, waiting
+
+
 async def test_a_cancelled_publish_may_be_appended_later_and_once(
     kafka_server: KafkaServer, kafka_transport: KafkaTransport
 ) -> None:

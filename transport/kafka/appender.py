@@ -4,6 +4,7 @@ aiokafka's idempotent producer keeps order and retries for ever, so a batch that
 three ends: acknowledged, refused, or *not yet*. After ``timeout`` the caller is told that the
 outcome is unknown, and the partition counts as stuck: later appends to it are refused at once,
 until that batch is acknowledged after all (it is its own probe) or the producer is replaced.
+A batch that waited behind it, and was not given to the producer by then, never is: not sent.
 
 A batch that failed leaves a hole in the partition's sequence numbers, after which the broker
 refuses all others from this producer (aiokafka issue 1017). So any failure replaces the producer.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import RecordMetadata, TopicPartition
 
 from transport.contract import Appended, Outcome
 from transport.errors import (
@@ -60,13 +61,14 @@ class _Call:
 class _Batch:
     """Records of one partition that share an acknowledgement."""
 
-    __slots__ = ("base", "builder", "calls", "count", "done", "error", "timer")
+    __slots__ = ("base", "builder", "calls", "count", "done", "error", "sent", "timer")
 
     def __init__(self, builder: object) -> None:
         self.builder = builder
         self.calls: list[_Call] = []
         self.count = 0
         self.base = -1
+        self.sent = False
         self.done = False
         self.error: TransportError | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -107,6 +109,7 @@ class Appender:
         self._stuck: dict[TopicPartition, _Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing: asyncio.Task[None] | None = None
+        self._discarding: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect. Raises ``ConfigurationError`` or ``TransportUnavailable``."""
@@ -117,6 +120,8 @@ class Appender:
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait([self._replacing])
+        if self._discarding is not None:  # what it holds has to fail, for its tasks to end
+            await asyncio.wait([self._discarding])
         producer, self._producer, self._why_not = self._producer, None, "closed"
         if producer is not None:
             await discard_producer(producer, flush=True)
@@ -164,8 +169,10 @@ class Appender:
         if batch is None or not _add(batch, record):
             if refusal := self._leaderless(producer, partition):
                 return refusal
-            batch = self._new_batch(producer, partition)
-            _add(batch, record)
+            batch = _Batch(producer.create_batch())
+            if not _add(batch, record):
+                return TransportError(f"a record of {record.size} bytes does not fit into a batch")
+            self._open_batch(producer, partition, batch)
         batch.await_by(call)
         batch.count += 1
         return batch, batch.count - 1
@@ -183,15 +190,16 @@ class Appender:
             return TopicMissing(f"topic {partition.topic} is gone; not sent")
         return TransportUnavailable(f"{_name(partition)} has no leader now; not sent")
 
-    def _new_batch(self, producer: AIOKafkaProducer, partition: TopicPartition) -> _Batch:
-        batch = self._open[partition] = _Batch(producer.create_batch())
+    def _open_batch(
+        self, producer: AIOKafkaProducer, partition: TopicPartition, batch: _Batch
+    ) -> None:
+        self._open[partition] = batch
         batch.timer = asyncio.get_running_loop().call_later(
             self._connector.timeout, self._give_up_waiting, partition, batch
         )
         task = asyncio.create_task(self._deliver(producer, partition, batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return batch
 
     async def _deliver(
         self, producer: AIOKafkaProducer, partition: TopicPartition, batch: _Batch
@@ -205,13 +213,9 @@ class Appender:
             # they came, and gather records meanwhile.
             async with lock:
                 self._close(partition, batch)
-                acknowledged = await producer.send_batch(
-                    batch.builder, partition.topic, partition=partition.partition
-                )
-                batch.base = (await acknowledged).offset
-        except (KafkaTimeoutError, UnknownTopicOrPartitionError) as error:
-            # Only send_batch itself raises these: the batch was never taken.
-            batch.error = translate(error)
+                acknowledged = await self._send(producer, partition, batch)
+                if acknowledged is not None:
+                    batch.base = (await acknowledged).offset
         except (KafkaError, OSError, TimeoutError) as error:
             batch.error = append_error(error)
             self._replace(producer, f"{_name(partition)}: {error}")
@@ -223,6 +227,27 @@ class Appender:
             self._close(partition, batch)
             if self._stuck.get(partition) is batch:
                 del self._stuck[partition]
+
+    async def _send(
+        self, producer: AIOKafkaProducer, partition: TopicPartition, batch: _Batch
+    ) -> asyncio.Future[RecordMetadata] | None:
+        """Give ``batch`` to the producer; return its acknowledgement, or none if it never went.
+
+        Whatever ``send_batch`` itself raises, it did not take the batch.
+        """
+        if batch.done:
+            return None  # it waited for too long
+        batch.sent = True
+        try:
+            acknowledged: asyncio.Future[RecordMetadata] = await producer.send_batch(
+                batch.builder, partition.topic, partition=partition.partition
+            )
+        except (KafkaError, OSError, TimeoutError) as error:
+            batch.error = translate(error)
+            if not isinstance(error, (KafkaTimeoutError, UnknownTopicOrPartitionError)):
+                self._replace(producer, f"{_name(partition)}: {error}")
+            return None
+        return acknowledged
 
     def _close(self, partition: TopicPartition, batch: _Batch) -> None:
         """Let no more records join ``batch``.
@@ -249,6 +274,14 @@ class Appender:
 
     def _give_up_waiting(self, partition: TopicPartition, batch: _Batch) -> None:
         """Answer for a batch that takes too long, and refuse others until it is delivered."""
+        if not batch.sent:
+            self._close(partition, batch)
+            batch.done = True
+            batch.error = TransportUnavailable(
+                f"{_name(partition)} did not acknowledge what came before; not sent"
+            )
+            batch.answer()
+            return
         batch.answer()
         if self._stuck.setdefault(partition, batch) is not batch:
             return
@@ -270,11 +303,12 @@ class Appender:
             return  # done already, or closing
         self._producer, self._why_not = None, why
         self._open.clear()
-        self._replacing = asyncio.create_task(self._connect_again(broken, why))
+        self._discarding = asyncio.create_task(discard_producer(broken))
+        self._replacing = asyncio.create_task(self._connect_again(self._discarding, why))
 
-    async def _connect_again(self, broken: AIOKafkaProducer, why: str) -> None:
+    async def _connect_again(self, discarding: asyncio.Task[None], why: str) -> None:
         log.warning("Replacing the Kafka producer", extra={"error": why})
-        await discard_producer(broken)
+        await asyncio.wait([discarding])
         pause = _BACKOFF_FIRST
         while True:
             try:
