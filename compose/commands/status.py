@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from compose import shadow_status
+from compose import shadow_status, standby_status
 from compose.console import client_settings, out, run
 from compose.settings import Settings
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
@@ -36,11 +36,15 @@ async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
     async with create(settings.transport.consumed, settings.transport) as transport:
         if as_json:
             shadow = await shadow_status.ask(settings)
-            out.print_json(json.dumps({**await _as_data(transport), "shadow": shadow}))
+            standbys = await standby_status.ask(settings)
+            told = {**await _as_data(transport), "shadow": shadow, "standbys": standbys}
+            out.print_json(json.dumps(told))
         elif not watch:
             out.print(await _as_table(transport))
             if shadow := await shadow_status.ask(settings):
                 out.print(shadow_status.lines(shadow))
+            if standbys := await standby_status.ask(settings):
+                out.print(standby_status.lines(standbys), markup=False)
         else:
             with Live(await _as_table(transport), console=out, auto_refresh=False) as live:
                 while True:

@@ -154,3 +154,14 @@ async def test_a_cursor_that_was_not_made_for_the_conversation_is_refused(
         answer = await service.client.get(url.format(conversation), params={"after": given})
         assert answer.status_code == 422, given
         assert answer.json()["errors"][0]["field"] == "after"
+
+
+async def test_a_message_shows_its_place_in_each_log(service: Service) -> None:
+    ack = (await service.post(message())).json()
+    await _persisted(service, 1)
+    await service.pool.execute(
+        "INSERT INTO message_positions VALUES ($1, 'kafka', 3, '41', now())", ack["messageId"]
+    )
+    view = (await service.client.get(f"/api/messages/{ack['messageId']}")).json()
+    assert [one["transport"] for one in view["positions"]] == ["redis", "kafka"]
+    assert view["positions"][1] == {"transport": "kafka", "partition": 3, "offset": "41"}

@@ -1,0 +1,49 @@
+"""What ``crossfade status`` says of the standbys: what they keep, and what they wait for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compose.settings import Settings
+from persistence.database import connect
+from persistence.errors import PersistenceError
+from persistence.processes import processes
+
+__all__ = ["ask", "lines"]
+
+_WITHIN = 5.0
+
+
+async def ask(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return what each live process says of its standbys, by process and by log.
+
+    Empty where there is none, and while PostgreSQL, which knows them, does not answer.
+    """
+    pool = await connect(settings.persistence)
+    try:
+        alive = await processes(pool, within=_WITHIN)
+    except (PersistenceError, TimeoutError):
+        return {}
+    finally:
+        pool.terminate()
+    return {one.member: one.standby for one in alive if one.live and one.standby}
+
+
+def lines(standbys: dict[str, dict[str, Any]]) -> str:
+    """Return it for a terminal."""
+    return "\n".join(
+        f"standby on {log}: {member} keeps {len(one['epochs'])} partitions{_waits(one)}"
+        for member, logs in standbys.items()
+        for log, one in logs.items()
+    )
+
+
+def _waits(one: dict[str, Any]) -> str:
+    if one["paused"]:
+        first = one["paused"][0]
+        return f"; waits for {first['dependency']} since {first['since']}: {first['error']}"
+    return "".join(
+        f"\n  partition {stall['partition']} waits at {stall['offset']} since {stall['since']}: "
+        f"{stall['reason']}"
+        for stall in one["stalled"]
+    )

@@ -1,0 +1,74 @@
+"""A log that was consumed before and is not configured any more: drained, then left alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from compose.leftovers import Leftovers
+from compose.settings import load
+from otel.metrics import Metrics
+from persistence.consumed_logs import consumed_logs
+from persistence.writer import Writer
+from tests.persistence.samples import message
+from tests.support.eventually import eventually
+from transport.envelope import seal_message
+from transport.redis import RedisTransport
+
+
+def gauge(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"transport": "redis"})
+
+
+async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
+    database_url, database_pool, redis_settings, metrics
+):
+    async with RedisTransport(redis_settings) as redis:
+        sealed = [
+            seal_message(message(f"c{i}", f"conv{i}"), partitions=16, traceparent=None)
+            for i in range(40)
+        ]
+        await redis.publish(sealed)
+    await Writer(database_pool).take("redis", 0, 1, "yesterday")
+    settings = load(
+        {
+            "TRANSPORT": "memory",
+            "DATABASE_URL": database_url,
+            "REDIS_HOST": redis_settings.redis_host,
+            "REDIS_PORT": redis_settings.redis_port,
+            "REDIS_STREAM_DB": redis_settings.redis_stream_db,
+        }
+    )
+    # A process of yesterday's settings may still append.
+    await database_pool.execute(
+        "INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,"
+        " consume_from, started_at) VALUES ('old', 'serve', 'h', 1, '1', 'u', 'u', 'redis',"
+        " 'redis', now())"
+    )
+    stop = asyncio.Event()
+    leftovers = Leftovers(
+        settings, {}, pool=database_pool, metrics=metrics, member="m", empty_seconds=0.3
+    )
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(leftovers.run(stop))
+        try:
+            await eventually(lambda: database_pool.fetchval("SELECT count(*) = 40 FROM messages"))
+            assert gauge(metrics, "stream_leftover") == 1
+            assert list(leftovers.status()) == ["redis"]
+            await eventually(
+                lambda: gauge(metrics, "stream_standby_acknowledged_total") is not None
+            )
+            assert not running.done()
+            await database_pool.execute("DELETE FROM processes")
+            await eventually(running.done)
+        finally:
+            stop.set()
+            await running
+    assert gauge(metrics, "stream_leftover") == 0
+    assert await consumed_logs(database_pool) == []
+    said = [one["event"] for one in logs if "consumed before" in one["event"]]
+    assert len(said) == 2
+    assert "holds 40 unread records" in said[0]
+    assert "crossfade migrate" in said[0]
+    assert said[1].startswith("Nothing is left in redis")
