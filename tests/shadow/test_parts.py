@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
+import msgspec
 import pytest
 
 from otel.metrics import Metrics
 from persistence.shadow_gaps import ShadowGaps, open_gaps
-from tests.shadow.faulty import Faulty, hang, refuse
+from tests.shadow.faulty import Faulty, hang, lose_reply, refuse
 from tests.shadow.watch import Watch
 from tests.support.eventually import eventually
 from transport.conformance.member import message, messages
@@ -17,7 +19,9 @@ from transport.memory import MemoryTransport
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 from transport.shadow.breaker import Breaker
+from transport.shadow.copies import Copy
 from transport.shadow.outcomes import Drop
+from transport.shadow.queue import Queue
 
 
 def _mirror(watch: Watch, behaviour, **changes) -> ShadowTransport:
@@ -68,6 +72,51 @@ async def test_what_the_shadow_will_never_take_is_dropped_and_holds_up_nothing()
         assert transport.mirror.status().breaker == "closed"
     assert watch.counts == {"appended": 2, "failed": 1, "dropped_refused": 1}
     assert watch.gaps == [(0, "refused", "1")]
+
+
+def test_one_copy_that_waits_keeps_none_of_those_that_passed_it() -> None:
+    """A partition without a leader, while the others take what they get."""
+
+    class Headers(dict[str, str]):
+        """Can be referred to weakly."""
+
+    queue, seen = Queue(2, records=10, size=1 << 20), []
+    envelopes = MemoryTransport(TransportSettings(stream_partitions=2))
+    for number in range(1000):
+        sent = message(str(number), partition=min(number, 1), of=envelopes)
+        headers = Headers(sent.headers)
+        seen.append(weakref.ref(headers))
+        copy = Copy(msgspec.structs.replace(sent, headers=headers), str(number))
+        assert queue.put(copy)
+        if number:
+            queue.settle(copy)
+        del headers, copy
+    assert [one.offset for one in queue.all()] == ["0"]
+    assert sum(one() is not None for one in seen) < 100
+
+
+async def test_a_copy_that_the_sender_brought_meanwhile_is_not_offered_again() -> None:
+    lost, calls = asyncio.Event(), 0
+
+    async def scripted(inner, envelopes, remember):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return await refuse(inner, envelopes, remember)
+        if calls == 2:  # the retry, of whose append no word comes
+            await lost.wait()
+            return await lose_reply(inner, envelopes, remember)
+        return await inner.publish(envelopes, remember=remember)
+
+    async with _mirror(Watch(), scripted, transport_shadow_mode="sync") as transport:
+        sent = message("a", partition=0, of=transport)
+        await transport.publish([sent])
+        retry = asyncio.create_task(transport.publish([sent]))
+        await eventually(lambda: not transport.mirror.status().waiting)
+        lost.set()
+        (outcome,) = await retry
+        assert isinstance(outcome, AppendUnknown)
+        assert transport.mirror.status().waiting == 0
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])

@@ -157,7 +157,10 @@ class Mirror:
         return errors
 
     def _offer_again(self, copies: Sequence[Copy]) -> None:
-        self.offer([copy for copy in copies if self.waiting(copy.envelope) is None])
+        """Offer what has no place in the queue, and had none: else the sender has it, or had."""
+        self.offer(
+            [copy for copy in copies if not copy.queued and self.waiting(copy.envelope) is None]
+        )
 
     async def _send_for_ever(self) -> None:
         while True:

@@ -11,6 +11,8 @@ from transport.shadow.observer import Backlog
 
 __all__ = ["Queue"]
 
+_SLACK = 64
+
 
 class Queue:
     """At most ``records`` copies in a partition, and ``size`` bytes in all of them.
@@ -91,9 +93,8 @@ class Queue:
         self._size -= copy.size
         if self._waiting.get(copy.envelope.message_id) is copy:
             del self._waiting[copy.envelope.message_id]
-        for line in (self._lines[copy.envelope.partition], self._all):
-            while line and line[0].done:
-                line.popleft()
+        _tidy(self._lines[copy.envelope.partition], self._counts[copy.envelope.partition])
+        _tidy(self._all, self._total)
 
     def all(self) -> list[Copy]:
         """Return every copy that waits, the oldest first."""
@@ -102,3 +103,13 @@ class Queue:
     def backlog(self) -> Backlog:
         """Return how much waits, and since when."""
         return Backlog(self._total, self._size, self._all[0].since if self._all else 0.0)
+
+
+def _tidy(line: deque[Copy], waiting: int) -> None:
+    """Let go of what is settled: at the front at once, behind what waits before it is the most."""
+    while line and line[0].done:
+        line.popleft()
+    if len(line) > 2 * waiting + _SLACK:
+        left = [copy for copy in line if not copy.done]
+        line.clear()
+        line.extend(left)
