@@ -143,13 +143,19 @@ STEPS: tuple[Step, ...] = (
     Step(1, 0, ("processes",)),
     Step(2, 1, ("processes",)),
     Step(3, 2, ("processes", "watermark", "start")),
-    Step(4, 3, ("processes",)),
+    Step(
+        4,
+        3,
+        ("processes", "watermark"),
+        "In phase 3 a standby of Redis may persist what Kafka's readers leave waiting: it must not "
+        "meet the holes that phase 5 left in Redis while what fills them waits in Kafka.",
+    ),
     Step(
         5,
         4,
         ("processes", "partitions"),
         "Redis has none of the messages accepted in phase 5. Those that are rows do not need it; "
-        "the gates of the step back to phase 2 wait until all are. Where others read Redis too, "
+        "the gate of the step back to phase 3 waits until all are. Where others read Redis too, "
         "fill it first with 'crossfade migrate backfill'.",
     ),
 )

@@ -172,6 +172,23 @@ async def test_watermark(scene, logs):
     assert (await ask(await scene(2, 3, watermark={"redis": ends}), "watermark")).verdict == "green"
 
 
+async def test_phase_3_waits_for_what_phase_5_left_out_of_redis(scene, logs):
+    """There a standby of Redis may persist, and must find no hole before what it persists."""
+    assert all("watermark" in step.gates for step in STEPS if step.to == 3)
+    kafka, redis = logs["kafka"], logs["redis"]
+    await append(kafka, message("of phase 5", "c"))
+    ends = {
+        str(one.partition): one.end
+        for one in await kafka.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    }
+    await mirror(kafka, redis, message("after it", "c"))
+    back = await ask(await scene(4, 3, watermark={"kafka": ends}), "watermark")
+    assert back.verdict == "red"
+    await acknowledge(kafka)
+    back = await ask(await scene(4, 3, watermark={"kafka": ends}), "watermark")
+    assert back.verdict == "green"
+
+
 async def test_parity(scene, logs, monkeypatch, eventually):
     """Unknown for nothing, green for copies, red for one that is missing."""
     monkeypatch.setattr(parity_gate, "Limits", lambda: Limits(settle=0.3))
