@@ -151,11 +151,13 @@ def _holds(letter: Letter, attempt: Attempt) -> bool:
 
 def _dead_letters(case: _Case) -> Iterator[Anomaly]:
     bodies: dict[str, set[str]] = defaultdict(set)
-    for attempts in case.messages.values():
+    for key, attempts in case.messages.items():
         contents = {a.content for a in attempts}
-        for attempt in attempts:
-            if attempt.message_id:
-                bodies[attempt.message_id] |= contents
+        ids = {a.message_id for a in attempts if a.message_id}
+        if row := case.row_by_key.get(key):  # where no answer came, the row tells the id
+            ids.add(row.message_id)
+        for message_id in ids:
+            bodies[message_id] |= contents
     for message_id, letters in case.letters.items():
         for letter in letters:
             planted = case.history.planted.get(message_id) is letter.reason

@@ -73,7 +73,9 @@ async def kafka_log(kafka_node: KafkaServer) -> FaultyLog:
 
 
 # Kafka takes minutes more: `make chaos` runs it.
-@pytest.fixture(params=["redis", pytest.param("kafka", marks=pytest.mark.chaos)])
+@pytest.fixture(
+    params=["redis", pytest.param("kafka", marks=[pytest.mark.chaos, pytest.mark.timeout(300)])]
+)
 def log(request: pytest.FixtureRequest) -> FaultyLog:
     """A broker that can be hurt, one parameter for each transport."""
     made: FaultyLog = request.getfixturevalue(f"{request.param}_log")

@@ -149,6 +149,13 @@ def test_a_second_body_may_be_refused_or_dead_lettered() -> None:
     assert found([*GOOD, raced], ROWS, letters=[letter]) == []
 
 
+def test_bodies_that_raced_and_were_both_left_unanswered_may_conflict_too() -> None:
+    """No answer told the id of either: the row does."""
+    raced = [unknown(4), replace(unknown(4), sent=4.1, content="content-4b")]
+    letter = Letter(message_id="id-4", reason=Reason.IDEMPOTENCY_CONFLICT, body=b"content-4b")
+    assert found([*GOOD[:4], *raced], ROWS, letters=[letter]) == []
+
+
 def test_a_conflict_without_a_row_is_a_loss() -> None:
     raced = attempt(4, sent=4.1, content="content-4b")
     letter = Letter(message_id="id-4", reason=Reason.IDEMPOTENCY_CONFLICT, body=b"content-4b")
