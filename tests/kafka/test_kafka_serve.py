@@ -1,0 +1,76 @@
+"""``TRANSPORT=kafka``: the service as it is, and no Redis anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from compose.local.kafka import KafkaServer
+from compose.local.ports import free_port
+from compose.rehearsal.http_client import Answer, Client
+from compose.rehearsal.service import Service
+from tests.support.eventually import eventually
+
+_BODY = {
+    "senderId": "sender",
+    "conversationId": "conversation",
+    "clientMessageId": "client",
+    "content": "hello",
+}
+
+
+@pytest.fixture
+def environment(kafka_server: KafkaServer, database_url: str) -> dict[str, str]:
+    """Settings under which a look at Redis would find nobody."""
+    topic = f"serve.{free_port()}"
+    return {
+        "TRANSPORT": "kafka",
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap,
+        "KAFKA_TOPIC": f"{topic}.stream",
+        "KAFKA_DLQ_TOPIC": f"{topic}.dlq",
+        "REDIS_HOST": "127.0.0.1",
+        "REDIS_PORT": str(free_port()),
+        "DATABASE_URL": database_url,
+    }
+
+
+async def test_no_redis_is_needed_and_processes_that_race_agree(
+    environment: dict[str, str], database_url: str, tmp_path: Path
+) -> None:
+    """One key at two ingresses at once, many times: one id, one row. Nothing remembers for them."""
+    services = [Service(f"serve-{i}", "serve", tmp_path, dict(environment)) for i in range(2)]
+    client = Client(timeout=20.0)
+    try:
+        await asyncio.gather(*(service.start() for service in services))
+        answers: list[Answer] = await asyncio.gather(
+            *(
+                client.post(f"{service.url}/api/messages", _BODY)
+                for service in services
+                for _ in range(10)
+            )
+        )
+        assert {answer.status for answer in answers} <= {200, 202}, [a.text for a in answers]
+        (message_id,) = {answer.json()["messageId"] for answer in answers}
+        database = await asyncpg.connect(database_url)
+        try:
+
+            async def stored() -> bool:
+                return bool(await database.fetchval("SELECT count(*) FROM messages"))
+
+            await eventually(stored, 30.0)
+            again = await client.post(f"{services[0].url}/api/messages", _BODY)
+            assert (again.status, again.json()["messageId"]) == (200, message_id)
+            assert again.json()["idempotentHit"] is True
+            ready = await client.get(f"{services[0].url}/readyz")
+            assert ready.status == 200, ready.text
+            assert "redis" not in ready.text
+            rows = await database.fetch("SELECT id, content FROM messages")
+            assert [(str(row["id"]), row["content"]) for row in rows] == [(message_id, "hello")]
+        finally:
+            await database.close()
+    finally:
+        await client.close()
+        await asyncio.gather(*(service.stop() for service in services))
