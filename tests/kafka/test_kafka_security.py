@@ -16,16 +16,18 @@ from transport.contract import Appended
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport
 
-_DEMANDS = [
-    Security.with_password("SASL_PLAINTEXT", "PLAIN"),
-    Security.with_password("SASL_SSL", "SCRAM-SHA-512"),
-    Security("SSL"),
-]
+_PASSWORD = Security.with_password("SASL_PLAINTEXT", "PLAIN")
+_BOTH = Security.with_password("SASL_SSL", "SCRAM-SHA-512")
+_TLS = Security("SSL")
 
 
-@pytest_asyncio.fixture(
-    scope="module", params=_DEMANDS, ids=lambda d: f"{d.protocol}-{d.mechanism}"
-)
+def _listeners(*demands: Security) -> pytest.MarkDecorator:
+    """Run the test on a listener of each kind; tests of the same kind share it."""
+    names = [f"{demand.protocol}-{demand.mechanism}" for demand in demands]
+    return pytest.mark.parametrize("strict", demands, indirect=True, ids=names, scope="module")
+
+
+@pytest_asyncio.fixture(scope="module")
 async def strict(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[KafkaServer]:
@@ -47,6 +49,7 @@ def _given(server: KafkaServer, **changes: Any) -> dict[str, Any]:
     return given | changes
 
 
+@_listeners(_PASSWORD, _BOTH, _TLS)
 async def test_a_strict_listener_lets_us_in_with_what_it_demands(strict: KafkaServer) -> None:
     settings = fresh_settings(strict.bootstrap, **_given(strict))
     async with KafkaTransport(settings) as transport, Member(transport) as member:
@@ -58,9 +61,8 @@ async def test_a_strict_listener_lets_us_in_with_what_it_demands(strict: KafkaSe
         await claim.ack(record.offset)
 
 
+@_listeners(_PASSWORD, _BOTH)
 async def test_a_wrong_password_is_named_and_not_printed(strict: KafkaServer) -> None:
-    if not strict.security.protocol.startswith("SASL"):
-        pytest.skip("no password here")
     settings = fresh_settings(strict.bootstrap, **_given(strict, kafka_sasl_password="hunter2"))
     with pytest.raises(ConfigurationError, match="KAFKA_SASL_PASSWORD") as refused:
         async with KafkaTransport(settings):
@@ -68,15 +70,15 @@ async def test_a_wrong_password_is_named_and_not_printed(strict: KafkaServer) ->
     assert "hunter2" not in str(refused.value)
 
 
+@_listeners(_BOTH, _TLS)
 async def test_a_certificate_that_nobody_vouches_for_is_refused(strict: KafkaServer) -> None:
-    if not strict.security.protocol.endswith("SSL"):
-        pytest.skip("no TLS here")
     settings = fresh_settings(strict.bootstrap, **_given(strict, kafka_ssl_cafile=None))
     with pytest.raises(ConfigurationError, match="KAFKA_SSL_CAFILE"):
         async with KafkaTransport(settings):
             pass
 
 
+@_listeners(_PASSWORD, _BOTH, _TLS)
 async def test_the_wrong_protocol_is_told_with_its_setting(strict: KafkaServer) -> None:
     settings = fresh_settings(strict.bootstrap, kafka_timeout_ms=1000)
     with pytest.raises((ConfigurationError, TransportUnavailable), match="KAFKA_SECURITY_PROTOCOL"):
