@@ -9,9 +9,11 @@ import typer
 
 from compose.commands import db, dlq, keys, migrate
 from compose.commands.audit import audit
+from compose.commands.message import show as message
 from compose.commands.serve import serve, worker
 from compose.commands.settings import show as settings
 from compose.commands.status import show as status
+from compose.commands.tail import follow as tail
 from compose.commands.up import up
 from compose.console import out
 
@@ -28,6 +30,8 @@ app.command()(serve)
 app.command()(worker)
 app.command(name="status")(status)
 app.command(name="settings")(settings)
+app.command(name="tail")(tail)
+app.command(name="message")(message)
 app.command()(audit)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")

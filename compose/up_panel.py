@@ -31,7 +31,7 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="bold")
     rows.add_column(overflow="fold")
-    rows.add_row("API", f"{running.url}   (/docs, /readyz)")
+    rows.add_row("API", f"{running.url}   (/console, /docs, /readyz)")
     rows.add_row("Metrics", running.metrics_url)
     if stack.redis:
         redis = stack.redis

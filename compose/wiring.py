@@ -20,10 +20,10 @@ from compose.logs import Logs, open_logs, place_of
 from compose.patient import PatientTransport
 from compose.role import Role
 from compose.settings import Settings, otel_variables
+from compose.watching import watched
 from ingress.app import build
-from ingress.console.readings import WatchedLog
-from ingress.console.views import Part
 from ingress.readiness import Probe
+from migration_guide.desk import Desk
 from migration_guide.parity.keeper import ParityKeeper
 from otel.metrics import Metrics
 from otel.tracing.start import Tracing
@@ -114,8 +114,11 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 consumed=logs.consumed,
                 probes=_probes(settings, logs),
                 tracer=tracing.requests,
-                logs=_watched(settings, logs),
+                logs=watched(settings.transport, logs.every),
                 seen_by=member,
+                migration=Desk(
+                    pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
+                ),
             )
         depth = DepthReporter(pool, logs.every, metrics)
         parity = _parity(settings, pool, metrics, member) if worker else None
@@ -123,20 +126,6 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, standbys,
             leftovers, indexers, depth, parity,
         )  # fmt: skip
-
-
-def _watched(settings: Settings, logs: Logs) -> list[WatchedLog]:
-    """Return every log with the parts it plays, for the console."""
-    chosen = settings.transport
-    parts: list[tuple[Part, str | None]] = [
-        ("primary", chosen.transport),
-        ("consumed", chosen.consumed),
-        ("shadow", chosen.transport_shadow),
-    ]
-    return [
-        WatchedLog(log, tuple(part for part, name in parts if name == log.name))
-        for log in logs.every
-    ]
 
 
 def _parity(settings: Settings, pool: Pool, metrics: Metrics, member: str) -> ParityKeeper | None:

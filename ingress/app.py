@@ -13,6 +13,7 @@ from ingress.acceptance import Acceptance
 from ingress.auth import Authenticator
 from ingress.batch import BATCH, PostBatch
 from ingress.bodies import Bodies, Receive
+from ingress.console.migration import MigrationDesk
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console_parts import console_of, watched
@@ -116,12 +117,14 @@ def build(
     tracer: Tracer | None = None,
     logs: Sequence[WatchedLog] = (),
     seen_by: str = "this process",
+    migration: MigrationDesk | None = None,
 ) -> Ingress:
     """Return the application. It starts nothing and connects to nothing of its own.
 
     ``consumed`` is the log that workers read where it is not ``transport``. ``worker`` tells how
     this process's workers are, if it has any; ``probes`` how other dependencies are. ``logs`` are
-    all the logs that the console shows, and ``seen_by`` is the name it gives this process.
+    all the logs that the console shows, and ``seen_by`` is the name it gives this process;
+    ``migration`` is who knows of the migration between logs.
 
     Raises:
         ConfigurationError: the API keys can't be used.
@@ -163,6 +166,7 @@ def build(
         actions=actions,
         logs=list(logs) or watched(transport, read),
         seen_by=seen_by,
+        migration=migration,
     )
     routers = [
         *_message_routers(settings, auth, commits, messages, pool),

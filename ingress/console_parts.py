@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fastapi import APIRouter
 
 from ingress.auth import Authenticator
+from ingress.console.migration import MigrationDesk
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console.search import Search
@@ -16,6 +17,7 @@ from ingress.messages import Messages
 from ingress.routes.console import console_router
 from ingress.routes.console_pages import console_pages_router
 from ingress.routes.console_session import session_router
+from ingress.routes.migration import migration_router
 from ingress.settings import IngressSettings
 from persistence.database import Pool
 from persistence.operator_actions import Actions
@@ -47,6 +49,7 @@ def console_of(
     actions: Actions,
     logs: Sequence[WatchedLog],
     seen_by: str,
+    migration: MigrationDesk | None,
 ) -> ConsoleParts:
     """Return the console. It asks nobody anything until somebody looks."""
     timeout = settings.ingress_read_timeout_ms / 1000
@@ -67,4 +70,7 @@ def console_of(
         actions=actions,
         pool=pool,
     )
-    return ConsoleParts([session_router(auth=auth), router, console_pages_router()], sampler)
+    routers = [session_router(auth=auth), router, console_pages_router()]
+    if migration is not None:
+        routers.append(migration_router(auth=auth, desk=migration, actions=actions))
+    return ConsoleParts(routers, sampler)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
 
 from persistence.database import Connection, Pool
 from persistence.translation import translated
@@ -49,4 +51,6 @@ async def _unlock(connection: Connection, what: str) -> None:
         async with asyncio.timeout(_WITHIN):
             await connection.execute(_UNLOCK, _CLASS, what)
     except Exception:  # noqa: BLE001 - cut off in the middle of a statement, or gone already
-        connection.terminate()  # and the lock goes with it
+        # The lock goes with the connection; one that was lost is the pool's again, and refuses.
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()

@@ -12,14 +12,17 @@ from rich.live import Live
 from rich.table import Table
 
 from compose import shadow_status, standby_status
-from compose.console import client_settings, out, run
+from compose.console import client_settings, out, plain, run
 from compose.settings import Settings
+from compose.watching import watching
+from ingress.console.views import Sentence
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.registry import create
 
 __all__ = ["show"]
 
 _REFRESH = 1.0
+_TONES = {"ok": "green", "notice": "blue", "warning": "yellow", "alarm": "bold red"}
 
 
 def show(
@@ -37,7 +40,9 @@ async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
         if as_json:
             shadow = await shadow_status.ask(settings)
             standbys = await standby_status.ask(settings)
-            told = {**await _as_data(transport), "shadow": shadow, "standbys": standbys}
+            health = [one.model_dump(by_alias=True) for one in await _health(settings)]
+            parts = {"shadow": shadow, "standbys": standbys, "health": health}
+            told = {**await _as_data(transport), **parts}
             out.print_json(json.dumps(told))
         elif not watch:
             out.print(await _as_table(transport))
@@ -45,11 +50,25 @@ async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
                 out.print(shadow_status.lines(shadow))
             if standbys := await standby_status.ask(settings):
                 out.print(standby_status.lines(standbys), markup=False)
+            out.print()
+            for one in await _health(settings):
+                out.print(f"[{_TONES[one.level]}]{one.level:8}[/] {plain(one.text)}")
+                if one.next:
+                    out.print(f"         [dim]{plain(one.next)}[/]")
         else:
             with Live(await _as_table(transport), console=out, auto_refresh=False) as live:
                 while True:
                     await asyncio.sleep(_REFRESH)
                     live.update(await _as_table(transport), refresh=True)
+
+
+async def _health(settings: Settings) -> list[Sentence]:
+    """Return what the console says is so. What needs a second look is told by the console only."""
+    from ingress.console.sampler import Sampler  # noqa: PLC0415 - half a second that --watch saves
+
+    async with watching(settings) as look:
+        sampler = Sampler(look.logs, look.pool, seen_by="crossfade status")
+        return (await sampler.status()).health
 
 
 async def _as_data(transport: Transport) -> dict[str, Any]:

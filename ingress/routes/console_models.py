@@ -6,15 +6,37 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ingress.routes.dead_letter_models import Reasoned
 from ingress.routes.models import Model
 
-__all__ = ["ActionPage", "ActionView", "LetterGroupView", "LetterGroups", "Login", "Session"]
+__all__ = [
+    "ActionPage",
+    "ActionView",
+    "LetterGroupView",
+    "LetterGroups",
+    "Login",
+    "Reason",
+    "Recorded",
+    "Session",
+]
 
 
 class Login(Model):
     """A key to hold for the browser."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, pattern="^[!-~]+$")]
+
+
+class Reason(Model):
+    """Why something is done."""
+
+    why: Reasoned
+
+
+class Recorded(Model):
+    """Whether there was something to record."""
+
+    recorded: bool
 
 
 class Session(Model):

@@ -27,6 +27,7 @@ __all__ = [
     "RedriveView",
     "Redrives",
     "Started",
+    "Whole",
 ]
 
 LARGEST = 2**53 - 1
@@ -59,7 +60,7 @@ def _uuid(value: Any) -> Any:
 
 _INTEGRAL = BeforeValidator(_integral)
 Reasoned = Annotated[str, Field(min_length=1, max_length=1000, pattern="^[^\\x00]*$")]
-DeadLetterId = Annotated[int, Field(ge=1, le=LARGEST), _INTEGRAL]
+Whole = Annotated[int, Field(ge=1, le=LARGEST), _INTEGRAL]
 Moment = Annotated[AwareDatetime | None, Field(strict=False), BeforeValidator(_rfc3339)]
 Uuid = Annotated[UUID | None, Field(strict=False), BeforeValidator(_uuid)]
 
@@ -96,7 +97,7 @@ def _one_of_two(schema: dict[str, Any]) -> None:
 class _Chosen(Model):
     model_config = ConfigDict(json_schema_extra=_one_of_two)
 
-    ids: Annotated[list[DeadLetterId] | None, Field(min_length=1, max_length=1000)] = None
+    ids: Annotated[list[Whole] | None, Field(min_length=1, max_length=1000)] = None
     filter: DeadLetterFilter | None = None
 
     @model_validator(mode="after")

@@ -137,7 +137,12 @@ async def places(
             **settings,
         }
         process = await Crossfade.start("serve", cwd=tmp_path_factory.mktemp(name), **environment)
-        ends.append(process.terminate)
+
+        async def stop() -> None:
+            assert process.process.returncode is None, f"it died:\n{process.text}"
+            assert await process.terminate() == 0, process.text
+
+        ends.append(stop)
         api = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", timeout=20, headers={"X-API-Key": ADMIN}
         )

@@ -209,6 +209,53 @@ async def test_a_redrive_shows_its_progress_and_is_cancelled(
     assert (actions[0]["why"], actions[0]["who"]) == (WHY, "console:ops")
 
 
+async def test_the_migration_is_shown_with_its_gates_and_stepped_with_a_reason(
+    both: Place, look: Open
+) -> None:
+    page = await look(both, key=ADMIN)
+    await page.get_by_role("link", name="Migration").click()
+    here = page.locator(".phases li.here")
+    await expect(here).to_contain_text("2 mirror")
+    ahead = page.get_by_role("region", name="Next step")
+    await expect(ahead).to_contain_text("Advance: 2 mirror → 3 consume")
+    names = await ahead.locator(".gates li strong").all_inner_texts()
+    assert {"processes", "shadow", "parity", "start", "durability"} <= set(names)
+    back = page.get_by_role("region", name="Step back")
+    await expect(back.locator(".gates li").first).to_contain_text("green")
+    await back.get_by_role("button", name="Roll back …").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("TRANSPORT_SHADOW_MODE=async")
+    await sure(page, "Roll back")
+    await expect(page.locator(".sentence").first).to_contain_text("phase 1 shadow")
+    line = page.get_by_role("row").filter(has_text="2 → 1").filter(has_text=WHY)
+    await expect(line.first).to_contain_text("begun")
+    # The processes were not restarted: the step is turned back, and written down as complete.
+    ahead = page.get_by_role("region", name="Next step")
+    await ahead.get_by_role("button", name="Advance …").click()
+    await sure(page, "Advance")
+    await expect(page.get_by_role("row").filter(has_text="completed").first).to_be_visible()
+    await expect(page.locator(".sentence")).to_have_count(0)
+    actions = (await both.api.get("/api/console/actions")).json()["items"]
+    assert [one["action"] for one in actions[:2]] == ["advance", "roll back"]
+    assert {one["why"] for one in actions[:2]} == {WHY}
+
+
+async def test_a_step_is_refused_while_a_gate_is_red_or_somebody_was_faster(both: Place) -> None:
+    step = {"direction": "forward", "why": WHY}
+    judged = (await both.api.get("/api/console/migration/gates")).json()
+    epoch = judged["epoch"]
+    late = await both.api.post("/api/console/migration/steps", json=step | {"epoch": epoch + 7})
+    assert (late.status_code, late.json()["type"]) == (409, "/problems/conflicting-state")
+    if not judged["ready"]:
+        early = await both.api.post("/api/console/migration/steps", json=step | {"epoch": epoch})
+        assert early.status_code == 409
+        assert "Gates stand in the way" in early.json()["detail"]
+    reader = {"X-API-Key": READER}
+    forbidden = await both.api.post(
+        "/api/console/migration/steps", json=step | {"epoch": epoch}, headers=reader
+    )
+    assert forbidden.status_code == 403
+
+
 async def test_a_key_that_may_only_read_sees_everything_and_changes_nothing(
     both: Place, look: Open, name: str
 ) -> None:

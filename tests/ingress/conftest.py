@@ -17,6 +17,7 @@ import uvicorn
 
 from ingress.app import Ingress, build
 from ingress.settings import IngressSettings
+from migration_guide.desk import Desk
 from otel.metrics import Metrics
 from otel.tracing import start as tracing_start
 from persistence.database import Pool, connect
@@ -170,6 +171,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
                 pool=pool,
                 metrics=metrics,
                 tracer=tracing.requests,
+                migration=Desk(pool, TransportSettings(), trace_url=None),
             )
             port = await stack.enter_async_context(serving(app, door))
             client = await stack.enter_async_context(

@@ -1,0 +1,115 @@
+"""``crossfade message``: one message's whole story, found by whichever of its ids is at hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from compose.console import client_settings, err, fail, out, plain, run
+from compose.settings import Settings
+from compose.watching import watching
+from ingress.console.views import FoundMessages, Timeline
+
+__all__ = ["show"]
+
+_SHOWN = 20
+
+
+def show(
+    identifier: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="A message id, client message id, correlation id or conversation."
+        ),
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what happened to a message: appended where, every attempt, its row or dead letter."""
+    settings = client_settings()
+    found = run(lambda: _find(settings, identifier))
+    if isinstance(found, Timeline):
+        if as_json:
+            out.print_json(found.model_dump_json(by_alias=True))
+        else:
+            _tell(found)
+        return
+    if as_json:
+        out.print_json(found.model_dump_json(by_alias=True))
+    elif found.items:
+        out.print(_table(found))
+        err.print("Several have it. `crossfade message MESSAGE` tells one's story.")
+    if found.incomplete:
+        err.print(f"[yellow]warning:[/] {plain(found.incomplete)}")
+    if not found.items:
+        fail(f"no message has the id or conversation {identifier!r}")
+
+
+async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
+    # FastAPI's models take a moment to import: the other commands do without.
+    from ingress.console.search import Search  # noqa: PLC0415
+    from ingress.console.timeline import Timelines  # noqa: PLC0415
+    from ingress.messages import Messages  # noqa: PLC0415
+
+    ingress = settings.ingress
+    timeout = ingress.ingress_read_timeout_ms / 1000
+    async with watching(settings) as look:
+        found = await Search(look.consumed, look.pool, timeout_seconds=timeout).find(text)
+        if len(found.items) != 1:
+            return found
+        timelines = Timelines(
+            messages=Messages(
+                transport=look.consumed,
+                pool=look.pool,
+                scan=ingress.ingress_backlog_records,
+                timeout_seconds=timeout,
+            ),
+            pool=look.pool,
+            logs={one.transport.name: one.transport for one in look.logs},
+            trace_url=ingress.ingress_trace_url,
+            timeout_seconds=timeout,
+        )
+        return await timelines.of(found.items[0].message_id) or found
+
+
+def _tell(story: Timeline) -> None:
+    message = story.message
+    out.print(f"[bold]{message.message_id}[/]  {message.state}")
+    for name, value in (
+        ("conversation", message.conversation_id),
+        ("client id", message.client_message_id),
+        ("correlation", message.correlation_id),
+        ("trace", message.trace_url or message.trace_id),
+    ):
+        if value:
+            out.print(f"  {name:12} {plain(value)}")
+    out.print()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for step in story.steps:
+        where = f"{step.log} {step.partition}:{step.offset}" if step.log else ""
+        table.add_row(
+            step.at or "not yet",
+            plain(step.title),
+            plain(where),
+            plain(step.detail or ""),
+            style="red" if step.failed else None,
+        )
+    out.print(table)
+    if story.incomplete:
+        err.print(f"[yellow]warning:[/] {plain(story.incomplete)}")
+
+
+def _table(found: FoundMessages) -> Table:
+    table = Table("accepted", "state", "message", "conversation", "client id", "found as", box=None)
+    for one in found.items[:_SHOWN]:
+        table.add_row(
+            one.accepted_at or "unknown",
+            one.state,
+            one.message_id,
+            plain(one.conversation_id or "-"),
+            plain(one.client_message_id or "-"),
+            ", ".join(one.matched),
+        )
+    return table

@@ -1,0 +1,148 @@
+"""``crossfade tail``: messages as they are accepted, and as they become rows or dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from compose.console import client_settings, err, out, plain, run
+from compose.settings import Settings
+from compose.watching import Watching, watching
+from persistence.errors import Outage
+from persistence.settled import Fate, fates
+from transport.clock import timestamp
+from transport.contract import WORKER_GROUP, Record, Topic
+from transport.envelope import Message, decode
+from transport.errors import DecodeError
+from transport.partitioner import partition_for
+
+__all__ = ["follow"]
+
+_EVERY = 0.25
+_AT_ONCE = 500
+_REMEMBERED = 5_000
+_UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_STYLES = {"accepted": "cyan", "persisted": "green", "dead_lettered": "red", "unreadable": "red"}
+
+
+def follow(
+    *,
+    conversation: Annotated[
+        str | None, typer.Option(help="Only this conversation's messages.")
+    ] = None,
+    content: Annotated[bool, typer.Option("--content", help="Show what they say.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Follow messages as they are accepted and persisted, until Ctrl-C."""
+    settings = client_settings()
+    run(lambda: _follow(settings, _Printer(content=content, as_json=as_json), conversation))
+
+
+async def _follow(settings: Settings, printer: _Printer, conversation: str | None) -> None:
+    async with watching(settings) as look:
+        log = look.consumed
+        chosen = (
+            range(log.partitions)
+            if conversation is None
+            else [partition_for(conversation, log.partitions)]
+        )
+        progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        positions = {one.partition: one.end for one in progress if one.partition in chosen}
+        err.print(f"Following {log.name} from here on. Ctrl-C ends it.")
+        tail = _Tail(look, positions, conversation)
+        while True:
+            for line in await tail.next():
+                printer.print(line)
+            await asyncio.sleep(_EVERY)
+
+
+class _Tail:
+    """Reads the log without a group, and asks PostgreSQL about what it has seen."""
+
+    def __init__(
+        self, look: Watching, positions: dict[int, str | None], conversation: str | None
+    ) -> None:
+        self._look = look
+        self._positions = positions
+        self._conversation = conversation
+        self._waiting: dict[str, Message] = {}
+
+    async def next(self) -> list[dict[str, str]]:
+        """Return what came since the last time, as lines."""
+        pages = await asyncio.gather(*(self._page(one) for one in self._positions))
+        records = sorted((r for page in pages for r in page), key=lambda record: record.appended_at)
+        lines = [line for record in records for line in self._line(record)]
+        return lines + await self._fates()
+
+    async def _page(self, partition: int) -> Sequence[Record]:
+        records = await self._look.consumed.read(
+            Topic.MESSAGES, partition, after=self._positions[partition], limit=_AT_ONCE
+        )
+        if records:
+            self._positions[partition] = records[-1].offset
+        return records
+
+    def _line(self, record: Record) -> Iterator[dict[str, str]]:
+        where = f"{self._look.consumed.name} {record.partition}:{record.offset}"
+        at = timestamp(record.appended_at)
+        try:
+            event = decode(record)
+        except DecodeError as error:
+            if self._conversation in {None, record.key}:
+                yield {"at": at, "what": "unreadable", "where": where, "why": str(error)}
+            return
+        if isinstance(event, Message) and self._conversation in {None, event.conversation_id}:
+            if len(self._waiting) < _REMEMBERED and _UUID.fullmatch(event.message_id):
+                self._waiting[event.message_id] = event
+            yield {"at": at, "what": "accepted", "where": where, **_named(event)}
+
+    async def _fates(self) -> list[dict[str, str]]:
+        if not self._waiting:
+            return []
+        try:
+            settled: list[Fate] = await fates(self._look.pool, list(self._waiting))
+        except Outage:
+            return []  # told when it is back
+        lines = []
+        for fate in sorted(settled, key=lambda one: one.at):
+            if (event := self._waiting.pop(fate.message_id, None)) is None:
+                continue
+            what = "dead_lettered" if fate.reason else "persisted"
+            line = {"at": fate.at, "what": what, "where": "", **_named(event)}
+            lines.append(line | ({"why": fate.reason} if fate.reason else {}))
+        return lines
+
+
+class _Printer:
+    def __init__(self, *, content: bool, as_json: bool) -> None:
+        self._content = content
+        self._as_json = as_json
+
+    def print(self, line: dict[str, str]) -> None:
+        """Print one line; what a message says only where it was asked for."""
+        if not self._content:
+            line.pop("content", None)
+        if self._as_json:
+            out.print(json.dumps(line), markup=False)
+            return
+        shown = "  ".join(plain(_one_line(value)) for name, value in line.items() if name != "what")
+        out.print(f"[{_STYLES[line['what']]}]{line['what']:13}[/] {shown}")
+
+
+def _named(event: Message) -> dict[str, str]:
+    return {
+        "message_id": event.message_id,
+        "conversation_id": event.conversation_id,
+        "client_message_id": event.client_message_id,
+        "content": event.content,
+    }
+
+
+def _one_line(text: str) -> str:
+    """Return text that can't move the cursor or colour the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

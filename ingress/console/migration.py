@@ -1,0 +1,191 @@
+"""The migration as the console shows it, and what it can ask for.
+
+The gates are :mod:`migration_guide`'s, which stands above this package: it implements
+:class:`MigrationDesk`, and whoever puts the process together hands it in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+
+from ingress.routes.dead_letter_models import Reasoned, Whole
+from ingress.routes.models import Model
+
+__all__ = [
+    "Direction",
+    "EventView",
+    "GateView",
+    "MigrationDesk",
+    "MigrationView",
+    "Override",
+    "ParityView",
+    "PhaseView",
+    "QueuedView",
+    "SampleView",
+    "StandView",
+    "StepRequest",
+    "StepView",
+]
+
+Direction = Literal["forward", "back"]
+Verdict = Literal["green", "red", "unknown"]
+
+
+class PhaseView(Model):
+    """One phase, and the settings it amounts to (an empty one is to be unset)."""
+
+    number: int
+    name: str
+    what: str
+    why: str
+    settings: dict[str, str]
+
+
+class QueuedView(Model):
+    """A step that waits for its gates."""
+
+    to: int
+    who: str
+    why: str
+    until: str
+    red: list[str]
+
+
+class StandView(Model):
+    """Where the migration stands. While ``target`` differs from ``phase`` a step is under way."""
+
+    phase: int
+    target: int
+    epoch: int
+    changed_at: str
+    changed_by: str
+    why: str
+    reached_at: str
+    queued: QueuedView | None
+
+
+class GateView(Model):
+    """One gate's answer: a verdict, one sentence that says why, and what it rests on."""
+
+    name: str
+    verdict: Verdict
+    reason: str
+    evidence: dict[str, Any]
+    overridable: bool
+    """Whether it may be passed all the same, with a reason of its own."""
+
+
+class StepView(Model):
+    """A step to a neighbour, judged. ``origin`` is null where there is none: ``refusal`` says why.
+
+    ``epoch`` is the state it was judged on: a decision on an older one is refused.
+    """
+
+    direction: Direction
+    origin: int | None
+    to: int | None
+    refusal: str | None
+    note: str | None
+    epoch: int
+    ready: bool
+    gates: list[GateView]
+    judged_at: str
+
+
+class EventView(Model):
+    """One line of the history."""
+
+    at: str
+    kind: str
+    from_phase: int
+    to_phase: int
+    who: str
+    why: str
+    red: list[str]
+    """The gates that were not green when it was decided."""
+
+
+class SampleView(Model):
+    """A finding, with where to look."""
+
+    result: str
+    partition: int
+    message_id: str
+    primary_offset: str | None
+    shadow_offset: str | None
+    correlation_id: str
+    trace_url: str | None
+    detail: str
+
+
+class ParityView(Model):
+    """What comparisons of the last hour found, by class. ``compared`` of nothing is no parity."""
+
+    primary: str
+    shadow: str
+    since: str
+    until: str
+    counts: dict[str, int]
+    compared: int
+    differing: int
+    lag: int
+    samples: list[SampleView]
+
+
+class MigrationView(Model):
+    """All but the gates, which take their time. ``reached`` says who is not on the target yet."""
+
+    phases: list[PhaseView]
+    stand: StandView | None
+    reached: bool
+    reached_why: str | None
+    events: list[EventView]
+    parity: ParityView | None
+
+
+class Override(Model):
+    """A gate that is not green and is passed all the same, and why."""
+
+    gate: Annotated[str, Field(min_length=1, max_length=32, pattern="^[a-z]+$")]
+    why: Reasoned
+
+
+class StepRequest(Model):
+    """A step to take: which, on what state it was decided, and why.
+
+    ``overrides`` names each gate that is not green and is passed all the same.
+    """
+
+    direction: Direction
+    epoch: Whole
+    why: Reasoned
+    overrides: Annotated[list[Override], Field(max_length=16, default_factory=list)]
+
+
+class MigrationDesk(Protocol):
+    """Looks at the migration and changes it. Methods raise ``Outage`` when PostgreSQL can't."""
+
+    async def view(self) -> MigrationView:
+        """Return where it stands."""
+
+    async def judged(self, direction: Direction) -> StepView:
+        """Return the next step in a direction, judged no longer than seconds ago."""
+
+    async def begin(self, request: StepRequest, *, who: str) -> StandView:
+        """Begin a step.
+
+        Raises:
+            Problem: a gate stands in the way, somebody was faster, or there is no such step.
+        """
+
+    async def complete(self, *, who: str) -> bool:
+        """Record that every process is on the target, if that is so; return whether it was."""
+
+    async def cancel(self, *, who: str, why: str) -> StandView:
+        """Take the queued step away.
+
+        Raises:
+            Problem: none is queued.
+        """

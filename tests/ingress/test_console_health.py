@@ -1,0 +1,117 @@
+"""Health in sentences: the cause is named, and what to do; unknown is never taken for well."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ingress.console.health import sentences
+from ingress.console.views import (
+    Database,
+    LogView,
+    PartitionView,
+    PausedView,
+    ProcessView,
+    Sentence,
+    Waiting,
+)
+
+NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
+UP = Database(up=True, error=None)
+
+
+def partition(number: int, **changes: Any) -> PartitionView:
+    idle: dict[str, Any] = {
+        "partition": number, "lag": 0, "pending": 0, "oldest_age": 0.0, "in_rate": 0.0,
+        "out_rate": 0.0, "owner": "w1", "lost": 0, "stalled_seconds": 0.0,
+    }  # fmt: skip
+    return PartitionView(**(idle | changes))
+
+
+def log(*partitions: PartitionView, **changes: Any) -> LogView:
+    lags = [one.lag for one in partitions]
+    usual: dict[str, Any] = {
+        "name": "redis", "roles": ["primary", "consumed"], "error": None,
+        "lag": None if None in lags else sum(one or 0 for one in lags), "in_rate": 0.0,
+        "out_rate": 0.0, "dead_letters_unread": 0, "partitions": list(partitions),
+    }  # fmt: skip
+    return LogView(**(usual | changes))
+
+
+def process(member: str = "w1", **changes: Any) -> ProcessView:
+    usual: dict[str, Any] = {
+        "member": member, "role": "worker", "host": "host1", "pid": 7, "version": "1", "phase": 0,
+        "settings": "redis", "owned": {}, "paused": [], "started_at": "2026-11-25T11:00:00Z",
+        "silent_seconds": 1.0, "live": True, "shadow": None, "standby": None,
+    }  # fmt: skip
+    return ProcessView(**(usual | changes))
+
+
+def said(*logs: LogView, database: Database = UP, **more: Any) -> list[Sentence]:
+    processes = more.get("processes", [process()])
+    return sentences(logs, database, processes, more.get("letters"), now=NOW)
+
+
+def test_all_well_is_one_calm_sentence() -> None:
+    (only,) = said(log(partition(0), partition(1)))
+    assert (only.level, only.text) == ("ok", "Everything that redis has is persisted.")
+
+
+def test_a_partition_that_does_not_move_is_told_with_what_its_worker_lost() -> None:
+    lost = PausedView(dependency="postgresql", since="2026-11-25T11:59:20Z", error="refused")
+    first = said(
+        log(partition(6), partition(7, lag=3, stalled_seconds=12.0, oldest_age=40.0)),
+        processes=[process(paused=[lost])],
+    )[0]
+    assert first.level == "alarm"
+    assert first.text == (
+        "Partition 7 of redis is not moving: its worker lost PostgreSQL 40 s ago (refused). "
+        "3 records wait, for 12 s now."
+    )
+    assert first.next is not None
+    assert "Bring PostgreSQL back" in first.next
+
+
+def test_partitions_with_one_cause_are_told_together_and_others_apart() -> None:
+    stuck = {"lag": 1, "stalled_seconds": 9.0, "oldest_age": 9.0}
+    alarms = [
+        one.text
+        for one in said(
+            log(
+                partition(0, **stuck), partition(1, **stuck), partition(2, **stuck, owner=None),
+                partition(4, **stuck), partition(5, **stuck, owner="w2"),
+            ),
+            processes=[process(), process("w2", live=False, silent_seconds=30.0)],
+        )
+        if one.level == "alarm"
+    ]  # fmt: skip
+    assert len(alarms) == 3
+    assert alarms[0].startswith("Partitions 0-1, 4 of redis are not moving: its worker w1 is alive")
+    assert "Partition 2 of redis is not moving: no worker owns it" in alarms[1]
+    assert "has not been heard of for 30 s" in alarms[2]
+
+
+def test_what_is_unknown_is_never_well() -> None:
+    levels = {one.level for one in said(log(partition(0, lag=None, stalled_seconds=None)))}
+    assert levels == {"warning"}
+    silent = said(log(partition(0), error="connection refused"))
+    assert [one.level for one in silent] == ["alarm"]
+    assert "POSTs are answered 503" in silent[0].text
+    shadow = said(log(partition(0), error="gone", roles=["shadow"], name="kafka"))
+    assert [one.level for one in shadow] == ["warning"]
+    down = said(log(partition(0)), database=Database(up=False, error="x"), processes=None)
+    assert "Messages are accepted all the same" in down[0].text
+
+
+def test_loss_lag_and_dead_letters_are_said() -> None:
+    (loss, *_) = said(log(partition(0, lost=5)))
+    assert loss.text.startswith("5 records left redis unread")
+    behind = log(partition(0, lag=5000), in_rate=900.0, out_rate=300.0)
+    assert (
+        "falls behind: 900 records a second come in and 300 are persisted" in said(behind)[0].text
+    )
+    ahead = log(partition(0, lag=5000), in_rate=100.0, out_rate=600.0)
+    assert any("none in 10 s" in one.text for one in said(ahead))
+    letters = Waiting(pending=2, by_reason={"rejected": 2}, oldest="2026-11-25T09:00:00Z")
+    notice = said(log(partition(0)), letters=letters)[-1]
+    assert notice.text == ("2 dead letters wait for a decision (2 rejected), the oldest for 3 h.")
