@@ -9,12 +9,16 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from migration_guide.backfill.request import Request
+from migration_guide.backfill.run import Backfill, Busy
+from migration_guide.choice import CHOICES
 from migration_guide.errors import MigrationError
 from migration_guide.steps import Checked, Steps, refused
-from persistence.database import connect
+from persistence.database import Pool, connect
 from persistence.errors import Outage
 from persistence.settings import PersistenceSettings
 from transport.errors import TransportError
+from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["Gate", "GateRedError", "Gates", "Open"]
@@ -23,11 +27,15 @@ _AGAIN = 1.0
 _WHO = "rehearsal"
 
 T = TypeVar("T")
-_Attempt = Callable[[Steps, int], Coroutine[Any, Any, T]]
+_Attempt = Callable[[Pool, int], Coroutine[Any, Any, T]]
 
 
 class GateRedError(Exception):
-    """A step was refused for as long as the rehearsal was told to wait."""
+    """A step was refused for as long as the rehearsal was told to wait. ``gates``: what each said."""
+
+    def __init__(self, why: str, gates: list[dict[str, Any]]) -> None:
+        super().__init__(why)
+        self.gates = gates
 
 
 class Gate(Protocol):
@@ -55,6 +63,8 @@ class Open:
 class Gates:
     """``advance`` and ``rollback`` as an operator takes them, waiting for red gates. No overrides.
 
+    Where a gate says that copies were dropped, they are backfilled.
+
     ``patience`` is how many seconds a gate may stay red, ``window`` how far back parity is asked.
     """
 
@@ -65,6 +75,8 @@ class Gates:
         self._settings = settings
         self._patience = patience
         self._window = window
+        self.backfills = 0
+        self._said: list[dict[str, Any]] = []
 
     async def pass_to(self, phase: int) -> list[dict[str, Any]]:
         """Begin the step once no gate stands in its way; return what each said."""
@@ -80,28 +92,55 @@ class Gates:
             try:
                 pool = await connect(self._persistence)
                 try:
-                    return await attempt(Steps(pool, self._settings), phase)
+                    return await attempt(pool, phase)
                 finally:
                     pool.terminate()
-            except (_NotYetError, MigrationError, Outage, TransportError) as error:
+            except (
+                _NotYetError,
+                Busy,
+                MigrationError,
+                Outage,
+                TransportError,
+                TimeoutError,
+            ) as error:
                 if time.monotonic() > deadline:
                     why = " ".join(str(error).split())
-                    raise GateRedError(f"{what}, after {self._patience:.0f} s: {why}") from None
+                    raise GateRedError(
+                        f"{what}, after {self._patience:.0f} s: {why}", self._said
+                    ) from None
             await asyncio.sleep(_AGAIN)
 
-    async def _begin(self, steps: Steps, phase: int) -> list[dict[str, Any]]:
+    async def _begin(self, pool: Pool, phase: int) -> list[dict[str, Any]]:
+        steps = Steps(pool, self._settings)
         look = await steps.look()
         state = await steps.complete(look, who=_WHO) or look.state
         step = steps.next_step(state, forward=phase > state.phase)
         checked: Checked = await steps.check(step, window=self._window)
+        self._said = [msgspec.to_builtins(result) for result in checked.results]
+        if any(one.name == "dropped" and one.verdict == "red" for one in checked.results):
+            await self._backfill(pool, step.origin)
         if red := refused(checked.results, accepted={}, overridden={}):
             raise _NotYetError(
                 "; ".join(f"{one.name} is {one.verdict}: {one.reason}" for one in red)
             )
         await steps.begin(checked, who=_WHO, why="rehearsal", overrides={})
-        return [msgspec.to_builtins(result) for result in checked.results]
+        return self._said
 
-    async def _complete(self, steps: Steps, phase: int) -> None:
+    async def _backfill(self, pool: Pool, phase: int) -> None:
+        """Do as the gate says: ``crossfade migrate backfill``."""
+        choice = CHOICES[phase]
+        assert choice.shadow is not None
+        self.backfills += 1
+        request = Request(by=_WHO)
+        async with (
+            create(choice.transport, self._settings) as source,
+            create(choice.shadow, self._settings) as target,
+            asyncio.timeout(self._patience),
+        ):
+            await Backfill(pool, source, target, request).run()
+
+    async def _complete(self, pool: Pool, phase: int) -> None:
+        steps = Steps(pool, self._settings)
         look = await steps.look()
         if look.state.settled and look.state.phase == phase:
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from compose.rehearsal.faults import Faults
-from compose.rehearsal.gates import Gate
+from compose.rehearsal.gates import Gate, GateRedError
 from compose.rehearsal.load import Load
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Observer
@@ -65,7 +65,11 @@ class Walk:
         self._say(f"asking for phase {phase}")
         mark = GateMark(frm=came_from, to=phase, begun=self._timeline.now)
         self._timeline.gates.append(mark)
-        mark.gates = await self._gate.pass_to(phase)
+        try:
+            mark.gates = await self._gate.pass_to(phase)
+        except GateRedError as error:
+            mark.gates = error.gates
+            raise
         mark.passed = self._timeline.now
 
     async def _roll(self, load: Load, phase: int) -> None:

@@ -15,7 +15,7 @@ from migration_guide.parity.comparison import Limits
 from tests.support.kafka import require_kafka
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_there_and_back_with_a_fault_in_every_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -34,6 +34,7 @@ async def test_there_and_back_with_a_fault_in_every_phase(
         faults=True,
         faults_per_phase=1,
         seed=4,
+        gate_seconds=180.0,
     )
     rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append)
     report = await rehearsal.run()
