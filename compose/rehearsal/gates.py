@@ -31,7 +31,7 @@ _Attempt = Callable[[Pool, int], Coroutine[Any, Any, T]]
 
 
 class GateRedError(Exception):
-    """A step was refused for as long as the rehearsal was told to wait. ``gates``: what each said."""
+    """A step was refused for as long as there was patience. ``gates``: what each said last."""
 
     def __init__(self, why: str, gates: list[dict[str, Any]]) -> None:
         super().__init__(why)
