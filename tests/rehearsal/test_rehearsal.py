@@ -15,6 +15,8 @@ from migration_guide.parity.comparison import Limits
 from tests.support.kafka import require_kafka
 
 
+# Not yet seen to be done within the time that `make test` has: `make chaos` runs it.
+@pytest.mark.chaos
 @pytest.mark.timeout(600)
 async def test_there_and_back_with_a_fault_in_every_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
