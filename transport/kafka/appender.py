@@ -283,7 +283,6 @@ class Appender:
             batch.answer()
             return
         batch.answer()
-        self._close(partition, batch)  # who joined it now would have no limit
         if self._stuck.setdefault(partition, batch) is not batch:
             return
         producer = self._producer
