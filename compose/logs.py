@@ -100,9 +100,6 @@ async def shadowed(
 
 def place_of(name: str, settings: TransportSettings) -> Place:
     """Return what the log ``name``, which is not consumed, is to a process of these settings."""
-    if name != settings.transport:
-        return Place.OTHER
-    copied_first = settings.transport_shadow_mode == "sync"
-    if copied_first and settings.consumed == settings.transport_shadow:
-        return Place.MIRRORED
-    return Place.PRIMARY
+    if name != settings.transport or settings.consumed != settings.transport_shadow:
+        return Place.OTHER  # what is read gets no copies from here
+    return Place.MIRRORED if settings.transport_shadow_mode == "sync" else Place.PRIMARY

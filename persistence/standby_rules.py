@@ -9,8 +9,9 @@ copied after it. So there are three reasons, and no other:
     the log that has each of them first. Both orders agree on every pair that anybody can know of
     (``docs/order.md``), so it makes no difference which of the two logs a row comes from.
 ``unshadowed``
-    The record is an original in a log that is not the primary: a message from before ``TRANSPORT``
-    was changed, or a foreign producer's. No other log is known to bring it.
+    The record is an original in a log of which the consumed one gets no copies: a message from
+    before ``TRANSPORT`` was changed, or after that but not ``CONSUME_FROM``, or a foreign
+    producer's. No other log is known to bring it.
 ``orphaned``
     The record is a copy, and the workers' group has passed its original without anything coming of
     it: that log lost it. The copy is all there is.
@@ -43,9 +44,12 @@ class Place(StrEnum):
     MIRRORED = "mirrored"
     """The primary, whose every message is in the consumed log before it is acknowledged."""
     PRIMARY = "primary"
-    """The primary, of which the consumed log has some messages, or none."""
+    """The primary, of which the consumed log, an asynchronous shadow, may lack some messages."""
     OTHER = "other"
-    """The shadow, or a log that is not configured any more."""
+    """The shadow, a log that is not configured any more, or a primary that is copied nowhere read.
+
+    (The last by hand only: ``TRANSPORT`` changed, and ``CONSUME_FROM`` not.)
+    """
 
     def why(self, record: Record) -> Why | None:
         """Return why a record of this log may be persisted by its standby, ``None`` if not."""

@@ -1,0 +1,42 @@
+"""What a log that is not consumed is to its standby, for every choice of logs."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose.logs import place_of
+from migration_guide.choice import CHOICES
+from persistence.standby_rules import Place, Why
+from transport.contract import Record
+from transport.settings import TransportSettings
+
+ORIGINAL = Record("messages", 0, "0", "key", b"", {}, 0.0)  # type: ignore[arg-type]
+
+
+def _settings(transport, shadow, mode, consume_from) -> TransportSettings:
+    return TransportSettings(
+        transport=transport,
+        transport_shadow=shadow,
+        transport_shadow_mode=mode or "async",
+        consume_from=consume_from,
+    )
+
+
+def test_the_places_in_the_phases() -> None:
+    places = [
+        place_of("kafka" if choice.consume_from == "redis" else "redis", _settings(*choice))
+        for choice in CHOICES[1:5]
+    ]
+    assert places == [Place.OTHER, Place.OTHER, Place.MIRRORED, Place.OTHER]
+
+
+@pytest.mark.parametrize("shadow", [None, "memory"])
+def test_a_primary_that_is_copied_nowhere_read_is_not_left_unread(shadow: str | None) -> None:
+    """TRANSPORT was changed by hand and CONSUME_FROM was not."""
+    place = place_of("kafka", _settings("kafka", shadow, "sync", "redis"))
+    assert place.why(ORIGINAL) is Why.UNSHADOWED
+
+
+def test_a_primary_whose_copies_may_lack_some_is_only_waited_for() -> None:
+    place = place_of("redis", _settings("redis", "kafka", "async", "kafka"))
+    assert place.why(ORIGINAL) is None
