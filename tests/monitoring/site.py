@@ -147,7 +147,7 @@ class Site:
         async def found() -> bool:
             return list((await self.prometheus.targets()).values()) == ["up", "up"]
 
-        await eventually(found, timeout=30, every=0.5)
+        await eventually(found, timeout=60, every=0.5)
 
     async def scraped_since(self, before: float | None) -> None:
         """Return once ``app`` was scraped with another start than ``before``."""
@@ -155,9 +155,9 @@ class Site:
         async def another() -> bool:
             return await self.started_at() not in {None, before}
 
-        await eventually(another, timeout=30, every=0.2)
+        await eventually(another, timeout=60, every=0.2)
 
-    async def fires(self, *names: str, within: float = 40.0) -> None:
+    async def fires(self, *names: str, within: float = 90.0) -> None:
         """Return once all these alerts fire."""
         await eventually(lambda: self._fire(names), timeout=within, every=0.5)
 
