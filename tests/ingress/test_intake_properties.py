@@ -14,11 +14,12 @@ from ingress.intake import Intake
 from ingress.problems import Problem
 from ingress.requests import Limits
 from ingress.submission import Submission
+from otel.tracing.requests import Trace
 from transport.identity import idempotency_key, message_id
 
 LIMITS = Limits(content_bytes=60, recipients=3, batch_items=100)
 INTAKE = Intake(LIMITS)
-NONE = Context(None, None)
+NONE = Context(None, Trace(None, None))
 
 _text = st.text(max_size=20) | st.sampled_from(
     [

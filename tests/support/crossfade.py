@@ -43,6 +43,8 @@ class Crossfade:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell that runs us in the background has SIGINT ignored, which children inherit.
+            preexec_fn=_mind_ctrl_c,
         )
         return cls(process)
 
@@ -94,3 +96,7 @@ class Crossfade:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self.lines.append(line.decode(errors="replace").rstrip("\n"))
+
+
+def _mind_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
