@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -67,6 +68,8 @@ def client_settings() -> Settings:
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a command's coroutine on uvloop; what users can mend ends it with one line."""
+    # What client libraries say of an outage is told in our words; a service logs them, as set up.
+    logging.getLogger().addHandler(logging.NullHandler())
     with _explained(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
 
