@@ -67,6 +67,11 @@ class KafkaClaim:
         """Whether records may still be handed out."""
         return self._state is _State.OWNED and not self._outlived
 
+    @property
+    def lost(self) -> bool:
+        """Whether nothing counts any longer: another owner has it, or its topic is gone."""
+        return self._state is _State.LOST or self._outlived
+
     async def __aenter__(self) -> Self:
         self._in_use = True
         return self
@@ -97,7 +102,7 @@ class KafkaClaim:
 
     async def ack(self, through: str) -> None:
         """See :meth:`transport.contract.Claim.ack`."""
-        if self._state is _State.LOST or self._outlived:
+        if self.lost:
             raise self._loss()
         offset = int(through) + 1
         if offset <= self.window.acked:
