@@ -23,10 +23,11 @@ _CONNECT_SECONDS = 5.0
 _IDLE_IN_TRANSACTION_MS = 60_000
 
 
-async def connect(settings: PersistenceSettings) -> Pool:
+async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool:
     """Return a pool that opens its first connection when it is first asked for one.
 
-    So the service starts while PostgreSQL is down. The caller closes it.
+    So the service starts while PostgreSQL is down. The caller closes it. ``scans``: its statements
+    read whole tables (an audit must not believe the indexes).
 
     Raises:
         Outage: the URL can't be used.
@@ -44,6 +45,13 @@ async def connect(settings: PersistenceSettings) -> Pool:
             reset=_keep,
             server_settings={
                 "application_name": "crossfade",
+                # What the service asks, it asks by key. PostgreSQL keeps the plan of a prepared
+                # statement: one made while a table is small reads all of it, at every question,
+                # until the table is analyzed a minute of traffic later (three times the CPU at
+                # 500 POST/s, and a p99 of 15 ms instead of 4).
+                "enable_seqscan": "on" if scans else "off",
+                # Before PostgreSQL 18 a plan without another way counts as dear enough to compile.
+                "jit": "off",
                 "statement_timeout": str(int(timeout * 1000)),
                 "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
             },

@@ -102,7 +102,11 @@ ORDER BY transport
 _EXISTING = """
 SELECT asked.place FROM unnest($1::uuid[], $2::text[], $3::text[])
     WITH ORDINALITY AS asked (message_id, user_id, state, place)
-JOIN message_receipts USING (message_id, user_id, state)
+CROSS JOIN LATERAL (
+    SELECT FROM message_receipts AS held
+    WHERE (held.message_id, held.user_id, held.state)
+        = (asked.message_id, asked.user_id, asked.state) LIMIT 1
+) AS row
 """
 
 _LOST = """

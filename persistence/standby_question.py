@@ -28,13 +28,18 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 # The positions are for people: they wait for no flush. (What is settled was flushed by whoever
 # committed it, before it could be seen here.) One row a message and log; the first position stays.
+# Each LATERAL with its LIMIT is one look into an index. A join would be planned anew by the sizes
+# of the tables, and a plan that is kept from when they were small reads all of them later.
 _SETTLED = """
 WITH quiet AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS set),
 found AS MATERIALIZED (
     SELECT asked.place, row.id, row.transport, asked.log_offset, asked.appended_at
     FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[])
         AS asked (key, body, log_offset, appended_at, place)
-    JOIN messages AS row ON row.idempotency_key = asked.key AND row.fingerprint = asked.body
+    CROSS JOIN LATERAL (
+        SELECT id, transport FROM messages
+        WHERE idempotency_key = asked.key AND fingerprint = asked.body LIMIT 1
+    ) AS row
 ),
 noted AS (
     INSERT INTO message_positions (message_id, transport, partition, log_offset, appended_at)
@@ -48,10 +53,14 @@ UNION ALL
 SELECT asked.place
 FROM unnest($8::uuid[], $9::text[], $10::text[], $11::int[])
     AS asked (message_id, user_id, state, place)
-JOIN message_receipts USING (message_id, user_id, state)
+CROSS JOIN LATERAL (
+    SELECT FROM message_receipts AS held
+    WHERE (held.message_id, held.user_id, held.state)
+        = (asked.message_id, asked.user_id, asked.state) LIMIT 1
+) AS row
 UNION ALL
 SELECT asked.place FROM unnest($12::bytea[], $13::int[]) AS asked (identity, place)
-JOIN dead_letters USING (identity)
+CROSS JOIN LATERAL (SELECT FROM dead_letters WHERE identity = asked.identity LIMIT 1) AS row
 """
 """$1 log, $2 partition; messages: $3 keys, $4 fingerprints, $5 offsets, $6 times, $7 places;
 receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities, $13 places."""

@@ -63,7 +63,7 @@ def audit(
 async def _with(
     settings: Settings, name: str, work: Callable[[Pool, Transport], Coroutine[Any, Any, R]]
 ) -> R:
-    pool = await connect(settings.persistence)
+    pool = await connect(settings.persistence, scans=True)
     try:
         async with create(name, settings.transport) as log:
             return await work(pool, log)

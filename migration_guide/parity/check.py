@@ -168,10 +168,13 @@ async def drain(
     comparison: Comparison,
     merged: Merged,
     *,
+    before: float = float("inf"),
     progress: Callable[[int], None] | None = None,
     pause: Callable[[float], Awaitable[None]] = _yield,
 ) -> int:
     """Read both logs to their ends, judge what can be judged, and return how much was read.
+
+    What was appended at ``before`` or later is not judged yet.
 
     Every few records ``progress`` is told how many they were, and ``pause`` is awaited with the
     seconds of work they took, so that other tasks have their turn.
@@ -186,7 +189,7 @@ async def drain(
             await _answer(comparison, question, merged)
         read += 1
         if read % _TURN == 0:
-            comparison.judge()
+            comparison.judge(before)
             if progress:
                 progress(read - told)
                 told = read
@@ -196,7 +199,7 @@ async def drain(
         moment = merged.ended(side)
         if moment is not None:
             comparison.at_end(side, moment)
-    comparison.judge()
+    comparison.judge(before)
     if progress:
         progress(read - told)
     return read

@@ -119,10 +119,13 @@ class Comparison:
         """Note that a log held nothing more at ``moment``."""
         self._reach[side] = max(self._reach[side], moment)
 
-    def judge(self) -> None:
-        """Judge what had time to meet its counterpart and did not."""
+    def judge(self, before: float = float("inf")) -> None:
+        """Judge what had time to meet its counterpart and did not.
+
+        Nothing appended at ``before`` or later, so that who goes on from there counts none twice.
+        """
         for side in (PRIMARY, SHADOW):
-            until = self._reach[1 - side] - self._limits.settle
+            until = min(before, self._reach[1 - side] - self._limits.settle)
             for facts in self._waiting.ripe(side, until):
                 if facts.mirror is not None:
                     self._waiting.take(facts)

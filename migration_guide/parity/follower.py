@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -68,16 +69,19 @@ class Follower:
         Raises:
             TransportUnavailable: a log can't be read. The next round goes on where this one ended.
         """
-        begun, read = time.time(), 0
+        # Logs tell times in milliseconds: a bound between two of them would be on both sides.
+        before, read = math.floor((time.time() - self._limits.settle) * 1000) / 1000, 0
         for comparison, merged in self._at:
             merged.again()
-            read += await drain(comparison, merged, pause=self._pause, progress=progress)
-        self._judged = begun - self._limits.settle
+            read += await drain(
+                comparison, merged, before=before, pause=self._pause, progress=progress
+            )
+        self._judged = before
         return read
 
     @property
     def judged_until(self) -> float:
-        """Every original that was appended before this moment has been judged."""
+        """Every original that was appended before this moment has been judged, and no later one."""
         return max(self._judged, self._since or 0.0)
 
     @property

@@ -3,8 +3,8 @@
 Every process with a shadow and with workers runs a keeper; the one that holds a lock of PostgreSQL
 compares, with connections of its own, in a small part of one processor, and writes what it found
 to ``parity_reports``, a row a minute. The next one goes on where everything had been judged, so
-nothing is left out over restarts and crashes; what had matched already in the last seconds before
-(``settle``) is counted by both.
+nothing is left out over restarts and crashes, and nothing that is missing is counted twice; what
+had matched already in the last seconds before (``settle``) is counted by both.
 """
 
 from __future__ import annotations

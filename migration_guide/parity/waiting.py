@@ -141,19 +141,19 @@ class Waiting:
             self._file.put(facts)
 
     def ripe(self, side: int, until: float) -> Iterator[Facts]:
-        """Yield what stands in ``side``, is young, and was appended by ``until``.
+        """Yield what stands in ``side``, is young, and was appended before ``until``.
 
         The caller judges and keeps, or takes, each of them.
         """
         if self._file:
             while found := self._file.where(
-                "young = 1 AND side = ? AND appended_at <= ? LIMIT 500", side, until
+                "young = 1 AND side = ? AND appended_at < ? LIMIT 500", side, until
             ):
                 yield from found
         ripe: list[Facts] = []
         for facts in self._young.values():  # each side's in the order of its log
             if facts.side == side:
-                if facts.appended_at > until:
+                if facts.appended_at >= until:
                     break
                 ripe.append(facts)
         yield from ripe

@@ -1,0 +1,34 @@
+"""What is asked hundreds of times a second reads no whole table, whatever its statistics say."""
+
+from __future__ import annotations
+
+import pytest
+
+from persistence import lookup, queries, settled, standby_question, statement
+
+# The plan that PostgreSQL keeps for a prepared statement, made at the worst moment: the tables have
+# been analyzed while they were empty, so reading them whole looks free.
+ASKED = {
+    "look-up of a tick": lookup._ANSWERS,
+    "what stood in the way": statement.CLASSIFY,
+    "what is settled": standby_question._SETTLED,
+    "receipts that are rows": queries._EXISTING,
+    "what became of messages": settled._FATES,
+}
+
+
+@pytest.mark.parametrize("sql", ASKED.values(), ids=ASKED)
+async def test_no_kept_plan_reads_a_whole_table(sql, database_pool):
+    async with database_pool.acquire() as connection:
+        await connection.execute("ANALYZE messages, message_receipts, dead_letters")
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE asked AS {sql}")
+        parameters = await connection.fetchval(
+            "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'asked'"
+        )
+        nulls = ", ".join(["NULL"] * parameters)
+        rows = await connection.fetch(f"EXPLAIN EXECUTE asked ({nulls})")
+    plan = "\n".join(row[0] for row in rows)
+    assert "Index" in plan
+    assert "Seq Scan" not in plan
+    assert "Hash Join" not in plan
