@@ -132,6 +132,7 @@ class _Process:
         observers = [
             tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
+            tasks.add("housekeeping", parts.housekeeper.run(self._observers_stop)),
             tasks.add("metrics targets", self._targets.run(self._observers_stop)),
             # Ends after the workers: whoever reads that it is gone may take it for harmless.
             tasks.add("presence", self._presence.run(self._observers_stop)),

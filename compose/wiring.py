@@ -31,6 +31,7 @@ from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
 from persistence.dead_letter_depth import DepthReporter
 from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.housekeeping import Housekeeper
 from persistence.standby import Standby
 from persistence.worker import Worker
 from transport.contract import Transport
@@ -70,6 +71,7 @@ class Service:
     indexers: list[DeadLetterIndexer]
     depth: DepthReporter
     parity: ParityKeeper | None
+    housekeeper: Housekeeper
 
 
 @asynccontextmanager
@@ -121,10 +123,11 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 ),
             )
         depth = DepthReporter(pool, logs.every, metrics)
+        housekeeper = Housekeeper(pool, days=settings.persistence.database_history_days)
         parity = _parity(settings, pool, metrics, member) if worker else None
         yield Service(
             member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, standbys,
-            leftovers, indexers, depth, parity,
+            leftovers, indexers, depth, parity, housekeeper,
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import msgspec
 from persistence.database import Connection, Pool, using
 from persistence.when import rfc3339
 
-__all__ = ["ParityReport", "Summed", "forget", "latest", "recent", "summed", "write"]
+__all__ = ["ParityReport", "Summed", "latest", "recent", "summed", "write"]
 
 _WRITE = """
 INSERT INTO parity_reports AS old (id, kind, primary_log, shadow_log, since, until, counts, lag,
@@ -34,7 +34,6 @@ SELECT id, kind, primary_log, shadow_log, since, until, counts, lag, samples, ve
 """
 
 _YOUNG = "not_yet_comparable"
-_FORGET = "DELETE FROM parity_reports WHERE until < now() - make_interval(days => $1)"
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -151,11 +150,6 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
         sum(reports[-1].lag),
         [sample for one in reports for sample in one.samples][-100:],
     )
-
-
-async def forget(connection: Connection, *, days: int) -> None:
-    """Delete reports older than so many days."""
-    await connection.execute(_FORGET, days)
 
 
 def _covered(reports: Sequence[ParityReport], since: datetime) -> float:

@@ -28,8 +28,9 @@ from compose.commands.dlq_selection import (
 from compose.console import client_settings, err, fail, out, plain, run
 from compose.logs import shadowed
 from compose.patient import PatientTransport
-from compose.settings import Settings
+from compose.settings import Settings, otel_variables
 from otel.metrics import Metrics
+from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
 from persistence.redrive import MOST_REDRIVES, Preview, RedriveProgress, Redriver
 from persistence.selection import Selection
@@ -211,7 +212,12 @@ async def _runner(settings: Settings) -> AsyncIterator[Redriver]:
     transport, metrics = settings.transport, Metrics()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_pool(settings))
-        log: Transport = await stack.enter_async_context(create(transport.transport, transport))
+        tracing = start_tracing(
+            settings.tracing, transport, metrics.registry, environment=otel_variables()
+        )
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        primary = await stack.enter_async_context(create(transport.transport, transport))
+        log = tracing.traced(primary)
         if transport.transport_shadow is not None:
             # What is redriven goes to both logs, like everything that is appended.
             shadow = PatientTransport(
@@ -221,7 +227,7 @@ async def _runner(settings: Settings) -> AsyncIterator[Redriver]:
             log = await stack.enter_async_context(
                 shadowed(
                     log,
-                    await stack.enter_async_context(shadow),
+                    tracing.traced(await stack.enter_async_context(shadow)),
                     transport,
                     pool=pool,
                     metrics=metrics,

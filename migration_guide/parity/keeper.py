@@ -44,7 +44,6 @@ _ROUND_SECONDS = 1.0
 _ROW_SECONDS = 60.0
 _LOOKBACK_SECONDS = 600.0
 _SHARE = 0.2
-_KEPT_DAYS = 14
 
 
 class ParityKeeper:
@@ -196,7 +195,6 @@ class _Rows:
         if time.monotonic() - self._begun > _ROW_SECONDS:
             self._written = counts
             self._begin(follower.judged_until)
-            await parity_reports.forget(self._connection, days=_KEPT_DAYS)
 
 
 def _seconds(text: str) -> float:

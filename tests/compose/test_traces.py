@@ -8,6 +8,7 @@ import re
 import socket
 import time
 
+import asyncpg
 import httpx
 import pytest
 
@@ -60,6 +61,56 @@ async def test_spans_are_flushed_when_the_process_ends(crossfade, places):
     assert (said[0]["trace_id"], said[0]["correlation_id"]) == (
         view["traceId"], ack["correlationId"],
     )  # fmt: skip
+
+
+async def test_a_redrive_in_a_terminal_goes_on_with_the_trace_of_the_post(crossfade, places):
+    """What PostgreSQL refused, redriven by another process: one trace, one correlation id."""
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    with receiver("http/protobuf") as collector:
+        settings = {
+            **places,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "STREAM_MAX_RETRIES": "1",
+        }
+        running = await crossfade("serve", **settings)
+        url = (await running.says(r'"url":"(http://[^"]+)"'))[1]
+        await running.says("Worker started for partition 15")
+        database = await asyncpg.connect(places["DATABASE_URL"])
+        await database.execute("ALTER TABLE messages ADD CONSTRAINT hurt CHECK (sender_id = '?')")
+        async with httpx.AsyncClient(base_url=url) as client:
+            headers = JSON | {
+                "traceparent": f"00-{trace}-{span}-01",
+                "X-Correlation-ID": "order:42",
+            }
+            ack = (await client.post("/api/messages", content=BODY, headers=headers)).json()
+
+            async def becomes(state: str) -> bool:
+                view = (await client.get(f"/api/messages/{ack['messageId']}")).json()
+                return view["state"] == state
+
+            await eventually(lambda: becomes("dead_lettered"))
+            await database.execute("ALTER TABLE messages DROP CONSTRAINT hurt")
+            command = await crossfade("dlq", "redrive", "--message", ack["messageId"], **settings)
+            assert await command.ends() == 0, command.text
+            await eventually(lambda: becomes("persisted"))
+        row = await database.fetchrow("SELECT trace_id, correlation_id FROM messages")
+        await database.close()
+        await eventually(lambda: sum(s.name == "ack msg:stream" for s in collector.of(trace)) == 2)
+        spans = collector.of(trace)
+        assert await running.terminate() == 0
+    assert tuple(row) == (trace, "order:42")
+    assert {s.attributes["messaging.message.conversation_id"] for s in spans} == {"order:42"}
+    (create,) = [one for one in spans if one.name == "create msg:stream"]
+    first, again = [one for one in spans if one.name == "send msg:stream"]
+    (letter,) = [one for one in spans if one.name == "send msg:dlq"]
+    for one in (first, letter, again):
+        assert (trace, create.span_id) in one.links
+    assert again.parent_id == create.span_id
+    assert again.attributes["crossfade.redrives"] == "1"
+    assert again.resource["process.pid"] != first.resource["process.pid"]
+    ends = [s.attributes["crossfade.outcome"] for s in spans if s.name == "process msg:stream"]
+    assert ends == ["dead_lettered", "persisted"]
 
 
 async def test_a_collector_that_does_not_answer_is_not_felt(crossfade, places):

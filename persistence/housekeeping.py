@@ -1,0 +1,80 @@
+"""What is only looked back on is deleted when it is old: by one process, a little at a time.
+
+Failed attempts and results of comparisons; messages, receipts, dead letters and what was done by
+hand are nobody's to delete but their owner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from persistence.database import Connection, Pool
+from persistence.elected import elected
+from persistence.errors import PersistenceError
+from persistence.gate import stopped_within
+from persistence.translation import translated
+
+__all__ = ["Housekeeper"]
+
+_log = structlog.get_logger(__name__)
+
+_HOUR = 3600.0
+_FIRST = 60.0
+"""Seconds after the start: not while a process takes up its work."""
+_AT_ONCE = 1000
+_PAUSE = 0.1
+
+# The first ones by id, which are the oldest: no index on the time, and never more rows than these
+# are looked at, or locked.
+_ATTEMPTS = """
+DELETE FROM delivery_attempts
+WHERE failed_at < now() - make_interval(days => $1)
+    AND id IN (SELECT id FROM delivery_attempts ORDER BY id LIMIT $2)
+"""
+_REPORTS = """
+DELETE FROM parity_reports
+WHERE id IN (SELECT id FROM parity_reports
+    WHERE until < now() - make_interval(days => $1) ORDER BY until LIMIT $2)
+"""
+
+
+class Housekeeper:
+    """Deletes what is older than ``days``, every ``interval`` seconds, in batches of ``at_once``."""
+
+    def __init__(
+        self, pool: Pool, *, days: int, interval: float = _HOUR, at_once: int = _AT_ONCE
+    ) -> None:
+        self._pool = pool
+        self._days = days
+        self._interval = interval
+        self._at_once = at_once
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep house until ``stop`` is set."""
+        wait = min(_FIRST, self._interval)
+        while not await stopped_within(stop, wait):
+            wait = self._interval
+            try:
+                async with elected(self._pool, "housekeeping") as connection:
+                    if connection is not None:
+                        await self._sweep(connection, stop)
+            except (PersistenceError, TimeoutError) as error:
+                _log.warning("What is old is deleted later", error=str(error))
+
+    async def _sweep(self, connection: Connection, stop: asyncio.Event) -> None:
+        for table, statement in (("delivery_attempts", _ATTEMPTS), ("parity_reports", _REPORTS)):
+            deleted = 0
+            while True:
+                with translated():
+                    rows = _count(await connection.execute(statement, self._days, self._at_once))
+                deleted += rows
+                if rows < self._at_once or await stopped_within(stop, _PAUSE):
+                    break
+            if deleted:
+                _log.info("Deleted what is old", table=table, rows=deleted, days=self._days)
+
+
+def _count(status: str) -> int:
+    return int(status.rpartition(" ")[2])
