@@ -41,7 +41,7 @@ WHERE id IN (SELECT id FROM parity_reports
 
 
 class Housekeeper:
-    """Deletes what is older than ``days``, every ``interval`` seconds, in batches of ``at_once``."""
+    """Deletes what is older than ``days``, each ``interval`` seconds, ``at_once`` rows at once."""
 
     def __init__(
         self, pool: Pool, *, days: int, interval: float = _HOUR, at_once: int = _AT_ONCE
