@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
+from compose.local.valkey import ValkeyServer
+from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, messages, until
 from transport.contract import WORKER_GROUP, Progress, Topic
 from transport.redis import RedisTransport
@@ -88,6 +90,32 @@ async def test_pending_records_that_were_deleted_are_lost_and_do_not_come_withou
         await claim.ack(again[-1].offset)
         progress = await _progress(near)
         assert (progress.lag, progress.pending, progress.lost) == (0, 0, 2)
+
+
+async def test_a_server_that_read_its_file_again_has_lost_nothing(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    """Redis 7.0's file tells a group's position, and not what was counted up to there."""
+    lasting = short_settings(own_redis, stream_lease_ms=60_000)
+    async with RedisTransport.from_settings(lasting) as log, Member(log) as member:
+        claim = await member.claim(0)
+        await log.publish(messages(list("abcdefgh"), partition=0, of=log))
+        records = await drain(claim, 2, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        records = await drain(claim, 3, patience=PATIENCE)
+        await own_redis.kill()
+        await own_redis.start()
+        progress = await _progress(log)
+        assert (progress.lag, progress.pending, progress.lost) == (6, 3, 0)
+        await claim.ack(records[-1].offset)
+        progress = await _progress(log)
+        assert (progress.lag, progress.lost) == (3, 0)
+        own = await _xinfo(client)
+        assert (own["entries-read"], own["lag"]) == (5, 3), "Redis' own count is set right"
+        records = await drain(claim, 3, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        progress = await _progress(log)
+        assert (progress.lag, progress.lost) == (0, 0)
 
 
 async def test_a_page_of_nothing_but_deleted_records_does_not_end_the_reading(

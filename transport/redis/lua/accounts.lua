@@ -1,6 +1,12 @@
 -- What is there, and what went missing. A lease's hash keeps what the last look found: `added`
 -- (records ever appended to the stream), `tail` (the id of the last), `unread` (records not
--- acknowledged then) and `seen` (what `acked` was); and counts what was `acked` and `lost` in all.
+-- acknowledged then), `seen` (what `acked` was), and `at` and `read` (the group's position, and the
+-- records up to it); and counts what was `acked` and `lost` in all.
+
+-- Leases of which a look was taken since this library was loaded, which is when the server read its
+-- data or became a primary. Until then Redis' own count of what a group has read is not to be
+-- believed: 7.0 writes and replicates the position without the count.
+local looked = {}
 
 -- The stream as XINFO tells it, or nil where there is none.
 local function stream_info(stream)
@@ -37,23 +43,11 @@ local function group_info(stream, name)
   return nil
 end
 
--- Records after the group's position, counted; nil where that would take too long. Redis itself
--- says nil when a record ahead of the position was deleted, and 7.0 goes on counting records that
--- were trimmed there, so its word is taken only where counting can't be avoided otherwise.
-local function undelivered(stream, info, group)
-  local position = group.position
-  if info.length == 0 or not later(info.last, position) then
-    return 0
-  end
-  if later(info.first, position) then
-    return info.length
-  end
-  if group.lag then
-    return group.lag
-  end
+-- Records after `position` up to `last`, counted; nil where that would take too long.
+local function count_between(stream, position, last)
   local count = 0
   while count < 10 * BATCH do
-    local page = redis.call('XRANGE', stream, '(' .. position, '+', 'COUNT', BATCH)
+    local page = redis.call('XRANGE', stream, '(' .. position, last, 'COUNT', BATCH)
     count = count + #page
     if #page < BATCH then
       return count
@@ -61,6 +55,33 @@ local function undelivered(stream, info, group)
     position = page[#page][1]
   end
   return nil
+end
+
+-- Records after the group's position as Redis' own count tells it, and that count set right first
+-- where the server may have forgotten it: what was read since the last look is counted, and is few.
+local function own_lag(stream, info, group, lease)
+  if group.lag and not looked[lease] then
+    local at, read = unpack(redis.call('HMGET', lease, 'at', 'read'))
+    local since = at and not later(at, group.position)
+      and count_between(stream, at, group.position)
+    if since then
+      return math.max(0, info.added - read - since)
+    end
+  end
+  return group.lag
+end
+
+-- Records after the group's position; nil where it would take too long to count them. Redis itself
+-- says nil when a record ahead of the position was deleted, and 7.0 goes on counting records that
+-- were trimmed there, so its word is taken only where counting can't be avoided otherwise.
+local function undelivered(stream, info, group, lease)
+  if info.length == 0 or not later(info.last, group.position) then
+    return 0
+  end
+  if later(info.first, group.position) then
+    return info.length
+  end
+  return own_lag(stream, info, group, lease) or count_between(stream, group.position, '+')
 end
 
 -- The last look: records appended, the last of them, records of them not acknowledged up to now.
@@ -90,14 +111,14 @@ end
 -- Count what was lost since the last look, and remember what is there to lose.
 local function look(stream, lease, name)
   local info, group = stream_info(stream), group_info(stream, name)
-  local left = info and group and undelivered(stream, info, group)
+  local left = info and group and undelivered(stream, info, group, lease)
   if not left then
     return
   end
+  local read = digits(info.added - left)
   if group.read ~= info.added - left then
     -- Set Redis's own count right, where records ahead of the position were removed.
-    redis.call('XGROUP', 'SETID', stream, name, group.position,
-      'ENTRIESREAD', digits(info.added - left))
+    redis.call('XGROUP', 'SETID', stream, name, group.position, 'ENTRIESREAD', read)
   end
   local unread = left + group.pending
   local lost = lost_since(lease, info, unread)
@@ -105,7 +126,9 @@ local function look(stream, lease, name)
     redis.call('HINCRBY', lease, 'lost', digits(lost))
   end
   redis.call('HSET', lease, 'added', digits(info.added), 'unread', digits(unread),
-    'tail', info.last, 'seen', redis.call('HGET', lease, 'acked') or '0')
+    'tail', info.last, 'seen', redis.call('HGET', lease, 'acked') or '0',
+    'at', group.position, 'read', read)
+  looked[lease] = true
 end
 
 -- The unread records that went with a deleted stream, for a group that went with it.
@@ -133,7 +156,7 @@ local function open_group(stream, lease, name)
   if lost > 0 then
     redis.call('HINCRBY', lease, 'lost', digits(lost))
   end
-  redis.call('HDEL', lease, 'added', 'unread', 'tail', 'seen')
+  redis.call('HDEL', lease, 'added', 'unread', 'tail', 'seen', 'at', 'read')
   look(stream, lease, name)
   return true
 end
@@ -163,7 +186,7 @@ local function inspect(keys, args)
     return {0, 0, '', '', '', owner, lost, digits(now), 0}
   end
   group = group or {position = '0-0', pending = 0, unopened = true}
-  local left = undelivered(stream, info, group)
+  local left = undelivered(stream, info, group, lease)
   if left and not group.unopened then
     lost = lost + lost_since(lease, info, left + group.pending)
   end
