@@ -7,6 +7,7 @@ import asyncio
 import httpx
 import pytest
 
+from ingress import group_commit
 from tests.ingress.conftest import Service, message
 from tests.ingress.gated import GatedLog
 from tests.support.eventually import eventually
@@ -40,14 +41,37 @@ async def test_no_more_appends_are_in_flight_than_are_allowed(gated: GatedLog, s
     service = await start(transport=gated, ingress_appends_in_flight=2)
     gated.gate.clear()
     tasks = []
-    for number in range(5):
+    for number in range(2):
         tasks += _soon(service, message(number))
-        await _held(service, number + 1)
-    await eventually(lambda: gated.waiting == 2)
+        await eventually(lambda under_way=number + 1: gated.waiting == under_way)
+    tasks += _soon(service, *(message(number) for number in range(2, 5)))
+    await _held(service, 5)
     gated.gate.set()
     await asyncio.gather(*tasks)
     # The two were let go at once, so either may end first, even after the third.
     assert sorted(len(envelopes) for envelopes in gated.published) == [1, 1, 3]
+
+
+async def test_a_second_append_waits_for_company_or_for_its_patience(
+    gated: GatedLog, start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "_PATIENCE", 60)
+    service = await start(transport=gated, ingress_appends_in_flight=4)
+    gated.gate.clear()
+    tasks = _soon(service, message(0))
+    await eventually(lambda: gated.waiting == 1)
+    tasks += _soon(service, *(message(number) for number in range(1, 8)))
+    await _held(service, 8)
+    assert gated.waiting == 1
+    tasks += _soon(service, message(8))
+    await eventually(lambda: gated.waiting == 2)
+    monkeypatch.setattr(group_commit, "_PATIENCE", 0.001)
+    service.app._hot["/api/messages"]._commits._look_later()  # the one set before is a minute off
+    tasks += _soon(service, message(9))
+    await eventually(lambda: gated.waiting == 3)
+    gated.gate.set()
+    await asyncio.gather(*tasks)
+    assert sorted(len(envelopes) for envelopes in gated.published) == [1, 1, 8]
 
 
 @pytest.mark.parametrize("while_in_flight", [True, False])
