@@ -14,7 +14,9 @@ from compose.rehearsal.timeline import FaultMark, Timeline
 __all__ = ["Faults", "StuckError"]
 
 _GOES_ON = 20  # messages acknowledged after a fault, before the next
-_GOES_ON_WITHIN = 60.0
+# That it goes on is to be proved, and not how fast this machine is: one that is busy with other
+# things takes ten times as long as it would alone.
+_GOES_ON_WITHIN = 180.0
 _LONGEST = 3.5  # seconds; longer than a lease, so that some faults outlast it and some don't
 _REST = (0.2, 1.5)
 

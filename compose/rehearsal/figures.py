@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -54,6 +54,8 @@ class Series(msgspec.Struct, kw_only=True, rename="camel"):
     p99_ms: list[float | None]
     lag: dict[str, list[int | None]]
     """Records not acknowledged by the workers' group, by log."""
+    parity: dict[str, list[int | None]]
+    """What the service's own comparison of the logs says: ``differing``, ``waiting``."""
     where: dict[str, list[int]]
     """Messages acknowledged then, by where they stand in the end: ``redis``, ``kafka`` (in that
     log alone), ``both``, ``nowhere``."""
@@ -138,21 +140,34 @@ def over_time(
             where[_where(attempt.content, contents)][bucket] += 1
     for values in took:
         values.sort()
-    lag: dict[str, list[int | None]] = {
-        name: [None] * count for name in dict.fromkeys(n for one in lags for n in one.lag)
-    }
-    for sample in lags:
-        for name, value in sample.lag.items():
-            lag[name][at(sample.at)] = value
     return Series(
         step=step,
         ok=ok,
         failed=failed,
         p50_ms=[_quantile(values, 0.5) for values in took],
         p99_ms=[_quantile(values, 0.99) for values in took],
-        lag=lag,
+        lag={
+            name: _sampled(((one.at, one.lag[name]) for one in lags if name in one.lag), count, at)
+            for name in dict.fromkeys(name for one in lags for name in one.lag)
+        },
+        parity={
+            name: _sampled(
+                ((one.at, getattr(one.parity, name)) for one in lags if one.parity), count, at
+            )
+            for name in ("differing", "waiting")
+        },
         where=where,
     )
+
+
+def _sampled(
+    samples: Iterable[tuple[float, int | None]], count: int, place: Callable[[float], int]
+) -> list[int | None]:
+    """Return samples as a series: the last one of each step."""
+    values: list[int | None] = [None] * count
+    for at, value in samples:
+        values[place(at)] = value
+    return values
 
 
 def _where(content: str, contents: Mapping[str, set[str | None]]) -> str:

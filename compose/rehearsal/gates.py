@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 
+from compose.rehearsal.timeline import GateMark, Waited
 from migration_guide.backfill.request import Request
 from migration_guide.backfill.run import Backfill, Busy
 from migration_guide.choice import CHOICES
@@ -26,23 +28,21 @@ __all__ = ["Gate", "GateRedError", "Gates", "Open"]
 _AGAIN = 1.0
 _WHO = "rehearsal"
 
-T = TypeVar("T")
-_Attempt = Callable[[Pool, int], Coroutine[Any, Any, T]]
+_Attempt = Callable[[Pool], Coroutine[Any, Any, dict[str, str]]]
 
 
 class GateRedError(Exception):
-    """A step was refused for as long as there was patience. ``gates``: what each said last."""
-
-    def __init__(self, why: str, gates: list[dict[str, Any]]) -> None:
-        super().__init__(why)
-        self.gates = gates
+    """A step was refused for as long as there was patience."""
 
 
 class Gate(Protocol):
     """Asked before the processes are restarted to a phase, and told when all of them were."""
 
-    async def pass_to(self, phase: int) -> list[dict[str, Any]]:
-        """Return what each gate said once all are green. Raises :class:`GateRedError`."""
+    async def pass_to(self, phase: int, mark: GateMark) -> None:
+        """Return once all are green. Raises :class:`GateRedError`.
+
+        Notes in ``mark`` what each said last, and which of them the step waited for.
+        """
 
     async def reached(self, phase: int) -> None:
         """Return once it is known that every process runs it. Raises :class:`GateRedError`."""
@@ -51,10 +51,9 @@ class Gate(Protocol):
 class Open:
     """No gate at all: the settings are changed by hand, and the checker alone decides."""
 
-    async def pass_to(self, phase: int) -> list[dict[str, Any]]:
+    async def pass_to(self, phase: int, mark: GateMark) -> None:
         """Let everything pass."""
-        del phase
-        return []
+        del phase, mark
 
     async def reached(self, phase: int) -> None:
         """Ask nobody."""
@@ -76,55 +75,53 @@ class Gates:
         self._patience = patience
         self._window = window
         self.backfills = 0
-        self._said: list[dict[str, Any]] = []
 
-    async def pass_to(self, phase: int) -> list[dict[str, Any]]:
-        """Begin the step once no gate stands in its way; return what each said."""
-        return await self._until(self._begin, phase, f"the step to phase {phase}")
+    async def pass_to(self, phase: int, mark: GateMark) -> None:
+        """Begin the step once no gate stands in its way."""
+        await self._until(partial(self._begin, phase, mark), f"the step to phase {phase}", mark)
 
     async def reached(self, phase: int) -> None:
         """Complete the step once every process is seen on the phase."""
-        await self._until(self._complete, phase, f"every process on phase {phase}")
+        await self._until(partial(self._complete, phase), f"every process on phase {phase}")
 
-    async def _until(self, attempt: _Attempt[T], phase: int, what: str) -> T:
-        deadline = time.monotonic() + self._patience
+    async def _until(self, attempt: _Attempt, what: str, mark: GateMark | None = None) -> None:
+        began = asked = time.monotonic()
         while True:
-            try:
-                pool = await connect(self._persistence)
-                try:
-                    return await attempt(pool, phase)
-                finally:
-                    pool.terminate()
-            except (
-                _NotYetError,
-                Busy,
-                MigrationError,
-                Outage,
-                TransportError,
-                TimeoutError,
-            ) as error:
-                if time.monotonic() > deadline:
-                    why = " ".join(str(error).split())
-                    raise GateRedError(
-                        f"{what}, after {self._patience:.0f} s: {why}", self._said
-                    ) from None
+            reasons = await self._refused(attempt)
+            if not reasons:
+                return
+            if mark is not None:
+                _note(mark.waited, reasons, time.monotonic() - asked)
+            asked = time.monotonic()
+            if asked > began + self._patience:
+                why = "; ".join(f"{name} is {reason}" for name, reason in reasons.items())
+                raise GateRedError(f"{what}, after {self._patience:.0f} s: {why}")
             await asyncio.sleep(_AGAIN)
 
-    async def _begin(self, pool: Pool, phase: int) -> list[dict[str, Any]]:
+    async def _refused(self, attempt: _Attempt) -> dict[str, str]:
+        """Try once; return by whom, and why, it was refused: nothing if it was done."""
+        try:
+            pool = await connect(self._persistence)
+            try:
+                return await attempt(pool)
+            finally:
+                pool.terminate()
+        except (Busy, MigrationError, Outage, TransportError, TimeoutError) as error:
+            return {"step": f"not taken: {' '.join(str(error).split()) or type(error).__name__}"}
+
+    async def _begin(self, phase: int, mark: GateMark, pool: Pool) -> dict[str, str]:
         steps = Steps(pool, self._settings)
         look = await steps.look()
         state = await steps.complete(look, who=_WHO) or look.state
         step = steps.next_step(state, forward=phase > state.phase)
         checked: Checked = await steps.check(step, window=self._window)
-        self._said = [msgspec.to_builtins(result) for result in checked.results]
+        mark.gates = [msgspec.to_builtins(result) for result in checked.results]
         if any(one.name == "dropped" and one.verdict == "red" for one in checked.results):
             await self._backfill(pool, step.origin)
         if red := refused(checked.results, accepted={}, overridden={}):
-            raise _NotYetError(
-                "; ".join(f"{one.name} is {one.verdict}: {one.reason}" for one in red)
-            )
+            return {one.name: f"{one.verdict}: {one.reason}" for one in red}
         await steps.begin(checked, who=_WHO, why="rehearsal", overrides={})
-        return self._said
+        return {}
 
     async def _backfill(self, pool: Pool, phase: int) -> None:
         """Do as the gate says: ``crossfade migrate backfill``."""
@@ -139,14 +136,20 @@ class Gates:
         ):
             await Backfill(pool, source, target, request).run()
 
-    async def _complete(self, pool: Pool, phase: int) -> None:
+    async def _complete(self, phase: int, pool: Pool) -> dict[str, str]:
         steps = Steps(pool, self._settings)
         look = await steps.look()
         if look.state.settled and look.state.phase == phase:
-            return
+            return {}
         if await steps.complete(look, who=_WHO) is None:
-            raise _NotYetError(look.reached.reason)
+            return {"processes": f"not there yet: {look.reached.reason}"}
+        return {}
 
 
-class _NotYetError(Exception):
-    pass
+def _note(waited: list[Waited], reasons: dict[str, str], seconds: float) -> None:
+    """Add to how long a step waited for each of these."""
+    for name, reason in reasons.items():
+        known = next((one for one in waited if one.name == name), None)
+        if known is None:
+            waited.append(known := Waited(name, 0.0, reason))
+        known.seconds, known.reason = round(known.seconds + seconds, 1), reason

@@ -31,7 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     seed: int = 0
     """Of the load's and the faults' dice. The same seed gives the same faults in the same order,
     though not at the same instants."""
-    gate_seconds: float = 90.0
+    gate_seconds: float = 300.0
     """How long a gate may stay red before the rehearsal stops there."""
     phases: tuple[int, ...] = THERE_AND_BACK
     """The phases to walk through; each a neighbour of the one before."""

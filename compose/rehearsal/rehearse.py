@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from compose.local.process import ServerError
 from compose.rehearsal.anomaly import Anomaly, What
 from compose.rehearsal.checker import check
 from compose.rehearsal.faults import StuckError
@@ -15,6 +16,7 @@ from compose.rehearsal.load import Load, Mix
 from compose.rehearsal.log_checker import check_logs
 from compose.rehearsal.logs import read_log
 from compose.rehearsal.options import Options
+from compose.rehearsal.parity_watch import ParityWatch
 from compose.rehearsal.report import Report, make_report
 from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage
@@ -41,7 +43,7 @@ class Rehearsal:
         self.timeline = Timeline()
         self.history = History()
         self.stage = Stage(folder, options, self.timeline)
-        self.observer = Observer(self.timeline)
+        self.observer = Observer(self.timeline, ParityWatch(self.stage.database_url))
         self.load: Load | None = None
         self._say = say
 
@@ -91,7 +93,7 @@ class Rehearsal:
         try:
             async with load:
                 await walk.run(load)
-        except (GateRedError, StuckError) as error:
+        except (GateRedError, StuckError, ServerError) as error:
             return str(error)
         return None
 

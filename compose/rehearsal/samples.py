@@ -1,4 +1,4 @@
-"""How far behind the workers' group is on both logs, once a second."""
+"""How far behind the workers' group is on both logs, and what parity says, once a second."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 from compose.patient import PatientTransport
 from compose.rehearsal.eventually import eventually
+from compose.rehearsal.parity_watch import Parity, ParityWatch
 from compose.rehearsal.timeline import Timeline
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic
 from transport.errors import TransportError
@@ -27,15 +28,17 @@ class Lag(msgspec.Struct, rename="camel"):
 
     at: float
     lag: dict[str, int | None]
+    parity: Parity | None = None
 
 
 class Observer:
     """Looks at both logs from outside. A log is :meth:`watch`-ed once the service has used it."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, parity: ParityWatch) -> None:
         self.samples: list[Lag] = []
         self.logs: dict[str, PatientTransport] = {}
         self._timeline = timeline
+        self._parity = parity
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -50,6 +53,7 @@ class Observer:
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+                self._parity.close()
 
     async def watch(self, name: str, settings: TransportSettings) -> None:
         """Look at this log too from now on, now or when it can be reached."""
@@ -58,7 +62,7 @@ class Observer:
             self.logs[name] = log
             self._tasks.add(asyncio.create_task(log.connect()))
 
-    async def settled(self, log: str, within: float = 60.0) -> None:
+    async def settled(self, log: str, within: float = 300.0) -> None:
         """Return once everything in a log is acknowledged, dead letters too."""
         transport = self.logs[log]
 
@@ -78,8 +82,9 @@ class Observer:
         while True:
             began = self._timeline.now
             names = list(self.logs)
-            lags = await asyncio.gather(*(self._lag(self.logs[name]) for name in names))
-            self.samples.append(Lag(began, dict(zip(names, lags, strict=True))))
+            lagging = asyncio.gather(*(self._lag(self.logs[name]) for name in names))
+            parity, lags = await asyncio.gather(self._parity.look(), lagging)
+            self.samples.append(Lag(began, dict(zip(names, lags, strict=True)), parity))
             await asyncio.sleep(max(0.0, _EVERY - (self._timeline.now - began)))
 
     async def _lag(self, log: PatientTransport) -> int | None:

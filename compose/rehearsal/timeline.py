@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Band", "FaultMark", "GateMark", "Span", "Timeline"]
+__all__ = ["Band", "FaultMark", "GateMark", "Span", "Timeline", "Waited"]
 
 
 class Band(msgspec.Struct, kw_only=True, rename="camel"):
@@ -45,14 +45,23 @@ class FaultMark(msgspec.Struct, kw_only=True, rename="camel"):
     went_on: float | None = None
 
 
+class Waited(msgspec.Struct, rename="camel"):
+    """A gate that kept a step waiting, for how many seconds in all, and what it said last."""
+
+    name: str
+    seconds: float
+    reason: str
+
+
 class GateMark(msgspec.Struct, kw_only=True, rename="camel"):
-    """A step that was asked for, how long its gates were red, and what each said in the end."""
+    """A step that was asked for, which gates it waited for, and what each said in the end."""
 
     frm: int = msgspec.field(name="from")
     to: int
     begun: float
     passed: float | None = None
     gates: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    waited: list[Waited] = msgspec.field(default_factory=list)
 
 
 class Timeline:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from compose.rehearsal.faults import Faults
-from compose.rehearsal.gates import Gate, GateRedError
+from compose.rehearsal.gates import Gate
 from compose.rehearsal.load import Load
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Observer
@@ -65,11 +65,7 @@ class Walk:
         self._say(f"asking for phase {phase}")
         mark = GateMark(frm=came_from, to=phase, begun=self._timeline.now)
         self._timeline.gates.append(mark)
-        try:
-            mark.gates = await self._gate.pass_to(phase)
-        except GateRedError as error:
-            mark.gates = error.gates
-            raise
+        await self._gate.pass_to(phase, mark)
         mark.passed = self._timeline.now
 
     async def _roll(self, load: Load, phase: int) -> None:
@@ -97,7 +93,7 @@ class Walk:
     async def _stay(self, load: Load) -> None:
         self._say(f"phase {self._timeline.phase}")
         await self._hurting(load, asyncio.sleep(self._rest()))
-        await load.goes_on(1, within=60.0)
+        await load.goes_on(1, within=180.0)
 
     def _rest(self) -> float:
         """Return how many seconds to stay in this phase."""

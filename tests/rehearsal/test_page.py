@@ -14,9 +14,10 @@ from compose.rehearsal.history import Attempt, History, Outcome
 from compose.rehearsal.logs import Entry
 from compose.rehearsal.options import Options
 from compose.rehearsal.page import render
+from compose.rehearsal.parity_watch import Parity
 from compose.rehearsal.report import Report, make_report
 from compose.rehearsal.samples import Lag
-from compose.rehearsal.timeline import FaultMark, GateMark, Timeline
+from compose.rehearsal.timeline import FaultMark, GateMark, Timeline, Waited
 
 
 def attempt(timeline: Timeline, n: int, at: float, **changes: object) -> Attempt:
@@ -42,6 +43,7 @@ def report(*anomalies: Anomaly, stopped: str | None = None) -> Report:
     )
     gate = {"name": "processes", "verdict": "green", "reason": "all <2> run it"}
     timeline.gates.append(GateMark(frm=0, to=1, begun=9.0, passed=10.0, gates=[gate]))
+    timeline.gates[0].waited.append(Waited("parity", 3.2, "unknown: nothing was <sent>"))
     attempts = [attempt(timeline, n, n + 0.5) for n in range(20)]
     attempts[12] = attempt(timeline, 12, 12.5, outcome=Outcome.UNKNOWN, status=503)
     entries = [
@@ -60,7 +62,7 @@ def report(*anomalies: Anomaly, stopped: str | None = None) -> Report:
         history=History(attempts),
         final=Final(rows=rows),
         logs={"redis": {3: entries}, "kafka": {3: entries[10:]}},
-        lags=[Lag(1.0, {"redis": 4}), Lag(2.0, {"redis": None})],
+        lags=[Lag(1.0, {"redis": 4}, Parity(0, 7)), Lag(2.0, {"redis": None})],
         anomalies=anomalies,
         stopped=stopped,
     )
@@ -80,6 +82,8 @@ def test_series_say_where_messages_stand_and_what_is_not_known() -> None:
     assert series.ok == [0 if n == 12 else 1 for n in range(20)]
     assert (sum(series.where["redis"]), sum(series.where["both"])) == (10, 9)
     assert series.lag["redis"][:4] == [None, 4, None, None]
+    assert series.parity["differing"][:3] == [None, 0, None]
+    assert series.parity["waiting"][1] == 7
 
 
 def test_nothing_sent_has_no_availability() -> None:
@@ -112,7 +116,8 @@ def test_the_page_stands_on_its_own() -> None:
     assert "REHEARSAL PASSED" in page
     assert not re.search(r"""(src|href)=|url\(|@import|https?://""", page)
     assert "all &lt;2&gt; run it" in page
-    assert page.count("<figure>") == page.count("</figure>") == 5
+    assert 'title="unknown: nothing was &lt;sent&gt;">parity 3 s<' in page
+    assert page.count("<figure>") == page.count("</figure>") == 6
     assert 'class="p1"' in page  # what the second phase is drawn in
 
 

@@ -21,6 +21,7 @@ function show(event) {
     bold("p50", known(series.p50Ms[n], " ms")),
     bold("p99", known(series.p99Ms[n], " ms")),
     ...Object.keys(series.lag).map((name) => bold("lag " + name, known(series.lag[name][n], ""))),
+    series.parity.differing[n] === null ? "" : bold("differ", series.parity.differing[n]),
     fault ? bold(fault.way, fault.victim) : "",
   ].join("");
   for (const cursor of cursors) { cursor.style.display = "block"; cursor.style.left = share * 100 + "%"; }

@@ -30,6 +30,7 @@ def pictures(report: Report) -> str:
             _throughput(report),
             _latency(report),
             _lag(report),
+            _parity(report),
             _lanes(report),
         )
     )
@@ -108,6 +109,23 @@ def _lag(report: Report) -> str:
         "records that the workers' group has not acknowledged; no line where it can't be known",
         _legend(("redis", "Redis"), ("kafka", "Kafka")),
         canvas(drawn, axis[1], 90, "records not acknowledged, by log"),
+    )
+
+
+def _parity(report: Report) -> str:
+    parity = report.series.parity
+    known = [v for values in parity.values() for v in values if v is not None]
+    axis = decades(max(max(known, default=10), 10) + 1, 1.0, lambda v: f"{v:,.0f}")
+    drawn = _bands(report) + "".join(
+        line([None if v is None else v + 1.0 for v in parity[name]], axis, f"line {kind}")
+        for name, kind in (("waiting", "waits"), ("differing", "bad"))
+    )
+    return _figure(
+        "Parity",
+        "what the service's own comparison of the two logs says, minute by minute; no line where "
+        "there is one log only, or nobody can tell",
+        _legend(("bad", "differ or missing"), ("waits", "not yet comparable")),
+        canvas(drawn, axis[1], 90, "messages that differ, and those not yet comparable"),
     )
 
 

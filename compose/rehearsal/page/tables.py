@@ -68,14 +68,18 @@ def gates(report: Report) -> str:
     """Return what stood between the phases, and what each gate said when it let the step pass."""
     rows = []
     for mark in report.gates:
-        waited = "not passed" if mark.passed is None else f"{mark.passed - mark.begun:.1f} s"
+        took = "not passed" if mark.passed is None else f"{mark.passed - mark.begun:.1f} s"
+        waited = "".join(
+            f'<small title="{escape(one.reason)}">{escape(one.name)} {one.seconds:.0f} s</small>'
+            for one in mark.waited
+        )
         said = "".join(
             f'<li class="{escape(str(one.get("verdict", "")))}"><b>{escape(str(one["name"]))}</b> '
             f"{escape(str(one.get('reason', '')))}</li>"
             for one in mark.gates
         )
-        rows.append((f"{mark.frm} → {mark.to}", waited, f'<ul class="said">{said}</ul>'))
-    return _table(("step", "waited", "gates"), rows) if rows else ""
+        rows.append((f"{mark.frm} → {mark.to}", took + waited, f'<ul class="said">{said}</ul>'))
+    return _table(("step", "took", "gates"), rows) if rows else ""
 
 
 def faults(report: Report) -> str:

@@ -1,0 +1,61 @@
+"""What the service's own running comparison of the two logs says, as the page draws it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import asyncpg
+import msgspec
+
+from migration_guide.parity.result import DIFFERENCES, Result
+
+__all__ = ["Parity", "ParityWatch"]
+
+_WITHIN = 1.0
+_ANSWER_AGE = "20 seconds"  # older: nobody compares now
+
+_LATEST = f"""
+SELECT counts FROM parity_reports
+WHERE kind = 'running' AND until > now() - interval '{_ANSWER_AGE}' ORDER BY until DESC LIMIT 1
+"""  # noqa: S608 - a constant
+
+
+class Parity(msgspec.Struct, rename="camel"):
+    """Of the minute it is at: messages that differ or are missing, and those not yet comparable."""
+
+    differing: int
+    waiting: int
+
+
+class ParityWatch:
+    """Reads the latest of the running comparison's rows."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._connection: asyncpg.Connection | None = None
+
+    async def look(self) -> Parity | None:
+        """Return what it says; ``None`` where nobody compares, or PostgreSQL can't tell."""
+        try:
+            async with asyncio.timeout(_WITHIN):
+                if self._connection is None:
+                    self._connection = await asyncpg.connect(self._url)
+                counts = await self._connection.fetchval(_LATEST)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self.close()
+            return None
+        if counts is None:
+            return None
+        by_result = msgspec.json.decode(counts, type=dict[str, int])
+        return Parity(
+            differing=sum(by_result.get(result, 0) for result in DIFFERENCES),
+            waiting=by_result.get(Result.NOT_YET_COMPARABLE, 0),
+        )
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.terminate()
+            self._connection = None
