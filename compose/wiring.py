@@ -24,6 +24,7 @@ from compose.watching import watched
 from ingress.app import build
 from ingress.readiness import Probe
 from migration_guide.desk import Desk
+from migration_guide.parity.comparison import Limits
 from migration_guide.parity.keeper import ParityKeeper
 from otel.metrics import Metrics
 from otel.tracing.start import Tracing
@@ -146,6 +147,7 @@ def _parity(settings: Settings, pool: Pool, metrics: Metrics, member: str) -> Pa
         pool=pool,
         metrics=metrics,
         member=member,
+        limits=Limits(settle=ours.transport_shadow_settle_ms / 1000),
     )
 
 

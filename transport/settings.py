@@ -34,6 +34,8 @@ class TransportSettings(BaseSettings):
     """How many bytes of copies, of all partitions together, may wait for the shadow."""
     transport_shadow_flush_ms: Annotated[int, Field(ge=0, le=120_000)] = 3000
     """At shutdown, how long to go on sending the copies that still wait."""
+    transport_shadow_settle_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
+    """How long a copy may take to arrive before parity, and its gate, miss it."""
 
     redis_host: str = "localhost"
     redis_port: Port = 6379

@@ -39,10 +39,12 @@ class Faults:
         Raises:
             StuckError: the load did not go on after one.
         """
-        for dealt, (kind, way) in enumerate(self._deck()):
-            if until() or dealt == most:
+        for dealt, (kind, way) in enumerate(self._deck(), 1):
+            if until():
                 return
             await self.one(load, kind, way)
+            if dealt == most:
+                return
             await asyncio.sleep(self._dice.uniform(*_REST))
 
     async def one(self, load: Load, kind: str, way: str) -> None:

@@ -13,7 +13,7 @@ from compose.rehearsal.logs import Log
 from compose.rehearsal.samples import Lag
 from compose.rehearsal.timeline import Band, Timeline
 
-__all__ = ["PhaseFigures", "Posts", "Series", "by_phase", "over_time", "posts"]
+__all__ = ["PhaseFigures", "Posts", "Series", "by_phase", "first_tries", "over_time", "posts"]
 
 
 class Posts(msgspec.Struct, kw_only=True, rename="camel"):
@@ -25,7 +25,10 @@ class Posts(msgspec.Struct, kw_only=True, rename="camel"):
     unknown: int
     """Answered 503, or not at all."""
     availability: float | None
-    """``ok / posts``; ``None`` of nothing."""
+    """``ok / posts``; ``None`` of nothing. Clients here retry at once, whatever ``Retry-After``
+    says, so that each second of an outage weighs as many failures as there are tries."""
+    first_try: float | None
+    """The share of requests, each with all its retries, that were answered at the first try."""
     p50_ms: float | None
     p99_ms: float | None
     max_ms: float | None
@@ -61,11 +64,22 @@ class Series(msgspec.Struct, kw_only=True, rename="camel"):
     log alone), ``both``, ``nowhere``."""
 
 
-def posts(attempts: Iterable[Attempt]) -> Posts:
-    """Return how these attempts fared."""
-    count = ok = unknown = 0
+def first_tries(history: History) -> frozenset[int]:
+    """Return the identities of the attempts that are the first of their request."""
+    first: dict[tuple[str, str], int] = {}
+    for attempt in history.attempts:
+        first.setdefault((attempt.key, attempt.content), id(attempt))
+    return frozenset(first.values())
+
+
+def posts(attempts: Iterable[Attempt], first: frozenset[int]) -> Posts:
+    """Return how these attempts fared. ``first``: see :func:`first_tries`."""
+    count = ok = unknown = tried = at_once = 0
     took: list[float] = []
     for attempt in attempts:
+        if id(attempt) in first:
+            tried += 1
+            at_once += attempt.answered
         count += 1
         unknown += attempt.outcome is Outcome.UNKNOWN
         if attempt.answered:
@@ -77,6 +91,7 @@ def posts(attempts: Iterable[Attempt]) -> Posts:
         ok=ok,
         unknown=unknown,
         availability=ok / count if count else None,
+        first_try=at_once / tried if tried else None,
         p50_ms=_quantile(took, 0.5),
         p99_ms=_quantile(took, 0.99),
         max_ms=round(took[-1], 2) if took else None,
@@ -91,15 +106,18 @@ def by_phase(history: History, timeline: Timeline) -> list[PhaseFigures]:
     for attempt in history.attempts:
         at = max(0, bisect_right(starts, attempt.sent - timeline.zero) - 1)
         of_band[at].append(attempt)
-    return [_phase(band, own, timeline) for band, own in zip(bands, of_band, strict=True)]
+    first = first_tries(history)
+    return [_phase(band, own, timeline, first) for band, own in zip(bands, of_band, strict=True)]
 
 
-def _phase(band: Band, attempts: Sequence[Attempt], timeline: Timeline) -> PhaseFigures:
+def _phase(
+    band: Band, attempts: Sequence[Attempt], timeline: Timeline, first: frozenset[int]
+) -> PhaseFigures:
     ended = band.ended if band.ended is not None else timeline.now
     rolled = band.rolled if band.rolled is not None else ended
-    restarting = posts(a for a in attempts if a.sent - timeline.zero < rolled)
+    restarting = posts((a for a in attempts if a.sent - timeline.zero < rolled), first)
     return PhaseFigures(
-        **msgspec.structs.asdict(posts(attempts)),
+        **msgspec.structs.asdict(posts(attempts, first)),
         phase=band.phase,
         back=band.back,
         begun=band.begun,

@@ -25,7 +25,7 @@ from transport.settings import TransportSettings
 
 __all__ = ["Gate", "GateRedError", "Gates", "Open"]
 
-_AGAIN = 1.0
+_AGAIN = 0.3
 _WHO = "rehearsal"
 
 _Attempt = Callable[[Pool], Coroutine[Any, Any, dict[str, str]]]

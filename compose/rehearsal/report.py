@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.figures import PhaseFigures, Posts, Series, by_phase, over_time, posts
+from compose.rehearsal.figures import (
+    PhaseFigures,
+    Posts,
+    Series,
+    by_phase,
+    first_tries,
+    over_time,
+    posts,
+)
 from compose.rehearsal.final import Final
 from compose.rehearsal.history import History, Kind
 from compose.rehearsal.logs import Log
@@ -104,7 +112,7 @@ def make_report(
         verdict=verdict,
         findings=[Finding(a.what.name, a.where, a.facts) for a in anomalies[:_FINDINGS]],
         totals=_totals(history, final, logs),
-        overall=posts(history.attempts),
+        overall=posts(history.attempts, first_tries(history)),
         phases=by_phase(history, timeline),
         gates=timeline.gates,
         faults=timeline.faults,

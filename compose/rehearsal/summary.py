@@ -38,7 +38,7 @@ def show(console: Console, report: Report, page: Path) -> None:
 def _phases(report: Report) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("phase", no_wrap=True)
-    for name in ("for", "POSTs", "answered", "restarting", "p50", "p99", "faults"):
+    for name in ("for", "POSTs", "answered", "at once", "restarting", "p50", "p99", "faults"):
         table.add_column(name, justify="right")
     for one in report.phases:
         table.add_row(
@@ -46,6 +46,7 @@ def _phases(report: Report) -> Table:
             f"{one.ended - one.begun:.0f} s",
             f"{one.posts:,}",
             percent(one.availability),
+            percent(one.first_try),
             percent(one.restarting.availability),
             milliseconds(one.p50_ms),
             milliseconds(one.p99_ms),

@@ -24,7 +24,7 @@ _COVERAGE = 0.95
 
 async def gate(scene: Scene) -> Result:
     """Compare both logs from the window's beginning, or from when the phase was reached."""
-    limits = Limits()
+    limits = Limits(settle=scene.settings.transport_shadow_settle_ms / 1000)
     name, shadow = scene.before.transport, scene.before.shadow
     assert shadow is not None
     until = time.time() - limits.settle

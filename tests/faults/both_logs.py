@@ -81,9 +81,11 @@ class BothStand(Stand):
 
         await eventually(nothing_left, timeout=within, every=0.2)
 
-    async def catches_up(self, within: float = 30.0) -> None:
-        """Return once all that stands in both logs by now is acknowledged; more may follow."""
-        opened = [await self.open(name) for name in ("redis", "kafka")]
+    async def catches_up(
+        self, within: float = 30.0, logs: tuple[str, ...] = ("redis", "kafka")
+    ) -> None:
+        """Return once all that stands in the logs by now is acknowledged; more may follow."""
+        opened = [await self.open(name) for name in logs]
         ends = {log.name: [one.end for one in await _progress(log)] for log in opened}
 
         async def passed() -> bool:

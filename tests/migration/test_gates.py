@@ -13,7 +13,6 @@ from migration_guide.gates import durability as durability_gate
 from migration_guide.gates import parity as parity_gate
 from migration_guide.gates import start as start_gate
 from migration_guide.parity.check import PartitionReport, Report
-from migration_guide.parity.comparison import Limits
 from migration_guide.parity.result import Result as Found
 from migration_guide.parity.result import Tally
 from migration_guide.phases import STEPS
@@ -189,15 +188,15 @@ async def test_phase_3_waits_for_what_phase_5_left_out_of_redis(scene, logs):
     assert back.verdict == "green"
 
 
-async def test_parity(scene, logs, monkeypatch, eventually):
+async def test_parity(scene, both, logs, eventually):
     """Unknown for nothing, green for copies, red for one that is missing."""
-    monkeypatch.setattr(parity_gate, "Limits", lambda: Limits(settle=0.3))
+    soon = both.model_copy(update={"transport_shadow_settle_ms": 300})
     before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
-    nothing = await ask(await scene(2, 3, reached_at=before), "parity")
+    nothing = await ask(await scene(2, 3, reached_at=before, settings=soon), "parity")
     assert (nothing.verdict, "100 % of nothing" in nothing.reason) == ("unknown", True)
 
     async def judged(verdict: str, count: str) -> int | None:
-        result = await ask(await scene(2, 3, reached_at=before), "parity")
+        result = await ask(await scene(2, 3, reached_at=before, settings=soon), "parity")
         return result.verdict == verdict and result.evidence["counts"].get(count)
 
     sent = [message(f"m{i}", f"c{i}") for i in range(6)]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.figures import posts
+from compose.rehearsal.figures import first_tries, posts
 from compose.rehearsal.final import Final, Row
 from compose.rehearsal.history import Attempt, History, Outcome
 from compose.rehearsal.logs import Entry
@@ -74,6 +74,7 @@ def test_figures_are_of_the_phase_in_which_a_request_was_sent() -> None:
     assert made.phases[1].availability == 0.9
     assert (made.phases[1].restarting.posts, made.phases[1].restarting.ok) == (3, 2)
     assert made.phases[1].faults == 1
+    assert (made.phases[1].first_try, made.overall.first_try) == (0.9, 0.95)
     assert made.phases[0].p50_ms == pytest.approx(20.0)
 
 
@@ -86,13 +87,21 @@ def test_series_say_where_messages_stand_and_what_is_not_known() -> None:
     assert series.parity["waiting"][1] == 7
 
 
+def test_a_request_counts_once_as_tried_however_often_it_is_repeated() -> None:
+    timeline = Timeline()
+    tries = [attempt(timeline, 1, n, outcome=Outcome.UNKNOWN, status=503) for n in range(3)]
+    history = History([*tries, attempt(timeline, 1, 4.0), attempt(timeline, 2, 5.0)])
+    made = posts(history.attempts, first_tries(history))
+    assert (made.availability, made.first_try) == (0.4, 0.5)
+
+
 def test_nothing_sent_has_no_availability() -> None:
-    assert posts([]).availability is None
+    assert posts([], frozenset()).availability is None
 
 
 def test_a_refusal_of_another_body_for_a_key_is_a_right_answer() -> None:
     refused = attempt(Timeline(), 1, 1.0, outcome=Outcome.FAILED, status=422)
-    assert posts([refused]).availability == 1
+    assert posts([refused], frozenset()).availability == 1
 
 
 def test_a_violation_fails_the_report_and_is_on_the_page() -> None:

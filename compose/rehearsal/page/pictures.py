@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from compose.rehearsal.figures import PhaseFigures
 from compose.rehearsal.page.charts import (
     HIGH,
     WIDE,
@@ -20,6 +21,9 @@ from migration_guide.phases import PHASES
 __all__ = ["pictures", "strip"]
 
 _LANE = 20  # pixels
+_CLOCK_STEPS = (5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
+_MARKS = 16
+_NAME_NEEDS = 7.0  # percent of the width
 
 
 def pictures(report: Report) -> str:
@@ -42,10 +46,27 @@ def strip(report: Report) -> str:
         f'<span class="p{one.phase}" style="left:{_share(report, one.begun):.3f}%;'
         f'width:{_share(report, one.ended - one.begun):.3f}%" title="phase {one.phase}, '
         f'{PHASES[one.phase].name}: {one.begun:.0f} s to {one.ended:.0f} s">'
-        f"<b>{one.phase}</b> <em>{PHASES[one.phase].name}</em></span>"
+        f"<b>{one.phase}</b>{_name(report, one)}</span>"
         for one in report.phases
     )
-    return f'<div class="strip">{boxes}<i class="cursor"></i></div>'
+    return f'<div class="strip">{boxes}<i class="cursor"></i></div>{_clock(report)}'
+
+
+def _name(report: Report, phase: PhaseFigures) -> str:
+    """Return a phase's name where there is room for it."""
+    roomy = _share(report, phase.ended - phase.begun) >= _NAME_NEEDS
+    return f" <em>{PHASES[phase.phase].name}</em>" if roomy else ""
+
+
+def _clock(report: Report) -> str:
+    """Return the axis of time that all pictures share."""
+    length = span_of(report)[1]
+    step = next((one for one in _CLOCK_STEPS if length / one <= _MARKS), _CLOCK_STEPS[-1])
+    marks = "".join(
+        f'<span style="left:{_share(report, at):.3f}%">{at // 60}:{at % 60:02d}</span>'
+        for at in range(step, int(length * 0.985), step)
+    )
+    return f'<div class="clock">{marks}</div>'
 
 
 def _crossfade(report: Report) -> str:
@@ -99,7 +120,7 @@ def _latency(report: Report) -> str:
 def _lag(report: Report) -> str:
     lag = report.series.lag
     known = [v for values in lag.values() for v in values if v is not None]
-    axis = decades(max(max(known, default=10), 10) + 1, 1.0, lambda v: f"{v:,.0f}")
+    axis = decades(max(max(known, default=10), 10) + 1, 1.0, _count)
     drawn = _bands(report) + "".join(
         line([None if v is None else v + 1.0 for v in values], axis, f"line {name}")
         for name, values in lag.items()
@@ -115,7 +136,7 @@ def _lag(report: Report) -> str:
 def _parity(report: Report) -> str:
     parity = report.series.parity
     known = [v for values in parity.values() for v in values if v is not None]
-    axis = decades(max(max(known, default=10), 10) + 1, 1.0, lambda v: f"{v:,.0f}")
+    axis = decades(max(max(known, default=10), 10) + 1, 1.0, _count)
     drawn = _bands(report) + "".join(
         line([None if v is None else v + 1.0 for v in parity[name]], axis, f"line {kind}")
         for name, kind in (("waiting", "waits"), ("differing", "bad"))
@@ -181,8 +202,13 @@ def _told(fault: FaultMark) -> str:
 
 
 def _bands(report: Report) -> str:
-    """Return the rolling restarts as hatched bands, and a line where each phase begins."""
-    return "".join(
+    """Return each phase in its colour, its rolling restart darker, and a line where it begins."""
+    tints = "".join(
+        f'<rect class="tint p{one.phase}" x="{_x(report, one.begun):.2f}" y="0" '
+        f'width="{_x(report, one.ended - one.begun):.2f}" height="{HIGH:g}"/>'
+        for one in report.phases
+    )
+    return tints + "".join(
         f'<rect class="rolling" x="{_x(report, one.begun):.2f}" y="0" '
         f'width="{_x(report, one.rolled - one.begun):.2f}" height="{HIGH:g}"/>'
         f'<line class="begin" x1="{_x(report, one.begun):.2f}" x2="{_x(report, one.begun):.2f}" '
@@ -200,6 +226,11 @@ def _figure(title: str, says: str, legend: str, picture: str) -> str:
 
 def _legend(*keys: tuple[str, str]) -> str:
     return "".join(f'<span class="key"><i class="{kind}"></i>{text}</span>' for kind, text in keys)
+
+
+def _count(value: float) -> str:
+    """Return the label of a count that is drawn as one more than it is, so that 0 has a place."""
+    return "0" if value == 1 else f"{value:,.0f}"
 
 
 def _milliseconds(value: float) -> str:

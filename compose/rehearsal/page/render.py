@@ -14,7 +14,7 @@ from compose.rehearsal.report import Report
 __all__ = ["render"]
 
 _HINT = (
-    "Phases of the migration. Point at a picture for the figures of that moment; the shaded parts "
+    "Phases of the migration. Point at a picture for the figures of that moment; the darker parts "
     "are rolling restarts."
 )
 

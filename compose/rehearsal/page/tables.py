@@ -30,6 +30,7 @@ def numbers(report: Report) -> str:
         *((f"records in {name}", f"{count:,}") for name, count in totals.records.items()),
         ("answers to repeats", f"{totals.repeats:,}"),
         ("POSTs answered", percent(overall.availability)),
+        ("… at the first try", percent(overall.first_try)),
         ("p50", milliseconds(overall.p50_ms)),
         ("p99", milliseconds(overall.p99_ms)),
         ("faults", str(len(report.faults))),
@@ -53,6 +54,7 @@ def phases(report: Report) -> str:
             f"{one.ended - one.begun:.0f} s",
             f"{one.posts:,}",
             percent(one.availability),
+            percent(one.first_try),
             percent(one.restarting.availability) if one.restarting.posts else "",
             milliseconds(one.p50_ms),
             milliseconds(one.p99_ms),
@@ -60,7 +62,17 @@ def phases(report: Report) -> str:
         )
         for one in report.phases
     ]
-    head = ("phase", "for", "POSTs", "answered", "… in its restarts", "p50", "p99", "faults")
+    head = (
+        "phase",
+        "for",
+        "POSTs",
+        "answered",
+        "… at the first try",
+        "… in its restarts",
+        "p50",
+        "p99",
+        "faults",
+    )
     return _table(head, rows)
 
 

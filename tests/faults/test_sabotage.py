@@ -1,0 +1,127 @@
+"""What the migration never does, done to it once: the checker has to see the harm.
+
+Each is done beside its right way on the same schedule, of which the checker has nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from compose.rehearsal.anomaly import What
+from compose.rehearsal.checker import check
+from compose.rehearsal.final import gather
+from compose.rehearsal.load import PLAIN
+from tests.faults.both_logs import CONSUME, MIRROR, REDIS, BothLogs, BothStand
+from transport.contract import WORKER_GROUP, Topic, Transport
+
+# A shadow that gives up soon, so that a short outage makes it miss something.
+HASTY = {
+    "TRANSPORT_SHADOW_TIMEOUT_MS": "300",
+    "TRANSPORT_SHADOW_QUEUE_RECORDS": "1",
+    "TRANSPORT_SHADOW_FLUSH_MS": "0",
+}
+SHADOW = {
+    **REDIS, "TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "async",
+    "CONSUME_FROM": "redis", **HASTY,
+}  # fmt: skip
+TOO_EARLY = {**SHADOW, "CONSUME_FROM": "kafka"}
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+
+@pytest_asyncio.fixture
+async def stand(redis_log, kafka_log, postgres, tmp_path: Path) -> AsyncIterator[BothStand]:
+    async with AsyncExitStack() as stack:
+        logs = BothLogs(redis_log, kafka_log)
+        url = postgres.url_of("faults")
+        made = BothStand(logs, postgres, url, tmp_path / "services", stack)
+        yield made
+        await made.stop()
+
+
+async def found(stand: BothStand, *logs: str) -> set[What]:
+    """Return what the checker finds once all is settled in ``logs``."""
+    await stand.settled(logs=logs, within=120.0)
+    return {anomaly.what for anomaly in check(stand.history, await gather(stand.database_url))}
+
+
+async def acknowledge_everything(log: Transport) -> None:
+    """A standby that does not ask what is settled."""
+    left = log.partitions
+    async with log.consume(Topic.MESSAGES, group=WORKER_GROUP, member="blind") as consumer:
+        async for claim in consumer.claims():
+            async with claim:
+                while records := await claim.next(max_records=500, max_wait=0.5):
+                    await claim.ack(records[-1].offset)
+            left -= 1
+            if not left:
+                return
+
+
+@pytest.mark.parametrize("settings", [SHADOW, TOO_EARLY], ids=["right", "too early"])
+async def test_consuming_the_shadow_while_it_may_miss_something(
+    stand: BothStand, settings: dict[str, str]
+) -> None:
+    """Phase 1 with the readers of phase 3: what the shadow drops is acknowledged, and no row."""
+    ingresses, _ = await stand.run(**settings)
+    kafka = stand.log.kafka.server
+    async with stand.load(ingresses, mix=PLAIN) as load:
+        await load.goes_on(40)
+        await kafka.suspend()
+        try:
+            await load.goes_on(150)
+        finally:
+            await kafka.resume()
+        await load.goes_on(40)
+    for ingress in ingresses:
+        await ingress.stop()
+    harm = await found(stand, settings["CONSUME_FROM"])
+    assert (What.LOST in harm) == (settings is TOO_EARLY), harm
+    assert settings is TOO_EARLY or not harm
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["right", "blind"])
+async def test_a_standby_that_acknowledges_what_is_not_settled(
+    stand: BothStand, *, asks: bool
+) -> None:
+    """The next reader begins behind what nobody persisted; who makes up for it comes too late."""
+    ingresses, (worker,) = await stand.run(**MIRROR)
+    async with stand.load(ingresses, mix=PLAIN) as load:
+        await load.goes_on(40)
+        await worker.stop()
+        await load.goes_on(60)
+        if not asks:
+            await acknowledge_everything(await stand.open("kafka"))
+        await worker.start(**CONSUME)
+        await load.goes_on(150)
+    harm = await found(stand, "redis", "kafka")
+    assert harm == (set() if asks else {What.REORDERED})
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["right", "no gate"])
+async def test_going_to_phase_three_without_its_gate(stand: BothStand, *, waits: bool) -> None:
+    """What phase 1 left out of the shadow was not yet persisted when the readers changed."""
+    ingresses, (worker,) = await stand.run(**SHADOW)
+    kafka = stand.log.kafka.server
+    async with stand.load(ingresses, mix=PLAIN) as load:
+        await load.goes_on(40)
+        await worker.stop()
+        await kafka.suspend()
+        try:
+            await load.goes_on(100)
+        finally:
+            await kafka.resume()
+        for ingress in ingresses:
+            await ingress.restart(**MIRROR)
+        if waits:  # what the gate asks for: all that was accepted before phase 2 is a row
+            await worker.start(**MIRROR)
+            await stand.catches_up(logs=("redis",))
+        await worker.restart(**CONSUME)
+        await load.goes_on(150)
+    harm = await found(stand, "redis", "kafka")
+    assert harm == (set() if waits else {What.REORDERED})
