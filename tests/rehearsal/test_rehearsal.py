@@ -26,7 +26,7 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     said: list[str] = []
     options = Options(
         seconds_per_phase=0.5,
-        rate=40.0,
+        rate=30.0,
         conversations=12,
         crowded=2,
         ingresses=2,
