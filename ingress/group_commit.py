@@ -35,7 +35,7 @@ _RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
 # A tick costs some 200 us whatever it holds, so one beside others waits for company: for this many
 # messages per tick under way, but no longer than this many seconds.
-_COMPANY = 8
+_COMPANY = 16
 _PATIENCE = 0.005
 _log = structlog.get_logger(__name__)
 
