@@ -33,7 +33,10 @@ PARTS: dict[str, Measure] = {
 def main(
     only: Annotated[str, typer.Option(help=f"Comma-separated, of: {', '.join(PARTS)}.")] = "",
     transport: Annotated[
-        str, typer.Option(envvar="TRANSPORT", help="The log: redis, kafka, or both.")
+        str,
+        typer.Option(
+            envvar="TRANSPORT", help="The log: redis, kafka, kafka-fsync, or both (the first two)."
+        ),
     ] = "redis",
     runs: Annotated[int, typer.Option(help="Interleaved runs; 0 takes the plan's.")] = 0,
     *,
@@ -43,7 +46,7 @@ def main(
     wanted = [name.strip() for name in only.split(",") if name.strip()] or list(PARTS)
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(f"--only: no {', '.join(unknown)}; there is {', '.join(PARTS)}")
-    logs = list(LOGS) if transport == "both" else [transport]
+    logs = ["redis", "kafka"] if transport == "both" else [transport]
     if unmeasured := set(logs) - set(LOGS):
         raise typer.BadParameter(
             f"--transport: no {', '.join(unmeasured)}; there is {', '.join(LOGS)} and both"

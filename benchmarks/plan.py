@@ -12,6 +12,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: int
     """Interleaved runs of each side; the median counts."""
+    warm_seconds: float
+    """Of load before the first run."""
     seconds: float
     """Of each closed-loop run."""
     backlog: int
@@ -21,5 +23,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Rows already in the table when posting begins: a look-up in an empty table is no look-up."""
 
 
-FULL = Plan(runs=5, seconds=6.0, backlog=200_000, steady_seconds=60.0, rows_before=200_000)
-QUICK = Plan(runs=1, seconds=2.0, backlog=20_000, steady_seconds=5.0, rows_before=20_000)
+FULL = Plan(
+    runs=5,
+    warm_seconds=10.0,
+    seconds=6.0,
+    backlog=200_000,
+    steady_seconds=60.0,
+    rows_before=200_000,
+)
+QUICK = Plan(
+    runs=1,
+    warm_seconds=3.0,
+    seconds=2.0,
+    backlog=20_000,
+    steady_seconds=5.0,
+    rows_before=20_000,
+)

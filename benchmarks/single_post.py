@@ -34,6 +34,9 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             )
         running = {name: await stack.enter_async_context(app) for name, app in apps.items()}
         results: dict[str, list[Result]] = {name: [] for name in running}
+        for name, app in running.items():
+            # Not counted: caches fill, connections open, and a JVM compiles what it is asked for.
+            await _load(app, plan.warm_seconds, f"warm-{name}")
         for run in range(plan.runs):
             for name, app in running.items():
                 results[name].append(await _load(app, plan.seconds, f"{name}{run}"))
