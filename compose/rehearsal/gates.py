@@ -152,4 +152,4 @@ def _note(waited: list[Waited], reasons: dict[str, str], seconds: float) -> None
         known = next((one for one in waited if one.name == name), None)
         if known is None:
             waited.append(known := Waited(name, 0.0, reason))
-        known.seconds, known.reason = round(known.seconds + seconds, 1), reason
+        known.seconds, known.reason = round(known.seconds + seconds, 3), reason
