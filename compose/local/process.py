@@ -95,7 +95,7 @@ class ServerProcess:
         return self._guard is not None and self._guard.poll() is None
 
     async def start(
-        self, command: Sequence[str], ready: Callable[[], Awaitable[bool]], *, within: float = 60.0
+        self, command: Sequence[str], ready: Callable[[], Awaitable[bool]], *, within: float = 180.0
     ) -> None:
         """Start ``command`` and return once ``ready`` says so.
 

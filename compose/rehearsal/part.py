@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from compose.local.process import ServerError
 from compose.rehearsal.timeline import Timeline
 
 __all__ = ["WAYS", "Part"]
@@ -37,13 +38,20 @@ class Part:
 
     async def start(self, phase: int | None = None) -> None:
         """Start it and return once it answers."""
-        await self._runs.start()
+        await self._begin()
         self._timeline.mark(self.name, "up", phase)
 
     async def stop(self) -> None:
         """Stop it in good order."""
         self._timeline.mark(self.name, "down")
         await self._runs.stop()
+
+    async def _begin(self) -> None:
+        """Start it; once more if it did not come up: it is to be healed, whatever the machine."""
+        try:
+            await self._runs.start()
+        except ServerError:
+            await self._runs.start()
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -61,5 +69,5 @@ class Part:
         try:
             yield
         finally:
-            await (self._runs.resume() if suspended else self._runs.start())
+            await (self._runs.resume() if suspended else self._begin())
             self._timeline.mark(self.name, "up", phase)

@@ -14,7 +14,7 @@ from compose.rehearsal.gates import Gate, GateRedError, Gates
 from compose.rehearsal.history import History
 from compose.rehearsal.load import Load, Mix
 from compose.rehearsal.log_checker import check_logs
-from compose.rehearsal.logs import read_log
+from compose.rehearsal.logs import Log, read_log
 from compose.rehearsal.options import Options
 from compose.rehearsal.parity_watch import ParityWatch
 from compose.rehearsal.report import Report, make_report
@@ -23,6 +23,7 @@ from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import Timeline
 from compose.rehearsal.walk import Walk
 from migration_guide.choice import CHOICES, OLD
+from transport.errors import TransportError
 
 __all__ = ["Rehearsal"]
 
@@ -102,10 +103,16 @@ class Rehearsal:
         anomalies = await self._settled()
         self._say("reading both logs and the rows")
         final = await gather(self.stage.database_url)
-        logs = {name: await read_log(log) for name, log in self.observer.logs.items()}
+        logs: dict[str, Log] = {}
+        for name, log in self.observer.logs.items():
+            try:
+                logs[name] = await read_log(log)
+            except TransportError as error:
+                anomalies.append(Anomaly(What.STUCK, name, f"can't be read: {error}"))
         self._say("checking")
         anomalies += check(self.history, final)
-        anomalies += check_logs(self.history, logs, final.rows)
+        if len(logs) == len(self.observer.logs):
+            anomalies += check_logs(self.history, logs, final.rows)
         return make_report(
             options=self.options,
             timeline=self.timeline,

@@ -13,7 +13,6 @@ from compose.rehearsal.http_client import Client
 
 __all__ = ["Service"]
 
-_STARTS_WITHIN = 180.0  # seconds; a second alone, many beside others on a small machine
 _COMMAND = [sys.executable, "-c", "from compose.cli import main; main()"]
 
 
@@ -54,7 +53,7 @@ class Service:
         """Start it and return once it takes requests, with these settings changed from now on."""
         self.environment.update(environment)
         self._process = self._new_process()
-        await self._process.start([*_COMMAND, self._command], self._answers, within=_STARTS_WITHIN)
+        await self._process.start([*_COMMAND, self._command], self._answers)
         self.up = True
 
     async def stop(self) -> None:
