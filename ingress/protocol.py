@@ -22,6 +22,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ingress.headers import Headers, correlation_id
+from ingress.heads import Heads
 from ingress.hot_path import MESSAGES, PostMessage
 from ingress.problems import INTERNAL, Problem
 from ingress.submission import Submission
@@ -40,7 +41,7 @@ _STATUS = {
 
 def message_protocol(post: PostMessage) -> type[asyncio.Protocol]:
     """Return the protocol class for ``uvicorn.Config(http=...)`` that serves ``post``."""
-    return type("MessageProtocol", (_MessageProtocol,), {"post": post})
+    return type("MessageProtocol", (_MessageProtocol,), {"post": post, "heads": Heads()})
 
 
 class _Never:
@@ -64,6 +65,8 @@ class _Exchange:
 
 class _MessageProtocol(HttpToolsProtocol):
     post: PostMessage
+    heads: Heads
+    _read = b""  # what is being parsed
     _taken = False  # the request being parsed is ours, and not yet whole
     _begun = False  # the first byte of a request has come, and not yet its last
     _body = b""
@@ -105,14 +108,25 @@ class _MessageProtocol(HttpToolsProtocol):
         self._begun = False
         if self._taken and len(self._body) <= self.post.limit:
             self._taken = False
-            self._accept(dict(self.headers), self._body)
+            headers, keep_alive = dict(self.headers), self.parser.should_keep_alive()
+            self.heads.learn(self._read, self._body, headers, keep_alive=keep_alive)
+            self._accept(headers, self._body, keep_alive=keep_alive)
             return
         if self._taken:
             self._hand_over()
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        if not self._begun and (self.cycle is None or self.cycle.response_complete):
+            found = self.heads.find(data)
+            if found is not None:
+                self._unset_keepalive_if_required()
+                head, body = found
+                self._accept(head.headers, body, keep_alive=head.keep_alive)
+                return
+        self._read = data
         super().data_received(data)
+        self._read = b""
         if self._taken and not self.transport.is_closing():
             self._hand_over()  # the rest of it is still to come: ASGI has the time limits for that
 
@@ -132,9 +146,9 @@ class _MessageProtocol(HttpToolsProtocol):
 
     # One message.
 
-    def _accept(self, headers: Headers, body: bytes) -> None:
+    def _accept(self, headers: Headers, body: bytes, *, keep_alive: bool) -> None:
         post = self.post
-        exchange = _Exchange(keep_alive=self.parser.should_keep_alive())
+        exchange = _Exchange(keep_alive=keep_alive)
         self.cycle = cast("RequestResponseCycle", exchange)
         trace = post.begin(headers)
         correlation: str | None = None

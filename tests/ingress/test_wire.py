@@ -73,6 +73,30 @@ async def test_two_requests_in_one_packet_are_answered_in_order(service: Service
     assert first[1]["messageId"] == (await service.post(message())).json()["messageId"]
 
 
+async def test_a_head_that_came_before_may_come_again_in_any_way(service: Service, connect) -> None:
+    wire = await connect(service)
+    bodies = [json.dumps(message(number)).encode() for number in range(10, 18)]
+    head = _head(len(bodies[0]))
+    for body in bodies[:3]:
+        wire.writer.write(head + body)
+        assert (await wire.answer())[0] == 202
+    wire.writer.write(head)  # in two pieces
+    await wire.writer.drain()
+    wire.writer.write(bodies[3])
+    assert (await wire.answer())[0] == 202
+    wire.writer.write(head + bodies[4] + head + bodies[5])
+    assert [(await wire.answer())[0] for _ in range(2)] == [202, 202]
+    wire.writer.write(_head(len(bodies[6]), "Connection: close") + bodies[6])
+    assert (await wire.answer())[0] == 202
+    assert await wire.reader.read() == b""
+    other = await connect(service)
+    other.writer.write(head + b"{" * len(bodies[7]))
+    assert (await other.answer())[0] == 400
+    other.writer.write(head + bodies[2])
+    status, repeated = await other.answer()
+    assert (status, repeated["idempotentHit"]) == (200, True)
+
+
 @pytest.mark.parametrize("path", ["/api/messages", "/api/messages:batch"])
 async def test_a_length_over_the_limit_is_413_before_the_body_comes(
     start, connect, path: str

@@ -1,0 +1,76 @@
+"""A request head that came before is taken for what it was, and only where all is as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingress.heads import Heads
+
+BODY = b'{"conversationId": "c1"}'
+HEADERS = {b"host": b"x", b"content-type": b"application/json", b"content-length": b"24"}
+
+
+def _head(headers: dict[bytes, bytes]) -> bytes:
+    lines = [b"POST /api/messages HTTP/1.1", *(b"%b: %b" % pair for pair in headers.items())]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+@pytest.fixture
+def heads() -> Heads:
+    heads = Heads(most=3)
+    heads.learn(_head(HEADERS) + BODY, BODY, HEADERS, keep_alive=True)
+    return heads
+
+
+def test_the_same_head_gives_the_same_headers_and_the_new_body(heads: Heads) -> None:
+    found = heads.find(_head(HEADERS) + BODY.upper())
+    assert found is not None
+    assert (found[0].headers, found[0].keep_alive, found[1]) == (HEADERS, True, BODY.upper())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _head(HEADERS),
+        _head(HEADERS) + BODY[:-1],
+        _head(HEADERS) + BODY + b"P",
+        _head(HEADERS) + BODY + _head(HEADERS) + BODY,
+        _head(HEADERS | {b"host": b"y"}) + BODY,
+        _head(HEADERS | {b"expect": b"100-continue"}) + BODY,
+        BODY,
+        b"\r\n\r\n" + BODY,
+    ],
+)
+def test_anything_else_is_for_the_parser(heads: Heads, data: bytes) -> None:
+    assert heads.find(data) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"", HEADERS),  # it came in pieces
+        (BODY, HEADERS),
+        (_head(HEADERS) + BODY + BODY, HEADERS),
+        (_head(HEADERS | {b"content-length": b"25"}), HEADERS | {b"content-length": b"25"}),
+        *(
+            (_head(HEADERS | {name: b"1"}), HEADERS | {name: b"1"})
+            for name in (b"traceparent", b"x-correlation-id", b"idempotency-key")
+        ),
+        (_head({b"transfer-encoding": b"chunked"}), {b"transfer-encoding": b"chunked"}),
+    ],
+)
+def test_what_would_never_come_again_or_is_not_whole_is_not_learnt(
+    data: bytes, headers: dict[bytes, bytes]
+) -> None:
+    heads = Heads()
+    request = data if data.endswith(BODY) else data + BODY if data else data
+    heads.learn(request, BODY, headers, keep_alive=True)
+    assert not heads._known
+
+
+def test_it_is_bounded(heads: Heads) -> None:
+    for number in range(20):
+        headers = HEADERS | {b"host": b"%d" % number}
+        heads.learn(_head(headers) + BODY, BODY, headers, keep_alive=True)
+        assert heads.find(_head(headers) + BODY) is not None
+    assert len(heads._known) <= 3
