@@ -102,7 +102,8 @@ def make_venv() -> None:
 
 def install(extras: "Iterable[str]") -> None:
     """Install the project, editable, with every version as pinned in constraints.txt."""
-    constraints = str(ROOT / "constraints.txt")
+    # As a URL: pip takes a variable for a list, and would cut a path at its spaces.
+    constraints = (ROOT / "constraints.txt").as_uri()
     command = [
         str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--constraint", constraints, "--editable", "{}[{}]".format(ROOT, ",".join(sorted(extras))),
