@@ -7,6 +7,9 @@ both logs agree on the order of what anybody can know the order of, nothing is r
 
 It is computed from both logs and the rows, in bounded work, while traffic goes on: what is found
 missing is looked for again, since it may have been on its way.
+
+A log that has lost records unread, however long ago, is another matter: what was persisted since is
+beyond doubt, but whether it goes on losing nobody can compute. An operator has to say so.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from migration_guide.gates.result import Result, Scene, green, red
+from migration_guide.gates.result import Result, Scene, green, red, unknown
 from persistence.standby_question import Asked, Question, asked_of
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID
@@ -73,8 +76,6 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
     # Positions first: they only move on, and a reader that starts later than we assume is a reader
     # of whom less is promised than we prove.
     starts = await then.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    if lost := [one.partition for one in starts if one.lost]:
-        return red(NAME, f"{then.name} lost records unread in partitions {lost}", {"lost": lost})
     stands = await now.progress(Topic.MESSAGES, group=WORKER_GROUP)
     budget = _Budget(now)
     evidence: dict[str, dict[str, object]] = {}
@@ -99,11 +100,18 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
                 evidence,
             )
     total = sum(int(str(one["unpersisted"])) for one in evidence.values())
-    return green(
-        NAME,
-        f"each of {total} messages not yet persisted is ahead of where {then.name}'s reader starts",
-        evidence,
+    ahead = (
+        f"each of {total} messages not yet persisted is ahead of where {then.name}'s reader starts"
     )
+    if lost := {one.partition: one.lost for one in starts if one.lost}:
+        return unknown(
+            NAME,
+            f"{ahead}, but {then.name} once lost {sum(lost.values())} records unread (partitions "
+            f"{', '.join(map(str, lost))}): stop what removed them, see that 'crossfade audit' is "
+            f"clean, and accept it with a reason",
+            {**evidence, "lost": lost},
+        )
+    return green(NAME, ahead, evidence)
 
 
 async def _unsettled(

@@ -254,6 +254,24 @@ async def test_start_is_red_when_the_new_reader_has_passed_it(scene, logs, monke
     assert back.verdict == "green", "kafka has nothing unread, so redis may be read"
 
 
+async def test_start_leaves_a_loss_of_long_ago_to_the_operator(scene, logs, both, database_pool):
+    """Its count stays for ever: red, and nobody could ever go back to that log."""
+    kept, gone = message("kept"), message("gone")
+    await mirror(logs["redis"], logs["kafka"], kept)
+    await persist(database_pool, kept)
+    await acknowledge(logs["redis"])
+    assert (await ask(await scene(3, 2), "start")).verdict == "green"
+    (offset,) = await append(logs["redis"], gone)
+    async with Redis(host=both.redis_host, port=both.redis_port, db=both.redis_stream_db) as client:
+        assert await client.xdel(f"msg:stream:{seal(gone).partition}", offset) == 1
+    result = await ask(await scene(3, 2), "start")
+    assert (result.verdict, "once lost 1 records" in result.reason) == ("unknown", True)
+    await mirror(logs["redis"], logs["kafka"], gone, dropped=())
+    await acknowledge(logs["redis"])
+    result = await ask(await scene(3, 2), "start")
+    assert result.verdict == "red", "what nobody persisted counts for more than what was lost once"
+
+
 async def test_start_waits_for_a_copy_that_is_on_its_way(scene, logs, monkeypatch):
     late = message("late")
     (offset,) = await append(logs["redis"], late)
