@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import uvloop
@@ -20,7 +21,17 @@ from compose.settings import ENV_FILE, Settings, SettingsError, load, misspelt
 from persistence.errors import Outage
 from transport.errors import ConfigurationError, TransportError
 
-__all__ = ["client_settings", "err", "fail", "out", "plain", "run", "settings_or_exit"]
+__all__ = [
+    "client_settings",
+    "err",
+    "fail",
+    "joined",
+    "out",
+    "plain",
+    "run",
+    "settings_or_exit",
+    "working",
+]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -29,7 +40,9 @@ _BAD_SETTINGS = 2
 _FAILED = 1
 
 T = TypeVar("T")
-_told: list[str] = []
+_joined: list[str] = []  # the database of the 'crossfade up' that this command found first
+_taken: dict[str, str] = {}  # the settings of that 'crossfade up' which are in force here
+_alone: list[bool] = []  # whether it found none, and nobody named a database either
 
 
 def fail(*lines: str, status: int = _FAILED) -> NoReturn:
@@ -50,20 +63,38 @@ def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
     return settings
 
 
-def client_settings() -> Settings:
+def client_settings(*, say: bool = True) -> Settings:
     """Return the settings of a command that joins what runs.
 
     Where no database is named, and a ``crossfade up`` runs in this folder, its own are taken: what
-    the environment and ``.env`` name still goes before them.
+    the environment and ``.env`` name still goes before them. ``say`` which those are, once.
+
+    Raises:
+        Outage: that ``crossfade up``, which this command has joined before, is stopped now. What
+            the defaults would lead to may be somebody else's.
     """
     named = {
         name for name, value in (*os.environ.items(), *dotenv_values(ENV_FILE).items()) if value
     }
-    found = {} if "DATABASE_URL" in named else running_settings()
-    if found and not _told:
-        err.print("[dim]using the 'crossfade up' that runs in this folder[/]")
-        _told.append(found["DATABASE_URL"])
-    return settings_or_exit({name: value for name, value in found.items() if name not in named})
+    if "DATABASE_URL" in named:
+        _alone.clear()
+        return settings_or_exit()
+    found = running_settings()
+    if not found and _joined:
+        raise Outage("the 'crossfade up' of this folder is stopped")
+    if found and not _joined:
+        if say:
+            err.print("[dim]using the 'crossfade up' that runs in this folder[/]")
+        _joined.append(found["DATABASE_URL"])
+    _alone[:] = [not found]
+    _taken.clear()
+    _taken.update({name: value for name, value in found.items() if name not in named})
+    return settings_or_exit(_taken)
+
+
+def joined() -> dict[str, str]:
+    """Return the settings that :func:`client_settings` took from a ``crossfade up``, by name."""
+    return dict(_taken)
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -80,10 +111,27 @@ def _explained() -> Iterator[None]:
         yield
     except (ConfigurationError, SettingsError) as error:
         fail(str(error), status=_BAD_SETTINGS)
-    except (TransportError, Outage, ServerError) as error:
+    except (TransportError, Outage) as error:
+        if any(_alone):
+            err.print(
+                f"[yellow]note:[/] no 'crossfade up' runs in {plain(str(Path.cwd()))}: go to the "
+                "folder where it runs, or set DATABASE_URL and the rest to join another service"
+            )
+        fail(str(error))
+    except ServerError as error:
         fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Say what takes its time, where somebody waits at a terminal."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield
 
 
 def plain(text: str) -> str:

@@ -12,7 +12,7 @@ from compose.local.stack import Stack
 from compose.serve import Running
 from compose.settings import Settings
 
-__all__ = ["show"]
+__all__ = ["part", "show"]
 
 _CURL = """curl -X POST {url}/api/messages \\
   -H "Content-Type: application/json" \\
@@ -36,15 +36,16 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
     if stack.redis:
         redis = stack.redis
         rows.add_row(
-            _part(settings, "redis"),
+            part(settings, "redis"),
             f"{redis.binary.label}\nredis-cli -p {redis.port} -n "
             f"{settings.transport.redis_stream_db}",
         )
     if stack.kafka:
-        rows.add_row(_part(settings, "kafka"), f"kafka   {stack.kafka.bootstrap}")
+        rows.add_row(part(settings, "kafka"), f"kafka   {stack.kafka.bootstrap}")
     rows.add_row("Rows", f"{stack.postgres.binary.label}\npsql {stack.database_url}")
     rows.add_row("Data", f"{stack.postgres.data_dir.parent}   (kept when you stop)")
     rows.add_row("Durable", "the log is on disk (fsync) before a POST is acknowledged")
+    rows.add_row("Commands", f"{sys.argv[0]} status, tail, message ID, audit, migrate status, ...")
     err.print(Panel(rows, title="Crossfade is running", border_style="green", expand=False))
     # Outside the panel, whose frame would be copied along.
     err.print("Try it, twice: the second answer is the same, and there is still one row.\n")
@@ -53,9 +54,15 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
     sys.stderr.flush()
 
 
-def _part(settings: Settings, name: str) -> str:
+def part(settings: Settings, name: str) -> str:
     """Return what a log is to this process."""
     transport = settings.transport
-    if name == transport.transport_shadow:
-        return f"Shadow ({transport.transport_shadow_mode})"
-    return "Log"
+    if name == transport.transport:
+        part = "Log"
+    elif name == transport.transport_shadow:
+        part = f"Shadow ({transport.transport_shadow_mode})"
+    else:
+        return "Left (nothing new comes here)"
+    if transport.transport_shadow is not None and name == transport.consumed:
+        part += ", read by workers"
+    return part

@@ -52,6 +52,7 @@ by_class: dict[str, type[PersistenceError]] = {
 }
 """Rules for whole SQLSTATE classes."""
 
+_UNREACHED = "PostgreSQL can't be reached: check DATABASE_URL, and that it runs"
 _ORPHAN = "message_receipts_message_id_fkey"
 
 
@@ -68,7 +69,7 @@ def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table 
     if isinstance(error, TimeoutError):
         return TooSlow("PostgreSQL gave no answer in time")
     if isinstance(error, OSError):
-        return Outage(f"PostgreSQL can't be reached: {error}")
+        return Outage(f"{_UNREACHED} ({error})")
     if isinstance(
         error, asyncpg.ClientConfigurationError | asyncpg.TargetServerAttributeNotMatched
     ):

@@ -15,6 +15,7 @@ from ingress.console.views import FoundMessages, Timeline
 __all__ = ["show"]
 
 _SHOWN = 20
+_UNKNOWN = 3
 
 
 def show(
@@ -43,6 +44,8 @@ def show(
         err.print("Several have it. `crossfade message MESSAGE` tells one's story.")
     if found.incomplete:
         err.print(f"[yellow]warning:[/] {plain(found.incomplete)}")
+    if not found.items and found.incomplete:
+        fail(f"{identifier!r} was not found where it could be looked for", status=_UNKNOWN)
     if not found.items:
         fail(f"no message has the id or conversation {identifier!r}")
 

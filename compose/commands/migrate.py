@@ -15,7 +15,7 @@ from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_waiting import see_through, wait_for_gates
 from compose.commands.migrate_watch import watch
 from compose.commands.rehearse import rehearse
-from compose.console import err, fail, out
+from compose.console import err, fail, out, working
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
 from migration_guide.steps import Checked, refused
@@ -33,6 +33,7 @@ app.command()(watch)
 
 _REFUSED = 1
 _UNKNOWN = 3
+_JUDGING = "Judging the gates; some read both logs ..."
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Why = Annotated[str, typer.Option(help="Kept in the history with your name.")]
@@ -120,7 +121,8 @@ def check(
             step = migration.next_step((await migration.look()).state, forward=not back)
             return await migration.check(step, window=window)
 
-    checked = explained(main)
+    with working(_JUDGING):
+        checked = explained(main)
     if as_json:
         out.print_json(
             shown.as_json(
@@ -247,7 +249,8 @@ def _take(
             state = done or look.state
             return await migration.check(migration.next_step(state, forward=forward), window=window)
 
-    checked = explained(decide)
+    with working(_JUDGING):
+        checked = explained(decide)
     _show_gates(checked)
     in_the_way = refused(checked.results, accepted=accepted, overridden=overruled)
     if in_the_way and not queue:

@@ -17,9 +17,12 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def session() -> AsyncIterator[tuple[Steps, Pool]]:
-    """Lend the migration of the installation that the settings lead to."""
-    settings = client_settings()
+async def session(*, say: bool = True) -> AsyncIterator[tuple[Steps, Pool]]:
+    """Lend the migration of the installation that the settings lead to.
+
+    ``say`` so where they are those of a ``crossfade up``; not in the middle of a live picture.
+    """
+    settings = client_settings(say=say)
     pool = await connect(settings.persistence)
     try:
         yield Steps(pool, settings.transport), pool

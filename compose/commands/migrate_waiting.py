@@ -104,7 +104,7 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> None:  # n
 async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableType]:
     """Return the state once the step is over, and what to show until then."""
     try:
-        async with session() as (migration, _):
+        async with session(say=False) as (migration, _):
             look = await migration.look()
             if look.state.settled or look.state.target != to:
                 return look.state, Text()

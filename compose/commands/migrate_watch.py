@@ -61,7 +61,7 @@ class _Seen:
     async def look(self) -> RenderableType:
         """Return the picture as it is now; an outage is part of it."""
         try:
-            async with session() as (migration, _):
+            async with session(say=False) as (migration, _):
                 return await self._picture(migration)
         except (Outage, TransportError, Overtaken) as error:
             return Text(f"waiting: {' '.join(str(error).split())}", style="yellow")
@@ -70,7 +70,10 @@ class _Seen:
         look = await migration.look()
         if await migration.complete(look, who=caller()):
             look = await migration.look()
-        await self._ask(migration, look.state.epoch)
+        if look.state.settled:
+            await self._ask(migration, look.state.epoch)
+        else:
+            self._gates = ()  # a step is under way: what comes after it can't be judged yet
         parts: list[RenderableType] = [
             shown.head(look.state),
             Text(),

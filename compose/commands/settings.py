@@ -8,15 +8,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from compose.console import out, settings_or_exit
+from compose.console import client_settings, joined, out
 from compose.settings import effective
 
 __all__ = ["show"]
 
 
 def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show every setting as it is in force, secrets masked, and where it came from."""
-    rows = effective(settings_or_exit())
+    """Show every setting as it is in force, secrets masked, and where it came from.
+
+    Where a 'crossfade up' runs in this folder, that is as it is in force there.
+    """
+    settings = client_settings()
+    rows = [
+        row._replace(source="crossfade up") if row.source == "command" else row
+        for row in effective(settings, joined())
+    ]
     if as_json:
         out.print_json(json.dumps([row._asdict() for row in rows]))
         return

@@ -19,7 +19,15 @@ from typing import NamedTuple
 
 from compose.local.process import ServerError
 
-__all__ = ["JAVA_AT_LEAST", "KAFKA_VERSION", "Java", "cache_dir", "find_java", "kafka_jars"]
+__all__ = [
+    "JAVA_AT_LEAST",
+    "KAFKA_VERSION",
+    "Java",
+    "are_fetched",
+    "cache_dir",
+    "find_java",
+    "kafka_jars",
+]
 
 KAFKA_VERSION = "4.3.1"
 JAVA_AT_LEAST = 17
@@ -110,13 +118,22 @@ def _java_version(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def are_fetched() -> bool:
+    """Tell whether Kafka's jars are in the cache."""
+    return _folder().joinpath("jars").is_dir()
+
+
+def _folder() -> Path:
+    return cache_dir() / f"kafka-{KAFKA_VERSION}"
+
+
 def kafka_jars() -> Path:
     """Return the folder with Kafka's jars, fetching them first where that has not been done.
 
     Raises:
         ServerError: they are not in the cache and Maven is missing or fails.
     """
-    folder = cache_dir() / f"kafka-{KAFKA_VERSION}"
+    folder = _folder()
     jars = folder / "jars"
     if jars.is_dir():
         return jars

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compose.local.binaries import Binary, find_redis_servers
 from compose.local.kafka import KafkaServer
+from compose.local.kafka_jars import KAFKA_VERSION, are_fetched
 from compose.local.ports import pick
 from compose.local.postgres import PostgresServer
 from compose.local.process import LocalServer, ServerError
@@ -30,12 +31,15 @@ class Stack:
         self.redis: ValkeyServer | None = None
         self.kafka: KafkaServer | None = None
         if "redis" in transports:
-            binary, self.notes = _redis_binary(folder)
+            binary, notes = _redis_binary(folder)
+            self.notes += notes
             self.redis = ValkeyServer(
                 folder / binary.product, binary=binary, port=pick(_REDIS_PORT)
             )
         if "kafka" in transports:
             self.kafka = KafkaServer(folder / "kafka", port=pick(_KAFKA_PORT))
+            if not are_fetched():
+                self.notes.append(f"Maven fetches Kafka {KAFKA_VERSION} first: once, some 50 MB")
         self.postgres = PostgresServer(folder / "postgres", port=pick(_POSTGRES_PORT))
 
     @property

@@ -7,8 +7,22 @@ import stat
 import subprocess
 import sys
 
+import pytest
+from typer.testing import CliRunner
+
 from compose import console
+from compose.cli import app
 from compose.local import run_file
+from persistence.errors import Outage
+
+
+@pytest.fixture(autouse=True)
+def a_new_command(monkeypatch):
+    """Each test is a command that has not looked yet, and has no database named to it."""
+    for name in ("_joined", "_alone"):
+        monkeypatch.setattr(console, name, [])
+    monkeypatch.setattr(console, "_taken", {})
+    monkeypatch.delenv("DATABASE_URL", raising=False)
 
 
 def test_it_is_found_while_its_process_is_there_and_read_by_its_owner_alone(tmp_path):
@@ -43,3 +57,59 @@ def test_what_the_environment_names_goes_before_it(tmp_path, monkeypatch):
     other = console.client_settings()
     assert other.transport.transport == "redis"
     assert other.persistence.database_url.get_secret_value() == "postgresql://elsewhere/two"
+
+
+def test_settings_are_shown_as_they_are_in_force_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / ".crossfade"
+    folder.mkdir()
+    run_file.write(folder, {"DATABASE_URL": "postgresql://here/one", "TRANSPORT": "kafka"})
+    shown = CliRunner().invoke(app, ["settings", "--json"])
+    rows = {row["name"]: row for row in json.loads(shown.stdout)}
+    assert (rows["TRANSPORT"]["value"], rows["TRANSPORT"]["source"]) == ("kafka", "crossfade up")
+    assert rows["PORT"]["source"] == "default"
+
+
+def test_one_that_was_joined_and_stopped_is_not_taken_for_what_the_defaults_lead_to(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / ".crossfade"
+    folder.mkdir()
+    run_file.write(folder, {"DATABASE_URL": "postgresql://here/one"})
+    console.client_settings()
+    run_file.remove(folder)
+    with pytest.raises(Outage, match="is stopped"):
+        console.client_settings()
+    run_file.write(folder, {"DATABASE_URL": "postgresql://here/two"})
+    again = console.client_settings().persistence.database_url.get_secret_value()
+    assert again == "postgresql://here/two"
+
+
+def test_where_nothing_runs_a_command_says_where_it_looked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    console.client_settings()
+
+    async def unreachable() -> None:
+        raise Outage("PostgreSQL can't be reached")
+
+    with pytest.raises(SystemExit) as ended:
+        console.run(unreachable)
+    assert ended.value.code == 1
+    told = "".join(capsys.readouterr().err.split())
+    assert f"no'crossfadeup'runsin{tmp_path}" in told
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    console.client_settings()
+    with pytest.raises(SystemExit):
+        console.run(unreachable)
+    assert "runs in" not in capsys.readouterr().err, "another service was named"
+
+
+def test_a_message_that_could_not_be_looked_for_is_not_called_unknown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_PORT", "1")  # nobody listens there
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    found = CliRunner().invoke(app, ["message", "some-id"])
+    assert found.exit_code == 3
+    assert "check DATABASE_URL" in found.output
+    assert "no message has" not in found.output

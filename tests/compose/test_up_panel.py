@@ -1,0 +1,34 @@
+"""The panel of ``crossfade up`` names what each log is to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose.local.stack import Stack
+from compose.settings import load
+from compose.up_panel import part
+from migration_guide.choice import CHOICES
+
+
+@pytest.mark.parametrize(
+    ("phase", "redis", "kafka"),
+    [
+        (0, "Log", None),
+        (1, "Log, read by workers", "Shadow (async)"),
+        (3, "Log", "Shadow (sync), read by workers"),
+        (4, "Shadow (sync)", "Log, read by workers"),
+        (5, "Left (nothing new comes here)", "Log"),
+    ],
+)
+def test_each_log_is_named_by_its_part(phase, redis, kafka):
+    settings = load({k: v for k, v in CHOICES[phase].environment().items() if v})
+    assert part(settings, "redis") == redis
+    if kafka:
+        assert part(settings, "kafka") == kafka
+
+
+def test_kafka_that_is_yet_to_be_fetched_is_announced(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert any("fetches Kafka" in note for note in Stack(tmp_path / "a", {"kafka"}).notes)
+    assert not any("fetches Kafka" in note for note in Stack(tmp_path / "b", {"redis"}).notes)
+    assert not (tmp_path / "cache").exists(), "nothing is fetched by asking"
