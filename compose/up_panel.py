@@ -12,9 +12,9 @@ from compose.local.stack import Stack
 from compose.serve import Running
 from compose.settings import Settings
 
-__all__ = ["part", "show"]
+__all__ = ["CURL", "part", "show"]
 
-_CURL = """curl -X POST {url}/api/messages \\
+CURL = """curl -X POST {url}/api/messages \\
   -H "Content-Type: application/json" \\
   -d '{{
     "conversationId": "test_conv_001",
@@ -35,13 +35,12 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
     rows.add_row("Metrics", running.metrics_url)
     if stack.redis:
         redis = stack.redis
-        rows.add_row(
-            part(settings, "redis"),
-            f"{redis.binary.label}\nredis-cli -p {redis.port} -n "
-            f"{settings.transport.redis_stream_db}",
-        )
+        address = f"redis-cli -p {redis.port} -n {settings.transport.redis_stream_db}"
+        label, remark = part(settings, "redis")
+        rows.add_row(label, f"{_said(redis.binary.label, remark)}\n{address}")
     if stack.kafka:
-        rows.add_row(part(settings, "kafka"), f"kafka   {stack.kafka.bootstrap}")
+        label, remark = part(settings, "kafka")
+        rows.add_row(label, _said(f"kafka {stack.kafka.bootstrap}", remark))
     rows.add_row("Rows", f"{stack.postgres.binary.label}\npsql {stack.database_url}")
     rows.add_row("Data", f"{stack.postgres.data_dir.parent}   (kept when you stop)")
     rows.add_row("Durable", "the log is on disk (fsync) before a POST is acknowledged")
@@ -49,20 +48,21 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
     err.print(Panel(rows, title="Crossfade is running", border_style="green", expand=False))
     # Outside the panel, whose frame would be copied along.
     err.print("Try it, twice: the second answer is the same, and there is still one row.\n")
-    err.print(_CURL.format(url=running.url), markup=False)
+    err.print(CURL.format(url=running.url), markup=False)
     err.print("\nCtrl-C stops everything.\n")
     sys.stderr.flush()
 
 
-def part(settings: Settings, name: str) -> str:
-    """Return what a log is to this process."""
+def part(settings: Settings, name: str) -> tuple[str, str]:
+    """Return what a log is to this process, in a word and in a remark."""
     transport = settings.transport
+    if transport.transport_shadow is None:
+        return ("Log", "") if name == transport.transport else ("Left log", "nothing new comes")
+    read = ", read by workers" if name == transport.consumed else ""
     if name == transport.transport:
-        part = "Log"
-    elif name == transport.transport_shadow:
-        part = f"Shadow ({transport.transport_shadow_mode})"
-    else:
-        return "Left (nothing new comes here)"
-    if transport.transport_shadow is not None and name == transport.consumed:
-        part += ", read by workers"
-    return part
+        return "Log", f"written first{read}"
+    return "Shadow", f"{transport.transport_shadow_mode}{read}"
+
+
+def _said(what: str, remark: str) -> str:
+    return f"{what}   ({remark})" if remark else what

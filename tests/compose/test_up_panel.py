@@ -13,11 +13,11 @@ from migration_guide.choice import CHOICES
 @pytest.mark.parametrize(
     ("phase", "redis", "kafka"),
     [
-        (0, "Log", None),
-        (1, "Log, read by workers", "Shadow (async)"),
-        (3, "Log", "Shadow (sync), read by workers"),
-        (4, "Shadow (sync)", "Log, read by workers"),
-        (5, "Left (nothing new comes here)", "Log"),
+        (0, ("Log", ""), None),
+        (1, ("Log", "written first, read by workers"), ("Shadow", "async")),
+        (3, ("Log", "written first"), ("Shadow", "sync, read by workers")),
+        (4, ("Shadow", "sync"), ("Log", "written first, read by workers")),
+        (5, ("Left log", "nothing new comes"), ("Log", "")),
     ],
 )
 def test_each_log_is_named_by_its_part(phase, redis, kafka):
