@@ -25,7 +25,7 @@ from transport.contract import WORKER_GROUP, Topic
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Checked", "Look", "Steps", "refused"]
+__all__ = ["Checked", "Look", "Steps", "refused", "way_on"]
 
 _BOTH_WRITTEN = range(2, 5)
 
@@ -167,3 +167,19 @@ def refused(
             or (one.name in overridden and one.name in OVERRIDABLE)
         )
     ]
+
+
+def way_on(in_the_way: Sequence[Result]) -> list[str]:
+    """Return the options by which an operator takes upon himself what stands in the way.
+
+    Empty where one of them leaves no choice: then the others are of no use.
+    """
+    options = []
+    for one in in_the_way:
+        if one.verdict == "unknown" and one.name in ACCEPTABLE:
+            options.append(f"--accept-unknown {one.name}='the reason'")
+        elif one.verdict == "red" and one.name in OVERRIDABLE:
+            options.append(f"--overrule {one.name}='the reason'")
+        else:
+            return []
+    return options

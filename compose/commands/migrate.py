@@ -18,7 +18,7 @@ from compose.commands.rehearse import rehearse
 from compose.console import err, fail, out, working
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
-from migration_guide.steps import Checked, refused
+from migration_guide.steps import Checked, refused, way_on
 from persistence.migration_state import history as read_history
 from persistence.processes import forget as forget_process
 
@@ -258,6 +258,8 @@ def _take(
         for one in in_the_way:
             err.print(f"[red]refused:[/] {one.name} is {one.verdict}", end=": ")
             err.print(one.reason, markup=False)
+        if options := way_on(in_the_way):
+            err.print(f"[dim]to take it upon you: {' '.join(options)}[/]")
         raise typer.Exit(_status(in_the_way))
     target = PHASES[checked.step.to].label
     if not yes:

@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 
 from migration_guide.choice import CHOICES, Choice
 from migration_guide.expectation import Expectation
+from migration_guide.gates.result import Result
+from migration_guide.steps import way_on
 from persistence.migration_state import history, state
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
@@ -66,6 +68,7 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
     red = await crossfade("advance", "--why", "x", "--yes", "--overrule", "processes=please")
     assert await red.ends() == 1
     assert "laggard (serve, phase 5)" in red.text
+    assert "to take it upon you" not in red.text, "nobody can"
     await process("laggard", 0, silent=20)
     unknown = await crossfade("check", "--json")
     assert await unknown.ends() == 3
@@ -75,6 +78,22 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
     missing = await crossfade("forget", "good", "--why", "x", "--yes")
     assert await missing.ends() == 1
     assert await (await crossfade("rollback", "--why", "x", "--yes")).ends() == 1
+
+
+@pytest.mark.parametrize(
+    ("results", "options"),
+    [
+        ([("start", "unknown")], ["--accept-unknown start='the reason'"]),
+        (
+            [("parity", "red"), ("watermark", "unknown")],
+            ["--overrule parity='the reason'", "--accept-unknown watermark='the reason'"],
+        ),
+        ([("parity", "red"), ("start", "red")], []),
+        ([("processes", "unknown")], []),
+    ],
+)
+def test_a_refusal_names_the_way_on_where_there_is_one(results, options):
+    assert way_on([Result(name, verdict, "") for name, verdict in results]) == options
 
 
 async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
