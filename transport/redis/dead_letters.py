@@ -9,7 +9,7 @@ from transport.dead_letters import dead_letter_headers, source_of
 from transport.errors import TransportUnavailable
 from transport.redis.functions import Functions
 from transport.redis.keys import Log
-from transport.redis.records import FIELD_BODY, FIELD_KEY
+from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS
 
 __all__ = ["DeadLetters"]
 
@@ -32,7 +32,7 @@ class DeadLetters:
         if not letters:
             return
         keys: list[str] = []
-        arguments: list[str | bytes | int] = [self._seconds]
+        arguments: list[str | bytes | int] = [self._seconds, *OUR_FIELDS]
         for letter in letters:
             keys += (self._stream, self._memory + source_of(letter))
             fields: list[str | bytes | int] = [

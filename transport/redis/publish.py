@@ -11,14 +11,19 @@ from collections.abc import Mapping, Sequence
 from redis.exceptions import ResponseError
 
 from transport.contract import Appended, Envelope, Outcome, Remembered
-from transport.envelope import HEADER_CORRELATION_ID
+from transport.envelope import (
+    CONTENT_TYPE,
+    HEADER_CONTENT_TYPE,
+    HEADER_CORRELATION_ID,
+    HEADER_MESSAGE_ID,
+)
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.redis.connections import Connections
 from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
 from transport.redis.keys import Log
 from transport.redis.line import Command, Reply
-from transport.redis.records import FIELD_BODY, FIELD_KEY
+from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, OUR_HEADERS
 
 __all__ = ["Publisher", "remembered"]
 
@@ -53,19 +58,18 @@ class Publisher:
 
     def _command(self, envelopes: Sequence[Envelope], seconds: int) -> Command:
         keys: list[str] = []
-        arguments: list[str | bytes | int] = [seconds]
+        arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS]
         streams, memories = self._streams, self._memories
         for e in envelopes:
             headers = e.headers
+            correlation = headers.get(HEADER_CORRELATION_ID, "")
+            memo = f"{e.accepted_at} {e.fingerprint} {correlation}"
             keys += (streams[e.partition], memories[e.partition] + e.message_id)
-            arguments += (
-                f"{e.accepted_at} {e.fingerprint} {headers.get(HEADER_CORRELATION_ID, '')}",
-                2 * len(headers) + 4,
-                FIELD_KEY,
-                e.key,
-                FIELD_BODY,
-                e.body,
-            )
+            if tuple(headers) == OUR_HEADERS and headers[HEADER_CONTENT_TYPE] == CONTENT_TYPE:
+                message = headers[HEADER_MESSAGE_ID]
+                arguments += (memo, "", e.key, e.body, message, correlation)
+                continue
+            arguments += (memo, 2 * len(headers) + 4, FIELD_KEY, e.key, FIELD_BODY, e.body)
             for header in headers.items():
                 arguments += header
         return self._functions.command("append", keys, *arguments)

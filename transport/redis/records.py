@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from transport.contract import Record, Topic
+from transport.envelope import (
+    CONTENT_TYPE,
+    HEADER_CONTENT_TYPE,
+    HEADER_CORRELATION_ID,
+    HEADER_MESSAGE_ID,
+)
 
-__all__ = ["FIELD_BODY", "FIELD_KEY", "Entry", "records", "sort_key"]
+__all__ = [
+    "FIELD_BODY",
+    "FIELD_KEY",
+    "OUR_FIELDS",
+    "OUR_HEADERS",
+    "Entry",
+    "records",
+    "sort_key",
+]
 
 FIELD_KEY = "key"
 FIELD_BODY = "body"
+OUR_HEADERS = (HEADER_MESSAGE_ID, HEADER_CORRELATION_ID, HEADER_CONTENT_TYPE)
+"""What a message without a trace has, in its order."""
+OUR_FIELDS = (FIELD_KEY, FIELD_BODY, *OUR_HEADERS, CONTENT_TYPE)
+"""What ``append`` is told once, so that each such message says only what is its own."""
 
 _KEY, _BODY = b"key", b"body"
 Entry = tuple[bytes, Sequence[bytes]]
