@@ -15,6 +15,7 @@ from migration_guide.gates import ACCEPTABLE, OVERRIDABLE, judge
 from migration_guide.gates.processes import judge as judge_processes
 from migration_guide.gates.result import Result, Scene
 from migration_guide.machine import Machine
+from migration_guide.mirrored import MIRRORED
 from migration_guide.phases import PHASES, Step, step
 from persistence.database import Pool
 from persistence.migration_state import MigrationState
@@ -26,8 +27,6 @@ from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["Checked", "Look", "Steps", "refused", "way_on"]
-
-_BOTH_WRITTEN = range(2, 5)
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -139,7 +138,7 @@ class Steps:
         if state.settled or look.reached.verdict != "green":
             return None
         watermark = None
-        if state.target in _BOTH_WRITTEN and state.phase not in _BOTH_WRITTEN:
+        if state.target in MIRRORED and state.phase not in MIRRORED:
             watermark = await self._ends(state.target)
         return await self.machine.complete(state.epoch, who=who, watermark=watermark)
 

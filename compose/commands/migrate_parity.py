@@ -19,6 +19,7 @@ from compose.commands.dlq_selection import caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
 from compose.console import client_settings, err, out, plain, run
 from compose.settings import Settings
+from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.check import PartitionReport, Report, check
 from migration_guide.parity.comparison import Limits
 from migration_guide.parity.follower import Follower
@@ -109,9 +110,16 @@ async def _once(
             read += records
             bar.update(task, description=f"comparing partition {partition}: {read} records read")
 
+        mirrored = await _mirrored(settings)
         async with two_logs(settings, *names) as (one, two):
             report = await check(
-                one, two, since=period[0], until=period[1], limits=limits, progress=progress
+                one,
+                two,
+                since=period[0],
+                until=period[1],
+                mirrored=mirrored,
+                limits=limits,
+                progress=progress,
             )
     await _record(settings, report)
     return report
@@ -129,6 +137,7 @@ async def _follow(
     async with two_logs(settings, *names) as (one, two):
         follower = Follower(one, two, since=since, limits=limits)
         await follower.start()
+        follower.mirrored(await _mirrored(settings))
         try:
             await follower.round()
             with Live(console=out, auto_refresh=False) as live:
@@ -143,6 +152,18 @@ async def _follow(
             return follower.report()
         finally:
             follower.close()
+
+
+async def _mirrored(settings: Settings) -> float | None:
+    """Ask the migration; without PostgreSQL, or without a migration, nobody knows."""
+    try:
+        pool = await connect(settings.persistence)
+        try:
+            return await mirrored_since(pool, within=5)
+        finally:
+            pool.terminate()
+    except PersistenceError:
+        return None
 
 
 async def _record(settings: Settings, report: Report) -> None:

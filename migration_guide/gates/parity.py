@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.mirrored import MIRRORED
 from migration_guide.parity.check import check
 from migration_guide.parity.comparison import Limits
 from migration_guide.parity.result import DIFFERENCES, Verdict
@@ -34,7 +35,12 @@ async def gate(scene: Scene) -> Result:
     if seconds <= 0:
         return unknown(NAME, "the phase was reached a moment ago: nothing can be compared yet")
     report = await check(
-        await scene.log(name), await scene.log(shadow), since=since, until=until, limits=limits
+        await scene.log(name),
+        await scene.log(shadow),
+        since=since,
+        until=until,
+        mirrored=reached if scene.origin in MIRRORED else None,
+        limits=limits,
     )
     tally = report.tally
     evidence = {

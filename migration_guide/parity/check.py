@@ -72,14 +72,16 @@ async def check(
     *,
     since: float | None = None,
     until: float | None = None,
+    mirrored: float | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
 
-    Times are seconds since the epoch. Partition after partition, each in constant memory: at most
-    ``limits.in_memory`` records wait in memory, the others in a temporary file. ``progress`` is
-    told of each turn: the partition, and how many records were read in it.
+    Times are seconds since the epoch; ``mirrored`` is the one since which every process copies
+    before it acknowledges, if that is known. Partition after partition, each in constant memory:
+    at most ``limits.in_memory`` records wait in memory, the others in a temporary file.
+    ``progress`` is told of each turn: the partition, and how many records were read in it.
 
     Raises:
         ConfigurationError: the two can't be compared.
@@ -89,7 +91,9 @@ async def check(
     started = time.time()
     until = started if until is None else min(until, started)
     reports, samples, last = [], list[Sample](), 0.0
-    made = await comparisons(primary, shadow, since=since, until=until, limits=limits)
+    made = await comparisons(
+        primary, shadow, since=since, until=until, mirrored=mirrored, limits=limits
+    )
     for comparison, after in made:
         number = comparison.partition
         merged = Merged((primary, shadow), number, after, until=until + limits.settle)
@@ -122,6 +126,7 @@ async def comparisons(
     since: float | None,
     limits: Limits,
     until: float = float("inf"),
+    mirrored: float | None = None,
 ) -> list[tuple[Comparison, tuple[str | None, str | None]]]:
     """Return a comparison for each partition, and after which offsets to read for it.
 
@@ -136,6 +141,7 @@ async def comparisons(
             limits,
             since=since or 0.0,
             until=until,
+            mirrored=mirrored,
             held_from=(one.held_from, other.held_from),
             first_held=(one.first_held, other.first_held),
             read_after=(one.read_after, other.read_after),

@@ -45,6 +45,7 @@ class Comparison:
 
     ``since`` and ``until`` bound the originals that are judged, by the time of their append.
     ``found`` is told of each result and how many.
+    ``mirrored`` is the moment since which every process copies before it acknowledges, if known.
     ``held_from`` is, for each log, the time from which it holds everything that came to it;
     ``first_held`` the place of its first record, ``read_after`` the one after which it is read.
     """
@@ -56,6 +57,7 @@ class Comparison:
         *,
         since: float = 0.0,
         until: float = float("inf"),
+        mirrored: float | None = None,
         held_from: tuple[float, float] = (0.0, 0.0),
         first_held: tuple[bytes, bytes] = (b"", b""),
         read_after: tuple[bytes, bytes] = (b"", b""),
@@ -66,6 +68,7 @@ class Comparison:
         self.repaired = 0
         self.last_difference = 0.0
         self.found: Callable[[Result, int], None] | None = None
+        self.mirrored = mirrored
         self._limits = limits
         self._since = since
         self._until = until
@@ -210,10 +213,17 @@ class Comparison:
         for here in pair:
             there = pair[1 - here.side]
             for passed in self._waiting.before(here.side, here.scope, here.place):
-                order.passed(passed, here, there, tolerance=self._limits.tolerance)
+                order.passed(
+                    passed,
+                    here,
+                    there,
+                    tolerance=self._limits.tolerance,
+                    mirrored=self.mirrored,
+                )
                 self._waiting.keep(passed)
         for facts, counterpart in ((first, second), (second, first)):
-            for result, count in order.settled(facts, counterpart).items():
+            found = order.settled(facts, counterpart, mirrored=self.mirrored)
+            for result, count in found.items():
                 detail = f"passed by message {facts.passed_by}"
                 self._count(result, first, second, detail, count, other=facts.passed_by)
 

@@ -42,7 +42,6 @@ class Follower:
         self._share = share
         self._found = found
         self._at: list[tuple[Comparison, Merged]] = []
-        self._begun = time.time()
         self._judged = since or 0.0
 
     async def start(self) -> None:
@@ -57,6 +56,11 @@ class Follower:
             comparison.found = self._found
             merged = Merged(self._logs, comparison.partition, after)
             self._at.append((comparison, merged))
+
+    def mirrored(self, since: float | None) -> None:
+        """Take note since when every process copies before it acknowledges, if that is known."""
+        for comparison, _ in self._at:
+            comparison.mirrored = since
 
     def close(self) -> None:
         """Give back what does not live in memory."""

@@ -20,6 +20,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.comparison import Limits
 from migration_guide.parity.follower import Follower
 from migration_guide.parity.result import Result, Tally
@@ -115,6 +116,7 @@ class ParityKeeper:
             _log.info("Watching parity", primary=self._primary, shadow=self._shadow)
             rows = _Rows(connection, follower, self._primary, self._shadow, self._member)
             while True:
+                follower.mirrored(await mirrored_since(self._pool))
                 await follower.round()
                 with translated():
                     await rows.write()

@@ -15,11 +15,17 @@ Say that A stands before B in one log (*here*) and B before A in the other (*the
 * A ``backfill`` copy stands late on purpose, and counts apart.
 
 One more caution: a message first accepted in async mode, whose copy was dropped, and sent again in
-sync mode has a ``sync`` copy made long after its first acknowledgement. So a sync copy counts as
-one only within :data:`SAME_REQUEST` seconds of its original.
+sync mode has a ``sync`` copy made long after its first acknowledgement. So a sync copy proves that
+much only where nobody can have acknowledged its original without it: the original was appended when
+every process was in sync mode already. The migration knows since when that is so (``mirrored``).
+However long the shadow was down after that, and whoever repaired the copy then, the message was not
+acknowledged before. Where nobody can say since when, a sync copy counts as one within
+:data:`SAME_REQUEST` seconds of its original.
 
 Sync pairs alone thus can't differ in order: what the exchange can show for them is that requests
-overlapped. That is the reason for phase 2, and why gates look at a window after its beginning.
+overlapped. That is the reason for phase 2, and why gates look at a window after its beginning. (One
+acknowledgement comes without a copy: a retry that finds its message's *row*. Then the message is
+settled, and its place in a log orders nothing any more: docs/order.md.)
 """
 
 from __future__ import annotations
@@ -33,14 +39,17 @@ SAME_REQUEST = 30.0
 """Longer than a request waits for both logs (their timeouts, and one retry)."""
 
 
-def passed(facts: Facts, here: Facts, there: Facts, *, tolerance: float) -> None:
+def passed(
+    facts: Facts, here: Facts, there: Facts, *, tolerance: float, mirrored: float | None
+) -> None:
     """Note that ``facts``, which waits, stands before ``here`` and (still unread) after ``there``.
 
-    ``here`` and ``there`` are the two records of the message that passed it.
+    ``here`` and ``there`` are the two records of the message that passed it. ``mirrored``: since
+    this moment every process is in sync mode; ``None`` where that isn't known.
     """
     facts.passed_by = facts.passed_by or here.message_id
     # B's record *here*: B is the one that passed.
-    mode = _mode(here, there)
+    mode = _mode(here, there, mirrored)
     late = mode in (Mode.ASYNC, Mode.BACKFILL) and not _before(facts, there, tolerance)
     # A's own copy, if it is one that is still to come, decides unless the clocks do.
     open_ = facts.mode is Mode.ORIGINAL and not _before(here, facts, tolerance)
@@ -56,14 +65,14 @@ def passed(facts: Facts, here: Facts, there: Facts, *, tolerance: float) -> None
         facts.passed_overlapping += 1
 
 
-def settled(facts: Facts, counterpart: Facts) -> dict[Result, int]:
+def settled(facts: Facts, counterpart: Facts, *, mirrored: float | None) -> dict[Result, int]:
     """Return what the pairs noted in ``facts`` are, now that its counterpart is known."""
     results = {
         Result.ORDER_OVERLAPPED: facts.passed_overlapping,
         Result.ORDER_BACKFILLED: facts.passed_backfilled,
         Result.ORDER_DIFFERS: facts.passed_differing,
     }
-    mode = _mode(counterpart, facts)
+    mode = _mode(counterpart, facts, mirrored)
     unproven, backfilled = facts.passed_unproven, facts.passed_backfilled_unproven
     if mode is Mode.SYNC:
         results[Result.ORDER_OVERLAPPED] += unproven
@@ -75,12 +84,17 @@ def settled(facts: Facts, counterpart: Facts) -> dict[Result, int]:
     return {result: count for result, count in results.items() if count}
 
 
-def _mode(copy: Facts, original: Facts) -> Mode:
+def _mode(copy: Facts, original: Facts, mirrored: float | None) -> Mode:
     """Return what ``copy`` proves about when it was made."""
     if copy.mode is original.mode is Mode.ORIGINAL:
         return Mode.ASYNC  # two producers' records: either may have come after the answer
-    late = copy.appended_at - original.appended_at > SAME_REQUEST
-    return Mode.ASYNC if copy.mode is Mode.SYNC and late else copy.mode
+    if copy.mode is not Mode.SYNC:
+        return copy.mode
+    if mirrored is None:
+        proved = copy.appended_at - original.appended_at <= SAME_REQUEST
+    else:
+        proved = original.appended_at >= mirrored
+    return Mode.SYNC if proved else Mode.ASYNC
 
 
 def _before(facts: Facts, other: Facts, tolerance: float) -> bool:

@@ -12,6 +12,7 @@ from migration_guide.gates import GATES, judge
 from migration_guide.gates import durability as durability_gate
 from migration_guide.gates import parity as parity_gate
 from migration_guide.gates import start as start_gate
+from migration_guide.parity import order
 from migration_guide.parity.check import PartitionReport, Report
 from migration_guide.parity.result import Result as Found
 from migration_guide.parity.result import Tally
@@ -205,6 +206,28 @@ async def test_parity(scene, both, logs, eventually):
     lost = message("lost")
     await mirror(logs["redis"], logs["kafka"], lost, message("kept"), dropped=(lost,))
     assert await eventually(lambda: judged("red", "missing_in_shadow")) == 1
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("sync", "green"), ("async", "red")])
+async def test_parity_knows_that_every_process_mirrored_since_the_phase_was_reached(
+    scene, logs, monkeypatch, eventually, mode, verdict
+):
+    """So what a long outage of the shadow exchanged had overlapped; async copies still show it."""
+    monkeypatch.setattr(parity_gate, "Limits", lambda: Limits(settle=0.3))
+    monkeypatch.setattr(order, "SAME_REQUEST", 0.0)  # any outage is a long one
+    before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
+    sent = [message("first", "c"), message("second", "c")]
+    offsets = await append(logs["redis"], *sent)
+    copies = [copy_of(seal(m), "redis", at, mode) for m, at in zip(sent, offsets, strict=True)]
+    await append(logs["kafka"], *reversed(copies))
+
+    async def judged() -> dict | None:
+        result = await ask(await scene(2, 3, reached_at=before), "parity")
+        ready = result.evidence["counts"].get("matched") == 2
+        return ready and (result.verdict, result.evidence["counts"])
+
+    found, counted = await eventually(judged)
+    assert found == verdict, counted
 
 
 async def test_parity_of_the_tenth_that_could_be_compared_is_unknown(scene, logs, monkeypatch):

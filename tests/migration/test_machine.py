@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 
 from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
+from migration_guide.mirrored import mirrored_since
 from persistence.migration_state import history, state
 
 
@@ -184,3 +186,36 @@ async def test_a_step_to_no_neighbour_is_refused_with_the_reason(state_machine):
     turned = await state_machine.begin(moving.epoch, 1, who="op", why="no")
     assert (turned.phase, turned.target) == (2, 1), "some processes are on 2 already"
     assert (await state_machine.complete(turned.epoch, who="op", watermark=None)).settled
+
+
+async def test_since_when_every_process_mirrors_is_from_the_first_phase_that_does(
+    state_machine, database_pool
+):
+    """Not from the last step between two that do, and not while a step leads out of them."""
+    await state_machine.adopt(1, "first")
+    assert await mirrored_since(database_pool) is None
+
+    async def go(to: int) -> None:
+        epoch = (await state(database_pool)).epoch
+        await state_machine.begin(epoch, to, who="op", why="go")
+
+    async def arrive() -> float:
+        epoch = (await state(database_pool)).epoch
+        reached = await state_machine.complete(epoch, who="op", watermark=None)
+        return datetime.fromisoformat(reached.reached_at).timestamp()
+
+    await go(2)
+    assert await mirrored_since(database_pool) is None, "some processes are on 1 still"
+    first = await arrive()
+    for to in (3, 4, 3, 2):
+        await go(to)
+        assert await mirrored_since(database_pool) == first
+        await arrive()
+        assert await mirrored_since(database_pool) == first
+    await go(1)
+    assert await mirrored_since(database_pool) is None
+    await go(2)  # turned back: some are on 1
+    assert await mirrored_since(database_pool) is None
+    again = await arrive()
+    assert again > first
+    assert await mirrored_since(database_pool) == again

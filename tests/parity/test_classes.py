@@ -138,14 +138,22 @@ async def test_headers_of_the_copy_alone_are_not_compared() -> None:
     assert counts(await check(primary, shadow)) == {Result.MATCHED: 1}
 
 
-async def exchanged(mode: str, *, accepted: float, second: str = "sync", late: float = 0.0):
+async def exchanged(
+    mode: str,
+    *,
+    accepted: float,
+    second: str = "sync",
+    late: float = 0.0,
+    mirrored: float | None = None,
+):
     """Message 1 stands before 2 in the primary (at 1.0 and 2.0) and after it in the shadow."""
     primary, shadow = pair()
     one = primary.put(1, 1.0, accepted=0.9)
     two = primary.put(2, 2.0, accepted=accepted)
     shadow.put(2, 2.1, of=two, mode=second, accepted=accepted)
     shadow.put(1, 2.2 + late, of=one, mode=mode, accepted=0.9)
-    return await check(primary, shadow, limits=LATER)
+    since = None if mirrored is None else EPOCH + mirrored
+    return await check(primary, shadow, mirrored=since, limits=LATER)
 
 
 async def test_an_exchanged_async_pair_differs_unless_the_clocks_show_an_overlap() -> None:
@@ -169,6 +177,16 @@ async def test_an_exchanged_sync_pair_shows_by_itself_that_its_requests_overlapp
 
 async def test_a_sync_copy_of_a_later_retry_shows_nothing() -> None:
     report = await exchanged("sync", accepted=1.9, late=31.0)
+    assert counts(report) == {Result.MATCHED: 2, Result.ORDER_DIFFERS: 1}
+
+
+async def test_a_sync_copy_proves_an_overlap_however_late_if_every_process_mirrored() -> None:
+    report = await exchanged("sync", accepted=1.9, late=31.0, mirrored=0.5)
+    assert counts(report) == {Result.MATCHED: 2, Result.ORDER_OVERLAPPED: 1}
+    # The first was appended before that: somebody may have acknowledged it without the copy.
+    report = await exchanged("sync", accepted=1.9, mirrored=1.5)
+    assert counts(report) == {Result.MATCHED: 2, Result.ORDER_DIFFERS: 1}
+    report = await exchanged("async", accepted=1.9, mirrored=0.5)
     assert counts(report) == {Result.MATCHED: 2, Result.ORDER_DIFFERS: 1}
 
 

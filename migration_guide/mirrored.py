@@ -1,0 +1,35 @@
+"""Since when every process copies a message to the other log before it acknowledges it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from migration_guide.choice import CHOICES
+from persistence.database import Pool, using
+
+__all__ = ["MIRRORED", "mirrored_since"]
+
+MIRRORED = tuple(number for number, choice in enumerate(CHOICES) if choice.mode == "sync")
+"""The phases in which both logs have a message before its acknowledgement."""
+
+# Where a step leads out of them, or out of it was turned back into them, not every process does.
+_SINCE = """
+SELECT max(event.at) FROM migration, migration_events AS event
+WHERE migration.phase = ANY($1::int[]) AND migration.target = ANY($1::int[])
+    AND event.to_phase = ANY($1::int[])
+    AND (event.kind = 'adopted'
+        OR event.kind = 'completed' AND event.from_phase <> ALL($1::int[]))
+"""
+
+
+async def mirrored_since(pool: Pool, *, within: float | None = None) -> float | None:
+    """Return that moment, in seconds since the epoch; ``None`` if it is not so now.
+
+    ``within`` bounds, in seconds, the wait for a connection.
+
+    Raises:
+        Outage: PostgreSQL can't tell.
+    """
+    async with using(pool, within=within) as connection:
+        since: datetime | None = await connection.fetchval(_SINCE, list(MIRRORED))
+    return since.timestamp() if since else None

@@ -1,0 +1,94 @@
+"""Parity after an outage of the shadow: what overlapped is no difference, what did not is one."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from migration_guide.parity import order
+from migration_guide.parity.check import Report, check
+from migration_guide.parity.comparison import Limits
+from migration_guide.parity.result import Result, Verdict
+from tests.shadow.pair import Pair, Shadowed
+from tests.support.eventually import eventually
+from transport.conformance.member import contents, message
+from transport.contract import Envelope
+from transport.errors import TransportError
+from transport.registry import create
+
+# Kafka as the primary remembers no keys: a retry is a new record, which stands behind in both.
+pytestmark = pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
+
+
+async def compared(pair: Pair, mirrored: float | None) -> Report:
+    async with (
+        create(pair.primary, pair.settings) as one,
+        create(pair.shadow, pair.settings) as two,
+    ):
+        return await check(one, two, mirrored=mirrored, limits=Limits(settle=0.0))
+
+
+async def accepted(process: Shadowed, sent: Envelope) -> bool:
+    (outcome,) = await process.transport.publish([sent])
+    return not isinstance(outcome, TransportError)
+
+
+async def firsts(pair: Pair, name: str) -> list[str]:
+    return list(dict.fromkeys(contents(await pair.stands(name))))
+
+
+@pytest.fixture
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let half a second be longer than a request waits, and an outage of one second a long one."""
+    monkeypatch.setattr(order, "SAME_REQUEST", 0.5)
+
+
+@pytest.mark.usefixtures("long_ago")
+async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pair) -> None:
+    """Neither was acknowledged before the shadow was back, and its repair turned them round."""
+    async with AsyncExitStack() as stack, pair.process("sync") as two:
+        one = await stack.enter_async_context(pair.process("sync", transport_shadow_flush_ms=0))
+        mirrored = time.time()
+        assert await accepted(one, message("warm", partition=0, of=one.transport))
+        pair.shadow_proxy.refuse()
+        pair.shadow_proxy.reset()
+        first = message("first", partition=0, of=one.transport)
+        second = message("second", partition=0, of=one.transport)
+        began = time.monotonic()
+        assert not await accepted(one, first)
+        assert not await accepted(two, second)
+        await eventually(lambda: time.monotonic() > began + 1.0)
+        assert not await accepted(one, first), "its client tries on, in vain"
+        await stack.aclose()  # a rolling restart; else it depends on who repairs sooner
+        pair.shadow_proxy.heal()
+        await eventually(lambda: accepted(two, second), timeout=20)
+        await eventually(lambda: accepted(two, first), timeout=20)
+    assert await firsts(pair, pair.primary) == ["warm", "first", "second"]
+    assert await firsts(pair, pair.shadow) == ["warm", "second", "first"]
+    known = await compared(pair, mirrored)
+    assert known.tally.of(Result.ORDER_OVERLAPPED) == 1
+    assert known.tally.verdict is Verdict.EQUAL
+    # Where nobody knows that the phase was reached, an overlap is not shown.
+    assert (await compared(pair, None)).tally.of(Result.ORDER_DIFFERS) == 1
+
+
+async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair) -> None:
+    """By a process that is not in sync mode yet: its copy was lost, and came with a retry."""
+    async with pair.process("async", transport_shadow_flush_ms=0) as behind:
+        pair.shadow_proxy.refuse()
+        pair.shadow_proxy.reset()
+        first = message("first", partition=0, of=behind.transport)
+        assert await accepted(behind, first)
+    pair.shadow_proxy.heal()
+    async with pair.process("sync") as process:
+        mirrored = time.time()
+        second = message("second", partition=0, of=process.transport)
+        await eventually(lambda: accepted(process, second), timeout=20)
+        await eventually(lambda: accepted(process, first), timeout=20)
+    assert await firsts(pair, pair.primary) == ["first", "second"]
+    assert await firsts(pair, pair.shadow) == ["second", "first"]
+    report = await compared(pair, mirrored)
+    assert report.tally.of(Result.ORDER_DIFFERS) == 1
+    assert report.tally.verdict is Verdict.DIFFERS
