@@ -10,7 +10,7 @@ __all__ = ["ParityMetrics"]
 
 _RESULTS = (
     "matched", "missing_in_shadow", "missing_in_primary", "different_bytes", "order_differs",
-    "order_overlapped", "order_backfilled", "duplicate", "trimmed",
+    "order_overlapped", "order_backfilled", "duplicate", "conflict", "trimmed",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ _COLUMNS = (
     (Result.ORDER_OVERLAPPED, "overlapped"),
     (Result.ORDER_BACKFILLED, "backfilled"),
     (Result.DUPLICATE, "duplicates"),
+    (Result.CONFLICT, "conflicts"),
     (Result.NOT_YET_COMPARABLE, "not yet"),
     (Result.TRIMMED, "trimmed"),
 )
@@ -253,7 +254,7 @@ def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[st
 
 def _samples(report: Report) -> list[RenderableType]:
     wanted = [s for s in report.samples if s.result in DIFFERENCES]
-    wanted += [s for s in report.samples if s.result is Result.DUPLICATE]
+    wanted += [s for s in report.samples if s.result in (Result.DUPLICATE, Result.CONFLICT)]
     if not wanted:
         return []
     table = Table(box=None, pad_edge=False)

@@ -76,7 +76,7 @@ class Comparison:
         self._first_held = first_held
         self._read_after = read_after
         self._waiting = Waiting(limits.in_memory)
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._known: OrderedDict[bytes, bytes] = OrderedDict()
         self._sampled: dict[Result, int] = {}
         self._cursor = [b"", b""]
         self._begin: list[bytes | None] = [None, None]
@@ -166,7 +166,7 @@ class Comparison:
         if copy is not None:
             self._pair(facts, copy)
             return
-        facts.known = facts.identity in self._known
+        facts.known = self._known.get(facts.identity)
         self._waiting.add(facts)
 
     def _copy(self, facts: Facts, home: int) -> Facts | None:
@@ -174,12 +174,14 @@ class Comparison:
         assert facts.mirror is not None
         place, begin, stop = facts.mirror_place, self._begin[home], self._stop[home]
         if place <= self._read_after[home]:
+            self._remember(facts)
             return None  # its original is from before the window
         original = self._waiting.take_original(home, facts.mirror)
         if original is not None:
             self._pair(original, facts)
         elif place <= self._cursor[home]:
             if begin is None or place < begin or (stop is not None and place >= stop):
+                self._remember(facts)
                 return None  # its original is outside the window
             return facts
         elif stop is None and not self._waiting.add(facts):
@@ -205,7 +207,7 @@ class Comparison:
             self._count(Result.DIFFERENT_BYTES, first, second, f"{', '.join(differs)} differs")
         else:
             self._add(Result.MATCHED)
-        self._remember(first.identity)
+        self._remember(first)
         self._settle_order(first, second)
 
     def _settle_order(self, first: Facts, second: Facts) -> None:
@@ -228,9 +230,13 @@ class Comparison:
                 self._count(result, first, second, detail, count, other=facts.passed_by)
 
     def _judge(self, facts: Facts, other: int) -> None:
-        if facts.known:
+        if facts.known is not None:
             self._waiting.take(facts)
-            self._count(Result.DUPLICATE, facts, None, "both logs hold another record of it")
+            if facts.known == facts.content:
+                self._count(Result.DUPLICATE, facts, None, "both logs hold another record of it")
+            else:
+                detail = "both logs hold another body under its key"
+                self._count(Result.CONFLICT, facts, None, detail)
             return
         held = facts.appended_at >= self._held_from[other]
         if held and (facts.mode is Mode.ORIGINAL):
@@ -256,13 +262,14 @@ class Comparison:
                 self._sampled[sample.result] -= 1
                 return
 
-    def _remember(self, identity: bytes) -> None:
-        for facts in self._waiting.same(identity):
-            if not facts.known and facts.mirror is None:
-                facts.known = True
+    def _remember(self, one: Facts) -> None:
+        """Note that both logs have a record of this message."""
+        for facts in self._waiting.same(one.identity):
+            if facts.known is None and facts.mirror is None:
+                facts.known = one.content
                 self._waiting.keep(facts)
-        self._known[identity] = None
-        self._known.move_to_end(identity)
+        self._known[one.identity] = one.content
+        self._known.move_to_end(one.identity)
         if len(self._known) > self._limits.in_memory:
             self._known.popitem(last=False)
 

@@ -21,6 +21,7 @@ from transport.envelope import (
     HEADER_TRACEPARENT,
     Message,
     decode,
+    fingerprint,
 )
 from transport.errors import DecodeError
 
@@ -52,12 +53,12 @@ class Facts(msgspec.Struct, gc=False):
     ``place`` sorts as the log does. ``identity`` is the message's, the same in every log;
     ``scope`` is what has an order (the conversation). ``mirror`` is the offset, in the other log,
     of the record that this is a copy of (and ``mirror_place`` its place). Times are seconds since
-    the epoch.
+    the epoch. ``content`` is what the sender said: the same when he says it again, whenever.
 
-    The rest is noted while the record waits for its counterpart: ``known`` (another record of the
-    same message has its counterpart), ``judged`` (what it was counted
-    as, until its counterpart comes after all), and how many later
-    messages have passed it, by what is known of each such pair.
+    The rest is noted while the record waits for its counterpart: ``known`` (the content of another
+    record of the same message, which both logs have), ``judged`` (what it was counted as, until
+    its counterpart comes after all), and how many later messages have passed it, by what is known
+    of each such pair.
     """
 
     side: int
@@ -66,6 +67,7 @@ class Facts(msgspec.Struct, gc=False):
     identity: bytes
     scope: bytes
     body: bytes
+    content: bytes
     beside: bytes
     mode: Mode
     mirror: str | None
@@ -75,7 +77,7 @@ class Facts(msgspec.Struct, gc=False):
     message_id: str
     correlation_id: str
     trace_id: str | None
-    known: bool = False
+    known: bytes | None = None
     judged: Result | None = None
     passed_overlapping: int = 0
     passed_backfilled: int = 0
@@ -91,15 +93,19 @@ def facts_of(
     """Return the facts of a record of one log; ``other`` is the name of the other log."""
     message_id = _text(record, HEADER_MESSAGE_ID)
     accepted_at = record.appended_at
+    body = content = blake2b(record.body, digest_size=16).digest()
     try:
         event = decode(record)
     except DecodeError:
-        identity = blake2b(record.body, digest_size=16).digest()
+        identity = body
     else:
         message_id = event.message_id
         if isinstance(event, Message):
             name, at = message_id, event.accepted_at
+            said = fingerprint(event.content, event.content_type, event.recipient_ids)
+            content = blake2b(said.encode(), digest_size=16).digest()
         else:
+            content = b""  # there is one receipt of a user and state, whenever it is sent
             name, at = f"{message_id}/{event.state}/{event.user_id}", event.at
         identity = blake2b(name.encode("utf-8", "replace"), digest_size=16).digest()
         accepted_at = _seconds(at, record.appended_at)
@@ -114,7 +120,8 @@ def facts_of(
         place=place_of(sort_key(record.offset)),
         identity=identity,
         scope=blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=8).digest(),
-        body=blake2b(record.body, digest_size=16).digest(),
+        body=body,
+        content=content,
         beside=beside.digest(),
         mode=mode,
         mirror=mirror,

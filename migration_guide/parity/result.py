@@ -29,6 +29,9 @@ class Result(StrEnum):
     """The other way round because a backfill put the copy there, late on purpose."""
     DUPLICATE = "duplicate"
     """One more record of a message that both logs hold. The rows stay single."""
+    CONFLICT = "conflict"
+    """A second body under one key, both accepted at once: a worker dead-letters one of them, and
+    the other log, if it remembers keys, has not taken both."""
     NOT_YET_COMPARABLE = "not_yet_comparable"
     """Too young, or the other log is not read that far: asked again, not guessed."""
     TRIMMED = "trimmed"

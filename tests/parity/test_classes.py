@@ -102,6 +102,26 @@ async def test_a_doubled_original_is_a_duplicate(first: bool) -> None:
     assert counts(report) == {Result.MATCHED: 1, Result.DUPLICATE: 1}
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["first-copied", "second-copied"])
+async def test_a_second_body_under_a_key_is_a_conflict_and_no_difference(first: bool) -> None:
+    """One of the two is dead-lettered, and a log that remembers keys takes only one of them."""
+    primary, shadow = pair()
+    mirrored(primary, shadow, range(1, 3))
+    one = primary.put(0, 3.0, content="one")
+    two = primary.put(0, 3.1, content="two")
+    of, content = (one, "one") if first else (two, "two")
+    accepted = 3.0 if first else 3.1
+    shadow.put(0, 3.2, of=of, mode="sync", accepted=accepted, content=content)
+    report = await check(primary, shadow)
+    assert counts(report) == {Result.MATCHED: 3, Result.CONFLICT: 1}
+    assert report.tally.verdict is Verdict.EQUAL
+    (sample,) = report.samples
+    assert sample.primary_offset == ("3" if first else "2")
+    # Where the window begins between them as well.
+    edge = await check(primary, shadow, since=EPOCH + 3.05)
+    assert edge.tally.of(Result.MISSING_IN_SHADOW, Result.MISSING_IN_PRIMARY) == 0
+
+
 async def test_a_redriven_message_stands_twice_in_both_logs_and_matches_twice() -> None:
     primary, shadow = pair()
     mirrored(primary, shadow, range(3))

@@ -9,7 +9,8 @@ import { ranges } from "./page-now.js";
 const CLASSES = {
   matched: "the same in both logs", missing_in_shadow: "missing in the shadow", missing_in_primary: "missing in the primary",
   different_bytes: "different bytes", order_differs: "another order", order_overlapped: "another order, sent at once: allowed",
-  order_backfilled: "late by a backfill: allowed", duplicate: "duplicates", not_yet_comparable: "too young to compare", trimmed: "trimmed: can't be compared",
+  order_backfilled: "late by a backfill: allowed", duplicate: "duplicates",
+  conflict: "two bodies under one key: one is a dead letter", not_yet_comparable: "too young to compare", trimmed: "trimmed: can't be compared",
 };
 const DIFFERENT = new Set(["missing_in_shadow", "missing_in_primary", "different_bytes", "order_differs"]);
 const MARKS = { green: "✓ green", red: "✕ red", unknown: "? unknown" };

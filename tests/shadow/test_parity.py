@@ -1,10 +1,11 @@
-"""Parity after an outage of the shadow: what overlapped is no difference, what did not is one."""
+"""Parity of what the shadow really wrote: what is allowed is no difference, and what isn't is."""
 
 from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack
 
+import msgspec
 import pytest
 
 from migration_guide.parity import order
@@ -14,12 +15,14 @@ from migration_guide.parity.result import Result, Verdict
 from tests.shadow.pair import Pair, Shadowed
 from tests.support.eventually import eventually
 from transport.conformance.member import contents, message
-from transport.contract import Envelope
+from transport.contract import Envelope, Record, Topic
+from transport.envelope import Message, decode, seal_message
 from transport.errors import TransportError
 from transport.registry import create
 
 # Kafka as the primary remembers no keys: a retry is a new record, which stands behind in both.
-pytestmark = pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
+from_redis = pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
+from_kafka = pytest.mark.parametrize("pair", ["kafka-to-redis"], indirect=True)
 
 
 async def compared(pair: Pair, mirrored: float | None) -> Report:
@@ -45,6 +48,7 @@ def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "SAME_REQUEST", 0.5)
 
 
+@from_redis
 @pytest.mark.usefixtures("long_ago")
 async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pair) -> None:
     """Neither was acknowledged before the shadow was back, and its repair turned them round."""
@@ -74,6 +78,7 @@ async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pai
     assert (await compared(pair, None)).tally.of(Result.ORDER_DIFFERS) == 1
 
 
+@from_redis
 async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair) -> None:
     """By a process that is not in sync mode yet: its copy was lost, and came with a retry."""
     async with pair.process("async", transport_shadow_flush_ms=0) as behind:
@@ -92,3 +97,23 @@ async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair)
     report = await compared(pair, mirrored)
     assert report.tally.of(Result.ORDER_DIFFERS) == 1
     assert report.tally.verdict is Verdict.DIFFERS
+
+
+@from_kafka
+async def test_two_bodies_under_one_key_are_a_conflict_and_not_missing(pair: Pair) -> None:
+    """Phase 4: two processes accept them at once, and Redis remembers the key of the first."""
+    async with pair.process("sync") as one, pair.process("sync") as two:
+        sent = message("one", partition=0, of=one.transport)
+        event = decode(Record(Topic.MESSAGES, 0, "0", sent.key, sent.body, {}, 0.0))
+        assert isinstance(event, Message)
+        other = seal_message(
+            msgspec.structs.replace(event, content="two"),
+            partitions=one.transport.partitions,
+            traceparent=None,
+        )
+        assert await accepted(one, sent)
+        assert await accepted(two, other)
+        assert two.watch.counts["conflict"] == 1
+    report = await compared(pair, None)
+    assert report.tally.counts == {Result.MATCHED: 1, Result.CONFLICT: 1}
+    assert report.tally.verdict is Verdict.EQUAL
