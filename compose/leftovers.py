@@ -1,10 +1,12 @@
-"""Logs that were consumed before and that the settings don't name any more.
+"""Logs that may hold messages and that the settings of this process don't name.
 
-Whoever changes ``TRANSPORT`` by hand may leave messages behind, accepted and not persisted. So a
-process with workers looks at start which logs have been consumed, and is a standby on those it does
-not know otherwise: copies are acknowledged once their originals are rows, and originals, which no
-other log will bring, are persisted. That loses and doubles nothing; only the order can't be kept,
-which is said once. A log that stays empty, and that no process uses, is left alone from then on.
+Whoever changes ``TRANSPORT`` by hand may leave messages behind, accepted and not persisted; and
+whoever changes it for some processes only has them accept messages that no worker looks for. So a
+process with workers looks, every few seconds, which logs are used by others or were used before,
+and is a standby on those it does not know otherwise: copies are acknowledged once their originals
+are rows, and originals, which no other log will bring, are persisted. That loses and doubles
+nothing; only the order can't be kept, which is said once. A log that stays empty, and that no
+process uses, is left alone from then on.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from compose.settings import Settings
 from otel.lag_reporter import LagReporter
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
-from persistence.consumed_logs import consumed_logs, drained, used
 from persistence.database import Pool
 from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError
 from persistence.gate import stopped_within
 from persistence.standby import Standby, StandbyStatus
 from persistence.standby_rules import Place
+from persistence.used_logs import drained, used, used_logs
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.errors import ConfigurationError, TransportError
 from transport.registry import create
@@ -42,7 +44,7 @@ _EMPTY_SECONDS = 60.0
 
 
 class Leftovers:
-    """Looks after the logs that were consumed before. ``configured`` are all others, by name."""
+    """Looks after the logs that nobody configured here. ``configured`` are all others, by name."""
 
     def __init__(
         self,
@@ -64,25 +66,29 @@ class Leftovers:
         self._empty = empty_seconds
         self._look = min(_LOOK_SECONDS, empty_seconds / 3)
         self._standbys: dict[str, Standby] = {}
+        self._impossible: set[str] = set()
 
     def status(self) -> dict[str, StandbyStatus]:
         """Return how the standby of each leftover log is, by its name."""
         return {name: one.status() for name, one in self._standbys.items()}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Drain what was left behind, until ``stop`` is set or nothing is left anywhere."""
-        names = [name for name in await self._consumed(stop) if name not in self._configured]
+        """Look for such logs, and drain each while it needs it, until ``stop`` is set."""
+        draining: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
-            for name in names:
-                tasks.create_task(self._drain(name, stop))
-
-    async def _consumed(self, stop: asyncio.Event) -> list[str]:
-        while not stop.is_set():
-            try:
-                return await consumed_logs(self._pool)
-            except PersistenceError:
+            while not stop.is_set():
+                for name in await self._others():
+                    if name not in draining:
+                        draining[name] = tasks.create_task(self._drain(name, stop))
                 await stopped_within(stop, self._look)
-        return []
+                draining = {name: task for name, task in draining.items() if not task.done()}
+
+    async def _others(self) -> list[str]:
+        try:
+            names = await used_logs(self._pool)
+        except PersistenceError:
+            return []
+        return [n for n in names if n not in self._configured and n not in self._impossible]
 
     async def _drain(self, name: str, stop: asyncio.Event) -> None:
         left = self._metrics.leftover.labels(name)
@@ -93,29 +99,33 @@ class Leftovers:
                 await self._warn(log)
                 await self._stand_by(log, stop)
         except ConfigurationError as error:
-            _log.warning(
-                f"{name} was consumed before, is not configured, and can't be looked into: {error}"
-            )
+            self._impossible.add(name)
+            _log.warning(f"{name} is not configured here, and can't be looked into: {error}")
             return
         if not stop.is_set():
             left.set(0)
-            _log.info(f"Nothing is left in {name}, which was consumed before", transport=name)
+            _log.info(f"Nothing is left in {name}, which nobody uses any more", transport=name)
 
     async def _warn(self, log: PatientTransport) -> None:
+        """Say once what may be left there, or come there, and what that does to the order."""
+        try:
+            whose = "another process uses it" if await used(self._pool, log.name) else ""
+        except PersistenceError:
+            whose = ""
         try:
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except TransportError as error:
             holds = f"can't be reached ({error}). What it holds unread will be"
         else:
             lags = [one.lag for one in progress]
-            if not any(lag or lag is None for lag in lags):
+            if not whose and not any(lag or lag is None for lag in lags):
                 return
             count = "an unknown number of" if None in lags else f"{sum(filter(None, lags))}"
             holds = f"holds {count} unread records. What is not persisted yet is"
         _log.warning(
-            f"{log.name} was consumed before, is not configured any more, and {holds} persisted "
-            "from there, and may stand behind newer messages of its conversation. To keep the "
-            "order, change logs with `crossfade migrate`.",
+            f"{log.name} is not configured here, but {whose or 'it was used before'}, and {holds} "
+            "persisted from there, and may stand behind newer messages of its conversation. To "
+            "keep the order, change logs with `crossfade migrate`.",
             transport=log.name,
         )
 
@@ -174,9 +184,6 @@ class Leftovers:
     async def _given_up(self, name: str) -> bool:
         """Note that the log is drained, unless some process still uses it."""
         try:
-            if await used(self._pool, name):
-                return False
-            await drained(self._pool, name)
+            return await drained(self._pool, name)
         except PersistenceError:
             return False
-        return True

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from compose import http_server
+from compose import by_hand, http_server
 from compose.local.ports import pick
 from compose.presence import presence_of
 from compose.role import Role
@@ -57,6 +57,7 @@ async def run(
         ConfigurationError: a setting can't work (the port is taken, the log disagrees).
     """
     configure(settings.otel, private_errors=PRIVATE_ERRORS)
+    by_hand.warn(settings.transport)
     host, port = settings.ingress.host, settings.ingress.port
     if role is Role.WORKER:  # its health is of less importance than that several fit on one host
         port = pick(port, host)
@@ -128,7 +129,7 @@ class _Process:
             workers.append(tasks.add(name, standby.run(self._workers_stop)))
         if parts.leftovers:
             left = parts.leftovers.run(self._workers_stop)
-            workers.append(tasks.add("logs consumed before", left, may_return=True))
+            workers.append(tasks.add("logs not configured", left))
         observers = [
             tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),

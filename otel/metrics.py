@@ -109,7 +109,7 @@ class Metrics:
         )
         self.leftover = Gauge(
             "stream_leftover",
-            "1 while a log that was consumed before, and is not configured, may hold messages.",
+            "1 while a log that is used, or was, and is not configured here may hold messages.",
             ("transport",),
             registry=r,
         )

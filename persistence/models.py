@@ -128,7 +128,10 @@ class MessagePosition(_Table, table=True):
 
 
 class Fence(_Table, table=True):
-    """The newest owner of each partition of each log. Only raised; every insert checks it."""
+    """The newest owner of each partition of each log. Only raised; every insert checks it.
+
+    An epoch of -1 is no owner's: a process writes the log (:mod:`persistence.used_logs`).
+    """
 
     __tablename__ = "fences"
 

@@ -24,6 +24,7 @@ from persistence.errors import PersistenceError
 from persistence.gate import stopped_within
 from persistence.migration_state import COLUMNS, MigrationState, state_of
 from persistence.processes import LIVE_SECONDS
+from persistence.used_logs import NOTE
 
 __all__ = ["BEAT_SECONDS", "Identity", "Presence", "Report", "machine"]
 
@@ -34,7 +35,8 @@ BEAT_SECONDS = 2.0
 _WITHIN = 1.0
 _GOODBYE_WITHIN = 0.8
 
-# What the process says, where the migration stands, and which processes of this machine are silent.
+# What the process says, and that its log is written; where the migration stands, and which
+# processes of this machine are silent.
 _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url, phase,
@@ -44,6 +46,7 @@ WITH me AS (
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
         paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
         figures = excluded.figures
+), noted AS ({NOTE.format(transport="$10", owner="$1")}
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
     WHERE machine = $4 AND member <> $1 AND now() - seen_at > make_interval(secs => $20)

@@ -26,7 +26,7 @@ def endpoint(transport: str, settings: TransportSettings) -> Endpoint:
 class Endpoints(dict[str, Endpoint]):
     """The names of each log by its transport's name; also of one that the settings don't mention.
 
-    (A log that was consumed before is drained although nothing names it any more.)
+    (A log that was used before is drained although nothing names it any more.)
     """
 
     def __init__(self, settings: TransportSettings) -> None:

@@ -6,7 +6,9 @@ import json
 
 import httpx
 import pytest
+import structlog
 
+from compose import by_hand
 from compose.local.ports import free_port
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
@@ -103,3 +105,38 @@ async def test_up_starts_the_shadows_server_too(up):
     ready = (await _get(f"{api}/readyz")).json()
     assert [c["status"] for c in ready["components"] if c["name"].startswith("shadow")] == ["up"]
     assert await running.interrupt() == 0
+
+
+async def test_a_copy_that_is_read_but_not_waited_for_is_warned_of_at_start(crossfade, places):
+    """By hand only: what the copy drops would stay unread where nobody looks."""
+    running = await crossfade("serve", CONSUME_FROM="kafka", LOG_FORMAT="json", **places)
+    warned = json.loads((await running.says(r"(\{.*Workers read kafka.*\})"))[1])
+    assert warned["level"] == "warning"
+    assert "leaves its message unread in redis" in warned["event"]
+    for remedy in ("TRANSPORT_SHADOW_MODE=sync", "CONSUME_FROM=redis", "migrate backfill"):
+        assert remedy in warned["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, None),
+        ({"transport_shadow": "kafka"}, None),
+        ({"transport_shadow": "kafka", "transport_shadow_mode": "sync"}, None),
+        (
+            {
+                "transport_shadow": "kafka",
+                "transport_shadow_mode": "sync",
+                "consume_from": "kafka",
+            },
+            None,
+        ),
+        ({"consume_from": "kafka"}, "written to redis, which is not copied there"),
+        ({"transport_shadow": "kafka", "consume_from": "memory"}, "not copied there"),
+    ],
+)
+def test_settings_that_leave_nothing_late_are_not_warned_of(settings, said):
+    with structlog.testing.capture_logs() as logs:
+        by_hand.warn(TransportSettings(transport="redis", **settings))
+    assert len(logs) == (said is not None)
+    assert all(said in one["event"] and "CONSUME_FROM=redis" in one["remedy"] for one in logs)

@@ -121,4 +121,23 @@ async def test_a_log_changed_by_hand_strands_and_doubles_nothing(stand: BothStan
 
     await stand.assert_promises_held(except_for=by_hand)
     said = worker.log_path.read_text()
-    assert said.count("was consumed before, is not configured any more") == 2
+    assert said.count("is not configured here, but") == 2
+
+
+@pytest.mark.parametrize(("read", "written"), [(REDIS, KAFKA), (KAFKA, REDIS)])
+async def test_a_running_worker_finds_the_log_that_only_others_write(
+    stand: BothStand, read: dict[str, str], written: dict[str, str]
+) -> None:
+    """Changed by hand for the processes that accept, and not for those that persist."""
+    _, (worker,) = await stand.run(ingresses=0, **read)
+    ingress = stand.ingress(**written)
+    await ingress.start()
+    async with stand.load([ingress], conversations=12, mix=Mix(receipt=0)) as load:
+        await load.goes_on(60)
+        await stand.catches_up()
+        await load.goes_on(60)
+    await ingress.stop()  # what it wrote is persisted, although nobody says any more that he writes
+    final = await stand.assert_promises_held()
+    assert {row.transport for row in final.rows} == {written["TRANSPORT"]}
+    said = worker.log_path.read_text()
+    assert said.count("another process uses it") == 1, "and nothing is started twice"

@@ -13,6 +13,7 @@ from persistence.database import connect
 from persistence.presence import Identity, Presence, Report, machine
 from persistence.processes import forget, processes
 from persistence.settings import PersistenceSettings
+from persistence.used_logs import drained, used_logs
 from tests.support.eventually import eventually
 
 
@@ -64,6 +65,21 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     stop.set()
     await running
     assert await names(database_pool) == []
+
+
+async def test_the_log_that_it_writes_is_known_when_it_is_gone(database_pool):
+    """Its messages may be unread: workers look for them although no process names the log."""
+    one, stop = presence(database_pool, identity("one")), asyncio.Event()
+    await one.beat()
+    stop.set()
+    await one.run(stop)
+    assert await names(database_pool) == []
+    assert await used_logs(database_pool) == ["redis"]
+    assert await drained(database_pool, "redis")
+    assert await used_logs(database_pool) == []
+    await one.beat()
+    assert not await drained(database_pool, "redis"), "a process writes it"
+    assert await used_logs(database_pool) == ["redis"]
 
 
 async def test_silence_is_seen_and_only_proof_of_death_buries(database_pool):
