@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Self
 
 import structlog
 
-from transport.contract import (
-    Consumer,
-    DeadLetter,
-    Envelope,
-    Outcome,
-    Progress,
-    Record,
-    Remembered,
-    Topic,
-    Transport,
-)
+from transport.contract import Transport
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.forwarding import Forwarding
 
 __all__ = ["PatientTransport"]
 
@@ -30,7 +21,7 @@ _LONGEST_WAIT = 5.0
 _A_MOMENT = 2.0
 
 
-class PatientTransport:
+class PatientTransport(Forwarding):
     """``inner``; until it is connected, every call raises :class:`TransportUnavailable`.
 
     So from the first second health answers, readiness names the log, and a POST gets 503. Only an
@@ -41,12 +32,9 @@ class PatientTransport:
     """
 
     def __init__(self, inner: Transport, *, needed: bool = True) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self._needed = needed
         self._first: asyncio.Task[None] | None = None
-        self.name = inner.name
-        self.partitions = inner.partitions
-        self.features = inner.features
         self._connected = False
         self._why = "not connected yet"
 
@@ -110,39 +98,3 @@ class PatientTransport:
         if not self._connected:
             raise TransportUnavailable(self._why)
         return self.inner
-
-    async def publish(
-        self, envelopes: Sequence[Envelope], *, remember: bool = True
-    ) -> Sequence[Outcome]:
-        """As the inner transport."""
-        return await self._ready().publish(envelopes, remember=remember)
-
-    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
-        """As the inner transport."""
-        return await self._ready().recall(message_ids)
-
-    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """As the inner transport."""
-        await self._ready().dead_letter(letters)
-
-    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
-        """As the inner transport."""
-        return self._ready().consume(topic, group=group, member=member)
-
-    async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
-    ) -> Sequence[Record]:
-        """As the inner transport."""
-        return await self._ready().read(topic, partition, after=after, limit=limit)
-
-    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """As the inner transport."""
-        return await self._ready().progress(topic, group=group)
-
-    def sort_key(self, offset: str) -> tuple[int, ...]:
-        """As the inner transport."""
-        return self.inner.sort_key(offset)
-
-    async def ping(self) -> None:
-        """As the inner transport."""
-        await self._ready().ping()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -139,8 +138,15 @@ def check(
     raise typer.Exit(_status(checked.results))
 
 
-@app.command()
-def advance(
+@app.command(
+    "rollback", help="Take one step back; while a step is under way, back to where it came from."
+)
+@app.command(
+    "advance",
+    help="Take the next step: judge its gates, record it, say what to restart, and see it through.",
+)
+def take(
+    called: typer.Context,
     *,
     why: Why,
     yes: Yes = False,
@@ -151,95 +157,9 @@ def advance(
     wait: Wait = True,
     timeout: Timeout = None,
 ) -> None:
-    """Take the next step: judge its gates, record it, say what to restart, and see it through."""
-    _take(
-        forward=True,
-        why=why,
-        yes=yes,
-        window=window,
-        accepted=_reasons(accept_unknown),
-        overruled=_reasons(overrule),
-        queue=queue,
-        wait=wait,
-        timeout=timeout,
-    )
-
-
-@app.command()
-def rollback(
-    *,
-    why: Why,
-    yes: Yes = False,
-    window: Window = 300.0,
-    accept_unknown: Accept = None,
-    overrule: Overrule = None,
-    queue: Queue = 0.0,
-    wait: Wait = True,
-    timeout: Timeout = None,
-) -> None:
-    """Take one step back; while a step is under way, back to where it came from."""
-    _take(
-        forward=False,
-        why=why,
-        yes=yes,
-        window=window,
-        accepted=_reasons(accept_unknown),
-        overruled=_reasons(overrule),
-        queue=queue,
-        wait=wait,
-        timeout=timeout,
-    )
-
-
-@app.command()
-def cancel(*, why: Why) -> None:
-    """Take the queued step away. Whoever waits for it is told."""
-
-    async def main() -> None:
-        async with session() as (migration, _):
-            look = await migration.look()
-            await migration.machine.cancel(look.state.epoch, who=caller(), why=why)
-
-    explained(main)
-    out.print("cancelled")
-
-
-@app.command()
-def forget(
-    member: Annotated[str, typer.Argument(help="The process, as 'status' names it.")],
-    *,
-    why: Why,
-    yes: Yes = False,
-) -> None:
-    """Say that a missing process is gone for good. One that is cut off and at work is not gone."""
-    if not yes:
-        typer.confirm(f"Is {member} really gone, not only cut off from PostgreSQL?", abort=True)
-
-    async def main() -> bool:
-        async with session() as (migration, pool):
-            state = (await migration.look()).state
-            if not await forget_process(pool, member):
-                return False
-            await migration.machine.note(state, "forgotten", who=caller(), why=f"{member}: {why}")
-            return True
-
-    if not explained(main):
-        fail(f"no process {member} is missing: 'crossfade migrate status' lists them")
-    out.print("forgotten")
-
-
-def _take(
-    *,
-    forward: bool,
-    why: str,
-    yes: bool,
-    window: float,
-    accepted: Mapping[str, str],
-    overruled: Mapping[str, str],
-    queue: float,
-    wait: bool,
-    timeout: float | None,
-) -> None:
+    """Take a step, in the direction that the command says."""
+    forward = called.info_name == "advance"
+    accepted, overruled = _reasons(accept_unknown), _reasons(overrule)
     who = caller()
 
     async def decide() -> Checked:
@@ -289,6 +209,43 @@ def _take(
     if wait:
         out.print()
         explained(lambda: see_through(who=who, to=checked.step.to, timeout=timeout))
+
+
+@app.command()
+def cancel(*, why: Why) -> None:
+    """Take the queued step away. Whoever waits for it is told."""
+
+    async def main() -> None:
+        async with session() as (migration, _):
+            look = await migration.look()
+            await migration.machine.cancel(look.state.epoch, who=caller(), why=why)
+
+    explained(main)
+    out.print("cancelled")
+
+
+@app.command()
+def forget(
+    member: Annotated[str, typer.Argument(help="The process, as 'status' names it.")],
+    *,
+    why: Why,
+    yes: Yes = False,
+) -> None:
+    """Say that a missing process is gone for good. One that is cut off and at work is not gone."""
+    if not yes:
+        typer.confirm(f"Is {member} really gone, not only cut off from PostgreSQL?", abort=True)
+
+    async def main() -> bool:
+        async with session() as (migration, pool):
+            state = (await migration.look()).state
+            if not await forget_process(pool, member):
+                return False
+            await migration.machine.note(state, "forgotten", who=caller(), why=f"{member}: {why}")
+            return True
+
+    if not explained(main):
+        fail(f"no process {member} is missing: 'crossfade migrate status' lists them")
+    out.print("forgotten")
 
 
 def _show_gates(checked: Checked) -> None:

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Self
 
 from otel.tracing.context import checked, derived_trace_id, is_sampled, new_id, parse
 from otel.tracing.sampling import Sampling
 from otel.tracing.span import Attributes, Endpoint, Kind, Link, Record, Span
-from transport.contract import (
-    Appended,
-    Consumer,
-    DeadLetter,
-    Envelope,
-    Outcome,
-    Progress,
-    Remembered,
-    Topic,
-    Transport,
-)
-from transport.contract import Record as LogRecord
+from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
 from transport.envelope import (
     HEADER_CORRELATION_ID,
     HEADER_MESSAGE_ID,
@@ -28,11 +16,12 @@ from transport.envelope import (
     HEADER_TRACEPARENT,
     HEADER_TRACESTATE,
 )
+from transport.forwarding import Forwarding
 
 __all__ = ["TracedTransport"]
 
 
-class TracedTransport:
+class TracedTransport(Forwarding):
     """``inner``, with a ``send`` span for every sampled envelope that is published.
 
     One for each message and not one for a whole append, so that a trace is one waterfall; what they
@@ -43,20 +32,10 @@ class TracedTransport:
     def __init__(
         self, inner: Transport, record: Record, sampling: Sampling, endpoint: Endpoint
     ) -> None:
-        self.inner = inner
-        self.name = inner.name
-        self.partitions = inner.partitions
-        self.features = inner.features
+        super().__init__(inner)
         self._record = record
         self._sampling = sampling
         self._endpoint = endpoint
-
-    async def __aenter__(self) -> Self:
-        await self.inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.inner.__aexit__(*exc)
 
     async def publish(
         self, envelopes: Sequence[Envelope], *, remember: bool = True
@@ -113,36 +92,6 @@ class TracedTransport:
                 ended, attributes, headers.get(HEADER_TRACESTATE), links=links, error=error,
             )
         )  # fmt: skip
-
-    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
-        """As the inner transport."""
-        return await self.inner.recall(message_ids)
-
-    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """As the inner transport."""
-        await self.inner.dead_letter(letters)
-
-    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
-        """As the inner transport."""
-        return self.inner.consume(topic, group=group, member=member)
-
-    async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
-    ) -> Sequence[LogRecord]:
-        """As the inner transport."""
-        return await self.inner.read(topic, partition, after=after, limit=limit)
-
-    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """As the inner transport."""
-        return await self.inner.progress(topic, group=group)
-
-    def sort_key(self, offset: str) -> tuple[int, ...]:
-        """As the inner transport."""
-        return self.inner.sort_key(offset)
-
-    async def ping(self) -> None:
-        """As the inner transport."""
-        await self.inner.ping()
 
 
 def _about(

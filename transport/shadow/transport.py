@@ -1,7 +1,8 @@
 """A transport made of two: the primary, and a shadow that gets a copy of every append.
 
-Everything but appending is the primary's business. A copy has the primary's body, key and
-partition, its headers, and ``mirrorOf`` and ``shadowMode`` (:mod:`transport.envelope`).
+Everything but appending is the primary's business: a dead letter belongs to the log that its record
+was read from, and whether the shadow works is asked of the mirror. A copy has the primary's body,
+key and partition, its headers, and ``mirrorOf`` and ``shadowMode`` (:mod:`transport.envelope`).
 
 **async.** ``publish`` is the primary's, outcome and time; then the copies are put in a queue.
 
@@ -41,20 +42,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Self
 
-from transport.contract import (
-    Appended,
-    Consumer,
-    DeadLetter,
-    Envelope,
-    Outcome,
-    Progress,
-    Record,
-    Remembered,
-    Topic,
-    Transport,
-)
+from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
 from transport.envelope import reseal
 from transport.errors import AppendUnknown, TransportError
+from transport.forwarding import Forwarding
 from transport.shadow.copies import Copy
 from transport.shadow.mirror import Mirror
 from transport.shadow.outcomes import Drop
@@ -62,25 +53,22 @@ from transport.shadow.outcomes import Drop
 __all__ = ["ShadowTransport"]
 
 
-class ShadowTransport:
+class ShadowTransport(Forwarding):
     """``primary``, with every append copied by ``mirror`` in the mode that the mirror has."""
 
     def __init__(self, primary: Transport, mirror: Mirror) -> None:
-        self.primary = primary
+        super().__init__(primary)
         self.mirror = mirror
-        self.name = primary.name
-        self.partitions = primary.partitions
-        self.features = primary.features
         self._publish = self._async if mirror.mode == "async" else self._sync
 
     async def __aenter__(self) -> Self:
         """Enter both logs and the mirror: for a use without the wiring, which does it apart."""
-        await self.primary.__aenter__()
+        await self.inner.__aenter__()
         try:
             await self.mirror.transport.__aenter__()
             await self.mirror.__aenter__()
         except BaseException:
-            await self.primary.__aexit__(None, None, None)
+            await self.inner.__aexit__(None, None, None)
             raise
         return self
 
@@ -89,7 +77,7 @@ class ShadowTransport:
             await self.mirror.__aexit__(*exc)
             await self.mirror.transport.__aexit__(*exc)
         finally:
-            await self.primary.__aexit__(*exc)
+            await self.inner.__aexit__(*exc)
 
     async def publish(
         self, envelopes: Sequence[Envelope], *, remember: bool = True
@@ -150,7 +138,7 @@ class ShadowTransport:
     async def _to_primary(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
         """Append to the primary; note what it may have without having said so."""
         try:
-            outcomes = await self.primary.publish(envelopes, remember=remember)
+            outcomes = await self.inner.publish(envelopes, remember=remember)
         except (AppendUnknown, asyncio.CancelledError):
             self._note_unknown(envelopes)
             raise
@@ -166,33 +154,3 @@ class ShadowTransport:
     def _note_unknown(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
             self.mirror.missed(envelope.partition, Drop.PRIMARY_UNKNOWN)
-
-    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
-        """As the primary."""
-        return await self.primary.recall(message_ids)
-
-    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """As the primary: a dead letter belongs to the log that its record was read from."""
-        await self.primary.dead_letter(letters)
-
-    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
-        """As the primary."""
-        return self.primary.consume(topic, group=group, member=member)
-
-    async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
-    ) -> Sequence[Record]:
-        """As the primary."""
-        return await self.primary.read(topic, partition, after=after, limit=limit)
-
-    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """As the primary."""
-        return await self.primary.progress(topic, group=group)
-
-    def sort_key(self, offset: str) -> tuple[int, ...]:
-        """As the primary."""
-        return self.primary.sort_key(offset)
-
-    async def ping(self) -> None:
-        """As the primary. Whether the shadow works is asked of the mirror."""
-        await self.primary.ping()

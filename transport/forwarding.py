@@ -1,0 +1,81 @@
+"""A transport that is another one, but for what a decorator makes of it.
+
+Said once: each decorator names the calls that it changes, and nothing else. A new call in the
+contract is forwarded here, and every decorator has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from transport.contract import (
+    Consumer,
+    DeadLetter,
+    Envelope,
+    Outcome,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+    Transport,
+)
+
+__all__ = ["Forwarding"]
+
+
+class Forwarding:
+    """``inner``, unchanged. Every call goes to it; see :class:`transport.contract.Transport`."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.partitions = inner.partitions
+        self.features = inner.features
+
+    def _ready(self) -> Transport:
+        """Return who is to be asked."""
+        return self.inner
+
+    async def __aenter__(self) -> Self:
+        await self.inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.inner.__aexit__(*exc)
+
+    async def publish(
+        self, envelopes: Sequence[Envelope], *, remember: bool = True
+    ) -> Sequence[Outcome]:
+        """As the inner transport."""
+        return await self._ready().publish(envelopes, remember=remember)
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """As the inner transport."""
+        return await self._ready().recall(message_ids)
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """As the inner transport."""
+        await self._ready().dead_letter(letters)
+
+    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
+        """As the inner transport."""
+        return self._ready().consume(topic, group=group, member=member)
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """As the inner transport."""
+        return await self._ready().read(topic, partition, after=after, limit=limit)
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """As the inner transport."""
+        return await self._ready().progress(topic, group=group)
+
+    def sort_key(self, offset: str) -> tuple[int, ...]:
+        """As the inner transport."""
+        return self.inner.sort_key(offset)
+
+    async def ping(self) -> None:
+        """As the inner transport."""
+        await self._ready().ping()
