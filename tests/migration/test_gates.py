@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -21,13 +22,27 @@ from persistence.when import rfc3339
 from persistence.writer import Writer
 from tests.persistence.mirrors import append, copy_of, mirror, seal
 from tests.persistence.samples import message, placed
-from transport.contract import WORKER_GROUP, Topic
+from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.durability import Durability
+from transport.forwarding import Forwarding
 
 SHADOW = {
     "name": "kafka", "mode": "sync", "breaker": "closed", "waiting": 0, "error": "", "dropped": 0,
     "dropped_at": None,
 }  # fmt: skip
+
+
+class Telling(Forwarding):
+    """A log that says of every partition's progress what a test wants it to."""
+
+    def __init__(self, inner: Transport, *, parts: int | None = None, **changes) -> None:
+        super().__init__(inner)
+        self.changes = changes
+        self.parts = parts
+
+    async def progress(self, topic: Topic, *, group: str) -> list[Progress]:
+        told = await self.inner.progress(topic, group=group)
+        return [msgspec.structs.replace(one, **self.changes) for one in told][: self.parts]
 
 
 async def ask(scene, name: str):
@@ -91,7 +106,9 @@ async def test_no_process_is_not_every_process(scene):
     ("told", "verdict", "reason"),
     [
         (SHADOW, "green", "no copy waits"),
-        ({**SHADOW, "waiting": 3}, "red", "3 copies wait in a"),
+        ({**SHADOW, "waiting": 3, "oldest_age": 0.1}, "red", "3 copies wait in a"),
+        ({**SHADOW, "mode": "async", "waiting": 3, "oldest_age": 5.0}, "red", "3 copies wait in a"),
+        ({**SHADOW, "mode": "async", "waiting": 3, "oldest_age": 0.1}, "green", "no copy waits"),
         ({**SHADOW, "breaker": "open", "error": "refused"}, "red", "a can't write to the shadow"),
         (None, "unknown", "no word of the shadow from a"),
     ],
@@ -133,6 +150,34 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
     result = await ask(gone, "workers")
     assert (result.verdict, "can't be looked at" in result.reason) == ("unknown", True)
     assert (await ask(gone, "durability")).verdict == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("gate", "log", "told", "verdict", "reason"),
+    [
+        ("workers", "redis", {"owner": "w", "lag": None}, "unknown", "can't say how far"),
+        ("workers", "redis", {"owner": "w", "lag": 2501}, "red", "10004 messages wait in redis"),
+        ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "none waits"),
+        ("partitions", "kafka", {"parts": 3}, "red", "redis has 4, kafka has 3"),
+        ("start", "kafka", {"lost": 1}, "red", "kafka lost records unread"),
+    ],
+)
+async def test_what_a_log_says_of_its_readers_decides(
+    scene, logs, gate, log, told, verdict, reason
+):
+    asked = await scene(2, 3)
+    asked._logs[log] = Telling(logs[log], **told)
+    result = await ask(asked, gate)
+    assert result.verdict == verdict
+    assert reason in result.reason
+
+
+@pytest.mark.parametrize("unclear", [{"lag": None}, {"oldest_age": None}])
+async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs, unclear):
+    asked = await scene(4, 5)
+    asked._logs["redis"] = Telling(logs["redis"], **{"lag": 3, "oldest_age": 1.0, **unclear})
+    result = await ask(asked, "drained")
+    assert (result.verdict, "can't say how far" in result.reason) == ("unknown", True)
 
 
 async def test_dropped(scene, process, database_pool):
@@ -228,6 +273,11 @@ async def test_parity_knows_that_every_process_mirrored_since_the_phase_was_reac
 
     found, counted = await eventually(judged)
     assert found == verdict, counted
+
+
+async def test_parity_of_a_phase_that_was_reached_just_now_is_unknown(scene):
+    result = await ask(await scene(2, 3, reached_at=rfc3339(datetime.now(UTC))), "parity")
+    assert (result.verdict, "a moment ago" in result.reason) == ("unknown", True)
 
 
 async def test_parity_of_the_tenth_that_could_be_compared_is_unknown(scene, logs, monkeypatch):

@@ -146,3 +146,24 @@ async def test_settings_changed_by_hand_are_said_once_and_seen(
     if unexpected:
         assert "order" in said[0]["event"]
         assert "TRANSPORT_SHADOW_MODE=sync" in said[0]["remedy"]
+
+
+async def test_watch_completes_a_step_shows_it_and_ends_at_ctrl_c(
+    crossfade, process, state_machine, database_pool
+):
+    await state_machine.adopt(0, "first")
+    await process("a", 0, silent=LATER)
+    watched = await crossfade("watch")
+    begun = await state_machine.begin(1, 1, who="op", why="go")
+    await process("a", 1, silent=LATER)
+
+    async def complete() -> bool:
+        return (await state(database_pool)).phase == 1
+
+    await eventually(complete, timeout=40)
+    assert (await state(database_pool)).epoch == begun.epoch + 1
+
+    assert await watched.interrupt() == 130
+    assert "Traceback" not in watched.text
+    assert "1 shadow" in watched.text, watched.text
+    assert "0 redis -> 1 shadow" in watched.text or "1 shadow -> 2 mirror" in watched.text

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from tests.parity.mirroring import message, send
+from tests.parity.mirroring import every, message, send
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 
@@ -71,7 +72,68 @@ async def test_parity_goes_on_until_ctrl_c_and_then_answers(crossfade, redis_log
     await send(redis_log, kafka_log, range(5, 9))
     await eventually(lambda: compared() == 9)
     assert await following.interrupt() == 0
-    table = await crossfade("parity", "--settle", "0", "--follow")
-    # A table is drawn over and over, which is nothing to write into a pipe: its last one is.
-    await eventually(lambda: "Traceback" in table.text or table.process.returncode is None)
-    await send(redis_log, kafka_log, range(9, 12), copied=lambda n: n != 10)
+    report = json.loads(following.lines[-1])
+    assert (report["verdict"], report["counts"]["matched"]) == ("equal", 9)
+
+
+async def test_a_killed_backfill_goes_on_and_the_next_one_appends_nothing(
+    crossfade, redis_log, kafka_log, database_pool
+):
+    await send(redis_log, kafka_log, range(60), copied=lambda n: n < 10)
+    settled = ("--settle", "0")
+    dry = await crossfade("backfill", "--dry-run", *settled)
+    assert await dry.ends() == 0
+    assert "would append 50 records to kafka" in dry.text
+    assert len(await every(kafka_log)) == 10
+
+    killed = await crossfade("backfill", "--rate", "4", *settled)
+
+    async def under_way() -> bool:
+        return 12 <= len(await every(kafka_log)) < 40
+
+    await eventually(under_way, timeout=40)
+    await killed.kill()
+    listed = await crossfade("backfills")
+    assert await listed.ends() == 0
+    assert re.search(r"redis +kafka +running +\d+ of 50 ", listed.text), listed.text
+
+    resumed = await crossfade("backfill", *settled)
+    assert await resumed.ends() == 0
+    assert "records appended to kafka" in resumed.text
+    again = await crossfade("backfill", *settled)
+    assert await again.ends() == 0
+    assert "done: 0 records appended to kafka" in again.text
+    found = [record.headers["messageId"].decode() for record in await every(kafka_log)]
+    assert sorted(found) == sorted(message(n).message_id for n in range(60))
+    equal = await crossfade("parity", *settled)
+    assert await equal.ends() == 0
+    rows = await database_pool.fetch("SELECT state, appended FROM backfills ORDER BY started_at")
+    assert [row["state"] for row in rows] == ["done", "done"]
+    # What the killed one had not noted before it died is found there, and not appended again.
+    assert 46 <= rows[0]["appended"] <= 50
+    assert rows[1]["appended"] == 0
+
+
+async def test_a_backfill_keeps_to_its_rate_and_ctrl_c_interrupts_it(
+    crossfade, redis_log, kafka_log, database_pool
+):
+    await send(redis_log, kafka_log, range(40), copied=lambda n: n < 4)
+    slow = await crossfade("backfill", "--settle", "0", "--rate", "12")
+
+    async def begun() -> bool:
+        return len(await every(kafka_log)) > 4
+
+    await eventually(begun, timeout=40)
+    assert await slow.interrupt() == 130
+    assert "interrupted; the same command goes on where it stopped" in slow.text
+    assert await database_pool.fetchval("SELECT state FROM backfills") == "interrupted"
+    left = 40 - len(await every(kafka_log))
+    assert left > 12, "the rate was not kept"
+    resumed = await crossfade("backfill", "--settle", "0", "--rate", "12")
+    assert await resumed.ends() == 0
+    row = await database_pool.fetchrow(
+        "SELECT state, appended, extract(epoch FROM finished_at - started_at) AS seconds"
+        " FROM backfills"
+    )
+    assert (row["state"], row["appended"]) == ("done", 36)
+    assert row["seconds"] > left / 12 - 1
