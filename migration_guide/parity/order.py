@@ -15,12 +15,11 @@ Say that A stands before B in one log (*here*) and B before A in the other (*the
 * A ``backfill`` copy stands late on purpose, and counts apart.
 
 One more caution: a message first accepted in async mode, whose copy was dropped, and sent again in
-sync mode has a ``sync`` copy made long after its first acknowledgement. So a sync copy proves that
-much only where nobody can have acknowledged its original without it: the original was appended when
-every process was in sync mode already. The migration knows since when that is so (``mirrored``).
-However long the shadow was down after that, and whoever repaired the copy then, the message was not
-acknowledged before. Where nobody can say since when, a sync copy counts as one within
-:data:`SAME_REQUEST` seconds of its original.
+sync mode has a ``sync`` copy made long after its first acknowledgement. So a sync copy counts as
+one only within :data:`SAME_REQUEST` seconds of its original, or where nobody can have acknowledged
+the original without it: it was appended when every process was in sync mode already. The migration
+knows since when that is so (``mirrored``). However long the shadow was down after that, and whoever
+repaired the copy then, the message was not acknowledged before.
 
 Sync pairs alone thus can't differ in order: what the exchange can show for them is that requests
 overlapped. That is the reason for phase 2, and why gates look at a window after its beginning. (One
@@ -90,11 +89,9 @@ def _mode(copy: Facts, original: Facts, mirrored: float | None) -> Mode:
         return Mode.ASYNC  # two producers' records: either may have come after the answer
     if copy.mode is not Mode.SYNC:
         return copy.mode
-    if mirrored is None:
-        proved = copy.appended_at - original.appended_at <= SAME_REQUEST
-    else:
-        proved = original.appended_at >= mirrored
-    return Mode.SYNC if proved else Mode.ASYNC
+    at_once = copy.appended_at - original.appended_at <= SAME_REQUEST
+    nobody_else = mirrored is not None and original.appended_at >= mirrored
+    return Mode.SYNC if at_once or nobody_else else Mode.ASYNC
 
 
 def _before(facts: Facts, other: Facts, tolerance: float) -> bool:

@@ -204,7 +204,7 @@ async def test_a_sync_copy_proves_an_overlap_however_late_if_every_process_mirro
     report = await exchanged("sync", accepted=1.9, late=31.0, mirrored=0.5)
     assert counts(report) == {Result.MATCHED: 2, Result.ORDER_OVERLAPPED: 1}
     # The first was appended before that: somebody may have acknowledged it without the copy.
-    report = await exchanged("sync", accepted=1.9, mirrored=1.5)
+    report = await exchanged("sync", accepted=1.9, late=31.0, mirrored=1.5)
     assert counts(report) == {Result.MATCHED: 2, Result.ORDER_DIFFERS: 1}
     report = await exchanged("async", accepted=1.9, mirrored=0.5)
     assert counts(report) == {Result.MATCHED: 2, Result.ORDER_DIFFERS: 1}

@@ -79,6 +79,7 @@ async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pai
 
 
 @from_redis
+@pytest.mark.usefixtures("long_ago")
 async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair) -> None:
     """By a process that is not in sync mode yet: its copy was lost, and came with a retry."""
     async with pair.process("async", transport_shadow_flush_ms=0) as behind:
@@ -86,6 +87,8 @@ async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair)
         pair.shadow_proxy.reset()
         first = message("first", partition=0, of=behind.transport)
         assert await accepted(behind, first)
+    acknowledged = time.monotonic()
+    await eventually(lambda: time.monotonic() > acknowledged + 1.0)
     pair.shadow_proxy.heal()
     async with pair.process("sync") as process:
         mirrored = time.time()
