@@ -23,10 +23,9 @@ def crossfade(tmp_path, both_settings, database_url):
     )  # fmt: skip
     settings = {name.upper(): str(value) for name, value in named.items()}
 
-    async def start(*arguments: str) -> Crossfade:
-        return await Crossfade.start(
-            "migrate", *arguments, cwd=tmp_path, DATABASE_URL=database_url, **settings
-        )
+    async def start(*arguments: str, **more: str) -> Crossfade:
+        named = {**settings, "DATABASE_URL": database_url, **more}
+        return await Crossfade.start("migrate", *arguments, cwd=tmp_path, **named)
 
     return start
 
@@ -74,6 +73,12 @@ async def test_parity_goes_on_until_ctrl_c_and_then_answers(crossfade, redis_log
     assert await following.interrupt() == 0
     report = json.loads(following.lines[-1])
     assert (report["verdict"], report["counts"]["matched"]) == ("equal", 9)
+    await send(redis_log, kafka_log, range(9, 12), copied=lambda n: n != 10)
+    # Drawn over and over as in a terminal, although it is read from a pipe.
+    drawn = await crossfade("parity", "--settle", "0", "--follow", TTY_COMPATIBLE="1")
+    await drawn.says("they differ.*12 compared")
+    assert await drawn.interrupt() == 1
+    assert "Traceback" not in drawn.text
 
 
 async def test_a_killed_backfill_goes_on_and_the_next_one_appends_nothing(
