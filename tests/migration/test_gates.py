@@ -120,6 +120,10 @@ async def test_shadow(scene, process, told, verdict, reason):
     assert reason in result.reason
 
 
+async def test_the_shadow_of_no_process_is_not_every_process(scene):
+    assert (await ask(await scene(2, 3), "shadow")).verdict == "unknown"
+
+
 async def test_workers(scene, process, logs):
     """Red while one waits, or nobody reads a partition; green when all are owned and calm."""
     await process("a", 2, paused=[{"dependency": "postgresql", "since": "", "error": ""}])
@@ -215,6 +219,22 @@ async def test_watermark(scene, logs):
     await acknowledge(redis)
     await append(redis, message("later"))
     assert (await ask(await scene(2, 3, watermark={"redis": ends}), "watermark")).verdict == "green"
+
+
+@pytest.mark.parametrize(("through", "verdict"), [(2, "red"), (3, "green"), (4, "green")])
+async def test_the_watermark_is_met_where_the_readers_are_through_it(scene, logs, through, verdict):
+    """Not where they have merely begun, and no later either: traffic goes on."""
+    redis = logs["redis"]
+    offsets = await append(redis, *(message(f"m{i}", "c") for i in range(6)))
+    (stands,) = [one for one in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP) if one.lag]
+    async with redis.consume(Topic.MESSAGES, group=WORKER_GROUP, member="reader") as consumer:
+        async for claim in consumer.claims():
+            if claim.partition == stands.partition:
+                await claim.next(max_records=6, max_wait=5)
+                await claim.ack(offsets[through])
+                break
+    marks = {"redis": {str(stands.partition): offsets[3]}}
+    assert (await ask(await scene(2, 3, watermark=marks), "watermark")).verdict == verdict
 
 
 async def test_phase_3_waits_for_what_phase_5_left_out_of_redis(scene, logs):
