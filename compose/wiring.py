@@ -176,8 +176,8 @@ def _consumers(
 ) -> _Consumers:
     """Return the worker, on the log that is consumed, and what the other logs need.
 
-    That is a standby on each, something that looks after logs consumed before, and on every log
-    what indexes its dead letters.
+    That is a standby on each, something that looks after logs used elsewhere or before, and on
+    every log what indexes its dead letters.
     """
 
     def consumer(kind: Callable[..., _C], transport: Transport, **more: Any) -> _C:
