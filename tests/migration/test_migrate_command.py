@@ -108,12 +108,12 @@ async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
         return found.queued if found else None
 
     waiting = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
-    assert (await eventually(queued)).red == ["processes"]
+    assert (await eventually(queued, timeout=40)).red == ["processes"]
     assert await (await crossfade("cancel", "--why", "not today")).ends() == 0
     assert await waiting.ends() == 1
     assert "somebody changed the migration" in waiting.text
     again = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
-    await eventually(queued)
+    await eventually(queued, timeout=40)
     await process("a", 0, silent=LATER)
     assert await again.ends() == 0
     assert (await state(database_pool)).target == 1
