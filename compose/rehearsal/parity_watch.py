@@ -9,6 +9,8 @@ import asyncpg
 import msgspec
 
 from migration_guide.parity.result import DIFFERENCES, Result
+from persistence.errors import PersistenceError
+from persistence.translation import translated
 
 __all__ = ["Parity", "ParityWatch"]
 
@@ -38,11 +40,12 @@ class ParityWatch:
     async def look(self) -> Parity | None:
         """Return what it says; ``None`` where nobody compares, or PostgreSQL can't tell."""
         try:
-            async with asyncio.timeout(_WITHIN):
-                if self._connection is None:
-                    self._connection = await asyncpg.connect(self._url)
-                counts = await self._connection.fetchval(_LATEST)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with translated():
+                async with asyncio.timeout(_WITHIN):
+                    if self._connection is None:
+                        self._connection = await asyncpg.connect(self._url)
+                    counts = await self._connection.fetchval(_LATEST)
+        except PersistenceError:
             self.close()
             return None
         if counts is None:
