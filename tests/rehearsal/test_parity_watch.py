@@ -11,7 +11,7 @@ from compose.rehearsal.parity_watch import Parity, ParityWatch
 class _Connection:
     """Answers what is left, one after the other; raises what is an error."""
 
-    def __init__(self, *answers: str | None | Exception) -> None:
+    def __init__(self, *answers: str | Exception | None) -> None:
         self.answers = list(answers)
         self.terminated = False
 
