@@ -141,7 +141,12 @@ def build(
     if not settings.all_queued:
         direct = Direct(transport=read, pool=pool, writer=Writer(pool), settings=settings)
     acceptance = Acceptance(transport=transport, known=known, direct=direct, metrics=metrics)
-    commits = GroupCommit(acceptance.commit, settings=settings, metrics=metrics)
+    commits = GroupCommit(
+        acceptance.commit,
+        settings=settings,
+        metrics=metrics,
+        company=transport.features.worthwhile,
+    )
     readiness = Readiness(
         transport=transport,
         pool=pool,

@@ -33,9 +33,8 @@ Commit = Callable[[list[AnySubmission], Settle], Awaitable[None]]
 
 _RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
-# A tick costs some 200 us whatever it holds, so one beside others waits for company: for this many
-# messages per tick under way, but no longer than this many seconds.
-_COMPANY = 16
+# Seconds. A tick costs some 200 us and more whatever it holds, so one beside others waits for
+# company: for as many messages per tick under way as the log says are worth it, but not longer.
 _PATIENCE = 0.005
 _log = structlog.get_logger(__name__)
 
@@ -43,8 +42,11 @@ _log = structlog.get_logger(__name__)
 class GroupCommit:
     """The queue between requests and the log. Belongs to one event loop."""
 
-    def __init__(self, commit: Commit, *, settings: IngressSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, commit: Commit, *, settings: IngressSettings, metrics: Metrics, company: int
+    ) -> None:
         self._commit = commit
+        self._company = company
         self._metrics = metrics
         for problem in (OVERLOADED, LOG_UNAVAILABLE, OUTCOME_UNKNOWN):
             metrics.ingress_failed.labels(problem.name)  # at zero, so that rate() sees the first
@@ -144,7 +146,7 @@ class GroupCommit:
 
     def _is_enough(self) -> bool:
         """Whether what waits is worth a tick beside those under way."""
-        return len(self._waiting) >= _COMPANY * len(self._ticks)
+        return len(self._waiting) >= self._company * len(self._ticks)
 
     def _look_later(self) -> None:
         self._later = asyncio.get_running_loop().call_later(_PATIENCE, self._look)

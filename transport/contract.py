@@ -157,7 +157,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Features(msgspec.Struct, frozen=True):
-    """What the conformance suite may ask of a transport; every flag is a promise it then tests."""
+    """What a transport can do. Every flag is a promise, which the conformance suite then tests."""
 
     remembers: bool
     """A repeat of a remembered message id is answered with :class:`Remembered`, not appended."""
@@ -167,6 +167,9 @@ class Features(msgspec.Struct, frozen=True):
     """``Record.delivery_count`` is kept by the log."""
     shared: bool
     """Several processes can share the log and its groups."""
+    worthwhile: int = 16
+    """How many envelopes make a call of ``publish`` worth beginning while others are under way:
+    the dearer a call is, whatever it carries, the more."""
 
 
 class Claim(Protocol):

@@ -55,9 +55,9 @@ async def test_no_more_appends_are_in_flight_than_are_allowed(gated: GatedLog, s
 async def test_a_second_append_waits_for_company_or_for_its_patience(
     gated: GatedLog, start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "_COMPANY", 8)
     monkeypatch.setattr(group_commit, "_PATIENCE", 60)
     service = await start(transport=gated, ingress_appends_in_flight=4)
+    service.app._hot["/api/messages"]._commits._company = 8
     gated.gate.clear()
     tasks = _soon(service, message(0))
     await eventually(lambda: gated.waiting == 1)

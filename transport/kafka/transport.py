@@ -51,7 +51,13 @@ class KafkaTransport:
     """A :class:`~transport.contract.Transport`."""
 
     name = "kafka"
-    features = Features(remembers=False, durable=True, counts_deliveries=False, shared=True)
+    features = Features(
+        remembers=False,
+        durable=True,
+        counts_deliveries=False,
+        shared=True,
+        worthwhile=32,  # a batch for each partition (11.7k, 15.7k, 15.4k POST/s with 16, 32, 64)
+    )
 
     def __init__(self, settings: TransportSettings) -> None:
         self.partitions = settings.stream_partitions
