@@ -183,12 +183,13 @@ async def drain(
     What was appended at ``before`` or later is not judged yet.
 
     Every few records ``progress`` is told how many they were, and ``pause`` is awaited with the
-    seconds of work they took, so that other tasks have their turn.
+    processor seconds they took, so that other tasks have their turn. (Not the time on the clock: on
+    a busy machine that is mostly the others', and the comparison would fall behind for ever.)
 
     Raises:
         TransportUnavailable: a log can't be read. Call again: nothing is skipped.
     """
-    read, told, began = 0, 0, time.perf_counter()
+    read, told, began = 0, 0, time.thread_time() - merged.elsewhere
     while (facts := await merged.next()) is not None:
         question = comparison.read(facts)
         if question is not None:
@@ -199,8 +200,8 @@ async def drain(
             if progress:
                 progress(read - told)
                 told = read
-            await pause(time.perf_counter() - began)
-            began = time.perf_counter()
+            await pause(time.thread_time() - merged.elsewhere - began)
+            began = time.thread_time() - merged.elsewhere
     for side in (PRIMARY, SHADOW):
         moment = merged.ended(side)
         if moment is not None:

@@ -84,10 +84,8 @@ class ParityKeeper:
                 async with elected(self._pool, what) as connection:
                     if connection is not None:
                         await self._keep(connection, stop)
-            except ConfigurationError as error:
-                _log.error("The logs can't be compared", error=str(error))
-                await stop.wait()
-            except (TransportError, PersistenceError, TimeoutError) as error:
+            except (ConfigurationError, TransportError, PersistenceError, TimeoutError) as error:
+                # Also what the settings disagree on: a topic can be altered, and altered back.
                 if not self._failing:
                     _log.warning("Parity is not watched now", error=str(error))
                 self._failing = True

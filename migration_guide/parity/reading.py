@@ -49,6 +49,8 @@ class Merged:
         self._pages: list[list[Record]] = [[], []]
         self._ended: list[float | None] = [None, None]
         self._keys: list[SortKey] = [log.sort_key for log in logs]
+        self.elsewhere = 0.0
+        """Processor seconds that went by on this thread while pages were waited for."""
 
     def log(self, side: int) -> Transport:
         """Return one of the two."""
@@ -78,10 +80,13 @@ class Merged:
         return self._facts(self._pages[side].pop(), side)
 
     async def _fetch(self, side: int) -> None:
-        moment = time.time()
-        records = await self._logs[side].read(
-            Topic.MESSAGES, self._partition, after=self._after[side], limit=_PAGE
-        )
+        moment, began = time.time(), time.thread_time()
+        try:
+            records = await self._logs[side].read(
+                Topic.MESSAGES, self._partition, after=self._after[side], limit=_PAGE
+            )
+        finally:
+            self.elsewhere += time.thread_time() - began
         wanted = [record for record in records if record.appended_at <= self._until]
         if wanted:
             self._after[side] = wanted[-1].offset

@@ -19,6 +19,7 @@ from compose.rehearsal.load import PLAIN, Load, Mix
 from compose.rehearsal.service import Service
 from persistence.migrate import upgrade
 from tests.monitoring.prometheus import Prometheus
+from tests.support.crossfade import Crossfade
 
 __all__ = ["PARTITIONS", "Site"]
 
@@ -99,6 +100,12 @@ class Site:
         """Return a process of the site, not yet started."""
         made = Service(name, command, self._folder, self.environment())
         made.metrics_port = self._base  # the first one's; the next takes the next free one
+        return made
+
+    async def command(self, *arguments: str) -> Crossfade:
+        """Run a command with the settings of a process of the site, to its end."""
+        made = await Crossfade.start(*arguments, cwd=self._folder, **self.environment())
+        assert await made.ends(120) == 0, made.text
         return made
 
     def environment(self) -> dict[str, str]:
