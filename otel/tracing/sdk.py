@@ -16,6 +16,7 @@ from importlib.metadata import entry_points, version
 from typing import Any
 
 import structlog
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import Resource
@@ -147,7 +148,10 @@ class Pipeline:
         self._resource = resource
         self._queues = queues
         self._spans = spans
-        self._most_links = SpanLimits().max_links
+        limits = SpanLimits()
+        self._most_links = limits.max_links
+        self._most_attributes = limits.max_span_attributes
+        self._longest = limits.max_span_attribute_length
         self._scope = InstrumentationScope("crossfade", version("crossfade"), _SCHEMA)
 
     def record(self, span: Span) -> None:
@@ -174,11 +178,14 @@ class Pipeline:
             Link(SpanContext(one.trace_id, one.span_id, is_remote=True, trace_flags=flags))
             for one in span.links[: self._most_links]
         ]
-        attributes: dict[str, Any] = span.attributes
+        attributes: Any = span.attributes
         status = _UNSET
         if span.error is not None:
             attributes["error.type"] = span.error
             status = Status(_FAILED, span.error)
+        most = self._most_attributes
+        if self._longest is not None or (most is not None and len(attributes) > most):
+            attributes = BoundedAttributes(most, attributes, max_value_len=self._longest)
         return ReadableSpan(
             span.name,
             SpanContext(trace_id, span.span_id, is_remote=False, trace_flags=flags,

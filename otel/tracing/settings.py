@@ -70,7 +70,8 @@ class TracingSettings(BaseSettings):
     """Spans that may wait; those that find no room are dropped, and counted."""
     otel_bsp_max_export_batch_size: Count = 512
     otel_bsp_export_timeout: Count = 30_000
-    """Milliseconds. At the end of the process, 5 seconds at most are waited."""
+    """Milliseconds; the Python SDK reads it and bounds nothing by it. At the end of the process, 5
+    seconds at most are waited."""
 
     @property
     def exporters(self) -> list[str]:

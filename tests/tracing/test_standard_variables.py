@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from compose.settings import SettingsError, load, otel_variables
 from otel.tracing.requests import PassOn, Requests
 from otel.tracing.settings import TracingSettings
+from otel.tracing.span import Kind, Link, Span
 from otel.tracing.start import OFF, Tracing, start
 from tests.support.otlp import Collector, receiver
 from transport.errors import ConfigurationError
@@ -215,6 +216,36 @@ def test_resource_attributes_go_with_every_span(exporting: Collector, setting):
     tracing.close()
     resource = exporting.spans[0].resource
     assert (resource["deployment.environment.name"], resource["team"]) == ("test", "a b")
+
+
+def test_the_limits_of_a_span_are_kept(exporting: Collector, setting):
+    setting(
+        OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="4",
+        OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="2",
+        OTEL_SPAN_LINK_COUNT_LIMIT="1",
+    )
+    tracing = begin()
+    one_request(tracing)
+    link = Link(1, 1)
+    tracing.requests._record(Span("x", Kind.CLIENT, 1, 2, None, 1, 2, {}, links=[link, link]))
+    tracing.close()
+    request, linked = exporting.spans
+    assert len(request.attributes) == 2
+    assert all(len(value) <= 4 for value in request.attributes.values() if type(value) is str)
+    assert len(linked.links) == 1
+
+
+def test_what_is_sent_can_be_compressed(setting):
+    with receiver("http/protobuf") as collector:
+        setting(
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
+        )
+        tracing = begin()
+        one_request(tracing)
+        tracing.close()
+        assert collector.headers[0]["content-encoding"] == "gzip"
+        assert len(collector.spans) == 1
 
 
 def test_the_sampler_and_its_argument(exporting: Collector, setting):
