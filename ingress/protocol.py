@@ -181,7 +181,7 @@ class _MessageProtocol(HttpToolsProtocol):
             self._refuse(exchange, problem_answer(problem, correlation))
         except Exception:  # noqa: BLE001 - the tick must go on, and the client be answered
             # Our own mistake: the client must not wait for ever.
-            _log.exception("answer_failed", message_id=one.message_id)
+            _log.exception("answer_failed", message_id=one.message_id, correlation_id=correlation)
             mistake = Problem(INTERNAL, "The message's outcome is not known.")
             status = mistake.kind.status
             self._refuse(exchange, problem_answer(mistake, correlation))

@@ -20,7 +20,6 @@ from ingress.console.migration import (
     MigrationView,
     ParityView,
     PhaseView,
-    QueuedView,
     SampleView,
     StandView,
     StepRequest,
@@ -70,7 +69,7 @@ class Desk:
         reached = look.reached
         return MigrationView(
             phases=_phases(),
-            stand=_stand(look.state),
+            stand=StandView.of(look.state),
             reached=reached.verdict == "green",
             reached_why=reached.reason,
             events=[_event(one) for one in events],
@@ -96,7 +95,7 @@ class Desk:
         with _explained():
             state = await self._steps.begin(checked, who=who, why=request.why, overrides=passed)
         self._kept.clear()
-        return _stand(state)
+        return StandView.of(state)
 
     async def complete(self, *, who: str) -> bool:
         """Record that every process is on the target, if that is so; return whether it was."""
@@ -111,7 +110,7 @@ class Desk:
         with _explained():
             look = await self._steps.look()
             state = await self._steps.machine.cancel(look.state.epoch, who=who, why=why)
-        return _stand(state)
+        return StandView.of(state)
 
     async def _judge(
         self, direction: Direction, *, fresh: bool = False
@@ -191,24 +190,6 @@ def _phases() -> list[PhaseView]:
         )
         for one in PHASES
     ]
-
-
-def _stand(state: MigrationState) -> StandView:
-    queued = state.queued
-    return StandView(
-        phase=state.phase,
-        target=state.target,
-        epoch=state.epoch,
-        changed_at=state.changed_at,
-        changed_by=state.changed_by,
-        why=state.why,
-        reached_at=state.reached_at,
-        queued=QueuedView(
-            to=queued.to, who=queued.who, why=queued.why, until=queued.until, red=queued.red
-        )
-        if queued
-        else None,
-    )
 
 
 def _no_step(direction: Direction, state: MigrationState, refusal: str) -> StepView:

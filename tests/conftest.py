@@ -18,6 +18,7 @@ from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from otel.metrics import Metrics
 from tests.support.eventually import eventually as wait_until
+from tests.support.scheduling import SharedServers
 from tests.support.services import (
     PostgresAddress,
     RedisAddress,
@@ -35,6 +36,11 @@ _OURS = (
     "PORT",
 )  # fmt: skip
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedServers | None:
+    return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

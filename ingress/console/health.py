@@ -75,10 +75,11 @@ def _log(
         yield _silent(log)
         return
     if lost := sum(one.lost for one in log.partitions):
+        which = "1 record left" if lost == 1 else f"{lost} records left"
         yield Sentence(
             level="alarm",
-            text=f"{lost} records left {log.name} unread: they were trimmed, deleted or lost with "
-            "the server's disk before a worker had them.",
+            text=f"{which} {log.name} unread: trimmed, deleted or lost with the server's disk "
+            "before a worker had read it.",
             next="Run `crossfade audit` to see which messages have no row.",
             page="partitions",
         )
@@ -141,7 +142,12 @@ def _cause(
             "no worker owns it",
             "Start a worker (`crossfade worker`), or set ENABLE_STREAM_CONSUMERS=true.",
         )
-    owner = next((p for p in processes or () if p.member == one.owner), None)
+    if processes is None:
+        return (
+            "PostgreSQL does not answer",
+            "Bring PostgreSQL back; the workers go on by themselves.",
+        )
+    owner = next((p for p in processes if p.member == one.owner), None)
     if owner is None:
         return (
             f"its worker {one.owner} is not among the processes that report",

@@ -165,11 +165,7 @@ class Sampler:
     ) -> Status:
         logs = [one.view() for one in self._readings]
         shown = None if there is None else [_process(one) for one in there]
-        waiting: Waiting | None = None
-        if letters is not None:
-            waiting = Waiting(
-                pending=letters.pending, by_reason=letters.by_reason, oldest=letters.oldest
-            )
+        waiting = Waiting.of(letters) if letters else None
         return Status(
             at=now_text(),
             seen_by=self._seen_by,
@@ -179,7 +175,7 @@ class Sampler:
             ack=_latency(there, "ack"),
             persist=_latency(there, "persist"),
             dead_letters=waiting,
-            migration=_brief(state) if state else None,
+            migration=MigrationBrief.of(state) if state else None,
             health=sentences(logs, database, shown, waiting, now=datetime.now(UTC)),
             history=[],
         )
@@ -216,17 +212,6 @@ def _latency(there: list[Process] | None, name: str) -> Latency | None:
         per_second=round(sum(counts) / _FIGURES_SECONDS, 1),
         p50=quantile(counts, 0.5),
         p99=quantile(counts, 0.99),
-    )
-
-
-def _brief(state: migration_state.MigrationState) -> MigrationBrief:
-    return MigrationBrief(
-        phase=state.phase,
-        target=state.target,
-        epoch=state.epoch,
-        changed_at=state.changed_at,
-        changed_by=state.changed_by,
-        why=state.why,
     )
 
 

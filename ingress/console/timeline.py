@@ -79,7 +79,7 @@ class Timelines:
         places = await self._places(message_id, shown, kept)
         steps = [
             *_accepted(shown),
-            *_appended(shown, places),
+            *_appended(shown, places, kept.deaths),
             *_attempts(kept.attempts),
             *_outcome(shown, found, places),
             *_deaths(kept.deaths, places),
@@ -187,13 +187,17 @@ def _accepted(shown: MessageView) -> Iterator[Step]:
         )
 
 
-def _appended(shown: MessageView, places: Sequence[Place]) -> Iterator[Step]:
+def _appended(
+    shown: MessageView, places: Sequence[Place], deaths: Sequence[Death]
+) -> Iterator[Step]:
+    redriven = [one.settled_at for one in deaths if one.state == "redriven" and one.settled_at]
     for place in places:
+        began = [shown.accepted_at, *(at for at in redriven if at <= place.appended_at)]
         yield Step(
             kind="appended",
             title=f"Appended to {place.transport}",
             at=place.appended_at or None,
-            since=shown.accepted_at,
+            since=began[-1],
             log=place.transport,
             partition=place.partition,
             offset=place.offset,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
@@ -142,9 +141,7 @@ def console_router(
     )
     async def group_dead_letters() -> LetterGroups:
         groups = await letter_groups(pool)
-        return LetterGroups(
-            items=[LetterGroupView.model_validate(msgspec.structs.asdict(one)) for one in groups]
-        )
+        return LetterGroups(items=[LetterGroupView.of(one) for one in groups])
 
     @router.get(
         "/actions",
@@ -164,7 +161,7 @@ def console_router(
         page = rows[:limit]
         more = len(rows) > limit
         return ActionPage(
-            items=[ActionView.model_validate(msgspec.structs.asdict(row)) for row in page],
+            items=[ActionView.of(row) for row in page],
             next=cursor.encode(page[-1].id, _ACTIONS) if more else None,
         )
 

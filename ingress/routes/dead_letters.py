@@ -84,7 +84,7 @@ def dead_letters_router(
         page = rows[:limit]
         more = len(rows) > limit
         return DeadLetterPage(
-            items=[DeadLetterView.model_validate(msgspec.structs.asdict(row)) for row in page],
+            items=[DeadLetterView.of(row) for row in page],
             next=cursor.encode(page[-1].id, _LISTING) if more else None,
             has_more=more,
         )

@@ -100,17 +100,12 @@ def messages_router(
             rows = await queries.conversation(pool, conversation_id, position, limit + 1)
         page = rows[:limit]
         return ConversationPage(
-            items=[_summary(row) for row in page],
+            items=[MessageSummary.of(row) for row in page],
             next=cursor.encode(page[-1].seq, subject) if page else after,
             has_more=len(rows) > limit,
         )
 
     return router
-
-
-def _summary(row: StoredMessage) -> MessageSummary:
-    members = msgspec.structs.asdict(row)
-    return MessageSummary(**{name: members[name] for name in MessageSummary.model_fields})
 
 
 def view(
@@ -141,9 +136,9 @@ def _persisted(
         **{name: members[name] for name in MessageSummary.model_fields},
         state="persisted",
         trace_url=_trace(trace_url, row.trace_id),
-        positions=[Position(**msgspec.structs.asdict(one)) for one in positions],
+        positions=[Position.of(one) for one in positions],
         attempts=row.attempts,
-        receipts=[ReceiptView.model_validate(msgspec.structs.asdict(one)) for one in receipts],
+        receipts=[ReceiptView.of(one) for one in receipts],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -41,6 +41,11 @@ class Model(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, frozen=True
     )
+
+    @classmethod
+    def of(cls, thing: object) -> Self:
+        """Return what a struct of another package says, by the names of its attributes."""
+        return cls.model_validate(thing, from_attributes=True)
 
 
 class Position(Model):

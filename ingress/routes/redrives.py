@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from ingress import problems as p
@@ -57,7 +56,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
         if body.dry_run:
             preview = await redriver.preview(selection, most_redrives=body.most_redrives)
             response.status_code = 200
-            return RedrivePreview.model_validate(msgspec.structs.asdict(preview))
+            return RedrivePreview.of(preview)
         who = caller(auth, request)
         async with actions.recorded(
             "redrive", who=who, target=described(selection), why=body.why
@@ -130,7 +129,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
 
 
 def _view(progress: RedriveProgress) -> RedriveView:
-    return RedriveView.model_validate(msgspec.structs.asdict(progress))
+    return RedriveView.of(progress)
 
 
 async def _shown(redriver: Redriver, identifier: UUID) -> RedriveView:

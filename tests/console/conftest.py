@@ -36,6 +36,13 @@ PATIENCE = 20_000
 expect.set_options(timeout=PATIENCE)
 
 
+_MIRRORED = {
+    "TRANSPORT": "redis",
+    "TRANSPORT_SHADOW": "kafka",
+    "TRANSPORT_SHADOW_MODE": "sync",
+}
+
+
 def _entry(name: str, scopes: str, key: str) -> str:
     return f"{name}:{scopes}:{sha256(key.encode()).hexdigest()}"
 
@@ -50,6 +57,10 @@ class Place:
     browser_side: FaultProxy
     database_side: FaultProxy
     settings: dict[str, str] = field(repr=False)
+    key: str | None = None
+    """What an administrator signs in with; ``None``: nobody has to."""
+    who: str = "console"
+    """Under what name the console's own actions are recorded."""
 
     async def post(self, conversation: str, client: str, content: str = "Hello") -> dict[str, Any]:
         """Post a message; return its acknowledgement."""
@@ -126,6 +137,7 @@ async def places(
             "DATABASE_URL": str(url.copy_with(host="127.0.0.1", port=database_side.port)),
             "REDIS_HOST": valkey.host,
             "REDIS_PORT": str(valkey.port),
+            "REDIS_STREAM_DB": str(len(started) + 1),
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
             "KAFKA_TOPIC": f"console.{name}",
             "KAFKA_DLQ_TOPIC": f"console.{name}.dlq",
@@ -199,19 +211,21 @@ async def both(places: Callable[..., Awaitable[Place]]) -> Place:
 
 async def _both(places: Callable[..., Awaitable[Place]]) -> Place:
     keys = [_entry("ops", "admin+read+produce", ADMIN), _entry("watcher", "read", READER)]
-    return await places(
-        "both",
-        TRANSPORT="redis",
-        TRANSPORT_SHADOW="kafka",
-        TRANSPORT_SHADOW_MODE="sync",
-        API_KEYS=",".join(keys),
-    )
+    place = await places("both", **_MIRRORED, API_KEYS=",".join(keys))
+    place.key, place.who = ADMIN, "console:ops"
+    return place
 
 
 @pytest_asyncio.fixture
 async def on_kafka(places: Callable[..., Awaitable[Place]]) -> Place:
     """A service on Kafka alone that asks for no keys."""
     return await places("alone", TRANSPORT="kafka")
+
+
+@pytest_asyncio.fixture
+async def unequal(places: Callable[..., Awaitable[Place]]) -> Place:
+    """A service of its own over both logs, on which they may come to differ."""
+    return await places("unequal", **_MIRRORED)
 
 
 @pytest_asyncio.fixture(params=["redis", "kafka"])
@@ -227,7 +241,7 @@ Open = Callable[..., Awaitable[Page]]
 
 @pytest_asyncio.fixture
 async def look(chromium: Browser) -> AsyncIterator[Open]:
-    """Open a page of a place's console; where it needs a key, sign in with it.
+    """Open a page of a place's console; where it needs a key, sign in (without one: ``key=""``).
 
     A script that fails, or a policy that is broken, fails the test.
     """
@@ -244,7 +258,7 @@ async def look(chromium: Browser) -> AsyncIterator[Open]:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if _matters(said) else None)
         await page.goto(f"{place.url}/console{address}")
-        if key:
+        if key := place.key if key is None else key:
             await page.get_by_label("API key").fill(key)
             await page.keyboard.press("Enter")
             await expect(page.get_by_role("link", name="Now", exact=True)).to_be_visible()

@@ -143,7 +143,7 @@ function steer(state, one, verb) {
 }
 
 export function letterPage(root, { id, session }) {
-  const body = h("div", null, h("p", { class: "muted" }, "Reading …"));
+  const body = h("div", { class: "stack" }, h("p", { class: "muted" }, "Reading …"));
   root.append(h("h1", null, `Dead letter ${id}`), body);
   const read = () => get(`api/dead-letters/${id}`).then((one) => {
     const facts = [

@@ -7,7 +7,7 @@ import { instant, precise, span } from "./format.js";
 const LINEAR = 2;
 
 export function messagePage(root, { id }) {
-  const body = h("div", null, h("p", { class: "muted" }, "Reading …"));
+  const body = h("div", { class: "stack" }, h("p", { class: "muted" }, "Reading …"));
   root.append(body);
   let ended = false, timer = null, said = "";
   const read = () => get(`api/console/messages/${encodeURIComponent(id)}`).then((story) => {
@@ -53,11 +53,15 @@ function view({ message, steps, incomplete }, again) {
 
 function waterfall(steps) {
   const times = steps.flatMap((one) => [one.at, one.since]).filter(Boolean).map(instant);
-  const start = Math.min(...times), end = Math.max(...times, start + 0.001);
+  // The first step is zero: what another clock puts before it happened no earlier all the same.
+  const start = times[0], end = Math.max(...times, start + 0.001);
   const total = end - start;
   const linear = total <= LINEAR;
   // Milliseconds and days on one scale: beyond two seconds it is logarithmic.
-  const place = (time) => linear ? (time - start) / total : Math.log10(1 + (time - start) * 1000) / Math.log10(1 + total * 1000);
+  const place = (time) => {
+    const after = Math.max(0, time - start);
+    return linear ? after / total : Math.log10(1 + after * 1000) / Math.log10(1 + total * 1000);
+  };
   const ticks = linear ? [0, total / 4, total / 2, (3 * total) / 4, total] : [0, 0.01, 0.1, 1, 10, 60, 3600, 86400, 864000].filter((one) => one < total).concat(total);
   const shownTicks = ticks.filter((one, index) => index === ticks.length - 1 || place(start + total) - place(start + one) > 0.12);
   return h("section", { "aria-label": "What happened" },

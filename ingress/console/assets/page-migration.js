@@ -13,6 +13,13 @@ const CLASSES = {
   conflict: "two bodies under one key: one is a dead letter", not_yet_comparable: "too young to compare", trimmed: "trimmed: can't be compared",
 };
 const DIFFERENT = new Set(["missing_in_shadow", "missing_in_primary", "different_bytes", "order_differs"]);
+// What to do about them, as RUNBOOKS.md has it.
+const REMEDIES = {
+  missing_in_shadow: "What the shadow lacks is appended by crossfade migrate backfill.",
+  missing_in_primary: "What stands in the shadow alone was written by somebody else, or the primary lost it: crossfade audit tells.",
+  different_bytes: "Different bytes may not be: go back one phase, and report it.",
+  order_differs: "Another order may not be: go back one phase, and report it.",
+};
 const MARKS = { green: "✓ green", red: "✕ red", unknown: "? unknown" };
 
 export function migrationPage(root, { live, session }) {
@@ -110,7 +117,8 @@ export function migrationPage(root, { live, session }) {
     const found = state.view.parity;
     if (!found) { fill(parity, h("h2", null, "Parity"), empty("No comparison has run in the last hour", "While both logs are written, one process compares them all the time. In a terminal, crossfade migrate parity does it once.")); return; }
     const samples = found.samples.map((one) => row(SAMPLES, [
-      CLASSES[one.result] ?? one.result, one.partition, h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId)),
+      CLASSES[one.result] ?? one.result, one.partition,
+      one.messageId ? h("div", null, h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId)), one.correlationId && one.correlationId !== one.messageId ? h("small", null, `correlation id ${one.correlationId}`) : null) : "none that can be read",
       one.primaryOffset ?? "not there", one.shadowOffset ?? "not there",
       h("div", null, one.detail, one.traceUrl && /^https?:/.test(one.traceUrl) ? h("small", null, h("a", { href: one.traceUrl, rel: "noreferrer", target: "_blank" }, "trace ↗")) : null)]));
     fill(parity,
@@ -120,6 +128,7 @@ export function migrationPage(root, { live, session }) {
         h("span", { class: "muted" }, `${plural(found.compared, "message", "messages")} compared since ${clock(found.since)}, last ${ago(found.until)}; ${plural(found.lag, "record", "records")} behind`)),
       h("dl", { class: "facts" }, Object.entries(found.counts).filter(([, number]) => number).map(([name, number]) =>
         h("div", { class: DIFFERENT.has(name) ? "problem" : null }, h("dt", null, CLASSES[name] ?? name), h("dd", null, h("strong", null, count(number)))))),
+      found.differing ? h("p", { class: "muted after" }, Object.keys(found.counts).filter((name) => found.counts[name] && REMEDIES[name]).map((name) => REMEDIES[name]).join(" ")) : null,
       samples.length ? [h("h2", { class: "after" }, "Samples"), table(SAMPLES, samples)] : null);
   }
 

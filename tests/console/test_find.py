@@ -1,0 +1,134 @@
+"""A message is found, and its story told."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+from playwright.async_api import expect
+
+from tests.console.conftest import Open, Place
+from tests.console.doing import HOSTILE, TRACEPARENT, WHY, bury
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def test_a_message_is_followed_from_post_to_row(either: Place, look: Open, name: str) -> None:
+    place, over_both = either, either.log.name == "redis"
+    page = await look(place)
+    await page.goto(f"{place.url}/console#/find")
+    posted = await place.api.post(
+        "/api/messages",
+        headers={"traceparent": TRACEPARENT, "X-Correlation-ID": f"{name}-corr"},
+        json={
+            "conversationId": name,
+            "senderId": "ann",
+            "content": HOSTILE,
+            "clientMessageId": f"{name}-1",
+        },
+    )
+    identifier = posted.json()["messageId"]
+    await place.persisted(identifier)
+    receipt = {"userId": "bob", "state": "read"}
+    await place.api.post(f"/api/messages/{identifier}/receipts", json=receipt)
+    for text, found_as in (
+        (f"{name}-1", "client message id"),
+        (f"{name}-corr", "correlation id"),
+        (name, "conversation"),
+    ):
+        await page.get_by_label("What to find").fill(text)
+        await page.keyboard.press("Enter")
+        row = page.get_by_role("row").filter(has_text=identifier)
+        await expect(row).to_contain_text(found_as)
+        await expect(row).to_contain_text("persisted")
+    await page.get_by_role("link", name=identifier).click()
+    story = page.get_by_role("region", name="What happened")
+    steps = story.locator("li.step strong")
+    logs = ["redis", "kafka"] if over_both else ["kafka"]
+    expected = {
+        "Accepted by the ingress",
+        *(f"Appended to {log}" for log in logs),
+        "Persisted to PostgreSQL",
+        "Receipt: read",
+    }
+
+    async def told() -> bool:
+        if set(await steps.all_inner_texts()) == expected:
+            return True
+        await page.get_by_role("button", name="Read again").click()
+        return False
+
+    # The receipt, and the standby's note of the place in the other log, come a moment later.
+    await eventually(told, 20, every=0.3)
+    titles = await steps.all_inner_texts()
+    assert titles[0] == "Accepted by the ingress"
+    assert "no longer in that log" not in await story.inner_text()
+    assert await page.locator("pre.content").inner_text() == HOSTILE
+    assert await page.evaluate("document.body.dataset.hacked") is None
+    link = page.get_by_role("link", name="Open the trace")
+    assert await link.get_attribute("href") == f"http://traces.test/{'ab' * 16}"
+
+
+async def test_every_failed_attempt_is_in_the_story(either: Place, look: Open, name: str) -> None:
+    identifier = await bury(either, name)
+    page = await look(either, f"#/message/{identifier}")
+    await page.goto(f"{either.url}/console#/message/{identifier}")
+    story = page.get_by_role("region", name="What happened")
+    for attempt in (1, 2, 3):
+        await expect(story).to_contain_text(f"Attempt {attempt} to persist it failed")
+    await expect(story).to_contain_text("Was dead-lettered: rejected")
+    assert (await page.locator("pre.content").inner_text()).startswith("<img src=x")
+    assert await page.evaluate("document.body.dataset.hacked") is None
+
+
+async def test_a_redriven_message_has_one_story_from_its_post_to_its_receipts(
+    unequal: Place, look: Open, name: str
+) -> None:
+    """What PostgreSQL refused, put back when the cause is gone: on both logs, in one waterfall."""
+    database = await asyncpg.connect(unequal.settings["DATABASE_URL"])
+    check = f"ALTER TABLE messages ADD CONSTRAINT hurt CHECK (conversation_id <> '{name}')"
+    await database.execute(check)
+    posted = await unequal.post(name, name)
+    identifier = posted["messageId"]
+    find = {"messageId": identifier}
+
+    async def buried() -> bool:
+        return bool((await unequal.api.get("/api/dead-letters", params=find)).json()["items"])
+
+    await eventually(buried, 20)
+    await database.execute("ALTER TABLE messages DROP CONSTRAINT hurt")
+    await database.close()
+    begun = await unequal.api.post("/api/dead-letters/redrive", json={"filter": find, "why": WHY})
+    assert begun.status_code == 202
+    await unequal.persisted(identifier)
+    for state in ("delivered", "read"):
+        receipt = {"userId": "bob", "state": state}
+        await unequal.api.post(f"/api/messages/{identifier}/receipts", json=receipt)
+    page = await look(unequal, f"#/message/{identifier}")
+    steps = page.get_by_role("region", name="What happened").locator("li.step")
+
+    async def told() -> bool:
+        titles = await steps.locator("strong").all_inner_texts()
+        if {"Appended to kafka", "Receipt: delivered", "Receipt: read"} <= set(titles):
+            return True
+        await page.get_by_role("button", name="Read again").click()
+        return False
+
+    await eventually(told, 20, every=0.3)
+    titles = await steps.locator("strong").all_inner_texts()
+    order = [
+        titles.index(one)
+        for one in (
+            "Accepted by the ingress", *(f"Attempt {n} to persist it failed" for n in (1, 2, 3)),
+            "Was dead-lettered: rejected", "Redriven to the primary log", "Persisted to PostgreSQL",
+            "Receipt: delivered", "Receipt: read",
+        )
+    ]  # fmt: skip
+    assert order == sorted(order)
+    assert titles[1].startswith("Appended to")
+    # What came after the redrive took as long as it took since then, and not since the POST.
+    story = (await unequal.api.get(f"/api/console/messages/{identifier}")).json()["steps"]
+    back = next(one for one in story if one["kind"] == "redriven")["at"]
+    late = [one["since"] for one in story if one["kind"] == "appended" and one["at"] > back]
+    assert late
+    assert set(late) == {back}

@@ -1,0 +1,78 @@
+"""How everything is now: both logs, what is wrong, and a connection that is lost."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from compose.local.kafka import KafkaServer
+from tests.console.conftest import PARTITIONS, Open, Place
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def test_both_logs_are_shown_with_every_partition_and_what_is_so(
+    both: Place, look: Open
+) -> None:
+    page = await look(both)
+    for log, role in (("redis", "read by workers"), ("kafka", "shadow")):
+        part = page.get_by_role("region", name=f"Log {log}")
+        await expect(part.get_by_role("option")).to_have_count(PARTITIONS)
+        await expect(part).to_contain_text(role)
+        await expect(part).not_to_contain_text("does not answer")
+    await expect(page.locator(".sentence").first).to_be_visible()
+    await expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+    processes = page.get_by_role("region", name="Processes")
+    await expect(processes).to_contain_text("redis, shadow kafka sync, reads redis")
+
+
+async def test_a_log_that_does_not_answer_is_unknown_and_never_zero(
+    both: Place, look: Open, kafka: KafkaServer
+) -> None:
+    page = await look(both)
+    shadow = page.get_by_role("region", name="Log kafka")
+    await kafka.suspend()
+    try:
+        await expect(shadow.locator(".cell.unknown")).to_have_count(PARTITIONS)
+        await expect(shadow.locator(".cell .wait").first).to_have_text("unknown")
+        await expect(shadow.locator(".cell .lag").first).not_to_have_text(re.compile(r"\d"))
+        await expect(shadow.locator(".sums")).to_have_text("unknown")
+        said = page.locator(".sentence").filter(has_text="The log kafka does not answer")
+        await expect(said).to_contain_text("It is the shadow")
+    finally:
+        await kafka.resume()
+    await expect(shadow.locator(".cell.unknown")).to_have_count(0)
+
+
+async def test_a_lost_connection_is_told_and_made_again(on_kafka: Place, look: Open) -> None:
+    page = await look(on_kafka)
+    live = page.locator("#live")
+    await expect(live).to_have_text("live")
+    on_kafka.browser_side.refuse()
+    on_kafka.browser_side.reset()
+    await expect(live).to_have_text("reconnecting")
+    await expect(page.get_by_role("alert").filter(has_text="connection")).to_be_visible()
+    on_kafka.browser_side.heal()
+    await expect(live).to_have_text("live")
+    await expect(page.locator("#stale")).to_be_hidden()
+
+
+async def test_what_is_wrong_is_said_with_its_cause_and_what_to_do(
+    both: Place, look: Open, name: str
+) -> None:
+    page = await look(both)
+    await expect(page.locator("#live")).to_have_text("live")
+    both.database_side.refuse()
+    both.database_side.reset()
+    try:
+        await both.post(name, name)
+        alarms = page.locator(".sentence.alarm")
+        await expect(alarms.filter(has_text="PostgreSQL does not answer")).to_be_visible()
+        await expect(alarms.filter(has_text="not moving")).to_contain_text("1 record waits")
+        redis = page.get_by_role("region", name="Log redis")
+        await expect(redis.locator(".cell.stalled")).to_have_count(1)
+    finally:
+        both.database_side.heal()
+    await expect(page.locator(".sentence.alarm")).to_have_count(0)
