@@ -4,16 +4,18 @@ The same on every transport. Key, body and the record's own headers are untouche
 what is added begins with ``__connect.errors.`` where Kafka Connect has a name for it (so that its
 tools read our dead letters) and with ``crossfade.`` where it has none.
 
-===================================== =========================================================
-``__connect.errors.topic``            ``messages``, or what the log that it came from is called
-``__connect.errors.partition``        decimal
-``__connect.errors.offset``           as the source log writes it
-``__connect.errors.exception.message`` one line for people
-``crossfade.reason``                  a :class:`~transport.contract.Reason`
-``crossfade.attempts``                decimal
-``crossfade.failedAt``                RFC 3339
-``crossfade.appendedAt``              RFC 3339: when the source log got the record
-===================================== =========================================================
+========================================= =====================================================
+``__connect.errors.topic``                what the broker calls the topic; without one, as below
+``__connect.errors.partition``            decimal
+``__connect.errors.offset``               as the source log writes it
+``__connect.errors.exception.message``    one line for people
+``__connect.errors.exception.class.name`` the reason again, where Connect's tools look for it
+``crossfade.topic``                       ``messages`` or ``dead_letters``
+``crossfade.reason``                      a :class:`~transport.contract.Reason`
+``crossfade.attempts``                    decimal
+``crossfade.failedAt``                    RFC 3339
+``crossfade.appendedAt``                  RFC 3339: when the source log got the record
+========================================= =====================================================
 """
 
 from __future__ import annotations
@@ -31,13 +33,18 @@ _TOPIC = "__connect.errors.topic"
 _PARTITION = "__connect.errors.partition"
 _OFFSET = "__connect.errors.offset"
 _ERROR = "__connect.errors.exception.message"
+_CLASS = "__connect.errors.exception.class.name"
+_OUR_TOPIC = "crossfade.topic"
 _REASON = "crossfade.reason"
 _ATTEMPTS = "crossfade.attempts"
 _FAILED_AT = "crossfade.failedAt"
 _APPENDED_AT = "crossfade.appendedAt"
 _ADDED = frozenset(
-    (_TOPIC, _PARTITION, _OFFSET, _ERROR, _REASON, _ATTEMPTS, _FAILED_AT, _APPENDED_AT)
-)
+    (
+        _TOPIC, _PARTITION, _OFFSET, _ERROR, _CLASS, _OUR_TOPIC, _REASON, _ATTEMPTS, _FAILED_AT,
+        _APPENDED_AT,
+    )
+)  # fmt: skip
 
 
 def source_of(letter: DeadLetter) -> str:
@@ -46,15 +53,20 @@ def source_of(letter: DeadLetter) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def dead_letter_headers(letter: DeadLetter) -> dict[str, bytes]:
-    """Return the headers to append with the letter's key and body."""
+def dead_letter_headers(letter: DeadLetter, *, topic: str | None = None) -> dict[str, bytes]:
+    """Return the headers to append with the letter's key and body.
+
+    ``topic`` is what the broker calls the log that the record is from, if it has a name for it.
+    """
     record = letter.record
     return {
         **record.headers,
-        _TOPIC: record.topic.value.encode(),
+        _TOPIC: (topic or record.topic.value).encode(),
         _PARTITION: b"%d" % record.partition,
         _OFFSET: record.offset.encode(),
         _ERROR: letter.error.encode("utf-8", "backslashreplace"),
+        _CLASS: letter.reason.value.encode(),
+        _OUR_TOPIC: record.topic.value.encode(),
         _REASON: letter.reason.value.encode(),
         _ATTEMPTS: b"%d" % letter.attempts,
         _FAILED_AT: letter.failed_at.encode(),
@@ -75,7 +87,9 @@ def dead_letter_of(record: Record) -> DeadLetter:
     try:
         return DeadLetter(
             record=Record(
-                topic=Topic(_text(headers, _TOPIC) or record.topic.value),
+                topic=Topic(
+                    _text(headers, _OUR_TOPIC) or _text(headers, _TOPIC) or record.topic.value
+                ),
                 partition=int(_text(headers, _PARTITION) or record.partition),
                 offset=_text(headers, _OFFSET) or record.offset,
                 key=record.key,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from compose.local.kafka import KafkaServer
+from compose.local.kafka import KafkaCluster, KafkaServer
 from compose.rehearsal.eventually import eventually
+from tests.support.fault_proxy import FaultProxy
 from transport.kafka.identity import topic_id
 
 __all__ = ["KafkaLog"]
@@ -19,32 +22,46 @@ _numbers = itertools.count(1)
 
 
 class KafkaLog:
-    """One node, shared by the session's tests, on topics that no other test has."""
+    """One node (or several), shared by tests, on topics that no other test has.
+
+    ``proxy`` is the one by whose way the node tells its clients to come.
+    """
 
     name = "kafka"
-    # Its protocol is binary, and its clients go where the broker says it is, not through a proxy:
-    # lost replies are tests/kafka/test_kafka_append_faults.py's matter.
-    markers: ClassVar[Mapping[str, bytes]] = {}
+    markers: ClassVar[Mapping[str, bytes]] = {
+        "append": b"messageId",  # a header of every message
+        "read": struct.pack(">ii", 500, 1),  # what a member's fetch asks for: max_wait, min_bytes
+        "ack": b'{"epoch":',
+    }
 
-    def __init__(self, server: KafkaServer) -> None:
+    def __init__(self, server: KafkaServer | KafkaCluster, proxy: FaultProxy | None = None) -> None:
         self.server = server
+        self._proxy = proxy
         number = next(_numbers)
         self._topic = f"faults.{number}.stream"
         self._dlq_topic = f"faults.{number}.dlq"
 
     def environment(self) -> dict[str, str]:
         """Return the settings that lead a process of ours to it."""
-        return self.environment_through(self.server.host, self.server.port)
+        replicas = 3 if isinstance(self.server, KafkaCluster) else 1
+        return {
+            "TRANSPORT": self.name,
+            "KAFKA_BOOTSTRAP_SERVERS": self.server.bootstrap,
+            "KAFKA_REPLICATION_FACTOR": str(replicas),
+            "KAFKA_TOPIC": self._topic,
+            "KAFKA_DLQ_TOPIC": self._dlq_topic,
+        }
 
     def environment_through(self, host: str, port: int) -> dict[str, str]:
         """Return the settings that lead there by this address."""
-        return {
-            "TRANSPORT": self.name,
-            "KAFKA_BOOTSTRAP_SERVERS": f"{host}:{port}",
-            "KAFKA_TOPIC": self._topic,
-            "KAFKA_DLQ_TOPIC": self._dlq_topic,
-            "KAFKA_TIMEOUT_MS": "1000",
-        }
+        return {**self.environment(), "KAFKA_BOOTSTRAP_SERVERS": f"{host}:{port}"}
+
+    @asynccontextmanager
+    async def proxy(self) -> AsyncIterator[FaultProxy]:
+        """Lend the proxy that stands between it and everybody."""
+        assert self._proxy is not None, "run_kafka_behind_a_proxy makes one"
+        yield self._proxy
+        self._proxy.heal()
 
     async def wipe(self) -> None:
         """Delete the topics; return when they are gone, or others have taken their names."""

@@ -6,12 +6,14 @@ Scenarios know only :class:`FaultyLog`, so each runs on every transport from one
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
 from redis.asyncio import Redis
 
 from compose.local.process import LocalServer
 from compose.local.valkey import ValkeyServer
+from tests.support.fault_proxy import FaultProxy
 from transport.settings import TransportSettings
 
 __all__ = ["FaultyLog", "RedisLog", "settings_of"]
@@ -25,14 +27,16 @@ class FaultyLog(Protocol):
     server: LocalServer
     """To stop, kill, suspend, resume and restart."""
     markers: Mapping[str, bytes]
-    """Bytes that stand in every ``append``, ``read`` and ``ack``, for a proxy to know them by;
-    empty where a proxy can't stand between."""
+    """Bytes that stand in every ``append``, ``read`` and ``ack``, for a proxy to know them by."""
 
     def environment(self) -> dict[str, str]:
         """Return the settings that lead a process of ours to it."""
 
     def environment_through(self, host: str, port: int) -> dict[str, str]:
         """Return the settings that lead there through a proxy at this address."""
+
+    def proxy(self) -> AbstractAsyncContextManager[FaultProxy]:
+        """Put a proxy between it and whoever comes by that way."""
 
     async def wipe(self) -> None:
         """Lose everything: messages, groups, memory of keys."""
@@ -58,6 +62,10 @@ class RedisLog:
     def environment_through(self, host: str, port: int) -> dict[str, str]:
         """Return the settings that lead there through a proxy at this address."""
         return {"TRANSPORT": self.name, "REDIS_HOST": host, "REDIS_PORT": str(port)}
+
+    def proxy(self) -> FaultProxy:
+        """Put a proxy between it and whoever comes by that way."""
+        return FaultProxy(self.server.host, self.server.port)
 
     async def drop_connections(self) -> None:
         """Close every client's connection from the server's side."""

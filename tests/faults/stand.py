@@ -20,13 +20,16 @@ from compose.rehearsal.reader import Reader
 from compose.rehearsal.service import Service
 from tests.faults.logs import FaultyLog, settings_of
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
+from transport.errors import TransportUnavailable
 from transport.registry import create
 
 __all__ = ["Stand"]
 
 _numbers = itertools.count(1)
-# Short, so that a test needn't wait long for a partition to change hands.
+# Short, so that a test needn't wait long for a partition to change hands, or for an answer that
+# does not come. (The test's own transport has the patience of the defaults.)
 _SETTINGS = {
+    "KAFKA_TIMEOUT_MS": "1000",
     "STREAM_LEASE_MS": "1000",
     "STREAM_POLL_INTERVAL_MS": "1000",
     "INGRESS_MAX_WAIT_MS": "1000",
@@ -109,8 +112,11 @@ class Stand:
         transport = await self.transport()
 
         async def nothing_left() -> bool:
-            messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            letters = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+            try:
+                messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                letters = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+            except TransportUnavailable as error:  # it may be getting up
+                raise AssertionError(str(error)) from error
             left = {
                 (topic, p.partition): p.lag
                 for topic, all_of in (("messages", messages), ("dead letters", letters))

@@ -1,4 +1,4 @@
-"""Replies that get lost and networks that go quiet, between our processes and their servers."""
+"""Connections cut, replies lost, networks gone quiet: between our processes and their servers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,37 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from compose.local.kafka import KafkaServer
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.history import Outcome
+from tests.faults.kafka_log import KafkaLog
+from tests.faults.logs import FaultyLog
 from tests.faults.stand import Stand
 from tests.support.fault_proxy import FaultProxy
+from tests.support.kafka import run_kafka_behind_a_proxy
 
 TIMES = 12
 
 
+@pytest_asyncio.fixture(scope="module")
+async def _kafka_behind_a_proxy(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[KafkaServer, FaultProxy]]:
+    async with run_kafka_behind_a_proxy(tmp_path_factory.mktemp("kafka")) as both:
+        yield both
+
+
+@pytest.fixture
+def kafka_log(_kafka_behind_a_proxy: tuple[KafkaServer, FaultProxy]) -> FaultyLog:
+    """A Kafka whose clients all come by way of a proxy."""
+    return KafkaLog(*_kafka_behind_a_proxy)
+
+
 @pytest_asyncio.fixture
 async def to_log(stand: Stand) -> AsyncIterator[FaultProxy]:
-    if not stand.log.markers:
-        pytest.skip(f"no proxy can stand between {stand.log.name} and its clients")
-    server = stand.log.server
-    async with FaultProxy(server.host, server.port) as proxy:
+    async with stand.log.proxy() as proxy:
         yield proxy
+        proxy.heal()
         await stand.stop()
 
 
@@ -32,15 +48,28 @@ async def to_database(stand: Stand) -> AsyncIterator[FaultProxy]:
         await stand.stop()
 
 
+async def test_connections_to_the_log_are_cut_again_and_again(
+    stand: Stand, to_log: FaultProxy
+) -> None:
+    ingresses, _ = await stand.run(**stand.log.environment_through(to_log.host, to_log.port))
+    async with stand.load(ingresses) as load:
+        for _ in range(15):
+            await load.goes_on(25)
+            to_log.reset()
+        await load.goes_on(50)
+    await stand.assert_promises_held()
+
+
 @pytest.mark.parametrize("command", ["append", "read", "ack"])
 async def test_the_logs_replies_get_lost(stand: Stand, to_log: FaultProxy, command: str) -> None:
     """The server did it, and nobody was told."""
     ingresses, _ = await stand.run(**stand.log.environment_through(to_log.host, to_log.port))
     async with stand.load(ingresses) as load:
-        for n in range(TIMES):
+        for _ in range(TIMES):
             await load.goes_on(25)
+            lost = to_log.lost_replies
             to_log.lose_reply_to(stand.log.markers[command])
-            await eventually(lambda lost=n + 1: to_log.lost_replies >= lost, timeout=20)
+            await eventually(lambda before=lost: to_log.lost_replies > before, timeout=20)
         await load.goes_on(50)
     await stand.assert_promises_held()
 

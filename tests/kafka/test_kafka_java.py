@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 from compose.local.kafka_jars import find_java, kafka_jars
+from otel.metrics import Metrics
+from persistence.database import Pool
+from persistence.settings import PersistenceSettings
+from persistence.worker import Worker
+from tests.support.eventually import eventually
 from transport.conformance.member import Member, drain, message
-from transport.contract import Topic
+from transport.contract import WORKER_GROUP, Topic
 from transport.envelope import CONTENT_TYPE, Message, decode
 from transport.identity import idempotency_key, message_id
 from transport.kafka import KafkaTransport
@@ -92,3 +97,36 @@ async def test_a_message_of_the_java_client_is_one_like_any_other(
     assert event.message_id == message_id(
         idempotency_key("java", "conversation-java", "1"), "conversation-java"
     )
+
+
+async def test_a_message_of_the_java_client_is_persisted_like_any_other(
+    kafka_settings: TransportSettings, kafka_transport: KafkaTransport, database_pool: Pool
+) -> None:
+    """And a key that is sent twice, once with every field and once with the least, is one row."""
+    least = {
+        "type": "message", "v": 1, "conversationId": "conversation-java", "senderId": "java",
+        "clientMessageId": "2", "content": "kept", "contentType": "text",
+    }  # fmt: skip
+    identifier = message_id(idempotency_key("java", "conversation-java", "2"), "conversation-java")
+    whole = {**least, "messageId": identifier, "correlationId": "order:7"}
+    lines = [f"conversation-java\t{json.dumps(body)}" for body in (whole, least)]
+    servers, topic = kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic
+    await _java("produce", servers, topic, "none", CONTENT_TYPE, lines=lines)
+    stop = asyncio.Event()
+    worker = Worker(
+        transport=kafka_transport, pool=database_pool, settings=PersistenceSettings(),
+        metrics=Metrics(), member="test",
+    )  # fmt: skip
+    working = asyncio.create_task(worker.run(stop))
+
+    async def settled() -> bool:
+        progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        return [one.lag for one in progress] == [0] * kafka_transport.partitions
+
+    await eventually(settled, 30.0)
+    stop.set()
+    await working
+    rows = await database_pool.fetch("SELECT id, content, correlation_id FROM messages")
+    assert [(str(r["id"]), r["content"], r["correlation_id"]) for r in rows] == [
+        (identifier, "kept", "order:7")
+    ]

@@ -63,9 +63,19 @@ async def test_a_consumer_that_stalls_in_silence_is_noticed_and_replaced(
         await kafka_transport.publish([message("seen", partition=0, of=kafka_transport)])
         await first.next(max_records=1, max_wait=2.0)
         await kafka_transport.publish([message("unseen", partition=0, of=kafka_transport)])
+        told: list[str] = []
+
+        async def replaced() -> bool:
+            try:
+                await kafka_transport.ping()
+            except TransportUnavailable as error:
+                told.append(str(error))
+            return member.claims[0] is not first
+
         with caplog.at_level(logging.WARNING, "transport.kafka"):
-            await eventually(lambda: member.claims[0] is not first, 30.0)
+            await eventually(replaced, 30.0)
         assert "Replacing the Kafka consumer" in caplog.text
+        assert any("none came for" in text for text in told), "readiness was red meanwhile"
         with pytest.raises(PartitionLost):
             await first.next(max_records=1, max_wait=0)
         assert contents(await drain(member.claims[0], 2, patience=20)) == ["seen", "unseen"]
@@ -246,6 +256,31 @@ async def test_a_named_process_comes_back_without_a_rebalance(
 
 def _owned(member: Member) -> int:
     return sum(claim.owned for claim in member.claims.values())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "error", [PartitionLost("refused, and no rebalance"), RuntimeError("a fault of ours")], ids=repr
+)
+async def test_a_partition_that_could_not_be_claimed_is_claimed_later(
+    kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The group says that it is ours, so nobody else would ever read it."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        commits = member.consumer._membership._commits  # type: ignore[attr-defined]
+        refused = asyncio.Event()
+
+        async def refuse(_: object) -> None:
+            refused.set()
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(commits, "commit", refuse)
+            await claim.__aexit__(None, None, None)
+            await asyncio.wait_for(refused.wait(), 10)
+        await kafka_transport.publish([message("read", partition=0, of=kafka_transport)])
+        again = await _another_claim(member, claim)
+        assert contents(await drain(again, 1, patience=20)) == ["read"]
 
 
 async def test_a_lease_that_the_broker_will_not_have_is_told(

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
-from compose.local.ports import free_port
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka import fresh_settings, run_kafka_behind_a_proxy
 from transport.conformance.member import Member, contents, drain, message, messages
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
@@ -26,12 +25,8 @@ class _Way(NamedTuple):
 
 @pytest_asyncio.fixture(scope="module")
 async def _proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultProxy]:
-    port = free_port()
     folder = tmp_path_factory.mktemp("kafka-behind-a-proxy")
-    async with (
-        FaultProxy("127.0.0.1", port) as proxy,
-        run_kafka(folder, port=port, advertised_port=proxy.port),
-    ):
+    async with run_kafka_behind_a_proxy(folder) as (_, proxy):
         yield proxy
 
 

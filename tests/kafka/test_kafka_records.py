@@ -48,12 +48,14 @@ async def test_a_foreign_record_dies_with_its_bytes_intact(
     assert (stands.key, stands.value) == (key, value)
     assert list(stands.headers)[: len(headers)] == list(headers)
     added = dict(list(stands.headers)[len(headers) :])
-    assert added["__connect.errors.topic"] == b"messages"
+    assert added["__connect.errors.topic"] == kafka_settings.kafka_topic.encode()
     assert added["__connect.errors.partition"] == b"2"
     assert added["__connect.errors.offset"] == record.offset.encode()
     assert added["__connect.errors.exception.message"] == b"no JSON"
+    assert added["__connect.errors.exception.class.name"] == b"undecodable"
     (read,) = await kafka_transport.read(Topic.DEAD_LETTERS, 0)
-    assert dead_letter_of(read).reason is Reason.UNDECODABLE
+    back = dead_letter_of(read)
+    assert (back.reason, back.record.topic) == (Reason.UNDECODABLE, Topic.MESSAGES)
 
 
 async def _first(settings: TransportSettings) -> ConsumerRecord:

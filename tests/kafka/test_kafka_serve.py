@@ -74,3 +74,41 @@ async def test_no_redis_is_needed_and_processes_that_race_agree(
     finally:
         await client.close()
         await asyncio.gather(*(service.stop() for service in services))
+
+
+async def test_an_answer_that_stayed_out_is_one_row_whatever_was_written_later(
+    kafka_server: KafkaServer, environment: dict[str, str], database_url: str, tmp_path: Path
+) -> None:
+    """A send that nobody waits for any longer is written all the same, and so is its repeat."""
+    service = Service("serve", "serve", tmp_path, {**environment, "KAFKA_TIMEOUT_MS": "1000"})
+    client = Client(timeout=20.0)
+    database = await asyncpg.connect(database_url)
+    try:
+        await service.start()
+        url = f"{service.url}/api/messages"
+        await kafka_server.suspend()
+        try:
+            unknown = await client.post(url, _BODY)
+        finally:
+            await kafka_server.resume()
+        assert unknown.status == 503, unknown.text
+        assert unknown.retry_after is not None
+
+        async def written() -> str | None:
+            id_ = await database.fetchval("SELECT id FROM messages")
+            return str(id_) if id_ else None
+
+        first = await eventually(written, 30.0)
+        again = await client.post(url, _BODY)
+        assert (again.status, again.json()["messageId"]) == (200, first)
+        other = await client.post(url, {**_BODY, "clientMessageId": "next"})
+        assert other.status == 202, other.text
+        await eventually(lambda: _rows(database, 2), 30.0)
+    finally:
+        await client.close()
+        await service.stop()
+        await database.close()
+
+
+async def _rows(database: asyncpg.Connection, count: int) -> bool:
+    return bool(await database.fetchval("SELECT count(*) FROM messages") == count)

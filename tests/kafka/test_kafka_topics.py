@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
@@ -10,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from compose.local.kafka import KafkaServer
-from transport.errors import ConfigurationError
+from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
 
@@ -69,6 +70,22 @@ async def test_more_replicas_than_brokers_stop_the_start(kafka_settings: Transpo
     settings = kafka_settings.model_copy(update={"kafka_replication_factor": 3})
     with pytest.raises(ConfigurationError, match="KAFKA_REPLICATION_FACTOR"):
         async with KafkaTransport(settings):
+            pass
+
+
+async def test_brokers_that_are_not_ready_yet_are_waited_for(
+    kafka_settings: TransportSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As KRaft says it while a node that was frozen, or has just started, is not let in."""
+    told = "Unable to replicate the partition 1 time(s): All brokers are currently fenced."
+    answer = SimpleNamespace(topic_errors=[(kafka_settings.kafka_topic, 38, told)])
+
+    async def refuse(*_: object) -> SimpleNamespace:
+        return answer
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "create_topics", refuse)
+    with pytest.raises(TransportUnavailable, match="not ready yet"):
+        async with KafkaTransport(kafka_settings):
             pass
 
 

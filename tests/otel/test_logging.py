@@ -22,8 +22,10 @@ def test_a_line_is_json_with_time_level_event_and_bound_context(logged):
 
 
 def test_a_library_that_logs_the_usual_way_gives_the_same_lines(logged):
-    logging.getLogger("somebody.else").warning("careful with %s", "that")
+    extra = {"error": "it is gone", "token": "hunter2"}
+    logging.getLogger("somebody.else").warning("careful with %s", "that", extra=extra)
     (line,) = logged()
+    assert (line["error"], line["token"]) == ("it is gone", "***")
     assert line["event"] == "careful with that"
     assert line["level"] == "warning"
     assert line["logger"] == "somebody.else"

@@ -7,23 +7,18 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.local.ports import free_port
 from compose.local.valkey import ValkeyServer
 from tests.shadow.pair import Pair
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka import fresh_settings, run_kafka_behind_a_proxy
 from tests.support.services import RedisAddress, empty_redis, redis_servers, run_redis
 
 
 @pytest_asyncio.fixture(scope="session")
 async def kafka_proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultProxy]:
     """A proxy in front of a Kafka that tells its clients to come that way."""
-    port = free_port()
     folder = tmp_path_factory.mktemp("kafka-behind-a-proxy")
-    async with (
-        FaultProxy("127.0.0.1", port) as proxy,
-        run_kafka(folder, port=port, advertised_port=proxy.port),
-    ):
+    async with run_kafka_behind_a_proxy(folder) as (_, proxy):
         yield proxy
 
 

@@ -14,10 +14,18 @@ import pytest
 
 from compose.local.kafka import KafkaCluster, KafkaServer
 from compose.local.kafka_jars import find_java, kafka_jars
+from compose.local.ports import free_port
 from compose.local.process import ServerError
+from tests.support.fault_proxy import FaultProxy
 from transport.settings import TransportSettings
 
-__all__ = ["fresh_settings", "require_kafka", "run_kafka", "run_kafka_cluster"]
+__all__ = [
+    "fresh_settings",
+    "require_kafka",
+    "run_kafka",
+    "run_kafka_behind_a_proxy",
+    "run_kafka_cluster",
+]
 
 _numbers = count(1)
 
@@ -43,6 +51,17 @@ async def run_kafka(folder: Path, **options: Any) -> AsyncIterator[KafkaServer]:
         yield server
     finally:
         await server.kill()  # its data dies with the test
+
+
+@asynccontextmanager
+async def run_kafka_behind_a_proxy(folder: Path) -> AsyncIterator[tuple[KafkaServer, FaultProxy]]:
+    """Run a node that tells its clients to come by way of a proxy."""
+    port = free_port()
+    async with (
+        FaultProxy("127.0.0.1", port) as proxy,
+        run_kafka(folder, port=port, advertised_port=proxy.port) as server,
+    ):
+        yield server, proxy
 
 
 @asynccontextmanager

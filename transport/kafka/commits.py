@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from transport.errors import PartitionLost, TransportError
@@ -89,7 +88,7 @@ class Commits:
             try:
                 async with asyncio.timeout(self._timeout):
                     await self._client.commit(flight.offsets)
-            except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, those who wait are told
                 flight.landed.set_result(translate(error))
             else:
                 self.proved_at = sent_at

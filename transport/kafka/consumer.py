@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from transport.contract import Topic
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
@@ -102,6 +101,8 @@ class KafkaConsumer:
             started = asyncio.get_running_loop().time()
             error = await self._one_life()
             self._trouble = translate(error, starting=not self._was_assigned)
+            if isinstance(self._trouble, ConfigurationError) and self._was_assigned:
+                self._trouble = TransportUnavailable(str(error))  # it worked before: wait for that
             if isinstance(self._trouble, ConfigurationError):
                 self._offers.put_nowait(None)
                 return
@@ -118,7 +119,7 @@ class KafkaConsumer:
         error: Exception = TransportUnavailable("the consumer ended")
         try:
             await membership.run()
-        except* (KafkaError, ConsumerStoppedError, TransportError, TimeoutError, OSError) as group:
+        except* Exception as group:  # noqa: BLE001 - a member that gave up would read nothing more
             error = _first(group)
         finally:
             # In a task of its own: we may be cancelled here too, and it has to be finished.

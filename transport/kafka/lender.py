@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from aiokafka import errors
-from aiokafka.errors import ConsumerStoppedError, KafkaError
 
-from transport.errors import TransportUnavailable
+from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.errors import translate
 
 __all__ = ["Lender"]
@@ -86,7 +85,10 @@ class Lender(Generic[_Client]):
         try:
             async with asyncio.timeout(within):
                 return await request(client)
-        except (KafkaError, ConsumerStoppedError, TimeoutError, OSError) as error:
+        except TransportError:
+            raise  # told by the request itself
+        except Exception as error:
+            # Whatever: of an answer that lacks what it expects, aiokafka makes an AttributeError.
             if client is self._client and not isinstance(error, _GETTING_READY):
                 await self.close()
             told = translate(error)

@@ -106,19 +106,25 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._ended = False
         self._ends: dict[int, int] = {}
         self._commits = Commits(client, source.name, timeout=timing.request)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._offers: set[asyncio.Task[None]] = set()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchdog = Watchdog(timing.lease, timing.rebalance)
         self.claims: dict[int, KafkaClaim] = {}
         self.fault: TransportUnavailable | None = None
 
     async def run(self) -> None:
         """Be a member. Never returns; raises (a group of) what ended it."""
+        # Asked for the first time ever, Kafka has yet to make the topic of its groups. We wait for
+        # that in peace; the client would tell each refusal as an error.
+        source = self._source
+        await self._groups.committed(self._group, source.name, source.partitions)
         await start(self._client, within=self._timing.request)
         self._client.subscribe([self._source.name], listener=self)
         self._watchdog.joining()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pump())
             tasks.create_task(self._watch())
+            await self._failure
 
     async def end(self) -> None:
         """Lose every claim; nothing is committed any more, whatever the group still assigns."""
@@ -165,7 +171,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             for task in late:
                 task.cancel()
         await self._lose_claims()
-        log.info("Partitions revoked", extra={"group": self._group, "count": len(revoked)})
+        if revoked:  # on joining, there are none
+            log.info("Partitions revoked", extra={"group": self._group, "count": len(revoked)})
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin to claim what we were given. Heartbeats wait for this to return, so it is short."""
@@ -187,14 +194,22 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
 
     def _start_offering(self, partitions: Iterable[int]) -> None:
         task = asyncio.create_task(self._offering(list(partitions)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._offers.add(task)
+        task.add_done_callback(self._offered)
+
+    def _offered(self, task: asyncio.Task[None]) -> None:
+        """End this life if the offer failed: its partitions would be ours, and read by nobody."""
+        self._offers.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not self._failure.done():
+            self._failure.set_exception(error)
 
     async def _cancel_offers(self) -> None:
-        for task in self._tasks:
+        for task in self._offers:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._offers:
+            await asyncio.wait(self._offers)
 
     async def _offering(self, partitions: list[int]) -> None:
         """Claim ``partitions``, however long Kafka keeps us waiting."""
@@ -202,9 +217,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         while True:
             try:
                 claims = await self._claim(partitions)
-            except PartitionLost:
-                return  # the group has moved on; it will assign anew
-            except TransportUnavailable as error:
+            except (PartitionLost, TransportUnavailable) as error:
+                # Where the group has moved on, it revokes first, which ends this task. Until then
+                # these are ours, and nobody else will read them.
                 log.warning("Can't claim partitions yet", extra={"error": str(error)})
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _OFFER_PAUSE_MOST)

@@ -45,10 +45,10 @@ def outgoing_envelope(envelope: Envelope) -> Outgoing:
     return Outgoing(envelope.key.encode(), envelope.body, headers)
 
 
-def outgoing_dead_letter(letter: DeadLetter) -> Outgoing:
-    """Return the record for a dead letter: the original, and headers that say what happened."""
+def outgoing_dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
+    """Return the record for a dead letter of ``topic``: the original, with headers that say why."""
     record = letter.record
-    headers = dead_letter_headers(letter)
+    headers = dead_letter_headers(letter, topic=topic)
     if isinstance(record.headers, _Verbatim):
         key, value, pairs = record.headers.original
         ours = [(n, v) for n, v in headers.items() if record.headers.get(n) != v]

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
     NoError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -16,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from transport.contract import Topic
-from transport.errors import ConfigurationError, TopicMissing, TransportUnavailable
+from transport.errors import ConfigurationError, TopicMissing, TransportError, TransportUnavailable
 from transport.kafka.errors import translate
 from transport.settings import TransportSettings
 
@@ -120,13 +122,25 @@ async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
         response = await admin.create_topics([wanted])
     except AttributeError as error:  # what aiokafka makes of a cluster without a controller
         raise TransportUnavailable("Kafka has no controller now to make topics") from error
-    for _name, code, *message in response.topic_errors:
+    for _name, code, *told in response.topic_errors:
         refusal = for_code(code)
         if refusal is TopicAlreadyExistsError:
             return False
         if refusal is not NoError:
-            raise translate(refusal(f"{spec.name}: {' '.join(map(str, message))}"), starting=True)
+            raise _refused(refusal(f"{spec.name}: {' '.join(map(str, told))}"))
     return True
+
+
+def _refused(error: KafkaError) -> TransportError:
+    """Return why a topic was not made.
+
+    A cluster that starts or wakes has its brokers fenced until they have reported to the
+    controller. KRaft then says that it can't place the replicas, which would be our settings' fault
+    for good if it said so of registered brokers (``StripedReplicaPlacer`` has both texts).
+    """
+    if isinstance(error, InvalidReplicationFactorError) and "fenced" in str(error):
+        return TransportUnavailable(f"Kafka's brokers are not ready yet ({error})")
+    return translate(error, starting=True)
 
 
 async def _once_visible(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:

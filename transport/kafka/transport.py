@@ -122,7 +122,7 @@ class KafkaTransport:
         """See :meth:`transport.contract.Transport.dead_letter`."""
         outcomes = await self._appender.append(
             self._logs[Topic.DEAD_LETTERS].name,
-            [(0, outgoing_dead_letter(letter)) for letter in letters],
+            [(0, outgoing_dead_letter(it, self._logs[it.record.topic].name)) for it in letters],
         )
         for outcome in outcomes:
             if isinstance(outcome, TransportUnavailable):
