@@ -38,8 +38,13 @@ _SMALL = {
     "share.coordinator.state.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
 }
-# fsync before every acknowledgement: a lone node has no replica to survive a power cut with.
-_LONE_NODE = {"log.flush.interval.messages": "1"}
+_LONE_NODE = {
+    # fsync before every acknowledgement: there is no replica to survive a power cut with.
+    "log.flush.interval.messages": "1",
+    # Nobody could take over, so being slow to report is no reason to fence it: on a busy machine it
+    # lost all its leaders again and again. A node that was killed is let in again after as long.
+    "broker.session.timeout.ms": "5000",
+}
 
 # Small and ready at once beats fast at the peak: start-up is most of what such a JVM does.
 _QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms64m")
