@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from compose.local.kafka_jars import KAFKA_VERSION
 from compose.settings import load
 
 FOLDER = Path(__file__).parents[2] / "compose" / "docker"
@@ -28,6 +29,17 @@ def test_the_log_is_as_durable_as_promise_1_says(services):
     assert options["--appendonly"] == "yes"
     assert options["--appendfsync"] == "always"
     assert options["--maxmemory-policy"] == "noeviction"
+
+
+def test_kafka_is_there_by_a_profile_as_durable_and_as_it_is_tested(services):
+    kafka = services["kafka"]
+    assert kafka["profiles"] == ["kafka"]
+    assert kafka["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    assert kafka["environment"]["KAFKA_LOG_FLUSH_INTERVAL_MESSAGES"] == "1"
+    assert kafka["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    for name in ("app", "worker"):
+        waits = services[name]["depends_on"]["kafka"]
+        assert waits == {"condition": "service_healthy", "required": False}
 
 
 def test_every_setting_given_to_the_service_exists_and_is_accepted(services):
@@ -60,7 +72,7 @@ def test_docker_compose_takes_the_file():
     )
     if not found or found.returncode:
         pytest.skip("no 'docker compose' here: compose.yml was read as YAML only")
-    command = ["docker", "compose", "-f", "compose.yml", "config", "--quiet"]
+    command = ["docker", "compose", "-f", "compose.yml", "--profile", "kafka", "config", "--quiet"]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

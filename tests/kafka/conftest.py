@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
 
 from compose.local.kafka import KafkaServer
-from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka import TOPICS, fresh_settings, run_kafka
+from tests.support.services import KIND, kafka_address
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
 
@@ -27,10 +29,24 @@ async def kafka_server(_kafka: KafkaServer) -> KafkaServer:
     return _kafka
 
 
+@pytest_asyncio.fixture(scope="session")
+async def _given_kafka() -> AsyncIterator[str]:
+    """A Kafka that is not ours to hurt, rid of our topics in the end."""
+    with kafka_address() as bootstrap:
+        yield bootstrap
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        await admin.delete_topics([t for t in await admin.list_topics() if t.startswith(TOPICS)])
+        await admin.close()
+
+
 @pytest.fixture
-def kafka_settings(kafka_server: KafkaServer) -> TransportSettings:
-    """Settings for topics of the test's own."""
-    return fresh_settings(kafka_server.bootstrap)
+def kafka_settings(request: pytest.FixtureRequest) -> TransportSettings:
+    """Settings for topics of the test's own, on the node that it hurts if it asks for one."""
+    if KIND == "local" or "kafka_server" in request.fixturenames:
+        server: KafkaServer = request.getfixturevalue("kafka_server")
+        return fresh_settings(server.bootstrap)
+    return fresh_settings(request.getfixturevalue("_given_kafka"))
 
 
 @pytest_asyncio.fixture

@@ -20,6 +20,7 @@ from tests.support.fault_proxy import FaultProxy
 from transport.settings import TransportSettings
 
 __all__ = [
+    "TOPICS",
     "fresh_settings",
     "require_kafka",
     "run_kafka",
@@ -27,6 +28,8 @@ __all__ = [
     "run_kafka_cluster",
 ]
 
+TOPICS = f"test.{os.getpid()}."
+"""What the name of every topic of ours begins with: a Kafka that is given may hold others."""
 _numbers = count(1)
 
 
@@ -78,12 +81,12 @@ async def run_kafka_cluster(folder: Path, **options: Any) -> AsyncIterator[Kafka
 
 def fresh_settings(bootstrap: str, **changes: Any) -> TransportSettings:
     """Return settings with topics of their own, few partitions and a short lease."""
-    number = next(_numbers)
+    name = f"{TOPICS}{next(_numbers)}"
     ours: dict[str, Any] = {
         "transport": "kafka",
         "kafka_bootstrap_servers": bootstrap,
-        "kafka_topic": f"msg.stream.{number}",
-        "kafka_dlq_topic": f"msg.dlq.{number}",
+        "kafka_topic": f"{name}.stream",
+        "kafka_dlq_topic": f"{name}.dlq",
         "kafka_timeout_ms": 2000,
         "stream_partitions": 4,
         "stream_lease_ms": 1000,

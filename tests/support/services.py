@@ -1,20 +1,20 @@
-"""Where the tests' Redis and PostgreSQL come from: ``TEST_SERVICES`` = local, external or docker.
+"""Where the tests' servers come from: ``TEST_SERVICES`` = local, external or docker.
 
 * ``local`` (the default): child processes, from the PATH or from wheels.
-* ``external``: the servers that ``REDIS_*`` and ``DATABASE_URL`` name. The database
-  ``REDIS_STREAM_DB`` of that Redis is emptied before every test; databases of the tests' own are
-  made on that PostgreSQL and dropped again.
+* ``external``: the servers that ``REDIS_*``, ``DATABASE_URL`` and ``KAFKA_BOOTSTRAP_SERVERS`` name.
+  The database ``REDIS_STREAM_DB`` of that Redis is emptied before every test; databases of the
+  tests' own are made on that PostgreSQL and dropped again, and so are topics (``test.*``).
 * ``docker``: containers, through testcontainers (``pip install 'crossfade[docker]'``).
 
-A test that stops, kills or suspends a server makes one of its own with ``new_redis`` or
-``new_postgres``; those are child processes in every mode.
+A test that stops, kills or suspends a server has one of its own (``new_redis``, ``new_postgres``,
+``kafka_server``); those are child processes in every mode.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from redis.asyncio import Redis
 
 from compose.local.binaries import find_redis, find_redis_servers
 from compose.local.databases import create_database, drop_database
+from compose.local.kafka_jars import KAFKA_VERSION
+from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 
@@ -33,6 +35,7 @@ __all__ = [
     "PostgresAddress",
     "RedisAddress",
     "empty_redis",
+    "kafka_address",
     "redis_servers",
     "run_postgres",
     "run_redis",
@@ -42,6 +45,7 @@ KIND = os.environ.get("TEST_SERVICES", "local")
 _KINDS = ("local", "external", "docker")
 _IMAGES = ("valkey/valkey:9.0-alpine", "redis:8.2-alpine")
 _POSTGRES_IMAGE = "postgres:18-alpine"
+_KAFKA_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,33 @@ async def run_postgres(data_dir: Path) -> AsyncIterator[PostgresServer | Postgre
             await server.stop()
 
 
+@contextmanager
+def kafka_address() -> Iterator[str]:
+    """Find (or run in a container) a Kafka that is not our child: nothing to stop or hurt."""
+    if KIND == "external":
+        if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
+            raise pytest.UsageError("TEST_SERVICES=external needs KAFKA_BOOTSTRAP_SERVERS")
+        yield os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+        return
+    port = free_port()  # the broker names it to its clients, so it must be known beforehand
+    environment = {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENERS": "CLIENT://:9092,CONTROLLER://:9093",
+        "KAFKA_ADVERTISED_LISTENERS": f"CLIENT://localhost:{port}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "CLIENT",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "500",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+    }
+    ready = "Kafka Server started"
+    with _container(_KAFKA_IMAGE, 9092, ready, 1, environment=environment, published=port):
+        yield f"localhost:{port}"
+
+
 def _external_redis() -> RedisAddress:
     env = os.environ
     if "REDIS_HOST" not in env:
@@ -159,15 +190,25 @@ def _redis_container(image: str) -> Iterator[RedisAddress]:
 
 @contextmanager
 def _container(
-    image: str, port: int, ready: str, times: int, command: list[str] | None = None
+    image: str,
+    port: int,
+    ready: str,
+    times: int,
+    command: list[str] | None = None,
+    *,
+    environment: Mapping[str, str] = {"POSTGRES_PASSWORD": "crossfade"},
+    published: int | None = None,
 ) -> Iterator[tuple[str, int]]:
     try:
         core = importlib.import_module("testcontainers.core.container")
         waiting = importlib.import_module("testcontainers.core.wait_strategies")
     except ImportError as error:
         raise pytest.UsageError("TEST_SERVICES=docker needs crossfade[docker]") from error
-    container = core.DockerContainer(image).with_exposed_ports(port)
-    container.with_env("POSTGRES_PASSWORD", "crossfade")
+    container = core.DockerContainer(image)
+    container = container.with_bind_ports(port, published) if published else container
+    container.with_exposed_ports(port)
+    for name, value in environment.items():
+        container.with_env(name, value)
     if command:
         container.with_command(command)
     container.waiting_for(waiting.LogMessageWaitStrategy(ready, times=times))
