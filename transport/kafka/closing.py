@@ -13,9 +13,10 @@ from collections.abc import Awaitable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
-__all__ = ["discard_consumer", "discard_producer", "start"]
+__all__ = ["discard_admin", "discard_consumer", "discard_producer", "start"]
 
 _WITHIN = 3.0  # seconds for a client to end in good order
 
@@ -36,8 +37,8 @@ async def start(client: Any, *, within: float) -> None:
         if not task.done():
             await asyncio.wait([task], timeout=within)
             task.cancel()
-            await asyncio.wait([task])
-    if task.cancelled():
+            await asyncio.wait([task], timeout=_WITHIN)
+    if not task.done() or task.cancelled():
         raise TimeoutError(f"not connected within {within:g} s")
     await task
 
@@ -51,7 +52,7 @@ async def discard_producer(client: AIOKafkaProducer, *, flush: bool = False) -> 
         await _within(client.flush())
     client._message_accumulator.fail_all(KafkaConnectionError("the producer was closed"))
     if not await _within(client.stop()):
-        await client.client.close()
+        await _within(client.client.close())
 
 
 async def discard_consumer(client: AIOKafkaConsumer) -> None:
@@ -66,7 +67,12 @@ async def discard_consumer(client: AIOKafkaConsumer) -> None:
             await asyncio.wait([task], timeout=_WITHIN)
     if client._fetcher is not None:
         await _within(client._fetcher.close())
-    await client._client.close()
+    await _within(client._client.close())
+
+
+async def discard_admin(client: AIOKafkaAdminClient) -> None:
+    """Close ``client``, as far as its connections let themselves be closed in time."""
+    await _within(client.close())
 
 
 async def _within(closing: Awaitable[Any]) -> bool:

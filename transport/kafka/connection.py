@@ -14,7 +14,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
-from transport.kafka.closing import discard_consumer, discard_producer, start
+from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
 from transport.settings import TransportSettings
 
@@ -48,7 +48,7 @@ class Connector:
         try:
             await start(client, within=self.timeout)
         except (KafkaError, TimeoutError, OSError) as error:
-            await client.close()
+            await discard_admin(client)
             raise await self._reason(error) from error
         return client
 

@@ -7,6 +7,7 @@ from aiokafka.errors import KafkaError, NoError, for_code
 
 from transport.durability import Durability
 from transport.errors import TransportUnavailable
+from transport.kafka.closing import discard_admin
 from transport.kafka.connection import Connector
 from transport.kafka.errors import translate
 from transport.settings import TransportSettings
@@ -40,7 +41,7 @@ async def durability(settings: TransportSettings) -> Durability:
     except (OSError, TimeoutError) as error:
         raise TransportUnavailable(f"Kafka does not answer: {error}") from error
     finally:
-        await admin.close()
+        await discard_admin(admin)
     replicas = min(len(partition["replicas"]) for partition in topic["partitions"])
     ((code, message, _kind, _name, entries),) = response.resources
     if for_code(code) is not NoError:

@@ -26,6 +26,7 @@ from transport.contract import (
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
 from transport.kafka.claim import KafkaClaim
+from transport.kafka.closing import discard_admin
 from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
 from transport.kafka.groups import Groups
@@ -67,7 +68,7 @@ class KafkaTransport:
         timeout = self._connector.timeout
         self._timing = Timing.of(settings.stream_lease_ms / 1000, timeout)
         self._admin: Lender[AIOKafkaAdminClient] = Lender(
-            self._connector.admin, AIOKafkaAdminClient.close, timeout=timeout
+            self._connector.admin, discard_admin, timeout=timeout
         )
         self._groups = Groups(self._admin)
         self._ids = TopicIds(self._admin)

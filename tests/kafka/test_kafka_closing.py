@@ -1,0 +1,61 @@
+"""Clients that will not close hold nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from transport.errors import TransportUnavailable
+from transport.kafka import closing
+from transport.kafka.closing import discard_admin, discard_consumer, discard_producer
+from transport.kafka.lender import Lender
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+def _stuck() -> Any:
+    """Return a client, of whichever kind, whose connections wait for a broker that is gone."""
+    connections = SimpleNamespace(close=_never)
+    return SimpleNamespace(
+        close=_never,
+        stop=_never,
+        client=connections,
+        _client=connections,
+        _coordinator=None,
+        _fetcher=None,
+        _message_accumulator=SimpleNamespace(fail_all=lambda _: None),
+    )
+
+
+@pytest.mark.parametrize("discard", [discard_admin, discard_consumer, discard_producer])
+async def test_a_client_that_will_not_close_is_left(
+    discard: Callable[[Any], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "_WITHIN", 0.05)
+    async with asyncio.timeout(5):
+        await discard(_stuck())
+
+
+async def test_a_request_is_answered_though_the_last_client_will_not_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen when two of three nodes died: whoever watches for stalls waited for ever itself."""
+    monkeypatch.setattr(closing, "_WITHIN", 0.05)
+
+    async def connect() -> Any:
+        return _stuck()
+
+    async def refused(_: Any) -> None:
+        raise KafkaConnectionError("gone")
+
+    lender = Lender(connect, discard_admin, timeout=0.5)
+    async with asyncio.timeout(5):
+        with pytest.raises(TransportUnavailable):
+            await lender.ask(refused)
