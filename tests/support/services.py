@@ -45,6 +45,9 @@ KIND = os.environ.get("TEST_SERVICES", "local")
 _KINDS = ("local", "external", "docker")
 _IMAGES = ("valkey/valkey:9.0-alpine", "redis:8.2-alpine")
 _POSTGRES_IMAGE = "postgres:18-alpine"
+_GIVEN_KAFKA = os.environ.get(
+    "KAFKA_BOOTSTRAP_SERVERS"
+)  # no test sees it, lest one uses it unasked
 _KAFKA_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 
 
@@ -143,9 +146,9 @@ async def run_postgres(data_dir: Path) -> AsyncIterator[PostgresServer | Postgre
 def kafka_address() -> Iterator[str]:
     """Find (or run in a container) a Kafka that is not our child: nothing to stop or hurt."""
     if KIND == "external":
-        if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
+        if _GIVEN_KAFKA is None:
             raise pytest.UsageError("TEST_SERVICES=external needs KAFKA_BOOTSTRAP_SERVERS")
-        yield os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+        yield _GIVEN_KAFKA
         return
     port = free_port()  # the broker names it to its clients, so it must be known beforehand
     environment = {
