@@ -47,7 +47,7 @@ _IMAGES = ("valkey/valkey:9.0-alpine", "redis:8.2-alpine")
 _POSTGRES_IMAGE = "postgres:18-alpine"
 _GIVEN_KAFKA = os.environ.get(
     "KAFKA_BOOTSTRAP_SERVERS"
-)  # no test sees it, lest one uses it unasked
+)  # hidden from tests, as all of these
 _KAFKA_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 
 
