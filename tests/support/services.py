@@ -45,9 +45,7 @@ KIND = os.environ.get("TEST_SERVICES", "local")
 _KINDS = ("local", "external", "docker")
 _IMAGES = ("valkey/valkey:9.0-alpine", "redis:8.2-alpine")
 _POSTGRES_IMAGE = "postgres:18-alpine"
-_GIVEN_KAFKA = os.environ.get(
-    "KAFKA_BOOTSTRAP_SERVERS"
-)  # hidden from tests, as all of these
+_GIVEN_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")  # hidden from tests, as all of these
 _KAFKA_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 
 
