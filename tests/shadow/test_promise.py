@@ -7,8 +7,8 @@ only adds to its p99, so it compares each side's quietest turn, and allows some 
 The long one (``make chaos``) holds the p99 to within 10 %. Two processes without a shadow take
 turns with the one that has one; each turn is compared with those beside it, and the median of the
 ratios counts: so the machine may get slower or faster meanwhile. What the two without a shadow
-differ by is what the machine can't tell apart: while that is more than 10 % there are more turns,
-and in the end no answer, which is a failure.
+differ by is what the machine can't tell apart: until they agree to 10 % in half of the turns there
+are more turns, and in the end no answer, which is a failure.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
         with_it: list[float] = []
         without: list[float] = []
         while len(with_it) < _STRICT_FEWEST or (
-            len(with_it) < _STRICT_MOST and not _within_ten_percent(without)
+            len(with_it) < _STRICT_MOST and not _agree(without)
         ):
             turn, p99 = len(with_it), {}
             # Each is as often the first and the last of a turn as the others.
@@ -178,9 +178,9 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
         )
         _log.warning(figures)
         await _all_is_told(beside, int(_RATE * _STRICT_SECONDS) * (len(with_it) + 1))
-        assert _within_ten_percent(without), f"nothing can be told on this machine now: {figures}"
+        assert _agree(without), f"nothing can be told on this machine now: {figures}"
         assert median(with_it) <= 1.1, figures
 
 
-def _within_ten_percent(ratios: Sequence[float]) -> bool:
-    return 1 / 1.1 <= median(ratios) <= 1.1
+def _agree(ratios: Sequence[float]) -> bool:
+    return sum(1 / 1.1 <= ratio <= 1.1 for ratio in ratios) >= len(ratios) / 2
