@@ -67,7 +67,7 @@ class Connector:
             # Below our own deadline, so that a leader which died in silence is left in time.
             **self._requests(self.timeout * 0.8),
             acks="all",
-            enable_idempotence=True,
+            enable_idempotence=True,  # KIP-98: sequence numbers; a resend is appended once
             compression_type=None if compression == "none" else compression,
             max_batch_size=BATCH_BYTES,
             linger_ms=0,  # callers bring whole batches; waiting for more would only delay them
@@ -107,11 +107,11 @@ class Connector:
             # A join is answered when all members have joined, which may take the whole rebalance.
             **self._requests(rebalance + self.timeout),
             group_id=group,
-            group_instance_id=self._settings.kafka_group_instance_id,
+            group_instance_id=self._settings.kafka_group_instance_id,  # static membership, KIP-345
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=round(lease * 1000),
-            # Heartbeats say that we live. What has no room is not asked for, however long.
+            # Heartbeats say that we live (KIP-62). What has no room is not asked for, however long.
             max_poll_interval_ms=_NEVER_MS,
             heartbeat_interval_ms=max(50, min(3000, round(lease * 1000 / 4))),
             rebalance_timeout_ms=round(rebalance * 1000),

@@ -1,4 +1,4 @@
-"""Which topic stands behind a name: Kafka gives each an id, and a topic made anew another one.
+"""Which topic stands behind a name: Kafka gives each an id (KIP-516), and one made anew another.
 
 Offsets of a deleted topic mean other records in its successor, and requests that carry names only
 (aiokafka's do) can't tell the two apart. So we ask for the id, which aiokafka does not (0.14).

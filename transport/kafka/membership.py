@@ -1,6 +1,7 @@
 """One client's life as a member of a group: partitions come and go, and records flow into claims.
 
-Rebalances are eager: all partitions are revoked and some come back, as claims of a new epoch.
+Rebalances are eager (aiokafka knows no others, its issue 1126; KIP-429 would keep what stays): all
+partitions are revoked and some come back, as claims of a new epoch.
 Between the two, whoever works on a claim gets a bounded time to finish the batch in hand and to
 acknowledge it under the old generation, so a rebalance redelivers little or nothing.
 """
