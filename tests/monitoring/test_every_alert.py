@@ -178,7 +178,6 @@ async def test_processes_run_in_different_phases(site: Site) -> None:
 @causes("ShadowLagHigh", "ShadowDropping", "ParityMismatch")
 async def test_bursts_are_more_than_the_shadow_may_keep_waiting(site: Site) -> None:
     names = CAUSED["test_bursts_are_more_than_the_shadow_may_keep_waiting"]
-    began = now()
     pouring = repeated(lambda: post_many(site.app, 200, "uncopied"), pause=1.0)
     async with pouring:
         await site.fires(*names)
@@ -186,7 +185,6 @@ async def test_bursts_are_more_than_the_shadow_may_keep_waiting(site: Site) -> N
         assert mismatch["labels"]["result"] == "missing_in_shadow"
     await site.command("migrate", "backfill")
     await site.clears(*names)
-    await site.command("migrate", "parity", "--since", began)  # equal again, or it would fail
 
 
 @causes("ParityMismatch")
