@@ -12,11 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence.translation import translated
+from transport.errors import ConfigurationError
 
 __all__ = ["current", "downgrade", "latest", "upgrade"]
 
@@ -28,8 +30,10 @@ async def upgrade(url: str, revision: str = "head") -> str | None:
     """Migrate the database at ``url`` up to ``revision``, and return where it now stands.
 
     Raises:
+        ConfigurationError: there is no such revision.
         Outage: the database can't be reached, or refused.
     """
+    _must_exist(revision)
     return await _locked(url, lambda config: command.upgrade(config, revision))
 
 
@@ -37,8 +41,10 @@ async def downgrade(url: str, revision: str) -> str | None:
     """Migrate down to ``revision`` (``base`` takes everything away); return where it stands.
 
     Raises:
+        ConfigurationError: there is no such revision.
         Outage: the database can't be reached, or refused.
     """
+    _must_exist(revision)
     return await _locked(url, lambda config: command.downgrade(config, revision))
 
 
@@ -54,6 +60,19 @@ async def current(url: str) -> str | None:
 def latest() -> str | None:
     """Return the newest revision this version of the code knows."""
     return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _must_exist(revision: str) -> None:
+    if revision.startswith(("+", "-")):
+        return  # so many steps from where it stands
+    scripts = ScriptDirectory.from_config(_config())
+    try:
+        scripts.get_revisions(revision)
+    except CommandError as error:
+        known = ", ".join(sorted(one.revision for one in scripts.walk_revisions()))
+        raise ConfigurationError(
+            f"{revision!r} is no revision of the schema: give base, head or one of {known}"
+        ) from error
 
 
 def _config(connection: Connection | None = None) -> Config:

@@ -24,6 +24,8 @@ from compose.commands.dlq_selection import (
     caller,
     chosen,
     conditions,
+    must_be_pending,
+    said,
 )
 from compose.console import client_settings, err, fail, out, plain, run
 from persistence.database import connect
@@ -115,7 +117,7 @@ def show(
 def discard(
     ids: Ids = None,
     *,
-    why: Annotated[str, typer.Option(help="Kept with them.")],
+    why: Annotated[str, typer.Option(help="Kept with them.", callback=said)],
     everything: All = False,
     reason: Why = None,
     conversation: Conversation = None,
@@ -130,6 +132,8 @@ def discard(
         conditions(reason, conversation, message, older_than=older_than, newer_than=newer_than),
         everything=everything,
     )
+    if ids:
+        run(lambda: _must_be_pending(ids))
     if not yes:
         count = sum(run(lambda: _count(selection)).values())
         typer.confirm(f"Discard {count} dead letters for good?", abort=True)
@@ -139,6 +143,11 @@ def discard(
             return await letters.discard(selection, by=caller(), why=why)
 
     out.print(f"discarded {run(main)}")
+
+
+async def _must_be_pending(ids: list[int]) -> None:
+    async with _letters() as letters:
+        await must_be_pending(letters, ids)
 
 
 async def _count(selection: Selection) -> dict[str, int]:

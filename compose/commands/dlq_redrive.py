@@ -24,6 +24,7 @@ from compose.commands.dlq_selection import (
     caller,
     chosen,
     conditions,
+    must_be_pending,
 )
 from compose.console import client_settings, err, fail, out, plain, run
 from compose.logs import shadowed
@@ -32,6 +33,7 @@ from compose.settings import Settings, otel_variables
 from otel.metrics import Metrics
 from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
+from persistence.dead_letters import DeadLetters
 from persistence.redrive import MOST_REDRIVES, Preview, RedriveProgress, Redriver
 from persistence.selection import Selection
 from transport.contract import Transport
@@ -75,6 +77,8 @@ def redrive(
         conditions(reason, conversation, message, older_than=older_than, newer_than=newer_than),
         everything=everything,
     )
+    if ids:
+        run(lambda: _must_be_pending(settings, ids))
     most = None if ids else most_redrives
     if dry_run:
         _say(run(lambda: _preview(settings, selection, most)), most)
@@ -131,6 +135,14 @@ def cancel(identifier: _Redrive) -> None:
     if not run(main):
         fail(f"no redrive {identifier} is under way")
     out.print("cancelled")
+
+
+async def _must_be_pending(settings: Settings, ids: list[int]) -> None:
+    pool = await connect(settings.persistence)
+    try:
+        await must_be_pending(DeadLetters(pool), ids)
+    finally:
+        await pool.close()
 
 
 async def _preview(settings: Settings, selection: Selection, most: int | None) -> Preview:

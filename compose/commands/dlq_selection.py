@@ -11,6 +11,8 @@ from uuid import UUID
 
 import typer
 
+from compose.console import fail
+from persistence.dead_letters import DeadLetters
 from persistence.selection import Selection
 from transport.contract import Reason
 
@@ -25,6 +27,8 @@ __all__ = [
     "caller",
     "chosen",
     "conditions",
+    "must_be_pending",
+    "said",
 ]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -69,6 +73,27 @@ def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> 
             "choose dead letters in one way: by ids, by conditions (see --help), or --all"
         )
     return Selection(ids=tuple(ids)) if ids else selection
+
+
+async def must_be_pending(letters: DeadLetters, ids: list[int]) -> None:
+    """End the command where one of ``ids`` is no dead letter, or is dealt with already."""
+    found = await letters.list(Selection(ids=tuple(ids)), state=None, limit=len(ids))
+    states = {one.id: one.state for one in found}
+    problems = [f"there is no dead letter {one}" for one in ids if one not in states]
+    problems += [f"dead letter {one} is {s} already" for one, s in states.items() if s != "pending"]
+    if problems:
+        fail(*problems)
+
+
+def said(why: str) -> str:
+    """Return a reason that says something.
+
+    Raises:
+        typer.BadParameter: it is blank.
+    """
+    if not why.strip():
+        raise typer.BadParameter("say why: whoever reads the history has nothing else to go by")
+    return why.strip()
 
 
 def caller() -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
 
 from compose.commands import migrate_tables as shown
-from compose.commands.dlq_selection import caller
+from compose.commands.dlq_selection import caller, said
 from compose.commands.migrate_backfill import backfill, backfills
 from compose.commands.migrate_parity import parity
 from compose.commands.migrate_session import explained, session
@@ -15,6 +16,7 @@ from compose.commands.migrate_waiting import see_through, wait_for_gates
 from compose.commands.migrate_watch import watch
 from compose.commands.rehearse import rehearse
 from compose.console import err, fail, out, working
+from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
 from migration_guide.steps import Checked, refused, way_on
@@ -35,7 +37,7 @@ _UNKNOWN = 3
 _JUDGING = "Judging the gates; some read both logs ..."
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Why = Annotated[str, typer.Option(help="Kept in the history with your name.")]
+Why = Annotated[str, typer.Option(help="Kept in the history with your name.", callback=said)]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Window = Annotated[
     float, typer.Option(min=1, metavar="SECONDS", help="How far back parity has to have held.")
@@ -159,7 +161,8 @@ def take(
 ) -> None:
     """Take a step, in the direction that the command says."""
     forward = called.info_name == "advance"
-    accepted, overruled = _reasons(accept_unknown), _reasons(overrule)
+    accepted = _reasons(accept_unknown, ACCEPTABLE, "accepted when it can't tell")
+    overruled = _reasons(overrule, OVERRIDABLE, "overruled")
     who = caller()
 
     async def decide() -> Checked:
@@ -259,10 +262,14 @@ def _status(results: list[Result]) -> int:
     return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
 
 
-def _reasons(given: list[str] | None) -> dict[str, str]:
+def _reasons(given: list[str] | None, gates: Collection[str], can_be: str) -> dict[str, str]:
     reasons = {}
     for one in given or []:
         gate, _, reason = one.partition("=")
+        if gate not in gates:
+            raise typer.BadParameter(
+                f"{gate!r} is no gate that can be {can_be}: those are {', '.join(sorted(gates))}"
+            )
         if not reason.strip():
             raise typer.BadParameter(f"{one!r}: say why, as {gate}='the reason'")
         reasons[gate] = reason.strip()

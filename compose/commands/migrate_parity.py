@@ -17,7 +17,7 @@ from rich.table import Table
 
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
-from compose.console import client_settings, err, out, plain, run
+from compose.console import client_settings, err, out, plain, run, working
 from compose.settings import Settings
 from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.check import PartitionReport, Report, check
@@ -134,25 +134,31 @@ async def _follow(
     *,
     as_json: bool,
 ) -> Report:
-    """Show until Ctrl-C; then return what was found."""
+    """Show until Ctrl-C, then return what was found. Where nothing was yet, Ctrl-C just ends it."""
     async with two_logs(settings, *names) as (one, two):
         follower = Follower(one, two, since=since, limits=limits)
-        await follower.start()
-        follower.mirrored(await _mirrored(settings))
         try:
-            await follower.round()
-            with Live(console=out, auto_refresh=False) as live:
-                while True:
-                    if as_json:
-                        print(json.dumps(_data(follower.report())), flush=True)  # noqa: T201
-                    else:
-                        live.update(_shown(follower.report()), refresh=True)
-                    await asyncio.sleep(_REFRESH)
-                    await follower.round()
-        except asyncio.CancelledError:
-            return follower.report()
+            with working("Reading both logs ..."):
+                await follower.start()
+                follower.mirrored(await _mirrored(settings))
+                await follower.round()
+            return await _live(follower, as_json=as_json)
         finally:
             follower.close()
+
+
+async def _live(follower: Follower, *, as_json: bool) -> Report:
+    try:
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                if as_json:
+                    print(json.dumps(_data(follower.report())), flush=True)  # noqa: T201
+                else:
+                    live.update(_shown(follower.report()), refresh=True)
+                await asyncio.sleep(_REFRESH)
+                await follower.round()
+    except asyncio.CancelledError:
+        return follower.report()
 
 
 async def _mirrored(settings: Settings) -> float | None:

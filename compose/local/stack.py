@@ -19,6 +19,7 @@ __all__ = ["Stack", "logs_in"]
 _REDIS_PORT = 6379
 _POSTGRES_PORT = 5432
 _KAFKA_PORT = 9092
+_NOBODY = "1"  # a port that nobody listens at
 _DATABASE = "crossfade"
 _WATCH_SECONDS = 0.5
 
@@ -53,8 +54,17 @@ class Stack:
         return self.postgres.url_of(_DATABASE)
 
     def settings(self) -> dict[str, str]:
-        """Return the settings that lead the service to these servers, by variable name."""
-        found = {"DATABASE_URL": self.database_url}
+        """Return the settings that lead the service to these servers, by variable name.
+
+        And to nobody for a log that is not among them: at the usual port there may be the log of
+        another service, and 'crossfade audit --repair' would make rows of what is in it.
+        """
+        found = {
+            "DATABASE_URL": self.database_url,
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": _NOBODY,
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{_NOBODY}",
+        }
         if self.redis:
             found |= {
                 "REDIS_HOST": self.redis.host,

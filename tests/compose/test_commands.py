@@ -64,6 +64,9 @@ async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(crossfade, 
         assert "never migrated" in before.text
         assert await (await crossfade("db", "upgrade", DATABASE_URL=url)).ends() == 0
         assert await (await crossfade("db", "current", DATABASE_URL=url)).ends() == 0
+        unknown = await crossfade("db", "upgrade", "9999", DATABASE_URL=url)
+        assert await unknown.ends() == 2
+        assert "give base, head or one of 0001" in unknown.text
         asked = await crossfade("db", "downgrade", "base", DATABASE_URL=url)
         assert await asked.ends() == 1  # nobody there to say yes
         assert await (await crossfade("db", "current", DATABASE_URL=url)).ends() == 0

@@ -1,4 +1,4 @@
-"""The panel of ``crossfade up`` names what each log is to it."""
+"""What ``crossfade up`` says of its logs: to people in its panel, to commands in its settings."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def test_kafka_that_is_yet_to_be_fetched_is_announced(tmp_path, monkeypatch):
     assert any("fetches Kafka" in note for note in Stack(tmp_path / "a", {"kafka"}).notes)
     assert not any("fetches Kafka" in note for note in Stack(tmp_path / "b", {"redis"}).notes)
     assert not (tmp_path / "cache").exists(), "nothing is fetched by asking"
+
+
+def test_a_log_that_is_not_run_is_not_looked_for_where_another_service_may_have_its_own(tmp_path):
+    redis = Stack(tmp_path / "a", {"redis"}).settings()
+    assert redis["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:1"
+    assert redis["REDIS_PORT"] != "1"
+    kafka = Stack(tmp_path / "b", {"kafka"}).settings()
+    assert kafka["REDIS_PORT"] == "1"
+    assert kafka["KAFKA_BOOTSTRAP_SERVERS"] != "127.0.0.1:1"

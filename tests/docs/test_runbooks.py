@@ -12,15 +12,18 @@ import typer
 
 from compose.cli import app
 from compose.settings import load
+from migration_guide.chapters import FOLDER
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "RUNBOOKS.md", ROOT / "docs" / "monitoring.md")
+GUIDES = (ROOT / "README.md", ROOT / "docs" / "KAFKA_MIGRATION_GUIDE.md", *FOLDER.glob("*.md"))
 _TEXTS = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
+_TYPED = [*_TEXTS.values(), *(path.read_text("utf-8") for path in GUIDES)]
 _CODE = re.compile(r"`([^`\n]+)`|^(crossfade .*)$", re.MULTILINE)
 COMMANDS = sorted(
     {
         code.partition("#")[0].strip()
-        for text in _TEXTS.values()
+        for text in _TYPED
         for code in (inline or line for inline, line in _CODE.findall(text))
         if code.startswith("crossfade ")
     }
@@ -41,7 +44,11 @@ def test_a_command_exists_with_its_options(line: str) -> None:
         assert name in commands, f"there is no 'crossfade {name}'"
         command = commands[name]
     options = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in words if word.startswith("-")} <= options
+    given = {word for word in words if word.startswith("-")}
+    assert given <= options
+    for parameter in command.params:
+        if parameter.required and parameter.param_type_name == "option":
+            assert given & set(parameter.opts), f"it does not run without {parameter.opts}"
 
 
 @pytest.mark.parametrize("document", _TEXTS)

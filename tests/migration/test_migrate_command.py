@@ -66,7 +66,11 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
     await state_machine.adopt(0, "first")
     await process("good", 0, silent=LATER)
     await process("laggard", 5, silent=LATER)
-    red = await crossfade("advance", "--why", "x", "--yes", "--overrule", "processes=please")
+    for option in ("--overrule", "--accept-unknown"):
+        never = await crossfade("advance", "--why", "x", "--yes", option, "processes=please")
+        assert await never.ends() == 2
+        assert "'processes' is no gate that can be" in never.text
+    red = await crossfade("advance", "--why", "x", "--yes")
     assert await red.ends() == 1
     assert "laggard (serve, phase 5)" in red.text
     assert "to take it upon you" not in red.text, "nobody can"
@@ -76,6 +80,8 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
     forget = await crossfade("forget", "laggard", "--why", "the machine burnt", "--yes")
     assert await forget.ends() == 0
     assert await (await crossfade("check")).ends() == 0
+    blank = await crossfade("forget", "good", "--why", " ", "--yes")
+    assert await blank.ends() == 2
     missing = await crossfade("forget", "good", "--why", "x", "--yes")
     assert await missing.ends() == 1
     assert await (await crossfade("rollback", "--why", "x", "--yes")).ends() == 1

@@ -92,6 +92,17 @@ async def test_something_has_to_be_chosen_in_one_way(crossfade, buried):
         assert "in one way" in refused.text
 
 
+async def test_an_id_that_is_none_is_told_and_nothing_is_done(crossfade, buried, database_pool):
+    for action in (["redrive"], ["discard", "--why", "x", "--yes"]):
+        refused = await crossfade("dlq", *action, str(buried[0]), "999")
+        assert refused.status == 1
+        assert "there is no dead letter 999" in refused.text
+    assert len(await DeadLetters(database_pool).list()) == 3, "all are still pending"
+    assert (await crossfade("dlq", "discard", "--why", "x", "--yes", str(buried[0]))).status == 0
+    again = await crossfade("dlq", "redrive", str(buried[0]))
+    assert (again.status, f"{buried[0]} is discarded already" in again.text) == (1, True)
+
+
 async def test_redrive_after_a_dry_run(crossfade, buried, transport, database_pool):
     dry = await crossfade("dlq", "redrive", "--conversation", "conv1", "--dry-run")
     assert "would redrive 2" in dry.text
