@@ -100,7 +100,8 @@ def redrives(
         err.print("There were no redrives yet.")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("redrive", "state", "redriven", "failed", "started at", "by", "error"):
+    table.add_column("redrive", min_width=36, no_wrap=True)  # to be typed again: never cut
+    for heading in ("state", "redriven", "failed", "started at", "by", "error"):
         table.add_column(heading)
     for one in recent:
         table.add_row(

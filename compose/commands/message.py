@@ -16,6 +16,7 @@ __all__ = ["show"]
 
 _SHOWN = 20
 _UNKNOWN = 3
+_TIME = len("2026-11-24T20:18:19.123456Z")
 
 
 def show(
@@ -90,6 +91,9 @@ def _tell(story: Timeline) -> None:
             out.print(f"  {name:12} {plain(value)}")
     out.print()
     table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(min_width=_TIME, no_wrap=True)
+    for _ in range(3):
+        table.add_column(overflow="fold")  # ids: folded where there is no room, never cut
     for step in story.steps:
         where = f"{step.log} {step.partition}:{step.offset}" if step.log else ""
         table.add_row(

@@ -105,7 +105,8 @@ def backfills(
         err.print("There were no backfills yet.")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("backfill", "from", "into", "state", "appended", "started at", "by", "error"):
+    table.add_column("backfill", min_width=36, no_wrap=True)  # to be typed again: never cut
+    for heading in ("from", "into", "state", "appended", "started at", "by", "error"):
         table.add_column(heading)
     for one in recent:
         table.add_row(

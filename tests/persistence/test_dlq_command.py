@@ -115,6 +115,10 @@ async def test_redrive_after_a_dry_run(crossfade, buried, transport, database_po
     assert "done: redrove 1 of 1" in one.text
     listed = await crossfade("dlq", "redrives")
     assert listed.text.count("done") == 2
+    assert (
+        len(re.findall(r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} ", listed.text, re.MULTILINE))
+        == 2
+    )
     assert [row.state for row in await DeadLetters(database_pool).list(state=None)] == [
         "redriven"
     ] * 3
