@@ -110,7 +110,8 @@ async def test_status_says_unknown_where_the_log_does_not_know(crossfade, log):
 async def test_a_log_that_is_down_is_one_line(crossfade):
     shown = await crossfade("status", REDIS_HOST="127.0.0.1", REDIS_PORT="1")
     assert await shown.ends() == 1
-    (line,) = shown.lines
+    note, line = shown.lines
+    assert note.startswith("note: no 'crossfade up' runs in ")
     assert line.startswith("error: ")
     assert "Redis can't be reached" in line
 
