@@ -201,8 +201,13 @@ async def test_dropped(scene, process, database_pool):
     )  # fmt: skip
     await database_pool.execute("UPDATE shadow_gaps SET repaired_at = now()")
     assert (await ask(await scene(2, 3), "dropped")).verdict == "green"
-    await process("a", 2, shadow={**SHADOW, "dropped_at": time.time() + 1})
+    just_now = {**SHADOW, "dropped_at": time.time() + 1}
+    await process("a", 2, shadow=just_now)
     assert "a dropped copies" in (await ask(await scene(2, 3), "dropped")).reason
+    await process("a", 2, shadow={**just_now, "unwritten": 2})
+    assert "a dropped copies" in (await ask(await scene(2, 3), "dropped")).reason
+    await process("a", 2, shadow={**just_now, "unwritten": 0})
+    assert (await ask(await scene(2, 3), "dropped")).verdict == "green", "all of it is written"
 
 
 async def test_watermark(scene, logs):

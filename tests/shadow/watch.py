@@ -18,6 +18,7 @@ class Watch:
         self.states: list[BreakerState] = []
         self.backlog = Backlog()
         self.gaps: list[tuple[int, str, str | None]] = []
+        self.unwritten = 0
 
     def published(self, outcome: str, records: int) -> None:
         self.counts[str(outcome)] += records

@@ -115,6 +115,7 @@ class Mirror:
             error=self._error,
             since=self._since,
             partitions=self._tallies,
+            unwritten=self._gaps.unwritten,
         )
 
     def waiting(self, envelope: Envelope) -> Copy | None:

@@ -40,6 +40,10 @@ class ShadowObserver(Protocol):
 class GapLedger(Protocol):
     """Records what the shadow will not get, so that a backfill can find it."""
 
+    @property
+    def unwritten(self) -> int | None:
+        """How many messages are noted and not yet where others see it; ``None``: it can't tell."""
+
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
         """Note one message. ``offset`` is its place in the primary, where that is known."""
 
@@ -59,6 +63,8 @@ class Nobody:
 
 class NoGaps:
     """A ledger that keeps nothing: where there is no database to keep it in."""
+
+    unwritten = None
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
         """See :class:`GapLedger`."""

@@ -31,7 +31,8 @@ class PartitionTally(msgspec.Struct):
 class ShadowStatus(msgspec.Struct, frozen=True):
     """The shadow as one process sees it. ``error`` is the last one, one line, empty after success.
 
-    ``since`` is when the counts begin. Times are seconds since the epoch, ages seconds.
+    ``since`` is when the counts begin. ``unwritten`` is how many drops the gap ledger does not have
+    yet, ``None`` where there is none. Times are seconds since the epoch, ages seconds.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ShadowStatus(msgspec.Struct, frozen=True):
     error: str
     since: float
     partitions: list[PartitionTally]
+    unwritten: int | None = None
 
     @property
     def dropped(self) -> int:
