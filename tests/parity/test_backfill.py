@@ -157,7 +157,9 @@ async def test_beside_live_traffic_it_repairs_and_doubles_nothing(
     await Backfill(database_pool, redis_log, kafka_log, request()).run()
     report = await compared(redis_log, kafka_log)
     found = counts(report)
-    found.pop(Result.ORDER_BACKFILLED, 0)
+    # Live requests that overlap a copy of the backfill are of either order, and counted so.
+    for either in (Result.ORDER_BACKFILLED, Result.ORDER_OVERLAPPED):
+        found.pop(either, 0)
     assert found == {Result.MATCHED: 300 + sent}
     assert sent > 0
 
