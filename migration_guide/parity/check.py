@@ -196,7 +196,7 @@ async def drain(
             await _answer(comparison, question, merged)
         read += 1
         if read % _TURN == 0:
-            comparison.judge(before)
+            await _judge(comparison, merged, before)
             if progress:
                 progress(read - told)
                 told = read
@@ -206,7 +206,7 @@ async def drain(
         moment = merged.ended(side)
         if moment is not None:
             comparison.at_end(side, moment)
-    comparison.judge(before)
+    await _judge(comparison, merged, before)
     if progress:
         progress(read - told)
     return read
@@ -241,5 +241,19 @@ def same_shape(primary: Transport, shadow: Transport) -> None:
 
 async def _answer(comparison: Comparison, facts: Facts, merged: Merged) -> None:
     assert facts.mirror is not None
-    home = merged.log(1 - facts.side)
-    comparison.answered(facts, original=await holds(home, comparison.partition, facts.mirror))
+    home = 1 - facts.side
+    original = await holds(merged.log(home), comparison.partition, facts.mirror)
+    if not original:
+        await _look_at_beginning(comparison, merged, home)
+    comparison.answered(facts, original=original)
+
+
+async def _judge(comparison: Comparison, merged: Merged, before: float) -> None:
+    for side in comparison.doubted(before):
+        await _look_at_beginning(comparison, merged, side)
+    comparison.judge(before)
+
+
+async def _look_at_beginning(comparison: Comparison, merged: Merged, side: int) -> None:
+    """Ask after what was read, so that nothing trimmed before it was read is taken for missing."""
+    comparison.begins_at(side, *await merged.first(side))

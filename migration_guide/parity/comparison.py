@@ -72,8 +72,8 @@ class Comparison:
         self._limits = limits
         self._since = since
         self._until = until
-        self._held_from = held_from
-        self._first_held = first_held
+        self._held_from = list(held_from)
+        self._first_held = list(first_held)
         self._read_after = read_after
         self._waiting = Waiting(limits.in_memory)
         self._known: OrderedDict[bytes, bytes] = OrderedDict()
@@ -103,6 +103,7 @@ class Comparison:
         """
         side = facts.side
         self._cursor[side] = facts.place
+        self._first_held[side] = self._first_held[side] or facts.place
         self._reach[side] = max(self._reach[side], facts.appended_at)
         if self._begin[side] is None and facts.appended_at >= self._since:
             self._begin[side] = facts.place
@@ -122,14 +123,33 @@ class Comparison:
         """Note that a log held nothing more at ``moment``."""
         self._reach[side] = max(self._reach[side], moment)
 
+    def doubted(self, before: float = float("inf")) -> list[int]:
+        """Return the logs in which :meth:`judge` would miss something now.
+
+        They may have been trimmed since they were begun: look, and call :meth:`begins_at` first.
+        """
+        return [
+            1 - side
+            for side in (PRIMARY, SHADOW)
+            if next(self._ripe(side, before), None) is not None
+        ]
+
+    def begins_at(self, side: int, place: bytes, held_from: float) -> None:
+        """Note where a log begins now: what stood before that place was trimmed.
+
+        A log of which nothing was ever seen was not trimmed: what it lacks is missing.
+        """
+        if self._first_held[side] not in (b"", place):
+            self._first_held[side] = place
+            self._held_from[side] = max(self._held_from[side], held_from)
+
     def judge(self, before: float = float("inf")) -> None:
         """Judge what had time to meet its counterpart and did not.
 
         Nothing appended at ``before`` or later, so that who goes on from there counts none twice.
         """
         for side in (PRIMARY, SHADOW):
-            until = min(before, self._reach[1 - side] - self._limits.settle)
-            for facts in self._waiting.ripe(side, until):
+            for facts in self._ripe(side, before):
                 if facts.mirror is not None:
                     self._waiting.take(facts)
                     self._orphaned(facts)
@@ -228,6 +248,11 @@ class Comparison:
             for result, count in found.items():
                 detail = f"passed by message {facts.passed_by}"
                 self._count(result, first, second, detail, count, other=facts.passed_by)
+
+    def _ripe(self, side: int, before: float) -> Iterator[Facts]:
+        """Yield what waits in a log though the other one was read far enough."""
+        reach = self._reach[1 - side] - self._limits.settle
+        return self._waiting.ripe(side, min(before, reach))
 
     def _judge(self, facts: Facts, other: int) -> None:
         if facts.known is not None:

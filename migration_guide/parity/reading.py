@@ -10,10 +10,12 @@ from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of, 
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MIRROR_OF
 
-__all__ = ["Beginning", "Merged", "beginnings", "holds", "just_before", "offset_before"]
+__all__ = ["NOWHERE", "Beginning", "Merged", "beginnings", "holds", "just_before", "offset_before"]
 
 _INTEGER, _REDIS_ID = 1, 2
 _HIGHEST = 2**64 - 1
+NOWHERE = b"\xff" * 17
+"""The place at which an empty log begins: after every record that it may have had."""
 _PAGE = 500
 
 
@@ -63,6 +65,20 @@ class Merged:
     def ended(self, side: int) -> float | None:
         """Return the moment at which a log was seen to hold nothing more."""
         return self._ended[side]
+
+    async def first(self, side: int) -> tuple[bytes, float]:
+        """Return where a log begins now: the place of its first record, and from when it holds all.
+
+        An empty one begins at ``NOWHERE``.
+
+        Raises:
+            TransportUnavailable: the log can't be read.
+        """
+        moment = time.time()
+        first = await _first(self._logs[side], self._partition)
+        if first is None:
+            return NOWHERE, moment
+        return place_of(self._keys[side](first.offset)), first.appended_at
 
     async def next(self) -> Facts | None:
         """Return the next record, ``None`` when both logs are at their end.
