@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import random
 import socket
+import tempfile
+from functools import cache
+from pathlib import Path
 
 __all__ = ["free_port", "is_free", "pick"]
 
 _TRIES = 200
+# Below what Linux (32768) and macOS (49152) choose from, above what servers are known by.
+_CHOSEN = range(20_000, 32_000)
+_ours: set[int] = set()
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -35,11 +44,37 @@ def _listens(host: str, port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago, chosen by the system."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    """Return a port of this process's own, to be bound whenever it likes, and again after that.
+
+    Nothing is bound by this, so the system could give a port of its own choice to anybody else
+    before it is, or while a server of ours is down and comes back. So it is one that systems do not
+    choose by themselves, and that no other process of Crossfade's gets from here as long as this
+    one lives.
+    """
+    for _ in range(_CHOSEN.stop - _CHOSEN.start):
+        port = random.randrange(_CHOSEN.start, _CHOSEN.stop)  # noqa: S311 - no secret
+        if port not in _ours and is_free(port) and _claim(port):
+            _ours.add(port)
+            return port
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:  # every one is taken
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        left: int = probe.getsockname()[1]
+        return left
+
+
+@cache
+def _claims() -> int:
+    """Open the file of which each byte is a port; the system unlocks ours when we end."""
+    name = Path(tempfile.gettempdir()) / f"crossfade-ports-{os.getuid()}"
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _claim(port: int) -> bool:
+    try:
+        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
 
 
 def pick(preferred: int, host: str = "127.0.0.1", *, avoid: frozenset[int] = frozenset()) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from compose.local.ports import free_port
 from compose.local.process import ServerError
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
@@ -34,12 +34,6 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     try:
@@ -52,7 +46,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 async def tls_port(
     own_redis: ValkeyServer, certificate: tuple[Path, Path], tmp_path: Path
 ) -> AsyncIterator[int]:
-    port = _free_port()
+    port = free_port()
     server = ValkeyServer(
         tmp_path / "data",
         binary=own_redis.binary,
