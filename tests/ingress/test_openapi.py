@@ -40,7 +40,7 @@ async def test_schemathesis_finds_no_5xx_and_no_contradiction(seeded: Service) -
         "run",
         f"http://127.0.0.1:{service.port}/openapi.json",
         "--checks=all",
-        "--max-examples=5",
+        "--max-examples=20",
         "--seed=1",
         "--no-color",
         "--generation-database=none",
