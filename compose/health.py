@@ -16,6 +16,7 @@ from persistence.standby import Standby, StandbyStatus
 from persistence.worker import Worker
 from transport.contract import Transport
 from transport.errors import TransportError
+from transport.patience import answer
 from transport.shadow import Mirror
 
 __all__ = ["Application", "HealthOnly", "shadow_probe", "worker_probe"]
@@ -115,8 +116,7 @@ def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:
     async def probe() -> ComponentState:
         status = mirror.status()
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await mirror.transport.ping()
+            await answer(mirror.transport.ping(), within=timeout_seconds)
         except (TransportError, TimeoutError) as error:
             why = str(error) or f"No answer within {timeout_seconds:g} s"
             detail = f"{why.rstrip('.')}. {status.waiting} copies wait for it."

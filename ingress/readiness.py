@@ -12,6 +12,7 @@ from persistence.database import Pool, using
 from persistence.errors import Outage
 from transport.contract import Transport
 from transport.errors import TransportError
+from transport.patience import answer
 
 __all__ = ["ComponentState", "Probe", "Readiness", "Report", "WorkerProbe"]
 
@@ -82,8 +83,7 @@ class Readiness:
     async def _log(self) -> ComponentState:
         name = f"log ({self._transport.name})"
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._transport.ping()
+            await answer(self._transport.ping(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
             return ComponentState(name, "down", True, _text(error, self._timeout))
         return ComponentState(name, "up", True, "It takes appends.")

@@ -12,6 +12,7 @@ import msgspec
 from ingress.console.views import LogView, Part, PartitionView
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportError
+from transport.patience import answer
 
 __all__ = ["Readings", "WatchedLog"]
 
@@ -44,13 +45,8 @@ class Readings:
 
     async def take(self) -> None:
         """Ask the log how far its workers are. Its failure is part of the reading."""
-        transport = self.log.transport
         try:
-            async with asyncio.timeout(self._timeout):
-                progress, dead = await asyncio.gather(
-                    transport.progress(Topic.MESSAGES, group=WORKER_GROUP),
-                    transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP),
-                )
+            progress, dead = await answer(self._ask(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
             self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
             return
@@ -61,6 +57,13 @@ class Readings:
             self._past.popleft()
         for one in progress:
             self._watch(one, now)
+
+    async def _ask(self) -> tuple[Sequence[Progress], Sequence[Progress]]:
+        transport = self.log.transport
+        return await asyncio.gather(
+            transport.progress(Topic.MESSAGES, group=WORKER_GROUP),
+            transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP),
+        )
 
     def view(self) -> LogView:
         """Return the log as it was last seen; what can't be known now is ``None``."""

@@ -106,11 +106,13 @@ class Sampler:
         self._tick.set()
 
     async def _run(self) -> None:
-        alone_since = time.monotonic()
-        while not self._closed and time.monotonic() - alone_since < _LINGER:
-            if self._followers:
-                alone_since = time.monotonic()
+        last_seen = time.monotonic()
+        while not self._closed:
             began = time.monotonic()
+            if self._followers:
+                last_seen = began
+            elif began - last_seen > _LINGER:
+                break  # and whoever comes from now on finds it ended, and starts another
             try:
                 await self._take()
             except Exception:  # noqa: BLE001 - watchers see it grow stale; the next may succeed

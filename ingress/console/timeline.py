@@ -23,6 +23,7 @@ from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
+from transport.patience import answer
 
 __all__ = ["Timelines"]
 
@@ -132,8 +133,8 @@ class Timelines:
         if log is None or not 0 <= partition < log.partitions:
             return Place(name, partition, offset, "")
         try:
-            async with asyncio.timeout(self._timeout):
-                records = await log.read(Topic.MESSAGES, partition, after=_before(offset), limit=1)
+            asking = log.read(Topic.MESSAGES, partition, after=_before(offset), limit=1)
+            records = await answer(asking, within=self._timeout)
         except (TransportError, TimeoutError, ValueError):
             records = ()
         there = records and records[0].offset == offset and _is(records[0], message_id)

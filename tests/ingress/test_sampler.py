@@ -1,0 +1,47 @@
+"""The console's sampler: whoever watches sees what is new, whenever they came."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from ingress.console import sampler as module
+from ingress.console.sampler import Sampler
+
+INTERVAL = 0.4
+
+
+@pytest.fixture
+async def sampler(database_pool):
+    one = Sampler([], database_pool, seen_by="test", interval=INTERVAL)
+    yield one
+    await one.close()
+
+
+async def _next(watching) -> str:
+    return json.loads(await asyncio.wait_for(anext(watching), 10 * INTERVAL + 5))["at"]
+
+
+async def test_who_comes_while_it_is_about_to_end_sees_all_that_follows(sampler, monkeypatch):
+    monkeypatch.setattr(module, "_LINGER", INTERVAL / 2)
+    first = sampler.follow()
+    await _next(first)
+    await _next(first)  # just taken: from here on it waits for an interval, longer than it lingers
+    await first.aclose()
+    second = sampler.follow()
+    seen = [await _next(second) for _ in range(3)]
+    assert len(set(seen)) == 3
+    await second.aclose()
+
+
+async def test_it_ends_when_nobody_watches_and_begins_again(sampler, monkeypatch, eventually):
+    monkeypatch.setattr(module, "_LINGER", INTERVAL / 2)
+    for _ in range(2):
+        watching = sampler.follow()
+        seen = [await _next(watching) for _ in range(2)]
+        assert len(set(seen)) == 2
+        await watching.aclose()
+        task = sampler._task
+        await eventually(task.done)

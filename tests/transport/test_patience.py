@@ -1,0 +1,66 @@
+"""An answer is waited for as long as was said, whatever the asking does when it is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from transport.errors import TransportUnavailable
+from transport.patience import answer
+
+
+class Slow:
+    """Asks something that does not answer, and takes its time to end."""
+
+    def __init__(self) -> None:
+        self.cut_off = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def ask(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cut_off.set()
+            await self.may_end.wait()
+            self.ended.set()
+
+
+async def test_what_comes_in_time_is_returned_or_raised():
+    async def said() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    async def refused() -> None:
+        await asyncio.sleep(0)
+        raise TransportUnavailable("away")
+
+    assert await answer(said(), within=5) == 7
+    with pytest.raises(TransportUnavailable, match="away"):
+        await answer(refused(), within=5)
+
+
+async def test_who_asks_is_told_in_time_though_the_asking_has_not_ended():
+    slow, began = Slow(), time.monotonic()
+    with pytest.raises(TimeoutError):
+        await answer(slow.ask(), within=0.05)
+    assert time.monotonic() - began < 2
+    await slow.cut_off.wait()
+    assert not slow.ended.is_set()
+    slow.may_end.set()
+    await slow.ended.wait()  # it ends by itself, and nobody has to wait for it
+
+
+async def test_who_asks_no_more_cuts_the_asking_off():
+    slow = Slow()
+    asking = asyncio.create_task(answer(slow.ask(), within=60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await slow.cut_off.wait()
+    slow.may_end.set()
+    await slow.ended.wait()
