@@ -46,6 +46,12 @@ def audit(
     """
     settings = client_settings()
     name = transport or settings.transport.consumed
+    if name == "memory":
+        raise typer.BadParameter(
+            "memory is a log within one process, which no other can look into; "
+            "name one that outlives it.",
+            param_hint="--transport",
+        )
     report = run(lambda: _with(settings, name, look))
     if not repair or report.clean:
         _show(report, as_json=as_json)

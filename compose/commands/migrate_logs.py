@@ -50,9 +50,11 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
     """Return the second log: the one named, else the shadow, else the other of Redis and Kafka.
 
     Raises:
-        typer.BadParameter: there is no other log.
+        typer.BadParameter: the one named is the first, or there is no other.
     """
     ours = settings.transport
+    if named == primary:
+        raise typer.BadParameter(f"{primary} is both; name another log.", param_hint=option)
     candidates = (named, ours.transport_shadow, ours.transport, _CROSSFADE.get(primary))
     for name in candidates:
         if name and name != primary:

@@ -1,4 +1,4 @@
-"""``crossfade migrate parity``: do both logs hold the same? Exit status 0 yes, 1 no, 2 unsure."""
+"""``crossfade migrate parity``: do both logs hold the same? Exit status 0 yes, 1 no, 3 unsure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from persistence.parity_reports import ParityReport
 
 __all__ = ["parity"]
 
-_STATUS = {Verdict.EQUAL: 0, Verdict.DIFFERS: 1, Verdict.NOTHING: 2}
+_STATUS = {Verdict.EQUAL: 0, Verdict.DIFFERS: 1, Verdict.NOTHING: 3}
 _REFRESH = 1.0
 _SHOWN = 20
 _COLUMNS = (
@@ -64,7 +64,7 @@ def parity(
     follow: Annotated[bool, typer.Option(help="Go on, and show it, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare the two logs, message by message. Exit status 0 equal, 1 they differ, 2 can't say.
+    """Compare the two logs, message by message. Exit status 0 equal, 1 they differ, 3 can't say.
 
     Reads both from the logs themselves and may run beside the service. 100 % of nothing is not
     parity: the coverage says how much could be compared.

@@ -34,7 +34,7 @@ async def test_parity_says_by_its_status_whether_the_logs_are_equal_and_shows_wh
     crossfade, redis_log, kafka_log, database_pool
 ):
     nothing = await crossfade("parity", "--settle", "0")
-    assert await nothing.ends() == 2
+    assert await nothing.ends() == 3
     assert "nothing to compare: that is not parity" in nothing.text
     await send(redis_log, kafka_log, range(20))
     equal = await crossfade("parity", "--settle", "0")
@@ -58,6 +58,17 @@ async def test_parity_says_by_its_status_whether_the_logs_are_equal_and_shows_wh
     kept = await database_pool.fetch("SELECT verdict FROM parity_reports ORDER BY made_at")
     verdicts = ["nothing to compare", "equal", "differs", "differs"]
     assert [row["verdict"] for row in kept] == verdicts
+
+
+@pytest.mark.parametrize(
+    "named",
+    [("backfill", "--source", "kafka", "--into"), ("parity", "--primary", "kafka", "--shadow")],
+)
+async def test_one_log_is_not_taken_for_two(crossfade, named):
+    refused = await crossfade(*named, "kafka")
+    assert await refused.ends() == 2
+    assert named[-1] in refused.text
+    assert "kafka is both; name another log." in refused.text
 
 
 async def test_parity_goes_on_until_ctrl_c_and_then_answers(crossfade, redis_log, kafka_log):

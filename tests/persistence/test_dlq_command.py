@@ -168,6 +168,9 @@ async def test_audit_finds_and_repairs(crossfade, transport, database_pool, star
     worker = start()
     await eventually(lambda: worker.count("persisted") == 3)
     await worker.stop()
+    blind = await crossfade("audit", "--transport", "memory")
+    assert blind.status == 2
+    assert "no other can look into" in blind.text
     clean = await crossfade("audit")
     assert clean.status == 0
     assert "3 rows; 3 acknowledged records" in clean.text
