@@ -23,7 +23,9 @@ from transport.contract import Appended
 from transport.envelope import Receipt, decode, seal_receipt
 from transport.errors import TransportUnavailable
 
-AT_ONCE = Limits(settle=0.0, samples=100)
+# No clock is believed: `send` accepts all its messages before it appends the first, so on a busy
+# machine the clocks would show, rightly, that what a backfill exchanged had overlapped.
+AT_ONCE = Limits(settle=0.0, samples=100, tolerance=3600.0)
 
 
 def request(**changes) -> Request:
@@ -32,15 +34,6 @@ def request(**changes) -> Request:
 
 def counts(report) -> dict[Result, int]:
     return {result: n for result, n in report.tally.counts.items() if n}
-
-
-# What a backfill appended late, or, where the clocks show it, requests that overlapped: `send`
-# accepts all its messages before it appends the first.
-EITHER = (Result.ORDER_BACKFILLED, Result.ORDER_OVERLAPPED)
-
-
-def besides_order(report) -> dict[Result, int]:
-    return {result: n for result, n in counts(report).items() if result not in EITHER}
 
 
 async def compared(one, two, **options):
@@ -64,8 +57,9 @@ async def test_lost_copies_are_named_repaired_and_equal_again(
     status = await Backfill(database_pool, one, two, request()).run()
     assert (status.stage, status.appended) == ("done", 18)
     report = await compared(one, two)
-    assert report.tally.of(*EITHER) > 0
-    assert besides_order(report) == {Result.MATCHED: 200}
+    found = counts(report)
+    assert found.pop(Result.ORDER_BACKFILLED) > 0
+    assert found == {Result.MATCHED: 200}
     assert report.tally.verdict is Verdict.EQUAL
 
     # Again: nothing is appended twice.
@@ -164,7 +158,9 @@ async def test_beside_live_traffic_it_repairs_and_doubles_nothing(
     sent = await sender
     await Backfill(database_pool, redis_log, kafka_log, request()).run()
     report = await compared(redis_log, kafka_log)
-    assert besides_order(report) == {Result.MATCHED: 300 + sent}
+    found = counts(report)
+    found.pop(Result.ORDER_BACKFILLED, 0)
+    assert found == {Result.MATCHED: 300 + sent}
     assert sent > 0
 
 
