@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 from typing import Any
 
 import asyncpg
@@ -13,6 +12,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.absent import program
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 
@@ -114,8 +114,8 @@ async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
     assert await running.interrupt() == 0
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on the PATH")
 async def test_the_command_that_up_prints_works_as_printed(up):
+    program("curl", package="curl")
     running, _, _ = await up()
     command = (await running.says(r"(?s)(curl -X POST .*?\}')"))[1]
     shell = await asyncio.create_subprocess_shell(

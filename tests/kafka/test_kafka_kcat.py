@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 
 import pytest
 
+from tests.support.absent import program
 from transport.conformance.member import Member, drain, message
 from transport.envelope import CONTENT_TYPE, Message, decode
 from transport.identity import idempotency_key, message_id
@@ -15,7 +15,10 @@ from transport.kafka import KafkaTransport
 from transport.partitioner import partition_for
 from transport.settings import TransportSettings
 
-pytestmark = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not on the PATH")
+
+@pytest.fixture(autouse=True)
+def _kcat_is_there() -> None:
+    program("kcat", package="kcat")
 
 
 async def _kcat(servers: str, *arguments: str, given: str = "") -> str:

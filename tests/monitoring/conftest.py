@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 
-
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not on the PATH; .ci/run installs it (apt package prometheus)")
-        pytest.skip(f"{name} is not on the PATH: nothing was proved with the real one")
-    return path
+from tests.support.absent import program
 
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    return _program("promtool")
+    return program("promtool", package="prometheus")
 
 
 @pytest.fixture(scope="session")
 def prometheus_program() -> str:
-    return _program("prometheus")
+    return program("prometheus", package="prometheus")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 from playwright.async_api import Browser, async_playwright
+
+from tests.support.absent import absent
 
 __all__ = ["run_chromium"]
 
@@ -30,9 +30,7 @@ async def run_chromium() -> AsyncIterator[Browser]:
     """Run the Chromium of this machine; its profile is a folder of its own, removed afterwards."""
     binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if binary is None:
-        if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-            pytest.fail("no Chromium: `apt-get install chromium`", pytrace=False)
-        pytest.skip("NO CHROMIUM, THE CONSOLE IS NOT TESTED: `apt-get install chromium`")
+        absent("no Chromium, so the console is not: `apt-get install chromium`")
     async with async_playwright() as playwright:
         # Playwright's own download is not used: it drives the browser that is there.
         browser = await playwright.chromium.launch(executable_path=binary, args=_ARGUMENTS)

@@ -10,12 +10,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from compose.local.kafka import KafkaCluster, KafkaServer
 from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.ports import free_port
 from compose.local.process import ServerError
+from tests.support.absent import absent
 from tests.support.fault_proxy import FaultProxy
 from transport.settings import TransportSettings
 
@@ -39,9 +38,7 @@ async def require_kafka() -> None:
         await asyncio.to_thread(find_java)
         await asyncio.to_thread(kafka_jars)
     except ServerError as error:
-        if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-            pytest.fail(f"no Kafka: {error}", pytrace=False)
-        pytest.skip(f"NO KAFKA, NOT TESTED: {error}")
+        absent(f"no Kafka: {error}")
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import pytest_asyncio
 from compose.local.ports import free_port
 from compose.local.process import ServerError
 from compose.local.valkey import ValkeyServer
+from tests.support.absent import program
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message
 from transport.errors import TransportUnavailable
@@ -36,10 +37,8 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    try:
-        return _certificate(tmp_path_factory.mktemp("certificate"))
-    except FileNotFoundError:
-        pytest.skip("there is no openssl to make a certificate with")
+    program("openssl", package="openssl")
+    return _certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest_asyncio.fixture
