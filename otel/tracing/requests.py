@@ -183,7 +183,8 @@ class RequestTrace:
             route = self._route
         if route:
             attributes["http.route"] = route
-        messages = self._messages
+        # Let go of here: they lead back to this, and a cycle waits for the garbage collector.
+        messages, self._messages = self._messages, []
         if len(messages) == 1:
             attributes["crossfade.message_id"] = messages[0].message_id
             correlation_id = correlation_id or messages[0].correlation_id

@@ -86,6 +86,7 @@ _BOTH_DOORS = {
     "test_overload",
     "test_group_commit",
     "test_traces",
+    "test_garbage",
 }
 
 
