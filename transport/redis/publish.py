@@ -16,6 +16,7 @@ from transport.envelope import (
     HEADER_CONTENT_TYPE,
     HEADER_CORRELATION_ID,
     HEADER_MESSAGE_ID,
+    HEADER_TRACEPARENT,
 )
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.redis.connections import Connections
@@ -23,13 +24,21 @@ from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
 from transport.redis.keys import Log
 from transport.redis.line import Command, Reply
-from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, OUR_HEADERS
+from transport.redis.records import (
+    FIELD_BODY,
+    FIELD_KEY,
+    OUR_FIELDS,
+    OUR_HEADERS,
+    OUR_TRACED_HEADERS,
+)
 
 __all__ = ["Publisher", "remembered"]
 
 _FOUND, _REFUSED = ord("="), ord("!")
 # The server does nothing else during a call: at some 5 us a record, this bounds it to a few ms.
 _RECORDS_PER_CALL = 1000
+# What `append` knows by a letter instead of by all its field names.
+_SHAPES = {OUR_HEADERS: "", OUR_TRACED_HEADERS: "t"}
 
 
 class Publisher:
@@ -65,9 +74,12 @@ class Publisher:
             correlation = headers.get(HEADER_CORRELATION_ID, "")
             memo = f"{e.accepted_at} {e.fingerprint} {correlation}"
             keys += (streams[e.partition], memories[e.partition] + e.message_id)
-            if tuple(headers) == OUR_HEADERS and headers[HEADER_CONTENT_TYPE] == CONTENT_TYPE:
+            shape = _SHAPES.get(tuple(headers))
+            if shape is not None and headers[HEADER_CONTENT_TYPE] == CONTENT_TYPE:
                 message = headers[HEADER_MESSAGE_ID]
-                arguments += (memo, "", e.key, e.body, message, correlation)
+                arguments += (memo, shape, e.key, e.body, message, correlation)
+                if shape:
+                    arguments.append(headers[HEADER_TRACEPARENT])
                 continue
             arguments += (memo, 2 * len(headers) + 4, FIELD_KEY, e.key, FIELD_BODY, e.body)
             for header in headers.items():

@@ -10,6 +10,7 @@ from transport.envelope import (
     HEADER_CONTENT_TYPE,
     HEADER_CORRELATION_ID,
     HEADER_MESSAGE_ID,
+    HEADER_TRACEPARENT,
 )
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "FIELD_KEY",
     "OUR_FIELDS",
     "OUR_HEADERS",
+    "OUR_TRACED_HEADERS",
     "Entry",
     "records",
     "sort_key",
@@ -26,7 +28,9 @@ FIELD_KEY = "key"
 FIELD_BODY = "body"
 OUR_HEADERS = (HEADER_MESSAGE_ID, HEADER_CORRELATION_ID, HEADER_CONTENT_TYPE)
 """What a message without a trace has, in its order."""
-OUR_FIELDS = (FIELD_KEY, FIELD_BODY, *OUR_HEADERS, CONTENT_TYPE)
+OUR_TRACED_HEADERS = (*OUR_HEADERS, HEADER_TRACEPARENT)
+"""What one with a trace has, sampled or not."""
+OUR_FIELDS = (FIELD_KEY, FIELD_BODY, *OUR_HEADERS, CONTENT_TYPE, HEADER_TRACEPARENT)
 """What ``append`` is told once, so that each such message says only what is its own."""
 
 _KEY, _BODY = b"key", b"body"
