@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figure import Compared, Figure, median
+from benchmarks.figure import Compared, Figure, Limit, median
 
 __all__ = ["save", "show", "side_by_side"]
 
@@ -45,7 +45,7 @@ def show(console: Console, figures: list[Figure], *, title: str) -> None:
             sign = "<" if figure.must_be == "below" else ">="
             table.add_row(
                 figure.name,
-                f"{figure.value:,.1f} {figure.unit}",
+                _value(figure),
                 "",
                 "",
                 f"{sign} {figure.limit:g}",
@@ -81,7 +81,12 @@ def _table(console: Console, title: str) -> Table:
 def _cell(figure: Figure) -> str:
     if isinstance(figure, Compared):
         return f"{median(figure.ours):,.0f} {figure.unit} ({figure.ratio:.2f} x)"
-    return f"{figure.value:,.1f} {figure.unit}"
+    return _value(figure)
+
+
+def _value(figure: Limit) -> str:
+    # A ratio near its limit needs the second place to be told from it.
+    return f"{figure.value:,.{2 if figure.unit == 'x' else 1}f} {figure.unit}"
 
 
 def save(figures: list[Figure], *, transport: str, quick: bool, servers: dict[str, str]) -> Path:
