@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
-__all__ = ["Collector", "Received", "receiver"]
+from tests.support.certificates import Certificate
+
+__all__ = ["Collector", "Received", "Tls", "receiver"]
 
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
@@ -87,16 +90,24 @@ def _attributes(pairs: Any) -> dict[str, Any]:
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
 
 
+@dataclass(frozen=True)
+class Tls:
+    """A receiver's own certificate, and the one that it demands of whoever sends."""
+
+    server: Certificate
+    client: Certificate
+
+
 @contextmanager
-def receiver(protocol: str) -> Iterator[Collector]:
+def receiver(protocol: str, tls: Tls | None = None) -> Iterator[Collector]:
     """Receive ``grpc`` or ``http/protobuf`` on a free loopback port."""
     collector = Collector()
-    with (_grpc if protocol == "grpc" else _http)(collector):
+    with (_grpc if protocol == "grpc" else _http)(collector, tls):
         yield collector
 
 
 @contextmanager
-def _grpc(collector: Collector) -> Iterator[None]:
+def _grpc(collector: Collector, tls: Tls | None) -> Iterator[None]:
     class Service(TraceServiceServicer):
         def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
             collector.headers.append(dict(context.invocation_metadata()))
@@ -106,8 +117,17 @@ def _grpc(collector: Collector) -> Iterator[None]:
 
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
     add_TraceServiceServicer_to_server(Service(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    collector.endpoint = f"http://127.0.0.1:{port}"
+    if tls is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+        collector.endpoint = f"http://127.0.0.1:{port}"
+    else:
+        credentials = grpc.ssl_server_credentials(
+            [(tls.server.key.read_bytes(), tls.server.certificate.read_bytes())],
+            root_certificates=tls.client.certificate.read_bytes(),
+            require_client_auth=True,
+        )
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        collector.endpoint = f"https://127.0.0.1:{port}"
     server.start()
     try:
         yield
@@ -116,7 +136,7 @@ def _grpc(collector: Collector) -> Iterator[None]:
 
 
 @contextmanager
-def _http(collector: Collector) -> Iterator[None]:
+def _http(collector: Collector, tls: Tls | None) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -138,6 +158,12 @@ def _http(collector: Collector) -> Iterator[None]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     collector.endpoint = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client.certificate)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(tls.server.certificate, tls.server.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        collector.endpoint = f"https://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

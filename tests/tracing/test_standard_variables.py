@@ -15,7 +15,8 @@ from otel.tracing.requests import PassOn, Requests
 from otel.tracing.settings import TracingSettings
 from otel.tracing.span import Kind, Link, Span
 from otel.tracing.start import OFF, Tracing, start
-from tests.support.otlp import Collector, receiver
+from tests.support.certificates import Certificate, self_signed
+from tests.support.otlp import Collector, Tls, receiver
 from transport.errors import ConfigurationError
 from transport.settings import TransportSettings
 
@@ -246,6 +247,52 @@ def test_what_is_sent_can_be_compressed(setting):
         tracing.close()
         assert collector.headers[0]["content-encoding"] == "gzip"
         assert len(collector.spans) == 1
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    folder = tmp_path_factory.mktemp("certificates")
+    return Tls(self_signed(folder, "server"), self_signed(folder, "client"))
+
+
+@pytest.fixture
+def tls(certificates: Tls, monkeypatch: pytest.MonkeyPatch) -> Tls:
+    # Where one of these is set, the HTTP exporter's library believes it and not the certificate
+    # that it is given (psf/requests#3829).
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    return certificates
+
+
+def _send_over_tls(tls: Tls, protocol: str, setting: Set, prefix: str, trusted: Certificate) -> int:
+    """Send one span to a receiver that demands a certificate; return how many it got."""
+    with receiver(protocol, tls) as collector:
+        setting(
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            OTEL_EXPORTER_OTLP_TIMEOUT="1",
+            **{
+                f"{prefix}_CERTIFICATE": str(trusted.certificate),
+                f"{prefix}_CLIENT_CERTIFICATE": str(tls.client.certificate),
+                f"{prefix}_CLIENT_KEY": str(tls.client.key),
+            },
+        )
+        tracing = begin()
+        one_request(tracing)
+        tracing.close()
+        return len(collector.spans)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("prefix", ["OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES"])
+def test_certificates_of_both_sides_are_checked(tls: Tls, setting, protocol, prefix):
+    assert _send_over_tls(tls, protocol, setting, prefix, trusted=tls.server) == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nothing_is_sent_to_a_receiver_that_nobody_vouches_for(tls: Tls, setting, protocol):
+    sent = _send_over_tls(tls, protocol, setting, "OTEL_EXPORTER_OTLP", trusted=tls.client)
+    assert sent == 0
 
 
 def test_the_sampler_and_its_argument(exporting: Collector, setting):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest_asyncio
 from compose.local.ports import free_port
 from compose.local.process import ServerError
 from compose.local.valkey import ValkeyServer
-from tests.support.absent import program
+from tests.support.certificates import Certificate, self_signed
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message
 from transport.errors import TransportUnavailable
@@ -21,29 +20,14 @@ from transport.redis import RedisTransport
 PATIENCE = 10.0
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    certificate, key = folder / "server.pem", folder / "server.key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
-
-
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    program("openssl", package="openssl")
-    return _certificate(tmp_path_factory.mktemp("certificate"))
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return self_signed(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest_asyncio.fixture
 async def tls_port(
-    own_redis: ValkeyServer, certificate: tuple[Path, Path], tmp_path: Path
+    own_redis: ValkeyServer, certificate: Certificate, tmp_path: Path
 ) -> AsyncIterator[int]:
     port = free_port()
     server = ValkeyServer(
@@ -51,8 +35,8 @@ async def tls_port(
         binary=own_redis.binary,
         config={
             "tls-port": str(port),
-            "tls-cert-file": str(certificate[0]),
-            "tls-key-file": str(certificate[1]),
+            "tls-cert-file": str(certificate.certificate),
+            "tls-key-file": str(certificate.key),
             "tls-auth-clients": "no",
         },
     )
@@ -67,9 +51,9 @@ async def tls_port(
 
 
 async def test_everything_works_over_tls(
-    tls_port: int, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    tls_port: int, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.certificate))
     settings = short_settings(None, redis_port=tls_port, redis_tls=True)
     async with RedisTransport.from_settings(settings) as transport, Member(transport) as member:
         await transport.publish([message("secret", partition=0, of=transport)])
