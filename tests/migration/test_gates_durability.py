@@ -1,0 +1,48 @@
+"""Durability: the log changed to keeps what it acknowledges no less safely."""
+
+from __future__ import annotations
+
+import pytest
+from redis.asyncio import Redis
+
+from migration_guide.gates import durability as durability_gate
+from tests.migration.asking import ask
+from transport.durability import Durability
+
+
+async def test_durability_asks_the_servers(scene, both, new_redis):
+    """Ours are equal; a Redis without fsync is weaker than Kafka, and Kafka no weaker than it."""
+    assert (await ask(await scene(2, 3), "durability")).verdict == "green"
+    weak = await new_redis(appendfsync="no")
+    settings = both.model_copy(update={"redis_host": weak.host, "redis_port": weak.port})
+    assert (await ask(await scene(2, 3, settings=settings), "durability")).verdict == "green"
+    back = await scene(4, 3, settings=settings)
+    result = await ask(back, "durability")
+    assert (result.verdict, "power cut" in result.reason) == ("red", True)
+    assert "appendfsync=no" in result.reason
+
+
+async def test_durability_is_unknown_where_the_server_does_not_tell(scene, both, new_redis):
+    mute = await new_redis()
+    async with Redis(host=mute.host, port=mute.port) as client:
+        await client.execute_command("ACL", "SETUSER", "default", "-config")
+    settings = both.model_copy(update={"redis_host": mute.host, "redis_port": mute.port})
+    result = await ask(await scene(2, 3, settings=settings), "durability")
+    assert (result.verdict, "does not tell" in result.reason) == ("unknown", True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ((True, True, False), (True, False, False), "red"),  # one Kafka node that does not flush
+        ((True, True, False), (True, False, True), "green"),  # three that answer for one another
+        ((True, False, True), (True, True, False), "red"),
+        ((True, True, False), (None, None, None), "unknown"),
+        ((None, None, None), (True, True, True), "unknown"),
+    ],
+)
+def test_durability_is_judged_by_what_is_lost(before, after, verdict):
+    result = durability_gate.judge(
+        "redis", Durability(*before, {}), "kafka", Durability(*after, {})
+    )
+    assert result.verdict == verdict

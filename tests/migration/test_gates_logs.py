@@ -1,0 +1,64 @@
+"""What the two logs tell: their partitions, and whether their readers are through."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.migration.asking import Telling, ask
+from tests.persistence.mirrors import mirror
+from tests.persistence.samples import message
+
+
+async def test_partitions(scene, both):
+    assert (await ask(await scene(1, 2), "partitions")).verdict == "green"
+    other = await scene(1, 2, settings=both.model_copy(update={"stream_partitions": 5}))
+    other._logs.clear()
+    result = await ask(other, "partitions")
+    assert (result.verdict, "STREAM_PARTITIONS" in result.reason) == ("red", True)
+
+
+async def test_what_cannot_be_looked_at_is_unknown(scene, both):
+    gone = await scene(2, 3, settings=both.model_copy(update={"redis_port": 1}))
+    gone._logs.clear()
+    result = await ask(gone, "workers")
+    assert (result.verdict, "can't be looked at" in result.reason) == ("unknown", True)
+    assert (await ask(gone, "durability")).verdict == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("gate", "log", "told", "verdict", "reason"),
+    [
+        ("workers", "redis", {"owner": "w", "lag": None}, "unknown", "can't say how far"),
+        ("workers", "redis", {"owner": "w", "lag": 2501}, "red", "10004 messages wait in redis"),
+        ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "none waits"),
+        ("partitions", "kafka", {"parts": 3}, "red", "redis has 4, kafka has 3"),
+        ("start", "kafka", {"lost": 1}, "unknown", "kafka once lost 4 records unread"),
+    ],
+)
+async def test_what_a_log_says_of_its_readers_decides(
+    scene, logs, gate, log, told, verdict, reason
+):
+    asked = await scene(2, 3)
+    asked._logs[log] = Telling(logs[log], **told)
+    result = await ask(asked, gate)
+    assert result.verdict == verdict
+    assert reason in result.reason
+
+
+@pytest.mark.parametrize("unclear", [{"lag": None}, {"oldest_age": None}])
+async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs, unclear):
+    asked = await scene(4, 5)
+    asked._logs["redis"] = Telling(logs["redis"], **{"lag": 3, "oldest_age": 1.0, **unclear})
+    result = await ask(asked, "drained")
+    assert (result.verdict, "can't say how far" in result.reason) == ("unknown", True)
+
+
+async def test_drained(scene, logs, monkeypatch):
+    """Red for an old record that nothing came of; what came a moment ago is in somebody's hands."""
+    from migration_guide.gates import drained  # noqa: PLC0415
+
+    await mirror(logs["kafka"], logs["redis"], message("a"))
+    assert (await ask(await scene(4, 5), "drained")).verdict == "green"
+    monkeypatch.setattr(drained, "_IN_HAND_SECONDS", -1.0)
+    result = await ask(await scene(4, 5), "drained")
+    assert (result.verdict, "is not settled" in result.reason) == ("red", True)

@@ -1,0 +1,79 @@
+"""Parity: the two logs hold the same, as far as they could be compared."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from migration_guide.gates import parity as parity_gate
+from migration_guide.parity import order
+from migration_guide.parity.check import PartitionReport, Report
+from migration_guide.parity.result import Result as Found
+from migration_guide.parity.result import Tally
+from persistence.when import rfc3339
+from tests.migration.asking import ask
+from tests.persistence.mirrors import append, copy_of, mirror, seal
+from tests.persistence.samples import message
+
+
+async def test_parity(scene, both, logs, eventually):
+    """Unknown for nothing, green for copies, red for one that is missing."""
+    soon = both.model_copy(update={"transport_shadow_settle_ms": 300})
+    before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
+    nothing = await ask(await scene(2, 3, reached_at=before, settings=soon), "parity")
+    assert (nothing.verdict, "100 % of nothing" in nothing.reason) == ("unknown", True)
+
+    async def judged(verdict: str, count: str) -> int | None:
+        result = await ask(await scene(2, 3, reached_at=before, settings=soon), "parity")
+        return result.verdict == verdict and result.evidence["counts"].get(count)
+
+    sent = [message(f"m{i}", f"c{i}") for i in range(6)]
+    await mirror(logs["redis"], logs["kafka"], *sent)
+    assert await eventually(lambda: judged("green", "matched")) == 6
+    lost = message("lost")
+    await mirror(logs["redis"], logs["kafka"], lost, message("kept"), dropped=(lost,))
+    assert await eventually(lambda: judged("red", "missing_in_shadow")) == 1
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("sync", "green"), ("async", "red")])
+async def test_parity_knows_that_every_process_mirrored_since_the_phase_was_reached(
+    scene, both, logs, monkeypatch, eventually, mode, verdict
+):
+    """So what a long outage of the shadow exchanged had overlapped; async copies still show it."""
+    soon = both.model_copy(update={"transport_shadow_settle_ms": 300})
+    monkeypatch.setattr(order, "SAME_REQUEST", 0.0)  # any outage is a long one
+    before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
+    sent = [message("first", "c"), message("second", "c")]
+    offsets = await append(logs["redis"], *sent)
+    copies = [copy_of(seal(m), "redis", at, mode) for m, at in zip(sent, offsets, strict=True)]
+    await append(logs["kafka"], *reversed(copies))
+
+    async def judged() -> dict | None:
+        result = await ask(await scene(2, 3, reached_at=before, settings=soon), "parity")
+        ready = result.evidence["counts"].get("matched") == 2
+        return ready and (result.verdict, result.evidence["counts"])
+
+    found, counted = await eventually(judged)
+    assert found == verdict, counted
+
+
+async def test_parity_of_a_phase_that_was_reached_just_now_is_unknown(scene):
+    result = await ask(await scene(2, 3, reached_at=rfc3339(datetime.now(UTC))), "parity")
+    assert (result.verdict, "a moment ago" in result.reason) == ("unknown", True)
+
+
+async def test_parity_of_the_tenth_that_could_be_compared_is_unknown(scene, logs, monkeypatch):
+    class Mostly:
+        """A comparison that could compare one of ten."""
+
+        async def __call__(self, *_args, **_options):
+            return Report("redis", "kafka", None, "", [PartitionReport(0, tally, 0, 0)], [])
+
+    tally = Tally()
+    tally.add(Found.MATCHED, 1)
+    tally.add(Found.TRIMMED, 9)
+    monkeypatch.setattr(parity_gate, "check", Mostly())
+    before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
+    result = await ask(await scene(2, 3, reached_at=before), "parity")
+    assert (result.verdict, "only 10%" in result.reason) == ("unknown", True)

@@ -1,0 +1,82 @@
+"""The start of a new reader: no later than the first message without a row."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from migration_guide.gates import start as start_gate
+from tests.migration.asking import acknowledge, ask, persist
+from tests.persistence.mirrors import append, copy_of, mirror, seal
+from tests.persistence.samples import message
+
+
+async def test_start_is_green_when_what_is_unpersisted_is_ahead(scene, logs, database_pool):
+    """Rows or not: what is a row needs nothing, and the rest is where the new reader will come."""
+    sent = [message(f"m{i}", f"c{i % 5}") for i in range(40)]
+    await mirror(logs["redis"], logs["kafka"], *sent)
+    await persist(database_pool, *sent[:15])
+    result = await ask(await scene(2, 3), "start")
+    assert result.verdict == "green"
+    assert sum(part["unpersisted"] for part in result.evidence.values()) == 25
+
+
+async def test_start_is_red_for_a_message_that_the_new_log_lacks(scene, logs, monkeypatch):
+    monkeypatch.setattr(start_gate, "_AGAIN_SECONDS", (0.05,))
+    lost = message("lost")
+    await mirror(logs["redis"], logs["kafka"], message("a"), lost, message("b"), dropped=(lost,))
+    result = await ask(await scene(2, 3), "start")
+    assert (result.verdict, lost.message_id in result.reason) == ("red", True)
+
+
+async def test_start_is_red_when_the_new_reader_has_passed_it(scene, logs, monkeypatch):
+    """The group of the log that is to be read acknowledged a message that is no row."""
+    monkeypatch.setattr(start_gate, "_AGAIN_SECONDS", (0.05,))
+    passed = message("passed")
+    await mirror(logs["redis"], logs["kafka"], passed)
+    await acknowledge(logs["kafka"])
+    result = await ask(await scene(2, 3), "start")
+    assert (result.verdict, passed.message_id in result.reason) == ("red", True)
+    # And the way back likewise.
+    back = await ask(await scene(3, 2), "start")
+    assert back.verdict == "green", "kafka has nothing unread, so redis may be read"
+
+
+async def test_start_leaves_a_loss_of_long_ago_to_the_operator(scene, logs, both, database_pool):
+    """Its count stays for ever: red, and nobody could ever go back to that log."""
+    kept, gone = message("kept"), message("gone")
+    await mirror(logs["redis"], logs["kafka"], kept)
+    await persist(database_pool, kept)
+    await acknowledge(logs["redis"])
+    assert (await ask(await scene(3, 2), "start")).verdict == "green"
+    (offset,) = await append(logs["redis"], gone)
+    async with Redis(host=both.redis_host, port=both.redis_port, db=both.redis_stream_db) as client:
+        assert await client.xdel(f"msg:stream:{seal(gone).partition}", offset) == 1
+    result = await ask(await scene(3, 2), "start")
+    assert (result.verdict, "once lost 1 records" in result.reason) == ("unknown", True)
+    await mirror(logs["redis"], logs["kafka"], gone, dropped=())
+    await acknowledge(logs["redis"])
+    result = await ask(await scene(3, 2), "start")
+    assert result.verdict == "red", "what nobody persisted counts for more than what was lost once"
+
+
+async def test_start_waits_for_a_copy_that_is_on_its_way(scene, logs, monkeypatch):
+    late = message("late")
+    (offset,) = await append(logs["redis"], late)
+    asked = await scene(2, 3)
+    pauses = []
+
+    class Arriving:
+        async def sleep(self, seconds: float) -> None:
+            pauses.append(seconds)
+            await append(logs["kafka"], copy_of(seal(late), "redis", offset))
+
+    monkeypatch.setattr(start_gate, "asyncio", Arriving())
+    assert (await ask(asked, "start")).verdict == "green"
+    assert len(pauses) == 1
+
+
+async def test_start_refuses_more_than_it_can_look_at(scene, logs, monkeypatch):
+    monkeypatch.setattr(start_gate, "MOST", 10)
+    await mirror(logs["redis"], logs["kafka"], *(message(f"m{i}") for i in range(11)))
+    result = await ask(await scene(2, 3), "start")
+    assert (result.verdict, "catch up first" in result.reason) == ("red", True)

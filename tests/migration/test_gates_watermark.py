@@ -1,0 +1,60 @@
+"""The watermark: what was appended before a change has been read."""
+
+from __future__ import annotations
+
+import pytest
+
+from migration_guide.phases import STEPS
+from tests.migration.asking import acknowledge, ask
+from tests.persistence.mirrors import append, mirror
+from tests.persistence.samples import message
+from transport.contract import WORKER_GROUP, Topic
+
+
+async def test_watermark(scene, logs):
+    """Red until the log that is read is acknowledged through where it ended; unknown without."""
+    redis = logs["redis"]
+    await append(redis, *(message(f"m{i}") for i in range(5)))
+    ends = {
+        str(one.partition): one.end
+        for one in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    }
+    assert (await ask(await scene(2, 3), "watermark")).verdict == "unknown"
+    below = await ask(await scene(2, 3, watermark={"redis": ends}), "watermark")
+    assert (below.verdict, "is persisted through None" in below.reason) == ("red", True)
+    await acknowledge(redis)
+    await append(redis, message("later"))
+    assert (await ask(await scene(2, 3, watermark={"redis": ends}), "watermark")).verdict == "green"
+
+
+@pytest.mark.parametrize(("through", "verdict"), [(2, "red"), (3, "green"), (4, "green")])
+async def test_the_watermark_is_met_where_the_readers_are_through_it(scene, logs, through, verdict):
+    """Not where they have merely begun, and no later either: traffic goes on."""
+    redis = logs["redis"]
+    offsets = await append(redis, *(message(f"m{i}", "c") for i in range(6)))
+    (stands,) = [one for one in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP) if one.lag]
+    async with redis.consume(Topic.MESSAGES, group=WORKER_GROUP, member="reader") as consumer:
+        async for claim in consumer.claims():
+            if claim.partition == stands.partition:
+                await claim.next(max_records=6, max_wait=5)
+                await claim.ack(offsets[through])
+                break
+    marks = {"redis": {str(stands.partition): offsets[3]}}
+    assert (await ask(await scene(2, 3, watermark=marks), "watermark")).verdict == verdict
+
+
+async def test_phase_3_waits_for_what_phase_5_left_out_of_redis(scene, logs):
+    """There a standby of Redis may persist, and must find no hole before what it persists."""
+    assert all("watermark" in step.gates for step in STEPS if step.to == 3)
+    kafka, redis = logs["kafka"], logs["redis"]
+    await append(kafka, message("of phase 5", "c"))
+    ends = {
+        str(one.partition): one.end
+        for one in await kafka.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    }
+    await mirror(kafka, redis, message("after it", "c"))
+    back = await ask(await scene(4, 3, watermark={"kafka": ends}), "watermark")
+    assert back.verdict == "red"
+    await acknowledge(kafka)
+    back = await ask(await scene(4, 3, watermark={"kafka": ends}), "watermark")
+    assert back.verdict == "green"
