@@ -4,7 +4,7 @@ A record is settled when nothing more can come of it: its message is a row with 
 receipt is a row, or it is a dead letter (or the record that it is a copy of is). Settled for good:
 none of these is ever taken back. What is not settled has yet to be persisted by somebody.
 
-The same statement notes where the settled messages stand in this log.
+The same statement notes where the settled messages, persisted or dead, stand in this log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ __all__ = ["Asked", "Question", "asked_of"]
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 # The positions are for people: they wait for no flush. (What is settled was flushed by whoever
-# committed it, before it could be seen here.) One row a message and log; the first position stays.
+# committed it, before it could be seen here.) One row a message and log; the first position
+# stays, but that of a message that was redriven is where it came back to.
 # Each LATERAL with its LIMIT is one look into an index. A join would be planned anew by the sizes
 # of the tables, and a plan that is kept from when they were small reads all of them later.
 _SETTLED = """
@@ -41,12 +42,30 @@ found AS MATERIALIZED (
         WHERE idempotency_key = asked.key AND fingerprint = asked.body LIMIT 1
     ) AS row
 ),
+lost AS MATERIALIZED (
+    SELECT asked.place, row.id, row.transport, asked.log_offset, asked.appended_at
+    FROM unnest($12::bytea[], $13::text[], $14::timestamptz[], $15::int[])
+        AS asked (identity, log_offset, appended_at, place)
+    CROSS JOIN LATERAL (
+        SELECT transport, CASE WHEN kind = 'message' AND NOT EXISTS (
+            SELECT FROM messages WHERE messages.id = message_id
+        ) THEN message_id END AS id
+        FROM dead_letters WHERE identity = asked.identity LIMIT 1
+    ) AS row
+),
 noted AS (
     INSERT INTO message_positions (message_id, transport, partition, log_offset, appended_at)
-    SELECT DISTINCT ON (id) id, $1, $2::int, log_offset, appended_at FROM found
-    WHERE transport <> $1 AND (SELECT set FROM quiet) = 'off'
+    SELECT DISTINCT ON (id) id, $1, $2::int, log_offset, appended_at
+    FROM (SELECT * FROM found UNION ALL SELECT * FROM lost) AS settled
+    WHERE transport <> $1 AND id IS NOT NULL AND (SELECT set FROM quiet) = 'off'
     ORDER BY id, place
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (message_id, transport) DO UPDATE SET
+        partition = excluded.partition, log_offset = excluded.log_offset,
+        appended_at = excluded.appended_at
+    WHERE EXISTS (
+        SELECT FROM dead_letters
+        WHERE dead_letters.message_id = excluded.message_id AND state = 'redriven'
+    )
 )
 SELECT place FROM found
 UNION ALL
@@ -59,11 +78,11 @@ CROSS JOIN LATERAL (
         = (asked.message_id, asked.user_id, asked.state) LIMIT 1
 ) AS row
 UNION ALL
-SELECT asked.place FROM unnest($12::bytea[], $13::int[]) AS asked (identity, place)
-CROSS JOIN LATERAL (SELECT FROM dead_letters WHERE identity = asked.identity LIMIT 1) AS row
+SELECT place FROM lost
 """
 """$1 log, $2 partition; messages: $3 keys, $4 fingerprints, $5 offsets, $6 times, $7 places;
-receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities, $13 places."""
+receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities, $13 offsets,
+$14 times, $15 places."""
 
 
 class Asked(msgspec.Struct):
@@ -147,6 +166,8 @@ class Question:
                 [one.receipt[2] for _, one in receipts if one.receipt],
                 [place for place, _ in receipts],
                 [identity_of(self._transport, unknown[place].record) for place in others],
+                [unknown[place].record.offset for place in others],
+                [_moment(unknown[place].record.appended_at) for place in others],
                 others,
             )
         for row in rows:

@@ -17,6 +17,7 @@ from ingress.routes.models import MessageView, Position
 from persistence.attempts import Attempt, attempts_of
 from persistence.database import Pool
 from persistence.errors import Outage
+from persistence.origin import origin_of
 from persistence.queries import Lost, StoredMessage, StoredReceipt
 from persistence.story import Death, KeptReceipt, Place, deaths_of, places_of, receipts_of
 from transport.clock import timestamp
@@ -123,23 +124,33 @@ class Timelines:
         asked = {(p.transport, p.partition, p.offset) for p in shown.positions}
         asked |= {(one.transport, one.partition, one.offset) for one in kept.deaths}
         known = {(one.transport, one.partition, one.offset): one for one in kept.places}
-        found = await asyncio.gather(
-            *(self._place(message_id, *where) for where in sorted(asked - known.keys()))
-        )
-        return sorted([*known.values(), *found], key=lambda one: one.appended_at or "~")
+        # Twice: what is found there may be a copy, which says where its original stands.
+        for _ in range(2):
+            found = await asyncio.gather(
+                *(self._look(message_id, *where) for where in sorted(asked - known.keys()))
+            )
+            for place, record in found:
+                known[place.transport, place.partition, place.offset] = place
+                origin = origin_of(record) if record else None
+                if origin is not None:
+                    asked.add((origin.transport, place.partition, origin.offset))
+        return sorted(known.values(), key=lambda one: one.appended_at or "~")
 
-    async def _place(self, message_id: str, name: str, partition: int, offset: str) -> Place:
+    async def _look(
+        self, message_id: str, name: str, partition: int, offset: str
+    ) -> tuple[Place, Record | None]:
+        """Return a place with its log's time of it, and the record if it still stands there."""
         log = self._logs.get(name)
         if log is None or not 0 <= partition < log.partitions:
-            return Place(name, partition, offset, "")
+            return Place(name, partition, offset, ""), None
         try:
             asking = log.read(Topic.MESSAGES, partition, after=_before(offset), limit=1)
             records = await answer(asking, within=self._timeout)
         except (TransportError, TimeoutError, ValueError):
             records = ()
-        there = records and records[0].offset == offset and _is(records[0], message_id)
-        at = timestamp(records[0].appended_at) if there else _time_in(offset)
-        return Place(name, partition, offset, at)
+        if records and records[0].offset == offset and _is(records[0], message_id):
+            return Place(name, partition, offset, timestamp(records[0].appended_at)), records[0]
+        return Place(name, partition, offset, _time_in(offset)), None
 
 
 def _before(offset: str) -> str | None:

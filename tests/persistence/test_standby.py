@@ -237,6 +237,42 @@ async def test_a_dead_letter_settles_its_copy_whatever_was_wrong(
     assert await database_pool.fetchval("SELECT count(*) FROM dead_letters") == 4
     assert await other.read(Topic.DEAD_LETTERS, 0) == []
     assert not any(taken_over(standby, why) for why in ("stalled", "unshadowed", "orphaned"))
+    noted = await positions(database_pool, "memory")
+    # The conflict's is not its message's, nor is a receipt's.
+    partition, offset = noted[first.message_id]
+    bodies = {one.offset: one.body for one in await other.read(Topic.MESSAGES, partition)}
+    assert bodies[offset] == seal(first).body
+    assert set(noted) == {first.message_id, message("c2").message_id}
+
+
+async def test_where_a_redriven_message_stands_is_where_it_came_back_to(
+    start, stand_by, transport, other, database_pool, eventually, metrics
+):
+    await database_pool.execute("ALTER TABLE messages ADD CONSTRAINT hurt CHECK (false)")
+    sent = message("c1")
+    await mirror(transport, other, sent, mode="sync")
+    stand_by()
+    start()
+    start(DeadLetterIndexer, member="i1")
+    await eventually(partial(drained, other))
+    before = await positions(database_pool, "memory")
+    assert set(before) == {sent.message_id}
+    await database_pool.execute("ALTER TABLE messages DROP CONSTRAINT hurt")
+    redriver = Redriver(database_pool, transport, metrics)
+    await redriver.wait(await redriver.start(Selection(), by="test"))
+    await eventually(lambda: database_pool.fetchval("SELECT count(*) = 1 FROM messages"))
+    (again,) = [
+        one.offset
+        for p in range(PARTITIONS)
+        for one in await transport.read(Topic.MESSAGES, p)
+        if "mirrorOf" not in one.headers and HEADER_REDRIVES in one.headers
+    ]
+    redriven = msgspec.structs.replace(seal(sent), headers={HEADER_REDRIVES: "1"})
+    await append(other, copy_of(redriven, "redis", again))
+    await eventually(partial(drained, other))
+    after = await positions(database_pool, "memory")
+    assert after.keys() == before.keys()
+    assert other.sort_key(after[sent.message_id][1]) > other.sort_key(before[sent.message_id][1])
 
 
 @pytest.mark.parametrize("swapped", [False, True], ids=["agree", "swapped"])
