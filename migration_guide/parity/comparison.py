@@ -131,7 +131,7 @@ class Comparison:
         return [
             1 - side
             for side in (PRIMARY, SHADOW)
-            if next(self._ripe(side, before), None) is not None
+            if self._waiting.has_ripe(side, self._ripe_before(side, before))
         ]
 
     def begins_at(self, side: int, place: bytes, held_from: float) -> None:
@@ -149,7 +149,7 @@ class Comparison:
         Nothing appended at ``before`` or later, so that who goes on from there counts none twice.
         """
         for side in (PRIMARY, SHADOW):
-            for facts in self._ripe(side, before):
+            for facts in self._waiting.ripe(side, self._ripe_before(side, before)):
                 if facts.mirror is not None:
                     self._waiting.take(facts)
                     self._orphaned(facts)
@@ -249,10 +249,9 @@ class Comparison:
                 detail = f"passed by message {facts.passed_by}"
                 self._count(result, first, second, detail, count, other=facts.passed_by)
 
-    def _ripe(self, side: int, before: float) -> Iterator[Facts]:
-        """Yield what waits in a log though the other one was read far enough."""
-        reach = self._reach[1 - side] - self._limits.settle
-        return self._waiting.ripe(side, min(before, reach))
+    def _ripe_before(self, side: int, before: float) -> float:
+        """Return when what still waits in a log was appended, at which the other is far enough."""
+        return min(before, self._reach[1 - side] - self._limits.settle)
 
     def _judge(self, facts: Facts, other: int) -> None:
         if facts.known is not None:

@@ -140,6 +140,14 @@ class Waiting:
                 self.young[facts.side] -= 1
             self._file.put(facts)
 
+    def has_ripe(self, side: int, until: float) -> bool:
+        """Tell whether :meth:`ripe` would yield anything, without reading it."""
+        ripe = "young = 1 AND side = ? AND appended_at < ? LIMIT 1"
+        if self._file and self._file.where(ripe, side, until):
+            return True
+        first = next((one for one in self._young.values() if one.side == side), None)
+        return first is not None and first.appended_at < until
+
     def ripe(self, side: int, until: float) -> Iterator[Facts]:
         """Yield what stands in ``side``, is young, and was appended before ``until``.
 
