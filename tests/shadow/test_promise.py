@@ -5,10 +5,11 @@ hanging, cut off or slow. The short version runs where anything else may run: wh
 only adds to its p99, so it compares each side's quietest turn, and allows some milliseconds more.
 
 The long one (``make chaos``) holds the p99 to within 10 %. Two processes without a shadow take
-turns with the one that has one; each turn is compared with those beside it, and the median of the
-ratios counts: so the machine may get slower or faster meanwhile. What the two without a shadow
-differ by is what the machine can't tell apart: until they agree to 10 % in half of the turns there
-are more turns, and in the end no answer, which is a failure.
+turns with the one that has one, and each turn is compared with those beside it: so the machine may
+get slower or faster meanwhile. The p99 of one turn scatters by more than 10 % (it is the twentieth
+worst of 2,000 answers, some 2 ms), so many turns are asked, by a sign test: that the median turn is
+within 10 % is taken as shown when so many are that it would hardly be so otherwise. No answer after
+all turns is a failure. What the two without a shadow differ by is told beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ _FEWEST, _MOST, _SECONDS = 2, 10, 0.6
 is felt is felt in every turn."""
 _SLACK = 0.01
 """Seconds by which the p99 may be more than 10 % longer there."""
-_STRICT_FEWEST, _STRICT_MOST, _STRICT_SECONDS = 11, 31, 2.0
+_STRICT_SECONDS = 2.0
+_LOOKS = {15: 12, 23: 17, 31: 22}
+"""After so many turns, how many within 10 % are enough. If a turn were as often outside as within,
+each would come about once in 55 times or less (binomial), so all three together once in twenty."""
 
 
 def _environment(pair: Pair, redis: Server, database_url: str) -> dict[str, str]:
@@ -160,9 +164,7 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
         FAULTS[fault](pair.shadow_proxy)
         with_it: list[float] = []
         without: list[float] = []
-        while len(with_it) < _STRICT_FEWEST or (
-            len(with_it) < _STRICT_MOST and not _agree(without)
-        ):
+        while not (shown := _is_shown(with_it)) and len(with_it) < max(_LOOKS):
             turn, p99 = len(with_it), {}
             # Each is as often the first and the last of a turn as the others.
             for app in apps[turn % 3 :] + apps[: turn % 3]:
@@ -172,15 +174,20 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
             with_it.append(p99[beside.port] / sqrt(p99[alone.port] * p99[control.port]))
             without.append(p99[control.port] / p99[alone.port])
         figures = (
-            f"{pair.primary}, {fault} shadow, {_RATE:.0f} POST/s, {len(with_it)} turns: the p99 is "
-            f"{median(with_it):.2f} times that without a shadow, and that of two processes without "
-            f"one differs by {median(without):.2f}; {p99[alone.port] * 1000:.1f} ms in the last"
+            f"{pair.primary}, {fault} shadow, {_RATE:.0f} POST/s: in {_within(with_it)} of "
+            f"{len(with_it)} turns the p99 is within 10 % of that without a shadow, in the median "
+            f"{median(with_it):.2f} times it; two processes without one differ by "
+            f"{median(without):.2f}; {p99[alone.port] * 1000:.1f} ms in the last"
         )
         _log.warning(figures)
         await _all_is_told(beside, int(_RATE * _STRICT_SECONDS) * (len(with_it) + 1))
-        assert _agree(without), f"nothing can be told on this machine now: {figures}"
-        assert median(with_it) <= 1.1, figures
+        assert shown, figures
 
 
-def _agree(ratios: Sequence[float]) -> bool:
-    return sum(1 / 1.1 <= ratio <= 1.1 for ratio in ratios) >= len(ratios) / 2
+def _within(ratios: Sequence[float]) -> int:
+    return sum(ratio <= 1.1 for ratio in ratios)
+
+
+def _is_shown(ratios: Sequence[float]) -> bool:
+    enough = _LOOKS.get(len(ratios))
+    return enough is not None and _within(ratios) >= enough
