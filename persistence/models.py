@@ -112,7 +112,9 @@ class MessageReceipt(_Table, table=True):
 
 
 class MessagePosition(_Table, table=True):
-    """Where a message stands in a log that its row did not come from; the first time it does.
+    """Where a message stands in a log that its row, or its dead letter, did not come from.
+
+    The first time that it does; of one that was redriven, the last.
 
     Written by the standby of that log, for people and samples: nothing is decided by it, and it is
     not flushed at once. ``appended_at`` is the log's own clock.

@@ -71,12 +71,12 @@ def messages_router(
         found = await messages.find(identifier, content=True)
         if found is None:
             raise not_found(identifier)
-        if isinstance(found, StoredMessage):
-            async with asyncio.timeout(timeout_seconds):
-                receipts = await queries.receipts(pool, identifier)
-                elsewhere = await queries.positions(pool, identifier)
-            return view(identifier, found, trace_url, receipts, elsewhere)
-        return view(identifier, found, trace_url)
+        if isinstance(found, Pending):
+            return view(identifier, found, trace_url)
+        async with asyncio.timeout(timeout_seconds):
+            receipts = await queries.receipts(pool, identifier)
+            elsewhere = await queries.positions(pool, identifier)
+        return view(identifier, found, trace_url, receipts, elsewhere)
 
     @router.get(
         "/conversations/{conversation_id}/messages",
@@ -120,7 +120,7 @@ def view(
         return _persisted(found, receipts, elsewhere, trace_url)
     if isinstance(found, Pending):
         return _pending(identifier, found, trace_url)
-    return _dead(identifier, found)
+    return _dead(identifier, found, elsewhere)
 
 
 def _persisted(
@@ -130,13 +130,12 @@ def _persisted(
     trace_url: str | None,
 ) -> MessageView:
     members = msgspec.structs.asdict(row)
-    own = [StoredPosition(row.transport, row.partition, row.offset)] if row.offset else []
-    positions = [*own, *(one for one in elsewhere if one.transport != row.transport)]
+    own = StoredPosition(row.transport, row.partition, row.offset) if row.offset else None
     return MessageView(
         **{name: members[name] for name in MessageSummary.model_fields},
         state="persisted",
         trace_url=_trace(trace_url, row.trace_id),
-        positions=[Position.of(one) for one in positions],
+        positions=_positions(own, elsewhere),
         attempts=row.attempts,
         receipts=[ReceiptView.of(one) for one in receipts],
     )
@@ -158,23 +157,28 @@ def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageV
     )
 
 
-def _dead(identifier: str, found: Dead) -> MessageView:
+def _dead(identifier: str, found: Dead, elsewhere: Sequence[StoredPosition]) -> MessageView:
     lost, message = found.lost, found.message
+    own = StoredPosition(lost.transport, lost.partition, lost.offset)
     return MessageView(
         **_content(message),
         message_id=identifier,
         state="dead_lettered",
         accepted_at=message.accepted_at if message else None,
         correlation_id=message.correlation_id if message else None,
-        positions=[
-            Position(transport=lost.transport, partition=lost.partition, offset=lost.offset)
-        ],
+        positions=_positions(own, elsewhere),
         attempts=lost.attempts,
         receipts=[],
         dead_letter=DeadLetterSummary(
             id=lost.id, reason=lost.reason, error=lost.error, failed_at=lost.failed_at
         ),
     )
+
+
+def _positions(own: StoredPosition | None, elsewhere: Sequence[StoredPosition]) -> list[Position]:
+    """Return where it was persisted or died from, then where it stands in other logs."""
+    others = [one for one in elsewhere if own is None or one.transport != own.transport]
+    return [Position.of(one) for one in ([own] if own else []) + others]
 
 
 def _content(message: Message | None) -> dict[str, Any]:

@@ -82,6 +82,14 @@ async def test_a_dead_letter_says_why(service: Service, index_dead_letters) -> N
     assert view["content"] == message()["content"]
     repeat = await service.post(message())
     assert (repeat.status_code, repeat.json()["state"]) == (200, "dead_lettered")
+    copy = {"transport": "kafka", "partition": partition, "offset": "41"}
+    await service.pool.execute(
+        "INSERT INTO message_positions VALUES ($1, $2, $3, $4, now())",
+        *(ack["messageId"], *copy.values()),
+    )
+    view = (await service.client.get(f"/api/messages/{ack['messageId']}")).json()
+    died = {"transport": "redis", "partition": partition, "offset": record.offset}
+    assert view["positions"] == [died, copy]
 
 
 async def test_a_message_that_is_nowhere_is_404(service: Service) -> None:
