@@ -26,7 +26,7 @@ class Job(msgspec.Struct, kw_only=True):
     """How long to measure; a closed run stops earlier once ``requests`` are answered."""
     requests: int | None = None
     warmup_seconds: float = 0.0
-    """Load that is sent first and not counted."""
+    """``closed``: load that is sent first and not counted."""
     rate: float = 0.0
     batch: int = 1
     """Messages in a request: 1 posts to ``/api/messages``, more to ``/api/messages:batch``."""
