@@ -74,8 +74,10 @@ def messages_router(
         if isinstance(found, Pending):
             return view(identifier, found, trace_url)
         async with asyncio.timeout(timeout_seconds):
-            receipts = await queries.receipts(pool, identifier)
             elsewhere = await queries.positions(pool, identifier)
+            # Of a dead letter there are none: a receipt's row needs its message's.
+            persisted = isinstance(found, StoredMessage)
+            receipts = await queries.receipts(pool, identifier) if persisted else ()
         return view(identifier, found, trace_url, receipts, elsewhere)
 
     @router.get(

@@ -37,6 +37,7 @@ CREATE INDEX by_identity ON waiting (identity);
 CREATE INDEX by_scope ON waiting (stands, place) WHERE stands IS NOT NULL;
 CREATE INDEX by_age ON waiting (young, side, appended_at);
 """
+_RIPE = "young = 1 AND side = ? AND appended_at < ?"
 _FILTER_BITS = 1 << 20
 
 
@@ -142,8 +143,7 @@ class Waiting:
 
     def has_ripe(self, side: int, until: float) -> bool:
         """Tell whether :meth:`ripe` would yield anything, without reading it."""
-        ripe = "young = 1 AND side = ? AND appended_at < ? LIMIT 1"
-        if self._file and self._file.where(ripe, side, until):
+        if self._file and self._file.where(f"{_RIPE} LIMIT 1", side, until):
             return True
         first = next((one for one in self._young.values() if one.side == side), None)
         return first is not None and first.appended_at < until
@@ -154,9 +154,7 @@ class Waiting:
         The caller judges and keeps, or takes, each of them.
         """
         if self._file:
-            while found := self._file.where(
-                "young = 1 AND side = ? AND appended_at < ? LIMIT 500", side, until
-            ):
+            while found := self._file.where(f"{_RIPE} LIMIT 500", side, until):
                 yield from found
         ripe: list[Facts] = []
         for facts in self._young.values():  # each side's in the order of its log
