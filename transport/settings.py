@@ -83,7 +83,7 @@ class TransportSettings(BaseSettings):
     stream_retention_records: Annotated[int, Field(ge=0)] = 10_000
     """Redis: at most this many acknowledged records stay in a partition, whatever their age."""
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 300
-    """How long the log remembers a key. A cache only: PostgreSQL decides."""
+    """How long, at least, the log remembers a key. A cache only: PostgreSQL decides."""
 
     @property
     def consumed(self) -> str:

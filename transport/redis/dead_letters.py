@@ -9,6 +9,7 @@ from transport.dead_letters import dead_letter_headers, source_of
 from transport.errors import TransportUnavailable
 from transport.redis.functions import Functions
 from transport.redis.keys import Log
+from transport.redis.publish import RECORDS_PER_CALL
 from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS
 
 __all__ = ["DeadLetters"]
@@ -24,17 +25,19 @@ class DeadLetters:
     def __init__(self, functions: Functions, log: Log, *, seconds: int) -> None:
         self._functions = functions
         self._stream = log.streams[0]
-        self._memory = log.memory(0)
+        self._memories = log.memories
         self._seconds = seconds
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
         """Append in order; see :meth:`transport.contract.Transport.dead_letter`."""
-        if not letters:
-            return
-        keys: list[str] = []
+        for first in range(0, len(letters), RECORDS_PER_CALL):
+            await self._append(letters[first : first + RECORDS_PER_CALL])
+
+    async def _append(self, letters: Sequence[DeadLetter]) -> None:
+        keys = [*self._memories, *[self._stream] * len(letters)]
         arguments: list[str | bytes | int] = [self._seconds, *OUR_FIELDS]
+        arguments += [source_of(letter) for letter in letters]
         for letter in letters:
-            keys += (self._stream, self._memory + source_of(letter))
             fields: list[str | bytes | int] = [
                 FIELD_KEY,
                 _bytes(letter.record.key),

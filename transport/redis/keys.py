@@ -3,7 +3,7 @@
 ========================================  ==============================================
 ``msg:stream:{p}``                        stream: partition p of the messages log
 ``msg:dlq``                               stream: the dead letters
-``{<stream>}:key:<message id>``           string: ``offset`` and what is remembered of a repeat
+``{msg:stream}:memory:0`` and ``:1``      hash: by message id its offset, and the answer to a repeat
 ``{<stream>}:lease:<group>``              hash: the owner and its epoch, and accounts (lua/)
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
@@ -13,6 +13,7 @@
 
 ``{p}`` above stands for a number; other braces are literal: a Redis Cluster hashes what is inside,
 so a partition's side keys live in the slot of its stream, and a function may touch them together.
+``msg:dlq`` has side keys of the same names with its own in the braces.
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ class Log(msgspec.Struct, frozen=True):
         """Return the key of the lease on ``partition`` in ``group``."""
         return f"{{{self.streams[partition]}}}:lease:{group}"
 
-    def memory(self, partition: int) -> str:
-        """Return the prefix of the keys under which message ids are remembered."""
-        return f"{{{self.streams[partition]}}}:key:"
+    @property
+    def memories(self) -> tuple[str, str]:
+        """The keys of the two hashes that remember what was appended (lua/append.lua).
+
+        One pair for all partitions, as one call appends to all of them. In a cluster, where it
+        can't, each partition needs a pair of its own, tagged with its stream.
+        """
+        return f"{{{self.name}}}:memory:0", f"{{{self.name}}}:memory:1"
 
     def members(self, group: str) -> str:
         """Return the key of the group's members."""

@@ -6,7 +6,7 @@ cluster the call has to be split by partition: each has a slot of its own, with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
@@ -32,11 +32,12 @@ from transport.redis.records import (
     OUR_TRACED_HEADERS,
 )
 
-__all__ = ["Publisher", "remembered"]
+__all__ = ["RECORDS_PER_CALL", "Publisher", "remembered"]
 
 _FOUND, _REFUSED = ord("="), ord("!")
-# The server does nothing else during a call: at some 5 us a record, this bounds it to a few ms.
-_RECORDS_PER_CALL = 1000
+# The server does nothing else during a call: at some 5 us a record, this bounds it to a few ms. And
+# Lua's stack bounds how many values one command of the call may have.
+RECORDS_PER_CALL = 1000
 # What `append` knows by a letter instead of by all its field names.
 _SHAPES = {OUR_HEADERS: "", OUR_TRACED_HEADERS: "t"}
 
@@ -47,7 +48,7 @@ class Publisher:
     def __init__(self, functions: Functions, log: Log, *, seconds: int) -> None:
         self._functions = functions
         self._streams = log.streams
-        self._memories = [log.memory(p) for p in range(len(log.streams))]
+        self._memories = log.memories
         self._seconds = seconds
 
     async def publish(self, envelopes: Sequence[Envelope], *, remember: bool) -> list[Outcome]:
@@ -56,8 +57,8 @@ class Publisher:
         outcomes: list[Outcome] = []
         # One call after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
-        for first in range(0, len(envelopes), _RECORDS_PER_CALL):
-            call = envelopes[first : first + _RECORDS_PER_CALL]
+        for first in range(0, len(envelopes), RECORDS_PER_CALL):
+            call = envelopes[first : first + RECORDS_PER_CALL]
             try:
                 (reply,) = await self._functions.exchange([self._command(call, seconds)])
             except TransportError as error:
@@ -66,18 +67,21 @@ class Publisher:
         return outcomes
 
     def _command(self, envelopes: Sequence[Envelope], seconds: int) -> Command:
-        keys: list[str] = []
+        streams = self._streams
+        keys = [*self._memories, *[streams[e.partition] for e in envelopes]]
         arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS]
-        streams, memories = self._streams, self._memories
+        arguments += [e.message_id for e in envelopes]
         for e in envelopes:
             headers = e.headers
             correlation = headers.get(HEADER_CORRELATION_ID, "")
             memo = f"{e.accepted_at} {e.fingerprint} {correlation}"
-            keys += (streams[e.partition], memories[e.partition] + e.message_id)
             shape = _SHAPES.get(tuple(headers))
-            if shape is not None and headers[HEADER_CONTENT_TYPE] == CONTENT_TYPE:
-                message = headers[HEADER_MESSAGE_ID]
-                arguments += (memo, shape, e.key, e.body, message, correlation)
+            if (
+                shape is not None
+                and headers[HEADER_CONTENT_TYPE] == CONTENT_TYPE
+                and headers[HEADER_MESSAGE_ID] == e.message_id
+            ):
+                arguments += (memo, shape, e.key, e.body, correlation)
                 if shape:
                     arguments.append(headers[HEADER_TRACEPARENT])
                 continue
@@ -87,25 +91,21 @@ class Publisher:
         return self._functions.command("append", keys, *arguments)
 
     async def recall(
-        self, connections: Connections, wanted: Mapping[int, Sequence[str]]
-    ) -> dict[str, Remembered]:
-        """Return what is remembered of message ids, which come by partition.
+        self, connections: Connections, message_ids: Sequence[str]
+    ) -> list[Remembered | None]:
+        """Return what is remembered of each message id.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
         """
-        commands = [
-            ("MGET", *(self._memories[partition] + identifier for identifier in identifiers))
-            for partition, identifiers in wanted.items()
-        ]
-        found: dict[str, Remembered] = {}
-        replies = await connections.exchange(commands)
-        for identifiers, reply in zip(wanted.values(), replies, strict=True):
+        found: list[Remembered | None] = [None] * len(message_ids)
+        commands = [("HMGET", memory, *message_ids) for memory in self._memories]
+        for reply in await connections.exchange(commands):
             if isinstance(reply, Exception):
                 raise translate(reply)
-            for identifier, value in zip(identifiers, reply, strict=True):
+            for n, value in enumerate(reply):
                 if value is not None:
-                    found[identifier] = remembered(value)
+                    found[n] = remembered(value)
         return found
 
 

@@ -17,7 +17,6 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.identity import partition_of
 from transport.redis import reading
 from transport.redis.connections import Connections
 from transport.redis.consumer import RedisConsumer
@@ -87,13 +86,9 @@ class RedisTransport:
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
         """Return what is remembered of message ids; see the contract."""
-        wanted: dict[int, list[str]] = {}
-        for identifier in message_ids:
-            # A receipt's id begins with its message's.
-            partition = partition_of(identifier.partition("/")[0], self.partitions)
-            wanted.setdefault(partition, []).append(identifier)
-        found = await self._publisher.recall(self._connections, wanted) if wanted else {}
-        return [found.get(identifier) for identifier in message_ids]
+        if not message_ids:
+            return []
+        return await self._publisher.recall(self._connections, message_ids)
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Append dead letters; see the contract."""

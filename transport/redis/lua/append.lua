@@ -1,58 +1,86 @@
--- KEYS per record its stream and the key under which it is to be remembered; ARGV seconds to
--- remember (0: not), the five field names of nearly every record, the value of the last, and the
--- name of a traced one's sixth; then per record what to remember of it, its shape and its values:
--- '' and those of the first four fields, 't' and with them the sixth's, or how many fields follow
--- and the fields. (A third fewer arguments: each costs both sides at every step.)
+-- KEYS the two memories (below), then each record's stream; ARGV seconds to remember (0: not), the
+-- five field names of nearly every record, the value of the last, and the name of a traced one's
+-- sixth; then the ids of all; then per record what to remember of it, its shape and its values:
+-- '' and key, body and correlation id, 't' and with them the sixth's, or how many fields follow and
+-- the fields. (A third fewer arguments: each costs both sides at every step.)
 -- The records of one call may be of several streams (never in a cluster: other slots).
--- Check, append, remember, in this order: cut off in the middle it leaves a record that is not
+-- Check, append, remember, in this order: cut off in the middle it leaves records that are not
 -- remembered (the row settles that), never a memory without its record (which would be a loss).
+local FIRST_ID = 9
+
+-- What is remembered is in two hashes that take turns. Each is written for as long as a record is to
+-- be remembered, and read for as long again; its time to live says how far it is. So no record has
+-- a key, or a time, of its own: one command remembers a call's records, and one forgets a turn's.
+local function being_written(call, memories, seconds)
+  local one, other = call('PTTL', memories[1]), call('PTTL', memories[2])
+  local fresh = seconds * 2000
+  if one > fresh or other > fresh then
+    return one > other and memories[1] or memories[2]
+  end
+  local older = one < other and memories[1] or memories[2]
+  call('UNLINK', older)
+  return older, true
+end
+
+local function remember(call, memories, seconds, memos)
+  local memory, is_new = being_written(call, memories, seconds)
+  call('HSET', memory, unpack(memos))
+  if is_new then
+    -- Unlinked after two thirds of this, unless nothing is appended any more.
+    call('EXPIRE', memory, seconds * 3)
+  end
+end
+
 local function append(keys, args)
   local call = redis.pcall
-  local seconds, key, body, message, correlation, kind, ours, parent = unpack(args, 1, 8)
-  local remember = seconds ~= '0'
-  local memories, known, out = {}, {}, {}
-  if remember then
-    for i = 2, #keys, 2 do
-      memories[i / 2] = keys[i]
-    end
-    known = call('MGET', unpack(memories))
+  local seconds, key, body, message, correlation, kind, ours, parent = unpack(args, 1, FIRST_ID - 1)
+  local is_remembered = seconds ~= '0'
+  local count = #keys - 2
+  local at = FIRST_ID + count
+  local one, other, later, memos, out = {}, {}, {}, {}, {}
+  if is_remembered then
+    one = call('HMGET', keys[1], unpack(args, FIRST_ID, at - 1))
+    other = call('HMGET', keys[2], unpack(args, FIRST_ID, at - 1))
   end
-  local at, i = 9, 1
-  while at < #args do
-    local stream, memory = keys[2 * i - 1], keys[2 * i]
-    local shape, last = args[at + 1], at + 5
-    if shape == 't' then
-      last = at + 6
-    elseif shape ~= '' then
-      last = at + 1 + tonumber(shape)
-    end
-    local before = known[i] or known[memory]
-    if before then
-      out[i] = '=' .. before
+  for i = 1, count do
+    local stream, id = keys[2 + i], args[FIRST_ID + i - 1]
+    local memo, shape, first = args[at], args[at + 1], at + 2
+    local known = one[i] or other[i] or later[id]
+    local offset
+    if shape == '' then
+      at = first + 3
+    elseif shape == 't' then
+      at = first + 4
     else
-      local id
+      at = first + tonumber(shape)
+    end
+    if known then
+      out[i] = '=' .. known
+    else
       if shape == '' then
-        id = call('XADD', stream, '*', key, args[at + 2], body, args[at + 3],
-          message, args[at + 4], correlation, args[at + 5], kind, ours)
+        offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
+          message, id, correlation, args[first + 2], kind, ours)
       elseif shape == 't' then
-        id = call('XADD', stream, '*', key, args[at + 2], body, args[at + 3],
-          message, args[at + 4], correlation, args[at + 5], kind, ours, parent, args[last])
+        offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
+          message, id, correlation, args[first + 2], kind, ours, parent, args[first + 3])
       else
-        id = call('XADD', stream, '*', unpack(args, at + 2, last))
+        offset = call('XADD', stream, '*', unpack(args, first, at - 1))
       end
-      if type(id) == 'table' then
-        out[i] = '!' .. id.err
+      if type(offset) == 'table' then
+        out[i] = '!' .. offset.err
       else
-        out[i] = id
-        if remember then
-          local memo = id .. ' ' .. args[at]
-          call('SET', memory, memo, 'EX', seconds)
-          known[memory] = memo -- for another record of the same id in this call
+        out[i] = offset
+        if is_remembered then
+          memo = offset .. ' ' .. memo
+          memos[#memos + 1] = id
+          memos[#memos + 1] = memo
+          later[id] = memo -- for another record of the same id in this call
         end
       end
     end
-    at = last + 1
-    i = i + 1
+  end
+  if #memos > 0 then
+    remember(call, keys, seconds, memos)
   end
   return out
 end
