@@ -8,6 +8,7 @@ import asyncpg
 
 from benchmarks.figure import Compared, Figure
 from benchmarks.load.job import Job, Result
+from benchmarks.placing import apart
 from benchmarks.plan import Plan
 from benchmarks.processes import Running, crossfade, load, uvicorn_app
 from benchmarks.stand import Stand
@@ -34,12 +35,13 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             )
         running = {name: await stack.enter_async_context(app) for name, app in apps.items()}
         results: dict[str, list[Result]] = {name: [] for name in running}
-        for name, app in running.items():
-            # Not counted: caches fill, connections open, and a JVM compiles what it is asked for.
-            await _load(app, plan.warm_seconds, f"warm-{name}")
-        for run in range(plan.runs):
+        with apart(running.values()) as placement:
             for name, app in running.items():
-                results[name].append(await _load(app, plan.seconds, f"{name}{run}"))
+                # Not counted: caches fill, connections open, and a JVM compiles what it is asked.
+                await _load(app, plan.warm_seconds, f"warm-{name}")
+            for run in range(plan.runs):
+                for name, app in running.items():
+                    results[name].append(await _load(app, plan.seconds, f"{name}{run}"))
         await _all_in_log(stand, results["ours"])
     ours = [r.messages_per_second for r in results["ours"]]
     return [
@@ -50,7 +52,11 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             baseline_name=what,
             baseline=[r.messages_per_second for r in results[name]],
             target=target,
-            details={**_details("ours", results["ours"]), **_details(name, results[name])},
+            details={
+                "placement": placement,
+                **_details("ours", results["ours"]),
+                **_details(name, results[name]),
+            },
         )
         for name, what, target in (
             ("bare", "bare FastAPI handler that does nothing", 2.5),

@@ -6,7 +6,6 @@ import gc
 import sys
 
 import msgspec
-import uvloop
 
 from benchmarks.load.job import Job
 from benchmarks.load.run import run
@@ -14,4 +13,4 @@ from benchmarks.load.run import run
 if __name__ == "__main__":
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     gc.disable()  # a run is short; a collection would show as latency of the service
-    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(run(job))))
+    sys.stdout.buffer.write(msgspec.json.encode(run(job)))

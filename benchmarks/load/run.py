@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
+from selectors import BaseSelector, DefaultSelector, SelectSelector
 
 from benchmarks.load.connection import Connection
 from benchmarks.load.job import Job, Result, percentile
@@ -19,8 +19,9 @@ _GRACE_SECONDS = 10.0
 class _Run(ABC):
     """What both modes share: the connections and the record of answers."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, selector: BaseSelector) -> None:
         self.job = job
+        self.selector = selector
         self.requests = Requests(job)
         self.next = 0
         self.latencies: list[float] = []
@@ -28,24 +29,30 @@ class _Run(ABC):
         self.due: dict[int, float] = {}
         self.answered: dict[int, float] = {}
         self.counting = False
-        self.idle = asyncio.Event()
         self.connections: list[Connection] = []
 
-    async def connect(self) -> None:
-        loop = asyncio.get_running_loop()
+    def connect(self) -> None:
+        address = self.job.host, self.job.port
         for _ in range(self.job.connections):
-            _, connection = await loop.create_connection(
-                lambda: Connection(self.on_answer), self.job.host, self.job.port
-            )
-            self.connections.append(connection)
+            self.connections.append(Connection(self.selector, address, self.on_answer))
+
+    @abstractmethod
+    def measure(self) -> float:
+        """Send everything; return how many seconds the counted part took."""
 
     @abstractmethod
     def on_answer(self, connection: Connection, status: int) -> None:
         """Take an answer: how the next request comes about is what runs differ in."""
 
+    def turn(self, seconds: float) -> None:
+        """Wait until some connection is ready, at most ``seconds``; see to all that are."""
+        for key, _ in self.selector.select(max(0.0, seconds)):
+            key.data()
+
     def close(self) -> None:
         for connection in self.connections:
             connection.close()
+        self.selector.close()
 
     def record(self, connection: Connection, status: int) -> None:
         now = time.perf_counter()
@@ -58,12 +65,13 @@ class _Run(ABC):
 class _Closed(_Run):
     """Each connection sends its next request when the last is answered."""
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(job, DefaultSelector())
+
     def on_answer(self, connection: Connection, status: int) -> None:
         if self.counting:
             self.record(connection, status)
-            if len(self.latencies) == self.job.requests:
-                self.idle.set()
-        if connection.open and not self.idle.is_set():
+        if connection.open:
             self.fire(connection)
 
     def fire(self, connection: Connection) -> None:
@@ -75,24 +83,28 @@ class _Closed(_Run):
             self.due[connection.number] = connection.due
         connection.send(request)
 
-    async def measure(self) -> float:
+    def measure(self) -> float:
         for connection in self.connections:
             self.fire(connection)
-        await asyncio.sleep(self.job.warmup_seconds)
+        began = time.perf_counter() + self.job.warmup_seconds
+        while (left := began - time.perf_counter()) > 0:
+            self.turn(left)
         self.counting = True
-        started = time.perf_counter()
-        try:
-            await asyncio.wait_for(self.idle.wait(), self.job.seconds)
-        except TimeoutError:
-            self.idle.set()
-        return time.perf_counter() - started
+        began = time.perf_counter()
+        most = self.job.requests or float("inf")
+        while (left := began + self.job.seconds - time.perf_counter()) > 0:
+            self.turn(left)
+            if len(self.latencies) >= most:
+                break
+        return time.perf_counter() - began
 
 
 class _Open(_Run):
     """Requests fall due at a fixed rate and wait for a free connection if none is."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job)
+        # The one whose time limit is exact: others wait for whole milliseconds, so up to one late.
+        super().__init__(job, SelectSelector())
         self.free: deque[Connection] = deque()
         self.waiting: deque[tuple[int, float]] = deque()
         self.late: list[float] = []
@@ -107,30 +119,30 @@ class _Open(_Run):
                 self.fire(connection, *self.waiting.popleft())
             else:
                 self.free.append(connection)
-        if not self.outstanding:
-            self.idle.set()
 
     def fire(self, connection: Connection, number: int, due: float) -> None:
         connection.number, connection.due = number, due
         connection.send(self.requests.nth(number))
 
-    async def measure(self) -> float:
+    def measure(self) -> float:
         self.free.extend(self.connections)
         total = int(self.job.rate * self.job.seconds)
-        started = time.perf_counter()
+        began = time.perf_counter()
         sent = 0
         while sent < total:
-            # Whatever is due now goes out now; then sleep until the next one is.
+            # Whatever is due now goes out now; then wait until the next one is.
             now = time.perf_counter()
-            while sent < total and (due := started + sent / self.job.rate) <= now:
+            while sent < total and (due := began + sent / self.job.rate) <= now:
                 self.arrive(sent, due, now)
                 sent += 1
-            await asyncio.sleep(max(0.0, started + sent / self.job.rate - time.perf_counter()))
+            self.turn(began + sent / self.job.rate - time.perf_counter())
         self.next = total
-        if self.outstanding:
-            self.idle.clear()
-            await asyncio.wait_for(self.idle.wait(), _GRACE_SECONDS)
-        return time.perf_counter() - started
+        given_up = time.perf_counter() + _GRACE_SECONDS
+        while self.outstanding:
+            if time.perf_counter() > given_up:
+                raise TimeoutError(f"{self.outstanding} requests are not answered")
+            self.turn(given_up - time.perf_counter())
+        return time.perf_counter() - began
 
     def arrive(self, number: int, due: float, now: float) -> None:
         self.late.append(now - due)
@@ -143,13 +155,13 @@ class _Open(_Run):
             self.waiting.append((number, due))
 
 
-async def run(job: Job) -> Result:
+def run(job: Job) -> Result:
     """Run a job and return its result. Raises ``OSError`` when nothing listens."""
     load = _Closed(job) if job.mode == "closed" else _Open(job)
-    await load.connect()
+    load.connect()
     cpu, began = time.process_time(), time.perf_counter()
     try:
-        seconds = await load.measure()
+        seconds = load.measure()
     finally:
         load.close()
     share = (time.process_time() - cpu) / (time.perf_counter() - began)

@@ -1,0 +1,56 @@
+"""A processor of its own for what is measured; all else shares the others.
+
+On few processors the scheduler decides the result: it moves four processes about between two of
+them every few hundred milliseconds, and the same service answers 19,000 or 32,000 requests a second
+by whom it has to share with. A generator or a database that runs where the service does is measured
+as if it were the service. So what is compared gets the same place, one processor, and the rest of
+the machine is for everything that is only needed to compare it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Collection, Iterable, Iterator
+
+import psutil
+
+from benchmarks.processes import Running
+
+__all__ = ["apart"]
+
+
+@contextlib.contextmanager
+def apart(measured: Iterable[Running]) -> Iterator[str]:
+    """Give ``measured`` one processor, and this process and its other children the rest.
+
+    For the time of the block, which gets a description. Where processes can't be placed, or there
+    is one processor, all stays as it is, and the description says so.
+    """
+    if sys.platform != "linux":
+        yield "as the scheduler has it (this system can't place processes)"
+        return
+    all_of_them = os.sched_getaffinity(0)
+    if len(all_of_them) == 1:
+        yield "all on one processor"
+        return
+    one = {min(all_of_them)}
+    alone = {app.pid for app in measured}
+    here = psutil.Process()
+    others = [p for p in (here, *here.children(recursive=True)) if p.pid not in alone]
+    try:
+        _place(others, all_of_them - one)
+        _place([psutil.Process(pid) for pid in alone], one)
+        yield f"the service on one processor, all else on the other {len(all_of_them) - 1}"
+    finally:
+        _place([here, *here.children(recursive=True)], all_of_them)
+
+
+def _place(processes: Iterable[psutil.Process], processors: Collection[int]) -> None:
+    """Place every thread; those that are started later are where their parents are."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for thread in process.threads():
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, processors)
