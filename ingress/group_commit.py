@@ -177,13 +177,18 @@ class GroupCommit:
     def _next_tick(self) -> list[AnySubmission]:
         waiting = self._waiting
         self._expire()
-        if len(waiting) <= self._records:
+        most = self._records
+        if len(self._ticks) + 1 < self._slots:
+            # Of many, half: while one half is answered, and its clients send again, the other is
+            # appended. All in one tick, each side would wait for the other.
+            most = min(most, max(2 * self._company, (self._held + 1) // 2))
+        if len(waiting) <= most:
             tick = list(waiting)
             waiting.clear()
             return tick
         tick = []
         # One request's messages stay together: in two ticks, the second could overtake.
-        while waiting and (len(tick) < self._records or waiting[0].waiter is tick[-1].waiter):
+        while waiting and (len(tick) < most or waiting[0].waiter is tick[-1].waiter):
             tick.append(waiting.popleft())
         return tick
 

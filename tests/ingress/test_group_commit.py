@@ -5,9 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import msgspec
 import pytest
 
 from ingress import group_commit
+from ingress.headers import Context
+from ingress.intake import Intake
+from ingress.requests import Limits
+from ingress.settings import IngressSettings
+from ingress.submission import Submission
+from otel.tracing.requests import Trace
 from tests.ingress.conftest import Service, message
 from tests.ingress.gated import GatedLog
 from tests.support.eventually import eventually
@@ -16,6 +23,12 @@ from transport.errors import AppendUnknown, TransportUnavailable
 
 def _soon(service: Service, *bodies: dict) -> list[asyncio.Task[httpx.Response]]:
     return [asyncio.create_task(service.post(body)) for body in bodies]
+
+
+def _submission(number: int) -> Submission:
+    body = msgspec.json.encode(message(number))
+    intake = Intake(Limits.of(IngressSettings()))
+    return intake.message(body, Context(None, Trace(None, None)), None)
 
 
 async def _held(service: Service, count: int) -> None:
@@ -73,6 +86,33 @@ async def test_a_second_append_waits_for_company_or_for_its_patience(
     gated.gate.set()
     await asyncio.gather(*tasks)
     assert sorted(len(envelopes) for envelopes in gated.published) == [1, 1, 8]
+
+
+@pytest.mark.parametrize(("slots", "appends"), [(2, [20, 20]), (1, [40])])
+async def test_many_that_wait_are_halved_if_both_halves_can_be_under_way(
+    gated: GatedLog, start, slots: int, appends: list[int]
+) -> None:
+    service = await start(transport=gated, ingress_appends_in_flight=slots)
+    commits = service.app._hot["/api/messages"]._commits
+    commits._company = 8
+    gated.gate.clear()
+    answered: list[None] = []
+    one_turn = [_submission(number) for number in range(40)]
+    for one in one_turn:
+        commits.hand_in((one,), lambda: answered.append(None))
+    await eventually(lambda: gated.waiting == len(appends))
+    gated.gate.set()
+    await eventually(lambda: len(answered) == 40)
+    assert [len(envelopes) for envelopes in gated.published] == appends
+
+
+async def test_a_request_is_never_halved(gated: GatedLog, start) -> None:
+    service = await start(transport=gated, ingress_appends_in_flight=2)
+    service.app._hot["/api/messages"]._commits._company = 8
+    await service.app._hot["/api/messages"]._commits.submit(
+        [_submission(number) for number in range(40)]
+    )
+    assert [len(envelopes) for envelopes in gated.published] == [40]
 
 
 @pytest.mark.parametrize("while_in_flight", [True, False])
