@@ -45,7 +45,8 @@ def judge(processes: Collection[Process], allowed: Collection[int]) -> Result:
         )
     if not processes:
         return unknown(NAME, "no process says that it runs", evidence)
-    return green(NAME, f"all {len(processes)} are on phase {phases}", evidence)
+    every = f"all {len(processes)} are" if len(processes) > 1 else "the only one is"
+    return green(NAME, f"{every} on phase {phases}", evidence)
 
 
 def named(processes: Collection[Process]) -> str:

@@ -101,7 +101,7 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
             )
     total = sum(int(str(one["unpersisted"])) for one in evidence.values())
     ahead = (
-        f"each of {total} messages not yet persisted is ahead of where {then.name}'s reader starts"
+        f"every message not yet persisted ({total}) is ahead of where {then.name}'s reader starts"
     )
     if lost := {one.partition: one.lost for one in starts if one.lost}:
         return unknown(

@@ -41,4 +41,4 @@ async def gate(scene: Scene) -> Result:
         return red(
             NAME, f"{known} messages wait in {name}: let the workers catch up first", evidence
         )
-    return green(NAME, f"none waits; {known} messages to persist in {name}", evidence)
+    return green(NAME, f"none waits; to persist in {name}: {known}", evidence)
