@@ -32,9 +32,9 @@ async def silence(consumer: Consumer) -> None:
     consumer._keeper.cancel()  # type: ignore[attr-defined]
 
 
-def backend_on(server: ValkeyServer) -> Backend:
-    """Return the backend on a running, empty server."""
-    settings = short_settings(server)
+def backend_on(server: ValkeyServer, **changes: Any) -> Backend:
+    """Return the backend on a running, empty server; ``changes`` are to its settings."""
+    settings = short_settings(server, **changes)
 
     async def run(*command: str | bytes | int) -> None:
         async with Redis(

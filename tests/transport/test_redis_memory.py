@@ -14,7 +14,7 @@ from transport.redis import RedisTransport
 from transport.redis.keys import dead_letter_log, messages_log
 from transport.settings import TransportSettings
 
-ONE, OTHER = messages_log(4).memories
+ONE, OTHER = messages_log(4).memories()
 
 
 @pytest.fixture
@@ -122,4 +122,4 @@ async def test_two_that_remember_for_different_times_see_what_the_other_appended
 
 
 def test_the_logs_remember_apart() -> None:
-    assert not set(messages_log(4).memories) & set(dead_letter_log().memories)
+    assert not set(messages_log(4).memories()) & set(dead_letter_log().memories())

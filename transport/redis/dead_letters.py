@@ -25,7 +25,7 @@ class DeadLetters:
     def __init__(self, functions: Functions, log: Log, *, seconds: int) -> None:
         self._functions = functions
         self._stream = log.streams[0]
-        self._memories = log.memories
+        self._memories = log.memories()
         self._seconds = seconds
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:

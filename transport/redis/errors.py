@@ -29,6 +29,7 @@ _NETWORK = "Redis can't be reached: check REDIS_HOST and REDIS_PORT, and that it
 _CLUSTER = "the Redis Cluster can't serve this key now"
 _NO_CLUSTER = "this is a Redis Cluster; REDIS_HOST must name a standalone server or its proxy"
 _REFUSED = "Redis refused the command"
+_NO_DATABASE = "this Redis has no such database: set REDIS_STREAM_DB (a cluster has only 0)"
 _PROTOCOL = "Redis answered what is no reply to our command: check what listens at REDIS_HOST"
 
 # The most derived class that an error is an instance of decides.
@@ -87,6 +88,13 @@ _CODES: dict[str, tuple[type[TransportError], str]] = {
 }
 
 
+# And those whose first word is ERR, by how they go on.
+_TEXTS: dict[str, tuple[type[TransportError], str]] = {
+    "SELECT is not allowed": (ConfigurationError, _NO_DATABASE),
+    "DB index is out of range": (ConfigurationError, _NO_DATABASE),
+}
+
+
 def translate(error: BaseException) -> TransportError:
     """Return ``error`` as the transport's own, its cause chained; ours come back as they are."""
     if isinstance(error, TransportError):
@@ -111,9 +119,13 @@ def is_function_missing(reply: object) -> bool:
 
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
     if type(error) is redis.ResponseError:
-        known = _CODES.get(str(error).split(" ", 1)[0])
+        text = str(error)
+        known = _CODES.get(text.split(" ", 1)[0])
         if known:
             return known
+        for words, meaning in _TEXTS.items():
+            if words in text:
+                return meaning
     for cls in type(error).__mro__:
         if cls in MEANING:
             return MEANING[cls]

@@ -4,6 +4,7 @@
 ``msg:stream:{p}``                        stream: partition p of the messages log
 ``msg:dlq``                               stream: the dead letters
 ``{msg:stream}:memory:0`` and ``:1``      hash: by message id its offset, and the answer to a repeat
+``{<stream>}:memory:0`` and ``:1``        the same, of one partition: in a cluster
 ``{<stream>}:lease:<group>``              hash: the owner and its epoch, and accounts (lua/)
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
@@ -41,14 +42,14 @@ class Log(msgspec.Struct, frozen=True):
         """Return the key of the lease on ``partition`` in ``group``."""
         return f"{{{self.streams[partition]}}}:lease:{group}"
 
-    @property
-    def memories(self) -> tuple[str, str]:
-        """The keys of the two hashes that remember what was appended (lua/append.lua).
+    def memories(self, partition: int | None = None) -> tuple[str, str]:
+        """Return the keys of the two hashes that remember what was appended (lua/append.lua).
 
-        One pair for all partitions, as one call appends to all of them. In a cluster, where it
-        can't, each partition needs a pair of its own, tagged with its stream.
+        One pair for the whole log, so that one call appends to all its partitions; or a
+        partition's own pair, in the slot of its stream, where a cluster needs it.
         """
-        return f"{{{self.name}}}:memory:0", f"{{{self.name}}}:memory:1"
+        tag = self.name if partition is None else self.streams[partition]
+        return f"{{{tag}}}:memory:0", f"{{{tag}}}:memory:1"
 
     def members(self, group: str) -> str:
         """Return the key of the group's members."""

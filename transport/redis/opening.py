@@ -18,16 +18,18 @@ _log = logging.getLogger(__name__)
 
 async def open_logs(
     connections: Connections, functions: Functions, logs: Sequence[tuple[Log, str]]
-) -> None:
+) -> bool:
     """Load the functions and create the streams and groups that are missing.
+
+    Returns whether the server is a cluster's, where no call may touch two slots.
 
     Raises:
         TransportUnavailable: the server can't be reached or won't take writes.
         ConfigurationError: the log was made with another number of partitions, or the server is
-            too old, or it throws records away when it is full.
+            too old, or one of several of a cluster, or it throws records away when it is full.
     """
     await functions.load()
-    await _check_server(connections)
+    clustered = await _check_server(connections)
     await _check_partitions(connections, len(logs[0][0].streams))
     replies = await functions.exchange(
         [
@@ -39,16 +41,29 @@ async def open_logs(
     for reply in replies:
         if isinstance(reply, Exception):
             raise translate(reply)
+    return clustered
 
 
-async def _check_server(connections: Connections) -> None:
-    """Refuse a server that evicts records; warn of one that keeps nothing on disk."""
-    replies = await connections.exchange([("INFO", "memory"), ("INFO", "persistence")])
+async def _check_server(connections: Connections) -> bool:
+    """Refuse a server that evicts records or has a part of the slots; tell if it is a cluster's.
+
+    Warn of one that keeps nothing on disk.
+    """
+    replies = await connections.exchange(
+        [("INFO", "memory"), ("INFO", "persistence"), ("INFO", "cluster"), ("CLUSTER", "INFO")]
+    )
     told: dict[str, str] = {}
     for reply in replies:
-        if isinstance(reply, bytes):  # users can be forbidden INFO; then we can't know
+        # Users can be forbidden INFO, then we can't know; and a server alone has no CLUSTER INFO.
+        if isinstance(reply, bytes):
             lines = (line.partition(":") for line in reply.decode().splitlines())
             told |= {name: value for name, _, value in lines}
+    clustered = told.get("cluster_enabled") == "1"
+    if clustered and told.get("cluster_size", "1") not in {"0", "1"}:
+        raise ConfigurationError(
+            f"this Redis is one of {told['cluster_size']} of a cluster, each with a part of the "
+            "slots, and the log has to be on one: set REDIS_HOST to a server of its own"
+        )
     policy = told.get("maxmemory_policy", "")
     if told.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
         raise ConfigurationError(
@@ -60,6 +75,7 @@ async def _check_server(connections: Connections) -> None:
             "this Redis keeps no append-only file: what it has acknowledged is lost with its "
             "process; set appendonly yes and appendfsync always"
         )
+    return clustered
 
 
 async def _check_partitions(connections: Connections, partitions: int) -> None:

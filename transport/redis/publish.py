@@ -1,7 +1,8 @@
 """Appending: one round trip and one function call for a whole tick, whatever its partitions.
 
-A call for each of sixteen partitions made a quarter of the server's work and half of ours. In a
-cluster the call has to be split by partition: each has a slot of its own, with its side keys.
+A call for each of sixteen partitions made a quarter of the server's work and half of ours. Only in
+a cluster it is a call for each: a partition has a slot of its own, with its side keys, and no call
+may touch two.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transport.envelope import (
     HEADER_TRACEPARENT,
 )
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
+from transport.identity import partition_of
 from transport.redis.connections import Connections
 from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
@@ -47,9 +49,13 @@ class Publisher:
 
     def __init__(self, functions: Functions, log: Log, *, seconds: int) -> None:
         self._functions = functions
-        self._streams = log.streams
-        self._memories = log.memories
+        self._log = log
         self._seconds = seconds
+        self._by_slot = False
+
+    def keep_slots_apart(self) -> None:
+        """Touch one partition a call from now on, as a cluster wants it."""
+        self._by_slot = True
 
     async def publish(self, envelopes: Sequence[Envelope], *, remember: bool) -> list[Outcome]:
         """Append in order; see :meth:`transport.contract.Transport.publish`."""
@@ -57,18 +63,40 @@ class Publisher:
         outcomes: list[Outcome] = []
         # One call after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
+        # One after the other: a call that is made again because the library was missing could
+        # otherwise change places with the next.
         for first in range(0, len(envelopes), RECORDS_PER_CALL):
-            call = envelopes[first : first + RECORDS_PER_CALL]
+            some = envelopes[first : first + RECORDS_PER_CALL]
             try:
-                (reply,) = await self._functions.exchange([self._command(call, seconds)])
+                outcomes += await self._append(some, seconds)
             except TransportError as error:
-                reply = error
-            outcomes += _outcomes(reply, len(call))
+                outcomes += [error] * len(some)
         return outcomes
 
-    def _command(self, envelopes: Sequence[Envelope], seconds: int) -> Command:
-        streams = self._streams
-        keys = [*self._memories, *[streams[e.partition] for e in envelopes]]
+    async def _append(self, envelopes: Sequence[Envelope], seconds: int) -> Sequence[Outcome]:
+        if not self._by_slot:
+            command = self._command(envelopes, seconds, self._log.memories())
+            (reply,) = await self._functions.exchange([command])
+            return _outcomes(reply, len(envelopes))
+        places: dict[int, list[int]] = {}
+        for place, envelope in enumerate(envelopes):
+            places.setdefault(envelope.partition, []).append(place)
+        replies = await self._functions.exchange(
+            [
+                self._command([envelopes[i] for i in at], seconds, self._log.memories(partition))
+                for partition, at in places.items()
+            ]
+        )
+        outcomes: dict[int, Outcome] = {}
+        for at, reply in zip(places.values(), replies, strict=True):
+            outcomes.update(zip(at, _outcomes(reply, len(at)), strict=True))
+        return [outcomes[place] for place in range(len(envelopes))]
+
+    def _command(
+        self, envelopes: Sequence[Envelope], seconds: int, memories: Sequence[str]
+    ) -> Command:
+        streams = self._log.streams
+        keys = [*memories, *[streams[e.partition] for e in envelopes]]
         arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS]
         arguments += [e.message_id for e in envelopes]
         for e in envelopes:
@@ -98,15 +126,34 @@ class Publisher:
         Raises:
             TransportUnavailable: the log can't be asked now.
         """
-        found: list[Remembered | None] = [None] * len(message_ids)
-        commands = [("HMGET", memory, *message_ids) for memory in self._memories]
-        for reply in await connections.exchange(commands):
+        if not message_ids:
+            return []
+        commands: list[tuple[str, ...]] = [
+            ("HMGET", memory, *identifiers)
+            for partition, identifiers in self._places(message_ids).items()
+            for memory in self._log.memories(partition)
+        ]
+        found: dict[str, Remembered] = {}
+        for (_, _, *identifiers), reply in zip(
+            commands, await connections.exchange(commands), strict=True
+        ):
             if isinstance(reply, Exception):
                 raise translate(reply)
-            for n, value in enumerate(reply):
+            for identifier, value in zip(identifiers, reply, strict=True):
                 if value is not None:
-                    found[n] = remembered(value)
-        return found
+                    found[identifier] = remembered(value)
+        return [found.get(identifier) for identifier in message_ids]
+
+    def _places(self, message_ids: Sequence[str]) -> dict[int | None, list[str]]:
+        """Return the ids by the partition whose memories hold them, ``None`` for the log's."""
+        if not self._by_slot:
+            return {None: list(message_ids)}
+        places: dict[int | None, list[str]] = {}
+        for identifier in message_ids:
+            # A receipt's id begins with its message's.
+            partition = partition_of(identifier.partition("/")[0], len(self._log.streams))
+            places.setdefault(partition, []).append(identifier)
+        return places
 
 
 def remembered(value: bytes) -> Remembered:

@@ -65,7 +65,7 @@ class RedisTransport:
 
     async def __aenter__(self) -> Self:
         try:
-            await open_logs(
+            clustered = await open_logs(
                 self._connections,
                 self._functions,
                 [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)],
@@ -73,6 +73,8 @@ class RedisTransport:
         except BaseException:
             await self._connections.close()
             raise
+        if clustered:
+            self._publisher.keep_slots_apart()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -86,8 +88,6 @@ class RedisTransport:
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
         """Return what is remembered of message ids; see the contract."""
-        if not message_ids:
-            return []
         return await self._publisher.recall(self._connections, message_ids)
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:

@@ -1,0 +1,105 @@
+"""A cluster of one: it has every slot, and refuses each call that touches two.
+
+So the log is known to keep to slots, whatever is made of several servers one day. The whole suite
+runs on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+from redis.crc import key_slot
+
+from compose.local.binaries import find_redis_servers
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+from tests.transport.redis_backend import backend_on, short_settings
+from transport.conformance import *  # noqa: F403
+from transport.conformance import Backend
+from transport.conformance.member import message
+from transport.contract import Appended, Remembered
+from transport.errors import ConfigurationError
+from transport.redis import RedisTransport
+
+_BINARY, *_ = find_redis_servers().binaries
+_SLOTS = 16_384
+
+
+async def _told(server: ValkeyServer) -> bytes:
+    async with Redis(host=server.host, port=server.port, protocol=2) as client:
+        client.response_callbacks.pop("CLUSTER INFO", None)
+        told: bytes = await client.execute_command("CLUSTER INFO")
+        return told
+
+
+async def _start(server: ValkeyServer) -> None:
+    """Start it, give it every slot if it has none, and wait until it takes keys."""
+    await server.start()
+    if b"cluster_slots_assigned:0" in await _told(server):
+        async with Redis(host=server.host, port=server.port) as client:
+            await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, _SLOTS - 1)
+
+    async def takes_keys() -> bool:
+        return b"cluster_state:ok" in await _told(server)
+
+    await eventually(takes_keys)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def _cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyServer]:
+    server = ValkeyServer(
+        tmp_path_factory.mktemp("cluster") / "data",
+        binary=_BINARY,
+        config={"cluster-enabled": "yes"},
+    )
+    await _start(server)
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture
+async def cluster(_cluster: ValkeyServer) -> ValkeyServer:
+    """The cluster, empty."""
+    if not _cluster.running:
+        await _start(_cluster)
+    async with Redis(host=_cluster.host, port=_cluster.port) as client:
+        await client.flushall()
+    return _cluster
+
+
+@pytest_asyncio.fixture
+async def backend(cluster: ValkeyServer) -> Backend:
+    async def start() -> None:
+        await _start(cluster)
+
+    return dataclasses.replace(backend_on(cluster, redis_stream_db=0), start=start)
+
+
+async def test_a_partition_and_all_beside_it_live_in_one_slot(cluster: ValkeyServer) -> None:
+    settings = short_settings(cluster, redis_stream_db=0)
+    async with (
+        RedisTransport.from_settings(settings) as transport,
+        Redis(host=cluster.host, port=cluster.port) as client,
+    ):
+        envelopes = [message(f"m{n}", partition=n % 4, of=transport) for n in range(12)]
+        outcomes = await transport.publish(envelopes)
+        assert all(isinstance(outcome, Appended) for outcome in outcomes)
+        again = await transport.publish(envelopes)
+        assert all(isinstance(outcome, Remembered) for outcome in again)
+        assert [it.offset for it in again] == [it.offset for it in outcomes], "each its own answer"
+        recalled = await transport.recall([e.message_id for e in envelopes])
+        assert [it and it.offset for it in recalled] == [it.offset for it in outcomes]
+        for partition in range(4):
+            keys = await client.keys(f"*msg:stream:{partition}*")
+            assert len(keys) >= 3, "stream, lease and memory"
+            assert len({key_slot(key) for key in keys}) == 1
+
+
+async def test_the_number_of_a_database_is_refused_with_the_remedy(cluster: ValkeyServer) -> None:
+    with pytest.raises(ConfigurationError, match="REDIS_STREAM_DB"):
+        async with RedisTransport.from_settings(short_settings(cluster)):
+            pass
