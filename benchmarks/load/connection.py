@@ -17,7 +17,7 @@ class Connection:
     """Sends one request at a time and calls back with the status of its answer.
 
     ``answered(connection, status)`` gets 0 when the connection broke before the answer came.
-    A plain socket: with an event loop's transport, a request takes a third more of the processor.
+    A plain socket: a request takes some 9 us of the processor so, and 10 to 11 by an event loop.
     """
 
     def __init__(

@@ -5,11 +5,20 @@ A turn's age is told by the time to live of its hash, so a test lets time pass b
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from transport.conformance.member import message
-from transport.contract import Appended, Envelope, Outcome, Remembered
+from transport.contract import (
+    Appended,
+    DeadLetter,
+    Envelope,
+    Outcome,
+    Reason,
+    Remembered,
+    Topic,
+)
 from transport.redis import RedisTransport
 from transport.redis.keys import dead_letter_log, messages_log
 from transport.settings import TransportSettings
@@ -123,3 +132,23 @@ async def test_two_that_remember_for_different_times_see_what_the_other_appended
 
 def test_the_logs_remember_apart() -> None:
     assert not set(messages_log(4).memories()) & set(dead_letter_log().memories())
+
+
+async def test_more_dead_letters_than_one_call_takes_are_each_appended_once(
+    near: RedisTransport, client: Redis
+) -> None:
+    await near.publish([message("poison", partition=1, of=near)])
+    (record,) = await near.read(Topic.MESSAGES, 1)
+    letters = [
+        DeadLetter(
+            msgspec.structs.replace(record, offset=f"1-{n}"),
+            Reason.REJECTED,
+            "why",
+            attempts=1,
+            failed_at="now",
+        )
+        for n in range(4_500)
+    ]
+    for _ in range(2):  # the second is what a worker sends whose answer was lost
+        await near.dead_letter(letters)
+        assert await client.xlen("msg:dlq") == len(letters)

@@ -61,8 +61,6 @@ class Publisher:
         """Append in order; see :meth:`transport.contract.Transport.publish`."""
         seconds = self._seconds if remember else 0
         outcomes: list[Outcome] = []
-        # One call after the other: a call that is made again because the library was missing could
-        # otherwise change places with the next.
         # One after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
         for first in range(0, len(envelopes), RECORDS_PER_CALL):
