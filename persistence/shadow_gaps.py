@@ -42,12 +42,25 @@ WHERE shadow = $1 AND repaired_at IS NULL GROUP BY kind ORDER BY kind
 """
 
 
+_Place = tuple[tuple[int, ...], str]
+"""An offset, behind what it is sorted by: parsed once, as each drop of an outage passes here."""
+
+
 class _Range(msgspec.Struct):
     """Consecutive drops of one kind in one partition."""
 
-    first: str | None
-    last: str | None
-    records: int
+    first: _Place | None = None
+    last: _Place | None = None
+    records: int = 0
+
+    def widen(self, place: _Place | None) -> None:
+        """Reach as far as ``place``, if it is known."""
+        if place is None:
+            return
+        if self.last is None or self.last < place:
+            self.last = place
+        if self.first is None or place < self.first:
+            self.first = place
 
 
 class ShadowGaps:
@@ -96,19 +109,16 @@ class ShadowGaps:
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
         """Note one message that the shadow was not given."""
-        self._merge((partition, drop.value), _Range(offset, offset, 1))
+        noted = self._range((partition, drop.value))
+        noted.records += 1
+        noted.widen(None if offset is None else (self._sort_key(offset), offset))
         self._something.set()
 
-    def _merge(self, key: tuple[int, str], new: _Range) -> None:
+    def _range(self, key: tuple[int, str]) -> _Range:
         known = self._noted.get(key)
         if known is None:
-            self._noted[key] = new
-            return
-        known.records += new.records
-        offsets = [one for one in (known.first, known.last, new.first, new.last) if one is not None]
-        if offsets:
-            known.first = min(offsets, key=self._sort_key)
-            known.last = max(offsets, key=self._sort_key)
+            known = self._noted[key] = _Range()
+        return known
 
     async def _write_for_ever(self) -> None:
         pause = _FIRST_PAUSE
@@ -144,14 +154,17 @@ class ShadowGaps:
                     self._member,
                     [partition for partition, _ in noted],
                     [kind for _, kind in noted],
-                    [one.first for one in noted.values()],
-                    [one.last for one in noted.values()],
+                    [one.first and one.first[1] for one in noted.values()],
+                    [one.last and one.last[1] for one in noted.values()],
                     [one.records for one in noted.values()],
                 )
         except BaseException:
             # Cut off, it may have been written all the same: noted twice is better than not at all.
             for key, one in noted.items():
-                self._merge(key, one)
+                again = self._range(key)
+                again.records += one.records
+                again.widen(one.first)
+                again.widen(one.last)
             self._something.set()
             raise
         finally:
