@@ -6,7 +6,6 @@ import asyncio
 import time
 
 import pytest
-from aiokafka.structs import TopicPartition
 
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
@@ -14,6 +13,7 @@ from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.kafka import KafkaTransport
+from transport.kafka.producer import Line
 from transport.settings import TransportSettings
 
 
@@ -24,6 +24,13 @@ async def _one(transport: KafkaTransport, text: str, partition: int = 0) -> Outc
 
 async def _appended(transport: KafkaTransport, text: str) -> bool:
     return isinstance(await _one(transport, text), Appended)
+
+
+def _line(transport: KafkaTransport, partition: int = 0) -> Line:
+    """Return what the producer has under way and waiting for a partition."""
+    producer = transport._appender._producer
+    assert producer is not None
+    return producer.line(transport._logs[Topic.MESSAGES].name, partition)
 
 
 async def test_a_frozen_broker_is_answered_for_in_time_and_then_at_once(
@@ -108,32 +115,38 @@ async def _one_behind_another(
     transport: KafkaTransport,
 ) -> tuple[asyncio.Task[Outcome], asyncio.Task[Outcome]]:
     """Publish twice to one partition of a broker that does not answer."""
-    order = transport._appender._order
-    at = TopicPartition(transport._logs[Topic.MESSAGES].name, 0)
+    line = _line(transport)
     first = asyncio.create_task(_one(transport, "first"))
-    await eventually(lambda: at in order and order[at].locked(), 5.0)
+    await eventually(lambda: line.under_way is not None, 5.0)
     waiting = asyncio.create_task(_one(transport, "waiting"))
-    await eventually(lambda: at in transport._appender._open, 5.0)
+    await eventually(lambda: len(line.waiting) == 1, 5.0)
     return first, waiting
 
 
-async def test_a_cancelled_publish_may_be_appended_later_and_once(
+async def test_a_cancelled_publish_is_appended_all_the_same_and_hurts_nobody(
     kafka_server: KafkaServer, kafka_transport: KafkaTransport
 ) -> None:
+    """Its batch is under way, and others' records are in it."""
     await _one(kafka_transport, "before")
+    line = _line(kafka_transport)
     await kafka_server.suspend()
     try:
-        task = asyncio.create_task(_one(kafka_transport, "cancelled"))
-        await asyncio.sleep(0.2)
-        task.cancel()
-        await asyncio.wait([task])
+        texts = ("cancelled", "beside it")
+        cancelled, beside = [asyncio.create_task(_one(kafka_transport, t)) for t in texts]
+        await eventually(lambda: line.under_way is not None, 5.0)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        waits = asyncio.create_task(_one(kafka_transport, "cancelled while it waits"))
+        after = asyncio.create_task(_one(kafka_transport, "after"))
+        await eventually(lambda: line.waiting and line.waiting[0].count == 2, 5.0)
+        waits.cancel()
+        await asyncio.wait([waits])
     finally:
         await kafka_server.resume()
-    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
+    assert isinstance(await beside, Appended)
+    assert isinstance(await after, Appended)
     stands = contents(await kafka_transport.read(Topic.MESSAGES, 0))
-    assert stands.count("cancelled") <= 1
-    assert stands[0] == "before"
-    assert stands[-1] == "after"
+    assert stands == ["before", "cancelled", "beside it", "cancelled while it waits", "after"]
 
 
 async def test_a_broken_sequence_replaces_the_producer(kafka_transport: KafkaTransport) -> None:
@@ -141,8 +154,7 @@ async def test_a_broken_sequence_replaces_the_producer(kafka_transport: KafkaTra
     await _one(kafka_transport, "before")
     broken = kafka_transport._appender._producer
     assert broken is not None
-    at = TopicPartition(kafka_transport._logs[Topic.MESSAGES].name, 0)
-    broken._txn_manager.increment_sequence_number(at, 5)
+    _line(kafka_transport).sequence += 5
     assert isinstance(await _one(kafka_transport, "lost in the hole"), AppendUnknown)
     await eventually(lambda: _appended(kafka_transport, "after"), 20.0)
     assert kafka_transport._appender._producer is not broken

@@ -26,11 +26,10 @@ def _stuck() -> Any:
     return SimpleNamespace(
         close=_never,
         stop=_never,
-        client=connections,
         _client=connections,
         _coordinator=None,
         _fetcher=None,
-        _message_accumulator=SimpleNamespace(fail_all=lambda _: None),
+        fail_all=lambda: None,
     )
 
 

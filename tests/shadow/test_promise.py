@@ -6,8 +6,8 @@ only adds to its p99, so it compares each side's quietest turn, and allows some 
 
 The long one (``make chaos``) holds the p99 to within 10 %. Two processes without a shadow take
 turns with the one that has one, and each turn is compared with those beside it: so the machine may
-get slower or faster meanwhile. The p99 of one turn scatters by more than 10 % (it is the twentieth
-worst of 2,000 answers, some 2 ms), so many turns are asked, by a sign test: that the median turn is
+get slower or faster meanwhile. The p99 of one turn scatters by more than 10 % (it is the fortieth
+worst of 4,000 answers, some 2 ms), so many turns are asked, by a sign test: that the median turn is
 within 10 % is taken as shown when so many are that it would hardly be so otherwise. No answer after
 all turns is a failure. What the two without a shadow differ by is told beside it.
 """
@@ -42,7 +42,7 @@ _FEWEST, _MOST, _SECONDS = 2, 10, 0.6
 is felt is felt in every turn."""
 _SLACK = 0.01
 """Seconds by which the p99 may be more than 10 % longer there."""
-_STRICT_SECONDS, _COLD = 2.3, 300
+_STRICT_SECONDS, _COLD = 4.3, 300
 """Seconds of a turn of the long one, and how many of its first requests are not judged: they find
 a process that had nothing to do in the others' turns, and alone are more than one in a hundred."""
 _LOOKS = {15: 12, 23: 17, 31: 22}

@@ -12,9 +12,10 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError
+
+from transport.kafka.producer import Producer
 
 __all__ = ["discard_admin", "discard_consumer", "discard_producer", "start"]
 
@@ -43,16 +44,15 @@ async def start(client: Any, *, within: float) -> None:
     await task
 
 
-async def discard_producer(client: AIOKafkaProducer, *, flush: bool = False) -> None:
+async def discard_producer(client: Producer, *, flush: bool = False) -> None:
     """Close ``client``; with ``flush``, give it a little time to deliver what it holds.
 
     What is then undelivered fails, and its outcome is unknown.
     """
     if flush:
         await _within(client.flush())
-    client._message_accumulator.fail_all(KafkaConnectionError("the producer was closed"))
-    if not await _within(client.stop()):
-        await _within(client.client.close())
+    client.fail_all()
+    await _within(client.stop())
 
 
 async def discard_consumer(client: AIOKafkaConsumer) -> None:

@@ -8,21 +8,22 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
+from transport.kafka.producer import Producer
 from transport.settings import TransportSettings
 
-__all__ = ["BATCH_BYTES", "Connector"]
+__all__ = ["Connector"]
 
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
-# A batch never grows past this; one record may, up to the topic's max.message.bytes.
-BATCH_BYTES = 128 * 1024
+_CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them
 _NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _FETCH_BYTES = 1024 * 1024  # of one partition in one answer
 _FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
@@ -52,7 +53,9 @@ class Connector:
             raise await self._reason(error) from error
         return client
 
-    async def producer(self, topics: Iterable[str]) -> AIOKafkaProducer:
+    async def producer(
+        self, topics: Iterable[str], on_broken: Callable[[Producer, str], None]
+    ) -> Producer:
         """Return a started idempotent producer: in order, once, on all replicas in step.
 
         It knows the leaders of ``topics``.
@@ -61,25 +64,21 @@ class Connector:
             ConfigurationError: Kafka refuses us for a reason that a setting names.
             TransportUnavailable: it can't be reached; :class:`TopicMissing`: a topic isn't there.
         """
-        compression = self._settings.kafka_compression
-        client = AIOKafkaProducer(
-            **self._options,
-            # Below our own deadline, so that a leader which died in silence is left in time.
-            **self._requests(self.timeout * 0.8),
-            acks="all",
-            enable_idempotence=True,  # KIP-98: sequence numbers; a resend is appended once
-            compression_type=None if compression == "none" else compression,
-            max_batch_size=BATCH_BYTES,
-            linger_ms=0,  # callers bring whole batches; waiting for more would only delay them
+        # Below our own deadline, so that a leader which died in silence is left in time.
+        requests = self._requests(self.timeout * 0.8)
+        producer = Producer(
+            AIOKafkaClient(**self._options, **requests),
+            compression=_CODECS[self._settings.kafka_compression],
+            milliseconds=requests["request_timeout_ms"],
+            on_broken=on_broken,
         )
-        await self._started(client, discard_producer)
+        await self._started(producer, discard_producer)
         try:
-            for topic in topics:
-                await client.partitions_for(topic)
+            await producer.find(*topics)
         except KafkaError as error:
-            await discard_producer(client)
+            await discard_producer(producer)
             raise translate(error, starting=True) from error
-        return client
+        return producer
 
     async def reader(self, *, fetch_bytes: int = _FETCH_BYTES) -> AIOKafkaConsumer:
         """Return a started consumer that belongs to no group.

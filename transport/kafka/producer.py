@@ -1,0 +1,283 @@
+"""An idempotent producer (KIP-98) for the batches of a tick: one request to each leader.
+
+aiokafka's own makes a task and five futures for each batch, and describes each to the broker field
+by field. A tick of 46 messages is in fifteen partitions, so fifteen batches: a third of what the
+ingress did for a message. aiokafka still connects, knows the leaders, and packs the records.
+
+Why nothing is doubled or changes places
+----------------------------------------
+A partition has one batch under way. It gets its number when it is sent first, and is sent again,
+the same bytes, until a leader has answered for it; the next one is not sent before. The broker
+knows the numbers: it appends a batch once, and none whose predecessor it lacks. An answer after
+which there is no trying again leaves a hole in the numbers, behind which the broker would refuse
+everything (aiokafka issue 1017): so it breaks the producer, which is replaced by one with another
+identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    DuplicateSequenceNumber,
+    KafkaConnectionError,
+    KafkaError,
+    NoError,
+    TopicAuthorizationFailedError,
+    UnknownError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.structs import TopicPartition
+
+from transport.errors import TransportUnavailable
+from transport.kafka.batch import Batch
+from transport.kafka.errors import append_error
+from transport.kafka.produce import Produce
+
+__all__ = ["Line", "Producer"]
+
+_REST = 0.1  # seconds before what failed is tried again
+_SEQUENCES = 2**31  # they are counted in 31 bits, and begin at 0 again
+_NO_TRANSACTIONS = _SEQUENCES - 1
+
+
+class Line:
+    """One partition: the batch that is under way, and those that wait behind it, in order.
+
+    The last one that waits takes records until it is sent, so that calls share it. ``stuck`` is
+    what was under way for too long.
+    """
+
+    __slots__ = ("in_flight", "partition", "sequence", "stuck", "under_way", "waiting")
+
+    def __init__(self, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.waiting: deque[Batch] = deque()
+        self.under_way: Batch | None = None
+        self.in_flight = False  # as part of a request; else what is under way rests
+        self.stuck: Batch | None = None
+        self.sequence = 0
+
+    def __str__(self) -> str:
+        return f"{self.partition.topic}-{self.partition.partition}"
+
+    def next(self) -> Batch | None:
+        """Return what is to be sent now, the same again until it has ended."""
+        while self.under_way is None and self.waiting:
+            batch = self.waiting.popleft()
+            if not batch.done:  # it did not wait for too long
+                self.under_way = batch
+        return self.under_way
+
+    def has_work(self) -> bool:
+        """Tell whether anything waits or is under way."""
+        return self.under_way is not None or any(not batch.done for batch in self.waiting)
+
+
+class Producer:
+    """One identity at the brokers, from :meth:`start` to :meth:`stop`.
+
+    ``milliseconds`` is how long a request may take. ``on_broken`` is called with the reason when
+    nothing can be sent any more under this identity.
+    """
+
+    def __init__(
+        self,
+        client: AIOKafkaClient,
+        *,
+        compression: int,
+        milliseconds: int,
+        on_broken: Callable[[Producer, str], None],
+    ) -> None:
+        self._client = client
+        self._compression = compression
+        self._milliseconds = milliseconds
+        self._on_broken = on_broken
+        self._identity = (-1, -1)
+        self._lines: dict[str, dict[int, Line]] = {}
+        self._ready: dict[Line, None] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+        self._woken = False
+        self._closed = False
+        self._answered = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connect, and get an identity. Raises aiokafka's errors."""
+        await self._client.bootstrap()
+        while True:
+            try:
+                answer = await self._client.send(
+                    self._client.get_random_node(), InitProducerIdRequest(None, _NO_TRANSACTIONS)
+                )
+                error = for_code(answer.error_code)
+                if error is NoError:
+                    self._identity = (answer.producer_id, answer.producer_epoch)
+                    return
+                raise error
+            except KafkaError as failure:
+                if not failure.retriable:
+                    raise
+            self._client.force_metadata_update()
+            await asyncio.sleep(_REST)
+
+    async def find(self, *topics: str) -> None:
+        """Return when the leaders of ``topics`` are known. Raises aiokafka's errors."""
+        cluster = self._client.cluster
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._milliseconds / 1000
+        await self._client.set_topics(topics)
+        for topic in topics:
+            while cluster.partitions_for_topic(topic) is None:
+                if topic in cluster.unauthorized_topics:
+                    raise TopicAuthorizationFailedError(topic)
+                if loop.time() > until:
+                    raise UnknownTopicOrPartitionError(topic)
+                await asyncio.sleep(_REST)
+                await self._client.force_metadata_update()
+
+    def line(self, topic: str, partition: int) -> Line:
+        """Return the line of a partition."""
+        lines = self._lines.setdefault(topic, {})
+        line = lines.get(partition)
+        if line is None:
+            line = lines[partition] = Line(TopicPartition(topic, partition))
+        return line
+
+    def lines(self) -> Iterator[Line]:
+        """Return the lines of the partitions that there was something for."""
+        return (line for lines in self._lines.values() for line in lines.values())
+
+    def leader(self, line: Line) -> int | None:
+        """Return the node that leads this partition now; ``None``, and it is asked for, if none."""
+        leader: int | None = self._client.cluster.leader_for_partition(line.partition)
+        if leader is None or leader < 0:
+            self._client.force_metadata_update()
+            return None
+        return leader
+
+    def knows(self, topic: str) -> bool:
+        """Tell whether the brokers have such a topic, as far as is known."""
+        return bool(self._client.cluster.partitions_for_topic(topic))
+
+    def open(self, line: Line) -> Batch:
+        """Return a new batch at the end of ``line``. It takes records until it is sent."""
+        batch = Batch(self._compression)
+        line.waiting.append(batch)
+        if line.under_way is None:
+            self._ready[line] = None
+            self._wake()
+        return batch
+
+    def _wake(self) -> None:
+        if not self._woken and not self._closed:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._send_what_waits)
+
+    def _send_what_waits(self) -> None:
+        self._woken = False
+        requests: dict[int, list[tuple[Line, Batch]]] = {}
+        ready, self._ready = self._ready, {}
+        for line in ready:
+            leader = self.leader(line)
+            if leader is None:
+                self._rest(line)
+            elif (batch := self._next(line)) is not None:
+                requests.setdefault(leader, []).append((line, batch))
+        for leader, batches in requests.items():
+            task = asyncio.create_task(self._request(leader, batches))
+            self._requests.add(task)
+            task.add_done_callback(self._requests.discard)
+
+    def _next(self, line: Line) -> Batch | None:
+        batch = line.next()
+        if batch is None:
+            return None
+        if not batch.sent:
+            batch.number(*self._identity, line.sequence)
+            batch.sent = True
+            line.sequence = (line.sequence + batch.count) % _SEQUENCES
+        line.in_flight = True
+        return batch
+
+    async def _request(self, leader: int, batches: list[tuple[Line, Batch]]) -> None:
+        topics: dict[str, list[tuple[int, bytes]]] = {}
+        for line, batch in batches:
+            topic, partition = line.partition
+            topics.setdefault(topic, []).append((partition, batch.data))
+        try:
+            answer = await self._client.send(leader, Produce(topics, self._milliseconds))
+        except (KafkaError, OSError, TimeoutError) as error:
+            for line, batch in batches:
+                self._failed(line, batch, error)
+        else:
+            for line, batch in batches:
+                code, base = answer.partitions.get(line.partition, _NO_ANSWER)
+                # A duplicate that is too long ago for the broker to say where it stands.
+                if code in (NoError.errno, DuplicateSequenceNumber.errno):
+                    self._acknowledged(line, batch, base)
+                else:
+                    self._failed(line, batch, for_code(code)())
+        finally:
+            self._answered.set()
+            if self._ready:
+                self._wake()
+
+    def _acknowledged(self, line: Line, batch: Batch, base: int) -> None:
+        line.in_flight, line.under_way = False, None
+        batch.end(base=base)
+        if line.waiting:
+            self._ready[line] = None
+
+    def _failed(self, line: Line, batch: Batch, error: Exception) -> None:
+        line.in_flight = False
+        if not isinstance(error, KafkaError) or error.invalid_metadata:
+            self._client.force_metadata_update()
+        if not isinstance(error, KafkaError) or error.retriable:
+            self._rest(line)
+            return
+        line.under_way = None
+        batch.end(error=append_error(error))
+        self._on_broken(self, f"{line}: {error}")
+
+    def _rest(self, line: Line) -> None:
+        asyncio.get_running_loop().call_later(_REST, self._try_again, line)
+
+    def _try_again(self, line: Line) -> None:
+        if not line.in_flight:
+            self._ready[line] = None
+            self._wake()
+
+    async def flush(self) -> None:
+        """Return when nothing waits or is under way."""
+        while any(line.has_work() for line in self.lines()):
+            self._answered.clear()
+            await self._answered.wait()
+
+    def fail_all(self) -> None:
+        """End every batch: what was sent may have been appended, what waits never will be."""
+        self._closed = True
+        unknown = append_error(KafkaConnectionError("the producer was closed"))
+        unsent = TransportUnavailable("the producer was closed; not sent")
+        for line in self.lines():
+            if line.under_way is not None:
+                line.under_way.end(error=unknown)
+            for batch in line.waiting:
+                batch.end(error=unsent)
+        self._lines.clear()
+        self._ready.clear()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        for task in self._requests:
+            task.cancel()
+        if self._requests:
+            await asyncio.wait(self._requests)
+        await self._client.close()
+
+
+_NO_ANSWER = (UnknownError.errno, -1)
