@@ -13,7 +13,7 @@ from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.kafka import KafkaTransport
-from transport.kafka.producer import Line
+from transport.kafka.line import Line
 from transport.settings import TransportSettings
 
 

@@ -27,7 +27,8 @@ from transport.errors import (
 from transport.kafka.batch import Batch, Call
 from transport.kafka.closing import discard_producer
 from transport.kafka.connection import Connector
-from transport.kafka.producer import Line, Producer
+from transport.kafka.line import Line
+from transport.kafka.producer import Producer
 from transport.kafka.records import Outgoing
 
 __all__ = ["Appender"]
