@@ -28,6 +28,11 @@ class Job(msgspec.Struct, kw_only=True):
     warmup_seconds: float = 0.0
     """``closed``: load that is sent first and not counted."""
     rate: float = 0.0
+    begin: float = 0.0
+    """``open``: when to begin, in seconds since the epoch, so that runs can take turns."""
+    bursts: int = 1
+    every: float = 0.0
+    """``open``: load for ``seconds`` so many times, one each ``every`` seconds."""
     batch: int = 1
     """Messages in a request: 1 posts to ``/api/messages``, more to ``/api/messages:batch``."""
     conversations: int = 1000

@@ -126,16 +126,22 @@ class _Open(_Run):
 
     def measure(self) -> float:
         self.free.extend(self.connections)
-        total = int(self.job.rate * self.job.seconds)
-        began = time.perf_counter()
+        burst = int(self.job.rate * self.job.seconds)
+        total = burst * self.job.bursts
+        began = time.perf_counter() + max(0.0, self.job.begin - time.time())
+
+        def due(number: int) -> float:
+            turn, number = divmod(number, burst)
+            return began + turn * self.job.every + number / self.job.rate
+
         sent = 0
         while sent < total:
             # Whatever is due now goes out now; then wait until the next one is.
             now = time.perf_counter()
-            while sent < total and (due := began + sent / self.job.rate) <= now:
-                self.arrive(sent, due, now)
+            while sent < total and (at := due(sent)) <= now:
+                self.arrive(sent, at, now)
                 sent += 1
-            self.turn(began + sent / self.job.rate - time.perf_counter())
+            self.turn(due(sent) - time.perf_counter())
         self.next = total
         given_up = time.perf_counter() + _GRACE_SECONDS
         while self.outstanding:

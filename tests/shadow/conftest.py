@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from compose.local.kafka import KafkaServer
 from compose.local.valkey import ValkeyServer
 from tests.shadow.pair import Pair
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kafka import fresh_settings, run_kafka_behind_a_proxy
+from tests.support.kafka import fresh_settings, run_kafka, run_kafka_behind_a_proxy
 from tests.support.services import RedisAddress, empty_redis, redis_servers, run_redis
 
 
@@ -29,6 +30,18 @@ async def redis_server(
     """One is enough here: how each kind appends, the transport's own tests say."""
     (choice, *_) = redis_servers()[0].values
     async with run_redis(choice, tmp_path_factory.mktemp("redis") / "data") as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def quiet_kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
+    """A Kafka that nobody hurts, fit to be measured: no proxy, and heap enough.
+
+    The small heap that other tests have is collected some times a second, for milliseconds each:
+    just the share of the requests that a p99 is made of.
+    """
+    folder = tmp_path_factory.mktemp("quiet-kafka")
+    async with run_kafka(folder, thorough=True, heap_mb=1024) as server:
         yield server
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from otel.metrics import Metrics
 from persistence.shadow_gaps import ShadowGaps, open_gaps
-from tests.shadow.faulty import Faulty, hang, lose_reply, refuse
+from tests.shadow.faulty import Faulty, hang, lose_reply, refuse, work
 from tests.shadow.watch import Watch
 from tests.support.eventually import eventually
 from transport.conformance.member import message, messages
@@ -172,6 +172,24 @@ async def test_an_open_breaker_spares_the_shadow() -> None:
         calls = shadow.calls  # type: ignore[attr-defined]
         await asyncio.sleep(0.2)
         assert shadow.calls == calls  # type: ignore[attr-defined]
+
+
+async def test_a_shadow_that_may_be_down_is_tried_with_a_few_copies() -> None:
+    """Hundreds in a call keep the process from its requests for milliseconds, for nothing."""
+    sizes: dict[str, list[int]] = {"closed": [], "half_open": []}
+    watch = Watch()
+
+    async def refuse_and_note(inner, envelopes, remember):
+        sizes[(watch.states or ["closed"])[-1]].append(len(envelopes))
+        return await refuse(inner, envelopes, remember)
+
+    async with _mirror(watch, refuse_and_note) as transport:
+        await transport.publish(messages([str(i) for i in range(300)], partition=0, of=transport))
+        await eventually(lambda: len(sizes["half_open"]) == 2)
+        transport.mirror.transport.behaviour = work  # type: ignore[attr-defined]
+        await eventually(lambda: transport.mirror.status().waiting == 0)
+    assert sizes == {"closed": [300] * 3, "half_open": [10, 10]}
+    assert watch.counts["appended"] == 300
 
 
 async def test_every_outcome_is_a_metric_from_the_start(metrics: Metrics) -> None:

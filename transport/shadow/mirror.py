@@ -32,7 +32,9 @@ __all__ = ["Mirror"]
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 500
+_AT_ONCE, _TRIAL = 500, 10
+"""The most copies in a call, and in one that only tries whether the shadow works again: to put
+hundreds into a call keeps the process from its requests for milliseconds, each time for nothing."""
 _GATHER = 0.01
 """Seconds between two calls of the sender. Nobody waits for it, and few large calls are cheap."""
 _HOLD = 0.25
@@ -169,7 +171,8 @@ class Mirror:
             await asyncio.sleep(max(_GATHER, self._breaker.wait()))
             if self._breaker.wait():
                 continue
-            copies = self._queue.take(_AT_ONCE, skip=self._resting())
+            most = _AT_ONCE if self._breaker.state == "closed" else _TRIAL
+            copies = self._queue.take(most, skip=self._resting())
             if not copies:
                 if not self._queue:
                     self._work.clear()
