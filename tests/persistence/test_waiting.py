@@ -22,8 +22,10 @@ class Dependency:
         self._asking += 1
         assert self._asking == 1
         self.probes += 1
-        await asyncio.sleep(0)
-        self._asking -= 1
+        try:
+            await asyncio.sleep(0)
+        finally:  # whoever asks may be cancelled
+            self._asking -= 1
         if not self.works:
             raise Outage("still down")
 
