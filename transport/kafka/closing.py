@@ -1,8 +1,8 @@
 """Starting and closing clients that may be stuck.
 
-aiokafka's own ``stop()`` waits for brokers that may be gone: for ever where a batch can't be
-delivered, or a join is not answered. What is needed to go on without them is private to it; this
-module is the only one that reaches in (and :mod:`~transport.kafka.identity`, to send one request).
+aiokafka's own ``stop()`` waits for brokers that may be gone: for ever where a join is not answered.
+What is needed to go on without them is private to it; this module is the only one that reaches in
+(and :mod:`~transport.kafka.identity`, to send one request).
 """
 # ruff: noqa: SLF001
 
