@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Self
 
@@ -81,7 +82,7 @@ class ShadowGaps:
         self._pool = pool
         self._transport, self._shadow, self._member = transport, shadow, member
         self._sort_key = sort_key
-        self._noted: dict[tuple[int, str], _Range] = {}
+        self._noted: defaultdict[tuple[int, str], _Range] = defaultdict(_Range)
         self._writing: dict[tuple[int, str], _Range] = {}
         self._something = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -109,16 +110,10 @@ class ShadowGaps:
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
         """Note one message that the shadow was not given."""
-        noted = self._range((partition, drop.value))
+        noted = self._noted[partition, drop.value]
         noted.records += 1
         noted.widen(None if offset is None else (self._sort_key(offset), offset))
         self._something.set()
-
-    def _range(self, key: tuple[int, str]) -> _Range:
-        known = self._noted.get(key)
-        if known is None:
-            known = self._noted[key] = _Range()
-        return known
 
     async def _write_for_ever(self) -> None:
         pause = _FIRST_PAUSE
@@ -141,7 +136,7 @@ class ShadowGaps:
 
     async def _write(self) -> None:
         noted = self._writing = self._noted
-        self._noted = {}
+        self._noted = defaultdict(_Range)
         self._something.clear()
         if not noted:
             return
@@ -161,7 +156,7 @@ class ShadowGaps:
         except BaseException:
             # Cut off, it may have been written all the same: noted twice is better than not at all.
             for key, one in noted.items():
-                again = self._range(key)
+                again = self._noted[key]
                 again.records += one.records
                 again.widen(one.first)
                 again.widen(one.last)

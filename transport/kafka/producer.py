@@ -44,6 +44,7 @@ __all__ = ["Producer"]
 _REST = 0.1  # seconds before what failed is tried again
 _SEQUENCES = 2**31  # they are counted in 31 bits, and begin at 0 again
 _NO_TRANSACTIONS = _SEQUENCES - 1
+_NO_ANSWER = (UnknownError.errno, -1)
 
 
 class Producer:
@@ -245,6 +246,3 @@ class Producer:
         if self._requests:
             await asyncio.wait(self._requests)
         await self._client.close()
-
-
-_NO_ANSWER = (UnknownError.errno, -1)
