@@ -22,10 +22,11 @@ __all__ = ["apart"]
 
 
 @contextlib.contextmanager
-def apart(measured: Iterable[Running]) -> Iterator[str]:
+def apart(measured: Iterable[Running], *, shared: bool = False) -> Iterator[str]:
     """Give ``measured`` one processor, and this process and its other children the rest.
 
-    For the time of the block, which gets a description. Where processes can't be placed, or there
+    For the time of the block, which gets a description. ``shared``: the others may use that one
+    too, where the scheduler thinks it free. Where processes can't be placed, or there
     is one processor, all stays as it is, and the description says so.
     """
     if sys.platform != "linux":
@@ -40,9 +41,12 @@ def apart(measured: Iterable[Running]) -> Iterator[str]:
     here = psutil.Process()
     others = [p for p in (here, *here.children(recursive=True)) if p.pid not in alone]
     try:
-        _place(others, all_of_them - one)
+        _place(others, all_of_them if shared else all_of_them - one)
         _place([psutil.Process(pid) for pid in alone], one)
-        yield f"the service on one processor, all else on the other {len(all_of_them) - 1}"
+        if shared:
+            yield "the service on one processor, all else on any"
+        else:
+            yield f"the service on one processor, all else on the other {len(all_of_them) - 1}"
     finally:
         _place([here, *here.children(recursive=True)], all_of_them)
 
