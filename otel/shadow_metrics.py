@@ -29,13 +29,14 @@ class ShadowMetrics:
             outcome: published.labels(outcome)
             for outcome in (*(sent.value for sent in Sent), *(drop.label for drop in Drop))
         }
-        self._depth = Gauge(
+        # Read when somebody asks, by the scraper's thread: what waits changes with every message.
+        self._backlog = Backlog()
+        Gauge(
             "shadow_queue_depth", "Copies that wait for the shadow.", registry=registry
-        )
-        self._size = Gauge(
+        ).set_function(lambda: self._backlog.records)
+        Gauge(
             "shadow_queue_bytes", "About the memory that waiting copies take.", registry=registry
-        )
-        self._oldest_since = 0.0
+        ).set_function(lambda: self._backlog.size)
         Gauge(
             "shadow_queue_oldest_age_seconds",
             "Age of the copy that has waited longest; 0 when none waits.",
@@ -56,9 +57,7 @@ class ShadowMetrics:
 
     def waiting(self, backlog: Backlog) -> None:
         """Show how much waits."""
-        self._depth.set(backlog.records)
-        self._size.set(backlog.size)
-        self._oldest_since = backlog.oldest_since
+        self._backlog = backlog
 
     def breaker(self, state: BreakerState) -> None:
         """Show the breaker's state."""
@@ -66,6 +65,5 @@ class ShadowMetrics:
             gauge.set(name == state)
 
     def _oldest_age(self) -> float:
-        # Asked by the scraper's thread, also while the event loop does something else.
-        since = self._oldest_since
+        since = self._backlog.oldest_since
         return time.monotonic() - since if since else 0.0

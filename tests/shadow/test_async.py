@@ -70,7 +70,7 @@ async def test_a_shadow_that_comes_back_gets_what_waited_in_order(pair: Pair) ->
         for text in texts:
             await process.transport.publish(messages([text], partition=1, of=process.transport))
         await eventually(lambda: "open" in process.watch.states)
-        assert process.mirror.status().waiting == 60
+        await eventually(lambda: process.mirror.status().waiting == 60)
         pair.shadow_proxy.heal()
         await eventually(lambda: not process.mirror.status().waiting, timeout=30)
         assert process.mirror.status().breaker == "closed"
@@ -84,7 +84,7 @@ async def test_stopping_sends_what_still_waits(pair: Pair) -> None:
     async with pair.process("async") as process:
         sent = messages([str(i) for i in range(300)], partition=2, of=process.transport)
         await process.transport.publish(sent)
-        assert process.mirror.status().waiting == 300
+        await eventually(lambda: process.mirror.status().waiting == 300)
     assert len(await pair.stands(pair.shadow)) == 300
 
 

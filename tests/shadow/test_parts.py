@@ -14,6 +14,7 @@ from tests.shadow.faulty import Faulty, hang, lose_reply, refuse, work
 from tests.shadow.watch import Watch
 from tests.support.eventually import eventually
 from transport.conformance.member import message, messages
+from transport.contract import Appended
 from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryTransport
 from transport.settings import TransportSettings
@@ -25,7 +26,7 @@ from transport.shadow.queue import Queue
 
 
 def _mirror(watch: Watch, behaviour, **changes) -> ShadowTransport:
-    settings = TransportSettings(stream_partitions=2, transport_shadow_flush_ms=0, **changes)
+    settings = TransportSettings(stream_partitions=2, **{"transport_shadow_flush_ms": 0, **changes})
     shadow = Faulty(MemoryTransport(settings), behaviour)
     mirror = Mirror(shadow, primary="memory", settings=settings, observer=watch, gaps=watch)
     return ShadowTransport(MemoryTransport(settings), mirror)
@@ -36,6 +37,7 @@ async def test_one_partitions_queue_is_full_while_anothers_has_room() -> None:
     async with _mirror(watch, hang, transport_shadow_queue_records=10) as transport:
         await transport.publish(messages([str(i) for i in range(15)], partition=0, of=transport))
         await transport.publish(messages([str(i) for i in range(5)], partition=1, of=transport))
+        await eventually(lambda: transport.mirror.status().waiting == 15)
         status = transport.mirror.status()
         assert [one.waiting for one in status.partitions] == [10, 5]
         assert status.partitions[0].dropped == {"queue_full": 5}
@@ -45,12 +47,30 @@ async def test_one_partitions_queue_is_full_while_anothers_has_room() -> None:
     assert transport.mirror.status().waiting == 0
 
 
+async def test_no_answer_waits_for_its_copy_to_be_put_in_the_queue() -> None:
+    async with _mirror(Watch(), hang) as transport:
+        sent = messages(["a", "b"], partition=0, of=transport)
+        outcomes = await transport.publish(sent)  # this loop has not turned meanwhile
+        assert all(isinstance(outcome, Appended) for outcome in outcomes)
+        assert transport.mirror.status().waiting == 0
+        await asyncio.sleep(0)
+        assert transport.mirror.status().waiting == 2
+
+
+async def test_a_process_that_stops_at_once_still_copies_what_it_answered() -> None:
+    watch = Watch()
+    async with _mirror(watch, work, transport_shadow_flush_ms=5000) as transport:
+        await transport.publish(messages(["a", "b"], partition=0, of=transport))
+    assert watch.counts == {"appended": 2}
+
+
 async def test_waiting_copies_are_bounded_in_bytes() -> None:
     watch = Watch()
     limits = {"transport_shadow_queue_bytes": 1 << 20, "transport_shadow_queue_records": 1_000_000}
     async with _mirror(watch, hang, **limits) as transport:
         big = [message("x" * 100_000, partition=i % 2, of=transport) for i in range(20)]
         await transport.publish(big)
+        await eventually(lambda: transport.mirror.status().waiting)
         status = transport.mirror.status()
         assert status.waiting_bytes <= 1 << 20
         assert 8 <= status.waiting <= 10
@@ -68,7 +88,7 @@ async def test_what_the_shadow_will_never_take_is_dropped_and_holds_up_nothing()
     watch = Watch()
     async with _mirror(watch, picky) as transport:
         await transport.publish(messages(["a", "large", "b"], partition=0, of=transport))
-        await eventually(lambda: not transport.mirror.status().waiting)
+        await eventually(lambda: watch.counts["appended"] == 2)
         assert transport.mirror.status().breaker == "closed"
     assert watch.counts == {"appended": 2, "failed": 1, "dropped_refused": 1}
     assert watch.gaps == [(0, "refused", "1")]

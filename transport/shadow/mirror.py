@@ -86,6 +86,7 @@ class Mirror:
     async def __aexit__(self, *exc: object) -> None:
         """Send what still waits, within the limit; drop the rest."""
         assert self._sender is not None
+        await asyncio.sleep(0)  # what was to be offered soon is here
         self._closed = True
         try:
             if self._breaker.state == "closed":
@@ -123,6 +124,14 @@ class Mirror:
     def waiting(self, envelope: Envelope) -> Copy | None:
         """Return the copy of this message, with this body, that waits to be sent; or ``None``."""
         return self._queue.waiting(envelope)
+
+    def offer_soon(self, copies: Sequence[Copy]) -> None:
+        """As :meth:`offer`, in the next turn of the event loop.
+
+        By then it has written the answers that its present turn gave: nobody's acknowledgement
+        waits for a copy to be put anywhere.
+        """
+        asyncio.get_running_loop().call_soon(self.offer, copies)
 
     def offer(self, copies: Sequence[Copy]) -> None:
         """Send ``copies`` soon, in this order within each partition. Returns at once."""

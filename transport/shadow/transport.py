@@ -4,7 +4,7 @@ Everything but appending is the primary's business: a dead letter belongs to the
 was read from, and whether the shadow works is asked of the mirror. A copy has the primary's body,
 key and partition, its headers, and ``mirrorOf`` and ``shadowMode`` (:mod:`transport.envelope`).
 
-**async.** ``publish`` is the primary's, outcome and time; then the copies are put in a queue.
+**async.** ``publish`` is the primary's, outcome and time; after it the copies are put in a queue.
 
 **sync.** ``publish`` returns when both logs have the message, or with an error: the caller retries
 with the same key, and the retry repairs both. What the primary remembers goes to the shadow again,
@@ -25,10 +25,11 @@ none is, the pair is none of ours. One acknowledgement comes without an append: 
 the message's *row*. Then *a* is settled before *b* is sent, and its place in the logs no longer
 matters.
 
-*async*: the same holds for the copies that one process makes: *a* was put in its queue before *a*
-was acknowledged, and a queue keeps its order. It does not hold between processes, and not for what
-the shadow refuses alone, loses, or appends later than we waited. So nobody may read rows' order off
-a log that has async copies not yet settled: the gate between the phases asks for that.
+*async*: the same holds for the copies that one process makes. They come into its queue in the order
+in which the primary's appends ended, *a*'s before *b*'s, and a queue keeps its order. It does not
+hold between processes, and not for what the shadow refuses alone, loses, or appends later than we
+waited. So nobody may read rows' order off a log that has async copies not yet settled: the gate
+between the phases asks for that.
 
 What is not promised
 --------------------
@@ -87,13 +88,13 @@ class ShadowTransport(Forwarding):
 
     async def _async(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
         outcomes = await self._to_primary(envelopes, remember)
-        self.mirror.offer(
-            [
-                Copy(envelope, outcome.offset, remember)
-                for envelope, outcome in zip(envelopes, outcomes, strict=True)
-                if isinstance(outcome, Appended)
-            ]
-        )
+        copies = [
+            Copy(envelope, outcome.offset, remember)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True)
+            if isinstance(outcome, Appended)
+        ]
+        if copies:
+            self.mirror.offer_soon(copies)
         return outcomes
 
     async def _sync(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
