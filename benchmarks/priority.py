@@ -60,9 +60,15 @@ def _schedule(thread: int, policy: int, parameter: os.sched_param) -> None:
 
 def _threads(processes: list[psutil.Process]) -> Iterator[int]:
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+        with contextlib.suppress(psutil.NoSuchProcess):
             java = process.name() == "java"
             for thread in process.threads():
-                name = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text()
-                if not java or name.startswith(_JAVA):
+                if not java or _name(process.pid, thread.id).startswith(_JAVA):
                     yield thread.id
+
+
+def _name(process: int, thread: int) -> str:
+    try:
+        return Path(f"/proc/{process}/task/{thread}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it has ended, as a JVM's do all the time; the others are still to come
