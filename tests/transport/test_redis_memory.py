@@ -9,21 +9,27 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from transport.conformance.member import message
+from tests.support.eventually import eventually
+from transport.conformance.member import Member, drain, message
 from transport.contract import (
+    WORKER_GROUP,
     Appended,
+    Claim,
     DeadLetter,
     Envelope,
     Outcome,
     Reason,
+    Record,
     Remembered,
     Topic,
 )
+from transport.errors import TopicMissing
 from transport.redis import RedisTransport
 from transport.redis.keys import dead_letter_log, messages_log
 from transport.settings import TransportSettings
 
 ONE, OTHER = messages_log(4).memories()
+STREAM = "msg:stream:1"
 
 
 @pytest.fixture
@@ -152,3 +158,107 @@ async def test_more_dead_letters_than_one_call_takes_are_each_appended_once(
     for _ in range(2):  # the second is what a worker sends whose answer was lost
         await near.dead_letter(letters)
         assert await client.xlen("msg:dlq") == len(letters)
+
+
+async def _read_and_acknowledge(claim: Claim, count: int) -> list[Record]:
+    records = await drain(claim, count, patience=10.0)
+    await claim.ack(records[-1].offset)
+    return records
+
+
+async def test_what_was_acknowledged_and_trimmed_is_answered_from_memory(
+    near: RedisTransport, client: Redis
+) -> None:
+    named = _named(near)
+    async with Member(near) as member:
+        claim = await member.claim(1)
+        await near.publish([named["first"], named["second"]])
+        await _read_and_acknowledge(claim, 2)
+        await client.xtrim(STREAM, maxlen=0, approximate=False)
+        assert isinstance(await _publish(near, named["first"]), Remembered)
+        (stands,) = await near.recall([named["second"].message_id])
+        assert stands is not None
+        assert await client.xlen(STREAM) == 0
+
+
+@pytest.mark.parametrize("harm", ["xdel", "xtrim", "unlink"])
+async def test_what_was_removed_unread_is_appended_again_at_its_next_repeat(
+    near: RedisTransport, client: Redis, harm: str
+) -> None:
+    """At once; after others were read past its place; and after that was acknowledged."""
+    named = _named(near)
+    async with Member(near) as member:
+        claim = await member.claim(1)
+        gone = [named[name] for name in ("first", "second", "third")]
+        offsets = [it.offset for it in await near.publish(gone) if isinstance(it, Appended)]
+        if harm == "xdel":
+            await client.xdel(STREAM, *offsets)
+        elif harm == "xtrim":
+            await client.xtrim(STREAM, maxlen=0, approximate=False)
+        else:
+            await client.unlink(STREAM)
+        assert isinstance(await _publish(near, gone[0]), Appended)
+        assert isinstance(await _publish(near, gone[0]), Remembered), "one repeat, one record"
+
+        async def read_past() -> list[Record]:
+            try:
+                return list(await claim.next(max_records=10, max_wait=0.1))
+            except TopicMissing:
+                return []
+
+        records = await eventually(read_past)
+        assert isinstance(await _publish(near, gone[1]), Appended), "read past, not acknowledged"
+        await claim.ack(records[-1].offset)
+        assert isinstance(await _publish(near, gone[2]), Appended), "acknowledged past it"
+        assert await _read_and_acknowledge(claim, 2)
+        for envelope in gone:
+            assert isinstance(await _publish(near, envelope), Remembered), "now it has a record"
+
+
+async def test_one_deleted_of_those_delivered_is_appended_again(
+    near: RedisTransport, client: Redis
+) -> None:
+    named = _named(near)
+    async with Member(near) as member:
+        claim = await member.claim(1)
+        first, _ = await near.publish([named["first"], named["second"]])
+        await drain(claim, 2, patience=10.0)
+        assert isinstance(first, Appended)
+        await client.xdel(STREAM, first.offset)
+        assert isinstance(await _publish(near, named["first"]), Appended)
+        assert isinstance(await _publish(near, named["second"]), Remembered)
+
+
+async def test_a_stream_made_by_hand_answers_for_nothing_that_was_in_another(
+    near: RedisTransport, client: Redis
+) -> None:
+    named = _named(near)
+    async with Member(near) as member:
+        claim = await member.claim(1)
+        await near.publish([named["a"], named["b"]])
+        await _read_and_acknowledge(claim, 2)
+        await near.publish([named["first"], named["second"]])
+        await client.delete(STREAM)
+        await client.xgroup_create(STREAM, WORKER_GROUP, "0", mkstream=True)
+        assert isinstance(await _publish(near, named["c"]), Appended)
+        await drain(claim, 1, patience=10.0)
+        assert isinstance(await _publish(near, named["first"]), Appended)
+        await _read_and_acknowledge(claim, 1)
+        assert isinstance(await _publish(near, named["second"]), Appended)
+
+
+async def test_memory_that_came_back_from_either_turn_is_judged_alike(
+    near: RedisTransport, client: Redis, kept: int
+) -> None:
+    """The lost record is remembered in the older turn, its repeat in the newer."""
+    named = _named(near)
+    await _publish(near, named["first"])
+    await _turn_is_over(client, kept)
+    await _publish(near, named["second"])
+    await client.delete(STREAM)
+    again = await _publish(near, named["first"])
+    assert isinstance(again, Appended)
+    (known,) = await near.recall([named["first"].message_id])
+    assert known is not None
+    assert known.offset == again.offset
+    assert isinstance(await _publish(near, named["first"]), Remembered)

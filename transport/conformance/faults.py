@@ -8,7 +8,15 @@ import pytest
 
 from transport.conformance.backend import Backend
 from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
-from transport.contract import WORKER_GROUP, Envelope, Record, Topic, Transport
+from transport.contract import (
+    WORKER_GROUP,
+    Appended,
+    Envelope,
+    Record,
+    Remembered,
+    Topic,
+    Transport,
+)
 from transport.errors import AppendUnknown, TopicMissing, TransportError, TransportUnavailable
 
 
@@ -93,6 +101,34 @@ async def test_a_log_that_was_deleted_is_begun_anew_and_its_loss_told(backend: B
         assert contents(await _drain_at_last(member, 0, 1, backend)) == ["new"]
         progress = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
         assert progress.lost == 3
+
+
+@pytest.mark.asyncio
+async def test_a_repeat_of_what_was_deleted_is_appended_again(backend: Backend) -> None:
+    """Before anybody reads again, and after: what was unread is nowhere, so nobody may wait."""
+    backend.need("remove", "remembers")
+    assert backend.remove is not None
+    async with backend.create() as transport:
+        read, unread, late = messages(["read", "unread", "late"], partition=0, of=transport)
+        async with Member(transport, "before") as member:
+            await transport.publish([read])
+            claim = await member.claim(0)
+            (record,) = await drain(claim, 1, patience=backend.patience)
+            await claim.ack(record.offset)
+            await transport.publish([unread, late])
+        await backend.remove(0)
+        assert await transport.recall([unread.message_id]) == [None]
+        (outcome,) = await transport.publish([unread])
+        assert isinstance(outcome, Appended), "with no stream"
+        async with Member(transport, "after") as member:
+            claim = await member.claim(0)
+            (record,) = await drain(claim, 1, patience=backend.patience)
+            await claim.ack(record.offset)
+            assert contents([record]) == ["unread"]
+            assert await transport.recall([late.message_id]) == [None]
+            outcomes = await transport.publish([late, unread, late])
+            assert [type(outcome) for outcome in outcomes] == [Appended, Remembered, Remembered]
+            assert contents(await drain(claim, 1, patience=backend.patience)) == ["late"]
 
 
 @pytest.mark.asyncio

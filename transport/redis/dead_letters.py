@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transport.contract import DeadLetter
+from transport.contract import DLQ_GROUP, DeadLetter
 from transport.dead_letters import dead_letter_headers, source_of
 from transport.errors import TransportUnavailable
 from transport.redis.functions import Functions
@@ -35,7 +35,7 @@ class DeadLetters:
 
     async def _append(self, letters: Sequence[DeadLetter]) -> None:
         keys = [*self._memories, *[self._stream] * len(letters)]
-        arguments: list[str | bytes | int] = [self._seconds, *OUR_FIELDS]
+        arguments: list[str | bytes | int] = [self._seconds, *OUR_FIELDS, DLQ_GROUP]
         arguments += [source_of(letter) for letter in letters]
         for letter in letters:
             fields: list[str | bytes | int] = [

@@ -21,7 +21,6 @@ from transport.envelope import (
 )
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.identity import partition_of
-from transport.redis.connections import Connections
 from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
 from transport.redis.keys import Log
@@ -45,11 +44,16 @@ _SHAPES = {OUR_HEADERS: "", OUR_TRACED_HEADERS: "t"}
 
 
 class Publisher:
-    """Appends to one log's partitions, and remembers for ``seconds`` what it appended."""
+    """Appends to one log's partitions, and remembers for ``seconds`` what it appended.
 
-    def __init__(self, functions: Functions, log: Log, *, seconds: int) -> None:
+    A repeat is answered from memory only if its record is in the log, or left it after ``group``
+    acknowledged it. Of any other record nobody knows that it is a row, so the repeat is appended.
+    """
+
+    def __init__(self, functions: Functions, log: Log, *, group: str, seconds: int) -> None:
         self._functions = functions
         self._log = log
+        self._group = group
         self._seconds = seconds
         self._by_slot = False
 
@@ -95,7 +99,7 @@ class Publisher:
     ) -> Command:
         streams = self._log.streams
         keys = [*memories, *[streams[e.partition] for e in envelopes]]
-        arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS]
+        arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS, self._group]
         arguments += [e.message_id for e in envelopes]
         for e in envelopes:
             headers = e.headers
@@ -116,41 +120,43 @@ class Publisher:
                 arguments += header
         return self._functions.command("append", keys, *arguments)
 
-    async def recall(
-        self, connections: Connections, message_ids: Sequence[str]
-    ) -> list[Remembered | None]:
+    async def recall(self, message_ids: Sequence[str]) -> list[Remembered | None]:
         """Return what is remembered of each message id.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
         """
-        if not message_ids:
-            return []
-        commands: list[tuple[str, ...]] = [
-            ("HMGET", memory, *identifiers)
-            for partition, identifiers in self._places(message_ids).items()
-            for memory in self._log.memories(partition)
-        ]
         found: dict[str, Remembered] = {}
-        for (_, _, *identifiers), reply in zip(
-            commands, await connections.exchange(commands), strict=True
-        ):
-            if isinstance(reply, Exception):
-                raise translate(reply)
-            for identifier, value in zip(identifiers, reply, strict=True):
-                if value is not None:
-                    found[identifier] = remembered(value)
+        for first in range(0, len(message_ids), RECORDS_PER_CALL):
+            places = self._places(message_ids[first : first + RECORDS_PER_CALL])
+            replies = await self._functions.exchange(
+                [
+                    self._functions.command(
+                        "recall",
+                        [*self._log.memories(memory), *(stream for stream, _ in asked)],
+                        self._group,
+                        *(identifier for _, identifier in asked),
+                    )
+                    for memory, asked in places.items()
+                ]
+            )
+            for asked, reply in zip(places.values(), replies, strict=True):
+                if isinstance(reply, Exception):
+                    raise translate(reply)
+                for (_, identifier), value in zip(asked, reply, strict=True):
+                    if value is not None:
+                        found[identifier] = remembered(value)
         return [found.get(identifier) for identifier in message_ids]
 
-    def _places(self, message_ids: Sequence[str]) -> dict[int | None, list[str]]:
-        """Return the ids by the partition whose memories hold them, ``None`` for the log's."""
-        if not self._by_slot:
-            return {None: list(message_ids)}
-        places: dict[int | None, list[str]] = {}
+    def _places(self, message_ids: Sequence[str]) -> dict[int | None, list[tuple[str, str]]]:
+        """Return streams and ids by the partition whose memories hold them, ``None``: the log's."""
+        streams = self._log.streams
+        places: dict[int | None, list[tuple[str, str]]] = {}
         for identifier in message_ids:
             # A receipt's id begins with its message's.
-            partition = partition_of(identifier.partition("/")[0], len(self._log.streams))
-            places.setdefault(partition, []).append(identifier)
+            partition = partition_of(identifier.partition("/")[0], len(streams))
+            memory = partition if self._by_slot else None
+            places.setdefault(memory, []).append((streams[partition], identifier))
         return places
 
 

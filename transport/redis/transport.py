@@ -55,7 +55,9 @@ class RedisTransport:
         self._messages = messages_log(self.partitions)
         self._dead = dead_letter_log()
         seconds = settings.idempotency_ttl_seconds
-        self._publisher = Publisher(self._functions, self._messages, seconds=seconds)
+        self._publisher = Publisher(
+            self._functions, self._messages, group=WORKER_GROUP, seconds=seconds
+        )
         self._dead_letters = DeadLetters(self._functions, self._dead, seconds=seconds)
 
     @classmethod
@@ -88,7 +90,7 @@ class RedisTransport:
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
         """Return what is remembered of message ids; see the contract."""
-        return await self._publisher.recall(self._connections, message_ids)
+        return await self._publisher.recall(message_ids)
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Append dead letters; see the contract."""

@@ -1,7 +1,8 @@
 -- What is there, and what went missing. A lease's hash keeps what the last look found: `added`
 -- (records ever appended to the stream), `tail` (the id of the last), `unread` (records not
 -- acknowledged then), `seen` (what `acked` was), and `at` and `read` (the group's position, and the
--- records up to it); and counts what was `acked` and `lost` in all.
+-- records up to it); and counts what was `acked` and `lost` in all. `doubt` is an id: a record up to
+-- it that is in the log no more may be one of the lost.
 
 -- Leases of which a look was taken since this library was loaded, which is when the server read its
 -- data or became a primary. Until then Redis' own count of what a group has read is not to be
@@ -94,6 +95,17 @@ local function last_look(lease)
   end
 end
 
+-- Whether the stream was made anew since the last look: fewer records were ever appended to it, or
+-- it holds more records after the last of then than were appended since.
+local function is_another(lease, info)
+  local added, tail = last_look(lease)
+  if not added then
+    return false
+  end
+  local since = info.added - added
+  return since < 0 or info.length > since and later(info.first, tail)
+end
+
 -- Records that left the log unread since the last look: unread then or appended since, and neither
 -- acknowledged nor there any more. Of a stream that was deleted we know what was unread then.
 local function lost_since(lease, info, unread)
@@ -101,11 +113,27 @@ local function lost_since(lease, info, unread)
   if not added then
     return 0
   end
-  local appended = info.added - added
-  if appended < 0 then
+  if is_another(lease, info) then
     return math.max(0, before)
   end
-  return math.max(0, before + appended - unread)
+  return math.max(0, before + info.added - added - unread)
+end
+
+-- Nothing that was appended up to now is known to be a row only because it left the log.
+local function doubt(lease, last)
+  local id = digits(now_ms()) .. '-' .. LAST_SEQUENCE
+  local tail, before = unpack(redis.call('HMGET', lease, 'tail', 'doubt'))
+  for _, other in ipairs({last or false, tail, before}) do
+    if other and later(other, id) then
+      id = other
+    end
+  end
+  redis.call('HSET', lease, 'doubt', id)
+end
+
+local function count_lost(lease, count, last)
+  redis.call('HINCRBY', lease, 'lost', digits(count))
+  doubt(lease, last)
 end
 
 -- Count what was lost since the last look, and remember what is there to lose.
@@ -123,7 +151,9 @@ local function look(stream, lease, name)
   local unread = left + group.pending
   local lost = lost_since(lease, info, unread)
   if lost > 0 then
-    redis.call('HINCRBY', lease, 'lost', digits(lost))
+    count_lost(lease, lost, info.last)
+  elseif is_another(lease, info) then
+    doubt(lease, info.last)
   end
   redis.call('HSET', lease, 'added', digits(info.added), 'unread', digits(unread),
     'tail', info.last, 'seen', redis.call('HGET', lease, 'acked') or '0',
@@ -156,6 +186,7 @@ local function open_group(stream, lease, name)
   if lost > 0 then
     redis.call('HINCRBY', lease, 'lost', digits(lost))
   end
+  doubt(lease, info and info.last)
   redis.call('HDEL', lease, 'added', 'unread', 'tail', 'seen', 'at', 'read')
   look(stream, lease, name)
   return true

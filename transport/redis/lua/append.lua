@@ -1,12 +1,13 @@
 -- KEYS the two memories (below), then each record's stream; ARGV seconds to remember (0: not), the
--- five field names of nearly every record, the value of the last, and the name of a traced one's
--- sixth; then the ids of all; then per record what to remember of it, its shape and its values:
--- '' and key, body and correlation id, 't' and with them the sixth's, or how many fields follow and
--- the fields. (A third fewer arguments: each costs both sides at every step.)
+-- five field names of nearly every record, the value of the last, the name of a traced one's sixth,
+-- and the group that works on the records; then the ids of all; then per record what to remember of
+-- it, its shape and its values: '' and key, body and correlation id, 't' and with them the sixth's,
+-- or how many fields follow and the fields. (A third fewer arguments: each costs both sides at every
+-- step.)
 -- The records of one call may be of several streams (never in a cluster: other slots).
 -- Check, append, remember, in this order: cut off in the middle it leaves records that are not
 -- remembered (the row settles that), never a memory without its record (which would be a loss).
-local FIRST_ID = 9
+local FIRST_ID = 10
 
 -- What is remembered is in two hashes that take turns. Each is written for as long as a record is to
 -- be remembered, and read for as long again; its time to live says how far it is. So no record has
@@ -31,13 +32,47 @@ local function remember(call, memories, seconds, memos)
   end
 end
 
+-- Whether the record at `offset` is in the log, or left it after `name` acknowledged it. Only such a
+-- record may be answered for: of any other it is not known that there is a row. Asked for repeats
+-- only, so it costs nothing for what is new. (The lease is a key that the caller does not declare;
+-- it is in the stream's slot.)
+local function is_accounted_for(stream, name, offset)
+  if #redis.pcall('XRANGE', stream, offset, offset) > 0 then
+    return true
+  end
+  local info, group = stream_info(stream), group_info(stream, name)
+  if not group or later(offset, group.position)
+    or #redis.call('XPENDING', stream, name, offset, offset, 1) > 0 then
+    return false
+  end
+  local lease = '{' .. stream .. '}:lease:' .. name
+  local doubt = redis.call('HGET', lease, 'doubt')
+  if doubt and not later(offset, doubt) then
+    return false
+  end
+  local left = undelivered(stream, info, group, lease)
+  return left and not is_another(lease, info)
+    and lost_since(lease, info, left + group.pending) == 0
+end
+
+-- What is remembered of a record, from what the two memories have, where it may be answered.
+local function answerable(stream, group, one, other)
+  for _, memo in ipairs({one or other, other}) do
+    if memo and is_accounted_for(stream, group, string.match(memo, '^%S+')) then
+      return memo
+    end
+  end
+  return nil
+end
+
 local function append(keys, args)
   local call = redis.pcall
-  local seconds, key, body, message, correlation, kind, ours, parent = unpack(args, 1, FIRST_ID - 1)
+  local seconds, key, body, message, correlation, kind, ours, parent, group =
+    unpack(args, 1, FIRST_ID - 1)
   local is_remembered = seconds ~= '0'
   local count = #keys - 2
   local at = FIRST_ID + count
-  local one, other, later, memos, out = {}, {}, {}, {}, {}
+  local one, other, memos_by_id, memos, out = {}, {}, {}, {}, {}
   if is_remembered then
     one = call('HMGET', keys[1], unpack(args, FIRST_ID, at - 1))
     other = call('HMGET', keys[2], unpack(args, FIRST_ID, at - 1))
@@ -45,7 +80,14 @@ local function append(keys, args)
   for i = 1, count do
     local stream, id = keys[2 + i], args[FIRST_ID + i - 1]
     local memo, shape, first = args[at], args[at + 1], at + 2
-    local known = one[i] or other[i] or later[id]
+    local known = memos_by_id[id]
+    if not known and (one[i] or other[i]) then
+      known = answerable(stream, group, one[i], other[i])
+      if not known then
+        call('HDEL', keys[1], id)
+        call('HDEL', keys[2], id)
+      end
+    end
     local offset
     if shape == '' then
       at = first + 3
@@ -74,7 +116,7 @@ local function append(keys, args)
           memo = offset .. ' ' .. memo
           memos[#memos + 1] = id
           memos[#memos + 1] = memo
-          later[id] = memo -- for another record of the same id in this call
+          memos_by_id[id] = memo -- for another record of the same id in this call
         end
       end
     end
@@ -85,4 +127,18 @@ local function append(keys, args)
   return out
 end
 
+-- KEYS the two memories, then each record's stream; ARGV the group and the ids. Returns what is
+-- remembered of each, or nothing.
+local function recall(keys, args)
+  local group, out = args[1], {}
+  local one = redis.call('HMGET', keys[1], unpack(args, 2))
+  local other = redis.call('HMGET', keys[2], unpack(args, 2))
+  for i = 1, #args - 1 do
+    local known = (one[i] or other[i]) and answerable(keys[2 + i], group, one[i], other[i])
+    out[i] = known or false
+  end
+  return out
+end
+
 register('append', append, {})
+register('recall', recall, READS)

@@ -9,6 +9,8 @@
 
 local BATCH = 1000 -- Lua's stack bounds how many values unpack() can pass on
 
+local LAST_SEQUENCE = '9007199254740991' -- that a Lua number can tell from its neighbours
+
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

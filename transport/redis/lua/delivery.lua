@@ -69,7 +69,7 @@ local function gone(keys, args)
   for first = 3, #args, BATCH do
     local last = math.min(first + BATCH - 1, #args)
     local count = redis.call('XACK', stream, group, unpack(args, first, last))
-    redis.call('HINCRBY', lease, 'lost', count)
+    count_lost(lease, count, args[last])
     redis.call('HINCRBY', lease, 'acked', count)
   end
   return 1

@@ -30,7 +30,7 @@ local function take(keys, args)
     return nil
   end
   if not epoch and unread ~= '0' then
-    redis.call('HINCRBY', lease, 'lost', unread)
+    count_lost(lease, unread)
   end
   epoch = digits(math.max((tonumber(epoch) or 0) + 1, now))
   redis.call('HSET', lease, 'owner', member, 'until', digits(now + lease_ms), 'epoch', epoch)
