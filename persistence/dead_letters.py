@@ -10,20 +10,19 @@ import msgspec
 
 from persistence.database import Pool, using
 from persistence.selection import Selection, where
+from persistence.states import LetterState
 from persistence.when import rfc3339
 
-__all__ = ["PENDING", "DeadLetterBytes", "DeadLetters", "StoredDeadLetter"]
-
-PENDING = "pending"
+__all__ = ["DeadLetterBytes", "DeadLetters", "StoredDeadLetter"]
 
 
 class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     """A dead letter without its bytes. Times are RFC 3339, UTC; ``size`` is the body's, in bytes.
 
     ``topic``, ``partition`` and ``offset`` are where the record stood in the log ``transport``.
-    ``kind`` is ``message``, ``receipt`` or ``unknown``; ``state`` is ``pending``, ``redriven`` or
-    ``discarded``, and ``settled_*`` say when, by whom and why. ``redrives`` is how often the
-    record had been redriven when it failed.
+    ``kind`` is ``message``, ``receipt`` or ``unknown``; ``state`` is a
+    :class:`persistence.states.LetterState`, and ``settled_*`` say when, by whom and why.
+    ``redrives`` is how often the record had been redriven when it failed.
     """
 
     id: int
@@ -69,7 +68,7 @@ class DeadLetters:
         self,
         selection: Selection | None = None,
         *,
-        state: str | None = PENDING,
+        state: str | None = LetterState.PENDING,
         before: int | None = None,
         limit: int = 100,
     ) -> list[StoredDeadLetter]:
@@ -95,7 +94,7 @@ class DeadLetters:
         return _stored(row), DeadLetterBytes(row["record_key"], row["body"], headers)
 
     async def count(
-        self, selection: Selection | None = None, *, state: str | None = PENDING
+        self, selection: Selection | None = None, *, state: str | None = LetterState.PENDING
     ) -> dict[str, int]:
         """Return how many there are, by reason."""
         condition, values = where(selection or Selection(), ("state = {}", state))
@@ -108,15 +107,15 @@ class DeadLetters:
 
         They stay listed as discarded, with who and why, and can't be redriven.
         """
-        condition, values = where(selection, ("state = {}", PENDING))
+        condition, values = where(selection, ("state = {}", LetterState.PENDING))
         n = len(values)
         sql = f"""
-            UPDATE dead_letters SET state = 'discarded', settled_at = now(),
-                settled_by = ${n + 1}, settled_why = ${n + 2}
+            UPDATE dead_letters SET state = ${n + 1}, settled_at = now(),
+                settled_by = ${n + 2}, settled_why = ${n + 3}
             WHERE {condition}
         """  # noqa: S608 - values are arguments
         async with using(self._pool) as connection:
-            status = await connection.execute(sql, *values, by, why)
+            status = await connection.execute(sql, *values, LetterState.DISCARDED, by, why)
         return int(status.rpartition(" ")[2])
 
 

@@ -27,6 +27,7 @@ from persistence.gate import stopped_within
 from persistence.redrive_state import RedriveProgress, RedriveState
 from persistence.redriven import Attempt, republish
 from persistence.selection import Selection
+from persistence.states import RunState
 from transport.contract import Transport
 from transport.errors import TransportError
 
@@ -117,7 +118,7 @@ class Redriver:
 
         What it has appended stays appended; the rest stays pending.
         """
-        return await self._state.finish(identifier, "cancelled")
+        return await self._state.finish(identifier, RunState.CANCELLED)
 
     async def wait(self, identifier: UUID) -> None:
         """Return when a redrive that runs in this process has ended here."""
@@ -137,16 +138,19 @@ class Redriver:
             task.add_done_callback(_notice)
 
     async def _run(self, identifier: UUID) -> None:
-        ended = "failed"
+        ended, why = RunState.INTERRUPTED, None
         try:
             finished = await self._steps(identifier)
-            ended = "done" if finished else "interrupted"
-        except Exception:
-            _log.exception("Redrive failed", redrive=str(identifier))
+            ended = RunState.DONE if finished else RunState.INTERRUPTED
+        except Exception as error:
+            ended = RunState.FAILED
+            # Its text may quote what a message says, which only the log may know how to withhold.
+            why = f"{type(error).__name__}: the log of the process that ran it has the traceback"
+            _log.exception("Redrive failed; it can be resumed", redrive=str(identifier))
             raise
         finally:
             with contextlib.suppress(PersistenceError):
-                await self._state.finish(identifier, ended)
+                await self._state.finish(identifier, ended, why)
             _log.info("Redrive ended", redrive=str(identifier), state=ended)
 
     async def _steps(self, identifier: UUID) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from persistence.database import Connection, Pool, using
 from persistence.redriven import Attempt
 from persistence.selection import Selection, where
+from persistence.states import UNFINISHED, LetterState, RunState
 from persistence.when import rfc3339
 
 __all__ = ["RedriveProgress", "RedriveState", "Run"]
@@ -20,28 +21,27 @@ _STALLED_SECONDS = 60.0
 
 _CREATE = """
 INSERT INTO redrives (id, selection, until_id, most_redrives, rate, state, total, started_by)
-VALUES ($1, $2, $3, $4, $5, 'running', $6, $7)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 # Locks the row: a second process that runs the same redrive waits, and then finds less to do.
 _RUNNING = """
-UPDATE redrives SET seen_at = now() WHERE id = $1 AND state = 'running'
+UPDATE redrives SET seen_at = now() WHERE id = $1 AND state = $2
 RETURNING id, selection, until_id, most_redrives, rate, started_by
 """
 
 _REOPEN = """
-UPDATE redrives SET state = 'running', seen_at = now(), finished_at = NULL
-WHERE id = $1 AND state IN ('running', 'interrupted', 'failed')
+UPDATE redrives SET state = $2, seen_at = now(), finished_at = NULL, error = NULL
+WHERE id = $1 AND state = ANY($3::text[])
 """
 
 _FINISH = """
-UPDATE redrives SET state = $2, finished_at = now()
-WHERE id = $1
-    AND (state = 'running' OR ($2 = 'cancelled' AND state IN ('interrupted', 'failed')))
+UPDATE redrives SET state = $2, finished_at = now(), error = coalesce($4, error)
+WHERE id = $1 AND state = ANY($3::text[])
 """
 
 _SETTLE = """
-UPDATE dead_letters SET state = 'redriven', settled_at = now(), settled_by = $2, settled_why = $3
+UPDATE dead_letters SET state = $4, settled_at = now(), settled_by = $2, settled_why = $3
 WHERE id = ANY($1::bigint[])
 """
 
@@ -59,15 +59,16 @@ FROM redrives
 class RedriveProgress(msgspec.Struct, frozen=True, rename="camel"):
     """How far a redrive is. Times are RFC 3339, UTC; ``rate`` is letters a second, 0 unlimited.
 
-    ``state`` is ``running``, ``done``, ``cancelled``, ``interrupted`` (its process stopped; resume
-    it) or ``failed`` (for a reason not understood, which is logged; resume it). ``stalled``: it
-    should be running and has not been heard of for a minute. ``failed`` letters could not be
-    appended and stay pending; ``error`` is the last one's.
+    ``state`` is a :class:`persistence.states.RunState`. ``stalled``: it should be running and has
+    not been heard of for a minute. ``resumable``: it has work left, and nothing is at work on it.
+    ``failed`` letters could not be appended and stay pending; ``error`` is the last one's, or what
+    ended the redrive.
     """
 
     id: str
     state: str
     stalled: bool
+    resumable: bool
     total: int
     redriven: int
     failed: int
@@ -99,7 +100,7 @@ class RedriveState:
         self, selection: Selection, most_redrives: int | None
     ) -> tuple[int, dict[str, int], int]:
         """Return how many pending letters a redrive would take, by reason, and leave out."""
-        condition, values = where(selection, ("state = {}", "pending"))
+        condition, values = where(selection, ("state = {}", LetterState.PENDING))
         allowed = f"(${len(values) + 1}::int IS NULL OR redrives < ${len(values) + 1})"
         sql = f"""
             SELECT reason, count(*) FILTER (WHERE {allowed}) AS taken, count(*) AS letters
@@ -121,19 +122,27 @@ class RedriveState:
         async with using(self._pool) as connection:
             until = await connection.fetchval("SELECT coalesce(max(id), 0) FROM dead_letters")
             await connection.execute(
-                _CREATE, identifier, asked, until, most_redrives, rate, total, by
+                _CREATE, identifier, asked, until, most_redrives, rate, RunState.RUNNING, total, by
             )
         return identifier
 
     async def reopen(self, identifier: UUID) -> bool:
         """Set a redrive that is not over to running; return whether there was one."""
         async with using(self._pool) as connection:
-            return await connection.execute(_REOPEN, identifier) == "UPDATE 1"
+            return (
+                await connection.execute(_REOPEN, identifier, RunState.RUNNING, UNFINISHED)
+                == "UPDATE 1"
+            )
 
-    async def finish(self, identifier: UUID, state: str) -> bool:
-        """End a redrive that is not over; return whether there was one."""
+    async def finish(self, identifier: UUID, state: RunState, error: str | None = None) -> bool:
+        """End a redrive that runs; return whether there was one.
+
+        One that was interrupted or has failed can still be cancelled. ``error`` is what ended it.
+        """
+        ending = UNFINISHED if state is RunState.CANCELLED else (RunState.RUNNING,)
         async with using(self._pool) as connection:
-            return await connection.execute(_FINISH, identifier, state) == "UPDATE 1"
+            ended = await connection.execute(_FINISH, identifier, state, ending, error)
+        return ended == "UPDATE 1"
 
     async def progress(self, identifier: UUID) -> RedriveProgress | None:
         """Return how far it is, ``None`` for an unknown id."""
@@ -149,7 +158,7 @@ class RedriveState:
 
     async def running(self, connection: Connection, identifier: UUID) -> Run | None:
         """Lock the redrive and say that it is alive; ``None`` if it is to run no more."""
-        row = await connection.fetchrow(_RUNNING, identifier)
+        row = await connection.fetchrow(_RUNNING, identifier, RunState.RUNNING)
         if row is None:
             return None
         selection = msgspec.json.decode(row["selection"], type=Selection)
@@ -168,7 +177,7 @@ class RedriveState:
         """Lock and return the next pending letters, oldest first."""
         condition, values = where(
             run.selection,
-            ("state = {}", "pending"),
+            ("state = {}", LetterState.PENDING),
             ("id <= {}", run.until_id),
             ("id > {}", after or None),
             ("redrives < {}", run.most_redrives),
@@ -185,7 +194,9 @@ class RedriveState:
         """Record what became of the letters taken."""
         if attempt.appended:
             why = f"redrive {run.id}"
-            await connection.execute(_SETTLE, attempt.appended, run.started_by, why)
+            await connection.execute(
+                _SETTLE, attempt.appended, run.started_by, why, LetterState.REDRIVEN
+            )
         await connection.execute(
             _COUNT, run.id, len(attempt.appended), len(attempt.failed), attempt.error
         )
@@ -194,10 +205,13 @@ class RedriveState:
 def _progress(row: asyncpg.Record) -> RedriveProgress:
     silent = (datetime.now(UTC) - row["seen_at"]).total_seconds()
     finished_at = row["finished_at"]
+    state = row["state"]
+    stalled = state == RunState.RUNNING and silent > _STALLED_SECONDS
     return RedriveProgress(
         id=str(row["id"]),
-        state=row["state"],
-        stalled=row["state"] == "running" and silent > _STALLED_SECONDS,
+        state=state,
+        stalled=stalled,
+        resumable=stalled or (state in UNFINISHED and state != RunState.RUNNING),
         total=row["total"],
         redriven=row["redriven"],
         failed=row["failed"],

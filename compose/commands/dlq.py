@@ -31,6 +31,7 @@ from compose.console import client_settings, err, fail, out, plain, run
 from persistence.database import connect
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
 from persistence.selection import Selection
+from persistence.states import LetterState
 
 __all__ = ["app"]
 
@@ -57,8 +58,8 @@ def list_letters(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List dead letters, newest first."""
-    if state not in {"pending", "redriven", "discarded", "any"}:
-        raise typer.BadParameter(f"{state!r} is none of pending, redriven, discarded, any")
+    if state not in {*LetterState, "any"}:
+        raise typer.BadParameter(f"{state!r} is none of {', '.join(LetterState)}, any")
     selection = conditions(
         reason, conversation, message, older_than=older_than, newer_than=newer_than
     )

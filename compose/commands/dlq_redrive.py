@@ -36,6 +36,7 @@ from persistence.database import Pool, connect
 from persistence.dead_letters import DeadLetters
 from persistence.redrive import MOST_REDRIVES, Preview, RedriveProgress, Redriver
 from persistence.selection import Selection
+from persistence.states import RunState
 from transport.contract import Transport
 from transport.registry import create
 
@@ -205,7 +206,7 @@ async def _follow(redriver: Redriver, identifier: UUID, *, until_stalled: bool) 
                 completed=progress.redriven + progress.failed,
                 description=plain(waits),
             )
-            if progress.state != "running" or (until_stalled and progress.stalled):
+            if progress.state != RunState.RUNNING or (until_stalled and progress.stalled):
                 return progress
             await asyncio.sleep(_REFRESH)
 
@@ -215,7 +216,9 @@ def _ended(progress: RedriveProgress) -> None:
     line = f"{state}: redrove {progress.redriven} of {progress.total}"
     if progress.failed:
         line += f"; {progress.failed} could not be appended and stay pending ({progress.error})"
-    if state != "done" or progress.failed:
+    if progress.resumable:
+        fail(line, f"go on with: crossfade dlq redrive --resume {progress.id}")
+    if state != RunState.DONE or progress.failed:
         fail(line)
     out.print(line)
 

@@ -21,6 +21,7 @@ from migration_guide.backfill.run import Backfill, Busy
 from migration_guide.backfill.state import BackfillProgress, BackfillState, Cancelled
 from migration_guide.parity.comparison import Limits
 from persistence.database import Pool, connect
+from persistence.states import RunState
 
 __all__ = ["backfill", "backfills"]
 
@@ -124,7 +125,7 @@ def backfills(
 
 async def _cancel(settings: Settings, identifier: UUID) -> bool:
     async with _database(settings) as pool:
-        return await BackfillState(pool).finish(identifier, "cancelled")
+        return await BackfillState(pool).finish(identifier, RunState.CANCELLED)
 
 
 async def _preview(settings: Settings, names: tuple[str, str], request: Request) -> Status:

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, model_validator
 
 from ingress.routes.models import UUID_PATTERN, Model, Text
+from persistence.states import LetterState, RunState
 from transport.contract import Reason
 
 __all__ = [
@@ -141,7 +142,7 @@ class DeadLetterView(Model):
     attempts: int
     redrives: int
     failed_at: str
-    state: Literal["pending", "redriven", "discarded"]
+    state: LetterState | str
     transport: str
     topic: str
     partition: int
@@ -194,11 +195,15 @@ class Started(Model):
 
 
 class RedriveView(Model):
-    """How far a redrive is; `stalled`: it should be running and has not been heard of."""
+    """How far a redrive is; `stalled`: it should be running and has not been heard of.
+
+    `resumable`: it has work left, and nothing is at work on it.
+    """
 
     id: str
-    state: Literal["running", "done", "cancelled", "interrupted"]
+    state: RunState | str
     stalled: bool
+    resumable: bool
     total: int
     redriven: int
     failed: int

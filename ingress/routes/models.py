@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from ingress.requests import ID_LENGTH
 from ingress.responses import State
+from transport.envelope import ReceiptState
 
 __all__ = [
     "UUID_PATTERN",
@@ -60,7 +61,7 @@ class ReceiptView(Model):
     """That a user got or saw a message."""
 
     user_id: str
-    state: Literal["delivered", "read"]
+    state: ReceiptState | str
     at: str
 
 
@@ -127,7 +128,7 @@ class ReceiptRequest(Model):
     """A receipt to record."""
 
     user_id: Text
-    state: Literal["delivered", "read"]
+    state: ReceiptState
 
 
 class ReceiptAck(Model):
@@ -135,7 +136,7 @@ class ReceiptAck(Model):
 
     message_id: str
     user_id: str
-    state: Literal["delivered", "read"]
+    state: ReceiptState
     at: str
     idempotent_hit: bool
     correlation_id: str

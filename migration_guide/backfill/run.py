@@ -21,6 +21,7 @@ from migration_guide.backfill.state import BackfillState, Begun
 from persistence.database import Pool
 from persistence.elected import elected
 from persistence.errors import Outage
+from persistence.states import RunState
 from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
 from transport.errors import ConfigurationError, TransportError
 
@@ -96,11 +97,11 @@ class Backfill:
                 return False
         except asyncio.CancelledError:
             # Whoever asks for the same again goes on here.
-            await self.state.finish(self.begun.id, "interrupted")
+            await self.state.finish(self.begun.id, RunState.INTERRUPTED)
             raise
         self.status.stage, self.status.error = "done", None
         await self.note()
-        await self.state.finish(self.begun.id, "done")
+        await self.state.finish(self.begun.id, RunState.DONE)
         return True
 
     async def _begin(self) -> None:

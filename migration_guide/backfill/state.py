@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from persistence.database import Pool, using
+from persistence.states import UNFINISHED, RunState
 from persistence.when import rfc3339
 
 __all__ = ["BackfillProgress", "BackfillState", "Begun", "Cancelled"]
@@ -18,11 +19,11 @@ _STALLED_SECONDS = 60.0
 
 # Only one run at a time holds the lock of its target, so an unfinished row is nobody's work.
 _TAKE_UP = """
-UPDATE backfills SET state = 'running', seen_at = now(), rate = $5, error = NULL
+UPDATE backfills SET state = $6, seen_at = now(), rate = $5, error = NULL
 WHERE id = (
     SELECT id FROM backfills
     WHERE source = $1 AND target = $2 AND from_rows = $3 AND since IS NOT DISTINCT FROM $4
-        AND state IN ('running', 'interrupted', 'failed')
+        AND state = ANY($7::text[])
     ORDER BY started_at DESC LIMIT 1
 )
 RETURNING id, cursor, appended, present
@@ -30,18 +31,18 @@ RETURNING id, cursor, appended, present
 
 _CREATE = """
 INSERT INTO backfills (id, source, target, from_rows, since, state, rate, started_by)
-VALUES ($1, $2, $3, $4, $5, 'running', $6, $7)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 _NOTE = """
 UPDATE backfills SET seen_at = now(), cursor = cursor || $2::jsonb, examined = $3, missing = $4,
     appended = $5, present = $6, error = $7
-WHERE id = $1 AND state = 'running'
+WHERE id = $1 AND state = $8
 """
 
 _FINISH = """
 UPDATE backfills SET state = $2, finished_at = now(), error = coalesce($3, error)
-WHERE id = $1 AND state IN ('running', 'interrupted', 'failed')
+WHERE id = $1 AND state = ANY($4::text[])
 """
 
 _PROGRESS = """
@@ -74,9 +75,9 @@ class Cancelled(Exception):  # noqa: N818 - a request, not a mistake
 class BackfillProgress(msgspec.Struct, frozen=True, rename="camel"):
     """How far a backfill is; see :class:`persistence.models_parity.BackfillRow`.
 
-    ``state`` is ``running``, ``done``, ``cancelled``, ``interrupted`` or ``failed``; the last two
-    are taken up again by the next one. ``stalled``: it should be running and has not been heard of
-    for a minute.
+    ``state`` is a :class:`persistence.states.RunState`; the next backfill like it takes up one that
+    was interrupted or has failed. ``stalled``: it should be running and has not been heard of for a
+    minute.
     """
 
     id: str
@@ -114,13 +115,15 @@ class BackfillState:
     ) -> Begun:
         """Take up the last one like this that did not end, or make a new one."""
         async with using(self._pool) as connection:
-            row = await connection.fetchrow(_TAKE_UP, source, target, from_rows, since, rate)
+            row = await connection.fetchrow(
+                _TAKE_UP, source, target, from_rows, since, rate, RunState.RUNNING, UNFINISHED
+            )
             if row is not None:
                 cursor = msgspec.json.decode(row["cursor"], type=dict[str, str])
                 return Begun(row["id"], cursor, row["appended"], row["present"])
             identifier = uuid4()
             await connection.execute(
-                _CREATE, identifier, source, target, from_rows, since, rate, by
+                _CREATE, identifier, source, target, from_rows, since, RunState.RUNNING, rate, by
             )
         return Begun(identifier)
 
@@ -150,14 +153,18 @@ class BackfillState:
                 appended,
                 present,
                 error,
+                RunState.RUNNING,
             )
         if status != "UPDATE 1":
             raise Cancelled
 
-    async def finish(self, identifier: UUID, state: str, error: str | None = None) -> bool:
+    async def finish(self, identifier: UUID, state: RunState, error: str | None = None) -> bool:
         """End a backfill that is not over; return whether there was one."""
         async with using(self._pool) as connection:
-            return await connection.execute(_FINISH, identifier, state, error) == "UPDATE 1"
+            return (
+                await connection.execute(_FINISH, identifier, state, error, UNFINISHED)
+                == "UPDATE 1"
+            )
 
     async def progress(self, identifier: UUID) -> BackfillProgress | None:
         """Return how far it is, ``None`` for an unknown id."""
@@ -192,7 +199,7 @@ def _progress(row: asyncpg.Record) -> BackfillProgress:
         target=row["target"],
         from_rows=row["from_rows"],
         state=row["state"],
-        stalled=row["state"] == "running" and silent > _STALLED_SECONDS,
+        stalled=row["state"] == RunState.RUNNING and silent > _STALLED_SECONDS,
         rate=row["rate"],
         examined=row["examined"],
         missing=row["missing"],

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
 from playwright.async_api import Page, expect
 
 from tests.console.conftest import PARTITIONS, Place
@@ -10,7 +14,7 @@ from transport.clock import now
 from transport.envelope import Message, seal_message
 from transport.identity import idempotency_key, message_id
 
-__all__ = ["HOSTILE", "TRACEPARENT", "WHY", "bury", "sure"]
+__all__ = ["HOSTILE", "TRACEPARENT", "WHY", "bury", "connected", "sure"]
 
 HOSTILE = (
     '<img src=x onerror="document.body.dataset.hacked=1">'
@@ -50,6 +54,16 @@ async def bury(place: Place, conversation: str, *, letters: int = 1, body: str =
 
     await eventually(buried, 20)
     return identifier
+
+
+@asynccontextmanager
+async def connected(place: Place) -> AsyncIterator[asyncpg.Connection]:
+    """Lend a connection to a place's database, for what the API would not do."""
+    connection = await asyncpg.connect(place.settings["DATABASE_URL"])
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def sure(page: Page, verb: str, why: str = WHY) -> None:

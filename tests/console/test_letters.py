@@ -8,7 +8,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import Open, Place
-from tests.console.doing import WHY, bury, sure
+from tests.console.doing import WHY, bury, connected, sure
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -70,3 +71,37 @@ async def test_a_redrive_shows_its_progress_and_is_cancelled(
     actions = (await either.api.get("/api/console/actions")).json()["items"]
     assert actions[0]["action"] == "cancel redrive"
     assert (actions[0]["why"], actions[0]["who"]) == (WHY, either.who)
+
+
+async def test_a_redrive_that_failed_is_shown_and_resumed(
+    both: Place, look: Open, name: str
+) -> None:
+    await bury(both, name)
+    letters = (await both.api.get("/api/dead-letters", params={"conversationId": name})).json()
+    begun = await both.api.post(
+        "/api/dead-letters/redrive", json={"ids": [letters["items"][0]["id"]]}
+    )
+    redrive = begun.json()["redriveId"]
+
+    async def over() -> bool:
+        progress = (await both.api.get(begun.headers["location"])).json()
+        return bool(progress["state"] == "done")
+
+    await eventually(over, 20)
+    async with connected(both) as database:
+        await database.execute(
+            "UPDATE dead_letters SET state = 'pending' WHERE conversation_id = $1", name
+        )
+        await database.execute(
+            "UPDATE redrives SET state = 'failed', redriven = 0, error = 'why' WHERE id = $1::uuid",
+            redrive,
+        )
+    page = await look(both)
+    await page.goto(f"{both.url}/console#/dead-letters")
+    run = page.locator(".runs li").first
+    await expect(run).to_contain_text("failed")
+    await expect(run).to_contain_text("why")
+    await run.get_by_role("button", name="Resume …").click()
+    await sure(page, "Resume it")
+    await expect(run).to_contain_text("done")
+    await expect(run.get_by_role("button")).to_have_count(0)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import get_args
 
 import pytest
 
+from ingress.routes.dead_letter_models import DeadLetterQuery
+from persistence.states import LetterState, RunState
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.contract import DeadLetter, Reason, Topic
@@ -160,6 +163,41 @@ async def test_a_slow_redrive_can_be_cancelled(service: Service, dead: list[dict
     assert (await service.client.get(missing)).status_code == 404
     assert (await service.client.post(f"{missing}/cancel")).status_code == 404
     assert (await service.client.post(f"{missing}/resume")).status_code == 404
+
+
+@pytest.mark.parametrize("state", [*RunState, "of a later version"])
+async def test_redrives_of_every_state_are_shown_and_steered(
+    service: Service, dead: list[dict], state: str
+) -> None:
+    begun = await service.client.post(f"{URL}/redrive", json={"filter": {}, "ratePerSecond": 1})
+    watch = begun.headers["location"]
+    assert (await service.client.post(f"{watch}/cancel")).status_code == 200
+    await service.pool.execute("UPDATE redrives SET state = $1", state)
+    (listed,) = (await service.client.get(f"{URL}/redrives")).json()["items"]
+    assert listed["state"] == state
+    unfinished = state in {"interrupted", "failed"}
+    assert listed["resumable"] is unfinished
+    assert (await service.client.get(watch)).json() == listed
+    if unfinished:
+        resumed = await service.client.post(f"{watch}/resume")
+        assert (resumed.status_code, resumed.json()["state"]) == (202, "running")
+        assert (await service.client.post(f"{watch}/cancel")).json()["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("state", [*LetterState, "of a later version"])
+async def test_dead_letters_of_every_state_are_shown(
+    service: Service, dead: list[dict], state: str
+) -> None:
+    identifier = (await _list(service))["items"][0]["id"]
+    await service.pool.execute("UPDATE dead_letters SET state = $1", state)
+    assert {item["state"] for item in (await _list(service, state="any"))["items"]} == {state}
+    shown = await service.client.get(f"{URL}/{identifier}")
+    assert (shown.status_code, shown.json()["state"]) == (200, state)
+
+
+def test_every_state_of_a_dead_letter_can_be_asked_for() -> None:
+    asked = get_args(DeadLetterQuery.model_fields["state"].annotation)
+    assert set(asked) == {*LetterState, "any"}
 
 
 async def test_discarding_keeps_who_and_why(service: Service, dead: list[dict]) -> None:

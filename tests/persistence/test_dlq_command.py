@@ -10,6 +10,7 @@ import pytest
 
 from persistence.dead_letter_rows import insert
 from persistence.dead_letters import DeadLetters
+from persistence.states import RunState
 from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.crossfade import Crossfade
@@ -186,3 +187,19 @@ async def test_audit_finds_and_repairs(crossfade, transport, database_pool, star
     assert repaired.status == 0
     assert "1 rows made from the log" in repaired.text
     assert (await crossfade("audit")).status == 0
+
+
+@pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.FAILED])
+async def test_a_redrive_that_did_not_end_is_resumed(crossfade, buried, database_pool, state):
+    assert (await crossfade("dlq", "redrive", str(buried[0]))).status == 0
+    await database_pool.execute("UPDATE dead_letters SET state = 'pending'")
+    await database_pool.execute("UPDATE redrives SET state = $1", state)
+    listed = await crossfade("dlq", "redrives")
+    assert state in listed.text
+    identifier = re.search(r"^([0-9a-f-]{36}) ", listed.text, re.MULTILINE)[1]
+    watched = await crossfade("dlq", "watch", identifier)
+    assert watched.status == 1
+    assert f"crossfade dlq redrive --resume {identifier}" in watched.text
+    resumed = await crossfade("dlq", "redrive", "--resume", identifier)
+    assert resumed.status == 0
+    assert "done: redrove" in resumed.text

@@ -117,14 +117,14 @@ function readRuns(state, again) {
 }
 
 function show(state, items) {
-  const key = JSON.stringify(items.map((one) => [one.id, one.state, one.stalled]));
+  const key = JSON.stringify(items.map((one) => [one.id, one.state, one.stalled, one.resumable]));
   if (state.runsKey !== key) {
     state.runsKey = key;
     fill(state.runs, h("h2", null, "Redrives"), h("ul", { class: "runs" }, items.map((one) => h("li", null,
       h("div", { class: "head" }, h("strong", null, one.stalled ? "stalled" : one.state),
         h("span", { class: "muted" }, `${clock(one.startedAt)} by ${one.startedBy}${one.rate ? `, ${one.rate} a second` : ""}`),
-        state.session.mayAct && one.state === "running" ? button("Cancel …", () => steer(state, one, "cancel")) : null,
-        state.session.mayAct && (one.stalled || one.state === "interrupted") ? button("Resume …", () => steer(state, one, "resume")) : null),
+        state.session.mayAct && (one.state === "running" || one.resumable) ? button("Cancel …", () => steer(state, one, "cancel")) : null,
+        state.session.mayAct && one.resumable ? button("Resume …", () => steer(state, one, "resume")) : null),
       h("progress", { max: Math.max(1, one.total), value: one.redriven, "aria-label": `Redrive ${one.id}` }),
       h("small", { class: "far" }), one.error ? h("small", { class: "problem" }, one.error) : null))));
   }
