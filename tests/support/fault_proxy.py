@@ -8,6 +8,7 @@
         proxy.hold(b"XREADGROUP")  # the server gets it when released, even if the client has gone
         proxy.black_hole()  # nothing passes, nothing is refused
         proxy.reset()  # every connection is cut now
+        proxy.lead_to(host, port)  # new connections go there, those that there are stay
         proxy.heal()  # everything passes again
 """
 
@@ -98,6 +99,10 @@ class FaultProxy:
     def refuse(self) -> None:
         """Cut every new connection at once."""
         self._refusing = True
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Lead new connections to another server; old ones go on, as at many failovers."""
+        self._server_address = (host, port)
 
     def reset(self) -> None:
         """Cut every connection now, with a TCP reset."""

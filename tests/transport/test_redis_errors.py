@@ -11,6 +11,7 @@ import psutil
 import pytest
 import redis.exceptions
 from redis.asyncio import Redis
+from redis.asyncio.connection import DefaultParser
 
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
@@ -18,7 +19,7 @@ from transport.conformance.member import Member, contents, drain, message, messa
 from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
-from transport.redis.errors import MEANING, translate
+from transport.redis.errors import MEANING, is_wrong_server, translate
 
 PATIENCE = 10.0
 
@@ -39,6 +40,28 @@ def test_the_cause_is_kept_and_our_own_errors_stay_as_they_are() -> None:
     assert isinstance(told, TransportUnavailable)
     assert told.__cause__ is cause
     assert translate(told) is told
+
+
+@pytest.mark.parametrize(
+    ("told", "is_wrong"),
+    [
+        ("READONLY You can't write against a read only replica.", True),
+        ("READONLY You can't write against a read only replica. script: x, on @user:1.", True),
+        ("ERR user_function:12: READONLY You can't write against a read only replica.", True),
+        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", True),
+        ("LOADING Redis is loading the dataset in memory", True),
+        ("NOREPLICAS Not enough good replicas to write.", True),
+        ("UNBLOCKED force unblock from blocking operation, instance state changed", True),
+        ("OOM command not allowed when used memory > 'maxmemory'.", False),
+        ("MISCONF Redis is configured to save RDB snapshots", False),
+        ("ERR Function not found", False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
+    ],
+)
+def test_a_server_that_is_no_primary_any_more_is_told_by_its_errors(
+    told: str, is_wrong: bool
+) -> None:
+    assert is_wrong_server(DefaultParser.parse_error(told)) is is_wrong
 
 
 @contextlib.asynccontextmanager

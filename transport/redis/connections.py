@@ -25,6 +25,7 @@ class Connections:
 
     def __init__(self, settings: TransportSettings) -> None:
         self._idle: list[Line] = []
+        self._lent: set[Line] = set()
         self._closed = False
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
         password = settings.redis_password
@@ -52,14 +53,28 @@ class Connections:
         """
         async with self._slots:
             line = self._idle.pop() if self._idle else Line(self._address)
+            self._lent.add(line)
             try:
                 await line.open()
                 yield line
             finally:
+                self._lent.discard(line)
+                if line.is_misplaced:
+                    line.hang_up()
+                    self._retire()
                 if self._closed:
                     line.hang_up()
                 else:
                     self._idle.append(line)
+
+    def _retire(self) -> None:
+        """Close every connection that is as old as one whose server is no longer the primary.
+
+        Each would otherwise fail a call before it is replaced, and one that only reads or waits
+        for entries would stay with a server that gets none.
+        """
+        for line in (*self._idle, *self._lent):
+            line.retire()
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send ``commands`` in one go and return their replies; see :meth:`Line.exchange`.

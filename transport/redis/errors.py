@@ -6,6 +6,8 @@ so a new release of the client can't slip an unknown error past us.
 
 from __future__ import annotations
 
+import re
+
 from redis import exceptions as redis
 
 from transport.errors import (
@@ -16,7 +18,7 @@ from transport.errors import (
     TransportUnavailable,
 )
 
-__all__ = ["MEANING", "is_function_missing", "is_refusal", "translate"]
+__all__ = ["MEANING", "is_function_missing", "is_refusal", "is_wrong_server", "translate"]
 
 _AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD"
 _ACL = (
@@ -95,6 +97,10 @@ _TEXTS: dict[str, tuple[type[TransportError], str]] = {
 }
 
 
+# READONLY also inside the error of a script that met it in the middle.
+_WRONG_SERVER = re.compile(r"^(UNBLOCKED|NOREPLICAS|MASTERDOWN|LOADING)\b|\bREADONLY\b")
+
+
 def translate(error: BaseException) -> TransportError:
     """Return ``error`` as the transport's own, its cause chained; ours come back as they are."""
     if isinstance(error, TransportError):
@@ -110,6 +116,18 @@ def is_refusal(reply: object) -> bool:
     return isinstance(
         reply, (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
     )
+
+
+def is_wrong_server(error: Exception) -> bool:
+    """Tell whether an error reply says that this server can't take writes as it stands now.
+
+    It is a replica or became one, it is loading another server's data, or it has lost its replicas
+    (a primary that was cut off keeps its sessions, and refuses where ``min-replicas-to-write`` is
+    set). After a failover another server can.
+    """
+    if isinstance(error, redis.ReadOnlyError | redis.MasterDownError | redis.BusyLoadingError):
+        return True
+    return isinstance(error, redis.ResponseError) and _WRONG_SERVER.search(str(error)) is not None
 
 
 def is_function_missing(reply: object) -> bool:

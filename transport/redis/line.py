@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from transport.redis.errors import translate
+from transport.redis.errors import is_wrong_server, translate
 
 __all__ = ["Address", "Command", "Line", "Reply"]
 
@@ -30,6 +30,9 @@ Reply = Any
 """What the server said: bytes, int, list, None, or the exception redis-py makes of an error."""
 
 _FRESH_SECONDS = 0.02
+# A younger connection is kept whatever its server answers: a server that stays unfit for minutes
+# must not cost a new connection for every command.
+_SECOND_LOOK_SECONDS = 0.5
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
 _error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
 
@@ -56,11 +59,23 @@ class Line:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._wire: _Wire | None = None
+        self._is_blocking = False
+        self._is_retired = False
 
     @property
     def is_open(self) -> bool:
         """Whether it is connected, as far as is known."""
         return self._wire is not None and self._wire.lost is None
+
+    @property
+    def is_misplaced(self) -> bool:
+        """Whether its server said that another one is to be asked: it became a replica, say.
+
+        Connecting again leads to the new primary where the address is that of a proxy, a service
+        name or a floating IP, which move at a failover and leave old sessions where they were.
+        """
+        wire = self._wire
+        return wire is not None and wire.errors.has_wrong_server and _is_old(wire)
 
     async def open(self) -> None:
         """Connect, if it is not, or if the server hung up since the last trip.
@@ -74,7 +89,7 @@ class Line:
             # needs none: on a busy loop that turn costs as much as the trip.
             if asyncio.get_running_loop().time() - self._wire.heard > _FRESH_SECONDS:
                 await asyncio.sleep(0)
-            if self._wire.lost is None:
+            if self.is_open:  # and not retired in that turn
                 return
             self.hang_up()
         address = self._address
@@ -106,12 +121,16 @@ class Line:
         if wire is None or wire.lost is not None:
             return [wire.lost if wire else RedisConnectionError("hung up")] * len(commands)
         seconds = self._address.timeout + block
+        self._is_blocking = block > 0
+        wire.errors.has_wrong_server = False
         try:
             replies = await wire.trip([_pack(command) for command in commands], seconds)
         except BaseException:
             # Cancelled: the replies that are still to come must not answer the next command.
             self.hang_up()
             raise
+        if self._is_retired:
+            self.hang_up()
         if len(replies) < len(commands):
             self.hang_up()
             replies += [wire.lost] * (len(commands) - len(replies))
@@ -119,9 +138,45 @@ class Line:
 
     def hang_up(self) -> None:
         """Close at once; :meth:`open` connects anew. A trip under way ends with what it has."""
+        self._is_retired = False
         if self._wire is not None:
             self._wire.hang_up()
             self._wire = None
+
+    def retire(self) -> None:
+        """Close it if it was opened before the failover that another connection met.
+
+        A trip under way gets its replies first, unless it only waits for something to happen.
+        """
+        wire = self._wire
+        if wire is None or not _is_old(wire):
+            return
+        if wire.is_busy and not self._is_blocking:
+            self._is_retired = True
+        else:
+            self.hang_up()
+
+
+def _is_old(wire: _Wire) -> bool:
+    return asyncio.get_running_loop().time() - wire.opened > _SECOND_LOOK_SECONDS
+
+
+class _Errors:
+    """Makes redis-py's exceptions of error replies, and notes those of a server to leave.
+
+    The parser calls it for each error, also for one inside the reply to a transaction, and for
+    nothing else: replies that are no errors cost nothing more. (Not a method of the wire: the
+    parser would keep its wire alive, and the wire its parser.)
+    """
+
+    def __init__(self) -> None:
+        self.has_wrong_server = False
+
+    def __call__(self, text: str) -> Exception:
+        error = _error(text)
+        if is_wrong_server(error):
+            self.has_wrong_server = True
+        return error
 
 
 class _Wire(asyncio.Protocol):
@@ -130,11 +185,18 @@ class _Wire(asyncio.Protocol):
     def __init__(self) -> None:
         self.lost: Exception | None = None
         self.heard = 0.0
-        self._reader = hiredis.Reader(replyError=_error, protocolError=InvalidResponse)
+        self.opened = asyncio.get_running_loop().time()
+        self.errors = _Errors()
+        self._reader = hiredis.Reader(replyError=self.errors, protocolError=InvalidResponse)
         self._replies: list[Reply] = []
         self._wanted = 0
         self._done: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a trip is under way."""
+        return self._done is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
