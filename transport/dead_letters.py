@@ -15,6 +15,8 @@ tools read our dead letters) and with ``crossfade.`` where it has none.
 ``crossfade.attempts``                    decimal
 ``crossfade.failedAt``                    RFC 3339
 ``crossfade.appendedAt``                  RFC 3339: when the source log got the record
+``crossfade.cut``                         only on a letter that lacks part of the record: JSON, what
+                                          the whole was (:mod:`transport.kafka.letters`)
 ========================================= =====================================================
 """
 
@@ -27,7 +29,10 @@ from transport.clock import timestamp
 from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.errors import DecodeError
 
-__all__ = ["dead_letter_headers", "dead_letter_of", "source_of"]
+__all__ = ["HEADER_CUT", "dead_letter_headers", "dead_letter_of", "source_of"]
+
+HEADER_CUT = "crossfade.cut"
+"""On a letter that is not the whole record, which can't be redriven therefore."""
 
 _TOPIC = "__connect.errors.topic"
 _PARTITION = "__connect.errors.partition"

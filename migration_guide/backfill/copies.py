@@ -40,7 +40,8 @@ def of_record(record: Record, source: str) -> Envelope:
         UnicodeError: its key or a header is not text, which an envelope can't carry.
     """
     headers = {n: v.decode() for n, v in record.headers.items() if n not in _OURS}
-    record.key.encode()  # a key that is not UTF-8 was read reversibly, and can't be written
+    # What is not UTF-8 of the key and of names was read reversibly, and can't be written.
+    "".join((record.key, *headers)).encode()
     identifier, accepted_at, print_ = f"{source}:{record.partition}:{record.offset}", "", ""
     try:
         event = decode(record)

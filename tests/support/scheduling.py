@@ -6,8 +6,8 @@ from xdist.scheduler import LoadFileScheduling
 
 __all__ = ["SharedServers"]
 
-_FOLDERS = ("tests/console/",)
-"""Their files share services and a browser, which take longer to start than the tests take."""
+_FOLDERS = ("tests/console/", "tests/hostile/kafka_records/")
+"""Their files share servers or a browser, which take longer to start than the tests take."""
 
 
 class SharedServers(LoadFileScheduling):

@@ -28,6 +28,7 @@ from transport.kafka.batch import Batch, Call
 from transport.kafka.closing import discard_producer
 from transport.kafka.connection import Connector
 from transport.kafka.line import Line
+from transport.kafka.packed import Packed
 from transport.kafka.producer import Producer
 from transport.kafka.records import Outgoing
 
@@ -111,25 +112,50 @@ class Appender:
             await call.answered
         return [self._outcome(*it) if isinstance(it, tuple) else it for it in places]
 
+    async def append_alone(self, topic: str, partition: int, packed: Packed) -> Outcome:
+        """Append a record that is a batch of its own; return its outcome."""
+        producer = self._producer
+        if producer is None:
+            return TransportUnavailable(f"no producer: {self._why_not}")
+        line = producer.line(topic, partition)
+        refused = self._refusal(producer, line, packed.size)
+        if refused is not None:
+            return refused
+        if line.waiting:
+            line.waiting[-1].closed = True
+        batch, call = producer.open(line, packed), Call()
+        batch.await_by(call)
+        self._watch([(line, batch)])
+        await call.answered
+        return self._outcome(line, batch, 0)
+
     def _place(
         self, producer: Producer, line: Line, record: Outgoing, call: Call, opened: list[_Opened]
     ) -> _Place | TransportError:
         """Put ``record`` at the end of its partition's last batch, or of one that it opens."""
         if line.stuck is not None and not line.stuck.done:
-            return TransportUnavailable(f"{line} does not acknowledge; not sent")
+            return _stuck(line)
         batch = line.waiting[-1] if line.waiting else None
         # Whatever joins a batch is smaller than a batch, and any topic takes that.
         if batch is None or batch.closed or not batch.add(record):
-            topic = line.partition.topic
-            if record.size > (most := self._topics[topic]):
-                return TransportError(f"a record of {record.size} bytes; {most} fit into the topic")
-            if producer.leader(line) is None:
-                return self._leaderless(producer, line)
+            refused = self._refusal(producer, line, record.size)
+            if refused is not None:
+                return refused
             batch = producer.open(line)
             batch.add(record)
             opened.append((line, batch))
         batch.await_by(call)
         return line, batch, batch.count - 1
+
+    def _refusal(self, producer: Producer, line: Line, size: int) -> TransportError | None:
+        """Return why no batch for a record of ``size`` bytes can be opened now, if so it is."""
+        if line.stuck is not None and not line.stuck.done:
+            return _stuck(line)
+        if size > (most := self._topics[line.partition.topic]):
+            return TransportError(f"a record of {size} bytes; {most} fit into the topic")
+        if producer.leader(line) is None:
+            return self._leaderless(producer, line)
+        return None
 
     def _leaderless(self, producer: Producer, line: Line) -> TransportUnavailable:
         """Refuse what could only wait for a leader, and be given up with a hole in the sequence."""
@@ -215,3 +241,7 @@ class Appender:
             else:
                 log.info("The Kafka producer is replaced")
                 return
+
+
+def _stuck(line: Line) -> TransportUnavailable:
+    return TransportUnavailable(f"{line} does not acknowledge; not sent")

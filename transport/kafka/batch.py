@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from transport.errors import TransportError
+from transport.kafka.packed import Packed, PackedBuilder
 from transport.kafka.records import Outgoing
 
 __all__ = ["BATCH_BYTES", "Batch", "Call"]
@@ -39,20 +40,23 @@ class Call:
 class Batch:
     """It takes records until it is closed, is sent, and ends once: with an offset or an error.
 
-    ``base`` is the first record's offset once there is one, else -1.
+    ``base`` is the first record's offset once there is one, else -1. One that is made of a
+    ``packed`` record is closed from the beginning.
     """
 
     __slots__ = ("_builder", "base", "calls", "closed", "count", "data", "done", "error", "sent")
 
-    def __init__(self, compression: int) -> None:
-        self._builder: Any = DefaultRecordBatchBuilder(
-            _MAGIC, compression, False, -1, -1, 0, BATCH_BYTES
+    def __init__(self, compression: int, packed: Packed | None = None) -> None:
+        self._builder: Any = (
+            DefaultRecordBatchBuilder(_MAGIC, compression, False, -1, -1, 0, BATCH_BYTES)
+            if packed is None
+            else PackedBuilder(packed)
         )
         self.data: bytes = b""
         self.calls: list[Call] = []
-        self.count = 0
+        self.count = 0 if packed is None else 1
         self.base = -1
-        self.closed = False
+        self.closed = packed is not None
         self.sent = False
         self.done = False
         self.error: TransportError | None = None

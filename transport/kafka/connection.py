@@ -17,10 +17,13 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
+from transport.kafka.parsing import install
 from transport.kafka.producer import Producer
 from transport.settings import TransportSettings
 
 __all__ = ["Connector"]
+
+install()
 
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them

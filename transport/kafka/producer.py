@@ -37,6 +37,7 @@ from transport.errors import TransportUnavailable
 from transport.kafka.batch import Batch
 from transport.kafka.errors import append_error
 from transport.kafka.line import Line
+from transport.kafka.packed import Packed
 from transport.kafka.produce import Produce
 
 __all__ = ["Producer"]
@@ -132,9 +133,9 @@ class Producer:
         """Tell whether the brokers have such a topic, as far as is known."""
         return bool(self._client.cluster.partitions_for_topic(topic))
 
-    def open(self, line: Line) -> Batch:
-        """Return a new batch at the end of ``line``. It takes records until it is sent."""
-        batch = Batch(self._compression)
+    def open(self, line: Line, packed: Packed | None = None) -> Batch:
+        """Return a new batch at the end of ``line``: of ``packed``, or to be filled until sent."""
+        batch = Batch(self._compression, packed)
         line.waiting.append(batch)
         if line.under_way is None:
             self._ready[line] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
@@ -10,9 +10,24 @@ from aiokafka import ConsumerRecord
 from transport.contract import DeadLetter, Envelope, Record, Topic
 from transport.dead_letters import dead_letter_headers
 
-__all__ = ["Headers", "Outgoing", "outgoing_dead_letter", "outgoing_envelope", "record_of"]
+__all__ = [
+    "Headers",
+    "Outgoing",
+    "outgoing_dead_letter",
+    "outgoing_envelope",
+    "raw_name",
+    "record_of",
+]
 
 Headers = Sequence[tuple[str, bytes | None]]
+"""Names and values. A name that is not UTF-8 is read, and written again, by ``surrogateescape``."""
+_FIELDS_MOST = 10  # bytes that say how long a header's name and value are
+_UTF8_MOST = 4  # bytes of a character
+
+
+def raw_name(name: str) -> bytes:
+    """Return the bytes of a header's name."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 class Outgoing(NamedTuple):
@@ -24,16 +39,23 @@ class Outgoing(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes, without the few that Kafka adds to each record."""
-        size = len(self.key or b"") + len(self.value or b"")
-        return size + sum(len(name) + len(value or b"") for name, value in self.headers)
+        """Bytes, never fewer than there are but for the few that Kafka adds to each record."""
+        size = len(self.key or b"") + len(self.value or b"") + _FIELDS_MOST * len(self.headers)
+        return size + sum(
+            _UTF8_MOST * len(name) + len(value or b"") for name, value in self.headers
+        )
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every header's name is text, which is all that aiokafka can write."""
+        return _is_text(name for name, _ in self.headers)
 
 
 class _Verbatim(dict[str, bytes]):
     """Headers of a record that the contract's types can't hold whole, with the record as it was.
 
-    Kafka allows what our own producer never writes: no key or a binary one, no value, a header
-    twice or without a value. A dead letter of such a record must still be the same bytes.
+    Kafka allows what our own producer never writes: no key, no value, a header twice or without a
+    value. A dead letter of such a record must still be the same bytes.
     """
 
     original: Outgoing
@@ -55,19 +77,15 @@ def outgoing_dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
         renewed = {name for name, _ in ours}
         kept = [(n, v) for n, v in pairs if n not in renewed]
         return Outgoing(key, value, [*kept, *ours])
-    return Outgoing(record.key.encode(), record.body, list(headers.items()))
+    key = record.key.encode("utf-8", "surrogateescape")
+    return Outgoing(key, record.body, list(headers.items()))
 
 
 def record_of(topic: Topic, raw: ConsumerRecord) -> Record:
     """Return what a client fetched, as the contract's record."""
     headers = dict(raw.headers)
-    try:
-        key = raw.key.decode()
-        plain = raw.value is not None and len(headers) == len(raw.headers)
-        plain = plain and None not in headers.values()
-    except (AttributeError, UnicodeDecodeError):
-        key = (raw.key or b"").decode("utf-8", "replace")
-        plain = False
+    plain = raw.key is not None and raw.value is not None and len(headers) == len(raw.headers)
+    plain = plain and None not in headers.values()
     if not plain:
         verbatim = _Verbatim({name: value or b"" for name, value in headers.items()})
         verbatim.original = Outgoing(raw.key, raw.value, raw.headers)
@@ -76,8 +94,19 @@ def record_of(topic: Topic, raw: ConsumerRecord) -> Record:
         topic,
         raw.partition,
         str(raw.offset),
-        key,
+        (raw.key or b"").decode("utf-8", "surrogateescape"),
         raw.value or b"",
         headers,
         raw.timestamp / 1000,
     )
+
+
+def _is_text(names: Iterable[str]) -> bool:
+    joined = "".join(names)
+    if joined.isascii():
+        return True
+    try:
+        joined.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -32,11 +32,12 @@ from transport.kafka.consumer import KafkaConsumer
 from transport.kafka.groups import Groups
 from transport.kafka.identity import TopicIds
 from transport.kafka.lender import Lender
+from transport.kafka.letters import DeadLetters
 from transport.kafka.losses import Losses
 from transport.kafka.membership import Log, Membership, Timing
 from transport.kafka.progress import progress_of
 from transport.kafka.reader import Reader
-from transport.kafka.records import outgoing_dead_letter, outgoing_envelope, record_of
+from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.topics import ensure_topics, in_step, topic_specs
 from transport.settings import TransportSettings
 
@@ -80,6 +81,8 @@ class KafkaTransport:
             for spec in self._specs.values()
         }
         self._appender = Appender(self._connector, limits, self._look_for_topics)
+        names = {topic: spec.name for topic, spec in self._specs.items()}
+        self._letters = DeadLetters(self._appender, names, most=limits[names[Topic.DEAD_LETTERS]])
         self._consumers: set[KafkaConsumer] = set()
         self._repair: asyncio.Task[None] | None = None
 
@@ -121,15 +124,7 @@ class KafkaTransport:
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """See :meth:`transport.contract.Transport.dead_letter`."""
-        outcomes = await self._appender.append(
-            self._logs[Topic.DEAD_LETTERS].name,
-            [(0, outgoing_dead_letter(it, self._logs[it.record.topic].name)) for it in letters],
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, TransportUnavailable):
-                raise outcome
-            if isinstance(outcome, TransportError):
-                raise TransportUnavailable(str(outcome)) from outcome
+        await self._letters.append(letters)
 
     def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
         """See :meth:`transport.contract.Transport.consume`."""

@@ -1,0 +1,50 @@
+"""One Kafka for the tests of this folder; each test has topics and a database of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from compose.local.kafka import KafkaServer
+from persistence.database import Pool
+from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka_site import Site
+from tests.support.record_batches import RawProducer, raw_producer
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+
+@pytest_asyncio.fixture(scope="session")
+async def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
+    """A running node, shared by the folder; nothing here stops it."""
+    async with run_kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest.fixture
+def kafka_settings(kafka_server: KafkaServer) -> TransportSettings:
+    """Settings for topics of the test's own, two partitions."""
+    return fresh_settings(kafka_server.bootstrap, stream_partitions=2)
+
+
+@pytest_asyncio.fixture
+async def kafka_transport(kafka_settings: TransportSettings) -> AsyncIterator[KafkaTransport]:
+    """A connected transport on topics of the test's own."""
+    async with KafkaTransport(kafka_settings) as transport:
+        yield transport
+
+
+@pytest_asyncio.fixture
+async def producer(kafka_server: KafkaServer) -> AsyncIterator[RawProducer]:
+    """Appends record batches byte by byte."""
+    async with raw_producer(kafka_server.bootstrap) as one:
+        yield one
+
+
+@pytest_asyncio.fixture
+async def site(kafka_transport: KafkaTransport, database_pool: Pool) -> AsyncIterator[Site]:
+    """A worker and an indexer of dead letters that run."""
+    async with Site.running(kafka_transport, database_pool) as one:
+        yield one

@@ -1,0 +1,83 @@
+"""A worker and an indexer of dead letters on a Kafka, and what became of what was written to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from otel.metrics import Metrics
+from persistence.database import Pool
+from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.settings import PersistenceSettings
+from persistence.worker import Worker
+from tests.support.eventually import eventually
+from tests.support.record_batches import Raw
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic
+from transport.kafka import KafkaTransport
+
+__all__ = ["Site", "good"]
+
+
+def good(conversation: str, number: int, *, content: str = "") -> Raw:
+    """Return a message as another producer may write it: the least that makes a row."""
+    body = {
+        "type": "message", "v": 1, "conversationId": conversation, "senderId": "stranger",
+        "clientMessageId": str(number), "content": content or f"good {number}",
+        "contentType": "text",
+    }  # fmt: skip
+    return Raw(key=conversation.encode(), value=json.dumps(body).encode())
+
+
+class Site:
+    """What runs, and its database."""
+
+    def __init__(self, transport: KafkaTransport, pool: Pool, metrics: Metrics) -> None:
+        self.transport = transport
+        self.pool = pool
+        self.metrics = metrics
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, transport: KafkaTransport, pool: Pool) -> AsyncIterator[Self]:
+        """Run a worker and an indexer until the block ends."""
+        stop, metrics = asyncio.Event(), Metrics()
+        parts: dict[str, Any] = {
+            "transport": transport,
+            "pool": pool,
+            "settings": PersistenceSettings(stream_poll_interval_ms=200),
+            "metrics": metrics,
+            "member": "site",
+        }
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Worker(**parts).run(stop))
+            tasks.create_task(DeadLetterIndexer(**parts).run(stop))
+            try:
+                yield cls(transport, pool, metrics)
+            finally:
+                stop.set()
+
+    async def rows(self) -> list[str]:
+        """Return the contents of all rows, in order of conversation and place."""
+        found = await self.pool.fetch("SELECT content FROM messages ORDER BY conversation_id, seq")
+        return [row["content"] for row in found]
+
+    async def letters(self) -> Sequence[Any]:
+        """Return the dead letters as they are indexed, by place."""
+        return await self.pool.fetch(
+            "SELECT * FROM dead_letters ORDER BY source_partition, source_offset::bigint"
+        )
+
+    async def settled(self, *, within: float) -> None:
+        """Return when nothing waits in either log, and Kafka can be reached and read."""
+
+        async def quiet() -> bool:
+            for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
+                if any(one.lag != 0 for one in await self.transport.progress(topic, group=group)):
+                    return False
+            await self.transport.ping()
+            return True
+
+        await eventually(quiet, within)

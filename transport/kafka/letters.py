@@ -1,0 +1,135 @@
+"""Dead letters, made to fit into their topic whatever the dead record is like.
+
+A record may be far larger than any batch that carries it: compressed by its producer, a few
+kilobytes hold gigabytes. A letter that is too large as it is goes compressed. One that is too
+large even so is *cut*: it keeps the beginning of the value, and as many headers as fit, and says in
+the header :data:`~transport.dead_letters.HEADER_CUT` and in its error what the record was; that
+itself stays readable in its topic for as long as the topic keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from transport.contract import DeadLetter, Outcome, Topic
+from transport.dead_letters import HEADER_CUT
+from transport.errors import TransportError, TransportUnavailable
+from transport.kafka.appender import Appender
+from transport.kafka.packed import Packed, pack
+from transport.kafka.records import Headers, Outgoing, outgoing_dead_letter, raw_name
+
+__all__ = ["DeadLetters", "cut"]
+
+log = logging.getLogger(__name__)
+
+_LEAST_BYTES = 16 * 1024  # of a letter that says what it has to
+_FIELD = 10  # bytes at most that say how long a header's name and value are
+_OVERHEAD = 256  # of a batch and a record, and of the header that says what was cut
+
+
+class DeadLetters:
+    """Appends letters to the dead-letter topic, in batches of at most ``most`` bytes.
+
+    ``names`` are what Kafka calls each topic.
+    """
+
+    def __init__(self, appender: Appender, names: Mapping[Topic, str], *, most: int) -> None:
+        self._appender = appender
+        self._names = names
+        self._most = most
+
+    async def append(self, letters: Sequence[DeadLetter]) -> None:
+        """Append each letter.
+
+        Raises:
+            TransportUnavailable: one is not in the topic, or not surely.
+        """
+        to = self._names[Topic.DEAD_LETTERS]
+        plain: list[tuple[int, Outgoing]] = []
+        for letter in letters:
+            topic = self._names[letter.record.topic]
+            whole = outgoing_dead_letter(letter, topic)
+            if whole.size <= self._most and whole.is_text:
+                plain.append((0, whole))
+                continue
+            # One at a time: each may be megabytes.
+            packed = await asyncio.to_thread(_packed, letter, topic, whole, self._most)
+            self._require(await self._appender.append_alone(to, 0, packed), packed.size)
+        for (_, whole), outcome in zip(
+            plain, await self._appender.append(to, plain) if plain else (), strict=True
+        ):
+            self._require(outcome, whole.size)
+
+    def _require(self, outcome: Outcome, size: int) -> None:
+        if isinstance(outcome, TransportUnavailable):
+            raise outcome
+        if not isinstance(outcome, TransportError):
+            return
+        if type(outcome) is TransportError and size > _LEAST_BYTES:
+            # The topic takes less than it is made to take: somebody altered it. What is cut
+            # smaller gets through, and the caller tries again.
+            self._most = min(self._most, max(size // 2, _LEAST_BYTES))
+            log.warning(
+                "The dead-letter topic refuses large records: set its max.message.bytes as it was",
+                extra={"error": str(outcome), "bytes": self._most},
+            )
+        raise TransportUnavailable(str(outcome)) from outcome
+
+
+def _packed(letter: DeadLetter, topic: str, whole: Outgoing, most: int) -> Packed:
+    """Return ``whole``, a letter of ``topic``, as a batch of at most ``most`` bytes."""
+    packed = pack(whole, most=most)
+    if packed is None:
+        packed = pack(cut(letter, topic, whole, most=most), most=most)
+        assert packed is not None, "what was cut to a size has that size"
+    return packed
+
+
+def cut(letter: DeadLetter, topic: str, whole: Outgoing, *, most: int) -> Outgoing:
+    """Return ``whole``, a letter of ``topic``, as a record of at most ``most`` bytes.
+
+    Of these the key gets a quarter at most, the dead record's own headers a half (in their order,
+    the first that does not fit and all behind it are left out), and the value what is left.
+    """
+    record = letter.record
+    size = len(whole.key or b"") + len(whole.value or b"")
+    size += sum(len(raw_name(name)) + len(value or b"") for name, value in whole.headers)
+    error = (
+        f"{letter.error[:1000]} (cut: {size} bytes are too many for the dead-letter topic; the "
+        f"whole record is at {topic}-{record.partition}, offset {record.offset})"
+    )
+    bare = msgspec.structs.replace(record, headers={}, body=b"", key="")
+    told = outgoing_dead_letter(
+        msgspec.structs.replace(letter, record=bare, error=error), topic
+    ).headers
+    ours = {name for name, _ in told}
+    theirs = [pair for pair in whole.headers if pair[0] not in ours]
+    room = most - _OVERHEAD - _size(told)
+    key = whole.key and whole.key[: most // 4]
+    room -= len(key or b"")
+    kept, left = [], min(room, most // 2)
+    for pair in theirs:
+        left -= _size([pair])
+        if left < 0:
+            break
+        kept.append(pair)
+    room -= _size(kept)
+    note = msgspec.json.encode(
+        {
+            "keyBytes": len(whole.key or b""),
+            "valueBytes": len(whole.value or b""),
+            "valueSha256": sha256(whole.value or b"").hexdigest(),
+            "headers": len(theirs),
+        }
+    )
+    value = whole.value and whole.value[: max(0, room)]
+    return Outgoing(key, value, [*kept, *told, (HEADER_CUT, note)])
+
+
+def _size(headers: Headers) -> int:
+    return sum(_FIELD + len(raw_name(name)) + len(value or b"") for name, value in headers)

@@ -1,0 +1,162 @@
+"""Reading record batches that other clients wrote, whatever is in them.
+
+aiokafka decodes header names as strict UTF-8, as the protocol asks; no broker checks that. One
+record with another name made it raise for the whole fetch, so that every partition of the client
+stood still. :class:`FetchedRecords` takes the place of aiokafka's parser: batches are read by it
+first, as quickly as before, and those that it fails on are read again here. A name that is not
+UTF-8 is decoded with ``surrogateescape``, from which its bytes can be had back.
+
+aiokafka 0.14 has no way to be given a parser: its fetcher names the class. So :func:`install`
+replaces that name, for every consumer in the process.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record.memory_records import MemoryRecords
+
+__all__ = ["FetchedRecords", "install"]
+
+_LENGTH, _LENGTH_AT, _LENGTH_ENDS = struct.Struct(">i"), 8, 12
+_MAGIC_AT, _WITH_HEADERS = 16, 2
+# Of a batch: offset, length, epoch, magic, CRC, attributes, last offset delta, first and last time,
+# producer id, epoch and sequence, number of records.
+_HEADER = struct.Struct(">qiibIhiqqqhii")
+_CODEC, _APPEND_TIME = 0x07, 0x08
+_DECOMPRESS: Mapping[int, Callable[[bytes], bytes]] = {
+    0: bytes,
+    1: gzip_decode,
+    2: snappy_decode,
+    3: lz4_decode,
+    4: zstd_decode,
+}
+
+
+class _Record(NamedTuple):
+    """What aiokafka's fetcher asks of a record."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    checksum: None = None
+
+
+class FetchedRecords:
+    """The batches of one partition in one answer, as aiokafka's ``MemoryRecords`` gives them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._batches = MemoryRecords(data)
+        self._at = 0
+
+    def has_next(self) -> bool:
+        """Tell whether there is another whole batch."""
+        return bool(self._batches.has_next())
+
+    def size_in_bytes(self) -> int:
+        """Return how much was fetched."""
+        return len(self._data)
+
+    def next_batch(self) -> Any:
+        """Return the next batch. Raises ``CorruptRecordException`` where it is too short."""
+        at = self._at
+        self._at = at + _LENGTH_ENDS + _LENGTH.unpack_from(self._data, at + _LENGTH_AT)[0]
+        batch = self._batches.next_batch()
+        if self._data[at + _MAGIC_AT] < _WITH_HEADERS:
+            return batch
+        return _Batch(batch, memoryview(self._data)[at : self._at])
+
+
+class _Batch:
+    """aiokafka's batch, but for what it can't read."""
+
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch = batch
+        self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            return iter(list(self._batch))
+        except (UnicodeDecodeError, CorruptRecordException):
+            return _records(self._data)
+
+
+def _records(data: memoryview) -> Iterator[_Record]:
+    """Yield the records of a batch.
+
+    Raises:
+        CorruptRecordException: it does not have the structure that brokers insist on.
+    """
+    base, *_, attributes, _last, first_time, last_time, _, _, _, count = _HEADER.unpack_from(data)
+    codec = attributes & _CODEC
+    if codec not in _DECOMPRESS:
+        raise UnsupportedCodecError(f"Unknown compression codec {codec:#04x}")
+    cursor = _Cursor(_DECOMPRESS[codec](bytes(data[_HEADER.size :])))
+    of_append = bool(attributes & _APPEND_TIME)
+    for _ in range(count):
+        length = cursor.varint()
+        end = cursor.at + length
+        cursor.skip(1)  # attributes, of which none has a meaning
+        since, delta = cursor.varint(), cursor.varint()
+        key, value = cursor.bytes(), cursor.bytes()
+        headers = [(cursor.name(), cursor.bytes()) for _ in range(cursor.varint())]
+        if cursor.at != end:
+            raise CorruptRecordException(f"a record of {length} bytes ends {cursor.at - end} late")
+        time = last_time if of_append else first_time + since
+        yield _Record(base + delta, time, int(of_append), key, value, headers)
+
+
+class _Cursor:
+    """A place in decompressed records."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.at = 0
+
+    def skip(self, count: int) -> None:
+        self.at += count
+
+    def varint(self) -> int:
+        value = shift = 0
+        try:
+            while True:
+                byte = self._data[self.at]
+                self.at += 1
+                value |= (byte & 0x7F) << shift
+                if byte < 0x80:  # noqa: PLR2004 - the last has no high bit
+                    return (value >> 1) ^ -(value & 1)
+                shift += 7
+        except IndexError:
+            raise CorruptRecordException("a record ends within a number") from None
+
+    def bytes(self) -> bytes | None:
+        length = self.varint()
+        if length < 0:
+            return None
+        start, self.at = self.at, self.at + length
+        if self.at > len(self._data):
+            raise CorruptRecordException("a record ends within a field")
+        return self._data[start : self.at]
+
+    def name(self) -> str:
+        return (self.bytes() or b"").decode("utf-8", "surrogateescape")
+
+
+def install() -> None:
+    """Let every consumer of aiokafka in this process read with :class:`FetchedRecords`."""
+    fetcher.MemoryRecords = FetchedRecords
