@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI
 
+from ingress.http1.bounds import Bounds
+from ingress.http1.protocol import bounded_protocol
 from ingress.readiness import ComponentState, Probe, Readiness, WorkerProbe
 from ingress.routes.health import health_router
 from ingress.settings import IngressSettings
@@ -45,8 +47,6 @@ class HealthOnly:
     Such a process is of no use without PostgreSQL, so it is not ready without it.
     """
 
-    protocol: type[asyncio.Protocol] | None = None
-
     def __init__(
         self, *, transport: Transport, pool: Pool, settings: IngressSettings, worker: WorkerProbe
     ) -> None:
@@ -57,6 +57,7 @@ class HealthOnly:
             timeout_seconds=settings.ingress_health_timeout_ms / 1000,
             worker=worker,
         )
+        self.protocol: type[asyncio.Protocol] | None = bounded_protocol(Bounds.of(settings))
         self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)
         self._api.include_router(health_router(self._readiness))
 

@@ -20,6 +20,7 @@ from ingress.console_parts import console_of, watched
 from ingress.direct import Direct
 from ingress.group_commit import GroupCommit
 from ingress.hot_path import MESSAGES, PostMessage
+from ingress.http1.bounds import Bounds
 from ingress.intake import Intake
 from ingress.known import Known
 from ingress.messages import Messages
@@ -65,10 +66,11 @@ class Ingress:
         *,
         tracer: Tracer,
         sampler: Sampler,
+        bounds: Bounds,
     ) -> None:
         self.api = api
         """The ordinary routes, and the OpenAPI document of all of them."""
-        self.protocol: type[asyncio.Protocol] | None = message_protocol(one)
+        self.protocol: type[asyncio.Protocol] | None = message_protocol(one, bounds)
         """For ``uvicorn.Config(http=...)``; any other ASGI server does without, more slowly."""
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness
@@ -187,7 +189,15 @@ def build(
     )
     openapi.install(api, settings=settings, keys_required=auth.required)
     one, many = _hot_path(settings, auth, commits, metrics, tracer)
-    return Ingress(api, one, many, readiness, tracer=tracer, sampler=console.sampler)
+    return Ingress(
+        api,
+        one,
+        many,
+        readiness,
+        tracer=tracer,
+        sampler=console.sampler,
+        bounds=Bounds.of(settings),
+    )
 
 
 def _hot_path(

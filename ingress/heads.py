@@ -44,15 +44,18 @@ class Heads:
             return None
         return head, data[end:]
 
-    def learn(self, data: bytes, body: bytes, headers: Headers, *, keep_alive: bool) -> None:
-        """Remember the head of a request that was read in one go as ``data``, if it is of use."""
-        end = data.find(_END) + len(_END)
-        if end > _LONGEST or data[end:] != body or not body:
-            return  # it came in pieces, or with another
+    def learn(self, head: bytes, body: bytes, headers: Headers, *, keep_alive: bool) -> None:
+        """Remember a head, given as all of its bytes by the parser of which ``headers`` are.
+
+        Never a part of one: the rest of a head whose beginning came before is itself a sound head,
+        and would stand for a request that nobody sent.
+        """
+        if not 0 < len(head) <= _LONGEST or not body:
+            return
         if headers.get(b"content-length") != b"%d" % len(body):
             return
         if any(name in headers for name in _CHANGING):
             return
         if len(self._known) >= self._most:
             self._known.clear()
-        self._known[data[:end]] = Head(headers, len(body), keep_alive)
+        self._known[head] = Head(headers, len(body), keep_alive)

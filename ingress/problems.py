@@ -100,6 +100,37 @@ def _kind(name: str, status: HTTPStatus, title: str, remedy: str) -> Kind:
     return kind
 
 
+MALFORMED_REQUEST = _kind(
+    "malformed-request",
+    HTTPStatus.BAD_REQUEST,
+    "These bytes are not one HTTP/1.1 request",
+    "`detail` says what is wrong. A request that two servers could read in two ways is refused, "
+    "and its connection closed.",
+)
+TARGET_TOO_LONG = _kind(
+    "target-too-long",
+    HTTPStatus.REQUEST_URI_TOO_LONG,
+    "The request target is too long",
+    "`detail` names the limit. Send a shorter path and query.",
+)
+HEAD_TOO_LARGE = _kind(
+    "head-too-large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "The request's head is too large",
+    "`detail` names the limit. Send fewer or shorter headers.",
+)
+NOT_IMPLEMENTED = _kind(
+    "not-implemented",
+    HTTPStatus.NOT_IMPLEMENTED,
+    "This part of HTTP is not served here",
+    "`detail` names it and what to send instead.",
+)
+VERSION = _kind(
+    "version-not-supported",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    "This version of HTTP is not spoken here",
+    "Send HTTP/1.1. A proxy in front can speak other versions with its clients.",
+)
 MALFORMED = _kind(
     "malformed-body",
     HTTPStatus.BAD_REQUEST,

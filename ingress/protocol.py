@@ -5,25 +5,26 @@ else that accepting a message takes (26 of 50 microseconds). So when a whole ``P
 arrives in one read, which is how nearly all do, this protocol takes the steps of
 :class:`~ingress.hot_path.PostMessage` itself and writes the answer when the group commit has it.
 
-Everything else goes to uvicorn's own protocol and the ASGI door, untouched: other routes, bodies
-that come in pieces, ``Expect``, upgrades, HTTP/1.0, and a request sent while another of its
-connection is being answered. So nothing is decided here that the ASGI door decides otherwise, and
-the same tests run through both.
+Everything else goes to the ASGI door, untouched: other routes, bodies that come in pieces,
+``Expect`` and HTTP/1.0. So nothing is decided here that the ASGI door decides otherwise, and the
+same tests run through both.
 """
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
-from http import HTTPStatus
 from typing import cast
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from ingress.headers import Headers, correlation_id
 from ingress.heads import Heads
 from ingress.hot_path import MESSAGES, PostMessage
+from ingress.http1.answers import STATUS_LINES
+from ingress.http1.bounds import Bounds
+from ingress.http1.protocol import BoundedProtocol
 from ingress.problems import INTERNAL, Problem
 from ingress.submission import Submission
 from ingress.wire import Answer, problem_answer
@@ -34,14 +35,12 @@ __all__ = ["message_protocol"]
 _log = structlog.get_logger(__name__)
 
 _PATH = MESSAGES.encode()
-_STATUS = {
-    int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
 
 
-def message_protocol(post: PostMessage) -> type[asyncio.Protocol]:
+def message_protocol(post: PostMessage, bounds: Bounds) -> type[asyncio.Protocol]:
     """Return the protocol class for ``uvicorn.Config(http=...)`` that serves ``post``."""
-    return type("MessageProtocol", (_MessageProtocol,), {"post": post, "heads": Heads()})
+    own = {"post": post, "bounds": bounds, "heads": Heads()}
+    return type("MessageProtocol", (_MessageProtocol,), own)
 
 
 class _Never:
@@ -63,25 +62,21 @@ class _Exchange:
         self.disconnected = False
 
 
-class _MessageProtocol(HttpToolsProtocol):
+class _MessageProtocol(BoundedProtocol):
     post: PostMessage
     heads: Heads
-    _read = b""  # what is being parsed
     _taken = False  # the request being parsed is ours, and not yet whole
-    _begun = False  # the first byte of a request has come, and not yet its last
     _body = b""
     _idle_since = 0.0
     _idle_timer: asyncio.TimerHandle | None = None
     _common: tuple[list[tuple[bytes, bytes]] | None, bytes] = (None, b"")
 
-    # The parser's callbacks, in the order in which they come.
+    # What the parser finds, in the order in which it does.
 
     def on_message_begin(self) -> None:
+        # The base class's comes when it is known that the request is not ours.
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
-        self._taken = False
-        self._begun = True
 
     def on_headers_complete(self) -> None:
         parser = self.parser
@@ -89,9 +84,7 @@ class _MessageProtocol(HttpToolsProtocol):
             self.url == _PATH
             and parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
-            and not parser.should_upgrade()
             and not self.expect_100_continue
-            and (self.cycle is None or self.cycle.response_complete)
         )
         if self._taken:
             self._body = b""
@@ -105,11 +98,10 @@ class _MessageProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._begun = False
         if self._taken and len(self._body) <= self.post.limit:
             self._taken = False
             headers, keep_alive = dict(self.headers), self.parser.should_keep_alive()
-            self.heads.learn(self._read, self._body, headers, keep_alive=keep_alive)
+            self.heads.learn(self.parser.head_bytes, self._body, headers, keep_alive=keep_alive)
             self._accept(headers, self._body, keep_alive=keep_alive)
             return
         if self._taken:
@@ -117,17 +109,18 @@ class _MessageProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        if not self._begun and (self.cycle is None or self.cycle.response_complete):
+        if self._fresh and (self.cycle is None or self.cycle.response_complete):
             found = self.heads.find(data)
             if found is not None:
                 self._unset_keepalive_if_required()
                 head, body = found
                 self._accept(head.headers, body, keep_alive=head.keep_alive)
                 return
-        self._read = data
         super().data_received(data)
-        self._read = b""
-        if self._taken and not self.transport.is_closing():
+
+    def _advance(self) -> None:
+        super()._advance()
+        if self._taken and not self._ended:
             self._hand_over()  # the rest of it is still to come: ASGI has the time limits for that
 
     def _hand_over(self) -> None:
@@ -203,7 +196,7 @@ class _MessageProtocol(HttpToolsProtocol):
         exchange.response_complete = True
         self.transport.write(
             b"%b%b%b%bcontent-length: %d\r\n\r\n%b"
-            % (_STATUS[status], self._common_headers(), head, close, len(body), body)
+            % (STATUS_LINES[status], self._common_headers(), head, close, len(body), body)
         )
         if not exchange.keep_alive:
             self.transport.close()
@@ -217,12 +210,11 @@ class _MessageProtocol(HttpToolsProtocol):
         uvicorn sets a timer at every answer and cancels it at every request. Here one timer a
         connection looks, when it is due, for how long the connection has been idle.
         """
-        if self.pipeline:
-            self.on_response_complete()
-            return
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        if not self._fresh:
+            self._go_on()
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
@@ -241,7 +233,7 @@ class _MessageProtocol(HttpToolsProtocol):
     @property
     def _between(self) -> bool:
         """Whether no request is being received or answered."""
-        return not self._begun and (self.cycle is None or self.cycle.response_complete)
+        return self._fresh and (self.cycle is None or self.cycle.response_complete)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle_timer is not None:

@@ -66,6 +66,14 @@ class IngressSettings(BaseSettings):
     ingress_health_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 1_000
     """How long ``/readyz`` waits for each dependency."""
 
+    ingress_max_head_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 64 * 1024
+    """Bytes of a request line and its headers; past it the answer is 431 and the connection ends.
+    """
+    ingress_max_target_bytes: Annotated[int, Field(ge=256, le=1024 * 1024)] = 8 * 1024
+    """Bytes of a request's path and query; past it the answer is 414."""
+    ingress_max_headers: Annotated[int, Field(ge=16, le=10_000)] = 128
+    """Headers of one request; past it the answer is 431."""
+
     ingress_body_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
     """How long a client may take to send a body that does not come at once."""
     ingress_max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024

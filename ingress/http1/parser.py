@@ -1,0 +1,152 @@
+"""Split a stream of bytes into requests.
+
+One event at a time, and only when asked: so a connection never holds requests that nobody has
+begun to answer, only their bytes. The methods named ``get_...`` and ``should_...`` are those of
+httptools that uvicorn's protocol asks for.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from ingress.http1.bounds import Bounds
+from ingress.http1.chunks import Chunks
+from ingress.http1.request_head import (
+    CHUNKED,
+    RequestHead,
+    check_start,
+    parse,
+    too_large,
+    too_long,
+)
+
+__all__ = ["END", "Event", "RequestParser", "Stage"]
+
+
+class _End:
+    """A request is complete."""
+
+
+END: Final = _End()
+Event = RequestHead | bytes | _End | None
+"""A head, a piece of its body, the end of the request; ``None``: more bytes are needed."""
+
+Stage = Literal["between", "head", "body"]
+
+_HEAD_END = b"\r\n\r\n"
+_CRLF = b"\r\n"
+_REST_OF_LINE = 48  # method and version
+
+
+class RequestParser:
+    """The requests of one connection."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._buffer = bytearray()
+        self._looked_at = 0  # bytes of a head that was not complete yet
+        self._empty_line = False  # one came before this head
+        self._body: Chunks | None = None
+        self._left = 0
+        self._in_body = False
+        self.head: RequestHead | None = None
+        """Of the request that is being read, or was last."""
+        self.head_bytes = b""
+        """The same as it came, where it did without an empty line before it."""
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes, to be made events of when they are asked for."""
+        self._buffer += data
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are not yet events."""
+        return len(self._buffer)
+
+    @property
+    def stage(self) -> Stage:
+        """What the next bytes belong to; ``between``: to a request of which nothing came yet."""
+        if self._in_body:
+            return "body"
+        return "head" if self._buffer or self._empty_line else "between"
+
+    def next(self) -> Event:
+        """Return what comes next in the stream.
+
+        Raises:
+            Problem: it is not HTTP/1.1, can be read in two ways, or is past a limit. Nothing that
+                follows on this connection may be answered.
+        """
+        if not self._in_body:
+            return self._next_head() if self._buffer else None
+        if self._body is not None:
+            if not self._body.complete:
+                piece = self._body.read(self._buffer)
+                if piece or not self._body.complete:
+                    return piece or None
+        elif self._left:
+            if not self._buffer:
+                return None
+            piece = bytes(self._buffer[: self._left])
+            del self._buffer[: len(piece)]
+            self._left -= len(piece)
+            return piece
+        self._in_body = False
+        self._body = None
+        return END
+
+    def _next_head(self) -> RequestHead | None:
+        buffer = self._buffer
+        # RFC 9112 section 2.2: some old clients send an empty line after a body.
+        if not self._empty_line and buffer.startswith(_CRLF):
+            del buffer[: len(_CRLF)]
+            self._empty_line = True
+        bounds = self._bounds
+        end = buffer.find(_HEAD_END, max(self._looked_at - 3, 0), bounds.head_bytes)
+        if end < 0:
+            self._check_incomplete()
+            return None
+        data = bytes(buffer[: end + len(_HEAD_END)])
+        del buffer[: len(data)]
+        self.head = head = parse(data, bounds)
+        self.head_bytes = b"" if self._empty_line else data
+        self._looked_at = 0
+        self._empty_line = False
+        self._in_body = True
+        self._left = head.length
+        if head.length == CHUNKED:
+            self._left = 0
+            self._body = Chunks()
+        return head
+
+    def _check_incomplete(self) -> None:
+        buffer, bounds = self._buffer, self._bounds
+        if len(buffer) >= bounds.head_bytes:
+            raise too_large(bounds)
+        if buffer:
+            check_start(buffer, self._looked_at)
+        longest = bounds.target_bytes + _REST_OF_LINE
+        if len(buffer) > longest and buffer.find(_CRLF, 0, longest) < 0:
+            raise too_long(bounds)
+        self._looked_at = len(buffer)
+
+    # What uvicorn asks.
+
+    def get_method(self) -> bytes:
+        """Return the request's method."""
+        assert self.head is not None
+        return self.head.method
+
+    def get_http_version(self) -> str:
+        """Return ``1.1`` or ``1.0``."""
+        assert self.head is not None
+        return self.head.version
+
+    def should_keep_alive(self) -> bool:
+        """Tell whether the client wants to send another request on this connection."""
+        assert self.head is not None
+        return self.head.keep_alive
+
+    def should_upgrade(self) -> bool:
+        """Return no: no other protocol is spoken here, and a server may ignore the wish."""
+        return False

@@ -1,0 +1,182 @@
+"""An ingress in this process whose log is memory and whose PostgreSQL is away.
+
+What is tested here comes before either: bytes, and what is made of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+import uvicorn
+
+from ingress.app import build
+from ingress.http1.bounds import Bounds
+from ingress.http1.protocol import bounded_protocol
+from ingress.settings import IngressSettings
+from otel.metrics import Metrics
+from persistence.database import connect
+from persistence.settings import PersistenceSettings
+from transport.registry import create
+from transport.settings import TransportSettings
+
+_NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+DOORS = ["fast", "asgi"]
+
+
+class Answered(NamedTuple):
+    """One answer on a connection."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def body(number: int = 1) -> bytes:
+    """Return a message that is accepted."""
+    return json.dumps(
+        {
+            "conversationId": "c1",
+            "senderId": "u1",
+            "content": "hello",
+            "contentType": "text",
+            "clientMessageId": f"m{number:06}",
+            "recipientIds": ["u2"],
+        }
+    ).encode()
+
+
+def post(*headers: str, content: bytes | None = None, path: str = "/api/messages") -> bytes:
+    """Return a POST with its length told."""
+    content = body() if content is None else content
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: x",
+        "Content-Type: application/json",
+        f"Content-Length: {len(content)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
+
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def answers(data: bytes) -> list[Answered]:
+    """Split what a server sent into its answers; fail where it is not whole ones."""
+    found = []
+    while data:
+        head, end, rest = data.partition(b"\r\n\r\n")
+        assert end, data
+        first, *lines = head.decode().split("\r\n")
+        match = re.fullmatch(r"HTTP/1\.1 (\d{3}) .*", first)
+        assert match, first
+        headers = {name.lower(): value for name, _, value in (x.partition(": ") for x in lines)}
+        status = int(match[1])
+        if status == 100:
+            data = rest
+            continue
+        length = int(headers.get("content-length", "0"))
+        assert len(rest) >= length, data
+        found.append(Answered(status, headers, rest[:length]))
+        data = rest[length:]
+    return found
+
+
+async def exchange(
+    port: int, pieces: Iterable[bytes], *, patience: float = 10.0, half_close: bool = False
+) -> tuple[list[Answered], bool]:
+    """Send ``pieces`` each in a packet of its own; return all answers, and whether it was closed.
+
+    After the last piece comes a request that ends the connection, so that what is not closed for
+    another reason ends at once; its answer is not among those returned.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    last = b"GET /problems HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Last: 1\r\n\r\n"
+    try:
+        nodelay = writer.get_extra_info("socket")
+        nodelay.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for piece in [*pieces, last]:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+        except ConnectionError:
+            pass
+        try:
+            got = await asyncio.wait_for(reader.read(), patience)
+        except ConnectionResetError:
+            got = b""
+    finally:
+        writer.close()
+    found = answers(got)
+    if found and found[-1].status == 200 and b'"items"' in found[-1].body:
+        return found[:-1], False
+    return found, True
+
+
+@asynccontextmanager
+async def listening(app: Any, door: str, bounds: Bounds) -> AsyncIterator[int]:
+    """Serve ``app``, through its own protocol or through ASGI alone."""
+    bound = socket.socket(proto=socket.IPPROTO_TCP)
+    bound.bind(("127.0.0.1", 0))
+    http = app.protocol if door == "fast" else bounded_protocol(bounds)
+    config = uvicorn.Config(
+        app, http=http, log_config=None, access_log=False, lifespan="on", ws="auto"
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve([bound]))
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0.005)
+        yield bound.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+        bound.close()
+
+
+@asynccontextmanager
+async def ingress(door: str, **settings: Any) -> AsyncIterator[int]:
+    """Run an ingress and give its port."""
+    pool = await connect(PersistenceSettings(database_url=_NOWHERE))
+    transport = create("memory", TransportSettings(transport="memory"))
+    made = IngressSettings(**settings)
+    async with transport:
+        app = build(settings=made, transport=transport, pool=pool, metrics=Metrics())
+        async with listening(app, door, Bounds.of(made)) as port:
+            yield port
+    pool.terminate()
+
+
+@pytest_asyncio.fixture(scope="module", params=DOORS)
+async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    """The port of an ingress with the default settings; one for a module and door."""
+    async with ingress(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def split() -> Any:
+    """Return every way to cut a request that a test tries."""
+
+    def ways(data: bytes) -> list[list[bytes]]:
+        byte_by_byte = [data[i : i + 1] for i in range(len(data))]
+        middle = len(data) // 2
+        return [[data], [data[:middle], data[middle:]], byte_by_byte]
+
+    return ways
