@@ -5,10 +5,12 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 
+from persistence.failover import leave_if_demoted
+from persistence.servers import Servers, Session
 from persistence.settings import PersistenceSettings
 from persistence.translation import translated
 
@@ -33,9 +35,12 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
         Outage: the URL can't be used.
     """
     timeout = settings.database_timeout_seconds
+    url = settings.database_url.get_secret_value()
     with translated():
         return await asyncpg.create_pool(
-            settings.database_url.get_secret_value(),
+            url,
+            connect=cast("Any", Servers(url).connect),  # the stubs want asyncpg's own signature
+            connection_class=Session,
             min_size=0,
             max_size=settings.database_pool_size,
             timeout=_CONNECT_SECONDS,
@@ -72,6 +77,9 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
             # Its answer is still to come, or never will: asking the server to cancel, and waiting
             # for that, would hang here when the network is what fails.
             connection.terminate()
+            raise
+        except Exception as error:
+            await leave_if_demoted(pool, connection, error)
             raise
         finally:
             await pool.release(connection)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 
 from persistence.database import Connection, Pool
+from persistence.failover import leave_if_demoted
 from persistence.translation import translated
 
 __all__ = ["elected"]
@@ -42,6 +43,9 @@ async def elected(pool: Pool, what: str) -> AsyncIterator[Connection | None]:
         finally:
             if held:
                 await _unlock(connection, what)
+    except Exception as error:
+        await leave_if_demoted(pool, connection, error)
+        raise
     finally:
         await pool.release(connection)
 

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from persistence.database import Connection, Pool
+from persistence.failover import is_left, leave_if_demoted
 from persistence.translation import translated
 
 __all__ = ["HeldConnections"]
@@ -42,6 +43,8 @@ class HeldConnections:
                 self._held -= 1
                 if isinstance(error, TimeoutError | CancelledError):
                     connection.terminate()  # its answer may still be to come
+                else:
+                    await leave_if_demoted(self._pool, connection, error)
                 await self._pool.release(connection)
                 raise
             if self._held > self._most:
@@ -61,7 +64,7 @@ class HeldConnections:
     async def _take(self, within: float) -> Connection:
         while self._idle:
             connection = self._idle.pop()
-            if _is_open(connection):
+            if _is_usable(connection):
                 return connection
             self._held -= 1  # the pool took it back as it closed
         connection = await self._pool.acquire(timeout=within)
@@ -69,8 +72,10 @@ class HeldConnections:
         return connection
 
 
-def _is_open(connection: Connection) -> bool:
+def _is_usable(connection: Connection) -> bool:
     try:
+        if is_left(connection):
+            connection.terminate()
         return not connection.is_closed()
     except asyncpg.InterfaceError:
         return False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -17,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.servers import Servers
 from persistence.translation import translated
 from transport.errors import ConfigurationError
 
@@ -94,7 +94,7 @@ async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
 
     # The lock has its own connection: a migration opens and ends transactions as it likes.
     with translated():
-        guard = await asyncpg.connect(url)
+        guard = await Servers(url).connect()
         try:
             await guard.execute("SELECT pg_advisory_lock($1)", _LOCK)
             return await _with_connection(url, migrate)
@@ -106,7 +106,7 @@ async def _with_connection(url: str, work: Callable[[Connection], str | None]) -
     # asyncpg reads the URL itself, so every option of libpq (sslmode, ...) means the same here as
     # on the data path.
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+        "postgresql+asyncpg://", async_creator=Servers(url).connect, poolclass=NullPool
     )
     with translated():
         try:
