@@ -1,22 +1,20 @@
 """Apache Kafka's own jars, fetched once by Maven, and a Java that can run them.
 
-Only ``mvn`` and any JDK from 17 on are needed. Maven takes its repositories and proxies from the
-user's own settings; nothing here names a host. The jars stay in the user's cache folder
+Only ``mvn`` and any JDK from 17 on are needed. The jars stay in the user's cache folder
 (``$XDG_CACHE_HOME/crossfade``, else ``~/.cache/crossfade``) and later starts use no network.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from compose.local.maven import fetched_jars
 from compose.local.process import ServerError
 
 __all__ = [
@@ -38,27 +36,7 @@ _DEPENDENCIES = (
     ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
     ("org.slf4j", "slf4j-simple", "1.7.36"),
 )
-_POM = """\
-<project>
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>crossfade.local</groupId>
-  <artifactId>kafka</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-{dependencies}
-  </dependencies>
-</project>
-"""
-_DEPENDENCY = """\
-    <dependency>
-      <groupId>{0}</groupId>
-      <artifactId>{1}</artifactId>
-      <version>{2}</version>
-    </dependency>"""
-
 _JAVA_PLACES = ("/usr/lib/jvm", "/Library/Java/JavaVirtualMachines")
-_MAVEN_TIMEOUT = 600.0
 
 
 class Java(NamedTuple):
@@ -133,44 +111,4 @@ def kafka_jars() -> Path:
     Raises:
         ServerError: they are not in the cache and Maven is missing or fails.
     """
-    folder = _folder()
-    jars = folder / "jars"
-    if jars.is_dir():
-        return jars
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may start at once
-        if not jars.is_dir():
-            _fetch(folder, jars)
-    return jars
-
-
-def _fetch(folder: Path, jars: Path) -> None:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ServerError(
-            f"Kafka {KAFKA_VERSION} is not in {folder}, and 'mvn' is not on the PATH to fetch it: "
-            "install Maven, or copy a filled cache folder from another machine"
-        )
-    pom = "\n".join(_DEPENDENCY.format(*coordinates) for coordinates in _DEPENDENCIES)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        (Path(scratch) / "pom.xml").write_text(_POM.format(dependencies=pom))
-        fetched = Path(scratch) / "jars"
-        command = [
-            maven, "--batch-mode", "--quiet", "dependency:copy-dependencies",
-            "-DincludeScope=runtime", f"-DoutputDirectory={fetched}",
-        ]  # fmt: skip
-        try:
-            result = subprocess.run(
-                command, cwd=scratch, capture_output=True, text=True, timeout=_MAVEN_TIMEOUT,
-                check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise ServerError(
-                f"Maven had not fetched Kafka {KAFKA_VERSION} after {_MAVEN_TIMEOUT:.0f} s; "
-                "see whether it reaches its repository"
-            ) from None
-        if result.returncode != 0:
-            said = "\n".join((result.stdout + result.stderr).splitlines()[-8:])
-            raise ServerError(f"Maven could not fetch Kafka {KAFKA_VERSION}:\n{said}")
-        fetched.rename(jars)  # whole or not at all
+    return fetched_jars(_folder(), f"Kafka {KAFKA_VERSION}", _DEPENDENCIES)

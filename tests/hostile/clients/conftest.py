@@ -1,0 +1,85 @@
+"""One real ``crossfade serve`` for the clients of a file, on a real Valkey and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from compose.local.valkey import ValkeyServer
+from compose.rehearsal.service import Service
+from persistence.database import Pool, connect
+from persistence.settings import PersistenceSettings
+from tests.support.services import RedisAddress
+
+
+@dataclass
+class Served:
+    """A running service and its database."""
+
+    service: Service
+    pool: Pool
+
+    @property
+    def url(self) -> str:
+        return self.service.url
+
+    @property
+    def port(self) -> int:
+        return self.service.port
+
+
+@pytest_asyncio.fixture(scope="module")
+async def served_settings(
+    request: pytest.FixtureRequest,
+    new_module_redis: ValkeyServer | RedisAddress,
+    postgres_server,
+    database_template: str,
+) -> AsyncIterator[dict[str, str]]:
+    """Settings of one Redis and one database for the processes of a file."""
+    name = f"clients_{os.getpid()}_{request.module.__name__.rpartition('.')[2]}"
+    url = await postgres_server.create_database(name, template=database_template)
+    yield {
+        "REDIS_HOST": new_module_redis.host,
+        "REDIS_PORT": str(new_module_redis.port),
+        "DATABASE_URL": url,
+        "LOG_FORMAT": "json",
+    }
+    await postgres_server.drop_database(name)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def new_module_redis(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[ValkeyServer]:
+    """A Redis of the file's own: what other tests leave in a shared one is not its messages."""
+    server = ValkeyServer(tmp_path_factory.mktemp("redis") / "data")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def served_pool(served_settings: dict[str, str]) -> AsyncIterator[Pool]:
+    """A pool on the database of the file."""
+    pool = await connect(PersistenceSettings(database_url=served_settings["DATABASE_URL"]))
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def served(
+    served_settings: dict[str, str], served_pool: Pool, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Served]:
+    """``crossfade serve`` with its default settings, but for where its servers are."""
+    folder: Path = tmp_path_factory.mktemp("served")
+    async with AsyncExitStack() as stack:
+        service = Service("serve", "serve", folder, dict(served_settings))
+        stack.push_async_callback(service.stop)
+        await service.start()
+        yield Served(service, served_pool)
