@@ -14,6 +14,7 @@ import structlog
 
 from otel.metrics import Metrics
 from persistence.errors import FenceLost
+from persistence.fence_losses import FenceLosses
 from persistence.gate import Gate, Paused, Stopping, stopped_within, unless
 from transport.contract import Claim, Consumer, Topic, Transport
 from transport.errors import PartitionLost, TransportError
@@ -49,16 +50,22 @@ class Claims:
         self._gate = log
         self._metrics = metrics
         self._serve = serve
-        self._owned: dict[int, int] = {}
+        self._owned: dict[int, Claim] = {}
         self._puzzled: dict[str, Gate] = {}
+        self._fence_losses = FenceLosses()
+        if topic is Topic.MESSAGES:
+            metrics.paused.labels(f"fence of {transport.name}").set_function(
+                lambda: len(self._fence_losses.paused())
+            )
 
     def owned(self) -> dict[int, int]:
         """Return the epoch of each partition owned now."""
-        return dict(self._owned)
+        return {partition: claim.epoch for partition, claim in self._owned.items()}
 
     def paused(self) -> list[Paused]:
-        """Return the partitions that wait because of an error nobody has a rule for."""
-        return [paused for gate in self._puzzled.values() if (paused := gate.paused())]
+        """Return the partitions that wait: on an error nobody has a rule for, or their fence."""
+        puzzled = [paused for gate in self._puzzled.values() if (paused := gate.paused())]
+        return puzzled + self._fence_losses.paused()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve claims until ``stop`` is set, then let each finish what it has in hand."""
@@ -103,7 +110,7 @@ class Claims:
         log = _log.bind(topic=claim.topic.value, partition=claim.partition)
         owned = self._metrics.owned.labels(self._transport.name, str(claim.partition))
         messages = claim.topic is Topic.MESSAGES
-        self._owned[claim.partition] = claim.epoch
+        self._owned[claim.partition] = claim
         if messages:
             owned.set(1)
         try:
@@ -117,7 +124,7 @@ class Claims:
             await self._puzzle(f"partition {claim.partition}", error, stop)
         finally:
             # A newer claim of the same partition may have come before this one ended.
-            if self._owned.get(claim.partition) == claim.epoch:
+            if self._owned.get(claim.partition) is claim:
                 del self._owned[claim.partition]
                 if messages:
                     owned.set(0)
@@ -131,6 +138,7 @@ class Claims:
                 return
             except FenceLost as error:
                 _log.warning("Fence lost", partition=claim.partition, error=str(error))
+                self._fence_losses.note(claim.partition, error)
                 await stopped_within(stop, _STALE_SECONDS)
                 return
             except PartitionLost:

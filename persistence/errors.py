@@ -78,5 +78,11 @@ class Rejected(PersistenceError):  # noqa: N818 - a verdict on the data, not a m
 class FenceLost(PersistenceError):  # noqa: N818 - a state of the world, not a mistake
     """A newer owner has taken this partition; nothing was written.
 
+    ``held`` is the epoch that holds the fence, where it is known.
+
     Remedy: drop the batch in hand and leave the claim. The new owner reads the same records.
     """
+
+    def __init__(self, message: str, held: int | None = None) -> None:
+        super().__init__(message)
+        self.held = held

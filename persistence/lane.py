@@ -23,7 +23,7 @@ import structlog
 from otel.tracing.deliveries import Deliveries, Delivery
 from persistence.attempts import AttemptLog, Failed
 from persistence.decoding import decode_all
-from persistence.errors import Outage, Rejected, TooSlow, Unexpected
+from persistence.errors import FenceLost, Outage, Rejected, TooSlow, Unexpected
 from persistence.gate import Gate, unless
 from persistence.isolation import Settled, isolate
 from persistence.pace import Pace
@@ -109,10 +109,38 @@ class Lane:
 
     async def open(self) -> None:
         """Take the partition's fence; raises as :meth:`run` does."""
+        try:
+            self._fence = await self._take_fence()
+        except FenceLost as error:
+            if error.held is None:
+                raise
+            await self._outbid(error.held)
+            self._fence = await self._take_fence()
+
+    async def _take_fence(self) -> Fence:
         tools = self._tools
         name, claim = tools.transport.name, self._claim
-        self._fence = await tools.database.through(
+        return await tools.database.through(
             lambda: tools.writer.take(name, claim.partition, claim.epoch, tools.member), self._stop
+        )
+
+    async def _outbid(self, held: int) -> None:
+        """Have the log raise the claim's epoch above the one that holds the fence.
+
+        Either a newer owner has the partition, and the log refuses. Or the log lost its epochs, and
+        seeded new ones from a clock that is behind the one of before: then this is the owner, and
+        whoever took the fence is not. An epoch of the log's alone could stay below for hours.
+        """
+        claim, below = self._claim, self._claim.epoch
+        await self._tools.log.through(lambda: claim.raise_epoch(held), self._stop)
+        _log.warning(
+            "The epoch in PostgreSQL was ahead of the log's owner: raised above it. The log lost "
+            "its data, or its server's clock was set back; compare the servers' clocks",
+            transport=self._tools.transport.name,
+            partition=claim.partition,
+            fence=held,
+            epoch_before=below,
+            epoch=claim.epoch,
         )
 
     async def persist(self, records: Sequence[Record]) -> None:

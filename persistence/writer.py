@@ -39,7 +39,8 @@ class Writer:
         if held != epoch:
             raise FenceLost(
                 f"partition {partition} of {transport} is held with epoch {held}; "
-                f"{epoch} came too late"
+                f"{epoch} came too late",
+                held,
             )
         return Fence(transport, partition, epoch)
 

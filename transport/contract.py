@@ -182,11 +182,25 @@ class Claim(Protocol):
 
     topic: Topic
     partition: int
-    epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number, as it is now."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
+
+    async def raise_epoch(self, above: int) -> None:
+        """Make ``epoch`` greater than ``above``, in the log too, if this claim is still the owner.
+
+        For a store that holds a higher epoch than the owner's: the log lost its data, epochs and
+        all, while the clock that it is seeded from was behind. Later claims have greater epochs.
+
+        Raises:
+            PartitionLost: the partition has another owner, so a higher epoch is rightly there.
+            TransportUnavailable: it may not have counted. Call again; at worst the claim is lost.
+        """
 
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
         """Return the records after the last one delivered to this claim, in order.

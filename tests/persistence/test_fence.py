@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import asyncpg
+import msgspec
 import pytest
 
+from compose.health import worker_probe
 from persistence.errors import FenceLost
+from persistence.lane import Lane
+from persistence.placed import Fence
+from persistence.writer import Writer
 from tests.persistence.samples import message, placed, receipt
+from transport.contract import WORKER_GROUP, Topic
+from transport.envelope import seal_message
+from transport.errors import PartitionLost
 
 
 async def test_a_newer_owner_shuts_out_the_older_one(writer, fence, database_pool):
@@ -72,3 +81,85 @@ async def test_a_batch_that_waited_while_the_fence_was_taken_writes_nothing(
     with pytest.raises(FenceLost):
         await late
     assert await database_pool.fetchval("SELECT count(*) FROM messages") == 0
+
+
+HOUR_MS = 3_600_000
+
+
+async def _fences(pool: asyncpg.Pool) -> dict[int, int]:
+    rows = await pool.fetch("SELECT partition, epoch FROM fences WHERE transport = 'redis'")
+    return {row["partition"]: row["epoch"] for row in rows}
+
+
+async def test_a_fence_from_a_clock_that_was_ahead_stops_nobody(
+    transport, start, writer, database_pool, eventually
+):
+    """Redis lost its data, epochs and all; the fences are of a server an hour ahead of this."""
+    ahead = time.time_ns() // 1_000_000 + HOUR_MS
+    zombies = [
+        await writer.take("redis", partition, ahead + partition, "gone")
+        for partition in range(transport.partitions)
+    ]
+    events = [message(f"m{n}", conversation=f"c{n}") for n in range(20)]
+    await transport.publish(
+        [seal_message(one, partitions=transport.partitions, traceparent=None) for one in events]
+    )
+    running = start()
+
+    async def all_persisted() -> bool:
+        return await database_pool.fetchval("SELECT count(*) FROM messages") == len(events)
+
+    await eventually(all_persisted)
+    fences = await _fences(database_pool)
+    assert all(fences[zombie.partition] > zombie.epoch for zombie in zombies)
+    for zombie in zombies:  # it wakes
+        with pytest.raises(FenceLost):
+            await writer.write([placed(message("late"))], zombie)
+    assert not running.consumer.status().paused
+    owned = running.consumer.status().epochs
+    assert owned == fences, "what a process says that it owns is what it writes with"
+
+
+async def test_who_is_owner_by_the_log_no_more_raises_no_fence(
+    transport, start, writer, database_pool, eventually
+):
+    """The older owner wakes with its epoch, finds a higher fence, and may not go above it."""
+    first = start(member="w1")
+    await eventually(lambda: len(first.consumer.status().epochs) == transport.partitions)
+    async with transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="zombie") as consumer:
+        claims = consumer.claims()
+        stale = await anext(claims)
+        consumer._keeper.cancel()  # not heard of any more
+        await eventually(
+            lambda: first.consumer.status().epochs.get(stale.partition, 0) > stale.epoch
+        )
+        held = first.consumer.status().epochs[stale.partition]
+        with pytest.raises(PartitionLost):
+            await Lane(stale, first.consumer._tools, asyncio.Event()).open()
+
+        async def its_heirs() -> bool:
+            return (await _fences(database_pool))[stale.partition] == held
+
+        await eventually(its_heirs)
+
+
+async def test_a_fence_that_is_lost_again_and_again_is_told(
+    transport, start, writer, database_pool, eventually
+):
+    """The log gives the partitions to this process, and PostgreSQL keeps them for another."""
+
+    class Stubborn(Writer):
+        async def take(self, transport: str, partition: int, epoch: int, owner: str) -> Fence:
+            if partition == 1:
+                raise FenceLost("partition 1 of redis is held with epoch 9", epoch + 1)
+            return await super().take(transport, partition, epoch, owner)
+
+    running = start()
+    worker = running.consumer
+    worker._tools = msgspec.structs.replace(worker._tools, writer=Stubborn(database_pool))
+    paused = await eventually(lambda: worker.status().paused)
+    assert [one.dependency for one in paused] == ["the fence of partition 1"]
+    state = worker_probe(worker, required=True)()
+    assert state.status == "degraded"
+    assert "partition 1 of redis is held with epoch 9" in state.detail
+    assert running.metrics.paused.labels("fence of redis")._value is not None

@@ -155,6 +155,44 @@ async def test_epochs_rise_with_every_owner(backend: Backend) -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_owner_raises_its_epoch_above_any_and_goes_on(backend: Backend) -> None:
+    async with backend.create() as transport:
+        await transport.publish(messages(list("abc"), partition=0, of=transport))
+        async with Member(transport, "one") as member:
+            claim = await member.claim(0)
+            records = await drain(claim, 1, patience=backend.patience)
+            hour_ahead = claim.epoch + 3_600_000
+            await claim.raise_epoch(hour_ahead)
+            raised = claim.epoch
+            assert raised > hour_ahead
+            await claim.raise_epoch(hour_ahead)
+            assert claim.epoch > hour_ahead, "asked again, as after an answer that was lost"
+            await claim.ack(records[0].offset)
+            assert contents(await drain(claim, 2, patience=backend.patience)) == ["b", "c"]
+            raised = claim.epoch
+        async with Member(transport, "two") as member:
+            claim = await member.claim(0)
+            assert claim.epoch > raised
+            assert contents(await drain(claim, 2, patience=backend.patience)) == ["b", "c"]
+
+
+@pytest.mark.asyncio
+async def test_a_stale_owner_can_not_raise_its_epoch(backend: Backend) -> None:
+    backend.need("silence")
+    assert backend.silence is not None
+    async with backend.create() as transport, AsyncExitStack() as stack:
+        await transport.publish(messages(list("ab"), partition=0, of=transport))
+        stale = await stack.enter_async_context(Member(transport, "stale"))
+        old = await stale.claim(0)
+        await backend.silence(stale.consumer)
+        heir = await stack.enter_async_context(Member(transport, "heir"))
+        claim = await heir.claim(0)
+        with pytest.raises(PartitionLost):
+            await old.raise_epoch(claim.epoch + 3_600_000)
+        assert contents(await drain(claim, 2, patience=backend.patience)) == ["a", "b"]
+
+
+@pytest.mark.asyncio
 async def test_a_partition_handed_back_is_claimed_anew(backend: Backend) -> None:
     async with backend.create() as transport, Member(transport) as member:
         await transport.publish(messages(list("ab"), partition=0, of=transport))

@@ -116,6 +116,16 @@ class KafkaClaim:
         self.window.rewind()
         self._changed.set()
 
+    async def raise_epoch(self, above: int) -> None:
+        """See :meth:`transport.contract.Claim.raise_epoch`.
+
+        The epoch is in the mark of every commit, which the group takes of its current member only.
+        """
+        if self.lost:
+            raise self._loss()
+        self.epoch = max(self.epoch, above) + 1
+        await self._owner.commit(self.partition, self._committed(self.window.acked))
+
     def receive(self, records: Sequence[ConsumerRecord]) -> int:
         """Take fetched records in; return how many offsets were missing before the first new one.
 

@@ -100,6 +100,11 @@ class MemoryClaim:
         self._check()
         self._next = self._group.acked[self.partition]
 
+    async def raise_epoch(self, above: int) -> None:
+        """Exceed ``above``; see the contract."""
+        self._check()
+        self.epoch = self._group.epochs[self.partition] = max(self.epoch, above) + 1
+
     def revoke(self) -> None:
         """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
         self._revoked = True

@@ -28,7 +28,6 @@ class RedisClaim:
     ) -> None:
         self.topic = inbox.topic
         self.partition = inbox.partition
-        self.epoch = inbox.epoch
         self.stream = inbox.stream
         self.lease = inbox.lease
         self.retention = retention
@@ -37,6 +36,11 @@ class RedisClaim:
         self._left = left
         self._revoked = False
         self._lost = False
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number, as it is now."""
+        return self._inbox.epoch
 
     @property
     def lost(self) -> bool:
@@ -86,6 +90,15 @@ class RedisClaim:
         """Deliver the unacknowledged again; see :meth:`transport.contract.Claim.nack`."""
         self._check()
         self._inbox.rewind()
+
+    async def raise_epoch(self, above: int) -> None:
+        """Exceed ``above``; see :meth:`transport.contract.Claim.raise_epoch`."""
+        self._check()
+        try:
+            await self._inbox.raise_epoch(above)
+        except PartitionLost:
+            self.lose()
+            raise
 
     def revoke(self) -> None:
         """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""

@@ -57,7 +57,7 @@ class Inbox:
         self._connections = connections
         self._functions = functions
         self._group = group
-        self._epoch = str(epoch).encode()
+        self._epoch = _text(epoch)
         self._consumer = consumer(partition)
         self._source = ("GROUP", group, self._consumer, "COUNT")
         self._last = _BEGINNING
@@ -107,6 +107,18 @@ class Inbox:
         self._last = _BEGINNING
         self._behind = True
         self._unacked.clear()
+
+    async def raise_epoch(self, above: int) -> int:
+        """Own the partition with an epoch greater than ``above`` from now on, and return it.
+
+        Raises:
+            PartitionLost: the epoch is not the owner's.
+            TransportUnavailable: it may have been raised, and then this one is no longer the owner.
+        """
+        raised = await self._functions.call("raise_epoch", (self.lease,), self.epoch, above)
+        self.epoch = int(raised)
+        self._epoch = _text(self.epoch)
+        return self.epoch
 
     async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
         """Return what was delivered before and is to come again, and what is new."""
@@ -191,3 +203,7 @@ class Inbox:
         return await self._functions.call(
             function, (self.stream, self.lease), self._group, self.epoch, *arguments
         )
+
+
+def _text(epoch: int) -> bytes:
+    return str(epoch).encode()

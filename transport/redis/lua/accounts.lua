@@ -204,12 +204,9 @@ end
 local function inspect(keys, args)
   local stream, lease, name = keys[1], keys[2], args[1]
   local info, group = stream_info(stream), group_info(stream, name)
-  local owner, until_ms, lost = unpack(redis.call('HMGET', lease, 'owner', 'until', 'lost'))
   local now = now_ms()
-  if not owner or tonumber(until_ms) <= now then
-    owner = ''
-  end
-  lost = tonumber(lost or '0')
+  local owner = owner_now(lease, now)
+  local lost = tonumber(redis.call('HGET', lease, 'lost') or '0')
   if not group then
     lost = lost + lost_with_stream(lease, info)
   end

@@ -12,8 +12,24 @@ local FIRST_ID = 10
 -- What is remembered is in two hashes that take turns. Each is written for as long as a record is to
 -- be remembered, and read for as long again; its time to live says how far it is. So no record has
 -- a key, or a time, of its own: one command remembers a call's records, and one forgets a turn's.
+-- Its field `seconds` says for how long that was to be, so that a server's clock that is set back
+-- does not have it written to for as much longer.
+local function time_left(call, memory, longest)
+  local left = call('PTTL', memory)
+  if left <= longest then
+    return left
+  end
+  local seconds = tonumber(call('HGET', memory, 'seconds') or 0)
+  if seconds > 0 and left > seconds * 3000 then
+    left = seconds * 3000
+    call('PEXPIRE', memory, left)
+  end
+  return left
+end
+
 local function being_written(call, memories, seconds)
-  local one, other = call('PTTL', memories[1]), call('PTTL', memories[2])
+  local one = time_left(call, memories[1], seconds * 3000)
+  local other = time_left(call, memories[2], seconds * 3000)
   local fresh = seconds * 2000
   if one > fresh or other > fresh then
     return one > other and memories[1] or memories[2]
@@ -29,6 +45,7 @@ local function remember(call, memories, seconds, memos)
   if is_new then
     -- Unlinked after two thirds of this, unless nothing is appended any more.
     call('EXPIRE', memory, seconds * 3)
+    call('HSET', memory, 'seconds', seconds)
   end
 end
 

@@ -46,6 +46,14 @@ local function owns(lease, epoch)
   return redis.call('HGET', lease, 'epoch') == epoch
 end
 
+-- The member that holds a lease, or an empty string. No lease ends further ahead than it is long,
+-- but for a clock that was set back.
+local function owner_now(lease, now)
+  local owner, until_ms, length = unpack(redis.call('HMGET', lease, 'owner', 'until', 'length'))
+  local left = owner and until_ms - now or 0
+  return left > 0 and left <= tonumber(length or left) and owner or ''
+end
+
 -- A full server refuses what has no such flag before it begins. Only appending is refused: workers
 -- must be able to read and acknowledge, which is what makes room.
 local DRAINS = {'allow-oom'}

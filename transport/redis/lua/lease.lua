@@ -1,5 +1,7 @@
 -- Who owns a partition. An epoch is the fence: it rises with every owner, and nothing that carries
--- an old one counts. `until` only says when another member may take over.
+-- an old one counts. `until` only says when another member may take over, and `length` how far ahead
+-- of the moment it was written: one that is further ahead than that was written before the server's
+-- clock was set back (or by another server's), and counts for one more lease from when it is seen.
 
 -- Hand what other consumers of the group left unacknowledged (another program's, or one used by
 -- hand) to ours, so that one list in id order holds everything to be delivered again.
@@ -17,6 +19,10 @@ local function gather(stream, group, consumer)
   end
 end
 
+local function hold(lease, now, lease_ms)
+  redis.call('HSET', lease, 'until', digits(now + lease_ms), 'length', lease_ms)
+end
+
 -- KEYS stream, lease; ARGV group, consumer, member, lease ms, and how many unread records the
 -- member last knew of, which counts where the lease went with all the server's data.
 -- Returns the epoch and the id up to which all was delivered, or nothing where another member's
@@ -25,15 +31,21 @@ local function take(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, consumer, member, lease_ms, unread = unpack(args)
   local now = now_ms()
-  local owner, until_ms, epoch = unpack(redis.call('HMGET', lease, 'owner', 'until', 'epoch'))
+  local owner, until_ms, epoch, length =
+    unpack(redis.call('HMGET', lease, 'owner', 'until', 'epoch', 'length'))
   if owner and owner ~= member and tonumber(until_ms) > now then
+    length = tonumber(length or lease_ms)
+    if until_ms - now > length then
+      hold(lease, now, length)
+    end
     return nil
   end
   if not epoch and unread ~= '0' then
     count_lost(lease, unread)
   end
   epoch = digits(math.max((tonumber(epoch) or 0) + 1, now))
-  redis.call('HSET', lease, 'owner', member, 'until', digits(now + lease_ms), 'epoch', epoch)
+  redis.call('HSET', lease, 'owner', member, 'epoch', epoch)
+  hold(lease, now, lease_ms)
   open_group(stream, lease, group)
   gather(stream, group, consumer)
   look(stream, lease, group)
@@ -47,13 +59,23 @@ local function renew(keys, args)
   if not owns(lease, epoch) then
     return fenced()
   end
-  redis.call('HSET', lease, 'until', digits(now_ms() + lease_ms))
+  hold(lease, now_ms(), lease_ms)
   look(stream, lease, group)
   return tonumber(redis.call('HGET', lease, 'unread') or '0')
 end
 
+-- KEYS lease; ARGV epoch, and one that the owner's has to be above. Returns the owner's new epoch.
+local function raise_epoch(keys, args)
+  if not owns(keys[1], args[1]) then
+    return fenced()
+  end
+  local epoch = digits(math.max(tonumber(args[1]), tonumber(args[2])) + 1)
+  redis.call('HSET', keys[1], 'epoch', epoch)
+  return epoch
+end
+
 local function give_up(lease, epoch)
-  redis.call('HDEL', lease, 'owner', 'until')
+  redis.call('HDEL', lease, 'owner', 'until', 'length')
   redis.call('HSET', lease, 'epoch', digits(tonumber(epoch) + 1))
 end
 
@@ -78,12 +100,12 @@ end
 
 -- KEYS lease. Returns who owns the partition now, or an empty string.
 local function owner(keys)
-  local member, until_ms = unpack(redis.call('HMGET', keys[1], 'owner', 'until'))
-  return member and tonumber(until_ms) > now_ms() and member or ''
+  return owner_now(keys[1], now_ms())
 end
 
 register('take', take, DRAINS)
 register('renew', renew, DRAINS)
+register('raise_epoch', raise_epoch, DRAINS)
 register('release', release, DRAINS)
 register('vacate', vacate, DRAINS)
 register('owner', owner, READS)

@@ -1,11 +1,20 @@
 -- Who is alive in a group, and the bell that has its members look at who owns what.
 
+-- A member says that it lives once a second at least, however long its lease is. So one that is said
+-- to live for longer than that and our own lease was written before the clock was set back, or has a
+-- longer lease and says so again in time.
+local LEAST_MS = 3000
+
 -- KEYS members, bell; ARGV member, ms after which silence means gone. Returns the id of the last
 -- ring, and the live members.
 local function heartbeat(keys, args)
   local now = now_ms()
   local gone = redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now))
   local new = redis.call('ZADD', keys[1], digits(now + args[2]), args[1])
+  local latest = digits(now + math.max(tonumber(args[2]), LEAST_MS))
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', keys[1], '(' .. latest, '+inf')) do
+    redis.call('ZADD', keys[1], latest, member)
+  end
   if gone + new > 0 then
     redis.call('XADD', keys[2], 'MAXLEN', 1, '*', 'member', args[1])
   end

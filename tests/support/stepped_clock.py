@@ -1,0 +1,53 @@
+"""A server's own clock, to be set ahead and back while it runs (libfaketime).
+
+::
+
+    clock = SteppedClock(folder)
+    server = ValkeyServer(folder / "data", binary=clock.binary(binary))
+    ...
+    clock.step(-3600)  # from now on it is an hour behind; durations go on as before
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from compose.local.binaries import Binary
+from tests.support.absent import absent
+
+__all__ = ["SteppedClock"]
+
+_PLACES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libfaketime.so.1")
+
+
+class SteppedClock:
+    """The wall clock of the programs made with :meth:`binary`. The test is skipped without it."""
+
+    def __init__(self, folder: Path) -> None:
+        root = Path("/")
+        found = [path for place in _PLACES for path in root.glob(place.lstrip("/"))]
+        self._library = (
+            found[0] if found else absent("no libfaketime: `apt-get install libfaketime`")
+        )
+        self._folder = folder
+        self._file = folder / "clock"
+        self.step(0)
+
+    def step(self, seconds: int) -> None:
+        """Set the clock this far ahead of the machine's, or back where negative."""
+        self._file.write_text(f"{seconds:+d}s\n")
+
+    def binary(self, real: Binary) -> Binary:
+        """Return ``real``, run on this clock."""
+        script = self._folder / f"{real.product}-on-stepped-clock"
+        environment = {
+            "LD_PRELOAD": self._library,
+            "FAKETIME_TIMESTAMP_FILE": self._file,
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        exports = "".join(f"export {k}={shlex.quote(str(v))}\n" for k, v in environment.items())
+        script.write_text(f'#!/bin/sh\n{exports}exec {shlex.quote(str(real.path))} "$@"\n')
+        script.chmod(0o755)
+        return real._replace(path=script)
