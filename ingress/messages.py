@@ -15,7 +15,7 @@ from persistence.errors import Outage
 from persistence.queries import Lost, StoredMessage
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
-from transport.errors import DecodeError
+from transport.errors import DecodeError, TransportUnavailable
 from transport.identity import partition_of
 
 __all__ = ["Dead", "Found", "Messages", "Pending"]
@@ -126,8 +126,13 @@ class Messages:
                 if pending is not None:
                     return pending
             if len(records) < _PAGE:
-                return None
+                break
             after = records[-1].offset
+        if progress.held:
+            raise TransportUnavailable(
+                f"{progress.held} records of partition {partition} can't be read until another "
+                "producer's transaction ends; the message may be one of them"
+            )
         return None
 
     def _as_pending(self, record: Record, message_id: str) -> Pending | None:

@@ -142,7 +142,9 @@ class Progress(msgspec.Struct, frozen=True):
     through which everything is acknowledged, ``end`` the last offset in the log; either is ``None``
     when there is no such record. ``lost`` counts records that were removed unread. ``appended``
     counts the records ever appended: the difference of two readings is what came in between, and
-    that of ``appended - lag`` what was acknowledged.
+    that of ``appended - lag`` what was acknowledged. ``held`` is how many at the end of the log
+    nobody can read yet, because another producer's transaction is open (Kafka); they are part of
+    ``lag``.
     """
 
     partition: int
@@ -154,6 +156,7 @@ class Progress(msgspec.Struct, frozen=True):
     owner: str | None = None
     lost: int = 0
     appended: int | None = None
+    held: int = 0
 
 
 class Features(msgspec.Struct, frozen=True):

@@ -95,6 +95,8 @@ async def _as_table(transport: Transport) -> Table:
     )
     if lost:
         table.caption += f", [bold red]{lost} records left the log unread[/]"
+    if held := sum(one.held for one in messages):
+        table.caption += f", {held} of them behind a transaction of another producer"
     for heading in ("partition", "lag", "pending", "oldest"):
         table.add_column(heading, justify="right")
     table.add_column("owner")

@@ -77,6 +77,13 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
     # of whom less is promised than we prove.
     starts = await then.progress(Topic.MESSAGES, group=WORKER_GROUP)
     stands = await now.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    if held := {at.partition: at.held for at in stands if at.held}:
+        return unknown(
+            NAME,
+            f"{sum(held.values())} records of {now.name} (partitions "
+            f"{', '.join(map(str, held))}) can't be read until another producer's transaction ends",
+            {"held": held},
+        )
     budget = _Budget(now)
     evidence: dict[str, dict[str, object]] = {}
     for at, start in zip(stands, starts, strict=True):

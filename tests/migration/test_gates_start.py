@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from migration_guide.gates import start as start_gate
@@ -80,3 +81,21 @@ async def test_start_refuses_more_than_it_can_look_at(scene, logs, monkeypatch):
     await mirror(logs["redis"], logs["kafka"], *(message(f"m{i}") for i in range(11)))
     result = await ask(await scene(2, 3), "start")
     assert (result.verdict, "catch up first" in result.reason) == ("red", True)
+
+
+async def test_start_proves_nothing_behind_a_transaction_that_is_open(scene, logs, both):
+    """What was accepted meanwhile stands where nobody can read it yet, and is no row."""
+    accepted = message("accepted")
+    await mirror(logs["redis"], logs["kafka"], message("first"))
+    producer = AIOKafkaProducer(
+        bootstrap_servers=both.kafka_bootstrap_servers, transactional_id=both.kafka_topic
+    )
+    async with producer:
+        await producer.begin_transaction()
+        partition = seal(accepted).partition
+        await producer.send_and_wait(both.kafka_topic, b"{}", partition=partition)
+        await append(logs["kafka"], accepted)
+        result = await ask(await scene(3, 2), "start")
+        assert (result.verdict, "transaction" in result.reason) == ("unknown", True)
+        await producer.abort_transaction()
+    assert (await ask(await scene(3, 2), "start")).verdict == "red", "redis has it not"

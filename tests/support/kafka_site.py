@@ -60,8 +60,8 @@ class Site:
                 stop.set()
 
     async def rows(self) -> list[str]:
-        """Return the contents of all rows, in order of conversation and place."""
-        found = await self.pool.fetch("SELECT content FROM messages ORDER BY conversation_id, seq")
+        """Return the contents of all rows, by partition, each in its order."""
+        found = await self.pool.fetch("SELECT content FROM messages ORDER BY partition, seq")
         return [row["content"] for row in found]
 
     async def letters(self) -> Sequence[Any]:

@@ -104,7 +104,9 @@ class KafkaClaim:
         """See :meth:`transport.contract.Claim.ack`."""
         if self.lost:
             raise self._loss()
-        offset = int(through) + 1
+        # Past the offsets behind it that have no record (markers of transactions, say), as far as
+        # is known: they would count as unread.
+        offset = self.window.next_after(int(through) + 1)
         if offset <= self.window.acked:
             return
         await self._owner.commit(self.partition, self._committed(offset))
@@ -139,6 +141,21 @@ class KafkaClaim:
         self.window.add([(record.offset, record_of(topic, record)) for record in new])
         self._changed.set()
         return int(new[0].offset) - expected
+
+    def pass_over(self, offset: int) -> None:
+        """Note that all records below ``offset`` were fetched, though the last had a lower one."""
+        self.window.pass_over(offset)
+
+    def gap(self) -> Committed | None:
+        """Return what to commit where only offsets without a record are unacknowledged."""
+        window = self.window
+        if not self.owned or window.unacknowledged or window.fetched <= window.acked:
+            return None
+        return self._committed(window.fetched)
+
+    def passed(self, offset: int) -> None:
+        """Note that the gap below ``offset`` is committed."""
+        self.window.ack(offset)
 
     def lose_records(self, count: int) -> None:
         """Count records that the log removed before they were read."""

@@ -28,6 +28,7 @@ install()
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them
 _NEVER_MS = 10 * 365 * 24 * 3600 * 1000
+_COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
 _FETCH_BYTES = 1024 * 1024  # of one partition in one answer
 _FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
 
@@ -83,10 +84,14 @@ class Connector:
             raise translate(error, starting=True) from error
         return producer
 
-    async def reader(self, *, fetch_bytes: int = _FETCH_BYTES) -> AIOKafkaConsumer:
+    async def reader(
+        self, *, fetch_bytes: int = _FETCH_BYTES, committed: bool = True
+    ) -> AIOKafkaConsumer:
         """Return a started consumer that belongs to no group.
 
         It fetches up to ``fetch_bytes`` of each partition at a time, or one batch if that is more.
+        ``committed``: it reads of transactions only what they committed, and nothing behind one
+        that is open; a partition ends there for it.
         """
         client = AIOKafkaConsumer(
             **self._options,
@@ -94,6 +99,7 @@ class Connector:
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level=_COMMITTED if committed else _UNCOMMITTED,
             max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=50,
         )
@@ -112,6 +118,7 @@ class Connector:
             group_instance_id=self._settings.kafka_group_instance_id,  # static membership, KIP-345
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level=_COMMITTED,
             session_timeout_ms=round(lease * 1000),
             # Heartbeats say that we live (KIP-62). What has no room is not asked for, however long.
             max_poll_interval_ms=_NEVER_MS,

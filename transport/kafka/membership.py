@@ -40,6 +40,8 @@ _POLL_MS = 1000
 _POLL_FULL_MS = 20  # while a window is full: it may have room again at any moment
 _ERRORS_BORNE = 5  # in a row, half a second apart; then the client is replaced
 _ERROR_PAUSE = 0.5
+_GAPS_EVERY = 0.2  # seconds
+_POSITION_WITHIN = 0.05
 _OFFER_PAUSE_FIRST, _OFFER_PAUSE_MOST = 0.05, 2.0
 
 
@@ -106,10 +108,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._losses = losses
         self._ended = False
         self._ends: dict[int, int] = {}
+        self._readable: dict[int, int] = {}
         self._commits = Commits(client, source.name, timeout=timing.request)
         self._offers: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchdog = Watchdog(timing.lease, timing.rebalance)
+        self._gaps_at = 0.0
+        self._passing: set[asyncio.Task[None]] = set()
         self.claims: dict[int, KafkaClaim] = {}
         self.fault: TransportUnavailable | None = None
 
@@ -299,7 +304,51 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 expected = claim.window.fetched
                 if claim.receive(records):
                     await self._count_lost(claim, expected)
+            await self._pass_gaps()
             await asyncio.sleep(0)  # getmany returns at once while it has something
+
+    async def _pass_gaps(self) -> None:
+        """Let claims go past offsets at their ends that have no record, and acknowledge those.
+
+        Such are the markers of transactions, and what was aborted or compacted. Only the client
+        knows that it has passed them. Done between two fetches, when every record that it has
+        passed is with its claim.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._gaps_at:
+            return
+        self._gaps_at = loop.time() + _GAPS_EVERY
+        for claim in list(self.claims.values()):
+            expected = claim.window.fetched
+            if expected >= self._readable.get(claim.partition, 0):
+                continue
+            position = await self._position(claim.partition)
+            if position is not None and position > expected and claim.owned:
+                await self._count_lost(claim, expected)
+                claim.pass_over(position)
+        if not self._passing and any(claim.gap() for claim in self.claims.values()):
+            task = asyncio.create_task(self._acknowledge_gaps())
+            self._passing.add(task)
+            task.add_done_callback(self._passing.discard)
+
+    async def _acknowledge_gaps(self) -> None:
+        # Looked for here, so that nothing is committed of claims that were lost since.
+        gaps = [(claim, gap) for claim in self.claims.values() if (gap := claim.gap()) is not None]
+        try:
+            await self._commits.commit({claim.partition: gap for claim, gap in gaps})
+        except (PartitionLost, TransportUnavailable):
+            return  # once more, if they are still ours
+        for claim, gap in gaps:
+            claim.passed(gap.offset)
+
+    async def _position(self, partition: int) -> int | None:
+        """Return which offset the client fetches next; ``None`` while it looks for its place."""
+        try:
+            async with asyncio.timeout(_POSITION_WITHIN):
+                position: int = await self._client.position(self._at(partition))
+        except (TimeoutError, KafkaError):
+            return None
+        return position
 
     async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:
         """Offsets are missing: count them if the log has removed them (else they never were)."""
@@ -319,6 +368,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             try:
                 topic_id = await self._ids.now(self._source.name)
                 ends = await self._reader.ends(self._source.all())
+                readable = await self._reader.readable_ends(self._source.all())
             except TransportUnavailable as error:
                 self.fault = error
                 self._on_unreadable()
@@ -327,7 +377,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 if any(claim.topic_id != topic_id for claim in self.claims.values()):
                     raise StalledError(f"topic {self._source.name} was made anew")
                 self._ends = {at.partition: end for at, end in ends.items()}
-                self._watchdog.check(self.claims, self._ends)
+                # Behind a transaction that is open nothing can come.
+                self._readable = {at.partition: end for at, end in readable.items()}
+                self._watchdog.check(self.claims, self._readable)
             if self.fault is not None:
                 for claim in self.claims.values():
                     claim.wake()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
+
+from aiokafka.structs import TopicPartition
 
 from transport.contract import Progress
 from transport.kafka.claim import KafkaClaim
@@ -51,23 +54,64 @@ async def progress_of(
     }
     for at, (start, mark) in stands.items():
         losses.note(at.partition, topic_id, unread=ends[at] - start, lost=mark.lost)
-    behind = {at: start for at, (start, _) in stands.items() if start < ends[at]}
-    oldest = await reader.first_of_each(behind) if behind else {}
+    waiting = await _waiting(reader, {at: stands[at].offset for at in where}, ends)
     now = time.time()
     return [
         Progress(
             partition=at.partition,
-            lag=ends[at] - stands[at].offset,
-            pending=_pending(ours.get(at.partition), ends[at] - stands[at].offset),
-            oldest_age=max(0.0, now - oldest[at].timestamp / 1000) if at in oldest else 0.0,
-            floor=_offset_before(stands[at].offset, begins[at], committed.get(at.partition)),
+            lag=(lag := ends[at] - waiting[at].start),
+            pending=_pending(ours.get(at.partition), lag),
+            oldest_age=max(0.0, now - waiting[at].since) if lag else 0.0,
+            floor=_offset_before(waiting[at].start, begins[at], committed.get(at.partition)),
             end=str(ends[at] - 1) if ends[at] > begins[at] else None,
             owner=owners.get(at.partition),
             lost=stands[at].mark.lost,
             appended=ends[at],
+            held=waiting[at].held,
         )
         for at in where
     ]
+
+
+class _Waiting(NamedTuple):
+    """What of a partition is not acknowledged: from which offset on, appended since when.
+
+    ``held`` of it can't be read.
+    """
+
+    start: int
+    since: float
+    held: int = 0
+
+
+async def _waiting(
+    reader: Reader, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, _Waiting]:
+    """Look past what stands at each of ``starts`` and is no record: markers, aborted records.
+
+    Offsets between two records are counted as records: to tell takes reading all of them.
+    """
+    found = {at: _Waiting(start, 0.0) for at, start in starts.items()}
+    behind = {at: start for at, start in starts.items() if start < ends[at]}
+    if not behind:
+        return found
+    # Asked after the ends: what is appended in between must not look as if it could not be read.
+    readable = await reader.readable_ends(list(behind))
+    stops = {at: min(readable[at], ends[at]) for at in behind}
+    ahead = {at: start for at, start in behind.items() if start < stops[at]}
+    first = await reader.first_of_each(ahead, stops) if ahead else {}
+    stuck = {
+        at: max(stops[at], start)
+        for at, start in behind.items()
+        if at not in first and stops[at] < ends[at]
+    }
+    held = await reader.first_of_each(stuck, ends, committed=False) if stuck else {}
+    for at, start in behind.items():
+        record = first.get(at, held.get(at))
+        begin = first[at].offset if at in first else max(stops[at], start)
+        since = record.timestamp / 1000 if record is not None else time.time()
+        found[at] = _Waiting(begin, since, held=ends[at] - max(stops[at], begin))
+    return found
 
 
 def _pending(claim: KafkaClaim | None, lag: int) -> int | None:

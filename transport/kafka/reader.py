@@ -14,14 +14,15 @@ from transport.kafka.lender import Lender
 
 __all__ = ["Reader"]
 
-_POLL_MS = 500
+_POLL_MS = 50  # also how long a fetch of nothing but markers goes unnoticed
 _PEEK_BYTES = 192 * 1024  # any batch of ours: smaller, and a fetch brings one partition only
 
 
 class Reader:
-    """Two clients that have every partition assigned and paused; a read resumes those it wants.
+    """Three clients that have every partition assigned and paused; a read resumes those it wants.
 
-    One fetches much at a time, the other (which looks at single records) as little as it can.
+    One fetches much at a time, the other two (which look at single records) as little as they can.
+    The last also reads what is not committed: it knows where a partition really ends.
     """
 
     def __init__(self, connector: Connector, partitions: Sequence[TopicPartition]) -> None:
@@ -35,13 +36,18 @@ class Reader:
             discard_consumer,
             timeout=timeout,
         )
+        self._uncommitted = Lender(
+            lambda: self._assigned(connector.reader(fetch_bytes=_PEEK_BYTES, committed=False)),
+            discard_consumer,
+            timeout=timeout,
+        )
         self._reading = asyncio.Lock()
         self._peeking = asyncio.Lock()
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._client.close()
-        await self._peeker.close()
+        for one in (self._client, self._peeker, self._uncommitted):
+            await one.close()
 
     async def begins(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition still holds (its end where it is empty).
@@ -60,6 +66,21 @@ class Reader:
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
+        offsets: Mapping[TopicPartition, int] = await self._uncommitted.ask(
+            lambda consumer: consumer.end_offsets(partitions)
+        )
+        return offsets
+
+    async def readable_ends(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        """Return where each partition ends for who reads what is committed (KIP-98).
+
+        That is at the first record of the oldest transaction that is open, else at its end.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
         offsets: Mapping[TopicPartition, int] = await self._client.ask(
             lambda consumer: consumer.end_offsets(partitions)
         )
@@ -70,10 +91,12 @@ class Reader:
     ) -> Sequence[ConsumerRecord]:
         """Return up to ``limit`` records from offset ``start`` on (or from the first held).
 
+        Nothing of a transaction that was aborted, and nothing behind one that is open.
+
         Raises:
             TransportUnavailable: Kafka can't be read now.
         """
-        end = (await self.ends([partition]))[partition]
+        end = (await self.readable_ends([partition]))[partition]
         begin = (await self.begins([partition]))[partition] if start < end else end
         start = max(start, begin)
         if start >= end or limit < 1:
@@ -97,9 +120,16 @@ class Reader:
             return await self._client.ask(fetch)
 
     async def first_of_each(
-        self, starts: Mapping[TopicPartition, int]
+        self,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        *,
+        committed: bool = True,
     ) -> Mapping[TopicPartition, ConsumerRecord]:
-        """Return the record at or after each offset; every one must be below its partition's end.
+        """Return the first record from each of ``starts`` on and below that partition's ``ends``.
+
+        A partition is left out where there is none: markers of transactions have offsets too, and
+        so had what was aborted or compacted. ``committed`` is as for a reader.
 
         Raises:
             TransportUnavailable: Kafka can't be read now.
@@ -110,18 +140,26 @@ class Reader:
             for partition, start in starts.items():
                 consumer.seek(partition, start)
             consumer.resume(*starts)
+            left = list(starts)
             try:
-                while missing := [partition for partition in starts if partition not in found]:
-                    got = await consumer.getmany(*missing, timeout_ms=_POLL_MS, max_records=1)
-                    for partition, records in got.items():
-                        consumer.pause(partition)
-                        found[partition] = records[0]
+                while left:
+                    got = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=1)
+                    for partition, (record, *_) in got.items():
+                        if record.offset < ends[partition]:
+                            found[partition] = record
+                    for partition in list(left):
+                        if (
+                            partition in found
+                            or await consumer.position(partition) >= ends[partition]
+                        ):
+                            consumer.pause(partition)
+                            left.remove(partition)
             finally:
                 consumer.pause(*starts)
             return found
 
         async with self._peeking:
-            return await self._peeker.ask(fetch)
+            return await (self._peeker if committed else self._uncommitted).ask(fetch)
 
     async def _assigned(self, connecting: Awaitable[AIOKafkaConsumer]) -> AIOKafkaConsumer:
         consumer = await connecting

@@ -41,6 +41,11 @@ class Window:
         return self._delivered
 
     @property
+    def unacknowledged(self) -> int:
+        """How many records are held."""
+        return len(self._records)
+
+    @property
     def full(self) -> bool:
         """Whether no more should be added for now."""
         return self.ready >= _FULL_RECORDS or self._ready_bytes >= _FULL_BYTES
@@ -50,6 +55,15 @@ class Window:
         self._records.extend(records)
         self._ready_bytes += sum([len(record.body) for _, record in records])
         self.fetched = records[-1][0] + 1
+
+    def pass_over(self, offset: int) -> None:
+        """Note that no record is to come below ``offset``."""
+        self.fetched = max(self.fetched, offset)
+
+    def next_after(self, offset: int) -> int:
+        """Return where the next record is, or may come, that is not below ``offset``."""
+        later = (at for at, _ in self._records if at >= offset)
+        return max(offset, next(later, self.fetched))
 
     def take(self, most: int) -> list[Record]:
         """Deliver up to ``most`` ready records."""

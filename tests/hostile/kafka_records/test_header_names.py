@@ -26,8 +26,7 @@ async def test_it_is_a_dead_letter_to_the_byte_and_its_neighbours_are_rows(
     topic = kafka_settings.kafka_topic
     batches = []
     for number, compression in enumerate(CODECS):
-        conversation = f"conversation-{compression}"
-        records = [good(conversation, 1), _ODD, good(conversation, 2)]
+        records = [good(compression, 1), _ODD, good(compression, 2)]
         batch = encode_batch(records, compression=compression)
         batches.append((number % 2, batch))
     for partition, batch in batches:
@@ -59,14 +58,15 @@ async def test_whoever_reads_without_a_group_gets_it_and_its_neighbours(
 ) -> None:
     """The console, parity, backfill and gates read so; progress looks at single records."""
     topic = kafka_settings.kafka_topic
+    at = TopicPartition(topic, 0)
     await producer.append(topic, 0, encode_batch([good("c", 1), _ODD, good("c", 2)]))
     async with asyncio.timeout(10):
         records = await kafka_transport.read(Topic.MESSAGES, 0)
-        first = await kafka_transport._reader.first_of_each({TopicPartition(topic, 0): 1})
+        first = await kafka_transport._reader.first_of_each({at: 1}, {at: 3})
         progress = await kafka_transport.progress(Topic.MESSAGES, group="nobody")
     assert [record.offset for record in records] == ["0", "1", "2"]
     assert records[1].headers[_NAME.decode("utf-8", "surrogateescape")] == b"\x00\xff"
-    assert first[TopicPartition(topic, 0)].offset == 1
+    assert first[at].offset == 1
     assert (progress[0].lag, progress[1].lag) == (3, 0)
 
 

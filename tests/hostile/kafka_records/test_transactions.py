@@ -1,0 +1,145 @@
+"""Producers that use transactions: markers are offsets without a record, and some never commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from ingress.backlog import Backlog
+from ingress.messages import Messages
+from tests.support.eventually import eventually
+from tests.support.kafka_site import Site, good
+from transport.conformance.member import Member, drain, message
+from transport.contract import WORKER_GROUP, Appended, Progress, Topic
+from transport.errors import TransportUnavailable
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+_STALLED = 6.5  # seconds after which the watchdog replaces a consumer that gets nothing
+
+
+@asynccontextmanager
+async def _transactions(settings: TransportSettings) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        transactional_id=f"{settings.kafka_topic}-stranger",
+    )
+    async with producer:
+        yield producer
+
+
+async def _send(
+    producer: AIOKafkaProducer, topic: str, partition: int, *numbers: int, conversation: str = "c"
+) -> None:
+    for number in numbers:
+        one = good(conversation, number)
+        await producer.send_and_wait(topic, one.value, key=one.key, partition=partition)
+
+
+async def _progress(transport: KafkaTransport, partition: int = 0) -> Progress:
+    async with asyncio.timeout(2):
+        return (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[partition]
+
+
+async def test_what_is_committed_becomes_rows_and_what_is_aborted_does_not(
+    site: Site, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the consumer lives on, longer than one that is stalled would."""
+    topic = kafka_settings.kafka_topic
+    with caplog.at_level(logging.WARNING, "transport.kafka"):
+        async with _transactions(kafka_settings) as producer:
+            async with producer.transaction():
+                await _send(producer, topic, 0, 1, 2)
+            with pytest.raises(ZeroDivisionError):
+                async with producer.transaction():
+                    await _send(producer, topic, 0, 3, 4)
+                    raise ZeroDivisionError
+            async with producer.transaction():
+                await _send(producer, topic, 0, 5)
+        await site.settled(within=20)
+        began = time.monotonic()
+        while time.monotonic() - began < _STALLED:
+            await site.transport.ping()
+            assert (await _progress(site.transport)).lag == 0
+            await asyncio.sleep(0.2)
+    assert await site.rows() == ["good 1", "good 2", "good 5"]
+    assert "Replacing" not in caplog.text
+
+
+async def test_a_partition_of_markers_alone_has_no_lag_before_anybody_reads_it(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    """So nobody takes a new message for one that others wait before."""
+    async with _transactions(kafka_settings) as producer:
+        for _ in range(2):
+            await producer.begin_transaction()
+            await _send(producer, kafka_settings.kafka_topic, 0, 1)
+            await producer.abort_transaction()
+    progress = await _progress(kafka_transport)
+    assert (progress.lag, progress.oldest_age, progress.held) == (0, 0.0, 0)
+    backlog = Backlog(kafka_transport, limit=1000)
+    assert await backlog.behind([(0, "c")]) == set()
+
+
+async def test_markers_are_acknowledged_with_what_is_before_them(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    """The committed position is past them, so another tool's lag is zero too."""
+    topic = kafka_settings.kafka_topic
+    async with _transactions(kafka_settings) as producer, Member(kafka_transport) as member:
+        async with producer.transaction():
+            await _send(producer, topic, 0, 1, 2)
+        claim = await member.claim(0)
+        (first, second) = await drain(claim, 2, patience=20)
+        await claim.ack(first.offset)
+        assert (await _progress(kafka_transport)).lag == 2, "the second and the marker"
+        await claim.ack(second.offset)
+        at = TopicPartition(topic, 0)
+
+        async def passed() -> bool:
+            groups = kafka_transport._groups
+            committed = await groups.committed(WORKER_GROUP, topic, 2)
+            ends = await kafka_transport._reader.ends([at])
+            return committed[0].offset == ends[at] == 3
+
+        await eventually(passed, 10.0)
+        assert (await _progress(kafka_transport)).lag == 0
+
+
+async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_overtaken(
+    site: Site, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka gives out nothing behind it. What waits counts, and nobody takes it for a stall."""
+    topic, transport = kafka_settings.kafka_topic, site.transport
+    ours = [message(text, partition=0, of=transport) for text in ("ours 1", "ours 2")]
+    elsewhere = message("elsewhere", partition=1, of=transport)
+    with caplog.at_level(logging.WARNING, "transport.kafka"):
+        async with _transactions(kafka_settings) as producer:
+            await producer.begin_transaction()
+            await _send(producer, topic, 0, 1)
+            outcomes = await transport.publish([*ours, elsewhere])
+            assert [type(one) for one in outcomes] == [Appended] * 3
+            began = time.monotonic()
+            while time.monotonic() - began < _STALLED:
+                await transport.ping()
+                progress = await _progress(transport)
+                assert (progress.lag, progress.held) == (3, 3)
+                await asyncio.sleep(0.2)
+            assert (await _progress(transport)).oldest_age > 5  # type: ignore[operator]
+            assert await site.rows() == ["elsewhere"]
+            backlog = Backlog(transport, limit=1000)
+            assert await backlog.behind([(0, ours[0].key), (1, "other")]) == {ours[0].key}
+            messages = Messages(transport=transport, pool=site.pool, scan=1000, timeout_seconds=2.0)
+            with pytest.raises(TransportUnavailable, match="transaction"):
+                await messages.find(ours[0].message_id, content=False)
+            await producer.commit_transaction()
+        await site.settled(within=20)
+    assert await site.rows() == ["good 1", "ours 1", "ours 2", "elsewhere"]
+    assert "Replacing" not in caplog.text
