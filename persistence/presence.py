@@ -49,7 +49,7 @@ WITH me AS (
 ), noted AS ({NOTE.format(transport="$10", owner="$1")}
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
-    WHERE machine = $4 AND member <> $1 AND now() - seen_at > make_interval(secs => $20)
+    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $20
 )
 SELECT silent.members, silent.pids, {COLUMNS} FROM silent LEFT JOIN migration ON true
 """  # noqa: S608 - constants only

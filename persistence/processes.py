@@ -16,13 +16,16 @@ __all__ = ["LIVE_SECONDS", "Process", "forget", "processes"]
 LIVE_SECONDS = 10.0
 """A process not heard of for longer is *missing*: it may have died, or be cut off and at work."""
 
+# Seen in the future: before PostgreSQL's clock was set back. A process that lives says so again in
+# two seconds, so the distance counts in either direction.
 _PROCESSES = """
-SELECT *, extract(epoch FROM now() - seen_at)::float8 AS silent_seconds
+SELECT *, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds
 FROM processes ORDER BY started_at, member
 """
 
 _FORGET = """
-DELETE FROM processes WHERE member = $1 AND now() - seen_at > make_interval(secs => $2)
+DELETE FROM processes
+WHERE member = $1 AND abs(extract(epoch FROM now() - seen_at)) > $2
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -51,7 +50,7 @@ UPDATE redrives SET redriven = redriven + $2, failed = failed + $3, error = $4 W
 
 _PROGRESS = """
 SELECT id, state, total, redriven, failed, rate, error, started_by, started_at, seen_at,
-    finished_at
+    finished_at, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds
 FROM redrives
 """
 
@@ -203,10 +202,9 @@ class RedriveState:
 
 
 def _progress(row: asyncpg.Record) -> RedriveProgress:
-    silent = (datetime.now(UTC) - row["seen_at"]).total_seconds()
     finished_at = row["finished_at"]
     state = row["state"]
-    stalled = state == RunState.RUNNING and silent > _STALLED_SECONDS
+    stalled = state == RunState.RUNNING and row["silent_seconds"] > _STALLED_SECONDS
     return RedriveProgress(
         id=str(row["id"]),
         state=state,

@@ -42,7 +42,8 @@ class Tally:
         if persisted:
             self._persisted.inc(persisted)
             arrived = time.time()
-            ages = [arrived - _accepted(batch[index]) for index in settled.persisted]
+            # Of two machines' clocks: where ours is behind the ingress', as short as can be.
+            ages = [max(0.0, arrived - _accepted(batch[index])) for index in settled.persisted]
             traces = (batch[index].trace_id for index in settled.persisted)
             both = zip(ages, traces, strict=True)
             traced = next(((age, trace) for age, trace in both if trace is not None), None)

@@ -115,7 +115,8 @@ class Readings:
             return 0.0
         # Nothing has moved for as long as we have looked, and nothing older than this waits.
         watched = now - self._waiting[one.partition][1]
-        return min(watched, one.oldest_age or 0.0)
+        # (An age of 0 where records wait is that of a clock of ours that is behind the log's.)
+        return min(watched, one.oldest_age or watched)
 
 
 def _done(one: Progress) -> int | None:

@@ -47,7 +47,8 @@ WHERE id = $1 AND state = ANY($4::text[])
 
 _PROGRESS = """
 SELECT id, source, target, from_rows, state, rate, examined, missing, appended, present, error,
-    started_by, started_at, seen_at, finished_at
+    started_by, started_at, seen_at, finished_at,
+    abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds
 FROM backfills
 """
 
@@ -191,7 +192,6 @@ class BackfillState:
 
 
 def _progress(row: asyncpg.Record) -> BackfillProgress:
-    silent = (datetime.now(UTC) - row["seen_at"]).total_seconds()
     finished_at = row["finished_at"]
     return BackfillProgress(
         id=str(row["id"]),
@@ -199,7 +199,7 @@ def _progress(row: asyncpg.Record) -> BackfillProgress:
         target=row["target"],
         from_rows=row["from_rows"],
         state=row["state"],
-        stalled=row["state"] == RunState.RUNNING and silent > _STALLED_SECONDS,
+        stalled=row["state"] == RunState.RUNNING and row["silent_seconds"] > _STALLED_SECONDS,
         rate=row["rate"],
         examined=row["examined"],
         missing=row["missing"],

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from migration_guide.gates.clocks import ahead
 from migration_guide.gates.result import Result, Scene, green, red, unknown
 from migration_guide.mirrored import MIRRORED
 from migration_guide.parity.check import check
@@ -21,6 +22,7 @@ __all__ = ["NAME", "gate"]
 NAME = "parity"
 
 _COVERAGE = 0.95
+_CLOCKS_MAY_DIFFER = 5.0
 
 
 async def gate(scene: Scene) -> Result:
@@ -34,9 +36,17 @@ async def gate(scene: Scene) -> Result:
     seconds = until - since
     if seconds <= 0:
         return unknown(NAME, "the phase was reached a moment ago: nothing can be compared yet")
+    logs = await scene.log(name), await scene.log(shadow)
+    for log in logs:
+        if seconds_ahead := await ahead(log, by=max(limits.settle, _CLOCKS_MAY_DIFFER)):
+            return unknown(
+                NAME,
+                f"the newest messages of {log.name} are {seconds_ahead:.0f} s in the future: its "
+                "clock is ahead of this machine's, so nobody knows which messages are of the "
+                "window. Set the clocks right (NTP), and wait until these times are past",
+            )
     report = await check(
-        await scene.log(name),
-        await scene.log(shadow),
+        *logs,
         since=since,
         until=until,
         mirrored=reached if scene.origin in MIRRORED else None,

@@ -124,10 +124,14 @@ class ParityKeeper:
                     return
 
     async def _since(self) -> float:
-        """Return the time through which an earlier keeper judged, if that is not long ago."""
-        oldest = time.time() - _LOOKBACK_SECONDS
+        """Return the time through which an earlier keeper judged, if that is not long ago.
+
+        Not later than now: by a clock that was ahead it may have judged the future.
+        """
+        now = time.time()
         last = await parity_reports.latest(self._pool, self._primary, self._shadow, kind="running")
-        return max(oldest, _seconds(last.until)) if last else oldest
+        judged = _seconds(last.until) if last else 0.0
+        return min(max(now - _LOOKBACK_SECONDS, judged), now)
 
     def _count(self, result: Result, count: int) -> None:
         if count > 0:  # what is taken back was counted once; the rows take it back

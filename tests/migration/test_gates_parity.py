@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from migration_guide.gates import parity as parity_gate
@@ -15,6 +16,7 @@ from persistence.when import rfc3339
 from tests.migration.asking import ask
 from tests.persistence.mirrors import append, copy_of, mirror, seal
 from tests.persistence.samples import message
+from transport.forwarding import Forwarding
 
 
 async def test_parity(scene, both, logs, eventually):
@@ -56,6 +58,27 @@ async def test_parity_knows_that_every_process_mirrored_since_the_phase_was_reac
 
     found, counted = await eventually(judged)
     assert found == verdict, counted
+
+
+@pytest.mark.parametrize("which", ["redis", "kafka"])
+async def test_parity_of_a_log_whose_clock_is_ahead_is_unknown(scene, both, logs, which):
+    """What lies in the window by its times may be of an hour ago: green would prove nothing."""
+    before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
+    soon = both.model_copy(update={"transport_shadow_settle_ms": 300})
+    await mirror(logs["redis"], logs["kafka"], *[message(f"m{i}", f"c{i}") for i in range(3)])
+    asked = await scene(2, 3, reached_at=before, settings=soon)
+
+    class Ahead(Forwarding):
+        async def read(self, *args, **options):
+            records = await super().read(*args, **options)
+            return [msgspec.structs.replace(r, appended_at=r.appended_at + 3600) for r in records]
+
+    asked._logs[which] = Ahead(logs[which])
+    result = await parity_gate.gate(asked)
+    assert (result.verdict, f"{which} are 3600 s in the future" in result.reason) == (
+        "unknown",
+        True,
+    ), result
 
 
 async def test_parity_of_a_phase_that_was_reached_just_now_is_unknown(scene):

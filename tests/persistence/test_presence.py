@@ -160,3 +160,18 @@ async def test_it_hears_where_the_migration_stands(database_pool, known):
         return
     assert (state.phase, state.target, state.epoch, state.settled) == (1, 2, 7, False)
     assert state.expected == {1, 2}
+
+
+async def test_who_was_seen_before_the_clock_was_set_back_is_missing_all_the_same(database_pool):
+    """PostgreSQL's clock was an hour ahead when a process died: it must not live for an hour."""
+    await presence(database_pool, identity("dead", machine="another")).beat()
+    await presence(database_pool, identity("alive")).beat()
+    for member in ("dead", "alive"):
+        await age(database_pool, member, -3600)
+    await presence(database_pool, identity("alive")).beat()
+    assert {one.member: one.live for one in await processes(database_pool)} == {
+        "dead": False,
+        "alive": True,
+    }
+    assert await forget(database_pool, "dead")
+    assert await names(database_pool) == ["alive"]

@@ -281,6 +281,9 @@ async def test_a_redrive_without_a_runner_is_seen_to_be_stalled(database_pool, r
     assert not (await redriver.progress(identifier)).stalled
     await database_pool.execute("UPDATE redrives SET seen_at = now() - interval '2 minutes'")
     assert (await redriver.recent())[0].stalled
+    # Seen before PostgreSQL's clock was set back by an hour.
+    await database_pool.execute("UPDATE redrives SET seen_at = now() + interval '1 hour'")
+    assert (await redriver.progress(identifier)).stalled
 
 
 async def _redriven(redriver, identifier) -> bool:

@@ -1,0 +1,38 @@
+"""Whether a log's clock is ahead of this machine's, so that its times can't be compared with ours.
+
+A clock that is behind needs no look: what was sent lately then seems old, lies outside the window,
+and a gate that sees nothing says so. One that is ahead puts what is old into the window.
+"""
+
+from __future__ import annotations
+
+import time
+
+from migration_guide.parity.reading import offset_before
+from transport.contract import Topic, Transport
+from transport.envelope import HEADER_MESSAGE_ID
+
+__all__ = ["ahead"]
+
+_RECORDS = 100
+
+
+async def ahead(log: Transport, *, by: float) -> float:
+    """Return how many seconds the newest messages of ``log`` are ahead; 0 if less than ``by``.
+
+    Looks at messages only: a time that a foreign producer wrote says nothing of the log's clock.
+
+    Raises:
+        TransportUnavailable: the log can't be read.
+    """
+    now, most = time.time(), 0.0
+    for partition in range(log.partitions):
+        first = await log.read(Topic.MESSAGES, partition, limit=1)
+        if not first:
+            continue
+        later = first[0].appended_at >= now + by
+        after = None if later else await offset_before(log, partition, now + by, first[0])
+        records = await log.read(Topic.MESSAGES, partition, after=after, limit=_RECORDS)
+        times = [one.appended_at for one in records if HEADER_MESSAGE_ID in one.headers]
+        most = max([most, *(moment - now for moment in times if moment >= now + by)])
+    return most
