@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingress.http1.answers import rendered
 from ingress.http1.bounds import Bounds
+from ingress.http1.cycle_transport import CycleTransport
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
 from ingress.problems import MALFORMED_REQUEST, Problem
@@ -25,8 +26,9 @@ __all__ = ["BoundedProtocol", "bounded_protocol"]
 _EVENTS = 32  # of one connection in one turn of the loop, so that no client has it for long
 
 _BODY_BYTES = 64 * 1024  # read and not yet taken by the application: uvicorn's mark
-_LINGER_SECONDS = 2.0
-_LINGER_BYTES = 4 * 1024 * 1024
+# Enough for a client to send the rest of the largest batch before it reads that it is refused.
+_LINGER_SECONDS = 5.0
+_LINGER_BYTES = 32 * 1024 * 1024
 
 
 def bounded_protocol(bounds: Bounds) -> type[asyncio.Protocol]:
@@ -130,6 +132,21 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._busy and self.parser.stage != "body"
 
     # What goes.
+
+    def on_headers_complete(self) -> None:
+        """Begin uvicorn's cycle, which closes by :meth:`close_answered`."""
+        super().on_headers_complete()
+        closing = CycleTransport(self.transport, self.close_answered)
+        self.cycle.transport = cast("asyncio.Transport", closing)
+
+    def close_answered(self) -> None:
+        """Close after an answer, even one that was given before its request came to its end."""
+        if self.parser is None or self._ended:
+            return
+        if self.parser.stage == "between":
+            self.transport.close()
+        else:
+            self.linger()
 
     def on_response_complete(self) -> None:
         """Go on with what came while the answer was made."""
