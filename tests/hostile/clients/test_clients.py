@@ -39,12 +39,15 @@ PYTHON = [
 ]
 NODE = [
     # Its pool may open another connection while the first is just being handed back to it.
-    Client("fetch", connections=3, without=("expect",)),
+    Client("fetch", connections=3, without=("expect", "expect-too-large")),
     Client("node_http"),
 ]
 
 JAVA = [
-    Client("UrlConnection"),
+    # Java 17 waits for ever when the answer to Expect is not 100 (JDK-8286171, mended in 20), and
+    # HttpURLConnection gives its status, but not its body.
+    Client("JdkHttpClient", without=("expect-too-large",)),
+    Client("UrlConnection", without=("expect-too-large",)),
     Client("ApacheClient"),
     Client("OkHttp"),
 ]

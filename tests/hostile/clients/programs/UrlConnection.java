@@ -2,7 +2,6 @@
 
 import java.io.InputStream;
 import java.net.HttpURLConnection;
-import java.net.ProtocolException;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
 
@@ -27,9 +26,6 @@ final class UrlConnection {
         else if (step.expect) connection.setFixedLengthStreamingMode(step.bytes().length);
         try (var out = connection.getOutputStream()) {
             out.write(step.bytes());
-        } catch (ProtocolException early) {
-            // Refused in answer to Expect, so the body is not sent; the answer can be read.
-            if (!step.expect) throw early;
         }
     }
 
