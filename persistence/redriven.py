@@ -9,6 +9,7 @@ import msgspec
 
 from persistence.dead_letter_rows import HEADER_REDRIVES
 from transport.contract import Appended, Envelope, Record, Remembered, Topic, Transport
+from transport.dead_letters import HEADER_CUT
 from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE, Message, decode
 from transport.errors import AppendUnknown, DecodeError, TransportUnavailable
 from transport.identity import partition_of
@@ -16,6 +17,7 @@ from transport.partitioner import partition_for
 
 __all__ = ["Attempt", "envelope_of", "republish"]
 
+_CUT = HEADER_CUT.encode()
 _OF_A_COPY = (HEADER_MIRROR_OF.encode(), HEADER_SHADOW_MODE.encode())
 
 
@@ -34,6 +36,14 @@ async def republish(transport: Transport, letters: Sequence[asyncpg.Record]) -> 
     Always appended, whatever the log remembers: the first time it was persisted by nobody.
     """
     attempt = Attempt([], [], [], None)
+    whole = []
+    for letter in letters:
+        if _CUT in letter["header_names"]:
+            attempt.failed.append(letter["id"])
+            attempt.error = f"letter {letter['id']} was cut and is not the whole record"
+        else:
+            whole.append(letter)
+    letters = whole
     envelopes = [envelope_of(letter, transport.partitions) for letter in letters]
     outcomes = await transport.publish(envelopes, remember=False)
     for letter, outcome in zip(letters, outcomes, strict=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -68,10 +68,18 @@ def _record(record: Raw, offset: int) -> bytes:
 
 
 def encode_batch(
-    records: Sequence[Raw], *, compression: str = "none", timestamp: int = 1_700_000_000_000
+    records: Sequence[Raw],
+    *,
+    compression: str = "none",
+    timestamp: int = 1_700_000_000_000,
+    compress: Callable[[bytes], bytes] | None = None,
 ) -> bytes:
-    """Return a batch of ``records``; ``timestamp`` is in milliseconds since the epoch."""
-    codec, compress = CODECS[compression]
+    """Return a batch of ``records``; ``timestamp`` is in milliseconds since the epoch.
+
+    ``compress`` takes the place of what ``compression`` names, in the same format.
+    """
+    codec, usual = CODECS[compression]
+    compress = compress or usual
     packed = compress(b"".join(_record(one, at) for at, one in enumerate(records)))
     batch = bytearray(
         _HEADER.pack(

@@ -21,6 +21,7 @@ from transport.dead_letters import HEADER_CUT
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
 from transport.kafka.packed import Packed, pack
+from transport.kafka.parsing import HEADER_BATCH
 from transport.kafka.records import Headers, Outgoing, outgoing_dead_letter, raw_name
 
 __all__ = ["DeadLetters", "cut"]
@@ -51,7 +52,7 @@ class DeadLetters:
         """
         to = self._names[Topic.DEAD_LETTERS]
         plain: list[tuple[int, Outgoing]] = []
-        for letter in letters:
+        for letter in map(_with_its_batch_named, letters):
             topic = self._names[letter.record.topic]
             whole = outgoing_dead_letter(letter, topic)
             if whole.size <= self._most and whole.is_text:
@@ -79,6 +80,16 @@ class DeadLetters:
                 extra={"error": str(outcome), "bytes": self._most},
             )
         raise TransportUnavailable(str(outcome)) from outcome
+
+
+def _with_its_batch_named(letter: DeadLetter) -> DeadLetter:
+    """Say in the letter of a batch that nobody could read that it is one."""
+    told = letter.record.headers.get(HEADER_BATCH)
+    if told is None:
+        return letter
+    what = told.decode("utf-8", "replace")
+    error = f"a record batch that can't be unpacked, kept as it stands ({what})"
+    return msgspec.structs.replace(letter, error=error)
 
 
 def _packed(letter: DeadLetter, topic: str, whole: Outgoing, most: int) -> Packed:

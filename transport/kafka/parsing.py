@@ -6,12 +6,16 @@ stood still. :class:`FetchedRecords` takes the place of aiokafka's parser: batch
 first, as quickly as before, and those that it fails on are read again here. A name that is not
 UTF-8 is decoded with ``surrogateescape``, from which its bytes can be had back.
 
+A batch that can't be read even so, or would be larger than :data:`UNPACKED_MOST` unpacked, is given
+as one record: its value is the batch as it stands, and its header :data:`HEADER_BATCH` says so.
+
 aiokafka 0.14 has no way to be given a parser: its fetcher names the class. So :func:`install`
 replaces that name, for every consumer in the process.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -21,7 +25,17 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.memory_records import MemoryRecords
 
-__all__ = ["FetchedRecords", "install"]
+from transport.kafka.expansion import GZIP, LZ4, SNAPPY, ZSTD, expands_past
+
+__all__ = ["HEADER_BATCH", "UNPACKED_MOST", "FetchedRecords", "install"]
+
+log = logging.getLogger(__name__)
+
+HEADER_BATCH = "crossfade.batch"
+"""On what stands for a batch that was not read: JSON, how many records, and their compression."""
+UNPACKED_MOST = 32 * 1024 * 1024
+"""Bytes of a batch unpacked: eight times the largest that may come."""
+_CODECS = {0: "none", GZIP: "gzip", SNAPPY: "snappy", LZ4: "lz4", ZSTD: "zstd"}
 
 _LENGTH, _LENGTH_AT, _LENGTH_ENDS = struct.Struct(">i"), 8, 12
 _MAGIC_AT, _WITH_HEADERS = 16, 2
@@ -31,10 +45,10 @@ _HEADER = struct.Struct(">qiibIhiqqqhii")
 _CODEC, _APPEND_TIME = 0x07, 0x08
 _DECOMPRESS: Mapping[int, Callable[[bytes], bytes]] = {
     0: bytes,
-    1: gzip_decode,
-    2: snappy_decode,
-    3: lz4_decode,
-    4: zstd_decode,
+    GZIP: gzip_decode,
+    SNAPPY: snappy_decode,
+    LZ4: lz4_decode,
+    ZSTD: zstd_decode,
 }
 
 
@@ -90,10 +104,18 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        codec = self._batch.compression_type
+        if codec and expands_past(codec, bytes(self._data[_HEADER.size :]), UNPACKED_MOST):
+            return iter([_as_it_stands(self._data)])
+        # Its checksum is right, so all that goes wrong now is as its producer had it.
         try:
             return iter(list(self._batch))
-        except (UnicodeDecodeError, CorruptRecordException):
-            return _records(self._data)
+        except Exception:  # noqa: BLE001 - whatever parsers of Cython and Rust raise
+            try:
+                return iter(list(_records(self._data)))
+            except Exception as error:  # noqa: BLE001
+                log.warning("A record batch can't be read", extra={"error": str(error)})
+                return iter([_as_it_stands(self._data)])
 
 
 def _records(data: memoryview) -> Iterator[_Record]:
@@ -119,6 +141,16 @@ def _records(data: memoryview) -> Iterator[_Record]:
             raise CorruptRecordException(f"a record of {length} bytes ends {cursor.at - end} late")
         time = last_time if of_append else first_time + since
         yield _Record(base + delta, time, int(of_append), key, value, headers)
+
+
+def _as_it_stands(data: memoryview) -> _Record:
+    """Return a batch as one record, at the place of its first."""
+    base, *_, attributes, _last, _, last_time, _, _, _, count = _HEADER.unpack_from(data)
+    codec = attributes & _CODEC
+    told = f'{{"records":{count},"compression":"{_CODECS.get(codec, codec)}"}}'
+    headers: list[tuple[str, bytes | None]] = [(HEADER_BATCH, told.encode())]
+    of_append = int(bool(attributes & _APPEND_TIME))
+    return _Record(base, last_time, of_append, None, bytes(data), headers)
 
 
 class _Cursor:

@@ -1,0 +1,82 @@
+"""How large a compressed batch is unpacked, found out in bounded memory and time.
+
+A broker limits the bytes of a batch as it comes. The same four megabytes may be gigabytes of
+zeroes, which would be unpacked at once, by every process that reads the partition.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import cramjam
+
+__all__ = ["GZIP", "LZ4", "SNAPPY", "ZSTD", "expands_past"]
+
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
+# The most bytes that one can stand for (of zstd: see below).
+_RATIO = {GZIP: 1032, SNAPPY: 64, LZ4: 256}
+_INTO = {
+    GZIP: cramjam.gzip.decompress_into,
+    LZ4: cramjam.lz4.decompress_into,
+    ZSTD: cramjam.zstd.decompress_into,
+}
+
+# RFC 8878: a frame is a head, blocks of at most 128 KiB each, and perhaps a checksum.
+_ZSTD_MAGIC, _SKIPPABLE, _SKIPPABLE_MASK = 0xFD2FB528, 0x184D2A50, 0xFFFFFFF0
+_WORD = struct.Struct("<I")
+_SINGLE_SEGMENT, _CHECKSUM = 0x20, 0x04
+_DICTIONARY_BYTES, _CONTENT_SIZE_BYTES = (0, 1, 2, 4), (0, 2, 4, 8)
+_BLOCK_HEAD, _BLOCK_MOST = 3, 128 * 1024
+_RAW, _REPEATED = 0, 1
+
+
+def expands_past(codec: int, data: bytes, most: int) -> bool:
+    """Tell whether ``data``, compressed with ``codec``, is more than ``most`` bytes unpacked.
+
+    It is unpacked to find out only where its kind of compression could do it, and then no further
+    than ``most``.
+    """
+    likely = _zstd_most(data) if codec == ZSTD else len(data) * _RATIO.get(codec, 1)
+    if likely <= most or codec not in _INTO:
+        return False
+    try:
+        _INTO[codec](data, bytearray(most))
+    except cramjam.DecompressionError:
+        return True  # or broken: it can't be read either way
+    return False
+
+
+def _zstd_most(data: bytes) -> int:
+    """Return how large zstd frames can be unpacked, by the heads of their blocks."""
+    total = at = 0
+    try:
+        while at < len(data):
+            (magic,) = _WORD.unpack_from(data, at)
+            at += _WORD.size
+            if magic & _SKIPPABLE_MASK == _SKIPPABLE:
+                at += _WORD.size + _WORD.unpack_from(data, at)[0]
+                continue
+            if magic != _ZSTD_MAGIC:
+                return total
+            at, size = _frame(data, at)
+            total += size
+    except (IndexError, struct.error):
+        pass  # broken: its unpacking will say so
+    return total
+
+
+def _frame(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the frame whose head begins at ``at`` ends, and the most that it stands for."""
+    descriptor = data[at]
+    single = bool(descriptor & _SINGLE_SEGMENT)
+    at += 1 + (0 if single else 1) + _DICTIONARY_BYTES[descriptor & 3]
+    at += _CONTENT_SIZE_BYTES[descriptor >> 6] or int(single)
+    total, last = 0, False
+    while not last:
+        head = int.from_bytes(data[at : at + _BLOCK_HEAD], "little")
+        if at + _BLOCK_HEAD > len(data):
+            raise IndexError(at)
+        last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
+        at += _BLOCK_HEAD + (1 if kind == _REPEATED else size)
+        total += size if kind in (_RAW, _REPEATED) else _BLOCK_MOST
+    return at + (4 if descriptor & _CHECKSUM else 0), total
