@@ -128,6 +128,13 @@ class Metrics:
             ("transport",),
             registry=r,
         )
+        self.dead_letters_incomplete = Counter(
+            "stream_dead_letter_incomplete",
+            "Dead letters that the table can't hold whole, by what their rows lack: fields, bytes, "
+            "or row (there is none). The log has them whole.",
+            ("lacks",),
+            registry=r,
+        )
         self.redriven = Counter(
             "dead_letter_redriven", "Dead letters appended to the log again.", registry=r
         )

@@ -12,8 +12,8 @@ from functools import partial
 
 from otel.metrics import Metrics
 from persistence.claims import Claims
-from persistence.database import Pool, using
-from persistence.dead_letter_rows import insert
+from persistence.database import Pool
+from persistence.dead_letter_index import DeadLetterIndex
 from persistence.gate import Paused, database_gate, log_gate, unless
 from persistence.settings import PersistenceSettings
 from persistence.writer import Writer
@@ -37,7 +37,7 @@ class DeadLetterIndexer:
         member: str,
     ) -> None:
         self._transport = transport
-        self._pool = pool
+        self._index = DeadLetterIndex(pool, transport.name, metrics)
         self._poll = settings.stream_poll_interval_ms / 1000
         self._log = log_gate(transport, metrics, longest=self._poll)
         self._database = database_gate(Writer(pool).probe, metrics, longest=self._poll)
@@ -64,12 +64,8 @@ class DeadLetterIndexer:
         while not stop.is_set():
             records = await self._log.through(lambda: unless(stop, self._next(claim)), stop)
             if records:
-                await self._database.through(partial(self._insert, records), stop)
+                await self._database.through(partial(self._index.add, records), stop)
                 await self._log.through(partial(claim.ack, records[-1].offset), stop)
 
     async def _next(self, claim: Claim) -> Sequence[Record]:
         return await claim.next(max_records=_AT_ONCE, max_wait=self._poll)
-
-    async def _insert(self, records: Sequence[Record]) -> None:
-        async with using(self._pool) as connection:
-            await insert(connection, self._transport.name, records)

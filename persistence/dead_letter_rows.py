@@ -13,29 +13,55 @@ from uuid import UUID
 
 from persistence.database import Connection
 from persistence.origin import Origin, origin_of
+from transport.clock import FIRST, LAST, moment, timestamp
 from transport.contract import DeadLetter, Reason, Record
 from transport.dead_letters import dead_letter_of
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_REDRIVES, Message, decode
 from transport.errors import DecodeError
 
-__all__ = ["HEADER_REDRIVES", "identity_of", "insert", "row_of"]
+__all__ = [
+    "HEADER_REDRIVES",
+    "Row",
+    "identity_of",
+    "insert",
+    "insert_rows",
+    "plain_row_of",
+    "row_of",
+    "stub_of",
+]
+
+Row = tuple[object, ...]
+"""The columns in the statement's order."""
 
 _INTEGER = 2**31 - 1
+_DIGITS = 10
+_LONGEST_ID = 256
+"""Characters; ids of ours are no longer, and an index takes no more than 2,704 bytes."""
+_LONGEST_TEXT = 4000
+_TOO_LARGE = "too large for the table: the dead-letter log has it whole"
 
 _INSERT = """
 INSERT INTO dead_letters (
     identity, transport, log_offset, source_topic, source_partition, source_offset, message_id,
     conversation_id, kind, record_key, body, header_names, header_values, reason, error, attempts,
-    redrives, failed_at
+    redrives, failed_at, state, settled_at, settled_by, settled_why
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19::text,
+    CASE WHEN $19::text <> 'pending' THEN now() END, $20, $21
+)
 ON CONFLICT (identity) DO NOTHING
 """
 
 
 async def insert(connection: Connection, transport: str, records: Sequence[Record]) -> None:
     """Make a row of each record of the dead-letter log, all or none; repeats change nothing."""
-    await connection.executemany(_INSERT, [row_of(transport, record) for record in records])
+    await insert_rows(connection, [row_of(transport, record) for record in records])
+
+
+async def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
+    """Insert rows of the table, all or none; repeats change nothing."""
+    await connection.executemany(_INSERT, rows)
 
 
 def identity_of(transport: str, record: Record) -> bytes:
@@ -49,8 +75,8 @@ def identity_of(transport: str, record: Record) -> bytes:
     return sha256(place.encode("utf-8", "surrogateescape") + b"\0" + record.body).digest()
 
 
-def row_of(transport: str, record: Record) -> tuple[object, ...]:
-    """Return the columns of a record of the dead-letter log, in the statement's order."""
+def row_of(transport: str, record: Record) -> Row:
+    """Return the row of a record of the dead-letter log."""
     letter = _letter(record)
     source = letter.record
     kind, message_id, conversation_id = _subject(source)
@@ -59,21 +85,79 @@ def row_of(transport: str, record: Record) -> tuple[object, ...]:
         transport,
         record.offset,
         source.topic.value,
-        min(max(source.partition, -1), _INTEGER),
+        _integer(source.partition),
         _text(source.offset),
         message_id,
         conversation_id,
         kind,
-        source.key.encode("utf-8", "surrogateescape"),
-        source.body,
-        [name.encode("utf-8", "surrogateescape") for name in source.headers],
-        list(source.headers.values()),
+        *_bytes_of(source),
         letter.reason.value,
         _text(letter.error),
-        min(letter.attempts, _INTEGER),
+        _integer(letter.attempts),
         _redrives(source),
         _moment(letter),
+        *_PENDING,
     )
+
+
+_PENDING = ("pending", None, None)
+
+
+def plain_row_of(transport: str, record: Record) -> Row:
+    """Return a row with the bytes of a record, and nothing that was read out of them."""
+    return _plain(transport, record, _bytes_of(record), _PENDING)
+
+
+def stub_of(transport: str, record: Record) -> Row:
+    """Return a row that says where the record stands, for one that no row can hold.
+
+    It counts as discarded: what has no bytes here can't be redriven from here.
+    """
+    return _plain(
+        transport, record, (b"", b"", [], []), ("discarded", "crossfade", f"it is {_TOO_LARGE}")
+    )
+
+
+def _plain(
+    transport: str, record: Record, contents: tuple[object, ...], settled: tuple[object, ...]
+) -> Row:
+    reason = Reason.REJECTED.value
+    why = f"the index can't read it: see {record.offset[:_LONGEST_ID]} in the dead-letter log"
+    return (
+        identity_of(transport, record),
+        transport,
+        _text(record.offset),
+        record.topic.value,
+        _integer(record.partition),
+        _text(record.offset),
+        None,
+        None,
+        "unknown",
+        *contents,
+        reason,
+        why,
+        1,
+        0,
+        datetime.now(UTC),
+        *settled,
+    )
+
+
+def _bytes_of(record: Record) -> tuple[object, ...]:
+    return (
+        _bytes(record.key),
+        record.body,
+        [_bytes(name) for name in record.headers],
+        list(record.headers.values()),
+    )
+
+
+def _bytes(text: str) -> bytes:
+    """Return what ``text`` was before it was decoded; any other lone surrogate becomes ``?``."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 def _letter(record: Record) -> DeadLetter:
@@ -81,8 +165,7 @@ def _letter(record: Record) -> DeadLetter:
         return dead_letter_of(record)
     except DecodeError as error:
         # Somebody else's, with headers that only look like ours: kept as it stands.
-        failed_at = datetime.fromtimestamp(record.appended_at, UTC).isoformat()
-        return DeadLetter(record, Reason.REJECTED, str(error), 1, failed_at)
+        return DeadLetter(record, Reason.REJECTED, str(error), 1, timestamp(record.appended_at))
 
 
 def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
@@ -93,13 +176,24 @@ def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
         header = record.headers.get(HEADER_MESSAGE_ID, b"")
         return "unknown", _uuid(header.decode("utf-8", "replace")), None
     if isinstance(event, Message):
-        return "message", _uuid(event.message_id), _text(event.conversation_id)
+        return "message", _uuid(event.message_id), _indexed(event.conversation_id)
     return "receipt", _uuid(event.message_id), None
 
 
 def _redrives(record: Record) -> int:
     value = record.headers.get(HEADER_REDRIVES, b"")
-    return min(int(value), _INTEGER) if value.isdigit() else 0
+    if not value.isdigit():
+        return 0
+    return min(int(value), _INTEGER) if len(value) <= _DIGITS else _INTEGER
+
+
+def _integer(number: int) -> int:
+    return min(max(number, -1), _INTEGER)
+
+
+def _indexed(text: str) -> str | None:
+    """Return an id as its column holds it, ``None`` for one that is too long for the index."""
+    return _text(text) if len(text) <= _LONGEST_ID else None
 
 
 def _uuid(text: str) -> UUID | None:
@@ -111,12 +205,13 @@ def _uuid(text: str) -> UUID | None:
 
 def _moment(letter: DeadLetter) -> datetime:
     try:
-        moment = datetime.fromisoformat(letter.failed_at)
-    except ValueError:
-        moment = datetime.fromtimestamp(letter.record.appended_at, UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        failed = datetime.fromisoformat(letter.failed_at)
+        failed = failed.astimezone(UTC) if failed.tzinfo else failed.replace(tzinfo=UTC)
+        return min(max(failed, FIRST), LAST)
+    except (ValueError, OverflowError):  # no time, or one that is in no year of UTC's
+        return moment(letter.record.appended_at)
 
 
 def _text(text: str) -> str:
-    """Return ``text`` without what PostgreSQL's can't hold: NUL, and what was not UTF-8."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    """Return ``text`` cut to a length, without what PostgreSQL can't hold: NUL, lone surrogates."""
+    return text[:_LONGEST_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -8,5 +8,10 @@ __all__ = ["rfc3339"]
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return ``moment`` (with an offset) as :mod:`transport.clock` would have written it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Return ``moment`` (with an offset) as :mod:`transport.clock` would have written it.
+
+    For PostgreSQL's infinities asyncpg returns Python's first and last moment, without an offset.
+    """
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    text = moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")

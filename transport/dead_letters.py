@@ -107,7 +107,7 @@ def dead_letter_of(record: Record) -> DeadLetter:
             attempts=int(_text(headers, _ATTEMPTS) or 1),
             failed_at=_text(headers, _FAILED_AT) or timestamp(record.appended_at),
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DecodeError(f"a header of dead letter {record.offset} is wrong: {error}") from error
 
 
