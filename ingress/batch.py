@@ -14,6 +14,7 @@ from ingress.intake import Intake, Item
 from ingress.problems import FieldError, Problem
 from ingress.responses import AckResult, BatchResult, encode, encode_lines
 from ingress.submission import Submission
+from ingress.turns import Turns
 from ingress.wire import Send, respond, respond_problem
 from otel.metrics import Metrics
 from otel.tracing.requests import CLIENT_GONE, Tracer
@@ -47,6 +48,7 @@ class PostBatch:
         self._hits = metrics.idempotency_hits.labels("ingress")
         self._limit = limit
         self._tracer = tracer
+        self._turns = Turns()
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept a batch; answered when every message in it has its outcome."""
@@ -64,7 +66,8 @@ class PostBatch:
             body = await self._bodies.read(headers, receive, self._limit, "INGRESS_MAX_BATCH_BYTES")
             context = Context(correlation, trace)
             lines = media in NDJSON
-            items = (self._intake.lines if lines else self._intake.batch)(body, context)
+            read = self._intake.lines if lines else self._intake.batch
+            items: list[Item] = await self._turns.take(read(body, context))
             accepted = [item for item in items if isinstance(item, Submission)]
             if accepted:
                 await self._commits.submit(accepted)

@@ -9,7 +9,7 @@ from typing import Any
 from ingress.headers import Headers
 from ingress.problems import OVERLOADED, TIMED_OUT, TOO_LARGE, Problem
 
-__all__ = ["Bodies", "Disconnected", "Receive"]
+__all__ = ["Bodies", "Disconnected", "Receive", "replayed"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _DIGITS = 18
@@ -78,6 +78,18 @@ class Bodies:
                     )
         finally:
             self._held -= held
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the body that was read, and then what comes after it."""
+    left: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": body, "more_body": False}
+    ]
+
+    async def again() -> MutableMapping[str, Any]:
+        return left.pop() if left else await receive()
+
+    return again
 
 
 def _too_large(limit: int, name: str) -> Problem:

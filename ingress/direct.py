@@ -36,7 +36,7 @@ from persistence.errors import Outage, Rejected
 from persistence.held import HeldConnections
 from persistence.lookup import Answer, answers
 from persistence.placed import Placed, Written
-from persistence.queries import receipts
+from persistence.queries import receipt_at
 from persistence.writer import Writer
 from transport.clock import now
 from transport.contract import Transport
@@ -180,9 +180,8 @@ class Direct:
         """Return when a receipt was recorded."""
         if isinstance(one, Submission):
             return None
-        wanted = (one.receipt.user_id, one.receipt.state)
-        rows = await receipts(self._pool, one.receipt.message_id)
-        return next((row.at for row in rows if (row.user_id, row.state) == wanted), None)
+        receipt = one.receipt
+        return await receipt_at(self._pool, receipt.message_id, receipt.user_id, receipt.state)
 
     def _refuse(
         self, submissions: Sequence[AnySubmission], error: Exception, settle: Settle

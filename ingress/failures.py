@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from ingress.explain import field_problem, malformed
+from ingress.explain import MOST_ERRORS, field_problem, malformed
 from ingress.headers import correlation_id
 from ingress.problems import (
     DATABASE_UNAVAILABLE,
@@ -91,7 +91,8 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     faults = cast("Sequence[dict[str, Any]]", error.errors())
     if any(fault["type"] == "json_invalid" for fault in faults):
         return _response(request, malformed("The body is not well-formed JSON."))
-    return _response(request, field_problem([_fault(fault) for fault in faults]))
+    listed = [_fault(fault) for fault in faults[:MOST_ERRORS]]
+    return _response(request, field_problem(listed, total=len(faults)))
 
 
 def _fault(fault: dict[str, Any]) -> FieldError:

@@ -58,8 +58,8 @@ class Receipts:
         await self._commits.submit((submission,))
         return submission.stored()
 
-    async def of(self, message_id: str) -> list[StoredReceipt]:
-        """Return a message's receipts, oldest first.
+    async def of(self, message_id: str, limit: int) -> list[StoredReceipt]:
+        """Return up to ``limit`` of a message's receipts, oldest first.
 
         Raises:
             Problem: there is no such message.
@@ -68,13 +68,9 @@ class Receipts:
         if found is None:
             raise Problem(NOT_FOUND, f"There is no message {message_id}.")
         async with asyncio.timeout(self._timeout):
-            return await queries.receipts(self._pool, message_id)
+            return await queries.receipts(self._pool, message_id, limit)
 
     async def _recorded(self, message_id: str, user_id: str, state: str) -> str | None:
         """Return when this very receipt was recorded, if it was."""
-        asked = (message_id, user_id, state)
         async with asyncio.timeout(self._timeout):
-            if asked not in await queries.existing_receipts(self._pool, [asked]):
-                return None
-            rows = await queries.receipts(self._pool, message_id)
-        return next((one.at for one in rows if (one.user_id, one.state) == asked[1:]), None)
+            return await queries.receipt_at(self._pool, message_id, user_id, state)

@@ -64,6 +64,8 @@ class Limits(msgspec.Struct, frozen=True):
     content_bytes: int
     recipients: int
     batch_items: int
+    item_bytes: int = 1024 * 1024
+    """Of one message's JSON, alone or in a batch."""
 
     @classmethod
     def of(cls, settings: IngressSettings) -> Limits:
@@ -72,6 +74,7 @@ class Limits(msgspec.Struct, frozen=True):
             content_bytes=settings.ingress_max_content_bytes,
             recipients=settings.ingress_max_recipients,
             batch_items=settings.ingress_max_batch_items,
+            item_bytes=settings.ingress_max_body_bytes,
         )
 
 

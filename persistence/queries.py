@@ -18,9 +18,9 @@ __all__ = [
     "conversation",
     "dead_letter_of",
     "dead_lettered",
-    "existing_receipts",
     "message",
     "positions",
+    "receipt_at",
     "receipts",
 ]
 
@@ -85,28 +85,31 @@ _COLUMNS = """id, conversation_id, sender_id, client_message_id, recipient_ids, 
 
 _MESSAGE = f"SELECT {_COLUMNS} FROM messages WHERE id = $1::uuid"  # noqa: S608 - constants only
 
+# Ended early by the bytes of its contents. Their sizes are known without reading them, and `before`
+# is 0 for the first, so that a page always gets on.
 _PAGE = f"""
-SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+SELECT {_COLUMNS}, there FROM (
+    SELECT *, count(*) OVER () AS there,
+        sum(octet_length(content)) OVER (ORDER BY seq) - octet_length(content) AS before
+    FROM (
+        SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq > $2
+        ORDER BY seq LIMIT $3
+    ) AS next
+) AS sized WHERE before < $4 ORDER BY seq
 """  # noqa: S608 - constants only
 
 _RECEIPTS = """
 SELECT user_id, state, at FROM message_receipts WHERE message_id = $1::uuid
-ORDER BY created_at, state, user_id
+ORDER BY created_at, state, user_id LIMIT $2
+"""
+
+_RECEIPT = """
+SELECT at FROM message_receipts WHERE message_id = $1::uuid AND user_id = $2 AND state = $3
 """
 
 _POSITIONS = """
 SELECT transport, partition, log_offset FROM message_positions WHERE message_id = $1::uuid
 ORDER BY transport
-"""
-
-_EXISTING = """
-SELECT asked.place FROM unnest($1::uuid[], $2::text[], $3::text[])
-    WITH ORDINALITY AS asked (message_id, user_id, state, place)
-CROSS JOIN LATERAL (
-    SELECT FROM message_receipts AS held
-    WHERE (held.message_id, held.user_id, held.state)
-        = (asked.message_id, asked.user_id, asked.state) LIMIT 1
-) AS row
 """
 
 _LOST = """
@@ -129,23 +132,32 @@ async def message(pool: Pool, message_id: str) -> StoredMessage | None:
 
 
 async def conversation(
-    pool: Pool, conversation_id: str, after: int | None, limit: int
-) -> list[StoredMessage]:
-    """Return up to ``limit`` messages after the cursor ``after``, in promise-3 order.
+    pool: Pool, conversation_id: str, after: int | None, limit: int, *, most_bytes: int
+) -> tuple[list[StoredMessage], bool]:
+    """Return up to ``limit`` messages after the cursor ``after``, and whether there are more.
 
-    The next page's cursor is the last one's ``seq``. A page never skips a message: within a
-    conversation rows become visible in the order of ``seq``.
+    They are in promise-3 order. The page ends with the message whose content makes it
+    ``most_bytes`` or more. The next page's cursor is the last one's ``seq``. A page never skips a
+    message: within a conversation rows become visible in the order of ``seq``.
     """
     async with using(pool) as connection:
-        rows = await connection.fetch(_PAGE, conversation_id, after or 0, limit)
-    return [_stored(row) for row in rows]
+        rows = await connection.fetch(_PAGE, conversation_id, after or 0, limit + 1, most_bytes)
+    page = [_stored(row) for row in rows[:limit]]
+    return page, bool(rows) and rows[0]["there"] > len(page)
 
 
-async def receipts(pool: Pool, message_id: str) -> list[StoredReceipt]:
-    """Return a message's receipts, oldest first."""
+async def receipts(pool: Pool, message_id: str, limit: int) -> list[StoredReceipt]:
+    """Return up to ``limit`` of a message's receipts, oldest first."""
     async with using(pool) as connection:
-        rows = await connection.fetch(_RECEIPTS, message_id)
+        rows = await connection.fetch(_RECEIPTS, message_id, limit)
     return [StoredReceipt(row["user_id"], row["state"], rfc3339(row["at"])) for row in rows]
+
+
+async def receipt_at(pool: Pool, message_id: str, user_id: str, state: str) -> str | None:
+    """Return when this receipt was recorded (RFC 3339, UTC), ``None`` if it is no row."""
+    async with using(pool) as connection:
+        at = await connection.fetchval(_RECEIPT, message_id, user_id, state)
+    return rfc3339(at) if at is not None else None
 
 
 async def positions(pool: Pool, message_id: str) -> list[StoredPosition]:
@@ -153,18 +165,6 @@ async def positions(pool: Pool, message_id: str) -> list[StoredPosition]:
     async with using(pool) as connection:
         rows = await connection.fetch(_POSITIONS, message_id)
     return [StoredPosition(row["transport"], row["partition"], row["log_offset"]) for row in rows]
-
-
-async def existing_receipts(
-    pool: Pool, asked: Sequence[tuple[str, str, str]]
-) -> set[tuple[str, str, str]]:
-    """Return those of the ``(message id, user id, state)`` asked for that are rows."""
-    if not asked:
-        return set()
-    ids, users, states = zip(*asked, strict=True)
-    async with using(pool) as connection:
-        rows = await connection.fetch(_EXISTING, ids, users, states)
-    return {asked[row["place"] - 1] for row in rows}
 
 
 async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:

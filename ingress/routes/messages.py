@@ -16,6 +16,7 @@ from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT
 from ingress.requests import ID_LENGTH
 from ingress.routes.described import needs, problems, scoped
 from ingress.routes.models import (
+    MOST_RECEIPTS,
     UUID_PATTERN,
     ConversationPage,
     DeadLetterSummary,
@@ -36,6 +37,8 @@ MessageId = Annotated[
 ]
 _MOST = 200
 _USUAL = 50
+_PAGE_BYTES = 1024 * 1024
+"""Of contents in one page: 200 of the largest would hold the event loop for a tenth of a second."""
 
 
 def canonical(message_id: str) -> str:
@@ -77,12 +80,13 @@ def messages_router(
             elsewhere = await queries.positions(pool, identifier)
             # Of a dead letter there are none: a receipt's row needs its message's.
             persisted = isinstance(found, StoredMessage)
-            receipts = await queries.receipts(pool, identifier) if persisted else ()
+            receipts = await queries.receipts(pool, identifier, MOST_RECEIPTS) if persisted else ()
         return view(identifier, found, trace_url, receipts, elsewhere)
 
     @router.get(
         "/conversations/{conversation_id}/messages",
         summary="Read a conversation, oldest first",
+        description="A page ends early, with `hasMore`, once its contents come to 1 MiB.",
         operation_id="listMessages",
         responses=problems(INVALID, DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
@@ -99,12 +103,13 @@ def messages_router(
         subject = f"conversation:{conversation_id}"
         position = cursor.decode(after, subject) if after is not None else None
         async with asyncio.timeout(timeout_seconds):
-            rows = await queries.conversation(pool, conversation_id, position, limit + 1)
-        page = rows[:limit]
+            page, more = await queries.conversation(
+                pool, conversation_id, position, limit, most_bytes=_PAGE_BYTES
+            )
         return ConversationPage(
             items=[MessageSummary.of(row) for row in page],
             next=cursor.encode(page[-1].seq, subject) if page else after,
-            has_more=len(rows) > limit,
+            has_more=more,
         )
 
     return router

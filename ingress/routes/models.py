@@ -12,6 +12,7 @@ from ingress.responses import State
 from transport.envelope import ReceiptState
 
 __all__ = [
+    "MOST_RECEIPTS",
     "UUID_PATTERN",
     "Component",
     "ConversationPage",
@@ -31,6 +32,8 @@ __all__ = [
     "Text",
 ]
 
+MOST_RECEIPTS = 1_000
+"""Receipts of one message that are read at once."""
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _NO_NUL = "^[^\\x00]*$"
 Text = Annotated[str, Field(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
@@ -111,6 +114,7 @@ class MessageView(Model):
     attempts: int | None = None
     """Attempts to persist it; null while it has not been persisted or given up."""
     receipts: list[ReceiptView]
+    """The first 1,000."""
     dead_letter: DeadLetterSummary | None = None
 
 
@@ -146,6 +150,7 @@ class ReceiptList(Model):
     """A message's receipts, oldest first."""
 
     items: list[ReceiptView]
+    has_more: bool
 
 
 class Health(Model):

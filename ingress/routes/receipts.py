@@ -11,7 +11,13 @@ from ingress.headers import correlation_id
 from ingress.receipts import Receipts
 from ingress.routes.described import json_body, needs, problems, scoped
 from ingress.routes.messages import MessageId, canonical
-from ingress.routes.models import ReceiptAck, ReceiptList, ReceiptRequest, ReceiptView
+from ingress.routes.models import (
+    MOST_RECEIPTS,
+    ReceiptAck,
+    ReceiptList,
+    ReceiptRequest,
+    ReceiptView,
+)
 from ingress.traced import trace_of
 
 __all__ = ["receipts_router"]
@@ -66,20 +72,22 @@ def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Rece
     @router.get(
         "",
         summary="List a message's receipts, oldest first",
+        description=f"The first {MOST_RECEIPTS:,}; `hasMore` tells whether there are others.",
         operation_id="listReceipts",
         dependencies=[needs(auth, Scope.READ)],
         responses=problems(p.INVALID, p.NOT_FOUND, *_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
     )
     async def list_receipts(message_id: MessageId) -> ReceiptList:
-        rows = await receipts.of(canonical(message_id))
+        rows = await receipts.of(canonical(message_id), MOST_RECEIPTS + 1)
         return ReceiptList(
             items=[
                 ReceiptView.model_validate(
                     {"user_id": one.user_id, "state": one.state, "at": one.at}
                 )
-                for one in rows
-            ]
+                for one in rows[:MOST_RECEIPTS]
+            ],
+            has_more=len(rows) > MOST_RECEIPTS,
         )
 
     return router

@@ -57,7 +57,7 @@ async def test_pages_read_while_others_write_skip_nothing(writer, database_pool)
         while len(seen) < total and not written:
             # Looked at before the page is: what is written after the page may be the last.
             are_done = all(t.done() for t in tasks)
-            page = await conversation(database_pool, "conv", cursor, 7)
+            page, _ = await conversation(database_pool, "conv", cursor, 7, most_bytes=1_000)
             if page:
                 cursor = page[-1].seq
                 seen += [m.client_message_id for m in page]
