@@ -130,8 +130,10 @@ class Member:
 class Worker:
     """A member that reads, keeps and acknowledges everything, partition by partition."""
 
-    def __init__(self, transport: Transport, name: str, *, batch: int = 10) -> None:
-        self.consumer: Consumer = transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member=name)
+    def __init__(
+        self, transport: Transport, name: str, *, batch: int = 10, group: str = WORKER_GROUP
+    ) -> None:
+        self.consumer: Consumer = transport.consume(Topic.MESSAGES, group=group, member=name)
         self.owned: set[int] = set()
         self.records: list[Record] = []
         self._batch = batch

@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from transport.contract import Record, Topic
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.groups import Committed
-from transport.kafka.mark import Mark
+from transport.kafka.mark import Anchor, Mark, Sight, anchor_of
 from transport.kafka.records import record_of
 from transport.kafka.window import Window
 
@@ -35,14 +35,36 @@ class Owner(Protocol):
     def proved(self) -> bool:
         """Tell whether the group has confirmed our membership recently enough."""
 
+    def seen(self, partition: int) -> Sight | None:
+        """Return where the log of the partition was last seen to end, and under which leader."""
+
     def handed_back(self, claim: KafkaClaim) -> None:
         """Note that the claim's user has left it, though the partition is still ours."""
 
 
 class _State(Enum):
     OWNED = "owned"
+    ENDING = "ending"  # its log went back: what it holds is handed out, and then it is claimed anew
     LEAVING = "leaving"  # the group wants it back: no more records, but what is done may be acked
     LOST = "lost"
+
+
+class _Leaders:
+    """Under which leader epoch what is held was appended. Elections are rare: a short list."""
+
+    def __init__(self, leader: int) -> None:
+        self._changes = [(-1, leader)]
+
+    def note(self, offset: int, leader: int) -> None:
+        """Note that from ``offset`` on it is this one."""
+        if self._changes[-1][1] != leader:
+            self._changes.append((offset, leader))
+
+    def of(self, offset: int) -> int:
+        """Return that of ``offset``, and forget those before it: it is being acknowledged."""
+        while len(self._changes) > 1 and self._changes[1][0] <= offset:
+            del self._changes[0]
+        return self._changes[0][1]
 
 
 class KafkaClaim:
@@ -58,6 +80,11 @@ class KafkaClaim:
         self.topic_id = mark.topic_id
         self._owner = owner
         self.lost_records = mark.lost
+        self.leader = mark.last.leader if mark.last else -1
+        """The leader epoch of what was fetched last: another one may mean another log."""
+        self._last = mark.last
+        self._seen = mark.seen
+        self._leaders = _Leaders(self.leader)
         self._state = _State.OWNED
         self._in_use = False
         self._changed = asyncio.Event()
@@ -65,6 +92,11 @@ class KafkaClaim:
     @property
     def owned(self) -> bool:
         """Whether records may still be handed out."""
+        return self._state in (_State.OWNED, _State.ENDING) and not self._outlived
+
+    @property
+    def reading(self) -> bool:
+        """Whether it takes in what is fetched."""
         return self._state is _State.OWNED and not self._outlived
 
     @property
@@ -90,13 +122,17 @@ class KafkaClaim:
         if not self.window.ready:
             await self._arrival(max_wait)
             self._require_owned()
+        if self._state is _State.ENDING and not self.window.unacknowledged:
+            self.lose()
+            self._owner.handed_back(self)
+            raise self._loss()
         if not self.window.ready:
             if self._owner.fault is not None:
                 raise self._owner.fault
             return ()
         if not self._owner.proved():
             # Suspended for a while, or idle: what was fetched before may be another's by now.
-            await self._owner.commit(self.partition, self._committed(self.window.acked))
+            await self._owner.commit(self.partition, self._committed(self.window.acked, self._last))
             self._require_owned()
         return self.window.take(max_records)
 
@@ -109,8 +145,13 @@ class KafkaClaim:
         offset = self.window.next_after(int(through) + 1)
         if offset <= self.window.acked:
             return
-        await self._owner.commit(self.partition, self._committed(offset))
+        record = self.window.before(offset)
+        last = anchor_of(record, self._leaders.of(int(record.offset))) if record else self._last
+        await self._owner.commit(self.partition, self._committed(offset, last))
+        self._last = last
         self.window.ack(offset)
+        if self._state is _State.ENDING:
+            self._changed.set()
 
     async def nack(self) -> None:
         """See :meth:`transport.contract.Claim.nack`."""
@@ -126,11 +167,18 @@ class KafkaClaim:
         if self.lost:
             raise self._loss()
         self.epoch = max(self.epoch, above) + 1
-        await self._owner.commit(self.partition, self._committed(self.window.acked))
+        await self._owner.commit(self.partition, self._committed(self.window.acked, self._last))
 
-    def receive(self, records: Sequence[ConsumerRecord]) -> int:
+    @property
+    def newest(self) -> Anchor | None:
+        """The record that was fetched last, or that stood last before the claim began."""
+        last = self.window.last
+        return self._last if last is None else anchor_of(last, self.leader)
+
+    def receive(self, records: Sequence[ConsumerRecord], leader: int = -1) -> int:
         """Take fetched records in; return how many offsets were missing before the first new one.
 
+        ``leader`` is the leader epoch under which the first was appended.
         What was fetched before a rewind of the client may come again; it is passed over.
         """
         expected = self.window.fetched
@@ -138,6 +186,8 @@ class KafkaClaim:
         if not new:
             return 0
         topic = self.topic
+        self._leaders.note(int(new[0].offset), leader)
+        self.leader = leader
         self.window.add([(record.offset, record_of(topic, record)) for record in new])
         self._changed.set()
         return int(new[0].offset) - expected
@@ -149,9 +199,17 @@ class KafkaClaim:
     def gap(self) -> Committed | None:
         """Return what to commit where only offsets without a record are unacknowledged."""
         window = self.window
-        if not self.owned or window.unacknowledged or window.fetched <= window.acked:
+        if not self.reading or window.unacknowledged or window.fetched <= window.acked:
             return None
-        return self._committed(window.fetched)
+        return self._committed(window.fetched, self._last)
+
+    def back_over_gap(self) -> bool:
+        """Expect the offsets behind the last record again; return whether there were any.
+
+        Where no record was, there may be one once the log was cut between the two.
+        """
+        newest = self.newest
+        return newest is not None and self.window.back_to(newest.at + 1)
 
     def passed(self, offset: int) -> None:
         """Note that the gap below ``offset`` is committed."""
@@ -160,6 +218,15 @@ class KafkaClaim:
     def lose_records(self, count: int) -> None:
         """Count records that the log removed before they were read."""
         self.lost_records += count
+
+    def finish(self) -> None:
+        """Take no more in. What was fetched is all that is left of it, so it is handed out first.
+
+        When all of it is acknowledged the claim is handed back.
+        """
+        if self._state is _State.OWNED:
+            self._state = _State.ENDING
+            self._changed.set()
 
     def wake(self) -> None:
         """Let a waiting ``next`` look at the state again."""
@@ -186,6 +253,8 @@ class KafkaClaim:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_wait
         while self.owned and not self.window.ready and self._owner.fault is None:
+            if self._state is _State.ENDING and not self.window.unacknowledged:
+                return
             self._changed.clear()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -198,8 +267,10 @@ class KafkaClaim:
         """Whether our topic was deleted: offsets of the new one mean other records."""
         return self._owner.topic_id() != self.topic_id
 
-    def _committed(self, offset: int) -> Committed:
-        return Committed(offset, Mark(self.epoch, self.lost_records, self.topic_id))
+    def _committed(self, offset: int, last: Anchor | None) -> Committed:
+        seen = self._owner.seen(self.partition) or self._seen
+        mark = Mark(self.epoch, self.lost_records, self.topic_id, last, seen)
+        return Committed(offset, mark)
 
     def _require_owned(self) -> None:
         if not self.owned:

@@ -7,8 +7,9 @@ Offsets of a deleted topic mean other records in its successor, and requests tha
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NoError, for_code
@@ -26,7 +27,7 @@ from aiokafka.protocol.types import (
 
 from transport.kafka.lender import Lender
 
-__all__ = ["TopicIds", "topic_id"]
+__all__ = ["Described", "Leader", "TopicIds", "described", "topic_id"]
 
 _METADATA = 3
 _WITH_IDS = 12  # the version since which an id comes with each name
@@ -116,14 +117,38 @@ class _AskForId(Request[_Question]):  # type: ignore[misc]
         return request_struct_class([(by_name, self._topic, {})], False, False, {})
 
 
-async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
-    """Return the id of ``topic``. Raises aiokafka's error where there is none."""
+class Leader(NamedTuple):
+    """The node that leads a partition, and its leader epoch: a number that each election raises."""
+
+    node: int
+    epoch: int
+
+
+class Described(NamedTuple):
+    """A topic's id, and the leader of each of its partitions that has one."""
+
+    id: str
+    leaders: Mapping[int, Leader]
+
+
+async def described(admin: AIOKafkaAdminClient, topic: str) -> Described:
+    """Return what Kafka says of ``topic``. Raises aiokafka's error where there is none."""
     answer: Any = await admin._send_request(_AskForId(topic))  # noqa: SLF001 - no public way
-    ((code, _name, found, *_),) = answer.topics
+    ((code, _name, found, _internal, partitions, *_),) = answer.topics
     error = for_code(code)
     if error is not NoError:
         raise error(topic)
-    return str(found)
+    leaders = {
+        partition: Leader(node, epoch)
+        for _code, partition, node, epoch, *_more in partitions
+        if node >= 0
+    }
+    return Described(str(found), leaders)
+
+
+async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
+    """Return the id of ``topic``. Raises aiokafka's error where there is none."""
+    return (await described(admin, topic)).id
 
 
 class TopicIds:
@@ -139,8 +164,16 @@ class TopicIds:
         Raises:
             TransportUnavailable: Kafka can't say now, or there is no such topic.
         """
-        found = await self._admin.ask(lambda admin: topic_id(admin, topic))
-        self._seen[topic] = found
+        return (await self.describe(topic)).id
+
+    async def describe(self, topic: str) -> Described:
+        """Return the id of ``topic`` and who leads its partitions.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now, or there is no such topic.
+        """
+        found = await self._admin.ask(lambda admin: described(admin, topic))
+        self._seen[topic] = found.id
         return found
 
     def last_seen(self, topic: str) -> str | None:

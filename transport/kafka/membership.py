@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
@@ -26,9 +26,12 @@ from transport.kafka.commits import Commits
 from transport.kafka.errors import translate
 from transport.kafka.groups import Committed, Groups
 from transport.kafka.identity import TopicIds
+from transport.kafka.leader_epochs import epochs_of_fetches
 from transport.kafka.losses import Losses
-from transport.kafka.mark import Mark, next_epoch
+from transport.kafka.mark import Mark, Sight, next_epoch
 from transport.kafka.reader import Reader
+from transport.kafka.sights import Sights
+from transport.kafka.tails import Known, Regress, Tails
 from transport.kafka.watchdog import StalledError, Watchdog
 
 __all__ = ["Log", "Membership", "Timing", "standing"]
@@ -79,7 +82,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
     """Runs ``client`` in ``group`` until it fails. ``offer`` gets each claim.
 
     ``on_unreadable`` is called while the log can't be read. ``ids`` tell whether the topic was made
-    anew, which this client can't; ``losses``, which outlive us, what was unread when it went.
+    anew, which this client can't; ``losses``, which outlive us, what was unread when it went;
+    ``tails`` whether the log lost what it had.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         on_unreadable: Callable[[], None],
         ids: TopicIds,
         losses: Losses,
+        tails: Tails,
     ) -> None:
         self._client = client
         self._source = source
@@ -106,6 +111,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._on_unreadable = on_unreadable
         self._ids = ids
         self._losses = losses
+        self._tails = tails
+        self._fetched_under = epochs_of_fetches(client)
+        self._sights = Sights()
+        self._remembered: dict[int, Known] = {}
+        self._counted: dict[int, int] = {}
         self._ended = False
         self._ends: dict[int, int] = {}
         self._readable: dict[int, int] = {}
@@ -156,6 +166,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         age = asyncio.get_running_loop().time() - self._commits.proved_at
         return age < self._timing.lease / 2
 
+    def seen(self, partition: int) -> Sight | None:
+        """See :class:`transport.kafka.claim.Owner`."""
+        return self._sights.of(partition)
+
     def handed_back(self, claim: KafkaClaim) -> None:
         """See :class:`transport.kafka.claim.Owner`. A single partition can't leave us: offer it."""
         if self.claims.get(claim.partition) is claim and not self._ended:
@@ -195,6 +209,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         # Still the old generation: a commit sent later would pass for one of the new.
         await self._commits.abort()
         self.claims.clear()
+        # Whoever claims them next counts what was lost by the group's mark: not we as well, later.
+        self._remembered.clear()
+        self._counted.clear()
 
     # Claiming.
 
@@ -242,26 +259,56 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         """Raise the epoch of ``partitions``, under our generation, and return their claims."""
         where = [self._at(partition) for partition in sorted(partitions)]
         source = self._source
-        topic_id = await self._ids.now(source.name)
+        topic = await self._ids.describe(source.name)
         committed = await self._groups.committed(self._group, source.name, source.partitions)
         begins = await self._reader.begins(where)
         ends = await self._reader.ends(where)
+        known = {at: self._known(committed.get(at.partition), topic.id, at) for at in where}
+        regressed = await self._tails.regressed(known, topic.leaders)
         marks: dict[int, Committed] = {}
         for at in where:
             now = standing(
                 committed.get(at.partition),
-                topic_id=topic_id,
+                topic_id=topic.id,
                 begin=begins[at],
                 end=ends[at],
-                lost_before=self._losses.before(at.partition, topic_id),
+                lost_before=max(
+                    self._losses.before(at.partition, topic.id), self._counted.get(at.partition, 0)
+                ),
+                regress=regressed.get(at),
             )
-            mark = Mark(next_epoch(now.mark.epoch), now.mark.lost, topic_id)
+            mark = Mark(
+                next_epoch(now.mark.epoch), now.mark.lost, topic.id, now.mark.last, now.mark.seen
+            )
             marks[at.partition] = Committed(now.offset, mark)
         await self._commits.commit(marks)
+        for at in where:
+            self._remembered.pop(at.partition, None)
+            self._counted.pop(at.partition, None)
+            self._sights.forget(at.partition)
+        for at, regress in regressed.items():
+            log.error(
+                "Kafka lost the end of a partition: what it has since is read from there. "
+                "See docs/durability.md, Kafka",
+                extra={
+                    "topic": source.name,
+                    "partition": at.partition,
+                    "offset": regress.offset,
+                    "lost": regress.lost,
+                },
+            )
         return [
             KafkaClaim(self, topic=source.topic, partition=partition, start=start, mark=mark)
             for partition, (start, mark) in marks.items()
         ]
+
+    def _known(self, committed: Committed | None, topic_id: str, at: TopicPartition) -> Known:
+        """Return what is remembered of this topic: by the group, and by a claim that we had."""
+        ours = self._remembered.get(at.partition, Known())
+        if committed is None or committed.mark.topic_id != topic_id:
+            return ours
+        last, seen = committed.mark.last, committed.mark.seen
+        return ours.and_of(Known((last,) if last else (), (seen,) if seen else ()))
 
     def _note(self, partition: int, claim: KafkaClaim) -> None:
         """Remember what would be lost with the topic, as far as we know it."""
@@ -277,8 +324,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         while True:
             # What has no room stays in the client's own buffer, which then asks for no more of it.
             # (Pausing would throw that buffer away, to be fetched again.)
-            room = [self._at(p) for p, claim in self.claims.items() if not claim.window.full]
-            full = len(room) < len(self.claims)
+            reading = {p: claim for p, claim in self.claims.items() if claim.reading}
+            room = [self._at(p) for p, claim in reading.items() if not claim.window.full]
+            full = len(room) < len(reading)
             if full and not room:
                 await asyncio.sleep(_POLL_FULL_MS / 1000)
                 continue
@@ -297,13 +345,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 await asyncio.sleep(_ERROR_PAUSE)
                 continue
             failures = 0
-            for at, records in fetched.items():
-                claim = self.claims.get(at.partition)
-                if claim is None:
-                    continue
-                expected = claim.window.fetched
-                if claim.receive(records):
-                    await self._count_lost(claim, expected)
+            await self._take_in(fetched)
             await self._pass_gaps()
             await asyncio.sleep(0)  # getmany returns at once while it has something
 
@@ -323,7 +365,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             if expected >= self._readable.get(claim.partition, 0):
                 continue
             position = await self._position(claim.partition)
-            if position is not None and position > expected and claim.owned:
+            if position is not None and position > expected and claim.reading:
                 await self._count_lost(claim, expected)
                 claim.pass_over(position)
         if not self._passing and any(claim.gap() for claim in self.claims.values()):
@@ -350,6 +392,61 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             return None
         return position
 
+    async def _take_in(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
+        """Move fetched records into their claims; first compare what may be of another log."""
+        under = {at: self._fetched_under.get(at, -1) for at in fetched}
+        for at, records in fetched.items():
+            claim = self.claims.get(at.partition)
+            if claim is None or not claim.reading:
+                continue
+            expected = claim.window.fetched
+            if records[0].offset < expected or under[at] != claim.leader:
+                if not await self._as_it_was([claim]):
+                    continue
+                claim.leader = under[at]
+                if claim.back_over_gap() or records[0].offset < expected:
+                    self._client.seek(at, claim.window.fetched)
+                    continue
+            if claim.receive(records, under[at]):
+                await self._count_lost(claim, expected)
+
+    async def _as_it_was(self, claims: Sequence[KafkaClaim]) -> bool:
+        """Return whether the log still has what these claims have read of it.
+
+        A claim whose log went back takes no more in, and is then claimed anew. Where Kafka can't
+        say, it reads again from where it was: nothing that is not compared is taken in.
+        """
+        sights = {claim: self._sights.of(claim.partition) for claim in claims}
+        known = {
+            self._at(claim.partition): Known(
+                (newest,) if (newest := claim.newest) else (), (seen,) if seen else ()
+            )
+            for claim, seen in sights.items()
+        }
+        if not any(of.anchors or of.sights for of in known.values()):
+            return True
+        try:
+            topic = await self._ids.describe(self._source.name)
+            regressed = await self._tails.regressed(known, topic.leaders)
+        except TransportUnavailable as error:
+            log.warning("Can't compare the log with what was read", extra={"error": str(error)})
+            for claim in claims:
+                if self._holds(claim):
+                    self._client.seek(self._at(claim.partition), claim.window.fetched)
+            await asyncio.sleep(_ERROR_PAUSE)
+            return False
+        for claim in claims:
+            at = self._at(claim.partition)
+            if at in regressed and self._holds(claim):
+                self._remembered[claim.partition] = known[at]
+                self._counted[claim.partition] = claim.lost_records
+                self._client.pause(at)
+                claim.finish()
+        return not regressed and all(self._holds(claim) for claim in claims)
+
+    def _holds(self, claim: KafkaClaim) -> bool:
+        return claim.reading and self.claims.get(claim.partition) is claim
+
     async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:
         """Offsets are missing: count them if the log has removed them (else they never were)."""
         at = self._at(claim.partition)
@@ -365,8 +462,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         """Tell claims whether Kafka can be read; raise if it can and yet nothing comes."""
         while True:
             await asyncio.sleep(self._watchdog.every)
+            doubtful = self.fault is not None
+            fetched = {claim: claim.window.fetched for claim in self.claims.values()}
             try:
-                topic_id = await self._ids.now(self._source.name)
+                topic = await self._ids.describe(self._source.name)
                 ends = await self._reader.ends(self._source.all())
                 readable = await self._reader.readable_ends(self._source.all())
             except TransportUnavailable as error:
@@ -374,11 +473,25 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 self._on_unreadable()
             else:
                 self.fault = None
-                if any(claim.topic_id != topic_id for claim in self.claims.values()):
+                if any(claim.topic_id != topic.id for claim in self.claims.values()):
                     raise StalledError(f"topic {self._source.name} was made anew")
                 self._ends = {at.partition: end for at, end in ends.items()}
                 # Behind a transaction that is open nothing can come.
                 self._readable = {at.partition: end for at, end in readable.items()}
+                ours = {p: end for p, end in self._ends.items() if p in self.claims}
+                changed = self._sights.look(ours, topic.leaders)
+                suspects = [
+                    claim
+                    for claim, read in fetched.items()
+                    if self._holds(claim)
+                    and (
+                        doubtful
+                        or claim.partition in changed
+                        or self._ends.get(claim.partition, read) < read
+                    )
+                ]
+                if not suspects or await self._as_it_was(suspects):
+                    self._sights.settle(changed)
                 self._watchdog.check(self.claims, self._readable)
             if self.fault is not None:
                 for claim in self.claims.values():
@@ -389,15 +502,35 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
 
 
 def standing(
-    committed: Committed | None, *, topic_id: str, begin: int, end: int, lost_before: int
+    committed: Committed | None,
+    *,
+    topic_id: str,
+    begin: int,
+    end: int,
+    lost_before: int,
+    regress: Regress | None = None,
 ) -> Committed:
-    """Return where the group stands: what to read next, and all that was ever lost before it."""
+    """Return where the group stands: what to read next, and all that was ever lost before it.
+
+    ``regress`` says where the log went back, if it did.
+    """
     if committed is None:
         return Committed(begin, Mark(lost=lost_before))
     offset, mark = committed
     lost = max(mark.lost, lost_before)
-    of_another_topic = mark.topic_id not in ("", topic_id)
-    # Beyond the end: of another topic too, or the log's tail was lost. What is read twice is safe.
-    if of_another_topic or offset > end:
+    if mark.topic_id not in ("", topic_id):
         return Committed(begin, Mark(mark.epoch, lost))
-    return Committed(max(offset, begin), Mark(mark.epoch, lost + max(0, begin - offset)))
+    if regress is not None:
+        # Of a tail that nobody had read the place stays, and so does what stands before it.
+        last = mark.last if offset <= regress.offset else regress.last
+        place = max(begin, min(offset, regress.offset))
+        return Committed(place, Mark(mark.epoch, lost + regress.lost, topic_id, last))
+    # Records that were removed as old went from the head: what is remembered of the tail stays.
+    lost += max(0, begin - offset)
+    if mark.last is not None:
+        # Behind it are offsets without a record, unless the log was cut there and has some now.
+        offset = min(offset, mark.last.at + 1)
+    if offset > end:
+        # It can't be told where the log was cut. What is read twice is safe.
+        return Committed(begin, Mark(mark.epoch, lost + offset - end))
+    return Committed(max(offset, begin), Mark(mark.epoch, lost, topic_id, mark.last, mark.seen))

@@ -161,6 +161,19 @@ class Reader:
         async with self._peeking:
             return await (self._peeker if committed else self._uncommitted).ask(fetch)
 
+    async def at_each(
+        self, places: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, ConsumerRecord]:
+        """Return the record at each offset, below ``ends``; absent where there is none at just it.
+
+        Raises:
+            TransportUnavailable: Kafka can't be read now.
+        """
+        wanted = {at: place for at, place in places.items() if place < ends[at]}
+        if not wanted:
+            return {}
+        return await self.first_of_each(wanted, {at: place + 1 for at, place in wanted.items()})
+
     async def _assigned(self, connecting: Awaitable[AIOKafkaConsumer]) -> AIOKafkaConsumer:
         consumer = await connecting
         consumer.assign(self._partitions)

@@ -31,6 +31,7 @@ from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
 from transport.kafka.groups import Groups
 from transport.kafka.identity import TopicIds
+from transport.kafka.leader_epochs import LeaderEpochs
 from transport.kafka.lender import Lender
 from transport.kafka.letters import DeadLetters
 from transport.kafka.losses import Losses
@@ -38,6 +39,7 @@ from transport.kafka.membership import Log, Membership, Timing
 from transport.kafka.progress import progress_of
 from transport.kafka.reader import Reader
 from transport.kafka.records import outgoing_envelope, record_of
+from transport.kafka.tails import Tails
 from transport.kafka.topics import ensure_topics, in_step, topic_specs
 from transport.settings import TransportSettings
 
@@ -76,6 +78,11 @@ class KafkaTransport:
         self._losses: dict[tuple[Topic, str], Losses] = defaultdict(Losses)
         every = [at for source in self._logs.values() for at in source.all()]
         self._reader = Reader(self._connector, every)
+        epochs = LeaderEpochs(self._admin)
+        self._tails = {
+            topic: Tails(topic, source.name, reader=self._reader, epochs=epochs)
+            for topic, source in self._logs.items()
+        }
         limits = {
             spec.name: int(spec.config["max.message.bytes"]) - _SAFETY_BYTES
             for spec in self._specs.values()
@@ -142,6 +149,7 @@ class KafkaTransport:
                 on_unreadable=self._look_for_topics,
                 ids=self._ids,
                 losses=self._losses[topic, group],
+                tails=self._tails[topic],
             )
 
         connect = partial(

@@ -51,7 +51,7 @@ class Watchdog:
             raise StalledError(f"the group has not let us in for {now - since:.0f} s")
         for partition, claim in claims.items():
             fetched = claim.window.fetched
-            behind = claim.owned and not claim.window.full and fetched < ends.get(partition, 0)
+            behind = claim.reading and not claim.window.full and fetched < ends.get(partition, 0)
             position, seen_at = self._seen.get(partition, (-1, now))
             if not behind or position != fetched:
                 self._seen[partition] = (fetched, now)

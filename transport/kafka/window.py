@@ -18,10 +18,10 @@ class Window:
     """The first ``delivered`` records are with the worker; the others are *ready*.
 
     ``acked`` is the offset of the first record that is not acknowledged, ``fetched`` that of the
-    next one to come.
+    next one to come. ``last`` is the record that was fetched last.
     """
 
-    __slots__ = ("_delivered", "_ready_bytes", "_records", "acked", "fetched")
+    __slots__ = ("_delivered", "_ready_bytes", "_records", "acked", "fetched", "last")
 
     def __init__(self, start: int) -> None:
         self._records: deque[tuple[int, Record]] = deque()
@@ -29,6 +29,7 @@ class Window:
         self._ready_bytes = 0
         self.acked = start
         self.fetched = start
+        self.last: Record | None = None
 
     @property
     def ready(self) -> int:
@@ -55,6 +56,25 @@ class Window:
         self._records.extend(records)
         self._ready_bytes += sum([len(record.body) for _, record in records])
         self.fetched = records[-1][0] + 1
+        self.last = records[-1][1]
+
+    def before(self, offset: int) -> Record | None:
+        """Return the last record below ``offset``, if it is held."""
+        # Nearly always the last that was delivered, so the search begins there.
+        first = self._delivered or len(self._records)
+        for index in range(first - 1, -1, -1):
+            at, record = self._records[index]
+            if at < offset:
+                return record
+        return None
+
+    def back_to(self, offset: int) -> bool:
+        """Expect ``offset``, behind the last record, next; return whether it was not the next."""
+        if self.fetched <= offset:
+            return False
+        self.fetched = offset
+        self.acked = min(self.acked, offset)
+        return True
 
     def pass_over(self, offset: int) -> None:
         """Note that no record is to come below ``offset``."""

@@ -1,0 +1,233 @@
+"""A log that lost its tail: what was appended afterwards is read, and the loss is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from compose.local.kafka import KafkaServer
+from compose.local.ports import free_port
+from compose.rehearsal.http_client import Client
+from compose.rehearsal.service import Service
+from tests.support.eventually import eventually
+from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka_damage import cut_tail
+from transport.conformance.member import Member, Worker, contents, drain, message
+from transport.contract import Progress, Topic
+from transport.errors import TransportError
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+
+@pytest_asyncio.fixture(scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
+    """A node of this file's own: it loses records."""
+    async with run_kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+class _Accident:
+    """The node dies, topics lose their ends, and it comes back: once for all that wait for it."""
+
+    def __init__(self, node: KafkaServer, parties: int) -> None:
+        self._node = node
+        self._cuts: list[tuple[str, int]] = []
+        self._met = asyncio.Barrier(parties)
+        self._over = asyncio.Event()
+
+    async def cut(self, settings: TransportSettings, *, end: int) -> None:
+        self._cuts.append((settings.kafka_topic, end))
+        if await self._met.wait() == 0:
+            await self._node.kill()
+            for topic, where in self._cuts:
+                cut_tail(self._node, topic, 0, end=where)
+            await self._node.start()
+            self._over.set()
+        await self._over.wait()
+
+
+async def _append(transport: KafkaTransport, texts: list[str]) -> None:
+    """Append each as a batch of its own, however long Kafka refuses it."""
+    for text in texts:
+        envelope = message(text, partition=0, of=transport)
+
+        async def accepted() -> bool:
+            (outcome,) = await transport.publish([envelope])  # noqa: B023
+            return not isinstance(outcome, TransportError)
+
+        await eventually(accepted, 30.0)
+
+
+async def _progress(transport: KafkaTransport, group: str) -> Progress:
+    async def known() -> Progress | None:
+        try:
+            return (await transport.progress(Topic.MESSAGES, group=group))[0]
+        except TransportError:
+            return None
+
+    found: Progress = await eventually(known, 30.0)
+    return found
+
+
+def _texts(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last)]
+
+
+async def _all_read(transport: KafkaTransport, worker: Worker, texts: list[str]) -> None:
+    """Return once all are read, and acknowledged as far as the log goes."""
+    group = worker.consumer.group  # type: ignore[attr-defined]
+
+    async def read() -> bool:
+        progress = await _progress(transport, group)
+        return set(texts) <= set(contents(worker.records)) and progress.lag == 0
+
+    await eventually(read, 30.0, every=0.2)
+
+
+def _firsts(worker: Worker) -> list[str]:
+    """What was read, without repeats: a member that was expelled reads some of it again."""
+    return list(dict.fromkeys(contents(worker.records)))
+
+
+# Each in a group of its own: one group's members wait for each other, whatever topic they read.
+
+
+async def _a_claim_lives_on(settings: TransportSettings, accident: _Accident) -> None:
+    async with KafkaTransport(settings) as transport:
+        worker = Worker(transport, "worker", group="lives-on")
+        async with worker.working():
+            await _append(transport, _texts(0, 30))
+            await _all_read(transport, worker, _texts(0, 30))
+            await accident.cut(settings, end=20)
+            await _append(transport, _texts(100, 115))
+            await _all_read(transport, worker, _texts(100, 115))
+            assert (await _progress(transport, "lives-on")).lost == 10
+            assert _firsts(worker) == [*_texts(0, 30), *_texts(100, 115)]
+    async with KafkaTransport(settings) as restarted:
+        assert (await _progress(restarted, "lives-on")).lost == 10, "it outlives the process"
+
+
+async def _it_grew_again_before_anybody_looked(
+    settings: TransportSettings, accident: _Accident
+) -> None:
+    async with KafkaTransport(settings) as transport:
+        worker = Worker(transport, "worker", group="grew-again")
+        async with worker.working():
+            await _append(transport, _texts(0, 30))
+            await _all_read(transport, worker, _texts(0, 30))
+    await accident.cut(settings, end=20)
+    async with KafkaTransport(settings) as producer:
+        await _append(producer, _texts(100, 120))
+    async with KafkaTransport(settings) as transport:
+        worker = Worker(transport, "heir", group="grew-again")
+        async with worker.working():
+            await _all_read(transport, worker, _texts(100, 120))
+            assert _firsts(worker) == _texts(100, 120), "from where it was cut, and not before"
+    async with (
+        KafkaTransport(settings) as transport,
+        Member(transport, group="grew-again") as member,
+    ):
+        await member.claim(0)
+        assert (await _progress(transport, "grew-again")).lost == 10, "it is counted once"
+
+
+async def _nobody_had_read_it(settings: TransportSettings, accident: _Accident) -> None:
+    """A worker that is behind: acknowledged to their senders, gone, and never to be rows."""
+    async with KafkaTransport(settings) as transport:
+        async with Member(transport, group="unread") as member:
+            claim = await member.claim(0)
+            await _append(transport, _texts(0, 30))
+            records = await drain(claim, 30, patience=20)
+            offsets = iter([record.offset for record in records[:20]])
+
+            async def noted() -> bool:
+                await claim.ack(next(offsets))
+                groups = transport._groups
+                (kept,) = (await groups.committed("unread", settings.kafka_topic, 1)).values()
+                return kept.mark.seen is not None and kept.mark.seen.end == 30
+
+            await eventually(noted, 30.0, every=0.3)
+        await accident.cut(settings, end=22)
+        await _append(transport, _texts(100, 110))
+        worker = Worker(transport, "heir", group="unread")
+        async with worker.working():
+            await _all_read(transport, worker, _texts(100, 110))
+            assert (await _progress(transport, "unread")).lost == 8
+            assert _firsts(worker)[-12:] == [*_texts(20, 22), *_texts(100, 110)]
+
+
+async def test_what_took_the_place_of_a_lost_tail_is_read_and_the_loss_is_counted(
+    node: KafkaServer,
+) -> None:
+    stories = (_a_claim_lives_on, _it_grew_again_before_anybody_looked, _nobody_had_read_it)
+    accident = _Accident(node, len(stories))
+    async with asyncio.TaskGroup() as tasks:
+        for story in stories:
+            settings = fresh_settings(node.bootstrap, stream_partitions=1)
+            tasks.create_task(story(settings, accident), name=story.__name__)
+
+
+async def test_every_message_accepted_after_the_loss_becomes_a_row(
+    node: KafkaServer, database_url: str, tmp_path: Path
+) -> None:
+    """The whole service, under which Kafka loses the last 20 of 40 messages."""
+    topic = f"tail.{free_port()}"
+    environment = {
+        "TRANSPORT": "kafka",
+        "KAFKA_BOOTSTRAP_SERVERS": node.bootstrap,
+        "KAFKA_TOPIC": f"{topic}.stream",
+        "KAFKA_DLQ_TOPIC": f"{topic}.dlq",
+        "STREAM_PARTITIONS": "1",
+        "STREAM_LEASE_MS": "2000",
+        "DATABASE_URL": database_url,
+    }
+    service = Service("serve", "serve", tmp_path, environment)
+    client = Client(timeout=20.0)
+    database = await asyncpg.connect(database_url)
+    accepted: list[str] = []
+
+    async def post(number: int) -> bool:
+        answer = await client.post(
+            f"{service.url}/api/messages",
+            {
+                "senderId": "sender",
+                "conversationId": "conversation",
+                "clientMessageId": f"client-{number}",
+                "content": str(number),
+            },
+        )
+        if answer.status == 202:
+            accepted.append(answer.json()["messageId"])
+        return answer.status in (200, 202)
+
+    async def all_rows() -> bool:
+        rows = await database.fetch("SELECT id FROM messages ORDER BY seq")
+        return [str(row["id"]) for row in rows] == accepted
+
+    try:
+        await service.start()
+        for number in range(40):
+            assert await post(number)
+        await eventually(all_rows, 30.0)
+        await node.kill()
+        assert cut_tail(node, f"{topic}.stream", 0, end=20) == 20
+        await node.start()
+        for number in range(40, 81):
+            await eventually(lambda number=number: post(number), 30.0)  # type: ignore[misc]
+        assert len(accepted) == 81
+        await eventually(all_rows, 30.0)
+
+        async def told() -> bool:
+            status = await client.get(f"{service.url}/api/console/status")
+            return "20 records left" in status.text
+
+        await eventually(told, 30.0)
+    finally:
+        await database.close()
+        await client.close()
+        await service.stop()

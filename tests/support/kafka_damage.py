@@ -1,0 +1,70 @@
+"""Take away the end of a partition from a Kafka node that is not running, as a power cut can."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from compose.local.kafka import KafkaServer
+
+__all__ = ["cut_tail", "log_end"]
+
+_HEAD = struct.Struct(">qi")  # base offset, and how many bytes of the batch follow
+_DELTA_AT = 23  # of the last offset in a batch, from the batch's beginning
+_OF_SEGMENT = ("*.index", "*.timeindex", "*.txnindex", "*.snapshot")
+_OF_NODE = (
+    ".kafka_cleanshutdown",
+    "recovery-point-offset-checkpoint",
+    "replication-offset-checkpoint",
+)
+
+
+def cut_tail(server: KafkaServer, topic: str, partition: int, *, end: int) -> int:
+    """Let the partition end at offset ``end``; return how many offsets went.
+
+    ``end`` has to be where a batch begins. The node must be down; what it keeps beside its segments
+    goes too, so that it recovers the log from what there is.
+    """
+    assert not server.running
+    logs = server.data_dir / "log"
+    folder = logs / f"{topic}-{partition}"
+    (segment,) = folder.glob("*.log")
+    held = segment.read_bytes()
+    at = old_end = 0
+    keep = None
+    while at + _HEAD.size <= len(held):
+        base, size = _HEAD.unpack_from(held, at)
+        if size <= 0:
+            break  # preallocated and not yet written
+        if base == end:
+            keep = at
+        (delta,) = struct.unpack_from(">i", held, at + _DELTA_AT)
+        old_end = base + delta + 1
+        at += _HEAD.size + size
+    assert keep is not None, f"no batch of {segment} begins at {end}; it ends at {old_end}"
+    with segment.open("r+b") as file:
+        file.truncate(keep)
+    _forget(folder, _OF_SEGMENT)
+    _forget(logs, _OF_NODE)
+    return old_end - end
+
+
+def log_end(server: KafkaServer, topic: str, partition: int) -> int:
+    """Return where the partition ends on disk."""
+    (segment,) = (server.data_dir / "log" / f"{topic}-{partition}").glob("*.log")
+    held = segment.read_bytes()
+    at = end = 0
+    while at + _HEAD.size <= len(held):
+        base, size = _HEAD.unpack_from(held, at)
+        if size <= 0:
+            break
+        (delta,) = struct.unpack_from(">i", held, at + _DELTA_AT)
+        end = base + delta + 1
+        at += _HEAD.size + size
+    return end
+
+
+def _forget(folder: Path, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            file.unlink()

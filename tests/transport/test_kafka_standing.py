@@ -1,0 +1,98 @@
+"""Where a group stands in a Kafka partition, by what it committed and what the log is now."""
+
+from __future__ import annotations
+
+import pytest
+
+from transport.contract import Record, Topic
+from transport.kafka.groups import Committed
+from transport.kafka.identity import Leader
+from transport.kafka.mark import Anchor, Mark, Sight, anchor_of, read_mark
+from transport.kafka.membership import standing
+from transport.kafka.sights import Sights
+from transport.kafka.tails import Regress
+
+_LAST, _BEFORE = Anchor(29, 1000, "aa", 3), Anchor(19, 900, "bb", 3)
+_SEEN = Sight(40, 3)
+_MARK = Mark(epoch=7, lost=2, topic_id="ours", last=_LAST, seen=_SEEN)
+
+
+def _stands(
+    offset: int, mark: Mark, *, begin: int = 0, end: int = 30, regress: Regress | None = None
+) -> Committed:
+    return standing(
+        Committed(offset, mark),
+        topic_id="ours",
+        begin=begin,
+        end=end,
+        lost_before=0,
+        regress=regress,
+    )
+
+
+def test_a_log_that_has_what_it_had_moves_nothing() -> None:
+    assert _stands(30, _MARK) == (30, _MARK)
+
+
+def test_a_log_that_went_back_is_read_from_where_it_was_cut() -> None:
+    offset, mark = _stands(30, _MARK, regress=Regress(20, 10, _BEFORE))
+    assert (offset, mark.lost, mark.last, mark.seen) == (20, 12, _BEFORE, None)
+
+
+def test_a_tail_that_nobody_had_read_leaves_the_place_where_it_is() -> None:
+    offset, mark = _stands(30, _MARK, end=35, regress=Regress(33, 7))
+    assert (offset, mark.lost, mark.last) == (30, 9, _LAST)
+
+
+def test_a_mark_without_an_anchor_beyond_the_end_begins_anew_and_counts() -> None:
+    offset, mark = _stands(30, Mark(epoch=7, topic_id="ours"), begin=4, end=24)
+    assert (offset, mark.lost) == (4, 6)
+
+
+def test_records_removed_as_old_are_counted_once_and_the_tail_is_remembered() -> None:
+    offset, mark = _stands(30, _MARK, begin=33, end=50)
+    assert (offset, mark.lost, mark.last) == (33, 5, _LAST)
+
+
+def test_a_topic_made_anew_has_nothing_to_do_with_the_tail_of_the_old_one() -> None:
+    of_another = Mark(epoch=7, lost=2, topic_id="another", last=_LAST, seen=_SEEN)
+    assert _stands(30, of_another) == (0, Mark(epoch=7, lost=2))
+
+
+def _record(body: bytes = b"body", appended_at: float = 1.5) -> Record:
+    return Record(Topic.MESSAGES, 0, "5", "key", body, {}, appended_at)
+
+
+@pytest.mark.parametrize("other", [_record(b"other"), _record(appended_at=1.501)], ids=repr)
+def test_another_record_at_the_offset_is_another_anchor(other: Record) -> None:
+    assert anchor_of(other, 3) != anchor_of(_record(), 3) == anchor_of(_record(), 3)
+
+
+def test_a_mark_is_small_and_is_read_again_as_it_was_also_from_before_it_had_anchors() -> None:
+    big = Mark(2**44, 2**40, "d2719a53-7d6c-4c1f-9b06-6fb0b2ce2b30", _LAST, Sight(2**50, 2**20))
+    assert read_mark(big.text()) == big
+    assert len(big.text()) < 250
+    assert read_mark('{"epoch":5,"lost":1,"topic_id":"ours"}') == Mark(5, 1, "ours")
+    assert read_mark('{"epoch":5,"last":["not","an","anchor"]}') == Mark()
+
+
+def test_an_end_counts_as_seen_between_two_looks_at_the_same_leader() -> None:
+    """Or a broker that hears late of an election would make an ordinary one look like a loss."""
+    sights = Sights()
+    assert sights.look({0: 10}, {0: Leader(1, 5)}) == []
+    assert sights.of(0) is None
+    assert sights.look({0: 12}, {0: Leader(1, 5)}) == []
+    assert sights.of(0) == Sight(10, 5)
+    assert sights.look({0: 14}, {0: Leader(2, 6)}) == [0]
+    assert sights.look({0: 16}, {0: Leader(2, 6)}) == [0], "until it is compared"
+    assert sights.of(0) == Sight(10, 5)
+    sights.settle([0])
+    assert sights.look({0: 16}, {0: Leader(2, 6)}) == []
+    assert sights.of(0) is None
+
+
+def test_offsets_without_a_record_behind_the_last_one_are_read_again() -> None:
+    """Where a marker of a transaction was, there may be a record once the log was cut before it."""
+    assert _stands(33, _MARK, end=40).offset == 30
+    assert _stands(33, _MARK, end=31).mark.lost == 2, "and nothing was lost with them"
+    assert _stands(33, _MARK, begin=33, end=40) == (33, _MARK), "but no longer where they are gone"

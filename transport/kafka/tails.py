@@ -1,0 +1,185 @@
+"""Whether a log lost its tail, from where on, and how many offsets went with it.
+
+An unclean election, a restored disk or a power cut without flush takes records away that were
+acknowledged, and Kafka gives their offsets to others. Then a place in the log means something else
+than it did: what stands before it may never have been read. Nobody tells a consumer, so it compares
+what it remembers of the log (:class:`~transport.kafka.mark.Anchor` and ``Sight``) with the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from aiokafka.structs import TopicPartition
+
+from transport.contract import Topic
+from transport.kafka.identity import Leader
+from transport.kafka.leader_epochs import LeaderEpochs
+from transport.kafka.mark import Anchor, Sight, anchor_of
+from transport.kafka.reader import Reader
+from transport.kafka.records import record_of
+
+__all__ = ["Known", "Regress", "Tails"]
+
+
+class Known(NamedTuple):
+    """What is remembered of one partition: by its group's mark, and by us since."""
+
+    anchors: tuple[Anchor, ...] = ()
+    sights: tuple[Sight, ...] = ()
+
+    def and_of(self, other: Known) -> Known:
+        """Return both together."""
+        return Known(self.anchors + other.anchors, self.sights + other.sights)
+
+
+class Regress(NamedTuple):
+    """A log went back: what is from ``offset`` on was never read. ``lost`` offsets had gone.
+
+    ``last`` is the record before ``offset``, which stayed, where that is known.
+    """
+
+    offset: int
+    lost: int
+    last: Anchor | None = None
+
+
+class _State(NamedTuple):
+    begins: Mapping[TopicPartition, int]
+    ends: Mapping[TopicPartition, int]
+
+
+class Tails:
+    """Compares what is known of the partitions of ``topic`` (Kafka's ``name``) with its log."""
+
+    def __init__(self, topic: Topic, name: str, *, reader: Reader, epochs: LeaderEpochs) -> None:
+        self._topic = topic
+        self._name = name
+        self._reader = reader
+        self._epochs = epochs
+
+    async def regressed(
+        self, known: Mapping[TopicPartition, Known], leaders: Mapping[int, Leader]
+    ) -> Mapping[TopicPartition, Regress]:
+        """Return where the log went back, of those partitions in which it did.
+
+        ``leaders`` are those of now.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        where = list(known)
+        if not where:
+            return {}
+        # After what is known was noted: the log only grows from there, unless it lost something.
+        begins, ends = await asyncio.gather(self._reader.begins(where), self._reader.ends(where))
+        state = _State(begins, ends)
+        gone = await self._gone({at: of.anchors for at, of in known.items()}, state)
+        cut = await self._cut({at: of.sights for at, of in known.items()}, state, leaders)
+        if not gone and not cut:
+            return {}
+        oldest = {at: min(anchors, key=_place) for at, anchors in gone.items()}
+        back = await self._back(oldest, state)
+        return {at: _together(back.get(at), gone.get(at, ()), cut.get(at)) for at in {*gone, *cut}}
+
+    async def _gone(
+        self, anchors: Mapping[TopicPartition, Sequence[Anchor]], state: _State
+    ) -> Mapping[TopicPartition, Sequence[Anchor]]:
+        """Return the anchors that the log no longer has. What it removed as old tells nothing."""
+        gone: dict[TopicPartition, list[Anchor]] = {}
+        for turn in range(max(map(len, anchors.values()), default=0)):
+            asked = {
+                at: of[turn]
+                for at, of in anchors.items()
+                if len(of) > turn and of[turn].at >= state.begins[at]
+            }
+            there = await self._at({at: anchor.at for at, anchor in asked.items()}, state)
+            for at, anchor in asked.items():
+                found = there.get(at)
+                if found is None or (found.time, found.digest) != (anchor.time, anchor.digest):
+                    gone.setdefault(at, []).append(anchor)
+        return gone
+
+    async def _cut(
+        self,
+        sights: Mapping[TopicPartition, Sequence[Sight]],
+        state: _State,
+        leaders: Mapping[int, Leader],
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Return where the log was cut that was seen to be longer, and where it had ended."""
+        cut: dict[TopicPartition, tuple[int, int]] = {}
+        for turn in range(max(map(len, sights.values()), default=0)):
+            asked = {at: of[turn] for at, of in sights.items() if len(of) > turn}
+            then = {
+                at.partition: seen.leader
+                for at, seen in asked.items()
+                if (leader := leaders.get(at.partition)) and leader.epoch != seen.leader
+            }
+            ends = await self._epochs.ends(self._name, then)
+            for at, seen in asked.items():
+                end = min(ends.get(at.partition, state.ends[at]), state.ends[at])
+                if end < seen.end:
+                    lowest, known = cut.get(at, (end, seen.end))
+                    cut[at] = (min(lowest, end), max(known, seen.end))
+        return cut
+
+    async def _back(
+        self, gone: Mapping[TopicPartition, Anchor], state: _State
+    ) -> Mapping[TopicPartition, _Cut]:
+        """Return where each log was cut, at the latest at its anchor."""
+        ends = await self._epochs.ends(
+            self._name, {at.partition: of.leader for at, of in gone.items() if of.leader >= 0}
+        )
+        places = {
+            at: ends[at.partition]
+            for at, anchor in gone.items()
+            if state.begins[at] <= ends.get(at.partition, -1) <= min(anchor.at, state.ends[at])
+        }
+        before = await self._at({at: place - 1 for at, place in places.items()}, state)
+        cuts: dict[TopicPartition, _Cut] = {}
+        for at, anchor in gone.items():
+            place, last = places.get(at), before.get(at)
+            if last is not None and last.time > anchor.time:
+                # Epochs went back too, as where a whole node was restored, and counted up again: a
+                # record that is younger than what went does not come from before it.
+                place = None
+            if place is None or (last is None and place > state.begins[at]):
+                begin = state.begins[at]
+                cuts[at] = _Cut(begin, max(begin, min(anchor.at, state.ends[at])))
+            else:
+                kept = last and Anchor(last.at, last.time, last.digest, anchor.leader)
+                cuts[at] = _Cut(place, place, kept)
+        return cuts
+
+    async def _at(
+        self, places: Mapping[TopicPartition, int], state: _State
+    ) -> Mapping[TopicPartition, Anchor]:
+        held = {at: place for at, place in places.items() if place >= state.begins[at]}
+        found = await self._reader.at_each(held, state.ends)
+        return {at: anchor_of(record_of(self._topic, raw), -1) for at, raw in found.items()}
+
+
+class _Cut(NamedTuple):
+    """Read again from ``offset``; what is counted as gone begins at ``at``, as far as is known."""
+
+    offset: int
+    at: int
+    last: Anchor | None = None
+
+
+def _place(anchor: Anchor) -> int:
+    return anchor.at
+
+
+def _together(read: _Cut | None, gone: Iterable[Anchor], unread: tuple[int, int] | None) -> Regress:
+    """Return one answer of what was read and went, and of what was only seen and went."""
+    known = max([anchor.at + 1 for anchor in gone], default=0)
+    if unread is None:
+        assert read is not None
+        return Regress(read.offset, known - read.at, read.last)
+    cut, end = unread
+    if read is None:
+        return Regress(cut, end - cut)
+    return Regress(read.offset, max(known, end) - read.at, read.last)
