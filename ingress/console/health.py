@@ -78,8 +78,8 @@ def _log(
         which = "1 record left" if lost == 1 else f"{lost} records left"
         yield Sentence(
             level="alarm",
-            text=f"{which} {log.name} unread: trimmed, deleted or lost with the server's disk "
-            "before a worker had read it.",
+            text=f"{which} {log.name} unread, or went with the end of its log: trimmed, deleted, "
+            "or lost by the server (its disk, a failover, a restored backup).",
             next="Run `crossfade audit` to see which messages have no row.",
             page="partitions",
         )

@@ -8,8 +8,8 @@ both logs agree on the order of what anybody can know the order of, nothing is r
 It is computed from both logs and the rows, in bounded work, while traffic goes on: what is found
 missing is looked for again, since it may have been on its way.
 
-A log that has lost records unread, however long ago, is another matter: what was persisted since is
-beyond doubt, but whether it goes on losing nobody can compute. An operator has to say so.
+A log of the two that has lost records, however long ago, is another matter: what was persisted
+since is beyond doubt, but whether it goes on losing nobody can compute. An operator has to say so.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from migration_guide.gates.losses import lost_of, told
 from migration_guide.gates.result import Result, Scene, green, red, unknown
 from persistence.standby_question import Asked, Question, asked_of
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
@@ -110,11 +111,10 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
     ahead = (
         f"every message not yet persisted ({total}) is ahead of where {then.name}'s reader starts"
     )
-    if lost := {one.partition: one.lost for one in starts if one.lost}:
+    if lost := lost_of((then, starts), (now, stands)):
         return unknown(
             NAME,
-            f"{ahead}, but {then.name} once lost {sum(lost.values())} records unread (partitions "
-            f"{', '.join(map(str, lost))}): stop what removed them, see that 'crossfade audit' is "
+            f"{ahead}, but {told(lost)}: stop what removed them, see that 'crossfade audit' is "
             f"clean, and accept it with a reason",
             {**evidence, "lost": lost},
         )

@@ -6,6 +6,7 @@ watermark is where both logs ended when every process was first seen on a phase 
 
 from __future__ import annotations
 
+from migration_guide.gates.losses import lost_of, told
 from migration_guide.gates.result import Result, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
 
@@ -26,7 +27,8 @@ async def gate(scene: Scene) -> Result:
         )
     log = await scene.log(name)
     below: dict[str, str | None] = {}
-    for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP):
+    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    for one in progress:
         mark = marks.get(str(one.partition))
         if mark is None:
             continue  # it was empty then
@@ -42,5 +44,13 @@ async def gate(scene: Scene) -> Result:
             f"partition {partition} of {name} is persisted through {below[partition]}, not yet "
             f"through {marks[partition]}, where it ended when every process wrote to both logs",
             evidence,
+        )
+    if lost := lost_of((log, progress)):
+        return unknown(
+            NAME,
+            f"{told(lost)}: what stood there before the watermark may have gone with them, and its "
+            "place may be another record's by now. Stop what removed them, see that 'crossfade "
+            "audit' is clean, and accept it with a reason",
+            {**evidence, "lost": lost},
         )
     return green(NAME, "everything accepted before both logs were written is persisted", evidence)

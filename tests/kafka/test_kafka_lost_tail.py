@@ -123,6 +123,8 @@ async def _it_grew_again_before_anybody_looked(
     await accident.cut(settings, end=20)
     async with KafkaTransport(settings) as producer:
         await _append(producer, _texts(100, 120))
+        progress = await _progress(producer, "grew-again")
+        assert (progress.floor, progress.lag, progress.lost) == ("19", 20, 10), "nobody looked yet"
     async with KafkaTransport(settings) as transport:
         worker = Worker(transport, "heir", group="grew-again")
         async with worker.working():

@@ -32,7 +32,8 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
         ("workers", "redis", {"owner": "w", "lag": 2501}, "red", "10004 messages wait in redis"),
         ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "none waits"),
         ("partitions", "kafka", {"parts": 3}, "red", "redis has 4, kafka has 3"),
-        ("start", "kafka", {"lost": 1}, "unknown", "kafka once lost 4 records unread"),
+        ("start", "kafka", {"lost": 1}, "unknown", "kafka once lost 4 records"),
+        ("start", "redis", {"lost": 1}, "unknown", "redis once lost 4 records"),
     ],
 )
 async def test_what_a_log_says_of_its_readers_decides(

@@ -305,10 +305,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
     def _known(self, committed: Committed | None, topic_id: str, at: TopicPartition) -> Known:
         """Return what is remembered of this topic: by the group, and by a claim that we had."""
         ours = self._remembered.get(at.partition, Known())
-        if committed is None or committed.mark.topic_id != topic_id:
-            return ours
-        last, seen = committed.mark.last, committed.mark.seen
-        return ours.and_of(Known((last,) if last else (), (seen,) if seen else ()))
+        return ours if committed is None else ours.and_of(Known.by(committed.mark, topic_id))
 
     def _note(self, partition: int, claim: KafkaClaim) -> None:
         """Remember what would be lost with the topic, as far as we know it."""

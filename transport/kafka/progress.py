@@ -16,6 +16,7 @@ from transport.kafka.identity import TopicIds
 from transport.kafka.losses import Losses
 from transport.kafka.membership import Log, standing
 from transport.kafka.reader import Reader
+from transport.kafka.tails import Known, Tails
 
 __all__ = ["progress_of"]
 
@@ -28,6 +29,7 @@ async def progress_of(
     groups: Groups,
     ids: TopicIds,
     losses: Losses,
+    tails: Tails,
     ours: Mapping[int, KafkaClaim],
 ) -> list[Progress]:
     """Return the group's progress in each partition. ``ours`` are this process's own claims.
@@ -36,12 +38,20 @@ async def progress_of(
         TransportUnavailable: Kafka can't say now.
     """
     where = source.all()
-    topic_id = await ids.now(source.name)
+    topic = await ids.describe(source.name)
+    topic_id = topic.id
     # Committed before ends: a record appended and acknowledged in between then counts as neither.
     committed = await groups.committed(group, source.name, source.partitions)
     begins, ends, owners = await asyncio.gather(
         reader.begins(where), reader.ends(where), groups.owners(group, source.name)
     )
+    # Before its next claim a group may stand where a log that lost its tail has other records.
+    known = {
+        at: Known.by(found.mark, topic_id)
+        for at in where
+        if (found := committed.get(at.partition)) is not None
+    }
+    regressed = await tails.since_elections(known, topic.leaders)
     stands = {
         at: standing(
             committed.get(at.partition),
@@ -49,6 +59,7 @@ async def progress_of(
             begin=begins[at],
             end=ends[at],
             lost_before=losses.before(at.partition, topic_id),
+            regress=regressed.get(at),
         )
         for at in where
     }

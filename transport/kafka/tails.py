@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from aiokafka.structs import TopicPartition
 
 from transport.contract import Topic
 from transport.kafka.identity import Leader
 from transport.kafka.leader_epochs import LeaderEpochs
-from transport.kafka.mark import Anchor, Sight, anchor_of
+from transport.kafka.mark import Anchor, Mark, Sight, anchor_of
 from transport.kafka.reader import Reader
 from transport.kafka.records import record_of
 
@@ -29,6 +29,13 @@ class Known(NamedTuple):
 
     anchors: tuple[Anchor, ...] = ()
     sights: tuple[Sight, ...] = ()
+
+    @classmethod
+    def by(cls, mark: Mark, topic_id: str) -> Self:
+        """Return what a mark remembers of the topic with this id."""
+        if mark.topic_id != topic_id:
+            return cls()
+        return cls((mark.last,) if mark.last else (), (mark.seen,) if mark.seen else ())
 
     def and_of(self, other: Known) -> Known:
         """Return both together."""
@@ -59,6 +66,36 @@ class Tails:
         self._name = name
         self._reader = reader
         self._epochs = epochs
+        self._answers: dict[TopicPartition, tuple[Known, int, Regress | None]] = {}
+
+    async def since_elections(
+        self, known: Mapping[TopicPartition, Known], leaders: Mapping[int, Leader]
+    ) -> Mapping[TopicPartition, Regress]:
+        """Return the same as :meth:`regressed`, for who asks again and again.
+
+        A log loses its tail with its leader. So only what was noted under another leader is
+        compared, and once under each.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        asked: dict[TopicPartition, Known] = {}
+        found: dict[TopicPartition, Regress] = {}
+        for at, of in known.items():
+            leader = leaders.get(at.partition)
+            if leader is None or all(
+                noted.leader == leader.epoch for noted in of.anchors + of.sights
+            ):
+                continue
+            answered = self._answers.get(at)
+            if answered is None or answered[:2] != (of, leader.epoch):
+                asked[at] = of
+            elif answered[2] is not None:
+                found[at] = answered[2]
+        new = await self.regressed(asked, leaders)
+        for at, of in asked.items():
+            self._answers[at] = (of, leaders[at.partition].epoch, new.get(at))
+        return {**found, **new}
 
     async def regressed(
         self, known: Mapping[TopicPartition, Known], leaders: Mapping[int, Leader]

@@ -183,6 +183,7 @@ class KafkaTransport:
             groups=self._groups,
             ids=self._ids,
             losses=self._losses[topic, group],
+            tails=self._tails[topic],
             ours=ours,
         )
 
