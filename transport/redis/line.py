@@ -77,8 +77,8 @@ class Line:
         wire = self._wire
         return wire is not None and wire.errors.has_wrong_server and _is_old(wire)
 
-    async def open(self) -> None:
-        """Connect, if it is not, or if the server hung up since the last trip.
+    async def open(self) -> bool:
+        """Connect, if it is not, or if the server hung up since the last trip; return if it did.
 
         Raises:
             TransportUnavailable: no connection could be made.
@@ -90,7 +90,7 @@ class Line:
             if asyncio.get_running_loop().time() - self._wire.heard > _FRESH_SECONDS:
                 await asyncio.sleep(0)
             if self.is_open:  # and not retired in that turn
-                return
+                return False
             self.hang_up()
         address = self._address
         try:
@@ -109,6 +109,7 @@ class Line:
             if isinstance(reply, Exception):
                 self.hang_up()
                 raise translate(reply)
+        return True
 
     async def exchange(self, commands: Sequence[Command], *, block: float = 0.0) -> list[Reply]:
         """Send ``commands`` in one go and return their replies, one each.
