@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from transport.clock import now
 from transport.conformance.member import Member, drain, messages
-from transport.contract import DeadLetter, Reason, Topic
+from transport.contract import WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.dead_letters import dead_letter_of
 from transport.redis import RedisTransport
 from transport.redis.records import records, sort_key
@@ -41,6 +41,37 @@ async def test_an_entry_without_a_body_is_a_record_with_an_empty_one(
         assert (record.key, record.body) == ("", b"")
         assert record.headers == {"payload": b"in another field"}
         await claim.ack(record.offset)
+
+
+@pytest.mark.parametrize(
+    ("one", "next_one"),
+    [
+        (f"{2**53}-0", f"{2**53 + 1}-0"),
+        (f"1-{2**53}", f"1-{2**53 + 1}"),
+        ("18446744073709551614-18446744073709551614", "18446744073709551614-18446744073709551615"),
+    ],
+)
+async def test_ids_that_a_lua_number_can_not_tell_apart_are_counted_one_by_one(
+    near: RedisTransport, client: Redis, one: str, next_one: str
+) -> None:
+    async def lag() -> tuple[int | None, str | None]:
+        (progress, *_) = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        return progress.lag, progress.floor
+
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await client.execute_command("XADD", "msg:stream:0", one, "body", "1")
+        (record,) = await drain(claim, 1, patience=PATIENCE)
+        await claim.ack(one)
+        await client.execute_command("XADD", "msg:stream:0", next_one, "body", "2")
+        assert await lag() == (1, one)
+        await claim.nack()
+        (record,) = await drain(claim, 1, patience=PATIENCE)
+        assert record.offset == next_one
+        await claim.ack(one)
+        assert await lag() == (1, one)
+        await claim.ack(next_one)
+        assert await lag() == (0, next_one)
 
 
 async def test_the_time_of_an_append_is_the_servers(near: RedisTransport) -> None:

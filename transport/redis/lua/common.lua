@@ -28,14 +28,21 @@ local function fields_of(flat)
   return named
 end
 
-local function later(a, b)
-  local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
-  local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
-  a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
-  if a_ms ~= b_ms then
-    return a_ms > b_ms
+-- Compared as text: an id has two numbers up to 2^64, and Lua's are exact up to 2^53 only.
+local function larger(a, b)
+  if #a ~= #b then
+    return #a > #b
   end
-  return tonumber(a_seq) > tonumber(b_seq)
+  return a > b
+end
+
+local function later(a, b)
+  local a_ms, a_seq = string.match(a, '^0*(%d+)-0*(%d+)')
+  local b_ms, b_seq = string.match(b, '^0*(%d+)-0*(%d+)')
+  if a_ms ~= b_ms then
+    return larger(a_ms, b_ms)
+  end
+  return larger(a_seq, b_seq)
 end
 
 local function fenced()
