@@ -112,7 +112,7 @@ async def test_a_dead_letter_sent_twice_stands_once(far: RedisTransport, proxy: 
     await far.publish([message("dies", partition=0, of=far)])
     (record,) = await far.read(Topic.MESSAGES, 0)
     letter = DeadLetter(record, Reason.REJECTED, "why", attempts=3, failed_at=now())
-    proxy.lose_reply_to(b"_append")
+    proxy.lose_reply_to(b"_set_aside")
     with pytest.raises(TransportUnavailable):
         await far.dead_letter([letter])
     await far.dead_letter([letter])

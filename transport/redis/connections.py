@@ -24,8 +24,6 @@ class Connections:
     """At most ``REDIS_POOL_SIZE`` connections, opened when needed."""
 
     def __init__(self, settings: TransportSettings) -> None:
-        self.made = 0
-        """How many connections were ever made."""
         self._idle: list[Line] = []
         self._lent: set[Line] = set()
         self._closed = False
@@ -57,8 +55,7 @@ class Connections:
             line = self._idle.pop() if self._idle else Line(self._address)
             self._lent.add(line)
             try:
-                if await line.open():
-                    self.made += 1
+                await line.open()
                 yield line
             finally:
                 self._lent.discard(line)
@@ -79,14 +76,14 @@ class Connections:
         for line in (*self._idle, *self._lent):
             line.retire()
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+    async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
         """Send ``commands`` in one go and return their replies; see :meth:`Line.exchange`.
 
         Raises:
             TransportUnavailable: no connection could be had, so nothing was sent.
         """
         async with self.line() as line:
-            return await line.exchange(commands)
+            return await line.exchange(commands, most=most)
 
     async def call(self, *command: str | bytes | int) -> Reply:
         """Send one command and return its reply.

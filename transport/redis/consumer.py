@@ -16,7 +16,7 @@ from transport.redis.doorbell import Doorbell
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.inbox import Inbox
-from transport.redis.membership import Membership, Renewed
+from transport.redis.membership import Membership
 from transport.redis.trimming import Retention
 
 __all__ = ["RedisConsumer"]
@@ -50,6 +50,7 @@ class RedisConsumer:
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
         self._unread: dict[int, int] = {}
+        self._refused: dict[int, str] = {}
         self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -109,9 +110,16 @@ class RedisConsumer:
         leases = await self._membership.take(partitions, unread)
         for partition, lease in zip(partitions, leases, strict=True):
             if isinstance(lease, Exception):
-                _log.warning("can't take partition %d: %s", partition, translate(lease))
-            elif lease:
+                self._tell_refused(partition, str(translate(lease)))
+                continue
+            self._refused.pop(partition, None)
+            if lease:
                 self._begin(partition, *lease)
+
+    def _tell_refused(self, partition: int, why: str) -> None:
+        if self._refused.get(partition) != why:  # once, and not at every look
+            self._refused[partition] = why
+            _log.warning("can't take partition %d: %s", partition, why)
 
     def _begin(self, partition: int, epoch: int, position: str) -> None:
         claim = RedisClaim(
@@ -123,7 +131,6 @@ class RedisConsumer:
                 group=self._membership.group,
                 epoch=epoch,
                 position=position,
-                witness=self._membership.witness,
             ),
             self._doorbell,
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
@@ -135,37 +142,36 @@ class RedisConsumer:
     async def _renew(self, claims: Sequence[RedisClaim]) -> None:
         if not claims:
             return
-        connections = self._membership.witness.connections()
         for claim, reply in zip(claims, await self._membership.renew(claims), strict=True):
-            if isinstance(reply, Renewed):
-                self._renewed(claim, reply, connections)
+            if not isinstance(reply, Exception):
+                self._unread[claim.partition] = reply
             elif isinstance(translate(reply), PartitionLost):
                 claim.lose()
         for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
             if isinstance(reply, Exception):
                 _log.warning("can't trim %s: %s", claim.stream, translate(reply))
+        await self._gather_strays([claim for claim in claims if not claim.lost])
 
-    def _renewed(self, claim: RedisClaim, reply: Renewed, connections: int) -> None:
-        witness, partition = self._membership.witness, claim.partition
-        self._unread[partition] = reply.unread
-        if reply.lost >= 0:
-            _log.error(
-                "%s lost its tail: a replica that was behind was promoted, or an older file "
-                "restored. Records that were confirmed are gone; not acknowledged before were at "
-                "least %d of them. Run `crossfade audit`, and have clients retry",
-                claim.stream,
-                reply.lost,
-            )
-            witness.forget(partition)
-            # What this claim was given may be of the log as it was. The next one begins anew.
-            claim.lose()
-        witness.looked(
-            partition,
-            added=reply.appended,
-            tail=reply.end,
-            unread=reply.unread,
-            connections=connections,
-        )
+    async def _gather_strays(self, claims: Sequence[RedisClaim]) -> None:
+        """Give up partitions of which another consumer of our group has records.
+
+        Another program uses our group, or somebody does by hand. Taken anew, which this look does
+        next, the partition delivers those records first, with all that is not acknowledged.
+        """
+        if not claims:
+            return
+        for claim, reply in zip(claims, await self._membership.strays(claims), strict=True):
+            if isinstance(reply, int) and reply > 0:
+                _log.warning(
+                    "another consumer of group %s has %d records of %s: they are taken from it; "
+                    "use a group of your own to read the log",
+                    self._membership.group,
+                    reply,
+                    claim.stream,
+                )
+                claim.lose()
+                self._held.pop(claim.partition, None)
+                await self._membership.release([claim])
 
     async def _give_back(self, claim: RedisClaim) -> None:
         self._doorbell.forget(claim.stream)

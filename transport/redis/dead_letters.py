@@ -1,18 +1,38 @@
-"""Appending dead letters: bytes intact, durable, and once however often the call is repeated."""
+"""Appending dead letters: bytes intact, durable, and once however often the call is repeated.
+
+A letter that Redis can't take whole, because its settings changed since it took the record, is
+*cut*: it keeps what fits, and says in the header :data:`~transport.dead_letters.HEADER_CUT` and in
+its error what the record was.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+import msgspec
+from redis.exceptions import RedisError, ResponseError
 
 from transport.contract import DLQ_GROUP, DeadLetter
-from transport.dead_letters import dead_letter_headers, source_of
+from transport.dead_letters import HEADER_CUT, dead_letter_headers, source_of
 from transport.errors import TransportUnavailable
+from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import Log
-from transport.redis.publish import RECORDS_PER_CALL
-from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS
+from transport.redis.line import Command
+from transport.redis.publish import MOST_VALUES, RECORDS_PER_CALL
+from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, Verbatim
 
 __all__ = ["DeadLetters"]
+
+_log = logging.getLogger(__name__)
+
+Fields = list[str | bytes | int]
+
+_CALL_BYTES = 8 << 20
+_LEAST_BYTES = 64 << 10
+"""No limit of Redis's is smaller than this: 1 MiB is the least that proto-max-bulk-len can be."""
 
 
 class DeadLetters:
@@ -30,28 +50,148 @@ class DeadLetters:
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
         """Append in order; see :meth:`transport.contract.Transport.dead_letter`."""
-        for first in range(0, len(letters), RECORDS_PER_CALL):
-            await self._append(letters[first : first + RECORDS_PER_CALL])
+        for some in _calls([(letter, _fields(letter)) for letter in letters]):
+            await self._append(some)
 
-    async def _append(self, letters: Sequence[DeadLetter]) -> None:
-        keys = [*self._memories, *[self._stream] * len(letters)]
-        arguments: list[str | bytes | int] = [self._seconds, *OUR_FIELDS, DLQ_GROUP]
-        arguments += [source_of(letter) for letter in letters]
-        for letter in letters:
-            fields: list[str | bytes | int] = [
-                FIELD_KEY,
-                _bytes(letter.record.key),
-                FIELD_BODY,
-                letter.record.body,
-            ]
-            for name, value in dead_letter_headers(letter).items():
-                fields += (_bytes(name), value)
-            arguments += (f"{letter.failed_at}  ", len(fields), *fields)
-        for item in await self._functions.call("append", keys, *arguments):
-            if item.startswith(b"!"):
-                raise TransportUnavailable(
-                    f"a dead letter was refused: {item[1:].decode('utf-8', 'replace')}"
+    async def _append(self, letters: Sequence[tuple[DeadLetter, Fields]]) -> None:
+        try:
+            await self._call(letters)
+        except TransportUnavailable as error:
+            if len(letters) > 1 or not await self._is_too_large(error, letters[0][1]):
+                raise
+            letter, fields = letters[0]
+            await self._cut(letter, fields, error)
+
+    async def _cut(self, letter: DeadLetter, fields: Fields, error: TransportUnavailable) -> None:
+        """Append what fits of a letter that Redis does not take whole."""
+        most = _size(fields)
+        while most > _LEAST_BYTES:
+            most = most // 4
+            try:
+                await self._call([(letter, cut(letter, fields, most=most))])
+            except TransportUnavailable as again:
+                if not await self._is_too_large(again, fields):
+                    raise
+                error = again
+            else:
+                _log.warning(
+                    "the dead letter of %s was cut to %d bytes, as Redis takes no more: raise "
+                    "proto-max-bulk-len (%s)",
+                    source_of(letter),
+                    most,
+                    error,
                 )
+                return
+        raise error
+
+    async def _is_too_large(self, error: TransportUnavailable, fields: Fields) -> bool:
+        """Tell whether a letter was refused for its size, and not for the state of the server.
+
+        Redis says so and hangs up; what is on its way then can cost us the answer.
+        """
+        told = error.__cause__
+        if isinstance(told, ResponseError):
+            text = str(told)
+            return "bulk length" in text or "too large to be stored" in text
+        if not isinstance(told, RedisError) or _largest(fields) <= _LEAST_BYTES:
+            return False
+        (reply,) = await self._functions.exchange([("CONFIG", "GET", "proto-max-bulk-len")])
+        if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - forbidden, or away
+            return False
+        return _largest(fields) > int(reply[1])
+
+    async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]]) -> None:
+        if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table tells repeats apart
+            (reply,) = await self._functions.exchange([self._plain(letters[0][1])])
+            if isinstance(reply, Exception):
+                raise translate(reply)
+            return
+        keys = [*self._memories, *[self._stream] * len(letters)]
+        arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP]
+        arguments += [source_of(letter) for letter, _ in letters]
+        for letter, fields in letters:
+            arguments += (f"{letter.failed_at}  ", len(fields), *fields)
+        for item in await self._functions.call("set_aside", keys, *arguments):
+            if item.startswith(b"!"):
+                told = ResponseError(item[1:].decode("utf-8", "replace"))
+                raise TransportUnavailable(f"a dead letter was refused: {told}") from told
+
+    def _plain(self, fields: Fields) -> Command:
+        return ("XADD", self._stream, "*", *fields)
+
+
+def _calls(
+    letters: Sequence[tuple[DeadLetter, Fields]],
+) -> Iterator[Sequence[tuple[DeadLetter, Fields]]]:
+    """Split letters into calls: of bounded size, and one for each that no function can take."""
+    some: list[tuple[DeadLetter, Fields]] = []
+    size = 0
+    for one in letters:
+        own = _size(one[1])
+        wide = len(one[1]) > MOST_VALUES
+        if some and (wide or size + own > _CALL_BYTES or len(some) == RECORDS_PER_CALL):
+            yield some
+            some, size = [], 0
+        some.append(one)
+        size += own
+        if wide:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _fields(letter: DeadLetter) -> Fields:
+    record = letter.record
+    added = dead_letter_headers(letter)
+    if isinstance(record.headers, Verbatim):
+        fields: Fields = list(record.headers.fields)
+        # What we add comes last, and so counts, also where the record has a field of that name.
+        added = {n: v for n, v in added.items() if record.headers.get(n) != v}
+    else:
+        fields = [FIELD_KEY, _bytes(record.key), FIELD_BODY, record.body]
+    for name, value in added.items():
+        fields += (_bytes(name), value)
+    return fields
+
+
+def cut(letter: DeadLetter, fields: Fields, *, most: int) -> Fields:
+    """Return the fields of a letter of some ``most`` bytes, a quarter of them for the headers."""
+    record = letter.record
+    size = _size(fields)
+    error = (
+        f"{letter.error[:1000]} (cut: Redis does not take {size} bytes in {len(fields) // 2} "
+        f"fields any more; the whole record is at {source_of(letter)})"
+    )
+    bare = msgspec.structs.replace(record, headers={})
+    told = dead_letter_headers(msgspec.structs.replace(letter, record=bare, error=error))
+    told[HEADER_CUT] = msgspec.json.encode(
+        {
+            "keyBytes": len(_bytes(record.key)),
+            "valueBytes": len(record.body),
+            "valueSha256": sha256(record.body).hexdigest(),
+            "headers": len(record.headers),
+        }
+    )
+    key = _bytes(record.key)[: most // 4]
+    kept: Fields = [FIELD_KEY, key, FIELD_BODY, record.body[: most // 2]]
+    left = most // 4
+    for name, value in record.headers.items():
+        left -= len(name) + len(value)
+        if left < 0 or len(kept) >= MOST_VALUES // 2:
+            break
+        kept += (_bytes(name), value)
+    for name, value in told.items():
+        kept += (name, value)
+    return kept
+
+
+def _largest(fields: Fields) -> int:
+    return max(len(part) for part in fields if not isinstance(part, int))
+
+
+def _size(fields: Fields) -> int:
+    return sum(len(part) for part in fields if not isinstance(part, int))
 
 
 def _bytes(text: str) -> bytes:

@@ -32,6 +32,14 @@ _CLUSTER = "the Redis Cluster can't serve this key now"
 _NO_CLUSTER = "this is a Redis Cluster; REDIS_HOST must name a standalone server or its proxy"
 _REFUSED = "Redis refused the command"
 _NO_DATABASE = "this Redis has no such database: set REDIS_STREAM_DB (a cluster has only 0)"
+_NOT_OURS = (
+    "a key of ours (msg:stream:<partition>, msg:dlq) holds something that is not ours: RENAME or "
+    "DEL it, and it is made anew"
+)
+_EXHAUSTED = (
+    "somebody appended the highest id there is, and none can follow it in that stream: once its "
+    "lag is 0, DEL the stream (msg:stream:<partition>), and it is made anew"
+)
 _PROTOCOL = "Redis answered what is no reply to our command: check what listens at REDIS_HOST"
 
 # The most derived class that an error is an instance of decides.
@@ -81,7 +89,7 @@ _CODES: dict[str, tuple[type[TransportError], str]] = {
     "FENCED": (PartitionLost, "another owner has this partition now"),
     "TOPICMISSING": (TopicMissing, "the log was deleted under us"),
     "NOGROUP": (TopicMissing, "the log was deleted under us"),
-    "WRONGTYPE": (TransportUnavailable, "a key of ours holds something that is not ours"),
+    "WRONGTYPE": (TransportUnavailable, _NOT_OURS),
     "MISCONF": (TransportUnavailable, "Redis can't write to its disk"),
     "NOREPLICAS": (TransportUnavailable, "too few replicas are in step (min-replicas-to-write)"),
     "BUSY": (TransportUnavailable, "Redis is busy with somebody's script"),
@@ -94,6 +102,8 @@ _CODES: dict[str, tuple[type[TransportError], str]] = {
 _TEXTS: dict[str, tuple[type[TransportError], str]] = {
     "SELECT is not allowed": (ConfigurationError, _NO_DATABASE),
     "DB index is out of range": (ConfigurationError, _NO_DATABASE),
+    "exhausted the last possible ID": (TransportUnavailable, _EXHAUSTED),
+    "equal or smaller than the target stream top item": (TransportUnavailable, _EXHAUSTED),
 }
 
 

@@ -7,20 +7,23 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from redis.exceptions import OutOfMemoryError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from transport.contract import Record
-from transport.errors import PartitionLost, TopicMissing
+from transport.errors import PartitionLost, TopicMissing, TransportUnavailable
 from transport.redis.connections import Connections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import Log, consumer
-from transport.redis.line import Command, Reply
+from transport.redis.line import Command, Reply, ReplyTooLargeError
 from transport.redis.records import Entry, records, sort_key
-from transport.redis.witness import Witness
 
 __all__ = ["Inbox"]
 
 _BEGINNING = "0-0"
+_MOST = 10_000
+_REPLY_BYTES = 256 << 20
+"""Of one read; Redis bounds the number of records and not their size."""
 
 
 class Inbox:
@@ -47,7 +50,6 @@ class Inbox:
         group: str,
         epoch: int,
         position: str,
-        witness: Witness,
     ) -> None:
         self.topic = log.topic
         self.partition = partition
@@ -63,35 +65,50 @@ class Inbox:
         self._consumer = consumer(partition)
         self._source = ("GROUP", group, self._consumer, "COUNT")
         self._last = _BEGINNING
+        self._most = _MOST  # records a read may ask for; fewer after they were too large
         self._behind = True  # records delivered before may still have to be delivered again
         self._unacked: deque[str] = deque()
-        self._witness = witness
-        self._is_unsure = False  # of what the last read did: it failed, or was cut off
 
     async def read(self, count: int) -> list[Record]:
         """Return up to ``count`` records, or none if there are none now.
 
         Raises:
-            PartitionLost: the epoch is not the owner's, or the log went back to before it.
+            PartitionLost: the epoch is not the owner's.
             TopicMissing: the stream or the group was gone; it is there again, at the beginning.
             TransportUnavailable: the log can't be read now.
         """
-        await self._be_sure()
         while True:
             was_behind = self._behind
-            before, fresh = await self._transaction(count)
-            self._behind = len(before) == count
+            asked = min(count, self._most)
+            try:
+                before, fresh = await self._transaction(asked)
+            except TransportUnavailable as error:
+                if not self._asks_for_less(asked, error):
+                    raise
+                continue
+            self._most = min(_MOST, 2 * self._most)
+            self._behind = len(before) == asked
             found = await self._again(before) if before else []
             if not self._behind:
                 found += records(self.topic, self.partition, fresh)
             # Both together can be more than asked for. What is cut off is pending, so comes next.
-            del found[count:]
+            del found[asked:]
             if found:
                 self._last = found[-1].offset
                 self._unacked.extend([record.offset for record in found])
                 return found
             if not was_behind:
                 return found
+
+    def _asks_for_less(self, asked: int, error: TransportUnavailable) -> bool:
+        """Have the next reads ask for fewer records, where it may be their size that failed this.
+
+        Returns whether to read again at once. Of one record the reply may be as large as it is.
+        """
+        if asked == 1 or not isinstance(error.__cause__, RedisTimeoutError):
+            return False
+        self._most = max(1, asked // 8)
+        return isinstance(error.__cause__, ReplyTooLargeError)
 
     async def ack(self, through: str) -> int:
         """Acknowledge through ``through`` and return how many records that were.
@@ -100,13 +117,11 @@ class Inbox:
             PartitionLost: the epoch is not the owner's.
             TransportUnavailable: it may not have counted.
         """
-        await self._be_sure()
         known = self._unacked_through(through)
-        count: int = await self._call("ack", through, *known)
+        count: int = await self._call("ack", self._consumer, through, *known)
         for offset in known:
             if self._unacked and self._unacked[0] == offset:  # not rewound in the meantime
                 self._unacked.popleft()
-        self._witness.acknowledged(self.partition, through)
         return count
 
     def rewind(self) -> None:
@@ -127,32 +142,8 @@ class Inbox:
         self._epoch = _text(self.epoch)
         return self.epoch
 
-    async def _be_sure(self) -> None:
-        """After a read that failed, see that the log did not go back meanwhile.
-
-        A server that went back (transport/redis/witness.py), and whose clock is behind, may give
-        new records ids below those already read here. Had such a read failed, its records would be
-        pending where this inbox looks no more, and be acknowledged with the next one.
-
-        Raises:
-            PartitionLost: it went back. Another inbox, which begins with all that is pending, will
-                do.
-        """
-        if not self._is_unsure:
-            return
-        told: bytes = await self._functions.call("position", (self.stream,), self._group)
-        if told and sort_key(told.decode()) < sort_key(self.heard):
-            raise self._gone_back(told.decode())
-        self._is_unsure = False
-
-    def _gone_back(self, to: str) -> PartitionLost:
-        return PartitionLost(
-            f"the log of partition {self.partition} went back from {self.heard} to {to}"
-        )
-
     async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
         """Return what was delivered before and is to come again, and what is new."""
-        self._is_unsure = True
         after = (self._last,) if self._behind else (self._last, ">")
         read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
         replies = await self._connections.exchange(
@@ -161,7 +152,8 @@ class Inbox:
                 ("HGET", self.lease, "epoch"),
                 *((*read, place) for place in after),
                 ("EXEC",),
-            ]
+            ],
+            most=_REPLY_BYTES if count > 1 else 0,
         )
         refusal = next((reply for reply in replies if isinstance(reply, Exception)), None)
         if isinstance(refusal, OutOfMemoryError):
@@ -178,12 +170,7 @@ class Inbox:
                 await self._failed(reply)
         before, fresh = [reply[0][1] if reply else [] for reply in (*found, None)][:2]
         if fresh:
-            first, last = fresh[0][0].decode(), fresh[-1][0].decode()
-            if sort_key(first) <= sort_key(self.heard):
-                raise self._gone_back(first)
-            self.heard = last
-            self._witness.stands(self.partition, last)
-        self._is_unsure = False
+            self.heard = fresh[-1][0].decode()
         return before, fresh
 
     async def _read_on_a_full_server(self, count: int, after: Sequence[str]) -> list[Reply]:

@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from transport.redis.errors import is_wrong_server, translate
 
-__all__ = ["Address", "Command", "Line", "Reply"]
+__all__ = ["Address", "Command", "Line", "Reply", "ReplyTooLargeError"]
 
 Command = tuple[str | bytes | int, ...]
 Reply = Any
@@ -35,6 +35,10 @@ _FRESH_SECONDS = 0.02
 _SECOND_LOOK_SECONDS = 0.5
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
 _error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
+
+
+class ReplyTooLargeError(RedisTimeoutError):
+    """A reply was given up because of its size: ask for less at once."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -77,8 +81,8 @@ class Line:
         wire = self._wire
         return wire is not None and wire.errors.has_wrong_server and _is_old(wire)
 
-    async def open(self) -> bool:
-        """Connect, if it is not, or if the server hung up since the last trip; return if it did.
+    async def open(self) -> None:
+        """Connect, if it is not, or if the server hung up since the last trip.
 
         Raises:
             TransportUnavailable: no connection could be made.
@@ -90,7 +94,7 @@ class Line:
             if asyncio.get_running_loop().time() - self._wire.heard > _FRESH_SECONDS:
                 await asyncio.sleep(0)
             if self.is_open:  # and not retired in that turn
-                return False
+                return
             self.hang_up()
         address = self._address
         try:
@@ -109,14 +113,15 @@ class Line:
             if isinstance(reply, Exception):
                 self.hang_up()
                 raise translate(reply)
-        return True
 
-    async def exchange(self, commands: Sequence[Command], *, block: float = 0.0) -> list[Reply]:
+    async def exchange(
+        self, commands: Sequence[Command], *, block: float = 0.0, most: int = 0
+    ) -> list[Reply]:
         """Send ``commands`` in one go and return their replies, one each.
 
-        ``block`` is how many seconds a command may rightly keep the server waiting. A command
-        whose reply did not arrive has redis-py's ConnectionError or TimeoutError in its place: it
-        may have been executed.
+        ``block`` is how many seconds a command may rightly keep the server waiting, and ``most``
+        how many bytes of replies to take (0: any number). A command whose reply did not arrive has
+        redis-py's ConnectionError or TimeoutError in its place: it may have been executed.
         """
         wire = self._wire
         if wire is None or wire.lost is not None:
@@ -125,12 +130,12 @@ class Line:
         self._is_blocking = block > 0
         wire.errors.has_wrong_server = False
         try:
-            replies = await wire.trip([_pack(command) for command in commands], seconds)
+            replies = await wire.trip([_pack(command) for command in commands], seconds, most)
         except BaseException:
             # Cancelled: the replies that are still to come must not answer the next command.
             self.hang_up()
             raise
-        if self._is_retired:
+        if self._is_retired or wire.errors.is_last:
             self.hang_up()
         if len(replies) < len(commands):
             self.hang_up()
@@ -172,11 +177,15 @@ class _Errors:
 
     def __init__(self) -> None:
         self.has_wrong_server = False
+        self.is_last = False
+        """Whether the server hangs up after what it said."""
 
     def __call__(self, text: str) -> Exception:
         error = _error(text)
         if is_wrong_server(error):
             self.has_wrong_server = True
+        if text.startswith("ERR Protocol error"):
+            self.is_last = True
         return error
 
 
@@ -191,6 +200,9 @@ class _Wire(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=self.errors, protocolError=InvalidResponse)
         self._replies: list[Reply] = []
         self._wanted = 0
+        self._received = 0
+        self._most = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -206,7 +218,7 @@ class _Wire(asyncio.Protocol):
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    async def trip(self, packed: list[bytes], seconds: float) -> list[Reply]:
+    async def trip(self, packed: list[bytes], seconds: float, most: int) -> list[Reply]:
         """Send, and return the replies; fewer than were asked for if :attr:`lost` is set."""
         assert self._transport is not None
         assert self._done is None, "one trip at a time"
@@ -214,11 +226,12 @@ class _Wire(asyncio.Protocol):
         self._wanted = len(packed)
         self._done = loop.create_future()
         self._transport.write(b"".join(packed))
-        timer = loop.call_later(seconds, self._expire, seconds)
+        self._received, self._most = 0, most
+        self._timer = loop.call_later(seconds, self._expire, seconds, 0)
         try:
             await self._done
         finally:
-            timer.cancel()
+            self._timer.cancel()
             self._done = None
         replies, self._replies = self._replies, []
         return replies
@@ -239,6 +252,10 @@ class _Wire(asyncio.Protocol):
         elif len(replies) >= self._wanted and not self._done.done():
             self.heard = asyncio.get_running_loop().time()
             self._done.set_result(None)
+        else:
+            self._received += len(data)
+            if self._received > self._most > 0:
+                self._lose(ReplyTooLargeError(f"a reply of more than {self._most} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the server, or we, hung up."""
@@ -248,7 +265,11 @@ class _Wire(asyncio.Protocol):
         """Close without waiting for what is unsent."""
         self._lose(RedisConnectionError("hung up"))
 
-    def _expire(self, seconds: float) -> None:
+    def _expire(self, seconds: float, received: int) -> None:
+        if self._received > received:  # a large reply is on its way
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self._expire, seconds, self._received)
+            return
         self._lose(RedisTimeoutError(f"no reply within {seconds:g} s"))
 
     def _lose(self, why: Exception) -> None:

@@ -8,6 +8,7 @@ may touch two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from redis.exceptions import ResponseError
 
@@ -32,14 +33,15 @@ from transport.redis.records import (
     OUR_HEADERS,
     OUR_TRACED_HEADERS,
 )
-from transport.redis.witness import Witness
 
-__all__ = ["RECORDS_PER_CALL", "Publisher", "remembered"]
+__all__ = ["MOST_VALUES", "RECORDS_PER_CALL", "Publisher", "remembered"]
 
 _FOUND, _REFUSED = ord("="), ord("!")
 # The server does nothing else during a call: at some 5 us a record, this bounds it to a few ms. And
 # Lua's stack bounds how many values one command of the call may have.
 RECORDS_PER_CALL = 1000
+# The same bound, for one record's names and values: Lua's is 8000.
+MOST_VALUES = 7000
 # What `append` knows by a letter instead of by all its field names.
 _SHAPES = {OUR_HEADERS: "", OUR_TRACED_HEADERS: "t"}
 
@@ -51,11 +53,8 @@ class Publisher:
     acknowledged it. Of any other record nobody knows that it is a row, so the repeat is appended.
     """
 
-    def __init__(
-        self, functions: Functions, log: Log, *, group: str, seconds: int, witness: Witness
-    ) -> None:
+    def __init__(self, functions: Functions, log: Log, *, group: str, seconds: int) -> None:
         self._functions = functions
-        self._witness = witness
         self._log = log
         self._group = group
         self._seconds = seconds
@@ -75,15 +74,42 @@ class Publisher:
             some = envelopes[first : first + RECORDS_PER_CALL]
             try:
                 outcomes += await self._append(some, seconds)
+            except _TooWideError:
+                outcomes += await self._append_around(some, seconds)
             except TransportError as error:
                 outcomes += [error] * len(some)
+        return outcomes
+
+    async def _append_around(self, envelopes: Sequence[Envelope], seconds: int) -> list[Outcome]:
+        """Append envelopes in order, each that no function can take by a command of its own.
+
+        Those are other programs' records, redriven or copied from another log. They are not
+        remembered: the row tells repeats apart.
+        """
+        outcomes: list[Outcome] = []
+        for is_wide, group in groupby(envelopes, key=_is_wide):
+            some = list(group)
+            try:
+                if not is_wide:
+                    outcomes += await self._append(some, seconds)
+                    continue
+                for envelope in some:
+                    stream = self._log.streams[envelope.partition]
+                    reply = await self._functions.exchange(
+                        [("XADD", stream, "*", *_fields_of(envelope))]
+                    )
+                    told = [reply[0]] if isinstance(reply[0], bytes) else reply[0]
+                    outcomes += _outcomes(told, 1)
+            except TransportError as error:
+                # What follows must not overtake it.
+                return outcomes + [error] * (len(envelopes) - len(outcomes))
         return outcomes
 
     async def _append(self, envelopes: Sequence[Envelope], seconds: int) -> Sequence[Outcome]:
         if not self._by_slot:
             command = self._command(envelopes, seconds, self._log.memories())
             (reply,) = await self._functions.exchange([command])
-            return self._outcomes(reply, envelopes)
+            return _outcomes(reply, len(envelopes))
         places: dict[int, list[int]] = {}
         for place, envelope in enumerate(envelopes):
             places.setdefault(envelope.partition, []).append(place)
@@ -95,16 +121,8 @@ class Publisher:
         )
         outcomes: dict[int, Outcome] = {}
         for at, reply in zip(places.values(), replies, strict=True):
-            some = [envelopes[i] for i in at]
-            outcomes.update(zip(at, self._outcomes(reply, some), strict=True))
+            outcomes.update(zip(at, _outcomes(reply, len(at)), strict=True))
         return [outcomes[place] for place in range(len(envelopes))]
-
-    def _outcomes(self, reply: Reply, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        outcomes = _outcomes(reply, len(envelopes))
-        last = outcomes[-1]
-        if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
-            self._witness.stands(envelopes[-1].partition, last.offset)
-        return outcomes
 
     def _command(
         self, envelopes: Sequence[Envelope], seconds: int, memories: Sequence[str]
@@ -127,9 +145,10 @@ class Publisher:
                 if shape:
                     arguments.append(headers[HEADER_TRACEPARENT])
                 continue
-            arguments += (memo, 2 * len(headers) + 4, FIELD_KEY, e.key, FIELD_BODY, e.body)
-            for header in headers.items():
-                arguments += header
+            if _is_wide(e):
+                raise _TooWideError
+            fields = _fields_of(e)
+            arguments += (memo, len(fields), *fields)
         return self._functions.command("append", keys, *arguments)
 
     async def recall(self, message_ids: Sequence[str]) -> list[Remembered | None]:
@@ -170,6 +189,21 @@ class Publisher:
             memory = partition if self._by_slot else None
             places.setdefault(memory, []).append((streams[partition], identifier))
         return places
+
+
+class _TooWideError(Exception):
+    """A record has more fields than a function can pass on."""
+
+
+def _is_wide(envelope: Envelope) -> bool:
+    return 2 * len(envelope.headers) + 4 > MOST_VALUES
+
+
+def _fields_of(envelope: Envelope) -> list[str | bytes | int]:
+    fields: list[str | bytes | int] = [FIELD_KEY, envelope.key, FIELD_BODY, envelope.body]
+    for header in envelope.headers.items():
+        fields += header
+    return fields
 
 
 def remembered(value: bytes) -> Remembered:

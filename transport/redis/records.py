@@ -20,6 +20,7 @@ __all__ = [
     "OUR_HEADERS",
     "OUR_TRACED_HEADERS",
     "Entry",
+    "Verbatim",
     "records",
     "sort_key",
 ]
@@ -34,12 +35,23 @@ OUR_FIELDS = (FIELD_KEY, FIELD_BODY, *OUR_HEADERS, CONTENT_TYPE, HEADER_TRACEPAR
 """What ``append`` is told once, so that each such message says only what is its own."""
 
 _KEY, _BODY = b"key", b"body"
+_KEY_AND_BODY = 4  # how many values they are, with their names
 Entry = tuple[bytes, Sequence[bytes]]
 """An entry id, and field, value, field, value ... as a stream gives them."""
 
 # Field names repeat from record to record; foreign ones may be any bytes, kept reversibly.
 _names: dict[bytes, str] = {}
 _NAMES_KEPT = 256
+
+
+class Verbatim(dict[str, bytes]):
+    """Headers of an entry that the contract's types can't hold whole, with its fields as they were.
+
+    Redis allows what we never write: no key or no body, and a field twice (of which the last one
+    counts, as in most clients). A dead letter of such an entry must still have the same fields.
+    """
+
+    fields: Sequence[bytes]
 
 
 def _name(field: bytes) -> str:
@@ -68,6 +80,8 @@ def records(
                 key = value
             else:
                 headers[_names.get(field) or _name(field)] = value
+        if 2 * len(headers) + _KEY_AND_BODY != len(fields):
+            headers = _verbatim(headers, fields)
         offset = entry_id.decode()
         made.append(
             Record(
@@ -82,6 +96,12 @@ def records(
             )
         )
     return made
+
+
+def _verbatim(headers: dict[str, bytes], fields: Sequence[bytes]) -> Verbatim:
+    kept = Verbatim(headers)
+    kept.fields = fields
+    return kept
 
 
 def sort_key(offset: str) -> tuple[int, int]:

@@ -28,7 +28,6 @@ from transport.redis.membership import Membership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
 from transport.redis.records import sort_key
-from transport.redis.witness import Witness
 from transport.settings import TransportSettings
 
 __all__ = ["RedisTransport"]
@@ -56,16 +55,8 @@ class RedisTransport:
         self._messages = messages_log(self.partitions)
         self._dead = dead_letter_log()
         seconds = settings.idempotency_ttl_seconds
-        self._witnesses = {
-            (Topic.MESSAGES, WORKER_GROUP): self._new_witness(self.partitions),
-            (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_witness(1),
-        }
         self._publisher = Publisher(
-            self._functions,
-            self._messages,
-            group=WORKER_GROUP,
-            seconds=seconds,
-            witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
+            self._functions, self._messages, group=WORKER_GROUP, seconds=seconds
         )
         self._dead_letters = DeadLetters(self._functions, self._dead, seconds=seconds)
 
@@ -114,8 +105,6 @@ class RedisTransport:
             group=group,
             member=member,
             lease_ms=settings.stream_lease_ms,
-            # Another group's is its own: what is unread there says nothing of ours.
-            witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
         )
         return RedisConsumer(
             self._connections,
@@ -134,8 +123,7 @@ class RedisTransport:
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return how far a group is; see the contract."""
-        witness = self._witnesses.get((topic, group))
-        return await reading.progress(self._functions, self._log(topic), group, witness)
+        return await reading.progress(self._functions, self._log(topic), group)
 
     def sort_key(self, offset: str) -> tuple[int, ...]:
         """Return a key that orders entry ids as the log does."""
@@ -147,9 +135,6 @@ class RedisTransport:
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
         await self._connections.call("SET", PROBE_KEY, "1", "PX", _PROBE_MS)
-
-    def _new_witness(self, partitions: int) -> Witness:
-        return Witness(partitions, lambda: self._connections.made)
 
     def _log(self, topic: Topic) -> Log:
         return self._messages if topic is Topic.MESSAGES else self._dead

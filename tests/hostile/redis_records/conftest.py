@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from otel.metrics import Metrics
+from persistence.database import Pool
+from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.settings import PersistenceSettings
+from persistence.worker import Worker
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
+from tests.persistence.samples import PARTITIONS, message
+from tests.support.eventually import eventually
+from tests.support.services import empty_redis
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, Topic
+from transport.envelope import Message, seal_message
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
 
 
 @pytest_asyncio.fixture
@@ -27,3 +43,110 @@ async def stand(
         made = Stand(log, postgres_server, database_url, tmp_path / "services", stack)
         yield made
         await made.stop()
+
+
+_GROUPS = ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP))
+
+
+class Site:
+    """A log, a worker and an indexer on it, a plain client to do harm with, and what came of it."""
+
+    def __init__(self, transport: RedisTransport, client: Redis, pool: Pool) -> None:
+        self.transport = transport
+        self.client = client
+        self.pool = pool
+        self.metrics = Metrics()
+        self._numbers = itertools.count(1)
+
+    async def good(self, *partitions: int) -> list[str]:
+        """Append a good message to each of these partitions; return their ids."""
+        events = [self._message(partition) for partition in partitions]
+        sealed = [
+            msgspec.structs.replace(
+                seal_message(event, partitions=PARTITIONS, traceparent=None), partition=partition
+            )
+            for event, partition in zip(events, partitions, strict=True)
+        ]
+        for outcome in await self.transport.publish(sealed, remember=False):
+            assert isinstance(outcome, Appended), outcome
+        return [event.message_id for event in events]
+
+    def _message(self, partition: int) -> Message:
+        number = next(self._numbers)
+        return message(f"good{number}", f"good-conversation-{partition}")
+
+    async def add(self, partition: int, *fields: bytes | str, at: str = "*") -> str:
+        """Append an entry as another program would; return its id."""
+        told = await self.client.execute_command("XADD", f"msg:stream:{partition}", at, *fields)
+        return bytes(told).decode()
+
+    async def rows(self) -> set[str]:
+        """Return the ids of all messages that are rows."""
+        return {str(row["id"]) for row in await self.pool.fetch("SELECT id FROM messages")}
+
+    async def letters(self) -> dict[str, Any]:
+        """Return the indexed dead letters, by where their records stood."""
+        found = await self.pool.fetch("SELECT * FROM dead_letters ORDER BY id")
+        return {f"{row['source_partition']}/{row['source_offset']}": row for row in found}
+
+    async def dead_letter_fields(self) -> list[bytes]:
+        """Return the fields of the one dead letter there is; a dict would have each once."""
+        self.client.response_callbacks.pop("XRANGE", None)
+        ((_, stands),) = await self.client.execute_command("XRANGE", "msg:dlq", "-", "+")
+        return list(stands)
+
+    async def settled(self, within: float = 15.0) -> None:
+        """Return once everything in the log is acknowledged, dead letters too."""
+
+        async def nothing_left() -> bool:
+            left = [
+                (topic.value, one.partition, one.lag)
+                for topic, group in (
+                    (Topic.MESSAGES, WORKER_GROUP),
+                    (Topic.DEAD_LETTERS, DLQ_GROUP),
+                )
+                for one in await self.transport.progress(topic, group=group)
+                if one.lag != 0
+            ]
+            assert not left, f"not acknowledged: {left}"
+            return True
+
+        await eventually(nothing_left, timeout=within)
+
+    async def lost(self) -> int:
+        """Return how many records are counted as lost."""
+        progress = await self.transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        return sum(one.lost for one in progress)
+
+
+@pytest_asyncio.fixture
+async def site(redis_server: Any, database_pool: Pool) -> AsyncIterator[Site]:
+    """A site on an empty log; its worker and its indexer run until the test ends."""
+    await empty_redis(redis_server)
+    settings = TransportSettings(
+        redis_host=redis_server.host,
+        redis_port=redis_server.port,
+        stream_partitions=PARTITIONS,
+        stream_lease_ms=1000,
+        redis_timeout_ms=2000,
+    )
+    async with AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(RedisTransport.from_settings(settings))
+        client = Redis(
+            host=redis_server.host, port=redis_server.port, db=settings.redis_stream_db, protocol=2
+        )
+        await stack.enter_async_context(client)
+        site = Site(transport, client, database_pool)
+        stop = asyncio.Event()
+        for kind, member in ((Worker, "w1"), (DeadLetterIndexer, "i1")):
+            consumer = kind(
+                transport=transport,
+                pool=database_pool,
+                settings=PersistenceSettings(stream_poll_interval_ms=500, stream_batch_size=100),
+                metrics=site.metrics,
+                member=member,
+            )
+            task = asyncio.create_task(consumer.run(stop))
+            stack.push_async_callback(asyncio.wait, [task])
+        stack.callback(stop.set)
+        yield site

@@ -158,4 +158,7 @@ local function recall(keys, args)
 end
 
 register('append', append, {})
+-- Dead letters are appended on a full server too: the partition that has one could otherwise not go
+-- on, and going on is what makes room.
+register('set_aside', append, DRAINS)
 register('recall', recall, READS)

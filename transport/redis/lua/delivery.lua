@@ -8,13 +8,6 @@ local function reopen(keys, args)
   return open_group(keys[1], keys[2], args[1]) and 1 or 0
 end
 
--- KEYS stream; ARGV group. Returns the id up to which the group was given everything, or an empty
--- string.
-local function position(keys, args)
-  local group = group_info(keys[1], args[1])
-  return group and group.position or ''
-end
-
 -- KEYS stream, lease; ARGV group, epoch, consumer, count, after, and '>' or nothing. The same as
 -- the transaction in inbox.py, for a full server, which takes no transactions.
 local function read(keys, args)
@@ -35,16 +28,18 @@ local function read(keys, args)
   return out
 end
 
--- KEYS stream, lease; ARGV group, epoch, through, and the ids up to `through` that the owner knows
--- of. Those are acknowledged in one go; what else is pending up to `through` is looked for.
+-- KEYS stream, lease; ARGV group, epoch, consumer, through, and the ids up to `through` that the
+-- owner knows of. Those are acknowledged in one go; what else the partition's consumer has pending
+-- up to `through` is looked for. What another consumer of the group has (another program's, or one
+-- used by hand) was never given to the owner: it stays pending until it is (see `strays`).
 local function ack(keys, args)
   local stream, lease = keys[1], keys[2]
-  local group, epoch, through = unpack(args, 1, 3)
+  local group, epoch, consumer, through = unpack(args, 1, 4)
   if not owns(lease, epoch) then
     return fenced()
   end
   local total = 0
-  for first = 4, #args, BATCH do
+  for first = 5, #args, BATCH do
     local last = math.min(first + BATCH - 1, #args)
     total = total + redis.call('XACK', stream, group, unpack(args, first, last))
   end
@@ -52,16 +47,37 @@ local function ack(keys, args)
   if summary.err then
     return summary
   end
-  while summary[1] > 0 and not later(summary[2], through) do
-    local ids = {}
-    for i, entry in ipairs(redis.call('XPENDING', stream, group, '-', through, BATCH)) do
-      ids[i] = entry[1]
-    end
-    total = total + redis.call('XACK', stream, group, unpack(ids))
-    summary = redis.call('XPENDING', stream, group)
+  if summary[1] > 0 and not later(summary[2], through) then
+    repeat
+      local ids = {}
+      local page = redis.call('XPENDING', stream, group, '-', through, BATCH, consumer)
+      for i, entry in ipairs(page) do
+        ids[i] = entry[1]
+      end
+      if #ids > 0 then
+        total = total + redis.call('XACK', stream, group, unpack(ids))
+      end
+    until #ids < BATCH
   end
   redis.call('HINCRBY', lease, 'acked', total)
   look(stream, lease, group)
+  return total
+end
+
+-- KEYS stream; ARGV group, consumer. Returns how many records other consumers of the group have
+-- pending. The owner is not given them until the partition is taken anew.
+local function strays(keys, args)
+  local stream, group, consumer = keys[1], args[1], args[2]
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
+  local total = 0
+  if not consumers.err then
+    for _, flat in ipairs(consumers) do
+      local other = fields_of(flat)
+      if other.name ~= consumer then
+        total = total + other.pending
+      end
+    end
+  end
   return total
 end
 
@@ -108,8 +124,8 @@ local function trim(keys, args)
 end
 
 register('reopen', reopen, DRAINS)
-register('position', position, READS)
 register('read', read, DRAINS)
 register('ack', ack, DRAINS)
+register('strays', strays, READS)
 register('gone', gone, DRAINS)
 register('trim', trim, DRAINS)

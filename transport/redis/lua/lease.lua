@@ -40,6 +40,10 @@ local function take(keys, args)
     end
     return nil
   end
+  local kind = redis.call('TYPE', stream).ok
+  if kind ~= 'stream' and kind ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. stream .. ' is a ' .. kind)
+  end
   if not epoch and unread ~= '0' then
     count_lost(lease, unread)
   end
@@ -52,9 +56,7 @@ local function take(keys, args)
   return {epoch, group_info(stream, group).position}
 end
 
--- KEYS stream, lease; ARGV group, epoch, lease ms, and what the owner knows of the stream (back.lua).
--- Returns how many records are unread, how many were ever appended, the id of the last, how many
--- were lost if the log went back (-1: it did not).
+-- KEYS stream, lease; ARGV group, epoch, lease ms. Returns how many records are unread.
 local function renew(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, epoch, lease_ms = unpack(args)
@@ -62,10 +64,8 @@ local function renew(keys, args)
     return fenced()
   end
   hold(lease, now_ms(), lease_ms)
-  local lost = account_for(stream, lease, {unpack(args, 4)})
   look(stream, lease, group)
-  local unread, added, tail = unpack(redis.call('HMGET', lease, 'unread', 'added', 'tail'))
-  return {tonumber(unread or '0'), tonumber(added or '0'), tail or '', lost or -1}
+  return tonumber(redis.call('HGET', lease, 'unread') or '0')
 end
 
 -- KEYS lease; ARGV epoch, and one that the owner's has to be above. Returns the owner's new epoch.
