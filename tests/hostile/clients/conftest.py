@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from compose.local.valkey import ValkeyServer
 from compose.rehearsal.service import Service
 from persistence.database import Pool, connect
 from persistence.settings import PersistenceSettings
+from tests.hostile.clients.java_programs import JavaPrograms
+from tests.support.absent import program
 from tests.support.services import RedisAddress
 
 
@@ -83,3 +86,28 @@ async def served(
         stack.push_async_callback(service.stop)
         await service.start()
         yield Served(service, served_pool)
+
+
+class GoClient:
+    """The Go program, compiled. Go's standard library is all that it needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._built = folder / "client"
+        source = Path(__file__).with_name("programs") / "client.go"
+        command = [program("go", package="golang"), "build", "-o", str(self._built), str(source)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+        assert result.returncode == 0, result.stderr
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command that runs it."""
+        return [str(self._built), *arguments]
+
+
+@pytest.fixture(scope="session")
+def go_client(tmp_path_factory: pytest.TempPathFactory) -> GoClient:
+    return GoClient(tmp_path_factory.mktemp("go"))
+
+
+@pytest.fixture(scope="session")
+def java(tmp_path_factory: pytest.TempPathFactory) -> JavaPrograms:
+    return JavaPrograms(tmp_path_factory.mktemp("java"))

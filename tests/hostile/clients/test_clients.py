@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.hostile.clients.conftest import Served
+from tests.hostile.clients.conftest import GoClient, Served
 from tests.hostile.clients.contract import IN_TURN, Contract, talk
 from tests.hostile.clients.java_programs import JavaPrograms
 from tests.support.absent import program
@@ -77,24 +76,8 @@ async def test_a_node_client_gets_its_answers(served: Served, client: Client) ->
     await _holds(served, client, [node, str(PROGRAMS / f"{client.name}.mjs")])
 
 
-@pytest.fixture(scope="session")
-def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Go program, compiled: its standard library is all that it needs."""
-    go = program("go", package="golang")
-    built = tmp_path_factory.mktemp("go") / "client"
-    command = [go, "build", "-o", str(built), str(PROGRAMS / "client.go")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert result.returncode == 0, result.stderr
-    return built
-
-
-async def test_go_gets_its_answers(served: Served, go_client: Path) -> None:
-    await _holds(served, Client("go"), [str(go_client)])
-
-
-@pytest.fixture(scope="session")
-def java(tmp_path_factory: pytest.TempPathFactory) -> JavaPrograms:
-    return JavaPrograms(tmp_path_factory.mktemp("java"))
+async def test_go_gets_its_answers(served: Served, go_client: GoClient) -> None:
+    await _holds(served, Client("go"), go_client.command())
 
 
 @pytest.mark.parametrize("client", JAVA, ids=lambda client: client.name)

@@ -10,6 +10,7 @@ export async function run(send) {
   for await (const line of createInterface({ input: process.stdin })) {
     await Promise.all(JSON.parse(line).map((step) => print(send, step)));
   }
+  process.exit(0); // a body that nobody reads any more would keep it waiting
 }
 
 async function print(send, step) {
