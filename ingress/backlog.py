@@ -21,9 +21,10 @@ _PAGE = 1000
 class _Tail:
     """The unacknowledged records of one partition that have been read so far, oldest first."""
 
-    __slots__ = ("conversations", "read_to", "records")
+    __slots__ = ("conversations", "lost", "read_to", "records")
 
-    def __init__(self) -> None:
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
         self.records: deque[tuple[str, str]] = deque()
         self.conversations: Counter[str] = Counter()
         self.read_to: str | None = None
@@ -85,13 +86,18 @@ class Backlog:
             return False
         tail = self._tails.get(partition)
         key = self._transport.sort_key
-        if tail is None or (
-            tail.read_to is not None
-            and progress.end is not None
-            and key(progress.end) < key(tail.read_to)
+        if (
+            tail is None
+            or progress.lost > tail.lost
+            or (
+                tail.read_to is not None
+                and progress.end is not None
+                and key(progress.end) < key(tail.read_to)
+            )
         ):
-            # First look, or the log went back (it lost data): what was read before means nothing.
-            tail = self._tails[partition] = _Tail()
+            # First look, or the log went back (it lost data): what was read before means nothing,
+            # and where it was read there may be other records by now.
+            tail = self._tails[partition] = _Tail(progress.lost)
         if progress.floor is not None:
             floor = key(progress.floor)
             while tail.records and key(tail.records[0][0]) <= floor:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -14,12 +17,15 @@ from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.rehearsal.http_client import Client
 from compose.rehearsal.service import Service
+from persistence.standby_rules import Originals
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.kafka_damage import cut_tail
 from transport.conformance.member import Member, Worker, contents, drain, message
-from transport.contract import Progress, Topic
+from transport.contract import Progress, Record, Topic
+from transport.envelope import HEADER_MIRROR_OF
 from transport.errors import TransportError
+from transport.forwarding import Forwarding
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
 
@@ -94,6 +100,24 @@ def _firsts(worker: Worker) -> list[str]:
     return list(dict.fromkeys(contents(worker.records)))
 
 
+class _OfGroup(Forwarding):
+    """Kafka, whose workers' group is another one."""
+
+    def __init__(self, inner: KafkaTransport, group: str) -> None:
+        super().__init__(inner)
+        self._group = group
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        return await self.inner.progress(topic, group=self._group)
+
+
+async def _passed(transport: KafkaTransport, group: str) -> bool:
+    """Ask as the standby of another log does whether the original of a copy, at 25, was passed."""
+    copy = Record(Topic.MESSAGES, 0, "7", "key", b"", {HEADER_MIRROR_OF: b"kafka:25"}, 0.0)
+    originals = Originals({"kafka": _OfGroup(transport, group)})
+    return await originals.passed(copy, seen=time.monotonic())
+
+
 # Each in a group of its own: one group's members wait for each other, whatever topic they read.
 
 
@@ -123,6 +147,7 @@ async def _it_grew_again_before_anybody_looked(
     await accident.cut(settings, end=20)
     async with KafkaTransport(settings) as producer:
         await _append(producer, _texts(100, 120))
+        assert not await _passed(producer, "grew-again"), "its original waits at a reused offset"
         progress = await _progress(producer, "grew-again")
         assert (progress.floor, progress.lag, progress.lost) == ("19", 20, 10), "nobody looked yet"
     async with KafkaTransport(settings) as transport:
@@ -130,6 +155,7 @@ async def _it_grew_again_before_anybody_looked(
         async with worker.working():
             await _all_read(transport, worker, _texts(100, 120))
             assert _firsts(worker) == _texts(100, 120), "from where it was cut, and not before"
+            assert await _passed(transport, "grew-again")
     async with (
         KafkaTransport(settings) as transport,
         Member(transport, group="grew-again") as member,
@@ -170,32 +196,30 @@ async def test_what_took_the_place_of_a_lost_tail_is_read_and_the_loss_is_counte
     accident = _Accident(node, len(stories))
     async with asyncio.TaskGroup() as tasks:
         for story in stories:
-            settings = fresh_settings(node.bootstrap, stream_partitions=1)
+            # For a claim to live on the group has to keep its member for as long as that takes.
+            lease = 60_000 if story is _a_claim_lives_on else 1000
+            settings = fresh_settings(node.bootstrap, stream_partitions=1, stream_lease_ms=lease)
             tasks.create_task(story(settings, accident), name=story.__name__)
 
 
-async def test_every_message_accepted_after_the_loss_becomes_a_row(
-    node: KafkaServer, database_url: str, tmp_path: Path
-) -> None:
-    """The whole service, under which Kafka loses the last 20 of 40 messages."""
-    topic = f"tail.{free_port()}"
-    environment = {
-        "TRANSPORT": "kafka",
-        "KAFKA_BOOTSTRAP_SERVERS": node.bootstrap,
-        "KAFKA_TOPIC": f"{topic}.stream",
-        "KAFKA_DLQ_TOPIC": f"{topic}.dlq",
-        "STREAM_PARTITIONS": "1",
-        "STREAM_LEASE_MS": "2000",
-        "DATABASE_URL": database_url,
-    }
-    service = Service("serve", "serve", tmp_path, environment)
-    client = Client(timeout=20.0)
-    database = await asyncpg.connect(database_url)
-    accepted: list[str] = []
+@dataclass
+class _Site:
+    """The whole service on the node, a client of it, and its rows."""
 
-    async def post(number: int) -> bool:
-        answer = await client.post(
-            f"{service.url}/api/messages",
+    service: Service
+    client: Client
+    database: asyncpg.Connection
+    topic: str
+    accepted: list[str] = field(default_factory=list)
+
+    async def post(self, numbers: Sequence[int]) -> None:
+        """Post messages of one conversation, each until it is accepted."""
+        for number in numbers:
+            await eventually(partial(self._post, number), 30.0)
+
+    async def _post(self, number: int) -> bool:
+        answer = await self.client.post(
+            f"{self.service.url}/api/messages",
             {
                 "senderId": "sender",
                 "conversationId": "conversation",
@@ -204,32 +228,87 @@ async def test_every_message_accepted_after_the_loss_becomes_a_row(
             },
         )
         if answer.status == 202:
-            accepted.append(answer.json()["messageId"])
+            self.accepted.append(answer.json()["messageId"])
         return answer.status in (200, 202)
 
+    async def rows(self) -> list[str]:
+        """The ids of the rows, in order."""
+        rows = await self.database.fetch("SELECT id FROM messages ORDER BY seq")
+        return [str(row["id"]) for row in rows]
+
+
+@pytest_asyncio.fixture
+async def site(node: KafkaServer, database_url: str, tmp_path: Path) -> AsyncIterator[_Site]:
+    """Not started yet."""
+    topic = f"tail.{free_port()}"
+    environment = {
+        "TRANSPORT": "kafka",
+        "KAFKA_BOOTSTRAP_SERVERS": node.bootstrap,
+        "KAFKA_TOPIC": f"{topic}.stream",
+        "KAFKA_DLQ_TOPIC": f"{topic}.dlq",
+        "STREAM_PARTITIONS": "1",
+        "STREAM_LEASE_MS": "60000",  # the group keeps its members over the accident
+        "DATABASE_URL": database_url,
+    }
+    service = Service("serve", "serve", tmp_path, environment)
+    client = Client(timeout=20.0)
+    database = await asyncpg.connect(database_url)
+    yield _Site(service, client, database, f"{topic}.stream")
+    await database.close()
+    await client.close()
+    await service.stop()
+
+
+async def test_every_message_accepted_after_the_loss_becomes_a_row(
+    node: KafkaServer, site: _Site
+) -> None:
+    """The whole service, under which Kafka loses the last 20 of 40 messages."""
+
     async def all_rows() -> bool:
-        rows = await database.fetch("SELECT id FROM messages ORDER BY seq")
-        return [str(row["id"]) for row in rows] == accepted
+        return await site.rows() == site.accepted
 
-    try:
-        await service.start()
-        for number in range(40):
-            assert await post(number)
-        await eventually(all_rows, 30.0)
-        await node.kill()
-        assert cut_tail(node, f"{topic}.stream", 0, end=20) == 20
-        await node.start()
-        for number in range(40, 81):
-            await eventually(lambda number=number: post(number), 30.0)  # type: ignore[misc]
-        assert len(accepted) == 81
-        await eventually(all_rows, 30.0)
+    await site.service.start()
+    await site.post(range(40))
+    await eventually(all_rows, 30.0)
+    await node.kill()
+    assert cut_tail(node, site.topic, 0, end=20) == 20
+    await node.start()
+    await site.post(range(40, 81))
+    assert len(site.accepted) == 81
+    await eventually(all_rows, 30.0)
 
-        async def told() -> bool:
-            status = await client.get(f"{service.url}/api/console/status")
-            return "20 records left" in status.text
+    async def told() -> bool:
+        status = await site.client.get(f"{site.service.url}/api/console/status")
+        return "20 records left" in status.text
 
-        await eventually(told, 30.0)
-    finally:
-        await database.close()
-        await client.close()
-        await service.stop()
+    await eventually(told, 30.0)
+
+
+async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
+    node: KafkaServer, site: _Site, redis_settings: TransportSettings
+) -> None:
+    """Nobody had read it, and other messages have its offsets: its copies say which it was."""
+    environment = site.service.environment
+    environment |= {
+        "TRANSPORT_SHADOW": "redis",
+        "TRANSPORT_SHADOW_MODE": "sync",
+        "REDIS_HOST": redis_settings.redis_host,
+        "REDIS_PORT": str(redis_settings.redis_port),
+        "ENABLE_STREAM_CONSUMERS": "false",
+    }
+    await site.service.start()
+    await site.post(range(10))
+    await site.service.stop()
+    await node.kill()
+    assert cut_tail(node, site.topic, 0, end=4) == 6
+    await node.start()
+    environment["ENABLE_STREAM_CONSUMERS"] = "true"
+    await site.service.start()
+    await site.post(range(10, 20))
+
+    async def all_rows() -> bool:
+        return set(await site.rows()) == set(site.accepted)
+
+    await eventually(all_rows, 30.0)
+    kept = [one for at, one in enumerate(site.accepted) if at not in range(4, 10)]
+    assert [one for one in await site.rows() if one in kept] == kept

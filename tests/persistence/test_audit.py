@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from persistence.audit import audit
@@ -12,6 +13,7 @@ from persistence.repair import repair
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
 from tests.persistence.samples import message, receipt
 from transport.contract import Reason, Topic
+from transport.forwarding import Forwarding
 
 COPY = """
 INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, sender_id,
@@ -64,6 +66,21 @@ async def test_nothing_is_found_after_everything_that_can_rightly_happen(
     report = await audit(database_pool, transport)
     assert report.clean
     assert (report.rows, sum(r.records for r in report.ranges)) == (2, 8)
+
+
+async def test_what_the_log_lost_is_told_since_it_cannot_be_compared(
+    persisted, transport, database_pool
+):
+    await persisted(message("c1"))
+    assert (await audit(database_pool, transport)).lost == 0
+
+    class Lossy(Forwarding):
+        async def progress(self, topic, *, group):
+            told = await self.inner.progress(topic, group=group)
+            return [msgspec.structs.replace(one, lost=2) for one in told]
+
+    report = await audit(database_pool, Lossy(transport))
+    assert (report.lost, report.clean) == (2 * transport.partitions, True)
 
 
 async def test_letters_that_are_only_in_the_table_count_too(

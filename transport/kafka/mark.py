@@ -16,6 +16,7 @@ from transport.contract import Record
 __all__ = ["Anchor", "Mark", "Sight", "anchor_of", "next_epoch", "read_mark"]
 
 _DIGEST_BYTES = 8
+_DIGESTED = 65_536  # bytes of a body: one is digested with each acknowledgement
 
 
 class Anchor(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -64,8 +65,8 @@ def anchor_of(record: Record, leader: int) -> Anchor:
     The broker's time is part of it, so the same message appended twice gives two anchors.
     """
     digest = blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES)
-    digest.update(b"\0")
-    digest.update(record.body)
+    digest.update(b"\0%d\0" % len(record.body))
+    digest.update(record.body[:_DIGESTED])
     return Anchor(int(record.offset), round(record.appended_at * 1000), digest.hexdigest(), leader)
 
 
