@@ -89,6 +89,11 @@ def worker_probe(
                 for one in status.paused
             )
             return ComponentState("workers", "degraded", required, f"{waits}.{told}")
+        if status.surplus:
+            which = ", ".join(map(str, status.surplus))
+            detail = f"The log has more partitions than STREAM_PARTITIONS: {which} are persisted,"
+            detail += f" and their lag is not counted. Write to the others only.{told}"
+            return ComponentState("workers", "degraded", required, detail)
         count = len(status.partitions)
         return ComponentState("workers", "up", required, f"Own {count} partitions.{told}")
 

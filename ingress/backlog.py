@@ -16,6 +16,7 @@ from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 __all__ = ["Backlog"]
 
 _PAGE = 1000
+_ID_MOST = 256  # characters of a conversation's id
 
 
 class _Tail:
@@ -118,5 +119,6 @@ class Backlog:
             if not records:
                 break
             for record in records:
-                tail.add(record.offset, record.key)
+                # A longer one is no conversation's, and may be megabytes.
+                tail.add(record.offset, record.key if len(record.key) <= _ID_MOST else "")
         return True

@@ -28,12 +28,14 @@ __all__ = ["Worker", "WorkerStatus", "tools_of"]
 class WorkerStatus(msgspec.Struct, frozen=True):
     """Which partitions this process owns, and what it waits for (empty: nothing).
 
-    ``epochs`` are the fencing numbers of the partitions it owns.
+    ``epochs`` are the fencing numbers of the partitions it owns. ``surplus`` are those of them that
+    the log should not have, by the settings: they are persisted, and nothing counts their lag.
     """
 
     partitions: list[int]
     paused: list[Paused]
     epochs: dict[int, int]
+    surplus: list[int] = []
 
 
 class Worker:
@@ -69,7 +71,8 @@ class Worker:
         gates = (self._tools.log, self._tools.database)
         waiting = [paused for gate in gates if (paused := gate.paused())]
         owned = self._claims.owned()
-        return WorkerStatus(sorted(owned), waiting + self._claims.paused(), owned)
+        surplus = sorted(p for p in owned if p >= self._tools.transport.partitions)
+        return WorkerStatus(sorted(owned), waiting + self._claims.paused(), owned, surplus)
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         await Lane(claim, self._tools, stop).run()

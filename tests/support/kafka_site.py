@@ -34,10 +34,13 @@ def good(conversation: str, number: int, *, content: str = "") -> Raw:
 class Site:
     """What runs, and its database."""
 
-    def __init__(self, transport: KafkaTransport, pool: Pool, metrics: Metrics) -> None:
+    def __init__(
+        self, transport: KafkaTransport, pool: Pool, metrics: Metrics, worker: Worker
+    ) -> None:
         self.transport = transport
         self.pool = pool
         self.metrics = metrics
+        self.worker = worker
 
     @classmethod
     @asynccontextmanager
@@ -51,11 +54,12 @@ class Site:
             "metrics": metrics,
             "member": "site",
         }
+        worker = Worker(**parts)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Worker(**parts).run(stop))
+            tasks.create_task(worker.run(stop))
             tasks.create_task(DeadLetterIndexer(**parts).run(stop))
             try:
-                yield cls(transport, pool, metrics)
+                yield cls(transport, pool, metrics, worker)
             finally:
                 stop.set()
 

@@ -260,7 +260,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         where = [self._at(partition) for partition in sorted(partitions)]
         source = self._source
         topic = await self._ids.describe(source.name)
-        committed = await self._groups.committed(self._group, source.name, source.partitions)
+        await self._reader.include([at for at in where if at.partition >= source.partitions])
+        count = max(source.partitions, *(partition + 1 for partition in partitions))
+        committed = await self._groups.committed(self._group, source.name, count)
         begins = await self._reader.begins(where)
         ends = await self._reader.ends(where)
         known = {at: self._known(committed.get(at.partition), topic.id, at) for at in where}
@@ -463,8 +465,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             fetched = {claim: claim.window.fetched for claim in self.claims.values()}
             try:
                 topic = await self._ids.describe(self._source.name)
-                ends = await self._reader.ends(self._source.all())
-                readable = await self._reader.readable_ends(self._source.all())
+                where = self._everywhere()
+                ends = await self._reader.ends(where)
+                readable = await self._reader.readable_ends(where)
             except TransportUnavailable as error:
                 self.fault = error
                 self._on_unreadable()
@@ -493,6 +496,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             if self.fault is not None:
                 for claim in self.claims.values():
                     claim.wake()
+
+    def _everywhere(self) -> list[TopicPartition]:
+        """Return every partition, and those of ours that somebody added to the topic by hand."""
+        added = [self._at(p) for p in self.claims if p >= self._source.partitions]
+        return self._source.all() + added
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._source.name, partition)

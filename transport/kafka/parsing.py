@@ -35,6 +35,7 @@ HEADER_BATCH = "crossfade.batch"
 """On what stands for a batch that was not read: JSON, how many records, and their compression."""
 UNPACKED_MOST = 32 * 1024 * 1024
 """Bytes of a batch unpacked: eight times the largest that may come."""
+_AT_ONCE = 8 * 1024 * 1024  # of the batches in one fetch that were compressed
 _CODECS = {0: "none", GZIP: "gzip", SNAPPY: "snappy", LZ4: "lz4", ZSTD: "zstd"}
 
 _LENGTH, _LENGTH_AT, _LENGTH_ENDS = struct.Struct(">i"), 8, 12
@@ -71,10 +72,11 @@ class FetchedRecords:
         self._data = data
         self._batches = MemoryRecords(data)
         self._at = 0
+        self._unpacked = 0
 
     def has_next(self) -> bool:
-        """Tell whether there is another whole batch."""
-        return bool(self._batches.has_next())
+        """Tell whether there is another whole batch that may be read: the rest comes again."""
+        return self._unpacked < _AT_ONCE and bool(self._batches.has_next())
 
     def size_in_bytes(self) -> int:
         """Return how much was fetched."""
@@ -87,15 +89,19 @@ class FetchedRecords:
         batch = self._batches.next_batch()
         if self._data[at + _MAGIC_AT] < _WITH_HEADERS:
             return batch
-        return _Batch(batch, memoryview(self._data)[at : self._at])
+        return _Batch(batch, memoryview(self._data)[at : self._at], self._count)
+
+    def _count(self, size: int) -> None:
+        self._unpacked += size
 
 
 class _Batch:
     """aiokafka's batch, but for what it can't read."""
 
-    def __init__(self, batch: Any, data: memoryview) -> None:
+    def __init__(self, batch: Any, data: memoryview, unpacked: Callable[[int], None]) -> None:
         self._batch = batch
         self._data = data
+        self._unpacked = unpacked
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -107,15 +113,29 @@ class _Batch:
         codec = self._batch.compression_type
         if codec and expands_past(codec, bytes(self._data[_HEADER.size :]), UNPACKED_MOST):
             return iter([_as_it_stands(self._data)])
+        records = self._read()
+        if codec:
+            self._unpacked(sum(map(_size, records)))
+        return iter(records)
+
+    def _read(self) -> list[Any]:
         # Its checksum is right, so all that goes wrong now is as its producer had it.
         try:
-            return iter(list(self._batch))
+            return list(self._batch)
         except Exception:  # noqa: BLE001 - whatever parsers of Cython and Rust raise
             try:
-                return iter(list(_records(self._data)))
+                return list(_records(self._data))
             except Exception as error:  # noqa: BLE001
                 log.warning("A record batch can't be read", extra={"error": str(error)})
-                return iter([_as_it_stands(self._data)])
+                return [_as_it_stands(self._data)]
+
+
+def _size(record: Any) -> int:
+    return (
+        len(record.key or b"")
+        + len(record.value or b"")
+        + sum(len(value or b"") for _, value in record.headers)
+    )
 
 
 def _records(data: memoryview) -> Iterator[_Record]:

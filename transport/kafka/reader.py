@@ -14,7 +14,7 @@ from transport.kafka.lender import Lender
 
 __all__ = ["Reader"]
 
-_POLL_MS = 50  # also how long a fetch of nothing but markers goes unnoticed
+_POLL_MS = 5  # also how long a fetch of nothing but markers goes unnoticed
 _PEEK_BYTES = 192 * 1024  # any batch of ours: smaller, and a fetch brings one partition only
 
 
@@ -26,7 +26,7 @@ class Reader:
     """
 
     def __init__(self, connector: Connector, partitions: Sequence[TopicPartition]) -> None:
-        self._partitions = partitions
+        self._partitions = list(partitions)
         timeout = connector.timeout
         self._client = Lender(
             lambda: self._assigned(connector.reader()), discard_consumer, timeout=timeout
@@ -48,6 +48,13 @@ class Reader:
         """Disconnect."""
         for one in (self._client, self._peeker, self._uncommitted):
             await one.close()
+
+    async def include(self, partitions: Sequence[TopicPartition]) -> None:
+        """Be able to read ``partitions``, which somebody added to a topic, from now on."""
+        added = [one for one in partitions if one not in self._partitions]
+        if added:
+            self._partitions += added
+            await self.close()  # what connects again has them assigned
 
     async def begins(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition still holds (its end where it is empty).

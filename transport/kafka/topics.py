@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from transport.kafka.errors import translate
 from transport.settings import TransportSettings
 
 __all__ = ["MAX_RECORD_BYTES", "TopicSpec", "ensure_topics", "in_step", "topic_specs"]
+
+log = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 """The largest record of the messages topic, and so the largest batch."""
@@ -102,6 +105,12 @@ async def in_step(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> Non
     """
     described = await _described(admin, specs)
     for spec in specs:
+        found = len(described.get(spec.name, ()))
+        if 0 < found < spec.partitions:
+            raise TransportUnavailable(
+                f"topic {spec.name} has {found} partitions, and {spec.partitions} are needed "
+                f"({spec.settings['partitions']}): add the others"
+            )
         needed = int(spec.config["min.insync.replicas"])
         for partition in described.get(spec.name, ()):
             if partition["leader"] < 0:
@@ -177,8 +186,14 @@ async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]
         raise TopicMissing(f"topic {spec.name} is not there")
     if any(partition["leader"] < 0 for partition in partitions):
         raise TransportUnavailable(f"topic {spec.name} has partitions without a leader")
+    if len(partitions) > spec.partitions:
+        # Kafka can't take them away again, so this is no reason not to start.
+        log.error(
+            "A topic has more partitions than are written: those are read, and not in the lag",
+            extra={"topic": spec.name, "partitions": len(partitions), "written": spec.partitions},
+        )
     actual = {
-        "partitions": str(len(partitions)),
+        "partitions": str(min(len(partitions), spec.partitions)),
         "replication factor": str(min(len(partition["replicas"]) for partition in partitions)),
         **await _configuration(admin, spec),
     }

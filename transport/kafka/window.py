@@ -24,7 +24,7 @@ class Window:
     __slots__ = ("_delivered", "_ready_bytes", "_records", "acked", "fetched", "last")
 
     def __init__(self, start: int) -> None:
-        self._records: deque[tuple[int, Record]] = deque()
+        self._records: deque[tuple[int, Record, int]] = deque()
         self._delivered = 0
         self._ready_bytes = 0
         self.acked = start
@@ -53,8 +53,9 @@ class Window:
 
     def add(self, records: Sequence[tuple[int, Record]]) -> None:
         """Append records that were fetched, at least one. Their offsets may have gaps."""
-        self._records.extend(records)
-        self._ready_bytes += sum([len(record.body) for _, record in records])
+        held = [(offset, record, _size(record)) for offset, record in records]
+        self._records.extend(held)
+        self._ready_bytes += sum([size for _, _, size in held])
         self.fetched = records[-1][0] + 1
         self.last = records[-1][1]
 
@@ -63,7 +64,7 @@ class Window:
         # Nearly always the last that was delivered, so the search begins there.
         first = self._delivered or len(self._records)
         for index in range(first - 1, -1, -1):
-            at, record = self._records[index]
+            at, record, _ = self._records[index]
             if at < offset:
                 return record
         return None
@@ -82,29 +83,34 @@ class Window:
 
     def next_after(self, offset: int) -> int:
         """Return where the next record is, or may come, that is not below ``offset``."""
-        later = (at for at, _ in self._records if at >= offset)
+        later = (at for at, _, _ in self._records if at >= offset)
         return max(offset, next(later, self.fetched))
 
     def take(self, most: int) -> list[Record]:
         """Deliver up to ``most`` ready records."""
         start = self._delivered
-        taken = [record for _, record in islice(self._records, start, start + most)]
+        taken = list(islice(self._records, start, start + most))
         self._delivered += len(taken)
-        self._ready_bytes -= sum([len(record.body) for record in taken])
-        return taken
+        self._ready_bytes -= sum([size for _, _, size in taken])
+        return [record for _, record, _ in taken]
 
     def ack(self, offset: int) -> None:
         """Forget the records below ``offset``."""
         records = self._records
         while records and records[0][0] < offset:
-            _, record = records.popleft()
+            _, _, size = records.popleft()
             if self._delivered:
                 self._delivered -= 1
             else:
-                self._ready_bytes -= len(record.body)
+                self._ready_bytes -= size
         self.acked = max(self.acked, offset)
 
     def rewind(self) -> None:
         """Make every record ready again."""
         self._delivered = 0
-        self._ready_bytes = sum(len(record.body) for _, record in self._records)
+        self._ready_bytes = sum(size for _, _, size in self._records)
+
+
+def _size(record: Record) -> int:
+    """Return how many bytes a record has: other producers' keys and headers may be megabytes."""
+    return len(record.body) + len(record.key) + sum(map(len, record.headers.values()))
