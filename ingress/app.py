@@ -13,12 +13,14 @@ from ingress.acceptance import Acceptance
 from ingress.auth import Authenticator
 from ingress.batch import BATCH, PostBatch
 from ingress.bodies import Bodies, Disconnected, Receive, replayed
+from ingress.browser import SAFE, Guard
 from ingress.console.migration import MigrationDesk
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console_parts import console_of, watched
 from ingress.direct import Direct
 from ingress.group_commit import GroupCommit
+from ingress.hosts import Hosts
 from ingress.hot_path import MESSAGES, PostMessage
 from ingress.http1.bounds import Bounds
 from ingress.intake import Intake
@@ -57,6 +59,8 @@ _ORDINARY_BODY = 64 * 1024
 Pydantic judges a body whole, at up to a microsecond a byte, and nobody else is served meanwhile.
 """
 _ORDINARY_LIMIT = "INGRESS_MAX_BODY_BYTES, and 64 KiB on this route"
+_FOR_PROBES = {"/healthz", "/readyz"}
+"""They tell nothing of any message, and a load balancer may send any name."""
 _TRACED = "/api/"  # not health and documents: they would be most of the traces
 _Route = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -71,12 +75,14 @@ class Ingress:
         many: PostBatch,
         readiness: Readiness,
         *,
+        guard: Guard,
         bodies: Bodies,
         body_limit: int,
         tracer: Tracer,
         sampler: Sampler,
         bounds: Bounds,
     ) -> None:
+        self._guard = guard
         self._bodies = bodies
         self._body_limit = body_limit
         self.api = api
@@ -98,41 +104,42 @@ class Ingress:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
-        if scope["type"] == "http":
-            method = scope["method"]
-            route = self._hot.get(scope["path"])
-            if route is not None:
-                if method == "POST":
-                    await route(scope, receive, send)
-                else:
-                    await other_method(scope, send, ["OPTIONS", "POST"])
-                return
-            if method == "OPTIONS":
-                await other_method(scope, send, failures.allowed_methods(self.api, scope))
-                return
-            if method == "HEAD":
-                scope, send = head(scope, send)
-            elif method != "GET":
-                whole = await self._whole(scope, receive, send)
-                if whole is None:
-                    return
-                receive = whole
-            if scope["path"].startswith(_TRACED):
-                await traced(self.api, self._tracer, scope, receive, send)
-                return
-        await self.api(scope, receive, send)
-
-    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
-        """Return a ``receive`` that has the whole body, read within its limits; or refuse it."""
+        if scope["type"] != "http":
+            await self.api(scope, receive, send)
+            return
+        route = self._hot.get(scope["path"])
+        if route is not None and scope["method"] == "POST":
+            await route(scope, receive, send)  # it asks the guard itself, at both doors
+            return
         try:
-            headers = dict(scope["headers"])
-            body = await self._bodies.read(headers, receive, self._body_limit, _ORDINARY_LIMIT)
+            if scope["path"] not in _FOR_PROBES:
+                changes = scope["method"] not in SAFE
+                self._guard.check(dict(scope["headers"]), changes=changes)
+            if route is not None:
+                await other_method(scope, send, ["OPTIONS", "POST"])
+            else:
+                await self._ordinary(scope, receive, send)
         except Problem as problem:
             await respond_problem(send, problem, None)
-            return None
         except Disconnected:
-            return None
-        return replayed(body, receive)
+            return
+
+    async def _ordinary(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that FastAPI has a route for, or none."""
+        method = scope["method"]
+        if method == "OPTIONS":
+            await other_method(scope, send, failures.allowed_methods(self.api, scope))
+            return
+        if method == "HEAD":
+            scope, send = head(scope, send)
+        elif method != "GET":
+            headers = dict(scope["headers"])
+            body = await self._bodies.read(headers, receive, self._body_limit, _ORDINARY_LIMIT)
+            receive = replayed(body, receive)
+        if scope["path"].startswith(_TRACED):
+            await traced(self.api, self._tracer, scope, receive, send)
+        else:
+            await self.api(scope, receive, send)
 
 
 def build(
@@ -217,14 +224,22 @@ def build(
     bodies = Bodies(
         held_bytes=settings.ingress_queue_bytes, seconds=settings.ingress_body_timeout_ms / 1000
     )
+    guard = Guard(Hosts(settings, guarded=not auth.required), keys_required=auth.required)
     one, many = _hot_path(
-        settings, auth=auth, commits=commits, metrics=metrics, tracer=tracer, bodies=bodies
+        settings,
+        auth=auth,
+        guard=guard,
+        commits=commits,
+        metrics=metrics,
+        tracer=tracer,
+        bodies=bodies,
     )
     return Ingress(
         api,
         one,
         many,
         readiness,
+        guard=guard,
         bodies=bodies,
         body_limit=min(settings.ingress_max_body_bytes, _ORDINARY_BODY),
         tracer=tracer,
@@ -237,6 +252,7 @@ def _hot_path(
     settings: IngressSettings,
     *,
     auth: Authenticator,
+    guard: Guard,
     commits: GroupCommit,
     metrics: Metrics,
     tracer: Tracer,
@@ -245,6 +261,7 @@ def _hot_path(
     intake = Intake(Limits.of(settings))
     one = PostMessage(
         auth=auth,
+        guard=guard,
         bodies=bodies,
         commits=commits,
         intake=intake,
@@ -254,6 +271,7 @@ def _hot_path(
     )
     many = PostBatch(
         auth=auth,
+        guard=guard,
         bodies=bodies,
         commits=commits,
         intake=intake,

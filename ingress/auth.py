@@ -85,8 +85,6 @@ class Authenticator:
         if self._path is not None:
             self._load(self._path)
         self.required = bool(self._keys) or self._path is not None
-        self.loopback_only = not (self.required or settings.api_keys_waived)
-        """Whether being on this machine is all that a caller needs."""
         if not (self._keys or is_loopback(settings.host) or settings.api_keys_waived):
             raise ConfigurationError(
                 f"HOST={settings.host} can be reached from other machines and "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ingress import wire
 from ingress.auth import Authenticator, Scope
 from ingress.bodies import Bodies, Disconnected, Receive
+from ingress.browser import Guard
 from ingress.explain import field_problem
 from ingress.group_commit import GroupCommit
 from ingress.headers import Context, Headers, correlation_id, media_type
@@ -34,6 +35,7 @@ class PostBatch:
         self,
         *,
         auth: Authenticator,
+        guard: Guard,
         bodies: Bodies,
         commits: GroupCommit,
         intake: Intake,
@@ -42,6 +44,7 @@ class PostBatch:
         tracer: Tracer,
     ) -> None:
         self._auth = auth
+        self._guard = guard
         self._bodies = bodies
         self._commits = commits
         self._intake = intake
@@ -57,6 +60,7 @@ class PostBatch:
         correlation: str | None = None
         status = CLIENT_GONE
         try:
+            self._guard.check(headers, changes=True)
             self._auth.check(headers, Scope.PRODUCE)
             self._commits.admit()
             correlation = correlation_id(headers)

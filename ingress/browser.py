@@ -8,28 +8,48 @@ between processes or to lose with PostgreSQL, and a key that is taken away ends 
 What a browser sends by itself proves nothing about who asked for it. So a request that changes
 something and names no key in a header must come from a page of this service. ``Sec-Fetch-Site`` or
 ``Origin`` say so, which pages can't forge; and, with the cookie, a header no other site may set.
+Where no keys are needed, :class:`Guard` asks that of every request, and by which name it comes.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from urllib.parse import urlsplit
 
 from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.headers import Headers
-from ingress.problems import FORBIDDEN, Problem
-from ingress.settings import is_loopback
+from ingress.hosts import Hosts
+from ingress.problems import FOREIGN, Problem
 
-__all__ = ["COOKIE", "MARK", "cookie", "expired_cookie", "visitor"]
+__all__ = ["COOKIE", "MARK", "SAFE", "Guard", "cookie", "expired_cookie", "same_site", "visitor"]
 
 COOKIE = "crossfade_console"
 MARK = b"x-crossfade-console"
 """The header that every request of the console carries. A form can't, nor another site's script."""
 
-_SAFE = {"GET", "HEAD", "OPTIONS"}
+SAFE = {"GET", "HEAD", "OPTIONS"}
+"""The methods that change nothing (RFC 9110, section 9.2.1)."""
 _LONGEST = 4_096
 _OURS = re.compile(rb"(?:^|;)[ \t]*%b=([^;]{1,%d})(?:;|$)" % (COOKIE.encode(), _LONGEST))
+
+
+class Guard:
+    """Stands before every route where no keys are needed; where they are, it lets all through."""
+
+    def __init__(self, hosts: Hosts, *, keys_required: bool) -> None:
+        self._hosts = hosts
+        self.needed = not keys_required
+
+    def check(self, headers: Headers, *, changes: bool) -> None:
+        """Return if a request is by a known name and no other site's doing.
+
+        Raises:
+            Problem: it is neither (421, 403).
+        """
+        if self.needed:
+            self._hosts.check(headers)
+            if changes and (b"origin" in headers or b"sec-fetch-site" in headers):
+                same_site(headers)
 
 
 def visitor(auth: Authenticator, method: str, headers: Headers, *scopes: Scope) -> ApiKey | None:
@@ -41,11 +61,8 @@ def visitor(auth: Authenticator, method: str, headers: Headers, *scopes: Scope) 
     if b"authorization" in headers or b"x-api-key" in headers:
         return auth.check(headers, *scopes)
     held = _held(headers)
-    guarded = held is not None or Scope.ADMIN in scopes
-    if guarded and method not in _SAFE:
-        _same_site(headers, marked=held is not None)
-    if guarded and auth.loopback_only:
-        _known_name(headers)
+    if held is not None and method not in SAFE:
+        same_site(headers, marked=True)
     return auth.check({**headers, b"x-api-key": held} if held else headers, *scopes)
 
 
@@ -78,7 +95,14 @@ def _held(headers: Headers) -> bytes | None:
         return b"?"  # no key there is; the answer says so
 
 
-def _same_site(headers: Headers, *, marked: bool) -> None:
+def same_site(headers: Headers, *, marked: bool = False) -> None:
+    """Return if a request that changes something is no other site's doing.
+
+    With ``marked`` it has to carry the console's own header too.
+
+    Raises:
+        Problem: it is another site's, as far as its headers say.
+    """
     site = headers.get(b"sec-fetch-site")
     origin = headers.get(b"origin")
     if site is not None:
@@ -89,22 +113,7 @@ def _same_site(headers: Headers, *, marked: bool) -> None:
         ours = True
     if not ours or (marked and MARK not in headers):
         raise Problem(
-            FORBIDDEN,
+            FOREIGN,
             "Another site's page sent this, or a proxy changed Host: only the console's own pages "
             "may change something without naming a key.",
-        )
-
-
-def _known_name(headers: Headers) -> None:
-    """Refuse names that somebody else may have pointed at this machine (DNS rebinding)."""
-    host = headers.get(b"host", b"").decode("latin-1")
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        name = ""
-    if host and not is_loopback(name):
-        raise Problem(
-            FORBIDDEN,
-            f"No API keys are configured, so this is for this machine only, by the name localhost; "
-            f"it was asked for as {name[:100]!r}. Configure API_KEYS, or set API_KEYS_WAIVED=true.",
         )

@@ -13,6 +13,7 @@ from functools import partial
 from ingress import wire
 from ingress.auth import Authenticator, Scope
 from ingress.bodies import Bodies, Disconnected, Receive
+from ingress.browser import Guard
 from ingress.group_commit import GroupCommit
 from ingress.headers import (
     Context,
@@ -46,6 +47,7 @@ class PostMessage:
         self,
         *,
         auth: Authenticator,
+        guard: Guard,
         bodies: Bodies,
         commits: GroupCommit,
         intake: Intake,
@@ -54,6 +56,7 @@ class PostMessage:
         tracer: Tracer,
     ) -> None:
         self._auth = auth
+        self._guard = guard
         self._bodies = bodies
         self._commits = commits
         self._intake = intake
@@ -69,6 +72,7 @@ class PostMessage:
         Raises:
             Problem: who sends it may not, too much is waiting, or its media type is another.
         """
+        self._guard.check(headers, changes=True)
         self._auth.check(headers, Scope.PRODUCE)
         self._commits.admit()
         media_type(headers, _JSON)

@@ -194,8 +194,9 @@ def _add_problem_headers(document: dict[str, Any]) -> None:
 
 
 def _add_keys(document: dict[str, Any], *, required: bool) -> None:
-    """Say which operations need a key; where none is configured, none does."""
+    """Say which operations need a key; where none is configured, what the guard refuses."""
     if not required:
+        _add_guard(document)
         return
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -206,6 +207,15 @@ def _add_keys(document: dict[str, Any], *, required: bool) -> None:
             if SCOPE in operation:
                 operation["security"] = [{"bearer": []}, {"apiKey": []}]
                 operation["responses"] |= _problems(p.UNAUTHENTICATED, p.FORBIDDEN)
+
+
+def _add_guard(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        if path in {"/healthz", "/readyz"}:
+            continue
+        for method, operation in methods.items():
+            kinds = (p.MISDIRECTED,) if method == "get" else (p.MISDIRECTED, p.FOREIGN)
+            operation["responses"] |= _problems(*kinds)
 
 
 _EXAMPLE = {

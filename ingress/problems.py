@@ -162,6 +162,19 @@ FORBIDDEN = _kind(
     "This API key may not do that",
     "Use a key that has the scope named in `detail`.",
 )
+FOREIGN = _kind(
+    "foreign-page",
+    HTTPStatus.FORBIDDEN,
+    "Another site's page sent this",
+    "What a browser sends for a page of another site is refused where no key is named in a header. "
+    "A proxy in front has to leave `Host` as the browser sent it.",
+)
+MISDIRECTED = _kind(
+    "misdirected",
+    HTTPStatus.MISDIRECTED_REQUEST,
+    "This service does not go by that name",
+    "Ask for it by a name it knows. `detail` says how the operator adds one.",
+)
 NOT_FOUND = _kind(
     "not-found",
     HTTPStatus.NOT_FOUND,

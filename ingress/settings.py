@@ -91,7 +91,12 @@ class IngressSettings(BaseSettings):
     api_keys_file: Path | None = None
     """The same entries, one a line; read again when the file changes."""
     api_keys_waived: bool = False
-    """Listen beyond loopback without keys, because something in front does the checking."""
+    """Listen beyond loopback without keys, because something in front does the checking. Name the
+    hosts that it is asked for under in ``INGRESS_ALLOWED_HOSTS``."""
+    ingress_allowed_hosts: str = ""
+    """Comma-separated names, without ports, that requests may have in ``Host`` where no API keys
+    are needed; beside IP addresses and localhost, which always may. ``*`` is every name: then any
+    web page can use this service through a browser that reaches it."""
 
     @model_validator(mode="after")
     def _keys_beyond_loopback(self) -> Self:
@@ -104,6 +109,12 @@ class IngressSettings(BaseSettings):
             "(`crossfade keys new` makes an entry), or API_KEYS_WAIVED=true if a proxy does the "
             "checking"
         )
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """The names in ``INGRESS_ALLOWED_HOSTS``."""
+        names = (name.strip() for name in self.ingress_allowed_hosts.split(","))
+        return tuple(name for name in names if name)
 
     @property
     def all_queued(self) -> bool:

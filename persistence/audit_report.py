@@ -80,12 +80,16 @@ class Disorder(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Range(msgspec.Struct, frozen=True, rename="camel"):
-    """What of one partition was compared: acknowledged records the log still holds."""
+    """What of one partition was compared: acknowledged records the log still holds.
+
+    ``lost`` records it holds no longer, though it should: nothing can be said of those.
+    """
 
     partition: int
     records: int
     first: str | None
     last: str | None
+    lost: int = 0
 
 
 class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
@@ -99,6 +103,11 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
     unaccounted: Sequence[Unaccounted]
     differing: Sequence[Differing]
     disorders: Sequence[Disorder]
+
+    @property
+    def lost(self) -> int:
+        """Records that the log ever lost; they are not among what was compared."""
+        return sum(one.lost for one in self.ranges)
 
     @property
     def clean(self) -> bool:

@@ -103,7 +103,7 @@ class _Partition:
             last = page[-1].offset
             count += len(page)
             await self._page(page)
-        self._found.ranges.append(Range(progress.partition, count, first, last))
+        self._found.ranges.append(Range(progress.partition, count, first, last, progress.lost))
 
     async def _acknowledged(self, progress: Progress) -> AsyncIterator[list[Record]]:
         if progress.floor is None:

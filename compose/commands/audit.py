@@ -85,6 +85,11 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
     out.print(
         f"{report.rows} rows; {records} acknowledged records that {report.transport} still holds"
     )
+    if report.lost:
+        out.print(
+            f"[yellow]{report.lost} records that {report.transport} lost are not among them[/]: "
+            "unread, or with the end of its log"
+        )
     _list("rules the schema lacks", report.missing_constraints)
     _list("keys with several rows", report.duplicates)
     _list("acknowledged, and neither row nor dead letter", report.unaccounted)

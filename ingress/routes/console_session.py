@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from ingress import problems as p
 from ingress.auth import ApiKey, Authenticator, Scope
-from ingress.browser import cookie, expired_cookie, visitor
+from ingress.browser import cookie, expired_cookie, same_site, visitor
 from ingress.problems import Problem
 from ingress.routes.console_models import Login, Session
 from ingress.routes.described import json_body, problems
@@ -37,11 +37,12 @@ def session_router(*, auth: Authenticator) -> APIRouter:
         operation_id="beginSession",
         dependencies=[json_body()],
         responses=problems(
-            p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.UNAUTHENTICATED, p.FORBIDDEN
+            p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.UNAUTHENTICATED, p.FORBIDDEN, p.FOREIGN
         ),
     )
     async def begin_session(body: Login, request: Request, response: Response) -> Session:
         headers = dict(request.scope["headers"])
+        same_site(headers)
         if not auth.required:
             return _session(auth, None)
         secret = body.key.encode()
@@ -51,10 +52,16 @@ def session_router(*, auth: Authenticator) -> APIRouter:
         return _session(auth, key)
 
     @router.delete(
-        "", status_code=204, summary="Make this browser forget its key", operation_id="endSession"
+        "",
+        status_code=204,
+        summary="Make this browser forget its key",
+        operation_id="endSession",
+        responses=problems(p.FOREIGN),
     )
     async def end_session(request: Request) -> Response:
-        forget = expired_cookie(dict(request.scope["headers"]))
+        headers = dict(request.scope["headers"])
+        same_site(headers)
+        forget = expired_cookie(headers)
         return Response(status_code=204, headers={"Set-Cookie": forget})
 
     return router

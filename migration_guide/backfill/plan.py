@@ -88,10 +88,10 @@ async def find_missing(
     """
     plan.until = time.time() - limits.settle
     plan.whole = since is None
-    floors = [
-        place_of(source.sort_key(one.floor)) if one.floor else b""
-        for one in await source.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    ]
+    progress = await source.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    floors = [place_of(source.sort_key(one.floor)) if one.floor else b"" for one in progress]
+    # Where records were lost, offsets below a cursor may be those of records that came later.
+    cursor = {at: of for at, of in cursor.items() if not progress[int(at)].lost}
     for number, (ours, theirs) in enumerate(await starts(source, target, since=since)):
         begin = _later(source, ours, cursor.get(str(number)))
         comparison = Comparison(

@@ -27,11 +27,14 @@ async def gate(scene: Scene) -> Result:
         )
     log = await scene.log(name)
     below: dict[str, str | None] = {}
+    short: dict[str, str] = {}
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     for one in progress:
         mark = marks.get(str(one.partition))
         if mark is None:
             continue  # it was empty then
+        if one.end is not None and log.sort_key(one.end) < log.sort_key(mark):
+            short[str(one.partition)] = one.end
         if one.lag == 0:
             continue
         if one.floor is None or log.sort_key(one.floor) < log.sort_key(mark):
@@ -44,6 +47,15 @@ async def gate(scene: Scene) -> Result:
             f"partition {partition} of {name} is persisted through {below[partition]}, not yet "
             f"through {marks[partition]}, where it ended when every process wrote to both logs",
             evidence,
+        )
+    if short:
+        # Nothing waits, and that proves nothing of what the log had and has no more.
+        return unknown(
+            NAME,
+            f"{name} ends before where it ended when every process wrote to both logs (partitions "
+            f"{', '.join(short)}): it lost its tail. See that 'crossfade audit' is clean, and "
+            f"accept it with a reason",
+            {**evidence, "ends": short},
         )
     if lost := lost_of((log, progress)):
         return unknown(

@@ -10,7 +10,7 @@ import msgspec
 
 from migration_guide.parity.comparison import PRIMARY, SHADOW, Comparison, Limits
 from migration_guide.parity.facts import Facts
-from migration_guide.parity.reading import Beginning, Merged, beginnings, holds
+from migration_guide.parity.reading import Beginning, Merged, beginnings
 from migration_guide.parity.result import Sample, Tally
 from transport.clock import timestamp
 from transport.contract import Transport
@@ -242,10 +242,10 @@ def same_shape(primary: Transport, shadow: Transport) -> None:
 async def _answer(comparison: Comparison, facts: Facts, merged: Merged) -> None:
     assert facts.mirror is not None
     home = 1 - facts.side
-    original = await holds(merged.log(home), comparison.partition, facts.mirror)
-    if not original:
+    original = await merged.at(home, facts.mirror)
+    if original is None:
         await _look_at_beginning(comparison, merged, home)
-    comparison.answered(facts, original=original)
+    comparison.answered(facts, original)
 
 
 async def _judge(comparison: Comparison, merged: Merged, before: float) -> None:

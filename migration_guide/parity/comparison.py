@@ -112,9 +112,12 @@ class Comparison:
             return None
         return self._copy(facts, 1 - side)
 
-    def answered(self, facts: Facts, *, original: bool) -> None:
-        """Judge a copy of a record that was read before and does not wait for one."""
-        if original:
+    def answered(self, facts: Facts, original: Facts | None) -> None:
+        """Judge a copy of a record that was read before and does not wait for one.
+
+        ``original`` is what stands where that record was.
+        """
+        if original is not None and not self._took_its_place(original, facts):
             self._count(Result.DUPLICATE, facts, None, "one more copy of the same record")
         else:
             self._orphaned(facts)
@@ -179,6 +182,9 @@ class Comparison:
             return
         if facts.appended_at < self._since:
             return
+        if copy is not None and self._took_its_place(facts, copy):
+            self._orphaned(copy)
+            copy = None
         if copy is None:
             # Two producers' records of one message (its sender tried again after the change), or
             # copies that name no original.
@@ -277,6 +283,14 @@ class Comparison:
         if facts.mirror_place < self._first_held[home]:
             return  # trimmed; the original's own log was the place to compare it, in its time
         self._count(_MISSING_IN[home], facts, None, f"its original {facts.mirror} is gone")
+
+    def _took_its_place(self, there: Facts, copy: Facts) -> bool:
+        """Tell whether a log gave the offset of a copy's original to another record.
+
+        So a log does that lost its tail. A copy can't be older than what it is a copy of.
+        """
+        younger = there.appended_at > copy.appended_at + self._limits.tolerance
+        return younger and there.identity != copy.identity
 
     def _forget_sample(self, facts: Facts) -> None:
         for sample in self.samples:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, closing
 from datetime import datetime
 from uuid import uuid4
 
@@ -33,7 +33,7 @@ from persistence.gate import stopped_within
 from persistence.parity_reports import ParityReport
 from persistence.translation import translated
 from transport.clock import timestamp
-from transport.contract import Transport
+from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import ConfigurationError, TransportError
 
 __all__ = ["ParityKeeper"]
@@ -44,6 +44,7 @@ _CANDIDATE_SECONDS = 5.0
 _ROUND_SECONDS = 1.0
 _ROW_SECONDS = 60.0
 _LOOKBACK_SECONDS = 600.0
+_LOSSES_ROUNDS = 5
 _SHARE = 0.2
 
 
@@ -100,15 +101,25 @@ class ParityKeeper:
                 await stack.enter_async_context(self._make(name))
                 for name in (self._primary, self._shadow)
             ]
-            follower = Follower(
-                logs[0],
-                logs[1],
-                since=await self._since(),
-                limits=self._limits,
-                share=_SHARE,
-                found=self._count,
-            )
-            stack.callback(follower.close)
+            since = await self._since()
+            while await self._follow(connection, logs, since, stop):
+                since = time.time() - _LOOKBACK_SECONDS
+
+    async def _follow(
+        self, connection: Connection, logs: Sequence[Transport], since: float, stop: asyncio.Event
+    ) -> bool:
+        """Compare from ``since`` on; return whether a log lost records, so that it ended."""
+        losses = _Losses(logs, every=_LOSSES_ROUNDS * self._interval)
+        await losses.grew()
+        follower = Follower(
+            logs[0],
+            logs[1],
+            since=since,
+            limits=self._limits,
+            share=_SHARE,
+            found=self._count,
+        )
+        with closing(follower):
             await follower.start()
             self.keeps = True
             _log.info("Watching parity", primary=self._primary, shadow=self._shadow)
@@ -121,7 +132,11 @@ class ParityKeeper:
                 self._show(follower, rows)
                 self._failing = False
                 if await stopped_within(stop, self._interval):
-                    return
+                    return False
+                if await losses.grew():
+                    # It reads on from offsets that may be those of later records by now.
+                    _log.warning("Comparing again: a log lost records", seconds=_LOOKBACK_SECONDS)
+                    return True
 
     async def _since(self) -> float:
         """Return the time through which an earlier keeper judged, if that is not long ago.
@@ -145,6 +160,33 @@ class ParityKeeper:
             judged=follower.judged_until,
             last_mismatch=follower.last_difference,
         )
+
+
+class _Losses:
+    """How much both logs have lost, looked at ``every`` so many seconds."""
+
+    def __init__(self, logs: Sequence[Transport], *, every: float) -> None:
+        self._logs = logs
+        self._every = every
+        self._lost: int | None = None
+        self._looked = 0.0
+
+    async def grew(self) -> bool:
+        """Tell whether it is more than at the look before.
+
+        Raises:
+            TransportUnavailable: a log can't say.
+        """
+        now = time.monotonic()
+        if self._lost is not None and now - self._looked < self._every:
+            return False
+        self._looked = now
+        lost = 0
+        for log in self._logs:
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            lost += sum(one.lost for one in progress)
+        before, self._lost = self._lost, lost
+        return before is not None and lost > before
 
 
 class _Rows:

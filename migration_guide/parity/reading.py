@@ -10,7 +10,7 @@ from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of, 
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MIRROR_OF
 
-__all__ = ["NOWHERE", "Beginning", "Merged", "beginnings", "holds", "just_before", "offset_before"]
+__all__ = ["NOWHERE", "Beginning", "Merged", "beginnings", "just_before", "offset_before"]
 
 _INTEGER, _REDIS_ID = 1, 2
 _HIGHEST = 2**64 - 1
@@ -79,6 +79,19 @@ class Merged:
         if first is None:
             return NOWHERE, moment
         return place_of(self._keys[side](first.offset)), first.appended_at
+
+    async def at(self, side: int, offset: str) -> Facts | None:
+        """Return the record at exactly ``offset`` of a log, ``None`` where there is none.
+
+        Raises:
+            TransportUnavailable: the log can't be read.
+        """
+        log = self._logs[side]
+        after = just_before(self._keys[side](offset))
+        records = await log.read(Topic.MESSAGES, self._partition, after=after, limit=1)
+        if not records or records[0].offset != offset:
+            return None
+        return self._facts(records[0], side)
 
     async def next(self) -> Facts | None:
         """Return the next record, ``None`` when both logs are at their end.
@@ -164,18 +177,6 @@ async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginni
             )
         )
     return found
-
-
-async def holds(log: Transport, partition: int, offset: str) -> bool:
-    """Return whether ``log`` has a record at exactly ``offset``.
-
-    Raises:
-        TransportUnavailable: the log can't be read.
-    """
-    records = await log.read(
-        Topic.MESSAGES, partition, after=just_before(log.sort_key(offset)), limit=1
-    )
-    return bool(records) and records[0].offset == offset
 
 
 def just_before(key: tuple[int, ...]) -> str | None:

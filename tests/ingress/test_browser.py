@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
 from ingress.auth import Authenticator, Scope
-from ingress.browser import COOKIE, cookie, visitor
+from ingress.browser import COOKIE, Guard, cookie, visitor
+from ingress.hosts import Hosts
 from ingress.problems import Problem
 from ingress.settings import IngressSettings
 
@@ -15,7 +17,6 @@ KEY = b"cf_console"
 KEYED = Authenticator(
     IngressSettings(api_keys=f"ops:admin+read:{sha256(KEY).hexdigest()}")  # type: ignore[arg-type]
 )
-KEYLESS = Authenticator(IngressSettings())
 HOST = {b"host": b"localhost:3000"}
 MARKED = {b"x-crossfade-console": b"1"}
 HELD = {b"cookie": cookie(KEY, {}).partition(";")[0].encode()}
@@ -53,23 +54,87 @@ def test_a_key_in_a_header_is_no_browsers_doing() -> None:
     assert allowed(KEYED, "POST", HOST | {b"x-api-key": KEY, b"origin": b"http://evil.test"})
 
 
+def guard(**settings: Any) -> Guard:
+    given = IngressSettings(**settings)
+    return Guard(Hosts(given, guarded=True), keys_required=False)
+
+
+def refused(guard: Guard, headers: dict[bytes, bytes], *, changes: bool = False) -> int | None:
+    try:
+        guard.check(headers, changes=changes)
+    except Problem as problem:
+        return problem.kind.status
+    return None
+
+
 @pytest.mark.parametrize(
-    ("headers", "may"),
+    "host",
     [
-        (HOST, True),
-        ({b"host": b"127.0.0.1:3000"}, True),
-        ({b"host": b"[::1]:3000"}, True),
-        ({b"host": b"rebound.evil.test:3000"}, False),
-        (HOST | {b"origin": b"http://evil.test"}, False),
-        (HOST | {b"sec-fetch-site": b"cross-site"}, False),
+        "localhost", "LOCALHOST:3000", "localhost.", "app.localhost:80", "127.0.0.1:3000",
+        "127.9.9.9", "[::1]:3000", "[::1]", "10.1.2.3", "192.168.1.7:3000", "[fd00::1]:3000",
+        "localhost:",
+    ],
+)  # fmt: skip
+def test_without_keys_addresses_and_localhost_are_answered(host: str) -> None:
+    assert refused(guard(), {b"host": host.encode()}) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "evil.example:3000", "127.0.0.1.evil.example", "localhost.evil.example",
+        "evillocalhost", "127.1", "0x7f000001", "2130706433", "localhost@evil.example",
+        "evil.example@localhost", "app", "", ":", ":3000", "[::1", "[::1]x", "localhost:x",
+        "localhost:3000:3000", "local\xadhost", ".localhost.evil.example", "127.0.0.1 evil",
+    ],
+)  # fmt: skip
+def test_without_keys_no_other_name_is_answered(host: str) -> None:
+    assert refused(guard(), {b"host": host.encode("latin-1")}) == 421
+
+
+def test_a_waiver_names_its_hosts() -> None:
+    waived = guard(host="0.0.0.0", api_keys_waived=True, ingress_allowed_hosts="app, Api.test ,")
+    for host in (b"app:3000", b"api.test", b"API.TEST:80", b"127.0.0.1"):
+        assert refused(waived, {b"host": host}) is None
+    for host in (b"evil.example", b"x.api.test", b"api.test.evil.example"):
+        assert refused(waived, {b"host": host}) == 421
+    every = guard(host="0.0.0.0", api_keys_waived=True, ingress_allowed_hosts="*")
+    assert refused(every, {b"host": b"evil.example"}) is None
+
+
+def test_a_name_that_is_listened_on_is_answered() -> None:
+    named = guard(host="gateway.test", api_keys_waived=True)
+    assert refused(named, {b"host": b"gateway.test:3000"}) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, None),
+        ({b"sec-fetch-site": b"same-origin"}, None),
+        ({b"sec-fetch-site": b"none"}, None),
+        ({b"origin": b"http://localhost:3000"}, None),
+        ({b"origin": b"http://evil.example"}, 403),
+        ({b"origin": b"http://localhost:3001"}, 403),
+        ({b"origin": b"null"}, 403),
+        ({b"sec-fetch-site": b"cross-site"}, 403),
+        ({b"sec-fetch-site": b"same-site"}, 403),
     ],
 )
-def test_without_keys_only_this_machine_acts(headers: dict[bytes, bytes], may: bool) -> None:
-    assert allowed(KEYLESS, "POST", headers) is may
+@pytest.mark.parametrize("hosts", ["", "*"])
+def test_without_keys_only_our_own_pages_change_anything(
+    hosts: str, headers: dict[bytes, bytes], status: int | None
+) -> None:
+    given = guard(ingress_allowed_hosts=hosts)
+    assert refused(given, HOST | headers, changes=True) == status
+    assert refused(given, HOST | headers) is None
 
 
-def test_without_keys_a_name_pointed_here_does_not_even_read() -> None:
-    assert not allowed(KEYLESS, "GET", {b"host": b"rebound.evil.test"})
+def test_what_is_remembered_of_names_is_bounded() -> None:
+    hosts = Hosts(IngressSettings(), guarded=True)
+    for number in range(1000):
+        hosts.check({b"host": b"n%d.localhost" % number})
+    assert len(hosts._seen) <= 256
 
 
 def test_the_cookie_is_for_the_browser_alone_and_for_tls_where_the_browser_used_it() -> None:

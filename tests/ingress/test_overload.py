@@ -14,7 +14,7 @@ async def _refused(service: Service) -> None:
     """Post with a body that never comes: whoever reads it first would wait."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     writer.write(
-        b"POST /api/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 500\r\n\r\n"
     )
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)

@@ -16,7 +16,13 @@ BODY = json.dumps(message()).encode()
 
 def _head(length: int | None = None, *more: str, path: str = "/api/messages") -> bytes:
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    lines = [f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", framing, *more]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        framing,
+        *more,
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

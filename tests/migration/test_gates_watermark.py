@@ -72,3 +72,17 @@ async def test_the_watermark_of_a_log_that_lost_records_is_left_to_the_operator(
     asked._logs["redis"] = Telling(redis, lost=2)
     result = await ask(asked, "watermark")
     assert (result.verdict, "redis once lost 8 records" in result.reason) == ("unknown", True)
+
+
+@pytest.mark.parametrize(("name", "phase"), [("redis", 2), ("kafka", 4)])
+async def test_a_log_that_ends_before_its_watermark_proves_nothing(scene, logs, name, phase):
+    """It went back: a replica that was behind, an unclean election, an older file."""
+    log = logs[name]
+    await append(log, message("kept", "c"))
+    (stands,) = [one for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP) if one.lag]
+    await acknowledge(log)
+    (beyond, *rest) = log.sort_key(stands.end)
+    mark = "-".join(str(part) for part in (beyond + 5, *rest))
+    marks = {name: {str(stands.partition): mark}}
+    found = await ask(await scene(phase, 3, watermark=marks), "watermark")
+    assert (found.verdict, "ends before where it ended" in found.reason) == ("unknown", True)

@@ -81,6 +81,22 @@ async def test_a_lost_end_of_the_primary_is_missing_there() -> None:
     assert counts(report) == {Result.MATCHED: 3, Result.MISSING_IN_PRIMARY: 2}
 
 
+@pytest.mark.parametrize("settle", [3600.0, 5.0], ids=["at once", "as they come"])
+async def test_another_record_at_the_offset_of_a_lost_one_is_not_its_original(
+    settle: float,
+) -> None:
+    """Kafka lost its tail, and gave the offsets to what was sent afterwards."""
+    primary, shadow = pair()
+    mirrored(primary, shadow, range(5))
+    primary.drop(0, 3, 4)
+    mirrored(primary, shadow, range(10, 15), at=20.0)
+    assert [record.offset for record in primary.records[0]][3:5] == ["3", "4"]
+    report = await check(primary, shadow, limits=Limits(settle=settle))
+    assert counts(report) == {Result.MATCHED: 8, Result.MISSING_IN_PRIMARY: 2}
+    lost = {sample.message_id for sample in report.samples}
+    assert lost == {f"{body_of(number, 'c', 0, None).message_id}" for number in (3, 4)}
+
+
 async def test_a_doubled_copy_is_a_duplicate_and_no_difference() -> None:
     primary, shadow = pair()
     mirrored(primary, shadow, range(5))

@@ -6,12 +6,14 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from redis.asyncio import Redis
 
 from migration_guide.parity.comparison import Limits
 from migration_guide.parity.keeper import ParityKeeper
 from otel.metrics import Metrics
 from persistence import parity_reports
 from tests.parity.mirroring import send
+from transport.contract import Topic
 from transport.registry import create
 
 
@@ -32,6 +34,34 @@ def keeper(both_settings, database_pool):
         return made, metrics
 
     return make
+
+
+async def test_a_log_that_lost_records_is_compared_again(
+    keeper, redis_log, kafka_log, both_settings, database_pool, eventually
+):
+    """Where it had read to, there may be other records by now than those that it has not read."""
+    one, _ = keeper("one")
+    stop = asyncio.Event()
+    running = asyncio.create_task(one.run(stop))
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+
+    async def matched(count: int) -> bool:
+        total = await parity_reports.summed(database_pool, "redis", "kafka", long_ago)
+        return total is not None and total.counts.get("matched", 0) == count
+
+    try:
+        await eventually(lambda: one.keeps)
+        await send(redis_log, kafka_log, range(10))
+        await eventually(lambda: matched(10))
+        where = {"host": both_settings.redis_host, "port": both_settings.redis_port}
+        async with Redis(**where, db=both_settings.redis_stream_db) as client:
+            held = [await redis_log.read(Topic.MESSAGES, p) for p in range(redis_log.partitions)]
+            lost = max(held, key=len)[0]
+            assert await client.xdel(f"msg:stream:{lost.partition}", lost.offset) == 1
+        await eventually(lambda: matched(10 + 9), 20.0)
+    finally:
+        stop.set()
+        await running
 
 
 async def test_one_process_compares_and_the_next_goes_on_where_it_ended(

@@ -24,6 +24,8 @@ class Connections:
     """At most ``REDIS_POOL_SIZE`` connections, opened when needed."""
 
     def __init__(self, settings: TransportSettings) -> None:
+        self.made = 0
+        """How many connections were ever made."""
         self._idle: list[Line] = []
         self._lent: set[Line] = set()
         self._closed = False
@@ -55,7 +57,8 @@ class Connections:
             line = self._idle.pop() if self._idle else Line(self._address)
             self._lent.add(line)
             try:
-                await line.open()
+                if await line.open():
+                    self.made += 1
                 yield line
             finally:
                 self._lent.discard(line)

@@ -16,7 +16,7 @@ from transport.redis.doorbell import Doorbell
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.inbox import Inbox
-from transport.redis.membership import Membership
+from transport.redis.membership import Membership, Renewed
 from transport.redis.trimming import Retention
 
 __all__ = ["RedisConsumer"]
@@ -131,6 +131,7 @@ class RedisConsumer:
                 group=self._membership.group,
                 epoch=epoch,
                 position=position,
+                witness=self._membership.witness,
             ),
             self._doorbell,
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
@@ -142,9 +143,10 @@ class RedisConsumer:
     async def _renew(self, claims: Sequence[RedisClaim]) -> None:
         if not claims:
             return
+        connections = self._membership.witness.connections()
         for claim, reply in zip(claims, await self._membership.renew(claims), strict=True):
-            if not isinstance(reply, Exception):
-                self._unread[claim.partition] = reply
+            if isinstance(reply, Renewed):
+                self._renewed(claim, reply, connections)
             elif isinstance(translate(reply), PartitionLost):
                 claim.lose()
         for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
@@ -172,6 +174,28 @@ class RedisConsumer:
                 claim.lose()
                 self._held.pop(claim.partition, None)
                 await self._membership.release([claim])
+
+    def _renewed(self, claim: RedisClaim, reply: Renewed, connections: int) -> None:
+        witness, partition = self._membership.witness, claim.partition
+        self._unread[partition] = reply.unread
+        if reply.lost >= 0:
+            _log.error(
+                "%s lost its tail: a replica that was behind was promoted, or an older file "
+                "restored. Records that were confirmed are gone; not acknowledged before were at "
+                "least %d of them. Run `crossfade audit`, and have clients retry",
+                claim.stream,
+                reply.lost,
+            )
+            witness.forget(partition)
+            # What this claim was given may be of the log as it was. The next one begins anew.
+            claim.lose()
+        witness.looked(
+            partition,
+            added=reply.appended,
+            tail=reply.end,
+            unread=reply.unread,
+            connections=connections,
+        )
 
     async def _give_back(self, claim: RedisClaim) -> None:
         self._doorbell.forget(claim.stream)

@@ -16,7 +16,15 @@ from transport.redis.line import Command, Reply
 
 __all__ = ["Functions"]
 
-_FILES = ("common", "accounts", "append", "lease", "delivery", "members")  # as they build on others
+_FILES = (
+    "common",
+    "accounts",
+    "back",
+    "append",
+    "lease",
+    "delivery",
+    "members",
+)  # as they build on others
 _LOADS = 3  # more than one, as it can be flushed again before the call gets there
 
 

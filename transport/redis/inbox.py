@@ -17,6 +17,7 @@ from transport.redis.functions import Functions
 from transport.redis.keys import Log, consumer
 from transport.redis.line import Command, Reply, ReplyTooLargeError
 from transport.redis.records import Entry, records, sort_key
+from transport.redis.witness import Witness
 
 __all__ = ["Inbox"]
 
@@ -50,6 +51,7 @@ class Inbox:
         group: str,
         epoch: int,
         position: str,
+        witness: Witness,
     ) -> None:
         self.topic = log.topic
         self.partition = partition
@@ -68,15 +70,18 @@ class Inbox:
         self._most = _MOST  # records a read may ask for; fewer after they were too large
         self._behind = True  # records delivered before may still have to be delivered again
         self._unacked: deque[str] = deque()
+        self._witness = witness
+        self._is_unsure = False  # of what the last read did: it failed, or was cut off
 
     async def read(self, count: int) -> list[Record]:
         """Return up to ``count`` records, or none if there are none now.
 
         Raises:
-            PartitionLost: the epoch is not the owner's.
+            PartitionLost: the epoch is not the owner's, or the log went back to before it.
             TopicMissing: the stream or the group was gone; it is there again, at the beginning.
             TransportUnavailable: the log can't be read now.
         """
+        await self._be_sure()
         while True:
             was_behind = self._behind
             asked = min(count, self._most)
@@ -117,11 +122,13 @@ class Inbox:
             PartitionLost: the epoch is not the owner's.
             TransportUnavailable: it may not have counted.
         """
+        await self._be_sure()
         known = self._unacked_through(through)
         count: int = await self._call("ack", self._consumer, through, *known)
         for offset in known:
             if self._unacked and self._unacked[0] == offset:  # not rewound in the meantime
                 self._unacked.popleft()
+        self._witness.acknowledged(self.partition, through)
         return count
 
     def rewind(self) -> None:
@@ -142,8 +149,32 @@ class Inbox:
         self._epoch = _text(self.epoch)
         return self.epoch
 
+    async def _be_sure(self) -> None:
+        """After a read that failed, see that the log did not go back meanwhile.
+
+        A server that went back (transport/redis/witness.py), and whose clock is behind, may give
+        new records ids below those already read here. Had such a read failed, its records would be
+        pending where this inbox looks no more, and be acknowledged with the next one.
+
+        Raises:
+            PartitionLost: it went back. Another inbox, which begins with all that is pending, will
+                do.
+        """
+        if not self._is_unsure:
+            return
+        told: bytes = await self._functions.call("position", (self.stream,), self._group)
+        if told and sort_key(told.decode()) < sort_key(self.heard):
+            raise self._gone_back(told.decode())
+        self._is_unsure = False
+
+    def _gone_back(self, to: str) -> PartitionLost:
+        return PartitionLost(
+            f"the log of partition {self.partition} went back from {self.heard} to {to}"
+        )
+
     async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
         """Return what was delivered before and is to come again, and what is new."""
+        self._is_unsure = True
         after = (self._last,) if self._behind else (self._last, ">")
         read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
         replies = await self._connections.exchange(
@@ -170,7 +201,12 @@ class Inbox:
                 await self._failed(reply)
         before, fresh = [reply[0][1] if reply else [] for reply in (*found, None)][:2]
         if fresh:
-            self.heard = fresh[-1][0].decode()
+            first, last = fresh[0][0].decode(), fresh[-1][0].decode()
+            if sort_key(first) <= sort_key(self.heard):
+                raise self._gone_back(first)
+            self.heard = last
+            self._witness.stands(self.partition, last)
+        self._is_unsure = False
         return before, fresh
 
     async def _read_on_a_full_server(self, count: int, after: Sequence[str]) -> list[Reply]:

@@ -81,8 +81,8 @@ class Line:
         wire = self._wire
         return wire is not None and wire.errors.has_wrong_server and _is_old(wire)
 
-    async def open(self) -> None:
-        """Connect, if it is not, or if the server hung up since the last trip.
+    async def open(self) -> bool:
+        """Connect, if it is not, or if the server hung up since the last trip; return if it did.
 
         Raises:
             TransportUnavailable: no connection could be made.
@@ -94,7 +94,7 @@ class Line:
             if asyncio.get_running_loop().time() - self._wire.heard > _FRESH_SECONDS:
                 await asyncio.sleep(0)
             if self.is_open:  # and not retired in that turn
-                return
+                return False
             self.hang_up()
         address = self._address
         try:
@@ -113,6 +113,7 @@ class Line:
             if isinstance(reply, Exception):
                 self.hang_up()
                 raise translate(reply)
+        return True
 
     async def exchange(
         self, commands: Sequence[Command], *, block: float = 0.0, most: int = 0

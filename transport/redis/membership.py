@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from transport.assignment import fair_shares
 from transport.redis.claim import RedisClaim
@@ -10,23 +11,45 @@ from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import Log, consumer
 from transport.redis.line import Command, Reply
+from transport.redis.witness import Witness
 
-__all__ = ["Membership"]
+__all__ = ["Membership", "Renewed"]
 
 _LONGEST_PACE = 1.0
+
+
+class Renewed(NamedTuple):
+    """A stream when its lease was renewed: records unread and ever appended, the last one's id.
+
+    ``lost`` is how many records went with a log that went back, -1 if it did not.
+    """
+
+    unread: int
+    appended: int
+    end: str
+    lost: int
 
 
 class Membership:
     """One member of one group of one log. Every method raises ``TransportUnavailable``."""
 
     def __init__(
-        self, functions: Functions, log: Log, *, group: str, member: str, lease_ms: int
+        self,
+        functions: Functions,
+        log: Log,
+        *,
+        group: str,
+        member: str,
+        lease_ms: int,
+        witness: Witness,
     ) -> None:
         self.log = log
         self.group = group
         self.bell = log.bell(group)
         self.pace = min(lease_ms / 3000, _LONGEST_PACE)
         """Seconds between two looks: a lease outlives two that fail."""
+        self.witness = witness
+        """What is known of the streams, where the group is the log's own."""
         self._functions = functions
         self._member = member
         self._lease_ms = lease_ms
@@ -77,16 +100,27 @@ class Membership:
             )
         ]
 
-    async def renew(self, claims: Sequence[RedisClaim]) -> list[Reply]:
-        """Renew leases; return for each the number of unread records, or the error."""
-        return await self._functions.exchange(
+    async def renew(self, claims: Sequence[RedisClaim]) -> list[Renewed | Exception]:
+        """Renew leases; return for each how its stream is now, or the error."""
+        replies = await self._functions.exchange(
             [
                 self._functions.command(
-                    "renew", (claim.stream, claim.lease), self.group, claim.epoch, self._lease_ms
+                    "renew",
+                    (claim.stream, claim.lease),
+                    self.group,
+                    claim.epoch,
+                    self._lease_ms,
+                    *self.witness.arguments(claim.partition),
                 )
                 for claim in claims
             ]
         )
+        return [
+            Renewed(reply[0], reply[1], reply[2].decode(), reply[3])
+            if isinstance(reply, list)
+            else reply
+            for reply in replies
+        ]
 
     async def trim(self, claims: Sequence[RedisClaim]) -> list[Reply]:
         """Remove acknowledged records that are past their retention; return counts or errors."""

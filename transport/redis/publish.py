@@ -33,6 +33,7 @@ from transport.redis.records import (
     OUR_HEADERS,
     OUR_TRACED_HEADERS,
 )
+from transport.redis.witness import Witness
 
 __all__ = ["MOST_VALUES", "RECORDS_PER_CALL", "Publisher", "remembered"]
 
@@ -53,8 +54,11 @@ class Publisher:
     acknowledged it. Of any other record nobody knows that it is a row, so the repeat is appended.
     """
 
-    def __init__(self, functions: Functions, log: Log, *, group: str, seconds: int) -> None:
+    def __init__(
+        self, functions: Functions, log: Log, *, group: str, seconds: int, witness: Witness
+    ) -> None:
         self._functions = functions
+        self._witness = witness
         self._log = log
         self._group = group
         self._seconds = seconds
@@ -109,7 +113,7 @@ class Publisher:
         if not self._by_slot:
             command = self._command(envelopes, seconds, self._log.memories())
             (reply,) = await self._functions.exchange([command])
-            return _outcomes(reply, len(envelopes))
+            return self._outcomes(reply, envelopes)
         places: dict[int, list[int]] = {}
         for place, envelope in enumerate(envelopes):
             places.setdefault(envelope.partition, []).append(place)
@@ -121,8 +125,16 @@ class Publisher:
         )
         outcomes: dict[int, Outcome] = {}
         for at, reply in zip(places.values(), replies, strict=True):
-            outcomes.update(zip(at, _outcomes(reply, len(at)), strict=True))
+            some = [envelopes[i] for i in at]
+            outcomes.update(zip(at, self._outcomes(reply, some), strict=True))
         return [outcomes[place] for place in range(len(envelopes))]
+
+    def _outcomes(self, reply: Reply, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+        outcomes = _outcomes(reply, len(envelopes))
+        last = outcomes[-1]
+        if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
+            self._witness.stands(envelopes[-1].partition, last.offset)
+        return outcomes
 
     def _command(
         self, envelopes: Sequence[Envelope], seconds: int, memories: Sequence[str]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from transport.contract import Progress, Record
 from transport.redis.connections import Connections
 from transport.redis.errors import translate
@@ -11,6 +13,7 @@ from transport.redis.functions import Functions
 from transport.redis.keys import Log
 from transport.redis.line import Reply
 from transport.redis.records import records
+from transport.redis.witness import NO_WITNESS, Witness
 
 __all__ = ["progress", "read"]
 
@@ -26,22 +29,49 @@ async def read(
     return records(log.topic, partition, entries)
 
 
-async def progress(functions: Functions, log: Log, group: str) -> Sequence[Progress]:
+async def progress(
+    functions: Functions, log: Log, group: str, witness: Witness | None
+) -> Sequence[Progress]:
     """Return how far ``group`` is in every partition; see ``Transport.progress``."""
+    keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
+    connections = witness.connections() if witness else 0
+    known = [witness.arguments(p) if witness else NO_WITNESS for p in range(len(keys))]
     replies = await functions.exchange(
         [
-            functions.command("inspect", (stream, log.lease(partition, group)), group)
-            for partition, stream in enumerate(log.streams)
+            functions.command("inspect", key, group, *what)
+            for key, what in zip(keys, known, strict=True)
         ]
     )
-    return [_progress(partition, reply) for partition, reply in enumerate(replies)]
+    found = [_progress(partition, reply) for partition, reply in enumerate(replies)]
+    if witness is None:
+        return [one for one, _ in found]
+    back = [one.partition for one, lost in found if lost >= 0]
+    if back:
+        # Counted where it outlives this process. Whether or not that can be done now, it is told.
+        counted = await functions.exchange(
+            [functions.command("went_back", keys[p], *known[p]) for p in back]
+        )
+        for partition, reply in zip(back, counted, strict=True):
+            if isinstance(reply, int):
+                witness.forget(partition)
+    for one, _ in found:
+        if one.lag is not None and one.appended:
+            witness.looked(
+                one.partition,
+                added=one.appended,
+                tail=one.end or "0-0",
+                unread=one.lag,
+                connections=connections,
+            )
+    return [msgspec.structs.replace(one, lost=one.lost + max(0, lost)) for one, lost in found]
 
 
-def _progress(partition: int, reply: Reply) -> Progress:
+def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
+    """Return it, and how many records went with a log that went back (-1: it did not)."""
     if isinstance(reply, Exception):
         raise translate(reply)
-    undelivered, pending, oldest, floor, end, owner, lost, now_ms, added = reply
-    return Progress(
+    undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back = reply
+    told = Progress(
         partition=partition,
         lag=undelivered + pending if undelivered >= 0 else None,
         pending=pending,
@@ -52,6 +82,7 @@ def _progress(partition: int, reply: Reply) -> Progress:
         lost=lost,
         appended=added,
     )
+    return told, back
 
 
 def _position(entry_id: bytes) -> str | None:

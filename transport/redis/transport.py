@@ -28,6 +28,7 @@ from transport.redis.membership import Membership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
 from transport.redis.records import sort_key
+from transport.redis.witness import Witness
 from transport.settings import TransportSettings
 
 __all__ = ["RedisTransport"]
@@ -55,8 +56,16 @@ class RedisTransport:
         self._messages = messages_log(self.partitions)
         self._dead = dead_letter_log()
         seconds = settings.idempotency_ttl_seconds
+        self._witnesses = {
+            (Topic.MESSAGES, WORKER_GROUP): self._new_witness(self.partitions),
+            (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_witness(1),
+        }
         self._publisher = Publisher(
-            self._functions, self._messages, group=WORKER_GROUP, seconds=seconds
+            self._functions,
+            self._messages,
+            group=WORKER_GROUP,
+            seconds=seconds,
+            witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
         )
         self._dead_letters = DeadLetters(self._functions, self._dead, seconds=seconds)
 
@@ -105,6 +114,8 @@ class RedisTransport:
             group=group,
             member=member,
             lease_ms=settings.stream_lease_ms,
+            # Another group's is its own: what is unread there says nothing of ours.
+            witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
         )
         return RedisConsumer(
             self._connections,
@@ -123,7 +134,8 @@ class RedisTransport:
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return how far a group is; see the contract."""
-        return await reading.progress(self._functions, self._log(topic), group)
+        witness = self._witnesses.get((topic, group))
+        return await reading.progress(self._functions, self._log(topic), group, witness)
 
     def sort_key(self, offset: str) -> tuple[int, ...]:
         """Return a key that orders entry ids as the log does."""
@@ -135,6 +147,9 @@ class RedisTransport:
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
         await self._connections.call("SET", PROBE_KEY, "1", "PX", _PROBE_MS)
+
+    def _new_witness(self, partitions: int) -> Witness:
+        return Witness(partitions, lambda: self._connections.made)
 
     def _log(self, topic: Topic) -> Log:
         return self._messages if topic is Topic.MESSAGES else self._dead

@@ -20,6 +20,7 @@ local function stream_info(stream)
     length = info.length,
     added = info['entries-added'],
     last = info['last-generated-id'],
+    deleted = info['max-deleted-entry-id'],
     first = info['first-entry'] and info['first-entry'][1] or nil,
   }
 end
@@ -197,39 +198,4 @@ local function open(keys, args)
   return open_group(keys[1], keys[2], args[1]) and 1 or 0
 end
 
--- KEYS stream, lease; ARGV group. Returns records undelivered (-1: not known), records pending,
--- the oldest unacknowledged, the one through which all are acknowledged, the last ever appended,
--- the owner, records lost, the server's time in ms, and records ever appended. Writes nothing, so it answers on a server
--- that is full or read-only.
-local function inspect(keys, args)
-  local stream, lease, name = keys[1], keys[2], args[1]
-  local info, group = stream_info(stream), group_info(stream, name)
-  local now = now_ms()
-  local owner = owner_now(lease, now)
-  local lost = tonumber(redis.call('HGET', lease, 'lost') or '0')
-  if not group then
-    lost = lost + lost_with_stream(lease, info)
-  end
-  if not info then
-    local left = redis.call('EXISTS', stream) == 0 and 0 or -1 -- not known of what is no stream
-    return {left, 0, '', '', '', owner, lost, digits(now), 0}
-  end
-  group = group or {position = '0-0', pending = 0, unopened = true}
-  local left = undelivered(stream, info, group, lease)
-  if left and not group.unopened then
-    lost = lost + lost_since(lease, info, left + group.pending)
-  end
-  local floor, oldest = group.position, ''
-  if group.pending > 0 then
-    oldest = redis.call('XPENDING', stream, name)[2]
-    local before = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)[1]
-    floor = before and before[1] or '0-0'
-  elseif left ~= 0 then
-    local following = redis.call('XRANGE', stream, '(' .. group.position, '+', 'COUNT', 1)[1]
-    oldest = following and following[1] or ''
-  end
-  return {left or -1, group.pending, oldest, floor, info.last, owner, lost, digits(now), info.added}
-end
-
 register('open', open, DRAINS)
-register('inspect', inspect, READS)

@@ -8,6 +8,13 @@ local function reopen(keys, args)
   return open_group(keys[1], keys[2], args[1]) and 1 or 0
 end
 
+-- KEYS stream; ARGV group. Returns the id up to which the group was given everything, or an empty
+-- string.
+local function position(keys, args)
+  local group = group_info(keys[1], args[1])
+  return group and group.position or ''
+end
+
 -- KEYS stream, lease; ARGV group, epoch, consumer, count, after, and '>' or nothing. The same as
 -- the transaction in inbox.py, for a full server, which takes no transactions.
 local function read(keys, args)
@@ -124,6 +131,7 @@ local function trim(keys, args)
 end
 
 register('reopen', reopen, DRAINS)
+register('position', position, READS)
 register('read', read, DRAINS)
 register('ack', ack, DRAINS)
 register('strays', strays, READS)

@@ -56,7 +56,9 @@ local function take(keys, args)
   return {epoch, group_info(stream, group).position}
 end
 
--- KEYS stream, lease; ARGV group, epoch, lease ms. Returns how many records are unread.
+-- KEYS stream, lease; ARGV group, epoch, lease ms, and what the owner knows of the stream (back.lua).
+-- Returns how many records are unread, how many were ever appended, the id of the last, how many
+-- were lost if the log went back (-1: it did not).
 local function renew(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, epoch, lease_ms = unpack(args)
@@ -64,8 +66,10 @@ local function renew(keys, args)
     return fenced()
   end
   hold(lease, now_ms(), lease_ms)
+  local lost = account_for(stream, lease, {unpack(args, 4)})
   look(stream, lease, group)
-  return tonumber(redis.call('HGET', lease, 'unread') or '0')
+  local unread, added, tail = unpack(redis.call('HMGET', lease, 'unread', 'added', 'tail'))
+  return {tonumber(unread or '0'), tonumber(added or '0'), tail or '', lost or -1}
 end
 
 -- KEYS lease; ARGV epoch, and one that the owner's has to be above. Returns the owner's new epoch.

@@ -1,0 +1,74 @@
+"""A Redis and its replica behind one address, and a failover that loses the tail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from compose.local.binaries import find_redis
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+from tests.support.fault_proxy import FaultProxy
+from tests.support.stepped_clock import SteppedClock
+
+__all__ = ["Failover", "pair", "run"]
+
+
+class Failover:
+    """A primary, its replica, and an address that leads to the one that is the primary."""
+
+    def __init__(self, primary: ValkeyServer, replica: ValkeyServer, proxy: FaultProxy) -> None:
+        self.primary, self.replica, self.proxy = primary, replica, proxy
+
+    async def in_step(self) -> None:
+        """Return when the replica has everything."""
+        ours = await run(self.primary, "INFO", "replication")
+
+        async def has_it() -> bool:
+            told = await run(self.replica, "INFO", "replication")
+            up = told.get("master_link_status") == "up"
+            return up and told["slave_repl_offset"] >= ours["master_repl_offset"]
+
+        await eventually(has_it, timeout=20)
+
+    async def cut(self) -> None:
+        """Let the replica hear of nothing more."""
+        await self.in_step()
+        await run(self.replica, "REPLICAOF", "NO", "ONE")
+
+    async def promote(self) -> None:
+        """Lead to the replica, and end the primary."""
+        self.proxy.lead_to(self.replica.host, self.replica.port)
+        await self.primary.kill()
+        self.proxy.reset()
+
+
+async def run(server: ValkeyServer, *command: str) -> Any:
+    """Return the server's reply to one command."""
+    async with Redis(host=server.host, port=server.port, db=1, protocol=2) as client:
+        return await client.execute_command(*command)
+
+
+@asynccontextmanager
+async def pair(folder: Path, clock: SteppedClock | None) -> AsyncIterator[Failover]:
+    """Start both; ``clock`` is the replica's, where it has one of its own."""
+    real = find_redis()
+    primary = ValkeyServer(
+        folder / "primary" / "data", binary=real, config={"repl-diskless-sync-delay": "0"}
+    )
+    replica = ValkeyServer(
+        folder / "replica" / "data", binary=clock.binary(real) if clock else real
+    )
+    try:
+        for server in (primary, replica):
+            await server.start()
+        await run(replica, "REPLICAOF", primary.host, str(primary.port))
+        async with FaultProxy(primary.host, primary.port) as proxy:
+            yield Failover(primary, replica, proxy)
+    finally:
+        for server in (primary, replica):
+            await server.stop()

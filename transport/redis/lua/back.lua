@@ -1,0 +1,107 @@
+-- A log that went back: a replica that was behind was promoted, or an older file was read. All that
+-- Redis keeps went back together, so only what a process knows from before can tell (witness.py):
+-- `added` records were appended up to `tail` when it last looked, `unread` of them not acknowledged;
+-- since then it was told of `last`, which `may_be_unread` ('1') or is acknowledged ('0').
+-- The lease keeps `back_upto`, the highest id that is accounted for as lost.
+
+-- How many records are gone of those that were there at the process's last look.
+local function gone_since(stream, info, added, tail)
+  local since, after = info.added - added, 0
+  if info.first and later(info.first, tail) then
+    after = info.length
+  elseif info.first and later(info.last, tail) then
+    after = count_between(stream, tail, '+') or 0
+  end
+  return math.max(0, after - since)
+end
+
+-- Returns how many records went with a log that went back and were not acknowledged, as far as this
+-- witness knows; nothing if the log did not go back, or it is accounted for. Mostly the last record
+-- is there, and so is everything before it.
+local function lost_by_going_back(stream, lease, args)
+  local added, tail, unread, last, may_be_unread = unpack(args)
+  if last == '' or #redis.pcall('XRANGE', stream, last, last) > 0 then
+    return nil
+  end
+  local info = stream_info(stream)
+  local upto = redis.call('HGET', lease, 'back_upto')
+  -- A stream that was deleted, its lease staying, is another matter (accounts.lua).
+  if not info or is_another(lease, info) or upto and not later(last, upto) then
+    return nil
+  end
+  local is_trimmed = not later(last, info.last) and not (
+    info.first and later(last, info.first) and later(last, info.deleted))
+  if is_trimmed and (added == '' or info.first and not later(info.first, tail)) then
+    return nil
+  end
+  local gone = added ~= '' and gone_since(stream, info, added, tail) or 0
+  if is_trimmed and gone == 0 then
+    return nil
+  end
+  if may_be_unread == '1' and (added == '' or later(last, tail)) then
+    return math.min(gone, tonumber(unread)) + 1
+  end
+  -- New records with ids below the lost ones' (a clock that is behind) hide some of these: at least
+  -- the last one is gone.
+  return math.min(math.max(gone, 1), tonumber(unread))
+end
+
+-- Count that; and let no new record have the id of one that is lost: other logs may name it.
+local function account_for(stream, lease, args)
+  local lost, last = lost_by_going_back(stream, lease, args), args[4]
+  if not lost then
+    return nil
+  end
+  count_lost(lease, lost, last)
+  redis.call('HSET', lease, 'back_upto', last)
+  if later(last, stream_info(stream).last) then
+    redis.call('XSETID', stream, last)
+  end
+  return lost
+end
+
+-- KEYS stream, lease; ARGV the five above. Returns how many records are counted as lost, -1 if the
+-- log did not go back.
+local function went_back(keys, args)
+  return account_for(keys[1], keys[2], args) or -1
+end
+
+-- KEYS stream, lease; ARGV group, and what the process knows of the stream (back.lua), or nothing.
+-- Returns records undelivered (-1: not known), records pending,
+-- the oldest unacknowledged, the one through which all are acknowledged, the last ever appended,
+-- the owner, records lost, the server's time in ms, and records ever appended. Writes nothing, so it answers on a server
+-- that is full or read-only.
+local function inspect(keys, args)
+  local stream, lease, name = keys[1], keys[2], args[1]
+  local info, group = stream_info(stream), group_info(stream, name)
+  local now = now_ms()
+  local owner = owner_now(lease, now)
+  local lost = tonumber(redis.call('HGET', lease, 'lost') or '0')
+  if not group then
+    lost = lost + lost_with_stream(lease, info)
+  end
+  if not info then
+    local left = redis.call('EXISTS', stream) == 0 and 0 or -1 -- not known of what is no stream
+    return {left, 0, '', '', '', owner, lost, digits(now), 0, -1}
+  end
+  group = group or {position = '0-0', pending = 0, unopened = true}
+  local left = undelivered(stream, info, group, lease)
+  if left and not group.unopened then
+    lost = lost + lost_since(lease, info, left + group.pending)
+  end
+  local floor, oldest = group.position, ''
+  if group.pending > 0 then
+    oldest = redis.call('XPENDING', stream, name)[2]
+    local before = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)[1]
+    floor = before and before[1] or '0-0'
+  elseif left ~= 0 then
+    local following = redis.call('XRANGE', stream, '(' .. group.position, '+', 'COUNT', 1)[1]
+    oldest = following and following[1] or ''
+  end
+  local back = args[2] and lost_by_going_back(stream, lease, {unpack(args, 2)}) or -1
+  return {left or -1, group.pending, oldest, floor, info.last, owner, lost, digits(now), info.added,
+    back}
+end
+
+register('inspect', inspect, READS)
+register('went_back', went_back, DRAINS)

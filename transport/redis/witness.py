@@ -1,0 +1,87 @@
+"""What this process knows of the streams that Redis itself may forget.
+
+A replica that was behind and is promoted, or a server started from an older file, is consistent in
+itself: records, group, accounts and memory all went back together. Only those who were told of the
+records that are missing can tell. So each process keeps, of every stream, what it last saw there
+and the last record that it was told of, and shows both to the server whenever it looks. What the
+server then finds missing is counted in the group's accounts, where it outlives this process.
+
+What is heard over a connection that is newer than the last look proves nothing of what was there
+before: it may be of a server that went back, and of records that came after that. So it is not
+noted until a look has found what was known before.
+
+It takes no work per message: one comparison for each call that appends, reads or acknowledges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from transport.redis.records import sort_key
+
+__all__ = ["NO_WITNESS", "Witness"]
+
+_NOTHING = ""
+NO_WITNESS = (_NOTHING, _NOTHING, 0, _NOTHING, 0)
+"""The arguments of one that knows nothing, as of a group that is not the log's own."""
+
+
+class _Seen(msgspec.Struct):
+    """Of one stream: the last look's figures, and ids known from what was done there since."""
+
+    added: str = _NOTHING
+    tail: str = _NOTHING
+    unread: int = 0
+    last: str = _NOTHING
+    acknowledged: str = _NOTHING
+    connections: int = 0
+    """How many connections had ever been made at the last look."""
+
+
+class Witness:
+    """Of all streams of a log, and of the group that works on it.
+
+    ``connections`` tells how many connections to the server were ever made.
+    """
+
+    def __init__(self, partitions: int, connections: Callable[[], int]) -> None:
+        self.connections = connections
+        self._seen = [_Seen() for _ in range(partitions)]
+
+    def stands(self, partition: int, offset: str) -> None:
+        """Note that ``offset`` was appended, or read."""
+        seen = self._seen[partition]
+        if not seen.last:
+            seen.last, seen.connections = offset, self.connections()
+        elif seen.connections == self.connections() and sort_key(offset) > sort_key(seen.last):
+            seen.last = offset
+
+    def acknowledged(self, partition: int, through: str) -> None:
+        """Note that everything through ``through`` was acknowledged."""
+        self._seen[partition].acknowledged = through
+
+    def looked(
+        self, partition: int, *, added: int, tail: str, unread: int, connections: int
+    ) -> None:
+        """Note how many records were ever appended, the id of the last, and how many are unread.
+
+        And that what was known before is there: ``connections`` had been made when it was asked.
+        """
+        seen = self._seen[partition]
+        seen.added, seen.tail, seen.unread, seen.connections = str(added), tail, unread, connections
+        if added and (not seen.last or sort_key(tail) > sort_key(seen.last)):
+            seen.last = tail
+
+    def forget(self, partition: int) -> None:
+        """Begin anew: what is missing has been counted."""
+        self._seen[partition] = _Seen()
+
+    def arguments(self, partition: int) -> tuple[str, str, int, str, int]:
+        """Return what lua/back.lua takes: added, tail, unread, last, may_be_unread."""
+        seen = self._seen[partition]
+        is_settled = bool(seen.acknowledged) and sort_key(seen.last or "0-0") <= sort_key(
+            seen.acknowledged
+        )
+        return seen.added, seen.tail, seen.unread, seen.last, int(not is_settled)
