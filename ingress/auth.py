@@ -7,69 +7,23 @@ a key by its digest leaks nothing through time either: without the key, no one c
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
-from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from ingress.headers import Headers
+from ingress.key_entries import ApiKey, Scope, parse_entries
 from ingress.problems import FORBIDDEN, UNAUTHENTICATED, Problem
 from ingress.settings import IngressSettings, is_loopback
 from transport.errors import ConfigurationError
 
-__all__ = ["ApiKey", "Authenticator", "Scope", "parse_entries"]
+__all__ = ["ApiKey", "Authenticator", "Scope"]
 
 _RECHECK = 1.0
-_ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):([a-z+]+):([0-9a-f]{64})")
 _log = structlog.get_logger(__name__)
-
-
-class Scope(StrEnum):
-    """What a key may do."""
-
-    PRODUCE = "produce"
-    """Post messages and receipts."""
-    READ = "read"
-    """Read messages, conversations and receipts."""
-    ADMIN = "admin"
-    """List, read, redrive and discard dead letters; change phases. What changes is recorded."""
-
-
-class ApiKey(msgspec.Struct, frozen=True):
-    """One configured key; ``name`` is for logs."""
-
-    name: str
-    scopes: frozenset[Scope]
-
-
-def parse_entries(text: str, source: str) -> dict[str, ApiKey]:
-    """Return the keys in ``text`` by digest: entries between commas or on lines, ``#`` comments.
-
-    Raises:
-        ConfigurationError: an entry is not ``name:scope+scope:sha256hex``. The entry is not
-            repeated in the message: it may be a key someone pasted in the clear.
-    """
-    keys: dict[str, ApiKey] = {}
-    lines = (line.partition("#")[0] for line in text.splitlines())
-    entries = [entry.strip() for line in lines for entry in line.split(",") if entry.strip()]
-    for number, entry in enumerate(entries, start=1):
-        match = _ENTRY.fullmatch(entry)
-        try:
-            scopes = frozenset(Scope(scope) for scope in match[2].split("+")) if match else None
-        except ValueError:
-            scopes = None
-        if match is None or scopes is None:
-            raise ConfigurationError(
-                f"{source}: entry {number} is not name:scope+scope:sha256hex with scopes out of "
-                f"{', '.join(Scope)} (the SHA-256 of the key, never the key itself)"
-            )
-        keys[match[3]] = ApiKey(match[1], scopes)
-    return keys
 
 
 class Authenticator:
@@ -91,11 +45,15 @@ class Authenticator:
                 f"API_KEYS_FILE={self._path} holds no key: add one, or set API_KEYS_WAIVED=true"
             )
 
-    def check(self, headers: Headers, *scopes: Scope) -> ApiKey | None:
+    def check(self, headers: Headers, *scopes: Scope, limited: bool = False) -> ApiKey | None:
         """Return the request's key, ``None`` where none is needed, if it has one of ``scopes``.
 
+        A key with a prefix is refused unless the caller says by ``limited`` that it holds what it
+        takes and gives against the prefix.
+
         Raises:
-            Problem: no key, an unknown one (401), or one without any of the scopes (403).
+            Problem: no key, an unknown one (401), one without any of the scopes, or with a prefix
+                where there is nothing to hold against it (403).
         """
         if not self.required:
             return None
@@ -122,6 +80,8 @@ class Authenticator:
                 f"The key {key.name!r} lacks the scope {scope.value!r}.",
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
+        if not limited:
+            key.refuse_limited()
         return key
 
     def _load(self, path: Path) -> None:

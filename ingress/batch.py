@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ingress import wire
-from ingress.auth import Authenticator, Scope
+from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.bodies import Bodies, Disconnected, Receive
 from ingress.browser import Guard
 from ingress.explain import field_problem
@@ -61,7 +61,7 @@ class PostBatch:
         status = CLIENT_GONE
         try:
             self._guard.check(headers, changes=True)
-            self._auth.check(headers, Scope.PRODUCE)
+            key = self._auth.check(headers, Scope.PRODUCE, limited=True)
             self._commits.admit()
             correlation = correlation_id(headers)
             if b"idempotency-key" in headers:
@@ -72,6 +72,8 @@ class PostBatch:
             lines = media in NDJSON
             read = self._intake.lines if lines else self._intake.batch
             items: list[Item] = await self._turns.take(read(body, context))
+            if key is not None and key.limited:
+                items = [_permitted(item, key) for item in items]
             accepted = [item for item in items if isinstance(item, Submission)]
             if accepted:
                 await self._commits.submit(accepted)
@@ -121,6 +123,16 @@ class PostBatch:
             # Nothing went in: say so where proxies and clients look first.
             raise Problem(unavailable.kind, unavailable.detail, headers=unavailable.headers)
         return results
+
+
+def _permitted(item: Item, key: ApiKey) -> Item:
+    """Return the item, or why it may not be sent with ``key``."""
+    if isinstance(item, Submission):
+        try:
+            item.admit(key)
+        except Problem as problem:
+            return problem
+    return item
 
 
 def _headers(results: Sequence[BatchResult], media: bytes, correlation: str | None) -> wire.Headers:

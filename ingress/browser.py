@@ -52,18 +52,24 @@ class Guard:
                 same_site(headers)
 
 
-def visitor(auth: Authenticator, method: str, headers: Headers, *scopes: Scope) -> ApiKey | None:
+def visitor(
+    auth: Authenticator, method: str, headers: Headers, *scopes: Scope, limited: bool = False
+) -> ApiKey | None:
     """Return the key that a request may use one of ``scopes`` with, ``None`` where none is needed.
 
+    ``limited`` is as for :meth:`~ingress.auth.Authenticator.check`.
+
     Raises:
-        Problem: no key, an unknown one (401), one without the scope, or another site's doing (403).
+        Problem: no key, an unknown one (401), one that may not do this, or another site's doing
+            (403).
     """
     if b"authorization" in headers or b"x-api-key" in headers:
-        return auth.check(headers, *scopes)
+        return auth.check(headers, *scopes, limited=limited)
     held = _held(headers)
     if held is not None and method not in SAFE:
         same_site(headers, marked=True)
-    return auth.check({**headers, b"x-api-key": held} if held else headers, *scopes)
+    given = {**headers, b"x-api-key": held} if held else headers
+    return auth.check(given, *scopes, limited=limited)
 
 
 def cookie(key: bytes, headers: Headers) -> str:

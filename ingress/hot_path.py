@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ingress import wire
-from ingress.auth import Authenticator, Scope
+from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.bodies import Bodies, Disconnected, Receive
 from ingress.browser import Guard
 from ingress.group_commit import GroupCommit
@@ -66,27 +66,38 @@ class PostMessage:
         self.limit = limit
         """The largest body, in bytes."""
 
-    def admit(self, headers: Headers) -> None:
+    def admit(self, headers: Headers) -> ApiKey | None:
         """Return if the request may go on, before its body is read.
+
+        What is returned is its key, if that has a prefix to hold the message against.
 
         Raises:
             Problem: who sends it may not, too much is waiting, or its media type is another.
         """
         self._guard.check(headers, changes=True)
-        self._auth.check(headers, Scope.PRODUCE)
+        key = self._auth.check(headers, Scope.PRODUCE, limited=True)
         self._commits.admit()
         media_type(headers, _JSON)
+        return key if key is not None and key.limited else None
 
     def submission(
-        self, headers: Headers, correlation: str | None, trace: Trace, body: bytes
+        self,
+        headers: Headers,
+        correlation: str | None,
+        trace: Trace,
+        body: bytes,
+        key: ApiKey | None,
     ) -> Submission:
-        """Return the message, checked, for :meth:`hand_in`.
+        """Return the message, checked, for :meth:`hand_in`; ``key`` is what :meth:`admit` gave.
 
         Raises:
             Problem: it is not a message that can be accepted.
         """
         context = Context(correlation, trace)
-        return self._intake.message(body, context, idempotency_key(headers))
+        one = self._intake.message(body, context, idempotency_key(headers))
+        if key is not None:
+            one.admit(key)
+        return one
 
     def hand_in(self, one: Submission, decided: Callable[[], None]) -> None:
         """Give the message to the group commit, which calls ``decided`` when it has its verdict.
@@ -118,9 +129,9 @@ class PostMessage:
         correlation: str | None = None
         try:
             correlation = correlation_id(headers)
-            self.admit(headers)
+            key = self.admit(headers)
             body = await self._bodies.read(headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES")
-            one = self.submission(headers, correlation, trace, body)
+            one = self.submission(headers, correlation, trace, body, key)
             await self._commits.submit((one,))
             status, given, ack = self.answer(one, correlation)
         except Problem as problem:

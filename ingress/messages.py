@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from ingress.key_entries import ApiKey
 from ingress.problems import DATABASE_UNAVAILABLE, Problem
 from otel.tracing.context import checked, sampled_trace_id
 from persistence import queries
@@ -18,7 +19,7 @@ from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, d
 from transport.errors import DecodeError, TransportUnavailable
 from transport.identity import partition_of
 
-__all__ = ["Dead", "Found", "Messages", "Pending"]
+__all__ = ["Dead", "Found", "Messages", "Pending", "visible"]
 
 _PAGE = 500
 
@@ -43,6 +44,14 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 Found = StoredMessage | Dead | Pending
+
+
+def visible(found: Found, key: ApiKey | None) -> bool:
+    """Tell whether ``key`` may read the message; one that can't be read as such, only if all."""
+    if key is None or not key.limited:
+        return True
+    parties = found if isinstance(found, StoredMessage) else found.message
+    return parties is not None and key.sees(parties.sender_id, parties.conversation_id)
 
 
 class Messages:

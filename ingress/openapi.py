@@ -199,8 +199,13 @@ def _add_keys(document: dict[str, Any], *, required: bool) -> None:
         _add_guard(document)
         return
     document["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer", "description": _LIMITED},
+        "apiKey": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-API-Key",
+            "description": _LIMITED,
+        },
     }
     for path in document["paths"].values():
         for operation in path.values():
@@ -218,6 +223,11 @@ def _add_guard(document: dict[str, Any]) -> None:
             operation["responses"] |= _problems(*kinds)
 
 
+_LIMITED = (
+    "A key may be limited to senders or to conversations whose id begins with a prefix. What it "
+    "sends for others is refused (403), messages of others are not there for it (404), and what is "
+    "about the messages of all (dead letters, status, migration) needs a key without a prefix."
+)
 _EXAMPLE = {
     "conversationId": "test_conv_001",
     "senderId": "user_001",

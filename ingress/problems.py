@@ -160,7 +160,7 @@ FORBIDDEN = _kind(
     "forbidden",
     HTTPStatus.FORBIDDEN,
     "This API key may not do that",
-    "Use a key that has the scope named in `detail`.",
+    "Use a key that has the scope, or the prefix, named in `detail`.",
 )
 FOREIGN = _kind(
     "foreign-page",

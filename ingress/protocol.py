@@ -147,8 +147,8 @@ class _MessageProtocol(BoundedProtocol):
         correlation: str | None = None
         try:
             correlation = correlation_id(headers)
-            post.admit(headers)
-            one = post.submission(headers, correlation, trace, body)
+            key = post.admit(headers)
+            one = post.submission(headers, correlation, trace, body, key)
             post.hand_in(one, partial(self._decided, exchange, one, correlation, trace.request))
         except Problem as problem:
             self._refuse(exchange, problem_answer(problem, correlation))

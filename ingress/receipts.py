@@ -6,7 +6,8 @@ import asyncio
 from typing import Literal
 
 from ingress.group_commit import GroupCommit
-from ingress.messages import Dead, Messages
+from ingress.key_entries import ApiKey
+from ingress.messages import Dead, Found, Messages, visible
 from ingress.problems import NOT_FOUND, STATE, Problem
 from ingress.submission import ReceiptSubmission, Stored
 from otel.tracing.requests import Trace
@@ -37,14 +38,19 @@ class Receipts:
         *,
         correlation_id: str,
         trace: Trace,
+        key: ApiKey | None,
     ) -> Stored:
         """Return what stands for this receipt, ``fresh`` if it is this one; durable by then.
+
+        A key with a conversation prefix may give it for messages of such conversations, whoever
+        sent them; for others it is answered as if there were none.
 
         Raises:
             Problem: there is no such message, it is a dead letter, or the log did not take it.
         """
-        found = await self._messages.find(message_id, content=False)
-        if found is None:
+        prefix = key.conversation_prefix if key else ""
+        found = await self._messages.find(message_id, content=bool(prefix))
+        if found is None or (prefix and not _conversation(found).startswith(prefix)):
             raise Problem(NOT_FOUND, f"There is no message {message_id}.")
         if isinstance(found, Dead):
             detail = f"Message {message_id} is dead letter {found.lost.id}; redrive it first."
@@ -58,14 +64,15 @@ class Receipts:
         await self._commits.submit((submission,))
         return submission.stored()
 
-    async def of(self, message_id: str, limit: int) -> list[StoredReceipt]:
+    async def of(self, message_id: str, limit: int, *, key: ApiKey | None) -> list[StoredReceipt]:
         """Return up to ``limit`` of a message's receipts, oldest first.
 
         Raises:
-            Problem: there is no such message.
+            Problem: there is no such message that ``key`` may read.
         """
-        found = await self._messages.find(message_id, content=False)
-        if found is None:
+        limited = key is not None and key.limited
+        found = await self._messages.find(message_id, content=limited)
+        if found is None or not visible(found, key):
             raise Problem(NOT_FOUND, f"There is no message {message_id}.")
         async with asyncio.timeout(self._timeout):
             return await queries.receipts(self._pool, message_id, limit)
@@ -74,3 +81,9 @@ class Receipts:
         """Return when this very receipt was recorded, if it was."""
         async with asyncio.timeout(self._timeout):
             return await queries.receipt_at(self._pool, message_id, user_id, state)
+
+
+def _conversation(found: Found) -> str:
+    """Return the message's conversation; nothing where the message can't be read."""
+    parties = found if isinstance(found, StoredMessage) else found.message
+    return parties.conversation_id if parties else ""

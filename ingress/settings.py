@@ -87,7 +87,8 @@ class IngressSettings(BaseSettings):
     """Where a trace can be looked at, with ``{traceId}`` in it; given back with a message."""
 
     api_keys: SecretStr | None = None
-    """Comma-separated ``name:scope+scope:sha256hex``; scopes are produce, read and admin."""
+    """Comma-separated ``name:scope+scope:sha256hex``; scopes are produce, read and admin. With
+    ``:sender=prefix`` or ``:conversation=prefix`` behind it a key is for those only."""
     api_keys_file: Path | None = None
     """The same entries, one a line; read again when the file changes."""
     api_keys_waived: bool = False

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from ingress.headers import Context
+from ingress.key_entries import ApiKey
 from ingress.problems import KEY_CONFLICT, Problem
 from ingress.requests import MessageRequest
 from ingress.responses import Ack, State
@@ -110,6 +111,15 @@ class Submission:
         self.followers: list[AnySubmission] | None = None
         self.follows = False
         self.verdict: Verdict | None = None
+
+    def admit(self, key: ApiKey) -> None:
+        """Return if ``key`` may send this message.
+
+        Raises:
+            Problem: its sender or its conversation has not the key's prefix.
+        """
+        request = self.request
+        key.answers_for(sender=request.sender_id, conversation=request.conversation_id)
 
     def partition(self, partitions: int) -> int:
         """Return the partition of the message's conversation."""

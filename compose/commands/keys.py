@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from compose.console import err, fail, out, settings_or_exit
-from ingress.auth import Scope, parse_entries
+from ingress.key_entries import NAME, ApiKey, Scope, entry_of, parse_entries
 from transport.errors import ConfigurationError
 
 __all__ = ["app"]
@@ -20,6 +21,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="API keys: make one, list those configured.")
 
 _SECRET_BYTES = 32
+_COLUMNS = ("name", "scopes", "senders", "conversations", "sha256", "from")
 
 
 @app.command()
@@ -29,17 +31,27 @@ def new(
         Scope.PRODUCE,
         Scope.READ,
     ],
+    sender_prefix: Annotated[
+        str,
+        typer.Option(help="Only for senders, and users who give receipts, whose id begins so."),
+    ] = "",
+    conversation_prefix: Annotated[
+        str, typer.Option(help="Only for conversations whose id begins so.")
+    ] = "",
     file: Annotated[
         Path | None, typer.Option(help="Add the entry to this file (API_KEYS_FILE) at once.")
     ] = None,
 ) -> None:
     """Make a key. The key is shown this once; only its SHA-256 is ever stored."""
     secret = f"cf_{secrets.token_urlsafe(_SECRET_BYTES)}"
-    entry = f"{name}:{'+'.join(scope)}:{sha256(secret.encode()).hexdigest()}"
-    try:
-        parse_entries(entry, "NAME")
-    except ConfigurationError:
+    if not NAME.fullmatch(name):
         fail(f"{name!r} can't be a key's name; use 1 to 64 letters, digits, '.', '_' or '-'")
+    key = ApiKey(name, frozenset(scope), sender_prefix, conversation_prefix)
+    entry = entry_of(key, sha256(secret.encode()).hexdigest())
+    try:
+        parse_entries(entry, "The key")
+    except ConfigurationError as error:
+        fail(str(error))
     if file is not None:
         _append(file, entry)
         err.print(f"Added to {file}. The key, shown this once:")
@@ -54,7 +66,7 @@ def new(
 def list_keys() -> None:
     """List the keys of API_KEYS and API_KEYS_FILE: names, scopes, the start of the digest."""
     settings = settings_or_exit().ingress
-    table = Table("name", "scopes", "sha256", "from", box=None, pad_edge=False)
+    table = Table(*_COLUMNS, box=None, pad_edge=False)
     texts: list[tuple[str, str]] = []
     if settings.api_keys:
         texts.append((settings.api_keys.get_secret_value(), "API_KEYS"))
@@ -62,7 +74,14 @@ def list_keys() -> None:
         texts.append((settings.api_keys_file.read_text("utf-8"), str(settings.api_keys_file)))
     for text, source in texts:
         for digest, key in parse_entries(text, source).items():
-            table.add_row(key.name, "+".join(sorted(key.scopes)), f"{digest[:12]}...", source)
+            table.add_row(
+                key.name,
+                "+".join(sorted(key.scopes)),
+                escape(repr(key.sender_prefix)) if key.sender_prefix else "any",
+                escape(repr(key.conversation_prefix)) if key.conversation_prefix else "any",
+                f"{digest[:12]}...",
+                source,
+            )
     if not table.row_count:
         err.print("No API keys are configured.")
         return

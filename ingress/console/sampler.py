@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -42,6 +43,8 @@ _HISTORY = 180
 _LINGER = 15.0
 """Seconds to go on sampling when nobody watches: a page that is reloaded finds its history."""
 _FIGURES_SECONDS = 10.0
+_LONGEST_PAUSE = 5.0
+"""Seconds between two events: whoever may no longer follow is told within them."""
 
 
 class Sampler:
@@ -79,6 +82,8 @@ class Sampler:
     async def follow(self) -> AsyncIterator[bytes]:
         """Yield a status as JSON at once, and then each one that is taken, until closed.
 
+        Where none can be taken the last is given again after some seconds.
+
         Whoever reads slowly misses some; nothing is queued for them.
         """
         self._followers += 1
@@ -89,7 +94,9 @@ class Sampler:
             while not self._closed:
                 tick = self._tick
                 yield self._encoded
-                await tick.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LONGEST_PAUSE):
+                        await tick.wait()
         finally:
             self._followers -= 1
 

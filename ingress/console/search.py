@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from uuid import UUID
 
 from ingress.console.views import FoundMessage, FoundMessages, Matched
+from ingress.key_entries import ApiKey
 from ingress.responses import State
 from persistence import search
 from persistence.database import Pool
@@ -37,8 +38,11 @@ class Search:
         self._pool = pool
         self._timeout = timeout_seconds
 
-    async def find(self, text: str) -> FoundMessages:
-        """Return the messages that have ``text`` as one of their ids or as their conversation."""
+    async def find(self, text: str, key: ApiKey | None = None) -> FoundMessages:
+        """Return the messages that have ``text`` as one of their ids or as their conversation.
+
+        Of a ``key`` with a prefix, those that it may read.
+        """
         gaps: list[str] = []
         rows, letters, waiting = await asyncio.gather(
             self._guarded(self._rows(text), "PostgreSQL", gaps),
@@ -48,10 +52,16 @@ class Search:
         found: dict[str, FoundMessage] = {}
         for one in (*rows, *letters, *waiting):  # a row before a dead letter before a record
             found.setdefault(one.message_id, one)
-        items = sorted(found.values(), key=lambda one: one.accepted_at or "", reverse=True)
+        seen = [
+            one
+            for one in found.values()
+            if key is None or key.sees(one.sender_id, one.conversation_id)
+        ]
+        items = sorted(seen, key=lambda one: one.accepted_at or "", reverse=True)
+        more = len(rows) > _MOST and not (key and key.limited)  # of others' it is told nothing
         return FoundMessages(
             items=items[:_MOST],
-            more=len(items) > _MOST or len(rows) > _MOST,
+            more=len(items) > _MOST or more,
             incomplete=f"Could not be asked: {'; '.join(gaps)}." if gaps else None,
         )
 

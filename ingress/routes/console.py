@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ingress import cursor
-from ingress.auth import Authenticator, Scope
+from ingress.auth import ApiKey, Authenticator, Scope
+from ingress.browser import visitor
 from ingress.console.sampler import Sampler
 from ingress.console.search import Search
 from ingress.console.timeline import Timelines
 from ingress.console.views import FoundMessages, Status, Timeline
-from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND
+from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
 from ingress.requests import ID_LENGTH
+from ingress.responses import encode
 from ingress.routes.console_models import (
     ActionPage,
     ActionView,
     LetterGroups,
     LetterGroupView,
 )
-from ingress.routes.described import needs, problems, scoped
+from ingress.routes.described import needs, permitted, problems, scoped
 from ingress.routes.messages import MessageId, canonical, not_found
 from persistence.database import Pool
 from persistence.operator_actions import Actions
@@ -36,7 +38,7 @@ _EVENT = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "event": {"const": "status"},
+        "event": {"enum": ["status", "end"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
@@ -54,16 +56,15 @@ def console_router(
     pool: Pool,
 ) -> APIRouter:
     """Return the routes that read for the console. Nothing here changes anything."""
-    router = APIRouter(
-        prefix="/api/console",
-        tags=["console"],
-        dependencies=[needs(auth, Scope.READ, Scope.ADMIN)],
-    )
+    router = APIRouter(prefix="/api/console", tags=["console"])
+    whole = [needs(auth, Scope.READ, Scope.ADMIN)]
+    own = permitted(auth, Scope.READ, Scope.ADMIN)
 
     @router.get(
         "/status",
         summary="See logs, workers, PostgreSQL and what is wrong, at once",
         operation_id="getStatus",
+        dependencies=whole,
         openapi_extra=scoped(Scope.READ),
     )
     async def get_status(response: Response) -> Status:
@@ -74,11 +75,13 @@ def console_router(
         "/events",
         summary="Follow the status: one server-sent event a second",
         operation_id="followStatus",
+        dependencies=whole,
         response_class=StreamingResponse,
         responses={
             200: {
                 "description": "Events named `status`; each one's data is what `/status` answers, "
-                "without its history.",
+                "without its history. The last is named `end` where the key was taken away; its "
+                "data is the problem.",
                 "content": {"text/event-stream": {"schema": _EVENT}},
             },
             **problems(INVALID),
@@ -86,14 +89,20 @@ def console_router(
         openapi_extra=scoped(Scope.READ),
     )
     async def follow_status(
+        request: Request,
         limit: Annotated[
             int | None, Query(ge=1, le=1000, description="End after so many events.")
         ] = None,
     ) -> StreamingResponse:
         # no-transform and X-Accel-Buffering: a proxy that gathers the stream would stop the clock.
         headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+        asked = dict(request.scope["headers"])
+
+        def check() -> None:
+            visitor(auth, "GET", asked, Scope.READ, Scope.ADMIN)
+
         return StreamingResponse(
-            _events(sampler, limit), media_type="text/event-stream", headers=headers
+            _events(sampler, limit, check), media_type="text/event-stream", headers=headers
         )
 
     @router.get(
@@ -115,8 +124,9 @@ def console_router(
                 description="A message id, client message id, correlation id or conversation.",
             ),
         ],
+        key: ApiKey | None = own,
     ) -> FoundMessages:
-        return await search.find(q)
+        return await search.find(q, key)
 
     @router.get(
         "/messages/{message_id}",
@@ -125,10 +135,12 @@ def console_router(
         responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
     )
-    async def get_timeline(message_id: MessageId) -> Timeline:
+    async def get_timeline(message_id: MessageId, key: ApiKey | None = own) -> Timeline:
         identifier = canonical(message_id)
         found = await timelines.of(identifier)
         if found is None:
+            raise not_found(identifier)
+        if key is not None and not key.sees(found.message.sender_id, found.message.conversation_id):
             raise not_found(identifier)
         return found
 
@@ -136,6 +148,7 @@ def console_router(
         "/dead-letters",
         summary="See pending dead letters grouped by reason and age",
         operation_id="groupDeadLetters",
+        dependencies=whole,
         responses=problems(DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
     )
@@ -147,6 +160,7 @@ def console_router(
         "/actions",
         summary="Read what was done by hand, newest first",
         operation_id="listActions",
+        dependencies=whole,
         responses=problems(INVALID, DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
     )
@@ -168,10 +182,18 @@ def console_router(
     return router
 
 
-async def _events(sampler: Sampler, limit: int | None) -> AsyncIterator[bytes]:
+async def _events(
+    sampler: Sampler, limit: int | None, check: Callable[[], None]
+) -> AsyncIterator[bytes]:
+    """Yield events while ``check`` lets the request read them: its key may be taken away."""
     yield _RETRY
     sent = 0
     async for status in sampler.follow():
+        try:
+            check()
+        except Problem as problem:
+            yield b"event: end\ndata: " + encode(problem.body()) + b"\n\n"
+            return
         yield b"event: status\ndata: " + status + b"\n\n"
         sent += 1
         if sent == limit:

@@ -8,12 +8,21 @@ from typing import Any
 from fastapi import Depends, Request
 from fastapi.params import Depends as DependsParameter
 
-from ingress.auth import Authenticator, Scope
+from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.browser import MARK, visitor
 from ingress.headers import media_type
 from ingress.problems import MEDIA_TYPE, Kind
 
-__all__ = ["PROBLEM_SCHEMA", "SCOPE", "caller", "json_body", "needs", "problems", "scoped"]
+__all__ = [
+    "PROBLEM_SCHEMA",
+    "SCOPE",
+    "caller",
+    "json_body",
+    "needs",
+    "permitted",
+    "problems",
+    "scoped",
+]
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 SCOPE = "x-crossfade-scope"
@@ -34,13 +43,27 @@ def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
 
 
 def needs(auth: Authenticator, *scopes: Scope) -> DependsParameter:
-    """Return the dependency that lets only keys with one of ``scopes`` through."""
+    """Return the dependency that lets only keys with one of ``scopes`` and no prefix through."""
 
     def check(request: Request) -> None:
         visitor(auth, request.method, dict(request.scope["headers"]), *scopes)
 
     dependency: DependsParameter = Depends(check)
     return dependency
+
+
+def permitted(auth: Authenticator, *scopes: Scope) -> Any:
+    """Return the dependency that gives a route the key, ``None`` where none is needed.
+
+    Unlike :func:`needs` it lets keys with a prefix through: the route holds what it takes and
+    gives against it.
+    """
+
+    def check(request: Request) -> ApiKey | None:
+        headers = dict(request.scope["headers"])
+        return visitor(auth, request.method, headers, *scopes, limited=True)
+
+    return Depends(check)
 
 
 def caller(auth: Authenticator, request: Request) -> str:

@@ -10,11 +10,11 @@ import msgspec
 from fastapi import APIRouter, Path, Query
 
 from ingress import cursor
-from ingress.auth import Authenticator, Scope
-from ingress.messages import Dead, Found, Messages, Pending
+from ingress.auth import ApiKey, Authenticator, Scope
+from ingress.messages import Dead, Found, Messages, Pending, visible
 from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
 from ingress.requests import ID_LENGTH
-from ingress.routes.described import needs, problems, scoped
+from ingress.routes.described import permitted, problems, scoped
 from ingress.routes.models import (
     MOST_RECEIPTS,
     UUID_PATTERN,
@@ -60,7 +60,8 @@ def messages_router(
     timeout_seconds: float,
 ) -> APIRouter:
     """Return the routes that read messages."""
-    router = APIRouter(prefix="/api", tags=["messages"], dependencies=[needs(auth, Scope.READ)])
+    router = APIRouter(prefix="/api", tags=["messages"])
+    reader = permitted(auth, Scope.READ)
 
     @router.get(
         "/messages/{message_id}",
@@ -69,10 +70,10 @@ def messages_router(
         responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
     )
-    async def get_message(message_id: MessageId) -> MessageView:
+    async def get_message(message_id: MessageId, key: ApiKey | None = reader) -> MessageView:
         identifier = canonical(message_id)
         found = await messages.find(identifier, content=True)
-        if found is None:
+        if found is None or not visible(found, key):
             raise not_found(identifier)
         if isinstance(found, Pending):
             return view(identifier, found, trace_url)
@@ -86,7 +87,8 @@ def messages_router(
     @router.get(
         "/conversations/{conversation_id}/messages",
         summary="Read a conversation, oldest first",
-        description="A page ends early, with `hasMore`, once its contents come to 1 MiB.",
+        description="A page ends early, with `hasMore`, once its contents come to 1 MiB. For a key "
+        "with a sender prefix it leaves out the messages of other senders.",
         operation_id="listMessages",
         responses=problems(INVALID, DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
@@ -99,7 +101,10 @@ def messages_router(
             str | None, Query(max_length=64, description="`next` of the page before.")
         ] = None,
         limit: Annotated[int, Query(ge=1, le=_MOST)] = _USUAL,
+        key: ApiKey | None = reader,
     ) -> ConversationPage:
+        if key is not None:
+            key.answers_for(conversation=conversation_id)
         subject = f"conversation:{conversation_id}"
         position = cursor.decode(after, subject) if after is not None else None
         async with asyncio.timeout(timeout_seconds):
@@ -107,7 +112,7 @@ def messages_router(
                 pool, conversation_id, position, limit, most_bytes=_PAGE_BYTES
             )
         return ConversationPage(
-            items=[MessageSummary.of(row) for row in page],
+            items=[MessageSummary.of(row) for row in page if visible(row, key)],
             next=cursor.encode(page[-1].seq, subject) if page else after,
             has_more=more,
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from ingress import problems as p
-from ingress.auth import Authenticator, Scope
+from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.group_commit import GroupCommit
 from ingress.headers import correlation_id
 from ingress.receipts import Receipts
-from ingress.routes.described import json_body, needs, problems, scoped
+from ingress.routes.described import json_body, permitted, problems, scoped
 from ingress.routes.messages import MessageId, canonical
 from ingress.routes.models import (
     MOST_RECEIPTS,
@@ -29,6 +29,7 @@ _REFUSED = (p.MALFORMED, p.INVALID, p.NOT_FOUND, p.STATE, p.TOO_LARGE, p.MEDIA)
 def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Receipts) -> APIRouter:
     """Return the routes of receipts."""
     router = APIRouter(prefix="/api/messages/{message_id}/receipts", tags=["receipts"])
+    producer, reader = permitted(auth, Scope.PRODUCE), permitted(auth, Scope.READ)
 
     @router.post(
         "",
@@ -37,7 +38,7 @@ def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Rece
         description="Idempotent: one receipt for each message, user and state. A repeat is "
         "answered 200 with the time of the first.",
         operation_id="postReceipt",
-        dependencies=[needs(auth, Scope.PRODUCE), json_body()],
+        dependencies=[json_body()],
         responses={
             200: {"model": ReceiptAck, "description": "Recorded before."},
             **problems(*_REFUSED, p.OVERLOADED, p.OUTCOME_UNKNOWN, *_UNAVAILABLE),
@@ -45,8 +46,14 @@ def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Rece
         openapi_extra=scoped(Scope.PRODUCE),
     )
     async def post_receipt(
-        message_id: MessageId, body: ReceiptRequest, request: Request, response: Response
+        message_id: MessageId,
+        body: ReceiptRequest,
+        request: Request,
+        response: Response,
+        key: ApiKey | None = producer,
     ) -> ReceiptAck:
+        if key is not None:
+            key.answers_for(sender=body.user_id)
         commits.admit()
         headers = dict(request.scope["headers"])
         identifier = canonical(message_id)
@@ -57,6 +64,7 @@ def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Rece
             body.state,
             correlation_id=correlation,
             trace=trace_of(request.scope),
+            key=key,
         )
         response.status_code = 202 if stored.fresh else 200
         response.headers["X-Correlation-ID"] = correlation
@@ -74,12 +82,11 @@ def receipts_router(*, auth: Authenticator, commits: GroupCommit, receipts: Rece
         summary="List a message's receipts, oldest first",
         description=f"The first {MOST_RECEIPTS:,}; `hasMore` tells whether there are others.",
         operation_id="listReceipts",
-        dependencies=[needs(auth, Scope.READ)],
         responses=problems(p.INVALID, p.NOT_FOUND, *_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
     )
-    async def list_receipts(message_id: MessageId) -> ReceiptList:
-        rows = await receipts.of(canonical(message_id), MOST_RECEIPTS + 1)
+    async def list_receipts(message_id: MessageId, key: ApiKey | None = reader) -> ReceiptList:
+        rows = await receipts.of(canonical(message_id), MOST_RECEIPTS + 1, key=key)
         return ReceiptList(
             items=[
                 ReceiptView.model_validate(

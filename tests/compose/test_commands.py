@@ -33,8 +33,25 @@ async def test_a_new_key_goes_to_the_file_and_is_shown_once(crossfade, tmp_path:
 
     listed = await crossfade("keys", "list", API_KEYS_FILE=str(file))
     assert await listed.ends() == 0
-    assert re.search(rf"alice +produce +{digest[:12]}", listed.text)
+    assert re.search(rf"alice +produce +any +any +{digest[:12]}", listed.text)
     assert digest not in listed.text
+
+
+async def test_a_key_for_some_senders_and_conversations(crossfade, tmp_path: Path):
+    file = tmp_path / "keys"
+    given = ("--sender-prefix", "a:b, c", "--conversation-prefix", "t/\u00e4")
+    made = await crossfade("keys", "new", "alice", *given, "--file", str(file))
+    assert await made.ends() == 0
+    (secret,) = re.findall(r"^cf_[A-Za-z0-9_-]{43}$", made.text, re.MULTILINE)
+    digest = sha256(secret.encode()).hexdigest()
+    limits = "sender=a%3Ab%2C%20c:conversation=t/%C3%A4"
+    assert file.read_text("utf-8") == f"alice:produce+read:{digest}:{limits}\n"
+    listed = await crossfade("keys", "list", API_KEYS_FILE=str(file))
+    assert await listed.ends() == 0
+    assert re.search(r"alice +produce\+read +'a:b, c' +'t/\u00e4' ", listed.text)
+    refused = await crossfade("keys", "new", "ops", "--scope", "admin", "--sender-prefix", "a")
+    assert await refused.ends() == 1
+    assert "leave out one of the two" in refused.text
 
 
 async def test_a_name_that_an_entry_cannot_hold_is_refused(crossfade):

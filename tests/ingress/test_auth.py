@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ingress.auth import Authenticator, parse_entries
+from ingress.auth import Authenticator
+from ingress.key_entries import parse_entries
 from ingress.settings import IngressSettings
 from tests.ingress.conftest import message
 from tests.support.eventually import eventually

@@ -67,6 +67,11 @@ export class Live {
       this.#delay = 1000;
       this.#take(JSON.parse(event.data));
     });
+    source.addEventListener("end", () => {
+      // The key was taken away.
+      this.stop();
+      document.dispatchEvent(new Event("signed-out"));
+    });
     source.addEventListener("error", () => {
       // The browser tries again by itself only where the answer was right; we do always.
       source.close();
