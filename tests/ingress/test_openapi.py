@@ -103,7 +103,8 @@ async def test_the_hot_path_is_described_as_it_is(start, path: str) -> None:
     document = (await service.client.get("/openapi.json")).json()
     operation = document["paths"][path]["post"]
     success = {"200", "202"} if path == "/api/messages" else {"207"}
-    assert set(operation["responses"]) == success | {"400", "408", "413", "415", "422", "503"}
+    refused = {"400", "403", "408", "413", "415", "421", "422", "503"}
+    assert set(operation["responses"]) == success | refused
     for status, response in operation["responses"].items():
         assert "X-Correlation-ID" in response["headers"]
         assert ("Retry-After" in response["headers"]) == (status in {"207", "503"})
