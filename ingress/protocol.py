@@ -199,7 +199,7 @@ class _MessageProtocol(BoundedProtocol):
             % (STATUS_LINES[status], self._common_headers(), head, close, len(body), body)
         )
         if not exchange.keep_alive:
-            self.transport.close()
+            self.linger()
         self._answered()
 
     # Between messages.
@@ -211,7 +211,7 @@ class _MessageProtocol(BoundedProtocol):
         connection looks, when it is due, for how long the connection has been idle.
         """
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._ended:
             return
         if not self._fresh:
             self._go_on()

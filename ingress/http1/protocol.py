@@ -116,6 +116,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 headers={"Connection": "close"},
             ) from error
 
+    def on_headers_complete(self) -> None:
+        """Begin the request in uvicorn, with a transport whose ``close`` lingers."""
+        super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", _Lent(self))
+
     def _read_on(self) -> None:
         body = getattr(self.cycle, "body", b"")
         if not self._busy or len(body) <= _BODY_BYTES:
@@ -150,6 +155,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with what came while the answer was made."""
+        if self._ended:
+            self.server_state.total_requests += 1
+            return
         super().on_response_complete()
         self._go_on()
 
@@ -165,7 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
             if begun:
-                self.transport.close()
+                self.linger()
                 return
         self.transport.write(rendered(problem_answer(problem, None)))
         self.linger()
@@ -176,6 +184,8 @@ class BoundedProtocol(HttpToolsProtocol):
         A connection closed with bytes unread is reset, and the client may never see its answer.
         """
         self._fresh = False
+        if self._ended:
+            return
         self.transport.write_eof()
         self.flow.resume_reading()
         self._lingering = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
@@ -194,3 +204,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._lingering is not None:
             self._lingering.cancel()
         super().connection_lost(exc)
+
+
+class _Lent:
+    """A transport as uvicorn's cycle uses it."""
+
+    __slots__ = ("_protocol", "is_closing", "write")
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+
+    def close(self) -> None:
+        self._protocol.linger()

@@ -37,7 +37,7 @@ _LONGEST_METHOD = 32
 _START = re.compile(rb"\r|" + _TOKEN + rb"{1,32}+(?: |\Z)")
 # What no head holds: control characters, and a CR or LF without the other.
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?![\n]|\Z)")
-_ABSOLUTE = re.compile(rb"https?://([^/?#@]++)([^#]*+)", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?#@]++)((?:[/?][^#]*+)?)", re.IGNORECASE)
 _HOST = re.compile(rb"(?:[0-9A-Za-z.~_%!$&'()*+,;=-]*+|\[[0-9A-Fa-f:.]++\])(?::\d{0,5}+)?")
 _LENGTH = re.compile(rb"\d{1,18}+")
 _NO_LINES = "The head holds a control character, or a line that does not end in CRLF."

@@ -1,0 +1,38 @@
+"""Nothing that two parsers could read in two ways is read at all, and nothing after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.hostile.http.conftest import exchange
+from tests.hostile.http.smuggling import HIDDEN, REFUSED, SERVED, Served
+
+
+@pytest.mark.parametrize("stream", REFUSED.values(), ids=REFUSED)
+async def test_what_is_ambiguous_is_refused_and_nothing_after_it_is_answered(
+    port: int, split: Any, stream: bytes
+) -> None:
+    for pieces in split(stream):
+        found, closed = await exchange(port, pieces)
+        assert len(found) == 1
+        assert found[0].status in {400, 501, 505}
+        assert closed
+        assert found[0].headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("stream", REFUSED.values(), ids=REFUSED)
+async def test_what_came_before_it_is_answered(port: int, stream: bytes) -> None:
+    found, closed = await exchange(port, [HIDDEN + stream])
+    assert [one.status for one in found[:1]] == [200]
+    assert [one.status // 100 for one in found[1:]] in ([4], [5])
+    assert closed
+
+
+@pytest.mark.parametrize("served", SERVED.values(), ids=SERVED)
+async def test_what_is_clear_is_served_as_it_stands(port: int, split: Any, served: Served) -> None:
+    for pieces in split(served.stream):
+        found, _ = await exchange(port, pieces)
+        assert len(found) == len(served.requests)
+        assert all(one.status < 500 for one in found)
