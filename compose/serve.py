@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from compose import by_hand, http_server
+from compose import by_hand, descriptors, http_server
 from compose.local.ports import pick
 from compose.presence import presence_of
 from compose.role import Role
@@ -58,6 +58,7 @@ async def run(
     """
     configure(settings.otel, private_errors=PRIVATE_ERRORS)
     by_hand.warn(settings.transport)
+    descriptors.raise_limit()
     host, port = settings.ingress.host, settings.ingress.port
     if role is Role.WORKER:  # its health is of less importance than that several fit on one host
         port = pick(port, host)
@@ -72,6 +73,8 @@ async def run(
                 settings.otel.metrics_host,
                 settings.otel.metrics_port,
                 targets=targets.answer,
+                connections=settings.otel.metrics_max_connections,
+                seconds=settings.otel.metrics_timeout_ms / 1000,
             ) as metrics:
                 running = Running(f"http://{_shown(host)}:{port}", metrics.url, parts)
                 presence = presence_of(

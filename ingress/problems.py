@@ -190,8 +190,8 @@ METHOD = _kind(
 TIMED_OUT = _kind(
     "request-timeout",
     HTTPStatus.REQUEST_TIMEOUT,
-    "The body did not arrive in time",
-    "Send the body without pauses. A POST may be retried with the same key.",
+    "The request did not arrive in time",
+    "Send head and body without pauses. A POST may be retried with the same key.",
 )
 STATE = _kind(
     "conflicting-state",
@@ -217,6 +217,12 @@ OVERLOADED = _kind(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "More messages are waiting than the log can take",
     "Nothing of this request was enqueued. Retry after the seconds in `Retry-After`.",
+)
+TOO_MANY_CONNECTIONS = _kind(
+    "too-many-connections",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Too many connections are open",
+    "Nothing of this request was read. Retry after the seconds in `Retry-After`.",
 )
 LOG_UNAVAILABLE = _kind(
     "log-unavailable",

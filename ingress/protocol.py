@@ -24,7 +24,9 @@ from ingress.heads import Heads
 from ingress.hot_path import MESSAGES, PostMessage
 from ingress.http1.answers import STATUS_LINES
 from ingress.http1.bounds import Bounds
+from ingress.http1.connections import Connections
 from ingress.http1.protocol import BoundedProtocol
+from ingress.http1.request_head import parse
 from ingress.problems import INTERNAL, Problem
 from ingress.submission import Submission
 from ingress.wire import Answer, problem_answer
@@ -35,11 +37,18 @@ __all__ = ["message_protocol"]
 _log = structlog.get_logger(__name__)
 
 _PATH = MESSAGES.encode()
+_LINE = b"POST %b HTTP/1.1\r\n" % _PATH
+_HEAD_END = b"\r\n\r\n"
 
 
 def message_protocol(post: PostMessage, bounds: Bounds) -> type[asyncio.Protocol]:
     """Return the protocol class for ``uvicorn.Config(http=...)`` that serves ``post``."""
-    own = {"post": post, "bounds": bounds, "heads": Heads()}
+    own = {
+        "post": post,
+        "bounds": bounds,
+        "heads": Heads(),
+        "open_ones": Connections(bounds),
+    }
     return type("MessageProtocol", (_MessageProtocol,), own)
 
 
@@ -67,8 +76,6 @@ class _MessageProtocol(BoundedProtocol):
     heads: Heads
     _taken = False  # the request being parsed is ours, and not yet whole
     _body = b""
-    _idle_since = 0.0
-    _idle_timer: asyncio.TimerHandle | None = None
     _common: tuple[list[tuple[bytes, bytes]] | None, bytes] = (None, b"")
 
     # What the parser finds, in the order in which it does.
@@ -112,11 +119,32 @@ class _MessageProtocol(BoundedProtocol):
         if self._fresh and (self.cycle is None or self.cycle.response_complete):
             found = self.heads.find(data)
             if found is not None:
-                self._unset_keepalive_if_required()
                 head, body = found
                 self._accept(head.headers, body, keep_alive=head.keep_alive)
                 return
+            if data.startswith(_LINE) and self._take_whole(data):
+                return
         super().data_received(data)
+
+    def _take_whole(self, data: bytes) -> bool:
+        """Take ``data`` if it is one whole message of ours, without the events of a parser."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        if not len(_HEAD_END) <= end <= self.bounds.head_bytes:
+            return False
+        raw = data[:end]
+        try:
+            head = parse(raw, self.bounds)
+        except Problem as problem:
+            self.refuse(problem)
+            return True
+        if head.length != len(data) - end or head.expects_continue:
+            return False
+        if head.length > self.post.limit:
+            return False
+        body, headers = data[end:], dict(head.headers)
+        self.heads.learn(raw, body, headers, keep_alive=head.keep_alive)
+        self._accept(headers, body, keep_alive=head.keep_alive)
+        return True
 
     def _advance(self) -> None:
         super()._advance()
@@ -200,46 +228,7 @@ class _MessageProtocol(BoundedProtocol):
         )
         if not exchange.keep_alive:
             self.linger()
-        self._answered()
-
-    # Between messages.
-
-    def _answered(self) -> None:
-        """Let the next request come; as uvicorn's ``on_response_complete``, less its timer.
-
-        uvicorn sets a timer at every answer and cancels it at every request. Here one timer a
-        connection looks, when it is due, for how long the connection has been idle.
-        """
-        self.server_state.total_requests += 1
-        if self._ended:
-            return
-        if not self._fresh:
-            self._go_on()
-        self._idle_since = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
-
-    def _close_if_idle(self) -> None:
-        self._idle_timer = None
-        if self.transport.is_closing():
-            return
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if self._between and left <= 0:
-            self.transport.close()
-        else:  # busy, or idle since a later moment
-            wait = left if left > 0 else self.timeout_keep_alive
-            self._idle_timer = self.loop.call_later(wait, self._close_if_idle)
-
-    @property
-    def _between(self) -> bool:
-        """Whether no request is being received or answered."""
-        return self._fresh and (self.cycle is None or self.cycle.response_complete)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        super().connection_lost(exc)
+        self.on_response_complete()
 
     def _common_headers(self) -> bytes:
         """Return uvicorn's own headers (Date) as bytes; it makes a new list once a second."""

@@ -74,6 +74,17 @@ class IngressSettings(BaseSettings):
     ingress_max_headers: Annotated[int, Field(ge=16, le=10_000)] = 128
     """Headers of one request; past it the answer is 431."""
 
+    ingress_head_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 10_000
+    """How long a new connection may stay silent, and how long a request's head may take to come."""
+    ingress_write_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 30_000
+    """How long a client may leave an answer unread. One that reads a large answer at 1 KiB/s or
+    more is waited for."""
+    ingress_max_connections: Annotated[int, Field(ge=1)] | None = None
+    """Connections at once. Past it idle ones are closed, and where none is, new ones get 503. Not
+    set: 10,000, or what the limit of open files leaves."""
+    ingress_health_connections: Annotated[int, Field(ge=1, le=1_000)] = 32
+    """Connections beyond those, which may ask for ``/healthz`` and ``/readyz`` only."""
+
     ingress_body_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
     """How long a client may take to send a body that does not come at once."""
     ingress_max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024

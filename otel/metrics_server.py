@@ -10,12 +10,12 @@ import errno
 from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import Self
-from wsgiref.simple_server import WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
-from prometheus_client import disable_created_metrics, start_http_server
+from prometheus_client import disable_created_metrics, make_wsgi_app
 
+from otel.bounded_server import BoundedServer
 from otel.metrics import Metrics
 
 __all__ = ["TARGETS", "MetricsServer", "serve"]
@@ -33,11 +33,12 @@ log = structlog.get_logger(__name__)
 class MetricsServer:
     """A running server. Use as a context manager, or call :meth:`close`."""
 
-    def __init__(self, server: WSGIServer, thread: Thread, host: str) -> None:
+    def __init__(self, server: BoundedServer, host: str) -> None:
         self.host = host
         self.port: int = server.server_port
         self._server = server
-        self._thread = thread
+        self._thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
 
     @property
     def url(self) -> str:
@@ -58,9 +59,17 @@ class MetricsServer:
 
 
 def serve(
-    metrics: Metrics, host: str, port: int, *, targets: Targets = lambda: None
+    metrics: Metrics,
+    host: str,
+    port: int,
+    *,
+    targets: Targets = lambda: None,
+    connections: int = 32,
+    seconds: float = 10.0,
 ) -> MetricsServer:
     """Serve ``metrics`` at ``host:port``, or the next free port up, which a log line then names.
+
+    At most so many ``connections`` at once, each for ``seconds`` at most.
 
     9090 is also Prometheus's own port, so on one machine it is often taken.
 
@@ -69,19 +78,22 @@ def serve(
     """
     # A _created series beside every counter would double the series for nothing that we use.
     disable_created_metrics()  # type: ignore[no-untyped-call]
+    # Any other path than TARGETS gives the metrics.
+    application = _with_targets(make_wsgi_app(metrics.registry), targets)
     for candidate in range(port, min(port + _TRIES, 65536)):
         try:
-            server, thread = start_http_server(candidate, host, registry=metrics.registry)
+            server = BoundedServer(
+                (host, candidate), application, connections=connections, seconds=seconds
+            )
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             continue
-        server.set_app(_with_targets(server.get_app(), targets))  # type: ignore[arg-type]
         if candidate != port:
             log.warning(
                 "METRICS_PORT is taken; using the next free one", wanted=port, port=candidate
             )
-        return MetricsServer(server, thread, host)
+        return MetricsServer(server, host)
     raise OSError(errno.EADDRINUSE, f"no free port in {_TRIES} from METRICS_PORT={port} on {host}")
 
 

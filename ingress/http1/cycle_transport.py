@@ -9,11 +9,17 @@ __all__ = ["CycleTransport"]
 
 
 class CycleTransport:
-    """A connection's transport whose ``close`` is the protocol's own."""
+    """A connection's transport whose ``write`` and ``close`` are the protocol's own."""
 
     __slots__ = ("close", "is_closing", "write")
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        write: Callable[[bytes], None],
+        close: Callable[[], None],
+    ) -> None:
         self.is_closing = transport.is_closing
+        self.write = write
         self.close = close

@@ -32,7 +32,6 @@ _HEAD = re.compile(
     rb"(" + _TOKEN + rb"{1,32}+) ([!-~]++) HTTP/(\d\.\d)\r\n"
     rb"((?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
 )
-_FIELD = re.compile(rb"([^:]++):([^\r]*+)\r\n")
 _LONGEST_METHOD = 32
 _START = re.compile(rb"\r|" + _TOKEN + rb"{1,32}+(?: |\Z)")
 # What no head holds: control characters, and a CR or LF without the other.
@@ -97,27 +96,33 @@ def parse(data: bytes, bounds: Bounds) -> RequestHead:
             f"This is HTTP/{number.decode()}; send HTTP/1.1.",
             headers={"Connection": "close"},
         )
-    headers = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
+    headers, meant = _headers(fields)
     if len(headers) > bounds.headers:
         raise too_many(bounds)
-    meant = _meant(headers)
     if b"host" in meant:
         if not _HOST.fullmatch(meant[b"host"]):
             raise _refused("Host is not a host.")
     elif version == "1.1":
         raise _refused("Host is missing.")
-    keep_alive = version == "1.1" and b"close" not in _tokens(meant.get(b"connection", b""))
-    expects = meant.get(b"expect", b"").lower() == b"100-continue"
+    keep_alive = version == "1.1"
+    if b"connection" in meant:
+        keep_alive = keep_alive and b"close" not in _tokens(meant[b"connection"])
+    expects = b"expect" in meant and meant[b"expect"].lower() == b"100-continue"
     length = _body_length(meant, version)
     if not target.startswith(b"/"):
         target, headers = _other_target(method, target, headers)
     return RequestHead(method, target, version, headers, length, keep_alive, expects)
 
 
-def _meant(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers that say how a request is read, each of which stands there once."""
+def _headers(fields: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
+    """Return all headers, and those that say how a request is read, each of which comes once."""
+    headers: list[tuple[bytes, bytes]] = []
     meant: dict[bytes, bytes] = {}
-    for name, value in headers:
+    for line in fields.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        value = value.strip()  # of space and tab: no other white space gets here
+        headers.append((name, value))
         if name in _MEANT:
             if name not in meant:
                 meant[name] = value
@@ -125,7 +130,7 @@ def _meant(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
                 meant[name] += b"," + value
             else:
                 raise _refused(f"{name.decode()} stands there twice.")
-    return meant
+    return headers, meant
 
 
 def _tokens(value: bytes) -> list[bytes]:

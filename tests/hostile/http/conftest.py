@@ -129,8 +129,13 @@ async def exchange(
 
 
 @asynccontextmanager
-async def listening(app: Any, door: str, bounds: Bounds) -> AsyncIterator[int]:
-    """Serve ``app``, through its own protocol or through ASGI alone."""
+async def listening(
+    app: Any, door: str, bounds: Bounds, *, whole: bool = False
+) -> AsyncIterator[Any]:
+    """Serve ``app``, through its own protocol or through ASGI alone; give the port.
+
+    ``whole``: give the protocol's class too.
+    """
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
     http = app.protocol if door == "fast" else bounded_protocol(bounds)
@@ -144,7 +149,8 @@ async def listening(app: Any, door: str, bounds: Bounds) -> AsyncIterator[int]:
             if task.done():
                 task.result()
             await asyncio.sleep(0.005)
-        yield bound.getsockname()[1]
+        port = bound.getsockname()[1]
+        yield (port, http) if whole else port
     finally:
         server.should_exit = True
         await task

@@ -1,0 +1,130 @@
+"""All connections of one listening port: how many there may be, and which of them wait too long.
+
+Each holds a descriptor, and the process needs some of its own. So past a number of connections, one
+that is idle is closed for each that comes; where none is idle, what comes may ask for health alone,
+that a flood does not look like an outage to what restarts the process. Fair among addresses: one
+that holds more connections than another can't have the other's closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from typing import Protocol
+
+from ingress.http1.bounds import Bounds
+
+__all__ = ["Connection", "Connections"]
+
+_LOOK_AGAIN = 0.1  # seconds between looks for idle connections, each of which takes a while
+_IDLE = 1.0  # seconds; what was idle for less may have a request on its way
+_SWEEP = 1.0  # seconds between looks for what is late, at most
+
+
+class Connection(Protocol):
+    """One of them."""
+
+    address: str
+    held: int
+    """Bytes that came and can't be used yet, beyond a few."""
+
+    def idle_since(self) -> float | None:
+        """Return since when it could be closed without loss; ``None`` if it could not."""
+
+    def check(self, now: float) -> None:
+        """End it if it waits too long for the client."""
+
+    def end(self) -> None:
+        """Close it at once."""
+
+    def turn_away(self) -> None:
+        """Answer that there are too many, and close."""
+
+
+class Connections:
+    """Those that are open."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._sweep = min(_SWEEP, *(limit / 8 for limit in bounds.timeouts))
+        self._open: dict[Connection, None] = {}
+        self._for_health: dict[Connection, None] = {}
+        self._addresses: Counter[str] = Counter()
+        self._held = 0
+        self._idle: deque[Connection] = deque()
+        self._look_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._for_health)
+
+    def add(self, one: Connection) -> bool:
+        """Take in a new connection; return whether it may ask for anything, else for health."""
+        self._addresses[one.address] += 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._sweep, self._check)
+        if len(self._open) < self._bounds.connections or self._make_room(one):
+            self._open[one] = None
+            return True
+        if len(self._for_health) >= self._bounds.health_connections:
+            oldest = next(iter(self._for_health))
+            self.remove(oldest)
+            oldest.turn_away()
+        self._for_health[one] = None
+        return False
+
+    def remove(self, one: Connection) -> None:
+        """Forget a connection that is closed."""
+        of = self._open if one in self._open else self._for_health
+        if one not in of:
+            return
+        del of[one]
+        self.hold(one, 0)
+        self._addresses[one.address] -= 1
+        if not self._addresses[one.address]:
+            del self._addresses[one.address]
+
+    def hold(self, one: Connection, held: int) -> None:
+        """Note that ``one`` holds so many bytes. Past the limit, what holds most is closed."""
+        self._held += held - one.held
+        one.held = held
+        if self._held > self._bounds.held_bytes:
+            most = max((*self._open, *self._for_health), key=lambda other: other.held)
+            self.remove(most)
+            most.end()
+
+    def _make_room(self, newcomer: Connection) -> bool:
+        now = asyncio.get_running_loop().time()
+        if not self._idle and now >= self._look_at:
+            self._look_at = now + _LOOK_AGAIN
+            self._idle.extend(self._idle_ones(now))
+        share = self._addresses[newcomer.address]
+        while self._idle:
+            one = self._idle[0]
+            since = one.idle_since() if one in self._open else None
+            if since is None or now - since < _IDLE:
+                self._idle.popleft()  # it was closed, or asked for something
+                continue
+            if self._addresses[one.address] < share:
+                return False
+            self._idle.popleft()
+            self.remove(one)
+            one.end()
+            return True
+        return False
+
+    def _idle_ones(self, now: float) -> list[Connection]:
+        """Return what is idle, of the addresses with most connections first."""
+        found = [
+            (-self._addresses[one.address], since, number, one)
+            for number, one in enumerate(self._open)
+            if (since := one.idle_since()) is not None and now - since >= _IDLE
+        ]
+        return [one for *_, one in sorted(found, key=lambda item: item[:3])]
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for one in (*self._open, *self._for_health):
+            one.check(now)
+        self._timer = loop.call_later(self._sweep, self._check) if len(self) else None
