@@ -16,6 +16,9 @@ from transport.errors import ConfigurationError
 __all__ = ["bind", "serve"]
 
 _BACKLOG = 2048
+# Bytes, of each connection (they inherit it). The kernel's own choice goes up to megabytes, which a
+# client that reads nothing makes us fill.
+_SEND_BUFFER = 128 * 1024
 _KEEP_ALIVE = 75  # seconds; longer than the idle time of common proxies' connections (60)
 
 
@@ -50,6 +53,7 @@ def bind(host: str, port: int) -> socket.socket:
             f"HOST={host} is not an address of this machine: {error.strerror}"
         ) from error
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     try:
         bound.bind(address)
     except OSError as error:

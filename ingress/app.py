@@ -318,6 +318,7 @@ def _api(
         version="0.1.0",
         description="Durable message delivery over a log that can be changed under live traffic.",
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

@@ -1,9 +1,13 @@
-"""``/docs``: the API's description for people, served without an address outside this service."""
+"""``/docs`` and ``/openapi.json``: the API's description for people and for programs.
+
+Served without an address outside this service, and made once: both can be asked for without a key.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+import msgspec
 from fastapi import APIRouter, FastAPI, Response
 
 from ingress.docs_page import SCRIPT, STYLE, page
@@ -20,6 +24,14 @@ def docs_router(app: FastAPI) -> APIRouter:
     @lru_cache(maxsize=1)
     def rendered() -> str:
         return page(app.openapi())
+
+    @lru_cache(maxsize=1)
+    def document() -> bytes:
+        return msgspec.json.encode(app.openapi())
+
+    @router.get("/openapi.json")
+    async def get_openapi() -> Response:
+        return Response(document(), media_type="application/json")
 
     @router.get("/docs")
     async def get_docs() -> Response:

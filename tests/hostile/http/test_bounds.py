@@ -200,6 +200,7 @@ async def test_a_body_that_trickles_is_ended(site: Any, path: str) -> None:
     assert [one.status for one in found] == [408]
     assert time.monotonic() - begun < 8
     going_on.cancel()
+    writer.close()
     await eventually(lambda: len(here.open_ones) == 0)
 
 
