@@ -49,8 +49,8 @@ def install(app: FastAPI, *, settings: IngressSettings, keys_required: bool) -> 
         if app.openapi_schema is None:
             document = fastapis_own()
             _add_hot_path(document, settings)
-            _add_problem_headers(document)
             _add_keys(document, required=keys_required)
+            _add_problem_headers(document)
             app.openapi_schema = document
         return app.openapi_schema
 
