@@ -15,7 +15,7 @@ from compose.local.kafka import KafkaCluster
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka_cluster
 from transport.conformance.member import Worker, contents, messages
-from transport.contract import Appended, Outcome, Topic
+from transport.contract import WORKER_GROUP, Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
@@ -117,6 +117,8 @@ async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
         seen = set(contents(worker.records))
         async with Worker(transport, "last").working() as last:
             await eventually(lambda: acknowledged <= seen | set(contents(last.records)), 60.0)
+        progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert [one.lost for one in progress] == [0] * 4, "an ordinary election loses nothing"
 
 
 async def test_a_frozen_leader_is_left_in_time(
