@@ -295,6 +295,7 @@ async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
         "REDIS_HOST": redis_settings.redis_host,
         "REDIS_PORT": str(redis_settings.redis_port),
         "ENABLE_STREAM_CONSUMERS": "false",
+        "STREAM_LEASE_MS": "2000",
     }
     await site.service.start()
     await site.post(range(10))

@@ -23,6 +23,7 @@ from transport.errors import ConfigurationError, PartitionLost, TransportUnavail
 from transport.kafka.claim import KafkaClaim
 from transport.kafka.closing import start
 from transport.kafka.commits import Commits
+from transport.kafka.continuity import Continuity
 from transport.kafka.errors import translate
 from transport.kafka.groups import Committed, Groups
 from transport.kafka.identity import TopicIds
@@ -30,8 +31,7 @@ from transport.kafka.leader_epochs import epochs_of_fetches
 from transport.kafka.losses import Losses
 from transport.kafka.mark import Mark, Sight, next_epoch
 from transport.kafka.reader import Reader
-from transport.kafka.sights import Sights
-from transport.kafka.tails import Known, Regress, Tails
+from transport.kafka.tails import Regress, Tails
 from transport.kafka.watchdog import StalledError, Watchdog
 
 __all__ = ["Log", "Membership", "Timing", "standing"]
@@ -111,11 +111,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._on_unreadable = on_unreadable
         self._ids = ids
         self._losses = losses
-        self._tails = tails
         self._fetched_under = epochs_of_fetches(client)
-        self._sights = Sights()
-        self._remembered: dict[int, Known] = {}
-        self._counted: dict[int, int] = {}
+        self._continuity = Continuity(source.name, ids=ids, tails=tails)
         self._ended = False
         self._ends: dict[int, int] = {}
         self._readable: dict[int, int] = {}
@@ -168,7 +165,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
 
     def seen(self, partition: int) -> Sight | None:
         """See :class:`transport.kafka.claim.Owner`."""
-        return self._sights.of(partition)
+        return self._continuity.seen(partition)
 
     def handed_back(self, claim: KafkaClaim) -> None:
         """See :class:`transport.kafka.claim.Owner`. A single partition can't leave us: offer it."""
@@ -209,9 +206,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         # Still the old generation: a commit sent later would pass for one of the new.
         await self._commits.abort()
         self.claims.clear()
-        # Whoever claims them next counts what was lost by the group's mark: not we as well, later.
-        self._remembered.clear()
-        self._counted.clear()
+        self._continuity.revoked()
 
     # Claiming.
 
@@ -265,8 +260,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         committed = await self._groups.committed(self._group, source.name, count)
         begins = await self._reader.begins(where)
         ends = await self._reader.ends(where)
-        known = {at: self._known(committed.get(at.partition), topic.id, at) for at in where}
-        regressed = await self._tails.regressed(known, topic.leaders)
+        regressed = await self._continuity.regressed(partitions, committed, topic)
         marks: dict[int, Committed] = {}
         for at in where:
             now = standing(
@@ -275,7 +269,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 begin=begins[at],
                 end=ends[at],
                 lost_before=max(
-                    self._losses.before(at.partition, topic.id), self._counted.get(at.partition, 0)
+                    self._losses.before(at.partition, topic.id),
+                    self._continuity.lost_before(at.partition),
                 ),
                 regress=regressed.get(at),
             )
@@ -284,30 +279,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             )
             marks[at.partition] = Committed(now.offset, mark)
         await self._commits.commit(marks)
-        for at in where:
-            self._remembered.pop(at.partition, None)
-            self._counted.pop(at.partition, None)
-            self._sights.forget(at.partition)
-        for at, regress in regressed.items():
-            log.error(
-                "Kafka lost the end of a partition: what it has since is read from there. "
-                "See docs/durability.md, Kafka",
-                extra={
-                    "topic": source.name,
-                    "partition": at.partition,
-                    "offset": regress.offset,
-                    "lost": regress.lost,
-                },
-            )
+        self._continuity.claimed(partitions, regressed)
         return [
             KafkaClaim(self, topic=source.topic, partition=partition, start=start, mark=mark)
             for partition, (start, mark) in marks.items()
         ]
-
-    def _known(self, committed: Committed | None, topic_id: str, at: TopicPartition) -> Known:
-        """Return what is remembered of this topic: by the group, and by a claim that we had."""
-        ours = self._remembered.get(at.partition, Known())
-        return ours if committed is None else ours.and_of(Known.by(committed.mark, topic_id))
 
     def _note(self, partition: int, claim: KafkaClaim) -> None:
         """Remember what would be lost with the topic, as far as we know it."""
@@ -415,18 +391,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         A claim whose log went back takes no more in, and is then claimed anew. Where Kafka can't
         say, it reads again from where it was: nothing that is not compared is taken in.
         """
-        sights = {claim: self._sights.of(claim.partition) for claim in claims}
-        known = {
-            self._at(claim.partition): Known(
-                (newest,) if (newest := claim.newest) else (), (seen,) if seen else ()
-            )
-            for claim, seen in sights.items()
-        }
-        if not any(of.anchors or of.sights for of in known.values()):
-            return True
         try:
-            topic = await self._ids.describe(self._source.name)
-            regressed = await self._tails.regressed(known, topic.leaders)
+            broken = await self._continuity.broken(claims)
         except TransportUnavailable as error:
             log.warning("Can't compare the log with what was read", extra={"error": str(error)})
             for claim in claims:
@@ -434,14 +400,12 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                     self._client.seek(self._at(claim.partition), claim.window.fetched)
             await asyncio.sleep(_ERROR_PAUSE)
             return False
-        for claim in claims:
-            at = self._at(claim.partition)
-            if at in regressed and self._holds(claim):
-                self._remembered[claim.partition] = known[at]
-                self._counted[claim.partition] = claim.lost_records
-                self._client.pause(at)
+        for claim, known in broken.items():
+            if self._holds(claim):
+                self._continuity.remember(claim, known)
+                self._client.pause(self._at(claim.partition))
                 claim.finish()
-        return not regressed and all(self._holds(claim) for claim in claims)
+        return not broken and all(self._holds(claim) for claim in claims)
 
     def _holds(self, claim: KafkaClaim) -> bool:
         return claim.reading and self.claims.get(claim.partition) is claim
@@ -462,7 +426,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         while True:
             await asyncio.sleep(self._watchdog.every)
             doubtful = self.fault is not None
-            fetched = {claim: claim.window.fetched for claim in self.claims.values()}
+            read = {claim: claim.window.fetched for claim in self.claims.values()}
             try:
                 topic = await self._ids.describe(self._source.name)
                 where = self._everywhere()
@@ -478,20 +442,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 self._ends = {at.partition: end for at, end in ends.items()}
                 # Behind a transaction that is open nothing can come.
                 self._readable = {at.partition: end for at, end in readable.items()}
-                ours = {p: end for p, end in self._ends.items() if p in self.claims}
-                changed = self._sights.look(ours, topic.leaders)
-                suspects = [
-                    claim
-                    for claim, read in fetched.items()
-                    if self._holds(claim)
-                    and (
-                        doubtful
-                        or claim.partition in changed
-                        or self._ends.get(claim.partition, read) < read
-                    )
-                ]
+                suspects, changed = self._continuity.look(
+                    {claim: place for claim, place in read.items() if self._holds(claim)},
+                    self._ends,
+                    topic.leaders,
+                    doubtful=doubtful,
+                )
                 if not suspects or await self._as_it_was(suspects):
-                    self._sights.settle(changed)
+                    self._continuity.whole(changed)
                 self._watchdog.check(self.claims, self._readable)
             if self.fault is not None:
                 for claim in self.claims.values():
