@@ -113,6 +113,14 @@ class Site:
 
         await eventually(nothing_left, timeout=within)
 
+    def counted(self) -> dict[str, int]:
+        """Return how many records the worker says it finished with, by outcome."""
+        status = self.metrics.processed.labels
+        return {
+            name: int(status(name)._value.get())
+            for name in ("persisted", "duplicate", "dead_lettered")
+        }
+
     async def lost(self) -> int:
         """Return how many records are counted as lost."""
         progress = await self.transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
