@@ -13,6 +13,7 @@ from ingress.http1.protocol import bounded_protocol
 from ingress.readiness import ComponentState, Probe, Readiness, WorkerProbe
 from ingress.routes.health import health_router
 from ingress.settings import IngressSettings
+from otel.losses import Losses
 from persistence.database import Pool
 from persistence.standby import Standby, StandbyStatus
 from persistence.worker import Worker
@@ -21,7 +22,9 @@ from transport.errors import TransportError
 from transport.patience import answer
 from transport.shadow import Mirror
 
-__all__ = ["Application", "HealthOnly", "shadow_probe", "worker_probe"]
+__all__ = ["Application", "HealthOnly", "loss_probe", "shadow_probe", "worker_probe"]
+
+_LOSS_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
 
 
 class Application(Protocol):
@@ -48,7 +51,13 @@ class HealthOnly:
     """
 
     def __init__(
-        self, *, transport: Transport, pool: Pool, settings: IngressSettings, worker: WorkerProbe
+        self,
+        *,
+        transport: Transport,
+        pool: Pool,
+        settings: IngressSettings,
+        worker: WorkerProbe,
+        probes: Sequence[Probe] = (),
     ) -> None:
         self._readiness = Readiness(
             transport=transport,
@@ -56,6 +65,7 @@ class HealthOnly:
             database_required=True,
             timeout_seconds=settings.ingress_health_timeout_ms / 1000,
             worker=worker,
+            probes=probes,
         )
         self.protocol: type[asyncio.Protocol] | None = bounded_protocol(Bounds.of(settings))
         self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)
@@ -112,6 +122,27 @@ def _standby(status: StandbyStatus) -> str:
             f"since {first.since}: {first.reason}."
         )
     return f"{kept}."
+
+
+def loss_probe(losses: Losses) -> Probe:
+    """Return the probe that reports lost records: degraded for an hour after a loss was seen.
+
+    The process goes on accepting and persisting, so a loss never makes it unavailable.
+    """
+
+    async def probe() -> ComponentState:
+        found = losses.all()
+        if not found:
+            return ComponentState("losses", "up", False, "No record left a log unread.")
+        counts = "; ".join(
+            f"{one.lost} {'record' if one.lost == 1 else 'records'} left {one.transport} unread"
+            for one in found
+        )
+        recent = any(one.seconds < _LOSS_SECONDS for one in found)
+        detail = f"{counts}. Run `crossfade audit`; see QueueMessagesLost in the runbooks."
+        return ComponentState("losses", "degraded" if recent else "up", False, detail)
+
+    return probe
 
 
 def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:

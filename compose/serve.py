@@ -144,8 +144,8 @@ class _Process:
         if parts.parity:
             observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
         for transport in parts.transports:
-            lag = LagReporter(transport, parts.metrics).run(self._observers_stop)
-            observers.append(tasks.add(f"lag {transport.name}", lag))
+            lag = LagReporter(transport, parts.metrics, losses=parts.losses)
+            observers.append(tasks.add(f"lag {transport.name}", lag.run(self._observers_stop)))
             tasks.add(f"connect {transport.name}", transport.connect(), may_return=True)
         try:
             await tasks.until(stop)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import pydantic
 
-from compose.health import Application, HealthOnly, shadow_probe, worker_probe
+from compose.health import Application, HealthOnly, loss_probe, shadow_probe, worker_probe
 from compose.leftovers import Leftovers
 from compose.logs import Logs, open_logs, place_of
 from compose.patient import PatientTransport
@@ -26,6 +26,7 @@ from ingress.readiness import Probe
 from migration_guide.desk import Desk
 from migration_guide.parity.comparison import Limits
 from migration_guide.parity.keeper import ParityKeeper
+from otel.losses import Losses
 from otel.metrics import Metrics
 from otel.tracing.start import Tracing
 from otel.tracing.start import start as start_tracing
@@ -73,6 +74,7 @@ class Service:
     depth: DepthReporter
     parity: ParityKeeper | None
     housekeeper: Housekeeper
+    losses: Losses
 
 
 @asynccontextmanager
@@ -82,7 +84,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
     Raises:
         ConfigurationError: a setting can't work against the servers that are there.
     """
-    metrics = Metrics()
+    metrics, losses = Metrics(), Losses()
     member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)
@@ -105,7 +107,11 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         probe = worker_probe(worker, standbys, required=role is Role.WORKER) if worker else None
         if role is Role.WORKER and probe:
             app: Application = HealthOnly(
-                transport=logs.consumed, pool=pool, settings=settings.ingress, worker=probe
+                transport=logs.consumed,
+                pool=pool,
+                settings=settings.ingress,
+                worker=probe,
+                probes=[loss_probe(losses)],
             )
         else:
             app = build(
@@ -115,7 +121,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 metrics=metrics,
                 worker=probe,
                 consumed=logs.consumed,
-                probes=_probes(settings, logs),
+                probes=[*_probes(settings, logs), loss_probe(losses)],
                 tracer=tracing.requests,
                 logs=watched(settings.transport, logs.every),
                 seen_by=member,
@@ -128,7 +134,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         parity = _parity(settings, pool, metrics, member) if worker else None
         yield Service(
             member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, standbys,
-            leftovers, indexers, depth, parity, housekeeper,
+            leftovers, indexers, depth, parity, housekeeper, losses,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import time
 import structlog
 from prometheus_client import Gauge
 
+from otel.losses import Losses
 from otel.metrics import Metrics
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportError
@@ -23,11 +24,22 @@ log = structlog.get_logger(__name__)
 
 
 class LagReporter:
-    """Sets the lag gauges from :meth:`Transport.progress` every ``interval`` seconds."""
+    """Sets the lag gauges from :meth:`Transport.progress` every ``interval`` seconds.
 
-    def __init__(self, transport: Transport, metrics: Metrics, *, interval: float = 5.0) -> None:
+    ``losses`` gets what was lost, for readiness to tell.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        metrics: Metrics,
+        *,
+        losses: Losses | None = None,
+        interval: float = 5.0,
+    ) -> None:
         self._transport = transport
         self._metrics = metrics
+        self._losses = losses
         self._interval = interval
         self._unknown = False
         self._waiting: dict[int, tuple[str | None, float]] = {}
@@ -54,6 +66,8 @@ class LagReporter:
             self._unknown = False
             for one in progress:
                 self._set(one, lost=one.lost)
+            if self._losses is not None:
+                self._losses.note(self._transport.name, progress)
 
     def _set(self, progress: Progress, *, lost: int | None) -> None:
         labels = (self._transport.name, str(progress.partition))

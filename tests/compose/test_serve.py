@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from compose.local.ports import free_port
 from tests.compose.test_guide_steps import BODY, JSON
@@ -114,6 +115,33 @@ async def test_it_starts_while_the_log_is_down_says_so_and_recovers(crossfade, p
         assert await running.terminate() == 0
     finally:
         await server.stop()
+
+
+async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade, places):
+    api = f"http://127.0.0.1:{places['PORT']}"
+    running = await crossfade("serve", **places, ENABLE_STREAM_CONSUMERS="false")
+    await eventually(lambda: _is_ready(api))
+    assert await _losses(api) == ("up", "No record left a log unread.")
+    assert (await _post(api)).status_code == 202
+    async with Redis(host=places["REDIS_HOST"], port=int(places["REDIS_PORT"]), db=1) as client:
+        (stream,) = [
+            name async for name in client.scan_iter("msg:stream:*") if await client.xlen(name)
+        ]
+        await client.delete(stream)
+
+    async def told() -> bool:
+        status, detail = await _losses(api)
+        return status == "degraded" and detail.startswith("1 record left redis unread.")
+
+    await eventually(told, timeout=20)
+    ready = await _get(f"{api}/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert await running.terminate() == 0
+
+
+async def _losses(api: str) -> tuple[str, str]:
+    components = (await _get(f"{api}/readyz")).json()["components"]
+    return next((c["status"], c["detail"]) for c in components if c["name"] == "losses")
 
 
 async def test_it_starts_while_postgresql_is_down_and_accepts(crossfade, places):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from otel.lag_reporter import LagReporter
+from otel.losses import Loss, Losses
 from otel.metrics import Metrics
 from tests.support.eventually import eventually
 from transport.contract import Progress
@@ -64,6 +65,23 @@ async def test_an_unreachable_log_makes_all_unknown_and_keeps_a_loss_that_was_se
     assert _value(metrics, "stream_oldest_unprocessed_age_seconds") is None
     assert _value(metrics, "stream_lag_unknown") == 1
     assert _value(metrics, "stream_loss_detected") == 5
+
+
+async def test_a_loss_is_dated_when_it_rises(metrics: Metrics):
+    now = 100.0
+    losses = Losses(clock=lambda: now)
+    log = _Log()
+    reporter = LagReporter(log, metrics, losses=losses)  # type: ignore[arg-type]
+    await reporter.report()
+    assert losses.all() == []
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, 5)]
+    await reporter.report()
+    now = 130.0
+    await reporter.report()
+    assert losses.all() == [Loss("fake", 5, 30.0)]
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, 6)]
+    await reporter.report()
+    assert losses.all() == [Loss("fake", 6, 0.0)]
 
 
 async def test_it_reports_again_and_stops_at_once(metrics: Metrics):
