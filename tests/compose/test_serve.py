@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from compose.local.ports import free_port
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
+from transport.contract import WORKER_GROUP
 
 
 async def _get(url: str) -> httpx.Response:
@@ -125,8 +126,12 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
     assert (await _post(api)).status_code == 202
     async with Redis(host=places["REDIS_HOST"], port=int(places["REDIS_PORT"]), db=1) as client:
         (stream,) = [
-            name async for name in client.scan_iter("msg:stream:*") if await client.xlen(name)
+            name.decode()
+            async for name in client.scan_iter("msg:stream:*")
+            if await client.xlen(name)
         ]
+        lease = f"{{{stream}}}:lease:{WORKER_GROUP}"
+        await eventually(lambda: _unread(client, lease, 1), timeout=20)
         await client.delete(stream)
 
     async def told() -> bool:
@@ -137,6 +142,11 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
     ready = await _get(f"{api}/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
     assert await running.terminate() == 0
+
+
+async def _unread(client: Redis, lease: str, count: int) -> bool:
+    """Whether the log's accounts have noted so many unread records, which no worker looks at."""
+    return await client.hget(lease, "unread") == str(count).encode()
 
 
 async def _losses(api: str) -> tuple[str, str]:

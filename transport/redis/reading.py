@@ -54,6 +54,12 @@ async def progress(
         for partition, reply in zip(back, counted, strict=True):
             if isinstance(reply, int):
                 witness.forget(partition)
+    if unowned := [one.partition for one, _ in found if one.owner is None and one.lag]:
+        # No worker renews a lease there, so nobody else notes what there is to lose. Without an
+        # answer it is noted at the next report.
+        await functions.exchange(
+            [functions.command("look_unowned", keys[p], group) for p in unowned]
+        )
     for one, _ in found:
         if one.lag is not None and one.appended:
             witness.looked(

@@ -103,5 +103,15 @@ local function inspect(keys, args)
     back}
 end
 
+-- KEYS stream, lease; ARGV group. What an owner does with each renewal, for a partition that has
+-- none: so a stream that is deleted meanwhile takes nothing along uncounted.
+local function look_unowned(keys, args)
+  if owner_now(keys[2], now_ms()) == '' then
+    look(keys[1], keys[2], args[1])
+  end
+  return 1
+end
+
 register('inspect', inspect, READS)
 register('went_back', went_back, DRAINS)
+register('look_unowned', look_unowned, DRAINS)
