@@ -133,3 +133,19 @@ async def test_a_proxy_uses_its_connections_again(
             for _ in range(30):
                 assert (await client.get("/healthz")).status_code == 200
             assert relay.connections - before <= 2
+
+
+async def test_a_host_that_only_the_proxy_knows_is_refused_with_the_remedy(
+    served: Served, tmp_path: Path
+) -> None:
+    """Nginx sends the name of its upstream where it is told nothing else."""
+    nginx = Proxy("nginx", tmp_path)
+    without = documented("nginx").replace("proxy_set_header Host $http_host;", "")
+    await nginx.start(without, served.port)
+    try:
+        async with httpx.AsyncClient(base_url=nginx.url) as client:
+            answer = await client.get("/api/messages/00000000-0000-8000-8000-000000000000")
+    finally:
+        await nginx.stop()
+    assert answer.status_code == 421
+    assert "INGRESS_ALLOWED_HOSTS" in answer.json()["detail"]
