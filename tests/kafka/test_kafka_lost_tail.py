@@ -12,6 +12,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
+from aiokafka.structs import TopicPartition
+from msgspec.structs import replace
 
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
@@ -27,6 +29,8 @@ from transport.envelope import HEADER_MIRROR_OF
 from transport.errors import TransportError
 from transport.forwarding import Forwarding
 from transport.kafka import KafkaTransport
+from transport.kafka.mark import Anchor
+from transport.kafka.tails import Known
 from transport.settings import TransportSettings
 
 
@@ -147,6 +151,7 @@ async def _it_grew_again_before_anybody_looked(
     await accident.cut(settings, end=20)
     async with KafkaTransport(settings) as producer:
         await _append(producer, _texts(100, 120))
+        await _is_read_whole_where_epochs_do_not_tell(producer, settings)
         assert not await _passed(producer, "grew-again"), "its original waits at a reused offset"
         progress = await _progress(producer, "grew-again")
         assert (progress.floor, progress.lag, progress.lost) == ("19", 20, 10), "nobody looked yet"
@@ -162,6 +167,26 @@ async def _it_grew_again_before_anybody_looked(
     ):
         await member.claim(0)
         assert (await _progress(transport, "grew-again")).lost == 10, "it is counted once"
+
+
+async def _is_read_whole_where_epochs_do_not_tell(
+    transport: KafkaTransport, settings: TransportSettings
+) -> None:
+    """Such as where a node was restored with its metadata, and gives its epochs anew."""
+    name = settings.kafka_topic
+    (kept,) = (await transport._groups.committed("grew-again", name, 1)).values()
+    last = kept.mark.last
+    assert last is not None
+
+    async def cut(anchor: Anchor) -> tuple[int, int]:
+        leaders = (await transport._ids.describe(name)).leaders
+        known = {TopicPartition(name, 0): Known((anchor,))}
+        (found,) = (await transport._tails[Topic.MESSAGES].regressed(known, leaders)).values()
+        return found.offset, found.lost
+
+    assert await cut(last) == (20, 10)
+    assert await cut(replace(last, leader=-1)) == (0, 1), "so many at least"
+    assert await cut(replace(last, time=1)) == (0, 1), "younger records don't come from before it"
 
 
 async def _nobody_had_read_it(settings: TransportSettings, accident: _Accident) -> None:
