@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from importlib.metadata import version
-from typing import Annotated
+from io import TextIOWrapper
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -15,9 +18,13 @@ from compose.commands.settings import show as settings
 from compose.commands.status import show as status
 from compose.commands.tail import follow as tail
 from compose.commands.up import up
-from compose.console import out
+from compose.console import err, fail, out
+from compose.terminal import paragraph, styled
 
 __all__ = ["app", "main"]
+
+_FAULT = 1
+_MISUSED = 2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,5 +63,43 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line.
+
+    Typer would print what is wrong with the arguments, and Python the traceback of a fault of ours,
+    as they stand. Both may quote text from outside.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    try:
+        _utf8(sys.argv[1:])
+        status = app(standalone_mode=False)
+    except typer.Abort:
+        fail("aborted")
+    except typer.TyperException as error:
+        _misused(error)
+    except Exception:  # noqa: BLE001 - a fault of ours, told with its traceback
+        err.print(paragraph(traceback.format_exc().rstrip()))
+        sys.exit(_FAULT)
+    sys.exit(status)
+
+
+def _utf8(arguments: list[str]) -> None:
+    for one in arguments:
+        try:
+            one.encode()
+        except UnicodeEncodeError:
+            fail(f"the argument {one!r} is not UTF-8, and no id is anything else", status=_MISUSED)
+
+
+def _misused(error: typer.TyperException) -> NoReturn:
+    """Say what is wrong with the arguments."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # a class that Typer does not export
+        sys.exit(error.exit_code)
+    if context is not None:
+        err.print(styled((context.get_usage(), "yellow")))
+        err.print(styled((f"Try '{context.command_path} --help' for help.", "dim")))
+    text = error.format_message()
+    if type(error).__name__ == "NoSuchOption":
+        text += " (an id that begins with '-' is given after '--')"
+    fail(text, status=error.exit_code)

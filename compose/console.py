@@ -13,12 +13,12 @@ from typing import Any, NoReturn, TypeVar
 
 import uvloop
 from dotenv import dotenv_values
-from rich.console import Console
 
 from compose.local.process import ServerError
 from compose.local.run_file import running_settings
 from compose.settings import ENV_FILE, Settings, SettingsError, load, misspelt
-from persistence.errors import Outage
+from compose.terminal import Terminal, styled
+from persistence.errors import Outage, PersistenceError
 from transport.errors import ConfigurationError, TransportError
 
 __all__ = [
@@ -27,14 +27,14 @@ __all__ = [
     "fail",
     "joined",
     "out",
-    "plain",
     "run",
     "settings_or_exit",
+    "warn",
     "working",
 ]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal()
+err = Terminal(stderr=True)
 
 _BAD_SETTINGS = 2
 _FAILED = 1
@@ -46,10 +46,21 @@ _alone: list[bool] = []  # whether it found none, and nobody named a database ei
 
 
 def fail(*lines: str, status: int = _FAILED) -> NoReturn:
-    """End the command with one line for each thing that is wrong."""
-    for line in lines:
-        err.print(f"[red]error:[/] {plain(line)}")
+    """End the command with one line for each thing that is wrong.
+
+    What stands on lines of its own in one of them (what a server said last) follows indented.
+    """
+    for text in lines:
+        line, *more = text.split("\n")
+        err.print(styled(("error:", "red"), " ", line))
+        for one in more:
+            err.print(styled("  ", one))
     sys.exit(status)
+
+
+def warn(text: str, label: str = "warning") -> None:
+    """Say on standard error what may not be as expected."""
+    err.print(styled((f"{label}:", "yellow"), " ", text))
 
 
 def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -59,7 +70,7 @@ def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
     except SettingsError as error:
         fail(*error.problems, status=_BAD_SETTINGS)
     for line in misspelt():
-        err.print(f"[yellow]warning:[/] {plain(line)}")
+        warn(line)
     return settings
 
 
@@ -84,7 +95,7 @@ def client_settings(*, say: bool = True) -> Settings:
         raise Outage("the 'crossfade up' of this folder is stopped")
     if found and not _joined:
         if say:
-            err.print("[dim]using the 'crossfade up' that runs in this folder[/]")
+            err.print(styled(("using the 'crossfade up' that runs in this folder", "dim")))
         _joined.append(found["DATABASE_URL"])
     _alone[:] = [not found]
     _taken.clear()
@@ -111,11 +122,12 @@ def _explained() -> Iterator[None]:
         yield
     except (ConfigurationError, SettingsError) as error:
         fail(str(error), status=_BAD_SETTINGS)
-    except (TransportError, Outage) as error:
+    except (TransportError, PersistenceError) as error:
         if any(_alone):
-            err.print(
-                f"[yellow]note:[/] no 'crossfade up' runs in {plain(str(Path.cwd()))}: go to the "
-                "folder where it runs, or set DATABASE_URL and the rest to join another service"
+            warn(
+                f"no 'crossfade up' runs in {Path.cwd()}: go to the folder where it runs, or set "
+                "DATABASE_URL and the rest to join another service",
+                label="note",
             )
         fail(str(error))
     except ServerError as error:
@@ -130,10 +142,5 @@ def working(text: str) -> Iterator[None]:
     if not err.is_terminal:
         yield
         return
-    with err.status(text):
+    with err.status(styled(text)):
         yield
-
-
-def plain(text: str) -> str:
-    """Return text whose brackets rich takes for what they are."""
-    return text.replace("[", r"\[")

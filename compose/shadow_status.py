@@ -45,15 +45,19 @@ async def ask(settings: Settings) -> dict[str, Any] | None:
     return told
 
 
-def lines(shadow: dict[str, Any]) -> str:
-    """Return it for a terminal."""
+def lines(shadow: dict[str, Any]) -> list[str]:
+    """Return it for a terminal. What a process of another version does not say is unknown."""
     head = f"shadow: {shadow['name']}, {shadow['mode']}"
     if shadow["processes"] is None:
-        return f"{head}; what waits and what was missed is unknown: PostgreSQL does not answer"
+        return [f"{head}; what waits and what was missed is unknown: PostgreSQL does not answer"]
     said = [
-        f"  {member}: breaker {one['breaker']}, {one['waiting']} wait "
-        f"({one['oldest_age']:.1f} s), {one['dropped']} dropped"
+        f"  {member}: breaker {one.get('breaker')}, {one.get('waiting')} wait "
+        f"({_seconds(one.get('oldest_age'))}), {one.get('dropped')} dropped"
         for member, one in shadow["processes"].items()
     ]
     missed = ", ".join(f"{records} {kind}" for kind, records in shadow["missed"].items())
-    return "\n".join([head, *said, f"  missed and not repaired: {missed or 'none'}"])
+    return [head, *said, f"  missed and not repaired: {missed or 'none'}"]
+
+
+def _seconds(value: object) -> str:
+    return f"{value:.1f} s" if isinstance(value, int | float) else "unknown"

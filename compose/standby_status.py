@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from compose.settings import Settings
@@ -29,21 +30,26 @@ async def ask(settings: Settings) -> dict[str, dict[str, Any]]:
     return {one.member: one.standby for one in alive if one.live and one.standby}
 
 
-def lines(standbys: dict[str, dict[str, Any]]) -> str:
-    """Return it for a terminal."""
-    return "\n".join(
-        f"standby on {log}: {member} keeps {len(one['epochs'])} partitions{_waits(one)}"
+def lines(standbys: dict[str, dict[str, Any]]) -> list[str]:
+    """Return it for a terminal. What a process of another version does not say is left out."""
+    return [
+        line
         for member, logs in standbys.items()
         for log, one in logs.items()
-    )
+        if isinstance(one, dict)
+        for line in _lines(member, log, one)
+    ]
 
 
-def _waits(one: dict[str, Any]) -> str:
-    if one["paused"]:
-        first = one["paused"][0]
-        return f"; waits for {first['dependency']} since {first['since']}: {first['error']}"
-    return "".join(
-        f"\n  partition {stall['partition']} waits at {stall['offset']} since {stall['since']}: "
-        f"{stall['reason']}"
-        for stall in one["stalled"]
-    )
+def _lines(member: str, log: str, one: dict[str, Any]) -> Iterator[str]:
+    head = f"standby on {log}: {member} keeps {len(one.get('epochs') or ())} partitions"
+    if paused := one.get("paused"):
+        first = paused[0]
+        yield f"{head}; waits for {first['dependency']} since {first['since']}: {first['error']}"
+        return
+    yield head
+    for stall in one.get("stalled") or ():
+        yield (
+            f"  partition {stall['partition']} waits at {stall['offset']} since {stall['since']}: "
+            f"{stall['reason']}"
+        )

@@ -62,14 +62,21 @@ class Targets:
 def described(found: Iterable[Process]) -> list[dict[str, object]]:
     """Return the processes as Prometheus's service discovery has them."""
     return [
-        {"targets": [_address(one)], "labels": {"role": one.role}}
+        {"targets": [address], "labels": {"role": one.role}}
         for one in found
-        if one.metrics_url
+        if (address := _address(one))
     ]
 
 
-def _address(process: Process) -> str:
-    parts = urlsplit(process.metrics_url)
+def _address(process: Process) -> str | None:
+    """Return where Prometheus finds it; ``None`` where it names no address that can be one."""
+    try:
+        parts = urlsplit(process.metrics_url)
+        port = parts.port
+    except ValueError:
+        return None
+    if port is None:
+        return None
     host = parts.hostname or process.host
     try:
         anywhere = ipaddress.ip_address(host).is_unspecified
@@ -77,4 +84,4 @@ def _address(process: Process) -> str:
         anywhere = False
     if anywhere:  # it listens on every address, of which its host's name is one
         host = process.host
-    return f"[{host}]:{parts.port}" if ":" in host else f"{host}:{parts.port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

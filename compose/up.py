@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from compose.console import err, plain, settings_or_exit
+from compose.console import err, settings_or_exit, warn
 from compose.local import run_file
 from compose.local.folder import Folder
 from compose.local.ports import pick
@@ -20,6 +20,7 @@ from compose.serve import Running
 from compose.serve import run as run_process
 from compose.settings import Settings, unseen
 from compose.signals import Interrupted, Signals
+from compose.terminal import styled
 from compose.up_panel import show
 from persistence.migrate import upgrade
 
@@ -41,11 +42,11 @@ async def up(folder: Folder) -> None:
         overrides = {**stack.settings(), **_ports(asked), **_log_format()}
         settings = settings_or_exit(overrides)
         for note in (*stack.notes, *_ignored(), *_moved(asked, settings)):
-            err.print(f"[yellow]note:[/] {plain(note)}")
+            warn(note, label="note")
         run_file.write(folder.path, unseen(overrides))
         with suppress(Interrupted):
             await _run(stack, settings, signals)
-        err.print(f"Stopped. Your data stays in {plain(str(folder.path))}")
+        err.print(f"Stopped. Your data stays in {folder.path}")
     finally:
         if folder.held:
             run_file.remove(folder.path)
@@ -122,7 +123,7 @@ def _ignored() -> Iterator[str]:
 def _progress(text: str) -> Iterator[None]:
     """Show a spinner where there is a terminal, a line where there is none."""
     if err.is_terminal:
-        with err.status(text):
+        with err.status(styled(text)):
             yield
     else:
         err.print(text)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from rich.panel import Panel
-from rich.table import Table
-
 from compose.console import err
 from compose.local.stack import Stack
 from compose.serve import Running
 from compose.settings import Settings
+from compose.terminal import Grid, framed, paragraph
 
 __all__ = ["CURL", "part", "show"]
 
@@ -28,7 +26,7 @@ CURL = """curl -X POST {url}/api/messages \\
 
 def show(settings: Settings, stack: Stack, running: Running) -> None:
     """Print the addresses, a request to try, and how to stop."""
-    rows = Table.grid(padding=(0, 2))
+    rows = Grid(show_header=False, padding=(0, 2), whole=True)
     rows.add_column(style="bold")
     rows.add_column(overflow="fold")
     rows.add_row("API", f"{running.url}   (/console, /docs, /readyz)")
@@ -37,19 +35,24 @@ def show(settings: Settings, stack: Stack, running: Running) -> None:
         redis = stack.redis
         address = f"redis-cli -p {redis.port} -n {settings.transport.redis_stream_db}"
         label, remark = part(settings, "redis")
-        rows.add_row(label, f"{_said(redis.binary.label, remark)}\n{address}")
+        rows.add_row(label, _said(redis.binary.label, remark))
+        rows.add_row("", address)
     if stack.kafka:
         label, remark = part(settings, "kafka")
         rows.add_row(label, _said(f"kafka {stack.kafka.bootstrap}", remark))
-    rows.add_row("Rows", f"{stack.postgres.binary.label}\npsql {stack.database_url}")
+    rows.add_row("Rows", stack.postgres.binary.label)
+    rows.add_row("", f"psql {stack.database_url}")
     rows.add_row("Data", f"{stack.postgres.data_dir.parent}   (kept when you stop)")
     rows.add_row("Durable", "the log is on disk (fsync) before a POST is acknowledged")
     rows.add_row("Commands", f"{sys.argv[0]} status, tail, message ID, audit, migrate status, ...")
-    err.print(Panel(rows, title="Crossfade is running", border_style="green", expand=False))
+    err.print(framed(rows, "Crossfade is running"))
     # Outside the panel, whose frame would be copied along.
-    err.print("Try it, twice: the second answer is the same, and there is still one row.\n")
-    err.print(CURL.format(url=running.url), markup=False)
-    err.print("\nCtrl-C stops everything.\n")
+    err.print("Try it, twice: the second answer is the same, and there is still one row.")
+    err.print()
+    err.print(paragraph(CURL.format(url=running.url)))
+    err.print()
+    err.print("Ctrl-C stops everything.")
+    err.print()
     sys.stderr.flush()
 
 

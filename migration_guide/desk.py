@@ -26,6 +26,7 @@ from ingress.console.migration import (
     StepView,
 )
 from ingress.problems import STATE, Problem
+from ingress.routes.messages import trace_link
 from migration_guide.choice import NEW, OLD
 from migration_guide.errors import MigrationError, NotAStep, NotStarted
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
@@ -156,7 +157,6 @@ class Desk:
         )
 
     def _sample(self, one: dict[str, Any]) -> SampleView:
-        trace = one.get("traceId")
         return SampleView(
             result=one["result"],
             partition=one["partition"],
@@ -164,9 +164,7 @@ class Desk:
             primary_offset=one["primaryOffset"],
             shadow_offset=one["shadowOffset"],
             correlation_id=one["correlationId"],
-            trace_url=self._trace_url.replace("{traceId}", trace)
-            if self._trace_url and trace
-            else None,
+            trace_url=trace_link(self._trace_url, one.get("traceId")),
             detail=one["detail"],
         )
 

@@ -3,11 +3,13 @@
 Every line has ``timestamp``, ``level`` and ``event``; lines about a message have ``message_id``,
 ``correlation_id`` and ``trace_id`` where they are known. Message content and secrets are never
 logged: an error whose text may quote content has its text withheld, and a password in an address is
-masked.
+masked. Lines quote ids of clients: what can't be seen in them is written out, so that a log shown
+in a terminal can't steer it (:mod:`otel.visible`).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -20,10 +22,12 @@ import structlog
 from structlog.types import EventDict, ExcInfo, Processor
 
 from otel.settings import OtelSettings
+from otel.visible import visible, visible_json
 
 __all__ = ["configure"]
 
 _MASK = "***"
+_TRACEBACK = "exception"
 _FIRST = ("timestamp", "level", "event")
 _PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _SECRET_NAMES = frozenset({"authorization", "password", "secret", "api_key", "x-api-key", "token"})
@@ -53,6 +57,8 @@ def configure(
         _Exceptions(tuple(private_errors)),
         _mask,
     ]
+    if people:
+        shared.append(_visible)
     last = _console(out) if people else _json
     structlog.configure(
         processors=[*shared, last],
@@ -89,7 +95,7 @@ class _Exceptions:
         if isinstance(error, tuple):
             error = error[1]
         if isinstance(error, BaseException):
-            event["exception"] = self._render(error)
+            event[_TRACEBACK] = self._render(error)
         return event
 
     def _render(self, error: BaseException) -> str:
@@ -121,8 +127,21 @@ def _mask(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _json(_logger: Any, _method: str, event: EventDict) -> str:
     first = {name: event.pop(name) for name in _FIRST if name in event}  # for people's eyes
-    line: bytes = msgspec.json.encode({**first, **event}, enc_hook=repr)
-    return line.decode()
+    whole = {**first, **event}
+    try:
+        line = msgspec.json.encode(whole, enc_hook=repr).decode()
+    except (ValueError, TypeError, OverflowError):  # a lone surrogate, an integer past 64 bits
+        line = json.dumps(whole, default=repr)
+    return visible_json(line)
+
+
+def _visible(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = visible(value, lines=name == _TRACEBACK)
+        elif not isinstance(value, int | float | None):
+            event[name] = visible(repr(value))
+    return event
 
 
 def _console(out: TextIO) -> Processor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 import asyncpg
 import msgspec
@@ -29,12 +28,43 @@ WHERE member = $1 AND abs(extract(epoch FROM now() - seen_at)) > $2
 """
 
 
+_Partition = Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}$")]
+T = TypeVar("T")
+
+
+class _Paused(TypedDict):
+    dependency: str
+    since: str
+    error: str
+
+
+class _Shadow(TypedDict):
+    name: str
+    mode: str
+    breaker: str
+    waiting: int
+    oldest_age: float
+    dropped: int
+    error: str
+    dropped_at: NotRequired[float | None]
+    unwritten: NotRequired[int | None]
+
+
+class _Standby(TypedDict):
+    epochs: dict[_Partition, int]
+    stalled: list[dict[str, Any]]
+    paused: list[_Paused]
+
+
 class Process(msgspec.Struct, frozen=True, rename="camel"):
     """One process, in its own words of ``silent_seconds`` ago. Times are RFC 3339, UTC.
 
     ``phase`` is what its settings amount to, ``None`` where they are no phase. ``owned`` is the
     epoch of each partition it owns, by log. ``paused`` is what its workers wait for. ``shadow`` and
     ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its latencies.
+
+    Another version of the service may write its row otherwise: what is not of the shape that this
+    version reads counts as not said.
     """
 
     member: str
@@ -97,9 +127,26 @@ def _process(row: asyncpg.Record) -> Process:
         started_at=rfc3339(row["started_at"]),
         seen_at=rfc3339(row["seen_at"]),
         silent_seconds=row["silent_seconds"],
-        owned=json.loads(row["owned"]),
-        paused=json.loads(row["paused"]),
-        shadow=None if row["shadow"] is None else json.loads(row["shadow"]),
-        standby=None if row["standby"] is None else json.loads(row["standby"]),
-        figures=None if row["figures"] is None else json.loads(row["figures"]),
+        owned=_shaped(row["owned"], dict[str, dict[_Partition, int]]) or {},
+        paused=_shaped(row["paused"], list[_Paused]) or [],  # type: ignore[arg-type]  # a dict
+        shadow=_as_it_is(row["shadow"], _Shadow),
+        standby=_as_it_is(row["standby"], dict[str, _Standby]),
+        figures=_shaped(row["figures"], dict[str, list[int]]),
     )
+
+
+def _shaped(text: str | None, shape: type[T]) -> T | None:
+    """Return what the JSON says, ``None`` where it says nothing or is of another shape."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=shape)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _as_it_is(text: str | None, shape: type[Any]) -> dict[str, Any] | None:
+    """Return all that a JSON object says, where it says at least what the shape has."""
+    if _shaped(text, shape) is None or text is None:
+        return None
+    return msgspec.json.decode(text, type=dict[str, Any])

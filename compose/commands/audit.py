@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
-from rich.table import Table
 
-from compose.console import client_settings, err, out, plain, run
+from compose.console import client_settings, err, out, run
 from compose.settings import Settings
+from compose.terminal import Grid, confirm, styled
 from persistence.audit import audit as look
 from persistence.audit_report import AuditReport, RepairReport
 from persistence.database import Pool, connect
@@ -60,7 +59,7 @@ def audit(
         _show(report, as_json=False)
     if not yes:
         err.print("Repairing holds up writers until it is done. Duplicates but the earliest go.")
-        typer.confirm("Repair?", abort=True)
+        confirm("Repair?")
     done = run(lambda: _with(settings, name, mend))
     _say(done, as_json=as_json)
     raise typer.Exit(_FOUND if done.disorders else 0)
@@ -79,28 +78,27 @@ async def _with(
 
 def _show(report: AuditReport, *, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps({"clean": report.clean, **msgspec.to_builtins(report)}))
+        out.json({"clean": report.clean, **msgspec.to_builtins(report)})
         return
     records = sum(one.records for one in report.ranges)
     out.print(
         f"{report.rows} rows; {records} acknowledged records that {report.transport} still holds"
     )
     if report.lost:
-        out.print(
-            f"[yellow]{report.lost} records that {report.transport} lost are not among them[/]: "
-            "unread, or with the end of its log"
-        )
+        lost = f"{report.lost} records that {report.transport} lost are not among them"
+        out.print(styled((lost, "yellow"), ": unread, or with the end of its log"))
     _list("rules the schema lacks", report.missing_constraints)
     _list("keys with several rows", report.duplicates)
     _list("acknowledged, and neither row nor dead letter", report.unaccounted)
     _list("rows that are not what was sent", report.differing)
     _list("messages out of order", report.disorders)
-    out.print("[green]nothing is wrong[/]" if report.clean else "[red]something is wrong[/]")
+    good = ("nothing is wrong", "green")
+    out.print(styled(good if report.clean else ("something is wrong", "red")))
 
 
 def _say(done: RepairReport, *, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps(msgspec.to_builtins(done)))
+        out.json(msgspec.to_builtins(done))
         return
     surplus = sum(len(one.surplus) for one in done.removed)
     out.print(f"removed {surplus} surplus rows and {done.receipts_removed} surplus receipts")
@@ -115,17 +113,17 @@ def _list(title: str, found: Sequence[msgspec.Struct | str]) -> None:
     if not found:
         return
     out.print(f"{len(found)} {title}:")
-    table = Table(box=None, pad_edge=False, show_header=not isinstance(found[0], str))
+    table = Grid(show_header=not isinstance(found[0], str))
     lines = [msgspec.to_builtins(one) for one in found[:_SHOWN]]
     if isinstance(found[0], str):
         table.add_column()
         for line in lines:
-            table.add_row(f"  {plain(line)}")
+            table.add_row(f"  {line}")
     else:
         for name in lines[0]:
             table.add_column(name)
         for line in lines:
-            table.add_row(*(plain(_cell(value)) for value in line.values()))
+            table.add_row(*(_cell(value) for value in line.values()))
     out.print(table)
     if len(found) > _SHOWN:
         out.print(f"  and {len(found) - _SHOWN} more; --json has them all")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from compose.console import client_settings, err, out, run
+from compose.terminal import confirm
 
 __all__ = ["app"]
 
@@ -36,7 +37,7 @@ def downgrade(
 
     if not yes:
         err.print("Going down drops what the older schema does not have, rows included.")
-        typer.confirm(f"Migrate down to {revision}?", abort=True)
+        confirm(f"Migrate down to {revision}?")
     out.print(
         f"at {run(lambda: migrate.downgrade(_url(), revision)) or 'nothing (empty database)'}"
     )

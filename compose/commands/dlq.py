@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,10 +9,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.table import Table
 
 from compose.commands import dlq_redrive
 from compose.commands.dlq_selection import (
+    LARGEST_ID,
     All,
     Conversation,
     Ids,
@@ -27,7 +26,8 @@ from compose.commands.dlq_selection import (
     must_be_pending,
     said,
 )
-from compose.console import client_settings, err, fail, out, plain, run
+from compose.console import client_settings, err, fail, out, run
+from compose.terminal import Grid, confirm, paragraph
 from persistence.database import connect
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
 from persistence.selection import Selection
@@ -53,7 +53,9 @@ def list_letters(
     older_than: Older = None,
     newer_than: Newer = None,
     state: Annotated[str, typer.Option(help="pending, redriven, discarded or any.")] = "pending",
-    before: Annotated[int | None, typer.Option(help="Go on below this id.")] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST_ID, help="Go on below this id.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -72,7 +74,7 @@ def list_letters(
     rows = run(main)
     page, more = rows[:limit], len(rows) > limit
     if as_json:
-        out.print_json(json.dumps(msgspec.to_builtins(page)))
+        out.json(msgspec.to_builtins(page))
     elif page:
         out.print(_table(page))
     else:
@@ -83,7 +85,9 @@ def list_letters(
 
 @app.command()
 def show(
-    identifier: Annotated[int, typer.Argument(metavar="ID", help="The dead letter's id.")],
+    identifier: Annotated[
+        int, typer.Argument(min=1, max=LARGEST_ID, metavar="ID", help="The dead letter's id.")
+    ],
     *,
     body: Annotated[
         bool, typer.Option("--body", help="Write the record's bytes alone, as they are.")
@@ -100,18 +104,20 @@ def show(
         fail(f"there is no dead letter {identifier}")
     letter, record = found
     if body:
+        if sys.stdout.isatty():
+            fail("--body writes bytes as they are, and they may steer a terminal: redirect them")
         sys.stdout.buffer.write(record.body)
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = Grid(show_header=False, whole=True)
     for name, value in msgspec.structs.asdict(letter).items():
         if value is not None:
-            table.add_row(name.replace("_", " "), plain(str(value)))
-    table.add_row("key", plain(_text(record.key)))
+            table.add_row(name.replace("_", " "), str(value))
+    table.add_row("key", _text(record.key))
     for header, content in record.headers:
-        table.add_row(f"header {plain(_text(header))}", plain(_text(content)))
+        table.add_row(f"header {_text(header)}", _text(content))
     out.print(table)
     out.print()
-    out.print(plain(_text(record.body)))
+    out.print(paragraph(_text(record.body)))
 
 
 @app.command()
@@ -137,7 +143,7 @@ def discard(
         run(lambda: _must_be_pending(ids))
     if not yes:
         count = sum(run(lambda: _count(selection)).values())
-        typer.confirm(f"Discard {count} dead letters for good?", abort=True)
+        confirm(f"Discard {count} dead letters for good?")
 
     async def main() -> int:
         async with _letters() as letters:
@@ -165,8 +171,8 @@ async def _letters() -> AsyncIterator[DeadLetters]:
         await pool.close()
 
 
-def _table(letters: Sequence[StoredDeadLetter]) -> Table:
-    table = Table(box=None, pad_edge=False)
+def _table(letters: Sequence[StoredDeadLetter]) -> Grid:
+    table = Grid()
     table.add_column("id", justify="right")
     for heading in ("failed at", "reason", "kind", "message", "conversation", "at", "state"):
         table.add_column(heading)
@@ -179,11 +185,11 @@ def _table(letters: Sequence[StoredDeadLetter]) -> Table:
             letter.reason,
             letter.kind,
             letter.message_id or "-",
-            plain(letter.conversation_id or "-"),
-            f"{letter.transport} {letter.partition}:{plain(letter.offset)}",
+            letter.conversation_id or "-",
+            f"{letter.transport} {letter.partition}:{letter.offset}",
             letter.state,
             str(letter.redrives),
-            plain(letter.error),
+            letter.error,
         )
     return table
 

@@ -10,10 +10,9 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from compose.commands.dlq_selection import (
+    LARGEST_INTEGER,
     All,
     Conversation,
     Ids,
@@ -26,10 +25,11 @@ from compose.commands.dlq_selection import (
     conditions,
     must_be_pending,
 )
-from compose.console import client_settings, err, fail, out, plain, run
+from compose.console import client_settings, err, fail, out, run
 from compose.logs import shadowed
 from compose.patient import PatientTransport
 from compose.settings import Settings, otel_variables
+from compose.terminal import Grid, progress_bar
 from otel.metrics import Metrics
 from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
@@ -56,9 +56,14 @@ def redrive(
     message: Message = None,
     older_than: Older = None,
     newer_than: Newer = None,
-    rate: Annotated[int, typer.Option(min=0, help="At most so many a second; 0: no limit.")] = 0,
+    rate: Annotated[
+        int, typer.Option(min=0, max=LARGEST_INTEGER, help="At most so many a second; 0: no limit.")
+    ] = 0,
     most_redrives: Annotated[
-        int, typer.Option(min=1, help="Leave out what was redriven so often (ids never are).")
+        int,
+        typer.Option(
+            min=1, max=LARGEST_INTEGER, help="Leave out what was redriven so often (ids never are)."
+        ),
     ] = MOST_REDRIVES,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do.")] = False,
     resume: Annotated[
@@ -100,7 +105,7 @@ def redrives(
     if not recent:
         err.print("There were no redrives yet.")
         return
-    table = Table(box=None, pad_edge=False)
+    table = Grid()
     table.add_column("redrive", min_width=36, no_wrap=True)  # to be typed again: never cut
     for heading in ("state", "redriven", "failed", "started at", "by", "error"):
         table.add_column(heading)
@@ -111,8 +116,8 @@ def redrives(
             f"{one.redriven} of {one.total}",
             str(one.failed),
             one.started_at,
-            plain(one.started_by),
-            plain(one.error or ""),
+            one.started_by,
+            one.error or "",
         )
     out.print(table)
 
@@ -187,13 +192,7 @@ async def _see_through(redriver: Redriver, identifier: UUID) -> None:
 
 
 async def _follow(redriver: Redriver, identifier: UUID, *, until_stalled: bool) -> RedriveProgress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar(err) as bar:
         task = bar.add_task("redriving", total=None)
         while True:
             progress = await redriver.progress(identifier)
@@ -204,7 +203,7 @@ async def _follow(redriver: Redriver, identifier: UUID, *, until_stalled: bool) 
                 task,
                 total=progress.total,
                 completed=progress.redriven + progress.failed,
-                description=plain(waits),
+                description=waits,
             )
             if progress.state != RunState.RUNNING or (until_stalled and progress.stalled):
                 return progress

@@ -17,6 +17,8 @@ from persistence.selection import Selection
 from transport.contract import Reason
 
 __all__ = [
+    "LARGEST_ID",
+    "LARGEST_INTEGER",
     "All",
     "Conversation",
     "Ids",
@@ -33,7 +35,15 @@ __all__ = [
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Ids of dead letters.", show_default=False)]
+LARGEST_ID = 2**63 - 1  # PostgreSQL's bigint
+LARGEST_INTEGER = 2**31 - 1  # and its integer
+
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(
+        min=1, max=LARGEST_ID, metavar="ID...", help="Ids of dead letters.", show_default=False
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="All that are pending.")]
 Why = Annotated[Reason | None, typer.Option("--reason", help="Only those with this reason.")]
 Conversation = Annotated[str | None, typer.Option(help="Only those of this conversation.")]
@@ -111,4 +121,7 @@ def _ago(age: str | None) -> datetime | None:
     match = re.fullmatch(r"(\d{1,6})([smhd])", age)
     if match is None:
         raise typer.BadParameter(f"{age!r} is not an age; write 90s, 15m, 2h or 3d")
-    return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        raise typer.BadParameter(f"{age!r} is longer ago than times reach") from None

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from compose.console import err, fail, out, settings_or_exit
+from compose.terminal import Grid
 from ingress.key_entries import NAME, ApiKey, Scope, entry_of, parse_entries
 from transport.errors import ConfigurationError
 
@@ -66,7 +65,7 @@ def new(
 def list_keys() -> None:
     """List the keys of API_KEYS and API_KEYS_FILE: names, scopes, the start of the digest."""
     settings = settings_or_exit().ingress
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    table = Grid(*_COLUMNS)
     texts: list[tuple[str, str]] = []
     if settings.api_keys:
         texts.append((settings.api_keys.get_secret_value(), "API_KEYS"))
@@ -77,8 +76,8 @@ def list_keys() -> None:
             table.add_row(
                 key.name,
                 "+".join(sorted(key.scopes)),
-                escape(repr(key.sender_prefix)) if key.sender_prefix else "any",
-                escape(repr(key.conversation_prefix)) if key.conversation_prefix else "any",
+                repr(key.sender_prefix) if key.sender_prefix else "any",
+                repr(key.conversation_prefix) if key.conversation_prefix else "any",
                 f"{digest[:12]}...",
                 source,
             )

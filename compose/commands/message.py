@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from compose.console import client_settings, err, fail, out, plain, run
+from compose.console import client_settings, err, fail, out, run, warn
 from compose.settings import Settings
+from compose.terminal import Grid, styled
 from compose.watching import watching
 from ingress.console.views import FoundMessages, Timeline
 
@@ -34,17 +34,17 @@ def show(
     found = run(lambda: _find(settings, identifier))
     if isinstance(found, Timeline):
         if as_json:
-            out.print_json(found.model_dump_json(by_alias=True))
+            out.json(found.model_dump(mode="json", by_alias=True))
         else:
             _tell(found)
         return
     if as_json:
-        out.print_json(found.model_dump_json(by_alias=True))
+        out.json(found.model_dump(mode="json", by_alias=True))
     elif found.items:
         out.print(_table(found))
         err.print("Several have it. `crossfade message MESSAGE` tells one's story.")
     if found.incomplete:
-        err.print(f"[yellow]warning:[/] {plain(found.incomplete)}")
+        warn(found.incomplete)
     if not found.items and found.incomplete:
         fail(f"{identifier!r} was not found where it could be looked for", status=_UNKNOWN)
     if not found.items:
@@ -80,7 +80,7 @@ async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
 
 def _tell(story: Timeline) -> None:
     message = story.message
-    out.print(f"[bold]{message.message_id}[/]  {message.state}")
+    out.print(styled((message.message_id, "bold"), "  ", message.state))
     for name, value in (
         ("conversation", message.conversation_id),
         ("client id", message.client_message_id),
@@ -88,9 +88,9 @@ def _tell(story: Timeline) -> None:
         ("trace", message.trace_url or message.trace_id),
     ):
         if value:
-            out.print(f"  {name:12} {plain(value)}")
+            out.print(f"  {name:12} {value}")
     out.print()
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table = Grid(show_header=False)
     table.add_column(min_width=_TIME, no_wrap=True)
     for _ in range(3):
         table.add_column(overflow="fold")  # ids: folded where there is no room, never cut
@@ -98,25 +98,25 @@ def _tell(story: Timeline) -> None:
         where = f"{step.log} {step.partition}:{step.offset}" if step.log else ""
         table.add_row(
             step.at or "not yet",
-            plain(step.title),
-            plain(where),
-            plain(step.detail or ""),
+            step.title,
+            where,
+            step.detail or "",
             style="red" if step.failed else None,
         )
     out.print(table)
     if story.incomplete:
-        err.print(f"[yellow]warning:[/] {plain(story.incomplete)}")
+        warn(story.incomplete)
 
 
-def _table(found: FoundMessages) -> Table:
-    table = Table("accepted", "state", "message", "conversation", "client id", "found as", box=None)
+def _table(found: FoundMessages) -> Grid:
+    table = Grid("accepted", "state", "message", "conversation", "client id", "found as")
     for one in found.items[:_SHOWN]:
         table.add_row(
             one.accepted_at or "unknown",
             one.state,
             one.message_id,
-            plain(one.conversation_id or "-"),
-            plain(one.client_message_id or "-"),
+            one.conversation_id or "-",
+            one.client_message_id or "-",
             ", ".join(one.matched),
         )
     return table

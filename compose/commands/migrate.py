@@ -16,6 +16,7 @@ from compose.commands.migrate_waiting import see_through, wait_for_gates
 from compose.commands.migrate_watch import watch
 from compose.commands.rehearse import rehearse
 from compose.console import err, fail, out, working
+from compose.terminal import confirm, styled
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
@@ -91,7 +92,7 @@ def status(
             look = await migration.look()
             lines = await read_history(pool, events) if events else []
         if as_json:
-            out.print_json(shown.as_json({**shown.as_data(look), "history": lines}))
+            out.json(shown.plain_data({**shown.as_data(look), "history": lines}))
             return
         out.print(shown.head(look.state))
         out.print()
@@ -99,8 +100,7 @@ def status(
         if not look.state.settled:
             verdict = look.reached
             out.print()
-            out.print(f"Every process on {look.state.target}? {verdict.verdict}: ", end="")
-            out.print(verdict.reason, markup=False)
+            out.print(f"Every process on {look.state.target}? {verdict.verdict}: {verdict.reason}")
         if lines:
             out.print()
             out.print(shown.history(lines))
@@ -125,8 +125,8 @@ def check(
     with working(_JUDGING):
         checked = explained(main)
     if as_json:
-        out.print_json(
-            shown.as_json(
+        out.json(
+            shown.plain_data(
                 {
                     "from": checked.step.origin,
                     "to": checked.step.to,
@@ -179,14 +179,14 @@ def take(
     if in_the_way and not queue:
         err.print()
         for one in in_the_way:
-            err.print(f"[red]refused:[/] {one.name} is {one.verdict}", end=": ")
-            err.print(one.reason, markup=False)
+            said = f" {one.name} is {one.verdict}: {one.reason}"
+            err.print(styled(("refused:", "red"), said))
         if options := way_on(in_the_way):
-            err.print(f"[dim]to take it upon you: {' '.join(options)}[/]")
+            err.print(styled((f"to take it upon you: {' '.join(options)}", "dim")))
         raise typer.Exit(_status(in_the_way))
     target = PHASES[checked.step.to].label
     if not yes:
-        typer.confirm(f"From phase {PHASES[checked.step.origin].label} to {target}?", abort=True)
+        confirm(f"From phase {PHASES[checked.step.origin].label} to {target}?")
 
     async def begin() -> None:
         nonlocal checked
@@ -236,7 +236,7 @@ def forget(
 ) -> None:
     """Say that a missing process is gone for good. One that is cut off and at work is not gone."""
     if not yes:
-        typer.confirm(f"Is {member} really gone, not only cut off from PostgreSQL?", abort=True)
+        confirm(f"Is {member} really gone, not only cut off from PostgreSQL?")
 
     async def main() -> bool:
         async with session() as (migration, pool):
@@ -253,7 +253,8 @@ def forget(
 
 def _show_gates(checked: Checked) -> None:
     origin, to = PHASES[checked.step.origin], PHASES[checked.step.to]
-    out.print(f"[bold]{origin.label} -> {to.label}[/]   epoch {checked.look.state.epoch}")
+    step = (f"{origin.label} -> {to.label}", "bold")
+    out.print(styled(step, f"   epoch {checked.look.state.epoch}"))
     out.print(shown.gates(checked.results))
 
 

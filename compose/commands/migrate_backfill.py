@@ -9,13 +9,12 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from compose.commands.dlq_selection import caller
+from compose.commands.dlq_selection import LARGEST_INTEGER, caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
-from compose.console import client_settings, err, fail, out, plain, run
+from compose.console import client_settings, err, fail, out, run
 from compose.settings import Settings
+from compose.terminal import Grid, progress_bar
 from migration_guide.backfill.request import Request, Status
 from migration_guide.backfill.run import Backfill, Busy
 from migration_guide.backfill.state import BackfillProgress, BackfillState, Cancelled
@@ -38,7 +37,10 @@ def backfill(
         typer.Option("--from-rows", help="From PostgreSQL: what the source's log has trimmed."),
     ] = False,
     rate: Annotated[
-        int, typer.Option(min=0, help="At most so many records a second; 0: no limit.")
+        int,
+        typer.Option(
+            min=0, max=LARGEST_INTEGER, help="At most so many records a second; 0: no limit."
+        ),
     ] = Request().rate,
     everything: Annotated[
         bool,
@@ -105,7 +107,7 @@ def backfills(
     if not recent:
         err.print("There were no backfills yet.")
         return
-    table = Table(box=None, pad_edge=False)
+    table = Grid()
     table.add_column("backfill", min_width=36, no_wrap=True)  # to be typed again: never cut
     for heading in ("from", "into", "state", "appended", "started at", "by", "error"):
         table.add_column(heading)
@@ -117,8 +119,8 @@ def backfills(
             "stalled" if one.stalled else one.state,
             f"{one.appended} of {one.missing}",
             one.started_at,
-            plain(one.started_by),
-            plain(one.error or ""),
+            one.started_by,
+            one.error or "",
         )
     out.print(table)
 
@@ -152,13 +154,7 @@ async def _run(settings: Settings, names: tuple[str, str], request: Request) -> 
 
 
 async def _show(work: Backfill, task: asyncio.Task[Status]) -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar(err) as bar:
         shown = bar.add_task("comparing", total=None)
         while not task.done():
             status = work.status
@@ -169,7 +165,7 @@ async def _show(work: Backfill, task: asyncio.Task[Status]) -> None:
                 shown,
                 total=status.missing or None,
                 completed=status.appended + status.present,
-                description=plain(what),
+                description=what,
             )
             await asyncio.wait([task], timeout=_REFRESH)
 

@@ -35,7 +35,7 @@ def moment(text: str | None, option: str) -> float | None:
     if text is None:
         return None
     if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return time.time() - int(match[1]) * _UNITS[match[2]]
+        return max(0.0, time.time() - int(match[1]) * _UNITS[match[2]])
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

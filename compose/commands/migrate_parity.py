@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import uuid4
@@ -13,12 +12,12 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
-from compose.console import client_settings, err, out, plain, run, working
+from compose.console import client_settings, err, out, run, warn, working
 from compose.settings import Settings
+from compose.terminal import Grid, styled
 from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.check import PartitionReport, Report, check
 from migration_guide.parity.comparison import Limits
@@ -152,7 +151,7 @@ async def _live(follower: Follower, *, as_json: bool) -> Report:
         with Live(console=out, auto_refresh=False) as live:
             while True:
                 if as_json:
-                    print(json.dumps(_data(follower.report())), flush=True)  # noqa: T201
+                    out.json(_data(follower.report()), indent=None)
                 else:
                     live.update(_shown(follower.report()), refresh=True)
                 await asyncio.sleep(_REFRESH)
@@ -201,12 +200,12 @@ async def _record(settings: Settings, report: Report) -> None:
         finally:
             pool.terminate()
     except PersistenceError as error:
-        err.print(f"[yellow]warning:[/] the report is not kept: {plain(str(error))}")
+        warn(f"the report is not kept: {error}")
 
 
 def _print(report: Report, *, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps(_data(report)))
+        out.json(_data(report))
     else:
         out.print(_shown(report))
 
@@ -225,12 +224,11 @@ def _data(report: Report) -> dict[str, Any]:
 
 def _shown(report: Report) -> RenderableType:
     tally = report.tally
-    parts: list[RenderableType] = [_partitions(report), *_samples(report), _sentence(report, tally)]
-    return Group(*parts)
+    return Group(_partitions(report), *_samples(report), "", _sentence(report, tally))
 
 
-def _partitions(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False)
+def _partitions(report: Report) -> Grid:
+    table = Grid()
     table.title = f"{report.primary} (primary) and {report.shadow} (shadow)"
     table.title += f" since {report.since}" if report.since else ", as far as both reach"
     table.add_column("partition", justify="right")
@@ -250,11 +248,13 @@ def _partitions(report: Report) -> Table:
     return table
 
 
-def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[str]:
-    cells = []
+def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[RenderableType]:
+    cells: list[RenderableType] = []
     for result, _ in shown:
         count = one.tally.of(result)
-        cells.append(f"[bold red]{count}[/]" if count and result in DIFFERENCES else str(count))
+        cells.append(
+            styled((str(count), "bold red")) if count and result in DIFFERENCES else str(count)
+        )
     return cells
 
 
@@ -263,7 +263,7 @@ def _samples(report: Report) -> list[RenderableType]:
     wanted += [s for s in report.samples if s.result in (Result.DUPLICATE, Result.CONFLICT)]
     if not wanted:
         return []
-    table = Table(box=None, pad_edge=False)
+    table = Grid()
     headings = ("what", "partition", "message", report.primary, report.shadow, "trace", "detail")
     for heading in headings:
         table.add_column(heading)
@@ -271,27 +271,28 @@ def _samples(report: Report) -> list[RenderableType]:
         table.add_row(
             sample.result.value,
             str(sample.partition),
-            plain(sample.message_id),
-            plain(sample.primary_offset or "-"),
-            plain(sample.shadow_offset or "-"),
+            sample.message_id,
+            sample.primary_offset or "-",
+            sample.shadow_offset or "-",
             sample.trace_id or "-",
-            plain(sample.detail),
+            sample.detail,
         )
     rest = len(wanted) - _SHOWN
     return ["", table, *([f"and {rest} more samples; --json has them"] if rest > 0 else [])]
 
 
-def _sentence(report: Report, tally: Tally) -> str:
+def _sentence(report: Report, tally: Tally) -> RenderableType:
     verdict = tally.verdict
     if verdict is Verdict.NOTHING:
-        return "\n[yellow]nothing to compare[/]: that is not parity"
+        return styled(("nothing to compare", "yellow"), ": that is not parity")
     counted = f"{tally.compared} compared, coverage {_percent(tally.coverage)}"
     if verdict is Verdict.EQUAL:
-        return f"\n[green]equal[/]: {counted}"
+        return styled(("equal", "green"), f": {counted}")
     share = "-" if tally.parity is None else f"{tally.parity:.4%}"
-    return (
-        f"\n[red]they differ[/]: {counted}, {share} matched"
-        f"; the latest message concerned came at {report.last_difference}"
+    return styled(
+        ("they differ", "red"),
+        f": {counted}, {share} matched"
+        f"; the latest message concerned came at {report.last_difference}",
     )
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from compose.commands import migrate_tables as shown
 from compose.commands.migrate_session import session
-from compose.console import err, out, plain
+from compose.console import err, out
+from compose.terminal import styled
 from migration_guide.errors import Overtaken
 from migration_guide.gates.result import Result
 from migration_guide.machine import SILENT_SECONDS
@@ -70,7 +70,9 @@ async def wait_for_gates(
         await migration.machine.cancel(state.epoch, who=who, why="interrupted")
         raise
     await migration.machine.cancel(state.epoch, who=who, why="its time was up", expired=True)
-    err.print(f"[red]not taken:[/] after {seconds:.0f} s still in the way: {', '.join(red)}")
+    err.print(
+        styled(("not taken:", "red"), f" after {seconds:.0f} s still in the way: {', '.join(red)}")
+    )
     raise typer.Exit(_TIMED_OUT)
 
 
@@ -91,13 +93,16 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> None:  # n
             live.update(view, refresh=True)
             if deadline is not None and time.monotonic() > deadline:
                 err.print(view)
-                err.print("[yellow]not yet:[/] 'crossfade migrate watch' goes on from here")
+                err.print(
+                    styled(("not yet:", "yellow"), " 'crossfade migrate watch' goes on from here")
+                )
                 raise typer.Exit(_TIMED_OUT)
             await asyncio.sleep(_LOOK_SECONDS)
     if done.phase == to:
-        out.print(f"[green]complete:[/] every process is on phase {PHASES[to].label}")
+        phase = PHASES[to].label
+        out.print(styled(("complete:", "green"), f" every process is on phase {phase}"))
         return
-    err.print(f"[yellow]overtaken:[/] {plain(done.changed_by)} took another step meanwhile")
+    err.print(styled(("overtaken:", "yellow"), f" {done.changed_by} took another step meanwhile"))
     raise typer.Exit(1)
 
 
@@ -107,21 +112,21 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
         async with session(say=False) as (migration, _):
             look = await migration.look()
             if look.state.settled or look.state.target != to:
-                return look.state, Text()
+                return look.state, ""
             if done := await migration.complete(look, who=who):
-                return done, Text()
+                return done, ""
             reached = look.reached
             view = Group(
                 shown.processes(look.processes, frozenset({to})),
-                Text(f"waiting: {reached.reason}", style="yellow"),
+                styled((f"waiting: {reached.reason}", "yellow")),
             )
             return None, view
     except (Outage, TransportError) as error:
-        return None, Text(f"waiting: {' '.join(str(error).split())}", style="yellow")
+        return None, styled((f"waiting: {' '.join(str(error).split())}", "yellow"))
     except Overtaken:
-        return None, Text("looking again")
+        return None, "looking again"
 
 
 def _waiting(results: Sequence[Result], deadline: float) -> RenderableType:
     left = max(0.0, deadline - time.monotonic())
-    return Group(shown.gates(results), Text(f"queued; {left:.0f} s left", style="yellow"))
+    return Group(shown.gates(results), styled((f"queued; {left:.0f} s left", "yellow")))

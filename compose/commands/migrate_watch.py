@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from compose.commands import migrate_tables as shown
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_session import explained, session
 from compose.console import out
+from compose.terminal import styled
 from migration_guide.errors import NotAStep, Overtaken
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
@@ -64,7 +64,7 @@ class _Seen:
             async with session(say=False) as (migration, _):
                 return await self._picture(migration)
         except (Outage, TransportError, Overtaken) as error:
-            return Text(f"waiting: {' '.join(str(error).split())}", style="yellow")
+            return styled((f"waiting: {' '.join(str(error).split())}", "yellow"))
 
     async def _picture(self, migration: Steps) -> RenderableType:
         look = await migration.look()
@@ -76,13 +76,13 @@ class _Seen:
             self._gates = ()  # a step is under way: what comes after it can't be judged yet
         parts: list[RenderableType] = [
             shown.head(look.state),
-            Text(),
+            "",
             shown.processes(look.processes, look.state.expected),
         ]
         if not look.state.settled:
-            parts.append(Text(f"\nwaiting: {look.reached.reason}", style="yellow"))
+            parts += ["", styled((f"waiting: {look.reached.reason}", "yellow"))]
         if self._gates:
-            parts += [Text(f"\n{self._title}", style="bold"), shown.gates(self._gates)]
+            parts += ["", styled((self._title, "bold")), shown.gates(self._gates)]
         return Group(*parts)
 
     async def _ask(self, migration: Steps, epoch: int) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from compose.console import err, out, plain, run
+from compose.console import err, out, run
 from compose.rehearsal.options import Options
 from compose.settings import known
 from compose.signals import Interrupted, Signals
@@ -100,7 +100,7 @@ async def _rehearse(options: Options, report: Path, *, keep: bool) -> int:
         return _INTERRUPTED
     finally:
         if keep:
-            err.print(f"Data and logs are kept in {plain(str(folder))}")
+            err.print(f"Data and logs are kept in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return 0 if passed else _VIOLATED

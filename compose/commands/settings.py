@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from compose.console import client_settings, joined, out
 from compose.settings import effective
+from compose.terminal import Grid
 
 __all__ = ["show"]
 
@@ -25,9 +24,9 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for row in effective(settings, joined())
     ]
     if as_json:
-        out.print_json(json.dumps([row._asdict() for row in rows]))
+        out.json([row._asdict() for row in rows])
         return
-    table = Table("setting", "value", "from", box=None, pad_edge=False)
+    table = Grid("setting", "value", "from")
     for row in rows:
         table.add_row(*row, style=None if row.source != "default" else "dim")
     out.print(table)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.table import Table
 
 from compose import shadow_status, standby_status
-from compose.console import client_settings, out, plain, run
+from compose.console import client_settings, out, run
 from compose.settings import Settings
+from compose.terminal import Grid, styled
 from compose.watching import watching
 from ingress.console.views import Sentence
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
@@ -43,18 +42,20 @@ async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
             health = [one.model_dump(by_alias=True) for one in await _health(settings)]
             parts = {"shadow": shadow, "standbys": standbys, "health": health}
             told = {**await _as_data(transport), **parts}
-            out.print_json(json.dumps(told))
+            out.json(told)
         elif not watch:
             out.print(await _as_table(transport))
             if shadow := await shadow_status.ask(settings):
-                out.print(shadow_status.lines(shadow))
+                for line in shadow_status.lines(shadow):
+                    out.print(line)
             if standbys := await standby_status.ask(settings):
-                out.print(standby_status.lines(standbys), markup=False)
+                for line in standby_status.lines(standbys):
+                    out.print(line)
             out.print()
             for one in await _health(settings):
-                out.print(f"[{_TONES[one.level]}]{one.level:8}[/] {plain(one.text)}")
+                out.print(styled((f"{one.level:8}", _TONES[one.level]), f" {one.text}"))
                 if one.next:
-                    out.print(f"         [dim]{plain(one.next)}[/]")
+                    out.print(styled("         ", (one.next, "dim")))
         else:
             with Live(await _as_table(transport), console=out, auto_refresh=False) as live:
                 while True:
@@ -84,19 +85,20 @@ async def _as_data(transport: Transport) -> dict[str, Any]:
     }
 
 
-async def _as_table(transport: Transport) -> Table:
+async def _as_table(transport: Transport) -> Grid:
     messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
     dead = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
     lost = sum(one.lost for one in messages)
-    table = Table(box=None, pad_edge=False)
+    table = Grid()
     table.title = f"{transport.name}: {len(messages)} partitions, group {WORKER_GROUP}"
-    table.caption = (
+    parts: list[str | tuple[str, str]] = [
         f"lag {_known(_total(messages))} in all, {_known(_total(dead))} dead letters unread"
-    )
+    ]
     if lost:
-        table.caption += f", [bold red]{lost} records left the log unread[/]"
+        parts.append((f", {lost} records left the log unread", "bold red"))
     if held := sum(one.held for one in messages):
-        table.caption += f", {held} of them behind a transaction of another producer"
+        parts.append(f", {held} of them behind a transaction of another producer")
+    table.caption = styled(*parts)
     for heading in ("partition", "lag", "pending", "oldest"):
         table.add_column(heading, justify="right")
     table.add_column("owner")

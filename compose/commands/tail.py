@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 
-from compose.console import client_settings, err, out, plain, run
+from compose.console import client_settings, err, out, run
 from compose.settings import Settings
+from compose.terminal import brief, styled
 from compose.watching import Watching, watching
 from persistence.errors import Outage
 from persistence.settled import Fate, fates
@@ -128,10 +128,11 @@ class _Printer:
         if not self._content:
             line.pop("content", None)
         if self._as_json:
-            out.print(json.dumps(line), markup=False)
+            out.json(line, indent=None)
             return
-        shown = "  ".join(plain(_one_line(value)) for name, value in line.items() if name != "what")
-        out.print(f"[{_STYLES[line['what']]}]{line['what']:13}[/] {shown}")
+        what = line["what"]
+        shown = "  ".join(brief(value) for name, value in line.items() if name != "what")
+        out.print(styled((f"{what:13}", _STYLES[what]), f" {shown}"))
 
 
 def _named(event: Message) -> dict[str, str]:
@@ -141,8 +142,3 @@ def _named(event: Message) -> dict[str, str]:
         "client_message_id": event.client_message_id,
         "content": event.content,
     }
-
-
-def _one_line(text: str) -> str:
-    """Return text that can't move the cursor or colour the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)

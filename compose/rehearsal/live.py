@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from compose.console import plain
 from compose.rehearsal.rehearse import Rehearsal
+from compose.terminal import Terminal
 
 __all__ = ["Live"]
 
@@ -21,7 +20,7 @@ _EVERY = 0.5
 class Live:
     """Follows one rehearsal on ``console``."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._began = time.monotonic()
         self._step = ""
@@ -30,7 +29,7 @@ class Live:
         """Show what is done now."""
         self._step = step
         if not self._console.is_terminal:
-            self._console.print(f"{time.monotonic() - self._began:7.1f} s  {plain(step)}")
+            self._console.print(f"{time.monotonic() - self._began:7.1f} s  {step}")
 
     @contextmanager
     def following(self, rehearsal: Rehearsal) -> Iterator[None]:
@@ -39,7 +38,7 @@ class Live:
             yield
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[counts]}"),
             TimeElapsedColumn(),
@@ -54,7 +53,7 @@ class Live:
                     progress.update(
                         task,
                         completed=done,
-                        description=f"{plain(self._step):<34}",
+                        description=f"{self._step:<34}",
                         counts=self._counts(rehearsal),
                     )
                     await asyncio.sleep(_EVERY)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
 
-from compose.console import plain
 from compose.rehearsal.page.tables import milliseconds, percent
 from compose.rehearsal.report import Report
+from compose.terminal import Grid, Terminal, styled
 from migration_guide.phases import PHASES
 
 __all__ = ["show"]
@@ -17,14 +16,14 @@ __all__ = ["show"]
 _SHOWN = 12
 
 
-def show(console: Console, report: Report, page: Path) -> None:
+def show(console: Terminal, report: Report, page: Path) -> None:
     """Print the verdict, a line for each phase, and where the page is."""
     console.print(_phases(report))
     console.print(_verdict(report))
     for finding in report.findings[:_SHOWN]:
-        console.print(f"  [red]{finding.what}[/] {plain(f'[{finding.where}] {finding.facts}')}")
+        console.print(styled("  ", (finding.what, "red"), f" [{finding.where}] {finding.facts}"))
     if report.stopped:
-        console.print(f"[red]stopped early:[/] {plain(report.stopped)}")
+        console.print(styled(("stopped early:", "red"), f" {report.stopped}"))
     totals = report.totals
     records = ", ".join(f"{count:,} records in {name}" for name, count in totals.records.items())
     console.print(
@@ -32,11 +31,12 @@ def show(console: Console, report: Report, page: Path) -> None:
         f"{percent(report.overall.availability)} of {report.overall.posts:,} POSTs answered; "
         f"{len(report.faults)} faults; {report.seconds:.0f} s"
     )
-    console.print("[green]passed[/]" if report.passed else "[red]failed[/]", plain(str(page)))
+    verdict = ("passed", "green") if report.passed else ("failed", "red")
+    console.print(styled(verdict, f" {page}"))
 
 
-def _phases(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False)
+def _phases(report: Report) -> Grid:
+    table = Grid()
     table.add_column("phase", no_wrap=True)
     for name in ("for", "POSTs", "answered", "at once", "restarting", "p50", "p99", "faults"):
         table.add_column(name, justify="right")
@@ -55,8 +55,8 @@ def _phases(report: Report) -> Table:
     return table
 
 
-def _verdict(report: Report) -> str:
-    return ", ".join(
-        f"[{'red' if count else 'green'}]{count}[/] {name}"
-        for name, count in report.verdict.items()
-    )
+def _verdict(report: Report) -> RenderableType:
+    parts: list[str | tuple[str, str]] = []
+    for name, count in report.verdict.items():
+        parts += [", " if parts else "", (str(count), "red" if count else "green"), f" {name}"]
+    return styled(*parts)

@@ -53,8 +53,11 @@ def span(seconds: float) -> str:
 
 
 def ago(moment: str, now: datetime) -> str:
-    """Return how long before ``now`` an RFC 3339 time was."""
-    return span(max(0.0, (now - datetime.fromisoformat(moment)).total_seconds()))
+    """Return how long before ``now`` an RFC 3339 time was; a time that can't be read is told so."""
+    try:
+        return span(max(0.0, (now - datetime.fromisoformat(moment)).total_seconds()))
+    except (ValueError, TypeError):  # no time, or one without its offset
+        return "an unknown time"
 
 
 def _database(database: Database) -> Iterator[Sentence]:

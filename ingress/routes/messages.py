@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Path, Query
@@ -30,7 +31,7 @@ from persistence.database import Pool
 from persistence.queries import StoredMessage, StoredPosition, StoredReceipt
 from transport.envelope import Message
 
-__all__ = ["MessageId", "canonical", "messages_router", "not_found", "view"]
+__all__ = ["MessageId", "canonical", "messages_router", "not_found", "trace_link", "view"]
 
 MessageId = Annotated[
     str, Path(pattern=UUID_PATTERN, description="The messageId of an acknowledgement.")
@@ -146,7 +147,7 @@ def _persisted(
     return MessageView(
         **{name: members[name] for name in MessageSummary.model_fields},
         state="persisted",
-        trace_url=_trace(trace_url, row.trace_id),
+        trace_url=trace_link(trace_url, row.trace_id),
         positions=_positions(own, elsewhere),
         attempts=row.attempts,
         receipts=[ReceiptView.of(one) for one in receipts],
@@ -161,7 +162,7 @@ def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageV
         accepted_at=found.accepted_at,
         correlation_id=found.correlation_id,
         trace_id=found.trace_id,
-        trace_url=_trace(trace_url, found.trace_id),
+        trace_url=trace_link(trace_url, found.trace_id),
         positions=[
             Position(transport=found.transport, partition=found.partition, offset=found.offset)
         ],
@@ -206,5 +207,8 @@ def _content(message: Message | None) -> dict[str, Any]:
     }
 
 
-def _trace(template: str | None, trace_id: str | None) -> str | None:
-    return template.replace("{traceId}", trace_id) if template and trace_id else None
+def trace_link(template: str | None, trace_id: str | None) -> str | None:
+    """Return where a trace is shown. The id, which may be anybody's text, stays one part of it."""
+    if not template or not trace_id:
+        return None
+    return template.replace("{traceId}", quote(trace_id, safe=""))

@@ -12,8 +12,8 @@ from tests.migration.asking import ask
 from transport.contract import WORKER_GROUP, Topic
 
 SHADOW = {
-    "name": "kafka", "mode": "sync", "breaker": "closed", "waiting": 0, "error": "", "dropped": 0,
-    "dropped_at": None,
+    "name": "kafka", "mode": "sync", "breaker": "closed", "waiting": 0, "oldest_age": 0.0,
+    "error": "", "dropped": 0, "dropped_at": None,
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from compose.targets import described
 from persistence.database import connect
 from persistence.presence import Identity, Presence, Report, machine
 from persistence.processes import forget, processes
@@ -25,6 +26,14 @@ def identity(member: str, **changes) -> Identity:
         "consume_from": "redis", "started_at": datetime.now(UTC),
     }  # fmt: skip
     return Identity(**{**values, **changes})
+
+
+# What a mirror says of itself (transport.shadow.status.ShadowStatus.summary).
+SHADOW = {
+    "name": "kafka", "mode": "sync", "breaker": "closed", "waiting": 1, "waiting_bytes": 7,
+    "oldest_age": 0.5, "error": "", "since": 1.0, "dropped": 0, "dropped_at": None,
+    "partitions": [], "unwritten": None,
+}  # fmt: skip
 
 
 async def nothing(_state) -> None:
@@ -47,14 +56,14 @@ async def age(pool, member: str, seconds: float) -> None:
 
 
 async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
-    reports = [Report(owned={"redis": {"3": 17}}, shadow={"queued": 1})]
+    reports = [Report(owned={"redis": {"3": 17}}, shadow=SHADOW)]
     stop = asyncio.Event()
     me = presence(database_pool, identity("one"), lambda: reports[-1], interval=0.02)
     running = asyncio.create_task(me.run(stop))
     await eventually(lambda: names(database_pool))
     (seen,) = await processes(database_pool)
     assert (seen.member, seen.phase, seen.transport_shadow_mode) == ("one", 2, "sync")
-    assert (seen.owned, seen.shadow, seen.standby) == ({"redis": {"3": 17}}, {"queued": 1}, None)
+    assert (seen.owned, seen.shadow, seen.standby) == ({"redis": {"3": 17}}, SHADOW, None)
     assert seen.live
     reports.append(Report(paused=[{"dependency": "redis", "since": "now", "error": "gone"}]))
 
@@ -65,6 +74,30 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     stop.set()
     await running
     assert await names(database_pool) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"owned": '{"redis": {"x": 1}}'}, {"owned": "[]"}, {"paused": '["redis"]'},
+        {"paused": '[{"dependency": 1}]'}, {"shadow": '{"breaker": "closed"}'}, {"shadow": "7"},
+        {"standby": '{"redis": []}'}, {"figures": '{"ack": "many"}'}, {"metrics_url": "http://["},
+        {"metrics_url": "http://a:99999"}, {"phase": "99", "host": "'\u202e'"},
+    ],
+)  # fmt: skip
+async def test_a_row_of_another_shape_is_read_as_far_as_it_says_something(database_pool, odd):
+    me = presence(database_pool, identity("one"), lambda: Report(shadow=SHADOW))
+    await me.beat()
+    (good,) = await processes(database_pool)
+    for name, value in odd.items():
+        written = value if name in {"phase", "host"} else f"'{value}'"
+        await database_pool.execute(f"UPDATE processes SET {name} = {written}")
+    (seen,) = await processes(database_pool)
+    for name in {"owned", "paused", "standby", "figures"} & odd.keys():
+        assert not getattr(seen, name)
+    assert seen.shadow == (None if "shadow" in odd else SHADOW)
+    assert seen.member == good.member
+    assert described([seen]) == ([] if "metrics_url" in odd else described([good]))
 
 
 async def test_the_log_that_it_writes_is_known_when_it_is_gone(database_pool):

@@ -1,9 +1,14 @@
 // A line under the pointer through every picture, and the figures of that moment above them.
 const data = JSON.parse(document.getElementById("data").textContent);
 const readout = document.querySelector(".readout");
-const resting = readout.innerHTML;
+const resting = [...readout.childNodes];
 const cursors = document.querySelectorAll(".cursor");
-const bold = (label, value) => "<span>" + label + " <b>" + value + "</b></span>";
+function bold(label, value) {
+  const span = document.createElement("span"), figure = document.createElement("b");
+  figure.textContent = value;
+  span.append(label + " ", figure);
+  return span;
+}
 const known = (value, unit) => (value === null || value === undefined ? "unknown" : value + unit);
 
 function show(event) {
@@ -13,7 +18,7 @@ function show(event) {
   const phase = data.phases.filter((one) => one.begun <= at).pop();
   const fault = data.faults.filter((one) => one.begun <= at && at <= one.healed).pop();
   const rate = (value) => Math.round(value / series.step) + " /s";
-  readout.innerHTML = [
+  readout.replaceChildren(...[
     bold("at", at.toFixed(0) + " s"),
     phase ? bold("phase", phase.phase + (at < phase.rolled ? " restarting" : "")) : "",
     bold("answered", rate(series.ok[n])),
@@ -23,12 +28,12 @@ function show(event) {
     ...Object.keys(series.lag).map((name) => bold("lag " + name, known(series.lag[name][n], ""))),
     series.parity.differing[n] === null ? "" : bold("differ", series.parity.differing[n]),
     fault ? bold(fault.way, fault.victim) : "",
-  ].join("");
+  ].filter(Boolean));
   for (const cursor of cursors) { cursor.style.display = "block"; cursor.style.left = share * 100 + "%"; }
 }
 
 function hide() {
-  readout.innerHTML = resting;
+  readout.replaceChildren(...resting);
   for (const cursor of cursors) cursor.style.display = "none";
 }
 

@@ -1,7 +1,11 @@
 // Elements out of names and text. Text stays text: nothing here, or anywhere in the console, ever
-// parses markup (and the page's policy would not let it).
+// parses markup (and the page's policy would not let it). What can't be seen in it is written out.
+
+import { turns, visible } from "./visible.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+// Attributes that are read by people. Others (addresses, what a box holds) stay as they are.
+const READ = new Set(["title", "aria-label", "data-label"]);
 
 function set(element, properties) {
   for (const [name, value] of Object.entries(properties ?? {})) {
@@ -9,14 +13,28 @@ function set(element, properties) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "style") Object.assign(element.style, value);
     else if (name === "class") element.setAttribute("class", value);
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value === true ? "" : READ.has(name) ? visible(value) : value);
   }
+}
+
+// Text that is read from right to left stands by itself, or it would turn what is around it.
+function text(value) {
+  const shown = visible(value);
+  if (!turns(shown)) return shown;
+  const isolated = document.createElement("bdi");
+  isolated.append(shown);
+  return isolated;
+}
+
+// mixed`by ${name}: ${reason}`: each value is a text of its own.
+export function mixed(words, ...values) {
+  return words.flatMap((word, index) => index < values.length ? [word, values[index]] : [word]);
 }
 
 function add(element, children) {
   for (const child of children.flat(Infinity)) {
     if (child === undefined || child === null || child === false) continue;
-    element.append(child instanceof Node ? child : String(child));
+    element.append(child instanceof Node ? child : text(child));
   }
   return element;
 }
@@ -40,7 +58,7 @@ export function fill(element, ...children) {
 
 // Change a text only when it differs: a selection in it, or a screen reader, is left alone.
 export function say(element, text) {
-  const wanted = String(text);
+  const wanted = visible(text);
   if (element.textContent !== wanted) element.textContent = wanted;
 }
 

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { ask } from "./dialog.js";
-import { button, copyable, empty, fill, h, row, say, table } from "./dom.js";
+import { button, copyable, empty, fill, h, mixed, row, say, table } from "./dom.js";
 import { ago, clock, count, plural } from "./format.js";
 
 const AGES = { hour: "the last hour", day: "the last day", week: "the last week", older: "older than a week" };
@@ -96,7 +96,7 @@ function readLetters(state, again, move) {
       state.session.mayAct ? boxes[index] : "",
       h("a", { href: `#/dead-letter/${one.id}` }, clock(one.failedAt)),
       one.kind, one.messageId ? h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId)) : "none that can be read",
-      one.conversationId ?? "", `${one.transport} ${one.partition}:${one.offset}`, one.error,
+      one.conversationId ?? "", mixed`${one.transport} ${one.partition}:${one.offset}`, one.error,
     ]))) : empty("None of these wait any more", "They were redriven or discarded meanwhile."),
     page.hasMore ? h("p", { class: "muted" }, "There are more; these are the latest hundred. The group's own buttons take all of them.") : null);
     if (move) { title.focus(); title.scrollIntoView({ block: "nearest" }); }
@@ -122,7 +122,7 @@ function show(state, items) {
     state.runsKey = key;
     fill(state.runs, h("h2", null, "Redrives"), h("ul", { class: "runs" }, items.map((one) => h("li", null,
       h("div", { class: "head" }, h("strong", null, one.stalled ? "stalled" : one.state),
-        h("span", { class: "muted" }, `${clock(one.startedAt)} by ${one.startedBy}${one.rate ? `, ${one.rate} a second` : ""}`),
+        h("span", { class: "muted" }, mixed`${clock(one.startedAt)} by ${one.startedBy}${one.rate ? `, ${one.rate} a second` : ""}`),
         state.session.mayAct && (one.state === "running" || one.resumable) ? button("Cancel …", () => steer(state, one, "cancel")) : null,
         state.session.mayAct && one.resumable ? button("Resume …", () => steer(state, one, "resume")) : null),
       h("progress", { max: Math.max(1, one.total), value: one.redriven, "aria-label": `Redrive ${one.id}` }),
@@ -151,8 +151,8 @@ export function letterPage(root, { id, session }) {
       ["Reason", one.reason], ["Error", one.error], ["Attempts", one.attempts], ["Redriven before", one.redrives],
       ["Failed", clock(one.failedAt)], ["Kind", one.kind],
       ["Message", one.messageId && h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId))],
-      ["Conversation", one.conversationId], ["Stood at", `${one.transport} ${one.topic}, partition ${one.partition}, ${one.offset}`], ["Key", one.key],
-      ["Settled", one.settledAt && `${clock(one.settledAt)} by ${one.settledBy}: ${one.settledWhy}`],
+      ["Conversation", one.conversationId], ["Stood at", mixed`${one.transport} ${one.topic}, partition ${one.partition}, ${one.offset}`], ["Key", one.key],
+      ["Settled", one.settledAt && mixed`${clock(one.settledAt)} by ${one.settledBy}: ${one.settledWhy}`],
     ];
     const state = { session, again: read };
     fill(body,

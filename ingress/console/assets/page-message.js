@@ -1,7 +1,7 @@
 // One message's story as a waterfall: what happened, when, and how long it took.
 
 import { get } from "./api.js";
-import { button, copyable, empty, fill, h } from "./dom.js";
+import { button, copyable, empty, fill, h, mixed } from "./dom.js";
 import { instant, precise, span } from "./format.js";
 
 const LINEAR = 2;
@@ -38,7 +38,7 @@ function view({ message, steps, incomplete }, again) {
       ? h("a", { href: message.traceUrl, rel: "noreferrer", target: "_blank" }, "Open the trace ↗")
       : message.traceId && copyable(message.traceId)],
     ["Stands at", message.positions.length ? message.positions.map((one) =>
-      h("div", null, `${one.transport}, partition ${one.partition}, `, copyable(one.offset))) : null],
+      h("div", null, mixed`${one.transport}, partition ${one.partition}, `, copyable(one.offset))) : null],
   ];
   return [
     h("div", { class: "head" }, h("h1", null, "Message"), h("span", { class: `state ${message.state}` }, states[message.state]),

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { ask } from "./dialog.js";
-import { button, copyable, empty, fill, h, row, table } from "./dom.js";
+import { button, copyable, empty, fill, h, mixed, row, table } from "./dom.js";
 import { ago, clock, count, plural, span } from "./format.js";
 import { ranges } from "./page-now.js";
 
@@ -57,13 +57,13 @@ export function migrationPage(root, { live, session }) {
         class: one.number === at.phase ? "here" : moving && one.number === at.target ? "target" : one.number < at.phase ? "past" : null,
         "aria-current": one.number === at.phase ? "step" : null,
       }, h("strong", null, `${one.number} ${one.name}`), h("small", null, one.what)))),
-      h("p", { class: "muted after" }, `${moving ? `On the way from ${at.phase} to ${at.target}` : `Phase ${at.phase} since ${clock(at.reachedAt)}`}, by ${at.changedBy}: ${at.why}`),
+      h("p", { class: "muted after" }, mixed`${moving ? `On the way from ${at.phase} to ${at.target}` : `Phase ${at.phase} since ${clock(at.reachedAt)}`}, by ${at.changedBy}: ${at.why}`),
       moving ? h("div", { class: "sentence warning" }, h("span", { class: "mark", "aria-hidden": "true" }, "!"), h("div", null,
         h("p", { class: "what" }, `Restart the processes, one after another, with the settings of phase ${at.target} ${phases[at.target].name}.`),
         h("p", null, settings(phases[at.target])),
         h("p", { class: "next" }, state.view.reachedWhy))) : null,
       at.queued ? h("div", { class: "sentence notice" }, h("span", { class: "mark", "aria-hidden": "true" }, "…"), h("div", null,
-        h("p", { class: "what" }, `A step to phase ${at.queued.to} is queued by ${at.queued.who} until ${clock(at.queued.until)}: ${at.queued.why}`),
+        h("p", { class: "what" }, mixed`A step to phase ${at.queued.to} is queued by ${at.queued.who} until ${clock(at.queued.until)}: ${at.queued.why}`),
         h("p", { class: "next" }, `It waits for ${at.queued.red.join(", ") || "nothing any more"}.`),
         session.mayAct ? button("Take it away …", () => ask({
           title: "Take the queued step away", verb: "Take it away", danger: true,
@@ -118,7 +118,7 @@ export function migrationPage(root, { live, session }) {
     if (!found) { fill(parity, h("h2", null, "Parity"), empty("No comparison has run in the last hour", "While both logs are written, one process compares them all the time. In a terminal, crossfade migrate parity does it once.")); return; }
     const samples = found.samples.map((one) => row(SAMPLES, [
       CLASSES[one.result] ?? one.result, one.partition,
-      one.messageId ? h("div", null, h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId)), one.correlationId && one.correlationId !== one.messageId ? h("small", null, `correlation id ${one.correlationId}`) : null) : "none that can be read",
+      one.messageId ? h("div", null, h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId)), one.correlationId && one.correlationId !== one.messageId ? h("small", null, mixed`correlation id ${one.correlationId}`) : null) : "none that can be read",
       one.primaryOffset ?? "not there", one.shadowOffset ?? "not there",
       h("div", null, one.detail, one.traceUrl && /^https?:/.test(one.traceUrl) ? h("small", null, h("a", { href: one.traceUrl, rel: "noreferrer", target: "_blank" }, "trace ↗")) : null)]));
     fill(parity,

@@ -1,8 +1,9 @@
 // How everything is now: sentences, figures, a heat strip for each log, the processes.
 
-import { empty, fill, h, row, say, table } from "./dom.js";
+import { empty, fill, h, mixed, row, say, table } from "./dom.js";
 import { ago, bound, count, plural, rate, short, span } from "./format.js";
 import { sparkline } from "./chart.js";
+import { visible } from "./visible.js";
 
 const MARKS = { ok: "✓", notice: "i", warning: "!", alarm: "✕" };
 const WORDS = { ok: "All well", notice: "Notice", warning: "Warning", alarm: "Alarm" };
@@ -197,7 +198,7 @@ function words(one) {
   const waits = one.lag ? `${plural(one.lag, "record waits", "records wait")}, the oldest for ${span(one.oldestAge)}` : "nothing waits";
   const stuck = one.stalledSeconds >= 5 ? `, none acknowledged for ${span(one.stalledSeconds)}` : "";
   const lost = one.lost ? `, ${one.lost} left the log unread` : "";
-  return `Partition ${one.partition}: ${waits}${stuck}${lost}; delivered ${count(one.pending)}; in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? "nobody"}`;
+  return visible(`Partition ${one.partition}: ${waits}${stuck}${lost}; delivered ${count(one.pending)}; in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? "nobody"}`);
 }
 
 function processTable(processes) {
@@ -205,10 +206,10 @@ function processTable(processes) {
   if (!processes.length) return empty("No process reports yet", "Each writes its line every two seconds.");
   const headings = [{ title: "Process" }, { title: "Runs" }, { title: "Phase", numeric: true }, { title: "Owns" }, { title: "Waits for" }, { title: "Heard of", numeric: true }];
   return table(headings, processes.map((one) => row(headings, [
-    h("div", null, h("strong", null, one.member), h("small", null, `${one.role}, ${one.version}, since ${ago(one.startedAt).replace(" ago", "")}`)),
+    h("div", null, h("strong", null, one.member), h("small", null, mixed`${one.role}, ${one.version}, since ${ago(one.startedAt).replace(" ago", "")}`)),
     one.settings, one.phase ?? "none",
     Object.entries(one.owned).map(([log, owned]) => `${log}: ${ranges(owned)}`).join("; ") || "nothing",
-    one.paused.map((paused) => h("div", { class: "problem" }, `${paused.dependency}: ${paused.error}`)),
+    one.paused.map((paused) => h("div", { class: "problem" }, mixed`${paused.dependency}: ${paused.error}`)),
     h("span", { "data-heard": true }),
   ], { class: one.live ? null : "gone" })));
 }

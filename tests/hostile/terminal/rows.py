@@ -1,0 +1,158 @@
+"""Every table filled, with a given text in every column that holds text, as SQL alone can do it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from persistence.states import RunState
+
+__all__ = ["BACKFILL", "DEAD", "MESSAGE", "REDRIVE", "fill"]
+
+MESSAGE = UUID("00000000-0000-8000-8000-000000000001")
+DEAD = UUID("00000000-0000-8000-8000-000000000002")
+REDRIVE = UUID("00000000-0000-4000-8000-000000000003")
+BACKFILL = UUID("00000000-0000-4000-8000-000000000004")
+
+_PAST = datetime(2026, 11, 24, 20, 18, 19, 123456, UTC)
+
+# What a value of these columns means is decided on: with another one, another thing is asked.
+_MEANT: dict[tuple[str, str], Any] = {
+    ("messages", "transport"): "redis",
+    ("dead_letters", "kind"): "message",
+    ("dead_letters", "reason"): "rejected",
+    ("dead_letters", "state"): "pending",
+    ("dead_letters", "transport"): "redis",
+    ("delivery_attempts", "kind"): "message",
+    ("delivery_attempts", "transport"): "redis",
+    ("message_positions", "transport"): "redis",
+    ("parity_reports", "kind"): "running",
+    ("parity_reports", "primary_log"): "redis",
+    ("parity_reports", "shadow_log"): "kafka",
+    ("processes", "transport"): "redis",
+    ("processes", "transport_shadow"): "kafka",
+    ("processes", "transport_shadow_mode"): "async",
+    ("processes", "consume_from"): "redis",
+    ("fences", "transport"): "redis",
+    ("shadow_gaps", "transport"): "redis",
+    ("shadow_gaps", "shadow"): "kafka",
+    ("redrives", "state"): "failed",
+    ("backfills", "state"): "failed",
+}
+_NUMBERS = {"int2": 1, "int4": 1, "int8": 1, "float8": 1.0}
+_LEFT = {("migration", "id"): 1, ("migration", "phase"): 0, ("migration", "target"): 0}
+
+
+async def fill(connection: asyncpg.Connection, text: str, *, everywhere: bool = False) -> None:
+    """Empty every table, and put ``text`` into rows of each.
+
+    Columns whose values mean something keep their meaning, unless it is to be ``everywhere``.
+    """
+    columns = await connection.fetch(
+        "SELECT table_name, column_name, udt_name, is_identity FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND table_name <> 'alembic_version' "
+        "ORDER BY table_name, ordinal_position"
+    )
+    tables: dict[str, list[asyncpg.Record]] = {}
+    for column in columns:
+        tables.setdefault(column["table_name"], []).append(column)
+    await connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+    order = sorted(tables, key=lambda name: name != "messages")  # receipts need their message
+    for table in order:
+        states = [*RunState, text] if table in {"redrives", "backfills"} else ["", ""]
+        for number, state in enumerate(states[: 1 if table == "migration" else None]):
+            values = {
+                column["column_name"]: _value(column, text, number, everywhere=everywhere)
+                for column in tables[table]
+                if column["is_identity"] == "NO"
+            }
+            if state:
+                values["state"] = state
+            await _insert(connection, table, values)
+
+
+async def _insert(connection: asyncpg.Connection, table: str, values: dict[str, Any]) -> None:
+    places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+    await connection.execute(
+        f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", *values.values()
+    )
+
+
+def _value(column: asyncpg.Record, text: str, number: int, *, everywhere: bool) -> Any:
+    table, name, kind = column["table_name"], column["column_name"], column["udt_name"]
+    own = f"{text}{number}" if number else text
+    if (table, name) in _LEFT:
+        return _LEFT[table, name]
+    if (table, name) in _MEANT and not everywhere:
+        return _MEANT[table, name]
+    if kind == "uuid":
+        return _identifier(table, name, number)
+    if kind in _NUMBERS:
+        return _NUMBERS[kind] + (number if name in {"partition", "epoch"} else 0)
+    simple: dict[str, Callable[[], Any]] = {
+        "text": lambda: own,
+        "bytea": lambda: own.encode() + (b"\xff\0" if name != "record_key" else b"\xff"),
+        "_text": lambda: [own, text],
+        "_bytea": lambda: [own.encode(), b"\xff\0"],
+        "timestamptz": lambda: None if name == "finished_at" else _when(name),
+        "bool": lambda: False,
+        "jsonb": lambda: json.dumps(_json(table, name, own)),
+    }
+    return simple[kind]()
+
+
+def _when(name: str) -> datetime:
+    return datetime.now(UTC) if name in {"seen_at", "until", "failed_at", "started_at"} else _PAST
+
+
+def _identifier(table: str, name: str, number: int) -> UUID:
+    if table in {"redrives", "backfills"}:
+        base = REDRIVE if table == "redrives" else BACKFILL
+        return UUID(int=base.int + (number << 64))
+    if table == "dead_letters":
+        return DEAD
+    several = name == "id" or table == "message_positions"
+    return UUID(int=MESSAGE.int + (number << 64)) if several else MESSAGE
+
+
+def _json(table: str, name: str, text: str) -> Any:
+    return {
+        ("redrives", "selection"): {"conversationId": text},
+        ("migration", "watermark"): {text: {"0": text}},
+        ("migration", "queued"): {
+            "to": 1, "who": text, "why": text, "at": "2026-11-24T20:18:19Z",
+            "until": "2026-11-24T20:18:19Z", "seenAt": "2026-11-24T20:18:19Z", "red": [text],
+        },
+        ("migration_events", "gates"): [{"name": text, "verdict": "red", "reason": text}],
+        ("migration_events", "overrides"): {text: text},
+        ("parity_reports", "counts"): {"matched": 1, "missing_in_shadow": 1, text: 1},
+        ("parity_reports", "lag"): [1],
+        ("parity_reports", "samples"): [
+            {
+                "result": "missing_in_shadow", "partition": 0, "messageId": text,
+                "primaryOffset": text, "shadowOffset": text, "correlationId": text,
+                "traceId": text, "detail": text, "at": "2026-11-24T20:18:19Z",
+            }
+        ],
+        ("backfills", "cursor"): {"0": text},
+        ("processes", "owned"): {text: {"0": 1, "1": 1}},
+        ("processes", "paused"): [
+            {"dependency": text, "since": text, "error": text},
+        ],
+        ("processes", "shadow"): {
+            "name": text, "mode": text, "breaker": text, "waiting": 1, "oldest_age": 1.0,
+            "dropped": 1, "error": text,
+        },
+        ("processes", "standby"): {
+            text: {
+                "epochs": {"0": 1}, "paused": [],
+                "stalled": [{"partition": 0, "offset": text, "since": text, "reason": text}],
+            }
+        },
+        ("processes", "figures"): None,
+    }[table, name]  # fmt: skip
