@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
-from tests.hostile.terminal.rows import DEAD, MESSAGE, fill
 from tests.support.forked_commands import ForkedCommands, Ran, forked_commands
+from tests.support.hostile_rows import DEAD, MESSAGE, fill
 from tests.support.services import empty_redis
 from transport.clock import now
 from transport.contract import Envelope, Transport
