@@ -146,6 +146,7 @@ async def test_a_loss_of_all_data_is_told_as_far_as_it_is_known(
         await until(looked, patience=PATIENCE)
         await client.flushall()
         await until(lambda: member.claims[0] is not claim, patience=PATIENCE)
+        assert [(await _progress(near)).lost for _ in range(3)] == [2, 2, 2]
         await near.publish([message("new", partition=0, of=near)])
         assert contents(await drain(member.claims[0], 1, patience=PATIENCE)) == ["new"]
         assert (await _progress(near)).lost == 2

@@ -136,6 +136,25 @@ async def test_a_process_that_only_accepts_tells_the_loss_of_what_it_was_told(
     assert (await log.progress(Topic.MESSAGES, group=WORKER_GROUP))[1].lost == 0
 
 
+async def test_what_several_processes_know_to_be_lost_is_counted_once(
+    failover: Failover, log: RedisTransport
+) -> None:
+    async with RedisTransport.from_settings(log._settings) as other:
+        await log.publish([message("kept", partition=0, of=log)])
+        await failover.cut()
+        await log.publish(messages(["lost"] * 10, partition=0, of=log))
+        assert (await _progress(log)).lag == 11
+        await other.publish(messages(["lost"] * 10, partition=0, of=log))
+        assert (await _progress(other)).lag == 21
+        await failover.promote()
+        told = []
+        for _ in range(3):
+            for process in (log, other):
+                with contextlib.suppress(TransportUnavailable):
+                    told.append((await _progress(process)).lost)
+        assert told[-4:] == [20] * 4, told
+
+
 async def test_no_new_record_gets_the_id_of_one_that_is_known_to_be_lost(
     failover: Failover, log: RedisTransport
 ) -> None:

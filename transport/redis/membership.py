@@ -94,6 +94,7 @@ class Membership:
                         self._member,
                         self._lease_ms,
                         known,
+                        self.witness.last(p),
                     )
                     for p, known in zip(partitions, unread, strict=True)
                 ]

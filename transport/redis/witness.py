@@ -74,6 +74,10 @@ class Witness:
         if added and (not seen.last or sort_key(tail) > sort_key(seen.last)):
             seen.last = tail
 
+    def last(self, partition: int) -> str:
+        """Return the last id that was known to be there, or an empty text."""
+        return self._seen[partition].last
+
     def forget(self, partition: int) -> None:
         """Begin anew: what is missing has been counted."""
         self._seen[partition] = _Seen()

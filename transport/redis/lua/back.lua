@@ -2,7 +2,10 @@
 -- Redis keeps went back together, so only what a process knows from before can tell (witness.py):
 -- `added` records were appended up to `tail` when it last looked, `unread` of them not acknowledged;
 -- since then it was told of `last`, which `may_be_unread` ('1') or is acknowledged ('0').
--- The lease keeps `back_upto`, the highest id that is accounted for as lost.
+-- The lease keeps what is accounted for: `back_upto`, the highest id that is lost, `back_lost`, how
+-- many were counted for the last time that the log went back, and `back_at`, when that began. Every
+-- process tells of it within seconds, each in its own measure, and the largest is right.
+local SAME_MS = 60000
 
 -- How many records are gone of those that were there at the process's last look.
 local function gone_since(stream, info, added, tail)
@@ -15,18 +18,25 @@ local function gone_since(stream, info, added, tail)
   return math.max(0, after - since)
 end
 
+-- How many records were counted for this time that the log went back, and when; nothing if none.
+local function counted_before(lease)
+  local counted, at = unpack(redis.call('HMGET', lease, 'back_lost', 'back_at'))
+  if at and math.abs(now_ms() - at) < SAME_MS then
+    return tonumber(counted), at
+  end
+end
+
 -- Returns how many records went with a log that went back and were not acknowledged, as far as this
--- witness knows; nothing if the log did not go back, or it is accounted for. Mostly the last record
--- is there, and so is everything before it.
-local function lost_by_going_back(stream, lease, args)
+-- witness knows; nothing if the log did not go back. Mostly the last record is there, and so is
+-- everything before it.
+local function lost_by_this_witness(stream, lease, args)
   local added, tail, unread, last, may_be_unread = unpack(args)
   if last == '' or #redis.pcall('XRANGE', stream, last, last) > 0 then
     return nil
   end
   local info = stream_info(stream)
-  local upto = redis.call('HGET', lease, 'back_upto')
   -- A stream that was deleted, its lease staying, is another matter (accounts.lua).
-  if not info or is_another(lease, info) or upto and not later(last, upto) then
+  if not info or is_another(lease, info) then
     return nil
   end
   local is_trimmed = not later(last, info.last) and not (
@@ -46,6 +56,30 @@ local function lost_by_going_back(stream, lease, args)
   return math.min(math.max(gone, 1), tonumber(unread))
 end
 
+-- The same, less what is accounted for already.
+local function lost_by_going_back(stream, lease, args)
+  local lost, last = lost_by_this_witness(stream, lease, args), args[4]
+  local upto = lost and redis.call('HGET', lease, 'back_upto')
+  if not lost or upto == last then
+    return nil -- the last id is that of no record since account_for() set it
+  end
+  local counted = counted_before(lease)
+  if counted then
+    return math.max(0, lost - counted)
+  end
+  return (not upto or later(last, upto)) and lost or nil
+end
+
+local function note(lease, lost, last)
+  local counted, at = counted_before(lease)
+  local upto = redis.call('HGET', lease, 'back_upto')
+  if last ~= '' and not (upto and later(upto, last)) then
+    redis.call('HSET', lease, 'back_upto', last)
+  end
+  redis.call('HSET', lease, 'back_lost', digits((counted or 0) + lost),
+    'back_at', at or digits(now_ms()))
+end
+
 -- Count that; and let no new record have the id of one that is lost: other logs may name it.
 local function account_for(stream, lease, args)
   local lost, last = lost_by_going_back(stream, lease, args), args[4]
@@ -53,7 +87,7 @@ local function account_for(stream, lease, args)
     return nil
   end
   count_lost(lease, lost, last)
-  redis.call('HSET', lease, 'back_upto', last)
+  note(lease, lost, last)
   if later(last, stream_info(stream).last) then
     redis.call('XSETID', stream, last)
   end
@@ -67,10 +101,10 @@ local function went_back(keys, args)
 end
 
 -- KEYS stream, lease; ARGV group, and what the process knows of the stream (back.lua), or nothing.
--- Returns records undelivered (-1: not known), records pending,
--- the oldest unacknowledged, the one through which all are acknowledged, the last ever appended,
--- the owner, records lost, the server's time in ms, and records ever appended. Writes nothing, so it answers on a server
--- that is full or read-only.
+-- Returns records undelivered (-1: not known), records pending, the oldest unacknowledged, the one
+-- through which all are acknowledged, the last ever appended, the owner, records lost, the server's
+-- time in ms, records ever appended, and how many more are lost if the log went back (-1: it did
+-- not). Writes nothing, so it answers on a server that is full or read-only.
 local function inspect(keys, args)
   local stream, lease, name = keys[1], keys[2], args[1]
   local info, group = stream_info(stream), group_info(stream, name)

@@ -23,13 +23,13 @@ local function hold(lease, now, lease_ms)
   redis.call('HSET', lease, 'until', digits(now + lease_ms), 'length', lease_ms)
 end
 
--- KEYS stream, lease; ARGV group, consumer, member, lease ms, and how many unread records the
--- member last knew of, which counts where the lease went with all the server's data.
+-- KEYS stream, lease; ARGV group, consumer, member, lease ms, how many unread records the member last
+-- knew of, which counts where the lease went with all the server's data, and the last it knew of.
 -- Returns the epoch and the id up to which all was delivered, or nothing where another member's
 -- lease runs.
 local function take(keys, args)
   local stream, lease = keys[1], keys[2]
-  local group, consumer, member, lease_ms, unread = unpack(args)
+  local group, consumer, member, lease_ms, unread, last = unpack(args)
   local now = now_ms()
   local owner, until_ms, epoch, length =
     unpack(redis.call('HMGET', lease, 'owner', 'until', 'epoch', 'length'))
@@ -46,6 +46,7 @@ local function take(keys, args)
   end
   if not epoch and unread ~= '0' then
     count_lost(lease, unread)
+    note(lease, tonumber(unread), last)
   end
   epoch = digits(math.max((tonumber(epoch) or 0) + 1, now))
   redis.call('HSET', lease, 'owner', member, 'epoch', epoch)
