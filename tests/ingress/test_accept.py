@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
@@ -12,6 +13,7 @@ from transport.clock import now
 from transport.contract import Topic
 from transport.envelope import Message, decode, seal_message
 from transport.identity import idempotency_key, message_id, partition_of
+from transport.settings import TransportSettings
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -59,6 +61,27 @@ async def test_a_repeat_after_the_log_forgot_gets_its_answer_from_the_row(
     assert answer.json() == first | {"idempotentHit": True, "state": "persisted"}
     assert answer.json()["correlationId"] == "first"
     assert answer.headers["x-correlation-id"] == "second"
+
+
+async def test_a_repeat_of_a_message_whose_stream_was_deleted_is_accepted_anew(
+    service: Service, redis_settings: TransportSettings
+) -> None:
+    """No worker runs here, as with ENABLE_STREAM_CONSUMERS=false: nobody makes the group anew."""
+    first = (await service.post(message())).json()
+    partition = partition_of(first["messageId"], 16)
+    async with Redis(
+        host=redis_settings.redis_host,
+        port=redis_settings.redis_port,
+        db=redis_settings.redis_stream_db,
+    ) as client:
+        assert await client.delete(f"msg:stream:{partition}") == 1
+    assert (await service.client.get(f"/api/messages/{first['messageId']}")).status_code == 404
+    answer = await service.post(message())
+    assert (answer.status_code, answer.json()["messageId"]) == (202, first["messageId"])
+    assert await service.records() == 1
+    assert (await service.post(message())).status_code == 200
+    async with working(service):
+        await eventually(service.rows)
 
 
 async def test_a_repeat_says_the_state_it_is_in_now(service: Service) -> None:

@@ -30,6 +30,7 @@ class SteppedClock:
         self._library = (
             found[0] if found else absent("no libfaketime: `apt-get install libfaketime`")
         )
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._file = folder / "clock"
         self.step(0)
@@ -38,16 +39,20 @@ class SteppedClock:
         """Set the clock this far ahead of the machine's, or back where negative."""
         self._file.write_text(f"{seconds:+d}s\n")
 
-    def binary(self, real: Binary) -> Binary:
-        """Return ``real``, run on this clock."""
-        script = self._folder / f"{real.product}-on-stepped-clock"
-        environment = {
-            "LD_PRELOAD": self._library,
-            "FAKETIME_TIMESTAMP_FILE": self._file,
+    def environment(self) -> dict[str, str]:
+        """Return what a process is started with to be on this clock."""
+        return {
+            "LD_PRELOAD": str(self._library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        exports = "".join(f"export {k}={shlex.quote(str(v))}\n" for k, v in environment.items())
+
+    def binary(self, real: Binary) -> Binary:
+        """Return ``real``, run on this clock."""
+        script = self._folder / f"{real.product}-on-stepped-clock"
+        settings = self.environment().items()
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings)
         script.write_text(f'#!/bin/sh\n{exports}exec {shlex.quote(str(real.path))} "$@"\n')
         script.chmod(0o755)
         return real._replace(path=script)

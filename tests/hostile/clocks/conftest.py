@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -10,6 +13,8 @@ from redis.asyncio import Redis
 
 from compose.local.binaries import find_redis_servers
 from compose.local.valkey import ValkeyServer
+from tests.faults.logs import RedisLog
+from tests.faults.stand import Stand
 from tests.support.stepped_clock import SteppedClock
 from tests.transport.redis_backend import short_settings
 from transport.redis import RedisTransport
@@ -51,3 +56,18 @@ async def client(server: ValkeyServer) -> AsyncIterator[Redis]:
         host=server.host, port=server.port, db=settings.redis_stream_db, protocol=2
     ) as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def stand(
+    new_redis: Callable[..., Awaitable[ValkeyServer]],
+    postgres_server: Any,
+    database_url: str,
+    tmp_path: Path,
+) -> AsyncIterator[Stand]:
+    """Processes of ours, whose clocks a test sets, on a Redis of the test's own."""
+    async with AsyncExitStack() as stack:
+        log = RedisLog(await new_redis())
+        made = Stand(log, postgres_server, database_url, tmp_path / "services", stack)
+        yield made
+        await made.stop()
