@@ -81,8 +81,8 @@ class Inbox:
             TopicMissing: the stream or the group was gone; it is there again, at the beginning.
             TransportUnavailable: the log can't be read now.
         """
-        await self._be_sure()
         while True:
+            await self._be_sure()
             was_behind = self._behind
             asked = min(count, self._most)
             try:

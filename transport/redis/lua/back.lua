@@ -80,7 +80,9 @@ local function note(lease, lost, last)
     'back_at', at or digits(now_ms()))
 end
 
--- Count that; and let no new record have the id of one that is lost: other logs may name it.
+-- Count that; let no new record have the id of one that is lost, since other logs may name it; and
+-- end the owner's claim, which was given records of the log as it was. (By the epoch: the reply, which
+-- says the same, may be lost.)
 local function account_for(stream, lease, args)
   local lost, last = lost_by_going_back(stream, lease, args), args[4]
   if not lost then
@@ -88,6 +90,9 @@ local function account_for(stream, lease, args)
   end
   count_lost(lease, lost, last)
   note(lease, lost, last)
+  if redis.call('HEXISTS', lease, 'epoch') == 1 then
+    redis.call('HINCRBY', lease, 'epoch', 1)
+  end
   if later(last, stream_info(stream).last) then
     redis.call('XSETID', stream, last)
   end
