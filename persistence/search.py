@@ -23,14 +23,22 @@ UNION SELECT {_COLUMNS} FROM (
 ORDER BY accepted_at DESC, id LIMIT $3
 """  # noqa: S608 - constants only
 
+# A record may be of any size: one too large to be a message of ours is named and not read.
 _LETTERS = """
-SELECT id, message_id, conversation_id, body, failed_at, state FROM dead_letters
+SELECT id, message_id, conversation_id, failed_at, state,
+    CASE WHEN length(body) <= 524288 THEN body END AS body
+FROM dead_letters
 WHERE kind <> 'receipt' AND (message_id = $2 OR conversation_id = $1) ORDER BY id DESC LIMIT $3
 """
 
+# As far back as their bodies come to 8 MiB, which are known by their sizes before they are read.
 _LATEST = """
-SELECT id, message_id, conversation_id, body, failed_at, state FROM dead_letters
-WHERE kind = 'message' AND state = 'pending' ORDER BY id DESC LIMIT $1
+SELECT id, message_id, conversation_id, body, failed_at, state FROM (
+    SELECT *, sum(length(body)) OVER (ORDER BY id DESC) AS size FROM (
+        SELECT id, message_id, conversation_id, body, failed_at, state FROM dead_letters
+        WHERE kind = 'message' AND state = 'pending' ORDER BY id DESC LIMIT $1
+    ) AS latest
+) AS sized WHERE size <= 8388608 ORDER BY id DESC
 """
 
 

@@ -7,7 +7,7 @@ log and among the pending dead letters, as far back as the limits below go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable
 from uuid import UUID
 
 from ingress.console.views import FoundMessage, FoundMessages, Matched
@@ -27,6 +27,10 @@ __all__ = ["Search"]
 _MOST = 50
 _WAITING = 200
 """Records of each partition that are looked through; of the conversation's own, ten times that."""
+_BYTES = 16 * 1024 * 1024
+"""Bytes of each partition's records that are looked through."""
+_PAGE = 50
+_AT_ONCE = 4
 _LETTERS = 300
 
 
@@ -102,7 +106,7 @@ class Search:
         latest = await search.latest_dead_letters(self._pool, _LETTERS)
         found = []
         for row in (*named, *latest):
-            message = _message(row["body"])
+            message = None if row["body"] is None else _message(row["body"])
             if message is None and row["message_id"] is None:
                 continue
             one = _found(text, message, str(row["message_id"] or ""), "dead_lettered")
@@ -119,15 +123,33 @@ class Search:
             for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
             if one.lag is None or one.lag > 0
         ]
-        pages = await asyncio.gather(
-            *(self._page(one, _WAITING * (10 if one.partition == home else 1)) for one in behind)
+        at_once = asyncio.Semaphore(_AT_ONCE)
+        found = await asyncio.gather(
+            *(
+                self._partition(text, one, _WAITING * (10 if one.partition == home else 1), at_once)
+                for one in behind
+            )
         )
-        return list(self._among(text, (record for page in pages for record in page)))
+        return [one for part in found for one in part]
 
-    async def _page(self, progress: Progress, limit: int) -> Sequence[Record]:
-        return await self._transport.read(
-            Topic.MESSAGES, progress.partition, after=progress.floor, limit=limit
-        )
+    async def _partition(
+        self, text: str, progress: Progress, limit: int, at_once: asyncio.Semaphore
+    ) -> list[FoundMessage]:
+        """Look through the records of one partition; few are held at once, they may be large."""
+        found: list[FoundMessage] = []
+        after, bytes_left = progress.floor, _BYTES
+        while limit > 0 and bytes_left > 0:
+            async with at_once:
+                records = await self._transport.read(
+                    Topic.MESSAGES, progress.partition, after=after, limit=min(_PAGE, limit)
+                )
+                found.extend(self._among(text, records))
+            if len(records) < _PAGE:
+                break
+            after = records[-1].offset
+            limit -= len(records)
+            bytes_left -= sum(len(record.body) for record in records)
+        return found
 
     def _among(self, text: str, records: Iterable[Record]) -> Iterable[FoundMessage]:
         for record in records:

@@ -21,7 +21,7 @@ async def service(start: Start) -> Service:
 async def test_a_page_of_large_messages_ends_early_and_skips_none(service: Service) -> None:
     sizes = [65_000] * 60 + [10] * 60
     bodies = [message(n, content="\u20ac" * (size // 3)) for n, size in enumerate(sizes)]
-    answer = await service.client.post("/api/messages:batch", json=bodies)
+    answer = await service.client.post("/api/messages:batch", json=bodies, headers=ONCE)
     assert {one["status"] for one in answer.json()} == {202}
     async with working(service):
 
@@ -35,7 +35,7 @@ async def test_a_page_of_large_messages_ends_early_and_skips_none(service: Servi
     after: dict[str, str] = {}
     while True:
         with watching() as blocked:
-            page = await service.client.get(path, params={"limit": 200, **after})
+            page = await service.client.get(path, params={"limit": 200, **after}, headers=ONCE)
         assert blocked.longest < BOUND, blocked
         assert len(page.content) < 2 * MIB
         pages += 1
@@ -71,4 +71,17 @@ async def test_a_message_with_many_receipts_is_read_and_gets_another(service: Se
         body = {"userId": "user_19999", "state": "read"}
         repeat = await service.client.post(receipts, json=body, headers=ONCE)
     assert repeat.status_code == 200
+    assert blocked.longest < BOUND, blocked
+
+
+async def test_a_search_among_large_messages_that_wait_holds_few_at_once(service: Service) -> None:
+    for start in range(0, 800, 200):
+        batch = [message(n, content="x" * 60_000) for n in range(start, start + 200)]
+        answer = await service.client.post("/api/messages:batch", json=batch, headers=ONCE)
+        assert {one["status"] for one in answer.json()} == {202}
+    with watching() as blocked:
+        found = await service.client.get(
+            "/api/console/search", params={"q": "client_msg_100"}, headers=ONCE
+        )
+    assert [one["clientMessageId"] for one in found.json()["items"]] == ["client_msg_100"]
     assert blocked.longest < BOUND, blocked
