@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from ingress.http1.bounds import Bounds
@@ -58,6 +59,9 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open) + len(self._for_health)
 
+    def __iter__(self) -> Iterator[Connection]:
+        return iter((*self._open, *self._for_health))
+
     def add(self, one: Connection) -> bool:
         """Take in a new connection; return whether it may ask for anything, else for health."""
         self._addresses[one.address] += 1
@@ -89,7 +93,7 @@ class Connections:
         self._held += held - one.held
         one.held = held
         if self._held > self._bounds.held_bytes:
-            most = max((*self._open, *self._for_health), key=lambda other: other.held)
+            most = max(self, key=lambda other: other.held)
             self.remove(most)
             most.end()
 
@@ -125,6 +129,6 @@ class Connections:
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for one in (*self._open, *self._for_health):
+        for one in self:
             one.check(now)
         self._timer = loop.call_later(self._sweep, self._check) if len(self) else None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import select
 import struct
 import termios
 
-__all__ = ["unsent"]
+__all__ = ["has_unread", "unsent"]
 
 
 def unsent(transport: asyncio.Transport) -> int:
@@ -24,3 +25,13 @@ def unsent(transport: asyncio.Transport) -> int:
     except OSError:
         return 0
     return int(struct.unpack("i", answer)[0])
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Tell whether bytes came that this process has not read yet."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

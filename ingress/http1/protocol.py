@@ -17,7 +17,7 @@ from ingress.http1.answers import rendered
 from ingress.http1.bounds import Bounds
 from ingress.http1.connections import Connections
 from ingress.http1.cycle_transport import CycleTransport
-from ingress.http1.kernel import unsent
+from ingress.http1.kernel import has_unread, unsent
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
 from ingress.problems import MALFORMED_REQUEST, TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
@@ -196,7 +196,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._ended:
             return
         self._since = self.loop.time()
-        if not self._fresh:
+        if self.flow.read_paused or not self._fresh:
             self._go_on()
 
     def _write_counted(self, data: bytes) -> None:
@@ -277,7 +277,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._busy or self._stage == "waiting":
             pass  # it is the client who waits
         elif self._stage == "between" and self.cycle is not None:
-            if waited > self.timeout_keep_alive:
+            if waited > self.timeout_keep_alive and not has_unread(self.transport):
                 self.transport.close()
         elif waited > self._head_seconds:
             if self._stage == "head":
@@ -320,7 +320,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Return since when it could be closed without loss; ``None`` if it could not."""
         if self._lingering:
             return self._since
-        return None if self._busy or self._stage == "body" else self._since
+        if self._busy or self._stage == "body":
+            return None
+        # What is idle and has sent something since is about to be served.
+        return None if self._stage == "between" and has_unread(self.transport) else self._since
 
     def end(self) -> None:
         """Close it at once."""

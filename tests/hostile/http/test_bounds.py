@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -176,6 +177,25 @@ async def test_a_silent_connection_is_closed_and_half_a_head_is_408(site: Any) -
     going_on.cancel()
 
 
+async def test_a_request_that_has_come_is_served_though_its_connection_was_idle_too_long(
+    site: Any,
+) -> None:
+    """The loop was busy elsewhere: it is late, and not the client."""
+    here = await site()
+    reader, writer = await here.connect()
+    writer.write(GET)
+    await reader.readuntil(b"\r\n\r\n")
+    raw = writer.get_extra_info("socket")
+    (mine,) = here.open_ones
+    mine.timeout_keep_alive = 0.2
+    raw_send = socket.socket(fileno=os.dup(raw.fileno()))
+    sweep = asyncio.get_running_loop().time() + 1
+    raw_send.send(post("Connection: close"))
+    mine.check(sweep)
+    raw_send.close()
+    assert b" 202 " in await _all(reader)
+
+
 async def test_an_empty_line_does_not_keep_a_connection_open(site: Any) -> None:
     here = await site(ingress_head_timeout_ms=300)
     reader, writer = await here.connect()
@@ -320,6 +340,22 @@ async def test_every_way_to_end_gives_the_place_back(site: Any) -> None:
     await eventually(lambda: len(here.open_ones) == 0)
     found, _ = await exchange(here.port, [post(content=body(9))])
     assert found[0].status // 100 == 2
+
+
+async def test_a_connection_goes_on_after_a_large_body(site: Any) -> None:
+    """Reading stops while an application has not taken a body, and begins again."""
+    here = await site(ingress_max_batch_bytes=8 * 2**20)
+    reader, writer = await here.connect()
+    large = b"[" + b",".join([body(1)] * 4_000) + b"]"
+    for _ in range(3):
+        writer.write(post(content=large, path="/api/messages:batch"))
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        writer.write(GET)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert head.startswith(b"HTTP/1.1 200")
+        await reader.readexactly(len(b'{"status":"ok"}'))
 
 
 async def test_many_requests_at_once_are_each_answered_in_order(site: Any) -> None:
