@@ -12,7 +12,7 @@ ASKED = {
     "look-up of a tick": lookup._ANSWERS,
     "what stood in the way": statement.CLASSIFY,
     "what is settled": standby_question._SETTLED,
-    "receipts that are rows": queries._EXISTING,
+    "receipt that is a row": queries._RECEIPT,
     "what became of messages": settled._FATES,
 }
 
