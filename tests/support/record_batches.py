@@ -9,11 +9,18 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
+from aiokafka.errors import ConcurrentTransactions, GroupLoadInProgressError, KafkaError, for_code
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import (
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+)
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
@@ -29,6 +36,8 @@ CODECS = {
     "zstd": (4, zstd_encode),
 }
 _HEADER = struct.Struct(">qiibIhiqqqhii")
+_BUSY = (ConcurrentTransactions, GroupLoadInProgressError)
+_TRANSACTIONAL = 0x10
 _AFTER_LENGTH, _CRC_AT, _ATTRIBUTES_AT = 12, 17, 21
 
 
@@ -73,18 +82,21 @@ def encode_batch(
     compression: str = "none",
     timestamp: int = 1_700_000_000_000,
     compress: Callable[[bytes], bytes] | None = None,
+    transaction: tuple[int, int] | None = None,
 ) -> bytes:
     """Return a batch of ``records``; ``timestamp`` is in milliseconds since the epoch.
 
-    ``compress`` takes the place of what ``compression`` names, in the same format.
+    ``compress`` takes the place of what ``compression`` names, in the same format. ``transaction``
+    is the producer's id and epoch under which the batch is the first of one.
     """
     codec, usual = CODECS[compression]
     compress = compress or usual
     packed = compress(b"".join(_record(one, at) for at, one in enumerate(records)))
     batch = bytearray(
         _HEADER.pack(
-            0, _HEADER.size + len(packed) - _AFTER_LENGTH, -1, 2, 0, codec, len(records) - 1,
-            timestamp, timestamp, -1, -1, -1, len(records),
+            0, _HEADER.size + len(packed) - _AFTER_LENGTH, -1, 2, 0,
+            codec | (_TRANSACTIONAL if transaction else 0), len(records) - 1, timestamp, timestamp,
+            *(transaction or (-1, -1)), 0 if transaction else -1, len(records),
         )
     ) + packed  # fmt: skip
     struct.pack_into(">I", batch, _CRC_AT, calc_crc32c(bytes(batch[_ATTRIBUTES_AT:])))
@@ -118,6 +130,46 @@ class RawProducer:
         answer = await self._client.send(leader, Produce({topic: [(partition, batch)]}, 5000))
         found: tuple[int, int] = answer.partitions[topic, partition]
         return found
+
+    async def transact(
+        self, topic: str, partition: int, records: Sequence[Raw], *, commit: bool, **of_batch: Any
+    ) -> None:
+        """Append a batch in a transaction of its own, and commit or abort it."""
+        name = f"transact-{topic}"
+        await self._coordinator(name)
+        begun = await self._ask(InitProducerIdRequest(name, 60_000))
+        who = (begun.producer_id, begun.producer_epoch)
+        added = await self._ask(AddPartitionsToTxnRequest(name, *who, [(topic, [partition])]))
+        assert added.errors == [(topic, [(partition, 0)])], added
+        batch = encode_batch(records, transaction=who, **of_batch)
+        ask = ProduceRequest(name, -1, 5000, [(topic, [(partition, batch)])])
+        answer = await self._client.send(await self._leader(topic, partition), ask)
+        assert answer.topics[0][1][0][1] == 0, f"the broker refused the batch: {answer}"
+        await self._ask(EndTxnRequest(name, *who, commit))
+
+    async def _coordinator(self, transactional_id: str) -> None:
+        """Return when there is a coordinator: asked for the first time, the broker makes it."""
+        while True:
+            try:
+                await self._client.coordinator_lookup(
+                    CoordinationType.TRANSACTION, transactional_id
+                )
+            except KafkaError as error:
+                assert error.retriable, error
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+    async def _ask(self, request: Any) -> Any:
+        """Ask the coordinator (of a cluster of one) until it is ready."""
+        while True:
+            answer = await self._client.send(self._client.get_random_node(), request)
+            code = getattr(answer, "error_code", 0)
+            if not code and all(c == 0 for _, of in getattr(answer, "errors", ()) for _, c in of):
+                return answer
+            error = for_code(code) if code else for_code(answer.errors[0][1][0][1])
+            assert error.retriable or error in _BUSY, error
+            await asyncio.sleep(0.02)
 
     async def _leader(self, topic: str, partition: int) -> int:
         await self._client.set_topics([topic])
