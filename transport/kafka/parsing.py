@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
@@ -121,13 +122,28 @@ class _Batch:
     def _read(self) -> list[Any]:
         # Its checksum is right, so all that goes wrong now is as its producer had it.
         try:
-            return list(self._batch)
+            records = list(self._batch)
+            if _in_place(records, self._batch.base_offset, self._batch.next_offset):
+                return records
+            return list(_records(self._data))
         except Exception:  # noqa: BLE001 - whatever parsers of Cython and Rust raise
             try:
                 return list(_records(self._data))
             except Exception as error:  # noqa: BLE001
                 log.warning("A record batch can't be read", extra={"error": str(error)})
                 return [_as_it_stands(self._data)]
+
+
+def _in_place(records: list[Any], begin: int, end: int) -> bool:
+    """Tell whether the offsets are those that the batch says it has.
+
+    aiokafka takes a record's attributes (one byte) for a number of any length. Where their high bit
+    is set, it may take what comes next for the offset: neighbours would pass for read.
+    """
+    offsets = [record.offset for record in records]
+    if offsets == list(range(begin, end)):
+        return True
+    return all(one < other for one, other in pairwise([begin - 1, *offsets, end]))
 
 
 def _size(record: Any) -> int:

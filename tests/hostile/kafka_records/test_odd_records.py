@@ -70,6 +70,24 @@ async def test_odd_records_between_good_ones(
     assert [one["reason"] for one in await site.letters()] == ["undecodable"] * 8
 
 
+async def test_a_record_that_aiokafka_puts_elsewhere_hides_no_other(
+    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+) -> None:
+    """With a high bit in its attributes, the length of its key passes for its offset: 63 on."""
+    key = b"\x01\x7c" + bytes(61)
+    far = Raw(key=key, value=None, attributes=0xFF, timestamp_delta=1)
+    topic = kafka_settings.kafka_topic
+    await producer.append(topic, 0, encode_batch([good("c", 1), far, good("c", 2)]))
+    for number in range(3, 6):
+        await producer.append(topic, 0, encode_batch([far]))
+        await producer.append(topic, 0, encode_batch([good("c", number)]))
+    await site.settled(within=20)
+    assert await site.rows() == [f"good {number}" for number in range(1, 6)]
+    letters = await site.letters()
+    assert [bytes(one["record_key"]) for one in letters] == [key] * 4
+    assert [one["source_offset"] for one in letters] == ["1", "3", "5", "7"]
+
+
 @pytest.mark.parametrize("timestamp", [-1, 0, 2**62])
 async def test_any_timestamp_where_somebody_lets_producers_give_it(
     site: Site, producer: RawProducer, kafka_settings: TransportSettings, timestamp: int
