@@ -136,12 +136,16 @@ def requests(draw: st.DrawFn) -> bytes:
     if draw(st.integers(0, 9)):
         lines.append(b"Host: x")
     content = draw(_bodies)
-    framing = draw(st.sampled_from(["length", "length", "chunks", "none"]))
+    framing = draw(st.sampled_from(["length", "length", "chunks", "odd", "none"]))
     if framing == "length":
         lines.append(b"Content-Length: %d" % len(content))
     elif framing == "chunks":
         lines.append(b"Transfer-Encoding: chunked")
         content = draw(chunked(content))
+    elif framing == "odd":
+        size = draw(st.sampled_from([b"%d", b"0%d", b"+%d", b"-%d", b"0x%x", b"%d, %d", b"%d\x0b"]))
+        told = size % ((len(content),) * size.count(b"%"))
+        lines.append(draw(st.sampled_from([b"Content-Length: ", b"Content-Length:\t"])) + told)
     else:
         content = b""
     if draw(st.booleans()):
