@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -251,9 +252,10 @@ async def test_a_stream_ends_when_its_key_is_taken_away(start: Start, tmp_path: 
     path.write_text(f"viewer:read:{_digest('viewer')}\nother:read:{_digest('other')}\n")
     service = await start(api_keys_file=path)
     said: list[str] = []
-    async with service.client.stream(
-        "GET", "/api/console/events", headers=as_("viewer"), timeout=20
-    ) as stream:
+    async with (
+        asyncio.timeout(30),
+        service.client.stream("GET", "/api/console/events", headers=as_("viewer")) as stream,
+    ):
         async for line in stream.aiter_lines():
             said.append(line)
             if line.startswith("event: status") and len(said) < 6:
