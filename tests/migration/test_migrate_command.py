@@ -1,10 +1,11 @@
 """``crossfade migrate`` as it is typed: what it says, what it exits with, what it leaves behind.
 
-The processes are rows. They were heard of an hour from now, so that none falls silent meanwhile.
+The processes are rows, which are heard of again and again, as processes are.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -18,7 +19,21 @@ from persistence.migration_state import history, state
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 
-LATER = -3600.0
+
+@pytest.fixture(autouse=True)
+async def heard_of(database_pool):
+    """Let every process be heard of each second, but those that a test made silent (20 s)."""
+    heard = "UPDATE processes SET seen_at = now() WHERE seen_at > now() - interval '15 s'"
+
+    async def beat() -> None:
+        while True:
+            await database_pool.execute(heard)
+            await asyncio.sleep(1)
+
+    beating = asyncio.create_task(beat())
+    yield
+    beating.cancel()
+    await asyncio.wait([beating])
 
 
 @pytest.fixture
@@ -42,15 +57,15 @@ async def test_a_step_is_taken_and_complete_when_the_last_process_has_come(
     assert await none.ends() == 1
     assert "start the service first" in none.text
     await state_machine.adopt(0, "first")
-    await process("a", 0, silent=LATER)
-    await process("b", 0, silent=LATER)
+    await process("a", 0)
+    await process("b", 0)
     step = await crossfade("advance", "--why", "try it", "--yes", "--timeout", "60")
     await step.says("TRANSPORT=redis TRANSPORT_SHADOW=kafka TRANSPORT_SHADOW_MODE=async")
-    await process("a", 1, silent=LATER)
+    await process("a", 1)
     refused = await crossfade("advance", "--why", "hurry", "--yes")
     assert await refused.ends() == 1
     assert "under way" in refused.text
-    await process("b", 1, silent=LATER)
+    await process("b", 1)
     assert await step.ends() == 0
     assert "complete: every process is on phase 1 shadow" in step.text
     shown = await crossfade("status", "--json")
@@ -64,8 +79,8 @@ async def test_a_step_is_taken_and_complete_when_the_last_process_has_come(
 
 async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state_machine):
     await state_machine.adopt(0, "first")
-    await process("good", 0, silent=LATER)
-    await process("laggard", 5, silent=LATER)
+    await process("good", 0)
+    await process("laggard", 5)
     for option in ("--overrule", "--accept-unknown"):
         never = await crossfade("advance", "--why", "x", "--yes", option, "processes=please")
         assert await never.ends() == 2
@@ -107,7 +122,7 @@ async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
     crossfade, process, state_machine, database_pool
 ):
     await state_machine.adopt(0, "first")
-    await process("a", 1, silent=LATER)
+    await process("a", 1)
 
     async def queued():
         found = await state(database_pool)
@@ -120,7 +135,7 @@ async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
     assert "somebody changed the migration" in waiting.text
     again = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
     await eventually(queued, timeout=40)
-    await process("a", 0, silent=LATER)
+    await process("a", 0)
     assert await again.ends() == 0
     assert (await state(database_pool)).target == 1
     late = await crossfade("rollback", "--why", "x", "--yes", "--no-wait")
@@ -159,13 +174,13 @@ async def test_watch_completes_a_step_shows_it_and_ends_at_ctrl_c(
     crossfade, process, state_machine, database_pool
 ):
     await state_machine.adopt(0, "first")
-    await process("a", 0, silent=LATER)
+    await process("a", 0)
     nowhere = {"REDIS_PORT": "1", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     # Drawn over and over as in a terminal, although it is read from a pipe.
     watched = await crossfade("watch", TTY_COMPATIBLE="1", **nowhere)
     await watched.says("phase 0 redis")
     begun = await state_machine.begin(1, 1, who="op", why="go")
-    await process("a", 1, silent=LATER)
+    await process("a", 1)
 
     async def complete() -> bool:
         return (await state(database_pool)).phase == 1
