@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -32,10 +32,34 @@ class _Server(uvicorn.Server):
         if self.started:
             self._on_started()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve what the kernel has accepted already, too: it would be reset with its listener."""
+        waiting = [one for listener in sockets or [] for one in _accepted(listener)]
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Leave signals alone: :mod:`compose.signals` has them, and stops the parts in order."""
         yield
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that nobody has taken from ``listener`` yet."""
+    listener.setblocking(False)
+    with suppress(OSError):  # no more (BlockingIOError), or no descriptor for it
+        while True:
+            yield listener.accept()[0]
 
 
 def bind(host: str, port: int) -> socket.socket:

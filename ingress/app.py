@@ -87,7 +87,8 @@ class Ingress:
         self._body_limit = body_limit
         self.api = api
         """The ordinary routes, and the OpenAPI document of all of them."""
-        self.protocol: type[asyncio.Protocol] | None = message_protocol(one, bounds)
+        self._connections = message_protocol(one, bounds)
+        self.protocol: type[asyncio.Protocol] | None = self._connections
         """For ``uvicorn.Config(http=...)``; any other ASGI server does without, more slowly."""
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness
@@ -97,9 +98,13 @@ class Ingress:
     def drain(self) -> None:
         """Make ``/readyz`` say no; requests are still served. Call it before stopping.
 
+        Each answer from now on is the last on its connection, so that clients which keep theirs
+        come to another process before this one ends.
+
         Consoles that follow along are let go: they connect to another process.
         """
         self._readiness.drain()
+        self._connections.leaving = True
         self._sampler.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

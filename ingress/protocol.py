@@ -12,7 +12,6 @@ same tests run through both.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import cast
 
@@ -41,7 +40,7 @@ _LINE = b"POST %b HTTP/1.1\r\n" % _PATH
 _HEAD_END = b"\r\n\r\n"
 
 
-def message_protocol(post: PostMessage, bounds: Bounds) -> type[asyncio.Protocol]:
+def message_protocol(post: PostMessage, bounds: Bounds) -> type[BoundedProtocol]:
     """Return the protocol class for ``uvicorn.Config(http=...)`` that serves ``post``."""
     own = {
         "post": post,
@@ -169,7 +168,7 @@ class _MessageProtocol(BoundedProtocol):
 
     def _accept(self, headers: Headers, body: bytes, *, keep_alive: bool) -> None:
         post = self.post
-        exchange = _Exchange(keep_alive=keep_alive)
+        exchange = _Exchange(keep_alive=keep_alive and not self.leaving)
         self.cycle = cast("RequestResponseCycle", exchange)
         trace = post.begin(headers)
         correlation: str | None = None

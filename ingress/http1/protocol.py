@@ -30,6 +30,7 @@ _EVENTS = 32  # of one connection in one turn of the loop, so that no client has
 _BODY_BYTES = 64 * 1024  # read and not yet taken by the application: uvicorn's mark
 # Enough for a client to send the rest of the largest batch before it reads that it is refused.
 _LINGER_SECONDS = 5.0
+_LAST_REQUEST_SECONDS = 0.25
 _LINGER_BYTES = 32 * 1024 * 1024
 _BODY_GRACE = 1.0  # seconds; a route that has the same limit answers first
 _HEALTH_SECONDS = 2.0  # for the head on a connection that may ask for health only
@@ -61,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
     written = 0  # by uvicorn's cycles, in bytes
     _lingering = False
     _discarded = 0
+    leaving = False  # of the process or the connection: each answer is the last on its connection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -167,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         lent = CycleTransport(self.transport, write=self._write_counted, close=self.linger)
         self.cycle.transport = cast("asyncio.Transport", lent)
-        if self._health_only:
+        if self._health_only or self.leaving:
             self.cycle.keep_alive = False
 
     def _read_on(self) -> None:
@@ -250,6 +252,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._discarded += len(data)
         if self._discarded > _LINGER_BYTES:
             self.transport.abort()
+
+    # The end of the process.
+
+    def shutdown(self) -> None:
+        """Close after the answer under way; where there is none, after one more, for a moment.
+
+        A proxy may send its next request on a connection that is idle until now. Closed at the same
+        time, that is an error to it, and POST is a request that it may not send again.
+        """
+        self.leaving = True
+        if self._busy:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_unless_busy)
+
+    def _close_unless_busy(self) -> None:
+        if not self._busy:
+            self.transport.close()
 
     @property
     def _ended(self) -> bool:
