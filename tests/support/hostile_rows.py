@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -101,7 +101,7 @@ def _value(column: asyncpg.Record, text: str, number: int, *, everywhere: bool) 
     if kind == "uuid":
         return _identifier(table, name, number)
     if kind in _NUMBERS:
-        return _NUMBERS[kind] + (number if name in {"partition", "epoch"} else 0)
+        return _NUMBERS[kind] + (number if name in {"partition", "epoch", "pid"} else 0)
     simple: dict[str, Callable[[], Any]] = {
         "text": lambda: own,
         "bytea": lambda: own.encode() + (b"\xff\0" if name != "record_key" else b"\xff"),
@@ -117,8 +117,8 @@ def _value(column: asyncpg.Record, text: str, number: int, *, everywhere: bool) 
 def _when(table: str, name: str, number: int) -> datetime | None:
     if name == "finished_at":
         return None
-    if (table, name) == ("processes", "seen_at"):  # the first is live for long, the others are not
-        return _PAST if number else datetime.now(UTC) + timedelta(hours=1)
+    if (table, name) == ("processes", "seen_at") and number:
+        return _PAST
     return datetime.now(UTC) if name in {"seen_at", "until", "failed_at", "started_at"} else _PAST
 
 

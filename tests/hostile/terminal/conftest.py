@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -68,6 +69,17 @@ class Installation:
             assert not isinstance(outcome, Exception), outcome
 
 
+async def _heard_of(url: str) -> None:
+    """Let the first process be heard of again and again; the second is missing."""
+    database = await asyncpg.connect(url)
+    try:
+        while True:
+            await database.execute("UPDATE processes SET seen_at = now() WHERE pid = 1")
+            await asyncio.sleep(0.5)
+    finally:
+        await database.close()
+
+
 @pytest_asyncio.fixture(scope="module")
 async def installation(
     tmp_path_factory: Any, redis_server: Any, postgres_server: Any, database_template: str
@@ -91,6 +103,9 @@ async def installation(
         create("redis", transport) as log,
         forked_commands(tmp_path_factory.mktemp("commands")) as commands,
     ):
+        live = asyncio.create_task(_heard_of(url))
         yield Installation(commands, settings, database, log, redis_server)
+        live.cancel()
+        await asyncio.wait([live])
     await database.close()
     await postgres_server.drop_database(name)
