@@ -14,6 +14,7 @@ from ingress.readiness import ComponentState, Probe, Readiness, WorkerProbe
 from ingress.routes.health import health_router
 from ingress.settings import IngressSettings
 from otel.losses import Losses
+from otel.metrics import Metrics
 from persistence.database import Pool
 from persistence.standby import Standby, StandbyStatus
 from persistence.worker import Worker
@@ -57,6 +58,7 @@ class HealthOnly:
         pool: Pool,
         settings: IngressSettings,
         worker: WorkerProbe,
+        metrics: Metrics,
         probes: Sequence[Probe] = (),
     ) -> None:
         self._readiness = Readiness(
@@ -67,7 +69,9 @@ class HealthOnly:
             worker=worker,
             probes=probes,
         )
-        self.protocol: type[asyncio.Protocol] | None = bounded_protocol(Bounds.of(settings))
+        self.protocol: type[asyncio.Protocol] | None = bounded_protocol(
+            Bounds.of(settings), metrics.connections_ended
+        )
         self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)
         self._api.include_router(health_router(self._readiness))
 

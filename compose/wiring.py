@@ -111,6 +111,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
                 pool=pool,
                 settings=settings.ingress,
                 worker=probe,
+                metrics=metrics,
                 probes=[loss_probe(losses)],
             )
         else:

@@ -81,13 +81,14 @@ class Ingress:
         tracer: Tracer,
         sampler: Sampler,
         bounds: Bounds,
+        metrics: Metrics,
     ) -> None:
         self._guard = guard
         self._bodies = bodies
         self._body_limit = body_limit
         self.api = api
         """The ordinary routes, and the OpenAPI document of all of them."""
-        self._connections = message_protocol(one, bounds)
+        self._connections = message_protocol(one, bounds, metrics.connections_ended)
         self.protocol: type[asyncio.Protocol] | None = self._connections
         """For ``uvicorn.Config(http=...)``; any other ASGI server does without, more slowly."""
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
@@ -250,6 +251,7 @@ def build(
         tracer=tracer,
         sampler=console.sampler,
         bounds=Bounds.of(settings),
+        metrics=metrics,
     )
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import cast
 
 import structlog
+from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from ingress.headers import Headers, correlation_id
@@ -40,13 +41,16 @@ _LINE = b"POST %b HTTP/1.1\r\n" % _PATH
 _HEAD_END = b"\r\n\r\n"
 
 
-def message_protocol(post: PostMessage, bounds: Bounds) -> type[BoundedProtocol]:
-    """Return the protocol class for ``uvicorn.Config(http=...)`` that serves ``post``."""
+def message_protocol(post: PostMessage, bounds: Bounds, ended: Counter) -> type[BoundedProtocol]:
+    """Return the protocol class for ``uvicorn.Config(http=...)`` that serves ``post``.
+
+    ``ended`` counts the connections that the service ends, by reason.
+    """
     own = {
         "post": post,
         "bounds": bounds,
         "heads": Heads(),
-        "open_ones": Connections(bounds),
+        "open_ones": Connections(bounds, ended),
     }
     return type("MessageProtocol", (_MessageProtocol,), own)
 

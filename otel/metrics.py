@@ -185,6 +185,14 @@ class Metrics:
             ("problem",),
             registry=r,
         )
+        self.connections_ended = Counter(
+            "ingress_connections_ended",
+            "Connections that the service ended, by why: a problem's name (request-timeout, ...), "
+            "unread (an answer was not read), silent (nothing came), idle (its place was needed), "
+            "or held (it held most of what was incomplete).",
+            ("reason",),
+            registry=r,
+        )
         self.ingress_ack = Histogram(
             "ingress_ack_duration_seconds",
             "From handing a message in to its verdict: waiting, look-up, append and fsync.",

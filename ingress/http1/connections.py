@@ -9,9 +9,12 @@ that holds more connections than another can't have the other's closed.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+import collections
+from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
+
+from prometheus_client import Counter
 
 from ingress.http1.bounds import Bounds
 
@@ -43,14 +46,15 @@ class Connection(Protocol):
 
 
 class Connections:
-    """Those that are open."""
+    """Those that are open. ``ended`` counts those that the service ends, by reason."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, ended: Counter) -> None:
         self._bounds = bounds
+        self.ended = ended
         self._sweep = min(_SWEEP, *(limit / 8 for limit in bounds.timeouts))
         self._open: dict[Connection, None] = {}
         self._for_health: dict[Connection, None] = {}
-        self._addresses: Counter[str] = Counter()
+        self._addresses: collections.Counter[str] = collections.Counter()
         self._held = 0
         self._idle: deque[Connection] = deque()
         self._look_at = 0.0
@@ -95,6 +99,7 @@ class Connections:
         if self._held > self._bounds.held_bytes:
             most = max(self, key=lambda other: other.held)
             self.remove(most)
+            self.ended.labels("held").inc()
             most.end()
 
     def _make_room(self, newcomer: Connection) -> bool:
@@ -113,6 +118,7 @@ class Connections:
                 return False
             self._idle.popleft()
             self.remove(one)
+            self.ended.labels("idle").inc()
             one.end()
             return True
         return False

@@ -11,6 +11,7 @@ import asyncio
 from typing import Any, cast
 
 import httptools
+from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingress.http1.answers import rendered
@@ -39,9 +40,12 @@ _SLOWEST = 1024  # bytes a second that an answer has to be read at, once its tim
 _FREE_BYTES = 4096  # of an incomplete head, that are not counted: nearly every head is shorter
 
 
-def bounded_protocol(bounds: Bounds) -> type[asyncio.Protocol]:
-    """Return the protocol class for ``uvicorn.Config(http=...)`` that keeps to ``bounds``."""
-    own = {"bounds": bounds, "open_ones": Connections(bounds)}
+def bounded_protocol(bounds: Bounds, ended: Counter) -> type[asyncio.Protocol]:
+    """Return the protocol class for ``uvicorn.Config(http=...)`` that keeps to ``bounds``.
+
+    ``ended`` counts the connections that the service ends, by reason.
+    """
+    own = {"bounds": bounds, "open_ones": Connections(bounds, ended)}
     return type("BoundedProtocol", (BoundedProtocol,), own)
 
 
@@ -223,6 +227,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def refuse(self, problem: Problem) -> None:
         """Answer what is not a request, and close: where the next one begins can't be known."""
+        self.open_ones.ended.labels(problem.kind.name).inc()
         cycle = self.cycle
         if self._busy:
             begun = getattr(cycle, "response_started", False)
@@ -280,6 +285,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def check(self, now: float) -> None:
         """End it if it waits too long for the client."""
         if self._is_unread(now):
+            self.open_ones.ended.labels("unread").inc()
             self.transport.abort()
         elif self._lingering:
             if self._unread is not None:
@@ -303,7 +309,8 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._stage == "head":
                 self._late(f"The head was not complete within {self._head_seconds:g} s.")
             else:
-                self.transport.close()  # nothing ever came
+                self.open_ones.ended.labels("silent").inc()
+                self.transport.close()
 
     @property
     def _head_seconds(self) -> float:
@@ -351,8 +358,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def turn_away(self) -> None:
         """Answer that there are too many, and close."""
-        if not self._ended and not self._busy:
-            self.transport.write(rendered(problem_answer(_too_many(), None)))
+        if not self._ended:
+            self.open_ones.ended.labels(TOO_MANY_CONNECTIONS.name).inc()
+            if not self._busy:
+                self.transport.write(rendered(problem_answer(_too_many(), None)))
         self.transport.close()
 
 

@@ -138,7 +138,7 @@ async def listening(
     """
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
-    http = app.protocol if door == "fast" else bounded_protocol(bounds)
+    http = app.protocol if door == "fast" else bounded_protocol(bounds, Metrics().connections_ended)
     config = uvicorn.Config(
         app, http=http, log_config=None, access_log=False, lifespan="on", ws="auto"
     )

@@ -43,6 +43,12 @@ class _Site:
         self.open_ones = protocol.open_ones
         self._stack = stack
 
+    def ended(self, reason: str) -> float:
+        """Return how many connections the service ended for ``reason``."""
+        (metric,) = self.open_ones.ended.collect()
+        counts = {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total")}
+        return counts.get(reason, 0.0)
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         self._stack.callback(writer.close)
@@ -175,6 +181,7 @@ async def test_a_silent_connection_is_closed_and_half_a_head_is_408(site: Any) -
     assert [one.status for one in answers(await _all(half))] == [408]
     assert [one.status for one in answers(await _all(slow))] == [408]
     going_on.cancel()
+    assert (here.ended("silent"), here.ended("request-timeout")) == (1, 2)
 
 
 async def test_a_request_that_has_come_is_served_though_its_connection_was_idle_too_long(
@@ -295,6 +302,7 @@ async def test_past_the_cap_health_is_answered_and_all_else_is_503(site: Any) ->
         if status == 503:
             assert found.headers["retry-after"] == "1"
             assert found.json["type"] == "/problems/too-many-connections"
+    assert here.ended("too-many-connections") == 2
 
 
 async def test_past_the_cap_what_is_idle_is_closed_first(site: Any) -> None:
