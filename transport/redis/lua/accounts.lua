@@ -2,7 +2,8 @@
 -- (records ever appended to the stream), `tail` (the id of the last), `unread` (records not
 -- acknowledged then), `seen` (what `acked` was), and `at` and `read` (the group's position, and the
 -- records up to it); and counts what was `acked` and `lost` in all. `doubt` is an id: a record up to
--- it that is in the log no more may be one of the lost.
+-- it that is in the log no more may be one of the lost. `anew` is when the stream was made anew after
+-- somebody deleted it, as an id, and `before` the last look's `tail` of the one that was deleted.
 
 -- Leases of which a look was taken since this library was loaded, which is when the server read its
 -- data or became a primary. Until then Redis' own count of what a group has read is not to be
@@ -96,15 +97,16 @@ local function last_look(lease)
   end
 end
 
--- Whether the stream was made anew since the last look: fewer records were ever appended to it, or
--- it holds more records after the last of then than were appended since.
+-- Whether the stream was made anew since the last look: fewer records were ever appended to it, its
+-- last id is below that of then, or it holds more records after that than were appended since.
 local function is_another(lease, info)
   local added, tail = last_look(lease)
   if not added then
     return false
   end
   local since = info.added - added
-  return since < 0 or info.length > since and later(info.first, tail)
+  return since < 0 or later(tail, info.last)
+    or info.length > since and later(info.first, tail)
 end
 
 -- Records that left the log unread since the last look: unread then or appended since, and neither
@@ -174,6 +176,21 @@ local function lost_with_stream(lease, info)
   return math.max(0, unread)
 end
 
+-- Keep which ids are those of a stream that was deleted. What it held unread is counted here.
+local function note_anew(lease, info)
+  local added, tail = last_look(lease)
+  if added and (not info or is_another(lease, info)) then
+    redis.call('HSET', lease, 'anew', digits(now_ms()) .. '-' .. LAST_SEQUENCE, 'before', tail)
+  end
+end
+
+-- Whether a record was of a stream that was deleted since. (One with an id ahead of the clock is told
+-- if it was the last: no record of the new stream may have to be above it.)
+local function is_of_deleted(lease, id)
+  local anew, before = unpack(redis.call('HMGET', lease, 'anew', 'before'))
+  return anew and (id == before or not later(id, anew))
+end
+
 -- Make the group at the beginning of what the log holds. True if it had to be made.
 local function open_group(stream, lease, name)
   local info = stream_info(stream)
@@ -188,6 +205,7 @@ local function open_group(stream, lease, name)
     redis.call('HINCRBY', lease, 'lost', digits(lost))
   end
   doubt(lease, info and info.last)
+  note_anew(lease, info)
   redis.call('HDEL', lease, 'added', 'unread', 'tail', 'seen', 'at', 'read')
   look(stream, lease, name)
   return true

@@ -36,7 +36,7 @@ local function lost_by_this_witness(stream, lease, args)
   end
   local info = stream_info(stream)
   -- A stream that was deleted, its lease staying, is another matter (accounts.lua).
-  if not info or is_another(lease, info) then
+  if not info or is_another(lease, info) or is_of_deleted(lease, last) then
     return nil
   end
   local is_trimmed = not later(last, info.last) and not (
