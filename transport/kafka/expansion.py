@@ -13,8 +13,8 @@ import cramjam
 __all__ = ["GZIP", "LZ4", "SNAPPY", "ZSTD", "expands_past"]
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
-# The most bytes that one can stand for (of zstd: see below).
-_RATIO = {GZIP: 1032, SNAPPY: 64, LZ4: 256}
+# The most bytes that one can stand for (snappy says it, and of zstd: see below).
+_RATIO = {GZIP: 1032, LZ4: 256}
 _INTO = {
     GZIP: cramjam.gzip.decompress_into,
     LZ4: cramjam.lz4.decompress_into,
@@ -29,6 +29,9 @@ _DICTIONARY_BYTES, _CONTENT_SIZE_BYTES = (0, 1, 2, 4), (0, 2, 4, 8)
 _BLOCK_HEAD, _BLOCK_MOST = 3, 128 * 1024
 _RAW, _REPEATED = 0, 1
 
+# What Java's snappy writes: 16 bytes, then blocks, each behind its length.
+_XERIAL, _XERIAL_HEAD, _XERIAL_LENGTH = b"\x82SNAPPY\0", 16, struct.Struct(">I")
+
 
 def expands_past(codec: int, data: bytes, most: int) -> bool:
     """Tell whether ``data``, compressed with ``codec``, is more than ``most`` bytes unpacked.
@@ -36,6 +39,8 @@ def expands_past(codec: int, data: bytes, most: int) -> bool:
     It is unpacked to find out only where its kind of compression could do it, and then no further
     than ``most``.
     """
+    if codec == SNAPPY:
+        return _snappy_size(data) > most
     likely = _zstd_most(data) if codec == ZSTD else len(data) * _RATIO.get(codec, 1)
     if likely <= most or codec not in _INTO:
         return False
@@ -44,6 +49,35 @@ def expands_past(codec: int, data: bytes, most: int) -> bool:
     except cramjam.DecompressionError:
         return True  # or broken: it can't be read either way
     return False
+
+
+def _snappy_size(data: bytes) -> int:
+    """Return how large snappy's blocks say that they are unpacked; they are refused if wrong."""
+    total = 0
+    try:
+        if len(data) <= _XERIAL_HEAD or not data.startswith(_XERIAL):
+            return _snappy_block(data, 0)
+        at = _XERIAL_HEAD
+        while at < len(data):
+            (size,) = _XERIAL_LENGTH.unpack_from(data, at)
+            at += _XERIAL_LENGTH.size
+            total += _snappy_block(data, at)
+            at += size
+    except (IndexError, struct.error):
+        pass  # broken: its unpacking will say so
+    return total
+
+
+def _snappy_block(data: bytes, at: int) -> int:
+    """Return how large the block at ``at`` says that it is unpacked: a number of up to 32 bits."""
+    size = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        size |= (byte & 0x7F) << shift
+        if byte < 0x80 or shift >= 28:  # noqa: PLR2004 - the last has no high bit
+            return size
+        shift += 7
 
 
 def _zstd_most(data: bytes) -> int:
