@@ -57,8 +57,12 @@ class DeadLetters:
         try:
             await self._call(letters)
         except TransportUnavailable as error:
-            if len(letters) > 1 or not await self._is_too_large(error, letters[0][1]):
+            if not await self._is_too_large(error, [p for _, fields in letters for p in fields]):
                 raise
+            if len(letters) > 1:  # some of them may be in: each is remembered
+                for one in letters:
+                    await self._append([one])
+                return
             letter, fields = letters[0]
             await self._cut(letter, fields, error)
 

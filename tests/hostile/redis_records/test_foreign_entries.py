@@ -293,6 +293,24 @@ async def test_a_letter_that_redis_takes_no_more_is_cut_and_its_partition_goes_o
     assert letter["body"]
 
 
+async def test_a_letter_that_is_cut_keeps_no_letter_beside_it_from_the_log(site: Site) -> None:
+    name, before = "proto-max-bulk-len", "536870912"
+    try:
+        async with site.client.pipeline(transaction=True) as both:
+            both.xadd("msg:stream:0", {"odd": "1"})
+            both.xadd("msg:stream:0", {"body": b"x" * (3 << 20)})
+            both.config_set(name, 1 << 20)
+            small, large, _ = await both.execute()
+        await site.settled(within=30)
+    except ResponseError:
+        pytest.fail("the server does not let it be set")
+    finally:
+        await site.client.config_set(name, before)
+    letters = await site.letters()
+    assert list(letters) == [f"0/{small.decode()}", f"0/{large.decode()}"]
+    assert [b"crossfade.cut" in one["header_names"] for one in letters.values()] == [False, True]
+
+
 async def test_records_too_large_to_be_read_together_are_read_one_by_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
