@@ -86,9 +86,11 @@ class DeadLetterIndex:
         for attempt in range(_ATTEMPTS):
             try:
                 await self._insert([form(self._transport, record)])
-            except TooSlow as error:
-                if size < _LARGE_BYTES:
+            except (TooSlow, Unexpected) as error:
+                # Neither says that the letter is at fault: it may be the network, or the server.
+                if isinstance(error, TooSlow) and size < _LARGE_BYTES:
                     raise
+                await self._probe()
                 if attempt + 1 == _ATTEMPTS:
                     return error
             except Exception as error:
@@ -102,6 +104,15 @@ class DeadLetterIndex:
     async def _insert(self, rows: Sequence[Row]) -> None:
         async with using(self._pool) as connection:
             await insert_rows(connection, rows)
+
+    async def _probe(self) -> None:
+        """Return if the database answers now.
+
+        Raises:
+            Outage: it does not, so nothing is known about the letter.
+        """
+        async with using(self._pool) as connection:
+            await connection.execute("SELECT 1")
 
     def _tell(self, record: Record, lacks: str) -> None:
         self._incomplete.labels(lacks).inc()

@@ -79,6 +79,9 @@ def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table 
         if isinstance(error, ValueError):
             return Rejected("a value can't be encoded for PostgreSQL")
         return Outage(f"the connection to PostgreSQL is not usable: {error}")
+    if isinstance(error, asyncpg.InternalClientError):
+        # asyncpg lost track of the protocol: seen where the server ends a session in a statement.
+        return Outage("the connection to PostgreSQL broke in the middle of a statement")
     return Unexpected(f"{type(error).__name__} from the database client")
 
 

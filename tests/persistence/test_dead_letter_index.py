@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import string
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -271,3 +273,38 @@ async def test_whatever_stands_in_the_log_is_listed(database_pool, transport, le
 @given(letters=_LETTERS)
 async def test_whatever_stands_in_the_log_is_listed_at_length(database_pool, transport, letters):
     await _all_are_listed(database_pool, transport, letters)
+
+
+async def test_sessions_that_are_cut_cost_no_letter_a_part_of_it(
+    index, metrics, database_pool, database_url
+):
+    """What the driver makes of a session that ends in a statement is no fault of a letter."""
+    done = asyncio.Event()
+    cutting = asyncio.create_task(_cut_sessions(database_url, done))
+    try:
+        for number in range(0, 80, 4):
+            await _added(index, [stands(number + one, key=f"k{one}") for one in range(4)])
+    finally:
+        done.set()
+        await cutting
+    assert lacking(metrics) == {}
+    assert len(await offsets(database_pool)) == 80
+
+
+async def _added(index, letters: list[Record]) -> None:
+    while True:
+        try:
+            return await index.add(letters)
+        except Outage:
+            continue
+
+
+async def _cut_sessions(database_url: str, done: asyncio.Event) -> None:
+    own = await asyncpg.connect(database_url)
+    while not done.is_set():
+        await own.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await asyncio.sleep(0.02)  # the interval of the fault
+    await own.close()

@@ -79,9 +79,9 @@ def test_every_error_of_the_driver_itself_is_ruled_on():
         "UnsupportedClientFeatureError": Outage,
         "UnsupportedServerFeatureError": Outage,
         "DataError": Rejected,
-        "InternalClientError": Unexpected,
-        "ProtocolError": Unexpected,
-        "OutdatedSchemaCacheError": Unexpected,
+        "InternalClientError": Outage,
+        "ProtocolError": Outage,
+        "OutdatedSchemaCacheError": Outage,
     }
 
 
