@@ -131,6 +131,8 @@ def _standby(status: StandbyStatus) -> str:
 def loss_probe(losses: Losses) -> Probe:
     """Return the probe that reports lost records: degraded for an hour after a loss was seen.
 
+    A loss that is older than the process is told and degrades nothing.
+
     The process goes on accepting and persisting, so a loss never makes it unavailable.
     """
 
@@ -142,7 +144,7 @@ def loss_probe(losses: Losses) -> Probe:
             f"{one.lost} {'record' if one.lost == 1 else 'records'} left {one.transport} unread"
             for one in found
         )
-        recent = any(one.seconds < _LOSS_SECONDS for one in found)
+        recent = any(one.seconds is not None and one.seconds < _LOSS_SECONDS for one in found)
         detail = f"{counts}. Run `crossfade audit`; see QueueMessagesLost in the runbooks."
         return ComponentState("losses", "degraded" if recent else "up", False, detail)
 

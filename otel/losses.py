@@ -13,30 +13,52 @@ __all__ = ["Loss", "Losses"]
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """``lost`` records of one log, ever; the figure rose ``seconds`` ago as this process saw it."""
+    """``lost`` records of one log, ever, as it says now.
+
+    ``seconds`` is how long ago this process saw the figure rise; ``None`` if it never did: the loss
+    is older than the process.
+    """
 
     transport: str
     lost: int
-    seconds: float
+    seconds: float | None
+
+
+class _Log:
+    """The last figure of each partition of one log."""
+
+    def __init__(self) -> None:
+        self.lost: dict[int, int] = {}
+        self.rose: float | None = None
 
 
 class Losses:
-    """Remembers the highest loss that each log was seen to have, and when that last rose.
+    """Remembers what each log says that it lost, and when that last rose.
 
     ``clock`` returns seconds that never go back.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[str, tuple[int, float]] = {}
+        self._logs: dict[str, _Log] = {}
 
     def note(self, transport: str, progress: Sequence[Progress]) -> None:
-        """Take in what a log says of all its partitions."""
-        lost = sum(one.lost for one in progress)
-        if lost > self._known.get(transport, (0, 0.0))[0]:
-            self._known[transport] = lost, self._clock()
+        """Take in what a log says of all its partitions.
+
+        A figure that fell was begun anew, with the data of the log: what it has now is a loss too.
+        """
+        log = self._logs.setdefault(transport, _Log())
+        for one in progress:
+            before = log.lost.get(one.partition)
+            if before is not None and (one.lost > before or 0 < one.lost < before):
+                log.rose = self._clock()
+            log.lost[one.partition] = one.lost
 
     def all(self) -> list[Loss]:
         """Return each log that lost something, in the order of their names."""
         now = self._clock()
-        return [Loss(name, lost, now - at) for name, (lost, at) in sorted(self._known.items())]
+        return [
+            Loss(name, lost, None if log.rose is None else now - log.rose)
+            for name, log in sorted(self._logs.items())
+            if (lost := sum(log.lost.values())) or log.rose is not None
+        ]

@@ -74,14 +74,28 @@ async def test_a_loss_is_dated_when_it_rises(metrics: Metrics):
     reporter = LagReporter(log, metrics, losses=losses)  # type: ignore[arg-type]
     await reporter.report()
     assert losses.all() == []
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, 5)]
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=5)]
     await reporter.report()
     now = 130.0
     await reporter.report()
     assert losses.all() == [Loss("fake", 5, 30.0)]
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, 6)]
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=6)]
     await reporter.report()
     assert losses.all() == [Loss("fake", 6, 0.0)]
+
+
+async def test_a_loss_older_than_the_process_has_no_date_and_a_later_one_has(metrics: Metrics):
+    losses = Losses(clock=lambda: 100.0)
+    log = _Log()
+    reporter = LagReporter(log, metrics, losses=losses)  # type: ignore[arg-type]
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=100)]
+    await reporter.report()
+    assert losses.all() == [Loss("fake", 100, None)]
+    log.answer = [Progress(0, 0, 0, 0.0, None, None, None, lost=0)]
+    await reporter.report()
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=20)]  # the log lost its count too
+    await reporter.report()
+    assert losses.all() == [Loss("fake", 20, 0.0)]
 
 
 async def test_it_reports_again_and_stops_at_once(metrics: Metrics):
