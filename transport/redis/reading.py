@@ -46,6 +46,7 @@ async def progress(
     if witness is None:
         return [one for one, _ in found]
     back = [one.partition for one, lost in found if lost >= 0]
+    uncounted = set(back)
     if back:
         # Counted where it outlives this process. Whether or not that can be done now, it is told.
         counted = await functions.exchange(
@@ -54,6 +55,7 @@ async def progress(
         for partition, reply in zip(back, counted, strict=True):
             if isinstance(reply, int):
                 witness.forget(partition)
+                uncounted.discard(partition)
     if unowned := [one.partition for one, _ in found if one.owner is None and one.lag]:
         # No worker renews a lease there, so nobody else notes what there is to lose. Without an
         # answer it is noted at the next report.
@@ -61,7 +63,8 @@ async def progress(
             [functions.command("look_unowned", keys[p], group) for p in unowned]
         )
     for one, _ in found:
-        if one.lag is not None and one.appended:
+        # What is not counted yet has to be compared with the same figures at the next report.
+        if one.lag is not None and one.appended and one.partition not in uncounted:
             witness.looked(
                 one.partition,
                 added=one.appended,

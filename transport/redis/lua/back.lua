@@ -88,9 +88,11 @@ local function account_for(stream, lease, args)
   if not lost then
     return nil
   end
+  local is_first = counted_before(lease) == nil
   count_lost(lease, lost, last)
   note(lease, lost, last)
-  if redis.call('HEXISTS', lease, 'epoch') == 1 then
+  -- Once: another process that tells of the same has the owner begin anew for nothing.
+  if (is_first or lost > 0) and redis.call('HEXISTS', lease, 'epoch') == 1 then
     redis.call('HINCRBY', lease, 'epoch', 1)
   end
   if later(last, stream_info(stream).last) then
