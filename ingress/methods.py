@@ -13,10 +13,15 @@ __all__ = ["head", "other_method"]
 
 def head(scope: Scope, send: Send) -> tuple[Scope, Send]:
     """Return the request as GET, and a ``send`` that keeps its body back (RFC 9110, 9.3.2)."""
+    ended = False
 
     async def bodiless(message: MutableMapping[str, Any]) -> None:
+        nonlocal ended
         if message["type"] == "http.response.body":
-            message = {**message, "body": b""}
+            if ended:
+                return
+            ended = True  # at once: a stream of events would never end, and nor would the answer
+            message = {"type": "http.response.body", "body": b""}
         await send(message)
 
     return {**scope, "method": "GET"}, bodiless

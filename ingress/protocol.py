@@ -225,7 +225,7 @@ class _MessageProtocol(BoundedProtocol):
     def _write(self, exchange: _Exchange, status: int, head: bytes, body: bytes) -> None:
         close = b"" if exchange.keep_alive else b"connection: close\r\n"
         exchange.response_complete = True
-        self.transport.write(
+        self._write_counted(
             b"%b%b%b%bcontent-length: %d\r\n\r\n%b"
             % (STATUS_LINES[status], self._common_headers(), head, close, len(body), body)
         )

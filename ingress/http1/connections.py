@@ -134,7 +134,8 @@ class Connections:
 
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
+        # First, so that an error in one connection's check ends no later sweep.
+        self._timer = loop.call_later(self._sweep, self._check) if len(self) else None
         now = loop.time()
         for one in self:
             one.check(now)
-        self._timer = loop.call_later(self._sweep, self._check) if len(self) else None

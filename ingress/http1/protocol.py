@@ -236,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if begun:
                 self.linger()
                 return
-        self.transport.write(rendered(problem_answer(problem, None)))
+        self._write_counted(rendered(problem_answer(problem, None)))
         self.linger()
 
     def linger(self) -> None:
