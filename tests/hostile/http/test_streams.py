@@ -74,7 +74,9 @@ def theirs(stream: bytes) -> Read:
         try:
             found = connection.next_event()
         except h11.RemoteProtocolError:
-            return Read(whole, True, b"")
+            # It refuses an empty line after a request, which RFC 9112 section 2.2 has us ignore.
+            left = connection.trailing_data[0]
+            return Read(whole, not (left and set(left) <= set(b"\r\n")), b"")
         if isinstance(found, h11.Request):
             request, body = found, b""
         elif isinstance(found, h11.Data):
