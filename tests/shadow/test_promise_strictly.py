@@ -73,6 +73,8 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
     plain = environment(pair, redis_server, database_url)
     if pair.primary == "kafka":
         plain["KAFKA_BOOTSTRAP_SERVERS"] = quiet_kafka.bootstrap
+    # The generators connect before their first turn, which comes later than the default of 10 s.
+    plain["INGRESS_HEAD_TIMEOUT_MS"] = "60000"
     async with AsyncExitStack() as running:
         apps = [
             await running.enter_async_context(
