@@ -10,6 +10,7 @@ Standard library only, and syntax that Python 3.6 still reads, so that it can sa
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,24 @@ def installed() -> str:
 def is_enough(has: str, needs: str) -> bool:
     """Tell whether the installed environment serves: same inputs, at least these extras."""
     got, asked = has.split("\n"), needs.split("\n")
-    return got[:3] == asked[:3] and set(asked[3:]) <= set(got[3:])
+    return got[:3] == asked[:3] and set(asked[3:]) <= with_contained(got[3:])
+
+
+def with_contained(extras: "Iterable[str]") -> "set[str]":
+    """Return ``extras`` and those that they name: ``dev`` contains ``crossfade[tracing]``."""
+    import tomllib  # noqa: PLC0415 - only a Python that is new enough has it
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: set[str] = set()
+    left = [one for one in extras if one]
+    while left:
+        extra = left.pop()
+        found.add(extra)
+        for requirement in project["optional-dependencies"].get(extra, ()):
+            own = re.match(project["name"] + r"\s*\[([^\]]*)\]", requirement)
+            named = {one.strip() for one in own.group(1).split(",")} if own else set()
+            left.extend(named - found)
+    return found
 
 
 def make_venv() -> None:
