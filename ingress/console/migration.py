@@ -16,10 +16,10 @@ from ingress.routes.models import Model
 __all__ = [
     "Direction",
     "EventView",
+    "GateOverride",
     "GateView",
     "MigrationDesk",
     "MigrationView",
-    "Override",
     "ParityView",
     "PhaseView",
     "QueuedView",
@@ -145,7 +145,7 @@ class MigrationView(Model):
     parity: ParityView | None
 
 
-class Override(Model):
+class GateOverride(Model):
     """A gate that is not green and is passed all the same, and why."""
 
     gate: Annotated[str, Field(min_length=1, max_length=32, pattern="^[a-z]+$")]
@@ -161,7 +161,7 @@ class StepRequest(Model):
     direction: Direction
     epoch: Whole
     why: Reasoned
-    overrides: Annotated[list[Override], Field(max_length=16, default_factory=list)]
+    overrides: Annotated[list[GateOverride], Field(max_length=16, default_factory=list)]
 
 
 class MigrationDesk(Protocol):

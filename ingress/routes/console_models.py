@@ -12,10 +12,10 @@ from ingress.routes.models import Model
 __all__ = [
     "ActionPage",
     "ActionView",
+    "CancelRequest",
     "LetterGroupView",
     "LetterGroups",
     "Login",
-    "Reason",
     "Recorded",
     "Session",
 ]
@@ -27,7 +27,7 @@ class Login(Model):
     key: Annotated[str, Field(min_length=1, max_length=1024, pattern="^[!-~]+$")]
 
 
-class Reason(Model):
+class CancelRequest(Model):
     """Why something is done."""
 
     why: Reasoned

@@ -21,13 +21,13 @@ __all__ = [
     "DiscardRequest",
     "Discarded",
     "FullDeadLetter",
-    "Header",
     "Reasoned",
+    "RecordHeader",
     "RedrivePreview",
     "RedriveRequest",
+    "RedriveStarted",
     "RedriveView",
     "Redrives",
-    "Started",
     "Whole",
 ]
 
@@ -161,7 +161,7 @@ class DeadLetterPage(Model):
     has_more: bool
 
 
-class Header(Model):
+class RecordHeader(Model):
     """One header of a record; what is not UTF-8 in it is written as escapes."""
 
     name: str
@@ -177,7 +177,7 @@ class FullDeadLetter(DeadLetterView):
     key: str
     body: str | None
     body_base64: str
-    headers: list[Header]
+    headers: list[RecordHeader]
 
 
 class RedrivePreview(Model):
@@ -188,7 +188,7 @@ class RedrivePreview(Model):
     redriven_too_often: int
 
 
-class Started(Model):
+class RedriveStarted(Model):
     """A redrive has begun."""
 
     redrive_id: str

@@ -21,7 +21,7 @@ from ingress.routes.dead_letter_models import (
     Discarded,
     DiscardRequest,
     FullDeadLetter,
-    Header,
+    RecordHeader,
 )
 from ingress.routes.described import caller, json_body, needs, problems, scoped
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
@@ -138,7 +138,9 @@ def _full(letter: StoredDeadLetter, record: DeadLetterBytes) -> FullDeadLetter:
         key=_text(record.key),
         body=body,
         body_base64=b64encode(record.body).decode(),
-        headers=[Header(name=_text(name), value=_text(value)) for name, value in record.headers],
+        headers=[
+            RecordHeader(name=_text(name), value=_text(value)) for name, value in record.headers
+        ],
     )
 
 

@@ -17,7 +17,7 @@ from ingress.console.migration import (
     StepView,
 )
 from ingress.problems import STATE
-from ingress.routes.console_models import Reason, Recorded
+from ingress.routes.console_models import CancelRequest, Recorded
 from ingress.routes.described import caller, json_body, needs, problems, scoped
 from persistence.operator_actions import Actions
 
@@ -94,7 +94,7 @@ def migration_router(*, auth: Authenticator, desk: MigrationDesk, actions: Actio
         responses=problems(*_WRITE),
         openapi_extra=scoped(Scope.ADMIN),
     )
-    async def cancel_step(body: Reason, request: Request) -> StandView:
+    async def cancel_step(body: CancelRequest, request: Request) -> StandView:
         who = caller(auth, request)
         async with actions.recorded(
             "cancel step", who=who, target="the queued step", why=body.why

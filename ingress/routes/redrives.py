@@ -15,8 +15,8 @@ from ingress.routes.dead_letter_models import (
     RedrivePreview,
     RedriveRequest,
     Redrives,
+    RedriveStarted,
     RedriveView,
-    Started,
 )
 from ingress.routes.dead_letters import described, selection_of
 from ingress.routes.described import caller, json_body, needs, problems, scoped
@@ -51,7 +51,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
     )
     async def redrive_dead_letters(
         body: RedriveRequest, request: Request, response: Response
-    ) -> Started | RedrivePreview:
+    ) -> RedriveStarted | RedrivePreview:
         selection = selection_of(body.ids, body.filter)
         if body.dry_run:
             preview = await redriver.preview(selection, most_redrives=body.most_redrives)
@@ -66,7 +66,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
             )
             entry.result = f"redrive {identifier} begun"
         response.headers["Location"] = f"{_PREFIX}/redrives/{identifier}"
-        return Started(redrive_id=str(identifier))
+        return RedriveStarted(redrive_id=str(identifier))
 
     @router.get(
         "/redrives",
