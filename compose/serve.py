@@ -23,6 +23,7 @@ from otel import metrics_server
 from otel.lag_reporter import LagReporter
 from otel.logging import configure
 from otel.runtime import LoopDelay, observe_process
+from otel.settings import OtelSettings
 from persistence.presence import Presence
 
 __all__ = ["Running", "run"]
@@ -41,14 +42,21 @@ class Running(NamedTuple):
     service: Service
 
 
+def _to_standard_error(settings: OtelSettings) -> None:
+    configure(settings, private_errors=PRIVATE_ERRORS)
+
+
 async def run(
     settings: Settings,
     role: Role,
     stop: asyncio.Event,
     *,
     started: Callable[[Running], None] = lambda _: None,
+    logging: Callable[[OtelSettings], None] = _to_standard_error,
 ) -> None:
     """Run until ``stop`` is set; return when everything is handed back and closed.
+
+    ``logging`` sets up where the process logs.
 
     The order: readiness says no; the API ends its requests and flushes; workers end their batches
     and hand back their partitions; metrics go last.
@@ -56,7 +64,7 @@ async def run(
     Raises:
         ConfigurationError: a setting can't work (the port is taken, the log disagrees).
     """
-    configure(settings.otel, private_errors=PRIVATE_ERRORS)
+    logging(settings.otel)
     by_hand.warn(settings.transport)
     descriptors.raise_limit()
     host, port = settings.ingress.host, settings.ingress.port

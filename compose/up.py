@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import TextIO, cast
 
 from compose.console import err, settings_or_exit, warn
 from compose.local import run_file
@@ -21,7 +22,12 @@ from compose.serve import run as run_process
 from compose.settings import Settings, unseen
 from compose.signals import Interrupted, Signals
 from compose.terminal import styled
-from compose.up_panel import show
+from compose.up_key import passing_key
+from compose.up_log import NAME, Notices, RotatingFile
+from compose.up_panel import Panel, moved_ports
+from compose.wiring import PRIVATE_ERRORS
+from otel.logging import configure, printer
+from otel.settings import OtelSettings
 from persistence.migrate import upgrade
 
 __all__ = ["up"]
@@ -31,21 +37,30 @@ _SETTLED_AFTER = 0.2  # seconds; each worker says one line when it has its parti
 _SERVERS_OF_YOURS = ("DATABASE_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
 
 
-async def up(folder: Folder) -> None:
-    """Run until Ctrl-C, or until a setting or a server turns out unusable."""
+async def up(folder: Folder, *, verbose: bool = False) -> None:
+    """Run until Ctrl-C, or until a setting or a server turns out unusable.
+
+    The log goes to a file in ``folder``; all of it is shown here too where ``verbose`` asks for it.
+    """
     signals = Signals()
     signals.install()
     folder.hold()
     try:
         asked = settings_or_exit()
         stack = Stack(folder.path, {*asked.transport.logs, *logs_in(folder.path)})
-        overrides = {**stack.settings(), **_ports(asked), **_log_format()}
+        key = passing_key(asked.ingress)
+        overrides = {**stack.settings(), **_ports(asked), **_log_format(asked)}
+        if key is not None:
+            overrides["API_KEYS"] = key.api_keys
         settings = settings_or_exit(overrides)
-        for note in (*stack.notes, *_ignored(), *_moved(asked, settings)):
+        moved = moved_ports(asked, settings, stack)
+        notes = (f"{one.name} {one.usual} is taken; using {one.used}" for one in moved)
+        for note in (*stack.notes, *_ignored(), *notes):
             warn(note, label="note")
         run_file.write(folder.path, unseen(overrides))
-        with suppress(Interrupted):
-            await _run(stack, settings, signals)
+        with suppress(Interrupted), RotatingFile(folder.path / NAME, failed=warn) as file:
+            panel = Panel(asked, settings, stack, file.path, key)
+            await _run(stack, settings, signals, panel, _Logging(file, verbose=verbose))
         err.print(f"Stopped. Your data stays in {folder.path}")
     finally:
         if folder.held:
@@ -53,7 +68,27 @@ async def up(folder: Folder) -> None:
         folder.release()
 
 
-async def _run(stack: Stack, settings: Settings, signals: Signals) -> None:
+class _Logging:
+    """Sets up the log: JSON in the file, and what is to be seen on standard error."""
+
+    def __init__(self, file: RotatingFile, *, verbose: bool) -> None:
+        self._file = file
+        self._verbose = verbose
+
+    def __call__(self, settings: OtelSettings) -> None:
+        """Set it up for this process."""
+        notices = Notices(err, self._file.path)
+        configure(
+            settings.model_copy(update={"log_format": "json"}),
+            stream=cast("TextIO", self._file),
+            private_errors=PRIVATE_ERRORS,
+            echo=printer(settings, sys.stderr) if self._verbose else notices,
+        )
+
+
+async def _run(
+    stack: Stack, settings: Settings, signals: Signals, panel: Panel, logging: _Logging
+) -> None:
     names = " and ".join(server.name for server in stack.servers)
     try:
         with _progress(f"Starting {names} ..."):
@@ -63,10 +98,10 @@ async def _run(stack: Stack, settings: Settings, signals: Signals) -> None:
         helpers = {asyncio.create_task(stack.keep_running(partial(err.print, style="yellow")))}
 
         def started(running: Running) -> None:
-            helpers.add(asyncio.create_task(_announce(running, settings, stack)))
+            helpers.add(asyncio.create_task(_announce(running, settings, panel)))
 
         try:
-            await run_process(settings, Role.SERVE, signals.stop, started=started)
+            await run_process(settings, Role.SERVE, signals.stop, started=started, logging=logging)
         finally:
             for helper in helpers:
                 helper.cancel()
@@ -76,8 +111,8 @@ async def _run(stack: Stack, settings: Settings, signals: Signals) -> None:
             await stack.stop()
 
 
-async def _announce(running: Running, settings: Settings, stack: Stack) -> None:
-    """Show the panel once the workers have their partitions, so that it stays in sight."""
+async def _announce(running: Running, settings: Settings, panel: Panel) -> None:
+    """Show the panel once the workers have their partitions: their log lines come before it."""
     if worker := running.service.worker:
         deadline = time.monotonic() + _CLAIMED_WITHIN
         while (  # noqa: ASYNC110
@@ -86,7 +121,7 @@ async def _announce(running: Running, settings: Settings, stack: Stack) -> None:
         ):
             await asyncio.sleep(0.05)  # a status to look at; there is no event to wait for
         await asyncio.sleep(_SETTLED_AFTER)
-    show(settings, stack, running)
+    panel.show(running)
 
 
 def _ports(asked: Settings) -> dict[str, str]:
@@ -96,21 +131,11 @@ def _ports(asked: Settings) -> dict[str, str]:
     return {"PORT": str(port), "METRICS_PORT": str(metrics)}
 
 
-def _log_format() -> dict[str, str]:
+def _log_format(asked: Settings) -> dict[str, str]:
     """Log for people where people read it, unless LOG_FORMAT says otherwise."""
-    if "LOG_FORMAT" in os.environ or not sys.stderr.isatty():
+    if "log_format" in asked.otel.model_fields_set or not sys.stderr.isatty():
         return {}
     return {"LOG_FORMAT": "console"}
-
-
-def _moved(asked: Settings, settings: Settings) -> Iterator[str]:
-    ports = {
-        "PORT": (asked.ingress.port, settings.ingress.port),
-        "METRICS_PORT": (asked.otel.metrics_port, settings.otel.metrics_port),
-    }
-    for name, (wanted, got) in ports.items():
-        if wanted != got:
-            yield f"{name} {wanted} is taken; using {got}"
 
 
 def _ignored() -> Iterator[str]:

@@ -13,8 +13,9 @@ import json
 import logging
 import re
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -24,7 +25,7 @@ from structlog.types import EventDict, ExcInfo, Processor
 from otel.settings import OtelSettings
 from otel.visible import visible, visible_json
 
-__all__ = ["configure"]
+__all__ = ["Echo", "configure", "printer"]
 
 _MASK = "***"
 _TRACEBACK = "exception"
@@ -35,16 +36,21 @@ _WITHHELD = "(text withheld: it may quote message content)"
 # Libraries that say at INFO what we say ourselves, or say it once per request.
 _QUIET = ("uvicorn.access", "uvicorn.error", "alembic.runtime.migration", "aiokafka", "asyncio")
 
+Echo = Callable[[EventDict], None]
+"""Is given each event that is logged, less secrets and private texts; it must change none."""
+
 
 def configure(
     settings: OtelSettings,
     *,
     stream: TextIO | None = None,
     private_errors: Sequence[type[BaseException]] = (),
+    echo: Echo | None = None,
 ) -> None:
     """Set up logging for the process. Called once, at start.
 
-    The texts of ``private_errors`` are withheld wherever a traceback shows one.
+    The texts of ``private_errors`` are withheld wherever a traceback shows one. ``echo`` is told
+    each event beside ``stream``.
     """
     out = stream or sys.stderr
     people = settings.log_format == "console"
@@ -57,13 +63,15 @@ def configure(
         _Exceptions(tuple(private_errors)),
         _mask,
     ]
+    if echo is not None:
+        shared.append(_Echoed(echo))
     if people:
         shared.append(_visible)
     last = _console(out) if people else _json
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(out)
@@ -81,6 +89,35 @@ def configure(
     logging.captureWarnings(capture=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def printer(settings: OtelSettings, out: TextIO) -> Echo:
+    """Return an echo that writes every event to ``out``, in the format of ``settings``."""
+    if settings.log_format == "json":
+        return lambda event: print(_json(None, "", _public(event)), file=out, flush=True)
+    render = _console(out)
+
+    def show(event: EventDict) -> None:
+        copy = {**_public(event), "timestamp": time.strftime("%H:%M:%S")}
+        print(render(None, "", _visible(None, "", copy)), file=out, flush=True)
+
+    return show
+
+
+def _public(event: EventDict) -> EventDict:
+    """Return a copy without what structlog keeps in it for itself."""
+    return {name: value for name, value in event.items() if not name.startswith("_")}
+
+
+class _Echoed:
+    """Give each event to an echo, too."""
+
+    def __init__(self, echo: Echo) -> None:
+        self._echo = echo
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        self._echo(event)
+        return event
 
 
 class _Exceptions:

@@ -16,9 +16,16 @@ __all__ = ["up"]
 
 def up(
     data: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = DEFAULT_FOLDER,
+    *,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every log line here, as LOG_FORMAT says.")
+    ] = False,
 ) -> None:
-    """Run real servers, migrations, the API, workers and metrics here, until Ctrl-C."""
+    """Run real servers, migrations, the API, workers and metrics here, until Ctrl-C.
+
+    Warnings and errors are shown here; everything is logged to crossfade.log in the data folder.
+    """
     # FastAPI and Alembic take most of a second to import: other commands do without.
     from compose import up as everything  # noqa: PLC0415
 
-    run(lambda: everything.up(Folder(data)))
+    run(lambda: everything.up(Folder(data), verbose=verbose))

@@ -30,8 +30,8 @@ async def up(
 ) -> Callable[..., Awaitable[tuple[Crossfade, str, str]]]:
     """Start ``crossfade up`` and wait for its panel; return it, the API's and the metrics' URL."""
 
-    async def start(**settings: str) -> tuple[Crossfade, str, str]:
-        running = await crossfade("up", **settings)
+    async def start(*arguments: str, **settings: str) -> tuple[Crossfade, str, str]:
+        running = await crossfade("up", *arguments, **settings)
         await running.says("Ctrl-C stops everything")
         api = (await running.says(r"API +(http://\S+)"))[1]
         metrics = (await running.says(r"Metrics +(http://\S+)"))[1]

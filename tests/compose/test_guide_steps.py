@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -67,7 +68,7 @@ async def _streams(running: Crossfade) -> dict[str, int]:
     return {name: length for name, length in lengths.items() if length}
 
 
-async def test_steps_4_and_5_one_message_end_to_end_and_its_repeat(up):
+async def test_steps_4_and_5_one_message_end_to_end_and_its_repeat(up, tmp_path: Path):
     running, api, metrics = await up()
 
     first = await _post(api)
@@ -94,10 +95,14 @@ async def test_steps_4_and_5_one_message_end_to_end_and_its_repeat(up):
     assert 'stream_consumer_processed_total{status="persisted"} 1.0' in text
     assert 'idempotency_hit_total{operation="ingress"} 1.0' in text
     assert await running.interrupt() == 0
+    assert "Persisted" not in running.text  # the panel stays in sight
+    lines = (tmp_path / ".crossfade" / "crossfade.log").read_text("utf-8").splitlines()
+    events = [json.loads(line)["event"] for line in lines]
+    assert {"Persisted", "Stopped", "Worker started for partition 7"} <= set(events)
 
 
 async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
-    running, api, _ = await up(ENABLE_STREAM_CONSUMERS="false")
+    running, api, _ = await up("--verbose", ENABLE_STREAM_CONSUMERS="false")
     assert (await _get(f"{api}/readyz")).status_code == 200
     assert (await _post(api)).status_code == 202
     assert sum((await _streams(running)).values()) == 1  # safe in the queue ...
@@ -106,7 +111,7 @@ async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
     assert '"level":"error"' not in running.text
     assert await running.interrupt() == 0
 
-    running, api, _ = await up(ENABLE_STREAM_CONSUMERS="true")
+    running, api, _ = await up("-v", ENABLE_STREAM_CONSUMERS="true")
     assert sorted(await eventually(lambda: _started(running))) == list(range(16))
     assert len(await eventually(lambda: _rows(running))) == 1
     assert await running.says("Persisted")
@@ -114,12 +119,16 @@ async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
     assert await running.interrupt() == 0
 
 
-async def test_the_command_that_up_prints_works_as_printed(up):
+@pytest.mark.parametrize("keys", ["", f"alice:produce:{'0' * 64}:sender=a"])
+async def test_the_command_that_up_prints_works_as_printed(up, keys: str):
+    """Where keys are configured too: it carries one, and nobody gets in without."""
     program("curl", package="curl")
-    running, _, _ = await up()
+    running, api, _ = await up(API_KEYS=keys)
+    assert (await _post(api)).status_code == (401 if keys else 202)
     command = (await running.says(r"(?s)(curl -X POST .*?\}')"))[1]
     shell = await asyncio.create_subprocess_shell(
         f"{command} --silent --show-error", stdout=asyncio.subprocess.PIPE
     )
     said, _ = await shell.communicate()
-    assert json.loads(said)["state"] == "pending"
+    assert json.loads(said)["messageId"]
+    assert ("configured are alice (senders that begin with 'a')" in running.text) == bool(keys)

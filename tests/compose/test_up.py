@@ -109,6 +109,15 @@ async def test_ports_that_are_taken_are_passed_over_and_named(up):
         assert ports.isdisjoint(taken)
         assert "PORT 3000 is taken" in running.text
         assert "METRICS_PORT 9090 is taken" in running.text
+        redis = (await running.says(r"redis-cli -p (\d+)"))[1]
+        database = (await running.says(r"psql \S+:(\d+)/"))[1]
+        (told,) = [line for line in running.lines if line.startswith("Guides")]
+        assert f"{httpx.URL(api).port} for 3000" in told
+        moved = {"Redis": (redis, "6379"), "PostgreSQL": (database, "5432")}
+        for name, (used, usual) in moved.items():
+            if used != usual:  # as it is unless another process had it, and gave it back since
+                assert f"{name}'s port {usual} is taken; using {used}" in running.text
+                assert f"{used} for {usual}" in told
         assert (await _post(api)).status_code == 202
         assert f"curl -X POST {api}/" in running.text
 
