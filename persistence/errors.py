@@ -6,6 +6,7 @@
     ├── Outage            the database can't do it now: pause, back off, retry for ever
     │   ├── TooSlow       no answer in time: the same, with fewer rows at once
     │   ├── Contended     a deadlock or a serialization failure: retry at once
+    │   ├── SchemaOutdated  a table or a column is missing: an operator migrates the schema
     │   └── Unexpected    not understood: retried like an outage, never dead-lettered
     ├── Rejected          this record can't be stored, for its own fault: isolate, dead-letter
     └── FenceLost         a newer owner writes this partition: drop the batch, leave the claim
@@ -23,6 +24,7 @@ __all__ = [
     "Outage",
     "PersistenceError",
     "Rejected",
+    "SchemaOutdated",
     "TooSlow",
     "Unexpected",
 ]
@@ -51,6 +53,13 @@ class Contended(Outage):
     """Another transaction stood in the way (SQLSTATE 40001, 40P01), or a row just vanished.
 
     Remedy: retry at once; after a few times treat it as any outage.
+    """
+
+
+class SchemaOutdated(Outage):
+    """A table or a column that this version uses is missing (SQLSTATE 42P01, 42703).
+
+    Remedy: run ``crossfade db upgrade`` against this database. Waiting workers go on by themselves.
     """
 
 

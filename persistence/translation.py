@@ -16,6 +16,7 @@ from persistence.errors import (
     Outage,
     PersistenceError,
     Rejected,
+    SchemaOutdated,
     TooSlow,
     Unexpected,
 )
@@ -28,8 +29,8 @@ by_code: dict[str, type[PersistenceError]] = {
     "40001": Contended,
     "40P01": Contended,
     "42501": Outage,  # the role lacks a permission: granted by an operator
-    "42703": Outage,  # a column is missing: the schema is not migrated yet
-    "42P01": Outage,  # a table is missing: likewise
+    "42703": SchemaOutdated,  # a column is missing
+    "42P01": SchemaOutdated,  # a table is missing
     "57014": TooSlow,  # statement_timeout, or cancelled by an operator
 }
 """Rules for single SQLSTATEs; they come before the class's."""
@@ -53,6 +54,7 @@ by_class: dict[str, type[PersistenceError]] = {
 """Rules for whole SQLSTATE classes."""
 
 _UNREACHED = "PostgreSQL can't be reached: check DATABASE_URL, and that it runs"
+_OUTDATED = "the database schema is older than this version needs: run `crossfade db upgrade`"
 _ORPHAN = "message_receipts_message_id_fkey"
 
 
@@ -90,6 +92,8 @@ def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
     kind = by_code.get(code) or by_class.get(code[:2]) or Unexpected
     if kind is Rejected:
         return _rejected(error, code)
+    if kind is SchemaOutdated:
+        return SchemaOutdated(f"{_OUTDATED} (PostgreSQL: {error.message}, SQLSTATE {code})")
     return kind(f"PostgreSQL: {error.message or type(error).__name__} (SQLSTATE {code})")
 
 

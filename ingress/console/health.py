@@ -64,10 +64,10 @@ def _database(database: Database) -> Iterator[Sentence]:
     if not database.up:
         yield Sentence(
             level="alarm",
-            text=f"PostgreSQL does not answer: {database.error}. Messages are accepted all the "
+            text=f"PostgreSQL can't be used: {database.error}. Messages are accepted all the "
             "same and wait in the log; nothing is persisted.",
-            next="Bring PostgreSQL back (DATABASE_URL says where it is expected); workers go on "
-            "by themselves.",
+            next="Mend that (DATABASE_URL says where PostgreSQL is expected); workers go on by "
+            "themselves.",
         )
 
 

@@ -69,7 +69,7 @@ async def test_what_is_wrong_is_said_with_its_cause_and_what_to_do(
     try:
         await both.post(name, name)
         alarms = page.locator(".sentence.alarm")
-        await expect(alarms.filter(has_text="PostgreSQL does not answer")).to_be_visible()
+        await expect(alarms.filter(has_text="PostgreSQL can't be used")).to_be_visible()
         await expect(alarms.filter(has_text="not moving")).to_contain_text("1 record waits")
         redis = page.get_by_role("region", name="Log redis")
         await expect(redis.locator(".cell.stalled")).to_have_count(1)

@@ -114,6 +114,7 @@ async def test_a_schema_that_is_not_there_yet_is_waited_for(
     await database_pool.execute(fault)
     await append(transport, *(message(f"c{i}") for i in range(5)))
     await eventually(lambda: waits_for(worker) == ["postgresql"])
+    assert "run `crossfade db upgrade`" in worker.consumer.status().paused[0].error
     assert worker.count("error") >= 1
     await database_pool.execute(remedy)
     await eventually(lambda: _empty(transport))

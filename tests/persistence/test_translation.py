@@ -9,7 +9,14 @@ from asyncpg.exceptions import _base
 
 from persistence import errors
 from persistence.database import connect, using
-from persistence.errors import Contended, Outage, Rejected, TooSlow, Unexpected
+from persistence.errors import (
+    Contended,
+    Outage,
+    Rejected,
+    SchemaOutdated,
+    TooSlow,
+    Unexpected,
+)
 from persistence.settings import PersistenceSettings
 from persistence.translation import translate, translated
 from persistence.writer import Writer
@@ -52,7 +59,7 @@ def test_every_sqlstate_class_the_driver_knows_is_either_ruled_on_or_listed_as_n
     [
         ("08006", Outage), ("53100", Outage), ("53300", Outage), ("55P03", Outage),
         ("57P01", Outage), ("57P03", Outage), ("58030", Outage), ("25006", Outage),
-        ("42P01", Outage), ("42703", Outage), ("28P01", Outage), ("3D000", Outage),
+        ("42P01", SchemaOutdated), ("42703", SchemaOutdated), ("28P01", Outage), ("3D000", Outage),
         ("42501", Outage), ("XX001", Outage), ("57014", TooSlow), ("40001", Contended),
         ("40P01", Contended), ("22021", Rejected), ("23503", Rejected), ("23505", Rejected),
         ("54000", Rejected), ("42601", Unexpected), ("25P02", Unexpected), ("ZZ999", Unexpected),
