@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from aiokafka.structs import TopicPartition
 
 from transport.contract import Record, Topic
+from transport.kafka.gaps import Gaps, History
 from transport.kafka.groups import Committed
 from transport.kafka.identity import Leader
 from transport.kafka.mark import Anchor, Mark, Sight, anchor_of, read_mark
-from transport.kafka.membership import standing
 from transport.kafka.sights import Sights
+from transport.kafka.standing import standing
 from transport.kafka.tails import Regress
 
 _LAST, _BEFORE = Anchor(29, 1000, "aa", 3), Anchor(19, 900, "bb", 3)
@@ -18,7 +20,13 @@ _MARK = Mark(epoch=7, lost=2, topic_id="ours", last=_LAST, seen=_SEEN)
 
 
 def _stands(
-    offset: int, mark: Mark, *, begin: int = 0, end: int = 30, regress: Regress | None = None
+    offset: int,
+    mark: Mark,
+    *,
+    begin: int = 0,
+    end: int = 30,
+    regress: Regress | None = None,
+    trust_sight: bool = False,
 ) -> Committed:
     return standing(
         Committed(offset, mark),
@@ -27,6 +35,7 @@ def _stands(
         end=end,
         lost_before=0,
         regress=regress,
+        trust_sight=trust_sight,
     )
 
 
@@ -96,3 +105,34 @@ def test_offsets_without_a_record_behind_the_last_one_are_read_again() -> None:
     assert _stands(33, _MARK, end=40).offset == 30
     assert _stands(33, _MARK, end=31).mark.lost == 2, "and nothing was lost with them"
     assert _stands(33, _MARK, begin=33, end=40) == (33, _MARK), "but no longer where they are gone"
+
+
+def test_offsets_without_a_record_that_the_log_was_seen_to_go_beyond_need_no_second_look() -> None:
+    """A gigabyte that was aborted would be looked through each time that somebody asks."""
+    assert _stands(33, _MARK, end=40, trust_sight=True) == (33, _MARK)
+    assert _stands(40, _MARK, end=40, trust_sight=True).offset == 40
+    assert _stands(41, _MARK, end=41, trust_sight=True).offset == 30, "seen only up to 40"
+    unseen = Mark(epoch=7, topic_id="ours", last=_LAST)
+    assert _stands(33, unseen, end=40, trust_sight=True).offset == 30
+    cut = Regress(33, 7, _LAST)
+    assert _stands(36, _MARK, end=40, regress=cut, trust_sight=True).offset == 33
+
+
+def test_what_was_looked_through_is_remembered_for_the_same_log_only() -> None:
+    at, log = TopicPartition("topic", 0), History("ours", 3)
+    gaps = Gaps()
+    gaps.note(at, 30, 500, log)
+    gaps.note(at, 500, 900, log)
+    assert [gaps.end(at, start, log) for start in (29, 30, 500, 900, 901)] == [
+        29,
+        900,
+        900,
+        900,
+        901,
+    ]
+    for another in (History("ours", 4), History("another", 3)):
+        assert gaps.end(at, 30, another) == 30
+    gaps.note(at, 30, 30, History("ours", 4))
+    assert gaps.end(at, 30, log) == 900, "a look that passed nothing tells nothing"
+    gaps.note(at, 30, 40, History("ours", 4))
+    assert gaps.end(at, 30, log) == 30

@@ -147,8 +147,9 @@ class KafkaClaim:
             return
         record = self.window.before(offset)
         last = anchor_of(record, self._leaders.of(int(record.offset))) if record else self._last
-        await self._owner.commit(self.partition, self._committed(offset, last))
-        self._last = last
+        committed = self._committed(offset, last)
+        await self._owner.commit(self.partition, committed)
+        self._last, self._seen = last, committed.mark.seen
         self.window.ack(offset)
         if self._state is _State.ENDING:
             self._changed.set()
@@ -197,11 +198,26 @@ class KafkaClaim:
         self.window.pass_over(offset)
 
     def gap(self) -> Committed | None:
-        """Return what to commit where only offsets without a record are unacknowledged."""
+        """Return what to commit where only offsets without a record are behind the last one.
+
+        They are committed once when they are passed, and once more when the log has been seen
+        beyond them: by that sight others know that no record has taken their place.
+        """
         window = self.window
-        if not self.reading or window.unacknowledged or window.fetched <= window.acked:
+        if not self.reading or window.unacknowledged:
+            return None
+        if window.fetched <= window.acked and not self._unvouched():
             return None
         return self._committed(window.fetched, self._last)
+
+    def _unvouched(self) -> bool:
+        """Tell whether a committed gap has been seen since, and its mark does not say so yet."""
+        place = self.window.acked
+        if self._last is None or self._last.at + 1 >= place:
+            return False
+        now = self._owner.seen(self.partition)
+        known = self._seen is not None and self._seen.end >= place
+        return not known and now is not None and now.end >= place
 
     def back_over_gap(self) -> bool:
         """Expect the offsets behind the last record again; return whether there were any.
@@ -211,9 +227,10 @@ class KafkaClaim:
         newest = self.newest
         return newest is not None and self.window.back_to(newest.at + 1)
 
-    def passed(self, offset: int) -> None:
-        """Note that the gap below ``offset`` is committed."""
-        self.window.ack(offset)
+    def passed(self, gap: Committed) -> None:
+        """Note that a :meth:`gap` is committed."""
+        self._seen = gap.mark.seen
+        self.window.ack(gap.offset)
 
     def lose_records(self, count: int) -> None:
         """Count records that the log removed before they were read."""

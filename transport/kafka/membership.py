@@ -31,10 +31,11 @@ from transport.kafka.leader_epochs import epochs_of_fetches
 from transport.kafka.losses import Losses
 from transport.kafka.mark import Mark, Sight, next_epoch
 from transport.kafka.reader import Reader
-from transport.kafka.tails import Regress, Tails
+from transport.kafka.standing import standing
+from transport.kafka.tails import Tails
 from transport.kafka.watchdog import StalledError, Watchdog
 
-__all__ = ["Log", "Membership", "Timing", "standing"]
+__all__ = ["Log", "Membership", "Timing"]
 
 log = logging.getLogger(__name__)
 
@@ -356,7 +357,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         except (PartitionLost, TransportUnavailable):
             return  # once more, if they are still ours
         for claim, gap in gaps:
-            claim.passed(gap.offset)
+            claim.passed(gap)
 
     async def _position(self, partition: int) -> int | None:
         """Return which offset the client fetches next; ``None`` while it looks for its place."""
@@ -462,38 +463,3 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._source.name, partition)
-
-
-def standing(
-    committed: Committed | None,
-    *,
-    topic_id: str,
-    begin: int,
-    end: int,
-    lost_before: int,
-    regress: Regress | None = None,
-) -> Committed:
-    """Return where the group stands: what to read next, and all that was ever lost before it.
-
-    ``regress`` says where the log went back, if it did.
-    """
-    if committed is None:
-        return Committed(begin, Mark(lost=lost_before))
-    offset, mark = committed
-    lost = max(mark.lost, lost_before)
-    if mark.topic_id not in ("", topic_id):
-        return Committed(begin, Mark(mark.epoch, lost))
-    if regress is not None:
-        # Of a tail that nobody had read the place stays, and so does what stands before it.
-        last = mark.last if offset <= regress.offset else regress.last
-        place = max(begin, min(offset, regress.offset))
-        return Committed(place, Mark(mark.epoch, lost + regress.lost, topic_id, last))
-    # Records that were removed as old went from the head: what is remembered of the tail stays.
-    lost += max(0, begin - offset)
-    if mark.last is not None:
-        # Behind it are offsets without a record, unless the log was cut there and has some now.
-        offset = min(offset, mark.last.at + 1)
-    if offset > end:
-        # It can't be told where the log was cut. What is read twice is safe.
-        return Committed(begin, Mark(mark.epoch, lost + offset - end))
-    return Committed(max(offset, begin), Mark(mark.epoch, lost, topic_id, mark.last, mark.seen))

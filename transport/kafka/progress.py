@@ -11,11 +11,13 @@ from aiokafka.structs import TopicPartition
 
 from transport.contract import Progress
 from transport.kafka.claim import KafkaClaim
+from transport.kafka.gaps import Gaps, History
 from transport.kafka.groups import Committed, Groups
 from transport.kafka.identity import TopicIds
 from transport.kafka.losses import Losses
-from transport.kafka.membership import Log, standing
-from transport.kafka.reader import Reader
+from transport.kafka.membership import Log
+from transport.kafka.reader import Look, Reader
+from transport.kafka.standing import standing
 from transport.kafka.tails import Known, Tails
 
 __all__ = ["progress_of"]
@@ -30,6 +32,7 @@ async def progress_of(
     ids: TopicIds,
     losses: Losses,
     tails: Tails,
+    gaps: Gaps,
     ours: Mapping[int, KafkaClaim],
 ) -> list[Progress]:
     """Return the group's progress in each partition. ``ours`` are this process's own claims.
@@ -60,12 +63,19 @@ async def progress_of(
             end=ends[at],
             lost_before=losses.before(at.partition, topic_id),
             regress=regressed.get(at),
+            trust_sight=True,
         )
         for at in where
     }
     for at, (start, mark) in stands.items():
         losses.note(at.partition, topic_id, unread=ends[at] - start, lost=mark.lost)
-    waiting = await _waiting(reader, {at: stands[at].offset for at in where}, ends)
+    histories = {
+        at: History(topic_id, leader.epoch)
+        for at in where
+        if (leader := topic.leaders.get(at.partition)) is not None
+    }
+    search = _Search(reader, gaps, histories)
+    waiting = await search.waiting({at: stands[at].offset for at in where}, ends)
     now = time.time()
     return [
         Progress(
@@ -95,34 +105,68 @@ class _Waiting(NamedTuple):
     held: int = 0
 
 
-async def _waiting(
-    reader: Reader, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, _Waiting]:
-    """Look past what stands at each of ``starts`` and is no record: markers, aborted records.
+class _Search:
+    """Looks past what stands where a group has come to and is no record: markers, aborted records.
 
-    Offsets between two records are counted as records: to tell takes reading all of them.
+    Each look is bounded in time, so that a gigabyte that was aborted in one partition does not keep
+    the others waiting. What it could not look through counts as records until the next look, and so
+    do offsets between two records: to tell takes reading all of them.
     """
-    found = {at: _Waiting(start, 0.0) for at, start in starts.items()}
-    behind = {at: start for at, start in starts.items() if start < ends[at]}
-    if not behind:
+
+    def __init__(
+        self, reader: Reader, gaps: Gaps, histories: Mapping[TopicPartition, History]
+    ) -> None:
+        self._reader = reader
+        self._gaps = gaps
+        self._histories = histories
+
+    async def waiting(
+        self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, _Waiting]:
+        """Return what waits from ``starts`` on and below ``ends``, which are all the same ones."""
+        begins = {at: self._passed(at, start, ends[at]) for at, start in starts.items()}
+        found = {at: _Waiting(begin, 0.0) for at, begin in begins.items()}
+        behind = {at: begin for at, begin in begins.items() if begin < ends[at]}
+        if not behind:
+            return found
+        # Asked after the ends: what is appended in between must not look as if it could not be
+        # read.
+        readable = await self._reader.readable_ends(list(behind))
+        stops = {at: min(readable[at], ends[at]) for at in behind}
+        first = await self._first(behind, stops, committed=True)
+        stuck = {
+            at: max(stops[at], begin)
+            for at, begin in behind.items()
+            if first[at].record is None and first[at].offset >= stops[at] and stops[at] < ends[at]
+        }
+        held = await self._first(stuck, ends, committed=False)
+        for at, look in first.items():
+            if look.offset > behind[at] and at in self._histories:
+                self._gaps.note(at, behind[at], look.offset, self._histories[at])
+            record = look.record or (held[at].record if at in held else None)
+            since = record.timestamp / 1000 if record is not None else time.time()
+            found[at] = _Waiting(look.offset, since, held=ends[at] - max(stops[at], look.offset))
         return found
-    # Asked after the ends: what is appended in between must not look as if it could not be read.
-    readable = await reader.readable_ends(list(behind))
-    stops = {at: min(readable[at], ends[at]) for at in behind}
-    ahead = {at: start for at, start in behind.items() if start < stops[at]}
-    first = await reader.first_of_each(ahead, stops) if ahead else {}
-    stuck = {
-        at: max(stops[at], start)
-        for at, start in behind.items()
-        if at not in first and stops[at] < ends[at]
-    }
-    held = await reader.first_of_each(stuck, ends, committed=False) if stuck else {}
-    for at, start in behind.items():
-        record = first.get(at, held.get(at))
-        begin = first[at].offset if at in first else max(stops[at], start)
-        since = record.timestamp / 1000 if record is not None else time.time()
-        found[at] = _Waiting(begin, since, held=ends[at] - max(stops[at], begin))
-    return found
+
+    def _passed(self, at: TopicPartition, start: int, end: int) -> int:
+        history = self._histories.get(at)
+        passed = start if history is None else self._gaps.end(at, start, history)
+        return passed if passed <= end else start
+
+    async def _first(
+        self,
+        starts: Mapping[TopicPartition, int],
+        stops: Mapping[TopicPartition, int],
+        *,
+        committed: bool,
+    ) -> Mapping[TopicPartition, Look]:
+        ahead = {at: start for at, start in starts.items() if start < stops[at]}
+        looks = {at: Look(None, start) for at, start in starts.items()}
+        if not ahead:
+            return looks
+        return looks | await self._reader.first_of_each(
+            ahead, stops, committed=committed, within=self._reader.look_within
+        )
 
 
 def _pending(claim: KafkaClaim | None, lag: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.structs import TopicPartition
@@ -12,10 +13,18 @@ from transport.kafka.closing import discard_consumer
 from transport.kafka.connection import Connector
 from transport.kafka.lender import Lender
 
-__all__ = ["Reader"]
+__all__ = ["Look", "Reader"]
 
 _POLL_MS = 5  # also how long a fetch of nothing but markers goes unnoticed
+_LOOK_MOST = 1.0
 _PEEK_BYTES = 192 * 1024  # any batch of ours: smaller, and a fetch brings one partition only
+
+
+class Look(NamedTuple):
+    """The first record that was found, if any; no other stands before ``offset``."""
+
+    record: ConsumerRecord | None
+    offset: int
 
 
 class Reader:
@@ -28,6 +37,8 @@ class Reader:
     def __init__(self, connector: Connector, partitions: Sequence[TopicPartition]) -> None:
         self._partitions = list(partitions)
         timeout = connector.timeout
+        self.look_within = min(_LOOK_MOST, timeout / 4)
+        """Seconds after which a look that others wait for had better end."""
         self._client = Lender(
             lambda: self._assigned(connector.reader()), discard_consumer, timeout=timeout
         )
@@ -132,35 +143,40 @@ class Reader:
         ends: Mapping[TopicPartition, int],
         *,
         committed: bool = True,
-    ) -> Mapping[TopicPartition, ConsumerRecord]:
-        """Return the first record from each of ``starts`` on and below that partition's ``ends``.
+        within: float | None = None,
+    ) -> dict[TopicPartition, Look]:
+        """Look for the first record from each of ``starts`` on and below that partition's ``ends``.
 
-        A partition is left out where there is none: markers of transactions have offsets too, and
-        so had what was aborted or compacted. ``committed`` is as for a reader.
+        There may be none: markers of transactions have offsets too, and so had what was aborted or
+        compacted. ``committed`` is as for a reader. The look ends after ``within`` seconds, however
+        far it has come in each partition; without it, only where all of them are answered.
 
         Raises:
             TransportUnavailable: Kafka can't be read now.
         """
 
-        async def fetch(consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, ConsumerRecord]:
-            found: dict[TopicPartition, ConsumerRecord] = {}
+        async def fetch(consumer: AIOKafkaConsumer) -> dict[TopicPartition, Look]:
+            loop = asyncio.get_running_loop()
+            deadline = None if within is None else loop.time() + within
+            found = {at: Look(None, start) for at, start in starts.items()}
             for partition, start in starts.items():
                 consumer.seek(partition, start)
             consumer.resume(*starts)
             left = list(starts)
             try:
-                while left:
+                while left and (deadline is None or loop.time() < deadline):
                     got = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=1)
-                    for partition, (record, *_) in got.items():
-                        if record.offset < ends[partition]:
-                            found[partition] = record
                     for partition in list(left):
-                        if (
-                            partition in found
-                            or await consumer.position(partition) >= ends[partition]
-                        ):
-                            consumer.pause(partition)
-                            left.remove(partition)
+                        (record, *_) = got.get(partition, (None,))
+                        if record is not None and record.offset < ends[partition]:
+                            found[partition] = Look(record, record.offset)
+                        else:
+                            position = await consumer.position(partition)
+                            found[partition] = Look(None, min(position, ends[partition]))
+                            if position < ends[partition]:
+                                continue
+                        consumer.pause(partition)
+                        left.remove(partition)
             finally:
                 consumer.pause(*starts)
             return found
@@ -179,7 +195,8 @@ class Reader:
         wanted = {at: place for at, place in places.items() if place < ends[at]}
         if not wanted:
             return {}
-        return await self.first_of_each(wanted, {at: place + 1 for at, place in wanted.items()})
+        looks = await self.first_of_each(wanted, {at: place + 1 for at, place in wanted.items()})
+        return {at: look.record for at, look in looks.items() if look.record is not None}
 
     async def _assigned(self, connecting: Awaitable[AIOKafkaConsumer]) -> AIOKafkaConsumer:
         consumer = await connecting

@@ -29,6 +29,7 @@ from transport.kafka.claim import KafkaClaim
 from transport.kafka.closing import discard_admin
 from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
+from transport.kafka.gaps import Gaps
 from transport.kafka.groups import Groups
 from transport.kafka.identity import TopicIds
 from transport.kafka.leader_epochs import LeaderEpochs
@@ -75,6 +76,7 @@ class KafkaTransport:
         )
         self._groups = Groups(self._admin)
         self._ids = TopicIds(self._admin)
+        self._gaps = Gaps()
         self._losses: dict[tuple[Topic, str], Losses] = defaultdict(Losses)
         every = [at for source in self._logs.values() for at in source.all()]
         self._reader = Reader(self._connector, every)
@@ -184,6 +186,7 @@ class KafkaTransport:
             ids=self._ids,
             losses=self._losses[topic, group],
             tails=self._tails[topic],
+            gaps=self._gaps,
             ours=ours,
         )
 

@@ -113,6 +113,71 @@ async def test_markers_are_acknowledged_with_what_is_before_them(
         assert (await _progress(kafka_transport)).lag == 0
 
 
+async def _abort(settings: TransportSettings, *, megabytes: int) -> None:
+    async with _transactions(settings) as producer:
+        await producer.begin_transaction()
+        for _ in range(megabytes):
+            await producer.send(settings.kafka_topic, bytes(900_000), partition=0)
+        await producer.flush()
+        await producer.abort_transaction()
+    async with KafkaTransport(settings) as transport:
+
+        async def marked() -> bool:  # the coordinator writes the marker after it has answered
+            return all(one.held == 0 for one in await transport.progress(Topic.MESSAGES, group="x"))
+
+        await eventually(marked, 20.0)
+
+
+async def test_a_large_aborted_transaction_is_looked_through_by_its_reader_alone(
+    kafka_settings: TransportSettings,
+) -> None:
+    """And not again whenever somebody asks for progress: a gigabyte takes many seconds."""
+    topic = kafka_settings.kafka_topic
+    # By its lease a member looks at the log every two seconds: it acknowledges what was aborted
+    # before it has seen the log end there.
+    settings = kafka_settings.model_copy(update={"stream_lease_ms": 8000})
+    async with KafkaTransport(settings) as transport, Member(transport) as member:
+        await transport.publish([message("one", partition=0, of=transport)])
+        claim = await member.claim(0)
+        (one,) = await drain(claim, 1, patience=20)
+        await claim.ack(one.offset)
+        await _abort(kafka_settings, megabytes=4)
+        end = 1 + 4 + 1  # with the marker
+
+        async def told() -> bool:
+            committed = (await transport._groups.committed(WORKER_GROUP, topic, 1))[0]
+            seen = committed.mark.seen
+            return committed.offset == end and seen is not None and seen.end == end
+
+        await eventually(told, 20.0)
+    async with KafkaTransport(kafka_settings) as another:
+        another._reader.look_within = 0.0
+        assert (await _progress(another)).lag == 0, "without a look at what was aborted"
+
+
+async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    """Nobody has read it yet. A look that is too short for it goes on with the next."""
+    await _abort(kafka_settings, megabytes=4)
+    await kafka_transport.publish([message("one", partition=1, of=kafka_transport)])
+    reader, lags = kafka_transport._reader, []
+    for reader.look_within in (0.0, 0.001):
+        progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert progress[1].lag == 1
+        lags.append(progress[0].lag)
+    assert lags[0] == 4 + 1, "what was not looked through counts as records"
+
+    async def passed() -> bool:
+        lags.append((await _progress(kafka_transport)).lag)
+        return lags[-1] == 0
+
+    await eventually(passed, 20.0)
+    assert lags == sorted(lags, reverse=True)
+    reader.look_within = 0.0
+    assert (await _progress(kafka_transport)).lag == 0, "it is looked through once"
+
+
 async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_overtaken(
     site: Site, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
