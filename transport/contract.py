@@ -290,6 +290,38 @@ class Transport(Protocol):
         Touches no group. Empty at the end of the log.
         """
 
+    async def read_back(
+        self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return the last ``limit`` records before offset ``before``, in log order.
+
+        Without ``before``, the last of the log. Touches no group. Empty at the log's beginning.
+
+        Raises:
+            ValueError: ``before`` is no offset of this transport.
+        """
+
+    def offset_before(self, offset: str) -> str | None:
+        """Return the offset to ``read`` after, to read from ``offset`` on.
+
+        ``None`` is the beginning of the log. The log is not asked: no record need stand there.
+
+        Raises:
+            ValueError: ``offset`` is no offset of this transport.
+        """
+
+    async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
+        """Return the offset to ``read`` after, to read from the first record at ``time`` on.
+
+        ``time`` is in seconds since the epoch, compared with ``Record.appended_at``.
+        """
+
+    def time_in(self, offset: str) -> float | None:
+        """Return when a record was appended, as far as its offset alone tells it.
+
+        Seconds since the epoch; ``None`` where offsets tell no time, or this is no offset.
+        """
+
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return the group's progress, one entry per partition in partition order."""
 

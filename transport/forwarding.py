@@ -68,6 +68,24 @@ class Forwarding:
         """As the inner transport."""
         return await self._ready().read(topic, partition, after=after, limit=limit)
 
+    async def read_back(
+        self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """As the inner transport."""
+        return await self._ready().read_back(topic, partition, before=before, limit=limit)
+
+    def offset_before(self, offset: str) -> str | None:
+        """As the inner transport."""
+        return self.inner.offset_before(offset)
+
+    async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
+        """As the inner transport."""
+        return await self._ready().offset_before_time(topic, partition, time)
+
+    def time_in(self, offset: str) -> float | None:
+        """As the inner transport."""
+        return self.inner.time_in(offset)
+
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """As the inner transport."""
         return await self._ready().progress(topic, group=group)

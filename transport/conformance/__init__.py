@@ -22,6 +22,7 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in (
             "dead_letters", "delivery", "faults", "member", "ownership", "progress", "publishing",
+            "reading",
         )
     )
 )  # fmt: skip
@@ -33,12 +34,13 @@ from transport.conformance import (  # noqa: E402 - after the rewrite of their a
     ownership,
     progress,
     publishing,
+    reading,
 )
 from transport.conformance.backend import Backend  # noqa: E402
 
 _TESTS = {
     name: test
-    for module in (publishing, delivery, ownership, progress, dead_letters, faults)
+    for module in (publishing, delivery, ownership, progress, dead_letters, faults, reading)
     for name, test in vars(module).items()
     if name.startswith("test_")
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import OffsetAndTimestamp, TopicPartition
 
 from transport.kafka.closing import discard_consumer
 from transport.kafka.connection import Connector
@@ -17,6 +18,9 @@ __all__ = ["Look", "Reader"]
 
 _POLL_MS = 5  # also how long a fetch of nothing but markers goes unnoticed
 _LOOK_MOST = 1.0
+_WIDER = 4  # how much further back each look goes, where offsets have gaps
+_WIDEST = 4_000
+_LATEST_MS = 2**63 - 1
 _PEEK_BYTES = 192 * 1024  # any batch of ours: smaller, and a fetch brings one partition only
 
 
@@ -116,7 +120,47 @@ class Reader:
         """
         end = (await self.readable_ends([partition]))[partition]
         begin = (await self.begins([partition]))[partition] if start < end else end
-        start = max(start, begin)
+        return await self._between(partition, max(start, begin), end, limit)
+
+    async def read_back(
+        self, partition: TopicPartition, stop: int | None, limit: int
+    ) -> Sequence[ConsumerRecord]:
+        """Return the last ``limit`` records below offset ``stop`` (of all if ``None``), in order.
+
+        Offsets have gaps (markers of transactions, what was aborted or compacted), so it looks
+        back further and further until it has enough, or has come to the beginning.
+
+        Raises:
+            TransportUnavailable: Kafka can't be read now.
+        """
+        end = (await self.readable_ends([partition]))[partition]
+        begin = (await self.begins([partition]))[partition]
+        stop = end if stop is None else min(stop, end)
+        found: list[ConsumerRecord] = []
+        width = limit
+        while stop > begin and len(found) < limit:
+            start = max(begin, stop - width)
+            found = list(await self._between(partition, start, stop, stop - start)) + found
+            stop, width = start, min(width * _WIDER, max(limit, _WIDEST))
+        return found[-limit:] if limit > 0 else []
+
+    async def at_time(self, partition: TopicPartition, time: float) -> int:
+        """Return the first offset whose record is of ``time`` or later; the end if there is none.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        milliseconds = min(max(0, math.ceil(time * 1000)), _LATEST_MS)
+        found: Mapping[TopicPartition, OffsetAndTimestamp | None] = await self._client.ask(
+            lambda consumer: consumer.offsets_for_times({partition: milliseconds})
+        )
+        first = found.get(partition)
+        return first.offset if first else (await self.readable_ends([partition]))[partition]
+
+    async def _between(
+        self, partition: TopicPartition, start: int, end: int, limit: int
+    ) -> Sequence[ConsumerRecord]:
+        """Return up to ``limit`` records from ``start`` on, below ``end``."""
         if start >= end or limit < 1:
             return []
 

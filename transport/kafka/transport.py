@@ -23,6 +23,7 @@ from transport.contract import (
     Remembered,
     Topic,
 )
+from transport.counted import counted
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
 from transport.kafka.claim import KafkaClaim
@@ -171,6 +172,28 @@ class KafkaTransport:
         start = 0 if after is None else int(after) + 1
         at = TopicPartition(self._logs[topic].name, partition)
         return [record_of(topic, raw) for raw in await self._reader.read(at, start, limit)]
+
+    async def read_back(
+        self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """See :meth:`transport.contract.Transport.read_back`."""
+        stop = None if before is None else counted(before)
+        at = TopicPartition(self._logs[topic].name, partition)
+        return [record_of(topic, raw) for raw in await self._reader.read_back(at, stop, limit)]
+
+    def offset_before(self, offset: str) -> str | None:
+        """See :meth:`transport.contract.Transport.offset_before`."""
+        number = counted(offset)
+        return str(number - 1) if number else None
+
+    async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
+        """See :meth:`transport.contract.Transport.offset_before_time`."""
+        at = TopicPartition(self._logs[topic].name, partition)
+        return self.offset_before(str(await self._reader.at_time(at, time)))
+
+    def time_in(self, offset: str) -> float | None:  # noqa: ARG002 - the contract's
+        """Return nothing: a number tells no time."""
+        return None
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """See :meth:`transport.contract.Transport.progress`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Self
 
@@ -16,6 +17,7 @@ from transport.contract import (
     Remembered,
     Topic,
 )
+from transport.counted import counted
 from transport.dead_letters import dead_letter_headers
 from transport.memory.group import MemoryConsumer, MemoryGroup
 from transport.memory.log import MemoryLog
@@ -72,6 +74,30 @@ class MemoryTransport:
         """Return records without a group; see the contract."""
         start = int(after) + 1 if after is not None else 0
         return self._log.topics[topic][partition].since(start, limit)
+
+    async def read_back(
+        self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return the last records before an offset; see the contract."""
+        log = self._log.topics[topic][partition]
+        end = log.end if before is None else min(counted(before), log.end)
+        start = max(log.first, end - limit)
+        return log.since(start, max(0, end - start))
+
+    def offset_before(self, offset: str) -> str | None:
+        """Return the number before an offset; see the contract."""
+        number = counted(offset)
+        return str(number - 1) if number else None
+
+    async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
+        """Return the offset before a time; see the contract."""
+        log = self._log.topics[topic][partition]
+        place = bisect_left(log.records, time, key=lambda record: record.appended_at)
+        return self.offset_before(str(log.first + place))
+
+    def time_in(self, offset: str) -> float | None:  # noqa: ARG002 - the contract's
+        """Return nothing: a number tells no time."""
+        return None
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return how far a group is; see the contract."""

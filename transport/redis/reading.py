@@ -15,7 +15,7 @@ from transport.redis.line import Reply
 from transport.redis.records import records
 from transport.redis.witness import NO_WITNESS, Witness
 
-__all__ = ["progress", "read"]
+__all__ = ["progress", "read", "read_back"]
 
 _NOWHERE = b"0-0"
 
@@ -27,6 +27,16 @@ async def read(
     start = f"({after}" if after else "-"
     entries = await connections.call("XRANGE", log.streams[partition], start, "+", "COUNT", limit)
     return records(log.topic, partition, entries)
+
+
+async def read_back(
+    connections: Connections, log: Log, partition: int, before: str | None, limit: int
+) -> list[Record]:
+    """Return the last ``limit`` records before ``before``; see ``Transport.read_back``."""
+    stop = f"({before}" if before else "+"
+    stream = log.streams[partition]
+    entries = await connections.call("XREVRANGE", stream, stop, "-", "COUNT", limit)
+    return records(log.topic, partition, entries[::-1])
 
 
 async def progress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -22,6 +23,7 @@ from transport.redis.connections import Connections
 from transport.redis.consumer import RedisConsumer
 from transport.redis.dead_letters import DeadLetters
 from transport.redis.doorbell import Doorbell
+from transport.redis.entry_ids import LARGEST, entry_id, id_before, time_in
 from transport.redis.functions import Functions
 from transport.redis.keys import PROBE_KEY, Log, dead_letter_log, messages_log
 from transport.redis.membership import Membership
@@ -131,6 +133,30 @@ class RedisTransport:
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
         return await reading.read(self._connections, self._log(topic), partition, after, limit)
+
+    async def read_back(
+        self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return the last records before an entry id; see the contract."""
+        stop = None if before is None else entry_id(before)
+        return await reading.read_back(self._connections, self._log(topic), partition, stop, limit)
+
+    def offset_before(self, offset: str) -> str | None:
+        """Return the entry id before one; see the contract."""
+        return id_before(offset)
+
+    async def offset_before_time(
+        self,
+        topic: Topic,  # noqa: ARG002 - all topics' ids begin with their time
+        partition: int,  # noqa: ARG002
+        time: float,
+    ) -> str | None:
+        """Return the entry id before a time; see the contract."""
+        return id_before(f"{min(max(0, math.ceil(time * 1000)), LARGEST)}-0")
+
+    def time_in(self, offset: str) -> float | None:
+        """Return the time that an entry id begins with; see the contract."""
+        return time_in(offset)
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return how far a group is; see the contract."""

@@ -1,0 +1,99 @@
+"""Looking around in a log: backwards, from an offset, from a time."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from transport.conformance.backend import Backend
+from transport.conformance.member import contents, message, messages, until
+from transport.contract import Record, Topic, Transport
+
+
+async def _appended(transport: Transport, count: int) -> list[Record]:
+    """Append so many messages to the first partition, and return them as they stand there."""
+    texts = [str(number) for number in range(count)]
+    await transport.publish(messages(texts, partition=0, of=transport))
+    return list(await transport.read(Topic.MESSAGES, 0))
+
+
+@pytest.mark.asyncio
+async def test_reading_back_gives_what_stands_before_an_offset_in_log_order(
+    backend: Backend,
+) -> None:
+    async with backend.create() as transport:
+        records = await _appended(transport, 12)
+        back = await transport.read_back(Topic.MESSAGES, 0, before=records[10].offset, limit=4)
+        assert list(back) == records[6:10]
+        back = await transport.read_back(Topic.MESSAGES, 0, before=records[2].offset, limit=4)
+        assert list(back) == records[:2]
+        assert not await transport.read_back(Topic.MESSAGES, 0, before=records[0].offset)
+
+
+@pytest.mark.asyncio
+async def test_reading_back_begins_with_the_last_of_the_log(backend: Backend) -> None:
+    async with backend.create() as transport:
+        assert not await transport.read_back(Topic.MESSAGES, 0)
+        records = await _appended(transport, 12)
+        assert list(await transport.read_back(Topic.MESSAGES, 0, limit=3)) == records[-3:]
+        assert list(await transport.read_back(Topic.MESSAGES, 0, limit=100)) == records
+        assert not await transport.read_back(Topic.MESSAGES, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_log_is_read_from_an_offset_on(backend: Backend) -> None:
+    async with backend.create() as transport:
+        records = await _appended(transport, 11)
+        for index, record in enumerate(records):
+            after = transport.offset_before(record.offset)
+            read = await transport.read(Topic.MESSAGES, 0, after=after, limit=2)
+            assert list(read) == records[index : index + 2]
+
+
+@pytest.mark.asyncio
+async def test_a_log_is_read_from_a_time_on(backend: Backend) -> None:
+    async with backend.create() as transport:
+        (early,) = await _appended(transport, 1)
+
+        async def later() -> bool:
+            """Append, until the log's clock has moved on."""
+            await transport.publish([message("later", partition=0, of=transport)])
+            (last,) = await transport.read_back(Topic.MESSAGES, 0, limit=1)
+            return last.appended_at > early.appended_at
+
+        await until(later, patience=backend.patience)
+        (last,) = await transport.read_back(Topic.MESSAGES, 0, limit=1)
+
+        async def texts(time: float) -> list[str]:
+            after = await transport.offset_before_time(Topic.MESSAGES, 0, time)
+            return contents(await transport.read(Topic.MESSAGES, 0, after=after))
+
+        assert (await texts(0.0))[0] == "0"
+        assert (await texts(early.appended_at))[0] == "0"
+        assert await texts(last.appended_at) == ["later"]
+        assert await texts(last.appended_at + 3600) == []
+
+
+@pytest.mark.asyncio
+async def test_an_offset_tells_its_records_time_or_none(backend: Backend) -> None:
+    async with backend.create() as transport:
+        (record,) = await _appended(transport, 1)
+        assert transport.time_in(record.offset) in (None, record.appended_at)
+        assert transport.time_in("no offset") is None
+
+
+_NO_OFFSETS = (
+    "", " ", "x", "-1", "1-2-3", "1-", "-", "+", "(1", "1e3", " 1", "1_0", "\u0661", "9" * 40,
+)  # fmt: skip
+_SAID = re.compile("offset|entry id")
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_offset_is_refused(backend: Backend) -> None:
+    async with backend.create() as transport:
+        for text in _NO_OFFSETS:
+            with pytest.raises(ValueError, match=_SAID):
+                transport.offset_before(text)
+            with pytest.raises(ValueError, match=_SAID):
+                await transport.read_back(Topic.MESSAGES, 0, before=text)

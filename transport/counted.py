@@ -1,0 +1,21 @@
+"""Offsets that are numbers, as text."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["counted"]
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
+_LARGEST = 2**63 - 1
+
+
+def counted(offset: str) -> int:
+    """Return the number that an offset is.
+
+    Raises:
+        ValueError: it is no number, or one that takes more than 63 bits.
+    """
+    if _NUMBER.fullmatch(offset) is None or int(offset) > _LARGEST:
+        raise ValueError(f"{offset[:50]!r} is no offset, which is a number such as 120")
+    return int(offset)

@@ -1,0 +1,53 @@
+"""Entry ids as text, checked: ``ms-sequence``, each an unsigned 64-bit number."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["LARGEST", "entry_id", "id_before", "time_in"]
+
+LARGEST = 2**64 - 1
+_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+
+
+def entry_id(text: str) -> str:
+    """Return ``text`` as Redis writes it; a sequence that is not given is 0.
+
+    Raises:
+        ValueError: it is no entry id.
+    """
+    return _spelled(*_parts(text))
+
+
+def id_before(text: str) -> str | None:
+    """Return the id right before the one in ``text``; ``None`` before the first.
+
+    Raises:
+        ValueError: it is no entry id.
+    """
+    ms, sequence = _parts(text)
+    if sequence:
+        return _spelled(ms, sequence - 1)
+    return _spelled(ms - 1, LARGEST) if ms else None
+
+
+def time_in(text: str) -> float | None:
+    """Return the seconds since the epoch that an id begins with; ``None`` if it is none."""
+    try:
+        return _parts(text)[0] / 1000
+    except ValueError:
+        return None
+
+
+def _parts(text: str) -> tuple[int, int]:
+    match = _ID.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text[:50]!r} is no entry id, such as 1795658271335-0")
+    ms, sequence = int(match[1]), int(match[2] or 0)
+    if max(ms, sequence) > LARGEST:
+        raise ValueError(f"{text[:50]!r} is no entry id: its numbers have at most 64 bits")
+    return ms, sequence
+
+
+def _spelled(ms: int, sequence: int) -> str:
+    return f"{ms}-{sequence}"
