@@ -15,6 +15,7 @@ from ingress.console.search import Search
 from ingress.console.timeline import Timelines
 from ingress.messages import Messages
 from ingress.routes.console import console_router
+from ingress.routes.console_find import find_router
 from ingress.routes.console_pages import console_pages_router
 from ingress.routes.console_session import session_router
 from ingress.routes.migration import migration_router
@@ -54,10 +55,11 @@ def console_of(
     """Return the console. It asks nobody anything until somebody looks."""
     timeout = settings.ingress_read_timeout_ms / 1000
     sampler = Sampler(logs, pool, seen_by=seen_by)
+    by_name = {one.transport.name: one.transport for one in logs}
     timelines = Timelines(
         messages=messages,
         pool=pool,
-        logs={one.transport.name: one.transport for one in logs},
+        logs=by_name,
         trace_url=settings.ingress_trace_url,
         timeout_seconds=timeout,
     )
@@ -65,12 +67,17 @@ def console_of(
     router = console_router(
         auth=auth,
         sampler=sampler,
-        search=Search(read, pool, timeout_seconds=timeout),
         timelines=timelines,
         actions=actions,
         pool=pool,
     )
-    routers = [session_router(auth=auth), router, console_pages_router()]
+    search = Search(read, pool, logs=by_name, timeout_seconds=timeout)
+    routers = [
+        session_router(auth=auth),
+        find_router(auth=auth, search=search),  # before the routes of single messages
+        router,
+        console_pages_router(),
+    ]
     if migration is not None:
         routers.append(migration_router(auth=auth, desk=migration, actions=actions))
     return ConsoleParts(routers, sampler)

@@ -23,7 +23,9 @@ def show(
     identifier: Annotated[
         str,
         typer.Argument(
-            metavar="ID", help="A message id, client message id, correlation id or conversation."
+            metavar="ID",
+            help="A message id or its beginning, client message id, correlation id, conversation, "
+            "or a place such as 'redis 7:1795658271335-0'.",
         ),
     ],
     *,
@@ -42,7 +44,10 @@ def show(
         out.json(found.model_dump(mode="json", by_alias=True))
     elif found.items:
         out.print(_table(found))
-        err.print("Several have it. `crossfade message MESSAGE` tells one's story.")
+        if len(found.items) > 1:
+            err.print("Several have it. `crossfade message MESSAGE` tells one's story.")
+    if found.note:
+        warn(found.note)
     if found.incomplete:
         warn(found.incomplete)
     if not found.items and found.incomplete:
@@ -60,8 +65,11 @@ async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
     ingress = settings.ingress
     timeout = ingress.ingress_read_timeout_ms / 1000
     async with watching(settings) as look:
-        found = await Search(look.consumed, look.pool, timeout_seconds=timeout).find(text)
-        if len(found.items) != 1:
+        logs = {one.transport.name: one.transport for one in look.logs}
+        search = Search(look.consumed, look.pool, logs=logs, timeout_seconds=timeout)
+        found = await search.find(text)
+        identifier = found.items[0].message_id if len(found.items) == 1 else None
+        if identifier is None:
             return found
         timelines = Timelines(
             messages=Messages(
@@ -71,11 +79,11 @@ async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
                 timeout_seconds=timeout,
             ),
             pool=look.pool,
-            logs={one.transport.name: one.transport for one in look.logs},
+            logs=logs,
             trace_url=ingress.ingress_trace_url,
             timeout_seconds=timeout,
         )
-        return await timelines.of(found.items[0].message_id) or found
+        return await timelines.of(identifier) or found
 
 
 def _tell(story: Timeline) -> None:
@@ -114,7 +122,7 @@ def _table(found: FoundMessages) -> Grid:
         table.add_row(
             one.accepted_at or "unknown",
             one.state,
-            one.message_id,
+            one.message_id or (f"dead letter {one.dead_letter_id}" if one.dead_letter_id else "-"),
             one.conversation_id or "-",
             one.client_message_id or "-",
             ", ".join(one.matched),

@@ -1,4 +1,4 @@
-"""Find messages by message id, client message id, correlation id or conversation; anywhere.
+"""Find messages by any of their ids, where they stand in a log, sender, conversation or time.
 
 Rows are found by index. What is not a row yet is looked for among the records that wait in the
 log and among the pending dead letters, as far back as the limits below go.
@@ -7,13 +7,19 @@ log and among the pending dead letters, as far back as the limits below go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from uuid import UUID
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
-from ingress.console.views import FoundMessage, FoundMessages, Matched
+import asyncpg
+import msgspec
+
+from ingress.console.places import Places
+from ingress.console.views import FoundMessage, FoundMessages, FoundPage, Matched
+from ingress.console.wanted import Wanted
 from ingress.key_entries import ApiKey
 from ingress.responses import State
-from persistence import search
+from persistence import recent, search
 from persistence.database import Pool
 from persistence.errors import Outage
 from persistence.when import rfc3339
@@ -22,7 +28,7 @@ from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
 from transport.partitioner import partition_for
 
-__all__ = ["Search"]
+__all__ = ["Listing", "Search"]
 
 _MOST = 50
 _WAITING = 200
@@ -33,41 +39,126 @@ _PAGE = 50
 _AT_ONCE = 4
 _LETTERS = 300
 
+_Match = Callable[[str, Message | None], list[Matched]]
+"""Says what of a message, of which perhaps only the id is known, is what somebody looks for."""
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What to list: everything that is set narrows it."""
+
+    conversation: str | None = None
+    sender: str | None = None
+    since: datetime | None = None
+
+    def matched(self, _identifier: str, message: Message | None) -> list[Matched]:
+        """Return as what a message belongs to the listing; nothing where it does not."""
+        if message is None:
+            return []
+        if self.conversation not in {None, message.conversation_id}:
+            return []
+        if self.sender not in {None, message.sender_id}:
+            return []
+        if self.since is not None and not _later(message.accepted_at, self.since):
+            return []
+        return self.named
+
+    @property
+    def named(self) -> list[Matched]:
+        """As what its rows are found."""
+        found: list[Matched] = ["conversation"] if self.conversation is not None else []
+        return [*found, "sender"] if self.sender is not None else found or ["time"]
+
 
 class Search:
-    """Looks in PostgreSQL, then in the log that workers read."""
+    """Looks in PostgreSQL, then in the log that workers read; at places, in every log."""
 
-    def __init__(self, transport: Transport, pool: Pool, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        pool: Pool,
+        *,
+        logs: Mapping[str, Transport],
+        timeout_seconds: float,
+    ) -> None:
         self._transport = transport
         self._pool = pool
+        self._logs = logs
+        self._places = Places(pool, logs)
         self._timeout = timeout_seconds
 
     async def find(self, text: str, key: ApiKey | None = None) -> FoundMessages:
         """Return the messages that have ``text`` as one of their ids or as their conversation.
 
+        It may also be the beginning of a message id, a dead letter's number, or a place in a log.
         Of a ``key`` with a prefix, those that it may read.
         """
         gaps: list[str] = []
-        rows, letters, waiting = await asyncio.gather(
-            self._guarded(self._rows(text), "PostgreSQL", gaps),
-            self._guarded(self._letters(text), "the dead letters", gaps),
-            self._guarded(self._waiting(text), f"the log {self._transport.name}", gaps),
+        notes: list[str] = []
+        wanted = Wanted.of(text, self._logs)
+        placed, rows, letters, waiting = await asyncio.gather(
+            self._guarded(self._places.find(wanted.place, notes), "the place", gaps),
+            self._guarded(self._rows(wanted), "PostgreSQL", gaps),
+            self._guarded(self._letters(wanted), "the dead letters", gaps),
+            self._waiting_of(wanted.matched, text, gaps),
         )
-        found: dict[str, FoundMessage] = {}
-        for one in (*rows, *letters, *waiting):  # a row before a dead letter before a record
-            found.setdefault(one.message_id, one)
-        seen = [
-            one
-            for one in found.values()
-            if key is None or key.sees(one.sender_id, one.conversation_id)
-        ]
-        items = sorted(seen, key=lambda one: one.accepted_at or "", reverse=True)
+        # A row before a dead letter before a record, but a place is asked for by its name.
+        seen = _visible(_once([*placed, *rows, *letters, *waiting]), key)
+        items = sorted(seen, key=lambda one: (_exact(one), one.accepted_at or ""), reverse=True)
         more = len(rows) > _MOST and not (key and key.limited)  # of others' it is told nothing
+        secret = key is not None and key.limited and not items
         return FoundMessages(
             items=items[:_MOST],
             more=len(items) > _MOST or more,
-            incomplete=f"Could not be asked: {'; '.join(gaps)}." if gaps else None,
+            note=None if secret else " ".join(notes) or None,
+            incomplete=_told(gaps),
         )
+
+    async def latest(
+        self,
+        listing: Listing,
+        *,
+        before: recent.Place | None,
+        limit: int,
+        key: ApiKey | None = None,
+    ) -> tuple[FoundPage, recent.Place | None]:
+        """Return a page of a listing, newest first, and where the next one begins.
+
+        The first page begins with what is not a row yet. Of a ``key`` with a prefix, what it may
+        read.
+
+        Raises:
+            Outage, TimeoutError: PostgreSQL can't tell now.
+        """
+        gaps: list[str] = []
+        async with asyncio.timeout(self._timeout):
+            looked = await recent.latest(
+                self._pool,
+                conversation=listing.conversation,
+                sender=listing.sender,
+                since=listing.since,
+                before=before,
+                limit=limit,
+            )
+        on_the_way: list[FoundMessage] = []
+        if before is None:
+            letters, waiting = await asyncio.gather(
+                self._guarded(self._pending_letters(listing.matched), "the dead letters", gaps),
+                self._waiting_of(listing.matched, listing.conversation, gaps),
+            )
+            ordered = sorted(
+                [*letters, *waiting], key=lambda one: one.accepted_at or "", reverse=True
+            )
+            there = {row.id for row in looked.rows}
+            on_the_way = [one for one in ordered if one.message_id not in there][:_MOST]
+        rows = [_row(msgspec.structs.asdict(row), listing.named) for row in looked.rows]
+        cut = looked.next is not None and len(rows) < limit
+        page = FoundPage(
+            items=_visible(_once([*on_the_way, *rows]), key),
+            next=None,
+            looked_back_to=rfc3339(looked.next.at) if looked.next and cut else None,
+            incomplete=_told(gaps),
+        )
+        return page, looked.next
 
     async def _guarded(
         self, asking: Awaitable[list[FoundMessage]], what: str, gaps: list[str]
@@ -79,45 +170,39 @@ class Search:
             gaps.append(f"{what} ({' '.join(str(error).split()) or 'no answer in time'})")
             return []
 
-    async def _rows(self, text: str) -> list[FoundMessage]:
-        rows = await search.messages_with(self._pool, text, _uuid(text), _MOST + 1)
-        return [
-            FoundMessage(
-                message_id=str(row["id"]),
-                matched=_matched(
-                    text,
-                    str(row["id"]),
-                    row["client_message_id"],
-                    row["correlation_id"],
-                    row["conversation_id"],
-                ),
-                state="persisted",
-                conversation_id=row["conversation_id"],
-                sender_id=row["sender_id"],
-                client_message_id=row["client_message_id"],
-                correlation_id=row["correlation_id"],
-                accepted_at=rfc3339(row["accepted_at"]),
-            )
-            for row in rows
-        ]
+    async def _rows(self, wanted: Wanted) -> list[FoundMessage]:
+        rows = await search.messages_with(self._pool, wanted.text, wanted.identifier, _MOST + 1)
+        if wanted.first is not None and wanted.last is not None:
+            rows += await search.messages_like(self._pool, wanted.first, wanted.last, _MOST + 1)
+        return [_row(row, wanted.matched(str(row["id"]), _as_message(row))) for row in rows]
 
-    async def _letters(self, text: str) -> list[FoundMessage]:
-        named = await search.dead_letters_with(self._pool, text, _uuid(text), _MOST)
-        latest = await search.latest_dead_letters(self._pool, _LETTERS)
-        found = []
-        for row in (*named, *latest):
-            message = None if row["body"] is None else _message(row["body"])
-            if message is None and row["message_id"] is None:
-                continue
-            one = _found(text, message, str(row["message_id"] or ""), "dead_lettered")
-            if one.matched:
-                found.append(one)
-        return found
+    async def _letters(self, wanted: Wanted) -> list[FoundMessage]:
+        pool = self._pool
+        named = await search.dead_letters_with(pool, wanted.text, wanted.identifier, _MOST)
+        if wanted.first is not None and wanted.last is not None:
+            named += await search.dead_letters_like(pool, wanted.first, wanted.last, _MOST)
+        numbered = []
+        if wanted.letter:
+            numbered = await search.dead_letter_at(pool, wanted.letter)
+        found = [_letter(row, ["dead letter"]) for row in numbered]
+        for row in named:
+            found += _matching(row, wanted.matched)
+        return [*found, *await self._pending_letters(wanted.matched)]
 
-    async def _waiting(self, text: str) -> list[FoundMessage]:
+    async def _pending_letters(self, matched: _Match) -> list[FoundMessage]:
+        rows = await search.latest_dead_letters(self._pool, _LETTERS)
+        return [one for row in rows for one in _matching(row, matched)]
+
+    async def _waiting_of(
+        self, matched: _Match, conversation: str | None, gaps: list[str]
+    ) -> list[FoundMessage]:
+        name = f"the log {self._transport.name}"
+        return await self._guarded(self._waiting(matched, conversation), name, gaps)
+
+    async def _waiting(self, matched: _Match, conversation: str | None) -> list[FoundMessage]:
         """Look through records that are not acknowledged; all at once, each as far as allowed."""
         log = self._transport
-        home = partition_for(text, log.partitions)
+        home = None if conversation is None else partition_for(conversation, log.partitions)
         behind = [
             one
             for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
@@ -126,14 +211,16 @@ class Search:
         at_once = asyncio.Semaphore(_AT_ONCE)
         found = await asyncio.gather(
             *(
-                self._partition(text, one, _WAITING * (10 if one.partition == home else 1), at_once)
+                self._partition(
+                    matched, one, _WAITING * (10 if one.partition == home else 1), at_once
+                )
                 for one in behind
             )
         )
         return [one for part in found for one in part]
 
     async def _partition(
-        self, text: str, progress: Progress, limit: int, at_once: asyncio.Semaphore
+        self, matched: _Match, progress: Progress, limit: int, at_once: asyncio.Semaphore
     ) -> list[FoundMessage]:
         """Look through the records of one partition; few are held at once, they may be large."""
         found: list[FoundMessage] = []
@@ -143,7 +230,7 @@ class Search:
                 records = await self._transport.read(
                     Topic.MESSAGES, progress.partition, after=after, limit=min(_PAGE, limit)
                 )
-                found.extend(self._among(text, records))
+                found.extend(_among(matched, records))
             if len(records) < _PAGE:
                 break
             after = records[-1].offset
@@ -151,28 +238,90 @@ class Search:
             bytes_left -= sum(len(record.body) for record in records)
         return found
 
-    def _among(self, text: str, records: Iterable[Record]) -> Iterable[FoundMessage]:
-        for record in records:
-            try:
-                event = decode(record)
-            except DecodeError:
-                continue
-            if isinstance(event, Message):
-                one = _found(text, event, event.message_id, "pending")
-                if one.matched:
-                    yield one
+
+def _among(matched: _Match, records: Iterable[Record]) -> Iterable[FoundMessage]:
+    for record in records:
+        message = _message(record)
+        if message is not None and (names := matched(message.message_id, message)):
+            yield _found(message, message.message_id, "pending", names)
 
 
-def _found(text: str, message: Message | None, identifier: str, state: State) -> FoundMessage:
+def _once(found: Iterable[FoundMessage]) -> list[FoundMessage]:
+    """Return each message once, as it was found first, with all that it was found as."""
+    kept: dict[object, FoundMessage] = {}
+    for one in found:
+        name = one.message_id or one.dead_letter_id or one.position
+        first = kept.setdefault(name, one)
+        more = [what for what in one.matched if what not in first.matched]
+        if more:
+            kept[name] = first.model_copy(update={"matched": [*first.matched, *more]})
+    return list(kept.values())
+
+
+def _visible(found: Iterable[FoundMessage], key: ApiKey | None) -> list[FoundMessage]:
+    return [one for one in found if key is None or key.sees(one.sender_id, one.conversation_id)]
+
+
+def _exact(one: FoundMessage) -> bool:
+    return one.matched != ["beginning of the message id"]
+
+
+def _told(gaps: list[str]) -> str | None:
+    return f"Could not be asked: {'; '.join(gaps)}." if gaps else None
+
+
+def _row(row: asyncpg.Record | Mapping[str, Any], matched: list[Matched]) -> FoundMessage:
+    return FoundMessage.model_validate(
+        {
+            "message_id": str(row["id"]),
+            "matched": matched,
+            "state": "persisted",
+            "conversation_id": row["conversation_id"],
+            "sender_id": row["sender_id"],
+            "client_message_id": row["client_message_id"],
+            "correlation_id": row["correlation_id"],
+            "accepted_at": rfc3339(row["accepted_at"]),
+        }
+    )
+
+
+def _as_message(row: asyncpg.Record) -> Message:
+    return Message(
+        conversation_id=row["conversation_id"],
+        sender_id=row["sender_id"],
+        client_message_id=row["client_message_id"],
+        content="",
+        content_type="",
+        correlation_id=row["correlation_id"],
+    )
+
+
+def _matching(row: asyncpg.Record, matched: _Match) -> Iterable[FoundMessage]:
+    one = _letter(row, [])
+    if one.message_id and (names := matched(one.message_id, _in(row))):
+        yield one.model_copy(update={"matched": names})
+
+
+def _letter(row: asyncpg.Record, matched: list[Matched]) -> FoundMessage:
+    message = _in(row)
+    identifier = str(row["message_id"] or "") or (message.message_id if message else None)
+    return _found(message, identifier, "dead_lettered", matched).model_copy(
+        update={"dead_letter_id": row["id"]}
+    )
+
+
+def _in(row: asyncpg.Record) -> Message | None:
+    if row["body"] is None:
+        return None
+    return _message(Record(Topic.MESSAGES, 0, "", "", row["body"], {}, 0.0))
+
+
+def _found(
+    message: Message | None, identifier: str | None, state: State, matched: list[Matched]
+) -> FoundMessage:
     return FoundMessage(
-        message_id=identifier or (message.message_id if message else ""),
-        matched=_matched(
-            text,
-            identifier,
-            message.client_message_id if message else None,
-            message.correlation_id if message else None,
-            message.conversation_id if message else None,
-        ),
+        message_id=identifier,
+        matched=matched,
         state=state,
         conversation_id=message.conversation_id if message else None,
         sender_id=message.sender_id if message else None,
@@ -182,35 +331,17 @@ def _found(text: str, message: Message | None, identifier: str, state: State) ->
     )
 
 
-def _matched(
-    text: str,
-    identifier: str,
-    client: str | None,
-    correlation: str | None,
-    conversation: str | None,
-) -> list[Matched]:
-    matched: list[Matched] = []
-    if identifier == text.lower():
-        matched.append("message id")
-    if client == text:
-        matched.append("client message id")
-    if correlation == text:
-        matched.append("correlation id")
-    if conversation == text:
-        matched.append("conversation")
-    return matched
-
-
-def _message(body: bytes) -> Message | None:
+def _message(record: Record) -> Message | None:
     try:
-        event = decode(Record(Topic.MESSAGES, 0, "", "", body, {}, 0.0))
+        event = decode(record)
     except DecodeError:
         return None
     return event if isinstance(event, Message) else None
 
 
-def _uuid(text: str) -> UUID | None:
+def _later(text: str, since: datetime) -> bool:
     try:
-        return UUID(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        return None
+        return True  # nobody knows
+    return moment.tzinfo is None or moment >= since

@@ -33,7 +33,6 @@ _ORDER = (
     "accepted", "appended", "attempt", "pending", "persisted", "dead_lettered", "redriven",
     "discarded", "receipt",
 )  # fmt: skip
-_LAST_SEQUENCE = 2**64 - 1
 
 
 class _Kept(NamedTuple):
@@ -144,27 +143,14 @@ class Timelines:
         if log is None or not 0 <= partition < log.partitions:
             return Place(name, partition, offset, ""), None
         try:
-            asking = log.read(Topic.MESSAGES, partition, after=_before(offset), limit=1)
+            asking = log.read(Topic.MESSAGES, partition, after=log.offset_before(offset), limit=1)
             records = await answer(asking, within=self._timeout)
         except (TransportError, TimeoutError, ValueError):
             records = ()
         if records and records[0].offset == offset and _is(records[0], message_id):
             return Place(name, partition, offset, timestamp(records[0].appended_at)), records[0]
-        return Place(name, partition, offset, _time_in(offset)), None
-
-
-def _before(offset: str) -> str | None:
-    """Return the offset right before one, of either kind; ``None`` at the beginning."""
-    first, dash, sequence = offset.partition("-")
-    if not dash:
-        return str(int(first) - 1) if int(first) else None
-    return f"{first}-{int(sequence) - 1}" if int(sequence) else f"{int(first) - 1}-{_LAST_SEQUENCE}"
-
-
-def _time_in(offset: str) -> str:
-    """Return the time that an entry id of Redis is made of; nothing of other offsets."""
-    first, dash, _ = offset.partition("-")
-    return timestamp(int(first) / 1000) if dash and first.isdigit() else ""
+        when = log.time_in(offset)
+        return Place(name, partition, offset, timestamp(when) if when is not None else ""), None
 
 
 def _is(record: Record, message_id: str) -> bool:

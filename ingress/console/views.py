@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ingress.responses import State
-from ingress.routes.models import MessageView, Model
+from ingress.routes.models import MessageView, Model, Position
 
 __all__ = [
     "Database",
     "FoundMessage",
     "FoundMessages",
+    "FoundPage",
     "HistoryPoint",
     "Latency",
     "LogView",
@@ -28,7 +29,17 @@ __all__ = [
 ]
 
 Part = Literal["primary", "consumed", "shadow"]
-Matched = Literal["message id", "client message id", "correlation id", "conversation"]
+Matched = Literal[
+    "message id",
+    "beginning of the message id",
+    "client message id",
+    "correlation id",
+    "conversation",
+    "sender",
+    "log position",
+    "dead letter",
+    "time",
+]
 
 
 class PartitionView(Model):
@@ -195,16 +206,23 @@ class Timeline(Model):
 
 
 class FoundMessage(Model):
-    """A message that has what was looked for, and as what."""
+    """A message that has what was looked for, and as what.
 
-    message_id: str
+    ``message_id`` is null of a dead letter, or of a record, that is no message.
+    """
+
+    message_id: str | None
     matched: list[Matched]
     state: State
-    conversation_id: str | None
-    sender_id: str | None
-    client_message_id: str | None
-    correlation_id: str | None
-    accepted_at: str | None
+    conversation_id: str | None = None
+    sender_id: str | None = None
+    client_message_id: str | None = None
+    correlation_id: str | None = None
+    accepted_at: str | None = None
+    dead_letter_id: int | None = None
+    """Its dead letter, where it was found by that."""
+    position: Position | None = None
+    """Where it stands, where it was found by that."""
 
 
 class FoundMessages(Model):
@@ -212,4 +230,19 @@ class FoundMessages(Model):
 
     items: list[FoundMessage]
     more: bool
+    note: str | None = None
+    """What there is to say of a place in a log."""
+    incomplete: str | None = None
+
+
+class FoundPage(Model):
+    """A page of a listing, newest first; the first begins with what is not a row yet.
+
+    A page with fewer than were asked for may have a next one: then ``looked_back_to`` says how far
+    back in time this one has looked.
+    """
+
+    items: list[FoundMessage]
+    next: str | None
+    looked_back_to: str | None = None
     incomplete: str | None = None

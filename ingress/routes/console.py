@@ -1,4 +1,4 @@
-"""What the console reads: status and its stream, search, timelines, groups, what was done."""
+"""What the console reads: status and its stream, timelines, groups, what was done."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from ingress import cursor
 from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.browser import visitor
 from ingress.console.sampler import Sampler
-from ingress.console.search import Search
 from ingress.console.timeline import Timelines
-from ingress.console.views import FoundMessages, Status, Timeline
+from ingress.console.views import Status, Timeline
 from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
-from ingress.requests import ID_LENGTH
 from ingress.responses import encode
 from ingress.routes.console_models import (
     ActionPage,
@@ -50,7 +48,6 @@ def console_router(
     *,
     auth: Authenticator,
     sampler: Sampler,
-    search: Search,
     timelines: Timelines,
     actions: Actions,
     pool: Pool,
@@ -104,29 +101,6 @@ def console_router(
         return StreamingResponse(
             _events(sampler, limit, check), media_type="text/event-stream", headers=headers
         )
-
-    @router.get(
-        "/search",
-        summary="Find messages by any of their ids, or by conversation",
-        description="Rows are found by index; what is not a row yet among the records that wait "
-        "and the latest pending dead letters.",
-        operation_id="searchMessages",
-        responses=problems(INVALID),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def search_messages(
-        q: Annotated[
-            str,
-            Query(
-                min_length=1,
-                max_length=ID_LENGTH,
-                pattern="^[^\\x00]*$",
-                description="A message id, client message id, correlation id or conversation.",
-            ),
-        ],
-        key: ApiKey | None = own,
-    ) -> FoundMessages:
-        return await search.find(q, key)
 
     @router.get(
         "/messages/{message_id}",

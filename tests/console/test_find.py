@@ -132,3 +132,63 @@ async def test_a_redriven_message_has_one_story_from_its_post_to_its_receipts(
     late = [one["since"] for one in story if one["kind"] == "appended" and one["at"] > back]
     assert late
     assert set(late) == {back}
+
+
+async def test_a_message_is_found_by_a_place_a_beginning_and_a_letters_number(
+    either: Place, look: Open, name: str
+) -> None:
+    identifier = (await either.post(name, name))["messageId"]
+    await either.persisted(identifier)
+    story = (await either.api.get(f"/api/console/messages/{identifier}")).json()
+    at = story["message"]["positions"][0]
+    page = await look(either, "#/find")
+    for text, found_as in (
+        (f"{at['transport']} {at['partition']}:{at['offset']}", "log position"),
+        (identifier[:13], "beginning of the message id"),
+    ):
+        await page.get_by_label("What to find").fill(text)
+        await page.keyboard.press("Enter")
+        row = page.get_by_role("row").filter(has_text=identifier)
+        await expect(row).to_contain_text(found_as)
+    buried = await bury(either, f"{name}-buried")
+    letters = await either.api.get("/api/dead-letters", params={"messageId": buried})
+    number = letters.json()["items"][0]["id"]
+    await page.get_by_label("What to find").fill(f"#{number}")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name=f"Dead letter {number}").click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text(f"Dead letter {number}")
+
+
+async def test_a_conversation_is_read_page_by_page_and_a_senders_messages_listed(
+    on_kafka: Place, look: Open, name: str
+) -> None:
+    messages = [
+        {
+            "conversationId": name, "senderId": f"{name}-{HOSTILE}" if n % 30 == 0 else "ann",
+            "content": "x", "clientMessageId": f"{name}-{n}",
+        }
+        for n in range(61)
+    ]  # fmt: skip
+    answer = await on_kafka.api.post("/api/messages:batch", json=messages)
+    last = answer.json()[-1]["messageId"]
+    await on_kafka.persisted(last)
+    page = await look(on_kafka, "#/find")
+    await page.get_by_text("List messages of a conversation").click()
+    await page.get_by_label("Conversation", exact=True).fill(name)
+    await page.get_by_role("button", name="List").click()
+    rows = page.get_by_role("row").filter(has_text=name)
+    await expect(rows).to_have_count(50)
+    await expect(rows.first).to_contain_text(last)
+    await page.get_by_role("button", name="Show more").click()
+    await expect(rows).to_have_count(61)
+    await expect(page.get_by_text("There are no others.")).to_be_visible()
+    sent = [f"{name}-{n}" for n in range(61)]
+    assert await rows.locator("td:nth-child(6)").all_inner_texts() == sent[::-1]
+    # From one of them to all of its sender, wherever they are.
+    await rows.first.get_by_role("link", name=f"{name}-<img").click()
+    await expect(rows).to_have_count(3)
+    await expect(page.get_by_label("Sender", exact=True)).to_have_value(f"{name}-{HOSTILE}")
+    assert await page.evaluate("document.body.dataset.hacked") is None
+    await page.get_by_label("Last minutes").fill("5")
+    await page.get_by_role("button", name="List").click()
+    await expect(rows).to_have_count(3)

@@ -1,10 +1,21 @@
-"""What is asked hundreds of times a second reads no whole table, whatever its statistics say."""
+"""What is asked hundreds of times a second, or by people, reads no whole table.
+
+Whatever its statistics say.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from persistence import lookup, queries, settled, standby_question, statement
+from persistence import (
+    lookup,
+    queries,
+    recent,
+    search,
+    settled,
+    standby_question,
+    statement,
+)
 
 # The plan that PostgreSQL keeps for a prepared statement, made at the worst moment: the tables have
 # been analyzed while they were empty, so reading them whole looks free.
@@ -14,6 +25,12 @@ ASKED = {
     "what is settled": standby_question._SETTLED,
     "receipt that is a row": queries._RECEIPT,
     "what became of messages": settled._FATES,
+    "messages by any id": search._MESSAGES,
+    "messages by the beginning of an id": search._LIKE,
+    "the row that came from a place": search._AT,
+    "dead letters by the beginning of an id": search._LETTERS_LIKE,
+    "a conversation, newest first": recent._OF_CONVERSATION,
+    "a slice of time": recent._SLICE,
 }
 
 

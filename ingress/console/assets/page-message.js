@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { button, copyable, empty, fill, h, mixed } from "./dom.js";
 import { instant, precise, span } from "./format.js";
+import { listed } from "./page-find.js";
 
 const LINEAR = 2;
 
@@ -29,8 +30,8 @@ function view({ message, steps, incomplete }, again) {
   const states = { persisted: "persisted", pending: "pending", dead_lettered: "dead letter" };
   const facts = [
     ["Message", copyable(message.messageId)],
-    ["Conversation", message.conversationId && h("a", { href: `#/find?q=${encodeURIComponent(message.conversationId)}` }, message.conversationId)],
-    ["Sender", message.senderId],
+    ["Conversation", message.conversationId && listed("conversation", message.conversationId)],
+    ["Sender", message.senderId && listed("sender", message.senderId)],
     ["Recipients", message.recipientIds?.join(", ")],
     ["Client message id", message.clientMessageId && copyable(message.clientMessageId)],
     ["Correlation id", message.correlationId && copyable(message.correlationId)],

@@ -1,0 +1,127 @@
+"""The message that stands, or stood, at a place in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from ingress.console.views import FoundMessage
+from ingress.console.wanted import LogPlace
+from ingress.responses import State
+from ingress.routes.models import Position
+from persistence import search, settled
+from persistence.database import Pool
+from persistence.when import rfc3339
+from transport.contract import Record, Topic, Transport
+from transport.envelope import Message, decode
+from transport.errors import DecodeError
+
+__all__ = ["Places"]
+
+_NO_TIME = 1e11
+"""Seconds since the epoch that no clock shows, and some are more than PostgreSQL can take."""
+
+
+class Places:
+    """Looks in the log; for what it no longer holds, among the rows of that time."""
+
+    def __init__(self, pool: Pool, logs: Mapping[str, Transport]) -> None:
+        self._pool = pool
+        self._logs = logs
+
+    async def find(self, place: LogPlace | None, notes: list[str]) -> list[FoundMessage]:
+        """Return what stands at ``place``; ``notes`` gets what there is to say about it.
+
+        Raises:
+            Outage: PostgreSQL can't tell now.
+            TransportError: the log can't.
+        """
+        if place is None:
+            return []
+        log = self._logs[place.log]
+        if place.partition >= log.partitions:
+            notes.append(f"{place.log} has the partitions 0 to {log.partitions - 1}.")
+            return []
+        try:
+            after = log.offset_before(place.offset)
+        except ValueError as error:
+            notes.append(f"Of {place.log}: {error}.")
+            return []
+        read = await log.read(Topic.MESSAGES, place.partition, after=after, limit=1)
+        if read and log.sort_key(read[0].offset) == log.sort_key(place.offset):
+            return [await self._standing(place, read[0], notes)]
+        return await self._stood(log, place, notes)
+
+    async def _standing(self, place: LogPlace, record: Record, notes: list[str]) -> FoundMessage:
+        where = Position(transport=place.log, partition=record.partition, offset=record.offset)
+        try:
+            event = decode(record)
+        except DecodeError as error:
+            notes.append(f"What stands there is no message: {error}.")
+            return FoundMessage(
+                message_id=None, matched=["log position"], state="pending", position=where
+            )
+        state = await self._state(event.message_id)
+        if not isinstance(event, Message):
+            notes.append(f"A receipt ({event.state}) of this message stands there.")
+            return FoundMessage(
+                message_id=event.message_id,
+                matched=["log position"],
+                state=state,
+                position=where,
+            )
+        return FoundMessage(
+            message_id=event.message_id,
+            matched=["log position"],
+            state=state,
+            conversation_id=event.conversation_id,
+            sender_id=event.sender_id,
+            client_message_id=event.client_message_id,
+            correlation_id=event.correlation_id,
+            accepted_at=event.accepted_at,
+            position=where,
+        )
+
+    async def _state(self, message_id: str) -> State:
+        try:
+            UUID(message_id)
+        except ValueError:
+            return "pending"  # nothing with that id can be a row
+        fates = await settled.fates(self._pool, [message_id])
+        if not fates:
+            return "pending"
+        return "dead_lettered" if all(one.reason for one in fates) else "persisted"
+
+    async def _stood(self, log: Transport, place: LogPlace, notes: list[str]) -> list[FoundMessage]:
+        when = log.time_in(place.offset)
+        rows = []
+        if when is not None and when < _NO_TIME:
+            rows = await search.messages_at(
+                self._pool, when, place.log, place.partition, place.offset
+            )
+        if not rows and when is not None:
+            notes.append(
+                f"{place.log} holds no record there (any more), and no row of the ten minutes "
+                "after it came from there."
+            )
+        elif not rows:
+            notes.append(
+                f"{place.log} holds no record there (any more), and rows can't be found by where "
+                "they came from: look for the conversation, or for another id."
+            )
+        return [
+            FoundMessage(
+                message_id=str(row["id"]),
+                matched=["log position"],
+                state="persisted",
+                conversation_id=row["conversation_id"],
+                sender_id=row["sender_id"],
+                client_message_id=row["client_message_id"],
+                correlation_id=row["correlation_id"],
+                accepted_at=rfc3339(row["accepted_at"]),
+                position=Position(
+                    transport=place.log, partition=place.partition, offset=place.offset
+                ),
+            )
+            for row in rows
+        ]

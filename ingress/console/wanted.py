@@ -1,0 +1,109 @@
+"""What somebody looks for: the text in the box, read in every way that it can be meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from uuid import UUID
+
+import msgspec
+
+from ingress.console.views import Matched
+from transport.envelope import Message
+
+__all__ = ["LogPlace", "Wanted"]
+
+_LEAST = 6
+"""Characters of a message id that are enough to look for it: one of 16 million ids has them."""
+_DIGITS = 32
+_HEX = re.compile(r"[0-9a-f]+")
+_LETTER = re.compile(r"(?:dead letter\s*|#\s*)?([0-9]{1,18})", re.IGNORECASE)
+_PLACE = re.compile(
+    r"(?P<log>[a-z][a-z0-9_-]*)[\s:,]+(?:partition\s+)?(?P<partition>[0-9]{1,5})"
+    r"[\s:/@,]+(?:at\s+)?(?P<offset>[^\s:/@,]+)",
+    re.IGNORECASE,
+)
+
+
+class LogPlace(msgspec.Struct, frozen=True):
+    """A place in a log, as somebody wrote it down: the offset may be none."""
+
+    log: str
+    partition: int
+    offset: str
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A text, and what it may be: ids in full, the beginning of one, a place, a letter's number."""
+
+    text: str
+    identifier: UUID | None = None
+    first: UUID | None = None
+    """With ``last``: the least and the greatest message id that begin so."""
+    last: UUID | None = None
+    letter: int | None = None
+    place: LogPlace | None = None
+
+    @classmethod
+    def of(cls, text: str, logs: Iterable[str]) -> Wanted:
+        """Return what ``text`` may be, where there are these logs."""
+        first, last = _range(text)
+        number = _LETTER.fullmatch(text)
+        return cls(
+            text,
+            identifier=_uuid(text),
+            first=first,
+            last=last,
+            letter=int(number[1]) if number else None,
+            place=_place(text, logs),
+        )
+
+    def matched(self, identifier: str, message: Message | None) -> list[Matched]:
+        """Return what of a message is the text; nothing where it is another message."""
+        found: list[Matched] = []
+        if identifier == self.text.lower():
+            found.append("message id")
+        elif self._begins(identifier):
+            found.append("beginning of the message id")
+        if message is None:
+            return found
+        if message.client_message_id == self.text:
+            found.append("client message id")
+        if message.correlation_id == self.text:
+            found.append("correlation id")
+        if message.conversation_id == self.text:
+            found.append("conversation")
+        return found
+
+    def _begins(self, identifier: str) -> bool:
+        if self.first is None or self.last is None:
+            return False
+        found = _uuid(identifier)
+        return found is not None and self.first <= found <= self.last
+
+
+def _range(text: str) -> tuple[UUID | None, UUID | None]:
+    """Return the least and the greatest id that begin with ``text``, which may end in "…"."""
+    start = text.lower().rstrip("….")
+    digits = start.replace("-", "")
+    if not _LEAST <= len(digits) < _DIGITS or _HEX.fullmatch(digits) is None:
+        return None, None
+    first, last = UUID(digits.ljust(_DIGITS, "0")), UUID(digits.ljust(_DIGITS, "f"))
+    if "-" in start and not str(first).startswith(start):
+        return None, None
+    return first, last
+
+
+def _place(text: str, logs: Iterable[str]) -> LogPlace | None:
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        return None
+    name = next((one for one in logs if one.lower() == match["log"].lower()), None)
+    return LogPlace(name, int(match["partition"]), match["offset"]) if name else None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
