@@ -1,4 +1,4 @@
-"""Take away the end of a partition from a Kafka node that is not running, as a power cut can."""
+"""Damage what a Kafka node has on its disk: the end of a partition goes, or bytes change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compose.local.kafka import KafkaServer
 
-__all__ = ["cut_tail", "log_end"]
+__all__ = ["cut_tail", "damage_batch", "log_end"]
 
 _HEAD = struct.Struct(">qi")  # base offset, and how many bytes of the batch follow
 _DELTA_AT = 23  # of the last offset in a batch, from the batch's beginning
@@ -68,3 +68,26 @@ def _forget(folder: Path, patterns: tuple[str, ...]) -> None:
     for pattern in patterns:
         for file in folder.glob(pattern):
             file.unlink()
+
+
+def damage_batch(
+    server: KafkaServer, topic: str, partition: int, *, offset: int, at: int, by: bytes
+) -> bytes:
+    """Overwrite bytes of the batch that begins at ``offset``, from its byte ``at`` on (-1: last).
+
+    Return what was there. The node may run: it sends what the file has, and looks at no checksum.
+    """
+    (segment,) = (server.data_dir / "log" / f"{topic}-{partition}").glob("*.log")
+    with segment.open("r+b") as file:
+        held = file.read()
+        place = 0
+        while True:
+            base, size = _HEAD.unpack_from(held, place)
+            assert size > 0, f"no batch of {segment} begins at {offset}"
+            if base == offset:
+                break
+            place += _HEAD.size + size
+        place += at if at >= 0 else _HEAD.size + size + at
+        file.seek(place)
+        file.write(by)
+        return held[place : place + len(by)]

@@ -20,8 +20,8 @@ from transport.contract import DeadLetter, Outcome, Topic
 from transport.dead_letters import HEADER_CUT
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
+from transport.kafka.damaged import HEADER_BATCH
 from transport.kafka.packed import Packed, pack
-from transport.kafka.parsing import HEADER_BATCH
 from transport.kafka.records import Headers, Outgoing, outgoing_dead_letter, raw_name
 
 __all__ = ["DeadLetters", "cut"]
@@ -88,8 +88,17 @@ def _with_its_batch_named(letter: DeadLetter) -> DeadLetter:
     if told is None:
         return letter
     what = told.decode("utf-8", "replace")
-    error = f"a record batch that can't be unpacked, kept as it stands ({what})"
+    why = "whose checksum is wrong" if _is_damaged(told) else "that can't be unpacked"
+    error = f"a record batch {why}, kept as it stands ({what})"
     return msgspec.structs.replace(letter, error=error)
+
+
+def _is_damaged(told: bytes) -> bool:
+    try:
+        found = msgspec.json.decode(told)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # anybody may write such a header
+        return False
+    return isinstance(found, dict) and found.get("damaged") is True
 
 
 def _packed(letter: DeadLetter, topic: str, whole: Outgoing, most: int) -> Packed:

@@ -24,8 +24,10 @@ from transport.kafka.claim import KafkaClaim
 from transport.kafka.closing import start
 from transport.kafka.commits import Commits
 from transport.kafka.continuity import Continuity
+from transport.kafka.damaged import damage_of
 from transport.kafka.errors import translate
 from transport.kafka.groups import Committed, Groups
+from transport.kafka.holds import Holds
 from transport.kafka.identity import TopicIds
 from transport.kafka.leader_epochs import epochs_of_fetches
 from transport.kafka.losses import Losses
@@ -33,7 +35,7 @@ from transport.kafka.mark import Mark, Sight, next_epoch
 from transport.kafka.reader import Reader
 from transport.kafka.standing import standing
 from transport.kafka.tails import Tails
-from transport.kafka.watchdog import StalledError, Watchdog
+from transport.kafka.watchdog import StalledError, Stalls, Watchdog
 
 __all__ = ["Log", "Membership", "Timing"]
 
@@ -46,6 +48,7 @@ _ERRORS_BORNE = 5  # in a row, half a second apart; then the client is replaced
 _ERROR_PAUSE = 0.5
 _GAPS_EVERY = 0.2  # seconds
 _POSITION_WITHIN = 0.05
+_DAMAGE_BORNE = 2  # requests' worth of time: a leader that moves is found by then
 _OFFER_PAUSE_FIRST, _OFFER_PAUSE_MOST = 0.05, 2.0
 
 
@@ -84,7 +87,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
 
     ``on_unreadable`` is called while the log can't be read. ``ids`` tell whether the topic was made
     anew, which this client can't; ``losses``, which outlive us, what was unread when it went;
-    ``tails`` whether the log lost what it had.
+    ``tails`` whether the log lost what it had; ``stalls`` where earlier clients came to a stop.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         ids: TopicIds,
         losses: Losses,
         tails: Tails,
+        stalls: Stalls,
     ) -> None:
         self._client = client
         self._source = source
@@ -120,7 +124,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self._commits = Commits(client, source.name, timeout=timing.request)
         self._offers: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watchdog = Watchdog(timing.lease, timing.rebalance)
+        self._watchdog = Watchdog(timing.lease, timing.rebalance, stalls)
+        self._held = Holds(source.name, patience=_DAMAGE_BORNE * timing.request)
         self._gaps_at = 0.0
         self._passing: set[asyncio.Task[None]] = set()
         self.claims: dict[int, KafkaClaim] = {}
@@ -172,6 +177,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         """See :class:`transport.kafka.claim.Owner`. A single partition can't leave us: offer it."""
         if self.claims.get(claim.partition) is claim and not self._ended:
             del self.claims[claim.partition]
+            self._held.forget(claim.partition)
             self._client.pause(self._at(claim.partition))
             self._start_offering([claim.partition])
 
@@ -207,6 +213,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         # Still the old generation: a commit sent later would pass for one of the new.
         await self._commits.abort()
         self.claims.clear()
+        self._held.clear()
         self._continuity.revoked()
 
     # Claiming.
@@ -300,10 +307,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         while True:
             # What has no room stays in the client's own buffer, which then asks for no more of it.
             # (Pausing would throw that buffer away, to be fetched again.)
-            reading = {p: claim for p, claim in self.claims.items() if claim.reading}
+            reading = {
+                p: claim
+                for p, claim in self.claims.items()
+                if claim.reading and p not in self._held
+            }
             room = [self._at(p) for p, claim in reading.items() if not claim.window.full]
             full = len(room) < len(reading)
-            if full and not room:
+            if not room and (full or self._held.any()):  # asked for none, the client gives all
                 await asyncio.sleep(_POLL_FULL_MS / 1000)
                 continue
             try:
@@ -318,12 +329,22 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 if failures > _ERRORS_BORNE or isinstance(told, ConfigurationError):
                     raise
                 log.warning("Reading from Kafka failed", extra={"error": str(error)})
+                self._read_again()
                 await asyncio.sleep(_ERROR_PAUSE)
                 continue
             failures = 0
             await self._take_in(fetched)
             await self._pass_gaps()
             await asyncio.sleep(0)  # getmany returns at once while it has something
+
+    def _read_again(self) -> None:
+        """Let the client go back to what is with the claims: it drops what it took before it fails.
+
+        Else the records of a partition that reads well would be passed over for another one.
+        """
+        for partition, claim in self.claims.items():
+            if claim.reading:
+                self._client.seek(self._at(partition), claim.window.fetched)
 
     async def _pass_gaps(self) -> None:
         """Let claims go past offsets at their ends that have no record, and acknowledge those.
@@ -383,7 +404,16 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 if claim.back_over_gap() or records[0].offset < expected:
                     self._client.seek(at, claim.window.fetched)
                     continue
-            if claim.receive(records, under[at]):
+            damage = damage_of(records[0])
+            if damage is not None and self._held.holds(at.partition, records[0].offset, damage):
+                self._client.seek(at, expected)
+                continue
+            self._held.forget(at.partition)
+            missing = claim.receive(records, under[at])
+            if damage is not None and damage.end is not None:
+                claim.pass_over(damage.end)
+                claim.lose_records(damage.records)
+            if missing:
                 await self._count_lost(claim, expected)
 
     async def _as_it_was(self, claims: Sequence[KafkaClaim]) -> bool:
@@ -451,7 +481,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
                 )
                 if not suspects or await self._as_it_was(suspects):
                     self._continuity.whole(changed)
-                self._watchdog.check(self.claims, self._readable)
+                reading = {p: c for p, c in self.claims.items() if not self._held.waits(p)}
+                self._watchdog.check(reading, self._readable)
             if self.fault is not None:
                 for claim in self.claims.values():
                     claim.wake()

@@ -26,14 +26,13 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.memory_records import MemoryRecords
 
+from transport.kafka.damaged import HEADER_BATCH, DamagedBatch, follows_well
 from transport.kafka.expansion import GZIP, LZ4, SNAPPY, ZSTD, expands_past
 
-__all__ = ["HEADER_BATCH", "UNPACKED_MOST", "FetchedRecords", "install"]
+__all__ = ["UNPACKED_MOST", "FetchedRecords", "install"]
 
 log = logging.getLogger(__name__)
 
-HEADER_BATCH = "crossfade.batch"
-"""On what stands for a batch that was not read: JSON, how many records, and their compression."""
 UNPACKED_MOST = 32 * 1024 * 1024
 """Bytes of a batch unpacked: eight times the largest that may come."""
 _AT_ONCE = 8 * 1024 * 1024  # of the batches in one fetch that were compressed
@@ -67,30 +66,67 @@ class _Record(NamedTuple):
 
 
 class FetchedRecords:
-    """The batches of one partition in one answer, as aiokafka's ``MemoryRecords`` gives them."""
+    """The batches of one partition in one answer, as aiokafka's ``MemoryRecords`` gives them.
+
+    A damaged batch (:mod:`~transport.kafka.damaged`) is only ever the first that is given: what is
+    before it is handed out by itself, and then it comes again.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
+        self._data = memoryview(data)
         self._batches = MemoryRecords(data)
         self._at = 0
+        self._end: int | None = None
         self._unpacked = 0
+        self._ahead: Any = None
+        self._given = False
 
     def has_next(self) -> bool:
         """Tell whether there is another whole batch that may be read: the rest comes again."""
-        return self._unpacked < _AT_ONCE and bool(self._batches.has_next())
+        if self._unpacked >= _AT_ONCE:
+            return False
+        if self._ahead is None:
+            self._ahead = self._look()
+        return self._ahead is not None and not (
+            self._given and isinstance(self._ahead, DamagedBatch)
+        )
 
     def size_in_bytes(self) -> int:
         """Return how much was fetched."""
         return len(self._data)
 
     def next_batch(self) -> Any:
-        """Return the next batch. Raises ``CorruptRecordException`` where it is too short."""
-        at = self._at
-        self._at = at + _LENGTH_ENDS + _LENGTH.unpack_from(self._data, at + _LENGTH_AT)[0]
-        batch = self._batches.next_batch()
+        """Return the next batch, which :meth:`has_next` has told of."""
+        batch, self._ahead = self._ahead, None
+        self._given = True
+        return batch
+
+    def _look(self) -> Any:
+        """Return the batch that is next, if there is one. Never raises: nobody would be told."""
+        at, size = self._at, len(self._data) - self._at
+        if size < _LENGTH_ENDS:
+            return None
+        try:
+            whole = self._batches.has_next()
+            batch = self._batches.next_batch() if whole else None
+            sound = batch is not None and bool(batch.validate_crc())
+        except Exception:  # noqa: BLE001 - whatever a parser of Cython raises
+            whole, sound = True, False
+        if not whole and self._given:
+            return None  # Kafka sends of the last one what there is room for, but the first whole
+        if batch is None or not sound:
+            self._at = len(self._data)
+            return DamagedBatch(self._data[at:], placed=True)
+        self._at += _LENGTH_ENDS + _LENGTH.unpack_from(self._data, at + _LENGTH_AT)[0]
         if self._data[at + _MAGIC_AT] < _WITH_HEADERS:
             return batch
-        return _Batch(batch, memoryview(self._data)[at : self._at], self._count)
+        contiguous = batch.base_offset == self._end
+        placed = self._end is None or batch.base_offset >= self._end
+        if not placed or not (contiguous or follows_well(self._data, self._at, batch.next_offset)):
+            self._at = len(self._data)
+            return DamagedBatch(self._data[at:], placed=False)
+        self._end = batch.next_offset
+        return _Batch(batch, self._data[at : self._at], self._count)
 
     def _count(self, size: int) -> None:
         self._unpacked += size
@@ -106,6 +142,10 @@ class _Batch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
+
+    def validate_crc(self) -> bool:
+        """Tell that the checksum is right: it was looked at when the batch was fetched."""
+        return True
 
     def __next__(self) -> Any:
         return next(self._batch)

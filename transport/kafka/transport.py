@@ -43,6 +43,7 @@ from transport.kafka.reader import Reader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.tails import Tails
 from transport.kafka.topics import ensure_topics, in_step, topic_specs
+from transport.kafka.watchdog import Stalls
 from transport.settings import TransportSettings
 
 __all__ = ["KafkaTransport"]
@@ -139,6 +140,7 @@ class KafkaTransport:
     def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
         """See :meth:`transport.contract.Transport.consume`."""
         timing = self._timing
+        stalls = Stalls()
 
         def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> Membership:
             return Membership(
@@ -153,6 +155,7 @@ class KafkaTransport:
                 ids=self._ids,
                 losses=self._losses[topic, group],
                 tails=self._tails[topic],
+                stalls=stalls,
             )
 
         connect = partial(

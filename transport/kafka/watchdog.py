@@ -9,10 +9,11 @@ from aiokafka.errors import KafkaError
 
 from transport.kafka.claim import KafkaClaim
 
-__all__ = ["StalledError", "Watchdog"]
+__all__ = ["StalledError", "Stalls", "Watchdog"]
 
 _EVERY_MOST = 2.0
 _PATIENCE_LEAST = 5.0
+_PATIENCE_MOST = 600.0
 _JOINS_BORNE = 3  # rebalances' worth of time
 
 
@@ -20,10 +21,33 @@ class StalledError(KafkaError):  # type: ignore[misc] # aiokafka is not typed
     """The log has more records, and they don't come. The client must be replaced."""
 
 
+class Stalls:
+    """Where clients came to a stop, over the lives of all that one consumer has had.
+
+    Where the next one stops too, the client is not at fault: Kafka can't send what stands there
+    (the length of a batch changed on its disk, say). To replace it again and again would keep the
+    other partitions of the group from being read, so each time is twice as far from the last.
+    """
+
+    def __init__(self) -> None:
+        self._stops: dict[int, tuple[int, int]] = {}
+
+    def patience(self, partition: int, offset: int, usual: float) -> float:
+        """Return after how long to replace a client that has stopped there."""
+        at, times = self._stops.get(partition, (offset, 0))
+        return min(usual * 2**times, max(_PATIENCE_MOST, usual)) if at == offset else usual
+
+    def note(self, partition: int, offset: int) -> None:
+        """Note that a client is replaced since it stopped there."""
+        at, times = self._stops.get(partition, (offset, 0))
+        self._stops[partition] = (offset, times + 1 if at == offset else 1)
+
+
 class Watchdog:
     """Compares what the log has with what has come. All times are in seconds."""
 
-    def __init__(self, lease: float, rebalance: float) -> None:
+    def __init__(self, lease: float, rebalance: float, stalls: Stalls) -> None:
+        self._stalls = stalls
         self.every = min(_EVERY_MOST, lease / 4)
         self._patience = max(_PATIENCE_LEAST, lease)
         self._join_patience = _JOINS_BORNE * rebalance
@@ -55,7 +79,8 @@ class Watchdog:
             position, seen_at = self._seen.get(partition, (-1, now))
             if not behind or position != fetched:
                 self._seen[partition] = (fetched, now)
-            elif now - seen_at > self._patience:
+            elif now - seen_at > self._stalls.patience(partition, fetched, self._patience):
+                self._stalls.note(partition, fetched)
                 raise StalledError(
                     f"partition {partition} has records from {fetched} on, and none came for "
                     f"{now - seen_at:.0f} s"
