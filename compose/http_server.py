@@ -11,15 +11,20 @@ from contextlib import contextmanager, suppress
 import uvicorn
 
 from compose.health import Application
+from compose.local.ports import pick
 from transport.errors import ConfigurationError
 
-__all__ = ["bind", "serve"]
+__all__ = ["bind", "listen_near", "serve"]
 
 _BACKLOG = 2048
 # Bytes, of each connection (they inherit it). The kernel's own choice goes up to megabytes, which a
 # client that reads nothing makes us fill.
 _SEND_BUFFER = 128 * 1024
 _KEEP_ALIVE = 75  # seconds; longer than the idle time of common proxies' connections (60)
+
+
+class PortTakenError(ConfigurationError):
+    """Another program listens on PORT."""
 
 
 class _Server(uvicorn.Server):
@@ -82,14 +87,40 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigurationError(
-                f"PORT={port} is taken on {host}: stop what listens there, or set PORT to another"
-            ) from error
-        raise ConfigurationError(
-            f"HOST={host} PORT={port} can't be listened on: {error.strerror}"
-        ) from error
+        raise _unusable(host, port, error) from error
     return bound
+
+
+def listen_near(host: str, port: int) -> tuple[socket.socket, int]:
+    """Return a socket that listens on ``host:port`` or the next free port up, and that port.
+
+    Nobody else can take it from now on. What connects waits until the application is served.
+
+    Raises:
+        ConfigurationError: the address is not ours.
+    """
+    while True:
+        candidate = pick(port, host)  # never the same one twice
+        try:
+            bound = bind(host, candidate)
+        except PortTakenError:
+            continue
+        try:
+            bound.listen(_BACKLOG)
+        except OSError as error:
+            bound.close()
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise _unusable(host, candidate, error) from error
+        return bound, candidate
+
+
+def _unusable(host: str, port: int, error: OSError) -> ConfigurationError:
+    if error.errno == errno.EADDRINUSE:
+        return PortTakenError(
+            f"PORT={port} is taken on {host}: stop what listens there, or set PORT to another"
+        )
+    return ConfigurationError(f"HOST={host} PORT={port} can't be listened on: {error.strerror}")
 
 
 async def serve(
@@ -103,7 +134,15 @@ async def serve(
     """Serve until ``stop`` is set, then finish the requests under way, for ``grace_seconds``.
 
     The application's lifespan ends after the last request: there it flushes what it holds.
+
+    Raises:
+        ConfigurationError: another process listens on the port of ``bound`` since it was bound.
     """
+    try:
+        bound.listen(_BACKLOG)  # another process may have bound it too, as long as neither listens
+    except OSError as error:
+        host, port, *_ = bound.getsockname()
+        raise _unusable(host, port, error) from error
     server = _Server(
         uvicorn.Config(
             app,

@@ -53,10 +53,12 @@ async def run(
     *,
     started: Callable[[Running], None] = lambda _: None,
     logging: Callable[[OtelSettings], None] = _to_standard_error,
+    bound: socket.socket | None = None,
 ) -> None:
     """Run until ``stop`` is set; return when everything is handed back and closed.
 
-    ``logging`` sets up where the process logs.
+    ``logging`` sets up where the process logs. The API is served on ``bound`` where that is given,
+    else on HOST and PORT.
 
     The order: readiness says no; the API ends its requests and flushes; workers end their batches
     and hand back their partitions; metrics go last.
@@ -70,7 +72,7 @@ async def run(
     host, port = settings.ingress.host, settings.ingress.port
     if role is Role.WORKER:  # its health is of less importance than that several fit on one host
         port = pick(port, host)
-    bound = http_server.bind(host, port)
+    bound = bound or http_server.bind(host, port)
     try:
         async with service(settings, role) as parts:
             _calm_collector()

@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TextIO, cast
 
+from compose import http_server
 from compose.console import err, settings_or_exit, warn
 from compose.local import run_file
 from compose.local.folder import Folder
@@ -48,24 +50,75 @@ async def up(folder: Folder, *, verbose: bool = False) -> None:
     try:
         asked = settings_or_exit()
         stack = Stack(folder.path, {*asked.transport.logs, *logs_in(folder.path)})
-        key = passing_key(asked.ingress)
-        overrides = {**stack.settings(), **_ports(asked), **_log_format(asked)}
-        if key is not None:
-            overrides["API_KEYS"] = key.api_keys
-        settings = settings_or_exit(overrides)
-        moved = moved_ports(asked, settings, stack)
-        notes = (f"{one.name} {one.usual} is taken; using {one.used}" for one in moved)
-        for note in (*stack.notes, *_ignored(), *notes):
+        settings_or_exit(stack.settings())  # what can't work is told before anything is started
+        for note in (*stack.notes, *_ignored()):
             warn(note, label="note")
-        run_file.write(folder.path, unseen(overrides))
         with suppress(Interrupted), RotatingFile(folder.path / NAME, failed=warn) as file:
-            panel = Panel(asked, settings, stack, file.path, key)
-            await _run(stack, settings, signals, panel, _Logging(file, verbose=verbose))
+            await _Up(folder, asked, stack, signals, file, verbose=verbose).run()
         err.print(f"Stopped. Your data stays in {folder.path}")
     finally:
         if folder.held:
             run_file.remove(folder.path)
         folder.release()
+
+
+@dataclass(frozen=True)
+class _Up:
+    """One run: ``asked`` are the settings before the ports of its servers are known."""
+
+    folder: Folder
+    asked: Settings
+    stack: Stack
+    signals: Signals
+    file: RotatingFile
+    verbose: bool
+
+    async def run(self) -> None:
+        """Start the servers, run the service on them, and stop them whatever happens."""
+        names = " and ".join(server.name for server in self.stack.servers)
+        try:
+            with _progress(f"Starting {names} ..."):
+                await self.signals.unless_stopped(self.stack.start())
+            with _progress("Migrating the database ..."):
+                await self.signals.unless_stopped(upgrade(self.stack.database_url))
+            await self._serve()
+        finally:
+            with _progress(f"Stopping {names} ..."):
+                await self.stack.stop()
+
+    async def _serve(self) -> None:
+        asked, stack = self.asked, self.stack
+        bound, port = http_server.listen_near(asked.ingress.host, asked.ingress.port)
+        metrics = pick(asked.otel.metrics_port, asked.otel.metrics_host)
+        ports = {"PORT": str(port), "METRICS_PORT": str(metrics)}
+        overrides = {**stack.settings(), **ports, **_log_format(asked)}
+        key = passing_key(asked.ingress)
+        if key is not None:
+            overrides["API_KEYS"] = key.api_keys
+        settings = settings_or_exit(overrides)
+        for one in moved_ports(asked, settings, stack):
+            warn(f"{one.name} {one.usual} is taken; using {one.used}", label="note")
+        run_file.write(self.folder.path, unseen(overrides))
+        panel = Panel(asked, settings, stack, self.file.path, key)
+        helpers = {asyncio.create_task(stack.keep_running(partial(err.print, style="yellow")))}
+
+        def started(running: Running) -> None:
+            helpers.add(asyncio.create_task(_announce(running, settings, panel)))
+
+        try:
+            await run_process(
+                settings,
+                Role.SERVE,
+                self.signals.stop,
+                started=started,
+                logging=_Logging(self.file, verbose=self.verbose),
+                bound=bound,
+            )
+        finally:
+            bound.close()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.wait(helpers)
 
 
 class _Logging:
@@ -86,31 +139,6 @@ class _Logging:
         )
 
 
-async def _run(
-    stack: Stack, settings: Settings, signals: Signals, panel: Panel, logging: _Logging
-) -> None:
-    names = " and ".join(server.name for server in stack.servers)
-    try:
-        with _progress(f"Starting {names} ..."):
-            await signals.unless_stopped(stack.start())
-        with _progress("Migrating the database ..."):
-            await signals.unless_stopped(upgrade(stack.database_url))
-        helpers = {asyncio.create_task(stack.keep_running(partial(err.print, style="yellow")))}
-
-        def started(running: Running) -> None:
-            helpers.add(asyncio.create_task(_announce(running, settings, panel)))
-
-        try:
-            await run_process(settings, Role.SERVE, signals.stop, started=started, logging=logging)
-        finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.wait(helpers)
-    finally:
-        with _progress(f"Stopping {names} ..."):
-            await stack.stop()
-
-
 async def _announce(running: Running, settings: Settings, panel: Panel) -> None:
     """Show the panel once the workers have their partitions: their log lines come before it."""
     if worker := running.service.worker:
@@ -122,13 +150,6 @@ async def _announce(running: Running, settings: Settings, panel: Panel) -> None:
             await asyncio.sleep(0.05)  # a status to look at; there is no event to wait for
         await asyncio.sleep(_SETTLED_AFTER)
     panel.show(running)
-
-
-def _ports(asked: Settings) -> dict[str, str]:
-    """Return PORT and METRICS_PORT: as asked where they are free, else the next ones that are."""
-    port = pick(asked.ingress.port, asked.ingress.host)
-    metrics = pick(asked.otel.metrics_port, asked.otel.metrics_host, avoid=frozenset({port}))
-    return {"PORT": str(port), "METRICS_PORT": str(metrics)}
 
 
 def _log_format(asked: Settings) -> dict[str, str]:

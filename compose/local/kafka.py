@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import struct
 import subprocess
 import uuid
@@ -14,8 +13,8 @@ from typing import NamedTuple
 
 from compose.local.kafka_jars import Java, find_java, kafka_jars
 from compose.local.kafka_security import PLAINTEXT, Security
-from compose.local.ports import free_port
-from compose.local.process import ServerError, ServerProcess
+from compose.local.ports import free_port, pick
+from compose.local.process import PortTakenError, ServerError, ServerProcess, started_together
 
 __all__ = ["KafkaCluster", "KafkaServer"]
 
@@ -57,7 +56,11 @@ _JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )  # fmt: skip
 
-_METADATA_V0 = struct.pack(">ihhihi", 14, 3, 0, 1, -1, 0)  # all topics; framed, null client id
+# Metadata, version 2 (the first with a cluster id), of no topic; framed, without a client id.
+_METADATA = struct.pack(">ihhihi", 14, 3, 2, 1, -1, 0)
+_PATIENCE = 2.0  # seconds for one answer while starting
+_LONGEST_ANSWER = 1 << 20
+_PORT_RACES = 20
 # A few seconds alone; on a busy machine a JVM was seen to take most of a minute.
 _READY_WITHIN = 240.0
 
@@ -75,6 +78,11 @@ class KafkaServer:
     ``thorough``: begin slowly and run fast, as a broker that stays does, instead of the reverse.
     ``advertised_port`` is where clients are told to connect, for a test that puts a proxy between.
     ``cluster_id`` and ``voters`` (node id to controller port) are given by :class:`KafkaCluster`.
+    ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
+
+    It has a name made for this object, which the broker tells clients as its rack. So an answer is
+    known to be this server's and not another's on its port, even one on a copy of our data (which
+    has our cluster id).
     """
 
     name = "kafka"
@@ -85,6 +93,7 @@ class KafkaServer:
         data_dir: Path,
         *,
         port: int | None = None,
+        near: int | None = None,
         advertised_port: int | None = None,
         security: Security = PLAINTEXT,
         config: Mapping[str, str] | None = None,
@@ -98,12 +107,13 @@ class KafkaServer:
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.node_id = node_id
         self.security = security
-        controller = voters[node_id] if voters else free_port()
-        self._ports = _Ports(port or free_port(), free_port(), controller)
-        self.port = self._ports.client
-        self._advertised_port = advertised_port or self.port
-        self._voters = dict(voters or {node_id: controller})
-        self._cluster_id = cluster_id or _new_cluster_id()
+        self._near = near
+        self._port_is_fixed = port is not None or voters is not None
+        self._advertised = advertised_port
+        self._given_voters = dict(voters or {})
+        self._ports = self._another_ports(port)
+        self._nonce = _new_id()
+        self._cluster_id = cluster_id or _new_id()
         self._config = dict(config or {})
         self._heap_mb = heap_mb
         self._thorough = thorough
@@ -112,9 +122,14 @@ class KafkaServer:
         )
 
     @property
+    def port(self) -> int:
+        """Where clients connect."""
+        return self._ports.client
+
+    @property
     def bootstrap(self) -> str:
         """What a client's ``bootstrap.servers`` should say."""
-        return f"{self.host}:{self._advertised_port}"
+        return f"{self.host}:{self._advertised or self.port}"
 
     @property
     def pid(self) -> int | None:
@@ -130,12 +145,21 @@ class KafkaServer:
         """Start it; return once it is in the cluster and serves clients."""
         java = await asyncio.to_thread(find_java)
         jars = await asyncio.to_thread(kafka_jars)
-        await asyncio.to_thread(self._prepare, java, jars)
         command = [
             str(java.path), *(_THOROUGH if self._thorough else _QUICK), *_JVM,
             f"-Xmx{self._heap_mb}m", "-cp", f"{jars}/*", "kafka.Kafka", str(self._properties_path),
         ]  # fmt: skip
-        await self._process.start(command, self._serves, within=_READY_WITHIN)
+        for attempt in range(_PORT_RACES):
+            await asyncio.to_thread(self._prepare, java, jars)
+            try:
+                await self._process.start(command, self._serves, within=_READY_WITHIN)
+            except PortTakenError:
+                if self._port_is_fixed or attempt + 1 == _PORT_RACES:
+                    raise
+                self._ports = self._another_ports()
+            else:
+                self._port_is_fixed = True  # clients know it now: a restart keeps it
+                return
 
     async def stop(self) -> None:
         """Stop it in good order."""
@@ -162,6 +186,16 @@ class KafkaServer:
     def _properties_path(self) -> Path:
         return self.data_dir / "server.properties"
 
+    def _another_ports(self, client: int | None = None) -> _Ports:
+        if client is None:
+            client = pick(self._near) if self._near else free_port()
+        controller = self._given_voters.get(self.node_id) or free_port()
+        return _Ports(client, free_port(), controller)
+
+    @property
+    def _voters(self) -> dict[int, int]:
+        return self._given_voters or {self.node_id: self._ports.controller}
+
     def _prepare(self, java: Java, jars: Path) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir.chmod(0o700)  # the properties may hold a listener's passwords
@@ -178,11 +212,12 @@ class KafkaServer:
         fixed = {
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
+            "broker.rack": self._nonce,
             "controller.quorum.voters": ",".join(
                 f"{node}@{self.host}:{port}" for node, port in self._voters.items()
             ),
             "listeners": ",".join(f"{name}://{self.host}:{port}" for name, port in listeners),
-            "advertised.listeners": f"CLIENT://{self.host}:{self._advertised_port},"
+            "advertised.listeners": f"CLIENT://{self.bootstrap},"
             f"INTERNAL://{self.host}:{self._ports.internal}",
             "listener.security.protocol.map": f"CLIENT:{self.security.protocol},"
             "INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -214,39 +249,51 @@ class KafkaServer:
             raise ServerError(f"Kafka could not format {self.data_dir}:\n{said}")
 
     async def _serves(self) -> bool:
-        """Tell whether this node is among the brokers that it tells clients of.
+        """Tell whether clients that connect to the ports reach this node, and are served.
 
-        It answers before the controller has let it in, so a connection proves nothing.
+        It answers before the controller has let it in, so it has to be among the brokers that it
+        tells clients of. A listener that demands a password or TLS is not asked.
         """
-        try:
-            reader, writer = await asyncio.open_connection(self.host, self._ports.internal)
-        except OSError:
-            return False
-        try:
-            writer.write(_METADATA_V0)
-            async with asyncio.timeout(2):
+        ports = [self._ports.internal]
+        if self.security.protocol == PLAINTEXT.protocol:
+            ports.append(self._ports.client)
+        for port in ports:
+            if (self.node_id, self._nonce) not in await _brokers_at(self.host, port):
+                return False
+        return True
+
+
+async def _brokers_at(host: str, port: int) -> set[tuple[int, str]]:
+    """Return id and rack of the brokers that a server tells clients of; empty if it is no Kafka."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(_METADATA)
                 size, _correlation = struct.unpack(">ii", await reader.readexactly(8))
-                return self.node_id in _brokers(await reader.readexactly(size - 4))
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            return False
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+                return _brokers(await reader.readexactly(min(size, _LONGEST_ANSWER) - 4))
+            finally:
+                writer.close()
+    except (OSError, ValueError, TimeoutError, EOFError, struct.error):
+        return set()
 
 
-def _brokers(body: bytes) -> set[int]:
-    """Return the node ids in a Metadata response, version 0, past its header."""
+def _brokers(body: bytes) -> set[tuple[int, str]]:
+    """Return id and rack of the brokers in a Metadata response, version 2, past its header."""
     (count,) = struct.unpack_from(">i", body)
     at, found = 4, set()
     for _ in range(count):
         node, host_length = struct.unpack_from(">ih", body, at)
-        found.add(node)
         at += 6 + host_length + 4
+        (rack_length,) = struct.unpack_from(">h", body, at)
+        at += 2
+        rack = body[at : at + max(0, rack_length)].decode()
+        at += max(0, rack_length)
+        found.add((node, rack))
     return found
 
 
-def _new_cluster_id() -> str:
+def _new_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
@@ -257,7 +304,7 @@ class KafkaCluster:
         self, data_dir: Path, *, nodes: int = 3, config: Mapping[str, str] | None = None
     ) -> None:
         voters = {node: free_port() for node in range(1, nodes + 1)}
-        cluster_id = _new_cluster_id()
+        cluster_id = _new_id()
         self.nodes: Sequence[KafkaServer] = [
             KafkaServer(
                 data_dir / f"node-{node}",
@@ -281,9 +328,7 @@ class KafkaCluster:
 
     async def start(self) -> None:
         """Start all nodes; return once each serves."""
-        async with asyncio.TaskGroup() as tasks:
-            for node in self.nodes:
-                tasks.create_task(node.start())
+        await started_together(self.nodes)
 
     async def kill(self) -> None:
         """SIGKILL all nodes."""

@@ -1,4 +1,10 @@
-"""Free TCP ports on loopback."""
+"""Free TCP ports on loopback.
+
+A port is chosen some time before the server binds it. The processes of Crossfade of one user agree
+by claims: locked bytes of a file. Other programs don't know of those, so a server that was started
+must be asked whether it is ours (:mod:`compose.local.process`), and one that lost its port gets
+another.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +59,7 @@ def free_port() -> int:
     """
     for _ in range(_CHOSEN.stop - _CHOSEN.start):
         port = random.randrange(_CHOSEN.start, _CHOSEN.stop)  # noqa: S311 - no secret
-        if port not in _ours and is_free(port) and _claim(port):
-            _ours.add(port)
+        if is_free(port) and _claim(port):
             return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:  # every one is taken
         probe.bind(("127.0.0.1", 0))
@@ -70,19 +75,29 @@ def _claims() -> int:
 
 
 def _claim(port: int) -> bool:
-    try:
-        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-    except OSError:
+    """Take ``port`` for this process; tell whether it was nobody's."""
+    if port in _ours:
         return False
+    try:
+        claims = _claims()
+    except OSError:  # no folder for it: that servers are asked whether they are ours has to do
+        claims = None
+    if claims is not None:
+        try:
+            fcntl.lockf(claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+    _ours.add(port)
     return True
 
 
-def pick(preferred: int, host: str = "127.0.0.1", *, avoid: frozenset[int] = frozenset()) -> int:
+def pick(preferred: int, host: str = "127.0.0.1") -> int:
     """Return ``preferred`` where it is free, else the next one up that is.
 
-    ``avoid`` holds ports promised to others but not yet bound.
+    It is this process's own from now on, as with :func:`free_port`, and is not returned again. A
+    program that knows nothing of these claims may still bind it first.
     """
     for port in range(preferred, min(preferred + _TRIES, 65536)):
-        if port not in avoid and is_free(port, host):
+        if is_free(port, host) and _claim(port):
             return port
     return free_port()

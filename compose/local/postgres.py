@@ -13,15 +13,18 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
+
 from compose.local.binaries import Binary, find_postgres
 from compose.local.databases import create_database, drop_database
-from compose.local.ports import free_port
-from compose.local.process import ServerError, ServerProcess
+from compose.local.ports import free_port, pick
+from compose.local.process import PortTakenError, ServerError, ServerProcess
 
 __all__ = ["PostgresServer"]
 
 _USER = "crossfade"
-_PORT_RACES = 3
+_PORT_RACES = 20
+_PATIENCE = 5.0  # seconds for a connection while starting
 _STATUS_LINE = 7  # postmaster.pid, counted from 0; 'ready' once it takes connections
 # C collation: the same order on every machine, and the wheel's build has no ICU.
 _INITDB = ("--username", _USER, "--auth=trust", "--encoding=UTF8", "--locale=C")
@@ -68,17 +71,26 @@ def _run_as() -> _RunAs:
 
 
 class PostgresServer:
-    """One server on ``data_dir``, which ``initdb`` fills at the first start."""
+    """One server on ``data_dir``, which ``initdb`` fills at the first start.
+
+    ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
+    """
 
     name = "postgres"
     host = "127.0.0.1"
 
     def __init__(
-        self, data_dir: Path, *, port: int | None = None, binary: Binary | None = None
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        near: int | None = None,
+        binary: Binary | None = None,
     ) -> None:
         self.data_dir = data_dir.resolve()
         self.binary = binary or find_postgres(self._major())
-        self.port = port or free_port()
+        self._near = near
+        self.port = port or self._another_port()
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self._port_is_fixed = port is not None
         self._process = ServerProcess(
@@ -132,10 +144,10 @@ class PostgresServer:
             self._forget_dead_postmaster()
             try:
                 await self._process.start(self._command(), self._is_ready)
-            except ServerError as error:
-                if "in use" not in str(error) or self._port_is_fixed or attempt + 1 == _PORT_RACES:
+            except PortTakenError:
+                if self._port_is_fixed or attempt + 1 == _PORT_RACES:
                     raise
-                self.port = free_port()
+                self.port = self._another_port()
             else:
                 self._port_is_fixed = True  # clients know it now: a restart keeps it
                 return
@@ -160,6 +172,9 @@ class PostgresServer:
         """Stop and start on the same port and data."""
         await self.stop()
         await self.start()
+
+    def _another_port(self) -> int:
+        return pick(self._near) if self._near else free_port()
 
     def _command(self) -> list[str]:
         options = [part for option in (*_OPTIONS, f"port={self.port}") for part in ("-c", option)]
@@ -229,14 +244,30 @@ class PostgresServer:
             pid_file.unlink(missing_ok=True)
 
     async def _is_ready(self) -> bool:
-        with contextlib.suppress(OSError):
+        """Tell whether our server takes connections, and is what clients reach at the port.
+
+        It says the first in its data folder. What answers at the port is asked for its own.
+        """
+        try:
             lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
-            return (
-                len(lines) > _STATUS_LINE
-                and lines[0].strip() == str(self.pid)
-                and lines[_STATUS_LINE].strip() == "ready"
-            )
-        return False
+        except OSError:
+            return False
+        return (
+            len(lines) > _STATUS_LINE
+            and lines[0].strip() == str(self.pid)
+            and lines[_STATUS_LINE].strip() == "ready"
+            and await self._is_reached()
+        )
+
+    async def _is_reached(self) -> bool:
+        try:
+            connection = await asyncpg.connect(self.url, timeout=_PATIENCE)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        try:
+            return bool(await connection.fetchval("SHOW data_directory") == str(self.data_dir))
+        finally:
+            await connection.close()
 
 
 def _works_in(pid: int, folder: Path) -> bool:

@@ -1,30 +1,41 @@
-"""One server process under its guard: start, stop, and the faults that tests cause."""
+"""One server process under its guard: start, stop, and the faults that tests cause.
+
+A server counts as started when it proves to be this one: another may have taken its port meanwhile,
+and would answer in its place. Each asks for something that only its own process can know (a
+password or name made for this start, or its data folder).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
 from compose.local import guard
 from compose.local.guard import signal_all
 
-__all__ = ["LocalServer", "ServerError", "ServerProcess"]
+__all__ = ["LocalServer", "PortTakenError", "ServerError", "ServerProcess", "started_together"]
 
 _POLL = 0.02
 _OTHERS_STOP = 20.0  # seconds for an earlier run's guard to finish stopping its server
 _LOG_TAIL = 12
+_TAKEN = os.strerror(errno.EADDRINUSE)
 
 
 class ServerError(Exception):
     """A local server can't be started or stopped. The message says why and what to do."""
+
+
+class PortTakenError(ServerError):
+    """Another program has the server's port."""
 
 
 class LocalServer(Protocol):
@@ -32,8 +43,11 @@ class LocalServer(Protocol):
 
     name: str
     host: str
-    port: int
     log_path: Path
+
+    @property
+    def port(self) -> int:
+        """Where clients connect. It may change while the server is started for the first time."""
 
     @property
     def running(self) -> bool:
@@ -88,6 +102,7 @@ class ServerProcess:
         self._environment = environment
         self._folder = folder
         self._guard: subprocess.Popen[bytes] | None = None
+        self._log_began = 0
 
     @property
     def running(self) -> bool:
@@ -100,6 +115,7 @@ class ServerProcess:
         """Start ``command`` and return once ``ready`` says so.
 
         Raises:
+            PortTakenError: it ended because another program has its port.
             ServerError: it ended, was not ready in time, or its data is in use.
         """
         if self.running:
@@ -115,7 +131,7 @@ class ServerProcess:
         deadline = time.monotonic() + within
         while not await ready():
             if not self.running:
-                raise ServerError(f"{self.name} ended while starting:\n{self.log_tail()}")
+                raise self._why_it_ended()
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"{self.name} was not ready in {within:.0f} s:\n{self.log_tail()}"
@@ -158,12 +174,25 @@ class ServerProcess:
         return False
 
     def log_tail(self) -> str:
-        """Return the last lines of the server's log."""
+        """Return the last lines of what the server has logged since it was started last."""
         try:
-            lines = self.log_path.read_text(errors="replace").splitlines()
+            with self.log_path.open("rb") as log:
+                log.seek(self._log_began)
+                lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return "(no log)"
         return "\n".join(lines[-_LOG_TAIL:])
+
+    def _why_it_ended(self) -> ServerError:
+        said = self.log_tail()
+        if _TAKEN in said:
+            return PortTakenError(f"{self.name} ended while starting: its port is in use:\n{said}")
+        if os.strerror(errno.ENOSPC) in said:
+            return ServerError(
+                f"{self.name} ended while starting: the disk of {self.log_path.parent} is full; "
+                "free some space and start again"
+            )
+        return ServerError(f"{self.name} ended while starting ({self.log_path}):\n{said}")
 
     def _live_pid(self) -> int:
         if self.pid is None or not self.running:
@@ -174,6 +203,7 @@ class ServerProcess:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         identity = f"{self._identity[0]}:{self._identity[1]}" if self._identity else "-"
         with self._lock() as lock, self.log_path.open("ab") as log:
+            self._log_began = log.tell()
             self._guard = subprocess.Popen(
                 # -I -S: nothing but the standard library, whatever the caller's environment is.
                 [
@@ -222,3 +252,18 @@ class ServerProcess:
                 time.sleep(_POLL)
             else:
                 return lock
+
+
+async def started_together(servers: Iterable[LocalServer]) -> None:
+    """Start servers at once. Where one can't be started, the others are stopped in mid-start.
+
+    Raises:
+        ServerError: what the first one failed with; not a group, since one sentence is shown.
+    """
+    tasks = [asyncio.ensure_future(server.start()) for server in servers]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

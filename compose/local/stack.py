@@ -9,9 +9,8 @@ from pathlib import Path
 from compose.local.binaries import Binary, find_redis_servers
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_jars import KAFKA_VERSION, are_fetched
-from compose.local.ports import pick
 from compose.local.postgres import PostgresServer
-from compose.local.process import LocalServer, ServerError
+from compose.local.process import LocalServer, ServerError, started_together
 from compose.local.valkey import ValkeyServer
 
 __all__ = ["Stack", "logs_in"]
@@ -34,14 +33,12 @@ class Stack:
         if "redis" in transports:
             binary, notes = _redis_binary(folder)
             self.notes += notes
-            self.redis = ValkeyServer(
-                folder / binary.product, binary=binary, port=pick(_REDIS_PORT)
-            )
+            self.redis = ValkeyServer(folder / binary.product, binary=binary, near=_REDIS_PORT)
         if "kafka" in transports:
-            self.kafka = KafkaServer(folder / "kafka", port=pick(_KAFKA_PORT))
+            self.kafka = KafkaServer(folder / "kafka", near=_KAFKA_PORT)
             if not are_fetched():
                 self.notes.append(f"Maven fetches Kafka {KAFKA_VERSION} first: once, some 50 MB")
-        self.postgres = PostgresServer(folder / "postgres", port=pick(_POSTGRES_PORT))
+        self.postgres = PostgresServer(folder / "postgres", near=_POSTGRES_PORT)
 
     @property
     def servers(self) -> list[LocalServer]:
@@ -56,6 +53,8 @@ class Stack:
     def settings(self) -> dict[str, str]:
         """Return the settings that lead the service to these servers, by variable name.
 
+        They are right once the servers are started: one may have lost its port to another program.
+
         And to nobody for a log that is not among them: at the usual port there may be the log of
         another service, and 'crossfade audit --repair' would make rows of what is in it.
         """
@@ -69,6 +68,8 @@ class Stack:
             found |= {
                 "REDIS_HOST": self.redis.host,
                 "REDIS_PORT": str(self.redis.port),
+                "REDIS_USERNAME": self.redis.username,
+                "REDIS_PASSWORD": self.redis.password,
                 "REDIS_TLS": "false",
             }
         if self.kafka:
@@ -79,10 +80,12 @@ class Stack:
         return found
 
     async def start(self) -> None:
-        """Start all of them, and make the service's database where it is missing."""
-        async with asyncio.TaskGroup() as tasks:
-            for server in self.servers:
-                tasks.create_task(server.start())
+        """Start all of them, and make the service's database where it is missing.
+
+        Raises:
+            ServerError: one of them can't be started; the text says why and what to do.
+        """
+        await started_together(self.servers)
         await self.postgres.create_database(_DATABASE)
 
     async def stop(self) -> None:

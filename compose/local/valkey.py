@@ -1,15 +1,22 @@
-"""A real Valkey or Redis on loopback, as durable as promise 1 needs it."""
+"""A real Valkey or Redis on loopback, as durable as promise 1 needs it.
+
+Beside the default user, which needs no password, it has one whose password is made for this
+process. A client that uses it is refused by any other server, so it can neither read nor write
+another one's log: not when two servers are started at once, and not when this one has ended and
+another has got its port.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from compose.local.binaries import Binary, find_redis
-from compose.local.ports import free_port
-from compose.local.process import ServerError, ServerProcess
+from compose.local.ports import free_port, pick
+from compose.local.process import PortTakenError, ServerProcess
 
 __all__ = ["ValkeyServer"]
 
@@ -29,13 +36,18 @@ _DURABLE = {
     # million).
     "lazyfree-lazy-expire": "yes",
 }
-_PORT_RACES = 3
+_PORT_RACES = 20
+_USER = "crossfade"
 _PATIENCE = 5.0  # seconds for one reply while starting
 
 
 class ValkeyServer:
-    """One server on ``data_dir``. ``config`` adds to or replaces the durable defaults."""
+    """One server on ``data_dir``. ``config`` adds to or replaces the durable defaults.
 
+    ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
+    """
+
+    username = _USER
     host = "127.0.0.1"
 
     def __init__(
@@ -43,12 +55,15 @@ class ValkeyServer:
         data_dir: Path,
         *,
         port: int | None = None,
+        near: int | None = None,
         binary: Binary | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
         self.binary = binary or find_redis()
         self.name = self.binary.product
-        self.port = port or free_port()
+        self.password = secrets.token_urlsafe(16)
+        self._near = near
+        self.port = port or self._another_port()
         self.data_dir = data_dir.resolve()
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self._port_is_fixed = port is not None
@@ -71,10 +86,10 @@ class ValkeyServer:
         for attempt in range(_PORT_RACES):
             try:
                 await self._process.start(self._command(), self._answers)
-            except ServerError as error:
-                if "in use" not in str(error) or self._port_is_fixed or attempt + 1 == _PORT_RACES:
+            except PortTakenError:
+                if self._port_is_fixed or attempt + 1 == _PORT_RACES:
                     raise
-                self.port = free_port()
+                self.port = self._another_port()
             else:
                 self._port_is_fixed = True  # clients know it now: a restart keeps it
                 return
@@ -100,6 +115,9 @@ class ValkeyServer:
         await self.stop()
         await self.start()
 
+    def _another_port(self) -> int:
+        return pick(self._near) if self._near else free_port()
+
     def _command(self) -> list[str]:
         fixed = {
             "port": str(self.port),
@@ -111,30 +129,27 @@ class ValkeyServer:
         options = [
             part for key, value in {**self._config, **fixed}.items() for part in (f"--{key}", value)
         ]
-        return [str(self.binary.path), *options]
+        ours = ("--user", self.username, "on", f">{self.password}", "~*", "&*", "+@all")
+        return [str(self.binary.path), *options, *ours]
 
     async def _answers(self) -> bool:
         """Tell whether our server, and not another on the same port, takes requests.
 
-        Spoken by hand, so that starting a server needs no client library.
+        The password is sent before anything else, and no other server knows it. Spoken by hand, so
+        that starting a server needs no client library.
         """
         try:
             reader, writer = await asyncio.open_connection(self.host, self.port)
         except OSError:
             return False
         try:
-            if password := self._config.get("requirepass"):
-                writer.write(f"AUTH {password}\r\n".encode())
-                await asyncio.wait_for(reader.readline(), _PATIENCE)
-            writer.write(b"PING\r\nINFO server\r\n")
-            if await asyncio.wait_for(reader.readline(), _PATIENCE) != b"+PONG\r\n":
-                return False  # still loading its data
-            size = int((await asyncio.wait_for(reader.readline(), _PATIENCE))[1:])
-            info = await asyncio.wait_for(reader.readexactly(size), _PATIENCE)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            writer.write(f"AUTH {self.username} {self.password}\r\n".encode())
+            if await asyncio.wait_for(reader.readline(), _PATIENCE) != b"+OK\r\n":
+                return False
+            writer.write(b"PING\r\n")  # an error while it loads its data
+            return await asyncio.wait_for(reader.readline(), _PATIENCE) == b"+PONG\r\n"
+        except (OSError, ValueError, TimeoutError):  # ValueError: a line without an end
             return False
-        else:
-            return f"\r\nprocess_id:{self.pid}\r\n".encode() in info
         finally:
             writer.close()
             with contextlib.suppress(OSError):
