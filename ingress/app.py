@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from ingress import failures, openapi
+from ingress import failures
 from ingress.acceptance import Acceptance
 from ingress.auth import Authenticator
 from ingress.batch import BATCH, PostBatch
@@ -27,6 +27,7 @@ from ingress.intake import Intake
 from ingress.known import Known
 from ingress.messages import Messages
 from ingress.methods import head, other_method
+from ingress.openapi import Documents
 from ingress.problems import Problem
 from ingress.protocol import message_protocol
 from ingress.readiness import Probe, Readiness, WorkerProbe
@@ -71,6 +72,7 @@ class Ingress:
     def __init__(
         self,
         api: FastAPI,
+        documents: Documents,
         one: PostMessage,
         many: PostBatch,
         readiness: Readiness,
@@ -87,7 +89,9 @@ class Ingress:
         self._bodies = bodies
         self._body_limit = body_limit
         self.api = api
-        """The ordinary routes, and the OpenAPI document of all of them."""
+        """The ordinary routes."""
+        self.documents = documents
+        """The OpenAPI documents of all routes."""
         self._connections = message_protocol(one, bounds, metrics.connections_ended)
         self.protocol: type[asyncio.Protocol] | None = self._connections
         """For ``uvicorn.Config(http=...)``; any other ASGI server does without, more slowly."""
@@ -226,7 +230,8 @@ def build(
         problem_types_router(),
     ]
     api = _api(routers, [commits.close, redriver.close, known.close, console.sampler.close])
-    openapi.install(api, settings=settings, keys_required=auth.required)
+    documents = Documents(api, settings=settings, keys_required=auth.required)
+    api.include_router(docs_router(documents))
     bodies = Bodies(
         held_bytes=settings.ingress_queue_bytes, seconds=settings.ingress_body_timeout_ms / 1000
     )
@@ -242,6 +247,7 @@ def build(
     )
     return Ingress(
         api,
+        documents,
         one,
         many,
         readiness,
@@ -332,5 +338,4 @@ def _api(
     failures.install(api)
     for router in routers:
         api.include_router(router)
-    api.include_router(docs_router(api))
     return api

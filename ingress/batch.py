@@ -13,7 +13,7 @@ from ingress.group_commit import GroupCommit
 from ingress.headers import Context, Headers, correlation_id, media_type
 from ingress.intake import Intake, Item
 from ingress.problems import FieldError, Problem
-from ingress.responses import AckResult, BatchResult, encode, encode_lines
+from ingress.responses import AckResult, BatchResult, ProblemResult, encode, encode_lines
 from ingress.submission import Submission
 from ingress.turns import Turns
 from ingress.wire import Send, respond, respond_problem
@@ -104,7 +104,7 @@ class PostBatch:
                 if problem.kind.status == _UNAVAILABLE:
                     unavailable = problem
                     refused += 1
-                results.append(problem.body(correlation))
+                results.append(_refused(problem, correlation))
                 continue
             hits += ack.idempotent_hit
             results.append(
@@ -133,6 +133,13 @@ def _permitted(item: Item, key: ApiKey) -> Item:
         except Problem as problem:
             return problem
     return item
+
+
+def _refused(problem: Problem, correlation: str | None) -> ProblemResult:
+    body = problem.body(correlation)
+    return ProblemResult(
+        body.type, body.title, body.status, body.detail, body.errors, body.correlation_id
+    )
 
 
 def _headers(results: Sequence[BatchResult], media: bytes, correlation: str | None) -> wire.Headers:

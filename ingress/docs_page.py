@@ -1,4 +1,4 @@
-"""The documentation page, made from the OpenAPI document alone.
+"""The documentation page, made from the OpenAPI documents alone.
 
 FastAPI's own pages load Swagger UI from other people's servers: they stay blank where there is no
 way out, and hand scripts from elsewhere the page on which an API key is typed. This page needs
@@ -14,35 +14,39 @@ from typing import Any
 __all__ = ["SCRIPT", "STYLE", "page"]
 
 
-def page(document: dict[str, Any]) -> str:
-    """Return the page for an OpenAPI document."""
-    operations = [
-        (method, path, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    tags = list(dict.fromkeys(operation["tags"][0] for *_, operation in operations))
-    body = "".join(
-        f"<h2>{escape(tag)}</h2>"
-        + "".join(
-            _operation(document, method, path, operation)
-            for method, path, operation in operations
-            if operation["tags"][0] == tag
-        )
-        for tag in tags
+def page(public: dict[str, Any], console: dict[str, Any]) -> str:
+    """Return the page for the two documents; the console's routes stand last."""
+    info, behind = public["info"], console["info"]
+    body = (
+        f"{_sections(public)}<h1>{escape(behind['title'])}</h1>"
+        f"<p>{escape(behind['description'])} "
+        f'<a href="openapi-console.json">Its OpenAPI document</a>.</p>{_sections(console)}'
     )
-    info = document["info"]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(info['title'])} API</title>"
         '<link rel="stylesheet" href="docs/style.css"></head><body>'
         f"<h1>{escape(info['title'])} API <small>{escape(info['version'])}</small></h1>"
-        f"<p>{escape(info.get('description', ''))} "
-        '<a href="openapi.json">OpenAPI document</a>, <a href="problems">problem types</a>.</p>'
+        f"<p>{escape(info['description'])} "
+        '<a href="openapi.json">OpenAPI document</a>, <a href="problems">problem types</a>, '
+        '<a href="console">console</a>.</p>'
         '<p><label>API key, where one is needed <input id="key" type="password" '
         'autocomplete="off"></label></p>'
         f'{body}<script src="docs/script.js"></script></body></html>'
+    )
+
+
+def _sections(document: dict[str, Any]) -> str:
+    return "".join(
+        f"<h2>{escape(tag['name'])}</h2><p>{escape(tag['description'])}</p>"
+        + "".join(
+            _operation(document, method, path, operation)
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+            if operation["tags"] == [tag["name"]]
+        )
+        for tag in document["tags"]
     )
 
 
@@ -118,9 +122,11 @@ def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any
 
 
 def _kind(schema: dict[str, Any]) -> str:
+    if schema.get("nullable"):
+        return f"{_kind({**schema, 'nullable': False})} or null"
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
-    for several in ("anyOf", "oneOf"):
+    for several in ("anyOf", "oneOf", "allOf"):
         if several in schema:
             return " or ".join(_kind(one) for one in schema[several])
     if "enum" in schema:
@@ -128,7 +134,8 @@ def _kind(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"array of {_kind(schema.get('items', {}))}"
     limits = [f"{word} {schema[name]}" for name, word in _LIMITS.items() if name in schema]
-    return " ".join([str(schema.get("type", schema.get("const", ""))), *limits])
+    shape = f"({schema['format']})" if schema.get("format") in _TOLD else ""
+    return " ".join(part for part in (str(schema.get("type", "")), shape, *limits) if part)
 
 
 def _example(document: dict[str, Any], schema: dict[str, Any]) -> Any:
@@ -149,6 +156,7 @@ def _example(document: dict[str, Any], schema: dict[str, Any]) -> Any:
             return ""
 
 
+_TOLD = {"date-time", "uuid"}
 _LIMITS = {
     "minLength": "min length",
     "maxLength": "max length",

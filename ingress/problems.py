@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Annotated
 
 import msgspec
 
@@ -52,7 +53,7 @@ class ProblemBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
     type: str
     title: str
-    status: int
+    status: Annotated[int, msgspec.Meta(extra_json_schema={"format": "int32"})]
     detail: str
     errors: tuple[FieldError, ...] = ()
     correlation_id: str | None = None

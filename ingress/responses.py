@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from ingress.problems import ProblemBody
 
-__all__ = ["Ack", "AckResult", "BatchResult", "State", "encode", "encode_lines"]
+__all__ = ["Ack", "AckResult", "BatchResult", "ProblemResult", "State", "encode", "encode_lines"]
 
 State = Literal["pending", "persisted", "dead_lettered"]
 """``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored."""
+
+_Id = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
+_Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The acknowledgement of a message. It is durable before this is sent."""
 
-    message_id: str
+    message_id: _Id
     state: State
-    accepted_at: str
+    accepted_at: _Time
     idempotent_hit: bool
     correlation_id: str
 
 
-class AckResult(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class AckResult(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field="kind", tag="ack"):
     """One acknowledged item of a batch; ``status`` is what it would have had on its own."""
 
     status: Literal[200, 202]
-    message_id: str
+    message_id: _Id
     state: State
-    accepted_at: str
+    accepted_at: _Time
     idempotent_hit: bool
     correlation_id: str
 
 
-BatchResult = AckResult | ProblemBody
-"""One item's answer: an acknowledgement or a problem, told apart by ``status``."""
+class ProblemResult(ProblemBody, frozen=True, tag_field="kind", tag="problem"):
+    """Why one item of a batch was not acknowledged; ``status`` is as if it had come alone."""
+
+
+BatchResult = AckResult | ProblemResult
+"""One item's answer, told apart by ``kind``, and by ``status``."""
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode

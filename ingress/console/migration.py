@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from ingress.routes.dead_letter_models import Reasoned, Whole
-from ingress.routes.models import Model
+from ingress.routes.models import Model, Time
 
 __all__ = [
     "Direction",
@@ -49,7 +49,7 @@ class QueuedView(Model):
     to: int
     who: str
     why: str
-    until: str
+    until: Time
     red: list[str]
 
 
@@ -59,10 +59,10 @@ class StandView(Model):
     phase: int
     target: int
     epoch: int
-    changed_at: str
+    changed_at: Time
     changed_by: str
     why: str
-    reached_at: str
+    reached_at: Time
     queued: QueuedView | None
 
 
@@ -91,13 +91,13 @@ class StepView(Model):
     epoch: int
     ready: bool
     gates: list[GateView]
-    judged_at: str
+    judged_at: Time
 
 
 class EventView(Model):
     """One line of the history."""
 
-    at: str
+    at: Time
     kind: str
     from_phase: int
     to_phase: int
@@ -125,8 +125,8 @@ class ParityView(Model):
 
     primary: str
     shadow: str
-    since: str
-    until: str
+    since: Time
+    until: Time
     counts: dict[str, int]
     compared: int
     differing: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ingress.responses import State
-from ingress.routes.models import MessageView, Model, Position
+from ingress.routes.models import MessageView, Model, Position, Time
 
 __all__ = [
     "Database",
@@ -77,7 +77,7 @@ class PausedView(Model):
     """What a process waits for, and since when."""
 
     dependency: str
-    since: str
+    since: Time
     error: str
 
 
@@ -93,7 +93,7 @@ class ProcessView(Model):
     settings: str
     owned: dict[str, list[int]]
     paused: list[PausedView]
-    started_at: str
+    started_at: Time
     silent_seconds: float
     live: bool
     shadow: dict[str, Any] | None
@@ -120,7 +120,7 @@ class Waiting(Model):
 
     pending: int
     by_reason: dict[str, int]
-    oldest: str | None
+    oldest: Time | None
 
 
 class MigrationBrief(Model):
@@ -129,7 +129,7 @@ class MigrationBrief(Model):
     phase: int
     target: int
     epoch: int
-    changed_at: str
+    changed_at: Time
     changed_by: str
     why: str
 
@@ -146,7 +146,7 @@ class Sentence(Model):
 class HistoryPoint(Model):
     """A moment's sums: into the primary log, out of the one that is read, and what waits there."""
 
-    at: str
+    at: Time
     in_rate: float | None
     out_rate: float | None
     lag: int | None
@@ -156,7 +156,7 @@ class HistoryPoint(Model):
 class Status(Model):
     """Everything at once, as one process sees it at ``at``."""
 
-    at: str
+    at: Time
     seen_by: str
     logs: list[LogView]
     database: Database

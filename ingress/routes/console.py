@@ -17,6 +17,7 @@ from ingress.console.views import Status, Timeline
 from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
 from ingress.responses import encode
 from ingress.routes.console_models import (
+    STATUS_EVENT,
     ActionPage,
     ActionView,
     LetterGroups,
@@ -32,14 +33,6 @@ __all__ = ["console_router"]
 
 _ACTIONS = "operator actions"
 _NO_STORE = {"Cache-Control": "no-store"}
-_EVENT = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"enum": ["status", "end"]},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-}
 # Told to every client: how long to wait before it connects again, in milliseconds.
 _RETRY = b"retry: 1000\n\n"
 
@@ -60,6 +53,7 @@ def console_router(
     @router.get(
         "/status",
         summary="See logs, workers, PostgreSQL and what is wrong, at once",
+        description="As this process sees it: at most a second old while somebody looks.",
         operation_id="getStatus",
         dependencies=whole,
         openapi_extra=scoped(Scope.READ),
@@ -71,6 +65,8 @@ def console_router(
     @router.get(
         "/events",
         summary="Follow the status: one server-sent event a second",
+        description="A stream that does not end by itself. The first line tells the client when "
+        "to connect again.",
         operation_id="followStatus",
         dependencies=whole,
         response_class=StreamingResponse,
@@ -79,7 +75,7 @@ def console_router(
                 "description": "Events named `status`; each one's data is what `/status` answers, "
                 "without its history. The last is named `end` where the key was taken away; its "
                 "data is the problem.",
-                "content": {"text/event-stream": {"schema": _EVENT}},
+                "content": {"text/event-stream": {"schema": STATUS_EVENT}},
             },
             **problems(INVALID),
         },
@@ -105,6 +101,8 @@ def console_router(
     @router.get(
         "/messages/{message_id}",
         summary="Read a message's whole story",
+        description="Every step with its time and place, from acceptance to the row, the dead "
+        "letter and the receipts.",
         operation_id="getTimeline",
         responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
@@ -121,6 +119,8 @@ def console_router(
     @router.get(
         "/dead-letters",
         summary="See pending dead letters grouped by reason and age",
+        description="Each group with its count, its commonest error, and the bounds to give an "
+        "action's filter.",
         operation_id="groupDeadLetters",
         dependencies=whole,
         responses=problems(DATABASE_UNAVAILABLE),
@@ -133,6 +133,7 @@ def console_router(
     @router.get(
         "/actions",
         summary="Read what was done by hand, newest first",
+        description="Redrives, discards, steps of the migration: who, when, why, and how it ended.",
         operation_id="listActions",
         dependencies=whole,
         responses=problems(INVALID, DATABASE_UNAVAILABLE),

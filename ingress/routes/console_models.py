@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ingress.routes.dead_letter_models import Reasoned
-from ingress.routes.models import Model
+from ingress.routes.models import Model, Time
 
 __all__ = [
+    "STATUS_EVENT",
     "ActionPage",
     "ActionView",
     "CancelRequest",
@@ -18,6 +19,7 @@ __all__ = [
     "Login",
     "Recorded",
     "Session",
+    "StatusEvent",
 ]
 
 
@@ -50,17 +52,27 @@ class Session(Model):
     """Whether the key has the admin scope: redrive, discard, cancel, change phases."""
 
 
+class StatusEvent(Model):
+    """One event of the stream; ``data`` is JSON: what ``/status`` answers, or a problem."""
+
+    event: Literal["status", "end"]
+    data: str
+
+
+STATUS_EVENT = {"$ref": f"#/components/schemas/{StatusEvent.__name__}"}
+
+
 class ActionView(Model):
     """Something a person did. ``result`` is null while under way, or if its process died."""
 
     id: int
-    at: str
+    at: Time
     who: str
     action: str
     target: str
     why: str
     result: str | None
-    finished_at: str | None
+    finished_at: Time | None
 
 
 class ActionPage(Model):
@@ -80,9 +92,9 @@ class LetterGroupView(Model):
     reason: str
     age: str
     letters: int
-    oldest: str
-    newest: str
-    before: str
+    oldest: Time
+    newest: Time
+    before: Time
     redrives: int
     error: str
     errors: int

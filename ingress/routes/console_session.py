@@ -20,7 +20,13 @@ def session_router(*, auth: Authenticator) -> APIRouter:
     """Return the routes that begin, show and end a session. None needs a key to be called."""
     router = APIRouter(prefix="/api/console/session", tags=["console"])
 
-    @router.get("", summary="See who this browser is", operation_id="getSession")
+    @router.get(
+        "",
+        summary="See who this browser is",
+        description="Whether keys are needed, the name of the key that the browser holds, and "
+        "what it may do.",
+        operation_id="getSession",
+    )
     async def get_session(request: Request, response: Response) -> Session:
         response.headers["Cache-Control"] = "no-store"
         if not auth.required:
@@ -34,6 +40,8 @@ def session_router(*, auth: Authenticator) -> APIRouter:
     @router.post(
         "",
         summary="Hand a key in, for this browser to hold",
+        description="The key goes into a cookie that no script can read. Any key with the scope "
+        "`read` or `admin` will do.",
         operation_id="beginSession",
         dependencies=[json_body()],
         responses=problems(
@@ -55,6 +63,7 @@ def session_router(*, auth: Authenticator) -> APIRouter:
         "",
         status_code=204,
         summary="Make this browser forget its key",
+        description="The cookie is taken away. The key itself stays valid.",
         operation_id="endSession",
         responses=problems(p.FOREIGN),
     )

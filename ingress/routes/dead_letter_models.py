@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, model_validator
 
-from ingress.routes.models import UUID_PATTERN, Model, Text
+from ingress.routes.models import RFC3339, UUID_PATTERN, Id, Model, Small, Text, Time, known
 from persistence.states import LetterState, RunState
 from transport.contract import Reason
 
@@ -23,9 +23,8 @@ __all__ = [
     "FullDeadLetter",
     "Reasoned",
     "RecordHeader",
-    "RedrivePreview",
+    "RedriveAnswer",
     "RedriveRequest",
-    "RedriveStarted",
     "RedriveView",
     "Redrives",
     "Whole",
@@ -35,9 +34,6 @@ LARGEST = 2**53 - 1
 """Of ids: the largest integer that every JSON library reads exactly (RFC 8259, section 6)."""
 
 
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
 _UUID = re.compile(UUID_PATTERN)
 
 
@@ -48,7 +44,7 @@ def _integral(value: Any) -> Any:
 
 def _rfc3339(value: Any) -> Any:
     # Pydantic would take a bare number for seconds since 1970.
-    if value is None or (isinstance(value, str) and _RFC3339.fullmatch(value)):
+    if value is None or (isinstance(value, str) and RFC3339.fullmatch(value)):
         return value
     raise ValueError("should be an RFC 3339 time with its offset")
 
@@ -135,20 +131,20 @@ class DeadLetterView(Model):
 
     id: int
     kind: str
-    message_id: str | None
+    message_id: Id | None
     conversation_id: str | None
     reason: str
     error: str
-    attempts: int
-    redrives: int
-    failed_at: str
-    state: LetterState | str
+    attempts: Small
+    redrives: Small
+    failed_at: Time
+    state: Annotated[LetterState | str, known(*LetterState)]
     transport: str
     topic: str
-    partition: int
+    partition: Small
     offset: str
     size: int
-    settled_at: str | None
+    settled_at: Time | None
     settled_by: str | None
     settled_why: str | None
 
@@ -180,18 +176,16 @@ class FullDeadLetter(DeadLetterView):
     headers: list[RecordHeader]
 
 
-class RedrivePreview(Model):
-    """What a redrive would take."""
+class RedriveAnswer(Model):
+    """The redrive that has begun (`redriveId`), or, of a dry run, what one would take.
 
-    letters: int
-    by_reason: dict[str, int]
-    redriven_too_often: int
+    One model for both: most generated clients know one for all answers that are no errors.
+    """
 
-
-class RedriveStarted(Model):
-    """A redrive has begun."""
-
-    redrive_id: str
+    redrive_id: Id | None = None
+    letters: int | None = None
+    by_reason: dict[str, int] | None = None
+    redriven_too_often: int | None = None
 
 
 class RedriveView(Model):
@@ -200,8 +194,8 @@ class RedriveView(Model):
     `resumable`: it has work left, and nothing is at work on it.
     """
 
-    id: str
-    state: RunState | str
+    id: Id
+    state: Annotated[RunState | str, known(*RunState)]
     stalled: bool
     resumable: bool
     total: int
@@ -210,8 +204,8 @@ class RedriveView(Model):
     rate: int
     error: str | None
     started_by: str
-    started_at: str
-    finished_at: str | None
+    started_at: Time
+    finished_at: Time | None
 
 
 class Redrives(Model):

@@ -62,6 +62,8 @@ def dead_letters_router(
     @router.get(
         "",
         summary="List dead letters, newest first",
+        description="A page at a time, without their bytes. Pending ones unless `state` says "
+        "otherwise.",
         operation_id="listDeadLetters",
         dependencies=[reader],
         responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
@@ -92,6 +94,7 @@ def dead_letters_router(
     @router.get(
         "/{dead_letter_id:int}",
         summary="Read a dead letter, its record and why it is one",
+        description="The record byte for byte, with its headers and the error that ended it.",
         operation_id="getDeadLetter",
         dependencies=[reader],
         responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
@@ -108,6 +111,8 @@ def dead_letters_router(
     @router.post(
         "/discard",
         summary="Give dead letters up for good",
+        description="They stay on record, with who gave them up and why, and are no longer "
+        "pending. With `dryRun` they are only counted.",
         operation_id="discardDeadLetters",
         dependencies=[needs(auth, Scope.ADMIN), json_body()],
         responses=problems(*_WRITE),

@@ -1,6 +1,6 @@
-"""``/docs`` and ``/openapi.json``: the API's description for people and for programs.
+"""``/docs`` and the OpenAPI documents: the API's description for people and for programs.
 
-Served without an address outside this service, and made once: both can be asked for without a key.
+Served without an address outside this service, and made once: all can be asked for without a key.
 """
 
 from __future__ import annotations
@@ -8,30 +8,39 @@ from __future__ import annotations
 from functools import lru_cache
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Response
 
 from ingress.docs_page import SCRIPT, STYLE, page
+from ingress.openapi import CONSOLE_PATH, PATH, Documents
 
 __all__ = ["docs_router"]
 
 _POLICY = {"Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"}
 
 
-def docs_router(app: FastAPI) -> APIRouter:
-    """Return the routes of the documentation of ``app``."""
+def docs_router(documents: Documents) -> APIRouter:
+    """Return the routes of the documentation."""
     router = APIRouter(include_in_schema=False)
 
     @lru_cache(maxsize=1)
     def rendered() -> str:
-        return page(app.openapi())
+        return page(documents.public, documents.console)
 
     @lru_cache(maxsize=1)
-    def document() -> bytes:
-        return msgspec.json.encode(app.openapi())
+    def public() -> bytes:
+        return msgspec.json.encode(documents.public)
 
-    @router.get("/openapi.json")
+    @lru_cache(maxsize=1)
+    def console() -> bytes:
+        return msgspec.json.encode(documents.console)
+
+    @router.get(PATH)
     async def get_openapi() -> Response:
-        return Response(document(), media_type="application/json")
+        return Response(public(), media_type="application/json")
+
+    @router.get(CONSOLE_PATH)
+    async def get_openapi_console() -> Response:
+        return Response(console(), media_type="application/json")
 
     @router.get("/docs")
     async def get_docs() -> Response:

@@ -18,6 +18,7 @@ def health_router(state: readiness.Readiness) -> APIRouter:
     @router.get(
         "/healthz",
         summary="Whether the process runs",
+        description="Answers as long as the process can answer at all. It asks no dependency.",
         operation_id="getHealth",
     )
     async def get_health() -> models.Health:
@@ -26,6 +27,8 @@ def health_router(state: readiness.Readiness) -> APIRouter:
     @router.get(
         "/readyz",
         summary="Whether the process can do its work, dependency by dependency",
+        description="503 where a required component is down, and before the process stops; "
+        "`degraded` means that it works, with something an operator should see to.",
         operation_id="getReadiness",
         responses={
             503: {"model": models.Readiness, "description": "A required component is down."}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from ingress.requests import ID_LENGTH
 from ingress.routes.described import permitted, problems, scoped
 from ingress.routes.models import (
     MOST_RECEIPTS,
+    RFC3339,
     UUID_PATTERN,
     ConversationPage,
     DeadLetterSummary,
@@ -34,7 +36,12 @@ from transport.envelope import Message
 __all__ = ["MessageId", "canonical", "messages_router", "not_found", "trace_link", "view"]
 
 MessageId = Annotated[
-    str, Path(pattern=UUID_PATTERN, description="The messageId of an acknowledgement.")
+    str,
+    Path(
+        pattern=UUID_PATTERN,
+        description="The messageId of an acknowledgement.",
+        json_schema_extra={"format": "uuid"},
+    ),
 ]
 _MOST = 200
 _USUAL = 50
@@ -67,6 +74,8 @@ def messages_router(
     @router.get(
         "/messages/{message_id}",
         summary="Read one message, wherever it is",
+        description="Found as a row, as a dead letter, or in the log where it waits. What can't "
+        "be told yet is null.",
         operation_id="getMessage",
         responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
@@ -159,7 +168,7 @@ def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageV
         **_content(found.message),
         message_id=identifier,
         state="pending",
-        accepted_at=found.accepted_at,
+        accepted_at=_time(found.accepted_at),
         correlation_id=found.correlation_id,
         trace_id=found.trace_id,
         trace_url=trace_link(trace_url, found.trace_id),
@@ -177,7 +186,7 @@ def _dead(identifier: str, found: Dead, elsewhere: Sequence[StoredPosition]) -> 
         **_content(message),
         message_id=identifier,
         state="dead_lettered",
-        accepted_at=message.accepted_at if message else None,
+        accepted_at=_time(message.accepted_at) if message else None,
         correlation_id=message.correlation_id if message else None,
         positions=_positions(own, elsewhere),
         attempts=lost.attempts,
@@ -205,6 +214,17 @@ def _content(message: Message | None) -> dict[str, Any]:
         "content": message.content,
         "content_type": message.content_type,
     }
+
+
+def _time(text: str) -> str | None:
+    """Return a time as it stands in a record, if it is one: any producer may have written it."""
+    if RFC3339.fullmatch(text):
+        try:
+            datetime.fromisoformat(text.upper())
+        except ValueError:
+            return None
+        return text
+    return None
 
 
 def trace_link(template: str | None, trace_id: str | None) -> str | None:

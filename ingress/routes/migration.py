@@ -35,6 +35,8 @@ def migration_router(*, auth: Authenticator, desk: MigrationDesk, actions: Actio
     @router.get(
         "",
         summary="See where the migration stands",
+        description="The phases, the state, the history and the latest comparison of the logs, "
+        "without the gates.",
         operation_id="getMigration",
         dependencies=[reader],
         responses=problems(p.DATABASE_UNAVAILABLE),
@@ -60,6 +62,8 @@ def migration_router(*, auth: Authenticator, desk: MigrationDesk, actions: Actio
         "/steps",
         status_code=202,
         summary="Begin a step: the processes are to be restarted with the next settings",
+        description="Refused (409) while a gate is not green, unless it is named in `overrides` "
+        "with a reason of its own, or if the state has changed since `epoch`.",
         operation_id="beginStep",
         dependencies=[admin, json_body()],
         responses=problems(*_WRITE, p.LOG_UNAVAILABLE),
@@ -78,6 +82,7 @@ def migration_router(*, auth: Authenticator, desk: MigrationDesk, actions: Actio
     @router.post(
         "/complete",
         summary="Record that every process is on the phase, if that is so",
+        description="`recorded` is false where some process is still on the phase before.",
         operation_id="completeStep",
         dependencies=[admin],
         responses=problems(STATE, *_UNAVAILABLE),
@@ -89,6 +94,7 @@ def migration_router(*, auth: Authenticator, desk: MigrationDesk, actions: Actio
     @router.post(
         "/cancel",
         summary="Take the queued step away",
+        description="Nothing has changed yet while a step waits for its gates.",
         operation_id="cancelStep",
         dependencies=[admin, json_body()],
         responses=problems(*_WRITE),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from ingress.requests import ID_LENGTH
@@ -13,11 +14,13 @@ from transport.envelope import ReceiptState
 
 __all__ = [
     "MOST_RECEIPTS",
+    "RFC3339",
     "UUID_PATTERN",
     "Component",
     "ConversationPage",
     "DeadLetterSummary",
     "Health",
+    "Id",
     "MessageSummary",
     "MessageView",
     "Model",
@@ -29,14 +32,36 @@ __all__ = [
     "ReceiptList",
     "ReceiptRequest",
     "ReceiptView",
+    "Small",
     "Text",
+    "Time",
+    "known",
 ]
 
 MOST_RECEIPTS = 1_000
 """Receipts of one message that are read at once."""
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _NO_NUL = "^[^\\x00]*$"
 Text = Annotated[str, Field(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""A time of this service's own: RFC 3339, UTC."""
+Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+Small = Annotated[int, Field(json_schema_extra={"format": "int32"})]
+"""A number that 32 bits hold on every side."""
+
+
+def known(*values: str) -> WithJsonSchema:
+    """Return the schema of a text that is one of ``values`` today; later ones may follow."""
+    words = [str(value) for value in values]
+    return WithJsonSchema(
+        {
+            "type": "string",
+            "description": f"{', '.join(words)}; a later version may have others.",
+            "x-extensible-enum": words,
+            "example": words[0],
+        }
+    )
 
 
 class Model(BaseModel):
@@ -56,7 +81,7 @@ class Position(Model):
     """Where a message stands in one log. ``offset`` is that log's own text."""
 
     transport: str
-    partition: int
+    partition: Small
     offset: str
 
 
@@ -64,8 +89,8 @@ class ReceiptView(Model):
     """That a user got or saw a message."""
 
     user_id: str
-    state: ReceiptState | str
-    at: str
+    state: Annotated[ReceiptState | str, known(*get_args(ReceiptState))]
+    at: Time
 
 
 class DeadLetterSummary(Model):
@@ -74,21 +99,21 @@ class DeadLetterSummary(Model):
     id: int
     reason: str
     error: str
-    failed_at: str
+    failed_at: Time
 
 
 class MessageSummary(Model):
     """A persisted message."""
 
-    message_id: str
+    message_id: Id
     conversation_id: str
     sender_id: str
     client_message_id: str
     recipient_ids: list[str]
     content: str
     content_type: str
-    accepted_at: str
-    persisted_at: str
+    accepted_at: Time
+    persisted_at: Time
     correlation_id: str
     trace_id: str | None
 
@@ -96,7 +121,7 @@ class MessageSummary(Model):
 class MessageView(Model):
     """A message wherever it is now. Fields that can't be told yet are null."""
 
-    message_id: str
+    message_id: Id
     state: State
     conversation_id: str | None = None
     sender_id: str | None = None
@@ -104,14 +129,14 @@ class MessageView(Model):
     recipient_ids: list[str] | None = None
     content: str | None = None
     content_type: str | None = None
-    accepted_at: str | None = None
-    persisted_at: str | None = None
+    accepted_at: Time | None = None
+    persisted_at: Time | None = None
     correlation_id: str | None = None
     trace_id: str | None = None
     trace_url: str | None = None
     positions: list[Position]
     """One for each log that has it; none for a message persisted directly."""
-    attempts: int | None = None
+    attempts: Small | None = None
     """Attempts to persist it; null while it has not been persisted or given up."""
     receipts: list[ReceiptView]
     """The first 1,000."""
@@ -138,10 +163,10 @@ class ReceiptRequest(Model):
 class ReceiptAck(Model):
     """The acknowledgement of a receipt. It is durable before this is sent."""
 
-    message_id: str
+    message_id: Id
     user_id: str
     state: ReceiptState
-    at: str
+    at: Time
     idempotent_hit: bool
     correlation_id: str
 
@@ -180,7 +205,7 @@ class ProblemType(Model):
 
     type: str
     title: str
-    status: int
+    status: Small
     remedy: str
 
 

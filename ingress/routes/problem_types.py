@@ -17,13 +17,19 @@ def problem_types_router() -> APIRouter:
     """Return the routes that describe the problem types."""
     router = APIRouter(prefix="/problems", tags=["problems"])
 
-    @router.get("", summary="List the problem types", operation_id="listProblemTypes")
+    @router.get(
+        "",
+        summary="List the problem types",
+        description="Each with its status and what a client should do.",
+        operation_id="listProblemTypes",
+    )
     async def list_problem_types() -> ProblemTypes:
         return ProblemTypes(items=[_view(kind) for kind in kinds().values()])
 
     @router.get(
         "/{name}",
         summary="Read what a problem type means",
+        description="The `type` of every problem document is the address of this.",
         operation_id="getProblemType",
         responses=problems(INVALID, NOT_FOUND),
     )

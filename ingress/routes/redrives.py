@@ -12,10 +12,9 @@ from ingress.auth import Authenticator, Scope
 from ingress.problems import NOT_FOUND, STATE, Problem
 from ingress.routes.dead_letter_models import (
     Reasoned,
-    RedrivePreview,
+    RedriveAnswer,
     RedriveRequest,
     Redrives,
-    RedriveStarted,
     RedriveView,
 )
 from ingress.routes.dead_letters import described, selection_of
@@ -38,25 +37,26 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
     @router.post(
         "/redrive",
         status_code=202,
+        response_model_exclude_none=True,
         summary="Append dead letters to the primary log again",
         description="In their order, at the rate asked for. A redrive can't double a message: its "
         "key decides. A letter that fails again becomes a new one.",
         operation_id="redriveDeadLetters",
         dependencies=[admin, json_body()],
         responses={
-            200: {"model": RedrivePreview, "description": "With `dryRun`: what it would take."},
+            200: {"model": RedriveAnswer, "description": "With `dryRun`: what it would take."},
             **problems(*_WRITE),
         },
         openapi_extra=scoped(Scope.ADMIN),
     )
     async def redrive_dead_letters(
         body: RedriveRequest, request: Request, response: Response
-    ) -> RedriveStarted | RedrivePreview:
+    ) -> RedriveAnswer:
         selection = selection_of(body.ids, body.filter)
         if body.dry_run:
             preview = await redriver.preview(selection, most_redrives=body.most_redrives)
             response.status_code = 200
-            return RedrivePreview.of(preview)
+            return RedriveAnswer.of(preview)
         who = caller(auth, request)
         async with actions.recorded(
             "redrive", who=who, target=described(selection), why=body.why
@@ -66,11 +66,12 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
             )
             entry.result = f"redrive {identifier} begun"
         response.headers["Location"] = f"{_PREFIX}/redrives/{identifier}"
-        return RedriveStarted(redrive_id=str(identifier))
+        return RedriveAnswer(redrive_id=str(identifier))
 
     @router.get(
         "/redrives",
         summary="List the latest redrives",
+        description="The latest 20, newest first.",
         operation_id="listRedrives",
         dependencies=[reader],
         responses=problems(p.DATABASE_UNAVAILABLE),
@@ -82,6 +83,8 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
     @router.get(
         "/redrives/{redrive_id}",
         summary="See how far a redrive is",
+        description="Counts go up while it runs. One that has stopped and has work left is "
+        "`resumable`.",
         operation_id="getRedrive",
         dependencies=[reader],
         responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
@@ -93,6 +96,7 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
     @router.post(
         "/redrives/{redrive_id}/cancel",
         summary="Stop a redrive after the batch in hand",
+        description="Letters that were appended again stay so; the others stay pending.",
         operation_id="cancelRedrive",
         dependencies=[admin],
         responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
@@ -111,6 +115,8 @@ def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions
         "/redrives/{redrive_id}/resume",
         status_code=202,
         summary="Take up a redrive whose process has stopped",
+        description="It goes on where it was left. A letter that was appended twice is one "
+        "message all the same.",
         operation_id="resumeRedrive",
         dependencies=[admin],
         responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),

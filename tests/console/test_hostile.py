@@ -17,6 +17,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from playwright.async_api import Page, expect
 
+from ingress.openapi import CONSOLE_PATH, PATH
 from tests.console.conftest import Open, Place
 from tests.console.doing import connected
 from tests.support.hostile_rows import BACKFILL, DEAD, MESSAGE, REDRIVE, fill
@@ -98,7 +99,8 @@ async def _answers(place: Place, text: str) -> int:
     Returns how much of it was found.
     """
     good = 0
-    described = (await place.api.get("/openapi.json")).json()
+    documents = [(await place.api.get(path)).json() for path in (PATH, CONSOLE_PATH)]
+    described = {path: one for document in documents for path, one in document["paths"].items()}
     values: dict[str, list[str]] = {
         "message_id": [str(MESSAGE), str(DEAD), text],
         "conversation_id": [text],
@@ -107,7 +109,7 @@ async def _answers(place: Place, text: str) -> int:
         "redrive_id": [str(REDRIVE), text],
         "backfill_id": [str(BACKFILL), text],
     }
-    for path, operations in described["paths"].items():
+    for path, operations in described.items():
         if "get" not in operations or path.endswith("/events"):
             continue
         names = re.findall(r"{(\w+)}", path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ingress.openapi import CONSOLE_PATH, PATH
 from tests.ingress.conftest import Service, message
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -30,7 +31,8 @@ async def seeded(new_redis, launch):
 
 
 @pytest.mark.timeout(400)
-async def test_schemathesis_finds_no_5xx_and_no_contradiction(seeded: Service) -> None:
+@pytest.mark.parametrize("path", [PATH, CONSOLE_PATH])
+async def test_schemathesis_finds_no_5xx_and_no_contradiction(seeded: Service, path: str) -> None:
     """Every check it has, on every operation, with data that fits and data that does not."""
     service = seeded
     process = await asyncio.create_subprocess_exec(
@@ -38,7 +40,7 @@ async def test_schemathesis_finds_no_5xx_and_no_contradiction(seeded: Service) -
         "--config-file",
         str(HERE / "schemathesis.toml"),
         "run",
-        f"http://127.0.0.1:{service.port}/openapi.json",
+        f"http://127.0.0.1:{service.port}{path}",
         "--checks=all",
         "--max-examples=20",
         "--seed=1",
@@ -51,17 +53,23 @@ async def test_schemathesis_finds_no_5xx_and_no_contradiction(seeded: Service) -
     said, _ = await process.communicate()
     text = said.decode()
     assert process.returncode == 0, text
-    document = (await service.client.get("/openapi.json")).json()
+    document = (await service.client.get(path)).json()
     operations = sum(len(methods) for methods in document["paths"].values())
     assert f"Tested: {operations}" in text
 
 
 async def test_the_document_describes_exactly_the_routes_there_are(service: Service) -> None:
-    document = (await service.client.get("/openapi.json")).json()
-    described = {
-        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
-    }
-    assert described == {
+    public, console = [
+        {
+            (method.upper(), path)
+            for path, methods in (await service.client.get(name)).json()["paths"].items()
+            for method in methods
+        }
+        for name in (PATH, CONSOLE_PATH)
+    ]
+    assert not public & console
+    assert all(path.startswith("/api/console/") for _, path in console)
+    assert public | console == {
         ("POST", "/api/messages"),
         ("POST", "/api/messages:batch"),
         ("GET", "/api/messages/{message_id}"),

@@ -8,6 +8,7 @@ from hashlib import sha256
 import httpx
 import pytest
 
+from ingress.openapi import CONSOLE_PATH, PATH
 from tests.ingress.conftest import Service, Start, message
 
 EVIL = {"Host": "evil.example:3000"}
@@ -25,7 +26,8 @@ BODIES = {
 UNLISTED = [
     ("GET", "/docs"),
     ("GET", "/docs/script.js"),
-    ("GET", "/openapi.json"),
+    ("GET", PATH),
+    ("GET", CONSOLE_PATH),
     ("GET", "/console"),
     ("GET", "/console/index.html"),
     ("GET", "/nothing"),
@@ -38,9 +40,12 @@ WAIVED = {"host": "0.0.0.0", "api_keys_waived": True}
 
 
 async def _routes(service: Service) -> list[tuple[str, str]]:
-    document = (await service.client.get("/openapi.json")).json()
+    documents = [(await service.client.get(path)).json() for path in (PATH, CONSOLE_PATH)]
     return [
-        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+        (method.upper(), path)
+        for document in documents
+        for path, methods in document["paths"].items()
+        for method in methods
     ]
 
 

@@ -1,0 +1,60 @@
+"""What stands at the head of a document: whose API it is, where it is served, and its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["CONSOLE", "PUBLIC", "VERSION", "head"]
+
+VERSION = "3.0.3"
+"""Of OpenAPI. Code generators call their support of 3.1 a beta; 3.0 is read by all of them."""
+
+PUBLIC = {
+    "messages": "Send messages, read them, and read conversations in order.",
+    "receipts": "Record that a user got or saw a message.",
+    "dead letters": "Messages that could not be persisted: list, read, redrive, discard.",
+    "health": "For load balancers and orchestrators. These routes need no key.",
+    "problems": "The types of errors (RFC 9457), and what to do about each.",
+}
+"""The tags of the public document, in its order, with their descriptions."""
+
+CONSOLE = {
+    "console": "What the console at `/console` reads, and its session.",
+    "migration": "The migration between two logs: where it stands, its gates and its steps.",
+}
+"""The tags of the console's document."""
+
+_ABOUT = {
+    "version": "0.1.0",
+    "license": {
+        "name": "Apache-2.0",
+        "url": "https://www.apache.org/licenses/LICENSE-2.0",
+    },
+    "contact": {"name": "The operator of this service"},
+}
+_PUBLIC_TEXT = (
+    "Durable message delivery over a log that can be changed under live traffic. A message is "
+    "acknowledged when it is in the log, and the same key gets the same answer for ever, so every "
+    "POST may be repeated. Errors are problem documents (RFC 9457)."
+)
+_CONSOLE_TEXT = (
+    "The routes that the console at `/console` is made of. They change with the console: programs "
+    "are better served by the public document, `/openapi.json`, and by the `crossfade` command."
+)
+
+
+def head(*, console: bool) -> dict[str, Any]:
+    """Return the members of a document that are not paths or components."""
+    title, text = ("Crossfade console", _CONSOLE_TEXT) if console else ("Crossfade", _PUBLIC_TEXT)
+    tags = CONSOLE if console else PUBLIC
+    return {
+        "openapi": VERSION,
+        "info": {"title": title, "description": text, **_ABOUT},
+        # Relative to where the document was read: the service does not know its proxies' names.
+        "servers": [{"url": "/", "description": "Where this document was read."}],
+        "tags": [{"name": name, "description": words} for name, words in tags.items()],
+        "externalDocs": {
+            "url": "/docs",
+            "description": "The same as a page, from which requests can be sent.",
+        },
+    }

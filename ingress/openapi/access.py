@@ -1,0 +1,46 @@
+"""What a document says about keys, and about what is refused where none are needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingress import problems as p
+from ingress.openapi.operations import operations
+from ingress.routes.described import SCOPE, problems
+
+__all__ = ["add_access"]
+
+_FOR_PROBES = {"/healthz", "/readyz"}
+_LIMITED = (
+    "A key may be limited to senders or to conversations whose id begins with a prefix. What it "
+    "sends for others is refused (403), messages of others are not there for it (404), and what is "
+    "about the messages of all (dead letters, status, migration) needs a key without a prefix."
+)
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": _LIMITED},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _LIMITED},
+}
+
+
+def add_access(document: dict[str, Any], *, required: bool) -> None:
+    """Say which operations need a key, and add the answers that follow from it.
+
+    Where no keys are configured they are optional, so that a client generated from a developer's
+    own service can still hold a key.
+    """
+    document["components"]["securitySchemes"] = _SCHEMES
+    document["security"] = []
+    for path, method, operation in operations(document):
+        scope = operation.get(SCOPE)
+        if scope is not None:
+            none: list[dict[str, list[str]]] = [] if required else [{}]
+            operation["security"] = [*none, {"bearer": []}, {"apiKey": []}]
+            if required:
+                operation["responses"] |= _described(p.UNAUTHENTICATED, p.FORBIDDEN)
+        if not required and path not in _FOR_PROBES:
+            kinds = (p.MISDIRECTED,) if method == "get" else (p.MISDIRECTED, p.FOREIGN)
+            operation["responses"] |= _described(*kinds)
+
+
+def _described(*kinds: p.Kind) -> dict[str, Any]:
+    return {str(status): described for status, described in problems(*kinds).items()}

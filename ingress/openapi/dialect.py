@@ -1,0 +1,123 @@
+"""Schemas as OpenAPI 3.0 writes them, from what pydantic and msgspec write (JSON Schema 2020-12).
+
+Each rule here is one that a code generator needs: a ``null`` among the types of a schema breaks
+some, an integer without its size is 32 bits to most, and a title of each property names nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["plain", "plain_parameter", "plain_text", "referred"]
+
+Schema = dict[str, Any]
+
+_INT32 = 2**31 - 1
+_MARKUP = re.compile(r":\w+:`([^`]*)`|``([^`]*)``")
+_LISTS = ("allOf", "anyOf", "oneOf")
+_NULL = {"type": "null"}
+
+
+def plain(schema: Schema, *, title: str | None = None) -> Schema:
+    """Return ``schema`` without what OpenAPI 3.0 or a code generator can't take.
+
+    ``title`` is the name of a component; other schemas get none.
+    """
+    made = {name: value for name, value in schema.items() if name not in {"title", "examples"}}
+    made, nullable = _without_null(made)
+    if "const" in made:
+        made["enum"] = [made.pop("const")]
+    if "enum" in made:
+        made.setdefault("type", _type_of(made["enum"]))
+    _plain_inner(made)
+    if "$ref" in made and (nullable or len(made) > 1):
+        made["allOf"] = [{"$ref": made.pop("$ref")}]  # beside a reference nothing else is read
+    if nullable:
+        made["nullable"] = True
+    _sized(made)
+    if "description" in made:
+        made["description"] = plain_text(made["description"])
+    return {"title": title, **made} if title else made
+
+
+def plain_parameter(schema: Schema) -> Schema:
+    """Return the schema of a parameter, which is there or not, and never null."""
+    made = plain(schema)
+    made.pop("nullable", None)
+    if made.keys() == {"allOf"}:
+        (reference,) = referred(made)
+        return {"$ref": f"#/components/schemas/{reference}"}
+    return made
+
+
+def plain_text(text: str) -> str:
+    """Return a docstring as Markdown in one paragraph a paragraph."""
+    text = _MARKUP.sub(lambda match: f"`{match[1] or match[2]}`", text)
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def referred(value: Any) -> Iterator[str]:
+    """Yield the names of the components that ``value`` refers to directly."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if name == "$ref":
+                yield member.rpartition("/")[2]
+            else:
+                yield from referred(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from referred(member)
+
+
+def _without_null(schema: Schema) -> tuple[Schema, bool]:
+    """Return the schema without the type null, and whether it had it."""
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        (only,) = [one for one in kind if one != "null"]
+        return {**schema, "type": only}, True
+    for name in ("anyOf", "oneOf"):
+        choices = schema.get(name, [])
+        left = [one for one in choices if one != _NULL]
+        if len(left) == len(choices):
+            continue
+        rest = {key: value for key, value in schema.items() if key != name}
+        if len(left) > 1:
+            return {**rest, name: left}, True
+        (only,) = left
+        inner, _ = _without_null({key: value for key, value in only.items() if key != "title"})
+        return {**inner, **rest}, True
+    return schema, False
+
+
+def _plain_inner(schema: Schema) -> None:
+    for name in _LISTS:
+        if name in schema:
+            schema[name] = [plain(one) for one in schema[name]]
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict):
+            schema[name] = plain(schema[name])
+    if "properties" in schema:
+        schema["properties"] = {name: plain(one) for name, one in schema["properties"].items()}
+
+
+def _type_of(values: list[Any]) -> str:
+    kinds: dict[Callable[[Any], bool], str] = {
+        lambda one: isinstance(one, bool): "boolean",
+        lambda one: isinstance(one, int): "integer",
+        lambda one: isinstance(one, str): "string",
+    }
+    return next(name for test, name in kinds.items() if all(map(test, values)))
+
+
+def _sized(schema: Schema) -> None:
+    if schema.get("type") == "integer":
+        for bound in ("minimum", "maximum"):
+            if bound in schema:
+                schema[bound] = int(schema[bound])
+        most = max(schema["enum"]) if "enum" in schema else schema.get("maximum")
+        small = most is not None and most <= _INT32
+        schema.setdefault("format", "int32" if small else "int64")
+    elif schema.get("type") == "number":
+        schema.setdefault("format", "double")

@@ -1,0 +1,193 @@
+"""The two documents, each made when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from ingress.openapi.about import CONSOLE, PUBLIC, head
+from ingress.openapi.access import add_access
+from ingress.openapi.dialect import plain, plain_parameter, plain_text, referred
+from ingress.openapi.examples import add_examples
+from ingress.openapi.headers import add_headers
+from ingress.openapi.hot_path import hot_components, hot_paths
+from ingress.openapi.operations import operations
+from ingress.problems import HEAD_TOO_LARGE
+from ingress.routes.console_models import StatusEvent
+from ingress.routes.described import problems
+from ingress.settings import IngressSettings
+
+__all__ = ["CONSOLE_PATH", "PATH", "Documents"]
+
+PATH = "/openapi.json"
+CONSOLE_PATH = "/openapi-console.json"
+
+_NAMES = {
+    "Reason": "DeadLetterReason",
+}
+"""Components whose classes are named for their own packages, where the name says enough."""
+
+
+class Documents:
+    """Describes ``app``, and the hot path in front of it."""
+
+    def __init__(self, app: FastAPI, *, settings: IngressSettings, keys_required: bool) -> None:
+        self._app = app
+        self._settings = settings
+        self._keys_required = keys_required
+
+    @cached_property
+    def public(self) -> dict[str, Any]:
+        """The document of what producers, readers, operators and probes call."""
+        return self._made(list(PUBLIC), console=False)
+
+    @cached_property
+    def console(self) -> dict[str, Any]:
+        """The document of the routes that only the console calls."""
+        return self._made(list(CONSOLE), console=True)
+
+    @cached_property
+    def _whole(self) -> dict[str, Any]:
+        """FastAPI's document and the hot path's, as they are."""
+        document = get_openapi(title="", version="", routes=self._app.routes)
+        document["paths"] |= hot_paths(self._settings)
+        schemas = document["components"]["schemas"]
+        schemas |= hot_components(self._settings)
+        schemas[StatusEvent.__name__] = StatusEvent.model_json_schema()
+        return document
+
+    def _made(self, tags: list[str], *, console: bool) -> dict[str, Any]:
+        whole = self._whole
+        document = {**head(console=console), "paths": _paths(whole, tags)}
+        document["components"] = {"schemas": whole["components"]["schemas"]}
+        _make_plain(document)
+        _add_refusal(document)
+        add_access(document, required=self._keys_required)
+        add_headers(document)
+        add_examples(document)
+        _keep_reached(document)
+        _open_answers(document)
+        return document
+
+
+def _paths(whole: dict[str, Any], tags: list[str]) -> dict[str, Any]:
+    """Return the paths with one of ``tags``, in the order of the tags."""
+    chosen: dict[str, Any] = {}
+    for tag in tags:
+        for path, method, operation in sorted(operations(whole), key=lambda one: one[0]):
+            if operation["tags"] == [tag]:
+                chosen.setdefault(path, {})[method] = operation
+    return chosen
+
+
+def _make_plain(document: dict[str, Any]) -> None:
+    """Rewrite every schema, and name the components."""
+    schemas = document["components"]["schemas"]
+    document["components"]["schemas"] = {
+        _NAMES.get(name, name): plain(schema, title=_NAMES.get(name, name))
+        for name, schema in sorted(schemas.items(), key=lambda one: _NAMES.get(one[0], one[0]))
+    }
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, operation in operations(document):
+        made = dict(operation)
+        if "parameters" in made:
+            made["parameters"] = [
+                {**one, "schema": plain_parameter(one["schema"])} for one in made["parameters"]
+            ]
+        if "requestBody" in made:
+            made["requestBody"] = _plain_content(made["requestBody"])
+        responses = sorted(made["responses"].items())
+        made["responses"] = {status: _plain_content(one) for status, one in responses}
+        if "description" in made:
+            made["description"] = plain_text(made["description"])
+        paths.setdefault(path, {})[method] = made
+    document["paths"] = paths
+    _rename_references(document)
+    _add_types(document["components"]["schemas"], document)
+
+
+def _plain_content(holder: dict[str, Any]) -> dict[str, Any]:
+    if "content" not in holder:
+        return holder
+    content = {
+        media: {**one, "schema": plain(one.get("schema", {}))}
+        for media, one in holder["content"].items()
+    }
+    return {**holder, "content": content}
+
+
+def _rename_references(value: Any) -> None:
+    for member in _members(value):
+        _rename_references(member)
+    if isinstance(value, dict) and isinstance(value.get("$ref"), str):
+        place, _, name = value["$ref"].rpartition("/")
+        value["$ref"] = f"{place}/{_NAMES.get(name, name)}"
+
+
+def _add_types(schemas: dict[str, Any], value: Any) -> None:
+    """Give each reference that may be null the type of its component, which 3.0 asks for."""
+    for member in _members(value):
+        _add_types(schemas, member)
+    if isinstance(value, dict) and value.get("nullable") is True and "allOf" in value:
+        (name,) = referred(value["allOf"])
+        value["type"] = schemas[name]["type"]
+
+
+def _members(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+def _add_refusal(document: dict[str, Any]) -> None:
+    """Describe the answer to a head that is too large where no other refusal is described.
+
+    Every operation can be answered so, by the connection itself.
+    """
+    for _, _, operation in operations(document):
+        if not any(status.startswith("4") for status in operation["responses"]):
+            described = problems(HEAD_TOO_LARGE)
+            operation["responses"] |= {str(status): one for status, one in described.items()}
+
+
+def _reached(document: dict[str, Any], begin: Iterator[str]) -> set[str]:
+    """Return the names of the components that are reached from ``begin``."""
+    schemas = document["components"]["schemas"]
+    reached: set[str] = set()
+    left = list(begin)
+    while left:
+        name = left.pop()
+        if name not in reached:
+            reached.add(name)
+            left.extend(referred(schemas[name]))
+    return reached
+
+
+def _keep_reached(document: dict[str, Any]) -> None:
+    reached = _reached(document, referred(document["paths"]))
+    schemas = document["components"]["schemas"]
+    document["components"]["schemas"] = {
+        name: schema for name, schema in schemas.items() if name in reached
+    }
+
+
+def _open_answers(document: dict[str, Any]) -> None:
+    """Let the objects of answers have members that are not described.
+
+    A later version of the service may add some, and clients generated in several languages refuse
+    what they do not know unless this is said.
+    """
+    bodies = [
+        operation["requestBody"]
+        for _, _, operation in operations(document)
+        if "requestBody" in operation
+    ]
+    asked = _reached(document, referred(bodies))
+    for name, schema in document["components"]["schemas"].items():
+        if name not in asked and schema.get("type") == "object":
+            schema["additionalProperties"] = True

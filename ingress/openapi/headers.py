@@ -1,0 +1,32 @@
+"""The headers of answers, as the documents describe them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingress.openapi.operations import operations
+from ingress.problems import MEDIA_TYPE
+
+__all__ = ["CORRELATION", "RETRY", "add_headers"]
+
+CORRELATION = {
+    "X-Correlation-ID": {
+        "description": "The request's own where it sent one, else the message's.",
+        "schema": {"type": "string"},
+    }
+}
+RETRY = {
+    "Retry-After": {
+        "description": "Seconds to wait.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    }
+}
+_UNAVAILABLE = "503"
+
+
+def add_headers(document: dict[str, Any]) -> None:
+    """Describe the headers that every problem has."""
+    for _, _, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if MEDIA_TYPE in response.get("content", {}):
+                response["headers"] = CORRELATION | (RETRY if status == _UNAVAILABLE else {})

@@ -1,0 +1,171 @@
+"""The two routes that FastAPI never sees, described.
+
+Their schemas come from the very structs that decode and encode them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ingress import problems as p
+from ingress.auth import Scope
+from ingress.batch import BATCH, MEDIA_TYPES
+from ingress.headers import CORRELATION_PATTERN
+from ingress.hot_path import MESSAGES
+from ingress.openapi.headers import CORRELATION, RETRY
+from ingress.problems import Kind, ProblemBody
+from ingress.requests import ID_LENGTH, KEY_BYTES, MessageRequest
+from ingress.responses import Ack, AckResult, ProblemResult
+from ingress.routes.described import SCOPE, problems
+from ingress.settings import IngressSettings
+
+__all__ = ["hot_components", "hot_paths"]
+
+_REF = "#/components/schemas/{name}"
+_COMMON = (p.TOO_LARGE, p.TIMED_OUT, p.MEDIA, p.MALFORMED, p.INVALID)
+_FULL = (p.OVERLOADED, p.LOG_UNAVAILABLE, p.OUTCOME_UNKNOWN)
+
+
+def hot_components(settings: IngressSettings) -> dict[str, Any]:
+    """Return the schemas of what the two routes take and give."""
+    _, components = msgspec.json.schema_components(
+        [MessageRequest, Ack, AckResult, ProblemResult, ProblemBody], ref_template=_REF
+    )
+    components["Problem"] = components.pop("ProblemBody")
+    components["BatchResult"] = _batch_result()
+    _limit(components["MessageRequest"], settings)
+    return components
+
+
+def hot_paths(settings: IngressSettings) -> dict[str, Any]:
+    """Return the two routes' paths."""
+    return {MESSAGES: {"post": _post_message()}, BATCH: {"post": _post_batch(settings)}}
+
+
+def _batch_result() -> dict[str, Any]:
+    kinds = {"ack": _reference("AckResult"), "problem": _reference("ProblemResult")}
+    return {
+        "description": "One item's answer: `kind` says which of the two it is.",
+        "oneOf": list(kinds.values()),
+        "discriminator": {
+            "propertyName": "kind",
+            "mapping": {kind: reference["$ref"] for kind, reference in kinds.items()},
+        },
+    }
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(name=name)}
+
+
+def _limit(schema: dict[str, Any], settings: IngressSettings) -> None:
+    members = schema["properties"]
+    most = settings.ingress_max_content_bytes
+    members["content"]["description"] = f"At most {most} bytes of UTF-8."
+    members["content"]["maxLength"] = most
+    members["contentType"]["default"] = "text"
+    members["recipientIds"]["maxItems"] = settings.ingress_max_recipients
+    members["clientMessageId"]["description"] = (
+        "The sender's own id of the message. With senderId and conversationId it is the "
+        f"idempotency key, of {KEY_BYTES} bytes at most. Needed unless the Idempotency-Key header "
+        "is sent."
+    )
+
+
+def _post_message() -> dict[str, Any]:
+    ack = _reference("Ack")
+    return {
+        "tags": ["messages"],
+        "summary": "Accept a message",
+        "description": "Answered when the message is durable in the log. The same senderId, "
+        "conversationId and clientMessageId have the same messageId for ever: a repeat is answered "
+        "200 with the first one's id and time; the same with another body is refused.",
+        "operationId": "postMessage",
+        SCOPE: Scope.PRODUCE.value,
+        "parameters": [_idempotency_header(), *_tracing_headers()],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _reference("MessageRequest")}},
+        },
+        "responses": {
+            "200": _answer("Accepted before; the first one's answer, in its state now.", ack),
+            "202": _answer("Accepted.", ack),
+            **_problems(*_COMMON, p.KEY_CONFLICT, *_FULL),
+        },
+    }
+
+
+def _post_batch(settings: IngressSettings) -> dict[str, Any]:
+    most = settings.ingress_max_batch_items
+    request = _reference("MessageRequest")
+    items = {"type": "array", "items": request, "minItems": 1, "maxItems": most}
+    results = {"type": "array", "items": _reference("BatchResult")}
+    lines = {"type": "string", "description": "One JSON object a line."}
+    types = [media.decode() for media in MEDIA_TYPES]
+    return {
+        "tags": ["messages"],
+        "summary": "Accept many messages",
+        "description": f"1 to {most} messages, each with its clientMessageId, answered in order; "
+        "one that is refused sinks no other. NDJSON is answered in NDJSON. Where the log takes "
+        "none of them the whole answer is 503.",
+        "operationId": "postMessages",
+        SCOPE: Scope.PRODUCE.value,
+        "parameters": _tracing_headers(),
+        "requestBody": {
+            "required": True,
+            "content": {types[0]: {"schema": items}}
+            | {media: {"schema": lines} for media in types[1:]},
+        },
+        "responses": {
+            "207": {
+                "description": "One result for each message, in order; `status` is its own.",
+                "headers": {**CORRELATION, **RETRY},
+                "content": {types[0]: {"schema": results}}
+                | {media: {"schema": lines} for media in types[1:]},
+            },
+            **_problems(*_COMMON, *_FULL),
+        },
+    }
+
+
+def _answer(description: str, schema: Any) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": CORRELATION,
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+def _problems(*kinds: Kind) -> dict[str, Any]:
+    return {str(status): described for status, described in problems(*kinds).items()}
+
+
+def _idempotency_header() -> dict[str, Any]:
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "In place of clientMessageId: a quoted string, or a bare one.",
+        "schema": {
+            "type": "string",
+            "pattern": f"^[!#-\\[\\]-~]{{1,{ID_LENGTH}}}$",
+        },
+    }
+
+
+def _tracing_headers() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": "X-Correlation-ID",
+            "in": "header",
+            "description": "Returned with the answer and kept with the message.",
+            "schema": {"type": "string", "pattern": CORRELATION_PATTERN},
+        },
+        {
+            "name": "traceparent",
+            "in": "header",
+            "description": "W3C Trace Context; a broken one is ignored.",
+            "schema": {"type": "string"},
+        },
+    ]

@@ -1,0 +1,33 @@
+"""The OpenAPI documents of this source, made without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from ingress.app import build
+from ingress.openapi import Documents
+from ingress.settings import IngressSettings
+from migration_guide.desk import Desk
+from otel.metrics import Metrics
+from transport.registry import create
+from transport.settings import TransportSettings
+
+__all__ = ["documents"]
+
+_KEYS = f"all:produce+read+admin:{'a' * 64}"
+
+
+def documents(*, keys: bool) -> Documents:
+    """Return them as a service with API keys serves them, or one without."""
+    settings = TransportSettings()
+    pool: asyncpg.Pool[Any] = asyncpg.create_pool("postgresql://", min_size=0)  # never connected
+    app = build(
+        settings=IngressSettings(**({"api_keys": _KEYS} if keys else {})),
+        transport=create("memory", settings),
+        pool=pool,
+        metrics=Metrics(),
+        migration=Desk(pool, settings, trace_url=None),
+    )
+    return app.documents
