@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,9 +30,10 @@ from ingress.routes.messages import trace_link
 from migration_guide.choice import NEW, OLD
 from migration_guide.errors import MigrationError, NotAStep, NotStarted
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
+from migration_guide.gates.result import Result
 from migration_guide.parity.result import COMPARED, DIFFERENCES
 from migration_guide.phases import PHASES
-from migration_guide.steps import Checked, Steps, refused
+from migration_guide.steps import Checked, Steps, passed, refused
 from persistence import parity_reports
 from persistence.database import Pool
 from persistence.migration_state import MigrationEvent, MigrationState, history
@@ -88,13 +89,14 @@ class Desk:
             raise Problem(STATE, f"{shown.refusal}.")
         if shown.epoch != request.epoch:
             raise Problem(STATE, "Somebody changed the migration meanwhile: look again.")
-        reasons = {one.gate: one.why for one in request.overrides}
-        if in_the_way := refused(checked.results, accepted=reasons, overridden=reasons):
-            said = "; ".join(f"{one.name} is {one.verdict}: {one.reason}" for one in in_the_way)
+        accepted, overruled = request.accept_unknown, request.overrule
+        _must_be_gates({*accepted, *overruled}, checked.results)
+        if in_the_way := refused(checked.results, accepted=accepted, overridden=overruled):
+            said = "; ".join(_stands_in_the_way(one, accepted, overruled) for one in in_the_way)
             raise Problem(STATE, f"Gates stand in the way. {said}.")
-        passed = {one.name: reasons[one.name] for one in checked.results if one.verdict != "green"}
+        reasons = passed(checked.results, accepted=accepted, overridden=overruled)
         with _explained():
-            state = await self._steps.begin(checked, who=who, why=request.why, overrides=passed)
+            state = await self._steps.begin(checked, who=who, why=request.why, overrides=reasons)
         self._kept.clear()
         return StandView.of(state)
 
@@ -177,6 +179,25 @@ def _explained() -> Iterator[None]:
         raise Problem(STATE, f"{error}.") from error
 
 
+def _must_be_gates(named: Collection[str], results: Sequence[Result]) -> None:
+    known = [one.name for one in results]
+    if strange := sorted(set(named) - set(known)):
+        raise Problem(
+            STATE,
+            f"This step has no gate {' and no gate '.join(strange)}: its gates are "
+            f"{', '.join(known)}.",
+        )
+
+
+def _stands_in_the_way(one: Result, accepted: Collection[str], overruled: Collection[str]) -> str:
+    said = f"{one.name} is {one.verdict}: {one.reason}"
+    if one.verdict == "red" and one.name in accepted and one.name not in overruled:
+        return f"{said} (accepted as unknown only)"
+    if one.name in accepted or one.name in overruled:
+        return f"{said} (nobody can pass it)"
+    return said
+
+
 def _phases() -> list[PhaseView]:
     return [
         PhaseView(
@@ -230,4 +251,5 @@ def _event(one: MigrationEvent) -> EventView:
         who=one.who,
         why=one.why,
         red=[str(gate["name"]) for gate in one.gates or [] if gate.get("verdict") != "green"],
+        passed={str(gate): str(why) for gate, why in (one.overrides or {}).items()},
     )

@@ -25,8 +25,10 @@ import msgspec
 
 from migration_guide.choice import CHOICES
 from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
+from migration_guide.gates.result import Result
 from persistence.database import Connection, Pool, using
 from persistence.migration_state import COLUMNS, MigrationState, state_of
+from persistence.operator_actions import record_done
 
 __all__ = ["SILENT_SECONDS", "Machine"]
 
@@ -98,11 +100,14 @@ class Machine:
         *,
         who: str,
         why: str,
-        gates: Sequence[Any] | None = None,
+        gates: Sequence[Result] | None = None,
         overrides: Mapping[str, str] | None = None,
         queued: bool = False,
     ) -> MigrationState:
         """Record that the processes are to be restarted to phase ``to``; return the new state.
+
+        ``overrides`` is the reason of each gate that is not green and is passed all the same. Each
+        is an operator's action of its own, recorded with the step.
 
         ``queued`` says that it is the queued step itself that begins. Going back takes a queued
         step away; going forward does not.
@@ -125,6 +130,9 @@ class Machine:
             origin = state.phase if state.settled else state.target
             new = await self._change(connection, state, who, why, phase=origin, target=to)
             await self._record(connection, "begun", state, new, gates=gates, overrides=overrides)
+            for gate in gates or ():
+                if overrides and gate.name in overrides:
+                    await _record_passed(connection, gate, new, why=overrides[gate.name])
             return new
 
     async def complete(
@@ -279,6 +287,19 @@ class Machine:
             None if gates is None else msgspec.json.encode(gates).decode(),
             json.dumps(dict(overrides)) if overrides else None,
         )
+
+
+async def _record_passed(
+    connection: Connection, gate: Result, state: MigrationState, *, why: str
+) -> None:
+    await record_done(
+        connection,
+        who=state.changed_by,
+        action="overrule gate" if gate.verdict == "red" else "accept unknown gate",
+        target=f"gate {gate.name}, step from phase {state.phase} to {state.target}",
+        why=why,
+        result=f"passed; it was {gate.verdict}: {gate.reason}",
+    )
 
 
 def _must_be_a_step(state: MigrationState, to: int) -> None:

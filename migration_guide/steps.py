@@ -26,7 +26,7 @@ from transport.contract import WORKER_GROUP, Topic
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Checked", "Look", "Steps", "refused", "way_on"]
+__all__ = ["Checked", "Look", "Steps", "passed", "refused", "way_on"]
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -166,6 +166,19 @@ def refused(
             or (one.name in overridden and one.name in OVERRIDABLE)
         )
     ]
+
+
+def passed(
+    results: Sequence[Result], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the reason of each gate that is not green, none of which stands in the way."""
+    return {
+        one.name: accepted[one.name]
+        if one.verdict == "unknown" and one.name in accepted
+        else overridden[one.name]
+        for one in results
+        if one.verdict != "green"
+    }
 
 
 def way_on(in_the_way: Sequence[Result]) -> list[str]:

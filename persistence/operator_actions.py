@@ -10,21 +10,27 @@ import asyncpg
 import msgspec
 import structlog
 
-from persistence.database import Pool, using
+from persistence.database import Connection, Pool, using
 from persistence.errors import PersistenceError
 from persistence.when import rfc3339
 
-__all__ = ["NO_REASON", "Action", "Actions", "Entry"]
+__all__ = ["NO_REASON", "Action", "Actions", "Entry", "record_done"]
 
 _log = structlog.get_logger(__name__)
 
 NO_REASON = "(no reason given)"
 """Kept where a program asked, not a person: the console always asks for a reason."""
 
+_LONGEST_RESULT = 1000
+
 _BEGIN = """
 INSERT INTO operator_actions (who, action, target, why) VALUES ($1, $2, $3, $4) RETURNING id
 """
 _END = "UPDATE operator_actions SET result = $2, finished_at = now() WHERE id = $1"
+_DONE = """
+INSERT INTO operator_actions (who, action, target, why, result, finished_at)
+VALUES ($1, $2, $3, $4, $5, now())
+"""
 _LIST = """
 SELECT id, at, who, action, target, why, result, finished_at FROM operator_actions
 WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
@@ -52,6 +58,13 @@ class Entry:
 
     def __init__(self) -> None:
         self.result = "done"
+
+
+async def record_done(
+    connection: Connection, *, who: str, action: str, target: str, why: str, result: str
+) -> None:
+    """Record an action that is done in the transaction of ``connection``, and only with it."""
+    await connection.execute(_DONE, who, action, target, why, result[:_LONGEST_RESULT])
 
 
 class Actions:
@@ -93,7 +106,7 @@ class Actions:
         # What was done is done: an outage now leaves the line without its result.
         with contextlib.suppress(PersistenceError, TimeoutError):
             async with using(self._pool) as connection:
-                await connection.execute(_END, identifier, result[:1000])
+                await connection.execute(_END, identifier, result[:_LONGEST_RESULT])
             return
         _log.warning("An operator's action has no result on record", action=identifier)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated
+from functools import partial
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -12,7 +13,7 @@ from compose.commands.dlq_selection import caller, said
 from compose.commands.migrate_backfill import backfill, backfills
 from compose.commands.migrate_parity import parity
 from compose.commands.migrate_session import explained, session
-from compose.commands.migrate_waiting import see_through, wait_for_gates
+from compose.commands.migrate_waiting import Judge, see_through, wait_for_gates
 from compose.commands.migrate_watch import watch
 from compose.commands.rehearse import rehearse
 from compose.console import err, fail, out, working
@@ -20,7 +21,7 @@ from compose.terminal import confirm, styled
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
-from migration_guide.steps import Checked, refused, way_on
+from migration_guide.steps import Checked, Steps, passed, refused, way_on
 from persistence.migration_state import history as read_history
 from persistence.processes import forget as forget_process
 
@@ -48,7 +49,7 @@ Accept = Annotated[
     typer.Option(
         "--accept-unknown",
         metavar="GATE=REASON",
-        help="Go on although this gate can't tell. Recorded.",
+        help="Go on although this gate can't tell; repeat for each. Recorded with its reason.",
     ),
 ]
 Overrule = Annotated[
@@ -56,7 +57,8 @@ Overrule = Annotated[
     typer.Option(
         "--overrule",
         metavar="GATE=REASON",
-        help="Go on although this gate is red (durability, workers, parity only). Recorded.",
+        help="Go on although this gate is red (durability, workers, parity only); repeat for each. "
+        "Recorded with its reason.",
     ),
 ]
 Queue = Annotated[
@@ -175,36 +177,32 @@ def take(
     with working(_JUDGING):
         checked = explained(decide)
     _show_gates(checked)
-    in_the_way = refused(checked.results, accepted=accepted, overridden=overruled)
-    if in_the_way and not queue:
-        err.print()
-        for one in in_the_way:
-            said = f" {one.name} is {one.verdict}: {one.reason}"
-            err.print(styled(("refused:", "red"), said))
-        if options := way_on(in_the_way):
-            err.print(styled((f"to take it upon you: {' '.join(options)}", "dim")))
-        raise typer.Exit(_status(in_the_way))
+
+    in_the_way = partial(refused, accepted=accepted, overridden=overruled)
+    to_wait_for = in_the_way(checked.results)
+    if to_wait_for and not queue:
+        _refuse(to_wait_for)
     target = PHASES[checked.step.to].label
     if not yes:
         confirm(f"From phase {PHASES[checked.step.origin].label} to {target}?")
 
+    async def judged(migration: Steps) -> Checked:
+        """Return what the gates say when the step begins."""
+        if to_wait_for:
+            return await wait_for_gates(
+                migration, checked, who=who, why=why, seconds=queue, window=window,
+                stands_in_the_way=in_the_way,
+            )  # fmt: skip
+        # The operator's answer took its time, and a gate may have turned red in it.
+        return checked if yes else await _judged_again(migration, checked, window, in_the_way)
+
     async def begin() -> None:
-        nonlocal checked
         async with session() as (migration, _):
-            queued = bool(in_the_way)
-            if queued:
-                checked = await wait_for_gates(
-                    migration, checked, who=who, why=why, seconds=queue, window=window,
-                    stands_in_the_way=lambda results: refused(
-                        results, accepted=accepted, overridden=overruled
-                    ),
-                )  # fmt: skip
-            overrides = {
-                one.name: {**accepted, **overruled}[one.name]
-                for one in checked.results
-                if one.verdict != "green"
-            }
-            await migration.begin(checked, who=who, why=why, overrides=overrides, queued=queued)
+            last = await judged(migration)
+            reasons = passed(last.results, accepted=accepted, overridden=overruled)
+            await migration.begin(
+                last, who=who, why=why, overrides=reasons, queued=bool(to_wait_for)
+            )
 
     explained(begin)
     out.print()
@@ -258,6 +256,25 @@ def _show_gates(checked: Checked) -> None:
     out.print(shown.gates(checked.results))
 
 
+async def _judged_again(
+    migration: Steps, checked: Checked, window: float, in_the_way: Judge
+) -> Checked:
+    again = await migration.check(checked.step, window=window)
+    if turned := in_the_way(again.results):
+        _refuse(turned)
+    return again
+
+
+def _refuse(in_the_way: list[Result]) -> NoReturn:
+    err.print()
+    for one in in_the_way:
+        said = f" {one.name} is {one.verdict}: {one.reason}"
+        err.print(styled(("refused:", "red"), said))
+    if options := way_on(in_the_way):
+        err.print(styled((f"to take it upon you: {' '.join(options)}", "dim")))
+    raise typer.Exit(_status(in_the_way))
+
+
 def _status(results: list[Result]) -> int:
     verdicts = {one.verdict for one in results}
     return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
@@ -273,5 +290,7 @@ def _reasons(given: list[str] | None, gates: Collection[str], can_be: str) -> di
             )
         if not reason.strip():
             raise typer.BadParameter(f"{one!r}: say why, as {gate}='the reason'")
+        if gate in reasons:
+            raise typer.BadParameter(f"{gate} is named twice: give it one reason")
         reasons[gate] = reason.strip()
     return reasons

@@ -23,7 +23,7 @@ from persistence.errors import Outage
 from persistence.migration_state import MigrationState
 from transport.errors import TransportError
 
-__all__ = ["see_through", "wait_for_gates"]
+__all__ = ["Judge", "see_through", "wait_for_gates"]
 
 _LOOK_SECONDS = 0.5
 _GATES_SECONDS = min(3.0, SILENT_SECONDS / 4)

@@ -105,6 +105,8 @@ class EventView(Model):
     why: str
     red: list[str]
     """The gates that were not green when it was decided."""
+    passed: dict[str, str]
+    """Those of them that were passed all the same, each with its reason."""
 
 
 class SampleView(Model):
@@ -145,23 +147,23 @@ class MigrationView(Model):
     parity: ParityView | None
 
 
-class GateOverride(Model):
-    """A gate that is not green and is passed all the same, and why."""
-
-    gate: Annotated[str, Field(min_length=1, max_length=32, pattern="^[a-z]+$")]
-    why: Reasoned
+GateName = Annotated[str, Field(min_length=1, max_length=32, pattern="^[a-z]+$")]
+GateReasons = Annotated[dict[GateName, Reasoned], Field(max_length=16, default_factory=dict)]
 
 
 class StepRequest(Model):
     """A step to take: which, on what state it was decided, and why.
 
-    ``overrides`` names each gate that is not green and is passed all the same.
+    Each gate that is not green and is passed all the same is named, with a reason of its own:
+    ``accept_unknown`` those that can't tell, ``overrule`` those that are red.
+    A gate that is accepted as unknown and has turned red meanwhile is not passed.
     """
 
     direction: Direction
     epoch: Whole
     why: Reasoned
-    overrides: Annotated[list[GateOverride], Field(max_length=16, default_factory=list)]
+    accept_unknown: GateReasons
+    overrule: GateReasons
 
 
 class MigrationDesk(Protocol):

@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 from migration_guide.choice import CHOICES, Choice
 from migration_guide.expectation import Expectation
 from migration_guide.gates.result import Result
-from migration_guide.steps import way_on
+from migration_guide.steps import passed, refused, way_on
 from persistence.migration_state import history, state
+from persistence.operator_actions import Actions
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 
@@ -41,9 +42,9 @@ def crossfade(tmp_path, database_url):
     """Run ``crossfade migrate ARGUMENTS`` against the test's database."""
     started = []
 
-    async def start(*arguments: str, **more: str) -> Crossfade:
+    async def start(*arguments: str, typed: bool = False, **more: str) -> Crossfade:
         settings = {"DATABASE_URL": database_url, **more}
-        one = await Crossfade.start("migrate", *arguments, cwd=tmp_path, **settings)
+        one = await Crossfade.start("migrate", *arguments, cwd=tmp_path, typed=typed, **settings)
         started.append(one)
         return one
 
@@ -116,6 +117,61 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
 )
 def test_a_refusal_names_the_way_on_where_there_is_one(results, options):
     assert way_on([Result(name, verdict, "") for name, verdict in results]) == options
+
+
+async def test_gates_are_accepted_one_by_one_and_each_is_an_action_on_record(
+    crossfade, process, state_machine, database_pool
+):
+    await state_machine.adopt(3, "first")
+    await process("a", 3)
+    nowhere = {"REDIS_PORT": "1", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    back = ("rollback", "--why", "kafka is down", "--yes", "--no-wait")
+    watermark = ("--accept-unknown", "watermark=redis has everything")
+    some = await crossfade(*back, *watermark, **nowhere)
+    assert await some.ends() == 3
+    assert "start is unknown" in some.text
+    assert "watermark is unknown" not in some.text
+    twice = await crossfade(*back, *watermark, *watermark, **nowhere)
+    assert await twice.ends() == 2
+    assert "watermark is named twice" in twice.text
+    taken = await crossfade(*back, *watermark, "--accept-unknown", "start=it kept it", **nowhere)
+    assert await taken.ends() == 0, taken.text
+    actions = await Actions(database_pool).recent()
+    assert [(one.action, one.target, one.why) for one in actions] == [
+        ("accept unknown gate", "gate start, step from phase 3 to 2", "it kept it"),
+        ("accept unknown gate", "gate watermark, step from phase 3 to 2", "redis has everything"),
+    ]
+    assert all(one.result.startswith("passed; it was unknown: ") for one in actions)
+    assert all(one.finished_at for one in actions)
+
+
+async def test_a_gate_that_turns_red_before_the_answer_stops_the_step(
+    crossfade, process, state_machine, database_pool
+):
+    await state_machine.adopt(0, "first")
+    await process("a", 0)
+    step = await crossfade("advance", "--why", "x", "--no-wait", typed=True)
+    await step.says("0 redis -> 1 shadow")
+    await process("laggard", 5)
+    await step.types("y\n")
+    assert await step.ends() == 1
+    assert "laggard (serve, phase 5)" in step.text
+    assert (await state(database_pool)).target == 0
+    await database_pool.execute("DELETE FROM processes WHERE member = 'laggard'")
+    again = await crossfade("advance", "--why", "x", "--no-wait", typed=True)
+    await again.says("0 redis -> 1 shadow")
+    await again.types("y\n")
+    assert await again.ends() == 0, again.text
+    assert (await state(database_pool)).target == 1
+
+
+def test_what_is_accepted_as_unknown_is_not_accepted_when_it_turns_red():
+    unknown, red = Result("parity", "unknown", ""), Result("parity", "red", "")
+    why = {"parity": "x"}
+    assert refused([unknown], accepted=why, overridden={}) == []
+    assert refused([red], accepted=why, overridden={}) == [red]
+    assert refused([unknown, red], accepted={}, overridden=why) == []
+    assert passed([red], accepted=why, overridden={"parity": "y"}) == {"parity": "y"}
 
 
 async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(

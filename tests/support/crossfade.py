@@ -31,15 +31,20 @@ class Crossfade:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, *arguments: str, cwd: Path, **settings: str) -> Crossfade:
-        """Start the command in ``cwd`` and go on reading what it says."""
+    async def start(
+        cls, *arguments: str, cwd: Path, typed: bool = False, **settings: str
+    ) -> Crossfade:
+        """Start the command in ``cwd`` and go on reading what it says.
+
+        With ``typed`` it reads what :meth:`types` sends, else nothing.
+        """
         inherited = {k: v for k, v in os.environ.items() if not _SETTINGS.match(k)}
         process = await asyncio.create_subprocess_exec(
             str(COMMAND),
             *arguments,
             cwd=cwd,
             env={**inherited, "COLUMNS": "200", **settings},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -47,6 +52,12 @@ class Crossfade:
             preexec_fn=_mind_ctrl_c,
         )
         return cls(process)
+
+    async def types(self, text: str) -> None:
+        """Send what somebody would type."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        await self.process.stdin.drain()
 
     @property
     def text(self) -> str:

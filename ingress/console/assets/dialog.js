@@ -2,47 +2,62 @@
 
 import { button, fill, h } from "./dom.js";
 
+const LONGEST_REASON = 1000;
+
+// A box for a reason, which has to say something.
+export function reasonBox(properties) {
+  const box = h("textarea", { rows: 2, required: true, maxlength: LONGEST_REASON, ...properties });
+  box.addEventListener("input", () => box.setCustomValidity(""));
+  return box;
+}
+
+// Whether every reason says something; the first that does not is shown.
+function said(boxes) {
+  const blank = boxes.find((box) => !box.value.trim());
+  if (!blank) return true;
+  blank.setCustomValidity("Say why.");
+  blank.reportValidity();
+  return false;
+}
+
 // Ask, with fields of the caller's, and do `act({why, ...})`. Resolves to what it returned, or to
 // null where it was left.
-export function ask({ title, preview, fields = [], verb, danger = false, act }) {
+export function ask({ title, preview, fields = [], verb, reason = "Reason", danger = false, act }) {
   return new Promise((resolve) => {
-    const why = h("textarea", { id: "why", name: "why", rows: 2, required: true, maxlength: 1000,
-      placeholder: "Kept on record with your key's name" });
+    const why = reasonBox({ id: "why", name: "why", placeholder: "Kept on record with your key's name" });
     const problem = h("p", { class: "problem", role: "alert", hidden: true });
     const shown = h("div", { class: "preview", "aria-live": "polite" });
     const go = h("button", { type: "submit", class: danger ? "danger" : "primary" }, verb);
     const form = h("form", { method: "dialog" },
       h("h2", { id: "dialog-title" }, title), shown,
-      fields.map((field) => h("label", null, field.label, field.input,
-        field.hint ? h("small", null, field.hint) : null)),
-      h("label", { for: "why" }, "Reason", why), problem,
+      fields.map((field, index) => h("div", { class: "field" },
+        h("label", { for: `field-${index}` }, field.label),
+        field.hint ? h("small", { id: `hint-${index}` }, field.hint) : null,
+        prepared(field, index))),
+      h("div", { class: "field" }, h("label", { for: "why" }, reason), why), problem,
       h("div", { class: "actions" }, button("Leave", () => dialog.close()), go));
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+    const reasons = [...form.querySelectorAll("textarea")];
     let result = null;
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      if (!why.value.trim()) {
-        why.setCustomValidity("Say why.");
-        why.reportValidity();
-        return;
-      }
+      if (!said(reasons)) return;
       go.disabled = true;
       problem.hidden = true;
-      const given = Object.fromEntries(fields.map((field) => [field.name, field.input.value]));
+      const given = Object.fromEntries(fields.map((field) => [field.name, field.input.value.trim()]));
       try {
         result = (await act({ ...given, why: why.value.trim() })) ?? true;
         dialog.close();
       } catch (error) {
-        problem.textContent = error.message;
+        fill(problem, error.message);
         problem.hidden = false;
         go.disabled = false;
       }
     });
-    why.addEventListener("input", () => why.setCustomValidity(""));
     dialog.addEventListener("close", () => { dialog.remove(); resolve(result); });
     document.body.append(dialog);
     dialog.showModal();
-    why.focus();
+    (fields.find((field) => field.input.required)?.input ?? why).focus();
     if (preview) {
       fill(shown, h("p", { class: "muted" }, "Counting …"));
       go.disabled = true;
@@ -51,4 +66,10 @@ export function ask({ title, preview, fields = [], verb, danger = false, act }) 
         (error) => fill(shown, h("p", { class: "problem" }, error.message)));
     }
   });
+}
+
+function prepared({ input, hint }, index) {
+  input.id = `field-${index}`;
+  if (hint) input.setAttribute("aria-describedby", `hint-${index}`);
+  return input;
 }

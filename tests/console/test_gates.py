@@ -1,0 +1,126 @@
+"""A gate that is not green is passed by itself, with a reason of its own, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import expect
+
+from tests.console.conftest import Open, Place
+from tests.console.doing import TRACEPARENT, WHY, connected
+from tests.console.mismatches import differ
+
+pytestmark = pytest.mark.timeout(180)
+
+_STEPS = "/api/console/migration/steps"
+_WATERMARK, _PARITY = "the place is known from the runbook", "the two were looked at"
+_LAGGARD = """
+INSERT INTO processes SELECT (jsonb_populate_record(one, '{"member": "laggard", "phase": 0}')).*
+FROM processes AS one LIMIT 1
+"""
+
+
+async def _step(place: Place, direction: str = "forward") -> dict[str, Any]:
+    """Return a request for the next step on what stands now."""
+    judged = await place.api.get("/api/console/migration/gates", params={"direction": direction})
+    return {"direction": direction, "epoch": judged.json()["epoch"], "why": WHY}
+
+
+async def _refusal(place: Place, **more: Any) -> str:
+    refused = await place.api.post(_STEPS, json=await _step(place) | more)
+    assert refused.status_code == 409, refused.text
+    detail: str = refused.json()["detail"]
+    return detail
+
+
+async def test_every_gate_in_the_way_is_named_with_its_verdict_or_the_step_is_refused(
+    unequal: Place, name: str
+) -> None:
+    await differ(unequal, name, trace=TRACEPARENT)
+    unknown, red = {"watermark": _WATERMARK}, {"parity": _PARITY}
+    said = await _refusal(unequal, acceptUnknown=unknown)
+    assert "parity is red: over" in said
+    assert "watermark" not in said
+    said = await _refusal(unequal, overrule=red)
+    assert "watermark is unknown: no watermark" in said
+    assert "parity" not in said
+    # Accepted as unknown, and red: another verdict is another decision.
+    said = await _refusal(unequal, acceptUnknown=unknown | red)
+    assert "parity is red: over" in said
+    assert "(accepted as unknown only)" in said
+    said = await _refusal(unequal, overrule=red | unknown)
+    assert "(nobody can pass it)" in said
+    said = await _refusal(unequal, overrule=red | {"party": "a slip"}, acceptUnknown=unknown)
+    assert "no gate party: its gates are processes, workers" in said
+    blank = await unequal.api.post(
+        _STEPS, json=await _step(unequal) | {"overrule": {"parity": ""}, "acceptUnknown": unknown}
+    )
+    assert blank.status_code == 422
+
+
+async def test_each_gate_is_asked_for_and_recorded_by_itself_and_none_slips_through(
+    unequal: Place, look: Open, name: str
+) -> None:
+    await differ(unequal, name, trace=TRACEPARENT)
+    page = await look(unequal, "#/migration")
+    ahead = page.get_by_role("region", name="Next step")
+    await expect(ahead.locator(".gates li").filter(has_text="parity")).to_contain_text("red")
+    await ahead.get_by_role("button", name="Advance …").click()
+    dialog = page.get_by_role("dialog")
+    watermark = dialog.get_by_label("Why go on although watermark is unknown")
+    parity = dialog.get_by_label("Why go on although parity is red")
+    await expect(watermark).to_be_focused()
+    await expect(parity).to_have_accessible_description(
+        re.compile(r"the logs differ: \d+ missing_in_shadow, \d+ different_bytes")
+    )
+    go = dialog.get_by_role("button", name="Advance")
+    await watermark.fill(_WATERMARK)
+    await dialog.get_by_label("Reason").fill(WHY)
+    for nothing in ("", "  "):
+        await parity.fill(nothing)
+        await go.click()
+        await expect(parity).to_be_focused()
+    await parity.fill(_PARITY)
+    async with connected(unequal) as database:
+        beating = asyncio.create_task(_laggard(database))
+        try:
+            await go.click()
+            await expect(dialog.get_by_role("alert")).to_contain_text("processes is red: ")
+            await expect(dialog.get_by_role("alert")).not_to_contain_text("parity")
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+            await database.execute("DELETE FROM processes WHERE member = 'laggard'")
+    await go.click()
+    await expect(dialog).to_have_count(0)
+    await expect(page.locator(".sentence").first).to_contain_text("phase 3 consume")
+    line = page.get_by_role("row").filter(has_text="2 → 3").first
+    await expect(line).to_contain_text(f"went on although parity was not green: {_PARITY}")
+    await page.get_by_role("link", name="Actions").click()
+    for gate, what, why, verdict in (
+        ("parity", "overrule gate", _PARITY, "passed; it was red: over"),
+        ("watermark", "accept unknown gate", _WATERMARK, "passed; it was unknown: no watermark"),
+    ):
+        cells = page.get_by_role("row").filter(has_text=f"gate {gate}, step from").first
+        for text in (what, why, verdict, unequal.who):
+            await expect(cells).to_contain_text(text)
+    back = await unequal.api.post(
+        _STEPS,
+        json=await _step(unequal, "back") | {"acceptUnknown": {"watermark": "nothing was moved"}},
+    )
+    assert back.status_code == 202, back.text
+    await page.get_by_role(
+        "link", name="Migration"
+    ).click()  # which writes down that it is complete
+    await expect(page.locator(".phases li.here")).to_contain_text("2 mirror")
+
+
+async def _laggard(database: Any) -> None:
+    """Let a process on another phase be heard of until cancelled."""
+    await database.execute(_LAGGARD)
+    while True:
+        await asyncio.sleep(0.5)
+        await database.execute("UPDATE processes SET seen_at = now() WHERE member = 'laggard'")
