@@ -16,7 +16,6 @@ from ingress.routes.models import Model, Time
 __all__ = [
     "Direction",
     "EventView",
-    "GateOverride",
     "GateView",
     "MigrationDesk",
     "MigrationView",
