@@ -183,9 +183,7 @@ def _must_be_gates(named: Collection[str], results: Sequence[Result]) -> None:
     known = [one.name for one in results]
     if strange := sorted(set(named) - set(known)):
         raise Problem(
-            STATE,
-            f"This step has no gate {' and no gate '.join(strange)}: its gates are "
-            f"{', '.join(known)}.",
+            STATE, f"This step has no gate {strange[0][:32]!r}: its gates are {', '.join(known)}."
         )
 
 

@@ -146,8 +146,7 @@ class MigrationView(Model):
     parity: ParityView | None
 
 
-GateName = Annotated[str, Field(min_length=1, max_length=32, pattern="^[a-z]+$")]
-GateReasons = Annotated[dict[GateName, Reasoned], Field(max_length=16, default_factory=dict)]
+GateReasons = Annotated[dict[str, Reasoned], Field(max_length=16, default_factory=dict)]
 
 
 class StepRequest(Model):
