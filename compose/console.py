@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import uvloop
 from dotenv import dotenv_values
 
 from compose.local.process import ServerError
 from compose.local.run_file import running_settings
+from compose.loop import new_event_loop
 from compose.settings import ENV_FILE, Settings, SettingsError, load, misspelt
 from compose.terminal import Terminal, styled
 from persistence.errors import Outage, PersistenceError
@@ -112,7 +112,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a command's coroutine on uvloop; what users can mend ends it with one line."""
     # What client libraries say of an outage is told in our words; a service logs them, as set up.
     logging.getLogger().addHandler(logging.NullHandler())
-    with _explained(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with _explained(), asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Self
 
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 5.0
 _A_MOMENT = 2.0
+_NEEDED_MOMENT = 5.0
+_SAY_AGAIN = 60.0
 
 
 class PatientTransport(Forwarding):
@@ -27,8 +30,9 @@ class PatientTransport(Forwarding):
     So from the first second health answers, readiness names the log, and a POST gets 503. Only an
     outage is waited for: a setting that can't work ends :meth:`connect` with the error.
 
-    What is not ``needed`` holds up nothing: entering waits for it a moment only, and a setting that
-    turns out later not to work for it is logged, and tried again.
+    Entering waits for it a moment only: a server may be silent, and health has to answer meanwhile.
+    For what is not ``needed`` the moment is shorter, and a setting that turns out later not to work
+    for it is logged, and tried again.
     """
 
     def __init__(self, inner: Transport, *, needed: bool = True) -> None:
@@ -37,17 +41,22 @@ class PatientTransport(Forwarding):
         self._first: asyncio.Task[None] | None = None
         self._connected = False
         self._why = "not connected yet"
+        self._told = ""
+        self._told_at = 0.0
 
     async def __aenter__(self) -> Self:
         """Try once; :meth:`connect` goes on trying."""
         self._first = asyncio.create_task(self._try())
         try:
-            await asyncio.wait([self._first], timeout=None if self._needed else _A_MOMENT)
+            moment = _NEEDED_MOMENT if self._needed else _A_MOMENT
+            await asyncio.wait([self._first], timeout=moment)
         except asyncio.CancelledError:
             await self._end_first()
             raise
         if self._first.done():
             self._first.result()
+        else:
+            self._why = f"{self.name} has not answered within {moment:g} s"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -62,14 +71,19 @@ class PatientTransport(Forwarding):
         Raises:
             ConfigurationError: a setting or the server's own state can't work.
         """
+        if self._connected:
+            return
         if self._first is not None:
+            if not self._first.done():
+                self._tell()
             await self._once(asyncio.shield(self._first))
         wait = _FIRST_WAIT
         while not self._connected:
-            log.warning("The log is not available yet", transport=self.name, error=self._why)
+            self._tell()
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
             await self._once(self._try())
+        log.info("The log is available", transport=self.name)
 
     async def _once(self, attempt: Awaitable[None]) -> None:
         try:
@@ -88,6 +102,14 @@ class PatientTransport(Forwarding):
             self._why = str(error)
         else:
             self._connected = True
+
+    def _tell(self) -> None:
+        """Log why it is not connected: a new reason at once, the same one every minute."""
+        now = time.monotonic()
+        if self._why == self._told and now - self._told_at < _SAY_AGAIN:
+            return
+        self._told, self._told_at = self._why, now
+        log.warning("The log is not available yet", transport=self.name, error=self._why)
 
     async def _end_first(self) -> None:
         if self._first is not None and not self._first.done():

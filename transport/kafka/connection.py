@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -31,6 +34,21 @@ _NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
 _FETCH_BYTES = 1024 * 1024  # of one partition in one answer
 _FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
+
+
+class _SaidByUs(logging.Filter):
+    """Drop what aiokafka logs of a client that can't start, often without its reason.
+
+    :class:`Connector` raises it, with the reason and the remedy.
+    """
+
+    _MESSAGES = ('Unable connect to "%s:%s": %s', 'Unable to request metadata from "%s:%s": %s')
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg not in self._MESSAGES
+
+
+logging.getLogger("aiokafka").addFilter(_SaidByUs())
 
 
 class Connector:
@@ -184,6 +202,10 @@ class Connector:
         # Where connecting is all that works, the listener may speak another protocol.
         found = self._explained(error, self.servers)
         for host, port, _family in collect_hosts(self.servers):
+            unknown = await self._unknown(host)
+            if unknown is not None:
+                found = unknown
+                continue
             options = {k: v for k, v in self._options.items() if k in _CONNECTION_OPTIONS}
             try:
                 connection = await create_conn(
@@ -197,6 +219,22 @@ class Connector:
                 with contextlib.suppress(KafkaError, OSError):
                     await connection.close()
         return found
+
+    async def _unknown(self, host: str) -> TransportUnavailable | None:
+        """Return what says that ``host`` has no address; ``None`` where it has one."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await asyncio.get_running_loop().getaddrinfo(host, None)
+        except socket.gaierror as error:
+            why = error.strerror or "unknown"
+        except TimeoutError:
+            why = f"no name server answered within {self.timeout:g} s"
+        else:
+            return None
+        return TransportUnavailable(
+            f"there is no host {host!r} ({why}): check KAFKA_BOOTSTRAP_SERVERS={self.servers}, and "
+            "that Kafka runs there (in containers: --profile kafka starts it)"
+        )
 
     def _explained(self, cause: BaseException, address: str) -> TransportError:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -206,4 +206,4 @@ def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
 def _name(error: BaseException) -> str:
     text = str(error)
     name = type(error).__name__
-    return text if name in text else f"{name}: {text}"
+    return text if name in text else f"{name}: {text}".removesuffix(": ")
