@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points, version
@@ -45,6 +47,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from otel.tracing.context import SAMPLED, Parent
 from otel.tracing.requests import Headers, Read
+from otel.tracing.retries import Retries
 from otel.tracing.sampling import EVERY, Sampling
 from otel.tracing.settings import SAMPLERS, TracingSettings
 from otel.tracing.span import Kind, Span
@@ -59,6 +62,7 @@ _FAILED = StatusCode.ERROR
 _UNSET = Status(StatusCode.UNSET)
 _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 _PARENT_BASED = "parentbased_"
+_LOOK_AGAIN = 0.02  # seconds
 _EXTRA = "install it with pip install 'crossfade[tracing]'"
 
 
@@ -83,11 +87,14 @@ class Spans:
 class _Counted(SpanExporter):
     """An exporter whose batches are counted by their outcome."""
 
-    def __init__(self, inner: SpanExporter, spans: Spans) -> None:
+    def __init__(self, inner: SpanExporter, spans: Spans, retries: Retries) -> None:
         self._inner = inner
         self._spans = spans
+        self._retries = retries
         self.taken = 0
         """Spans it has been handed so far."""
+        self.failed = 0
+        """Spans of those that were lost."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
@@ -95,8 +102,12 @@ class _Counted(SpanExporter):
         try:
             result = self._inner.export(spans)
         finally:
-            fine = result is SpanExportResult.SUCCESS
-            (self._spans.exported if fine else self._spans.export_failed).inc(len(spans))
+            if result is SpanExportResult.SUCCESS:
+                self._retries.ended()
+                self._spans.exported.inc(len(spans))
+            else:
+                self.failed += len(spans)
+                self._spans.export_failed.inc(len(spans))
         return result
 
     def shutdown(self) -> None:
@@ -109,8 +120,9 @@ class _Counted(SpanExporter):
 class _Queue:
     """The SDK's batching processor in front of one exporter, and how many spans it has lost."""
 
-    def __init__(self, exporter: SpanExporter, spans: Spans, size: int) -> None:
-        self._counted = _Counted(exporter, spans)
+    def __init__(self, exporter: SpanExporter, spans: Spans, size: int, retries: Retries) -> None:
+        self._counted = _Counted(exporter, spans, retries)
+        self._retries = retries
         self._processor: SpanProcessor = BatchSpanProcessor(self._counted)
         self._spans = spans
         self._size = size
@@ -136,18 +148,38 @@ class _Queue:
         """How many spans have not been handed to the exporter."""
         return self._given - self._counted.taken
 
-    def close(self) -> None:
-        """Export what waits, and end. May take as long as the exporter does."""
-        self._processor.shutdown()
+    @property
+    def failed(self) -> int:
+        """How many spans the exporter could not deliver."""
+        return self._counted.failed
+
+    def close(self, within: float) -> bool:
+        """Export what waits, and end; return whether it ended in that many seconds.
+
+        What has to be tried again is given up: a collector that is gone delays no stop.
+        """
+        # A daemon: an exporter that hangs must not hold up the end of the process.
+        ending = threading.Thread(target=self._processor.shutdown, name="traces-end", daemon=True)
+        ending.start()
+        deadline = time.monotonic() + within
+        while ending.is_alive() and time.monotonic() < deadline:
+            if self._retries.under_way:
+                self._counted.shutdown()  # ends the wait before the next try
+                ending.join(max(0.0, deadline - time.monotonic()))
+            ending.join(_LOOK_AGAIN)
+        return not ending.is_alive()
 
 
 class Pipeline:
     """Turns our spans into the SDK's and hands them to its exporters, in threads of its own."""
 
-    def __init__(self, resource: Resource, queues: Sequence[_Queue], spans: Spans) -> None:
+    def __init__(
+        self, resource: Resource, queues: Sequence[_Queue], spans: Spans, retries: Retries
+    ) -> None:
         self._resource = resource
         self._queues = queues
         self._spans = spans
+        self._retries = retries
         limits = SpanLimits()
         self._most_links = limits.max_links
         self._most_attributes = limits.max_span_attributes
@@ -203,19 +235,23 @@ class Pipeline:
 
     def close(self, within: float) -> None:
         """Export what waits for at most ``within`` seconds; what is left then is lost, counted."""
-        ended = [threading.Event() for _ in self._queues]
-        for queue, event in zip(self._queues, ended, strict=True):
-            # A daemon: an exporter that hangs must not hold up the end of the process.
-            end = partial(_close, queue, event)
-            threading.Thread(target=end, name="traces-end", daemon=True).start()
-        for queue, event in zip(self._queues, ended, strict=True):
-            if not event.wait(within) and queue.waiting > 0:
-                self._spans.stopped.inc(queue.waiting)
-
-
-def _close(queue: _Queue, ended: threading.Event) -> None:
-    queue.close()
-    ended.set()
+        self._retries.silence()
+        failed = sum(queue.failed for queue in self._queues)
+        with ThreadPoolExecutor(max(1, len(self._queues))) as pool:
+            ended = list(pool.map(lambda queue: queue.close(within), self._queues))
+        left = sum(
+            queue.waiting for queue, done in zip(self._queues, ended, strict=True) if not done
+        )
+        self._spans.stopped.inc(left)
+        lost = left + sum(queue.failed for queue in self._queues) - failed
+        if all(ended):
+            self._retries.close()
+        if lost:
+            _log.warning(
+                "The last spans were not delivered",
+                spans=lost,
+                remedy="the collector is gone or does not answer: see OTEL_EXPORTER_OTLP_ENDPOINT",
+            )
 
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -242,8 +278,9 @@ def pipeline(
         spans = Spans(registry)
         if exporters is None:
             exporters = [_exporter(name, settings.protocol) for name in settings.exporters]
-        queues = [_Queue(one, spans, settings.otel_bsp_max_queue_size) for one in exporters]
-        return Pipeline(_resource(resource), queues, spans)
+        size, retries = settings.otel_bsp_max_queue_size, Retries()
+        queues = [_Queue(one, spans, size, retries) for one in exporters]
+        return Pipeline(_resource(resource), queues, spans, retries)
 
 
 @contextmanager

@@ -1,0 +1,57 @@
+"""The end of a process whose collector is gone, slow, or silent."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry
+
+from compose.local.ports import free_port
+from otel.tracing.start import Tracing
+from tests.tracing.test_standard_variables import PROTOCOLS, begin, one_request
+
+FOR_EVER = 100.0  # seconds; exporters go on trying for half a minute
+
+
+def _to(port: int, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(FOR_EVER))
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # nothing goes out before the end
+
+
+def _closed(tracing: Tracing, within: float) -> float:
+    began = time.monotonic()
+    tracing.close(within)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_collector_that_is_gone_delays_no_stop(protocol, monkeypatch, caplog):
+    _to(free_port(), protocol, monkeypatch)
+    registry = CollectorRegistry()
+    tracing = begin(registry)
+    one_request(tracing)
+    with structlog.testing.capture_logs() as said:
+        assert _closed(tracing, FOR_EVER) < 20
+    (told,) = said
+    assert (told["event"], told["log_level"]) == ("The last spans were not delivered", "warning")
+    assert told["spans"] == 1
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in told["remedy"]
+    assert [record for record in caplog.records if "opentelemetry" in record.name] == []
+    lost = registry.get_sample_value("trace_spans_dropped_total", {"reason": "export_failed"})
+    assert lost == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_collector_that_is_silent_is_waited_for_as_long_as_is_said(protocol, monkeypatch):
+    """It may only be slow: what it has been sent is not thrown away before the time is up."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        _to(silent.getsockname()[1], protocol, monkeypatch)
+        registry = CollectorRegistry()
+        tracing = begin(registry)
+        one_request(tracing)
+        assert 1 <= _closed(tracing, 1) < 20
