@@ -25,11 +25,12 @@ else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
-check: env-dev ## Lint, format, types, import directions, and compose.yml where its tool is
+check: env-dev ## Lint, format, types, imports; the OpenAPI documents and compose.yml where their tools are
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff . ; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.generated_clients.lint
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
 
 bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in benchmarks/results

@@ -90,6 +90,7 @@ async def test_the_document_describes_exactly_the_routes_there_are(service: Serv
         ("GET", "/api/console/status"),
         ("GET", "/api/console/events"),
         ("GET", "/api/console/search"),
+        ("GET", "/api/console/messages"),
         ("GET", "/api/console/messages/{message_id}"),
         ("GET", "/api/console/dead-letters"),
         ("GET", "/api/console/actions"),
