@@ -31,6 +31,7 @@ check: env-dev ## Lint, format, types, imports; the OpenAPI documents and compos
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.generated_clients.lint
+	@clients/typescript/check
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
 
 bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in benchmarks/results

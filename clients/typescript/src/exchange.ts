@@ -1,0 +1,169 @@
+/** One request, tried until it is answered, can't be, or the time is up. */
+import { problemOf, reasonOf, type Reply } from "./answers.js";
+import {
+  CrossfadeError,
+  NoAnswerError,
+  ProblemError,
+  UnexpectedAnswerError,
+  UnreachableError,
+} from "./errors.js";
+import { pauseAfter, RETRIED, type Retry } from "./retry.js";
+
+/** One request, the same on every attempt. */
+export interface Call {
+  method: "GET" | "POST";
+  path: string;
+  headers: Readonly<Record<string, string>>;
+  body?: string;
+}
+
+/** How requests are made. */
+export interface Connection {
+  baseUrl: string;
+  headers: Readonly<Record<string, string>>;
+  timeoutMs: number;
+  fetch: typeof globalThis.fetch;
+}
+
+const LEAST = 50;
+/** Problem types that promise that nothing of the request was taken. */
+const NOT_ENQUEUED = new Set(["overloaded", "too-many-connections", "log-unavailable"]);
+/** Causes, as Node and Bun name them, of a request that never left. */
+const NEVER_SENT = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "ConnectionRefused",
+]);
+/** Certificates that are not trusted: a retry does not make them so. */
+const DISTRUSTED = /CERT|_ISSUER|UNABLE_TO_VERIFY/;
+
+/** A request without an answer. */
+class Failure {
+  constructor(
+    readonly error: unknown,
+    readonly sent: boolean,
+    readonly lasting: boolean,
+  ) {}
+}
+
+/**
+ * Return the first answer that is no error, trying again where that may help.
+ *
+ * @throws CrossfadeError the last attempt's: a retry can't help, or there is no time for one.
+ * @throws what `signal` was aborted with.
+ */
+export async function tried(
+  connection: Connection,
+  call: Call,
+  retry: Retry,
+  signal?: AbortSignal,
+): Promise<Reply> {
+  const ends = performance.now() + retry.deadlineMs;
+  let maybe = false;
+  for (let attempts = 1; ; attempts++) {
+    const left = Math.max(LEAST, ends - performance.now());
+    const outcome = await exchanged(connection, call, Math.min(connection.timeoutMs, left), signal);
+    if (!(outcome instanceof Failure) && outcome.status >= 200 && outcome.status < 300) {
+      return outcome;
+    }
+    const [error, again] = judged(outcome);
+    maybe ||= maybeAccepted(outcome, error);
+    error.attempts = attempts;
+    error.maybeAccepted = maybe;
+    const asked = error instanceof ProblemError ? error.retryAfterMs : undefined;
+    const pause = pauseAfter(retry, attempts, asked);
+    if (!again || attempts >= retry.attempts || performance.now() + pause >= ends) {
+      throw error;
+    }
+    await paused(pause, signal);
+  }
+}
+
+/** Return after so many milliseconds; throws what `signal` is aborted with. */
+export async function paused(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  await new Promise<void>((resolve, reject) => {
+    const abort = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
+
+async function exchanged(
+  connection: Connection,
+  call: Call,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<Reply | Failure> {
+  signal?.throwIfAborted();
+  const late = AbortSignal.timeout(Math.ceil(timeoutMs));
+  try {
+    const response = await connection.fetch(connection.baseUrl + call.path, {
+      method: call.method,
+      headers: { ...connection.headers, ...call.headers },
+      redirect: "manual",
+      signal: signal ? AbortSignal.any([signal, late]) : late,
+      ...(call.body === undefined ? {} : { body: call.body }),
+    });
+    return { status: response.status, headers: response.headers, text: await response.text() };
+  } catch (error) {
+    if (signal?.aborted) {
+      throw signal.reason;
+    }
+    const code = codeOf(error);
+    return new Failure(error, !NEVER_SENT.has(code) && !DISTRUSTED.test(code), DISTRUSTED.test(code));
+  }
+}
+
+/** Return what the runtime calls the cause of an error; nothing where it does not tell. */
+function codeOf(error: unknown): string {
+  for (let one: unknown = error, depth = 0; one instanceof Error && depth < 5; depth++) {
+    const { code } = one as { code?: unknown };
+    if (typeof code === "string" && code) {
+      return code;
+    }
+    one = one.cause;
+  }
+  return "";
+}
+
+function judged(outcome: Reply | Failure): [CrossfadeError, boolean] {
+  if (outcome instanceof Failure) {
+    const Kind = outcome.sent ? NoAnswerError : UnreachableError;
+    return [new Kind(said(outcome.error), { cause: outcome.error }), !outcome.lasting];
+  }
+  if (outcome.status >= 400) {
+    return [problemOf(outcome), RETRIED.has(outcome.status)];
+  }
+  return [new UnexpectedAnswerError(reasonOf(outcome), outcome.status), false];
+}
+
+function said(error: unknown): string {
+  const parts: string[] = [];
+  for (let one: unknown = error, depth = 0; one instanceof Error && depth < 5; depth++) {
+    parts.push(one.message || codeOf(one) || one.name);
+    one = one.cause;
+  }
+  return parts.join(": ") || String(error);
+}
+
+/** Tell whether the service may have taken what it was sent. */
+function maybeAccepted(outcome: Reply | Failure, error: CrossfadeError): boolean {
+  if (outcome instanceof Failure) {
+    return outcome.sent;
+  }
+  if (outcome.status < 500 || !(error instanceof ProblemError)) {
+    return false;
+  }
+  return !(outcome.status === 503 && NOT_ENQUEUED.has(error.type.split("/").at(-1) ?? ""));
+}
