@@ -95,7 +95,7 @@ def messages_router(
         return view(identifier, found, trace_url, receipts, elsewhere)
 
     @router.get(
-        "/conversations/{conversation_id}/messages",
+        "/conversations/{conversation_id:path}/messages",  # an id may hold a slash
         summary="Read a conversation, oldest first",
         description="A page ends early, with `hasMore`, once its contents come to 1 MiB. For a key "
         "with a sender prefix it leaves out the messages of other senders.",

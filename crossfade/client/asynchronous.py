@@ -1,0 +1,186 @@
+"""The client for asyncio and Trio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import anyio
+import httpx
+
+from crossfade.client.batches import BatchLimits
+from crossfade.client.connection import LIMITS, Connection, failure
+from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
+from crossfade.client.models import (
+    Ack,
+    BatchResult,
+    Message,
+    NewMessage,
+    Page,
+    ReceiptAck,
+    Receipts,
+    ReceiptState,
+    TraceContext,
+)
+from crossfade.client.operations import Operations
+from crossfade.client.reply import Reply
+from crossfade.client.retry import Retry
+
+__all__ = ["AsyncClient"]
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A client of one Crossfade service; several tasks may share it.
+
+    The same methods as :class:`~crossfade.Client`, awaited. A call that is cancelled may have been
+    accepted: send the same :class:`~crossfade.NewMessage` again.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float = 10.0,
+        connect_timeout: float = 5.0,
+        batch_limits: BatchLimits | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: httpx.Limits | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        """Make a client, as :class:`~crossfade.Client` says. It connects when it is first used.
+
+        Raises:
+            ValueError: the URL or the key can't be one.
+        """
+        self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
+        self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
+        self._owned = http is None
+        self._http = http or httpx.AsyncClient(limits=limits or LIMITS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection.base_url!r})"
+
+    async def close(self) -> None:
+        """Close the connections, unless ``http`` was given."""
+        if self._owned:
+            await self._http.aclose()
+
+    async def send(
+        self,
+        message: NewMessage,
+        *,
+        correlation_id: str | None = None,
+        trace: TraceContext | None = None,
+    ) -> Ack:
+        """Send a message; return once it is durable in the log. See :meth:`Client.send`."""
+        return await self._run(self._operations.send(message, correlation_id, trace))
+
+    async def send_batch(
+        self,
+        messages: Iterable[NewMessage],
+        *,
+        correlation_id: str | None = None,
+        trace: TraceContext | None = None,
+    ) -> list[BatchResult]:
+        """Send messages; return one result for each. See :meth:`Client.send_batch`."""
+        return await self._run(self._operations.send_batch(messages, correlation_id, trace))
+
+    async def message(self, message_id: str) -> Message:
+        """Read a message, wherever it is now. See :meth:`Client.message`."""
+        return await self._run(self._operations.message(message_id))
+
+    async def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:  # noqa: ASYNC109
+        """Return the message once it is persisted. See :meth:`Client.wait`."""
+        return await self._run(self._operations.wait(message_id, timeout))
+
+    async def page(
+        self, conversation_id: str, *, after: str | None = None, limit: int = 100
+    ) -> Page:
+        """Read one page of a conversation's persisted messages. See :meth:`Client.page`."""
+        return await self._run(self._operations.page(conversation_id, after, limit))
+
+    def pages(
+        self, conversation_id: str, *, after: str | None = None, page_size: int = 100
+    ) -> AsyncIterator[Page]:
+        """Iterate over the pages of a conversation. See :meth:`Client.pages`."""
+        pages = self._iterate(self._operations.pages(conversation_id, after, page_size))
+        return cast("AsyncIterator[Page]", pages)
+
+    def messages(
+        self, conversation_id: str, *, after: str | None = None, page_size: int = 100
+    ) -> AsyncIterator[Message]:
+        """Iterate over the persisted messages of a conversation. See :meth:`Client.messages`."""
+        messages = self._iterate(self._operations.messages(conversation_id, after, page_size))
+        return cast("AsyncIterator[Message]", messages)
+
+    async def give_receipt(
+        self,
+        message_id: str,
+        user_id: str,
+        state: ReceiptState,
+        *,
+        correlation_id: str | None = None,
+        trace: TraceContext | None = None,
+    ) -> ReceiptAck:
+        """Record that a user got or saw a message. See :meth:`Client.give_receipt`."""
+        operation = self._operations.give_receipt(message_id, user_id, state, correlation_id, trace)
+        return await self._run(operation)
+
+    async def receipts(self, message_id: str) -> Receipts:
+        """Read a message's receipts. See :meth:`Client.receipts`."""
+        return await self._run(self._operations.receipts(message_id))
+
+    async def _run(self, operation: Operation[T]) -> T:
+        outcome: Outcome = None
+        try:
+            while True:
+                outcome = await self._act(operation.send(outcome))
+        except StopIteration as done:
+            return cast("T", done.value)
+
+    async def _iterate(self, operation: Operation[None]) -> AsyncIterator[object]:
+        outcome: Outcome = None
+        try:
+            while True:
+                action = operation.send(outcome)
+                if isinstance(action, Emit):
+                    yield action.value
+                    outcome = None
+                else:
+                    outcome = await self._act(action)
+        except StopIteration:
+            return
+
+    async def _act(self, action: Any) -> Outcome:
+        if isinstance(action, Pause):
+            await anyio.sleep(action.seconds)
+            return None
+        assert isinstance(action, Send)
+        try:
+            return await self._exchange(action)
+        except httpx.RequestError as error:
+            return failure(error)
+
+    async def _exchange(self, send: Send) -> Reply | Failure:
+        request = self._connection.request(self._http, send.call, send.timeout)
+        # httpx's timeouts are for each read; this one is for all of them.
+        with anyio.move_on_after(send.timeout):
+            response = await self._http.send(request, follow_redirects=False)
+            return Reply(response.status_code, dict(response.headers), response.content)
+        return failure(httpx.ReadTimeout("the answer took too long", request=request))

@@ -1,0 +1,91 @@
+"""What both clients ask of httpx: where, with which headers, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from crossfade.client.exchange import Call, Failure
+
+__all__ = ["LIMITS", "Connection", "failure"]
+
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+_DEFAULT_URL = "http://localhost:3000"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the service is, and how it is asked."""
+
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+    connect_timeout: float
+
+    @classmethod
+    def of(
+        cls, base_url: str | None, api_key: str | None, headers: Mapping[str, str], connect: float
+    ) -> Connection:
+        """Return the connection; what is not given is read from the environment.
+
+        Raises:
+            ValueError: the URL or the key can't be one.
+        """
+        url = base_url or os.environ.get("CROSSFADE_URL") or _DEFAULT_URL
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise ValueError(f"base URL {url!r}: give one such as {_DEFAULT_URL}")
+        if parts.query or parts.fragment:
+            raise ValueError(f"base URL {url!r}: leave out what follows the path")
+        key = api_key if api_key is not None else os.environ.get("CROSSFADE_API_KEY")
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise ValueError("the API key holds something other than printable ASCII characters")
+        own = {"Accept": "application/json", "User-Agent": f"crossfade-python/{_version()}"}
+        authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        return cls(url.rstrip("/"), {**own, **authorization, **headers}, connect)
+
+    def request(
+        self, http: httpx.Client | httpx.AsyncClient, call: Call, timeout: float
+    ) -> httpx.Request:
+        """Return a call as a request of httpx."""
+        query = f"?{urlencode(call.query)}" if call.query else ""
+        return http.build_request(
+            call.method,
+            f"{self.base_url}{call.path}{query}",
+            content=call.body,
+            headers={**self.headers, **call.headers},
+            timeout=httpx.Timeout(timeout, connect=min(self.connect_timeout, timeout)),
+        )
+
+
+def failure(error: httpx.RequestError) -> Failure:
+    """Return what an error of httpx means.
+
+    Raises:
+        httpx.RequestError: it is none of the connection's: the request itself can't be made.
+    """
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        raise error
+    never_sent = httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
+    return Failure(error, sent=not isinstance(error, never_sent), lasting=_distrusted(error))
+
+
+def _distrusted(error: BaseException | None) -> bool:
+    """Tell whether the server's certificate is the reason."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _version() -> str:
+    try:
+        return version("crossfade")
+    except PackageNotFoundError:
+        return "unknown"

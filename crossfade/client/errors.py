@@ -1,0 +1,313 @@
+"""Every error that the client raises, and what to do about it.
+
+::
+
+    CrossfadeError
+    +-- UnreachableError          no connection
+    +-- NoAnswerError             a connection, and no answer
+    +-- UnexpectedAnswerError     an answer that is not Crossfade's
+    +-- NotSentError              left out of a batch after an earlier failure
+    +-- ProblemError              an error answer (RFC 9457)
+    |   +-- InvalidRequestError   400, 405, 411, 414, 415, 421, 422, 431
+    |   |   +-- TooLargeError     413
+    |   |   +-- KeyConflictError  422, the key stands for another body
+    |   +-- UnauthenticatedError  401
+    |   +-- ForbiddenError        403
+    |   +-- NotFoundError         404
+    |   +-- ConflictError         409
+    |   +-- UnavailableError      408, 425, 429, 502, 503, 504
+    |   |   +-- OutcomeUnknownError
+    |   +-- ServiceError          500 and what else the service says of itself
+    +-- WaitTimeoutError          not persisted in time
+    +-- DeadLetteredError         not persisted, and given up
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from crossfade.client.models import Message
+
+__all__ = [
+    "ConflictError",
+    "CrossfadeError",
+    "DeadLetteredError",
+    "FieldError",
+    "ForbiddenError",
+    "InvalidRequestError",
+    "KeyConflictError",
+    "NoAnswerError",
+    "NotFoundError",
+    "NotSentError",
+    "OutcomeUnknownError",
+    "ProblemError",
+    "ServiceError",
+    "TooLargeError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnexpectedAnswerError",
+    "UnreachableError",
+    "WaitTimeoutError",
+    "problem_class",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with one field, as the service says it."""
+
+    field: str
+    """The field's path, such as ``recipientIds[3]``."""
+    message: str
+    remedy: str
+
+
+class CrossfadeError(Exception):
+    """Anything the client raises about the service. ``remedy`` says what to do.
+
+    ``attempts`` is the number of requests that were made. ``maybe_accepted`` tells of a message
+    or a receipt whether the service may have accepted it although this error was raised: send the
+    same :class:`~crossfade.NewMessage` again, whose key makes sure that it is stored once.
+    """
+
+    remedy: str = ""
+    attempts: int = 0
+    maybe_accepted: bool = False
+
+
+class UnreachableError(CrossfadeError):
+    """No connection to the service could be made. Nothing was sent.
+
+    Remedy: check the base URL, that the service runs, and for https its certificate.
+    """
+
+    remedy = "Check the base URL, that the service runs, and for https its certificate."
+
+
+class NoAnswerError(CrossfadeError):
+    """The request was sent or begun, and no whole answer came in time.
+
+    Remedy: send the same message again, with the same key; allow more time with ``timeout``.
+    """
+
+    remedy = "Send the same message again, with the same key; allow more time with `timeout`."
+
+
+class UnexpectedAnswerError(CrossfadeError):
+    """The answer is not one of Crossfade's API. Something else answered.
+
+    Remedy: check the base URL and what stands between (a proxy, a login page).
+    """
+
+    remedy = "Check the base URL and what stands between (a proxy, a login page)."
+
+    def __init__(self, detail: str, status: int) -> None:
+        super().__init__(f"HTTP {status}: {detail}")
+        self.status = status
+        self.detail = detail
+
+
+class NotSentError(CrossfadeError):
+    """The message was left out: messages before it in the batch could not be sent.
+
+    Remedy: mend what ``__cause__`` says, and send these messages again.
+    """
+
+    remedy = "Mend what the cause says, and send these messages again."
+
+
+class ProblemError(CrossfadeError):
+    """The service answered with an error: the members of its problem document (RFC 9457).
+
+    An error answer without such a document, which a proxy may give, has the type ``about:blank``.
+    """
+
+    usual_remedy: ClassVar[str] = "See the page that `type` points to."
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        title: str,
+        detail: str,
+        type: str = "about:blank",  # noqa: A002 - the member's name in RFC 9457
+        fields: Sequence[FieldError] = (),
+        correlation_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(_line(status, title, detail, fields))
+        self.status = status
+        self.type = type
+        """A URI reference of the service: its page says what it means."""
+        self.title = title
+        self.detail = detail
+        self.fields = tuple(fields)
+        """What is wrong with which field."""
+        self.correlation_id = correlation_id
+        """What the service's logs have of this request."""
+        self.retry_after = retry_after
+        """Seconds that the service asked to wait."""
+        self.remedy = " ".join(one.remedy for one in self.fields) or self.usual_remedy
+
+    @property
+    def field(self) -> str | None:
+        """The path of the first faulty field, if the problem names one."""
+        return self.fields[0].field if self.fields else None
+
+
+class InvalidRequestError(ProblemError):
+    """The service can't accept this request, however often it is sent.
+
+    Remedy: change what ``fields`` or ``detail`` name.
+    """
+
+    usual_remedy = "Change what `detail` names."
+
+
+class TooLargeError(InvalidRequestError):
+    """The message is larger than the service, or a proxy in front, takes.
+
+    Remedy: keep large contents elsewhere, and send a reference.
+    """
+
+    usual_remedy = "Keep large contents elsewhere, and send a reference."
+
+
+class KeyConflictError(InvalidRequestError):
+    """The key was used before, in this conversation and by this sender, for another body.
+
+    Nothing was enqueued. Remedy: give a new message a ``client_message_id`` of its own.
+    """
+
+    usual_remedy = "Give a new message a client_message_id of its own."
+
+
+class UnauthenticatedError(ProblemError):
+    """The service wants an API key and got none that it knows.
+
+    Remedy: give ``api_key``, or set CROSSFADE_API_KEY, to a key made by ``crossfade keys new``.
+    """
+
+    usual_remedy = "Give api_key, or set CROSSFADE_API_KEY, to a key made by 'crossfade keys new'."
+
+
+class ForbiddenError(ProblemError):
+    """The API key may not do this.
+
+    Remedy: use a key that has the scope, or the prefix, that ``detail`` names.
+    """
+
+    usual_remedy = "Use a key that has the scope, or the prefix, that `detail` names."
+
+
+class NotFoundError(ProblemError):
+    """There is no such message.
+
+    Remedy: check the id, and the base URL.
+    """
+
+    usual_remedy = "Check the id, and the base URL."
+
+
+class ConflictError(ProblemError):
+    """The state of the message does not allow this, such as a receipt for a dead letter.
+
+    Remedy: ``detail`` says what would change it.
+    """
+
+    usual_remedy = "`detail` says what would change its state."
+
+
+class UnavailableError(ProblemError):
+    """The service could not take the request for now; retries did not help until the deadline.
+
+    Remedy: send the same message again later, with the same key.
+    """
+
+    usual_remedy = "Send the same message again later, with the same key."
+
+
+class OutcomeUnknownError(UnavailableError):
+    """The service can't tell whether it accepted the message.
+
+    Remedy: send the same message again, with the same key. A new key could double it.
+    """
+
+    usual_remedy = "Send the same message again, with the same key. A new key could double it."
+
+
+class ServiceError(ProblemError):
+    """The service made a mistake.
+
+    Remedy: report ``correlation_id`` to its operator. The message may be sent again, same key.
+    """
+
+    usual_remedy = "Report the correlation id to the operator. Send again with the same key."
+
+
+class WaitTimeoutError(CrossfadeError, TimeoutError):
+    """The message was not persisted within the time given to ``wait``.
+
+    ``state`` is the last one seen: ``pending``, or ``None`` where the service did not find the
+    message or could not be asked (then ``__cause__`` says why). Remedy: it is safe in the log; wait
+    again, and where it stays pending look at the workers (``crossfade status``).
+    """
+
+    remedy = "Wait again. Where it stays pending, look at the workers ('crossfade status')."
+
+    def __init__(self, message_id: str, state: str | None, seconds: float) -> None:
+        seen = f"it is {state}" if state else "its state is not known"
+        super().__init__(f"message {message_id} was not persisted within {seconds:g} s; {seen}")
+        self.message_id = message_id
+        self.state = state
+
+
+class DeadLetteredError(CrossfadeError):
+    """The message could not be persisted and is a dead letter. ``message`` is all there is of it.
+
+    Remedy: an operator mends the cause and redrives it (``crossfade dlq redrive``).
+    """
+
+    remedy = "Mend the cause and redrive it ('crossfade dlq redrive')."
+
+    def __init__(self, message: Message) -> None:
+        letter = message.dead_letter
+        why = f" ({letter.reason}: {letter.error})" if letter else ""
+        super().__init__(f"message {message.message_id} is a dead letter{why}")
+        self.message = message
+
+
+_BY_NAME: dict[str, type[ProblemError]] = {
+    "idempotency-conflict": KeyConflictError,
+    "outcome-unknown": OutcomeUnknownError,
+}
+_BY_STATUS: dict[int, type[ProblemError]] = {
+    401: UnauthenticatedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    408: UnavailableError,
+    409: ConflictError,
+    413: TooLargeError,
+    425: UnavailableError,
+    429: UnavailableError,
+    502: UnavailableError,
+    503: UnavailableError,
+    504: UnavailableError,
+}
+_SERVERS = 500
+
+
+def problem_class(name: str, status: int) -> type[ProblemError]:
+    """Return the class for a problem type's name (the last part of its URI) and a status."""
+    usual = ServiceError if status >= _SERVERS else InvalidRequestError
+    return _BY_NAME.get(name) or _BY_STATUS.get(status, usual)
+
+
+def _line(status: int, title: str, detail: str, fields: Sequence[FieldError]) -> str:
+    text = f"HTTP {status}: {title}"
+    if fields:
+        return f"{text}: " + "; ".join(f"{one.field} {one.message}" for one in fields)
+    return f"{text}: {detail}" if detail else text

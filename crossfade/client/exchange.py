@@ -1,0 +1,133 @@
+"""One call as a generator: it yields what is to be done, and is sent what came of it.
+
+Nothing here does I/O, sleeps or knows an HTTP library. A driver carries out each :class:`Send` and
+:class:`Pause`, hands on each :class:`Emit`, and sends back a :class:`Reply` or a :class:`Failure`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from crossfade.client.answers import problem_of, reason_of
+from crossfade.client.errors import (
+    CrossfadeError,
+    NoAnswerError,
+    UnavailableError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+from crossfade.client.reply import Reply
+from crossfade.client.retry import RETRIED, Retry
+
+__all__ = ["Action", "Call", "Emit", "Failure", "Operation", "Outcome", "Pause", "Send", "tried"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, the same on every attempt."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Make a request. ``timeout`` is for all of it, in seconds."""
+
+    call: Call
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Hand a value to whoever iterates."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request without an answer. ``sent``: whether the service may have got it."""
+
+    error: Exception
+    sent: bool
+    lasting: bool = False
+    """Whether a retry can't help, as with a certificate that is not trusted."""
+
+
+Action = Send | Pause | Emit
+Outcome = Reply | Failure | None
+Operation = Generator[Action, Outcome, T]
+
+_OK = range(200, 300)
+_NOT_ENQUEUED = frozenset({"overloaded", "too-many-connections", "log-unavailable"})
+"""Problem types that promise that nothing of the request was taken."""
+_CERTAIN = 500
+
+
+def tried(call: Call, retry: Retry, timeout: float) -> Operation[Reply]:
+    """Return the first answer that is no error, trying again where that may help.
+
+    Raises:
+        CrossfadeError: the last attempt's error; a retry can't help, or there is no time for one.
+    """
+    ends = None if retry.deadline is None else time.monotonic() + retry.deadline
+    attempts, maybe = 0, False
+    while True:
+        left = float("inf") if ends is None else max(0.0, ends - time.monotonic())
+        # The first attempt is made however little time is left, and none gets less than this.
+        outcome = yield Send(call, min(timeout, max(left, 0.05)))
+        attempts += 1
+        if isinstance(outcome, Reply) and outcome.status in _OK:
+            return outcome
+        error, again = _judged(outcome)
+        maybe = maybe or _may_be_accepted(outcome)
+        error.attempts, error.maybe_accepted = attempts, maybe
+        pause = retry.pause(attempts, getattr(error, "retry_after", None))
+        late = ends is not None and time.monotonic() + pause >= ends
+        if not again or late or attempts == retry.attempts:
+            raise error
+        yield Pause(pause)
+
+
+def _judged(outcome: Outcome) -> tuple[CrossfadeError, bool]:
+    """Return the error in an outcome, and whether a retry may help."""
+    assert outcome is not None
+    if isinstance(outcome, Reply):
+        if outcome.status >= _FAULTY:
+            return problem_of(outcome), outcome.status in RETRIED
+        return UnexpectedAnswerError(reason_of(outcome), outcome.status), False
+    kind = NoAnswerError if outcome.sent else UnreachableError
+    error = kind(str(outcome.error) or type(outcome.error).__name__)
+    error.__cause__ = outcome.error
+    return error, not outcome.lasting
+
+
+_FAULTY = 400
+
+
+def _may_be_accepted(outcome: Outcome) -> bool:
+    """Tell whether the service may have taken what it was sent."""
+    if isinstance(outcome, Failure):
+        return outcome.sent
+    assert outcome is not None
+    if outcome.status < _CERTAIN:
+        return False
+    problem = problem_of(outcome)
+    name = problem.type.rpartition("/")[2]
+    return not (isinstance(problem, UnavailableError) and name in _NOT_ENQUEUED)

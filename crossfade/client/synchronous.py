@@ -1,0 +1,236 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import httpx
+
+from crossfade.client.batches import BatchLimits
+from crossfade.client.connection import LIMITS, Connection, failure
+from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
+from crossfade.client.models import (
+    Ack,
+    BatchResult,
+    Message,
+    NewMessage,
+    Page,
+    ReceiptAck,
+    Receipts,
+    ReceiptState,
+    TraceContext,
+)
+from crossfade.client.operations import Operations
+from crossfade.client.reply import Reply
+from crossfade.client.retry import Retry
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """A client of one Crossfade service; several threads may share it.
+
+    It tries again where that may help (:class:`~crossfade.Retry`) and always with the same key, so
+    that nothing is stored twice. Every method raises a
+    :class:`~crossfade.CrossfadeError` whose docstring and ``remedy`` say what to do.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float = 10.0,
+        connect_timeout: float = 5.0,
+        batch_limits: BatchLimits | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: httpx.Limits | None = None,
+        http: httpx.Client | None = None,
+    ) -> None:
+        """Make a client. It connects when it is first used.
+
+        ``base_url`` is CROSSFADE_URL of the environment where it is not given, else
+        http://localhost:3000; ``api_key`` is CROSSFADE_API_KEY. ``timeout`` is for one attempt,
+        in seconds. ``limits`` bounds the connections. ``http`` is a client of httpx with settings
+        of its own (proxies, certificates); it stays the caller's to close.
+
+        Raises:
+            ValueError: the URL or the key can't be one.
+        """
+        self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
+        self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
+        self._owned = http is None
+        self._http = http or httpx.Client(limits=limits or LIMITS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection.base_url!r})"
+
+    def close(self) -> None:
+        """Close the connections, unless ``http`` was given."""
+        if self._owned:
+            self._http.close()
+
+    def send(
+        self,
+        message: NewMessage,
+        *,
+        correlation_id: str | None = None,
+        trace: TraceContext | None = None,
+    ) -> Ack:
+        """Send a message; return once it is durable in the log.
+
+        Without ``trace``, OpenTelemetry's current span is continued where there is one.
+
+        Raises:
+            CrossfadeError: it was not acknowledged. ``maybe_accepted`` tells whether it may be
+                stored all the same; send the same ``message`` again.
+            ValueError: a text of it can't be written as UTF-8.
+        """
+        return self._run(self._operations.send(message, correlation_id, trace))
+
+    def send_batch(
+        self,
+        messages: Iterable[NewMessage],
+        *,
+        correlation_id: str | None = None,
+        trace: TraceContext | None = None,
+    ) -> list[BatchResult]:
+        """Send messages in as few requests as the limits allow; return one result for each.
+
+        Only what was refused for the moment is sent again. Results are in the order given, each
+        with its acknowledgement or its error; nothing is raised for a message that failed. Once
+        one can't be sent until the deadline, those of later requests are left out
+        (:class:`~crossfade.NotSentError`), so that none overtakes it.
+
+        Raises:
+            ValueError: a text can't be written as UTF-8; nothing was sent.
+        """
+        return self._run(self._operations.send_batch(messages, correlation_id, trace))
+
+    def message(self, message_id: str) -> Message:
+        """Read a message, wherever it is now.
+
+        Raises:
+            NotFoundError: there is none, as far as can be seen.
+        """
+        return self._run(self._operations.message(message_id))
+
+    def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:
+        """Return the message once it is persisted: it has its row in PostgreSQL.
+
+        Raises:
+            WaitTimeoutError: it was not within ``timeout`` seconds.
+            DeadLetteredError: it could not be persisted.
+        """
+        return self._run(self._operations.wait(message_id, timeout))
+
+    def page(self, conversation_id: str, *, after: str | None = None, limit: int = 100) -> Page:
+        """Read one page of a conversation's persisted messages, oldest first.
+
+        ``after`` is ``next`` of an earlier page; ``limit`` is at most 200.
+        """
+        return self._run(self._operations.page(conversation_id, after, limit))
+
+    def pages(
+        self, conversation_id: str, *, after: str | None = None, page_size: int = 100
+    ) -> Iterator[Page]:
+        """Iterate over the pages of a conversation. Keep ``next`` of the last to go on later."""
+        pages = self._iterate(self._operations.pages(conversation_id, after, page_size))
+        return cast("Iterator[Page]", pages)
+
+    def messages(
+        self, conversation_id: str, *, after: str | None = None, page_size: int = 100
+    ) -> Iterator[Message]:
+        """Iterate over the persisted messages of a conversation, oldest first."""
+        messages = self._iterate(self._operations.messages(conversation_id, after, page_size))
+        return cast("Iterator[Message]", messages)
+
+    def give_receipt(
+        self,
+        message_id: str,
+        user_id: str,
+        state: ReceiptState,
+        *,
+        correlation_id: str | None = None,
+        trace: TraceContext | None = None,
+    ) -> ReceiptAck:
+        """Record that a user got (``delivered``) or saw (``read``) a message; once for each.
+
+        Raises:
+            NotFoundError: there is no such message.
+            ConflictError: it is a dead letter.
+        """
+        operation = self._operations.give_receipt(message_id, user_id, state, correlation_id, trace)
+        return self._run(operation)
+
+    def receipts(self, message_id: str) -> Receipts:
+        """Read a message's receipts.
+
+        Raises:
+            NotFoundError: there is no such message.
+        """
+        return self._run(self._operations.receipts(message_id))
+
+    def _run(self, operation: Operation[T]) -> T:
+        outcome: Outcome = None
+        try:
+            while True:
+                outcome = self._act(operation.send(outcome))
+        except StopIteration as done:
+            return cast("T", done.value)
+
+    def _iterate(self, operation: Operation[None]) -> Iterator[object]:
+        outcome: Outcome = None
+        try:
+            while True:
+                action = operation.send(outcome)
+                if isinstance(action, Emit):
+                    yield action.value
+                    outcome = None
+                else:
+                    outcome = self._act(action)
+        except StopIteration:
+            return
+
+    def _act(self, action: Any) -> Outcome:
+        if isinstance(action, Pause):
+            time.sleep(action.seconds)
+            return None
+        assert isinstance(action, Send)
+        try:
+            return self._exchange(action)
+        except httpx.RequestError as error:
+            return failure(error)
+
+    def _exchange(self, send: Send) -> Reply | Failure:
+        ends = time.monotonic() + send.timeout
+        request = self._connection.request(self._http, send.call, send.timeout)
+        response = self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            # httpx's timeouts are for each read; this one is for all of them.
+            parts: list[bytes] = []
+            for part in response.iter_bytes():
+                parts.append(part)
+                if time.monotonic() > ends:
+                    late = httpx.ReadTimeout("the answer took too long", request=request)
+                    return failure(late)
+            return Reply(response.status_code, dict(response.headers), b"".join(parts))
+        finally:
+            response.close()

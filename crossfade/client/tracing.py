@@ -1,0 +1,26 @@
+"""The trace context that goes with a request: the caller's, or OpenTelemetry's current span."""
+
+from __future__ import annotations
+
+import sys
+
+from crossfade.client.models import TraceContext
+
+__all__ = ["trace_headers"]
+
+
+def trace_headers(given: TraceContext | None) -> dict[str, str]:
+    """Return ``traceparent`` and ``tracestate`` for a request, as far as there are any."""
+    if given is not None:
+        headers = {"traceparent": given.traceparent}
+        return headers | ({"tracestate": given.tracestate} if given.tracestate else {})
+    # A program that has not imported it has no span: nothing is imported for its sake.
+    if "opentelemetry.trace" not in sys.modules:
+        return {}
+    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
+        TraceContextTextMapPropagator,
+    )
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier
