@@ -6,7 +6,7 @@ from xdist.scheduler import LoadFileScheduling
 
 __all__ = ["SharedServers"]
 
-_FOLDERS = ("tests/console/", "tests/hostile/kafka_records/")
+_FOLDERS = ("tests/clients/", "tests/console/", "tests/hostile/kafka_records/")
 """Their files share servers or a browser, which take longer to start than the tests take."""
 
 
