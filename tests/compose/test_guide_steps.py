@@ -17,8 +17,6 @@ from tests.support.absent import program
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.quiet  # it takes the ports that it prefers, as another run at once would
-
 # The body of steps 4 and 5, as it stands there.
 BODY = """{
     "conversationId": "test_conv_001",

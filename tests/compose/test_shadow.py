@@ -91,7 +91,6 @@ async def test_without_a_sync_shadow_nothing_is_accepted(crossfade, places):
     assert await running.terminate() == 0
 
 
-@pytest.mark.quiet
 async def test_up_starts_the_shadows_server_too(up):
     await require_kafka()
     running, api, _ = await up(TRANSPORT_SHADOW="kafka", TRANSPORT_SHADOW_MODE="sync")

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import asyncpg
 import httpx
-import pytest
 
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
-
-pytestmark = pytest.mark.quiet  # it takes the ports that it prefers, as another run at once would
 
 _MESSAGES = 5
 

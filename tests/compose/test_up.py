@@ -10,12 +10,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
-
-pytestmark = pytest.mark.quiet  # it takes the ports that it prefers, as another run at once would
 
 
 def _alive(pids: list[int]) -> list[int]:
