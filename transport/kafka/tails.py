@@ -124,7 +124,11 @@ class Tails:
     async def _gone(
         self, anchors: Mapping[TopicPartition, Sequence[Anchor]], state: _State
     ) -> Mapping[TopicPartition, Sequence[Anchor]]:
-        """Return the anchors that the log no longer has. What it removed as old tells nothing."""
+        """Return the anchors that the log no longer has. What it removed as old tells nothing.
+
+        What it removes as old while it is looked at doesn't either, so its beginnings are asked for
+        again.
+        """
         gone: dict[TopicPartition, list[Anchor]] = {}
         for turn in range(max(map(len, anchors.values()), default=0)):
             asked = {
@@ -137,7 +141,11 @@ class Tails:
                 found = there.get(at)
                 if found is None or (found.time, found.digest) != (anchor.time, anchor.digest):
                     gone.setdefault(at, []).append(anchor)
-        return gone
+        if not gone:
+            return {}
+        begins = await self._reader.begins(list(gone))
+        held = {at: [one for one in of if one.at >= begins[at]] for at, of in gone.items()}
+        return {at: of for at, of in held.items() if of}
 
     async def _cut(
         self,
