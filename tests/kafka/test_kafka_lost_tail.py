@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,10 @@ from tests.support.kafka_damage import cut_tail
 from transport.conformance.member import Member, Worker, contents, drain, message
 from transport.contract import Progress, Record, Topic
 from transport.envelope import HEADER_MIRROR_OF
-from transport.errors import TransportError
+from transport.errors import TransportError, TransportUnavailable
 from transport.forwarding import Forwarding
 from transport.kafka import KafkaTransport
+from transport.kafka.groups import Committed
 from transport.kafka.mark import Anchor
 from transport.kafka.tails import Known
 from transport.settings import TransportSettings
@@ -140,6 +141,42 @@ async def _a_claim_lives_on(settings: TransportSettings, accident: _Accident) ->
         assert (await _progress(restarted, "lives-on")).lost == 10, "it outlives the process"
 
 
+async def _a_commit_counts_and_nobody_hears_of_it(
+    settings: TransportSettings, accident: _Accident
+) -> None:
+    """That of the claim that counts the loss: it is made again, and counts nothing twice."""
+    async with KafkaTransport(settings) as transport:
+        worker = Worker(transport, "worker", group="unheard")
+        async with worker.working():
+            await _append(transport, _texts(0, 30))
+            await _all_read(transport, worker, _texts(0, 30))
+            commits = worker.consumer._membership._commits  # type: ignore[attr-defined]
+            unheard = _Unheard(commits.commit)
+            commits.commit = unheard
+            await accident.cut(settings, end=20)
+            await _append(transport, _texts(100, 115))
+            await _all_read(transport, worker, _texts(100, 115))
+            assert unheard.lost == [10, 10], "it was made twice"
+            assert (await _progress(transport, "unheard")).lost == 10
+            assert _firsts(worker) == [*_texts(0, 30), *_texts(100, 115)]
+
+
+class _Unheard:
+    """Commits, and does not tell of the first one that counts a loss."""
+
+    def __init__(self, commit: Callable[[Mapping[int, Committed]], Awaitable[None]]) -> None:
+        self._commit = commit
+        self.lost: list[int] = []
+
+    async def __call__(self, offsets: Mapping[int, Committed]) -> None:
+        await self._commit(offsets)
+        counts = [committed.mark.lost for committed in offsets.values() if committed.mark.lost]
+        if len(self.lost) < 2:
+            self.lost += counts
+            if counts and len(self.lost) == 1:
+                raise TransportUnavailable("no answer came")
+
+
 async def _it_grew_again_before_anybody_looked(
     settings: TransportSettings, accident: _Accident
 ) -> None:
@@ -217,12 +254,18 @@ async def _nobody_had_read_it(settings: TransportSettings, accident: _Accident) 
 async def test_what_took_the_place_of_a_lost_tail_is_read_and_the_loss_is_counted(
     node: KafkaServer,
 ) -> None:
-    stories = (_a_claim_lives_on, _it_grew_again_before_anybody_looked, _nobody_had_read_it)
+    stories = (
+        _a_claim_lives_on,
+        _a_commit_counts_and_nobody_hears_of_it,
+        _it_grew_again_before_anybody_looked,
+        _nobody_had_read_it,
+    )
+    on_one_claim = stories[:2]
     accident = _Accident(node, len(stories))
     async with asyncio.TaskGroup() as tasks:
         for story in stories:
             # For a claim to live on the group has to keep its member for as long as that takes.
-            lease = 60_000 if story is _a_claim_lives_on else 1000
+            lease = 60_000 if story in on_one_claim else 1000
             settings = fresh_settings(node.bootstrap, stream_partitions=1, stream_lease_ms=lease)
             tasks.create_task(story(settings, accident), name=story.__name__)
 

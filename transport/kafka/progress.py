@@ -14,8 +14,8 @@ from transport.kafka.claim import KafkaClaim
 from transport.kafka.gaps import Gaps, History
 from transport.kafka.groups import Committed, Groups
 from transport.kafka.identity import TopicIds
+from transport.kafka.log import Log
 from transport.kafka.losses import Losses
-from transport.kafka.membership import Log
 from transport.kafka.reader import Look, Reader
 from transport.kafka.standing import standing
 from transport.kafka.tails import Known, Tails

@@ -36,12 +36,14 @@ from transport.kafka.identity import TopicIds
 from transport.kafka.leader_epochs import LeaderEpochs
 from transport.kafka.lender import Lender
 from transport.kafka.letters import DeadLetters
+from transport.kafka.log import Log
 from transport.kafka.losses import Losses
-from transport.kafka.membership import Log, Membership, Timing
+from transport.kafka.membership import Membership
 from transport.kafka.progress import progress_of
 from transport.kafka.reader import Reader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.tails import Tails
+from transport.kafka.timing import Timing
 from transport.kafka.topics import ensure_topics, in_step, topic_specs
 from transport.kafka.watchdog import Stalls
 from transport.settings import TransportSettings
