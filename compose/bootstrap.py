@@ -10,6 +10,7 @@ Standard library only, and syntax that Python 3.6 still reads, so that it can sa
 import fcntl
 import hashlib
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
 INPUTS = ("pyproject.toml", "constraints.txt")
+INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 
 
 def fail(message: str) -> NoReturn:
@@ -133,6 +135,24 @@ def install(extras: "Iterable[str]") -> None:
         fail("the packages could not be installed (see above); the same command tries again")
 
 
+def unwritable(path: Path) -> str:
+    """Say why ``path`` can't be written, and what to do."""
+    at = path if path.exists() else path.parent
+    uid = at.stat().st_uid
+    if os.statvfs(str(at)).f_flag & os.ST_RDONLY:
+        return f"{path} is on a file system mounted read-only; copy the project to another folder"
+    if uid == os.geteuid():
+        return f"{path} can't be written: its permissions forbid it (chmod u+rwx {at})"
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = f"user {uid}"
+    return (
+        f"{path} belongs to another user ({owner}); run this as {owner}, or copy the project to a "
+        "folder of your own"
+    )
+
+
 def main() -> None:
     """Make the environment, unless it is there already."""
     use_new_enough_python()
@@ -142,7 +162,7 @@ def main() -> None:
         return
     for folder in (ROOT, VENV):
         if folder.exists() and not os.access(str(folder), os.W_OK):
-            fail(f"{folder} belongs to another user; run this as its owner, or remove it")
+            fail(unwritable(folder))
     # For two makes at once. Not inside .venv, which --clear empties.
     with (ROOT / ".venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -161,4 +181,12 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command begins the installation again.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except PermissionError as error:
+        fail(unwritable(Path(error.filename or ROOT)))
+    except OSError as error:  # a full disk, say
+        fail(f"{error.filename or ROOT}: {error.strerror}; the same command tries again")

@@ -19,6 +19,7 @@ from compose.commands.status import show as status
 from compose.commands.tail import follow as tail
 from compose.commands.up import up
 from compose.console import err, fail, out
+from compose.local.os_errors import explained
 from compose.terminal import paragraph, styled
 
 __all__ = ["app", "main"]
@@ -77,10 +78,18 @@ def main() -> None:
         fail("aborted")
     except typer.TyperException as error:
         _misused(error)
-    except Exception:  # noqa: BLE001 - a fault of ours, told with its traceback
-        err.print(paragraph(traceback.format_exc().rstrip()))
-        sys.exit(_FAULT)
+    except OSError as error:
+        if not (told := explained(error)):
+            _fault()
+        fail(told)
+    except Exception:  # noqa: BLE001 - a fault of ours
+        _fault()
     sys.exit(status)
+
+
+def _fault() -> NoReturn:
+    err.print(paragraph(traceback.format_exc().rstrip()))
+    sys.exit(_FAULT)
 
 
 def _utf8(arguments: list[str]) -> None:

@@ -15,7 +15,9 @@ __all__ = ["up"]
 
 
 def up(
-    data: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = DEFAULT_FOLDER,
+    data: Annotated[
+        Path, typer.Option(readable=False, help="Where the servers keep their data.")
+    ] = DEFAULT_FOLDER,
     *,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every log line here, as LOG_FORMAT says.")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
+from compose.local.os_errors import explained
 from compose.local.process import ServerError
 
 __all__ = ["Folder"]
@@ -29,7 +30,9 @@ class Folder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (self.path / "lock").open("a+")
         except OSError as error:
-            raise ServerError(f"{self.path} can't be written: {error.strerror}") from error
+            raise ServerError(
+                explained(error) or f"{self.path} can't be written: {error.strerror}"
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from compose.local.kafka_jars import Java, find_java, kafka_jars
 from compose.local.kafka_security import PLAINTEXT, Security
+from compose.local.os_errors import explained_by
 from compose.local.ports import free_port, pick
-from compose.local.process import PortTakenError, ServerError, ServerProcess, started_together
+from compose.local.process import PortTakenError, ServerError, ServerProcess, all_started
 
 __all__ = ["KafkaCluster", "KafkaServer"]
 
@@ -246,6 +247,8 @@ class KafkaServer:
         )  # fmt: skip
         if result.returncode != 0:
             said = (result.stdout + result.stderr).strip()
+            if told := explained_by(said, self.data_dir):
+                raise ServerError(f"Kafka could not format {self.data_dir}: {told}")
             raise ServerError(f"Kafka could not format {self.data_dir}:\n{said}")
 
     async def _serves(self) -> bool:
@@ -328,7 +331,7 @@ class KafkaCluster:
 
     async def start(self) -> None:
         """Start all nodes; return once each serves."""
-        await started_together(self.nodes)
+        await all_started(node.start() for node in self.nodes)
 
     async def kill(self) -> None:
         """SIGKILL all nodes."""

@@ -17,6 +17,7 @@ import asyncpg
 
 from compose.local.binaries import Binary, find_postgres
 from compose.local.databases import create_database, drop_database
+from compose.local.os_errors import explained_by
 from compose.local.ports import free_port, pick
 from compose.local.process import PortTakenError, ServerError, ServerProcess
 
@@ -200,6 +201,8 @@ class PostgresServer:
             extra_groups=[] if identity else None,
         )
         if made.returncode != 0:
+            if not identity and (told := explained_by(made.stderr, fresh)):
+                raise ServerError(f"initdb failed: {told}")
             who = f" as uid {identity[0]}, since PostgreSQL refuses root" if identity else ""
             raise ServerError(
                 f"initdb failed{who}; it needs to read {self.binary.path.parent} and to write "

@@ -15,14 +15,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from compose.local import guard
 from compose.local.guard import signal_all
+from compose.local.os_errors import explained_by
 
-__all__ = ["LocalServer", "PortTakenError", "ServerError", "ServerProcess", "started_together"]
+__all__ = ["LocalServer", "PortTakenError", "ServerError", "ServerProcess", "all_started"]
 
 _POLL = 0.02
 _OTHERS_STOP = 20.0  # seconds for an earlier run's guard to finish stopping its server
@@ -95,6 +96,7 @@ class ServerProcess:
         self.name = name
         self.log_path = log_path
         self.pid: int | None = None
+        self._data_dir = data_dir
         self._lock_path = data_dir.parent / f".{data_dir.name}.lock"
         self._stop_signal = stop_signal
         self._grace = grace
@@ -187,12 +189,11 @@ class ServerProcess:
         said = self.log_tail()
         if _TAKEN in said:
             return PortTakenError(f"{self.name} ended while starting: its port is in use:\n{said}")
-        if os.strerror(errno.ENOSPC) in said:
-            return ServerError(
-                f"{self.name} ended while starting: the disk of {self.log_path.parent} is full; "
-                "free some space and start again"
-            )
-        return ServerError(f"{self.name} ended while starting ({self.log_path}):\n{said}")
+        if told := explained_by(said, self._data_dir):
+            return ServerError(f"{self.name} ended while starting: {told}")
+        return ServerError(
+            f"{self.name} ended while starting; the end of its log ({self.log_path}) is:\n{said}"
+        )
 
     def _live_pid(self) -> int:
         if self.pid is None or not self.running:
@@ -254,13 +255,13 @@ class ServerProcess:
                 return lock
 
 
-async def started_together(servers: Iterable[LocalServer]) -> None:
+async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Start servers at once. Where one can't be started, the others are stopped in mid-start.
 
     Raises:
         ServerError: what the first one failed with; not a group, since one sentence is shown.
     """
-    tasks = [asyncio.ensure_future(server.start()) for server in servers]
+    tasks = [asyncio.ensure_future(start) for start in starts]
     try:
         await asyncio.gather(*tasks)
     finally:

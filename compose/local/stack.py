@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Collection
 from pathlib import Path
+
+import asyncpg
 
 from compose.local.binaries import Binary, find_redis_servers
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_jars import KAFKA_VERSION, are_fetched
+from compose.local.os_errors import explained
 from compose.local.postgres import PostgresServer
-from compose.local.process import LocalServer, ServerError, started_together
+from compose.local.process import LocalServer, ServerError, all_started
 from compose.local.valkey import ValkeyServer
 
 __all__ = ["Stack", "logs_in"]
@@ -85,8 +89,16 @@ class Stack:
         Raises:
             ServerError: one of them can't be started; the text says why and what to do.
         """
-        await started_together(self.servers)
-        await self.postgres.create_database(_DATABASE)
+        await all_started(server.start() for server in self.servers)
+        try:
+            await self.postgres.create_database(_DATABASE)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            folder = self.postgres.data_dir
+            full = OSError(errno.ENOSPC, "", str(folder))
+            raise ServerError(
+                (explained(full) if isinstance(error, asyncpg.DiskFullError) else None)
+                or f"the database can't be made on the PostgreSQL of {folder}: {error}"
+            ) from error
 
     async def stop(self) -> None:
         """Stop all of them in good order."""

@@ -11,6 +11,7 @@ from typing import Literal
 from compose.local.binaries import find_redis
 from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
+from compose.local.process import all_started
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
 from compose.rehearsal.part import Part
@@ -87,15 +88,12 @@ class Stage:
         async with AsyncExitStack() as stack:
             for server in self.servers:
                 stack.push_async_callback(server.stop)
-            async with asyncio.TaskGroup() as tasks:
-                for server in self.servers:
-                    tasks.create_task(server.start())
+            await all_started(server.start() for server in self.servers)
             await upgrade(await self.postgres.create_database(_DATABASE))
             stack.push_async_callback(self._stop_processes)
-            async with asyncio.TaskGroup() as tasks:
-                for part in self.processes:
-                    self._set_phase(part, 0)
-                    tasks.create_task(part.start(0))
+            for part in self.processes:
+                self._set_phase(part, 0)
+            await all_started(part.start(0) for part in self.processes)
             yield
 
     async def restart(self, part: Part, phase: int) -> None:

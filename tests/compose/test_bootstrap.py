@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from compose import bootstrap
+from tests.support.other_user import OTHER, folder_for_both, run_as_other_user
+
+_PROGRAM = "compose/bootstrap.py"
 
 MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
 
@@ -57,3 +65,63 @@ def test_an_extra_contains_what_it_names_of_this_project(
     )
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
     assert bootstrap.with_contained(["dev"]) == contained
+
+
+@pytest.fixture
+def project() -> Iterator[Path]:
+    """A checkout in which nothing is installed yet: what bootstrap reads of it."""
+    with folder_for_both() as folder:
+        root = folder / "checkout"
+        (root / "compose").mkdir(parents=True)
+        shutil.copy(bootstrap.__file__, root / _PROGRAM)
+        for name in bootstrap.INPUTS:
+            shutil.copy(bootstrap.ROOT / name, root / name)
+        yield root
+
+
+def _installed_by_another(project: Path) -> subprocess.CompletedProcess[str]:
+    program = str(project / _PROGRAM)
+    return run_as_other_user(
+        f"import runpy; runpy.run_path({program!r})",
+        f"runpy.run_path({program!r}, run_name='__main__')",
+        program,
+        "local",
+        cwd=project,
+    )
+
+
+def test_ctrl_c_during_the_installation_is_one_sentence(project: Path) -> None:
+    running = subprocess.Popen(
+        [sys.executable, project / _PROGRAM, "local"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "Making .venv (once) ...\n"
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert said.splitlines()[-1] == ("Interrupted; the same command begins the installation again.")
+    assert "Traceback" not in said
+
+
+def test_a_checkout_of_another_user_is_named_as_that(project: Path) -> None:
+    ended = _installed_by_another(project)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"error: {project} belongs to another user (root); run this as root, or copy the project "
+        "to a folder of your own\n"
+    )
+    assert not (project / ".venv").exists()
+
+
+def test_a_checkout_that_its_owner_protected_says_so(project: Path) -> None:
+    shutil.chown(project, OTHER)
+    project.chmod(0o555)
+    ended = _installed_by_another(project)
+    assert ended.returncode == 1
+    assert "its permissions forbid it (chmod u+rwx" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from compose.local.guard import family
 from tests.support.eventually import eventually
 
-__all__ = ["Crossfade"]
+__all__ = ["COMMAND", "Crossfade"]
 
 COMMAND = Path(sys.executable).with_name("crossfade")
 _SETTINGS = re.compile(
@@ -32,7 +32,12 @@ class Crossfade:
 
     @classmethod
     async def start(
-        cls, *arguments: str, cwd: Path, typed: bool = False, **settings: str
+        cls,
+        *arguments: str,
+        cwd: Path,
+        command: Path = COMMAND,
+        typed: bool = False,
+        **settings: str,
     ) -> Crossfade:
         """Start the command in ``cwd`` and go on reading what it says.
 
@@ -40,7 +45,7 @@ class Crossfade:
         """
         inherited = {k: v for k, v in os.environ.items() if not _SETTINGS.match(k)}
         process = await asyncio.create_subprocess_exec(
-            str(COMMAND),
+            str(command),
             *arguments,
             cwd=cwd,
             env={**inherited, "COLUMNS": "200", **settings},
