@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID
 
+from persistence.cause import cause_of
 from persistence.database import Connection
 from persistence.origin import Origin, origin_of
 from transport.clock import FIRST, LAST, moment, timestamp
@@ -22,6 +23,7 @@ from transport.errors import DecodeError
 __all__ = [
     "HEADER_REDRIVES",
     "Row",
+    "conversation_in",
     "identity_of",
     "insert",
     "insert_rows",
@@ -44,11 +46,11 @@ _INSERT = """
 INSERT INTO dead_letters (
     identity, transport, log_offset, source_topic, source_partition, source_offset, message_id,
     conversation_id, kind, record_key, body, header_names, header_values, reason, error, attempts,
-    redrives, failed_at, state, settled_at, settled_by, settled_why
+    redrives, failed_at, state, settled_at, settled_by, settled_why, cause
 )
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19::text,
-    CASE WHEN $19::text <> 'pending' THEN now() END, $20, $21
+    CASE WHEN $19::text <> 'pending' THEN now() END, $20, $21, $22
 )
 ON CONFLICT (identity) DO NOTHING
 """
@@ -97,6 +99,7 @@ def row_of(transport: str, record: Record) -> Row:
         _redrives(source),
         _moment(letter),
         *_PENDING,
+        cause_of(_text(letter.error)),
     )
 
 
@@ -140,6 +143,7 @@ def _plain(
         0,
         datetime.now(UTC),
         *settled,
+        cause_of(_text(why)),
     )
 
 
@@ -174,10 +178,25 @@ def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
         event = decode(record)
     except DecodeError:
         header = record.headers.get(HEADER_MESSAGE_ID, b"")
-        return "unknown", _uuid(header.decode("utf-8", "replace")), None
+        identifier = header.decode("utf-8", "replace")
+        # The key of a receipt is its message's id, and names no conversation.
+        known = None if record.key == identifier else conversation_in(_bytes(record.key))
+        return "unknown", _uuid(identifier), known
     if isinstance(event, Message):
         return "message", _uuid(event.message_id), _indexed(event.conversation_id)
     return "receipt", _uuid(event.message_id), None
+
+
+def conversation_in(key: bytes) -> str | None:
+    """Return the conversation that a record's key names, ``None`` where it can't be read as one.
+
+    Producers of messages use the conversation as the key, also where nobody can read the body.
+    """
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return None
+    return _indexed(text) if text and text.isprintable() else None
 
 
 def _redrives(record: Record) -> int:

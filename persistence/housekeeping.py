@@ -1,7 +1,7 @@
 """What is only looked back on is deleted when it is old: by one process, a little at a time.
 
 Failed attempts and results of comparisons; messages, receipts, dead letters and what was done by
-hand are nobody's to delete but their owner's.
+hand are nobody's to delete but their owner's. Dead letters that have no cause yet are given one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import structlog
 
 from persistence.database import Connection, Pool
+from persistence.dead_letter_causes import give_causes
 from persistence.elected import elected
 from persistence.errors import PersistenceError
 from persistence.gate import stopped_within
@@ -74,6 +75,18 @@ class Housekeeper:
                     break
             if deleted:
                 _log.info("Deleted what is old", table=table, rows=deleted, days=self._days)
+        await self._causes(connection, stop)
+
+    async def _causes(self, connection: Connection, stop: asyncio.Event) -> None:
+        total = 0
+        while True:
+            with translated():
+                given = await give_causes(connection, self._at_once)
+            total += given
+            if given < self._at_once or await stopped_within(stop, _PAUSE):
+                break
+        if total:
+            _log.info("Gave dead letters their causes", letters=total)
 
 
 def _count(status: str) -> int:

@@ -153,11 +153,34 @@ class DeadLetterRow(_Table, table=True):
     ``identity`` is a digest of where the record stood and of its bytes: however often the letter
     is delivered or appended, it is one row. ``kind`` is ``message``, ``receipt`` or ``unknown``.
     ``state`` is ``pending``, ``redriven`` or ``discarded``; ``settled_*`` say when, by whom and
-    why. ``redrives`` counts how often the record had been redriven when it failed.
+    why. ``redrives`` counts how often the record had been redriven when it failed. ``cause`` is the
+    error's text without what differs from letter to letter, null until it is computed.
     """
 
     __tablename__ = "dead_letters"
-    __table_args__ = (Index(None, "state", "id"), Index(None, "conversation_id", "id"))
+    __table_args__ = (
+        Index(None, "state", "id"),
+        Index(None, "conversation_id", "id"),
+        Index(
+            "dead_letters_pending_cause_idx",
+            "reason",
+            "cause",
+            "id",
+            postgresql_where=text("state = 'pending'"),
+            postgresql_include=["failed_at", "redrives"],
+        ),
+        Index(
+            "dead_letters_pending_reason_idx",
+            "reason",
+            "id",
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index(
+            "dead_letters_without_cause_idx",
+            "id",
+            postgresql_where=text("state = 'pending' AND cause IS NULL"),
+        ),
+    )
 
     id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
     identity: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
@@ -183,6 +206,7 @@ class DeadLetterRow(_Table, table=True):
     settled_at: datetime | None = Field(sa_column=_moment(null=True))
     settled_by: str | None = Field(sa_column=_text(null=True))
     settled_why: str | None = Field(sa_column=_text(null=True))
+    cause: str | None = Field(sa_column=_text(null=True))
 
 
 class Redrive(_Table, table=True):

@@ -11,9 +11,11 @@ import msgspec
 import typer
 
 from compose.commands import dlq_redrive
+from compose.commands.dlq_groups import list_groups
 from compose.commands.dlq_selection import (
     LARGEST_ID,
     All,
+    Cause,
     Conversation,
     Ids,
     Message,
@@ -28,9 +30,10 @@ from compose.commands.dlq_selection import (
 )
 from compose.console import client_settings, err, fail, out, run
 from compose.terminal import Grid, confirm, paragraph
-from persistence.database import connect
+from persistence.database import Pool, connect
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
-from persistence.selection import Selection
+from persistence.operator_actions import Actions
+from persistence.selection import Selection, described
 from persistence.states import LetterState
 
 __all__ = ["app"]
@@ -48,11 +51,18 @@ app.command(name="cancel")(dlq_redrive.cancel)
 def list_letters(
     *,
     reason: Why = None,
+    cause: Cause = None,
     conversation: Conversation = None,
     message: Message = None,
     older_than: Older = None,
     newer_than: Newer = None,
+    text: Annotated[
+        str | None, typer.Option(help="Only those with this text in their error.")
+    ] = None,
     state: Annotated[str, typer.Option(help="pending, redriven, discarded or any.")] = "pending",
+    group: Annotated[
+        bool, typer.Option("--group", help="Group all that are pending by their cause.")
+    ] = False,
     before: Annotated[
         int | None, typer.Option(min=1, max=LARGEST_ID, help="Go on below this id.")
     ] = None,
@@ -63,16 +73,30 @@ def list_letters(
     if state not in {*LetterState, "any"}:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(LetterState)}, any")
     selection = conditions(
-        reason, conversation, message, older_than=older_than, newer_than=newer_than
-    )
+        reason, conversation, message,
+        older_than=older_than, newer_than=newer_than, cause=cause,
+    )  # fmt: skip
+    if group:
+        if selection != Selection() or text or before or state != LetterState.PENDING:
+            raise typer.BadParameter("--group groups all that are pending, without conditions")
+        list_groups(limit=limit, as_json=as_json)
+        return
 
-    async def main() -> list[StoredDeadLetter]:
+    async def main() -> tuple[list[StoredDeadLetter], int | None]:
+        wanted = None if state == "any" else state
+        found: list[StoredDeadLetter] = []
+        after = before
         async with _letters() as letters:
-            wanted = None if state == "any" else state
-            return await letters.list(selection, state=wanted, before=before, limit=limit + 1)
+            while True:  # what is looked at for one page is bounded, and may hold few of them
+                read = await letters.page(
+                    selection, text=text, state=wanted, before=after, limit=limit - len(found)
+                )
+                found += read.items
+                after = read.next
+                if after is None or len(found) >= limit:
+                    return found, after
 
-    rows = run(main)
-    page, more = rows[:limit], len(rows) > limit
+    page, more = run(main)
     if as_json:
         out.json(msgspec.to_builtins(page))
     elif page:
@@ -80,7 +104,7 @@ def list_letters(
     else:
         err.print("No dead letters." if state == "any" else f"No dead letters are {state}.")
     if more:
-        err.print(f"There are more: --before {page[-1].id}")
+        err.print(f"There are more: --before {more}")
 
 
 @app.command()
@@ -127,6 +151,7 @@ def discard(
     why: Annotated[str, typer.Option(help="Kept with them.", callback=said)],
     everything: All = False,
     reason: Why = None,
+    cause: Cause = None,
     conversation: Conversation = None,
     message: Message = None,
     older_than: Older = None,
@@ -136,7 +161,14 @@ def discard(
     """Give dead letters up for good. They stay listed as discarded, with who and why."""
     selection = chosen(
         ids,
-        conditions(reason, conversation, message, older_than=older_than, newer_than=newer_than),
+        conditions(
+            reason,
+            conversation,
+            message,
+            older_than=older_than,
+            newer_than=newer_than,
+            cause=cause,
+        ),
         everything=everything,
     )
     if ids:
@@ -146,8 +178,16 @@ def discard(
         confirm(f"Discard {count} dead letters for good?")
 
     async def main() -> int:
-        async with _letters() as letters:
-            return await letters.discard(selection, by=caller(), why=why)
+        who = caller()
+        async with (
+            _pool() as pool,
+            Actions(pool).recorded(
+                "discard", who=who, target=described(selection), why=why
+            ) as entry,
+        ):
+            count = await DeadLetters(pool).discard(selection, by=who, why=why)
+            entry.result = f"{count} discarded"
+            return count
 
     out.print(f"discarded {run(main)}")
 
@@ -163,12 +203,18 @@ async def _count(selection: Selection) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def _letters() -> AsyncIterator[DeadLetters]:
+async def _pool() -> AsyncIterator[Pool]:
     pool = await connect(client_settings().persistence)
     try:
-        yield DeadLetters(pool)
+        yield pool
     finally:
         await pool.close()
+
+
+@asynccontextmanager
+async def _letters() -> AsyncIterator[DeadLetters]:
+    async with _pool() as pool:
+        yield DeadLetters(pool)
 
 
 def _table(letters: Sequence[StoredDeadLetter]) -> Grid:

@@ -14,6 +14,7 @@ import typer
 from compose.commands.dlq_selection import (
     LARGEST_INTEGER,
     All,
+    Cause,
     Conversation,
     Ids,
     Message,
@@ -34,8 +35,9 @@ from otel.metrics import Metrics
 from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
 from persistence.dead_letters import DeadLetters
+from persistence.operator_actions import Actions
 from persistence.redrive import MOST_REDRIVES, Preview, RedriveProgress, Redriver
-from persistence.selection import Selection
+from persistence.selection import Selection, described
 from persistence.states import RunState
 from transport.contract import Transport
 from transport.registry import create
@@ -52,6 +54,7 @@ def redrive(
     *,
     everything: All = False,
     reason: Why = None,
+    cause: Cause = None,
     conversation: Conversation = None,
     message: Message = None,
     older_than: Older = None,
@@ -80,7 +83,14 @@ def redrive(
         return
     selection = chosen(
         ids,
-        conditions(reason, conversation, message, older_than=older_than, newer_than=newer_than),
+        conditions(
+            reason,
+            conversation,
+            message,
+            older_than=older_than,
+            newer_than=newer_than,
+            cause=cause,
+        ),
         everything=everything,
     )
     if ids:
@@ -169,13 +179,18 @@ def _say(preview: Preview, most: int | None) -> None:
 
 
 async def _start(settings: Settings, selection: Selection, rate: int, most: int | None) -> None:
-    async with _runner(settings) as redriver:
-        identifier = await redriver.start(selection, by=caller(), rate=rate, most_redrives=most)
+    async with _runner(settings) as (redriver, actions):
+        who = caller()
+        async with actions.recorded(
+            "redrive", who=who, target=described(selection), why=None
+        ) as entry:
+            identifier = await redriver.start(selection, by=who, rate=rate, most_redrives=most)
+            entry.result = f"redrive {identifier} begun"
         await _see_through(redriver, identifier)
 
 
 async def _resume(settings: Settings, identifier: UUID) -> None:
-    async with _runner(settings) as redriver:
+    async with _runner(settings) as (redriver, _):
         if not await redriver.resume(identifier):
             fail(f"no redrive {identifier} is left to resume")
         await _see_through(redriver, identifier)
@@ -223,7 +238,7 @@ def _ended(progress: RedriveProgress) -> None:
 
 
 @asynccontextmanager
-async def _runner(settings: Settings) -> AsyncIterator[Redriver]:
+async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Actions]]:
     transport, metrics = settings.transport, Metrics()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_pool(settings))
@@ -249,7 +264,7 @@ async def _runner(settings: Settings) -> AsyncIterator[Redriver]:
                     member=f"redrive-{os.getpid()}",
                 )
             )
-        yield await stack.enter_async_context(_redriver(pool, log, metrics))
+        yield await stack.enter_async_context(_redriver(pool, log, metrics)), Actions(pool)
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ __all__ = [
     "LARGEST_ID",
     "LARGEST_INTEGER",
     "All",
+    "Cause",
     "Conversation",
     "Ids",
     "Message",
@@ -46,6 +47,9 @@ Ids = Annotated[
 ]
 All = Annotated[bool, typer.Option("--all", help="All that are pending.")]
 Why = Annotated[Reason | None, typer.Option("--reason", help="Only those with this reason.")]
+Cause = Annotated[
+    str | None, typer.Option(help="Only those of this cause, as 'list --group' shows it.")
+]
 Conversation = Annotated[str | None, typer.Option(help="Only those of this conversation.")]
 Message = Annotated[UUID | None, typer.Option(help="Only those of this message.")]
 Older = Annotated[
@@ -64,10 +68,12 @@ def conditions(
     *,
     older_than: str | None,
     newer_than: str | None,
+    cause: str | None = None,
 ) -> Selection:
     """Return the selection that the options describe; without any, everything."""
     return Selection(
         reason=reason,
+        cause=cause,
         conversation_id=conversation,
         message_id=message,
         failed_before=_ago(older_than),

@@ -26,12 +26,13 @@ from ingress.routes.console_models import (
 from ingress.routes.described import needs, permitted, problems, scoped
 from ingress.routes.messages import MessageId, canonical, not_found
 from persistence.database import Pool
+from persistence.dead_letter_groups import letter_groups
 from persistence.operator_actions import Actions
-from persistence.overview import letter_groups
 
 __all__ = ["console_router"]
 
 _ACTIONS = "operator actions"
+_GROUPS = "groups of dead letters"
 _NO_STORE = {"Cache-Control": "no-store"}
 # Told to every client: how long to wait before it connects again, in milliseconds.
 _RETRY = b"retry: 1000\n\n"
@@ -118,17 +119,27 @@ def console_router(
 
     @router.get(
         "/dead-letters",
-        summary="See pending dead letters grouped by reason and age",
-        description="Each group with its count, its commonest error, and the bounds to give an "
-        "action's filter.",
+        summary="See pending dead letters grouped by reason and cause",
+        description="Each group with its count and its latest error. Its reason and its cause are "
+        "the filter of an action on all of it.",
         operation_id="groupDeadLetters",
         dependencies=whole,
-        responses=problems(DATABASE_UNAVAILABLE),
+        responses=problems(INVALID, DATABASE_UNAVAILABLE),
         openapi_extra=scoped(Scope.READ),
     )
-    async def group_dead_letters() -> LetterGroups:
-        groups = await letter_groups(pool)
-        return LetterGroups(items=[LetterGroupView.of(one) for one in groups])
+    async def group_dead_letters(
+        after: Annotated[
+            str | None, Query(max_length=64, description="`next` of the page before.")
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 25,
+    ) -> LetterGroups:
+        place = cursor.decode(after, _GROUPS) if after is not None else None
+        page = await letter_groups(pool, after=place, limit=limit)
+        return LetterGroups(
+            items=[LetterGroupView.of(one) for one in page.items],
+            next=None if page.next is None else cursor.encode(page.next, _GROUPS),
+            ungrouped=page.ungrouped,
+        )
 
     @router.get(
         "/actions",

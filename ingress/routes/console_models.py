@@ -83,25 +83,31 @@ class ActionPage(Model):
 
 
 class LetterGroupView(Model):
-    """Pending dead letters of one reason and age (`hour`, `day`, `week` or `older`).
+    """Pending dead letters of one reason and one cause, which are an action's filter.
 
-    They failed from ``oldest`` on and before ``before``: the bounds to give an action's filter.
-    ``error`` is the commonest of ``errors``.
+    ``cause`` is the error without what differs from letter to letter; ``error`` is the whole of
+    the letter ``latest``. Of more than 10,000 letters so many are counted, and ``more`` is true.
+    ``conversations`` are those of the latest 1,000. They failed from ``oldest`` to ``newest``.
     """
 
     reason: str
-    age: str
+    cause: str
     letters: int
+    more: bool
     oldest: Time
     newest: Time
-    before: Time
     redrives: int
     error: str
-    errors: int
+    latest: int
     conversations: int
 
 
 class LetterGroups(Model):
-    """Every group, the freshest first."""
+    """A page of groups, by reason and cause.
+
+    ``ungrouped`` letters were written by an older release, and are being given their cause.
+    """
 
     items: list[LetterGroupView]
+    next: str | None
+    ungrouped: int

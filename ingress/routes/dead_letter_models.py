@@ -66,6 +66,8 @@ class DeadLetterFilter(Model):
     """Pending dead letters that meet every condition given; `{}` is all of them."""
 
     reason: Annotated[Reason | None, Field(strict=False)] = None
+    cause: Text | None = None
+    """As a letter or a group of letters has it."""
     conversation_id: Text | None = None
     message_id: Uuid = None
     failed_after: Moment = None
@@ -78,6 +80,8 @@ class DeadLetterQuery(DeadLetterFilter):
     # A query is text: numbers in it are read as numbers.
     model_config = ConfigDict(strict=False)
 
+    text: Text | None = None
+    """What stands in the error, in upper or lower case."""
     state: Literal["pending", "redriven", "discarded", "any"] = "pending"
     after: Annotated[str | None, Field(max_length=64)] = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
@@ -124,10 +128,15 @@ class DiscardRequest(_Chosen):
     why: Reasoned
     dry_run: bool = False
     """Only count what would be discarded."""
+    most: Annotated[int, Field(ge=1, le=100_000), _INTEGRAL] | None = None
+    """Discard the oldest, at most so many; null: all. Where fewer are discarded, none is left."""
 
 
 class DeadLetterView(Model):
-    """A dead letter without its bytes; `size` is its body's. Times are RFC 3339, UTC."""
+    """A dead letter without its bytes; `size` is its body's. Times are RFC 3339, UTC.
+
+    `cause` is the error without what differs from letter to letter; null until it is known.
+    """
 
     id: int
     kind: str
@@ -135,6 +144,7 @@ class DeadLetterView(Model):
     conversation_id: str | None
     reason: str
     error: str
+    cause: str | None
     attempts: Small
     redrives: Small
     failed_at: Time
@@ -150,7 +160,11 @@ class DeadLetterView(Model):
 
 
 class DeadLetterPage(Model):
-    """A page of dead letters, newest first."""
+    """A page of dead letters, newest first.
+
+    With conditions that no index finds (a text, a time), a page may have few items, or none, and
+    a `next`: so many letters were looked at, and the search goes on from there.
+    """
 
     items: list[DeadLetterView]
     next: str | None

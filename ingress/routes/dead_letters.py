@@ -26,12 +26,11 @@ from ingress.routes.dead_letter_models import (
 from ingress.routes.described import caller, json_body, needs, problems, scoped
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
 from persistence.operator_actions import Actions
-from persistence.selection import Selection
+from persistence.selection import Selection, described
 
-__all__ = ["dead_letters_router", "described", "selection_of"]
+__all__ = ["dead_letters_router", "selection_of"]
 
 _LISTING = "dead letters"
-_LISTED = 20
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
 
@@ -40,16 +39,6 @@ def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Sele
     if ids is not None:
         return Selection(ids=tuple(ids))
     return Selection(**(chosen or DeadLetterFilter()).model_dump())
-
-
-def described(selection: Selection) -> str:
-    """Return a selection as the record of actions has it."""
-    chosen = msgspec.to_builtins(selection)
-    if ids := chosen.pop("ids", None):
-        listed = ", ".join(str(one) for one in ids[:_LISTED])
-        return f"dead letters {listed}{f' and {len(ids) - _LISTED} more' * (len(ids) > _LISTED)}"
-    conditions = ", ".join(f"{name} {value}" for name, value in chosen.items())
-    return f"dead letters with {conditions}" if conditions else "all pending dead letters"
 
 
 def dead_letters_router(
@@ -75,20 +64,20 @@ def dead_letters_router(
         before = cursor.decode(query.after, _LISTING) if query.after is not None else None
         selection = Selection(
             reason=query.reason,
+            cause=query.cause,
             conversation_id=query.conversation_id,
             message_id=query.message_id,
             failed_after=query.failed_after,
             failed_before=query.failed_before,
         )
         state = None if query.state == "any" else query.state
-        limit = query.limit
-        rows = await letters.list(selection, state=state, before=before, limit=limit + 1)
-        page = rows[:limit]
-        more = len(rows) > limit
+        page = await letters.page(
+            selection, text=query.text, state=state, before=before, limit=query.limit
+        )
         return DeadLetterPage(
-            items=[DeadLetterView.of(row) for row in page],
-            next=cursor.encode(page[-1].id, _LISTING) if more else None,
-            has_more=more,
+            items=[DeadLetterView.of(row) for row in page.items],
+            next=None if page.next is None else cursor.encode(page.next, _LISTING),
+            has_more=page.next is not None,
         )
 
     @router.get(
@@ -126,7 +115,7 @@ def dead_letters_router(
         async with actions.recorded(
             "discard", who=who, target=described(selection), why=body.why
         ) as entry:
-            count = await letters.discard(selection, by=who, why=body.why)
+            count = await letters.discard(selection, by=who, why=body.why, most=body.most)
             entry.result = f"{count} discarded"
         return Discarded(discarded=count)
 

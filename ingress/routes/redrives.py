@@ -17,10 +17,11 @@ from ingress.routes.dead_letter_models import (
     Redrives,
     RedriveView,
 )
-from ingress.routes.dead_letters import described, selection_of
+from ingress.routes.dead_letters import selection_of
 from ingress.routes.described import caller, json_body, needs, problems, scoped
 from persistence.operator_actions import Actions
 from persistence.redrive import RedriveProgress, Redriver
+from persistence.selection import described
 
 __all__ = ["redrives_router"]
 

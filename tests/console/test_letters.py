@@ -13,6 +13,8 @@ from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(180)
 
+_CAUSE = "PostgreSQL refuses it"
+
 
 async def test_dead_letters_are_read_redriven_and_discarded_each_with_a_reason_on_record(
     either: Place, look: Open, name: str
@@ -20,14 +22,16 @@ async def test_dead_letters_are_read_redriven_and_discarded_each_with_a_reason_o
     await bury(either, name, letters=2)
     page = await look(either)
     await page.get_by_role("link", name=re.compile("^Dead letters")).first.click()
-    group = page.get_by_role("row").filter(has_text="the last hour").filter(has_text="rejected")
+    group = page.get_by_role("row").filter(has_text=_CAUSE).first
     await expect(group).to_contain_text("rejected")
     # One of them, read: its bytes are text here, and nothing else.
-    await group.get_by_role("button", name="Show").click()
+    await group.get_by_role("link", name="Show").click()
+    await expect(page.get_by_role("heading", level=2).filter(has_text=_CAUSE)).to_be_focused()
     letter = page.get_by_role("row").filter(has_text=name).first
     await letter.get_by_role("link").first.click()
     await expect(page.locator("pre.content")).to_contain_text("onerror")
     await expect(page.get_by_text(f"{name}-correlation").first).to_be_visible()
+    await expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
     await page.get_by_role("button", name="Discard …").click()
     await expect(page.get_by_role("dialog")).to_contain_text("1 letter will be given up for good")
     # No reason, no action.
@@ -53,10 +57,10 @@ async def test_dead_letters_are_read_redriven_and_discarded_each_with_a_reason_o
 async def test_a_redrive_shows_its_progress_and_is_cancelled(
     either: Place, look: Open, name: str
 ) -> None:
-    await bury(either, name, letters=6)
+    await bury(either, name, letters=30)
     page = await look(either)
     await page.goto(f"{either.url}/console#/dead-letters")
-    group = page.get_by_role("row").filter(has_text="the last hour").filter(has_text="rejected")
+    group = page.get_by_role("row").filter(has_text=_CAUSE).first
     await group.get_by_role("button", name="Redrive …").click()
     await page.get_by_role("dialog").get_by_label("Letters a second").fill("1")
     await expect(page.get_by_role("dialog")).to_contain_text("letters will be appended")
@@ -105,3 +109,87 @@ async def test_a_redrive_that_failed_is_shown_and_resumed(
     await sure(page, "Resume it")
     await expect(run).to_contain_text("done")
     await expect(run.get_by_role("button")).to_have_count(0)
+
+
+_MANY = """
+INSERT INTO dead_letters (
+    identity, transport, log_offset, source_topic, source_partition, source_offset, message_id,
+    conversation_id, kind, record_key, body, header_names, header_values, reason, error, attempts,
+    redrives, failed_at, cause
+)
+SELECT decode(md5($1 || n), 'hex'), 'redis', n || '-0', 'messages', 0, n || '-0', NULL,
+    $1 || '-' || n % 10, 'unknown', 'k', '{}', '{}', '{}', 'rejected',
+    CASE WHEN n = 1 THEN 'The Needle ' ELSE 'hay ' END || n || ' of ' || $1, 3, 0, now(),
+    CASE WHEN n = 1 THEN 'the needle of ' ELSE 'hay <n> of ' END || $1
+FROM generate_series(1, $2::int) AS n
+"""
+
+
+async def test_letters_are_listed_past_a_page_found_by_text_and_conversation_and_chosen(
+    both: Place, look: Open, name: str
+) -> None:
+    async with connected(both) as database:
+        await database.execute(_MANY, name, 231)
+    page = await look(both, "#/dead-letters")
+    group = page.get_by_role("row").filter(has_text=f"hay <n> of {name}")
+    await expect(group.locator("td").nth(1)).to_have_text("230")
+    await expect(group).to_contain_text("in 10 conversations")
+    await expect(group).to_contain_text(f"Latest: hay 231 of {name}")
+    await group.get_by_role("link", name="Show").click()
+    letters = page.get_by_role("region", name="Letters")
+    rows = letters.locator("tbody tr")
+    await expect(rows).to_have_count(100)
+    await letters.get_by_role("button", name="Show more").click()
+    await expect(rows).to_have_count(200)
+    await letters.get_by_role("button", name="Show more").click()
+    await expect(rows).to_have_count(230)
+    await expect(letters).to_contain_text("These are all 230.")
+    await letters.get_by_role("button", name="Choose all shown").click()
+    await expect(letters.get_by_role("status")).to_contain_text("230 letters chosen")
+    # The address says what is shown: it can be sent to somebody, and gone back to.
+    await letters.get_by_label("Conversation").fill(f"{name}-3")
+    await page.keyboard.press("Enter")
+    await expect(rows).to_have_count(23)
+    assert f"conversation={name}-3" in page.url
+    assert "cause=hay" in page.url
+    await letters.get_by_role("link", name="Show all").click()
+    await letters.get_by_label("Text in the error").fill(f"NEEDLE 1 of {name}")
+    await page.keyboard.press("Enter")
+    await expect(rows).to_have_count(1)
+    await expect(rows.first).to_contain_text("The Needle 1")
+    await expect(letters).to_contain_text("This is the only one.")
+    await page.go_back()
+    await expect(letters.get_by_role("heading", level=2)).to_have_text("All that wait")
+
+
+async def test_a_group_is_discarded_part_by_part_with_its_progress_and_nothing_else_is(
+    both: Place, look: Open, name: str
+) -> None:
+    async with connected(both) as database:
+        await database.execute(_MANY, name, 10_301)
+    page = await look(both, "#/dead-letters")
+    group = page.get_by_role("row").filter(has_text=f"hay <n> of {name}")
+    await expect(group.locator("td").nth(1)).to_have_text("10,000+")
+    await group.get_by_role("button", name="Discard …").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("10,300 letters will be given up for good")
+    told = await page.evaluate_handle(
+        """() => { const told = []; new MutationObserver(() => {
+            const shown = document.querySelector("dialog .preview")?.textContent;
+            if (shown && told.at(-1) !== shown) told.push(shown); })
+          .observe(document.body, { subtree: true, childList: true }); return told; }"""
+    )
+    await sure(page, "Discard for good")
+    await expect(group).to_have_count(0)
+    await expect(page.get_by_role("row").filter(has_text=f"the needle of {name}")).to_be_visible()
+    parts = [one for one in await told.json_value() if "discarded; leaving" in one]
+    assert [one.split(" of ")[0] for one in parts[:2]] == ["5,000", "10,000"]
+    actions = (await both.api.get("/api/console/actions", params={"limit": 3})).json()["items"]
+    assert [one["result"] for one in actions] == [
+        "300 discarded", "5000 discarded", "5000 discarded",
+    ]  # fmt: skip
+    assert {one["target"] for one in actions} == {
+        f"dead letters with reason rejected, cause hay <n> of {name}"
+    }
+    left = await both.api.get("/api/dead-letters", params={"text": name, "limit": 200})
+    assert [one["error"] for one in left.json()["items"]] == [f"The Needle 1 of {name}"]

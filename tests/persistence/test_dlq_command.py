@@ -10,6 +10,7 @@ import pytest
 
 from persistence.dead_letter_rows import insert
 from persistence.dead_letters import DeadLetters
+from persistence.operator_actions import Actions
 from persistence.states import RunState
 from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import message, raw_record, record
@@ -203,3 +204,29 @@ async def test_a_redrive_that_did_not_end_is_resumed(crossfade, buried, database
     resumed = await crossfade("dlq", "redrive", "--resume", identifier)
     assert resumed.status == 0
     assert "done: redrove" in resumed.text
+
+
+async def test_letters_are_grouped_found_by_text_and_acted_on_by_cause(
+    crossfade, buried, database_pool
+):
+    grouped = await crossfade("dlq", "list", "--group")
+    assert grouped.status == 0
+    assert re.search(r"1 +rejected +\[e\]", grouped.text)
+    assert "--cause" in grouped.text
+    told = await crossfade("dlq", "list", "--group", "--json", "--limit", "1")
+    [group] = json.loads(told.text[: told.text.rindex("]") + 1])
+    assert (group["letters"], group["cause"], group["reason"]) == (1, "[e]", "idempotency_conflict")
+    assert "more groups" in told.text
+    refused = await crossfade("dlq", "list", "--group", "--reason", "rejected")
+    assert refused.status == 2
+    some = await crossfade("dlq", "list", "--text", "[E]", "--limit", "2", "--json")
+    assert [row["id"] for row in json.loads(some.text[: some.text.rindex("]") + 1])] == [
+        buried[2], buried[1],
+    ]  # fmt: skip
+    assert "No dead letters" in (await crossfade("dlq", "list", "--text", "nowhere")).text
+    chosen = ("--reason", "rejected", "--cause", "[e]")
+    gone = await crossfade("dlq", "discard", "--why", "a test", "--yes", *chosen)
+    assert "discarded 1" in gone.text
+    [action] = await Actions(database_pool).recent()
+    assert (action.action, action.why, action.result) == ("discard", "a test", "1 discarded")
+    assert action.target == "dead letters with reason rejected, cause [e]"

@@ -20,8 +20,8 @@ function said(boxes) {
   return false;
 }
 
-// Ask, with fields of the caller's, and do `act({why, ...})`. Resolves to what it returned, or to
-// null where it was left.
+// Ask, with fields of the caller's, and do `act({why, ...}, progress)`. Resolves to what it returned,
+// or to null where it was left before it began.
 export function ask({ title, preview, fields = [], verb, reason = "Reason", danger = false, act }) {
   return new Promise((resolve) => {
     const why = reasonBox({ id: "why", name: "why", placeholder: "Kept on record with your key's name" });
@@ -46,14 +46,22 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
       problem.hidden = true;
       const given = Object.fromEntries(fields.map((field) => [field.name, field.input.value.trim()]));
       try {
-        result = (await act({ ...given, why: why.value.trim() })) ?? true;
+        result = true;
+        result = (await act({ ...given, why: why.value.trim() }, progress)) ?? true;
         dialog.close();
       } catch (error) {
+        result = null;
         fill(problem, error.message);
         problem.hidden = false;
         go.disabled = false;
       }
     });
+    // How far a long action is. One that is left ends after the part in hand.
+    const progress = {
+      wanted: () => dialog.open,
+      tell: (done, total, text) => fill(shown,
+        h("progress", { max: Math.max(1, total), value: done, "aria-label": title }), h("p", null, text)),
+    };
     dialog.addEventListener("close", () => { dialog.remove(); resolve(result); });
     document.body.append(dialog);
     dialog.showModal();

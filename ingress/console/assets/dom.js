@@ -66,14 +66,16 @@ export function say(element, text) {
 export function table(headings, rows, properties) {
   return h("table", { class: "grid", ...properties },
     h("thead", null, h("tr", null, headings.map((one) =>
-      h("th", { scope: "col", class: one.numeric ? "n" : null }, one.title)))),
+      h("th", { scope: "col", class: one.numeric ? "n" : null },
+        one.hidden ? h("span", { class: "hidden-text" }, one.title) : one.title)))),
     h("tbody", null, rows.map((cells) =>
       cells instanceof Node ? cells : row(headings, cells))));
 }
 
 export function row(headings, cells, properties) {
   return h("tr", properties, cells.map((cell, index) =>
-    h("td", { class: headings[index].numeric ? "n" : null, "data-label": headings[index].title },
+    h("td", { class: headings[index].numeric ? "n" : null,
+      "data-label": headings[index].hidden ? "" : headings[index].title },
       cell === null || cell === undefined ? "" : cell)));
 }
 

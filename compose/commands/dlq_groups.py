@@ -1,0 +1,68 @@
+"""``crossfade dlq list --group``: the pending dead letters by cause."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compose.commands.dlq_selection import LARGEST_INTEGER
+from compose.console import client_settings, err, out, run
+from compose.terminal import Grid
+from persistence.database import connect
+from persistence.dead_letter_groups import LetterGroup, LetterGroups, letter_groups
+
+__all__ = ["list_groups"]
+
+_AT_ONCE = 100
+
+
+def list_groups(*, limit: int, as_json: bool) -> None:
+    """Print the groups, and how to act on one of them."""
+    groups, more, ungrouped = run(lambda: _read(min(limit, LARGEST_INTEGER)))
+    if as_json:
+        out.json(msgspec.to_builtins(groups))
+    elif groups:
+        out.print(_table(groups))
+    elif not ungrouped:
+        err.print("No dead letters are pending.")
+    if ungrouped:
+        err.print(f"{ungrouped} letters of an older release have no cause yet: look again later.")
+    if more:
+        err.print("There are more groups: --limit")
+    if groups and not as_json:
+        err.print("One group alone: --cause '...' with list, redrive or discard.")
+
+
+async def _read(limit: int) -> tuple[list[LetterGroup], bool, int]:
+    """Return up to ``limit`` groups, whether there are more, and how many have none."""
+    pool = await connect(client_settings().persistence)
+    found: list[LetterGroup] = []
+    page = LetterGroups([], None, 0)
+    try:
+        while True:
+            left = limit - len(found)
+            page = await letter_groups(pool, after=page.next, limit=min(_AT_ONCE, left))
+            found += page.items
+            if page.next is None or len(found) >= limit:
+                return found, page.next is not None, page.ungrouped
+    finally:
+        await pool.close()
+
+
+def _table(groups: list[LetterGroup]) -> Grid:
+    table = Grid()
+    table.add_column("letters", justify="right")
+    for heading in ("reason", "cause", "oldest", "newest"):
+        table.add_column(heading)
+    table.add_column("redrives", justify="right")
+    table.add_column("latest", justify="right")
+    for one in groups:
+        table.add_row(
+            f"{one.letters}{'+' * one.more}",
+            one.reason,
+            one.cause,
+            one.oldest,
+            one.newest,
+            str(one.redrives),
+            str(one.latest),
+        )
+    return table
