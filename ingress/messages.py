@@ -125,8 +125,8 @@ class Messages:
         progress = (await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[partition]
         if progress.lag == 0:
             return None
-        after = progress.floor
-        for _ in range(0, self._scan, _PAGE):
+        after, left = progress.floor, self._scan
+        while left > 0:
             records = await self._transport.read(
                 Topic.MESSAGES, partition, after=after, limit=_PAGE
             )
@@ -134,8 +134,9 @@ class Messages:
                 pending = self._as_pending(record, message_id)
                 if pending is not None:
                     return pending
-            if len(records) < _PAGE:
+            if not records or records[-1].offset == progress.end:
                 break
+            left -= len(records)
             after = records[-1].offset
         if progress.held:
             raise TransportUnavailable(

@@ -29,6 +29,7 @@ from transport.errors import TransportError
 
 __all__ = [
     "DLQ_GROUP",
+    "READ_BYTES",
     "WORKER_GROUP",
     "Appended",
     "Claim",
@@ -47,6 +48,9 @@ __all__ = [
 
 WORKER_GROUP = "persistence-workers"
 DLQ_GROUP = "dlq-processors"
+
+READ_BYTES = 4 * 1024 * 1024
+"""How much one read without a group returns: keys, bodies and headers' values, in bytes."""
 
 
 class Topic(StrEnum):
@@ -287,7 +291,8 @@ class Transport(Protocol):
     ) -> Sequence[Record]:
         """Return up to ``limit`` records after offset ``after`` (from the start if ``None``).
 
-        Touches no group. Empty at the end of the log.
+        Fewer where their bytes come to :data:`READ_BYTES`: the one that passes it is the last.
+        Touches no group. Empty at the end of the log, and only there.
         """
 
     async def read_back(
@@ -295,7 +300,8 @@ class Transport(Protocol):
     ) -> Sequence[Record]:
         """Return the last ``limit`` records before offset ``before``, in log order.
 
-        Without ``before``, the last of the log. Touches no group. Empty at the log's beginning.
+        Without ``before``, the last of the log. Fewer where their bytes come to
+        :data:`READ_BYTES`. Touches no group. Empty at the log's beginning, and only there.
 
         Raises:
             ValueError: ``before`` is no offset of this transport.

@@ -231,7 +231,7 @@ class Search:
                     Topic.MESSAGES, progress.partition, after=after, limit=min(_PAGE, limit)
                 )
                 found.extend(_among(matched, records))
-            if len(records) < _PAGE:
+            if not records or records[-1].offset == progress.end:
                 break
             after = records[-1].offset
             limit -= len(records)

@@ -8,7 +8,7 @@ import pytest
 
 from transport.conformance.backend import Backend
 from transport.conformance.member import contents, message, messages, until
-from transport.contract import Record, Topic, Transport
+from transport.contract import READ_BYTES, Record, Topic, Transport
 
 
 async def _appended(transport: Transport, count: int) -> list[Record]:
@@ -39,6 +39,31 @@ async def test_reading_back_begins_with_the_last_of_the_log(backend: Backend) ->
         assert list(await transport.read_back(Topic.MESSAGES, 0, limit=3)) == records[-3:]
         assert list(await transport.read_back(Topic.MESSAGES, 0, limit=100)) == records
         assert not await transport.read_back(Topic.MESSAGES, 1)
+
+
+@pytest.mark.asyncio
+async def test_one_read_returns_so_many_bytes_and_the_next_goes_on(backend: Backend) -> None:
+    """Or a page of a thousand records of other producers could fill the memory of a process."""
+    large = "x" * (900 * 1024)
+    async with backend.create() as transport:
+        texts = [str(number) + large for number in range(8)]
+        await transport.publish(messages(texts, partition=0, of=transport))
+        stands: list[Record] = []
+        pages = 0
+        while page := await transport.read(
+            Topic.MESSAGES, 0, after=stands[-1].offset if stands else None
+        ):
+            assert sum(len(record.body) for record in page[:-1]) < READ_BYTES
+            stands += page
+            pages += 1
+        assert contents(stands) == texts
+        assert pages == 2
+        back = await transport.read_back(Topic.MESSAGES, 0)
+        assert sum(len(record.body) for record in back[1:]) < READ_BYTES
+        assert 0 < len(back) < len(texts)
+        assert list(back) == stands[-len(back) :]
+        rest = await transport.read_back(Topic.MESSAGES, 0, before=back[0].offset)
+        assert list(rest) == stands[-len(back) - len(rest) : -len(back)]
 
 
 @pytest.mark.asyncio

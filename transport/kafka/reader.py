@@ -10,14 +10,17 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.structs import OffsetAndTimestamp, TopicPartition
 
+from transport.contract import READ_BYTES
 from transport.kafka.closing import discard_consumer
 from transport.kafka.connection import Connector
 from transport.kafka.lender import Lender
+from transport.kafka.records import raw_size
 
 __all__ = ["Look", "Reader"]
 
 _POLL_MS = 5  # also how long a fetch of nothing but markers goes unnoticed
 _LOOK_MOST = 1.0
+_NARROWER = 8
 _WIDER = 4  # how much further back each look goes, where offsets have gaps
 _WIDEST = 4_000
 _LATEST_MS = 2**63 - 1
@@ -140,7 +143,14 @@ class Reader:
         width = limit
         while stop > begin and len(found) < limit:
             start = max(begin, stop - width)
-            found = list(await self._between(partition, start, stop, stop - start)) + found
+            part = await self._between(partition, start, stop, stop - start)
+            size = sum(map(raw_size, part))
+            if size >= READ_BYTES and width > 1:
+                width = max(1, width // _NARROWER)  # it may be the first of these, not the last
+                continue
+            found = list(part) + found
+            if sum(map(raw_size, found)) >= READ_BYTES:
+                break
             stop, width = start, min(width * _WIDER, max(limit, _WIDEST))
         return found[-limit:] if limit > 0 else []
 
@@ -160,20 +170,30 @@ class Reader:
     async def _between(
         self, partition: TopicPartition, start: int, end: int, limit: int
     ) -> Sequence[ConsumerRecord]:
-        """Return up to ``limit`` records from ``start`` on, below ``end``."""
+        """Return up to ``limit`` records from ``start`` on, below ``end``.
+
+        Fewer where they come to ``READ_BYTES``, with those of one fetch.
+        """
         if start >= end or limit < 1:
             return []
 
         async def fetch(consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
             found: list[ConsumerRecord] = []
+            size = 0
             consumer.seek(partition, start)
             consumer.resume(partition)
             try:
-                while len(found) < limit and await consumer.position(partition) < end:
+                while (
+                    len(found) < limit
+                    and size < READ_BYTES
+                    and await consumer.position(partition) < end
+                ):
                     got = await consumer.getmany(
                         partition, timeout_ms=_POLL_MS, max_records=limit - len(found)
                     )
-                    found.extend(record for record in got.get(partition, ()) if record.offset < end)
+                    records = [raw for raw in got.get(partition, ()) if raw.offset < end]
+                    found += records
+                    size += sum(map(raw_size, records))
             finally:
                 consumer.pause(partition)
             return found

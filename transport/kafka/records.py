@@ -16,6 +16,7 @@ __all__ = [
     "outgoing_dead_letter",
     "outgoing_envelope",
     "raw_name",
+    "raw_size",
     "record_of",
 ]
 
@@ -28,6 +29,12 @@ _UTF8_MOST = 4  # bytes of a character
 def raw_name(name: str) -> bytes:
     """Return the bytes of a header's name."""
     return name.encode("utf-8", "surrogateescape")
+
+
+def raw_size(raw: ConsumerRecord) -> int:
+    """Return how many bytes of a fetched record are its key, value and headers' values."""
+    size = len(raw.key or b"") + len(raw.value or b"")
+    return size + sum(len(value or b"") for _, value in raw.headers)
 
 
 class Outgoing(NamedTuple):

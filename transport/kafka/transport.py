@@ -47,6 +47,7 @@ from transport.kafka.timing import Timing
 from transport.kafka.topics import ensure_topics, in_step, topic_specs
 from transport.kafka.watchdog import Stalls
 from transport.settings import TransportSettings
+from transport.sizes import of_one_read
 
 __all__ = ["KafkaTransport"]
 
@@ -176,7 +177,8 @@ class KafkaTransport:
         """See :meth:`transport.contract.Transport.read`."""
         start = 0 if after is None else int(after) + 1
         at = TopicPartition(self._logs[topic].name, partition)
-        return [record_of(topic, raw) for raw in await self._reader.read(at, start, limit)]
+        found = await self._reader.read(at, start, limit)
+        return of_one_read([record_of(topic, raw) for raw in found])
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
@@ -184,7 +186,8 @@ class KafkaTransport:
         """See :meth:`transport.contract.Transport.read_back`."""
         stop = None if before is None else counted(before)
         at = TopicPartition(self._logs[topic].name, partition)
-        return [record_of(topic, raw) for raw in await self._reader.read_back(at, stop, limit)]
+        found = await self._reader.read_back(at, stop, limit)
+        return of_one_read([record_of(topic, raw) for raw in found], last=True)
 
     def offset_before(self, offset: str) -> str | None:
         """See :meth:`transport.contract.Transport.offset_before`."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from transport.contract import Record
+from transport.sizes import size_of
 
 __all__ = ["Window"]
 
@@ -53,7 +54,7 @@ class Window:
 
     def add(self, records: Sequence[tuple[int, Record]]) -> None:
         """Append records that were fetched, at least one. Their offsets may have gaps."""
-        held = [(offset, record, _size(record)) for offset, record in records]
+        held = [(offset, record, size_of(record)) for offset, record in records]
         self._records.extend(held)
         self._ready_bytes += sum([size for _, _, size in held])
         self.fetched = records[-1][0] + 1
@@ -109,8 +110,3 @@ class Window:
         """Make every record ready again."""
         self._delivered = 0
         self._ready_bytes = sum(size for _, _, size in self._records)
-
-
-def _size(record: Record) -> int:
-    """Return how many bytes a record has: other producers' keys and headers may be megabytes."""
-    return len(record.body) + len(record.key) + sum(map(len, record.headers.values()))

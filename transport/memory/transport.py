@@ -23,6 +23,7 @@ from transport.memory.group import MemoryConsumer, MemoryGroup
 from transport.memory.log import MemoryLog
 from transport.memory.partition import MemoryPartition
 from transport.settings import TransportSettings
+from transport.sizes import of_one_read
 
 __all__ = ["MemoryTransport"]
 
@@ -73,7 +74,7 @@ class MemoryTransport:
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
         start = int(after) + 1 if after is not None else 0
-        return self._log.topics[topic][partition].since(start, limit)
+        return of_one_read(self._log.topics[topic][partition].since(start, limit))
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
@@ -82,7 +83,7 @@ class MemoryTransport:
         log = self._log.topics[topic][partition]
         end = log.end if before is None else min(counted(before), log.end)
         start = max(log.first, end - limit)
-        return log.since(start, max(0, end - start))
+        return of_one_read(log.since(start, max(0, end - start)), last=True)
 
     def offset_before(self, offset: str) -> str | None:
         """Return the number before an offset; see the contract."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from transport.contract import Progress, Record
-from transport.redis.connections import Connections
+from transport.contract import READ_BYTES, Progress, Record
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import Log
@@ -21,22 +20,30 @@ _NOWHERE = b"0-0"
 
 
 async def read(
-    connections: Connections, log: Log, partition: int, after: str | None, limit: int
+    functions: Functions, log: Log, partition: int, after: str | None, limit: int
 ) -> list[Record]:
     """Return up to ``limit`` records after ``after``; see ``Transport.read``."""
     start = f"({after}" if after else "-"
-    entries = await connections.call("XRANGE", log.streams[partition], start, "+", "COUNT", limit)
-    return records(log.topic, partition, entries)
+    return await _range(functions, log, partition, ("XRANGE", start, "+", limit))
 
 
 async def read_back(
-    connections: Connections, log: Log, partition: int, before: str | None, limit: int
+    functions: Functions, log: Log, partition: int, before: str | None, limit: int
 ) -> list[Record]:
     """Return the last ``limit`` records before ``before``; see ``Transport.read_back``."""
     stop = f"({before}" if before else "+"
+    found = await _range(functions, log, partition, ("XREVRANGE", stop, "-", limit))
+    return found[::-1]
+
+
+async def _range(
+    functions: Functions, log: Log, partition: int, which: tuple[str, str, str, int]
+) -> list[Record]:
     stream = log.streams[partition]
-    entries = await connections.call("XREVRANGE", stream, stop, "-", "COUNT", limit)
-    return records(log.topic, partition, entries[::-1])
+    (reply,) = await functions.exchange([functions.command("range", (stream,), *which, READ_BYTES)])
+    if isinstance(reply, Exception):
+        raise translate(reply)
+    return records(log.topic, partition, reply)
 
 
 async def progress(

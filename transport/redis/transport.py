@@ -132,14 +132,14 @@ class RedisTransport:
         self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
-        return await reading.read(self._connections, self._log(topic), partition, after, limit)
+        return await reading.read(self._functions, self._log(topic), partition, after, limit)
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
         """Return the last records before an entry id; see the contract."""
         stop = None if before is None else entry_id(before)
-        return await reading.read_back(self._connections, self._log(topic), partition, stop, limit)
+        return await reading.read_back(self._functions, self._log(topic), partition, stop, limit)
 
     def offset_before(self, offset: str) -> str | None:
         """Return the entry id before one; see the contract."""

@@ -130,9 +130,41 @@ local function trim(keys, args)
   return redis.call('XTRIM', stream, 'MINID', '~', limit)
 end
 
+-- KEYS stream; ARGV XRANGE or XREVRANGE, where to begin and to end, and how many records and how many
+-- bytes of them to return at most. The record that passes these bytes is the last.
+local PAGE = 16
+
+local function range(keys, args)
+  local command, from, to, count, bytes = unpack(args)
+  local found, left = {}, tonumber(bytes)
+  count = tonumber(count)
+  while #found < count do
+    local asked = math.min(PAGE, count - #found)
+    local page = redis.pcall(command, keys[1], from, to, 'COUNT', asked)
+    if page.err then
+      return page
+    end
+    for _, entry in ipairs(page) do
+      found[#found + 1] = entry
+      for _, text in ipairs(entry[2]) do
+        left = left - #text
+      end
+      if left <= 0 then
+        return found
+      end
+    end
+    if #page < asked then
+      return found
+    end
+    from = '(' .. page[#page][1]
+  end
+  return found
+end
+
 register('reopen', reopen, DRAINS)
 register('position', position, READS)
 register('read', read, DRAINS)
+register('range', range, READS)
 register('ack', ack, DRAINS)
 register('strays', strays, READS)
 register('gone', gone, DRAINS)
