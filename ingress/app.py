@@ -17,6 +17,7 @@ from ingress.browser import SAFE, Guard
 from ingress.console.migration import MigrationDesk
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
+from ingress.console.tail import Tail
 from ingress.console_parts import console_of, watched
 from ingress.direct import Direct
 from ingress.group_commit import GroupCommit
@@ -81,7 +82,7 @@ class Ingress:
         bodies: Bodies,
         body_limit: int,
         tracer: Tracer,
-        sampler: Sampler,
+        followed: Sequence[Sampler | Tail],
         bounds: Bounds,
         metrics: Metrics,
     ) -> None:
@@ -98,7 +99,7 @@ class Ingress:
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness
         self._tracer = tracer
-        self._sampler = sampler
+        self._followed = followed
 
     def drain(self) -> None:
         """Make ``/readyz`` say no; requests are still served. Call it before stopping.
@@ -110,7 +111,8 @@ class Ingress:
         """
         self._readiness.drain()
         self._connections.leaving = True
-        self._sampler.end()
+        for one in self._followed:
+            one.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
@@ -229,7 +231,8 @@ def build(
         health_router(readiness),
         problem_types_router(),
     ]
-    api = _api(routers, [commits.close, redriver.close, known.close, console.sampler.close])
+    closing = [commits.close, redriver.close, known.close, console.sampler.close]
+    api = _api(routers, [*closing, console.tail.close])
     documents = Documents(api, settings=settings, keys_required=auth.required)
     api.include_router(docs_router(documents))
     bodies = Bodies(
@@ -255,7 +258,7 @@ def build(
         bodies=bodies,
         body_limit=min(settings.ingress_max_body_bytes, _ORDINARY_BODY),
         tracer=tracer,
-        sampler=console.sampler,
+        followed=(console.sampler, console.tail),
         bounds=Bounds.of(settings),
         metrics=metrics,
     )

@@ -12,12 +12,15 @@ from ingress.console.migration import MigrationDesk
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console.search import Search
+from ingress.console.tail import Tail
 from ingress.console.timeline import Timelines
 from ingress.messages import Messages
 from ingress.routes.console import console_router
 from ingress.routes.console_find import find_router
+from ingress.routes.console_logs import logs_router
 from ingress.routes.console_pages import console_pages_router
 from ingress.routes.console_session import session_router
+from ingress.routes.console_tail import tail_router
 from ingress.routes.migration import migration_router
 from ingress.settings import IngressSettings
 from persistence.database import Pool
@@ -28,10 +31,11 @@ __all__ = ["ConsoleParts", "console_of", "watched"]
 
 
 class ConsoleParts(NamedTuple):
-    """The routes, and the sampler that has to be ended before the server stops."""
+    """The routes, and what has to be ended before the server stops."""
 
     routers: list[APIRouter]
     sampler: Sampler
+    tail: Tail
 
 
 def watched(written: Transport, read: Transport) -> list[WatchedLog]:
@@ -71,13 +75,16 @@ def console_of(
         actions=actions,
         pool=pool,
     )
+    tail = Tail(read, pool, timeout_seconds=timeout)
     search = Search(read, pool, logs=by_name, timeout_seconds=timeout)
     routers = [
         session_router(auth=auth),
         find_router(auth=auth, search=search),  # before the routes of single messages
+        logs_router(auth=auth, logs=logs, timeout_seconds=timeout),
+        tail_router(auth=auth, tail=tail),
         router,
         console_pages_router(),
     ]
     if migration is not None:
         routers.append(migration_router(auth=auth, desk=migration, actions=actions))
-    return ConsoleParts(routers, sampler)
+    return ConsoleParts(routers, sampler, tail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ingress.responses import State
+from ingress.routes.dead_letter_models import RecordHeader
 from ingress.routes.models import MessageView, Model, Position, Time
 
 __all__ = [
@@ -14,9 +15,13 @@ __all__ = [
     "FoundPage",
     "HistoryPoint",
     "Latency",
+    "LogNames",
+    "LogRecord",
+    "LogRecords",
     "LogView",
     "Matched",
     "MigrationBrief",
+    "NamedLog",
     "Part",
     "PartitionView",
     "PausedView",
@@ -246,3 +251,56 @@ class FoundPage(Model):
     next: str | None
     looked_back_to: str | None = None
     incomplete: str | None = None
+
+
+class NamedLog(Model):
+    """A log, what it is used for, and how many partitions it has."""
+
+    name: str
+    roles: list[Part]
+    partitions: int
+
+
+class LogNames(Model):
+    """The logs that this process can look into."""
+
+    items: list[NamedLog]
+
+
+class LogRecord(Model):
+    """A record as it stands in a log. Of what is long, the beginning is given."""
+
+    offset: str
+    place: str
+    """Where it stands, as the search takes it."""
+    appended_at: float
+    """By the log's clock, in seconds since the epoch."""
+    key: str
+    size: int
+    """Bytes of its key, its body and its headers' values."""
+    headers: list[RecordHeader]
+    more_headers: int
+    body_base64: str
+    body_size: int
+    kind: Literal["message", "receipt", "unreadable"]
+    error: str | None = None
+    """Why it can't be read as one of ours."""
+    message_id: str | None = None
+    conversation_id: str | None = None
+    sender_id: str | None = None
+
+
+class LogRecords(Model):
+    """A page of records, in log order."""
+
+    log: str
+    topic: Literal["messages", "dead_letters"]
+    partition: int
+    items: list[LogRecord]
+    first: str | None
+    """The offset to go on from, backwards; null of an empty page."""
+    last: str | None
+    at_beginning: bool
+    """Whether nothing is before it; false where that was not looked for."""
+    at_end: bool
+    """Whether nothing is behind it by now."""

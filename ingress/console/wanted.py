@@ -14,7 +14,7 @@ from transport.envelope import Message
 __all__ = ["LogPlace", "Wanted"]
 
 _LEAST = 6
-"""Characters of a message id that are enough to look for it: one of 16 million ids has them."""
+"""Characters of a message id that are enough to look for it."""
 _DIGITS = 32
 _HEX = re.compile(r"[0-9a-f]+")
 _LETTER = re.compile(r"(?:dead letter\s*|#\s*)?([0-9]{1,18})", re.IGNORECASE)

@@ -43,7 +43,8 @@ async def test_no_page_is_wider_than_a_telephone(
     letters = (await both.api.get("/api/dead-letters", params={"messageId": identifier})).json()
     for address in (
         "#/", f"#/find?q={name}-{'long' * 20}", f"#/message/{identifier}", "#/dead-letters",
-        f"#/dead-letter/{letters['items'][0]['id']}", "#/migration", "#/actions",
+        f"#/dead-letter/{letters['items'][0]['id']}", "#/migration", "#/actions", "#/browse",
+        "#/tail", f"#/find?conversation={name}-{'long' * 20}",
     ):  # fmt: skip
         await page.goto(f"{both.url}/console{address}")
         await expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -5,18 +5,22 @@ import { button, fill, h, say } from "./dom.js";
 import { span } from "./format.js";
 import { Live } from "./live.js";
 import { actionsPage } from "./page-actions.js";
+import { browsePage } from "./page-browse.js";
 import { findPage } from "./page-find.js";
 import { letterPage } from "./page-letter.js";
 import { lettersPage } from "./page-letters.js";
 import { messagePage } from "./page-message.js";
 import { migrationPage } from "./page-migration.js";
 import { nowPage } from "./page-now.js";
+import { tailPage } from "./page-tail.js";
 
-const PAGES = [["#/", "Now"], ["#/find", "Find"], ["#/dead-letters", "Dead letters"], ["#/migration", "Migration"], ["#/actions", "Actions"]];
+const PAGES = [["#/", "Now"], ["#/find", "Find"], ["#/browse", "Browse"], ["#/tail", "Tail"], ["#/dead-letters", "Dead letters"], ["#/migration", "Migration"], ["#/actions", "Actions"]];
 const ROUTES = [
   [/^\/$/, nowPage, "#/"],
   [/^\/find$/, findPage, "#/find"],
   [/^\/message\/([0-9a-fA-F-]{36})$/, messagePage, "#/find"],
+  [/^\/browse$/, browsePage, "#/browse"],
+  [/^\/tail$/, tailPage, "#/tail"],
   [/^\/dead-letters$/, lettersPage, "#/dead-letters"],
   [/^\/dead-letter\/(\d+)$/, letterPage, "#/dead-letters"],
   [/^\/migration$/, migrationPage, "#/migration"],
@@ -112,7 +116,7 @@ document.addEventListener("signed-out", () => { if (session?.mayRead && session.
 window.addEventListener("hashchange", show);
 // Keys for those who live here: g then a letter goes to a page, / to the search box.
 let went = 0;
-const KEYS = { n: "#/", f: "#/find", d: "#/dead-letters", m: "#/migration", a: "#/actions" };
+const KEYS = { n: "#/", f: "#/find", b: "#/browse", t: "#/tail", d: "#/dead-letters", m: "#/migration", a: "#/actions" };
 window.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || document.querySelector("dialog[open]")) return;
   if (event.key === "/") { event.preventDefault(); location.hash = "#/find"; return; }

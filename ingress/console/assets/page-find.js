@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { button, copyable, empty, fill, h, row, table } from "./dom.js";
 import { precise } from "./format.js";
+import { placeLink } from "./page-browse.js";
 
 const STATES = { persisted: "persisted", pending: "pending", dead_lettered: "dead letter" };
 const HEADINGS = [
@@ -120,7 +121,8 @@ function line(one) {
 function named(one) {
   const letter = one.deadLetterId
     ? h("a", { href: `#/dead-letter/${one.deadLetterId}` }, `Dead letter ${one.deadLetterId}`) : null;
-  if (one.messageId === null) return letter ?? "no message";
+  if (one.messageId === null)
+    return letter ?? (one.position ? h("a", { href: placeLink(one.position) }, "See the record") : "no message");
   return h("div", null, h("a", { href: `#/message/${encodeURIComponent(one.messageId)}` }, copyable(one.messageId)),
     letter ? h("small", null, letter) : null);
 }

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { button, copyable, empty, fill, h, mixed } from "./dom.js";
 import { instant, precise, span } from "./format.js";
+import { placeLink } from "./page-browse.js";
 import { listed } from "./page-find.js";
 
 const LINEAR = 2;
@@ -39,7 +40,8 @@ function view({ message, steps, incomplete }, again) {
       ? h("a", { href: message.traceUrl, rel: "noreferrer", target: "_blank" }, "Open the trace ↗")
       : message.traceId && copyable(message.traceId)],
     ["Stands at", message.positions.length ? message.positions.map((one) =>
-      h("div", null, mixed`${one.transport}, partition ${one.partition}, `, copyable(one.offset))) : null],
+      h("div", null, mixed`${one.transport}, partition ${one.partition}, `,
+        h("a", { href: placeLink(one) }, copyable(one.offset)))) : null],
   ];
   return [
     h("div", { class: "head" }, h("h1", null, "Message"), h("span", { class: `state ${message.state}` }, states[message.state]),

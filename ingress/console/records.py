@@ -1,0 +1,208 @@
+"""Records as they stand in a log, page by page, in both directions. Touches no group.
+
+A page is bounded in bytes, however large records are: they are read a few at a time, and of each
+only so much is given.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from ingress.console.views import LogRecord, LogRecords
+from ingress.key_entries import ApiKey
+from ingress.routes.dead_letter_models import RecordHeader
+from transport.contract import Record, Topic, Transport
+from transport.envelope import Message, decode
+from transport.errors import DecodeError, TransportUnavailable
+from transport.patience import answer
+
+__all__ = ["Page", "Place", "Records", "read_on"]
+
+_READ_BYTES = 4 * 1024 * 1024
+"""Of records read for one page; the record that passes it is the last."""
+_BODY_BYTES = 16 * 1024
+"""Of a body that are given."""
+_HEADERS = 50
+_HEADER_CHARACTERS = 500
+_FASTER = 4
+"""How many times more records each reading asks for than the one before, while they are small."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a page is: right after or before an offset, from one on, from a time on, or the end."""
+
+    kind: Literal["after", "before", "at", "time", "end"]
+    offset: str = ""
+    time: float = 0.0
+
+
+class Page(msgspec.Struct):
+    """Records in log order, as many as a page has room for."""
+
+    records: list[Record]
+    ended: bool
+    """Nothing follows in the direction it was read in."""
+
+
+class Records:
+    """Reads one log for people to look at."""
+
+    def __init__(self, log: Transport, *, timeout_seconds: float) -> None:
+        self._log = log
+        self._timeout = timeout_seconds
+
+    async def page(
+        self, topic: Topic, partition: int, place: Place, *, limit: int, key: ApiKey | None
+    ) -> LogRecords:
+        """Return up to ``limit`` records at ``place``, in log order.
+
+        Of a ``key`` with a prefix, those that are messages it may read.
+
+        Raises:
+            ValueError: the offset is none of this log's.
+            TransportUnavailable: the log can't tell now.
+        """
+        asking = self._read(topic, partition, place, limit)
+        try:
+            page = await answer(asking, within=self._timeout)
+        except TimeoutError as error:
+            name, seconds = self._log.name, self._timeout
+            raise TransportUnavailable(f"{name} gave no answer in {seconds:g} s") from error
+        back = place.kind in {"before", "end"}
+        records = page.records
+        seen = (_shown(self._log, record) for record in records)
+        return LogRecords(
+            log=self._log.name,
+            topic="messages" if topic is Topic.MESSAGES else "dead_letters",
+            partition=partition,
+            items=[one for one in seen if key is None or _may_see(key, one)],
+            first=records[0].offset if records else None,
+            last=records[-1].offset if records else None,
+            at_beginning=back and page.ended,
+            at_end=place.kind == "end" or (not back and page.ended),
+        )
+
+    async def _read(self, topic: Topic, partition: int, place: Place, limit: int) -> Page:
+        log = self._log
+        match place.kind:
+            case "after":
+                log.offset_before(place.offset)  # raises where it is none
+                after: str | None = place.offset
+            case "at":
+                after = log.offset_before(place.offset)
+            case "time":
+                after = await log.offset_before_time(topic, partition, place.time)
+            case "before":
+                return await self._back(topic, partition, place.offset, limit)
+            case "end":
+                return await self._back(topic, partition, None, limit)
+        return await read_on(log, topic, partition, after, limit=limit)
+
+    async def _back(self, topic: Topic, partition: int, before: str | None, limit: int) -> Page:
+        found: list[Record] = []
+        for count in _Portions(limit, found):
+            read = await self._log.read_back(topic, partition, before=before, limit=count)
+            found[:0] = read
+            if len(read) < count:
+                return Page(found, ended=True)
+            before = found[0].offset
+        return Page(found, ended=False)
+
+
+async def read_on(
+    log: Transport, topic: Topic, partition: int, after: str | None, *, limit: int, first: int = 1
+) -> Page:
+    """Return up to ``limit`` records after ``after``, fewer where they are large.
+
+    ``first`` is how many to ask for before it is known how large they are.
+
+    Raises:
+        TransportUnavailable: the log can't tell now.
+    """
+    found: list[Record] = []
+    for count in _Portions(limit, found, first):
+        read = await log.read(topic, partition, after=after, limit=count)
+        found += read
+        if len(read) < count:
+            return Page(found, ended=True)
+        after = found[-1].offset
+    return Page(found, ended=False)
+
+
+class _Portions:
+    """How many records to ask for next, while a page has room for more: iterate over it."""
+
+    def __init__(self, limit: int, found: Sequence[Record], first: int = 1) -> None:
+        self._limit = limit
+        self._found = found
+        self._count = first
+
+    def __iter__(self) -> _Portions:
+        return self
+
+    def __next__(self) -> int:
+        sizes = [_size(record) for record in self._found]
+        room = _READ_BYTES - sum(sizes)
+        left = self._limit - len(sizes)
+        if left <= 0 or room <= 0:
+            raise StopIteration
+        if sizes:
+            likely = max(1, room // max(1, *sizes))
+            self._count = min(self._count * _FASTER, likely)
+        return min(left, self._count)
+
+
+def _size(record: Record) -> int:
+    return len(record.key) + len(record.body) + sum(map(len, record.headers.values()))
+
+
+def _may_see(key: ApiKey, one: LogRecord) -> bool:
+    return key.sees(one.sender_id, one.conversation_id)
+
+
+def _shown(log: Transport, record: Record) -> LogRecord:
+    headers = [
+        RecordHeader(name=_cut(_plain(name)), value=_cut(value.decode("utf-8", "backslashreplace")))
+        for name, value in list(record.headers.items())[:_HEADERS]
+    ]
+    common = {
+        "offset": record.offset,
+        "place": f"{log.name} {record.partition}:{record.offset}",
+        "appended_at": record.appended_at,
+        "key": _cut(_plain(record.key)),
+        "size": _size(record),
+        "headers": headers,
+        "more_headers": max(0, len(record.headers) - _HEADERS),
+        "body_base64": b64encode(record.body[:_BODY_BYTES]).decode(),
+        "body_size": len(record.body),
+    }
+    try:
+        event = decode(record)
+    except DecodeError as error:
+        return LogRecord.model_validate({**common, "kind": "unreadable", "error": _cut(str(error))})
+    if not isinstance(event, Message):
+        return LogRecord.model_validate(
+            {**common, "kind": "receipt", "message_id": event.message_id}
+        )
+    return LogRecord.model_validate(
+        {
+            **common,
+            "kind": "message",
+            "message_id": event.message_id,
+            "conversation_id": event.conversation_id,
+            "sender_id": event.sender_id,
+        }
+    )
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` with its bytes that are no UTF-8, kept as surrogates, written out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _HEADER_CHARACTERS else f"{text[:_HEADER_CHARACTERS]}…"

@@ -1,0 +1,328 @@
+"""Messages as they are appended, followed live: one reader in a process, however many follow.
+
+It reads the log that workers read, from its end on and without a group, while somebody follows. It
+is bounded in every way: what comes faster than it reads, or than a follower takes, is passed over
+and counted; of a content the beginning is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from ingress.console.records import Page, read_on
+from ingress.key_entries import ApiKey
+from persistence.database import Pool
+from persistence.errors import Outage
+from persistence.settled import fates
+from transport.clock import timestamp
+from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
+from transport.envelope import Message, decode
+from transport.errors import DecodeError, TransportError
+from transport.patience import answer
+
+__all__ = ["MOST_FOLLOWERS", "Tail", "TailFilter", "TailNews"]
+
+MOST_FOLLOWERS = 20
+"""Who may follow at once on one process."""
+_RECORDS = 200
+"""Of one partition that are read at a time; what is behind them is passed over."""
+_FIRST = 25
+"""Records asked for before it is known how large they are."""
+_AT_ONCE = 4
+_HELD = 500
+"""Lines that wait for a follower who takes them slowly."""
+_FOLLOWED = 2_000
+"""Messages whose fate is asked for until it is known."""
+_CONTENT = 300
+"""Characters of a content that are given."""
+_LONGEST_PAUSE = 5.0
+"""Seconds between two pieces of news: whoever may no longer follow is told within them."""
+_log = structlog.get_logger(__name__)
+
+
+class TailLine(msgspec.Struct, frozen=True, rename="camel"):
+    """A record that was appended. What is no message has no ids, and says why."""
+
+    at: str
+    place: str
+    transport: str
+    partition: int
+    offset: str
+    message_id: str | None
+    conversation_id: str | None
+    sender_id: str | None
+    client_message_id: str | None
+    content: str | None
+    error: str | None = None
+
+
+class TailFate(msgspec.Struct, frozen=True, rename="camel"):
+    """What became of a message that was told of."""
+
+    message_id: str
+    state: str
+    at: str
+
+
+class TailNews(msgspec.Struct, frozen=True, rename="camel"):
+    """What there is to tell. ``skipped`` counts records that were passed over, whatever they are.
+
+    ``error`` says why the log can't be read now.
+    """
+
+    log: str
+    lines: list[TailLine]
+    fates: list[TailFate]
+    skipped: int
+    error: str | None
+
+
+class TailFilter(msgspec.Struct, frozen=True):
+    """Which messages to tell of: everything that is set narrows it."""
+
+    conversation: str | None = None
+    sender: str | None = None
+    text: str | None = None
+    """Part of the content, in whatever case."""
+    key: ApiKey | None = None
+
+    def takes(self, message: Message | None) -> bool:
+        """Tell whether a record is wanted; one that is no message, only where all are."""
+        if message is None:
+            narrowed = (self.conversation, self.sender, self.text) != (None, None, None)
+            return not narrowed and not (self.key and self.key.limited)
+        return (
+            self.conversation in {None, message.conversation_id}
+            and self.sender in {None, message.sender_id}
+            and (self.text is None or self.text.casefold() in message.content.casefold())
+            and (self.key is None or self.key.sees(message.sender_id, message.conversation_id))
+        )
+
+
+class _Seen(msgspec.Struct):
+    """How far a partition has been read, or passed over."""
+
+    end: str | None
+    """The last offset."""
+    count: int
+    """How many records were ever appended up to there."""
+
+
+class _Follower:
+    """What waits for one who follows."""
+
+    def __init__(self, wanted: TailFilter) -> None:
+        self.wanted = wanted
+        self.lines: deque[TailLine] = deque()
+        self.fates: deque[TailFate] = deque(maxlen=_FOLLOWED)
+        self.told: dict[str, None] = {}
+        """Messages told of whose fate is not known, oldest first."""
+        self.skipped = 0
+        self.news = asyncio.Event()
+
+    def offer(self, read: Iterable[tuple[TailLine, Message | None]], skipped: int) -> None:
+        """Take of what was read what is wanted."""
+        if self.wanted.key and self.wanted.key.limited:
+            skipped = 0  # they may all be others'
+        self.skipped += skipped
+        for line, message in read:
+            if not self.wanted.takes(message):
+                continue
+            if len(self.lines) == _HELD:
+                self.skipped += 1
+                continue
+            self.lines.append(line)
+            if line.message_id is not None:
+                self.told[line.message_id] = None
+        while len(self.told) > _FOLLOWED:
+            del self.told[next(iter(self.told))]
+        if self.lines or skipped:
+            self.news.set()
+
+    def settle(self, known: Iterable[TailFate]) -> None:
+        """Take what became of messages that this one was told of."""
+        for fate in known:
+            if fate.message_id in self.told:
+                del self.told[fate.message_id]
+                self.fates.append(fate)
+                self.news.set()
+
+    def take(self, log: str, error: str | None) -> TailNews:
+        """Return all that waits."""
+        self.news.clear()
+        news = TailNews(log, list(self.lines), list(self.fates), self.skipped, error)
+        self.lines.clear()
+        self.fates.clear()
+        self.skipped = 0
+        return news
+
+
+class Tail:
+    """Reads while somebody follows. :meth:`close` ends every :meth:`follow`."""
+
+    def __init__(
+        self, log: Transport, pool: Pool, *, timeout_seconds: float, interval: float = 0.5
+    ) -> None:
+        self._log = log
+        self._pool = pool
+        self._timeout = timeout_seconds
+        self._interval = interval
+        self._followers: set[_Follower] = set()
+        self._seen: dict[int, _Seen] = {}
+        self._error: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody else may follow here."""
+        return len(self._followers) >= MOST_FOLLOWERS
+
+    async def follow(self, wanted: TailFilter) -> AsyncIterator[TailNews]:
+        """Yield what is appended from now on: at once nothing, then at least every five seconds."""
+        follower = _Follower(wanted)
+        self._followers.add(follower)
+        try:
+            if self._task is None or self._task.done():
+                self._seen = {}
+                await self._look()
+                if self._task is None or self._task.done():
+                    self._task = asyncio.create_task(self._run())
+            while not self._closed:
+                yield follower.take(self._log.name, self._error)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LONGEST_PAUSE):
+                        await follower.news.wait()
+        finally:
+            self._followers.discard(follower)
+
+    def end(self) -> None:
+        """Let everyone who follows come to an end, so that the server can stop."""
+        self._closed = True
+        for follower in self._followers:
+            follower.news.set()
+
+    async def close(self) -> None:
+        """End the reading and everyone who follows."""
+        self.end()
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while self._followers and not self._closed:
+            began = time.monotonic()
+            try:
+                await self._look()
+                await self._settle()
+            except Exception:  # noqa: BLE001 - followers are told; the next may succeed
+                self._error = "the reading failed; the service's log says how"
+                _log.exception("The console could not follow the log")
+            await asyncio.sleep(max(0.05, self._interval - (time.monotonic() - began)))
+
+    async def _look(self) -> None:
+        """Read what was appended since the last time, and offer it."""
+        try:
+            read, skipped = await answer(self._read(), within=self._timeout)
+        except (TransportError, TimeoutError) as error:
+            self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
+            return
+        self._error = None
+        lines = [_line(self._log.name, record) for record in read]
+        for follower in self._followers:
+            follower.offer(lines, skipped)
+
+    async def _read(self) -> tuple[list[Record], int]:
+        """Return new records by the time of their append, and how many were passed over."""
+        now = await self._log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        if not self._seen:
+            self._seen = {one.partition: _Seen(one.end, one.appended or 0) for one in now}
+            return [], 0
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def partition(one: Progress) -> tuple[list[Record], int]:
+            seen = self._seen[one.partition]
+            if one.end is None or one.end == seen.end:
+                return [], 0
+            async with at_once:
+                page = await read_on(
+                    self._log, Topic.MESSAGES, one.partition, seen.end,
+                    limit=_RECORDS, first=_FIRST,
+                )  # fmt: skip
+            return page.records, self._passed_over(seen, one, page)
+
+        parts = await asyncio.gather(*(partition(one) for one in now))
+        records = [record for part, _ in parts for record in part]
+        return sorted(records, key=lambda one: one.appended_at), sum(count for _, count in parts)
+
+    def _passed_over(self, seen: _Seen, now: Progress, page: Page) -> int:
+        """Go on behind what was read, or at the end where that is too far away.
+
+        Returns how many records that passes over.
+        """
+        seen.count += len(page.records)
+        if page.records:
+            seen.end = page.records[-1].offset
+        end = now.end
+        if (
+            page.ended
+            or end is None
+            or self._log.sort_key(seen.end or end) >= self._log.sort_key(end)
+        ):
+            return 0
+        seen.end = end
+        passed = max(0, (now.appended or 0) - seen.count)
+        seen.count += passed
+        return passed
+
+    async def _settle(self) -> None:
+        """Ask what became of those that were told of."""
+        wanted = {one for follower in self._followers for one in follower.told}
+        if not wanted:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await fates(self._pool, sorted(wanted)[:_FOLLOWED])
+        except (Outage, TimeoutError):
+            return  # told when it is back
+        known = [
+            TailFate(one.message_id, "dead_lettered" if one.reason else "persisted", one.at)
+            for one in found
+        ]
+        for follower in self._followers:
+            follower.settle(known)
+
+
+def _line(log: str, record: Record) -> tuple[TailLine, Message | None]:
+    where = f"{log} {record.partition}:{record.offset}"
+    at = timestamp(record.appended_at)
+    place = (at, where, log, record.partition, record.offset)
+    try:
+        event = decode(record)
+    except DecodeError as error:
+        return TailLine(*place, None, None, None, None, None, str(error)[:_CONTENT]), None
+    if not isinstance(event, Message):
+        what = f"receipt: {event.state}"
+        return TailLine(*place, None, None, None, None, what), None
+    content = event.content
+    shown = content if len(content) <= _CONTENT else f"{content[:_CONTENT]}…"
+    return TailLine(
+        *place, _uuid(event.message_id), event.conversation_id, event.sender_id,
+        event.client_message_id, shown,
+    ), event  # fmt: skip
+
+
+def _uuid(text: str) -> str | None:
+    """Return an id that a row can have; another producer's may be any text."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None
