@@ -208,3 +208,24 @@ async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_o
         await site.settled(within=20)
     assert await site.rows() == ["good 1", "ours 1", "ours 2", "elsewhere"]
     assert "Replacing" not in caplog.text
+
+
+async def test_reading_back_passes_over_markers_and_what_was_aborted(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    topic = kafka_settings.kafka_topic
+    async with _transactions(kafka_settings) as producer:
+        async with producer.transaction():
+            await _send(producer, topic, 0, 1, 2)
+        with pytest.raises(ZeroDivisionError):
+            async with producer.transaction():
+                await _send(producer, topic, 0, *range(100, 120))
+                raise ZeroDivisionError
+        async with producer.transaction():
+            await _send(producer, topic, 0, 3)
+    records = await kafka_transport.read(Topic.MESSAGES, 0)
+    assert len(records) == 3
+    assert list(await kafka_transport.read_back(Topic.MESSAGES, 0, limit=2)) == records[1:]
+    assert list(await kafka_transport.read_back(Topic.MESSAGES, 0)) == records
+    before = await kafka_transport.read_back(Topic.MESSAGES, 0, before=records[1].offset)
+    assert list(before) == records[:1]
