@@ -218,6 +218,7 @@ def build(
         messages=messages,
         pool=pool,
         actions=actions,
+        commits=commits,
         logs=list(logs) or watched(transport, read),
         seen_by=seen_by,
         migration=migration,
@@ -232,7 +233,8 @@ def build(
         problem_types_router(),
     ]
     closing = [commits.close, redriver.close, known.close, console.sampler.close]
-    api = _api(routers, [*closing, console.tail.close])
+    closing += [console.tail.close, console.hour.close]
+    api = _api(routers, starting=[console.hour.start], closing=closing)
     documents = Documents(api, settings=settings, keys_required=auth.required)
     api.include_router(docs_router(documents))
     bodies = Bodies(
@@ -321,10 +323,14 @@ def _message_routers(
 
 def _api(
     routers: Sequence[APIRouter],
+    *,
+    starting: Sequence[Callable[[], None]],
     closing: Sequence[Callable[[], Awaitable[None]]],
 ) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        for begin in starting:
+            begin()
         yield
         for close in closing:
             await close()

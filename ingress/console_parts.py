@@ -8,17 +8,22 @@ from typing import NamedTuple
 from fastapi import APIRouter
 
 from ingress.auth import Authenticator
+from ingress.console.hour import LastHour
 from ingress.console.migration import MigrationDesk
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console.search import Search
 from ingress.console.tail import Tail
 from ingress.console.timeline import Timelines
+from ingress.group_commit import GroupCommit
+from ingress.intake import Intake
 from ingress.messages import Messages
+from ingress.requests import Limits
 from ingress.routes.console import console_router
 from ingress.routes.console_find import find_router
 from ingress.routes.console_logs import logs_router
 from ingress.routes.console_pages import console_pages_router
+from ingress.routes.console_produce import produce_router
 from ingress.routes.console_session import session_router
 from ingress.routes.console_tail import tail_router
 from ingress.routes.migration import migration_router
@@ -31,11 +36,12 @@ __all__ = ["ConsoleParts", "console_of", "watched"]
 
 
 class ConsoleParts(NamedTuple):
-    """The routes, and what has to be ended before the server stops."""
+    """The routes, and what has to be started and ended with the server."""
 
     routers: list[APIRouter]
     sampler: Sampler
     tail: Tail
+    hour: LastHour
 
 
 def watched(written: Transport, read: Transport) -> list[WatchedLog]:
@@ -52,13 +58,15 @@ def console_of(
     messages: Messages,
     pool: Pool,
     actions: Actions,
+    commits: GroupCommit,
     logs: Sequence[WatchedLog],
     seen_by: str,
     migration: MigrationDesk | None,
 ) -> ConsoleParts:
-    """Return the console. It asks nobody anything until somebody looks."""
+    """Return the console. Until somebody looks it asks how things are every ten seconds only."""
     timeout = settings.ingress_read_timeout_ms / 1000
     sampler = Sampler(logs, pool, seen_by=seen_by)
+    hour = LastHour(sampler, seen_by=seen_by, grafana_url=settings.ingress_grafana_url)
     by_name = {one.transport.name: one.transport for one in logs}
     timelines = Timelines(
         messages=messages,
@@ -67,10 +75,12 @@ def console_of(
         trace_url=settings.ingress_trace_url,
         timeout_seconds=timeout,
     )
+    written = next(one.transport for one in logs if "primary" in one.roles)
     read = next(one.transport for one in logs if "consumed" in one.roles)
     router = console_router(
         auth=auth,
         sampler=sampler,
+        hour=hour,
         timelines=timelines,
         actions=actions,
         pool=pool,
@@ -82,9 +92,17 @@ def console_of(
         find_router(auth=auth, search=search),  # before the routes of single messages
         logs_router(auth=auth, logs=logs, timeout_seconds=timeout),
         tail_router(auth=auth, tail=tail),
+        produce_router(
+            auth=auth,
+            commits=commits,
+            intake=Intake(Limits.of(settings)),
+            actions=actions,
+            log=written.name,
+            partitions=written.partitions,
+        ),
         router,
         console_pages_router(),
     ]
     if migration is not None:
         routers.append(migration_router(auth=auth, desk=migration, actions=actions))
-    return ConsoleParts(routers, sampler, tail)
+    return ConsoleParts(routers, sampler, tail, hour)

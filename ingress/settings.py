@@ -97,6 +97,9 @@ class IngressSettings(BaseSettings):
     ingress_trace_url: str | None = None
     """Where a trace can be looked at, with ``{traceId}`` in it; given back with a message."""
 
+    ingress_grafana_url: str | None = None
+    """Where Grafana shows the service's dashboards; the console links there."""
+
     api_keys: SecretStr | None = None
     """Comma-separated ``name:scope+scope:sha256hex``; scopes are produce, read and admin. With
     ``:sender=prefix`` or ``:conversation=prefix`` behind it a key is for those only."""

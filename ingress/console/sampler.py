@@ -35,7 +35,7 @@ from persistence.errors import Outage
 from persistence.processes import Process, processes
 from transport.clock import now as now_text
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "with_role"]
 
 _log = structlog.get_logger(__name__)
 
@@ -78,6 +78,13 @@ class Sampler:
         """Return how everything is, no older than an interval, with the history there is."""
         status = await self._fresh()
         return status.model_copy(update={"history": list(self._history)})
+
+    async def glance(self) -> Status:
+        """Return how everything is, no older than an interval, and leave the history as it is.
+
+        Its points are an interval apart; a look now and then must not come among them.
+        """
+        return await self._fresh(noted=False)
 
     async def follow(self) -> AsyncIterator[bytes]:
         """Yield a status as JSON at once, and then each one that is taken, until closed.
@@ -126,13 +133,13 @@ class Sampler:
                 _log.exception("The console could not take a sample")
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
 
-    async def _fresh(self) -> Status:
+    async def _fresh(self, *, noted: bool = True) -> Status:
         if self._latest is None or time.monotonic() - self._taken > 1.5 * self._interval:
-            await self._take()
+            await self._take(noted=noted)
         assert self._latest is not None
         return self._latest
 
-    async def _take(self) -> None:
+    async def _take(self, *, noted: bool = True) -> None:
         before = self._taken
         async with self._taking:
             if self._taken != before:
@@ -141,7 +148,8 @@ class Sampler:
                 asyncio.gather(*(one.take() for one in self._readings)), self._ask_database()
             )
             status = self._status(*database)
-            self._history.append(_point(status))
+            if noted:
+                self._history.append(_point(status))
             self._latest, self._taken = status, time.monotonic()
             self._encoded = status.model_dump_json(by_alias=True).encode()
         tick, self._tick = self._tick, asyncio.Event()
@@ -225,8 +233,8 @@ def _latency(there: list[Process] | None, name: str) -> Latency | None:
 
 
 def _point(status: Status) -> HistoryPoint:
-    primary = _with_role(status.logs, "primary")
-    read = _with_role(status.logs, "consumed")
+    primary = with_role(status.logs, "primary")
+    read = with_role(status.logs, "consumed")
     return HistoryPoint(
         at=status.at,
         in_rate=primary.in_rate if primary else None,
@@ -242,5 +250,6 @@ def _oldest(log: LogView) -> float | None:
     return max(known, default=0.0) if len(known) == len(ages) else None
 
 
-def _with_role(logs: Sequence[LogView], role: str) -> LogView | None:
+def with_role(logs: Sequence[LogView], role: str) -> LogView | None:
+    """Return the first log that is used for ``role``."""
     return next((log for log in logs if role in log.roles), None)

@@ -14,6 +14,8 @@ __all__ = [
     "FoundMessages",
     "FoundPage",
     "HistoryPoint",
+    "Hour",
+    "HourPoint",
     "Latency",
     "LogNames",
     "LogRecord",
@@ -304,3 +306,27 @@ class LogRecords(Model):
     """Whether nothing is before it; false where that was not looked for."""
     at_end: bool
     """Whether nothing is behind it by now."""
+
+
+class HourPoint(Model):
+    """A moment of the last hour: rates are a second's, of the seconds before; p99 are seconds."""
+
+    at: str
+    accepted: float | None
+    persisted: float | None
+    waiting: int | None
+    dead_letters: int | None
+    answered_p99: float | None
+    """From handing a message in to its acknowledgement; null where there was none."""
+    written_p99: float | None
+    """From acceptance to the committed row."""
+
+
+class Hour(Model):
+    """The last hour as far as this process has it, oldest first."""
+
+    seen_by: str
+    step_seconds: float
+    points: list[HourPoint]
+    grafana_url: str | None
+    """Where more can be seen, if `INGRESS_GRAFANA_URL` says so."""

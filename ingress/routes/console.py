@@ -11,9 +11,10 @@ from fastapi.responses import StreamingResponse
 from ingress import cursor
 from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.browser import visitor
+from ingress.console.hour import LastHour
 from ingress.console.sampler import Sampler
 from ingress.console.timeline import Timelines
-from ingress.console.views import Status, Timeline
+from ingress.console.views import Hour, Status, Timeline
 from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
 from ingress.responses import encode
 from ingress.routes.console_models import (
@@ -42,6 +43,7 @@ def console_router(
     *,
     auth: Authenticator,
     sampler: Sampler,
+    hour: LastHour,
     timelines: Timelines,
     actions: Actions,
     pool: Pool,
@@ -62,6 +64,17 @@ def console_router(
     async def get_status(response: Response) -> Status:
         response.headers.update(_NO_STORE)
         return await sampler.status()
+
+    @router.get(
+        "/hour",
+        summary="See the last hour, a point every ten seconds",
+        operation_id="getHour",
+        dependencies=whole,
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def get_hour(response: Response) -> Hour:
+        response.headers.update(_NO_STORE)
+        return hour.view()
 
     @router.get(
         "/events",

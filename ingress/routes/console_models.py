@@ -50,6 +50,8 @@ class Session(Model):
     may_read: bool
     may_act: bool
     """Whether the key has the admin scope: redrive, discard, cancel, change phases."""
+    may_produce: bool
+    """Whether it has both admin and produce, and so may send a test message from here."""
 
 
 class StatusEvent(Model):

@@ -34,7 +34,9 @@ def session_router(*, auth: Authenticator) -> APIRouter:
         try:
             key = visitor(auth, "GET", dict(request.scope["headers"]), *_ANY)
         except Problem:
-            return Session(keys_required=True, name=None, may_read=False, may_act=False)
+            return Session(
+                keys_required=True, name=None, may_read=False, may_act=False, may_produce=False
+            )
         return _session(auth, key)
 
     @router.post(
@@ -83,4 +85,5 @@ def _session(auth: Authenticator, key: ApiKey | None) -> Session:
         name=key.name if key else None,
         may_read=not scopes.isdisjoint(_ANY),
         may_act=Scope.ADMIN in scopes,
+        may_produce={Scope.ADMIN, Scope.PRODUCE} <= scopes,
     )

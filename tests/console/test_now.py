@@ -76,3 +76,15 @@ async def test_what_is_wrong_is_said_with_its_cause_and_what_to_do(
     finally:
         both.database_side.heal()
     await expect(page.locator(".sentence.alarm")).to_have_count(0)
+
+
+async def test_the_last_hour_is_drawn_and_told_as_a_table(on_kafka: Place, look: Open) -> None:
+    page = await look(on_kafka)
+    hour = page.get_by_role("region", name="The last hour")
+    await expect(hour.get_by_role("img", name="Messages a second: accepted now")).to_be_visible()
+    await expect(hour.get_by_role("img")).to_have_count(4)
+    await hour.get_by_text("The last hour as a table").click()
+    await expect(hour.get_by_role("columnheader", name="POST p99, worst")).to_be_visible()
+    kept = (await on_kafka.api.get("/api/console/hour")).json()["points"]
+    assert kept[-1]["waiting"] is not None
+    await expect(hour.get_by_role("row").nth(1)).to_contain_text(":")

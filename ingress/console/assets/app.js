@@ -12,15 +12,20 @@ import { lettersPage } from "./page-letters.js";
 import { messagePage } from "./page-message.js";
 import { migrationPage } from "./page-migration.js";
 import { nowPage } from "./page-now.js";
+import { producePage } from "./page-produce.js";
 import { tailPage } from "./page-tail.js";
 
-const PAGES = [["#/", "Now"], ["#/find", "Find"], ["#/browse", "Browse"], ["#/tail", "Tail"], ["#/dead-letters", "Dead letters"], ["#/migration", "Migration"], ["#/actions", "Actions"]];
+const PAGES = [
+  ["#/", "Now"], ["#/find", "Find"], ["#/browse", "Browse"], ["#/tail", "Tail"], ["#/dead-letters", "Dead letters"],
+  ["#/migration", "Migration"], ["#/actions", "Actions"], ["#/produce", "Send"],
+];
 const ROUTES = [
   [/^\/$/, nowPage, "#/"],
   [/^\/find$/, findPage, "#/find"],
   [/^\/message\/([0-9a-fA-F-]{36})$/, messagePage, "#/find"],
   [/^\/browse$/, browsePage, "#/browse"],
   [/^\/tail$/, tailPage, "#/tail"],
+  [/^\/produce$/, producePage, "#/produce"],
   [/^\/dead-letters$/, lettersPage, "#/dead-letters"],
   [/^\/dead-letter\/(\d+)$/, letterPage, "#/dead-letters"],
   [/^\/migration$/, migrationPage, "#/migration"],
@@ -69,7 +74,8 @@ function show() {
 
 function signedIn(next) {
   session = next;
-  fill(nav, session.mayRead ? PAGES.map(([href, title]) => h("a", { href }, title)) : null);
+  const pages = PAGES.filter(([href]) => href !== "#/produce" || session.mayProduce);
+  fill(nav, session.mayRead ? pages.map(([href, title]) => h("a", { href }, title)) : null);
   fill(who, session.keysRequired && session.mayRead
     ? [h("span", { class: "chip" }, session.name, session.mayAct ? "" : ", read only"), button("Sign out", signOut)]
     : session.keysRequired ? null : h("span", { class: "chip", title: "No API keys are configured: everybody on this machine may do everything." }, "no keys"));
@@ -116,7 +122,7 @@ document.addEventListener("signed-out", () => { if (session?.mayRead && session.
 window.addEventListener("hashchange", show);
 // Keys for those who live here: g then a letter goes to a page, / to the search box.
 let went = 0;
-const KEYS = { n: "#/", f: "#/find", b: "#/browse", t: "#/tail", d: "#/dead-letters", m: "#/migration", a: "#/actions" };
+const KEYS = { n: "#/", f: "#/find", b: "#/browse", t: "#/tail", s: "#/produce", d: "#/dead-letters", m: "#/migration", a: "#/actions" };
 window.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || document.querySelector("dialog[open]")) return;
   if (event.key === "/") { event.preventDefault(); location.hash = "#/find"; return; }

@@ -54,7 +54,7 @@ function view({ message, steps, incomplete }, again) {
   ];
 }
 
-function waterfall(steps) {
+export function waterfall(steps) {
   const times = steps.flatMap((one) => [one.at, one.since]).filter(Boolean).map(instant);
   // The first step is zero: what another clock puts before it happened no earlier all the same.
   const start = times[0], end = Math.max(...times, start + 0.001);

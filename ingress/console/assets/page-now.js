@@ -3,6 +3,7 @@
 import { empty, fill, h, mixed, row, say, table } from "./dom.js";
 import { ago, bound, count, plural, rate, short, span } from "./format.js";
 import { sparkline } from "./chart.js";
+import { hourPart } from "./hour.js";
 import { visible } from "./visible.js";
 
 const MARKS = { ok: "✓", notice: "i", warning: "!", alarm: "✕" };
@@ -12,15 +13,16 @@ const ROLES = { primary: "written first", consumed: "read by workers", shadow: "
 export function nowPage(root, { live }) {
   const health = h("ul", { class: "health" });
   const figures = figuresPart();
+  const hour = hourPart();
   const logs = h("div", { class: "logs" });
   const processes = h("div");
   root.append(
     h("section", { "aria-labelledby": "health-title" }, h("h1", { id: "health-title" }, "Now"), health),
-    figures.element, logs,
+    figures.element, hour.element, logs,
     h("section", { "aria-labelledby": "processes-title" }, h("h2", { id: "processes-title" }, "Processes"), processes));
   const parts = new Map();
   let saidHealth = "", saidProcesses = "";
-  return live.listen((status) => {
+  const unlisten = live.listen((status) => {
     const now = JSON.stringify(status.health.map((one) => [one.level, one.page, one.next !== null]));
     if (now !== saidHealth) {
       saidHealth = now;
@@ -50,6 +52,7 @@ export function nowPage(root, { live }) {
     processes.querySelectorAll("[data-heard]").forEach((cell, index) =>
       say(cell, `${span(status.processes[index].silentSeconds)} ago`));
   });
+  return () => { unlisten(); hour.leave(); };
 }
 
 function sentence(one) {

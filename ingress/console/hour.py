@@ -1,0 +1,80 @@
+"""The last hour, kept by this process: a point every ten seconds, whether anybody looks or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from ingress.console.sampler import Sampler, with_role
+from ingress.console.views import Hour, HourPoint, Status
+
+__all__ = ["LastHour"]
+
+_STEP = 10.0
+_POINTS = 360
+_log = structlog.get_logger(__name__)
+
+
+class LastHour:
+    """Asks the sampler every ten seconds from :meth:`start` to :meth:`close`.
+
+    What it keeps are sums over every process, as the sampler has them; each process keeps its own.
+    """
+
+    def __init__(
+        self, sampler: Sampler, *, seen_by: str, grafana_url: str | None, step: float = _STEP
+    ) -> None:
+        self._sampler = sampler
+        self._seen_by = seen_by
+        self._grafana_url = grafana_url
+        self._step = step
+        self._points: deque[HourPoint] = deque(maxlen=_POINTS)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, in the running event loop. The first point comes a step later."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """End it."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def view(self) -> Hour:
+        """Return what there is, oldest first."""
+        return Hour(
+            seen_by=self._seen_by,
+            step_seconds=self._step,
+            points=list(self._points),
+            grafana_url=self._grafana_url,
+        )
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + self._step, loop.time())
+            await asyncio.sleep(due - loop.time())
+            try:
+                point = _point(await self._sampler.glance())
+            except Exception:  # noqa: BLE001 - a gap in the charts; the next may succeed
+                _log.exception("The console could not take a sample for its charts")
+                continue
+            if not self._points or self._points[-1].at != point.at:
+                self._points.append(point)
+
+
+def _point(status: Status) -> HourPoint:
+    written, read = with_role(status.logs, "primary"), with_role(status.logs, "consumed")
+    return HourPoint(
+        at=status.at,
+        accepted=written.in_rate if written else None,
+        persisted=read.out_rate if read else None,
+        waiting=read.lag if read else None,
+        dead_letters=status.dead_letters.pending if status.dead_letters else None,
+        answered_p99=status.ack.p99 if status.ack else None,
+        written_p99=status.persist.p99 if status.persist else None,
+    )
