@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ingress.responses import State
 from ingress.routes.dead_letter_models import RecordHeader
-from ingress.routes.models import MessageView, Model, Position, Time
+from ingress.routes.models import MessageView, Model, Position, Small, Time
 
 __all__ = [
     "Database",
@@ -225,7 +225,7 @@ class FoundMessage(Model):
     sender_id: str | None = None
     client_message_id: str | None = None
     correlation_id: str | None = None
-    accepted_at: str | None = None
+    accepted_at: Time | None = None
     dead_letter_id: int | None = None
     """Its dead letter, where it was found by that."""
     position: Position | None = None
@@ -251,7 +251,7 @@ class FoundPage(Model):
 
     items: list[FoundMessage]
     next: str | None
-    looked_back_to: str | None = None
+    looked_back_to: Time | None = None
     incomplete: str | None = None
 
 
@@ -260,7 +260,7 @@ class NamedLog(Model):
 
     name: str
     roles: list[Part]
-    partitions: int
+    partitions: Small
 
 
 class LogNames(Model):
@@ -281,7 +281,7 @@ class LogRecord(Model):
     size: int
     """Bytes of its key, its body and its headers' values."""
     headers: list[RecordHeader]
-    more_headers: int
+    more_headers: Small
     body_base64: str
     body_size: int
     kind: Literal["message", "receipt", "unreadable"]
@@ -297,7 +297,7 @@ class LogRecords(Model):
 
     log: str
     topic: Literal["messages", "dead_letters"]
-    partition: int
+    partition: Small
     items: list[LogRecord]
     first: str | None
     """The offset to go on from, backwards; null of an empty page."""
@@ -311,7 +311,7 @@ class LogRecords(Model):
 class HourPoint(Model):
     """A moment of the last hour: rates are a second's, of the seconds before; p99 are seconds."""
 
-    at: str
+    at: Time
     accepted: float | None
     persisted: float | None
     waiting: int | None

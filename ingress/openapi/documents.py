@@ -17,7 +17,7 @@ from ingress.openapi.headers import add_headers
 from ingress.openapi.hot_path import hot_components, hot_paths
 from ingress.openapi.operations import operations
 from ingress.problems import HEAD_TOO_LARGE
-from ingress.routes.console_models import StatusEvent
+from ingress.routes.console_models import StatusEvent, TailEvent
 from ingress.routes.described import problems
 from ingress.settings import IngressSettings
 
@@ -57,7 +57,8 @@ class Documents:
         document["paths"] |= hot_paths(self._settings)
         schemas = document["components"]["schemas"]
         schemas |= hot_components(self._settings)
-        schemas[StatusEvent.__name__] = StatusEvent.model_json_schema()
+        for event in (StatusEvent, TailEvent):
+            schemas[event.__name__] = event.model_json_schema()
         return document
 
     def _made(self, tags: list[str], *, console: bool) -> dict[str, Any]:

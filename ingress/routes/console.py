@@ -68,6 +68,8 @@ def console_router(
     @router.get(
         "/hour",
         summary="See the last hour, a point every ten seconds",
+        description="As the process that answers has it: from its start on, and 360 points at "
+        "most. Sums over every process.",
         operation_id="getHour",
         dependencies=whole,
         openapi_extra=scoped(Scope.READ),

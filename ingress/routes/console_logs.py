@@ -80,6 +80,7 @@ def logs_router(
     @router.get(
         "",
         summary="See which logs can be looked into",
+        description="Each with what it is used for, and how many partitions it has.",
         operation_id="listLogs",
         openapi_extra=scoped(Scope.READ),
     )

@@ -11,6 +11,7 @@ from ingress.routes.models import Model, Time
 
 __all__ = [
     "STATUS_EVENT",
+    "TAIL_EVENT",
     "ActionPage",
     "ActionView",
     "CancelRequest",
@@ -20,6 +21,7 @@ __all__ = [
     "Recorded",
     "Session",
     "StatusEvent",
+    "TailEvent",
 ]
 
 
@@ -61,7 +63,15 @@ class StatusEvent(Model):
     data: str
 
 
+class TailEvent(Model):
+    """One event of the tail; ``data`` is JSON: news of the log, or a problem."""
+
+    event: Literal["news", "end"]
+    data: str
+
+
 STATUS_EVENT = {"$ref": f"#/components/schemas/{StatusEvent.__name__}"}
+TAIL_EVENT = {"$ref": f"#/components/schemas/{TailEvent.__name__}"}
 
 
 class ActionView(Model):

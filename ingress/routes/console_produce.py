@@ -18,7 +18,7 @@ from ingress.requests import CONTENT_TYPE_LENGTH
 from ingress.responses import State
 from ingress.routes.dead_letter_models import Reasoned
 from ingress.routes.described import caller, json_body, needs, problems, scoped
-from ingress.routes.models import Model, Text
+from ingress.routes.models import Id, Model, Small, Text, Time
 from ingress.traced import trace_of
 from persistence.operator_actions import Actions
 
@@ -48,16 +48,16 @@ class TestMessage(Model):
 class Produced(Model):
     """The acknowledgement, as `POST /api/messages` gives it, and what came of the key."""
 
-    message_id: str
+    message_id: Id
     state: State
-    accepted_at: str
+    accepted_at: Time
     idempotent_hit: bool
     correlation_id: str
     status: Literal[200, 202]
     idempotency_key: str
     """What makes the message the one it is: sender, conversation and client message id."""
     log: str
-    partition: int
+    partition: Small
 
 
 def produce_router(

@@ -14,20 +14,13 @@ from ingress.console.tail import MOST_FOLLOWERS, Tail, TailFilter
 from ingress.problems import INVALID, TOO_MANY_CONNECTIONS, Problem
 from ingress.requests import ID_LENGTH
 from ingress.responses import encode
+from ingress.routes.console_models import TAIL_EVENT
 from ingress.routes.described import problems, scoped
 
 __all__ = ["tail_router"]
 
 _NO_NUL = "^[^\\x00]*$"
 _Id = Annotated[str | None, Query(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
-_EVENT = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"enum": ["news", "end"]},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-}
 # Told to every client: how long to wait before it connects again, in milliseconds.
 _RETRY = b"retry: 1000\n\n"
 # no-transform and X-Accel-Buffering: a proxy that gathers the stream would hold back what is new.
@@ -51,7 +44,7 @@ def tail_router(*, auth: Authenticator, tail: Tail) -> APIRouter:
                 "told of before, how many records were `skipped`, and the `error` that keeps the "
                 "log from being read. One at once, and one every five seconds at least. The last "
                 "is named `end` where the key was taken away; its data is the problem.",
-                "content": {"text/event-stream": {"schema": _EVENT}},
+                "content": {"text/event-stream": {"schema": TAIL_EVENT}},
             },
             **problems(INVALID, TOO_MANY_CONNECTIONS),
         },
