@@ -1,6 +1,6 @@
 """Records as they stand in a log, page by page, in both directions. Touches no group.
 
-A page is bounded in bytes, however large records are: they are read a few at a time, and of each
+A page is bounded in bytes, however large records are: one reading of a log is, and of each record
 only so much is given.
 """
 
@@ -15,21 +15,18 @@ import msgspec
 from ingress.console.views import LogRecord, LogRecords
 from ingress.key_entries import ApiKey
 from ingress.routes.dead_letter_models import RecordHeader
-from transport.contract import Record, Topic, Transport
+from transport.contract import READ_BYTES, Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportUnavailable
 from transport.patience import answer
+from transport.sizes import size_of
 
-__all__ = ["Page", "Place", "Records", "read_on"]
+__all__ = ["Page", "Place", "Records", "page_of"]
 
-_READ_BYTES = 4 * 1024 * 1024
-"""Of records read for one page; the record that passes it is the last."""
 _BODY_BYTES = 16 * 1024
 """Of a body that are given."""
 _HEADERS = 50
 _HEADER_CHARACTERS = 500
-_FASTER = 4
-"""How many times more records each reading asks for than the one before, while they are small."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -43,7 +40,7 @@ class Place(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct):
     """Records in log order, as many as a page has room for."""
 
-    records: list[Record]
+    records: Sequence[Record]
     ended: bool
     """Nothing follows in the direction it was read in."""
 
@@ -100,64 +97,17 @@ class Records:
                 return await self._back(topic, partition, place.offset, limit)
             case "end":
                 return await self._back(topic, partition, None, limit)
-        return await read_on(log, topic, partition, after, limit=limit)
+        return page_of(await log.read(topic, partition, after=after, limit=limit), limit)
 
     async def _back(self, topic: Topic, partition: int, before: str | None, limit: int) -> Page:
-        found: list[Record] = []
-        for count in _Portions(limit, found):
-            read = await self._log.read_back(topic, partition, before=before, limit=count)
-            found[:0] = read
-            if len(read) < count:
-                return Page(found, ended=True)
-            before = found[0].offset
-        return Page(found, ended=False)
+        read = await self._log.read_back(topic, partition, before=before, limit=limit)
+        return page_of(read, limit)
 
 
-async def read_on(
-    log: Transport, topic: Topic, partition: int, after: str | None, *, limit: int, first: int = 1
-) -> Page:
-    """Return up to ``limit`` records after ``after``, fewer where they are large.
-
-    ``first`` is how many to ask for before it is known how large they are.
-
-    Raises:
-        TransportUnavailable: the log can't tell now.
-    """
-    found: list[Record] = []
-    for count in _Portions(limit, found, first):
-        read = await log.read(topic, partition, after=after, limit=count)
-        found += read
-        if len(read) < count:
-            return Page(found, ended=True)
-        after = found[-1].offset
-    return Page(found, ended=False)
-
-
-class _Portions:
-    """How many records to ask for next, while a page has room for more: iterate over it."""
-
-    def __init__(self, limit: int, found: Sequence[Record], first: int = 1) -> None:
-        self._limit = limit
-        self._found = found
-        self._count = first
-
-    def __iter__(self) -> _Portions:
-        return self
-
-    def __next__(self) -> int:
-        sizes = [_size(record) for record in self._found]
-        room = _READ_BYTES - sum(sizes)
-        left = self._limit - len(sizes)
-        if left <= 0 or room <= 0:
-            raise StopIteration
-        if sizes:
-            likely = max(1, room // max(1, *sizes))
-            self._count = min(self._count * _FASTER, likely)
-        return min(left, self._count)
-
-
-def _size(record: Record) -> int:
-    return len(record.key) + len(record.body) + sum(map(len, record.headers.values()))
+def page_of(records: Sequence[Record], limit: int) -> Page:
+    """Return what one reading of the log gave, which ends early where records are large."""
+    whole = len(records) < limit and sum(map(size_of, records)) < READ_BYTES
+    return Page(records, ended=whole)
 
 
 def _may_see(key: ApiKey, one: LogRecord) -> bool:
@@ -174,7 +124,7 @@ def _shown(log: Transport, record: Record) -> LogRecord:
         "place": f"{log.name} {record.partition}:{record.offset}",
         "appended_at": record.appended_at,
         "key": _cut(_plain(record.key)),
-        "size": _size(record),
+        "size": size_of(record),
         "headers": headers,
         "more_headers": max(0, len(record.headers) - _HEADERS),
         "body_base64": b64encode(record.body[:_BODY_BYTES]).decode(),

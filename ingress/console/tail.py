@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from ingress.console.records import Page, read_on
+from ingress.console.records import Page, page_of
 from ingress.key_entries import ApiKey
 from persistence.database import Pool
 from persistence.errors import Outage
@@ -34,8 +34,6 @@ MOST_FOLLOWERS = 20
 """Who may follow at once on one process."""
 _RECORDS = 200
 """Of one partition that are read at a time; what is behind them is passed over."""
-_FIRST = 25
-"""Records asked for before it is known how large they are."""
 _AT_ONCE = 4
 _HELD = 500
 """Lines that wait for a follower who takes them slowly."""
@@ -248,16 +246,15 @@ class Tail:
             return [], 0
         at_once = asyncio.Semaphore(_AT_ONCE)
 
-        async def partition(one: Progress) -> tuple[list[Record], int]:
+        async def partition(one: Progress) -> tuple[Sequence[Record], int]:
             seen = self._seen[one.partition]
             if one.end is None or one.end == seen.end:
                 return [], 0
             async with at_once:
-                page = await read_on(
-                    self._log, Topic.MESSAGES, one.partition, seen.end,
-                    limit=_RECORDS, first=_FIRST,
-                )  # fmt: skip
-            return page.records, self._passed_over(seen, one, page)
+                read = await self._log.read(
+                    Topic.MESSAGES, one.partition, after=seen.end, limit=_RECORDS
+                )
+            return read, self._passed_over(seen, one, page_of(read, _RECORDS))
 
         parts = await asyncio.gather(*(partition(one) for one in now))
         records = [record for part, _ in parts for record in part]
