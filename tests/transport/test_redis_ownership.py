@@ -204,3 +204,16 @@ async def test_a_mistake_in_keeping_leases_is_shown_and_not_swallowed(near: Redi
         with pytest.raises(TypeError):
             async for _ in consumer.claims():
                 pass
+
+
+async def test_an_owner_is_told_of_though_the_clock_was_set_back_a_little(
+    near: RedisTransport, client: Redis
+) -> None:
+    """By milliseconds, as NTP does; one set back further tells nothing of a lease's end."""
+    lease = "{msg:stream:0}:lease:" + WORKER_GROUP
+    for ahead_ms, owner in ((400, "worker"), (5000, None), (-2000, None)):
+        seconds, microseconds = await client.time()
+        until = seconds * 1000 + microseconds // 1000 + 1000 + ahead_ms
+        await client.hset(lease, mapping={"owner": "worker", "until": until, "length": 1000})
+        (progress, *_) = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert progress.owner == owner, ahead_ms

@@ -54,11 +54,14 @@ local function owns(lease, epoch)
 end
 
 -- The member that holds a lease, or an empty string. No lease ends further ahead than it is long,
--- but for a clock that was set back.
+-- but for a clock that was set back. NTP sets clocks back by milliseconds all the time: that much
+-- makes no owner look dead.
+local STEPPED_MS = 1000
+
 local function owner_now(lease, now)
   local owner, until_ms, length = unpack(redis.call('HMGET', lease, 'owner', 'until', 'length'))
   local left = owner and until_ms - now or 0
-  return left > 0 and left <= tonumber(length or left) and owner or ''
+  return left > 0 and left <= tonumber(length or left) + STEPPED_MS and owner or ''
 end
 
 -- A full server refuses what has no such flag before it begins. Only appending is refused: workers
