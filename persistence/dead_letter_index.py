@@ -7,6 +7,7 @@ behind it from being listed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -26,6 +27,7 @@ _MOST_BYTES = 900 << 20
 _LARGE_BYTES = 16 << 20
 """What may itself be why a statement took too long; of a smaller one it is the server's fault."""
 _ATTEMPTS = 3
+_SLOW_SECONDS = 600.0
 
 _FORMS: tuple[tuple[Callable[[str, Record], Row], str], ...] = (
     (row_of, ""),
@@ -36,9 +38,16 @@ _FORMS: tuple[tuple[Callable[[str, Record], Row], str], ...] = (
 
 
 class DeadLetterIndex:
-    """The table ``dead_letters`` as the indexer writes it."""
+    """The table ``dead_letters`` as the indexer writes it.
 
-    def __init__(self, pool: Pool, transport: str, metrics: Metrics) -> None:
+    ``patience`` is for how many seconds the server is at fault where a large letter takes too long.
+    """
+
+    def __init__(
+        self, pool: Pool, transport: str, metrics: Metrics, *, patience: float = _SLOW_SECONDS
+    ) -> None:
+        self._patience = patience
+        self._slow_since: dict[str, float] = {}
         self._pool = pool
         self._transport = transport
         self._incomplete = metrics.dead_letters_incomplete
@@ -72,6 +81,7 @@ class DeadLetterIndex:
         for form, lacks in forms:
             error = await self._attempt(form, record, size)
             if error is None:
+                self._slow_since.pop(record.offset, None)
                 if lacks:
                     self._tell(record, lacks)
                 return
@@ -88,7 +98,7 @@ class DeadLetterIndex:
                 await self._insert([form(self._transport, record)])
             except (TooSlow, Unexpected) as error:
                 # Neither says that the letter is at fault: it may be the network, or the server.
-                if isinstance(error, TooSlow) and size < _LARGE_BYTES:
+                if isinstance(error, TooSlow) and self._is_server_slow(record, size):
                     raise
                 await self._probe()
                 if attempt + 1 == _ATTEMPTS:
@@ -100,6 +110,15 @@ class DeadLetterIndex:
             else:
                 return None
         return None
+
+    def _is_server_slow(self, record: Record, size: int) -> bool:
+        """Tell whether to wait until the server is faster, rather than list less of a letter.
+
+        A busy server is no reason to keep a letter's bytes out of the table. But no letter may keep
+        those behind it from being listed for ever.
+        """
+        since = self._slow_since.setdefault(record.offset, time.monotonic())
+        return size < _LARGE_BYTES or time.monotonic() - since < self._patience
 
     async def _insert(self, rows: Sequence[Row]) -> None:
         async with using(self._pool) as connection:

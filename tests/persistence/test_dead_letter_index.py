@@ -16,7 +16,7 @@ from otel.metrics import Metrics
 from persistence.dead_letter_index import DeadLetterIndex
 from persistence.dead_letter_indexer import DeadLetterIndexer
 from persistence.dead_letters import DeadLetters
-from persistence.errors import Outage
+from persistence.errors import Outage, TooSlow
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, record
 from transport.clock import timestamp
@@ -154,6 +154,38 @@ async def test_an_outage_is_waited_out_and_costs_no_letter_anything(index, datab
     await index.add([stands(1)])
     assert await offsets(database_pool) == ["1-0"]
     assert lacking(metrics) == {}
+
+
+async def test_a_server_that_is_slow_for_a_while_keeps_no_large_letter_out(
+    index, database_pool, metrics
+):
+    """Whether the letter or the server is at fault can't be told: time does."""
+    await database_pool.execute(
+        """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN
+            IF length(NEW.body) > 1000 THEN
+                RAISE EXCEPTION 'canceling statement' USING ERRCODE = '57014';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON dead_letters FOR EACH ROW EXECUTE FUNCTION slow();
+        """
+    )
+    large = stands(2, body=b"x" * (17 << 20))
+    for _ in range(4):
+        with pytest.raises(TooSlow):
+            await index.add([stands(1), large, stands(3)])
+    impatient = DeadLetterIndex(database_pool, "redis", metrics, patience=0.0)
+    await impatient.add([stands(9, body=large.body)])
+    assert lacking(metrics) == {"bytes": 1}
+    await database_pool.execute("DROP TRIGGER slow ON dead_letters; DROP FUNCTION slow()")
+    await index.add([stands(1), large, stands(3)])
+    assert await offsets(database_pool) == ["1-0", "9-0", "2-0", "3-0"]
+    found = await database_pool.fetchval(
+        "SELECT length(body) FROM dead_letters WHERE log_offset = '2-0'"
+    )
+    assert found == len(large.body)
 
 
 async def test_the_indexer_goes_on_behind_them(start, transport, database_pool, eventually):
