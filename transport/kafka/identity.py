@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NoError, for_code
 from aiokafka.protocol.abstract import AbstractType
-from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
@@ -26,10 +26,12 @@ from aiokafka.protocol.types import (
 )
 
 from transport.kafka.lender import Lender
+from transport.kafka.requests import OneVersion
 
 __all__ = ["Described", "Leader", "TopicIds", "described", "topic_id"]
 
 _METADATA = 3
+_BY_NAME = uuid.UUID(int=0)
 _WITH_IDS = 12  # the version since which an id comes with each name
 
 
@@ -106,17 +108,6 @@ class _Question(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _AskForId(Request[_Question]):  # type: ignore[misc]
-    API_KEY = _METADATA
-
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
-
-    def build(self, request_struct_class: type[_Question]) -> _Question:
-        by_name = uuid.UUID(int=0)
-        return request_struct_class([(by_name, self._topic, {})], False, False, {})
-
-
 class Leader(NamedTuple):
     """The node that leads a partition, and its leader epoch: a number that each election raises."""
 
@@ -133,7 +124,9 @@ class Described(NamedTuple):
 
 async def described(admin: AIOKafkaAdminClient, topic: str) -> Described:
     """Return what Kafka says of ``topic``. Raises aiokafka's error where there is none."""
-    answer: Any = await admin._send_request(_AskForId(topic))  # noqa: SLF001 - no public way
+    # It makes no topic, and asks for no authorizations.
+    request = OneVersion(_Question, [(_BY_NAME, topic, {})], False, False, {})
+    answer: Any = await admin._send_request(request)  # noqa: SLF001 - no public way
     ((code, _name, found, _internal, partitions, *_),) = answer.topics
     error = for_code(code)
     if error is not NoError:

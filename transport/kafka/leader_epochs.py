@@ -15,12 +15,13 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NoError, for_code
-from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Int64, Schema, String
 from aiokafka.structs import TopicPartition
 
 from transport.kafka.identity import described
 from transport.kafka.lender import Lender
+from transport.kafka.requests import OneVersion
 
 __all__ = ["LeaderEpochs", "epochs_of_fetches"]
 
@@ -76,18 +77,6 @@ class _Question(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _AskForEnds(Request[_Question]):  # type: ignore[misc]
-    API_KEY = _OFFSET_FOR_LEADER_EPOCH
-
-    def __init__(self, topic: str, epochs: Mapping[int, int]) -> None:
-        self._topic = topic
-        self._epochs = epochs
-
-    def build(self, request_struct_class: type[_Question]) -> _Question:
-        asked = [(partition, _ANY_LEADER, epoch) for partition, epoch in self._epochs.items()]
-        return request_struct_class(_CONSUMER, [(self._topic, asked)])
-
-
 class LeaderEpochs:
     """Asks the leader of each partition."""
 
@@ -117,8 +106,10 @@ async def _ends(
         leader = leaders.get(partition)
         by_node[leader.node if leader else None][partition] = epoch
     found: dict[int, int] = {}
-    for node, asked in by_node.items():
-        answer: Any = await admin._send_request(_AskForEnds(topic, asked), node)  # noqa: SLF001
+    for node, of in by_node.items():
+        asked = [(partition, _ANY_LEADER, epoch) for partition, epoch in of.items()]
+        request = OneVersion(_Question, _CONSUMER, [(topic, asked)])
+        answer: Any = await admin._send_request(request, node)  # noqa: SLF001
         for _topic, partitions in answer.topics:
             for code, partition, _epoch, end in partitions:
                 error = for_code(code)

@@ -1,0 +1,39 @@
+"""Requests that aiokafka (0.14) does not have, of which we know one version each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.protocol.api import Request, RequestStruct
+
+__all__ = ["OneVersion"]
+
+
+class OneVersion(Request[RequestStruct]):  # type: ignore[misc] # aiokafka is not typed
+    """A request of the version that ``question`` is of, with its fields in the schema's order."""
+
+    API_KEY = -1  # of no request; each has its own
+
+    def __init__(self, question: type[RequestStruct], *fields: Any) -> None:
+        self.API_KEY = question.API_KEY
+        self._question = question
+        self._fields = fields
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> RequestStruct:
+        """Return the request for a broker that understands these versions.
+
+        Raises:
+            IncompatibleBrokerVersion: it does not understand ours.
+        """
+        least, most = versions.get(self.API_KEY, (0, -1))
+        version = self._question.API_VERSION
+        if not least <= version <= most:
+            raise IncompatibleBrokerVersion(
+                f"version {version} of request {self.API_KEY}: the broker has {least} to {most}"
+            )
+        return self.build(self._question)
+
+    def build(self, request_struct_class: type[RequestStruct]) -> RequestStruct:
+        """Return the request as it is sent."""
+        return request_struct_class(*self._fields)
