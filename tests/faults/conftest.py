@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -85,8 +84,6 @@ def log(request: pytest.FixtureRequest) -> FaultyLog:
 @pytest_asyncio.fixture
 async def stand(log: FaultyLog, postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[Stand]:
     """Everything together. Its processes are stopped before its servers."""
-    folder = tmp_path / "services"
-    async with AsyncExitStack() as stack:
-        made = Stand(log, postgres, postgres.url_of(_DATABASE), folder, stack)
+    url = postgres.url_of(_DATABASE)
+    async with Stand.on(log, postgres, url, tmp_path / "services") as made:
         yield made
-        await made.stop()

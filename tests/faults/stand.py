@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from compose.local.postgres import PostgresServer
 from compose.rehearsal.anomaly import Anomaly, report
@@ -56,6 +56,17 @@ class Stand:
         self._readers: list[Reader] = []
         self._folder = folder
         self._stack = stack
+
+    @classmethod
+    @asynccontextmanager
+    async def on(
+        cls, log: FaultyLog, postgres: PostgresServer, database_url: str, folder: Path
+    ) -> AsyncIterator[Self]:
+        """Yield one whose processes are stopped when the block ends."""
+        async with AsyncExitStack() as stack:
+            made = cls(log, postgres, database_url, folder, stack)
+            yield made
+            await made.stop()
 
     async def run(
         self, *, ingresses: int = 2, workers: int = 1, **environment: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,10 @@ TAKEOVER = "stream_standby_takeover_total"
 
 @pytest_asyncio.fixture
 async def stand(redis_log, kafka_log, postgres, tmp_path: Path) -> AsyncIterator[BothStand]:
-    async with AsyncExitStack() as stack:
-        logs = BothLogs(redis_log, kafka_log)
-        url = postgres.url_of("faults")
-        made = BothStand(logs, postgres, url, tmp_path / "services", stack)
+    logs = BothLogs(redis_log, kafka_log)
+    url = postgres.url_of("faults")
+    async with BothStand.on(logs, postgres, url, tmp_path / "services") as made:
         yield made
-        await made.stop()
 
 
 async def owns(worker: Service, redis: int, kafka: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -38,12 +37,10 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 @pytest_asyncio.fixture
 async def stand(redis_log, kafka_log, postgres, tmp_path: Path) -> AsyncIterator[BothStand]:
-    async with AsyncExitStack() as stack:
-        logs = BothLogs(redis_log, kafka_log)
-        url = postgres.url_of("faults")
-        made = BothStand(logs, postgres, url, tmp_path / "services", stack)
+    logs = BothLogs(redis_log, kafka_log)
+    url = postgres.url_of("faults")
+    async with BothStand.on(logs, postgres, url, tmp_path / "services") as made:
         yield made
-        await made.stop()
 
 
 async def found(stand: BothStand, *logs: str) -> set[What]:

@@ -5,6 +5,9 @@ A turn's age is told by the time to live of its hash, so a test lets time pass b
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import msgspec
 import pytest
 from redis.asyncio import Redis
@@ -173,14 +176,23 @@ async def _read_and_acknowledge(claim: Claim, count: int) -> list[Record]:
     return records
 
 
+@asynccontextmanager
+async def _claim_that_has_read(
+    transport: RedisTransport, *envelopes: Envelope
+) -> AsyncIterator[Claim]:
+    """Append these, and yield the claim of a member that has acknowledged them."""
+    async with Member(transport) as member:
+        claim = await member.claim(1)
+        await transport.publish(envelopes)
+        await _read_and_acknowledge(claim, len(envelopes))
+        yield claim
+
+
 async def test_what_was_acknowledged_and_trimmed_is_answered_from_memory(
     near: RedisTransport, client: Redis
 ) -> None:
     named = _named(near)
-    async with Member(near) as member:
-        claim = await member.claim(1)
-        await near.publish([named["first"], named["second"]])
-        await _read_and_acknowledge(claim, 2)
+    async with _claim_that_has_read(near, named["first"], named["second"]):
         await client.xtrim(STREAM, maxlen=0, approximate=False)
         assert isinstance(await _publish(near, named["first"]), Remembered)
         (stands,) = await near.recall([named["second"].message_id])
@@ -240,10 +252,7 @@ async def test_a_stream_made_by_hand_answers_for_nothing_that_was_in_another(
     near: RedisTransport, client: Redis
 ) -> None:
     named = _named(near)
-    async with Member(near) as member:
-        claim = await member.claim(1)
-        await near.publish([named["a"], named["b"]])
-        await _read_and_acknowledge(claim, 2)
+    async with _claim_that_has_read(near, named["a"], named["b"]) as claim:
         await near.publish([named["first"], named["second"]])
         await client.delete(STREAM)
         await client.xgroup_create(STREAM, WORKER_GROUP, "0", mkstream=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,6 @@ async def stand(
     tmp_path: Path,
 ) -> AsyncIterator[Stand]:
     """Processes of ours, whose clocks a test sets, on a Redis of the test's own."""
-    async with AsyncExitStack() as stack:
-        log = RedisLog(await new_redis())
-        made = Stand(log, postgres_server, database_url, tmp_path / "services", stack)
+    log = RedisLog(await new_redis())
+    async with Stand.on(log, postgres_server, database_url, tmp_path / "services") as made:
         yield made
-        await made.stop()

@@ -38,11 +38,9 @@ async def stand(
     tmp_path: Path,
 ) -> AsyncIterator[Stand]:
     """Processes of ours on a Redis of the test's own."""
-    async with AsyncExitStack() as stack:
-        log = RedisLog(await new_redis(repl_diskless_sync_delay="0"))
-        made = Stand(log, postgres_server, database_url, tmp_path / "services", stack)
+    log = RedisLog(await new_redis(repl_diskless_sync_delay="0"))
+    async with Stand.on(log, postgres_server, database_url, tmp_path / "services") as made:
         yield made
-        await made.stop()
 
 
 _GROUPS = ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP))
