@@ -37,13 +37,13 @@ class RecordsQuery(Model):
     """The record at this offset, and those behind it."""
     time: Moment = None
     """The first record of this time or later, and those behind it."""
-    beginning: Annotated[bool, Field(strict=False)] = False
+    beginning: Literal["true"] | None = None
     """The first records that the log still holds."""
     limit: Annotated[int, Field(ge=1, le=_MOST, strict=False)] = 50
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        given = [self.after, self.before, self.at, self.time, self.beginning or None]
+        given = [self.after, self.before, self.at, self.time, self.beginning]
         if sum(one is not None for one in given) > 1:
             raise ValueError("after, before, at, time and beginning: send one of them, or none")
         return self

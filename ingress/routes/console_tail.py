@@ -59,7 +59,7 @@ def tail_router(*, auth: Authenticator, tail: Tail) -> APIRouter:
             Query(min_length=1, max_length=ID_LENGTH, description="Part of the content."),
         ] = None,
         limit: Annotated[
-            int | None, Query(ge=1, le=10_000, description="End after so many events.")
+            int | None, Query(ge=1, le=1000, description="End after so many events.")
         ] = None,
     ) -> StreamingResponse:
         asked = dict(request.scope["headers"])

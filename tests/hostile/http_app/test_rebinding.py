@@ -56,6 +56,8 @@ def _path(template: str) -> str:
         "{dead_letter_id}": "1",
         "{conversation_id}": "c",
         "{name}": "not-found",
+        "{log}": "redis",
+        "{partition}": "0",
         "/events": "/events?limit=1",
     }
     for name, value in given.items():
