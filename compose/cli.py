@@ -10,9 +10,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from compose.commands import db, dlq, keys, migrate
+from compose.commands import db, dev, dlq, keys, migrate
 from compose.commands.audit import audit
+from compose.commands.conversation import show as conversation
 from compose.commands.message import show as message
+from compose.commands.produce import produce
 from compose.commands.serve import serve, worker
 from compose.commands.settings import show as settings
 from compose.commands.status import show as status
@@ -40,9 +42,12 @@ app.command(name="status")(status)
 app.command(name="settings")(settings)
 app.command(name="tail")(tail)
 app.command(name="message")(message)
+app.command(name="conversation")(conversation)
+app.command()(produce)
 app.command()(audit)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")
+app.add_typer(dev.app, name="dev")
 app.add_typer(keys.app, name="keys")
 app.add_typer(migrate.app, name="migrate")
 

@@ -56,6 +56,18 @@ class ProcessSettings(BaseSettings):
     not acknowledged, or stays in the log."""
 
 
+class CommandSettings(BaseSettings):
+    """How commands that send messages, and the Python client, find the API."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    crossfade_url: str | None = None
+    """Where the API is, such as ``https://messages.example``. Not set: ``HOST`` and ``PORT`` for
+    commands, http://localhost:3000 for the client."""
+    crossfade_api_key: SecretStr | None = None
+    """The key that is sent with each request, as ``crossfade keys new`` printed it."""
+
+
 _CLASSES: tuple[type[BaseSettings], ...] = (
     TransportSettings,
     PersistenceSettings,
@@ -63,6 +75,7 @@ _CLASSES: tuple[type[BaseSettings], ...] = (
     OtelSettings,
     TracingSettings,
     ProcessSettings,
+    CommandSettings,
 )
 # Connections to Redis that are nobody's partition: commands, health, progress, the ingress's ticks.
 _REDIS_SPARE = 8
@@ -77,6 +90,7 @@ class Settings(NamedTuple):
     otel: OtelSettings
     tracing: TracingSettings
     process: ProcessSettings
+    commands: CommandSettings
 
 
 class SettingsError(Exception):

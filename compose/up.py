@@ -24,7 +24,7 @@ from compose.serve import run as run_process
 from compose.settings import Settings, unseen
 from compose.signals import Interrupted, Signals
 from compose.terminal import styled
-from compose.up_key import passing_key
+from compose.up_key import PassingKey, passing_key
 from compose.up_log import NAME, Notices, RotatingFile
 from compose.up_panel import Panel, moved_ports
 from compose.wiring import PRIVATE_ERRORS
@@ -60,6 +60,11 @@ async def up(folder: Folder, *, verbose: bool = False) -> None:
         if folder.held:
             run_file.remove(folder.path)
         folder.release()
+
+
+def _key(key: PassingKey | None) -> dict[str, str]:
+    """Return the key that commands in another terminal send."""
+    return {"CROSSFADE_API_KEY": key.secret} if key else {}
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class _Up:
         settings = settings_or_exit(overrides)
         for one in moved_ports(asked, settings, stack):
             warn(f"{one.name} {one.usual} is taken; using {one.used}", label="note")
-        run_file.write(self.folder.path, unseen(overrides))
+        run_file.write(self.folder.path, {**unseen(overrides), **_key(key)})
         panel = Panel(asked, settings, stack, self.file.path, key)
         helpers = {asyncio.create_task(stack.keep_running(partial(err.print, style="yellow")))}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpx
 
@@ -17,6 +18,7 @@ __all__ = ["LIMITS", "Connection", "failure"]
 
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 _DEFAULT_URL = "http://localhost:3000"
+_BLANK = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,7 @@ class Connection:
             ValueError: the URL or the key can't be one.
         """
         url = base_url or os.environ.get("CROSSFADE_URL") or _DEFAULT_URL
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
-            raise ValueError(f"base URL {url!r}: give one such as {_DEFAULT_URL}")
-        if parts.query or parts.fragment:
-            raise ValueError(f"base URL {url!r}: leave out what follows the path")
+        _check(url)
         key = api_key if api_key is not None else os.environ.get("CROSSFADE_API_KEY")
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             raise ValueError("the API key holds something other than printable ASCII characters")
@@ -61,6 +59,23 @@ class Connection:
             headers={**self.headers, **call.headers},
             timeout=httpx.Timeout(timeout, connect=min(self.connect_timeout, timeout)),
         )
+
+
+def _check(url: str) -> None:
+    """Return if it can be the base of others.
+
+    Raises:
+        ValueError: it can't.
+    """
+    try:
+        parts = httpx.URL(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.host) and not _BLANK.search(url)
+    except (httpx.InvalidURL, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"base URL {url!r}: give one such as {_DEFAULT_URL}")
+    if parts.query or parts.fragment:
+        raise ValueError(f"base URL {url!r}: leave out what follows the path")
 
 
 def failure(error: httpx.RequestError) -> Failure:

@@ -335,7 +335,19 @@ async def test_a_certificate_that_is_not_trusted_is_told_at_once(
     assert raised.value.attempts == 1
 
 
-@pytest.mark.parametrize("url", ["localhost:3000", "ftp://x", "", "http://", "http://x?y"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:3000",
+        "ftp://x",
+        "",
+        "http://",
+        "http://x?y",
+        "http://a b",
+        "http://[x]",
+        "http://x:y",
+    ],
+)
 def test_a_base_url_that_can_not_be_one(url: str) -> None:
     if not url:
         assert "localhost:3000" in repr(crossfade.Client(url))

@@ -118,8 +118,11 @@ async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
 
 
 @pytest.mark.parametrize("keys", ["", f"alice:produce:{'0' * 64}:sender=a"])
-async def test_the_command_that_up_prints_works_as_printed(up, keys: str):
-    """Where keys are configured too: it carries one, and nobody gets in without."""
+async def test_the_command_that_up_prints_works_as_printed(up, crossfade, keys: str):
+    """Where keys are configured too: it carries one, and nobody gets in without.
+
+    A command in another terminal sends it, too.
+    """
     program("curl", package="curl")
     running, api, _ = await up(API_KEYS=keys)
     assert (await _post(api)).status_code == (401 if keys else 202)
@@ -130,3 +133,5 @@ async def test_the_command_that_up_prints_works_as_printed(up, keys: str):
     said, _ = await shell.communicate()
     assert json.loads(said)["messageId"]
     assert ("configured are alice (senders that begin with 'a')" in running.text) == bool(keys)
+    produced = await crossfade("produce", "Hello", "--conversation", "c", "--wait")
+    assert await produced.ends() == 0, produced.text

@@ -32,8 +32,8 @@ from typing import Any
 __all__ = ["ForkedCommands", "Ran", "forked_commands"]
 
 _LIBRARIES = (
-    "alembic.command", "asyncpg", "fastapi", "redis.asyncio", "rich.live", "rich.progress",
-    "sqlmodel", "structlog", "typer", "typer.rich_utils", "uvloop",
+    "alembic.command", "asyncpg", "crossfade", "fastapi", "redis.asyncio", "rich.live",
+    "rich.progress", "sqlmodel", "structlog", "typer", "typer.rich_utils", "uvloop",
 )  # fmt: skip
 _PARTS = ("transport", "otel", "persistence", "ingress", "migration_guide")
 _LONGEST = 60.0  # seconds

@@ -71,7 +71,7 @@ export class Client {
    */
   constructor(baseUrl?: string, options: ClientOptions = {}) {
     const url = baseUrl || environment("CROSSFADE_URL") || DEFAULT_URL;
-    if (!/^https?:\/\/[^/?#]+[^?#]*$/.test(url)) {
+    if (!/^https?:\/\/[^/?#\s]+[^?#\s]*$/.test(url) || !URL.canParse(url)) {
       throw new RangeError(`base URL ${JSON.stringify(url)}: give one such as ${DEFAULT_URL}`);
     }
     const key = options.apiKey ?? environment("CROSSFADE_API_KEY");

@@ -262,7 +262,9 @@ faulty("an aborted call is repeated with the same message", async (conversation)
 test("a base URL or a key that can't be one", () => {
   assert.equal(new Client().baseUrl, CROSSFADE_URL);
   assert.throws(() => new Client("localhost:3000"), /base URL/);
-  assert.throws(() => new Client("http://x?y"), /base URL/);
+  for (const url of ["http://x?y", "http://a b", "http://[x]", "http://x:y", "ftp://x"]) {
+    assert.throws(() => new Client(url), /base URL/, url);
+  }
   assert.throws(() => new Client("http://x", { apiKey: "a\nb" }), /printable/);
   assert.ok(CROSSFADE_API_KEY);
 });

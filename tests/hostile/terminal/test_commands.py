@@ -27,6 +27,7 @@ from tests.support.hostile_text import WORST, hostile_texts
 pytestmark = pytest.mark.timeout(300)
 
 TAME = "tame text"
+NOBODY = "http://127.0.0.1:1"
 SCREENS = [(60, True), (80, False), (200, True), (60, False), (80, True), (200, False)]
 # What Rich writes itself on a terminal: colours, and the ways of a picture that is drawn again.
 _RICH = re.compile(r"\x1b\[(\d{1,3}(;\d{1,3})*)?m|\x1b\[\?25[lh]|\x1b\[\d?[AK]|\x1b\[1?A|\r")
@@ -42,6 +43,7 @@ Tame = dict[tuple[str, ...], int]
 def cases(text: str) -> dict[str, list[Case]]:
     """Return what is run of each command, those first that change nothing."""
     dead, story, redrive = str(DEAD), str(MESSAGE), str(REDRIVE)
+    produce = ["produce", f"--conversation={text}", f"--sender={text}", f"--key={text}"]
     return {
         "settings": [(["settings"], {}), (["settings", "--json"], {})],
         "status": [
@@ -55,6 +57,19 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["message", "--json", story], {}),
             (["message", "--", text], {}),
             (["message", "--json", "--", text], {}),
+        ],
+        "conversation": [
+            (["conversation", "--content", "--", text], {}),
+            (["conversation", "--json", "--content", "--", text], {}),
+        ],
+        "produce": [
+            ([*produce, f"--url={NOBODY}", "--timeout=0.1", "--", text], {}),
+            ([*produce, f"--url=http://{text}", "--timeout=0.1", "--", text], {}),
+            ([*produce, f"--file={text}/x", f"--header={text}"], {}),
+        ],
+        "dev produce": [
+            (["dev", "produce", f"--url={NOBODY}", "--count=1", "--deadline=0.1"], {}),
+            (["dev", "produce", f"--url={text}", "--count=1"], {}),
         ],
         "audit": [(["audit"], {}), (["audit", "--json"], {})],
         "dlq list": [

@@ -1,0 +1,184 @@
+"""``crossfade produce``: one message, sent as an application sends it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from compose.commands.dlq_selection import caller
+from compose.console import err, fail, out, run
+from compose.sending.service import Service, connected, explain, service, with_remedy
+from compose.terminal import styled
+from crossfade import (
+    Ack,
+    CrossfadeError,
+    DeadLetteredError,
+    Message,
+    NewMessage,
+    Retry,
+    WaitTimeoutError,
+)
+
+__all__ = ["produce"]
+
+_LATE = 4
+_STDIN = "-"
+
+
+class _Sent(NamedTuple):
+    message: NewMessage
+    ack: Ack
+    stored: Message | None
+
+
+def produce(
+    body: Annotated[
+        str | None,
+        typer.Argument(metavar="BODY", help="What it says; without it standard input is read."),
+    ] = None,
+    *,
+    conversation: Annotated[
+        str, typer.Option(metavar="ID", help="The conversation that it belongs to.")
+    ],
+    file: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Read what it says from a file; - is stdin.")
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option(metavar="ID", help="Who sends; not given: you, as user@host.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Its clientMessageId: repeated with it, it is stored once."
+        ),
+    ] = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option("--to", metavar="ID", help="A recipient; may be repeated.")
+    ] = None,
+    content_type: Annotated[str, typer.Option(help="What kind of text it is.")] = "text",
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:VALUE", help="A header of the request; may be repeated."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return once it is persisted.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="How long to try, and then to wait."),
+    ] = 30.0,
+    url: Annotated[
+        str | None,
+        typer.Option(help="The API; not given: CROSSFADE_URL, else the service found here."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Send one message, trying again as long as that may help; with --wait until it is persisted.
+
+    CROSSFADE_API_KEY is sent where it is set. Exit status 4: accepted, not persisted in time.
+    """
+    content = _content(body, file)
+    more = {} if key is None else {"client_message_id": key}
+    who = caller() if sender is None else sender
+    message = NewMessage(conversation, who, content, content_type, tuple(recipient or ()), **more)
+    headers = _headers(header or [])
+    to = service(url)
+
+    async def main() -> _Sent:
+        async with connected(to, Retry(deadline=timeout), headers=headers) as client:
+            ack = await client.send(message)
+            if not wait:
+                return _Sent(message, ack, None)
+            if not as_json:
+                _tell_accepted(ack)
+            return _Sent(message, ack, await client.wait(ack.message_id, timeout=timeout))
+
+    try:
+        sent = run(main)
+    except WaitTimeoutError as error:
+        fail(with_remedy(error), status=_LATE)
+    except DeadLetteredError as error:
+        fail(with_remedy(error))
+    except CrossfadeError as error:
+        fail(*explain(error, to), *_again(error, message))
+    except ValueError as error:
+        fail(str(error), status=2)
+    _show(sent, to, as_json=as_json)
+
+
+def _content(body: str | None, file: Path | None) -> str:
+    """Return what the message says, from the one place that is named."""
+    if body is not None and file is not None:
+        raise typer.BadParameter("give BODY or --file, not both")
+    if body is not None:
+        return body
+    if file is not None and str(file) != _STDIN:
+        try:
+            return file.read_bytes().decode()
+        except OSError as error:
+            fail(f"{file} can't be read: {error.strerror}")
+        except UnicodeDecodeError:
+            fail(f"{file} is not UTF-8, and a message is text: encode it, as base64 for example")
+    if file is None and sys.stdin.isatty():
+        raise typer.BadParameter("give BODY, --file PATH, or something on standard input")
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        fail("standard input is not UTF-8, and a message is text: encode it, as base64 for example")
+
+
+def _headers(given: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for text in given:
+        name, colon, value = text.partition(":")
+        good = text.isascii() and text.isprintable() and name.strip() and " " not in name.strip()
+        if not (colon and good):
+            raise typer.BadParameter(f"--header {text!r} is not NAME:VALUE in printable ASCII")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _again(error: CrossfadeError, message: NewMessage) -> list[str]:
+    """Say how to repeat a message whose fate is open; the key is the only thing that tells it."""
+    if not error.maybe_accepted:
+        return []
+    again = f"--key {message.client_message_id} --sender {message.sender_id}"
+    return [f"it may have been accepted: repeat it with {again}, and it is stored once"]
+
+
+def _tell_accepted(ack: Ack) -> None:
+    before = " before" if ack.idempotent_hit else ""
+    err.print(styled((f"accepted{before}", "cyan"), f" {ack.accepted_at}; waiting for its row"))
+
+
+def _show(sent: _Sent, to: Service, *, as_json: bool) -> None:
+    message, ack, stored = sent
+    state = stored.state if stored else ack.state
+    if as_json:
+        out.json(
+            {
+                "messageId": ack.message_id,
+                "state": state,
+                "acceptedAt": ack.accepted_at,
+                "persistedAt": stored.persisted_at if stored else None,
+                "idempotentHit": ack.idempotent_hit,
+                "correlationId": ack.correlation_id,
+                "conversationId": message.conversation_id,
+                "senderId": message.sender_id,
+                "clientMessageId": message.client_message_id,
+                "positions": [
+                    {"transport": one.transport, "partition": one.partition, "offset": one.offset}
+                    for one in (stored.positions if stored else ())
+                ],
+            }
+        )
+        return
+    out.print(ack.message_id)
+    if stored is None:
+        what = "accepted before" if ack.idempotent_hit else "accepted"
+        err.print(styled((what, "cyan"), f" {ack.accepted_at} by {to.url} ({state})"))
+        return
+    where = ", ".join(f"{one.transport} {one.partition}:{one.offset}" for one in stored.positions)
+    at = f" {stored.persisted_at}" + (f"; {where}" if where else "")
+    err.print(styled(("persisted", "green"), at))

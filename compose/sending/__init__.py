@@ -1,0 +1,1 @@
+"""Commands that send messages: by the Python client, over HTTP, as an application does."""

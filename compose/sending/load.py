@@ -1,0 +1,184 @@
+"""A test producer: so many messages a second in so many conversations, each with its key.
+
+A conversation's messages are sent one after the other, each after the one before it was
+acknowledged: then their order is promised, and can be checked (:mod:`compose.sending.row_check`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import httpx
+
+from compose.sending.latencies import Latencies
+from crossfade import (
+    AsyncClient,
+    CrossfadeError,
+    ForbiddenError,
+    InvalidRequestError,
+    NewMessage,
+    UnauthenticatedError,
+)
+
+__all__ = ["SENDER", "Conversation", "Counts", "Load", "Plan"]
+
+SENDER = "crossfade-dev-produce"
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz "
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to send."""
+
+    rate: float
+    """Messages a second."""
+    conversations: int
+    count: int | None
+    """How many in all; ``None`` sends until it is stopped."""
+    duration: float | None
+    """Seconds; ``None`` sends until it is stopped."""
+    size: int
+    """Characters of a message's content."""
+    repeats: float
+    """The share of messages that are sent a second time, with the same key."""
+
+
+@dataclass
+class Counts:
+    """What came of it so far."""
+
+    sent: int = 0
+    accepted: int = 0
+    repeated: int = 0
+    """Acknowledgements of what the service had already."""
+    requests: int = 0
+    calls: int = 0
+    failed: int = 0
+    last_error: str = ""
+    latencies: Latencies = field(default_factory=Latencies)
+
+    @property
+    def retried(self) -> int:
+        """Requests beyond the first of each call."""
+        return max(0, self.requests - self.calls)
+
+
+@dataclass
+class Conversation:
+    """One conversation: its messages are numbered from 0."""
+
+    name: str
+    sent: int = 0
+    accepted: int = 0
+    last_id: str = ""
+    """The id of the last message that was acknowledged."""
+    open: set[int] = field(default_factory=set)
+    """The numbers of messages that were not acknowledged: they may have rows or not."""
+
+
+class Load:
+    """One run of the test producer."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.counts = Counts()
+        self.started = time.monotonic()
+        self.ended: float | None = None
+        run = secrets.token_hex(4)
+        width = len(str(plan.conversations - 1))
+        self.conversations = [
+            Conversation(f"dev-{run}-{number:0{width}}") for number in range(plan.conversations)
+        ]
+        self._padding = "".join(random.choices(_ALPHABET, k=plan.size))  # noqa: S311 - a filling
+        self._stopped = asyncio.Event()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return (self.ended or time.monotonic()) - self.started
+
+    @property
+    def behind(self) -> int:
+        """How many messages are due and not yet begun."""
+        due = int(self.seconds * self.plan.rate)
+        return max(0, min(due, self.plan.count or due) - self.counts.sent)
+
+    def stop(self) -> None:
+        """Begin no further message."""
+        self._stopped.set()
+
+    async def count_request(self, request: httpx.Request) -> None:
+        """Note a request that sends a message, as a hook of the HTTP client."""
+        self.counts.requests += request.method == "POST"
+
+    async def run(self, client: AsyncClient) -> None:
+        """Send until the plan is done or :meth:`stop` is called.
+
+        Raises:
+            CrossfadeError: the service refuses what no repeat can change, such as the key.
+        """
+        self.started = time.monotonic()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number, conversation in enumerate(self.conversations):
+                    tasks.create_task(self._send_all(client, conversation, number))
+        except* CrossfadeError as group:
+            raise group.exceptions[0] from None
+        finally:
+            self.ended = time.monotonic()
+
+    async def _send_all(self, client: AsyncClient, to: Conversation, first: int) -> None:
+        """Send the messages of one conversation, each when it is due or as soon as it can be."""
+        plan = self.plan
+        for number in itertools.count(first, plan.conversations):
+            due = number / plan.rate
+            if plan.count is not None and number >= plan.count:
+                return
+            if plan.duration is not None and max(due, self.seconds) >= plan.duration:
+                return
+            if await self._stopped_within(due - self.seconds):
+                return
+            await self._send(client, to)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        if seconds <= 0:
+            return self._stopped.is_set()
+        try:
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _send(self, client: AsyncClient, to: Conversation) -> None:
+        number = to.sent
+        to.sent += 1
+        self.counts.sent += 1
+        content = f"{number} {self._padding}"[: max(self.plan.size, len(str(number)) + 1)]
+        message = NewMessage(to.name, SENDER, content)
+        to.open.add(number)
+        try:
+            await self._call(client, message, to)
+            to.open.discard(number)
+            if random.random() < self.plan.repeats:  # noqa: S311 - dice for a load
+                await self._call(client, message, to)
+        except (UnauthenticatedError, ForbiddenError, InvalidRequestError):
+            raise
+        except CrossfadeError as error:
+            self.counts.failed += 1
+            self.counts.last_error = str(error)
+
+    async def _call(self, client: AsyncClient, message: NewMessage, to: Conversation) -> None:
+        self.counts.calls += 1
+        begun = time.monotonic()
+        ack = await client.send(message)
+        self.counts.latencies.add(time.monotonic() - begun)
+        if ack.message_id != to.last_id:
+            to.accepted += 1
+            to.last_id = ack.message_id
+            self.counts.accepted += 1
+        self.counts.repeated += ack.idempotent_hit

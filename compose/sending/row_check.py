@@ -1,0 +1,89 @@
+"""Whether each message that was acknowledged became one row, in order, read back over the API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from compose.sending.load import Conversation
+from crossfade import AsyncClient, CrossfadeError, DeadLetteredError, WaitTimeoutError
+
+__all__ = ["Checked", "check_rows"]
+
+_AT_ONCE = 8
+_NAMED = 5
+
+
+@dataclass
+class Checked:
+    """What was found."""
+
+    rows: int = 0
+    unacknowledged: int = 0
+    """Rows of messages whose acknowledgement never came."""
+    faults: list[str] = field(default_factory=list)
+    """What is wrong: one line each, the first few."""
+    not_checked: str = ""
+    """Why some were not looked at."""
+
+    @property
+    def good(self) -> bool:
+        """Whether all was looked at and nothing is wrong."""
+        return not self.faults and not self.not_checked
+
+
+async def check_rows(
+    client: AsyncClient, conversations: Sequence[Conversation], seconds: float
+) -> Checked:
+    """Wait up to ``seconds`` for the rows of each conversation, and read them all."""
+    checked = Checked()
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(conversation: Conversation) -> None:
+        async with turns:
+            try:
+                await _check(client, conversation, seconds, checked)
+            except CrossfadeError as error:
+                checked.not_checked = f"{conversation.name}: {error}"
+
+    async with asyncio.TaskGroup() as tasks:
+        for conversation in conversations:
+            if conversation.accepted:
+                tasks.create_task(one(conversation))
+    return checked
+
+
+async def _check(
+    client: AsyncClient, conversation: Conversation, seconds: float, checked: Checked
+) -> None:
+    name = conversation.name
+    try:
+        await client.wait(conversation.last_id, timeout=seconds)
+    except WaitTimeoutError as error:
+        _note(checked, f"{name}: {error}")
+        return
+    except DeadLetteredError as error:
+        _note(checked, f"{name}: {error}")
+    missing = set(range(conversation.sent)) - conversation.open
+    last = -1
+    async for message in client.messages(name, page_size=200):
+        checked.rows += 1
+        number = int((message.content or "").partition(" ")[0])
+        if number in conversation.open:
+            # It may have been appended late, behind its successors: nothing was promised of it.
+            checked.unacknowledged += 1
+            continue
+        if number not in missing:
+            _note(checked, f"{name}: message {number} has a second row, {message.message_id}")
+        elif number < last:
+            _note(checked, f"{name}: message {number} stands after message {last}")
+        missing.discard(number)
+        last = max(last, number)
+    if missing:
+        some = ", ".join(str(number) for number in sorted(missing)[:_NAMED])
+        _note(checked, f"{name}: {len(missing)} acknowledged messages have no row ({some} ...)")
+
+
+def _note(checked: Checked, fault: str) -> None:
+    checked.faults.append(fault)

@@ -1,0 +1,89 @@
+"""The service that a command sends to, and what its errors are to a person."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import NamedTuple
+
+import httpx
+
+from compose.console import client_settings, fail, joined
+from compose.settings import Settings
+from crossfade import AsyncClient, CrossfadeError, Retry, UnauthenticatedError, UnreachableError
+
+__all__ = ["Service", "connected", "explain", "service", "with_remedy"]
+
+_CONNECTIONS = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+_MISUSED = 2
+
+Asked = Callable[[httpx.Request], Awaitable[None]]
+
+
+class Service(NamedTuple):
+    """Where the API is, and the key for it."""
+
+    url: str
+    api_key: str
+
+
+def service(url: str | None) -> Service:
+    """Return the service that an option names, else the settings, else a ``crossfade up``."""
+    settings = client_settings(say=url is None)
+    secret = settings.commands.crossfade_api_key
+    chosen = url or settings.commands.crossfade_url or _own(settings)
+    return Service(chosen, secret.get_secret_value() if secret else "")
+
+
+@asynccontextmanager
+async def connected(
+    to: Service,
+    retry: Retry,
+    *,
+    headers: Mapping[str, str] | None = None,
+    asked: Asked | None = None,
+) -> AsyncIterator[AsyncClient]:
+    """Yield a client; ``asked`` is called for each request, repeats included."""
+    async with httpx.AsyncClient(
+        limits=_CONNECTIONS, event_hooks={"request": [asked] if asked else []}
+    ) as http:
+        try:
+            client = AsyncClient(
+                to.url, api_key=to.api_key, retry=retry, headers=headers, http=http
+            )
+        except ValueError as error:
+            fail(str(error), status=_MISUSED)
+        yield client
+
+
+def explain(error: CrossfadeError, to: Service) -> list[str]:
+    """Return an error as lines for :func:`~compose.console.fail`."""
+    if isinstance(error, UnreachableError):
+        where = "" if joined() else "; name it with --url or CROSSFADE_URL if it is elsewhere"
+        return [f"no service answers at {to.url} ({error}){where}"]
+    if isinstance(error, UnauthenticatedError):
+        given = "the key in CROSSFADE_API_KEY" if to.api_key else "no key"
+        remedy = "set CROSSFADE_API_KEY to one made by 'crossfade keys new'"
+        return [f"{to.url} asks for an API key and got {given}: {remedy}"]
+    return [with_remedy(error)]
+
+
+def with_remedy(error: CrossfadeError) -> str:
+    """Return an error and its remedy as sentences."""
+    return f"{str(error).rstrip('.')}. {error.remedy}" if error.remedy else str(error)
+
+
+def _own(settings: Settings) -> str:
+    """Return the API's address as this machine reaches it."""
+    host, port = settings.ingress.host, settings.ingress.port
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}"
+    if address.is_unspecified:  # it listens on every address
+        host = "127.0.0.1" if address.version == _IPV4 else "::1"
+    return f"http://{host}:{port}" if address.version == _IPV4 else f"http://[{host}]:{port}"
+
+
+_IPV4 = 4
