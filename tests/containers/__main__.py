@@ -148,7 +148,7 @@ def main() -> int:
                 if given_only:
                     run.steps.append(Step(f"skipped: {missing}", "skipped", 0))
                 else:
-                    _on_our_own(run, arguments, registry=not distribution)
+                    _on_our_own(run, missing, arguments, registry=not distribution)
             else:
                 with run.step("build the image"):
                     Images(engine, Path(), registry=True).build_ours(network=None)
@@ -162,9 +162,14 @@ def main() -> int:
     return 1 if counted["failed"] else 0
 
 
-def _on_our_own(run: Run, arguments: Sequence[str], *, registry: bool) -> None:
+def _on_our_own(
+    run: Run, missing: EngineMissing, arguments: Sequence[str], *, registry: bool
+) -> None:
     folder = Path(os.environ.get("CONTAINERS_FOLDER") or cache_dir() / "containers")
-    own = OwnEngine(folder)
+    try:
+        own = OwnEngine(folder)
+    except EngineMissing as why:
+        raise EngineMissing(f"{missing}, and {why}") from None
     with tempfile.TemporaryDirectory(prefix="containers-") as scratch:
         with run.step("an engine of our own"):
             add_plugins(own.config, Path(scratch))
@@ -176,12 +181,12 @@ def _on_our_own(run: Run, arguments: Sequence[str], *, registry: bool) -> None:
                     how[name] = figures["had"] = images.provide(name)
             with run.step("build the image"):
                 images.build_ours(network="host")
-            missing = [name for name, found in how.items() if found == "missing"]
-            for name in missing:
+            without = [name for name, found in how.items() if found == "missing"]
+            for name in without:
                 if name.startswith(_TRACES):
                     images.stand_in_for_traces(name)
     with own.running() as engine:
-        run.tests(engine, arguments, [one for one in missing if not one.startswith(_TRACES)])
+        run.tests(engine, arguments, [one for one in without if not one.startswith(_TRACES)])
 
 
 if __name__ == "__main__":
