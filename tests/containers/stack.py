@@ -86,6 +86,11 @@ class Stack:
         """Return what the containers of ``service`` wrote."""
         return self.compose("--profile", "kafka", "logs", "--no-color", "--no-log-prefix", service)
 
+    def events(self, service: str) -> list[dict[str, Any]]:
+        """Return the lines of its log; Compose puts control characters before some."""
+        found = (line[line.find("{") :] for line in self.logs(service).splitlines())
+        return [json.loads(line) for line in found if line.startswith("{")]
+
     def rows(self, query: str) -> list[str]:
         """Return the lines that ``query`` gives in the database."""
         command = ("psql", "-U", "crossfade", "-d", "crossfade", "-h", "/var/run/postgresql")
