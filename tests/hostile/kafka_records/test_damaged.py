@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+from aiokafka.errors import CorruptRecordException
 
 from compose.local.kafka import KafkaServer
 from persistence.database import Pool
@@ -15,6 +17,7 @@ from tests.support.eventually import eventually
 from tests.support.kafka_damage import damage_batch
 from tests.support.kafka_site import Site, good
 from tests.support.record_batches import RawProducer, encode_batch
+from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.watchdog import Stalls
@@ -98,6 +101,31 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
             assert await site.rows() == _of(0, 1, 2, 3) + _of(1, *range(1, sent + 1))
             assert await site.letters() == []
     assert "Replacing" not in caplog.text
+
+
+async def test_what_a_client_took_before_it_failed_is_read_again(
+    kafka_transport: KafkaTransport,
+) -> None:
+    """Aiokafka throws away what it had taken of one partition where another makes it raise."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        client = member.consumer._membership._client  # type: ignore[attr-defined]
+        getmany = client.getmany
+        dropped: list[int] = []
+
+        async def failing_once(*partitions: Any, **options: Any) -> Any:
+            found = await getmany(*partitions, **options)
+            if found and not dropped:
+                dropped.extend(record.offset for records in found.values() for record in records)
+                raise CorruptRecordException("of another partition")
+            return found
+
+        client.getmany = failing_once
+        await kafka_transport.publish(messages(["1", "2"], partition=0, of=kafka_transport))
+        records = await drain(claim, 2, patience=20)
+        assert dropped[0] == 0
+        assert contents(records) == ["1", "2"]
+        assert member.claims[0] is claim
 
 
 def test_a_client_that_stops_where_the_last_one_did_is_replaced_ever_later() -> None:
