@@ -39,7 +39,7 @@ class TestMessage(Model):
     content_type: (
         Annotated[str, Field(min_length=1, max_length=CONTENT_TYPE_LENGTH, pattern=_NO_NUL)] | None
     ) = None
-    recipient_ids: Annotated[list[Text], Field(max_length=1_000)] | None = None
+    recipient_ids: Annotated[list[Text], Field(max_length=100)] | None = None
     correlation_id: Annotated[str, Field(pattern=CORRELATION_PATTERN)] | None = None
     """What `X-Correlation-ID` is elsewhere; the message id where it is not given."""
     why: Reasoned
