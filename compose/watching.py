@@ -12,7 +12,6 @@ from ingress.console.readings import WatchedLog
 from ingress.console.views import Part
 from persistence.database import Pool, connect
 from transport.contract import Transport
-from transport.existing import must_exist
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -41,13 +40,8 @@ def watched(settings: TransportSettings, logs: Iterable[Transport]) -> list[Watc
 
 @asynccontextmanager
 async def watching(settings: Settings) -> AsyncIterator[Watching]:
-    """Open every log and the database to look on; join no group, change nothing.
-
-    Raises:
-        ConfigurationError: the server of the log that is consumed has no log of ours.
-    """
+    """Open every log and the database to look on; join no group, change nothing."""
     chosen = settings.transport
-    await must_exist(chosen.consumed, chosen)
     names = dict.fromkeys((chosen.transport, chosen.consumed, chosen.transport_shadow))
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)

@@ -55,3 +55,32 @@ async def test_no_page_is_wider_than_a_telephone(
         assert wider <= 0, address
     background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(15, 19, 24)") == (scheme == "dark")
+
+
+async def test_the_shortcuts_are_shown_and_do_nothing_while_somebody_types(
+    on_kafka: Place, look: Open
+) -> None:
+    page = await look(on_kafka, "#/find")
+    await page.get_by_role("heading", level=1).click()
+    await page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
+    for title in await page.locator("#nav a").all_inner_texts():
+        name = title.rstrip("0123456789 ")
+        await expect(dialog.locator("dd").get_by_text(name, exact=True)).to_be_visible()
+    for key in ("Tab", "Shift+Tab", "Tab"):
+        await page.keyboard.press(key)
+        assert await page.evaluate("document.activeElement.closest('dialog') !== null")
+    await page.keyboard.press("g")
+    await page.keyboard.press("m")
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+    assert page.url.endswith("#/find")
+    box = page.get_by_label("What to find")
+    await box.fill("")
+    await box.press_sequentially("g?/gm")
+    await expect(box).to_have_value("g?/gm")
+    await expect(dialog).to_have_count(0)
+    assert page.url.endswith("#/find")
+    await page.get_by_role("button", name="Shortcuts").click()
+    await dialog.get_by_role("button", name="Close").click()
+    await expect(dialog).to_have_count(0)

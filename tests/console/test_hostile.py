@@ -31,6 +31,13 @@ _UNSEEN = re.compile(
 )
 _SEEN = """() => [document.body.textContent, ...[...document.querySelectorAll("*")].flatMap(
     (one) => ["title", "aria-label", "data-label"].map((name) => one.getAttribute(name) ?? ""))]"""
+_WIDER = """() => {
+    const root = document.documentElement, most = root.clientWidth;
+    if (root.scrollWidth <= most) return [];
+    return [...document.querySelectorAll("main *")]
+        .filter((one) => one.getBoundingClientRect().right > most)
+        .map((one) => one.outerHTML.slice(0, 80));
+}"""
 _TEXT = WORST[:256]
 _NOTHING = ("#/find?q=%00", "#/find?q=%E2%80%AE")
 _PAGES = (
@@ -72,6 +79,20 @@ async def test_pages_show_hostile_text_as_text(hostile: Place, look: Open) -> No
         await _looked_at(page, hostile, address, "" if address in _NOTHING else "31337m")
     await page.goto(f"{hostile.url}/console#/dead-letter/1")
     await expect(page.get_by_text("<U+202E>").first).to_be_visible()
+
+
+async def test_ids_of_256_characters_leave_every_page_its_width(hostile: Place, look: Open) -> None:
+    """Of one word, with what can't be seen in it: a line feed too is written out in an id."""
+    text = ("w" * 128 + "\n\u202e\u200b\x01" + "i" * 128)[:256]
+    await _filled(hostile, text)
+    page = await look(hostile)
+    for width in (1280, 375):
+        await page.set_viewport_size({"width": width, "height": 800})
+        for address in (*_PAGES[:7], f"#/dead-letters?conversation={quote(text)}"):
+            await _looked_at(page, hostile, address, "wwww")
+            assert await page.evaluate(_WIDER) == [], (address, width)
+    ids = page.get_by_role("region", name="Letters").locator("code.id bdi")
+    await expect(ids.filter(has_text="w\\x0a<U+202E><U+200B>\\x01i").first).to_be_visible()
 
 
 async def test_text_of_another_direction_turns_nothing_beside_it(

@@ -14,6 +14,7 @@ import { migrationPage } from "./page-migration.js";
 import { nowPage } from "./page-now.js";
 import { producePage } from "./page-produce.js";
 import { tailPage } from "./page-tail.js";
+import { listenForKeys, showKeys } from "./shortcuts.js";
 
 const PAGES = [
   ["#/", "Now"], ["#/find", "Find"], ["#/browse", "Browse"], ["#/tail", "Tail"], ["#/dead-letters", "Dead letters"],
@@ -120,13 +121,13 @@ async function begin() {
 
 document.addEventListener("signed-out", () => { if (session?.mayRead && session.keysRequired) begin(); });
 window.addEventListener("hashchange", show);
-// Keys for those who live here: g then a letter goes to a page, / to the search box.
-let went = 0;
-const KEYS = { n: "#/", f: "#/find", b: "#/browse", t: "#/tail", s: "#/produce", d: "#/dead-letters", m: "#/migration", a: "#/actions" };
-window.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || document.querySelector("dialog[open]")) return;
-  if (event.key === "/") { event.preventDefault(); location.hash = "#/find"; return; }
-  if (event.key === "g") { went = Date.now(); return; }
-  if (Date.now() - went < 1500 && KEYS[event.key]) { location.hash = KEYS[event.key]; went = 0; }
-});
+const KEYS = {
+  n: "#/", f: "#/find", b: "#/browse", t: "#/tail", d: "#/dead-letters", m: "#/migration", a: "#/actions",
+  s: "#/produce",
+};
+const titles = () => new Map([...nav.children].map((link) =>
+  [link.getAttribute("href"), PAGES.find(([href]) => href === link.getAttribute("href"))[1]]));
+listenForKeys(KEYS, titles);
+document.querySelector(".corner").append(
+  button("Shortcuts", () => showKeys(KEYS, titles()), { title: "Shortcuts of the keyboard: ?" }));
 begin();

@@ -4,6 +4,23 @@ import { button, fill, h } from "./dom.js";
 
 const LONGEST_REASON = 1000;
 
+const REACHED = "a[href], button:not(:disabled), input, select, textarea, [tabindex='0']";
+
+// Show a dialog above everything else. The focus stays in it, and goes back when it is closed.
+export function modal(dialog) {
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key !== "Tab") return;
+    const all = [...dialog.querySelectorAll(REACHED)];
+    const [from, to] = event.shiftKey ? [all.at(0), all.at(-1)] : [all.at(-1), all.at(0)];
+    if (document.activeElement === from || !all.includes(document.activeElement)) {
+      event.preventDefault();
+      to.focus();
+    }
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
 // A box for a reason, which has to say something.
 export function reasonBox(properties) {
   const box = h("textarea", { rows: 2, required: true, maxlength: LONGEST_REASON, ...properties });
@@ -63,8 +80,7 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
         h("progress", { max: Math.max(1, total), value: done, "aria-label": title }), h("p", null, text)),
     };
     dialog.addEventListener("close", () => { dialog.remove(); resolve(result); });
-    document.body.append(dialog);
-    dialog.showModal();
+    modal(dialog);
     (fields.find((field) => field.input.required)?.input ?? why).focus();
     if (preview) {
       fill(shown, h("p", { class: "muted" }, "Counting …"));

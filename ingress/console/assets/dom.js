@@ -1,7 +1,7 @@
 // Elements out of names and text. Text stays text: nothing here, or anywhere in the console, ever
 // parses markup (and the page's policy would not let it). What can't be seen in it is written out.
 
-import { turns, visible } from "./visible.js";
+import { turns, visible, visibleId } from "./visible.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 // Attributes that are read by people. Others (addresses, what a box holds) stay as they are.
@@ -26,9 +26,12 @@ function text(value) {
   return isolated;
 }
 
-// mixed`by ${name}: ${reason}`: each value is a text of its own.
+// mixed`by ${name}: ${reason}`: each value is a text of its own, and turns nothing around it.
 export function mixed(words, ...values) {
-  return words.flatMap((word, index) => index < values.length ? [word, values[index]] : [word]);
+  return words.flatMap((word, index) => {
+    if (index >= values.length) return [word];
+    return [word, values[index] instanceof Node ? values[index] : h("bdi", null, visible(values[index]))];
+  });
 }
 
 function add(element, children) {
@@ -87,6 +90,7 @@ export function button(label, onclick, properties) {
   return h("button", { type: "button", onclick, ...properties }, label);
 }
 
+// An id of somebody's choice: every character of it is seen, it turns nothing, and it wraps.
 export function copyable(text) {
-  return h("code", { class: "id" }, text);
+  return h("code", { class: "id" }, h("bdi", null, visibleId(text)));
 }

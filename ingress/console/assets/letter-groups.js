@@ -40,11 +40,11 @@ function group(one, session, again) {
     one.reason,
     one.conversations ? `${many ? `the latest ${count(SAMPLED)} are` : ""} in ${
       plural(one.conversations, "conversation", "conversations")}`.trim() : null,
-    one.redrives ? `redriven up to ${one.redrives} times already` : null,
+    one.redrives ? `redriven up to ${plural(one.redrives, "time", "times")} already` : null,
   ].filter(Boolean).join("; ");
   return row(HEADINGS, [
     h("div", null, h("strong", null, one.cause), h("small", null, known),
-      one.error === one.cause ? null : h("small", null, "Latest: ", one.error)),
+      one.error === one.cause ? null : h("small", { class: "clamped" }, "Latest: ", one.error)),
     `${count(one.letters)}${one.more ? "+" : ""}`,
     h("div", null, ago(one.newest),
       ago(one.newest) === ago(one.oldest) ? null : h("small", null, `the oldest ${ago(one.oldest)}`)),

@@ -51,7 +51,7 @@ export function showLetters(root, { session, filter, again }) {
       one.messageId ? h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId)) : "none that can be read",
       one.conversationId ? h("a", { href: letterAddress({ conversation: one.conversationId }) },
         copyable(one.conversationId)) : "",
-      mixed`${one.transport} ${one.partition}:${one.offset}`, one.error,
+      mixed`${one.transport} ${one.partition}:${one.offset}`, h("span", { class: "clamped" }, one.error),
     ];
     return row(headings, session.mayAct ? [box, ...cells] : cells);
   }

@@ -119,14 +119,16 @@ function logPart(log) {
     { title: "Oldest", numeric: true }, { title: "In /s", numeric: true }, { title: "Out /s", numeric: true }, { title: "Owner" },
   ];
   const cells = log.partitions.map((one, index) => {
-    const number = h("span", { class: "number" }, one.partition);
-    const lag = h("span", { class: "lag" });
-    const wait = h("span", { class: "wait" });
+    // What is seen at a glance is told in words to those who listen.
+    const number = h("span", { class: "number", "aria-hidden": "true" }, one.partition);
+    const lag = h("span", { class: "lag", "aria-hidden": "true" });
+    const wait = h("span", { class: "wait", "aria-hidden": "true" });
+    const told = h("span", { class: "hidden-text" });
     const cell = h("div", {
       class: "cell", role: "option", tabindex: index ? -1 : 0, "aria-selected": "false",
       onclick: () => choose(index), onkeydown: (event) => move(event, index),
-    }, number, lag, wait);
-    return { cell, lag, wait };
+    }, number, lag, wait, told);
+    return { cell, lag, wait, told };
   });
   strip.style.setProperty("--columns", Math.min(16, log.partitions.length));
   strip.append(...cells.map((one) => one.cell));
@@ -170,12 +172,12 @@ function logPart(log) {
       say(problem, now.error ? `It does not answer: ${now.error}. Everything below is unknown.` : "");
       element.classList.toggle("unreachable", Boolean(now.error));
       now.partitions.forEach((one, index) => {
-        const { cell, lag, wait } = cells[index];
+        const { cell, lag, wait, told } = cells[index];
         cell.className = `cell ${heat(one, now)}`;
         say(lag, short(one.lag));
         say(wait, one.lag === null ? "unknown" : one.stalledSeconds >= 5 ? "stuck" : one.lag ? span(one.oldestAge) : one.owner || !now.roles.includes("consumed") ? "" : "no owner");
         const text = words(one);
-        if (cell.getAttribute("aria-label") !== text) cell.setAttribute("aria-label", text);
+        say(told, text);
         cell.title = text;
         const values = [one.partition, count(one.lag), count(one.pending), one.lag === 0 ? "–" : span(one.oldestAge), rate(one.inRate), rate(one.outRate), one.owner ?? "nobody"];
         values.forEach((value, column) => say(rows[index].cells[column], value));

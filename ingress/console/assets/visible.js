@@ -14,4 +14,6 @@ function written(character) {
 }
 
 export const visible = (text) => String(text).replace(UNSEEN, written);
+// Of an id: line feeds and tabs in it are no space either.
+export const visibleId = (text) => visible(text).replace(/[\t\n]/g, written);
 export const turns = (text) => RIGHT_TO_LEFT.test(text);
