@@ -9,17 +9,17 @@ JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench chaos rehearse fmt clean env env-dev
+.PHONY: help up test check bench chaos rehearse generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 up: env ## Run everything here until Ctrl-C: real servers, migrations, API, workers, metrics
 	@$(BIN)/crossfade up $(ARGS)
 
 test: env-dev ## Run every test on real servers (ARGS="-k name" for some; TEST_SERVICES=docker|external)
 ifeq ($(strip $(ARGS)),)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not chaos and not quiet" --durations=25
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not chaos and not quiet and not generated" --durations=25
 	@$(BIN)/python -m pytest -m quiet --durations=10
 else
 	@$(BIN)/python -m pytest $(ARGS)
@@ -39,6 +39,9 @@ bench: env-dev ## Measure against the baselines, in one run; a table, and JSON i
 
 chaos: env-dev ## Long fault runs: kill, suspend, cut, under load, then check every promise
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+generated-clients: env-dev ## Generate clients for Java, Go, TypeScript and Python, compile and run each
+	@$(BIN)/python -m pytest tests/generated_clients -m "generated or not generated" $(ARGS)
 
 rehearse: env ## Walk the migration there and back under load, and prove it (ARGS="--faults --minutes 10")
 	@$(BIN)/crossfade migrate rehearse $(ARGS)
