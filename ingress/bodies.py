@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import islice
 from typing import Any
 
 from ingress.headers import Headers
+from ingress.inflate import Inflater, coding_of
 from ingress.problems import OVERLOADED, TIMED_OUT, TOO_LARGE, Problem
+from ingress.turns import Turns
 
 __all__ = ["Bodies", "Disconnected", "Receive", "replayed"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _DIGITS = 18
+_STEPS_AT_ONCE = 2  # of inflating: enough for nearly every message
 
 
 class Disconnected(Exception):  # noqa: N818 - what happened
@@ -26,15 +30,26 @@ class Bodies:
         self._allowed = held_bytes
         self._seconds = seconds
         self._held = 0
+        self._inflating = asyncio.Lock()
+        self._turns = Turns()
 
     async def read(self, headers: Headers, receive: Receive, limit: int, name: str) -> bytes:
         """Return the body, at most ``limit`` bytes; ``name`` is the limit's setting.
 
+        A compressed body is inflated; the limit holds for what it inflates to, and for what came.
+
         Raises:
             Problem: it is larger (told by its length where it has one, else while it comes), it
-                did not come in time, or too much is being read at once.
+                did not come in time, too much is being read at once, or it is compressed in a way
+                that is not taken here, or not as its headers say.
             Disconnected: the client is gone.
         """
+        coding = coding_of(headers) if b"content-encoding" in headers else None
+        body = await self._whole(headers, receive, limit, name)
+        return body if coding is None else await self._inflated(coding, body, limit, name)
+
+    async def _whole(self, headers: Headers, receive: Receive, limit: int, name: str) -> bytes:
+        """Return the body as it came."""
         length = headers.get(b"content-length")
         if length is not None and (len(length) > _DIGITS or int(length) > limit):
             raise _too_large(limit, name)
@@ -71,13 +86,39 @@ class Bodies:
                 if not message.get("more_body", False):
                     return bytes(body)
                 if self._held > self._allowed:
-                    raise Problem(
-                        OVERLOADED,
-                        "Too many large bodies are being sent at once.",
-                        headers={"Retry-After": "1", "Connection": "close"},
-                    )
+                    raise _too_many()
         finally:
             self._held -= held
+
+    async def _inflated(self, coding: bytes, body: bytes, limit: int, name: str) -> bytes:
+        """Return what a body inflates to.
+
+        Only one that is there as a whole is inflated, and only one at a time is inflated far: so
+        a client that stalls, or many small bodies that stand for large ones, take no room from
+        others.
+        """
+        held = 0
+
+        def grown(by: int) -> None:
+            nonlocal held
+            held += by
+            self._held += by
+            if held > limit:
+                raise _too_large(limit, name)
+            if self._held > self._allowed:
+                raise _too_many()
+
+        inflater = Inflater(coding, grown)
+        steps = inflater.take(body)
+        try:
+            pieces = [piece or b"" for piece in islice(steps, _STEPS_AT_ONCE)]
+            if len(pieces) == _STEPS_AT_ONCE:
+                async with self._inflating:
+                    pieces += await self._turns.take(steps)
+            inflater.end()
+        finally:
+            self._held -= held
+        return b"".join(pieces)
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
@@ -90,6 +131,14 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return left.pop() if left else await receive()
 
     return again
+
+
+def _too_many() -> Problem:
+    return Problem(
+        OVERLOADED,
+        "Too many large bodies are being sent at once.",
+        headers={"Retry-After": "1", "Connection": "close"},
+    )
 
 
 def _too_large(limit: int, name: str) -> Problem:

@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from ingress.explain import field_problem
+from ingress.inflate import coding_of
 from ingress.problems import MEDIA, FieldError, Problem
 from ingress.requests import ID_LENGTH
 from otel.tracing.requests import Trace
@@ -108,7 +109,8 @@ def media_type(headers: Headers, accepted: tuple[bytes, ...]) -> bytes:
     """Return the body's media type, one of ``accepted``, in lower case and without parameters.
 
     Raises:
-        Problem: it is another one, none is given, or the body is compressed.
+        Problem: it is another one, none is given, or the body is compressed in a way that is not
+            taken here.
     """
     value = headers.get(b"content-type", b"")
     if value in accepted and b"content-encoding" not in headers:
@@ -121,8 +123,7 @@ def media_type(headers: Headers, accepted: tuple[bytes, ...]) -> bytes:
         raise Problem(MEDIA, f"The content type is {given}; send {names}.")
     if not _utf8(parameters):
         raise Problem(MEDIA, f"Send {names} in UTF-8, the one encoding JSON has.")
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        raise Problem(MEDIA, f"Send {names} without Content-Encoding.")
+    coding_of(headers)
     return essence
 
 

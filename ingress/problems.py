@@ -211,7 +211,7 @@ MEDIA = _kind(
     "unsupported-media-type",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "The body's media type is not taken here",
-    "Send the media type named in `detail`, without a content encoding.",
+    "Send the media type named in `detail`, as it is or compressed as `Accept-Encoding` says.",
 )
 OVERLOADED = _kind(
     "overloaded",

@@ -5,9 +5,9 @@ else that accepting a message takes (26 of 50 microseconds). So when a whole ``P
 arrives in one read, which is how nearly all do, this protocol takes the steps of
 :class:`~ingress.hot_path.PostMessage` itself and writes the answer when the group commit has it.
 
-Everything else goes to the ASGI door, untouched: other routes, bodies that come in pieces,
-``Expect`` and HTTP/1.0. So nothing is decided here that the ASGI door decides otherwise, and the
-same tests run through both.
+Everything else goes to the ASGI door, untouched: other routes, bodies that come in pieces or
+compressed, ``Expect`` and HTTP/1.0. So nothing is decided here that the ASGI door decides
+otherwise, and the same tests run through both.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _log = structlog.get_logger(__name__)
 _PATH = MESSAGES.encode()
 _LINE = b"POST %b HTTP/1.1\r\n" % _PATH
 _HEAD_END = b"\r\n\r\n"
+_CODED = b"content-encoding"
 
 
 def message_protocol(post: PostMessage, bounds: Bounds, ended: Counter) -> type[BoundedProtocol]:
@@ -109,11 +110,12 @@ class _MessageProtocol(BoundedProtocol):
 
     def on_message_complete(self) -> None:
         if self._taken and len(self._body) <= self.post.limit:
-            self._taken = False
             headers, keep_alive = dict(self.headers), self.parser.should_keep_alive()
-            self.heads.learn(self.parser.head_bytes, self._body, headers, keep_alive=keep_alive)
-            self._accept(headers, self._body, keep_alive=keep_alive)
-            return
+            if _CODED not in headers:
+                self._taken = False
+                self.heads.learn(self.parser.head_bytes, self._body, headers, keep_alive=keep_alive)
+                self._accept(headers, self._body, keep_alive=keep_alive)
+                return
         if self._taken:
             self._hand_over()
         super().on_message_complete()
@@ -145,6 +147,8 @@ class _MessageProtocol(BoundedProtocol):
         if head.length > self.post.limit:
             return False
         body, headers = data[end:], dict(head.headers)
+        if _CODED in headers:
+            return False
         self.heads.learn(raw, body, headers, keep_alive=head.keep_alive)
         self._accept(headers, body, keep_alive=head.keep_alive)
         return True

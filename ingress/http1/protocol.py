@@ -18,6 +18,7 @@ from ingress.http1.answers import rendered
 from ingress.http1.bounds import Bounds
 from ingress.http1.connections import Connections
 from ingress.http1.cycle_transport import CycleTransport
+from ingress.http1.http2 import REFUSAL, Http2RefusedError
 from ingress.http1.kernel import has_unread, unsent
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
@@ -236,7 +237,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if begun:
                 self.linger()
                 return
-        self._write_counted(rendered(problem_answer(problem, None)))
+        if isinstance(problem, Http2RefusedError):
+            self._write_counted(REFUSAL)
+        else:
+            self._write_counted(rendered(problem_answer(problem, None)))
         self.linger()
 
     def linger(self) -> None:

@@ -12,6 +12,7 @@ import re
 import msgspec
 
 from ingress.http1.bounds import Bounds
+from ingress.http1.http2 import PREFACE, Http2RefusedError
 from ingress.problems import (
     HEAD_TOO_LARGE,
     MALFORMED_REQUEST,
@@ -91,11 +92,7 @@ def parse(data: bytes, bounds: Bounds) -> RequestHead:
         raise too_long(bounds)
     version = _VERSIONS.get(number)
     if version is None:
-        raise Problem(
-            VERSION,
-            f"This is HTTP/{number.decode()}; send HTTP/1.1.",
-            headers={"Connection": "close"},
-        )
+        raise _other_version(data, number)
     headers, meant = _headers(fields)
     if len(headers) > bounds.headers:
         raise too_many(bounds)
@@ -112,6 +109,16 @@ def parse(data: bytes, bounds: Bounds) -> RequestHead:
     if not target.startswith(b"/"):
         target, headers = _other_target(method, target, headers)
     return RequestHead(method, target, version, headers, length, keep_alive, expects)
+
+
+def _other_version(data: bytes, number: bytes) -> Problem:
+    if data == PREFACE:
+        return Http2RefusedError()
+    return Problem(
+        VERSION,
+        f"This is HTTP/{number.decode()}; send HTTP/1.1.",
+        headers={"Connection": "close"},
+    )
 
 
 def _headers(fields: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:

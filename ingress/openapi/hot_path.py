@@ -14,6 +14,7 @@ from ingress.auth import Scope
 from ingress.batch import BATCH, MEDIA_TYPES
 from ingress.headers import CORRELATION_PATTERN
 from ingress.hot_path import MESSAGES
+from ingress.inflate import ACCEPTED
 from ingress.openapi.headers import CORRELATION, RETRY
 from ingress.problems import Kind, ProblemBody
 from ingress.requests import ID_LENGTH, KEY_BYTES, MessageRequest
@@ -25,6 +26,7 @@ __all__ = ["hot_components", "hot_paths"]
 
 _REF = "#/components/schemas/{name}"
 _COMMON = (p.TOO_LARGE, p.TIMED_OUT, p.MEDIA, p.MALFORMED, p.INVALID)
+_CODINGS = f"The body may be compressed: `Content-Encoding` {ACCEPTED.replace(',', ' or')}."
 _FULL = (p.OVERLOADED, p.LOG_UNAVAILABLE, p.OUTCOME_UNKNOWN)
 
 
@@ -81,7 +83,7 @@ def _post_message() -> dict[str, Any]:
         "summary": "Accept a message",
         "description": "Answered when the message is durable in the log. The same senderId, "
         "conversationId and clientMessageId have the same messageId for ever: a repeat is answered "
-        "200 with the first one's id and time; the same with another body is refused.",
+        "200 with the first one's id and time; the same with another body is refused. " + _CODINGS,
         "operationId": "postMessage",
         SCOPE: Scope.PRODUCE.value,
         "parameters": [_idempotency_header(), *_tracing_headers()],
@@ -109,7 +111,7 @@ def _post_batch(settings: IngressSettings) -> dict[str, Any]:
         "summary": "Accept many messages",
         "description": f"1 to {most} messages, each with its clientMessageId, answered in order; "
         "one that is refused sinks no other. NDJSON is answered in NDJSON. Where the log takes "
-        "none of them the whole answer is 503.",
+        "none of them the whole answer is 503. " + _CODINGS,
         "operationId": "postMessages",
         SCOPE: Scope.PRODUCE.value,
         "parameters": _tracing_headers(),

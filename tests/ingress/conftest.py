@@ -81,6 +81,7 @@ class Service:
 # Where it matters how a request comes in, tests go through both doors; see `ingress.protocol`.
 _BOTH_DOORS = {
     "test_accept",
+    "test_compressed",
     "test_refusals",
     "test_wire",
     "test_overload",

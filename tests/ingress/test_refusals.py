@@ -140,7 +140,7 @@ async def test_a_huge_number_is_no_trouble(service: Service) -> None:
         ({"Content-Type": "text/plain"}, "text/plain"),
         ({"Content-Type": "application/xml"}, "application/xml"),
         ({"Content-Type": "application/json; charset=latin1"}, "UTF-8"),
-        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, "Content-Encoding"),
+        ({"Content-Type": "application/json", "Content-Encoding": "br"}, "Content-Encoding"),
     ],
 )
 async def test_another_media_type_is_415(

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -103,6 +105,32 @@ async def test_a_client_gets_its_answers_through_a_proxy(
         command = [program("node", package="nodejs"), str(PROGRAMS / f"{client}.mjs")]
     without = _REFUSED if name == "nginx-unbuffered" else ()
     await _holds(served, f"{client}-{name}", proxy, command, without)
+
+
+@pytest.mark.parametrize("name", HTTP_1)
+async def test_a_compressed_body_goes_through_a_proxy(
+    served: Served, run_proxy: RunProxy, name: str
+) -> None:
+    proxy = await run_proxy(name, served.port)
+    content = "compressed " * 5_000
+    one = {
+        "conversationId": f"gzip-{name}",
+        "senderId": "gzip",
+        "clientMessageId": "one",
+        "content": content,
+    }
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with httpx.AsyncClient() as client:
+        for body, path, status in (
+            (one, "messages", 202),
+            ([one], "messages:batch", 207),
+        ):
+            answer = await client.post(
+                f"{proxy.url}/api/{path}",
+                content=gzip.compress(json.dumps(body).encode()),
+                headers=headers,
+            )
+            assert answer.status_code == status, answer.text
 
 
 @pytest.mark.parametrize("name", HTTP_2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -94,11 +95,10 @@ async def test_a_chunked_body_with_a_wish_is_read(port: int, split: Any) -> None
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 505),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n", 501),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\nContent-Length: 3\r\n\r\nabc", 501),
     ],
-    ids=["http2", "connect", "connect_with_body"],
+    ids=["connect", "connect_with_body"],
 )
 async def test_what_is_another_protocol_is_answered_and_closed(
     port: int, split: Any, data: bytes, status: int
@@ -108,6 +108,23 @@ async def test_what_is_another_protocol_is_answered_and_closed(
         assert ([one.status for one in found], closed) == ([status], True)
         assert found[0].headers["connection"] == "close"
         assert found[0].headers["content-type"] == "application/problem+json"
+
+
+async def test_http_2_is_refused_in_its_own_frames(port: int, split: Any) -> None:
+    """An HTTP/2 client reads frames: SETTINGS, as it must come first, and why there is no more."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    for pieces in split(preface):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        answer = await asyncio.wait_for(reader.read(), 10)  # to its end: it is closed
+        writer.close()
+        settings, goaway = answer[:9], answer[9:]
+        assert settings == bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+        assert goaway[:9] == bytes([0, 0, len(goaway) - 9, 7, 0, 0, 0, 0, 0])
+        last_stream, error = goaway[9:13], goaway[13:17]
+        assert (last_stream, error) == (bytes(4), bytes([0, 0, 0, 0xD]))  # HTTP_1_1_REQUIRED
 
 
 async def test_a_head_that_came_in_pieces_is_not_remembered_in_part() -> None:
