@@ -142,7 +142,7 @@ async def test_a_message_that_does_not_exist(make: Make) -> None:
     with pytest.raises(NotFoundError):
         await client.give_receipt(NOBODY, "bob", "read")
     with pytest.raises(WaitTimeoutError) as raised:
-        await client.wait(NOBODY, timeout=0.1)
+        await client.wait(NOBODY, timeout=1.5)
     assert raised.value.state is None
     assert isinstance(raised.value, TimeoutError)
     assert isinstance(raised.value.__cause__, NotFoundError)

@@ -96,6 +96,9 @@ async def test_a_log_that_stays_away_is_an_error_that_says_whether_it_may_be_sto
     assert await site.rows(conversation) == ["once"]
 
 
+@pytest.mark.parametrize(
+    "make", [pytest.param("sync", marks=pytest.mark.chaos), "async"], indirect=True
+)
 async def test_a_killed_service_is_found_again_and_every_message_is_one_row_in_order(
     make: Make, site: Site, conversation: str
 ) -> None:
