@@ -9,7 +9,7 @@ JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench chaos rehearse generated-clients fmt clean env env-dev
+.PHONY: help up test check containers bench chaos rehearse generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,10 @@ check: env-dev ## Lint, format, types, imports; the OpenAPI documents and compos
 	@$(BIN)/python -m tests.generated_clients.lint
 	@clients/typescript/check
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
+
+containers: TEST_SERVICES = docker
+containers: env-dev ## Build and run the container files on Docker, or as root on an engine of our own
+	@$(BIN)/python -m tests.containers $(ARGS)
 
 bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -59,4 +63,4 @@ env:
 
 env-dev:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
-	@$(PYTHON) compose/bootstrap.py local dev
+	@$(PYTHON) compose/bootstrap.py local dev $(filter docker,$(TEST_SERVICES))

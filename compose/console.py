@@ -14,9 +14,9 @@ from typing import Any, NoReturn, TypeVar
 from dotenv import dotenv_values
 
 from compose.local.process import ServerError
-from compose.local.run_file import running_settings
+from compose.local.run_file import is_starting, running_settings
 from compose.loop import new_event_loop
-from compose.settings import ENV_FILE, Settings, SettingsError, load, misspelt
+from compose.settings import ENV_FILE, Settings, SettingsError, load, misspelt, servers
 from compose.terminal import Terminal, styled
 from persistence.errors import Outage, PersistenceError
 from transport.errors import ConfigurationError, TransportError
@@ -26,6 +26,7 @@ __all__ = [
     "err",
     "fail",
     "joined",
+    "must_still_run",
     "out",
     "run",
     "settings_or_exit",
@@ -37,11 +38,14 @@ out = Terminal()
 err = Terminal(stderr=True)
 
 _BAD_SETTINGS = 2
+_SERVERS = ("DATABASE_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
 _FAILED = 1
 
 T = TypeVar("T")
 _joined: list[str] = []  # the database of the 'crossfade up' that this command found first
 _taken: dict[str, str] = {}  # the settings of that 'crossfade up' which are in force here
+_where: list[str] = []  # where the settings lead, in words
+_told: list[bool] = []  # whether it was said where the settings lead
 _alone: list[bool] = []  # whether it found none, and nobody named a database either
 
 
@@ -74,33 +78,74 @@ def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
     return settings
 
 
-def client_settings(*, say: bool = True) -> Settings:
+def client_settings(*, say: bool = True, needed: bool = True) -> Settings:
     """Return the settings of a command that joins what runs.
 
     Where no database is named, and a ``crossfade up`` runs in this folder, its own are taken: what
-    the environment and ``.env`` name still goes before them. ``say`` which those are, once.
+    the environment and ``.env`` name still goes before them. ``say`` once where they lead. Where no
+    server is named at all and none runs here, the command ends with status 1 if one is ``needed``:
+    at the addresses that are the defaults there may be a stranger's servers.
 
     Raises:
-        Outage: that ``crossfade up``, which this command has joined before, is stopped now. What
-            the defaults would lead to may be somebody else's.
+        Outage: that ``crossfade up``, which this command has joined before, is stopped now.
     """
-    named = {
-        name for name, value in (*os.environ.items(), *dotenv_values(ENV_FILE).items()) if value
-    }
+    named = _named()
     if "DATABASE_URL" in named:
         _alone.clear()
-        return settings_or_exit()
+        return _located(settings_or_exit(), say=say)
+    must_still_run()
     found = running_settings()
-    if not found and _joined:
-        raise Outage("the 'crossfade up' of this folder is stopped")
-    if found and not _joined:
-        if say:
-            err.print(styled(("using the 'crossfade up' that runs in this folder", "dim")))
-        _joined.append(found["DATABASE_URL"])
+    if not found and needed and not named.intersection(_SERVERS):
+        _nothing_runs()
     _alone[:] = [not found]
     _taken.clear()
     _taken.update({name: value for name, value in found.items() if name not in named})
-    return settings_or_exit(_taken)
+    settings = settings_or_exit(_taken)
+    if found and not _joined:
+        _joined.append(found["DATABASE_URL"])
+        return _located(settings, say=say)
+    return _located(settings, say=say and not found and needed)
+
+
+def must_still_run() -> None:
+    """Return if the ``crossfade up`` that this command has joined, if any, still runs.
+
+    Raises:
+        Outage: it is stopped. The next server on its ports may be somebody else's.
+    """
+    if _joined and running_settings().get("DATABASE_URL") is None:
+        raise Outage("the 'crossfade up' of this folder is stopped")
+
+
+def _named() -> set[str]:
+    """Return the names of the variables that the environment or ``.env`` gives a value."""
+    every = (*os.environ.items(), *dotenv_values(ENV_FILE).items())
+    return {name for name, value in every if value}
+
+
+def _nothing_runs() -> NoReturn:
+    folder = Path.cwd()
+    if is_starting():
+        fail(f"the 'crossfade up' in {folder} is still starting: wait until it shows its addresses")
+    fail(
+        f"no 'crossfade up' runs in {folder}, and no server is named: start it here ('make up' or "
+        "'crossfade up'), go to the folder where it runs, or set DATABASE_URL and REDIS_HOST or "
+        "KAFKA_BOOTSTRAP_SERVERS"
+    )
+
+
+def _located(settings: Settings, *, say: bool) -> Settings:
+    """Say once where the settings lead, and why there.
+
+    Where nobody watches it is said only with an error, or where the folder decided it.
+    """
+    here = " of the 'crossfade up' that runs in this folder" if _joined else ""
+    text = f"using {servers(settings, _taken)}{here}"
+    _where[:] = [text]
+    if say and not _told and (_joined or err.is_terminal):
+        _told.append(True)
+        err.print(styled((text, "dim")))
+    return settings
 
 
 def joined() -> dict[str, str]:
@@ -129,6 +174,8 @@ def _explained() -> Iterator[None]:
                 "DATABASE_URL and the rest to join another service",
                 label="note",
             )
+        elif _where and not _told:
+            warn(_where[0], label="note")
         fail(str(error))
     except ServerError as error:
         fail(str(error))

@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "misspelt",
     "otel_variables",
+    "servers",
 ]
 
 ENV_FILE = Path(".env")
@@ -152,6 +153,30 @@ def effective(
                 source = "default"
             rows.append(Effective(name, _shown(value, info), source))
     return rows
+
+
+def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> str:
+    """Return the log that is consumed and the database, each with where its address is from.
+
+    For example ``redis localhost:6379/1 (default), postgresql://localhost/crossfade (.env)``. What
+    ``overrides`` names is from nowhere that has to be told.
+    """
+    rows = {row.name: row for row in effective(settings, overrides)}
+    names = {"redis": ("REDIS_HOST", "REDIS_PORT"), "kafka": ("KAFKA_BOOTSTRAP_SERVERS",)}
+    logs = names.get(settings.transport.consumed, ())
+    told = []
+    for group in (logs, ("DATABASE_URL",)):
+        if not group:
+            continue
+        address = ":".join(rows[name].value for name in group)
+        if group == names["redis"]:
+            address = f"redis {address}/{settings.transport.redis_stream_db}"
+        elif group == names["kafka"]:
+            address = f"kafka {address}"
+        sources = dict.fromkeys(rows[name].source for name in group)
+        source = " and ".join(one for one in sources if one != "command")
+        told.append(f"{address} ({source})" if source else address)
+    return ", ".join(told)
 
 
 def known() -> set[str]:

@@ -53,6 +53,7 @@ async def up(folder: Folder, *, verbose: bool = False) -> None:
         settings_or_exit(stack.settings())  # what can't work is told before anything is started
         for note in (*stack.notes, *_ignored()):
             warn(note, label="note")
+        run_file.write(folder.path, {})
         with suppress(Interrupted), RotatingFile(folder.path / NAME, failed=warn) as file:
             await _Up(folder, asked, stack, signals, file, verbose=verbose).run()
         err.print(f"Stopped. Your data stays in {folder.path}")

@@ -12,6 +12,7 @@ from ingress.console.readings import WatchedLog
 from ingress.console.views import Part
 from persistence.database import Pool, connect
 from transport.contract import Transport
+from transport.existing import must_exist
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -40,8 +41,13 @@ def watched(settings: TransportSettings, logs: Iterable[Transport]) -> list[Watc
 
 @asynccontextmanager
 async def watching(settings: Settings) -> AsyncIterator[Watching]:
-    """Open every log and the database to look on; join no group, change nothing."""
+    """Open every log and the database to look on; join no group, change nothing.
+
+    Raises:
+        ConfigurationError: the server of the log that is consumed has no log of ours.
+    """
     chosen = settings.transport
+    await must_exist(chosen.consumed, chosen)
     names = dict.fromkeys((chosen.transport, chosen.consumed, chosen.transport_shadow))
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)

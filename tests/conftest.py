@@ -17,6 +17,7 @@ import pytest_asyncio
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from otel.metrics import Metrics
+from tests.support.containers import RedisContainer
 from tests.support.eventually import eventually as wait_until
 from tests.support.scheduling import SharedServers
 from tests.support.services import (
@@ -58,7 +59,7 @@ def eventually() -> Callable[..., Awaitable[Any]]:
 @pytest_asyncio.fixture(scope="session", params=redis_servers()[:1])
 async def redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ValkeyServer | RedisAddress]:
+) -> AsyncIterator[ValkeyServer | RedisContainer | RedisAddress]:
     """One, durable; shared by the session.
 
     The transport's own tests run on each that can be had: what is above
@@ -113,10 +114,12 @@ async def database_pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest_asyncio.fixture
-async def redis_settings(redis_server: ValkeyServer | RedisAddress) -> TransportSettings:
+async def redis_settings(
+    redis_server: ValkeyServer | RedisContainer | RedisAddress,
+) -> TransportSettings:
     """Settings for an empty Redis."""
     await empty_redis(redis_server)
-    if isinstance(redis_server, ValkeyServer):
+    if not isinstance(redis_server, RedisAddress):
         return TransportSettings(redis_host=redis_server.host, redis_port=redis_server.port)
     return TransportSettings(
         redis_host=redis_server.host,

@@ -16,6 +16,7 @@ from persistence.audit_report import AuditReport, RepairReport
 from persistence.database import Pool, connect
 from persistence.repair import repair as mend
 from transport.contract import Transport
+from transport.existing import must_exist
 from transport.registry import create
 
 __all__ = ["audit"]
@@ -68,6 +69,7 @@ def audit(
 async def _with(
     settings: Settings, name: str, work: Callable[[Pool, Transport], Coroutine[Any, Any, R]]
 ) -> R:
+    await must_exist(name, settings.transport)
     pool = await connect(settings.persistence, scans=True)
     try:
         async with create(name, settings.transport) as log:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from compose.console import client_settings, run, settings_or_exit
+import asyncio
+
+from compose.console import client_settings, joined, must_still_run, run, settings_or_exit
 from compose.role import Role
 from compose.settings import Settings
 from compose.signals import Signals
+from persistence.errors import Outage
 
 __all__ = ["serve", "worker"]
+
+_LOOK_EVERY = 1.0  # seconds
 
 
 def serve() -> None:
@@ -18,7 +23,7 @@ def serve() -> None:
 
 def worker() -> None:
     """Run workers without an API. Any number of processes share the partitions."""
-    settings = client_settings()
+    settings = client_settings(needed=False)
     run(lambda: _run(settings, Role.WORKER))
 
 
@@ -28,4 +33,27 @@ async def _run(settings: Settings, role: Role) -> None:
 
     signals = Signals()
     signals.install()
-    await run_process(settings, role, signals.stop)
+    watcher = asyncio.create_task(_while_it_runs(signals.stop))
+    try:
+        await run_process(settings, role, signals.stop)
+        if watcher.done():
+            watcher.result()
+    finally:
+        watcher.cancel()
+
+
+async def _while_it_runs(stop: asyncio.Event) -> None:
+    """Ask for a stop when the ``crossfade up`` that was joined is stopped.
+
+    A process that stayed would read the log of the next one on its ports.
+
+    Raises:
+        Outage: it is stopped.
+    """
+    while joined():
+        try:
+            must_still_run()
+        except Outage:
+            stop.set()
+            raise
+        await asyncio.sleep(_LOOK_EVERY)

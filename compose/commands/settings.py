@@ -18,7 +18,7 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
     Where a 'crossfade up' runs in this folder, that is as it is in force there.
     """
-    settings = client_settings()
+    settings = client_settings(needed=False)
     rows = [
         row._replace(source="crossfade up") if row.source == "command" else row
         for row in effective(settings, joined())

@@ -10,12 +10,13 @@ import typer
 from rich.live import Live
 
 from compose import shadow_status, standby_status
-from compose.console import client_settings, out, run
+from compose.console import client_settings, must_still_run, out, run
 from compose.settings import Settings
 from compose.terminal import Grid, styled
 from compose.watching import watching
 from ingress.console.views import Sentence
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
+from transport.existing import must_exist
 from transport.registry import create
 
 __all__ = ["show"]
@@ -35,6 +36,7 @@ def show(
 
 
 async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
+    await must_exist(settings.transport.consumed, settings.transport)
     async with create(settings.transport.consumed, settings.transport) as transport:
         if as_json:
             shadow = await shadow_status.ask(settings)
@@ -60,6 +62,7 @@ async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
             with Live(await _as_table(transport), console=out, auto_refresh=False) as live:
                 while True:
                     await asyncio.sleep(_REFRESH)
+                    must_still_run()
                     live.update(await _as_table(transport), refresh=True)
 
 

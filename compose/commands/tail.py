@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from compose.console import client_settings, err, out, run
+from compose.console import client_settings, err, must_still_run, out, run
 from compose.settings import Settings
 from compose.terminal import brief, styled
 from compose.watching import Watching, watching
@@ -56,6 +56,7 @@ async def _follow(settings: Settings, printer: _Printer, conversation: str | Non
         err.print(f"Following {log.name} from here on. Ctrl-C ends it.")
         tail = _Tail(look, positions, conversation)
         while True:
+            must_still_run()
             for line in await tail.next():
                 printer.print(line)
             await asyncio.sleep(_EVERY)

@@ -11,20 +11,25 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["DEFAULT_FOLDER", "remove", "running_settings", "write"]
+__all__ = ["DEFAULT_FOLDER", "is_starting", "remove", "running_settings", "write"]
 
 DEFAULT_FOLDER = Path(".crossfade")
 _NAME = "run.json"
+_STAT_STARTED = 19  # of the fields of /proc/PID/stat after the command's closing parenthesis
 
 
 def write(folder: Path, settings: Mapping[str, str]) -> None:
-    """Write it, whole or not at all. The caller holds ``folder``."""
+    """Write it, whole or not at all. The caller holds ``folder``.
+
+    Without ``settings`` it says that the process is starting, and can't be reached yet.
+    """
     path = folder / _NAME
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"pid": os.getpid(), "settings": dict(settings)}, file)
+        told = {"pid": os.getpid(), "born": _born(os.getpid()), "settings": dict(settings)}
+        json.dump(told, file)
     draft.replace(path)
 
 
@@ -34,11 +39,37 @@ def remove(folder: Path) -> None:
 
 
 def running_settings(folder: Path = DEFAULT_FOLDER) -> dict[str, str]:
-    """Return the settings of the ``crossfade up`` that runs in ``folder``; empty if none does."""
+    """Return the settings of the ``crossfade up`` that runs in ``folder``; empty if none does.
+
+    Raises:
+        PermissionError: another user's does.
+    """
+    return _running(folder) or {}
+
+
+def is_starting(folder: Path = DEFAULT_FOLDER) -> bool:
+    """Tell whether a ``crossfade up`` in ``folder`` has begun to start its servers."""
+    return _running(folder) == {}
+
+
+def _running(folder: Path) -> dict[str, str] | None:
     try:
         told = json.loads((folder / _NAME).read_text())
         # Not the folder's lock: trying it would be in the way of one that starts just now.
         os.kill(told["pid"], 0)
+        if told.get("born") != _born(told["pid"]):
+            return None  # it was killed, and another process has its number
         return {str(name): str(value) for name, value in told["settings"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _born(pid: int) -> str | None:
+    """Return when a process was started, in the kernel's ticks; ``None`` where it does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[_STAT_STARTED]

@@ -46,6 +46,7 @@ from opentelemetry.trace import (
 from prometheus_client import CollectorRegistry, Counter
 
 from otel.tracing.context import SAMPLED, Parent
+from otel.tracing.lookup import LookUp, collector_host
 from otel.tracing.requests import Headers, Read
 from otel.tracing.retries import Retries
 from otel.tracing.sampling import EVERY, Sampling
@@ -63,6 +64,7 @@ _UNSET = Status(StatusCode.UNSET)
 _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 _PARENT_BASED = "parentbased_"
 _LOOK_AGAIN = 0.02  # seconds
+_LOOK_UP_SECONDS = 1.0
 _EXTRA = "install it with pip install 'crossfade[tracing]'"
 
 
@@ -93,8 +95,9 @@ class _Counted(SpanExporter):
         self._retries = retries
         self.taken = 0
         """Spans it has been handed so far."""
+        self.delivered = 0
         self.failed = 0
-        """Spans of those that were lost."""
+        """Spans of those, by what became of them."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
@@ -104,6 +107,7 @@ class _Counted(SpanExporter):
         finally:
             if result is SpanExportResult.SUCCESS:
                 self._retries.ended()
+                self.delivered += len(spans)
                 self._spans.exported.inc(len(spans))
             else:
                 self.failed += len(spans)
@@ -144,19 +148,20 @@ class _Queue:
         self._processor.on_end(span)
 
     @property
-    def waiting(self) -> int:
-        """How many spans have not been handed to the exporter."""
-        return self._given - self._counted.taken
+    def unsettled(self) -> int:
+        """How many spans have neither been delivered nor given up."""
+        return self._given - self._counted.delivered - self._counted.failed
 
     @property
     def failed(self) -> int:
         """How many spans the exporter could not deliver."""
         return self._counted.failed
 
-    def close(self, within: float) -> bool:
+    def close(self, within: float, look_up: LookUp) -> bool:
         """Export what waits, and end; return whether it ended in that many seconds.
 
-        What has to be tried again is given up: a collector that is gone delays no stop.
+        A collector that is gone delays no stop: what has to be tried again is given up, and all of
+        it where ``look_up`` finds no address.
         """
         # A daemon: an exporter that hangs must not hold up the end of the process.
         ending = threading.Thread(target=self._processor.shutdown, name="traces-end", daemon=True)
@@ -166,6 +171,8 @@ class _Queue:
             if self._retries.under_way:
                 self._counted.shutdown()  # ends the wait before the next try
                 ending.join(max(0.0, deadline - time.monotonic()))
+            elif look_up.is_without_answer(_LOOK_UP_SECONDS):
+                return False
             ending.join(_LOOK_AGAIN)
         return not ending.is_alive()
 
@@ -174,12 +181,18 @@ class Pipeline:
     """Turns our spans into the SDK's and hands them to its exporters, in threads of its own."""
 
     def __init__(
-        self, resource: Resource, queues: Sequence[_Queue], spans: Spans, retries: Retries
+        self,
+        resource: Resource,
+        queues: Sequence[_Queue],
+        spans: Spans,
+        retries: Retries,
+        host: str,
     ) -> None:
         self._resource = resource
         self._queues = queues
         self._spans = spans
         self._retries = retries
+        self._host = host
         limits = SpanLimits()
         self._most_links = limits.max_links
         self._most_attributes = limits.max_span_attributes
@@ -238,9 +251,10 @@ class Pipeline:
         self._retries.silence()
         failed = sum(queue.failed for queue in self._queues)
         with ThreadPoolExecutor(max(1, len(self._queues))) as pool:
-            ended = list(pool.map(lambda queue: queue.close(within), self._queues))
+            look_up = LookUp(self._host)
+            ended = list(pool.map(lambda queue: queue.close(within, look_up), self._queues))
         left = sum(
-            queue.waiting for queue, done in zip(self._queues, ended, strict=True) if not done
+            queue.unsettled for queue, done in zip(self._queues, ended, strict=True) if not done
         )
         self._spans.stopped.inc(left)
         lost = left + sum(queue.failed for queue in self._queues) - failed
@@ -280,7 +294,10 @@ def pipeline(
             exporters = [_exporter(name, settings.protocol) for name in settings.exporters]
         size, retries = settings.otel_bsp_max_queue_size, Retries()
         queues = [_Queue(one, spans, size, retries) for one in exporters]
-        return Pipeline(_resource(resource), queues, spans, retries)
+        endpoint = (
+            settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
+        )
+        return Pipeline(_resource(resource), queues, spans, retries, collector_host(endpoint))
 
 
 @contextmanager

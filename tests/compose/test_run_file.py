@@ -19,7 +19,7 @@ from persistence.errors import Outage
 @pytest.fixture(autouse=True)
 def a_new_command(monkeypatch):
     """Each test is a command that has not looked yet, and has no database named to it."""
-    for name in ("_joined", "_alone"):
+    for name in ("_joined", "_alone", "_told", "_where"):
         monkeypatch.setattr(console, name, [])
     monkeypatch.setattr(console, "_taken", {})
     monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -37,6 +37,13 @@ def test_it_is_found_while_its_process_is_there_and_read_by_its_owner_alone(tmp_
     )
     path.write_text(json.dumps({"pid": int(child.stdout), "settings": {"A": "b"}}))
     assert run_file.running_settings(tmp_path) == {}, "its process is gone"
+    run_file.write(tmp_path, {})
+    assert run_file.is_starting(tmp_path)
+    assert run_file.running_settings(tmp_path) == {}
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"born": "1", "settings": {"A": "b"}}))
+    assert run_file.running_settings(tmp_path) == {}, "another process has its number"
+    assert not run_file.is_starting(tmp_path)
     path.write_text("{")
     assert run_file.running_settings(tmp_path) == {}
     run_file.remove(tmp_path)
@@ -86,23 +93,52 @@ def test_one_that_was_joined_and_stopped_is_not_taken_for_what_the_defaults_lead
     assert again == "postgresql://here/two"
 
 
-def test_where_nothing_runs_a_command_says_where_it_looked(tmp_path, monkeypatch, capsys):
+_COMMANDS = [
+    ("status",), ("tail",), ("message", "x"), ("audit",), ("dlq", "list"), ("db", "current"),
+    ("db", "upgrade"), ("migrate", "status"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", _COMMANDS, ids=" ".join)
+def test_where_nothing_runs_a_command_refuses_what_the_defaults_lead_to(
+    tmp_path, monkeypatch, arguments
+):
     monkeypatch.chdir(tmp_path)
-    console.client_settings()
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 1
+    told = "".join(ended.output.split())
+    assert f"error:no'crossfadeup'runsin{tmp_path},andnoserverisnamed:startithere" in told
+
+
+def test_where_one_is_starting_a_command_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".crossfade").mkdir()
+    run_file.write(tmp_path / ".crossfade", {})
+    with pytest.raises(SystemExit):
+        console.client_settings()
+    assert "stillstarting" in "".join(capsys.readouterr().err.split())
+
+
+def test_a_command_says_with_its_error_where_it_looked_and_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
 
     async def unreachable() -> None:
         raise Outage("PostgreSQL can't be reached")
 
+    monkeypatch.setenv("REDIS_PORT", "7")
+    console.client_settings()
     with pytest.raises(SystemExit) as ended:
         console.run(unreachable)
     assert ended.value.code == 1
-    told = "".join(capsys.readouterr().err.split())
-    assert f"no'crossfadeup'runsin{tmp_path}" in told
-    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert f"no'crossfadeup'runsin{tmp_path}" in "".join(capsys.readouterr().err.split())
+    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://nobody:secret@127.0.0.1:1/none\n")
     console.client_settings()
     with pytest.raises(SystemExit):
         console.run(unreachable)
-    assert "runs in" not in capsys.readouterr().err, "another service was named"
+    told = " ".join(capsys.readouterr().err.split())
+    assert "using redis localhost:7/1 (default and environment)," in told
+    assert "postgresql://nobody:***@127.0.0.1:1/none (.env)" in told
+    assert "runs in" not in told, "another service was named"
 
 
 def test_a_message_that_could_not_be_looked_for_is_not_called_unknown(tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ from transport.identity import partition_of
 from transport.partitioner import partition_for
 
 DIRECT = next(f"conv_{n}" for n in range(1000) if bucket(f"conv_{n}") >= 10)
+# A disk that takes seconds for an fsync is a 503, which is right and not what is tested here.
+PATIENT = {"ingress_max_wait_ms": 60_000, "ingress_direct_timeout_ms": 60_000}
 QUEUED = next(f"conv_{n}" for n in range(1000) if bucket(f"conv_{n}") < 10)
 
 
@@ -165,7 +167,10 @@ async def test_a_long_backlog_is_followed_or_taken_for_everyones(start, limit: i
 
 @asynccontextmanager
 async def _sending(services: list[Service], conversations: list[str]):
-    """One message after another in each conversation, to whichever ingress is there now."""
+    """One message after another in each conversation, to whichever ingress is there now.
+
+    Yields what was sent, the states that were answered, and the wait for more of each.
+    """
     sent: dict[str, list[str]] = {name: [] for name in conversations}
     stop = asyncio.Event()
     states: set[tuple[str, str]] = set()
@@ -182,8 +187,19 @@ async def _sending(services: list[Service], conversations: list[str]):
             sent[name].append(body["content"])
 
     tasks = [asyncio.create_task(run(name)) for name in conversations]
+
+    async def sends(more: int) -> None:
+        goal = {name: len(sent[name]) + more for name in conversations}
+
+        def reached() -> bool:
+            if any(task.done() for task in tasks):
+                raise RuntimeError("a sender has ended")  # refused: its failure is raised below
+            return all(len(sent[name]) >= goal[name] for name in conversations)
+
+        await eventually(reached, 30)
+
     try:
-        yield sent, states
+        yield sent, states, sends
     finally:
         stop.set()
         await asyncio.gather(*tasks)
@@ -192,26 +208,21 @@ async def _sending(services: list[Service], conversations: list[str]):
 async def test_order_is_kept_when_the_percentage_changes_under_traffic(start) -> None:
     """Old and new processes side by side, and a worker that falls behind and catches up."""
     conversations = [f"conv_{n}" for n in range(12)]
-    queue = await start()
+    queue = await start(**PATIENT)
     services = [queue]
-    async with _sending(services, conversations) as (sent, states):
-
-        async def sends(more: int) -> None:
-            goal = {name: len(sent[name]) + more for name in conversations}
-            await eventually(lambda: all(len(sent[n]) >= goal[n] for n in conversations), 30)
-
+    async with _sending(services, conversations) as (sent, states, sends):
         await sends(10)  # a backlog: nobody consumes yet
-        services.append(await start(ingress_queue_percent=10))
+        services.append(await start(**PATIENT, ingress_queue_percent=10))
         await sends(10)
         async with working(queue):
             await sends(20)
-            services.append(await start(ingress_mode="direct"))
+            services.append(await start(**PATIENT, ingress_mode="direct"))
             services.remove(queue)
             await sends(20)
         await sends(10)  # consumers off again, direct and 10 percent go on
         services[:] = [queue]
         await sends(5)
-        services.append(await start(ingress_queue_percent=50))
+        services.append(await start(**PATIENT, ingress_queue_percent=50))
         async with working(queue):
             await sends(20)
     total = sum(map(len, sent.values()))

@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from compose.local.kafka import KafkaServer
 from transport.errors import ConfigurationError, TransportUnavailable
+from transport.existing import must_exist
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
 
@@ -93,3 +94,12 @@ async def _config(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
     (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     ((_code, _message, _kind, _name, entries),) = response.resources
     return {entry[0]: entry[1] for entry in entries}
+
+
+async def test_a_command_that_only_looks_makes_no_topics(kafka_settings: TransportSettings) -> None:
+    with pytest.raises(ConfigurationError, match=f"topic {kafka_settings.kafka_topic}, holds no"):
+        await must_exist("kafka", kafka_settings)
+    with pytest.raises(ConfigurationError, match="holds no log of Crossfade"):
+        await must_exist("kafka", kafka_settings)
+    async with KafkaTransport(kafka_settings):
+        await must_exist("kafka", kafka_settings)

@@ -1,4 +1,4 @@
-"""A real Kafka for tests: our own child process. Without one, a failure in CI, else a loud skip."""
+"""A real Kafka for tests: ours to hurt. Without one, a failure in CI, else a loud skip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.ports import free_port
 from compose.local.process import ServerError
 from tests.support.absent import absent
+from tests.support.containers import KafkaContainer
 from tests.support.fault_proxy import FaultProxy
+from tests.support.services import KIND, run_kafka_container
 from transport.settings import TransportSettings
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "run_kafka",
     "run_kafka_behind_a_proxy",
     "run_kafka_cluster",
+    "run_shared_kafka",
 ]
 
 TOPICS = f"test.{os.getpid()}."
@@ -51,6 +54,17 @@ async def run_kafka(folder: Path, **options: Any) -> AsyncIterator[KafkaServer]:
         yield server
     finally:
         await server.kill()  # its data dies with the test
+
+
+@asynccontextmanager
+async def run_shared_kafka(folder: Path) -> AsyncIterator[KafkaServer | KafkaContainer]:
+    """Run a node for many tests: a child process, or a container where servers are containers."""
+    if KIND == "docker":
+        async with run_kafka_container() as container:
+            yield container
+    else:
+        async with run_kafka(folder) as server:
+            yield server
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from compose.local.ports import free_port
+from otel.tracing.lookup import LookUp, collector_host
 from otel.tracing.start import Tracing
 from tests.tracing.test_standard_variables import PROTOCOLS, begin, one_request
 
@@ -55,3 +56,36 @@ def test_a_collector_that_is_silent_is_waited_for_as_long_as_is_said(protocol, m
         tracing = begin(registry)
         one_request(tracing)
         assert 1 <= _closed(tracing, 1) < 20
+
+
+def test_a_collector_without_an_address_is_not_waited_for(monkeypatch):
+    """As in containers whose collector is stopped: its name is gone."""
+    _to(free_port(), "http/protobuf", monkeypatch)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://no-such-host.invalid:4318")
+    tracing = begin()
+    one_request(tracing)
+    with structlog.testing.capture_logs() as said:
+        assert _closed(tracing, FOR_EVER) < 20
+    assert [line["spans"] for line in said] == [1]
+
+
+def test_a_look_up_without_an_answer_is_one_only_after_a_while():
+    missing = LookUp("no-such-host.invalid")
+    assert not missing.is_without_answer(after=FOR_EVER)
+    assert missing.is_without_answer(after=0)
+    found = LookUp("localhost")
+    found.ended.wait()
+    assert not found.is_without_answer(after=0)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [
+        (None, "localhost"),
+        ("http://traces:4318", "traces"),
+        ("collector:4317", "collector"),
+        ("https://[::1]:4318/v1/traces", "::1"),
+    ],
+)
+def test_the_host_is_the_one_that_the_endpoint_names(endpoint, host):
+    assert collector_host(endpoint) == host

@@ -8,34 +8,28 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from compose.local.binaries import find_redis_servers
 from compose.local.valkey import ValkeyServer
+from tests.support.containers import RedisContainer
 from tests.support.fault_proxy import FaultProxy
+from tests.support.services import redis_servers, run_redis
 from tests.transport.redis_backend import short_settings
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
-_BINARIES = find_redis_servers().binaries
+Server = ValkeyServer | RedisContainer
 
 
-@pytest_asyncio.fixture(
-    scope="session", params=_BINARIES, ids=[binary.label.replace(" ", "-") for binary in _BINARIES]
-)
+@pytest_asyncio.fixture(scope="session", params=redis_servers(ours=True))
 async def _own_redis(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ValkeyServer]:
-    server = ValkeyServer(
-        tmp_path_factory.mktemp("own-redis") / "data",
-        binary=request.param,
-        config={"enable-debug-command": "yes"},
-    )
-    await server.start()
-    yield server
-    await server.stop()
+) -> AsyncIterator[Server]:
+    folder = tmp_path_factory.mktemp("own-redis") / "data"
+    async with run_redis(request.param, folder, enable_debug_command="yes") as server:
+        yield server
 
 
 @pytest_asyncio.fixture
-async def own_redis(_own_redis: ValkeyServer) -> ValkeyServer:
+async def own_redis(_own_redis: Server) -> Server:
     """A durable server, empty, its configuration as at the start; stop and kill it as you like."""
     if not _own_redis.running:
         await _own_redis.start()
@@ -45,13 +39,13 @@ async def own_redis(_own_redis: ValkeyServer) -> ValkeyServer:
 
 
 @pytest.fixture
-def settings(own_redis: ValkeyServer) -> TransportSettings:
+def settings(own_redis: Server) -> TransportSettings:
     """Settings for ``own_redis``: few partitions, short leases."""
     return short_settings(own_redis)
 
 
 @pytest_asyncio.fixture
-async def client(own_redis: ValkeyServer, settings: TransportSettings) -> AsyncIterator[Redis]:
+async def client(own_redis: Server, settings: TransportSettings) -> AsyncIterator[Redis]:
     """A plain client on the transport's database, for looking and for doing harm."""
     async with Redis(
         host=own_redis.host, port=own_redis.port, db=settings.redis_stream_db, protocol=2
@@ -60,14 +54,14 @@ async def client(own_redis: ValkeyServer, settings: TransportSettings) -> AsyncI
 
 
 @pytest_asyncio.fixture
-async def proxy(own_redis: ValkeyServer) -> AsyncIterator[FaultProxy]:
+async def proxy(own_redis: Server) -> AsyncIterator[FaultProxy]:
     """A proxy in front of ``own_redis``."""
     async with FaultProxy(own_redis.host, own_redis.port) as proxy:
         yield proxy
 
 
 @pytest_asyncio.fixture
-async def far(own_redis: ValkeyServer, proxy: FaultProxy) -> AsyncIterator[RedisTransport]:
+async def far(own_redis: Server, proxy: FaultProxy) -> AsyncIterator[RedisTransport]:
     """A transport that reaches ``own_redis`` through ``proxy``."""
     settings = short_settings(own_redis, redis_host=proxy.host, redis_port=proxy.port)
     async with RedisTransport.from_settings(settings) as transport:

@@ -7,6 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from tests.support.containers import RedisContainer
 from transport.conformance import Backend
 from transport.contract import Consumer
 from transport.redis import RedisTransport
@@ -15,7 +16,9 @@ from transport.settings import TransportSettings
 __all__ = ["backend_on", "short_settings", "silence"]
 
 
-def short_settings(server: ValkeyServer | None, **changes: Any) -> TransportSettings:
+def short_settings(
+    server: ValkeyServer | RedisContainer | None, **changes: Any
+) -> TransportSettings:
     """Return settings for ``server`` with which tests needn't wait long."""
     few: dict[str, Any] = {
         "redis_host": server.host if server else "127.0.0.1",
@@ -32,7 +35,7 @@ async def silence(consumer: Consumer) -> None:
     consumer._keeper.cancel()  # type: ignore[attr-defined]
 
 
-def backend_on(server: ValkeyServer, **changes: Any) -> Backend:
+def backend_on(server: ValkeyServer | RedisContainer, **changes: Any) -> Backend:
     """Return the backend on a running, empty server; ``changes`` are to its settings."""
     settings = short_settings(server, **changes)
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, messages, until
-from transport.contract import WORKER_GROUP, Progress, Topic
+from transport.contract import WORKER_GROUP, Appended, Progress, Topic
 from transport.redis import RedisTransport
 
 PATIENCE = 10.0
@@ -54,6 +54,51 @@ async def test_lag_that_would_take_too_long_to_count_is_unknown_and_not_zero(
     progress = await _progress(near)
     assert progress.lag is None
     assert progress.pending == 1
+
+
+async def _reads(client: Redis) -> int:
+    """How many times the server has read of a stream's records."""
+    stats = await client.info("commandstats")
+    return int(stats["cmdstat_xrange"]["calls"])
+
+
+async def test_many_repeats_are_told_apart_by_counting_what_waits_once(
+    near: RedisTransport, client: Redis
+) -> None:
+    """Each repeat of what has left the log would count it anew, and hold Redis for seconds."""
+    old = messages([f"old {n}" for n in range(200)], partition=0, of=near)
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish(old)
+        records = await drain(claim, 200, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        await client.xtrim(STREAM, maxlen=0, approximate=False)
+        await near.publish(messages(["x"] * 1500, partition=0, of=near))
+        stands = await near.read(Topic.MESSAGES, 0, limit=4)
+        await client.xdel(STREAM, stands[3].offset)
+        assert (await _xinfo(client))["lag"] is None, "or this test shows nothing"
+        before = await _reads(client)
+        assert await near.recall([one.message_id for one in old[:50]]) == [None] * 50
+        outcomes = await near.publish(old)
+        assert {type(one) for one in outcomes} == {Appended}, "somebody deleted a record"
+        assert await _reads(client) - before < 250 + 2 * 10, "one for each, and the counting"
+
+
+async def test_lag_of_large_records_is_not_counted_by_reading_all_of_them(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        large = "x" * 1024 * 1024
+        await near.publish(messages([large] * 40, partition=0, of=near))
+        await drain(claim, 1, patience=PATIENCE)
+    stands = await near.read(Topic.MESSAGES, 0, limit=4)
+    await client.xdel(STREAM, stands[3].offset)
+    before = await client.info("stats")
+    assert (await _progress(near)).lag is None
+    after = await client.info("stats")
+    assert after["total_net_output_bytes"] - before["total_net_output_bytes"] < 100_000
+    assert (await _xinfo(client))["lag"] is None, "or this test shows nothing"
 
 
 async def test_records_trimmed_unread_are_counted_as_lost_and_not_as_lag(

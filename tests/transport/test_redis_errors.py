@@ -125,13 +125,14 @@ async def test_too_few_replicas_are_named_as_the_reason(
 async def test_a_server_that_can_not_save_is_named_as_the_reason(
     near: RedisTransport, client: Redis, own_redis: ValkeyServer
 ) -> None:
+    if own_redis.pid is None:
+        pytest.skip("in a container: its process that saves can't be killed from here")
     await near.publish([message("to save", partition=0, of=near)])
     async with (
         _changed(client, "save", "3600 1"),
         _changed(client, "rdb-key-save-delay", "10000000"),
     ):
         await client.bgsave()
-        assert own_redis.pid is not None
         children = psutil.Process(own_redis.pid).children()
         assert children
         for child in children:

@@ -71,6 +71,7 @@ class KafkaTransport:
 
     def __init__(self, settings: TransportSettings) -> None:
         self.partitions = settings.stream_partitions
+        self._bootstrap = settings.kafka_bootstrap_servers
         self._specs = topic_specs(settings)
         self._logs = {t: Log(t, spec.name, spec.partitions) for t, spec in self._specs.items()}
         self._connector = Connector(settings)
@@ -104,6 +105,20 @@ class KafkaTransport:
     def from_settings(cls, settings: TransportSettings) -> Self:
         """Return a transport that is not yet connected."""
         return cls(settings)
+
+    @property
+    def where(self) -> str:
+        """See :class:`transport.existing.Existing`."""
+        topic = self._specs[Topic.MESSAGES].name
+        return f"the Kafka at {self._bootstrap}, topic {topic},"
+
+    async def exists(self) -> bool:
+        """See :class:`transport.existing.Existing`."""
+        topic = self._specs[Topic.MESSAGES].name
+        try:
+            return topic in await self._admin.ask(lambda admin: admin.list_topics())
+        finally:
+            await self._admin.close()
 
     async def __aenter__(self) -> Self:
         try:

@@ -24,8 +24,9 @@ from transport.redis.consumer import RedisConsumer
 from transport.redis.dead_letters import DeadLetters
 from transport.redis.doorbell import Doorbell
 from transport.redis.entry_ids import LARGEST, entry_id, id_before, time_in
+from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import PROBE_KEY, Log, dead_letter_log, messages_log
+from transport.redis.keys import PARTITIONS_KEY, PROBE_KEY, Log, dead_letter_log, messages_log
 from transport.redis.membership import Membership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
@@ -75,6 +76,27 @@ class RedisTransport:
     def from_settings(cls, settings: TransportSettings) -> Self:
         """Return the transport that ``settings`` describe, not yet connected."""
         return cls(settings)
+
+    @property
+    def where(self) -> str:
+        """See :class:`transport.existing.Existing`."""
+        ours = self._settings
+        return f"the Redis at {ours.redis_host}:{ours.redis_port}, database {ours.redis_stream_db},"
+
+    async def exists(self) -> bool:
+        """See :class:`transport.existing.Existing`."""
+        connections = Connections(self._settings)
+        try:
+            keys = [PARTITIONS_KEY, *self._messages.streams, *self._dead.streams]
+            # One by one: they lie in several slots of a cluster.
+            for reply in await connections.exchange([("EXISTS", key) for key in keys]):
+                if isinstance(reply, Exception):
+                    raise translate(reply)
+                if reply:
+                    return True
+            return False
+        finally:
+            await connections.close()
 
     async def __aenter__(self) -> Self:
         try:

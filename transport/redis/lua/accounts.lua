@@ -46,16 +46,26 @@ local function group_info(stream, name)
   return nil
 end
 
--- Records after `position` up to `last`, counted; nil where that would take too long.
+-- Records after `position` up to `last`, counted; nil where that would take too long. Redis has no way
+-- to count without reading: so not only how many, but also how many bytes of them are bounded.
+local COUNTED_MOST, COUNTED_BYTES = 10 * BATCH, 32 * 1024 * 1024
+
 local function count_between(stream, position, last)
-  local count = 0
-  while count < 10 * BATCH do
-    local page = redis.call('XRANGE', stream, '(' .. position, last, 'COUNT', BATCH)
+  local count, bytes, size = 0, 0, 4
+  while count < COUNTED_MOST and bytes < COUNTED_BYTES do
+    local page = redis.call('XRANGE', stream, '(' .. position, last, 'COUNT', size)
     count = count + #page
-    if #page < BATCH then
+    if #page < size then
       return count
     end
+    for _, entry in ipairs(page) do
+      for _, text in ipairs(entry[2]) do
+        bytes = bytes + #text
+      end
+    end
     position = page[#page][1]
+    local room = math.floor((COUNTED_BYTES - bytes) * count / (bytes + 1))
+    size = math.max(1, math.min(4 * size, BATCH, room, COUNTED_MOST - count))
   end
   return nil
 end

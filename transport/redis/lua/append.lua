@@ -49,33 +49,42 @@ local function remember(call, memories, seconds, memos)
   end
 end
 
+-- What is to be known of a stream to tell whether a record that left it is a row: the group, up to
+-- which id there is `doubt`, and whether the log is `whole`, so that nothing left it unread. Found once
+-- in a call: to count what is unread may take reading it. (The lease is a key that the caller does not
+-- declare; it is in the stream's slot.)
+local function account_of(accounts, stream, name)
+  local account = accounts[stream]
+  if not account then
+    local info, group = stream_info(stream), group_info(stream, name)
+    local lease = '{' .. stream .. '}:lease:' .. name
+    account = {group = group, doubt = redis.call('HGET', lease, 'doubt') or nil}
+    local left = group and undelivered(stream, info, group, lease)
+    account.whole = left and not is_another(lease, info)
+      and lost_since(lease, info, left + group.pending) == 0
+    accounts[stream] = account
+  end
+  return account
+end
+
 -- Whether the record at `offset` is in the log, or left it after `name` acknowledged it. Only such a
 -- record may be answered for: of any other it is not known that there is a row. Asked for repeats
--- only, so it costs nothing for what is new. (The lease is a key that the caller does not declare;
--- it is in the stream's slot.)
-local function is_accounted_for(stream, name, offset)
+-- only, so it costs nothing for what is new.
+local function is_accounted_for(accounts, stream, name, offset)
   if #redis.pcall('XRANGE', stream, offset, offset) > 0 then
     return true
   end
-  local info, group = stream_info(stream), group_info(stream, name)
-  if not group or later(offset, group.position)
-    or #redis.call('XPENDING', stream, name, offset, offset, 1) > 0 then
-    return false
-  end
-  local lease = '{' .. stream .. '}:lease:' .. name
-  local doubt = redis.call('HGET', lease, 'doubt')
-  if doubt and not later(offset, doubt) then
-    return false
-  end
-  local left = undelivered(stream, info, group, lease)
-  return left and not is_another(lease, info)
-    and lost_since(lease, info, left + group.pending) == 0
+  local account = account_of(accounts, stream, name)
+  local group, doubt = account.group, account.doubt
+  return account.whole and not later(offset, group.position)
+    and not (doubt and not later(offset, doubt))
+    and #redis.call('XPENDING', stream, name, offset, offset, 1) == 0
 end
 
 -- What is remembered of a record, from what the two memories have, where it may be answered.
-local function answerable(stream, group, one, other)
-  for _, memo in ipairs({one or other, other}) do
-    if memo and is_accounted_for(stream, group, string.match(memo, '^%S+')) then
+local function answerable(accounts, stream, group, one, other)
+  for _, memo in ipairs({one or other, one and other}) do
+    if memo and is_accounted_for(accounts, stream, group, string.match(memo, '^%S+')) then
       return memo
     end
   end
@@ -89,7 +98,7 @@ local function append(keys, args)
   local is_remembered = seconds ~= '0'
   local count = #keys - 2
   local at = FIRST_ID + count
-  local one, other, memos_by_id, memos, out = {}, {}, {}, {}, {}
+  local one, other, memos_by_id, memos, out, accounts = {}, {}, {}, {}, {}, {}
   if is_remembered then
     one = call('HMGET', keys[1], unpack(args, FIRST_ID, at - 1))
     other = call('HMGET', keys[2], unpack(args, FIRST_ID, at - 1))
@@ -99,7 +108,7 @@ local function append(keys, args)
     local memo, shape, first = args[at], args[at + 1], at + 2
     local known = memos_by_id[id]
     if not known and (one[i] or other[i]) then
-      known = answerable(stream, group, one[i], other[i])
+      known = answerable(accounts, stream, group, one[i], other[i])
       if not known then
         call('HDEL', keys[1], id)
         call('HDEL', keys[2], id)
@@ -147,11 +156,12 @@ end
 -- KEYS the two memories, then each record's stream; ARGV the group and the ids. Returns what is
 -- remembered of each, or nothing.
 local function recall(keys, args)
-  local group, out = args[1], {}
+  local group, out, accounts = args[1], {}, {}
   local one = redis.call('HMGET', keys[1], unpack(args, 2))
   local other = redis.call('HMGET', keys[2], unpack(args, 2))
   for i = 1, #args - 1 do
-    local known = (one[i] or other[i]) and answerable(keys[2 + i], group, one[i], other[i])
+    local known = (one[i] or other[i])
+      and answerable(accounts, keys[2 + i], group, one[i], other[i])
     out[i] = known or false
   end
   return out

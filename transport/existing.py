@@ -1,0 +1,51 @@
+"""Whether a log has been made where the settings lead, asked without making one.
+
+To connect a transport makes its log where there is none. That is right for the service. A command
+that only looks must not: the server may be another program's.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.registry import create
+from transport.settings import TransportSettings
+
+__all__ = ["Existing", "must_exist"]
+
+
+@runtime_checkable
+class Existing(Protocol):
+    """A transport that can tell this. One that can't is taken as it is."""
+
+    @property
+    def where(self) -> str:
+        """The server and the log's place on it, for people."""
+
+    async def exists(self) -> bool:
+        """Tell whether the log has been made. May be asked before the transport is connected.
+
+        Raises:
+            TransportUnavailable: the server can't be reached, or does not say.
+        """
+
+
+async def must_exist(name: str, settings: TransportSettings) -> None:
+    """Return if the log called ``name`` has been made, or can't be asked now.
+
+    Raises:
+        ConfigurationError: its server answers, and has no such log.
+    """
+    transport = create(name, settings)
+    if not isinstance(transport, Existing):
+        return
+    try:
+        found = await transport.exists()
+    except TransportUnavailable:
+        return  # told by the first call that needs it
+    if not found:
+        raise ConfigurationError(
+            f"{transport.where} holds no log of Crossfade, and none was made: name the server "
+            "that the service uses, or start the service first"
+        )
