@@ -30,7 +30,7 @@ class Service(NamedTuple):
 
 def service(url: str | None) -> Service:
     """Return the service that an option names, else the settings, else a ``crossfade up``."""
-    settings = client_settings(say=url is None)
+    settings = client_settings(say=url is None, needed=False)
     secret = settings.commands.crossfade_api_key
     chosen = url or settings.commands.crossfade_url or _own(settings)
     return Service(chosen, secret.get_secret_value() if secret else "")

@@ -110,6 +110,18 @@ def test_where_nothing_runs_a_command_refuses_what_the_defaults_lead_to(
     assert f"error:no'crossfadeup'runsin{tmp_path},andnoserverisnamed:startithere" in told
 
 
+def test_a_command_that_sends_to_an_api_needs_no_server_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(
+        app,
+        ["produce", "x", "--conversation", "c", "--timeout", "0.5", "--url", "http://127.0.0.1:1"],
+    )
+    assert ended.exit_code == 1
+    told = "".join(ended.output.split())
+    assert "noserviceanswersathttp://127.0.0.1:1" in told
+    assert "noserverisnamed" not in told
+
+
 def test_where_one_is_starting_a_command_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".crossfade").mkdir()
