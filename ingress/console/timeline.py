@@ -33,6 +33,7 @@ _ORDER = (
     "accepted", "appended", "attempt", "pending", "persisted", "dead_lettered", "redriven",
     "discarded", "receipt",
 )  # fmt: skip
+_MILLISECOND = len("2026-11-24T20:18:19.123")
 
 
 class _Kept(NamedTuple):
@@ -86,15 +87,7 @@ class Timelines:
             *_deaths(kept.deaths, places),
             *_received(kept.receipts),
         ]
-        # Redis's clock has milliseconds only: its append must not stand before the acceptance.
-        steps.sort(
-            key=lambda step: (
-                step.kind != "accepted",
-                step.at is None,
-                step.at or "",
-                _ORDER.index(step.kind),
-            )
-        )
+        steps.sort(key=_when)
         positions = [
             Position(transport=one.transport, partition=one.partition, offset=one.offset)
             for one in places
@@ -151,6 +144,18 @@ class Timelines:
             return Place(name, partition, offset, timestamp(records[0].appended_at)), records[0]
         when = log.time_in(offset)
         return Place(name, partition, offset, timestamp(when) if when is not None else ""), None
+
+
+def _when(step: Step) -> tuple[bool, bool, str, int, str]:
+    """Return what steps are ordered by.
+
+    Redis's clock has milliseconds only. Of steps in one millisecond, what comes before what decides
+    first, and only for those alike the rest of their time.
+    """
+    at = step.at or ""
+    return (
+        step.kind != "accepted", step.at is None, at[:_MILLISECOND], _ORDER.index(step.kind), at,
+    )  # fmt: skip
 
 
 def _is(record: Record, message_id: str) -> bool:
