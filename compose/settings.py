@@ -139,10 +139,14 @@ def effective(
     """Return every setting with its value and where that came from."""
     in_environment = {name.upper() for name, value in os.environ.items() if value}
     in_file = {name.upper() for name, value in dotenv_values(env_file).items() if value}
-    rows = []
+    rows: list[Effective] = []
+    seen: set[str] = set()
     for part in settings:
         for field, info in type(part).model_fields.items():
             name, value = field.upper(), getattr(part, field)
+            if name in seen:  # two parts read it
+                continue
+            seen.add(name)
             if name in (overrides or {}):
                 source = "command"
             elif name in in_environment:
