@@ -48,7 +48,7 @@ PHASES: tuple[Phase, ...] = (
         0,
         "redis",
         CHOICES[0],
-        "Redis is written and read. Kafka is not there yet.",
+        "Redis is written and read. Nothing is written to Kafka.",
         "Where every installation begins.",
         ("stream_partition_lag{transport='redis'}", "stream_dead_letter_total"),
     ),
