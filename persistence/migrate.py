@@ -6,6 +6,7 @@ Several processes may start at once: a session advisory lock lets one migrate wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -20,10 +21,17 @@ from persistence.servers import Servers
 from persistence.translation import translated
 from transport.errors import ConfigurationError
 
-__all__ = ["current", "downgrade", "latest", "upgrade"]
+__all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"]
 
 # Any constant serves, as long as every version uses the same: the letters of "migrate".
 _LOCK = 0x6D6967726174
+
+
+class Revision(NamedTuple):
+    """One step of the schema, and what it brings."""
+
+    revision: str
+    title: str
 
 
 async def upgrade(url: str, revision: str = "head") -> str | None:
@@ -55,6 +63,26 @@ async def current(url: str) -> str | None:
         Outage: the database can't be reached.
     """
     return await _with_connection(url, _revision_of)
+
+
+async def steps_down(url: str, revision: str) -> list[Revision]:
+    """Return the revisions that :func:`downgrade` would undo, in its order; change nothing.
+
+    Raises:
+        ConfigurationError: there is no such revision.
+        Outage: the database can't be reached.
+    """
+    _must_exist(revision)
+    at = await current(url)
+    if at is None:
+        return []
+    scripts = ScriptDirectory.from_config(_config())
+    undone = [Revision(one.revision, one.doc) for one in scripts.walk_revisions("base", at)]
+    if revision.startswith("-"):
+        return undone[: int(revision[1:])]
+    known = scripts.get_revision(revision)
+    ends = [n for n, one in enumerate(undone) if known and one.revision == known.revision]
+    return undone[: ends[0]] if ends else undone if known is None else []
 
 
 def latest() -> str | None:
