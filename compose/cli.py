@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib.metadata import version
@@ -9,9 +10,11 @@ from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from compose.commands import db, dev, dlq, keys, migrate
 from compose.commands.audit import audit
+from compose.commands.completion import COMPLETE, completion
 from compose.commands.conversation import show as conversation
 from compose.commands.message import show as message
 from compose.commands.produce import produce
@@ -33,7 +36,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # its frames would print local variables, secrets among them
+    rich_markup_mode=None,  # help is text: in pipes too, and without frames that break names
+    context_settings={"max_content_width": 100, "help_option_names": ["--help", "-h"]},
     help="Durable message delivery over a log that can be changed under live traffic.",
+    epilog="Exit status: 0 done; 1 failed, or something is wrong; 2 misused, or a setting can't "
+    "work; 3 can't tell; 4 not in time; 130 interrupted. 'crossfade COMMAND --help' says more, "
+    "docs/cli.md all of it.",
 )
 app.command()(up)
 app.command()(serve)
@@ -45,6 +53,7 @@ app.command(name="message")(message)
 app.command(name="conversation")(conversation)
 app.command()(produce)
 app.command()(audit)
+app.command()(completion)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")
 app.add_typer(dev.app, name="dev")
@@ -74,10 +83,15 @@ def main() -> None:
     Typer would print what is wrong with the arguments, and Python the traceback of a fault of ours,
     as they stand. Both may quote text from outside.
     """
+    arguments = sys.argv[1:]
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    err.notes_as_json = "--json" in ours
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    if COMPLETE in os.environ:
+        completion_init()
     try:
-        _utf8(sys.argv[1:])
+        _utf8(arguments)
         status = app(standalone_mode=False)
     except typer.Abort:
         fail("aborted")
@@ -93,7 +107,10 @@ def main() -> None:
 
 
 def _fault() -> NoReturn:
-    err.print(paragraph(traceback.format_exc().rstrip()))
+    told = traceback.format_exc().rstrip()
+    if err.notes_as_json:
+        fail(told, status=_FAULT)
+    err.print(paragraph(told))
     sys.exit(_FAULT)
 
 
@@ -110,8 +127,8 @@ def _misused(error: typer.TyperException) -> NoReturn:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":  # a class that Typer does not export
         sys.exit(error.exit_code)
-    if context is not None:
-        err.print(styled((context.get_usage(), "yellow")))
+    if context is not None and not err.notes_as_json:
+        err.print(styled((" ".join(context.get_usage().split()), "yellow")))
         err.print(styled((f"Try '{context.command_path} --help' for help.", "dim")))
     text = error.format_message()
     if type(error).__name__ == "NoSuchOption":

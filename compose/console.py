@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import structlog
 from dotenv import dotenv_values
 
 from compose.local.process import ServerError
@@ -53,8 +54,12 @@ def fail(*lines: str, status: int = _FAILED) -> NoReturn:
     """End the command with one line for each thing that is wrong.
 
     What stands on lines of its own in one of them (what a server said last) follows indented.
+    With ``--json`` each is a JSON object on standard error.
     """
     for text in lines:
+        if err.notes_as_json:
+            err.json_line({"level": "error", "message": text, "status": status})
+            continue
         line, *more = text.split("\n")
         err.print(styled(("error:", "red"), " ", line))
         for one in more:
@@ -64,6 +69,9 @@ def fail(*lines: str, status: int = _FAILED) -> NoReturn:
 
 def warn(text: str, label: str = "warning") -> None:
     """Say on standard error what may not be as expected."""
+    if err.notes_as_json:
+        err.json_line({"level": label, "message": text})
+        return
     err.print(styled((f"{label}:", "yellow"), " ", text))
 
 
@@ -155,8 +163,9 @@ def joined() -> dict[str, str]:
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a command's coroutine on uvloop; what users can mend ends it with one line."""
-    # What client libraries say of an outage is told in our words; a service logs them, as set up.
+    # A command tells in its own words what libraries and our parts would log; a service sets it up.
     logging.getLogger().addHandler(logging.NullHandler())
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with _explained(), asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main())
 

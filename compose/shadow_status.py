@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from compose.settings import Settings
-from persistence.database import connect, using
+from persistence.database import Pool, using
 from persistence.errors import PersistenceError
 from persistence.processes import processes
 from persistence.shadow_gaps import open_gaps
+from transport.settings import TransportSettings
 
 __all__ = ["ask", "lines"]
 
 _WITHIN = 5.0
 
 
-async def ask(settings: Settings) -> dict[str, Any] | None:
+async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None:
     """Return the shadow's state; ``None`` where these settings name no shadow.
 
     ``processes`` and ``missed`` (by kind, not repaired yet) are ``None`` while PostgreSQL, which
     knows them, does not answer.
     """
-    transport = settings.transport
     if transport.transport_shadow is None:
         return None
     told: dict[str, Any] = {
@@ -30,7 +29,6 @@ async def ask(settings: Settings) -> dict[str, Any] | None:
         "processes": None,
         "missed": None,
     }
-    pool = await connect(settings.persistence)
     try:
         alive = await processes(pool, within=_WITHIN)
         told["processes"] = {
@@ -40,8 +38,6 @@ async def ask(settings: Settings) -> dict[str, Any] | None:
             told["missed"] = await open_gaps(connection, transport.transport_shadow)
     except (PersistenceError, TimeoutError):
         pass
-    finally:
-        pool.terminate()
     return told
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from compose.settings import Settings
-from persistence.database import connect
+from persistence.database import Pool
 from persistence.errors import PersistenceError
 from persistence.processes import processes
 
@@ -15,18 +14,15 @@ __all__ = ["ask", "lines"]
 _WITHIN = 5.0
 
 
-async def ask(settings: Settings) -> dict[str, dict[str, Any]]:
+async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
     """Return what each live process says of its standbys, by process and by log.
 
     Empty where there is none, and while PostgreSQL, which knows them, does not answer.
     """
-    pool = await connect(settings.persistence)
     try:
         alive = await processes(pool, within=_WITHIN)
     except (PersistenceError, TimeoutError):
         return {}
-    finally:
-        pool.terminate()
     return {one.member: one.standby for one in alive if one.live and one.standby}
 
 

@@ -9,13 +9,21 @@ command shows goes through this module (``tests/hostile/terminal`` looks for way
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import typer
-from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod, RenderableType
+from rich.cells import cell_len
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    Group,
+    JustifyMethod,
+    OverflowMethod,
+    RenderableType,
+)
 from rich.highlighter import JSONHighlighter
-from rich.panel import Panel
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,14 +34,22 @@ from rich.progress import (
 )
 from rich.segment import Segment
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from otel.visible import visible, visible_json
 
-__all__ = ["Grid", "Terminal", "brief", "confirm", "framed", "paragraph", "progress_bar", "styled"]
+__all__ = [
+    "Terminal",
+    "brief",
+    "confirm",
+    "folded",
+    "milliseconds",
+    "paragraph",
+    "progress_bar",
+    "styled",
+]
 
-_CELL = 500  # characters of a table's cell: more than anybody reads there
+_CELL = 500  # characters of a cell or a name: more than anybody reads there
 
 
 class Terminal(Console):
@@ -45,6 +61,35 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.wide = False
+        """Whether tables are shown whole, however wide the terminal is (``--wide``)."""
+        self.notes_as_json = False
+        """Whether each text becomes a JSON object on a line of its own (``--json``)."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is shown has to fit a width: somebody looks at it, and asked for no more."""
+        return self.is_terminal and not self.wide
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; in a terminal, lines end between words, and no word is broken."""
+        if self.notes_as_json:
+            self._note(*objects)
+            return
+        super().print(*(self.fitted(one) for one in objects), **options)
+
+    def fitted(self, shown: Any) -> Any:
+        """Return texts, and those of a group, with their lines ended between words."""
+        return _wrapped(shown, self.width) if self.fits else shown
+
+    def _note(self, *objects: Any) -> None:
+        texts = (str(one.plain if isinstance(one, Text) else one) for one in objects)
+        if text := " ".join(texts).strip():
+            self.json_line({"level": "note", "message": text})
+
+    def json_line(self, value: object) -> None:
+        """Print a JSON object on one line, whatever else is written in which form."""
+        super().print(Text(visible_json(json.dumps(value, ensure_ascii=False))))
 
     def render_str(
         self,
@@ -74,40 +119,53 @@ class Terminal(Console):
     def json(self, value: object, *, indent: int | None = 2) -> None:
         """Print JSON; on one line where ``indent`` is ``None``."""
         text = visible_json(json.dumps(value, ensure_ascii=False, indent=indent))
-        shown = Text(text)
+        shown = Text(text, no_wrap=True)
         if self.is_terminal:
             JSONHighlighter().highlight(shown)
-        self.print(shown)
+        super().print(shown)
 
 
-class Grid(Table):
-    """A table without lines, whose cells are cut after some hundred characters.
-
-    ``whole`` cuts none.
-    """
-
-    def __init__(self, *headings: str, whole: bool = False, **options: Any) -> None:
-        super().__init__(*headings, **{"box": None, "pad_edge": False, **options})
-        self._whole = whole
-
-    def add_row(
-        self,
-        *renderables: RenderableType | None,
-        style: str | Style | None = None,
-        end_section: bool = False,
-    ) -> None:
-        """Add a row; strings and :func:`styled` texts are its cells."""
-        cells = renderables if self._whole else [_cut(cell) for cell in renderables]
-        super().add_row(*cells, style=style, end_section=end_section)
+def _wrapped(shown: Any, width: int) -> Any:
+    """Return texts with line feeds between their words where they are wider; the rest as it is."""
+    if isinstance(shown, str):
+        shown = Text(visible(shown))
+    if isinstance(shown, Group):
+        return Group(*(_wrapped(one, width) for one in shown.renderables))
+    if not isinstance(shown, Text) or shown.no_wrap or shown.cell_len <= width:
+        return shown
+    lines = Text()
+    for number, line in enumerate(shown.split("\n", allow_blank=True)):
+        lines.append("\n" if number else "").append_text(folded(line, width))
+    return lines
 
 
-def _cut(cell: RenderableType | None) -> RenderableType | None:
-    return brief(cell) if isinstance(cell, str) else cell
+def folded(line: Text, width: int) -> Text:
+    """Return a line as several, under each other's beginning. A word that is wider stays whole."""
+    indent = re.match(r" *", line.plain)[0]  # type: ignore[index]  # it matches everything
+    breaks: list[int] = []
+    at = 0
+    for word in re.finditer(r"\S+", line.plain):
+        before = cell_len(line.plain[at : word.end()]) + (len(indent) if breaks else 0)
+        if before > width and word.start() > len(indent):
+            breaks.append(word.start())
+            at = word.start()
+    parts = line.divide(breaks)
+    folded = Text()
+    for number, part in enumerate(parts):
+        part.rstrip()
+        folded.append(f"\n{indent}" if number else "").append_text(part)
+    return folded
 
 
 def brief(text: str, most: int = _CELL) -> str:
     """Return ``text``, or its beginning and how long it is."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def milliseconds(moment: str) -> str:
+    """Return an RFC 3339 time in UTC to the millisecond, which is all that Redis's clock tells."""
+    whole, point, rest = moment.partition(".")
+    return f"{whole}.{rest[:3]}Z" if point and rest.endswith("Z") else moment
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
@@ -120,18 +178,13 @@ def styled(*parts: str | tuple[str, str]) -> Text:
 
 
 def paragraph(text: str) -> Text:
-    """Return text that keeps its line feeds."""
-    return Text(visible(text, lines=True))
-
-
-def framed(content: RenderableType, title: str) -> Panel:
-    """Return ``content`` in a frame."""
-    return Panel(content, title=styled(title), border_style="green", expand=False)
+    """Return text whose lines end where its own line feeds are."""
+    return Text(visible(text, lines=True), no_wrap=True)
 
 
 def confirm(question: str) -> None:
     """Ask for a yes; anything else ends the command with status 1."""
-    typer.confirm(visible(question), abort=True)
+    typer.confirm(visible(question), abort=True, err=True)
 
 
 class _Description(ProgressColumn):

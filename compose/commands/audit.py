@@ -8,9 +8,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
+from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.console import client_settings, err, out, run
+from compose.grid import Grid
 from compose.settings import Settings
-from compose.terminal import Grid, confirm, styled
+from compose.terminal import confirm, styled
 from persistence.audit import audit as look
 from persistence.audit_report import AuditReport, RepairReport
 from persistence.database import Pool, connect
@@ -32,17 +34,18 @@ def audit(
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair what is found, in one transaction.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before repairing.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     transport: Annotated[
         str | None, typer.Option(help="The log to compare with; CONSUME_FROM where not given.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the whole report as JSON.")
-    ] = False,
+    as_json: Json = False,
+    _wide: Wide = False,
 ) -> None:
-    """Look for duplicates, and hold the rows against the log. Exit status 1 if anything is wrong.
+    """Look for duplicates, and hold the rows against the log.
 
-    Without --repair nothing is changed, and it may run beside the service.
+    Exit status 1 if anything is wrong. Without --repair, or with --dry-run, nothing is changed, and
+    it may run beside the service: what is listed is what a repair would mend.
     """
     settings = client_settings()
     name = transport or settings.transport.consumed
@@ -53,7 +56,7 @@ def audit(
             param_hint="--transport",
         )
     report = run(lambda: _with(settings, name, look))
-    if not repair or report.clean:
+    if not repair or dry_run or report.clean:
         _show(report, as_json=as_json)
         raise typer.Exit(0 if report.clean else _FOUND)
     if not as_json:
@@ -122,8 +125,8 @@ def _list(title: str, found: Sequence[msgspec.Struct | str]) -> None:
         for line in lines:
             table.add_row(f"  {line}")
     else:
-        for name in lines[0]:
-            table.add_column(name)
+        for place, name in enumerate(lines[0]):
+            table.add_column(name, drop=place)
         for line in lines:
             table.add_row(*(_cell(value) for value in line.values()))
     out.print(table)

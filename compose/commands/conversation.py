@@ -35,7 +35,10 @@ def show(
     content: Annotated[bool, typer.Option("--content", help="Show what they say.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
-    """Show the persisted messages of a conversation in its order, oldest first."""
+    """Show the messages of a conversation, oldest first.
+
+    Those that are persisted, in the order of the conversation.
+    """
     settings = client_settings()
 
     async def main() -> tuple[int, str]:

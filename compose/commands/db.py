@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from compose.commands.options import DryRun, Json, Yes
 from compose.console import client_settings, err, out, run
 from compose.terminal import confirm
 
@@ -19,36 +20,70 @@ def _url() -> str:
 
 
 @app.command()
-def upgrade(revision: Annotated[str, typer.Argument(help="Where to go.")] = "head") -> None:
-    """Migrate up. Safe to run from several processes at once, and while the service runs."""
+def upgrade(
+    revision: Annotated[str, typer.Argument(help="Where to go.")] = "head",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Migrate up.
+
+    It is safe from several processes at once, and while the service runs.
+    """
     from persistence import migrate  # noqa: PLC0415 - Alembic: see compose.commands.up
 
-    out.print(f"at {run(lambda: migrate.upgrade(_url(), revision))}")
+    at = run(lambda: migrate.upgrade(_url(), revision))
+    if as_json:
+        out.json({"at": at, "latest": migrate.latest()})
+        return
+    out.print(f"at {at}")
 
 
 @app.command()
 def downgrade(
     revision: Annotated[str, typer.Argument(help="Where to go; base removes everything.")],
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
-    """Migrate down. Columns and tables that the older schema lacks are lost with their rows."""
+    """Migrate down.
+
+    Columns and tables that the older schema lacks are lost with their rows.
+    """
     from persistence import migrate  # noqa: PLC0415
 
+    if dry_run:
+        undone = run(lambda: migrate.steps_down(_url(), revision))
+        if as_json:
+            out.json({"wouldUndo": [one._asdict() for one in undone]})
+            return
+        out.print(f"would undo {len(undone)} revisions" + (":" if undone else ""))
+        for one in undone:
+            out.print(f"  {one.revision}  {one.title}")
+        return
     if not yes:
         err.print("Going down drops what the older schema does not have, rows included.")
         confirm(f"Migrate down to {revision}?")
-    out.print(
-        f"at {run(lambda: migrate.downgrade(_url(), revision)) or 'nothing (empty database)'}"
-    )
+    at = run(lambda: migrate.downgrade(_url(), revision))
+    if as_json:
+        out.json({"at": at, "latest": migrate.latest()})
+        return
+    out.print(f"at {at or 'nothing (empty database)'}")
 
 
 @app.command()
-def current() -> None:
-    """Say where the database stands, and where this version wants it. Exit status 1 if behind."""
+def current(*, as_json: Json = False) -> None:
+    """Say where the schema stands.
+
+    Exit status 1 if this version wants another. It prints the revision that the database is at, and
+    the one that this version wants.
+    """
     from persistence import migrate  # noqa: PLC0415
 
     at, latest = run(lambda: migrate.current(_url())), migrate.latest()
-    out.print(f"at {at or 'nothing (never migrated)'}; this version wants {latest}")
+    if as_json:
+        out.json({"at": at, "latest": latest})
+    else:
+        out.print(f"at {at or 'nothing (never migrated)'}; this version wants {latest}")
     if at != latest:
         raise typer.Exit(1)

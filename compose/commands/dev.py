@@ -70,8 +70,9 @@ def produce(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Send test messages until Ctrl-C, or --count or --duration; then check each became one row.
+    """Send test messages, and check that each became one row.
 
+    Until Ctrl-C, or as --count or --duration say.
     Every message has a key and is tried again with it. A conversation's messages are sent one after
     the other, so that their order is promised. Exit status 1: some failed, or a row is missing,
     doubled or out of order; 3: the rows could not be read.

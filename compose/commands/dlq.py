@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -28,8 +29,10 @@ from compose.commands.dlq_selection import (
     must_be_pending,
     said,
 )
+from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.console import client_settings, err, fail, out, run
-from compose.terminal import Grid, confirm, paragraph
+from compose.grid import Grid
+from compose.terminal import confirm, paragraph
 from persistence.database import Pool, connect
 from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
 from persistence.operator_actions import Actions
@@ -67,7 +70,8 @@ def list_letters(
         int | None, typer.Option(min=1, max=LARGEST_ID, help="Go on below this id.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
+    _wide: Wide = False,
 ) -> None:
     """List dead letters, newest first."""
     if state not in {*LetterState, "any"}:
@@ -116,8 +120,9 @@ def show(
     body: Annotated[
         bool, typer.Option("--body", help="Write the record's bytes alone, as they are.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Show one dead letter: why it is one, where it came from, and what is in it."""
+    """Show one dead letter: its reason, origin and content."""
 
     async def main() -> tuple[StoredDeadLetter, DeadLetterBytes] | None:
         async with _letters() as letters:
@@ -132,7 +137,12 @@ def show(
             fail("--body writes bytes as they are, and they may steer a terminal: redirect them")
         sys.stdout.buffer.write(record.body)
         return
-    table = Grid(show_header=False, whole=True)
+    if as_json:
+        out.json(_data(letter, record))
+        return
+    table = Grid(show_header=False, whole=True, stacked=True)
+    table.add_column()
+    table.add_column(prose=True)
     for name, value in msgspec.structs.asdict(letter).items():
         if value is not None:
             table.add_row(name.replace("_", " "), str(value))
@@ -142,6 +152,24 @@ def show(
     out.print(table)
     out.print()
     out.print(paragraph(_text(record.body)))
+
+
+def _data(letter: StoredDeadLetter, record: DeadLetterBytes) -> dict[str, object]:
+    """Return it for JSON: bytes as base64, and as text where they are UTF-8."""
+    return {
+        **msgspec.to_builtins(letter),
+        "key": _bytes(record.key),
+        "headers": [{"name": _bytes(name), "value": _bytes(v)} for name, v in record.headers],
+        "body": _bytes(record.body),
+    }
+
+
+def _bytes(value: bytes) -> dict[str, str | None]:
+    try:
+        text: str | None = value.decode()
+    except UnicodeDecodeError:
+        text = None
+    return {"text": text, "base64": b64encode(value).decode("ascii")}
 
 
 @app.command()
@@ -156,9 +184,14 @@ def discard(
     message: Message = None,
     older_than: Older = None,
     newer_than: Newer = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
-    """Give dead letters up for good. They stay listed as discarded, with who and why."""
+    """Give dead letters up for good.
+
+    They stay listed as discarded, with who did it and why.
+    """
     selection = chosen(
         ids,
         conditions(
@@ -173,6 +206,15 @@ def discard(
     )
     if ids:
         run(lambda: _must_be_pending(ids))
+    if dry_run:
+        by_reason = run(lambda: _count(selection))
+        if as_json:
+            out.json({"wouldDiscard": sum(by_reason.values()), "byReason": by_reason})
+            return
+        out.print(f"would discard {sum(by_reason.values())}")
+        for one, letters in by_reason.items():
+            out.print(f"  {one}: {letters}")
+        return
     if not yes:
         count = sum(run(lambda: _count(selection)).values())
         confirm(f"Discard {count} dead letters for good?")
@@ -189,7 +231,11 @@ def discard(
             entry.result = f"{count} discarded"
             return count
 
-    out.print(f"discarded {run(main)}")
+    discarded = run(main)
+    if as_json:
+        out.json({"discarded": discarded})
+        return
+    out.print(f"discarded {discarded}")
 
 
 async def _must_be_pending(ids: list[int]) -> None:
@@ -219,11 +265,16 @@ async def _letters() -> AsyncIterator[DeadLetters]:
 
 def _table(letters: Sequence[StoredDeadLetter]) -> Grid:
     table = Grid()
-    table.add_column("id", justify="right")
-    for heading in ("failed at", "reason", "kind", "message", "conversation", "at", "state"):
-        table.add_column(heading)
-    table.add_column("redrives", justify="right")
-    table.add_column("error")
+    table.add_column("id", right=True)
+    table.add_column("failed at")
+    table.add_column("reason")
+    table.add_column("kind", drop=6)
+    table.add_column("message", drop=2)
+    table.add_column("conversation", drop=4)
+    table.add_column("at", drop=3)
+    table.add_column("state", drop=5)
+    table.add_column("redrives", right=True, drop=7)
+    table.add_column("error", prose=True, drop=1)
     for letter in letters:
         table.add_row(
             str(letter.id),

@@ -6,7 +6,7 @@ import msgspec
 
 from compose.commands.dlq_selection import LARGEST_INTEGER
 from compose.console import client_settings, err, out, run
-from compose.terminal import Grid
+from compose.grid import Grid
 from persistence.database import connect
 from persistence.dead_letter_groups import LetterGroup, LetterGroups, letter_groups
 
@@ -50,11 +50,13 @@ async def _read(limit: int) -> tuple[list[LetterGroup], bool, int]:
 
 def _table(groups: list[LetterGroup]) -> Grid:
     table = Grid()
-    table.add_column("letters", justify="right")
-    for heading in ("reason", "cause", "oldest", "newest"):
-        table.add_column(heading)
-    table.add_column("redrives", justify="right")
-    table.add_column("latest", justify="right")
+    table.add_column("letters", right=True)
+    table.add_column("reason")
+    table.add_column("cause", prose=True)
+    table.add_column("oldest", drop=3)
+    table.add_column("newest", drop=2)
+    table.add_column("redrives", right=True, drop=4)
+    table.add_column("latest", right=True, drop=1)
     for one in groups:
         table.add_row(
             f"{one.letters}{'+' * one.more}",

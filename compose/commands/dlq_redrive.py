@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 import typer
 
 from compose.commands.dlq_selection import (
@@ -26,11 +27,13 @@ from compose.commands.dlq_selection import (
     conditions,
     must_be_pending,
 )
+from compose.commands.options import DryRun, Json, JsonLines, Wide
 from compose.console import client_settings, err, fail, out, run
+from compose.grid import Grid
 from compose.logs import shadowed
 from compose.patient import PatientTransport
 from compose.settings import Settings, otel_variables
-from compose.terminal import Grid, progress_bar
+from compose.terminal import paragraph, progress_bar
 from otel.metrics import Metrics
 from otel.tracing.start import start as start_tracing
 from persistence.database import Pool, connect
@@ -60,26 +63,33 @@ def redrive(
     older_than: Older = None,
     newer_than: Newer = None,
     rate: Annotated[
-        int, typer.Option(min=0, max=LARGEST_INTEGER, help="At most so many a second; 0: no limit.")
+        int,
+        typer.Option(
+            min=0, max=LARGEST_INTEGER, metavar="N", help="At most so many a second; 0: no limit."
+        ),
     ] = 0,
     most_redrives: Annotated[
         int,
         typer.Option(
-            min=1, max=LARGEST_INTEGER, help="Leave out what was redriven so often (ids never are)."
+            min=1,
+            max=LARGEST_INTEGER,
+            metavar="N",
+            help="Leave out what was redriven so often (ids never are).",
         ),
     ] = MOST_REDRIVES,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do.")] = False,
+    dry_run: DryRun = False,
     resume: Annotated[
         UUID | None, typer.Option(metavar="REDRIVE", help="Take up one that was interrupted.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Append dead letters to the primary log again, in order. A row is never doubled by it.
+    """Append dead letters to the primary log again, in order.
 
-    Ctrl-C stops after the batch in hand; --resume goes on from there.
+    No row is doubled by it. Ctrl-C stops after the batch in hand; --resume goes on from there.
     """
     settings = client_settings()
     if resume is not None:
-        run(lambda: _resume(settings, resume))
+        run(lambda: _resume(settings, resume, as_json=as_json))
         return
     selection = chosen(
         ids,
@@ -97,28 +107,43 @@ def redrive(
         run(lambda: _must_be_pending(settings, ids))
     most = None if ids else most_redrives
     if dry_run:
-        _say(run(lambda: _preview(settings, selection, most)), most)
+        preview = run(lambda: _preview(settings, selection, most))
+        if as_json:
+            out.json(msgspec.to_builtins(preview))
+            return
+        _say(preview, most)
     else:
-        run(lambda: _start(settings, selection, rate, most))
+        run(lambda: _start(settings, selection, rate, most, as_json=as_json))
 
 
 def redrives(
-    *, limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many.")] = 20,
+    as_json: Json = False,
+    _wide: Wide = False,
 ) -> None:
     """List the latest redrives, newest first."""
 
     async def main() -> list[RedriveProgress]:
         async with _watcher(client_settings()) as redriver:
-            return await redriver.recent(limit)
+            return await redriver.recent(limit + 1)
 
-    recent = run(main)
+    found = run(main)
+    recent = found[:limit]
+    if len(found) > limit:
+        err.print(f"These are the latest {limit}; --limit shows more.")
+    if as_json:
+        out.json(msgspec.to_builtins(recent))
+        return
     if not recent:
         err.print("There were no redrives yet.")
         return
     table = Grid()
-    table.add_column("redrive", min_width=36, no_wrap=True)  # to be typed again: never cut
-    for heading in ("state", "redriven", "failed", "started at", "by", "error"):
-        table.add_column(heading)
+    for heading, drop in (("redrive", 0), ("state", 0), ("redriven", 0), ("failed", 3)):
+        table.add_column(heading, drop=drop)
+    table.add_column("started at", drop=2)
+    table.add_column("by", drop=4)
+    table.add_column("error", prose=True, drop=1)
     for one in recent:
         table.add_row(
             one.id,
@@ -132,18 +157,26 @@ def redrives(
     out.print(table)
 
 
-def watch(identifier: _Redrive) -> None:
-    """Watch a redrive, wherever it runs, until it is over or stalled."""
+def watch(identifier: _Redrive, *, as_json: JsonLines = False) -> None:
+    """Watch a redrive, wherever it runs, to its end.
+
+    One that is stalled is not waited for.
+    """
 
     async def main() -> None:
         async with _watcher(client_settings()) as redriver:
-            _ended(await _follow(redriver, identifier, until_stalled=True))
+            told = _lines if as_json else _nobody
+            over = await _follow(redriver, identifier, until_stalled=True, told=told)
+            _ended(over, as_json=as_json, lines=True)
 
     run(main)
 
 
-def cancel(identifier: _Redrive) -> None:
-    """Stop a redrive, wherever it runs, after the batch in hand. The rest stays pending."""
+def cancel(identifier: _Redrive, *, as_json: Json = False) -> None:
+    """Stop a redrive, wherever it runs, after the batch in hand.
+
+    The rest of its dead letters stay pending.
+    """
 
     async def main() -> bool:
         async with _watcher(client_settings()) as redriver:
@@ -151,6 +184,9 @@ def cancel(identifier: _Redrive) -> None:
 
     if not run(main):
         fail(f"no redrive {identifier} is under way")
+    if as_json:
+        out.json({"cancelled": str(identifier)})
+        return
     out.print("cancelled")
 
 
@@ -178,7 +214,9 @@ def _say(preview: Preview, most: int | None) -> None:
         )
 
 
-async def _start(settings: Settings, selection: Selection, rate: int, most: int | None) -> None:
+async def _start(
+    settings: Settings, selection: Selection, rate: int, most: int | None, *, as_json: bool
+) -> None:
     async with _runner(settings) as (redriver, actions):
         who = caller()
         async with actions.recorded(
@@ -186,29 +224,46 @@ async def _start(settings: Settings, selection: Selection, rate: int, most: int 
         ) as entry:
             identifier = await redriver.start(selection, by=who, rate=rate, most_redrives=most)
             entry.result = f"redrive {identifier} begun"
-        await _see_through(redriver, identifier)
+        await _see_through(redriver, identifier, as_json=as_json)
 
 
-async def _resume(settings: Settings, identifier: UUID) -> None:
+async def _resume(settings: Settings, identifier: UUID, *, as_json: bool) -> None:
     async with _runner(settings) as (redriver, _):
         if not await redriver.resume(identifier):
             fail(f"no redrive {identifier} is left to resume")
-        await _see_through(redriver, identifier)
+        await _see_through(redriver, identifier, as_json=as_json)
 
 
-async def _see_through(redriver: Redriver, identifier: UUID) -> None:
+async def _see_through(redriver: Redriver, identifier: UUID, *, as_json: bool) -> None:
     err.print(f"redrive {identifier}")
     try:
-        _ended(await _follow(redriver, identifier, until_stalled=False))
+        _ended(await _follow(redriver, identifier, until_stalled=False), as_json=as_json)
     except asyncio.CancelledError:
         await redriver.close()
-        err.print(f"interrupted; go on with: crossfade dlq redrive --resume {identifier}")
+        err.print("interrupted; go on with:")
+        err.print(paragraph(f"  crossfade dlq redrive --resume {identifier}"))
         raise
 
 
-async def _follow(redriver: Redriver, identifier: UUID, *, until_stalled: bool) -> RedriveProgress:
+def _nobody(_: RedriveProgress) -> None:
+    pass
+
+
+def _lines(progress: RedriveProgress) -> None:
+    out.json(msgspec.to_builtins(progress), indent=None)
+
+
+async def _follow(
+    redriver: Redriver,
+    identifier: UUID,
+    *,
+    until_stalled: bool,
+    told: Callable[[RedriveProgress], None] = _nobody,
+) -> RedriveProgress:
+    """Return the redrive once it is over; ``told`` is given it each time it has changed before."""
     with progress_bar(err) as bar:
         task = bar.add_task("redriving", total=None)
+        last = None
         while True:
             progress = await redriver.progress(identifier)
             if progress is None:
@@ -222,10 +277,16 @@ async def _follow(redriver: Redriver, identifier: UUID, *, until_stalled: bool) 
             )
             if progress.state != RunState.RUNNING or (until_stalled and progress.stalled):
                 return progress
+            if progress != last:
+                told(progress)
+                last = progress
             await asyncio.sleep(_REFRESH)
 
 
-def _ended(progress: RedriveProgress) -> None:
+def _ended(progress: RedriveProgress, *, as_json: bool, lines: bool = False) -> None:
+    """Say how it ended: with status 1 unless every letter was appended."""
+    if as_json:
+        out.json(msgspec.to_builtins(progress), indent=None if lines else 2)
     state = "stalled" if progress.stalled else progress.state
     line = f"{state}: redrove {progress.redriven} of {progress.total}"
     if progress.failed:
@@ -234,7 +295,8 @@ def _ended(progress: RedriveProgress) -> None:
         fail(line, f"go on with: crossfade dlq redrive --resume {progress.id}")
     if state != RunState.DONE or progress.failed:
         fail(line)
-    out.print(line)
+    if not as_json:
+        out.print(line)
 
 
 @asynccontextmanager

@@ -42,7 +42,7 @@ LARGEST_INTEGER = 2**31 - 1  # and its integer
 Ids = Annotated[
     list[int] | None,
     typer.Argument(
-        min=1, max=LARGEST_ID, metavar="ID...", help="Ids of dead letters.", show_default=False
+        min=1, max=LARGEST_ID, metavar="ID", help="Ids of dead letters.", show_default=False
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="All that are pending.")]

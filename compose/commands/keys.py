@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
+from compose.commands.options import Json, Wide
 from compose.console import err, fail, out, settings_or_exit
-from compose.terminal import Grid
+from compose.grid import Grid
+from compose.terminal import paragraph
 from ingress.key_entries import NAME, ApiKey, Scope, entry_of, parse_entries
 from transport.errors import ConfigurationError
 
@@ -20,7 +22,8 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="API keys: make one, list those configured.")
 
 _SECRET_BYTES = 32
-_COLUMNS = ("name", "scopes", "senders", "conversations", "sha256", "from")
+# Each with how soon it is left out of a narrow terminal.
+_COLUMNS = {"name": 0, "scopes": 0, "senders": 2, "conversations": 3, "sha256": 1, "from": 4}
 
 
 @app.command()
@@ -40,8 +43,13 @@ def new(
     file: Annotated[
         Path | None, typer.Option(help="Add the entry to this file (API_KEYS_FILE) at once.")
     ] = None,
+    *,
+    as_json: Json = False,
 ) -> None:
-    """Make a key. The key is shown this once; only its SHA-256 is ever stored."""
+    """Make a key.
+
+    It is shown this once; only its SHA-256 is ever stored.
+    """
     secret = f"cf_{secrets.token_urlsafe(_SECRET_BYTES)}"
     if not NAME.fullmatch(name):
         fail(f"{name!r} can't be a key's name; use 1 to 64 letters, digits, '.', '_' or '-'")
@@ -53,38 +61,65 @@ def new(
         fail(str(error))
     if file is not None:
         _append(file, entry)
+    if as_json:
+        out.json({"key": secret, "entry": entry, "file": str(file) if file else None})
+        return
+    if file is not None:
         err.print(f"Added to {file}. The key, shown this once:")
     else:
         err.print("Add this entry to API_KEYS or to a line of API_KEYS_FILE:")
-        err.print(f"  {entry}")
+        err.print(paragraph(f"  {entry}"))
         err.print("The key, shown this once:")
     out.print(secret)
 
 
 @app.command(name="list")
-def list_keys() -> None:
-    """List the keys of API_KEYS and API_KEYS_FILE: names, scopes, the start of the digest."""
+def list_keys(*, as_json: Json = False, _wide: Wide = False) -> None:
+    """List the keys of API_KEYS and API_KEYS_FILE.
+
+    A key itself is not known: the beginning of its SHA-256 is shown.
+    """
     settings = settings_or_exit().ingress
-    table = Grid(*_COLUMNS)
     texts: list[tuple[str, str]] = []
     if settings.api_keys:
         texts.append((settings.api_keys.get_secret_value(), "API_KEYS"))
     if settings.api_keys_file:
         texts.append((settings.api_keys_file.read_text("utf-8"), str(settings.api_keys_file)))
-    for text, source in texts:
-        for digest, key in parse_entries(text, source).items():
-            table.add_row(
-                key.name,
-                "+".join(sorted(key.scopes)),
-                repr(key.sender_prefix) if key.sender_prefix else "any",
-                repr(key.conversation_prefix) if key.conversation_prefix else "any",
-                f"{digest[:12]}...",
-                source,
-            )
-    if not table.row_count:
+    keys = [
+        (digest, key, source)
+        for text, source in texts
+        for digest, key in parse_entries(text, source).items()
+    ]
+    if as_json:
+        out.json([_data(*one) for one in keys])
+        return
+    if not keys:
         err.print("No API keys are configured.")
         return
+    table = Grid()
+    for heading, drop in _COLUMNS.items():
+        table.add_column(heading, drop=drop)
+    for digest, key, source in keys:
+        table.add_row(
+            key.name,
+            "+".join(sorted(key.scopes)),
+            repr(key.sender_prefix) if key.sender_prefix else "any",
+            repr(key.conversation_prefix) if key.conversation_prefix else "any",
+            f"{digest[:12]}...",
+            source,
+        )
     out.print(table)
+
+
+def _data(digest: str, key: ApiKey, source: str) -> dict[str, object]:
+    return {
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "senderPrefix": key.sender_prefix,
+        "conversationPrefix": key.conversation_prefix,
+        "sha256": digest,
+        "source": source,
+    }
 
 
 def _append(path: Path, entry: str) -> None:

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from compose.commands.options import Json, Wide
 from compose.console import client_settings, err, fail, out, run, warn
+from compose.grid import Grid
 from compose.settings import Settings
-from compose.terminal import Grid, styled
+from compose.terminal import milliseconds, styled
 from compose.watching import watching
 from ingress.console.views import FoundMessages, Timeline
 
@@ -16,7 +18,10 @@ __all__ = ["show"]
 
 _SHOWN = 20
 _UNKNOWN = 3
-_TIME = len("2026-11-24T20:18:19.123456Z")
+# Each with how soon it is left out of a narrow terminal.
+_COLUMNS = {
+    "accepted": 1, "state": 2, "message": 0, "conversation": 3, "client id": 4, "found as": 5,
+}  # fmt: skip
 
 
 def show(
@@ -29,9 +34,13 @@ def show(
         ),
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
+    _wide: Wide = False,
 ) -> None:
-    """Show what happened to a message: appended where, every attempt, its row or dead letter."""
+    """Show what happened to a message.
+
+    Where it was appended, every attempt to persist it, its row or its dead letter, and receipts.
+    """
     settings = client_settings()
     found = run(lambda: _find(settings, identifier))
     if isinstance(found, Timeline):
@@ -42,10 +51,8 @@ def show(
         return
     if as_json:
         out.json(found.model_dump(mode="json", by_alias=True))
-    elif found.items:
-        out.print(_table(found))
-        if len(found.items) > 1:
-            err.print("Several have it. `crossfade message MESSAGE` tells one's story.")
+    else:
+        _list(found)
     if found.note:
         warn(found.note)
     if found.incomplete:
@@ -86,6 +93,15 @@ async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
         return await timelines.of(identifier) or found
 
 
+def _list(found: FoundMessages) -> None:
+    if found.items:
+        out.print(_table(found))
+    if len(found.items) > _SHOWN:
+        err.print(f"These are {_SHOWN} of {len(found.items)}; --json has them all.")
+    if len(found.items) > 1:
+        err.print("Several have it. 'crossfade message MESSAGE' tells one's story.")
+
+
 def _tell(story: Timeline) -> None:
     message = story.message
     out.print(styled((message.message_id, "bold"), "  ", message.state))
@@ -98,14 +114,13 @@ def _tell(story: Timeline) -> None:
         if value:
             out.print(f"  {name:12} {value}")
     out.print()
-    table = Grid(show_header=False)
-    table.add_column(min_width=_TIME, no_wrap=True)
-    for _ in range(3):
-        table.add_column(overflow="fold")  # ids: folded where there is no room, never cut
+    table = Grid(show_header=False, stacked=True)
+    for prose in (False, False, False, True):
+        table.add_column(prose=prose)
     for step in story.steps:
         where = f"{step.log} {step.partition}:{step.offset}" if step.log else ""
         table.add_row(
-            step.at or "not yet",
+            milliseconds(step.at) if step.at else "not yet",
             step.title,
             where,
             step.detail or "",
@@ -117,10 +132,12 @@ def _tell(story: Timeline) -> None:
 
 
 def _table(found: FoundMessages) -> Grid:
-    table = Grid("accepted", "state", "message", "conversation", "client id", "found as")
+    table = Grid()
+    for heading, drop in _COLUMNS.items():
+        table.add_column(heading, drop=drop)
     for one in found.items[:_SHOWN]:
         table.add_row(
-            one.accepted_at or "unknown",
+            milliseconds(one.accepted_at) if one.accepted_at else "unknown",
             one.state,
             one.message_id or (f"dead letter {one.dead_letter_id}" if one.dead_letter_id else "-"),
             one.conversation_id or "-",

@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 import typer
 
 from compose.commands.dlq_selection import LARGEST_INTEGER, caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
+from compose.commands.options import DryRun, Json, Wide
 from compose.console import client_settings, err, fail, out, run
+from compose.grid import Grid
 from compose.settings import Settings
-from compose.terminal import Grid, progress_bar
+from compose.terminal import progress_bar
 from migration_guide.backfill.request import Request, Status
 from migration_guide.backfill.run import Backfill, Busy
 from migration_guide.backfill.state import BackfillProgress, BackfillState, Cancelled
@@ -30,7 +33,7 @@ _INTERRUPTED = 130
 
 def backfill(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do.")] = False,
+    dry_run: DryRun = False,
     since: Since = None,
     from_rows: Annotated[
         bool,
@@ -39,7 +42,10 @@ def backfill(
     rate: Annotated[
         int,
         typer.Option(
-            min=0, max=LARGEST_INTEGER, help="At most so many records a second; 0: no limit."
+            min=0,
+            max=LARGEST_INTEGER,
+            metavar="N",
+            help="At most so many records a second; 0: no limit.",
         ),
     ] = Request().rate,
     everything: Annotated[
@@ -51,13 +57,17 @@ def backfill(
     source: Annotated[str | None, typer.Option(help="The log to copy from; TRANSPORT.")] = None,
     into: Annotated[str | None, typer.Option(help="The log to copy to; TRANSPORT_SHADOW.")] = None,
     settle: Annotated[
-        float, typer.Option(min=0, help="Leave what is younger (in seconds) to the live shadow.")
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="Leave what is younger to the live shadow."),
     ] = Request().limits.settle,
     cancel: Annotated[
         UUID | None, typer.Option(metavar="BACKFILL", help="Cancel one, wherever it runs.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Append what is missing: in order, beside live traffic, as often as you like.
+    """Append to one log what another has and it lacks.
+
+    In order, beside live traffic, as often as you like.
 
     Only what the target lacks is appended, so a second run appends nothing. Ctrl-C stops it; the
     next one like it goes on where it stopped.
@@ -66,6 +76,9 @@ def backfill(
     if cancel is not None:
         if not run(lambda: _cancel(settings, cancel)):
             fail(f"no backfill {cancel} is under way")
+        if as_json:
+            out.json({"cancelled": str(cancel)})
+            return
         out.print("cancelled")
         return
     one = source or settings.transport.transport
@@ -80,37 +93,50 @@ def backfill(
     )
     if dry_run:
         status = run(lambda: _preview(settings, (one, two), request))
+        if as_json:
+            out.json({"source": one, "target": two, "wouldAppend": status.missing, **_data(status)})
+            return
         out.print(f"would append {status.missing} records to {two}")
         _left_out(status, two)
         return
     status = run(lambda: _run(settings, (one, two), request))
-    out.print(f"done: {status.appended} records appended to {two}")
-    if status.present:
-        out.print(f"{status.present} had come there meanwhile")
-    if status.gaps_repaired:
-        out.print(f"{status.gaps_repaired} gaps of the ledger closed")
-    _left_out(status, two)
+    if as_json:
+        out.json({"source": one, "target": two, **_data(status)})
+    else:
+        _say(status, two)
     if status.refused:
         fail(f"{status.refused} records can't be copied: a key or a header of theirs is not text")
 
 
 def backfills(
-    *, limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many.")] = 20,
+    as_json: Json = False,
+    _wide: Wide = False,
 ) -> None:
     """List the latest backfills, newest first."""
 
     async def main() -> list[BackfillProgress]:
         async with _database(client_settings()) as pool:
-            return await BackfillState(pool).recent(limit)
+            return await BackfillState(pool).recent(limit + 1)
 
-    recent = run(main)
+    found = run(main)
+    recent = found[:limit]
+    if len(found) > limit:
+        err.print(f"These are the latest {limit}; --limit shows more.")
+    if as_json:
+        out.json(msgspec.to_builtins(recent))
+        return
     if not recent:
         err.print("There were no backfills yet.")
         return
     table = Grid()
-    table.add_column("backfill", min_width=36, no_wrap=True)  # to be typed again: never cut
-    for heading in ("from", "into", "state", "appended", "started at", "by", "error"):
-        table.add_column(heading)
+    table.add_column("backfill")
+    for heading, drop in (("from", 4), ("into", 5), ("state", 0), ("appended", 3)):
+        table.add_column(heading, drop=drop)
+    table.add_column("started at", drop=2)
+    table.add_column("by", drop=6)
+    table.add_column("error", prose=True, drop=1)
     for one in recent:
         table.add_row(
             one.id,
@@ -123,6 +149,20 @@ def backfills(
             one.error or "",
         )
     out.print(table)
+
+
+def _data(status: Status) -> dict[str, object]:
+    data: dict[str, object] = msgspec.to_builtins(status)
+    return data
+
+
+def _say(status: Status, target: str) -> None:
+    out.print(f"done: {status.appended} records appended to {target}")
+    if status.present:
+        out.print(f"{status.present} had come there meanwhile")
+    if status.gaps_repaired:
+        out.print(f"{status.gaps_repaired} gaps of the ledger closed")
+    _left_out(status, target)
 
 
 async def _cancel(settings: Settings, identifier: UUID) -> bool:

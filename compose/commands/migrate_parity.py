@@ -15,9 +15,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
+from compose.commands.options import Json, Wide
 from compose.console import client_settings, err, out, run, warn, working
+from compose.grid import Cell, Grid
 from compose.settings import Settings
-from compose.terminal import Grid, styled
+from compose.terminal import styled
 from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.check import PartitionReport, Report, check
 from migration_guide.parity.comparison import Limits
@@ -60,13 +62,17 @@ def parity(
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds that a copy may take before it is missed.")
     ] = Limits().settle,
-    follow: Annotated[bool, typer.Option(help="Go on, and show it, until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on, and show it, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+    _wide: Wide = False,
 ) -> None:
-    """Compare the two logs, message by message. Exit status 0 equal, 1 they differ, 3 can't say.
+    """Compare the two logs, message by message.
 
-    Reads both from the logs themselves and may run beside the service. 100 % of nothing is not
-    parity: the coverage says how much could be compared.
+    Exit status 0 if they are equal, 1 if they differ, 3 if nothing could be compared. Both are read
+    from the logs themselves, beside the service. 100 % of nothing is not parity: the coverage says
+    how much could be compared.
     """
     settings = client_settings()
     one = primary or settings.transport.transport
@@ -153,7 +159,7 @@ async def _live(follower: Follower, *, as_json: bool) -> Report:
                 if as_json:
                     out.json(_data(follower.report()), indent=None)
                 else:
-                    live.update(_shown(follower.report()), refresh=True)
+                    live.update(out.fitted(_shown(follower.report())), refresh=True)
                 await asyncio.sleep(_REFRESH)
                 await follower.round()
     except asyncio.CancelledError:
@@ -231,25 +237,24 @@ def _partitions(report: Report) -> Grid:
     table = Grid()
     table.title = f"{report.primary} (primary) and {report.shadow} (shadow)"
     table.title += f" since {report.since}" if report.since else ", as far as both reach"
-    table.add_column("partition", justify="right")
+    table.add_column("partition", right=True)
     total = report.tally
     shown = [
         (r, name) for r, name in _COLUMNS if r in (Result.MATCHED, *DIFFERENCES) or total.of(r)
     ]
     for _, name in shown:
-        table.add_column(name, justify="right")
-    table.add_column("coverage", justify="right")
+        table.add_column(name, right=True)
+    table.add_column("coverage", right=True, drop=1)
     for one in report.partitions:
         if any(one.tally.counts.values()):
             table.add_row(str(one.partition), *_cells(one, shown), _percent(one.tally.coverage))
     sums = PartitionReport(-1, total, 0, 0)
-    table.add_section()
     table.add_row("all", *_cells(sums, shown), _percent(total.coverage))
     return table
 
 
-def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[RenderableType]:
-    cells: list[RenderableType] = []
+def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[Cell]:
+    cells: list[Cell] = []
     for result, _ in shown:
         count = one.tally.of(result)
         cells.append(
@@ -264,9 +269,13 @@ def _samples(report: Report) -> list[RenderableType]:
     if not wanted:
         return []
     table = Grid()
-    headings = ("what", "partition", "message", report.primary, report.shadow, "trace", "detail")
-    for heading in headings:
-        table.add_column(heading)
+    table.add_column("what")
+    table.add_column("partition", right=True, drop=2)
+    table.add_column("message")
+    table.add_column(report.primary, drop=3)
+    table.add_column(report.shadow, drop=4)
+    table.add_column("trace", drop=5)
+    table.add_column("detail", prose=True, drop=1)
     for sample in wanted[:_SHOWN]:
         table.add_row(
             sample.result.value,

@@ -8,14 +8,24 @@ from typing import Any
 import msgspec
 from rich.console import Group, RenderableType
 
-from compose.terminal import Grid, styled
+from compose.grid import Cell, Grid
+from compose.terminal import paragraph, styled
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES, Step
-from migration_guide.steps import Look
+from migration_guide.steps import Checked, Look
 from persistence.migration_state import MigrationEvent, MigrationState
 from persistence.processes import Process
 
-__all__ = ["as_data", "gates", "head", "history", "instructions", "plain_data", "processes"]
+__all__ = [
+    "as_data",
+    "gates",
+    "head",
+    "history",
+    "instructions",
+    "plain_data",
+    "processes",
+    "step_data",
+]
 
 _COLOURS = {"green": "green", "red": "red", "unknown": "yellow"}
 
@@ -33,6 +43,19 @@ def as_data(look: Look) -> dict[str, Any]:
         "settled": look.state.settled,
         "reached": look.reached,
         "processes": [{**msgspec.to_builtins(one), "live": one.live} for one in look.processes],
+    }
+
+
+def step_data(checked: Checked) -> dict[str, Any]:
+    """Return a step for JSON: from where to where, its gates, and what it is to be set."""
+    step = checked.step
+    return {
+        "from": step.origin,
+        "to": step.to,
+        "epoch": checked.look.state.epoch,
+        "gates": plain_data(checked.results),
+        "settings": PHASES[step.to].choice.environment(),
+        "note": step.note or None,
     }
 
 
@@ -64,7 +87,13 @@ def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableT
     """Return the processes as a table; what is not as expected stands out."""
     if not found:
         return styled(("no process says that it runs", "yellow"))
-    table = Grid("process", "role", "phase", "seen", "partitions", "shadow", "waits for")
+    table = Grid("process")
+    table.add_column("role", drop=3)
+    table.add_column("phase")
+    table.add_column("seen")
+    table.add_column("partitions", drop=4)
+    table.add_column("shadow", prose=True, drop=5)
+    table.add_column("waits for", prose=True, drop=2)
     for one in found:
         known = one.phase is not None and 0 <= one.phase < len(PHASES)
         phase = PHASES[one.phase or 0].label if known else f"none ({one.transport})"
@@ -86,7 +115,8 @@ def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableT
 
 def gates(results: Sequence[Result]) -> RenderableType:
     """Return the gates' answers, one a line."""
-    table = Grid("gate", "", "reason")
+    table = Grid("gate", "")
+    table.add_column("reason", prose=True)
     for one in results:
         table.add_row(one.name, styled((one.verdict, _COLOURS[one.verdict])), one.reason)
     return table
@@ -101,12 +131,17 @@ def instructions(step: Step) -> RenderableType:
     parts: list[RenderableType] = [
         f"{what} after another:",
         "",
-        *(f"  {name}={value}" for name, value in given.items()),
+        *(paragraph(f"  {name}={value}") for name, value in given.items()),
     ]
     if unset := [name for name, value in values.items() if not value]:
         parts.append(f"  (unset {' '.join(unset)})")
     on_one_line = " ".join(f"{name}={value}" for name, value in given.items())
-    parts += ["", "Where 'make up' runs: Ctrl-C there, and then", "", f"  {on_one_line} make up"]
+    parts += [
+        "",
+        "Where 'make up' runs: Ctrl-C there, and then",
+        "",
+        paragraph(f"  {on_one_line} make up"),
+    ]
     if step.note:
         parts += ["", styled((step.note, "yellow"))]
     return Group(*parts)
@@ -115,11 +150,11 @@ def instructions(step: Step) -> RenderableType:
 def history(events: Sequence[MigrationEvent]) -> RenderableType:
     """Return what happened, newest first."""
     table = Grid()
-    table.add_column("at", no_wrap=True)
-    table.add_column("epoch", justify="right")
-    table.add_column("what", no_wrap=True)
-    table.add_column("who")
-    table.add_column("why")
+    table.add_column("at")
+    table.add_column("epoch", right=True, drop=3)
+    table.add_column("what")
+    table.add_column("who", drop=2)
+    table.add_column("why", prose=True, drop=1)
     for one in events:
         where = f"{one.from_phase} -> {one.to_phase}"
         why = one.why + "".join(
@@ -134,7 +169,7 @@ def _short(moment: str) -> str:
     return f"{moment[:10]} {moment[11:19]}"
 
 
-def _shadow(told: dict[str, Any] | None) -> RenderableType:
+def _shadow(told: dict[str, Any] | None) -> Cell:
     if told is None:
         return "-"
     breaker, sick = told.get("breaker"), told.get("breaker") != "closed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 import typer
 from rich.console import Group, RenderableType
@@ -23,11 +24,23 @@ from persistence.errors import Outage
 from persistence.migration_state import MigrationState
 from transport.errors import TransportError
 
-__all__ = ["Judge", "see_through", "wait_for_gates"]
+__all__ = ["STATUS", "Ended", "Judge", "see_through", "wait_for_gates"]
 
 _LOOK_SECONDS = 0.5
 _GATES_SECONDS = min(3.0, SILENT_SECONDS / 4)
 _TIMED_OUT = 4
+
+
+class Ended(StrEnum):
+    """How the wait for the processes ended."""
+
+    COMPLETE = "complete"
+    OVERTAKEN = "overtaken"
+    UNDER_WAY = "under_way"
+
+
+STATUS = {Ended.COMPLETE: 0, Ended.OVERTAKEN: 1, Ended.UNDER_WAY: _TIMED_OUT}
+"""The exit status of each."""
 
 Judge = Callable[[Sequence[Result]], list[Result]]
 
@@ -56,7 +69,7 @@ async def wait_for_gates(
     try:
         with Live(console=err, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(_waiting(checked.results, deadline), refresh=True)
+                live.update(err.fitted(_waiting(checked.results, deadline)), refresh=True)
                 await asyncio.sleep(_GATES_SECONDS)
                 checked = await migration.check(checked.step, window=window)
                 red = [one.name for one in stands_in_the_way(checked.results)]
@@ -76,13 +89,11 @@ async def wait_for_gates(
     raise typer.Exit(_TIMED_OUT)
 
 
-async def see_through(*, who: str, to: int, timeout: float | None) -> None:  # noqa: ASYNC109
+async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # noqa: ASYNC109
     """Show the processes until all are on phase ``to``, and record that they are.
 
-    The database may be restarted with them ('make up' runs it): that is waited out.
-
-    Raises:
-        Exit: ``timeout`` seconds were not enough; the step stays under way.
+    The database may be restarted with them ('make up' runs it): that is waited out. Where
+    ``timeout`` seconds are not enough, the step stays under way.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with Live(console=err, auto_refresh=False, transient=True) as live:
@@ -90,20 +101,22 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> None:  # n
             done, view = await _look(who, to)
             if done is not None:
                 break
-            live.update(view, refresh=True)
+            live.update(err.fitted(view), refresh=True)
             if deadline is not None and time.monotonic() > deadline:
-                err.print(view)
+                if not err.notes_as_json:
+                    err.print(view)
                 err.print(
                     styled(("not yet:", "yellow"), " 'crossfade migrate watch' goes on from here")
                 )
-                raise typer.Exit(_TIMED_OUT)
+                return Ended.UNDER_WAY
             await asyncio.sleep(_LOOK_SECONDS)
     if done.phase == to:
         phase = PHASES[to].label
-        out.print(styled(("complete:", "green"), f" every process is on phase {phase}"))
-        return
+        told = styled(("complete:", "green"), f" every process is on phase {phase}")
+        (err if err.notes_as_json else out).print(told)
+        return Ended.COMPLETE
     err.print(styled(("overtaken:", "yellow"), f" {done.changed_by} took another step meanwhile"))
-    raise typer.Exit(1)
+    return Ended.OVERTAKEN
 
 
 async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableType]:

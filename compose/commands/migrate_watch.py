@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -14,12 +14,13 @@ from rich.live import Live
 from compose.commands import migrate_tables as shown
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_session import explained, session
+from compose.commands.options import JsonLines, Wide
 from compose.console import out
 from compose.terminal import styled
 from migration_guide.errors import NotAStep, Overtaken
 from migration_guide.gates.result import Result
 from migration_guide.phases import PHASES
-from migration_guide.steps import Steps
+from migration_guide.steps import Look, Steps
 from persistence.errors import Outage
 from transport.errors import TransportError
 
@@ -35,14 +36,23 @@ def watch(
     window: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="How far back parity is compared.")
     ] = 60.0,
+    as_json: JsonLines = False,
+    _wide: Wide = False,
 ) -> None:
-    """Show phase, processes, shadow and gates until Ctrl-C; record a step that is complete."""
+    """Show phase, processes, shadow and gates, until Ctrl-C.
+
+    A step that is complete by then is recorded as such.
+    """
 
     async def main() -> None:
         seen = _Seen(forward=not back, window=window)
+        if as_json:
+            while True:
+                out.json(await seen.data(), indent=None)
+                await asyncio.sleep(_REFRESH)
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(await seen.look(), refresh=True)
+                live.update(out.fitted(await seen.look()), refresh=True)
                 await asyncio.sleep(_REFRESH)
 
     explained(main)
@@ -66,7 +76,19 @@ class _Seen:
         except (Outage, TransportError, Overtaken) as error:
             return styled((f"waiting: {' '.join(str(error).split())}", "yellow"))
 
-    async def _picture(self, migration: Steps) -> RenderableType:
+    async def data(self) -> dict[str, Any]:
+        """Return it for ``--json``; an outage is ``waiting``."""
+        try:
+            async with session(say=False) as (migration, _):
+                look = await self._take(migration)
+                return {
+                    **shown.plain_data(shown.as_data(look)),
+                    "gates": shown.plain_data(self._gates),
+                }
+        except (Outage, TransportError, Overtaken) as error:
+            return {"waiting": " ".join(str(error).split())}
+
+    async def _take(self, migration: Steps) -> Look:
         look = await migration.look()
         if await migration.complete(look, who=caller()):
             look = await migration.look()
@@ -74,6 +96,10 @@ class _Seen:
             await self._ask(migration, look.state.epoch)
         else:
             self._gates = ()  # a step is under way: what comes after it can't be judged yet
+        return look
+
+    async def _picture(self, migration: Steps) -> RenderableType:
+        look = await self._take(migration)
         parts: list[RenderableType] = [
             shown.head(look.state),
             "",

@@ -74,8 +74,9 @@ def produce(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Send one message, trying again as long as that may help; with --wait until it is persisted.
+    """Send one message.
 
+    It is tried again as long as that may help; with --wait until it is persisted.
     CROSSFADE_API_KEY is sent where it is set. Exit status 4: accepted, not persisted in time.
     """
     content = _content(body, file)

@@ -10,8 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
+from compose.commands.options import Json
 from compose.console import err, out, run
 from compose.rehearsal.options import Options
 from compose.settings import known
@@ -52,8 +54,9 @@ def rehearse(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the servers' data and every process's log.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Walk every phase and back on real servers, under load, and check every promise.
+    """Walk every phase and back here, under load, with proof.
 
     Starts a Redis, a Kafka, a PostgreSQL and processes of its own, and touches no others. Exit
     status 1 if anything was lost, doubled, reordered or made up, or if a gate stayed red.
@@ -73,10 +76,10 @@ def rehearse(
         faults=faults,
         seed=random.SystemRandom().randrange(1, 1 << 31) if seed is None else seed,
     )
-    raise typer.Exit(run(lambda: _rehearse(options, report, keep=keep)))
+    raise typer.Exit(run(lambda: _rehearse(options, report, keep=keep, as_json=as_json)))
 
 
-async def _rehearse(options: Options, report: Path, *, keep: bool) -> int:
+async def _rehearse(options: Options, report: Path, *, keep: bool, as_json: bool) -> int:
     # FastAPI and Alembic take most of a second to import.
     from compose.rehearsal.files import save  # noqa: PLC0415
     from compose.rehearsal.live import Live  # noqa: PLC0415
@@ -93,7 +96,10 @@ async def _rehearse(options: Options, report: Path, *, keep: bool) -> int:
         with live.following(rehearsal):
             made = await signals.unless_stopped(rehearsal.run())
         saved = save(report, made, rehearsal, folder)
-        show(out, made, saved)
+        if as_json:
+            out.json(msgspec.to_builtins(made))
+        else:
+            show(out, made, saved)
         passed = made.passed
     except Interrupted:
         err.print("Interrupted; everything it started has been stopped.")

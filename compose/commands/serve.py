@@ -16,13 +16,19 @@ _LOOK_EVERY = 1.0  # seconds
 
 
 def serve() -> None:
-    """Run the API, and workers unless ENABLE_STREAM_CONSUMERS=false, until SIGTERM or Ctrl-C."""
+    """Run the API and workers, until SIGTERM or Ctrl-C.
+
+    ENABLE_STREAM_CONSUMERS=false leaves the workers out.
+    """
     settings = settings_or_exit()
     run(lambda: _run(settings, Role.SERVE))
 
 
 def worker() -> None:
-    """Run workers without an API. Any number of processes share the partitions."""
+    """Run workers without an API.
+
+    Any number of processes share the partitions.
+    """
     settings = client_settings(needed=False)
     run(lambda: _run(settings, Role.WORKER))
 

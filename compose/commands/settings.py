@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from compose.commands.options import Json, Wide
 from compose.console import client_settings, joined, out
+from compose.grid import Grid
 from compose.settings import effective
-from compose.terminal import Grid
 
 __all__ = ["show"]
 
 
-def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show every setting as it is in force, secrets masked, and where it came from.
+def show(*, as_json: Json = False, _wide: Wide = False) -> None:
+    """Show the settings in force, and where each came from.
 
-    Where a 'crossfade up' runs in this folder, that is as it is in force there.
+    Secrets are masked. Where a 'crossfade up' runs in this folder, that is as it is in force there.
     """
     settings = client_settings(needed=False)
     rows = [
@@ -26,7 +23,8 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     if as_json:
         out.json([row._asdict() for row in rows])
         return
-    table = Grid("setting", "value", "from")
+    table = Grid("setting", "value", overflows=True)
+    table.add_column("from", drop=1)
     for row in rows:
         table.add_row(*row, style=None if row.source != "default" else "dim")
     out.print(table)

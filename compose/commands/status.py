@@ -1,23 +1,30 @@
-"""``crossfade status``: every partition of the log, and who reads it."""
+"""``crossfade status``: every partition of the log, who reads it, and what is wrong."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
 from rich.live import Live
 
 from compose import shadow_status, standby_status
+from compose.commands.options import Json, Wide
 from compose.console import client_settings, must_still_run, out, run
+from compose.grid import Grid
 from compose.settings import Settings
-from compose.terminal import Grid, styled
+from compose.terminal import styled
 from compose.watching import watching
-from ingress.console.views import Sentence
+from ingress.console.views import Sentence, Status
+from persistence.database import Pool
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
+from transport.errors import TransportUnavailable
 from transport.existing import must_exist
 from transport.registry import create
+from transport.settings import TransportSettings
 
 __all__ = ["show"]
 
@@ -27,83 +34,160 @@ _TONES = {"ok": "green", "notice": "blue", "warning": "yellow", "alarm": "bold r
 
 def show(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    watch: Annotated[bool, typer.Option(help="Go on showing it, until Ctrl-C.")] = False,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C; with --json, lines.")
+    ] = False,
+    _wide: Wide = False,
 ) -> None:
-    """Show each partition's lag, pending records, oldest age and owner. Unknown says unknown."""
+    """Show each partition's lag, age and owner, and alarms.
+
+    Below are the shadow, the standbys, and what the console says of the service's health. What
+    can't be told is "unknown".
+    """
     settings = client_settings()
-    run(lambda: _show(settings, as_json=as_json, watch=watch))
+    run(lambda: _watch(settings, as_json=as_json) if watch else _show(settings, as_json=as_json))
 
 
-async def _show(settings: Settings, *, as_json: bool, watch: bool) -> None:
-    await must_exist(settings.transport.consumed, settings.transport)
-    async with create(settings.transport.consumed, settings.transport) as transport:
+async def _show(settings: Settings, *, as_json: bool) -> None:
+    async with _looking(settings) as look:
         if as_json:
-            shadow = await shadow_status.ask(settings)
-            standbys = await standby_status.ask(settings)
-            health = [one.model_dump(by_alias=True) for one in await _health(settings)]
-            parts = {"shadow": shadow, "standbys": standbys, "health": health}
-            told = {**await _as_data(transport), **parts}
-            out.json(told)
-        elif not watch:
-            out.print(await _as_table(transport))
-            if shadow := await shadow_status.ask(settings):
-                for line in shadow_status.lines(shadow):
-                    out.print(line)
-            if standbys := await standby_status.ask(settings):
-                for line in standby_status.lines(standbys):
-                    out.print(line)
-            out.print()
-            for one in await _health(settings):
-                out.print(styled((f"{one.level:8}", _TONES[one.level]), f" {one.text}"))
-                if one.next:
-                    out.print(styled("         ", (one.next, "dim")))
-        else:
-            with Live(await _as_table(transport), console=out, auto_refresh=False) as live:
-                while True:
-                    await asyncio.sleep(_REFRESH)
-                    must_still_run()
-                    live.update(await _as_table(transport), refresh=True)
+            out.json(await look.data())
+            return
+        for line in await look.lines():
+            out.print(line)
 
 
-async def _health(settings: Settings) -> list[Sentence]:
-    """Return what the console says is so. What needs a second look is told by the console only."""
-    from ingress.console.sampler import Sampler  # noqa: PLC0415 - half a second that --watch saves
+async def _watch(settings: Settings, *, as_json: bool) -> None:
+    async with _looking(settings) as look:
+        if as_json or not out.is_terminal:
+            while True:
+                if as_json:
+                    out.json(await look.data_or_outage(), indent=None)
+                else:
+                    out.print(Group(*await look.picture(), ""))
+                await asyncio.sleep(_REFRESH)
+                must_still_run()
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                live.update(out.fitted(Group(*await look.picture())), refresh=True)
+                await asyncio.sleep(_REFRESH)
+                must_still_run()
 
-    async with watching(settings) as look:
+
+@asynccontextmanager
+async def _looking(settings: Settings) -> AsyncIterator[_Look]:
+    await must_exist(settings.transport.consumed, settings.transport)
+    async with (
+        create(settings.transport.consumed, settings.transport) as transport,
+        watching(settings) as look,
+    ):
+        # It takes half a second to import: other commands do without.
+        from ingress.console.sampler import Sampler  # noqa: PLC0415
+
         sampler = Sampler(look.logs, look.pool, seen_by="crossfade status")
-        return (await sampler.status()).health
+        yield _Look(settings.transport, transport, look.pool, sampler.status)
 
 
-async def _as_data(transport: Transport) -> dict[str, Any]:
-    return {
-        "transport": transport.name,
-        "partitions": [
-            {name: getattr(one, name) for name in Progress.__struct_fields__}
-            for one in await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        ],
-        "dead_letters_unread": _total(
-            await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
-        ),
-    }
+class _Look:
+    """Asks everything that is shown, again and again on the same connections."""
+
+    def __init__(
+        self,
+        settings: TransportSettings,
+        transport: Transport,
+        pool: Pool,
+        status: Callable[[], Awaitable[Status]],
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._pool = pool
+        self._status = status
+
+    async def data(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        messages, dead = await self._progress()
+        status = await self._status()
+        waiting = status.dead_letters
+        return {
+            "transport": self._transport.name,
+            "partitions": [
+                {name: getattr(one, name) for name in Progress.__struct_fields__}
+                for one in messages
+            ],
+            "dead_letters_unread": _total(dead),
+            "dead_letters_pending": waiting.pending if waiting else None,
+            "shadow": await shadow_status.ask(self._settings, self._pool),
+            "standbys": await standby_status.ask(self._pool),
+            "health": [one.model_dump(by_alias=True) for one in status.health],
+        }
+
+    async def lines(self) -> list[RenderableType]:
+        """Return it for people: the partitions, the other logs, and health in sentences."""
+        return [*await self._logs(), "", await self._sentences()]
+
+    async def picture(self) -> list[RenderableType]:
+        """Return it for a screen that may be too low for all: health first.
+
+        While the log does not answer, that stands in the place of its partitions.
+        """
+        sentences = await self._sentences()
+        try:
+            return [sentences, "", *await self._logs()]
+        except TransportUnavailable as error:
+            return [sentences, "", styled(("waiting: ", "yellow"), " ".join(str(error).split()))]
+
+    async def _sentences(self) -> Grid:
+        return _health((await self._status()).health)
+
+    async def _logs(self) -> list[RenderableType]:
+        messages, dead = await self._progress()
+        parts: list[RenderableType] = [_partitions(self._transport.name, messages, dead)]
+        if shadow := await shadow_status.ask(self._settings, self._pool):
+            parts += shadow_status.lines(shadow)
+        if standbys := await standby_status.ask(self._pool):
+            parts += standby_status.lines(standbys)
+        return parts
+
+    async def data_or_outage(self) -> dict[str, Any]:
+        """Return it; while the log does not answer, that and the rest."""
+        try:
+            return await self.data()
+        except TransportUnavailable as error:
+            health = [one.model_dump(by_alias=True) for one in (await self._status()).health]
+            return {"transport": self._transport.name, "error": str(error), "health": health}
+
+    async def _progress(self) -> tuple[Sequence[Progress], Sequence[Progress]]:
+        return (
+            await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP),
+            await self._transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP),
+        )
 
 
-async def _as_table(transport: Transport) -> Grid:
-    messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    dead = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
-    lost = sum(one.lost for one in messages)
+def _health(sentences: Sequence[Sentence]) -> Grid:
+    table = Grid(show_header=False)
+    table.add_column()
+    table.add_column(prose=True)
+    for one in sentences:
+        table.add_row(styled((one.level, _TONES[one.level])), one.text)
+        if one.next:
+            table.add_row("", styled((one.next, "dim")))
+    return table
+
+
+def _partitions(name: str, messages: Sequence[Progress], dead: Sequence[Progress]) -> Grid:
     table = Grid()
-    table.title = f"{transport.name}: {len(messages)} partitions, group {WORKER_GROUP}"
-    parts: list[str | tuple[str, str]] = [
-        f"lag {_known(_total(messages))} in all, {_known(_total(dead))} dead letters unread"
-    ]
-    if lost:
+    table.title = f"{name}: {len(messages)} partitions, group {WORKER_GROUP}"
+    parts: list[str | tuple[str, str]] = [f"lag {_known(_total(messages))} in all"]
+    if _total(dead) != 0:  # read off the log, they wait for a decision: health says how many
+        parts.append(f", {_known(_total(dead))} dead letters unread in the log, not yet listed")
+    if lost := sum(one.lost for one in messages):
         parts.append((f", {lost} records left the log unread", "bold red"))
     if held := sum(one.held for one in messages):
         parts.append(f", {held} of them behind a transaction of another producer")
     table.caption = styled(*parts)
-    for heading in ("partition", "lag", "pending", "oldest"):
-        table.add_column(heading, justify="right")
+    for heading, drop in (("partition", 0), ("lag", 0), ("pending", 1), ("oldest", 0)):
+        table.add_column(heading, right=True, drop=drop)
     table.add_column("owner")
     for one in messages:
         age = "unknown" if one.oldest_age is None else f"{one.oldest_age:.1f} s"

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from compose.commands.options import JsonLines
 from compose.console import client_settings, err, must_still_run, out, run
 from compose.settings import Settings
-from compose.terminal import brief, styled
+from compose.terminal import brief, milliseconds, styled
 from compose.watching import Watching, watching
 from persistence.errors import Outage
 from persistence.settled import Fate, fates
@@ -36,9 +37,12 @@ def follow(
         str | None, typer.Option(help="Only this conversation's messages.")
     ] = None,
     content: Annotated[bool, typer.Option("--content", help="Show what they say.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    as_json: JsonLines = False,
 ) -> None:
-    """Follow messages as they are accepted and persisted, until Ctrl-C."""
+    """Follow messages as they are accepted and persisted.
+
+    It begins with the next one, and goes on until Ctrl-C.
+    """
     settings = client_settings()
     run(lambda: _follow(settings, _Printer(content=content, as_json=as_json), conversation))
 
@@ -132,7 +136,8 @@ class _Printer:
             out.json(line, indent=None)
             return
         what = line["what"]
-        shown = "  ".join(brief(value) for name, value in line.items() if name != "what")
+        told = {**line, "at": milliseconds(line["at"])}
+        shown = "  ".join(brief(value) for name, value in told.items() if name != "what")
         out.print(styled((f"{what:13}", _STYLES[what]), f" {shown}"))
 
 

@@ -23,9 +23,10 @@ def up(
         bool, typer.Option("--verbose", "-v", help="Show every log line here, as LOG_FORMAT says.")
     ] = False,
 ) -> None:
-    """Run real servers, migrations, the API, workers and metrics here, until Ctrl-C.
+    """Run everything here, on real servers, until Ctrl-C.
 
-    Warnings and errors are shown here; everything is logged to crossfade.log in the data folder.
+    That is a log, PostgreSQL with its migrations, the API, workers and metrics. Warnings and errors
+    are shown here; everything is logged to crossfade.log in the data folder.
     """
     # FastAPI and Alembic take most of a second to import: other commands do without.
     from compose import up as everything  # noqa: PLC0415

@@ -6,14 +6,20 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from compose.grid import Grid
 from compose.rehearsal.page.tables import milliseconds, percent
 from compose.rehearsal.report import Report
-from compose.terminal import Grid, Terminal, styled
+from compose.terminal import Terminal, styled
 from migration_guide.phases import PHASES
 
 __all__ = ["show"]
 
 _SHOWN = 12
+# Each with how soon it is left out of a narrow terminal.
+_COLUMNS = {
+    "for": 3, "POSTs": 0, "answered": 0, "at once": 5, "restarting": 4, "p50": 2, "p99": 0,
+    "faults": 1,
+}  # fmt: skip
 
 
 def show(console: Terminal, report: Report, page: Path) -> None:
@@ -37,9 +43,9 @@ def show(console: Terminal, report: Report, page: Path) -> None:
 
 def _phases(report: Report) -> Grid:
     table = Grid()
-    table.add_column("phase", no_wrap=True)
-    for name in ("for", "POSTs", "answered", "at once", "restarting", "p50", "p99", "faults"):
-        table.add_column(name, justify="right")
+    table.add_column("phase")
+    for name, drop in _COLUMNS.items():
+        table.add_column(name, right=True, drop=drop)
     for one in report.phases:
         table.add_row(
             f"{PHASES[one.phase].label}{' back' if one.back else ''}",

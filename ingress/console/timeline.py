@@ -7,7 +7,7 @@ failed, the receipts. Nothing is written on a message's way for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ingress.console.views import Step, Timeline
@@ -26,7 +26,7 @@ from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
 from transport.patience import answer
 
-__all__ = ["Timelines"]
+__all__ = ["Timelines", "in_order"]
 
 # Of steps at one moment: what comes before what.
 _ORDER = (
@@ -87,7 +87,7 @@ class Timelines:
             *_deaths(kept.deaths, places),
             *_received(kept.receipts),
         ]
-        steps.sort(key=_when)
+        steps = in_order(steps)
         positions = [
             Position(transport=one.transport, partition=one.partition, offset=one.offset)
             for one in places
@@ -144,6 +144,11 @@ class Timelines:
             return Place(name, partition, offset, timestamp(records[0].appended_at)), records[0]
         when = log.time_in(offset)
         return Place(name, partition, offset, timestamp(when) if when is not None else ""), None
+
+
+def in_order(steps: Iterable[Step]) -> list[Step]:
+    """Return the steps as they happened."""
+    return sorted(steps, key=_when)
 
 
 def _when(step: Step) -> tuple[bool, bool, str, int, str]:

@@ -84,6 +84,16 @@ async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(crossfade, 
         unknown = await crossfade("db", "upgrade", "9999", DATABASE_URL=url)
         assert await unknown.ends() == 2
         assert "give base, head or one of 0001" in unknown.text
+        preview = ("--dry-run", "--json", "--", "-2")
+        would = await crossfade("db", "downgrade", *preview, DATABASE_URL=url)
+        assert await would.ends() == 0
+        undone = [one["revision"] for one in json.loads(would.text)["wouldUndo"]]
+        assert len(undone) == 2
+        assert undone == sorted(undone, reverse=True)
+        to_first = await crossfade("db", "downgrade", "0001", "--dry-run", DATABASE_URL=url)
+        assert await to_first.ends() == 0
+        assert undone[0] in to_first.text
+        assert "0001" not in to_first.text  # it stays
         asked = await crossfade("db", "downgrade", "base", DATABASE_URL=url)
         assert await asked.ends() == 1  # nobody there to say yes
         assert await (await crossfade("db", "current", DATABASE_URL=url)).ends() == 0

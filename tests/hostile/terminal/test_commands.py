@@ -126,6 +126,7 @@ def cases(text: str) -> dict[str, list[Case]]:
 
 
 NOT_RUN = {
+    "completion": "shows nothing from outside",
     "up": "starts servers of its own; its words are compose.console's",
     "serve": "is looked at in test_logs",
     "worker": "is looked at in test_logs",

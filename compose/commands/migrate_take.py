@@ -1,0 +1,241 @@
+"""``crossfade migrate advance`` and ``rollback``: one step, with its gates, seen through."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import typer
+
+from compose.commands import migrate_tables as shown
+from compose.commands.dlq_selection import caller, said
+from compose.commands.migrate_session import explained, session
+from compose.commands.migrate_waiting import STATUS, Ended, see_through, wait_for_gates
+from compose.commands.options import DryRun, Json, Yes
+from compose.console import err, out, working
+from compose.terminal import confirm, paragraph, styled
+from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
+from migration_guide.gates.result import Result
+from migration_guide.phases import PHASES
+from migration_guide.steps import Checked, Steps, passed, refused, way_on
+
+__all__ = ["JUDGING", "Why", "Window", "show_gates", "status_of", "take"]
+
+JUDGING = "Judging the gates; some read both logs ..."
+_REFUSED = 1
+_UNKNOWN = 3
+
+Why = Annotated[str, typer.Option(help="Kept in the history with your name.", callback=said)]
+Window = Annotated[
+    float, typer.Option(min=1, metavar="SECONDS", help="How far back parity has to have held.")
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-unknown",
+        metavar="GATE=REASON",
+        help="Go on although this gate can't tell; repeat for each. Recorded with its reason.",
+    ),
+]
+Overrule = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--overrule",
+        metavar="GATE=REASON",
+        help="Go on although this gate is red (durability, workers, parity only); repeat for each. "
+        "Recorded with its reason.",
+    ),
+]
+Queue = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="Queue the step: wait so long for red gates to turn green."
+    ),
+]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Stay until every process is on the new phase.")
+]
+Timeout = Annotated[
+    float | None, typer.Option(min=1, metavar="SECONDS", help="Wait at most so long for them.")
+]
+
+
+class _Asked(NamedTuple):
+    """What was asked for: the direction, and how to take gates that are not green."""
+
+    forward: bool
+    who: str
+    why: str
+    window: float
+    accepted: dict[str, str]
+    overruled: dict[str, str]
+
+    def in_the_way(self, results: Sequence[Result]) -> list[Result]:
+        """Return the gates that stand in the way of the step."""
+        return refused(results, accepted=self.accepted, overridden=self.overruled)
+
+    def passed(self, results: Sequence[Result]) -> dict[str, str]:
+        """Return why each gate that is not green is passed."""
+        return passed(results, accepted=self.accepted, overridden=self.overruled)
+
+
+class _Sure(NamedTuple):
+    """How the step is begun: without a question, after at most so many seconds of waiting."""
+
+    yes: bool
+    queue: float
+    as_json: bool
+
+
+def take(
+    called: typer.Context,
+    *,
+    why: Why,
+    yes: Yes = False,
+    window: Window = 300.0,
+    accept_unknown: Accept = None,
+    overrule: Overrule = None,
+    queue: Queue = 0.0,
+    wait: Wait = True,
+    timeout: Timeout = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Take a step, in the direction that the command says."""
+    asked = _Asked(
+        forward=called.info_name == "advance",
+        who=caller(),
+        why=why,
+        window=window,
+        accepted=_reasons(accept_unknown, ACCEPTABLE, "accepted when it can't tell"),
+        overruled=_reasons(overrule, OVERRIDABLE, "overruled"),
+    )
+    with working(JUDGING):
+        checked = explained(lambda: _judge(asked, record=not dry_run))
+    if not as_json:
+        show_gates(checked)
+    in_the_way = asked.in_the_way(checked.results)
+    if in_the_way and not queue:
+        _refuse(checked, in_the_way, as_json=as_json)
+    if dry_run:
+        _preview(checked, in_the_way, as_json=as_json)
+        return
+    if not yes:
+        step = checked.step
+        confirm(f"From phase {PHASES[step.origin].label} to {PHASES[step.to].label}?")
+    sure = _Sure(yes=yes, queue=queue, as_json=as_json)
+    checked = explained(lambda: _begin(asked, checked, sure))
+    if not as_json:
+        out.print()
+        out.print(shown.instructions(checked.step))
+        out.print()
+    ended = Ended.UNDER_WAY
+    if wait:
+        to = checked.step.to
+        ended = explained(lambda: see_through(who=asked.who, to=to, timeout=timeout))
+    if as_json:
+        out.json({**shown.step_data(checked), "taken": True, "ended": ended})
+    raise typer.Exit(STATUS[ended] if wait else 0)
+
+
+async def _judge(asked: _Asked, *, record: bool) -> Checked:
+    """Return the next step and its gates. ``record`` before that a step that is complete by now."""
+    async with session() as (migration, _):
+        look = await migration.look()
+        state = (record and await migration.complete(look, who=asked.who)) or look.state
+        step = migration.next_step(state, forward=asked.forward)
+        return await migration.check(step, window=asked.window)
+
+
+async def _begin(asked: _Asked, checked: Checked, sure: _Sure) -> Checked:
+    """Begin the step, once no gate stands in its way; return what the gates said then."""
+    queued = bool(asked.in_the_way(checked.results))
+    async with session() as (migration, _):
+        if queued:
+            checked = await wait_for_gates(
+                migration,
+                checked,
+                who=asked.who,
+                why=asked.why,
+                seconds=sure.queue,
+                window=asked.window,
+                stands_in_the_way=asked.in_the_way,
+            )
+        elif not sure.yes:
+            # The operator's answer took its time, and a gate may have turned red in it.
+            checked = await _judged_again(asked, migration, checked, as_json=sure.as_json)
+        reasons = asked.passed(checked.results)
+        await migration.begin(
+            checked, who=asked.who, why=asked.why, overrides=reasons, queued=queued
+        )
+    return checked
+
+
+async def _judged_again(
+    asked: _Asked, migration: Steps, checked: Checked, *, as_json: bool
+) -> Checked:
+    again = await migration.check(checked.step, window=asked.window)
+    if turned := asked.in_the_way(again.results):
+        _refuse(again, turned, as_json=as_json)
+    return again
+
+
+def _preview(checked: Checked, in_the_way: Sequence[Result], *, as_json: bool) -> None:
+    waits = [one.name for one in in_the_way]
+    if as_json:
+        told: dict[str, Any] = {"taken": False, "ended": "dry_run", "wouldWaitFor": waits}
+        out.json({**shown.step_data(checked), **told})
+        return
+    out.print()
+    out.print(f"would wait for {', '.join(waits)}, and then say:" if waits else "would say:")
+    out.print()
+    out.print(shown.instructions(checked.step))
+
+
+def show_gates(checked: Checked) -> None:
+    """Print a step and what its gates say."""
+    origin, to = PHASES[checked.step.origin], PHASES[checked.step.to]
+    step = (f"{origin.label} -> {to.label}", "bold")
+    out.print(styled(step, f"   epoch {checked.look.state.epoch}"))
+    out.print(shown.gates(checked.results))
+
+
+def status_of(results: Sequence[Result]) -> int:
+    """Return the exit status: 0 if all are green, 1 if one is red, 3 if one can't tell."""
+    verdicts = {one.verdict for one in results}
+    return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
+
+
+def _refuse(checked: Checked, in_the_way: Sequence[Result], *, as_json: bool) -> NoReturn:
+    """Say which gates stand in the way, and what may be done about it; end the command."""
+    status = status_of(in_the_way)
+    if as_json:
+        out.json({**shown.step_data(checked), "taken": False, "ended": "refused"})
+    else:
+        err.print()
+    for one in in_the_way:
+        text = f"{one.name} is {one.verdict}: {one.reason}"
+        if err.notes_as_json:
+            err.json_line({"level": "error", "message": text, "status": status})
+        else:
+            err.print(styled(("refused:", "red"), f" {text}"))
+    if options := way_on(in_the_way):
+        err.print(styled(("to take it upon you:", "dim")))
+        err.print(paragraph(f"  {' '.join(options)}"))
+    raise typer.Exit(status)
+
+
+def _reasons(given: list[str] | None, gates: Collection[str], can_be: str) -> dict[str, str]:
+    reasons = {}
+    for one in given or []:
+        gate, _, reason = one.partition("=")
+        if gate not in gates:
+            raise typer.BadParameter(
+                f"{gate!r} is no gate that can be {can_be}: those are {', '.join(sorted(gates))}"
+            )
+        if not reason.strip():
+            raise typer.BadParameter(f"{one!r}: say why, as {gate}='the reason'")
+        if gate in reasons:
+            raise typer.BadParameter(f"{gate} is named twice: give it one reason")
+        reasons[gate] = reason.strip()
+    return reasons

@@ -1,0 +1,29 @@
+"""Options that several commands have, so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compose.console import out
+
+__all__ = ["DryRun", "Json", "JsonLines", "Wide", "Yes"]
+
+
+def _show_wide(*, asked: bool) -> None:
+    out.wide = asked
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; errors too, on standard error.")]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="Print JSON objects, one a line, as things happen.")
+]
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide", callback=_show_wide, help="Show every column whole, however wide it gets."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and do nothing.")]

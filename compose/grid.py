@@ -1,0 +1,212 @@
+"""Tables without lines, which fit a terminal and are whole everywhere else.
+
+Into a pipe or a file each row is one line, nothing is cut, and no column is missing. In a terminal
+an id, a time or a number is never broken: prose is wrapped between its words, and columns that
+have no room are left out, those that are needed least first, which is said; ``--wide`` shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from compose.terminal import Terminal, brief, folded, styled
+from otel.visible import visible
+
+__all__ = ["Cell", "Grid"]
+
+_GAP = 2
+_PROSE = 24  # cells that prose has at least, and
+_LONGEST_WORD = 40  # those that its longest word may ask for: a UUID has 36
+_INDENT = "    "
+
+Cell = str | Text
+"""What a cell may be: a string, or a :func:`~compose.terminal.styled` text."""
+
+
+@dataclass
+class _Column:
+    heading: str
+    right: bool
+    prose: bool
+    drop: int
+    style: str
+    cells: list[Text] = field(default_factory=list)
+
+    def cut(self) -> _Column:
+        """Return the column with long cells cut."""
+        return replace(self, cells=[_cut(one) for one in self.cells])
+
+    def room(self, *, whole: bool) -> int:
+        """Return the cells that it needs: all, or so few that no word is broken."""
+        heading = self.heading if whole else max(self.heading.split(), key=len, default="")
+        widest = max((one.cell_len for one in self.cells), default=0)
+        if self.prose and not whole:
+            words = (cell_len(word) for one in self.cells for word in one.plain.split())
+            widest = min(widest, max(_PROSE, min(max(words, default=0), _LONGEST_WORD)))
+        return max(widest, cell_len(heading))
+
+
+def _cut(cell: Text) -> Text:
+    short = brief(cell.plain)
+    return cell if short == cell.plain else Text(short)
+
+
+class Grid:
+    """A table, put together column by column and row by row.
+
+    ``title`` stands above it and ``caption`` below. Where even the columns that are always shown
+    have no room, each row is several lines; with ``stacked`` before any column is left out, with
+    ``overflows`` never: a row with a long cell then goes on in the terminal's next line. ``whole``:
+    no long cell is cut.
+    """
+
+    def __init__(
+        self,
+        *headings: str,
+        show_header: bool = True,
+        stacked: bool = False,
+        overflows: bool = False,
+        whole: bool = False,
+    ) -> None:
+        self.title: Cell = ""
+        self.caption: Cell = ""
+        self._columns: list[_Column] = []
+        self._styles: list[str | None] = []
+        self._show_header = show_header
+        self._stacked = stacked
+        self._overflows = overflows
+        self._whole = whole
+        for heading in headings:
+            self.add_column(heading)
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are."""
+        return len(self._styles)
+
+    def add_column(
+        self,
+        heading: str = "",
+        *,
+        right: bool = False,
+        prose: bool = False,
+        drop: int = 0,
+        style: str = "",
+    ) -> None:
+        """Add a column: of ids, times or numbers, or of ``prose``, which may take several lines.
+
+        ``drop`` is 0 for one that is always shown; the others go by it, the largest first.
+        """
+        self._columns.append(_Column(heading, right, prose, drop, style))
+
+    def add_row(self, *cells: Cell | None, style: str | None = None) -> None:
+        """Add a row of strings and :func:`~compose.terminal.styled` texts."""
+        for column, cell in zip(self._columns, cells, strict=True):
+            text = cell if isinstance(cell, Text) else Text(visible(cell or ""))
+            column.cells.append(text)
+        self._styles.append(style)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines, without blanks at their ends."""
+        width = options.max_width if isinstance(console, Terminal) and console.fits else None
+        every = [one.cut() for one in self._columns] if width and not self._whole else self._columns
+        columns = self._columns_for(every, width)
+        if self.title:
+            yield _line(self.title, "bold", width)
+        if columns is None:
+            yield from self._stack(every, width or 0)
+        elif self.row_count or self._show_header:
+            widths = _widths(columns, width)
+            table = self._table(columns, widths)
+            room = options.update(max_width=sum(widths) + _GAP * len(widths), no_wrap=False)
+            for line in Segment.split_lines(console.render(table, room)):
+                yield from _stripped(line)
+                yield Segment.line()
+            if left_out := [one.heading for one in every if one not in columns]:
+                yield _line(
+                    styled((f"(--wide shows also: {', '.join(left_out)})", "dim")), "", width
+                )
+        if self.caption:
+            yield _line(self.caption, "", width)
+
+    def _columns_for(self, every: list[_Column], width: int | None) -> list[_Column] | None:
+        """Return the columns that ``width`` has room for; ``None`` to stack them."""
+        columns = list(every)
+        if width is None or _total(columns, whole=True) <= width:
+            return columns
+        if self._stacked and _total(columns) > width:
+            return None
+        while _total(columns) > width and any(one.drop for one in columns):
+            columns.remove(max(columns, key=lambda one: one.drop))
+        return columns if self._overflows or _total(columns) <= width else None
+
+    def _table(self, columns: Sequence[_Column], widths: Sequence[int]) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=self._show_header)
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(
+                Text(column.heading),
+                width=width,
+                justify="right" if column.right else "left",
+                overflow="fold",
+                style=column.style,
+            )
+        for number, style in enumerate(self._styles):
+            cells: list[RenderableType] = []
+            for column, width in zip(columns, widths, strict=True):
+                cell = column.cells[number]
+                cells.append(folded(cell, width) if cell.cell_len > width else cell)
+            table.add_row(*cells, style=style)
+        return table
+
+    def _stack(self, columns: Sequence[_Column], width: int) -> RenderResult:
+        for number, style in enumerate(self._styles):
+            cells = [(one.heading, one.cells[number]) for one in columns if one.cells[number]]
+            lines = [Text.assemble(f"{name}: " if name else "", cell) for name, cell in cells]
+            if not self._show_header and len(lines) > 1:
+                lines[:2] = [Text.assemble(lines[0], " " * _GAP, lines[1])]
+            for place, line in enumerate(lines):
+                shown = Text.assemble(_INDENT, line) if place else line
+                shown.stylize(style or "")
+                yield folded(shown, width)
+
+
+def _line(text: Cell, style: str, width: int | None) -> Text:
+    line = text if isinstance(text, Text) else Text(visible(text), style=style)
+    return line if width is None else folded(line, width)
+
+
+def _total(columns: Sequence[_Column], *, whole: bool = False) -> int:
+    return sum(one.room(whole=whole) for one in columns) + _GAP * (len(columns) - 1)
+
+
+def _widths(columns: Sequence[_Column], width: int | None) -> list[int]:
+    """Return each column's width. Prose shares what is left, the shortest first."""
+    if width is None or _total(columns, whole=True) <= width:
+        return [one.room(whole=True) for one in columns]
+    widths = [one.room(whole=False) for one in columns]
+    left = max(0, width - _total(columns))
+    prose = [number for number, one in enumerate(columns) if one.prose]
+    prose.sort(key=lambda number: columns[number].room(whole=True))
+    for done, number in enumerate(prose):
+        wanted = columns[number].room(whole=True) - widths[number]
+        more = min(left // (len(prose) - done), wanted)
+        widths[number] += more
+        left -= more
+    return widths
+
+
+def _stripped(line: list[Segment]) -> list[Segment]:
+    """Return the line without the blanks at its end."""
+    kept = list(line)
+    while kept and not kept[-1].text.strip(" "):
+        kept.pop()
+    if kept:
+        kept[-1] = Segment(kept[-1].text.rstrip(" "), kept[-1].style)
+    return kept
