@@ -41,6 +41,7 @@ from ingress.routes.messages import messages_router
 from ingress.routes.problem_types import problem_types_router
 from ingress.routes.receipts import receipts_router
 from ingress.routes.redrives import redrives_router
+from ingress.routes.root import root_router
 from ingress.settings import IngressSettings
 from ingress.traced import traced
 from ingress.wire import Scope, Send, respond_problem
@@ -231,6 +232,7 @@ def build(
         *console.routers,
         health_router(readiness),
         problem_types_router(),
+        root_router(),
     ]
     closing = [commits.close, redriver.close, known.close, console.sampler.close]
     closing += [console.tail.close, console.hour.close]

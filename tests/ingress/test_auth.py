@@ -78,7 +78,7 @@ async def test_every_route_needs_a_key_with_its_scope(
                 assert scopes[0] in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", *DOCUMENTS, "/problems"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/docs", *DOCUMENTS, "/problems"])
 async def test_health_and_documentation_need_none(keyed, path: str) -> None:
     assert (await keyed.client.get(path)).status_code == 200
 

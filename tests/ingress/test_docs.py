@@ -48,3 +48,16 @@ async def test_every_problem_type_can_be_looked_up(service: Service, kind) -> No
     }
     listed = (await service.client.get("/problems")).json()["items"]
     assert answer.json() in listed
+
+
+async def test_the_root_leads_to_console_and_documentation(service: Service) -> None:
+    page = await service.client.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    links = re.findall(r'href="([^"]+)"', page.text)
+    assert {"console", "docs", "openapi.json"} <= set(links)
+    found = await service.client.get("/", headers={"Accept": "application/json"})
+    told = found.json()["links"]
+    assert told["console"] == "/console"
+    for path in [*told.values(), *(f"/{link}" for link in links)]:
+        assert (await service.client.get(path)).status_code == 200

@@ -24,6 +24,7 @@ BODIES = {
     "/api/console/session": {"key": "cf_x"},
 }
 UNLISTED = [
+    ("GET", "/"),
     ("GET", "/docs"),
     ("GET", "/docs/script.js"),
     ("GET", PATH),
