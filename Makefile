@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 ARGS   ?=
 # Tests mostly wait, for processes to start and leases to end: more of them at once than cores.
-JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+JOBS   ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

@@ -23,8 +23,8 @@ from compose.commands.settings import show as settings
 from compose.commands.status import show as status
 from compose.commands.tail import follow as tail
 from compose.commands.up import up
-from compose.console import err, fail, out
 from compose.local.os_errors import explained
+from compose.output import err, fail, out
 from compose.terminal import paragraph, styled
 
 __all__ = ["app", "main"]

@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ingress.auth import Authenticator
 from ingress.settings import IngressSettings
+from ingress.web.auth import Authenticator
 from otel.settings import OtelSettings
 from otel.tracing.settings import TracingSettings
 from persistence.settings import PersistenceSettings

@@ -8,50 +8,50 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from ingress import failures
-from ingress.acceptance import Acceptance
-from ingress.auth import Authenticator
-from ingress.batch import BATCH, PostBatch
-from ingress.bodies import Bodies, Disconnected, Receive, replayed
-from ingress.browser import SAFE, Guard
-from ingress.console.migration import MigrationDesk
+from ingress.accept.bodies import Bodies, Disconnected, Receive, replayed
+from ingress.accept.commit import Acceptance
+from ingress.accept.direct import Direct
+from ingress.accept.group_commit import GroupCommit
+from ingress.accept.intake import Intake
+from ingress.accept.post_batch import BATCH, PostBatch
+from ingress.accept.post_message import MESSAGES, PostMessage
+from ingress.accept.protocol import message_protocol
+from ingress.accept.receipts import Receipts
+from ingress.accept.row_lookup import RowLookup
+from ingress.console.build import console_of, watched
+from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console.tail import Tail
-from ingress.console_parts import console_of, watched
-from ingress.direct import Direct
-from ingress.group_commit import GroupCommit
-from ingress.hosts import Hosts
-from ingress.hot_path import MESSAGES, PostMessage
 from ingress.http1.bounds import Bounds
-from ingress.intake import Intake
-from ingress.known import Known
 from ingress.messages import Messages
-from ingress.methods import head, other_method
 from ingress.openapi import Documents
-from ingress.problems import Problem
-from ingress.protocol import message_protocol
-from ingress.readiness import Probe, Readiness, WorkerProbe
-from ingress.receipts import Receipts
-from ingress.requests import Limits
+from ingress.openapi.docs_routes import docs_router
+from ingress.readiness import Probe, ReadinessChecks, WorkerProbe
+from ingress.routes import error_handlers as failures
 from ingress.routes.dead_letters import dead_letters_router
-from ingress.routes.docs import docs_router
 from ingress.routes.health import health_router
 from ingress.routes.messages import messages_router
 from ingress.routes.problem_types import problem_types_router
 from ingress.routes.receipts import receipts_router
 from ingress.routes.redrives import redrives_router
 from ingress.routes.root import root_router
+from ingress.routes.traced import traced
+from ingress.schema.problems import Problem
+from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
-from ingress.traced import traced
-from ingress.wire import Scope, Send, respond_problem
+from ingress.web.asgi import Scope, Send, respond_problem
+from ingress.web.auth import Authenticator
+from ingress.web.browser import SAFE, Guard
+from ingress.web.hosts import Hosts
+from ingress.web.methods import head, other_method
 from otel.metrics import Metrics
 from otel.tracing.requests import PassOn, Tracer
-from persistence.database import Pool
-from persistence.dead_letters import DeadLetters
+from persistence.database.pool import Pool
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.redrive import Redriver
 from persistence.operator_actions import Actions
-from persistence.redrive import Redriver
-from persistence.writer import Writer
+from persistence.store.writer import Writer
 from transport.contract import Transport
 
 __all__ = ["Ingress", "build"]
@@ -77,7 +77,7 @@ class Ingress:
         documents: Documents,
         one: PostMessage,
         many: PostBatch,
-        readiness: Readiness,
+        readiness: ReadinessChecks,
         *,
         guard: Guard,
         bodies: Bodies,
@@ -167,7 +167,7 @@ def build(
     tracer: Tracer | None = None,
     logs: Sequence[WatchedLog] = (),
     seen_by: str = "this process",
-    migration: MigrationDesk | None = None,
+    migration: MigrationActions | None = None,
 ) -> Ingress:
     """Return the application. It starts nothing and connects to nothing of its own.
 
@@ -182,7 +182,7 @@ def build(
     read = consumed or transport
     tracer = tracer or PassOn()
     auth = Authenticator(settings)
-    known = Known(
+    known = RowLookup(
         pool,
         timeout_seconds=settings.ingress_lookup_timeout_ms / 1000,
         at_once=settings.ingress_appends_in_flight,
@@ -197,7 +197,7 @@ def build(
         metrics=metrics,
         company=transport.features.worthwhile,
     )
-    readiness = Readiness(
+    readiness = ReadinessChecks(
         transport=transport,
         pool=pool,
         database_required=settings.ingress_mode == "direct",
@@ -278,7 +278,7 @@ def _hot_path(
     tracer: Tracer,
     bodies: Bodies,
 ) -> tuple[PostMessage, PostBatch]:
-    intake = Intake(Limits.of(settings))
+    intake = Intake(RequestLimits.of(settings))
     one = PostMessage(
         auth=auth,
         guard=guard,

@@ -6,14 +6,14 @@ import asyncio
 
 import msgspec
 
-from ingress.key_entries import ApiKey
-from ingress.problems import DATABASE_UNAVAILABLE, Problem
+from ingress.schema.problems import DATABASE_UNAVAILABLE, Problem
+from ingress.web.key_entries import ApiKey
 from otel.tracing.context import checked, sampled_trace_id
-from persistence import queries
-from persistence.database import Pool
-from persistence.dead_letters import DeadLetters
+from persistence.database.pool import Pool
+from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.errors import Outage
-from persistence.queries import Lost, StoredMessage
+from persistence.reads import messages as queries
+from persistence.reads.messages import Lost, StoredMessage
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
 from transport.errors import DecodeError, TransportUnavailable

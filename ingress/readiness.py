@@ -8,13 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from persistence.database import Pool, using
+from persistence.database.pool import Pool, using
 from persistence.errors import Outage
 from transport.contract import Transport
 from transport.errors import TransportError
 from transport.patience import answer
 
-__all__ = ["ComponentState", "Probe", "Readiness", "Report", "WorkerProbe"]
+__all__ = ["ComponentState", "Probe", "ReadinessChecks", "ReadinessReport", "WorkerProbe"]
 
 Status = Literal["up", "degraded", "down"]
 
@@ -28,7 +28,7 @@ class ComponentState(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Report(msgspec.Struct, frozen=True):
+class ReadinessReport(msgspec.Struct, frozen=True):
     """The whole: ``unavailable`` if a required component is down, ``degraded`` if another is."""
 
     status: Literal["ready", "degraded", "unavailable"]
@@ -41,7 +41,7 @@ Probe = Callable[[], Awaitable[ComponentState]]
 """Asks one more dependency, in its own time limit; made by whoever put it there."""
 
 
-class Readiness:
+class ReadinessChecks:
     """Asks the dependencies, at the same time and each no longer than ``timeout_seconds``."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Readiness:
         """From now on say not ready, so that no new traffic is sent while this process stops."""
         self._draining = True
 
-    async def report(self) -> Report:
+    async def report(self) -> ReadinessReport:
         """Return the state of each component and of the whole."""
         asked = (self._log(), *(probe() for probe in self._probes), self._database())
         components = list(await asyncio.gather(*asked))
@@ -75,10 +75,10 @@ class Readiness:
         if self._draining:
             components.append(ComponentState("process", "down", True, "It is shutting down."))
         if any(one.required and one.status == "down" for one in components):
-            return Report("unavailable", components)
+            return ReadinessReport("unavailable", components)
         if any(one.status != "up" for one in components):
-            return Report("degraded", components)
-        return Report("ready", components)
+            return ReadinessReport("degraded", components)
+        return ReadinessReport("ready", components)
 
     async def _log(self) -> ComponentState:
         name = f"log ({self._transport.name})"

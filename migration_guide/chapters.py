@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from migration_guide.phases import PHASES, STEPS, Phase, Step
+from migration_guide.phases import PHASES, STEPS, Phase, PhaseStep
 
 __all__ = ["FOLDER", "chapters"]
 
@@ -41,7 +41,7 @@ def _settings(phase: Phase) -> str:
     return f"{text}\n\n{unset} unset." if unset else text
 
 
-def _command(title: str, step: Step, verb: str) -> str:
+def _command(title: str, step: PhaseStep, verb: str) -> str:
     origin, target = PHASES[step.origin], PHASES[step.to]
     asked = "check" if step.forward else "check --back"
     line = " ".join(

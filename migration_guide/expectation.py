@@ -11,7 +11,7 @@ import structlog
 from migration_guide.choice import CHOICES, Choice
 from migration_guide.phases import PHASES
 from otel.metrics import Metrics
-from persistence.migration_state import MigrationState
+from persistence.fleet.migration_state import MigrationState
 
 __all__ = ["Expectation"]
 

@@ -25,9 +25,9 @@ import msgspec
 
 from migration_guide.choice import CHOICES
 from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
-from migration_guide.gates.result import Result
-from persistence.database import Connection, Pool, using
-from persistence.migration_state import COLUMNS, MigrationState, state_of
+from migration_guide.gates.result import GateResult
+from persistence.database.pool import Connection, Pool, using
+from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.operator_actions import record_done
 
 __all__ = ["SILENT_SECONDS", "Machine"]
@@ -100,7 +100,7 @@ class Machine:
         *,
         who: str,
         why: str,
-        gates: Sequence[Result] | None = None,
+        gates: Sequence[GateResult] | None = None,
         overrides: Mapping[str, str] | None = None,
         queued: bool = False,
     ) -> MigrationState:
@@ -290,7 +290,7 @@ class Machine:
 
 
 async def _record_passed(
-    connection: Connection, gate: Result, state: MigrationState, *, why: str
+    connection: Connection, gate: GateResult, state: MigrationState, *, why: str
 ) -> None:
     await record_done(
         connection,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from migration_guide.choice import CHOICES
-from persistence.database import Pool, using
+from persistence.database.pool import Pool, using
 
 __all__ = ["MIRRORED", "mirrored_since"]
 

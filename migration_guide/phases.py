@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from migration_guide.choice import CHOICES, Choice
 
-__all__ = ["PHASES", "STEPS", "Phase", "Step", "step"]
+__all__ = ["PHASES", "STEPS", "Phase", "PhaseStep", "step"]
 
 
 class Phase(NamedTuple):
@@ -29,7 +29,7 @@ class Phase(NamedTuple):
         return f"{self.number} {self.name}"
 
 
-class Step(NamedTuple):
+class PhaseStep(NamedTuple):
     """From one phase to a neighbour. ``gates`` are names in :data:`migration_guide.gates.GATES`."""
 
     origin: int
@@ -116,10 +116,10 @@ PHASES: tuple[Phase, ...] = (
     ),
 )
 
-STEPS: tuple[Step, ...] = (
-    Step(0, 1, ("processes",)),
-    Step(1, 2, ("processes", "shadow", "partitions")),
-    Step(
+STEPS: tuple[PhaseStep, ...] = (
+    PhaseStep(0, 1, ("processes",)),
+    PhaseStep(1, 2, ("processes", "shadow", "partitions")),
+    PhaseStep(
         2,
         3,
         (
@@ -134,23 +134,23 @@ STEPS: tuple[Step, ...] = (
             "durability",
         ),
     ),
-    Step(3, 4, ("processes", "workers", "shadow", "dropped", "parity", "durability")),
-    Step(
+    PhaseStep(3, 4, ("processes", "workers", "shadow", "dropped", "parity", "durability")),
+    PhaseStep(
         4,
         5,
         ("processes", "workers", "shadow", "dropped", "parity", "drained", "durability"),
     ),
-    Step(1, 0, ("processes",)),
-    Step(2, 1, ("processes",)),
-    Step(3, 2, ("processes", "watermark", "start")),
-    Step(
+    PhaseStep(1, 0, ("processes",)),
+    PhaseStep(2, 1, ("processes",)),
+    PhaseStep(3, 2, ("processes", "watermark", "start")),
+    PhaseStep(
         4,
         3,
         ("processes", "watermark"),
         "In phase 3 a standby of Redis may persist what Kafka's readers leave waiting: it must not "
         "meet the holes that phase 5 left in Redis while what fills them waits in Kafka.",
     ),
-    Step(
+    PhaseStep(
         5,
         4,
         ("processes", "partitions"),
@@ -161,7 +161,7 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-def step(origin: int, to: int) -> Step:
+def step(origin: int, to: int) -> PhaseStep:
     """Return the step between two neighbours.
 
     Raises:

@@ -13,30 +13,30 @@ from migration_guide.choice import CHOICES
 from migration_guide.errors import NotAStep, NotStarted
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE, judge
 from migration_guide.gates.processes import judge as judge_processes
-from migration_guide.gates.result import Result, Scene
+from migration_guide.gates.result import GateResult, Scene
 from migration_guide.machine import Machine
 from migration_guide.mirrored import MIRRORED
-from migration_guide.phases import PHASES, Step, step
-from persistence.database import Pool
-from persistence.migration_state import MigrationState
-from persistence.migration_state import state as read_state
-from persistence.processes import Process
-from persistence.processes import processes as read_processes
+from migration_guide.phases import PHASES, PhaseStep, step
+from persistence.database.pool import Pool
+from persistence.fleet.migration_state import MigrationState
+from persistence.fleet.migration_state import state as read_state
+from persistence.fleet.processes import Process
+from persistence.fleet.processes import processes as read_processes
 from transport.contract import WORKER_GROUP, Topic
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Checked", "Look", "Steps", "passed", "refused", "way_on"]
+__all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "way_on"]
 
 
-class Look(msgspec.Struct, frozen=True):
+class MigrationStanding(msgspec.Struct, frozen=True):
     """Where the migration stands, and who runs."""
 
     state: MigrationState
     processes: list[Process]
 
     @property
-    def reached(self) -> Result:
+    def reached(self) -> GateResult:
         """Whether every process is on the target."""
         return judge_processes(self.processes, {self.state.target})
 
@@ -44,9 +44,9 @@ class Look(msgspec.Struct, frozen=True):
 class Checked(msgspec.Struct, frozen=True):
     """What the gates of a step said, and what they looked at."""
 
-    step: Step
-    look: Look
-    results: list[Result]
+    step: PhaseStep
+    look: MigrationStanding
+    results: list[GateResult]
 
 
 class Steps:
@@ -57,7 +57,7 @@ class Steps:
         self._pool = pool
         self._settings = settings
 
-    async def look(self) -> Look:
+    async def look(self) -> MigrationStanding:
         """Return where it stands.
 
         Raises:
@@ -66,9 +66,9 @@ class Steps:
         state = await read_state(self._pool)
         if state is None:
             raise NotStarted
-        return Look(state, await read_processes(self._pool))
+        return MigrationStanding(state, await read_processes(self._pool))
 
-    def next_step(self, state: MigrationState, *, forward: bool) -> Step:
+    def next_step(self, state: MigrationState, *, forward: bool) -> PhaseStep:
         """Return the step that ``advance`` or ``rollback`` means now.
 
         While a step is under way, the other direction is back to where it came from.
@@ -89,7 +89,7 @@ class Steps:
             raise NotAStep(f"phase {PHASES[state.phase].label} is the {where} one")
         return step(state.phase, to)
 
-    async def check(self, taken: Step, *, window: float) -> Checked:
+    async def check(self, taken: PhaseStep, *, window: float) -> Checked:
         """Look once, and judge every gate of ``taken`` on it."""
         look = await self.look()
         scene = Scene(
@@ -128,7 +128,7 @@ class Steps:
             queued=queued,
         )
 
-    async def complete(self, look: Look, *, who: str) -> MigrationState | None:
+    async def complete(self, look: MigrationStanding, *, who: str) -> MigrationState | None:
         """Record that the step is complete, if it is; return the new state.
 
         Raises:
@@ -154,8 +154,8 @@ class Steps:
 
 
 def refused(
-    results: Sequence[Result], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
-) -> list[Result]:
+    results: Sequence[GateResult], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
+) -> list[GateResult]:
     """Return the results that stand in the way, given what an operator takes upon himself."""
     return [
         one
@@ -169,7 +169,7 @@ def refused(
 
 
 def passed(
-    results: Sequence[Result], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
+    results: Sequence[GateResult], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the reason of each gate that is not green, none of which stands in the way."""
     return {
@@ -181,7 +181,7 @@ def passed(
     }
 
 
-def way_on(in_the_way: Sequence[Result]) -> list[str]:
+def way_on(in_the_way: Sequence[GateResult]) -> list[str]:
     """Return the options by which an operator takes upon himself what stands in the way.
 
     Empty where one of them leaves no choice: then the others are of no use.

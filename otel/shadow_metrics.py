@@ -6,7 +6,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from transport.shadow.observer import Backlog, BreakerState
+from transport.shadow.observer import BreakerState, ShadowBacklog
 from transport.shadow.outcomes import Drop, Sent
 
 __all__ = ["ShadowMetrics"]
@@ -30,7 +30,7 @@ class ShadowMetrics:
             for outcome in (*(sent.value for sent in Sent), *(drop.label for drop in Drop))
         }
         # Read when somebody asks, by the scraper's thread: what waits changes with every message.
-        self._backlog = Backlog()
+        self._backlog = ShadowBacklog()
         Gauge(
             "shadow_queue_depth", "Copies that wait for the shadow.", registry=registry
         ).set_function(lambda: self._backlog.records)
@@ -55,7 +55,7 @@ class ShadowMetrics:
         """Count copies that ended like this."""
         self._published[outcome].inc(records)
 
-    def waiting(self, backlog: Backlog) -> None:
+    def waiting(self, backlog: ShadowBacklog) -> None:
         """Show how much waits."""
         self._backlog = backlog
 

@@ -10,12 +10,12 @@ import asyncio
 
 import structlog
 
-from persistence.database import Connection, Pool
-from persistence.dead_letter_causes import give_causes
-from persistence.elected import elected
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Connection, Pool
+from persistence.database.translation import translated
+from persistence.dead_letters.causes import give_causes
 from persistence.errors import PersistenceError
-from persistence.gate import stopped_within
-from persistence.translation import translated
+from persistence.fleet.leader_lock import elected
 
 __all__ = ["Housekeeper"]
 

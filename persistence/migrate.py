@@ -17,8 +17,8 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from persistence.servers import Servers
-from persistence.translation import translated
+from persistence.database.servers import Servers
+from persistence.database.translation import translated
 from transport.errors import ConfigurationError
 
 __all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"]

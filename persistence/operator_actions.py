@@ -10,11 +10,11 @@ import asyncpg
 import msgspec
 import structlog
 
-from persistence.database import Connection, Pool, using
+from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
-from persistence.when import rfc3339
+from persistence.timestamps import rfc3339
 
-__all__ = ["NO_REASON", "Action", "Actions", "Entry", "record_done"]
+__all__ = ["NO_REASON", "Action", "ActionInProgress", "Actions", "record_done"]
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Action(msgspec.Struct, frozen=True, rename="camel"):
     finished_at: str | None
 
 
-class Entry:
+class ActionInProgress:
     """The action under way. Set ``result`` to what came of it."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Actions:
     @asynccontextmanager
     async def recorded(
         self, action: str, *, who: str, target: str, why: str | None
-    ) -> AsyncIterator[Entry]:
+    ) -> AsyncIterator[ActionInProgress]:
         """Record ``action`` on ``target`` before the block, and its result after it.
 
         Raises:
@@ -84,7 +84,7 @@ class Actions:
         """
         async with using(self._pool) as connection:
             identifier = await connection.fetchval(_BEGIN, who, action, target, why or NO_REASON)
-        entry = Entry()
+        entry = ActionInProgress()
         try:
             yield entry
         except BaseException as error:

@@ -1,7 +1,7 @@
 """What comparisons of two logs found, as rows: for gates, the console and any other process.
 
 Comparing is :mod:`migration_guide.parity`; here its results are written and read. Counts are by the
-names of :class:`migration_guide.parity.result.Result`.
+names of :class:`migration_guide.parity.result.GateResult`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from persistence.database import Connection, Pool, using
-from persistence.when import rfc3339
+from persistence.database.pool import Connection, Pool, using
+from persistence.timestamps import rfc3339
 
 __all__ = ["ParityReport", "Summed", "latest", "recent", "summed", "write"]
 
@@ -37,7 +37,7 @@ _YOUNG = "not_yet_comparable"
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One row; see :class:`persistence.models_parity.ParityReportRow`. Times are RFC 3339."""
+    """One row; see :class:`persistence.tables.parity.ParityReportRow`. Times are RFC 3339."""
 
     id: str
     kind: str

@@ -17,7 +17,7 @@ from typing import Self
 import msgspec
 import structlog
 
-from persistence.database import Connection, Pool, using
+from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
 from transport.shadow.outcomes import Drop
 

@@ -105,7 +105,7 @@ async def database_url(
 @pytest_asyncio.fixture
 async def database_pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
     """A pool on ``database_url``, as the service makes it."""
-    from persistence.database import connect  # noqa: PLC0415
+    from persistence.database.pool import connect  # noqa: PLC0415
     from persistence.settings import PersistenceSettings  # noqa: PLC0415
 
     pool = await connect(PersistenceSettings(database_url=database_url))

@@ -9,14 +9,14 @@ import msgspec
 import typer
 
 from compose.commands.options import DryRun, Json, Wide, Yes
-from compose.console import client_settings, err, out, run
 from compose.grid import Grid
+from compose.output import client_settings, err, out, run
 from compose.settings import Settings
 from compose.terminal import confirm, styled
-from persistence.audit import audit as look
-from persistence.audit_report import AuditReport, RepairReport
-from persistence.database import Pool, connect
-from persistence.repair import repair as mend
+from persistence.audit.audit import audit as look
+from persistence.audit.repair import repair as mend
+from persistence.audit.report import AuditReport, RepairReport
+from persistence.database.pool import Pool, connect
 from transport.contract import Transport
 from transport.existing import must_exist
 from transport.registry import create

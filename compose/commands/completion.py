@@ -9,7 +9,7 @@ import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 from typer.completion import install as install_script  # type: ignore[attr-defined]
 
-from compose.console import err, out
+from compose.output import err, out
 from compose.terminal import paragraph
 
 __all__ = ["COMPLETE", "completion"]

@@ -9,12 +9,12 @@ from uuid import UUID
 import msgspec
 import typer
 
-from compose.console import client_settings, err, fail, out, run
+from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import brief
-from persistence import queries
-from persistence.database import Pool, connect
-from persistence.queries import StoredMessage
+from persistence.database.pool import Pool, connect
+from persistence.reads import messages as queries
+from persistence.reads.messages import StoredMessage
 
 __all__ = ["show"]
 

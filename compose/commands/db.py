@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from compose.commands.options import DryRun, Json, Yes
-from compose.console import client_settings, err, out, run
+from compose.output import client_settings, err, out, run
 from compose.terminal import confirm
 
 __all__ = ["app"]

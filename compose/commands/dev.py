@@ -14,10 +14,10 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from compose.console import err, fail, out, run
-from compose.sending.load import SENDER, Load, Plan
-from compose.sending.row_check import Checked, check_rows
-from compose.sending.service import Service, connected, explain, service
+from compose.output import err, fail, out, run
+from compose.sending.load import SENDER, LoadPlan, ProducerLoad
+from compose.sending.row_check import RowCheck, check_rows
+from compose.sending.service import ServiceAddress, connected, explain, service
 from compose.terminal import styled
 from crossfade import AsyncClient, CrossfadeError, Retry
 
@@ -77,11 +77,11 @@ def produce(
     the other, so that their order is promised. Exit status 1: some failed, or a row is missing,
     doubled or out of order; 3: the rows could not be read.
     """
-    plan = Plan(rate, conversations, count, duration, size, repeats / 100)
+    plan = LoadPlan(rate, conversations, count, duration, size, repeats / 100)
     to = service(url)
 
-    async def main() -> tuple[Load, Checked | None]:
-        load = Load(plan)
+    async def main() -> tuple[ProducerLoad, RowCheck | None]:
+        load = ProducerLoad(plan)
         async with connected(to, Retry(deadline=deadline), asked=load.count_request) as client:
             with _ended_by_ctrl_c(load):
                 async with _shown(load, to):
@@ -103,7 +103,7 @@ def produce(
 
 
 @contextmanager
-def _ended_by_ctrl_c(load: Load) -> Iterator[None]:
+def _ended_by_ctrl_c(load: ProducerLoad) -> Iterator[None]:
     """Let the first Ctrl-C end the sending; a second one ends the command."""
     loop = asyncio.get_running_loop()
 
@@ -118,13 +118,13 @@ def _ended_by_ctrl_c(load: Load) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _checked(client: AsyncClient, load: Load) -> Checked:
+async def _checked(client: AsyncClient, load: ProducerLoad) -> RowCheck:
     err.print(styled(("reading the rows back ...", "dim")))
     return await check_rows(client, load.conversations, 30.0)
 
 
 @asynccontextmanager
-async def _shown(load: Load, to: Service) -> AsyncIterator[None]:
+async def _shown(load: ProducerLoad, to: ServiceAddress) -> AsyncIterator[None]:
     """Show how it goes, where somebody looks: a table that is drawn again and again."""
     err.print(
         f"Sending to {to.url} as {SENDER}, {load.conversations[0].name} and so on. Ctrl-C ends it."
@@ -152,7 +152,7 @@ async def _shown(load: Load, to: Service) -> AsyncIterator[None]:
             live.update(_picture(load, load.counts.accepted / load.seconds), refresh=True)
 
 
-def _picture(load: Load, rate: float) -> RenderableType:
+def _picture(load: ProducerLoad, rate: float) -> RenderableType:
     counts = load.counts
     lines = [
         *_columns(
@@ -187,7 +187,7 @@ def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:,.1f} ms"
 
 
-def _tell(load: Load, checked: Checked | None) -> None:
+def _tell(load: ProducerLoad, checked: RowCheck | None) -> None:
     """Say what became of it all."""
     counts = load.counts
     if not err.is_terminal:
@@ -207,7 +207,7 @@ def _tell(load: Load, checked: Checked | None) -> None:
     out.print(f"{counts.accepted:,} acknowledged{extra}, {rows:,} rows{verdict}")
 
 
-def _summary(load: Load, checked: Checked | None) -> dict[str, Any]:
+def _summary(load: ProducerLoad, checked: RowCheck | None) -> dict[str, Any]:
     counts = load.counts
     return {
         "sent": counts.sent,

@@ -30,14 +30,14 @@ from compose.commands.dlq_selection import (
     said,
 )
 from compose.commands.options import DryRun, Json, Wide, Yes
-from compose.console import client_settings, err, fail, out, run
 from compose.grid import Grid
+from compose.output import client_settings, err, fail, out, run
 from compose.terminal import confirm, paragraph
-from persistence.database import Pool, connect
-from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from persistence.database.pool import Pool, connect
+from persistence.dead_letters.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from persistence.dead_letters.selection import Selection, described
 from persistence.operator_actions import Actions
-from persistence.selection import Selection, described
-from persistence.states import LetterState
+from persistence.tables.states import LetterState
 
 __all__ = ["app"]
 

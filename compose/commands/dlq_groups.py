@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from compose.commands.dlq_selection import LARGEST_INTEGER
-from compose.console import client_settings, err, out, run
 from compose.grid import Grid
-from persistence.database import connect
-from persistence.dead_letter_groups import LetterGroup, LetterGroups, letter_groups
+from compose.output import client_settings, err, out, run
+from persistence.database.pool import connect
+from persistence.dead_letters.groups import CauseGroups, LetterGroup, letter_groups
 
 __all__ = ["list_groups"]
 
@@ -36,7 +36,7 @@ async def _read(limit: int) -> tuple[list[LetterGroup], bool, int]:
     """Return up to ``limit`` groups, whether there are more, and how many have none."""
     pool = await connect(client_settings().persistence)
     found: list[LetterGroup] = []
-    page = LetterGroups([], None, 0)
+    page = CauseGroups([], None, 0)
     try:
         while True:
             left = limit - len(found)

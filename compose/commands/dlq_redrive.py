@@ -28,20 +28,20 @@ from compose.commands.dlq_selection import (
     must_be_pending,
 )
 from compose.commands.options import DryRun, Json, JsonLines, Wide
-from compose.console import client_settings, err, fail, out, run
 from compose.grid import Grid
-from compose.logs import shadowed
-from compose.patient import PatientTransport
+from compose.output import client_settings, err, fail, out, run
+from compose.process.reconnecting import ReconnectingTransport
+from compose.process.transports import shadowed
 from compose.settings import Settings, otel_variables
 from compose.terminal import paragraph, progress_bar
 from otel.metrics import Metrics
 from otel.tracing.start import start as start_tracing
-from persistence.database import Pool, connect
-from persistence.dead_letters import DeadLetters
+from persistence.database.pool import Pool, connect
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.redrive import MOST_REDRIVES, Preview, RedriveProgress, Redriver
+from persistence.dead_letters.selection import Selection, described
 from persistence.operator_actions import Actions
-from persistence.redrive import MOST_REDRIVES, Preview, RedriveProgress, Redriver
-from persistence.selection import Selection, described
-from persistence.states import RunState
+from persistence.tables.states import RunState
 from transport.contract import Transport
 from transport.registry import create
 
@@ -312,7 +312,7 @@ async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Actions]]
         log = tracing.traced(primary)
         if transport.transport_shadow is not None:
             # What is redriven goes to both logs, like everything that is appended.
-            shadow = PatientTransport(
+            shadow = ReconnectingTransport(
                 create(transport.transport_shadow, transport),
                 needed=transport.transport_shadow_mode == "sync",
             )

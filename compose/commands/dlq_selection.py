@@ -11,9 +11,9 @@ from uuid import UUID
 
 import typer
 
-from compose.console import fail
-from persistence.dead_letters import DeadLetters
-from persistence.selection import Selection
+from compose.output import fail
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.selection import Selection
 from transport.contract import Reason
 
 __all__ = [

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from compose.commands.options import Json, Wide
-from compose.console import err, fail, out, settings_or_exit
 from compose.grid import Grid
+from compose.output import err, fail, out, settings_or_exit
 from compose.terminal import paragraph
-from ingress.key_entries import NAME, ApiKey, Scope, entry_of, parse_entries
+from ingress.web.key_entries import NAME, ApiKey, Scope, entry_of, parse_entries
 from transport.errors import ConfigurationError
 
 __all__ = ["app"]

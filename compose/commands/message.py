@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from compose.commands.options import Json, Wide
-from compose.console import client_settings, err, fail, out, run, warn
 from compose.grid import Grid
+from compose.output import client_settings, err, fail, out, run, warn
+from compose.process.read_only import watching
 from compose.settings import Settings
 from compose.terminal import milliseconds, styled
-from compose.watching import watching
 from ingress.console.views import FoundMessages, Timeline
 
 __all__ = ["show"]

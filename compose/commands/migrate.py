@@ -15,11 +15,11 @@ from compose.commands.migrate_take import JUDGING, Why, Window, show_gates, stat
 from compose.commands.migrate_watch import watch
 from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.commands.rehearse import rehearse
-from compose.console import fail, out, working
+from compose.output import fail, out, working
 from compose.terminal import confirm, styled
 from migration_guide.steps import Checked
-from persistence.migration_state import history as read_history
-from persistence.processes import forget as forget_process
+from persistence.fleet.migration_state import history as read_history
+from persistence.fleet.processes import forget as forget_process
 
 __all__ = ["app"]
 

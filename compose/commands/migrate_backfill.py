@@ -14,16 +14,16 @@ import typer
 from compose.commands.dlq_selection import LARGEST_INTEGER, caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
 from compose.commands.options import DryRun, Json, Wide
-from compose.console import client_settings, err, fail, out, run
 from compose.grid import Grid
+from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import progress_bar
-from migration_guide.backfill.request import Request, Status
+from migration_guide.backfill.request import BackfillStatus, Request
 from migration_guide.backfill.run import Backfill, Busy
 from migration_guide.backfill.state import BackfillProgress, BackfillState, Cancelled
-from migration_guide.parity.comparison import Limits
-from persistence.database import Pool, connect
-from persistence.states import RunState
+from migration_guide.parity.comparison import ParityLimits
+from persistence.database.pool import Pool, connect
+from persistence.tables.states import RunState
 
 __all__ = ["backfill", "backfills"]
 
@@ -89,7 +89,7 @@ def backfill(
         rate=rate,
         everything=everything,
         by=caller(),
-        limits=Limits(settle=settle),
+        limits=ParityLimits(settle=settle),
     )
     if dry_run:
         status = run(lambda: _preview(settings, (one, two), request))
@@ -151,12 +151,12 @@ def backfills(
     out.print(table)
 
 
-def _data(status: Status) -> dict[str, object]:
+def _data(status: BackfillStatus) -> dict[str, object]:
     data: dict[str, object] = msgspec.to_builtins(status)
     return data
 
 
-def _say(status: Status, target: str) -> None:
+def _say(status: BackfillStatus, target: str) -> None:
     out.print(f"done: {status.appended} records appended to {target}")
     if status.present:
         out.print(f"{status.present} had come there meanwhile")
@@ -170,12 +170,12 @@ async def _cancel(settings: Settings, identifier: UUID) -> bool:
         return await BackfillState(pool).finish(identifier, RunState.CANCELLED)
 
 
-async def _preview(settings: Settings, names: tuple[str, str], request: Request) -> Status:
+async def _preview(settings: Settings, names: tuple[str, str], request: Request) -> BackfillStatus:
     async with _database(settings) as pool, two_logs(settings, *names) as (one, two):
         return await Backfill(pool, one, two, request).preview()
 
 
-async def _run(settings: Settings, names: tuple[str, str], request: Request) -> Status:
+async def _run(settings: Settings, names: tuple[str, str], request: Request) -> BackfillStatus:
     async with _database(settings) as pool, two_logs(settings, *names) as (one, two):
         work = Backfill(pool, one, two, request)
         task = asyncio.create_task(work.run())
@@ -193,7 +193,7 @@ async def _run(settings: Settings, names: tuple[str, str], request: Request) -> 
             raise
 
 
-async def _show(work: Backfill, task: asyncio.Task[Status]) -> None:
+async def _show(work: Backfill, task: asyncio.Task[BackfillStatus]) -> None:
     with progress_bar(err) as bar:
         shown = bar.add_task("comparing", total=None)
         while not task.done():
@@ -210,7 +210,7 @@ async def _show(work: Backfill, task: asyncio.Task[Status]) -> None:
             await asyncio.wait([task], timeout=_REFRESH)
 
 
-def _left_out(status: Status, target: str) -> None:
+def _left_out(status: BackfillStatus, target: str) -> None:
     if status.uncopied:
         out.print(
             f"{status.uncopied} are left out: older than what {target} holds, and the workers are "

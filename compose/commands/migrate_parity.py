@@ -16,17 +16,17 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_logs import Since, moment, other, two_logs
 from compose.commands.options import Json, Wide
-from compose.console import client_settings, err, out, run, warn, working
 from compose.grid import Cell, Grid
+from compose.output import client_settings, err, out, run, warn, working
 from compose.settings import Settings
 from compose.terminal import styled
 from migration_guide.mirrored import mirrored_since
-from migration_guide.parity.check import PartitionReport, Report, check
-from migration_guide.parity.comparison import Limits
+from migration_guide.parity.check import ParityCheck, PartitionReport, check
+from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.follower import Follower
-from migration_guide.parity.result import DIFFERENCES, Result, Tally, Verdict
+from migration_guide.parity.result import DIFFERENCES, ParityCounts, ParityResult, Verdict
 from persistence import parity_reports
-from persistence.database import connect, using
+from persistence.database.pool import connect, using
 from persistence.errors import PersistenceError
 from persistence.parity_reports import ParityReport
 
@@ -36,17 +36,17 @@ _STATUS = {Verdict.EQUAL: 0, Verdict.DIFFERS: 1, Verdict.NOTHING: 3}
 _REFRESH = 1.0
 _SHOWN = 20
 _COLUMNS = (
-    (Result.MATCHED, "matched"),
-    (Result.MISSING_IN_SHADOW, "not in shadow"),
-    (Result.MISSING_IN_PRIMARY, "not in primary"),
-    (Result.DIFFERENT_BYTES, "bytes differ"),
-    (Result.ORDER_DIFFERS, "order differs"),
-    (Result.ORDER_OVERLAPPED, "overlapped"),
-    (Result.ORDER_BACKFILLED, "backfilled"),
-    (Result.DUPLICATE, "duplicates"),
-    (Result.CONFLICT, "conflicts"),
-    (Result.NOT_YET_COMPARABLE, "not yet"),
-    (Result.TRIMMED, "trimmed"),
+    (ParityResult.MATCHED, "matched"),
+    (ParityResult.MISSING_IN_SHADOW, "not in shadow"),
+    (ParityResult.MISSING_IN_PRIMARY, "not in primary"),
+    (ParityResult.DIFFERENT_BYTES, "bytes differ"),
+    (ParityResult.ORDER_DIFFERS, "order differs"),
+    (ParityResult.ORDER_OVERLAPPED, "overlapped"),
+    (ParityResult.ORDER_BACKFILLED, "backfilled"),
+    (ParityResult.DUPLICATE, "duplicates"),
+    (ParityResult.CONFLICT, "conflicts"),
+    (ParityResult.NOT_YET_COMPARABLE, "not yet"),
+    (ParityResult.TRIMMED, "trimmed"),
 )
 
 
@@ -61,7 +61,7 @@ def parity(
     shadow: Annotated[str | None, typer.Option(help="The other; TRANSPORT_SHADOW.")] = None,
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds that a copy may take before it is missed.")
-    ] = Limits().settle,
+    ] = ParityLimits().settle,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on, and show it, until Ctrl-C.")
     ] = False,
@@ -78,7 +78,7 @@ def parity(
     one = primary or settings.transport.transport
     two = other(settings, one, shadow, "--shadow")
     start, end = _period(since, window)
-    limits = Limits(settle=settle)
+    limits = ParityLimits(settle=settle)
     if follow:
         report = run(lambda: _follow(settings, (one, two), start, limits, as_json=as_json))
     else:
@@ -102,10 +102,10 @@ async def _once(
     settings: Settings,
     names: tuple[str, str],
     period: tuple[float | None, float | None],
-    limits: Limits,
+    limits: ParityLimits,
     *,
     quiet: bool,
-) -> Report:
+) -> ParityCheck:
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=err, transient=True, disable=quiet) as bar:
         task = bar.add_task("comparing")
@@ -135,10 +135,10 @@ async def _follow(
     settings: Settings,
     names: tuple[str, str],
     since: float | None,
-    limits: Limits,
+    limits: ParityLimits,
     *,
     as_json: bool,
-) -> Report:
+) -> ParityCheck:
     """Show until Ctrl-C, then return what was found. Where nothing was yet, Ctrl-C just ends it."""
     async with two_logs(settings, *names) as (one, two):
         follower = Follower(one, two, since=since, limits=limits)
@@ -152,7 +152,7 @@ async def _follow(
             follower.close()
 
 
-async def _live(follower: Follower, *, as_json: bool) -> Report:
+async def _live(follower: Follower, *, as_json: bool) -> ParityCheck:
     try:
         with Live(console=out, auto_refresh=False) as live:
             while True:
@@ -178,7 +178,7 @@ async def _mirrored(settings: Settings) -> float | None:
         return None
 
 
-async def _record(settings: Settings, report: Report) -> None:
+async def _record(settings: Settings, report: ParityCheck) -> None:
     """Keep what was found, for others to read. Without PostgreSQL it is only shown."""
     tally = report.tally
     try:
@@ -209,14 +209,14 @@ async def _record(settings: Settings, report: Report) -> None:
         warn(f"the report is not kept: {error}")
 
 
-def _print(report: Report, *, as_json: bool) -> None:
+def _print(report: ParityCheck, *, as_json: bool) -> None:
     if as_json:
         out.json(_data(report))
     else:
         out.print(_shown(report))
 
 
-def _data(report: Report) -> dict[str, Any]:
+def _data(report: ParityCheck) -> dict[str, Any]:
     tally = report.tally
     return {
         "verdict": tally.verdict.value,
@@ -228,19 +228,21 @@ def _data(report: Report) -> dict[str, Any]:
     }
 
 
-def _shown(report: Report) -> RenderableType:
+def _shown(report: ParityCheck) -> RenderableType:
     tally = report.tally
     return Group(_partitions(report), *_samples(report), "", _sentence(report, tally))
 
 
-def _partitions(report: Report) -> Grid:
+def _partitions(report: ParityCheck) -> Grid:
     table = Grid()
     table.title = f"{report.primary} (primary) and {report.shadow} (shadow)"
     table.title += f" since {report.since}" if report.since else ", as far as both reach"
     table.add_column("partition", right=True)
     total = report.tally
     shown = [
-        (r, name) for r, name in _COLUMNS if r in (Result.MATCHED, *DIFFERENCES) or total.of(r)
+        (r, name)
+        for r, name in _COLUMNS
+        if r in (ParityResult.MATCHED, *DIFFERENCES) or total.of(r)
     ]
     for _, name in shown:
         table.add_column(name, right=True)
@@ -253,7 +255,7 @@ def _partitions(report: Report) -> Grid:
     return table
 
 
-def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[Cell]:
+def _cells(one: PartitionReport, shown: Sequence[tuple[ParityResult, str]]) -> list[Cell]:
     cells: list[Cell] = []
     for result, _ in shown:
         count = one.tally.of(result)
@@ -263,9 +265,11 @@ def _cells(one: PartitionReport, shown: Sequence[tuple[Result, str]]) -> list[Ce
     return cells
 
 
-def _samples(report: Report) -> list[RenderableType]:
+def _samples(report: ParityCheck) -> list[RenderableType]:
     wanted = [s for s in report.samples if s.result in DIFFERENCES]
-    wanted += [s for s in report.samples if s.result in (Result.DUPLICATE, Result.CONFLICT)]
+    wanted += [
+        s for s in report.samples if s.result in (ParityResult.DUPLICATE, ParityResult.CONFLICT)
+    ]
     if not wanted:
         return []
     table = Grid()
@@ -290,7 +294,7 @@ def _samples(report: Report) -> list[RenderableType]:
     return ["", table, *([f"and {rest} more samples; --json has them"] if rest > 0 else [])]
 
 
-def _sentence(report: Report, tally: Tally) -> RenderableType:
+def _sentence(report: ParityCheck, tally: ParityCounts) -> RenderableType:
     verdict = tally.verdict
     if verdict is Verdict.NOTHING:
         return styled(("nothing to compare", "yellow"), ": that is not parity")

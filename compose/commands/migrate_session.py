@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from compose.console import client_settings, fail, run
+from compose.output import client_settings, fail, run
 from migration_guide.errors import MigrationError
 from migration_guide.steps import Steps
-from persistence.database import Pool, connect
+from persistence.database.pool import Pool, connect
 
 __all__ = ["explained", "session"]
 

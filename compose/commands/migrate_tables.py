@@ -10,11 +10,11 @@ from rich.console import Group, RenderableType
 
 from compose.grid import Cell, Grid
 from compose.terminal import paragraph, styled
-from migration_guide.gates.result import Result
-from migration_guide.phases import PHASES, Step
-from migration_guide.steps import Checked, Look
-from persistence.migration_state import MigrationEvent, MigrationState
-from persistence.processes import Process
+from migration_guide.gates.result import GateResult
+from migration_guide.phases import PHASES, PhaseStep
+from migration_guide.steps import Checked, MigrationStanding
+from persistence.fleet.migration_state import MigrationEvent, MigrationState
+from persistence.fleet.processes import Process
 
 __all__ = [
     "as_data",
@@ -35,7 +35,7 @@ def plain_data(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def as_data(look: Look) -> dict[str, Any]:
+def as_data(look: MigrationStanding) -> dict[str, Any]:
     """Return what ``status --json`` prints of a look."""
     return {
         "state": look.state,
@@ -113,7 +113,7 @@ def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableT
     return table
 
 
-def gates(results: Sequence[Result]) -> RenderableType:
+def gates(results: Sequence[GateResult]) -> RenderableType:
     """Return the gates' answers, one a line."""
     table = Grid("gate", "")
     table.add_column("reason", prose=True)
@@ -122,7 +122,7 @@ def gates(results: Sequence[Result]) -> RenderableType:
     return table
 
 
-def instructions(step: Step) -> RenderableType:
+def instructions(step: PhaseStep) -> RenderableType:
     """Return exactly what to set and restart."""
     target = PHASES[step.to]
     values = target.choice.environment()

@@ -12,10 +12,10 @@ from compose.commands.dlq_selection import caller, said
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_waiting import STATUS, Ended, see_through, wait_for_gates
 from compose.commands.options import DryRun, Json, Yes
-from compose.console import err, out, working
+from compose.output import err, out, working
 from compose.terminal import confirm, paragraph, styled
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
-from migration_guide.gates.result import Result
+from migration_guide.gates.result import GateResult
 from migration_guide.phases import PHASES
 from migration_guide.steps import Checked, Steps, passed, refused, way_on
 
@@ -70,11 +70,11 @@ class _Asked(NamedTuple):
     accepted: dict[str, str]
     overruled: dict[str, str]
 
-    def in_the_way(self, results: Sequence[Result]) -> list[Result]:
+    def in_the_way(self, results: Sequence[GateResult]) -> list[GateResult]:
         """Return the gates that stand in the way of the step."""
         return refused(results, accepted=self.accepted, overridden=self.overruled)
 
-    def passed(self, results: Sequence[Result]) -> dict[str, str]:
+    def passed(self, results: Sequence[GateResult]) -> dict[str, str]:
         """Return why each gate that is not green is passed."""
         return passed(results, accepted=self.accepted, overridden=self.overruled)
 
@@ -180,7 +180,7 @@ async def _judged_again(
     return again
 
 
-def _preview(checked: Checked, in_the_way: Sequence[Result], *, as_json: bool) -> None:
+def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> None:
     waits = [one.name for one in in_the_way]
     if as_json:
         told: dict[str, Any] = {"taken": False, "ended": "dry_run", "wouldWaitFor": waits}
@@ -200,13 +200,13 @@ def show_gates(checked: Checked) -> None:
     out.print(shown.gates(checked.results))
 
 
-def status_of(results: Sequence[Result]) -> int:
+def status_of(results: Sequence[GateResult]) -> int:
     """Return the exit status: 0 if all are green, 1 if one is red, 3 if one can't tell."""
     verdicts = {one.verdict for one in results}
     return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
 
 
-def _refuse(checked: Checked, in_the_way: Sequence[Result], *, as_json: bool) -> NoReturn:
+def _refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> NoReturn:
     """Say which gates stand in the way, and what may be done about it; end the command."""
     status = status_of(in_the_way)
     if as_json:

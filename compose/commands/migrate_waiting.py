@@ -13,15 +13,15 @@ from rich.live import Live
 
 from compose.commands import migrate_tables as shown
 from compose.commands.migrate_session import session
-from compose.console import err, out
+from compose.output import err, out
 from compose.terminal import styled
 from migration_guide.errors import Overtaken
-from migration_guide.gates.result import Result
+from migration_guide.gates.result import GateResult
 from migration_guide.machine import SILENT_SECONDS
 from migration_guide.phases import PHASES
 from migration_guide.steps import Checked, Steps
 from persistence.errors import Outage
-from persistence.migration_state import MigrationState
+from persistence.fleet.migration_state import MigrationState
 from transport.errors import TransportError
 
 __all__ = ["STATUS", "Ended", "Judge", "see_through", "wait_for_gates"]
@@ -42,7 +42,7 @@ class Ended(StrEnum):
 STATUS = {Ended.COMPLETE: 0, Ended.OVERTAKEN: 1, Ended.UNDER_WAY: _TIMED_OUT}
 """The exit status of each."""
 
-Judge = Callable[[Sequence[Result]], list[Result]]
+Judge = Callable[[Sequence[GateResult]], list[GateResult]]
 
 
 async def wait_for_gates(
@@ -140,6 +140,6 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
         return None, "looking again"
 
 
-def _waiting(results: Sequence[Result], deadline: float) -> RenderableType:
+def _waiting(results: Sequence[GateResult], deadline: float) -> RenderableType:
     left = max(0.0, deadline - time.monotonic())
     return Group(shown.gates(results), styled((f"queued; {left:.0f} s left", "yellow")))

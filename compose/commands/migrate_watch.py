@@ -15,12 +15,12 @@ from compose.commands import migrate_tables as shown
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_session import explained, session
 from compose.commands.options import JsonLines, Wide
-from compose.console import out
+from compose.output import out
 from compose.terminal import styled
 from migration_guide.errors import NotAStep, Overtaken
-from migration_guide.gates.result import Result
+from migration_guide.gates.result import GateResult
 from migration_guide.phases import PHASES
-from migration_guide.steps import Look, Steps
+from migration_guide.steps import MigrationStanding, Steps
 from persistence.errors import Outage
 from transport.errors import TransportError
 
@@ -64,7 +64,7 @@ class _Seen:
     def __init__(self, *, forward: bool, window: float) -> None:
         self._forward = forward
         self._window = window
-        self._gates: Sequence[Result] = ()
+        self._gates: Sequence[GateResult] = ()
         self._title = ""
         self._asked = (0.0, 0)
 
@@ -88,7 +88,7 @@ class _Seen:
         except (Outage, TransportError, Overtaken) as error:
             return {"waiting": " ".join(str(error).split())}
 
-    async def _take(self, migration: Steps) -> Look:
+    async def _take(self, migration: Steps) -> MigrationStanding:
         look = await migration.look()
         if await migration.complete(look, who=caller()):
             look = await migration.look()

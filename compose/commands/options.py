@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose.console import out
+from compose.output import out
 
 __all__ = ["DryRun", "Json", "JsonLines", "Wide", "Yes"]
 

@@ -9,8 +9,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from compose.commands.dlq_selection import caller
-from compose.console import err, fail, out, run
-from compose.sending.service import Service, connected, explain, service, with_remedy
+from compose.output import err, fail, out, run
+from compose.sending.service import ServiceAddress, connected, explain, service, with_remedy
 from compose.terminal import styled
 from crossfade import (
     Ack,
@@ -153,7 +153,7 @@ def _tell_accepted(ack: Ack) -> None:
     err.print(styled((f"accepted{before}", "cyan"), f" {ack.accepted_at}; waiting for its row"))
 
 
-def _show(sent: _Sent, to: Service, *, as_json: bool) -> None:
+def _show(sent: _Sent, to: ServiceAddress, *, as_json: bool) -> None:
     message, ack, stored = sent
     state = stored.state if stored else ack.state
     if as_json:

@@ -14,10 +14,10 @@ import msgspec
 import typer
 
 from compose.commands.options import Json
-from compose.console import err, out, run
+from compose.output import err, out, run
+from compose.process.signals import Interrupted, Signals
 from compose.rehearsal.options import Options
 from compose.settings import known
-from compose.signals import Interrupted, Signals
 
 __all__ = ["rehearse"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from compose.console import client_settings, joined, must_still_run, run, settings_or_exit
-from compose.role import Role
+from compose.output import client_settings, joined, must_still_run, run, settings_or_exit
+from compose.process.role import Role
+from compose.process.signals import Signals
 from compose.settings import Settings
-from compose.signals import Signals
 from persistence.errors import Outage
 
 __all__ = ["serve", "worker"]
@@ -35,7 +35,7 @@ def worker() -> None:
 
 async def _run(settings: Settings, role: Role) -> None:
     # FastAPI takes half a second to import: other commands do without.
-    from compose.serve import run as run_process  # noqa: PLC0415
+    from compose.process.serve import run as run_process  # noqa: PLC0415
 
     signals = Signals()
     signals.install()

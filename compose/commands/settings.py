@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from compose.commands.options import Json, Wide
-from compose.console import client_settings, joined, out
 from compose.grid import Grid
+from compose.output import client_settings, joined, out
 from compose.settings import effective
 
 __all__ = ["show"]

@@ -11,15 +11,15 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose import shadow_status, standby_status
+from compose.commands import shadow_status, standby_status
 from compose.commands.options import Json, Wide
-from compose.console import client_settings, must_still_run, out, run
 from compose.grid import Grid
+from compose.output import client_settings, must_still_run, out, run
+from compose.process.read_only import watching
 from compose.settings import Settings
 from compose.terminal import styled
-from compose.watching import watching
 from ingress.console.views import Sentence, Status
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportUnavailable
 from transport.existing import must_exist

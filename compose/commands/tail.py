@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from compose.commands.options import JsonLines
-from compose.console import client_settings, err, must_still_run, out, run
+from compose.output import client_settings, err, must_still_run, out, run
+from compose.process.read_only import Watching, watching
 from compose.settings import Settings
 from compose.terminal import brief, milliseconds, styled
-from compose.watching import Watching, watching
 from persistence.errors import Outage
-from persistence.settled import Fate, fates
+from persistence.reads.outcomes import Fate, fates
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Record, Topic
 from transport.envelope import Message, decode

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from compose.console import run
 from compose.local.folder import Folder
 from compose.local.run_file import DEFAULT_FOLDER
+from compose.output import run
 
 __all__ = ["up"]
 
@@ -29,6 +29,6 @@ def up(
     are shown here; everything is logged to crossfade.log in the data folder.
     """
     # FastAPI and Alembic take most of a second to import: other commands do without.
-    from compose import up as everything  # noqa: PLC0415
+    from compose.commands import up_stack as everything  # noqa: PLC0415
 
     run(lambda: everything.up(Folder(data), verbose=verbose))

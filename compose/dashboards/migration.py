@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.dashboards.panels import Dashboard, Panel, Query, Row, Step
+from compose.dashboards.panels import Dashboard, DashboardRow, Panel, Query, ThresholdStep
 from compose.dashboards.queue import quantiles
 
 __all__ = ["MIGRATION"]
@@ -24,12 +24,12 @@ _COMPARED = "matched|missing_in_shadow|missing_in_primary|different_bytes"
 
 
 def _stat(
-    title: str, description: str, unit: str, expr: str, *steps: Step, **more: object
+    title: str, description: str, unit: str, expr: str, *steps: ThresholdStep, **more: object
 ) -> Panel:
     return Panel(title, description, unit, (Query(expr),), "stat", 4, 4, steps, **more)  # type: ignore[arg-type]
 
 
-_STATE = Row(
+_STATE = DashboardRow(
     "Where it stands",
     (
         _stat(
@@ -56,14 +56,14 @@ _STATE = Row(
             "short",
             "count(migration_process_phase{@} != scalar(max(migration_target_phase{@}))) "
             "or vector(0)",
-            Step(1, "yellow"),
+            ThresholdStep(1, "yellow"),
         ),
         _stat(
             "Unexpected Settings",
             "Processes whose settings are neither the recorded phase's nor the next one's.",
             "short",
             "sum(migration_unexpected_settings{@}) or vector(0)",
-            Step(1, "red"),
+            ThresholdStep(1, "red"),
         ),
         _stat(
             "Mismatches in 24 h",
@@ -71,7 +71,7 @@ _STATE = Row(
             "each. Normal: none.",
             "short",
             f'sum(increase(shadow_parity_total{{@,result=~"{_WRONG}"}}[24h]))',
-            Step(1, "red"),
+            ThresholdStep(1, "red"),
         ),
         _stat(
             "Ready to Roll Back",
@@ -81,8 +81,8 @@ _STATE = Row(
             "(sum(increase(shadow_publish_total"
             '{@,outcome!~"appended|remembered"}[5m])) < bool 1) '
             "* (sum(shadow_lag_messages{@}) < bool 100)",
-            Step(float("-inf"), "red"),
-            Step(1, "green"),
+            ThresholdStep(float("-inf"), "red"),
+            ThresholdStep(1, "green"),
             names={"0": "no", "1": "yes"},
         ),
         _stat(
@@ -90,8 +90,8 @@ _STATE = Row(
             "How long ago what was compared last was appended. Normal: below a minute.",
             "s",
             "time() - max(shadow_parity_judged_timestamp_seconds{@})",
-            Step(60, "yellow"),
-            Step(300, "red"),
+            ThresholdStep(60, "yellow"),
+            ThresholdStep(300, "red"),
         ),
         Panel(
             "Processes by Phase",
@@ -116,7 +116,7 @@ _STATE = Row(
     ),
 )
 
-_LOGS = Row(
+_LOGS = DashboardRow(
     "Both logs",
     (
         Panel(
@@ -166,12 +166,12 @@ _LOGS = Row(
                 ),
             ),
             width=12,
-            steps=(Step(1, "red"),),
+            steps=(ThresholdStep(1, "red"),),
         ),
     ),
 )
 
-_SHADOW = Row(
+_SHADOW = DashboardRow(
     "The shadow",
     (
         Panel(
@@ -192,14 +192,14 @@ _SHADOW = Row(
                     "{{outcome}}",
                 ),
             ),
-            steps=(Step(1, "red"),),
+            steps=(ThresholdStep(1, "red"),),
         ),
         Panel(
             "Shadow Lag",
             "Messages of the primary that are not in the shadow, by partition. Normal: near zero.",
             "short",
             (Query("max by (partition) (shadow_lag_messages{@})", "{{partition}}"),),
-            steps=(Step(100, "yellow"), Step(1000, "red")),
+            steps=(ThresholdStep(100, "yellow"), ThresholdStep(1000, "red")),
         ),
         Panel(
             "Shadow Queue",
@@ -223,7 +223,7 @@ _SHADOW = Row(
     ),
 )
 
-_PARITY = Row(
+_PARITY = DashboardRow(
     "Parity: are the two logs the same?",
     (
         Panel(
@@ -243,7 +243,7 @@ _PARITY = Row(
                     "{{result}}",
                 ),
             ),
-            steps=(Step(1, "red"),),
+            steps=(ThresholdStep(1, "red"),),
         ),
         Panel(
             "Parity and Coverage",
@@ -263,7 +263,7 @@ _PARITY = Row(
     ),
 )
 
-_STANDBY = Row(
+_STANDBY = DashboardRow(
     "The log that is not read",
     (
         Panel(
@@ -298,12 +298,12 @@ _STANDBY = Row(
                 Query("sum by (transport) (stream_standby_stalled{@})", "stalled {{transport}}"),
                 Query("sum(stream_leftover{@}) or vector(0)", "leftovers"),
             ),
-            steps=(Step(1, "red"),),
+            steps=(ThresholdStep(1, "red"),),
         ),
     ),
 )
 
-_PRICE = Row(
+_PRICE = DashboardRow(
     "What it costs producers",
     (
         Panel(

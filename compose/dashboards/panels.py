@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Dashboard", "Panel", "Query", "Row", "Step", "dashboard"]
+__all__ = ["Dashboard", "DashboardRow", "Panel", "Query", "ThresholdStep", "dashboard"]
 
 Json = dict[str, Any]
 Kind = Literal["timeseries", "stat", "table", "bargauge", "traces", "heatmap"]
@@ -28,7 +28,7 @@ class Query(msgspec.Struct, frozen=True):
     exemplars: bool = False
 
 
-class Step(msgspec.Struct, frozen=True):
+class ThresholdStep(msgspec.Struct, frozen=True):
     """From ``at`` up, the value is ``color``."""
 
     at: float
@@ -45,7 +45,7 @@ class Panel(msgspec.Struct, frozen=True):
     kind: Kind = "timeseries"
     width: int = 8
     height: int = 8
-    steps: Sequence[Step] = ()
+    steps: Sequence[ThresholdStep] = ()
     bounds: tuple[float | None, float | None] = (0, None)
     decimals: int | None = None
     names: dict[str, str] | None = None
@@ -55,7 +55,7 @@ class Panel(msgspec.Struct, frozen=True):
     """For ``traces``: what to look for."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class DashboardRow(msgspec.Struct, frozen=True):
     """Panels under a heading."""
 
     title: str
@@ -68,7 +68,7 @@ class Dashboard(msgspec.Struct, frozen=True):
     uid: str
     title: str
     description: str
-    rows: Sequence[Row]
+    rows: Sequence[DashboardRow]
     variables: Sequence[Json] = ()
     refresh: str = "10s"
     since: str = "now-1h"
@@ -103,7 +103,7 @@ def dashboard(of: Dashboard) -> Json:
     }
 
 
-def _placed(rows: Sequence[Row]) -> list[Json]:
+def _placed(rows: Sequence[DashboardRow]) -> list[Json]:
     """Put panels beside each other while there is room, and number them."""
     made: list[Json] = []
     y = 0
@@ -195,7 +195,7 @@ def _options(of: Panel) -> Json:
     return {}
 
 
-def _steps(steps: Sequence[Step]) -> list[Json]:
+def _steps(steps: Sequence[ThresholdStep]) -> list[Json]:
     base = [] if steps and steps[0].at == float("-inf") else [{"color": "green", "value": None}]
     return base + [
         {"color": step.color, "value": None if step.at == float("-inf") else step.at}

@@ -6,13 +6,13 @@ counts by itself (a rate) is summed.
 
 from __future__ import annotations
 
-from compose.dashboards.panels import Dashboard, Panel, Query, Row, Step
+from compose.dashboards.panels import Dashboard, DashboardRow, Panel, Query, ThresholdStep
 
 __all__ = ["QUEUE", "quantiles"]
 
 _HITS = 'sum(rate(idempotency_hit_total{@,operation="ingress"}[$__rate_interval]))'
 _CHECKED = 'sum(rate(idempotency_requests_total{@,operation="ingress"}[$__rate_interval]))'
-_RED = (Step(1, "red"),)
+_RED = (ThresholdStep(1, "red"),)
 
 
 def quantiles(histogram: str, *shares: float) -> tuple[Query, ...]:
@@ -28,7 +28,7 @@ def quantiles(histogram: str, *shares: float) -> tuple[Query, ...]:
     )
 
 
-_GUIDE = Row(
+_GUIDE = DashboardRow(
     "The guide's panels",
     (
         Panel(
@@ -65,14 +65,18 @@ _GUIDE = Row(
                     "{{transport}} {{partition}}",
                 ),
             ),
-            steps=(Step(100, "yellow"), Step(500, "orange"), Step(1000, "red")),
+            steps=(
+                ThresholdStep(100, "yellow"),
+                ThresholdStep(500, "orange"),
+                ThresholdStep(1000, "red"),
+            ),
         ),
         Panel(
             "Processing Duration",
             "From delivery to a worker to the acknowledgement after commit. Normal: p95 < 100 ms.",
             "s",
             quantiles("stream_processing_duration_seconds", 0.5, 0.95, 0.99),
-            steps=(Step(0.1, "red"),),
+            steps=(ThresholdStep(0.1, "red"),),
         ),
         Panel(
             "DLQ Rate",
@@ -85,7 +89,7 @@ _GUIDE = Row(
                     exemplars=True,
                 ),
             ),
-            steps=(Step(0.001, "yellow"), Step(10, "red")),
+            steps=(ThresholdStep(0.001, "yellow"), ThresholdStep(10, "red")),
         ),
         Panel(
             "Idempotent Hit Rate",
@@ -102,18 +106,20 @@ _GUIDE = Row(
                 ),
             ),
             bounds=(0, 1),
-            steps=(Step(0.03, "yellow"), Step(0.1, "red")),
+            steps=(ThresholdStep(0.03, "yellow"), ThresholdStep(0.1, "red")),
         ),
     ),
 )
 
 
-def _now(title: str, description: str, unit: str, expr: str, *steps: Step, **more: object) -> Panel:
+def _now(
+    title: str, description: str, unit: str, expr: str, *steps: ThresholdStep, **more: object
+) -> Panel:
     queries = (Query(expr),)
     return Panel(title, description, unit, queries, "stat", 4, 4, steps or _RED, **more)  # type: ignore[arg-type]
 
 
-_HEALTH = Row(
+_HEALTH = DashboardRow(
     "Is it well now?",
     (
         _now(
@@ -127,8 +133,8 @@ _HEALTH = Row(
             "Processes that answer the scrape.",
             "short",
             "count(up{@} == 1) or vector(0)",
-            Step(float("-inf"), "red"),
-            Step(1, "green"),
+            ThresholdStep(float("-inf"), "red"),
+            ThresholdStep(1, "green"),
         ),
         _now(
             "Processes Down",
@@ -141,8 +147,8 @@ _HEALTH = Row(
             "Records not acknowledged, over all partitions whose lag is known.",
             "short",
             "sum(max by (transport, partition) (stream_partition_lag{@}))",
-            Step(1600, "yellow"),
-            Step(16000, "red"),
+            ThresholdStep(1600, "yellow"),
+            ThresholdStep(16000, "red"),
         ),
         _now(
             "Lag Unknown",
@@ -161,16 +167,16 @@ _HEALTH = Row(
             "The longest that records wait in a partition in which nothing is acknowledged.",
             "s",
             "max(stream_partition_stalled_seconds{@})",
-            Step(10, "yellow"),
-            Step(60, "red"),
+            ThresholdStep(10, "yellow"),
+            ThresholdStep(60, "red"),
         ),
         _now(
             "Oldest Message",
             "Time lag: the age of the oldest record that is not acknowledged. Normal: below 1 s.",
             "s",
             "max(stream_oldest_unprocessed_age_seconds{@})",
-            Step(5, "yellow"),
-            Step(60, "red"),
+            ThresholdStep(5, "yellow"),
+            ThresholdStep(60, "red"),
         ),
         _now(
             "Records Lost",
@@ -196,7 +202,7 @@ _HEALTH = Row(
             "reqps",
             "sum(rate(ingress_failed_total{@}[$__rate_interval])) + "
             "sum(rate(ingress_shed_total{@}[$__rate_interval]))",
-            Step(0.001, "red"),
+            ThresholdStep(0.001, "red"),
         ),
         _now(
             "Crashes and Restarts, 24 h",
@@ -205,13 +211,13 @@ _HEALTH = Row(
             "short",
             "sum(increase(crossfade_processes_died_total{@}[24h])) + "
             "sum(changes(process_start_time_seconds{@}[24h]))",
-            Step(1, "yellow"),
-            Step(10, "red"),
+            ThresholdStep(1, "yellow"),
+            ThresholdStep(10, "red"),
         ),
     ),
 )
 
-_INGRESS = Row(
+_INGRESS = DashboardRow(
     "Producers",
     (
         Panel(
@@ -271,7 +277,7 @@ _INGRESS = Row(
     ),
 )
 
-_WORKERS = Row(
+_WORKERS = DashboardRow(
     "Workers",
     (
         Panel(
@@ -279,7 +285,7 @@ _WORKERS = Row(
             "From acceptance at the ingress to the committed row.",
             "s",
             quantiles("message_persist_latency_seconds", 0.5, 0.95, 0.99),
-            steps=(Step(1, "red"),),
+            steps=(ThresholdStep(1, "red"),),
         ),
         Panel(
             "Pending",
@@ -302,7 +308,7 @@ _WORKERS = Row(
                     "{{transport}} {{partition}}",
                 ),
             ),
-            steps=(Step(60, "red"),),
+            steps=(ThresholdStep(60, "red"),),
         ),
         Panel(
             "Partitions Owned",
@@ -326,7 +332,7 @@ _WORKERS = Row(
                     "{{transport}} {{partition}}",
                 ),
             ),
-            steps=(Step(60, "red"),),
+            steps=(ThresholdStep(60, "red"),),
         ),
         Panel(
             "Waiting for a Dependency",
@@ -342,7 +348,7 @@ _WORKERS = Row(
     ),
 )
 
-_DEAD = Row(
+_DEAD = DashboardRow(
     "Dead letters",
     (
         Panel(
@@ -376,11 +382,11 @@ def _burn(title: str, slo: str, description: str) -> Panel:
         "short",
         tuple(Query(f"{record}{window} / 0.001", window) for window in windows),
         width=12,
-        steps=(Step(1, "yellow"), Step(6, "orange"), Step(14.4, "red")),
+        steps=(ThresholdStep(1, "yellow"), ThresholdStep(6, "orange"), ThresholdStep(14.4, "red")),
     )
 
 
-_OBJECTIVES = Row(
+_OBJECTIVES = DashboardRow(
     "Objectives (30 days)",
     (
         _burn(
@@ -396,7 +402,7 @@ _OBJECTIVES = Row(
     ),
 )
 
-_PROCESSES = Row(
+_PROCESSES = DashboardRow(
     "Each process",
     (
         Panel(
@@ -416,7 +422,7 @@ _PROCESSES = Row(
             "How late the event loop ran a timer: the worst of the last 10 seconds.",
             "s",
             (Query("process_event_loop_delay_seconds{@}", "{{instance}}"),),
-            steps=(Step(0.1, "yellow"), Step(1, "red")),
+            steps=(ThresholdStep(0.1, "yellow"), ThresholdStep(1, "red")),
         ),
         Panel(
             "Open Files",

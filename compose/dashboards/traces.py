@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compose.dashboards.panels import Dashboard, Panel, Query, Row
+from compose.dashboards.panels import Dashboard, DashboardRow, Panel, Query
 from compose.dashboards.queue import quantiles
 
 __all__ = ["TRACES"]
@@ -39,7 +39,7 @@ _VARIABLES = (
     _text("trace", "Trace id"),
 )
 
-_FIND = Row(
+_FIND = DashboardRow(
     "Find a message",
     (
         Panel(
@@ -80,7 +80,7 @@ _FIND = Row(
     ),
 )
 
-_POINTS = Row(
+_POINTS = DashboardRow(
     "From a point to its trace (each diamond is one sampled message)",
     (
         Panel(

@@ -15,7 +15,7 @@ from compose.local.kafka_jars import Java, find_java, kafka_jars
 from compose.local.kafka_security import PLAINTEXT, Security
 from compose.local.os_errors import explained_by
 from compose.local.ports import free_port, pick
-from compose.local.process import PortTakenError, ServerError, ServerProcess, all_started
+from compose.local.process import ServerError, ServerPortTakenError, ServerProcess, all_started
 
 __all__ = ["KafkaCluster", "KafkaServer"]
 
@@ -154,7 +154,7 @@ class KafkaServer:
             await asyncio.to_thread(self._prepare, java, jars)
             try:
                 await self._process.start(command, self._serves, within=_READY_WITHIN)
-            except PortTakenError:
+            except ServerPortTakenError:
                 if self._port_is_fixed or attempt + 1 == _PORT_RACES:
                     raise
                 self._ports = self._another_ports()

@@ -19,7 +19,7 @@ from compose.local.binaries import Binary, find_postgres
 from compose.local.databases import create_database, drop_database
 from compose.local.os_errors import explained_by
 from compose.local.ports import free_port, pick
-from compose.local.process import PortTakenError, ServerError, ServerProcess
+from compose.local.process import ServerError, ServerPortTakenError, ServerProcess
 
 __all__ = ["PostgresServer"]
 
@@ -145,7 +145,7 @@ class PostgresServer:
             self._forget_dead_postmaster()
             try:
                 await self._process.start(self._command(), self._is_ready)
-            except PortTakenError:
+            except ServerPortTakenError:
                 if self._port_is_fixed or attempt + 1 == _PORT_RACES:
                     raise
                 self.port = self._another_port()

@@ -23,7 +23,7 @@ from compose.local import guard
 from compose.local.guard import signal_all
 from compose.local.os_errors import explained_by
 
-__all__ = ["LocalServer", "PortTakenError", "ServerError", "ServerProcess", "all_started"]
+__all__ = ["LocalServer", "ServerError", "ServerPortTakenError", "ServerProcess", "all_started"]
 
 _POLL = 0.02
 _OTHERS_STOP = 20.0  # seconds for an earlier run's guard to finish stopping its server
@@ -35,7 +35,7 @@ class ServerError(Exception):
     """A local server can't be started or stopped. The message says why and what to do."""
 
 
-class PortTakenError(ServerError):
+class ServerPortTakenError(ServerError):
     """Another program has the server's port."""
 
 
@@ -188,7 +188,9 @@ class ServerProcess:
     def _why_it_ended(self) -> ServerError:
         said = self.log_tail()
         if _TAKEN in said:
-            return PortTakenError(f"{self.name} ended while starting: its port is in use:\n{said}")
+            return ServerPortTakenError(
+                f"{self.name} ended while starting: its port is in use:\n{said}"
+            )
         if told := explained_by(said, self._data_dir):
             return ServerError(f"{self.name} ended while starting: {told}")
         return ServerError(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from compose.local.binaries import Binary, find_redis
 from compose.local.ports import free_port, pick
-from compose.local.process import PortTakenError, ServerProcess
+from compose.local.process import ServerPortTakenError, ServerProcess
 
 __all__ = ["ValkeyServer"]
 
@@ -86,7 +86,7 @@ class ValkeyServer:
         for attempt in range(_PORT_RACES):
             try:
                 await self._process.start(self._command(), self._answers)
-            except PortTakenError:
+            except ServerPortTakenError:
                 if self._port_is_fixed or attempt + 1 == _PORT_RACES:
                     raise
                 self.port = self._another_port()

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.final import Final, Letter, Row
-from compose.rehearsal.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.final import Final, FinalRow, Letter
+from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from transport.contract import Reason
 
 __all__ = ["check"]
@@ -21,18 +21,18 @@ __all__ = ["check"]
 class _Case:
     """History and final state, indexed once for all the rules."""
 
-    def __init__(self, history: History, final: Final) -> None:
+    def __init__(self, history: ClientHistory, final: Final) -> None:
         self.history = history
         self.final = final
-        self.messages = history.by_key(Kind.MESSAGE)
-        self.receipts = history.by_key(Kind.RECEIPT)
+        self.messages = history.by_key(RequestKind.MESSAGE)
+        self.receipts = history.by_key(RequestKind.RECEIPT)
         self.row_by_key = {row.key: row for row in final.rows}
         self.letters: Mapping[str, list[Letter]] = defaultdict(list)
         for letter in final.letters:
             self.letters[letter.message_id].append(letter)
 
 
-def check(history: History, final: Final) -> list[Anomaly]:
+def check(history: ClientHistory, final: Final) -> list[Anomaly]:
     """Return everything that is wrong, empty when the promises held."""
     case = _Case(history, final)
     return [anomaly for rule in _RULES for anomaly in rule(case)]
@@ -58,7 +58,7 @@ def _lost(case: _Case) -> Iterator[Anomaly]:
 
 def _doubled(case: _Case) -> Iterator[Anomaly]:
     # A body is known by its content: whatever key or id a second row claims, it is the same one.
-    identities: tuple[Callable[[Row], str], ...] = (
+    identities: tuple[Callable[[FinalRow], str], ...] = (
         lambda row: row.key,
         lambda row: row.message_id,
         lambda row: row.content,
@@ -96,12 +96,12 @@ def _phantoms(case: _Case) -> Iterator[Anomaly]:
 
 
 def _reordered(case: _Case) -> Iterator[Anomaly]:
-    conversations: dict[str, list[Row]] = defaultdict(list)
+    conversations: dict[str, list[FinalRow]] = defaultdict(list)
     for row in case.final.rows:
         conversations[row.conversation].append(row)
     for rows in conversations.values():
         # Of all rows above, the one first sent last is the most likely to be in the wrong place.
-        latest: tuple[float, Row] | None = None
+        latest: tuple[float, FinalRow] | None = None
         for row in rows:
             attempts = [a for a in case.messages.get(row.key, []) if a.content == row.content]
             if not attempts:
@@ -144,7 +144,7 @@ def _conflicts(case: _Case) -> Iterator[Anomaly]:
                 )  # fmt: skip
 
 
-def _holds(letter: Letter, attempt: Attempt) -> bool:
+def _holds(letter: Letter, attempt: ClientAttempt) -> bool:
     conflict = letter.reason is Reason.IDEMPOTENCY_CONFLICT
     return conflict and attempt.content.encode() in letter.body
 
@@ -196,7 +196,7 @@ def _answers(case: _Case) -> Iterator[Anomaly]:
                 yield Anomaly(What.FALSE_HIT, attempt.key, f"by {attempt.via}")
 
 
-def _sent_before(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:
+def _sent_before(attempt: ClientAttempt, attempts: Sequence[ClientAttempt]) -> bool:
     return any(
         other is not attempt and other.outcome is not Outcome.FAILED and other.sent < attempt.ended
         for other in attempts

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from compose.rehearsal.load import Load
 from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage
-from compose.rehearsal.timeline import FaultMark, Timeline
+from compose.rehearsal.timeline import FaultMark, RehearsalTimeline
 
 __all__ = ["Faults", "StuckError"]
 
@@ -28,7 +28,7 @@ class StuckError(Exception):
 class Faults:
     """Hurts what is in use in the phase at hand."""
 
-    def __init__(self, stage: Stage, timeline: Timeline, dice: random.Random) -> None:
+    def __init__(self, stage: Stage, timeline: RehearsalTimeline, dice: random.Random) -> None:
         self._stage = stage
         self._timeline = timeline
         self._dice = dice

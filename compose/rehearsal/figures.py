@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from compose.rehearsal.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from compose.rehearsal.logs import Log
 from compose.rehearsal.samples import Lag
-from compose.rehearsal.timeline import Band, Timeline
+from compose.rehearsal.timeline import Band, RehearsalTimeline
 
 __all__ = ["PhaseFigures", "Posts", "Series", "by_phase", "first_tries", "over_time", "posts"]
 
@@ -64,7 +64,7 @@ class Series(msgspec.Struct, kw_only=True, rename="camel"):
     log alone), ``both``, ``nowhere``."""
 
 
-def first_tries(history: History) -> frozenset[int]:
+def first_tries(history: ClientHistory) -> frozenset[int]:
     """Return the identities of the attempts that are the first of their request."""
     first: dict[tuple[str, str], int] = {}
     for attempt in history.attempts:
@@ -72,7 +72,7 @@ def first_tries(history: History) -> frozenset[int]:
     return frozenset(first.values())
 
 
-def posts(attempts: Iterable[Attempt], first: frozenset[int]) -> Posts:
+def posts(attempts: Iterable[ClientAttempt], first: frozenset[int]) -> Posts:
     """Return how these attempts fared. ``first``: see :func:`first_tries`."""
     count = ok = unknown = tried = at_once = 0
     took: list[float] = []
@@ -98,10 +98,10 @@ def posts(attempts: Iterable[Attempt], first: frozenset[int]) -> Posts:
     )
 
 
-def by_phase(history: History, timeline: Timeline) -> list[PhaseFigures]:
+def by_phase(history: ClientHistory, timeline: RehearsalTimeline) -> list[PhaseFigures]:
     """Return the figures of each phase of the walk, in the order of the walk."""
     bands = timeline.bands
-    of_band: list[list[Attempt]] = [[] for _ in bands]
+    of_band: list[list[ClientAttempt]] = [[] for _ in bands]
     starts = [band.begun for band in bands]
     for attempt in history.attempts:
         at = max(0, bisect_right(starts, attempt.sent - timeline.zero) - 1)
@@ -111,7 +111,10 @@ def by_phase(history: History, timeline: Timeline) -> list[PhaseFigures]:
 
 
 def _phase(
-    band: Band, attempts: Sequence[Attempt], timeline: Timeline, first: frozenset[int]
+    band: Band,
+    attempts: Sequence[ClientAttempt],
+    timeline: RehearsalTimeline,
+    first: frozenset[int],
 ) -> PhaseFigures:
     ended = band.ended if band.ended is not None else timeline.now
     rolled = band.rolled if band.rolled is not None else ended
@@ -129,7 +132,10 @@ def _phase(
 
 
 def over_time(
-    history: History, timeline: Timeline, lags: Sequence[Lag], logs: Mapping[str, Log]
+    history: ClientHistory,
+    timeline: RehearsalTimeline,
+    lags: Sequence[Lag],
+    logs: Mapping[str, Log],
 ) -> Series:
     """Return the series of the whole rehearsal, in steps that make some hundreds of points."""
     length = max((band.ended or timeline.now for band in timeline.bands), default=timeline.now)
@@ -154,7 +160,11 @@ def over_time(
             took[bucket].append((attempt.ended - attempt.sent) * 1000)
         else:
             failed[bucket] += 1
-        if attempt.kind is Kind.MESSAGE and attempt.outcome is Outcome.OK and not attempt.hit:
+        if (
+            attempt.kind is RequestKind.MESSAGE
+            and attempt.outcome is Outcome.OK
+            and not attempt.hit
+        ):
             where[_where(attempt.content, contents)][bucket] += 1
     for values in took:
         values.sort()

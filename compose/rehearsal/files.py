@@ -9,12 +9,12 @@ import msgspec
 
 from compose.rehearsal.page import render
 from compose.rehearsal.rehearse import Rehearsal
-from compose.rehearsal.report import Report
+from compose.rehearsal.report import RehearsalReport
 
 __all__ = ["save"]
 
 
-def save(folder: Path, report: Report, rehearsal: Rehearsal, data: Path) -> Path:
+def save(folder: Path, report: RehearsalReport, rehearsal: Rehearsal, data: Path) -> Path:
     """Write ``report.html`` and ``report.json`` into ``folder``; return the page's path.
 
     Where something is wrong, every attempt (``history.jsonl``) and every log go beside them.

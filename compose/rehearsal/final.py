@@ -9,10 +9,10 @@ import msgspec
 
 from transport.contract import Reason
 
-__all__ = ["Final", "Letter", "Row", "gather"]
+__all__ = ["Final", "FinalRow", "Letter", "gather"]
 
 
-class Row(msgspec.Struct, kw_only=True):
+class FinalRow(msgspec.Struct, kw_only=True):
     """A row of ``messages``, as much as the checker compares."""
 
     message_id: str
@@ -37,7 +37,7 @@ class Letter(msgspec.Struct, kw_only=True):
 class Final(msgspec.Struct, kw_only=True):
     """The state to judge. ``rows`` are in reading order: by conversation, then ``seq``."""
 
-    rows: Sequence[Row] = ()
+    rows: Sequence[FinalRow] = ()
     receipts: Sequence[str] = ()
     """Each ``messageId/state/user``."""
     letters: Sequence[Letter] = ()
@@ -62,7 +62,7 @@ async def gather(database_url: str) -> Final:
         await connection.close()
     return Final(
         rows=[
-            Row(
+            FinalRow(
                 message_id=str(row["id"]),
                 key=row["idempotency_key"],
                 conversation=row["conversation_id"],

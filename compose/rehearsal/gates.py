@@ -16,14 +16,14 @@ from migration_guide.backfill.run import Backfill, Busy
 from migration_guide.choice import CHOICES
 from migration_guide.errors import MigrationError
 from migration_guide.steps import Checked, Steps, refused
-from persistence.database import Pool, connect
+from persistence.database.pool import Pool, connect
 from persistence.errors import Outage
 from persistence.settings import PersistenceSettings
 from transport.errors import TransportError
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Gate", "GateRedError", "Gates", "Open"]
+__all__ = ["GateRedError", "Gates", "Open", "RehearsalGate"]
 
 _AGAIN = 0.3
 _WHO = "rehearsal"
@@ -35,7 +35,7 @@ class GateRedError(Exception):
     """A step was refused for as long as there was patience."""
 
 
-class Gate(Protocol):
+class RehearsalGate(Protocol):
     """Asked before the processes are restarted to a phase, and told when all of them were."""
 
     async def pass_to(self, phase: int, mark: GateMark) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from transport.contract import Reason
 
-__all__ = ["Attempt", "History", "Kind", "Outcome"]
+__all__ = ["ClientAttempt", "ClientHistory", "Outcome", "RequestKind"]
 
 
 class Outcome(StrEnum):
@@ -23,14 +23,14 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Kind(StrEnum):
+class RequestKind(StrEnum):
     """What was sent."""
 
     MESSAGE = "message"
     RECEIPT = "receipt"
 
 
-class Attempt(msgspec.Struct, kw_only=True):
+class ClientAttempt(msgspec.Struct, kw_only=True):
     """One request. Times are this process's monotonic clock, so two of them can be compared.
 
     ``key`` is the idempotency key (of a receipt: ``messageId/state/user``). The contents that a
@@ -41,7 +41,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     conversation: str
     content: str
     sent: float
-    kind: Kind = Kind.MESSAGE
+    kind: RequestKind = RequestKind.MESSAGE
     via: str = ""
     """The ingress that it went to."""
     phase: int | None = None
@@ -61,28 +61,28 @@ class Attempt(msgspec.Struct, kw_only=True):
         return self.outcome is Outcome.OK or self.status == 422
 
 
-class History:
+class ClientHistory:
     """Attempts in the order they were begun, and the poison that a test planted in the log."""
 
-    def __init__(self, attempts: Sequence[Attempt] = ()) -> None:
-        self.attempts: list[Attempt] = list(attempts)
+    def __init__(self, attempts: Sequence[ClientAttempt] = ()) -> None:
+        self.attempts: list[ClientAttempt] = list(attempts)
         self.planted: dict[str, Reason] = {}
         """Message ids (from the header) of records that must end as dead letters, and why."""
 
-    def begin(self, attempt: Attempt) -> Attempt:
+    def begin(self, attempt: ClientAttempt) -> ClientAttempt:
         """Record an attempt before it is sent; the caller fills in how it ended."""
         self.attempts.append(attempt)
         return attempt
 
-    def by_key(self, kind: Kind) -> Mapping[str, list[Attempt]]:
+    def by_key(self, kind: RequestKind) -> Mapping[str, list[ClientAttempt]]:
         """Return the attempts of one kind by key."""
-        found: dict[str, list[Attempt]] = defaultdict(list)
+        found: dict[str, list[ClientAttempt]] = defaultdict(list)
         for attempt in self.attempts:
             if attempt.kind is kind:
                 found[attempt.key].append(attempt)
         return found
 
-    def acknowledged(self, kind: Kind = Kind.MESSAGE) -> Iterator[Attempt]:
+    def acknowledged(self, kind: RequestKind = RequestKind.MESSAGE) -> Iterator[ClientAttempt]:
         """Yield the attempts that were acknowledged."""
         return (a for a in self.attempts if a.kind is kind and a.outcome is Outcome.OK)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["Answer", "Client", "NeverSentError", "UnansweredError"]
+__all__ = ["Client", "HttpAnswer", "NeverSentError", "UnansweredError"]
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -28,7 +28,7 @@ class UnansweredError(ConnectionError):
     """It was sent, and no answer came: it may have been done or not."""
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer. Header names are in lower case."""
 
     status: int
@@ -52,11 +52,11 @@ class Client:
         self._timeout = timeout
         self._idle: dict[tuple[str, int], list[Stream]] = defaultdict(list)
 
-    async def get(self, url: str) -> Answer:
+    async def get(self, url: str) -> HttpAnswer:
         """GET it. Raises as :meth:`post` does."""
         return await self._request("GET", url, b"")
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Answer:
+    async def post(self, url: str, body: Mapping[str, Any]) -> HttpAnswer:
         """POST ``body`` as JSON.
 
         Raises:
@@ -72,7 +72,7 @@ class Client:
                 writer.close()
         self._idle.clear()
 
-    async def _request(self, method: str, url: str, body: bytes) -> Answer:
+    async def _request(self, method: str, url: str, body: bytes) -> HttpAnswer:
         parts = urlsplit(url)
         address = parts.hostname or "", parts.port or 80
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
@@ -107,7 +107,7 @@ class Client:
         return await asyncio.open_connection(*address)
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+async def _read(reader: asyncio.StreamReader) -> tuple[HttpAnswer, bool]:
     """Return an answer, and whether its connection can take another request."""
     head = (await reader.readuntil(_HEAD_END)).decode("latin-1")
     first, *lines = head[: -len(_HEAD_END)].split("\r\n")
@@ -121,4 +121,4 @@ async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
         lasting = first.startswith("HTTP/1.1") and headers.get("connection", "") != "close"
     else:
         body, lasting = await reader.read(), False
-    return Answer(status, headers, body), lasting
+    return HttpAnswer(status, headers, body), lasting

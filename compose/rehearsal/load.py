@@ -3,7 +3,7 @@
 Most conversations have one writer that sends its next message only when the last one was
 acknowledged, and through another ingress than the last, so that "sent after" is exact and spans
 processes; some have several writers at once. Every attempt goes into the
-:class:`~compose.rehearsal.history.History`.
+:class:`~compose.rehearsal.history.ClientHistory`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 from compose.rehearsal.eventually import eventually
-from compose.rehearsal.history import Attempt, History, Kind, Outcome
-from compose.rehearsal.http_client import Answer, Client, NeverSentError, UnansweredError
+from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.rehearsal.http_client import Client, HttpAnswer, NeverSentError, UnansweredError
 from transport.identity import idempotency_key
 
 __all__ = ["PLAIN", "Load", "Mix", "Target"]
@@ -69,7 +69,7 @@ class Load:
 
     def __init__(
         self,
-        history: History,
+        history: ClientHistory,
         targets: Sequence[Target],
         *,
         run: str,
@@ -162,7 +162,7 @@ class Load:
             await self._afterwards(body, attempt)
             self._keep(body)
 
-    async def _afterwards(self, body: dict[str, Any], first: Attempt) -> None:
+    async def _afterwards(self, body: dict[str, Any], first: ClientAttempt) -> None:
         """Now and then: repeat it, claim its key for another body, or send a receipt for it."""
         chosen = self._random.choices(range(len(self._mix) + 1), [*self._mix, 1 - sum(self._mix)])
         match chosen[0]:
@@ -189,8 +189,8 @@ class Load:
             self._old[self._random.randrange(_OLD_KEPT)] = body
 
     async def _until_answered(
-        self, send: Callable[[], Awaitable[Attempt]], *, patient: bool
-    ) -> Attempt:
+        self, send: Callable[[], Awaitable[ClientAttempt]], *, patient: bool
+    ) -> ClientAttempt:
         while True:
             attempt = await send()
             answered = attempt.outcome is Outcome.OK or (attempt.status or 0) in range(400, 500)
@@ -199,17 +199,17 @@ class Load:
                 return attempt
             await asyncio.sleep(self._random.uniform(0.02, 0.25))
 
-    async def _post(self, body: dict[str, Any]) -> Attempt:
+    async def _post(self, body: dict[str, Any]) -> ClientAttempt:
         key = idempotency_key(body["senderId"], body["conversationId"], body["clientMessageId"])
-        attempt = Attempt(
+        attempt = ClientAttempt(
             key=key, conversation=body["conversationId"], content=body["content"], sent=0.0
         )
         return await self._send(attempt, "/api/messages", body)
 
-    async def _receipt(self, message: Attempt) -> Attempt:
+    async def _receipt(self, message: ClientAttempt) -> ClientAttempt:
         body = {"userId": "reader", "state": "delivered"}
-        attempt = Attempt(
-            kind=Kind.RECEIPT,
+        attempt = ClientAttempt(
+            kind=RequestKind.RECEIPT,
             key=f"{message.message_id}/delivered/reader",
             conversation=message.conversation,
             content="",
@@ -225,7 +225,7 @@ class Load:
         self._last_via[conversation] = chosen.name
         return chosen
 
-    async def _send(self, attempt: Attempt, path: str, body: dict[str, Any]) -> Attempt:
+    async def _send(self, attempt: ClientAttempt, path: str, body: dict[str, Any]) -> ClientAttempt:
         target = self._another(attempt.conversation)
         attempt.via, attempt.phase = target.name, target.phase
         self.history.begin(attempt)
@@ -247,7 +247,7 @@ class Load:
         return attempt
 
 
-def _judge(attempt: Attempt, response: Answer) -> None:
+def _judge(attempt: ClientAttempt, response: HttpAnswer) -> None:
     attempt.status = response.status
     attempt.retry_after = response.headers.get("retry-after")
     if response.status >= 500:

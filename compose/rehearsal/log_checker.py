@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.final import Row
-from compose.rehearsal.history import Attempt, History, Kind, Outcome
-from compose.rehearsal.logs import Entry, Log
+from compose.rehearsal.final import FinalRow
+from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.rehearsal.logs import Log, LogEntry
 from migration_guide.choice import CHOICES
 
 __all__ = ["asked_of", "check_logs"]
@@ -31,7 +31,7 @@ def asked_of(phase: int | None) -> tuple[str, ...]:
     return (choice.transport, *shadow)
 
 
-def check_logs(history: History, logs: Logs, rows: Sequence[Row]) -> list[Anomaly]:
+def check_logs(history: ClientHistory, logs: Logs, rows: Sequence[FinalRow]) -> list[Anomaly]:
     """Return everything that is wrong in the logs, empty when they are as was promised."""
     first = {name: _first_places(log) for name, log in logs.items()}
     return [
@@ -42,9 +42,9 @@ def check_logs(history: History, logs: Logs, rows: Sequence[Row]) -> list[Anomal
     ]
 
 
-def _first_places(log: Log) -> dict[str, Entry]:
+def _first_places(log: Log) -> dict[str, LogEntry]:
     """Return where each content stands first. Contents are unique to a key and a body."""
-    first: dict[str, Entry] = {}
+    first: dict[str, LogEntry] = {}
     for entries in log.values():
         for entry in entries:
             if entry.content is not None:
@@ -52,16 +52,16 @@ def _first_places(log: Log) -> dict[str, Entry]:
     return first
 
 
-def _appends(history: History) -> Iterator[Attempt]:
+def _appends(history: ClientHistory) -> Iterator[ClientAttempt]:
     """Yield the attempts whose answer says that they appended. A repeat's may have found a row."""
-    return (a for a in history.acknowledged(Kind.MESSAGE) if not a.hit)
+    return (a for a in history.acknowledged(RequestKind.MESSAGE) if not a.hit)
 
 
 def _absent(
-    history: History, logs: Logs, first: Mapping[str, Mapping[str, Entry]]
+    history: ClientHistory, logs: Logs, first: Mapping[str, Mapping[str, LogEntry]]
 ) -> Iterator[Anomaly]:
     bodies: dict[str | None, set[str]] = defaultdict(set)
-    for attempt in history.acknowledged(Kind.MESSAGE):
+    for attempt in history.acknowledged(RequestKind.MESSAGE):
         bodies[attempt.message_id].add(attempt.content)
     ids = {
         name: {entry.message_id for entries in log.values() for entry in entries}
@@ -80,13 +80,15 @@ def _absent(
                 )  # fmt: skip
 
 
-def _reordered(name: str, history: History, first: Mapping[str, Entry]) -> Iterator[Anomaly]:
+def _reordered(
+    name: str, history: ClientHistory, first: Mapping[str, LogEntry]
+) -> Iterator[Anomaly]:
     """Find messages that stand after one that was sent after their acknowledgement."""
     sent: dict[str, float] = {}
     acked: dict[str, float] = {}
-    conversations: dict[str, dict[str, Entry]] = defaultdict(dict)
+    conversations: dict[str, dict[str, LogEntry]] = defaultdict(dict)
     for attempt in history.attempts:
-        if attempt.kind is not Kind.MESSAGE:
+        if attempt.kind is not RequestKind.MESSAGE:
             continue
         sent[attempt.content] = min(attempt.sent, sent.get(attempt.content, attempt.sent))
         if attempt.content in first:
@@ -96,7 +98,7 @@ def _reordered(name: str, history: History, first: Mapping[str, Entry]) -> Itera
             was = acked.get(attempt.content, attempt.ended)
             acked[attempt.content] = min(attempt.ended, was)
     for conversation, entries in conversations.items():
-        latest: tuple[float, str, Entry] | None = None
+        latest: tuple[float, str, LogEntry] | None = None
         for content, entry in sorted(entries.items(), key=lambda item: item[1].place):
             ended = acked.get(content)
             if latest is not None and ended is not None and ended < latest[0]:
@@ -130,7 +132,7 @@ def _bad_copies(logs: Logs) -> Iterator[Anomaly]:
                 )
 
 
-def _unfounded(logs: Logs, rows: Sequence[Row]) -> Iterator[Anomaly]:
+def _unfounded(logs: Logs, rows: Sequence[FinalRow]) -> Iterator[Anomaly]:
     """Find rows that say they come from a record that is not theirs, or not there."""
     by_offset = {name: _by_offset(log) for name, log in logs.items()}
     for row in rows:
@@ -144,5 +146,5 @@ def _unfounded(logs: Logs, rows: Sequence[Row]) -> Iterator[Anomaly]:
             )  # fmt: skip
 
 
-def _by_offset(log: Log) -> dict[tuple[int, str], Entry]:
+def _by_offset(log: Log) -> dict[tuple[int, str], LogEntry]:
     return {(e.partition, e.offset): e for entries in log.values() for e in entries}

@@ -10,12 +10,12 @@ import msgspec
 from transport.contract import Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
 
-__all__ = ["Entry", "Log", "entry_of", "read_log"]
+__all__ = ["Log", "LogEntry", "entry_of", "read_log"]
 
 _CHUNK = 2000
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
     """One record. ``place`` counts from 0 in its partition; ``digest`` is of key and body."""
 
     partition: int
@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     shadow_mode: str | None = None
 
 
-Log = Mapping[int, Sequence[Entry]]
+Log = Mapping[int, Sequence[LogEntry]]
 """The entries of a log, by partition, in the log's order."""
 
 
@@ -46,8 +46,8 @@ async def read_log(transport: Transport) -> Log:
     return {p: await _read_partition(transport, p) for p in range(transport.partitions)}
 
 
-async def _read_partition(transport: Transport, partition: int) -> list[Entry]:
-    entries: list[Entry] = []
+async def _read_partition(transport: Transport, partition: int) -> list[LogEntry]:
+    entries: list[LogEntry] = []
     after: str | None = None
     while records := await transport.read(Topic.MESSAGES, partition, after=after, limit=_CHUNK):
         entries += [entry_of(record, len(entries) + n) for n, record in enumerate(records)]
@@ -55,13 +55,13 @@ async def _read_partition(transport: Transport, partition: int) -> list[Entry]:
     return entries
 
 
-def entry_of(record: Record, place: int) -> Entry:
+def entry_of(record: Record, place: int) -> LogEntry:
     """Return a record as the checker compares it."""
     try:
         content = _decoder.decode(record.body).content
     except (msgspec.DecodeError, UnicodeDecodeError):
         content = None
-    return Entry(
+    return LogEntry(
         partition=record.partition,
         place=place,
         offset=record.offset,

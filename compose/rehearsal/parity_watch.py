@@ -8,9 +8,9 @@ import contextlib
 import asyncpg
 import msgspec
 
-from migration_guide.parity.result import DIFFERENCES, Result
+from migration_guide.parity.result import DIFFERENCES, ParityResult
+from persistence.database.translation import translated
 from persistence.errors import PersistenceError
-from persistence.translation import translated
 
 __all__ = ["Parity", "ParityWatch"]
 
@@ -53,7 +53,7 @@ class ParityWatch:
         by_result = msgspec.json.decode(counts, type=dict[str, int])
         return Parity(
             differing=sum(by_result.get(result, 0) for result in DIFFERENCES),
-            waiting=by_result.get(Result.NOT_YET_COMPARABLE, 0),
+            waiting=by_result.get(ParityResult.NOT_YET_COMPARABLE, 0),
         )
 
     def close(self) -> None:

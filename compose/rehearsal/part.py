@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from compose.local.process import ServerError
-from compose.rehearsal.timeline import Timeline
+from compose.rehearsal.timeline import RehearsalTimeline
 
 __all__ = ["WAYS", "Part"]
 
@@ -29,7 +29,9 @@ class _Runs(Protocol):
 class Part:
     """``kind`` is ``ingress``, ``worker`` or the server's product: redis, kafka, postgres."""
 
-    def __init__(self, runs: _Runs, kind: str, timeline: Timeline, name: str | None = None) -> None:
+    def __init__(
+        self, runs: _Runs, kind: str, timeline: RehearsalTimeline, name: str | None = None
+    ) -> None:
         self.kind = kind
         self.name = name or runs.name
         self._runs = runs

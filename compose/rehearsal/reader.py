@@ -11,14 +11,14 @@ from urllib.parse import urlencode
 from compose.rehearsal.http_client import Client
 from compose.rehearsal.load import Target
 
-__all__ = ["Reader"]
+__all__ = ["PageReader"]
 
 _FOUND, _AWAY = 200, 503  # away: the database
 _REST = 0.05
 _LIMIT = 7  # small, so that there are many page borders
 
 
-class Reader:
+class PageReader:
     """Reads on from its cursors until the block ends; :meth:`catch_up` reads what is left."""
 
     def __init__(self, targets: Sequence[Target], conversations: Sequence[str]) -> None:

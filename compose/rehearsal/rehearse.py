@@ -10,17 +10,17 @@ from compose.rehearsal.anomaly import Anomaly, What
 from compose.rehearsal.checker import check
 from compose.rehearsal.faults import StuckError
 from compose.rehearsal.final import gather
-from compose.rehearsal.gates import Gate, GateRedError, Gates
-from compose.rehearsal.history import History
+from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
+from compose.rehearsal.history import ClientHistory
 from compose.rehearsal.load import Load, Mix
 from compose.rehearsal.log_checker import check_logs
 from compose.rehearsal.logs import Log, read_log
 from compose.rehearsal.options import Options
 from compose.rehearsal.parity_watch import ParityWatch
-from compose.rehearsal.report import Report, make_report
+from compose.rehearsal.report import RehearsalReport, make_report
 from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage
-from compose.rehearsal.timeline import Timeline
+from compose.rehearsal.timeline import RehearsalTimeline
 from compose.rehearsal.walk import Walk
 from migration_guide.choice import CHOICES, OLD
 from transport.errors import TransportError
@@ -41,14 +41,14 @@ class Rehearsal:
 
     def __init__(self, folder: Path, options: Options, say: Callable[[str], None]) -> None:
         self.options = options
-        self.timeline = Timeline()
-        self.history = History()
+        self.timeline = RehearsalTimeline()
+        self.history = ClientHistory()
         self.stage = Stage(folder, options, self.timeline)
         self.observer = Observer(self.timeline, ParityWatch(self.stage.database_url))
         self.load: Load | None = None
         self._say = say
 
-    async def run(self) -> Report:
+    async def run(self) -> RehearsalReport:
         """Run it; everything it started has ended when this returns or raises."""
         self._say("starting Redis, Kafka and PostgreSQL")
         async with self.stage.running(), self.observer.observing():
@@ -59,7 +59,7 @@ class Rehearsal:
             self.timeline.close()
             return await self._judge(stopped)
 
-    def gate(self) -> Gate:
+    def gate(self) -> RehearsalGate:
         """Return what stands between two phases."""
         return Gates(
             self.stage.database_url,
@@ -98,7 +98,7 @@ class Rehearsal:
             return str(error)
         return None
 
-    async def _judge(self, stopped: str | None) -> Report:
+    async def _judge(self, stopped: str | None) -> RehearsalReport:
         self._say("waiting until everything is settled")
         anomalies = await self._settled()
         self._say("reading both logs and the rows")

@@ -18,14 +18,14 @@ from compose.rehearsal.figures import (
     posts,
 )
 from compose.rehearsal.final import Final
-from compose.rehearsal.history import History, Kind
+from compose.rehearsal.history import ClientHistory, RequestKind
 from compose.rehearsal.logs import Log
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Lag
-from compose.rehearsal.timeline import FaultMark, GateMark, Span, Timeline
+from compose.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, StateSpan
 from transport.contract import Reason
 
-__all__ = ["PROMISES", "Finding", "Report", "Totals", "make_report"]
+__all__ = ["PROMISES", "Finding", "RehearsalReport", "Totals", "make_report"]
 
 _FINDINGS = 200
 
@@ -66,7 +66,7 @@ class Totals(msgspec.Struct, kw_only=True, rename="camel"):
     dead_letters: dict[str, int]
 
 
-class Report(msgspec.Struct, kw_only=True, rename="camel"):
+class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
     """A rehearsal. Times are seconds since ``started_at``."""
 
     version: int = 1
@@ -85,25 +85,25 @@ class Report(msgspec.Struct, kw_only=True, rename="camel"):
     phases: list[PhaseFigures]
     gates: list[GateMark]
     faults: list[FaultMark]
-    lanes: dict[str, list[Span]]
+    lanes: dict[str, list[StateSpan]]
     series: Series
 
 
 def make_report(
     *,
     options: Options,
-    timeline: Timeline,
-    history: History,
+    timeline: RehearsalTimeline,
+    history: ClientHistory,
     final: Final,
     logs: Mapping[str, Log],
     lags: Sequence[Lag],
     anomalies: Sequence[Anomaly],
     stopped: str | None,
-) -> Report:
+) -> RehearsalReport:
     """Put the report together."""
     counts = Counter(anomaly.what for anomaly in anomalies)
     verdict = {name: sum(counts[what] for what in kinds) for name, kinds in PROMISES.items()}
-    return Report(
+    return RehearsalReport(
         started_at=timeline.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=timeline.now,
         options=options,
@@ -121,13 +121,13 @@ def make_report(
     )
 
 
-def _totals(history: History, final: Final, logs: Mapping[str, Log]) -> Totals:
-    answers = Counter(a.key for a in history.acknowledged(Kind.MESSAGE))
+def _totals(history: ClientHistory, final: Final, logs: Mapping[str, Log]) -> Totals:
+    answers = Counter(a.key for a in history.acknowledged(RequestKind.MESSAGE))
     entries = {name: [e for part in log.values() for e in part] for name, log in logs.items()}
     modes = Counter(e.shadow_mode for all_of in entries.values() for e in all_of if e.mirror_of)
     return Totals(
         messages=len(answers),
-        receipts=len({a.key for a in history.acknowledged(Kind.RECEIPT)}),
+        receipts=len({a.key for a in history.acknowledged(RequestKind.RECEIPT)}),
         repeats=sum(answers.values()) - len(answers),
         rows=len(final.rows),
         receipt_rows=len(final.receipts),

@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
-from compose.patient import PatientTransport
+from compose.process.reconnecting import ReconnectingTransport
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.parity_watch import Parity, ParityWatch
-from compose.rehearsal.timeline import Timeline
+from compose.rehearsal.timeline import RehearsalTimeline
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic
 from transport.errors import TransportError
 from transport.registry import create
@@ -34,9 +34,9 @@ class Lag(msgspec.Struct, rename="camel"):
 class Observer:
     """Looks at both logs from outside. A log is :meth:`watch`-ed once the service has used it."""
 
-    def __init__(self, timeline: Timeline, parity: ParityWatch) -> None:
+    def __init__(self, timeline: RehearsalTimeline, parity: ParityWatch) -> None:
         self.samples: list[Lag] = []
-        self.logs: dict[str, PatientTransport] = {}
+        self.logs: dict[str, ReconnectingTransport] = {}
         self._timeline = timeline
         self._parity = parity
         self._stack = AsyncExitStack()
@@ -58,7 +58,9 @@ class Observer:
     async def watch(self, name: str, settings: TransportSettings) -> None:
         """Look at this log too from now on, now or when it can be reached."""
         if name not in self.logs:
-            log = await self._stack.enter_async_context(PatientTransport(create(name, settings)))
+            log = await self._stack.enter_async_context(
+                ReconnectingTransport(create(name, settings))
+            )
             self.logs[name] = log
             self._tasks.add(asyncio.create_task(log.connect()))
 
@@ -87,7 +89,7 @@ class Observer:
             self.samples.append(Lag(began, dict(zip(names, lags, strict=True)), parity))
             await asyncio.sleep(max(0.0, _EVERY - (self._timeline.now - began)))
 
-    async def _lag(self, log: PatientTransport) -> int | None:
+    async def _lag(self, log: ReconnectingTransport) -> int | None:
         try:
             async with asyncio.timeout(_WITHIN):
                 progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)

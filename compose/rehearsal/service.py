@@ -11,12 +11,12 @@ from compose.local.process import ServerProcess
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.http_client import Client
 
-__all__ = ["Service"]
+__all__ = ["RehearsedService"]
 
 _COMMAND = [sys.executable, "-c", "from compose.cli import main; main()"]
 
 
-class Service:
+class RehearsedService:
     """``crossfade serve`` or ``crossfade worker``. Ports stay the same across restarts."""
 
     def __init__(

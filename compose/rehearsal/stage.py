@@ -15,8 +15,8 @@ from compose.local.process import all_started
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
 from compose.rehearsal.part import Part
-from compose.rehearsal.service import Service
-from compose.rehearsal.timeline import Timeline
+from compose.rehearsal.service import RehearsedService
+from compose.rehearsal.timeline import RehearsalTimeline
 from migration_guide.choice import CHOICES
 from persistence.migrate import upgrade
 from transport.settings import TransportSettings
@@ -44,7 +44,7 @@ _SETTINGS = {
 class Stage:
     """``parts`` are what can be hurt; ``ingresses`` what the load is sent to."""
 
-    def __init__(self, folder: Path, options: Options, timeline: Timeline) -> None:
+    def __init__(self, folder: Path, options: Options, timeline: RehearsalTimeline) -> None:
         self.folder = folder
         self._timeline = timeline
         self.redis = ValkeyServer(folder / "redis" / "data", binary=find_redis())
@@ -116,12 +116,12 @@ class Stage:
     async def _stop_processes(self) -> None:
         await asyncio.gather(*(part.stop() for part in self.processes))
 
-    def _service(self, command: Literal["serve", "worker"], number: int) -> Service:
+    def _service(self, command: Literal["serve", "worker"], number: int) -> RehearsedService:
         name = f"{'ingress' if command == 'serve' else 'worker'}-{number}"
         consumers = {"ENABLE_STREAM_CONSUMERS": self._consuming} if command == "serve" else {}
         folder = self.folder / "processes"
         folder.mkdir(parents=True, exist_ok=True)
-        return Service(name, command, folder, consumers)
+        return RehearsedService(name, command, folder, consumers)
 
     def _environment(self, phase: int) -> dict[str, str]:
         return {

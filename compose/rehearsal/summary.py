@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from compose.grid import Grid
 from compose.rehearsal.page.tables import milliseconds, percent
-from compose.rehearsal.report import Report
+from compose.rehearsal.report import RehearsalReport
 from compose.terminal import Terminal, styled
 from migration_guide.phases import PHASES
 
@@ -22,7 +22,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def show(console: Terminal, report: Report, page: Path) -> None:
+def show(console: Terminal, report: RehearsalReport, page: Path) -> None:
     """Print the verdict, a line for each phase, and where the page is."""
     console.print(_phases(report))
     console.print(_verdict(report))
@@ -41,7 +41,7 @@ def show(console: Terminal, report: Report, page: Path) -> None:
     console.print(styled(verdict, f" {page}"))
 
 
-def _phases(report: Report) -> Grid:
+def _phases(report: RehearsalReport) -> Grid:
     table = Grid()
     table.add_column("phase")
     for name, drop in _COLUMNS.items():
@@ -61,7 +61,7 @@ def _phases(report: Report) -> Grid:
     return table
 
 
-def _verdict(report: Report) -> RenderableType:
+def _verdict(report: RehearsalReport) -> RenderableType:
     parts: list[str | tuple[str, str]] = []
     for name, count in report.verdict.items():
         parts += [", " if parts else "", (str(count), "red" if count else "green"), f" {name}"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Band", "FaultMark", "GateMark", "Span", "Timeline", "Waited"]
+__all__ = ["Band", "FaultMark", "GateMark", "RehearsalTimeline", "StateSpan", "Waited"]
 
 
 class Band(msgspec.Struct, kw_only=True, rename="camel"):
@@ -23,7 +23,7 @@ class Band(msgspec.Struct, kw_only=True, rename="camel"):
     ended: float | None = None
 
 
-class Span(msgspec.Struct, kw_only=True, rename="camel"):
+class StateSpan(msgspec.Struct, kw_only=True, rename="camel"):
     """A while of one process or server. ``state`` is ``up``, ``down`` or ``suspended``."""
 
     state: str
@@ -64,14 +64,14 @@ class GateMark(msgspec.Struct, kw_only=True, rename="camel"):
     waited: list[Waited] = msgspec.field(default_factory=list)
 
 
-class Timeline:
+class RehearsalTimeline:
     """The record of one rehearsal. Its clock is the monotonic one that attempts are timed by."""
 
     def __init__(self) -> None:
         self.zero = time.monotonic()
         self.started_at = datetime.now(UTC)
         self.bands: list[Band] = []
-        self.lanes: dict[str, list[Span]] = {}
+        self.lanes: dict[str, list[StateSpan]] = {}
         self.faults: list[FaultMark] = []
         self.gates: list[GateMark] = []
 
@@ -111,7 +111,7 @@ class Timeline:
         spans = self.lanes.setdefault(lane, [])
         if spans:
             spans[-1].ended = self.now
-        spans.append(Span(state=state, begun=self.now, phase=phase))
+        spans.append(StateSpan(state=state, begun=self.now, phase=phase))
 
     def close(self) -> None:
         """End whatever is still open."""

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from compose.rehearsal.faults import Faults
-from compose.rehearsal.gates import Gate
+from compose.rehearsal.gates import RehearsalGate
 from compose.rehearsal.load import Load
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage
-from compose.rehearsal.timeline import GateMark, Timeline
+from compose.rehearsal.timeline import GateMark, RehearsalTimeline
 from migration_guide.choice import CHOICES, NEW, OLD
 
 __all__ = ["Walk"]
@@ -32,8 +32,8 @@ class Walk:
         options: Options,
         stage: Stage,
         observer: Observer,
-        timeline: Timeline,
-        gate: Gate,
+        timeline: RehearsalTimeline,
+        gate: RehearsalGate,
         say: Say,
     ) -> None:
         self._options = options

@@ -25,14 +25,14 @@ from crossfade import (
     UnauthenticatedError,
 )
 
-__all__ = ["SENDER", "Conversation", "Counts", "Load", "Plan"]
+__all__ = ["SENDER", "Conversation", "Counts", "LoadPlan", "ProducerLoad"]
 
 SENDER = "crossfade-dev-produce"
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz "
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What to send."""
 
     rate: float
@@ -81,10 +81,10 @@ class Conversation:
     """The numbers of messages that were not acknowledged: they may have rows or not."""
 
 
-class Load:
+class ProducerLoad:
     """One run of the test producer."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
         self.counts = Counts()
         self.started = time.monotonic()

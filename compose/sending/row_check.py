@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from compose.sending.load import Conversation
 from crossfade import AsyncClient, CrossfadeError, DeadLetteredError, WaitTimeoutError
 
-__all__ = ["Checked", "check_rows"]
+__all__ = ["RowCheck", "check_rows"]
 
 _AT_ONCE = 8
 _NAMED = 5
 
 
 @dataclass
-class Checked:
+class RowCheck:
     """What was found."""
 
     rows: int = 0
@@ -35,9 +35,9 @@ class Checked:
 
 async def check_rows(
     client: AsyncClient, conversations: Sequence[Conversation], seconds: float
-) -> Checked:
+) -> RowCheck:
     """Wait up to ``seconds`` for the rows of each conversation, and read them all."""
-    checked = Checked()
+    checked = RowCheck()
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(conversation: Conversation) -> None:
@@ -55,7 +55,7 @@ async def check_rows(
 
 
 async def _check(
-    client: AsyncClient, conversation: Conversation, seconds: float, checked: Checked
+    client: AsyncClient, conversation: Conversation, seconds: float, checked: RowCheck
 ) -> None:
     name = conversation.name
     try:
@@ -85,5 +85,5 @@ async def _check(
         _note(checked, f"{name}: {len(missing)} acknowledged messages have no row ({some} ...)")
 
 
-def _note(checked: Checked, fault: str) -> None:
+def _note(checked: RowCheck, fault: str) -> None:
     checked.faults.append(fault)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import httpx
 
-from compose.console import client_settings, fail, joined
+from compose.output import client_settings, fail, joined
 from compose.settings import Settings
 from crossfade import AsyncClient, CrossfadeError, Retry, UnauthenticatedError, UnreachableError
 
-__all__ = ["Service", "connected", "explain", "service", "with_remedy"]
+__all__ = ["ServiceAddress", "connected", "explain", "service", "with_remedy"]
 
 _CONNECTIONS = httpx.Limits(max_connections=256, max_keepalive_connections=256)
 _MISUSED = 2
@@ -21,24 +21,24 @@ _MISUSED = 2
 Asked = Callable[[httpx.Request], Awaitable[None]]
 
 
-class Service(NamedTuple):
+class ServiceAddress(NamedTuple):
     """Where the API is, and the key for it."""
 
     url: str
     api_key: str
 
 
-def service(url: str | None) -> Service:
+def service(url: str | None) -> ServiceAddress:
     """Return the service that an option names, else the settings, else a ``crossfade up``."""
     settings = client_settings(say=url is None, needed=False)
     secret = settings.commands.crossfade_api_key
     chosen = url or settings.commands.crossfade_url or _own(settings)
-    return Service(chosen, secret.get_secret_value() if secret else "")
+    return ServiceAddress(chosen, secret.get_secret_value() if secret else "")
 
 
 @asynccontextmanager
 async def connected(
-    to: Service,
+    to: ServiceAddress,
     retry: Retry,
     *,
     headers: Mapping[str, str] | None = None,
@@ -57,8 +57,8 @@ async def connected(
         yield client
 
 
-def explain(error: CrossfadeError, to: Service) -> list[str]:
-    """Return an error as lines for :func:`~compose.console.fail`."""
+def explain(error: CrossfadeError, to: ServiceAddress) -> list[str]:
+    """Return an error as lines for :func:`~compose.output.fail`."""
     if isinstance(error, UnreachableError):
         where = "" if joined() else "; name it with --url or CROSSFADE_URL if it is elsewhere"
         return [f"no service answers at {to.url} ({error}){where}"]

@@ -1,7 +1,7 @@
 """The migration as the console shows it, and what it can ask for.
 
 The gates are :mod:`migration_guide`'s, which stands above this package: it implements
-:class:`MigrationDesk`, and whoever puts the process together hands it in.
+:class:`MigrationActions`, and whoever puts the process together hands it in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = [
     "Direction",
     "EventView",
     "GateView",
-    "MigrationDesk",
+    "MigrationActions",
     "MigrationView",
     "ParityView",
     "PhaseView",
@@ -164,7 +164,7 @@ class StepRequest(Model):
     overrule: GateReasons
 
 
-class MigrationDesk(Protocol):
+class MigrationActions(Protocol):
     """Looks at the migration and changes it. Methods raise ``Outage`` when PostgreSQL can't."""
 
     async def view(self) -> MigrationView:

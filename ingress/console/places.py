@@ -7,11 +7,12 @@ from uuid import UUID
 
 from ingress.console.views import FoundMessage
 from ingress.console.wanted import LogPlace
-from ingress.responses import State
 from ingress.routes.models import Position
-from persistence import search, settled
-from persistence.database import Pool
-from persistence.when import rfc3339
+from ingress.schema.responses import State
+from persistence.database.pool import Pool
+from persistence.reads import outcomes as settled
+from persistence.reads import search
+from persistence.timestamps import rfc3339
 from transport.contract import Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError

@@ -13,15 +13,15 @@ from typing import Literal
 import msgspec
 
 from ingress.console.views import LogRecord, LogRecords
-from ingress.key_entries import ApiKey
 from ingress.routes.dead_letter_models import RecordHeader
+from ingress.web.key_entries import ApiKey
 from transport.contract import READ_BYTES, Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportUnavailable
 from transport.patience import answer
 from transport.sizes import size_of
 
-__all__ = ["Page", "Place", "Records", "page_of"]
+__all__ = ["BrowsedPlace", "RecordPage", "Records", "page_of"]
 
 _BODY_BYTES = 16 * 1024
 """Of a body that are given."""
@@ -29,7 +29,7 @@ _HEADERS = 50
 _HEADER_CHARACTERS = 500
 
 
-class Place(msgspec.Struct, frozen=True):
+class BrowsedPlace(msgspec.Struct, frozen=True):
     """Where a page is: right after or before an offset, from one on, from a time on, or the end."""
 
     kind: Literal["after", "before", "at", "time", "end"]
@@ -37,7 +37,7 @@ class Place(msgspec.Struct, frozen=True):
     time: float = 0.0
 
 
-class Page(msgspec.Struct):
+class RecordPage(msgspec.Struct):
     """Records in log order, as many as a page has room for."""
 
     records: Sequence[Record]
@@ -53,7 +53,7 @@ class Records:
         self._timeout = timeout_seconds
 
     async def page(
-        self, topic: Topic, partition: int, place: Place, *, limit: int, key: ApiKey | None
+        self, topic: Topic, partition: int, place: BrowsedPlace, *, limit: int, key: ApiKey | None
     ) -> LogRecords:
         """Return up to ``limit`` records at ``place``, in log order.
 
@@ -83,7 +83,9 @@ class Records:
             at_end=place.kind == "end" or (not back and page.ended),
         )
 
-    async def _read(self, topic: Topic, partition: int, place: Place, limit: int) -> Page:
+    async def _read(
+        self, topic: Topic, partition: int, place: BrowsedPlace, limit: int
+    ) -> RecordPage:
         log = self._log
         match place.kind:
             case "after":
@@ -99,15 +101,17 @@ class Records:
                 return await self._back(topic, partition, None, limit)
         return page_of(await log.read(topic, partition, after=after, limit=limit), limit)
 
-    async def _back(self, topic: Topic, partition: int, before: str | None, limit: int) -> Page:
+    async def _back(
+        self, topic: Topic, partition: int, before: str | None, limit: int
+    ) -> RecordPage:
         read = await self._log.read_back(topic, partition, before=before, limit=limit)
         return page_of(read, limit)
 
 
-def page_of(records: Sequence[Record], limit: int) -> Page:
+def page_of(records: Sequence[Record], limit: int) -> RecordPage:
     """Return what one reading of the log gave, which ends early where records are large."""
     whole = len(records) < limit and sum(map(size_of, records)) < READ_BYTES
-    return Page(records, ended=whole)
+    return RecordPage(records, ended=whole)
 
 
 def _may_see(key: ApiKey, one: LogRecord) -> bool:

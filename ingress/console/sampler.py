@@ -29,10 +29,11 @@ from ingress.console.views import (
     Waiting,
 )
 from otel.figures import quantile
-from persistence import migration_state, overview
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from persistence.errors import Outage
-from persistence.processes import Process, processes
+from persistence.fleet import migration_state
+from persistence.fleet.processes import Process, processes
+from persistence.reads import overview
 from transport.clock import now as now_text
 
 __all__ = ["Sampler", "with_role"]

@@ -17,12 +17,12 @@ import msgspec
 from ingress.console.places import Places
 from ingress.console.views import FoundMessage, FoundMessages, FoundPage, Matched
 from ingress.console.wanted import Wanted
-from ingress.key_entries import ApiKey
-from ingress.responses import State
-from persistence import recent, search
-from persistence.database import Pool
+from ingress.schema.responses import State
+from ingress.web.key_entries import ApiKey
+from persistence.database.pool import Pool
 from persistence.errors import Outage
-from persistence.when import rfc3339
+from persistence.reads import recent, search
+from persistence.timestamps import rfc3339
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
@@ -117,10 +117,10 @@ class Search:
         self,
         listing: Listing,
         *,
-        before: recent.Place | None,
+        before: recent.RecentPlace | None,
         limit: int,
         key: ApiKey | None = None,
-    ) -> tuple[FoundPage, recent.Place | None]:
+    ) -> tuple[FoundPage, recent.RecentPlace | None]:
         """Return a page of a listing, newest first, and where the next one begins.
 
         The first page begins with what is not a row yet. Of a ``key`` with a prefix, what it may

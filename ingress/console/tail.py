@@ -17,11 +17,11 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from ingress.console.records import Page, page_of
-from ingress.key_entries import ApiKey
-from persistence.database import Pool
+from ingress.console.records import RecordPage, page_of
+from ingress.web.key_entries import ApiKey
+from persistence.database.pool import Pool
 from persistence.errors import Outage
-from persistence.settled import fates
+from persistence.reads.outcomes import fates
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.envelope import Message, decode
@@ -260,7 +260,7 @@ class Tail:
         records = [record for part, _ in parts for record in part]
         return sorted(records, key=lambda one: one.appended_at), sum(count for _, count in parts)
 
-    def _passed_over(self, seen: _Seen, now: Progress, page: Page) -> int:
+    def _passed_over(self, seen: _Seen, now: Progress, page: RecordPage) -> int:
         """Go on behind what was read, or at the end where that is too far away.
 
         Returns how many records that passes over.

@@ -14,17 +14,24 @@ from ingress.console.views import Step, Timeline
 from ingress.messages import Dead, Found, Messages
 from ingress.routes.messages import view
 from ingress.routes.models import MessageView, Position
-from persistence.attempts import Attempt, attempts_of
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from persistence.errors import Outage
-from persistence.origin import origin_of
-from persistence.queries import Lost, StoredMessage, StoredReceipt
-from persistence.story import Death, KeptReceipt, Place, deaths_of, places_of, receipts_of
+from persistence.reads.message_history import (
+    Death,
+    KeptReceipt,
+    LogPosition,
+    deaths_of,
+    places_of,
+    receipts_of,
+)
+from persistence.reads.messages import Lost, StoredMessage, StoredReceipt
+from persistence.worker.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
 from transport.patience import answer
+from transport.shadow.origin import origin_of
 
 __all__ = ["Timelines", "in_order"]
 
@@ -39,9 +46,9 @@ _MILLISECOND = len("2026-11-24T20:18:19.123")
 class _Kept(NamedTuple):
     """What PostgreSQL has beside the row."""
 
-    places: list[Place]
+    places: list[LogPosition]
     deaths: list[Death]
-    attempts: list[Attempt]
+    attempts: list[FailedAttempt]
     receipts: list[KeptReceipt]
 
 
@@ -111,7 +118,7 @@ class Timelines:
             gaps.append(f"PostgreSQL ({' '.join(str(error).split()) or 'no answer in time'})")
             return _Kept([], [], [], [])
 
-    async def _places(self, message_id: str, shown: MessageView, kept: _Kept) -> list[Place]:
+    async def _places(self, message_id: str, shown: MessageView, kept: _Kept) -> list[LogPosition]:
         """Return every place that is known, each with the time its log gives it."""
         asked = {(p.transport, p.partition, p.offset) for p in shown.positions}
         asked |= {(one.transport, one.partition, one.offset) for one in kept.deaths}
@@ -130,20 +137,24 @@ class Timelines:
 
     async def _look(
         self, message_id: str, name: str, partition: int, offset: str
-    ) -> tuple[Place, Record | None]:
+    ) -> tuple[LogPosition, Record | None]:
         """Return a place with its log's time of it, and the record if it still stands there."""
         log = self._logs.get(name)
         if log is None or not 0 <= partition < log.partitions:
-            return Place(name, partition, offset, ""), None
+            return LogPosition(name, partition, offset, ""), None
         try:
             asking = log.read(Topic.MESSAGES, partition, after=log.offset_before(offset), limit=1)
             records = await answer(asking, within=self._timeout)
         except (TransportError, TimeoutError, ValueError):
             records = ()
         if records and records[0].offset == offset and _is(records[0], message_id):
-            return Place(name, partition, offset, timestamp(records[0].appended_at)), records[0]
+            return LogPosition(name, partition, offset, timestamp(records[0].appended_at)), records[
+                0
+            ]
         when = log.time_in(offset)
-        return Place(name, partition, offset, timestamp(when) if when is not None else ""), None
+        return LogPosition(
+            name, partition, offset, timestamp(when) if when is not None else ""
+        ), None
 
 
 def in_order(steps: Iterable[Step]) -> list[Step]:
@@ -196,7 +207,7 @@ def _accepted(shown: MessageView) -> Iterator[Step]:
 
 
 def _appended(
-    shown: MessageView, places: Sequence[Place], deaths: Sequence[Death]
+    shown: MessageView, places: Sequence[LogPosition], deaths: Sequence[Death]
 ) -> Iterator[Step]:
     redriven = [one.settled_at for one in deaths if one.state == "redriven" and one.settled_at]
     for place in places:
@@ -213,7 +224,7 @@ def _appended(
         )
 
 
-def _attempts(attempts: Sequence[Attempt]) -> Iterator[Step]:
+def _attempts(attempts: Sequence[FailedAttempt]) -> Iterator[Step]:
     for one in attempts:
         what = "its receipt" if one.kind == "receipt" else "it"
         yield Step(
@@ -228,7 +239,7 @@ def _attempts(attempts: Sequence[Attempt]) -> Iterator[Step]:
         )
 
 
-def _outcome(shown: MessageView, found: Found, places: Sequence[Place]) -> Iterator[Step]:
+def _outcome(shown: MessageView, found: Found, places: Sequence[LogPosition]) -> Iterator[Step]:
     if isinstance(found, StoredMessage):
         came = next(
             (p for p in places if (p.transport, p.offset) == (found.transport, found.offset)), None
@@ -254,7 +265,7 @@ def _outcome(shown: MessageView, found: Found, places: Sequence[Place]) -> Itera
         )
 
 
-def _deaths(deaths: Sequence[Death], places: Sequence[Place]) -> Iterator[Step]:
+def _deaths(deaths: Sequence[Death], places: Sequence[LogPosition]) -> Iterator[Step]:
     appended = {(p.transport, p.partition, p.offset): p.appended_at for p in places}
     for one in deaths:
         what = "Its receipt was" if one.kind == "receipt" else "Was"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ingress.responses import State
 from ingress.routes.dead_letter_models import RecordHeader
 from ingress.routes.models import MessageView, Model, Position, Small, Time
+from ingress.schema.responses import State
 
 __all__ = [
     "Database",

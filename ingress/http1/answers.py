@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from ingress.wire import Answer
+from ingress.web.asgi import Answer
 
 __all__ = ["STATUS_LINES", "rendered"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ingress.problems import MALFORMED_REQUEST, Problem
+from ingress.schema.problems import MALFORMED_REQUEST, Problem
 
 __all__ = ["Chunks"]
 

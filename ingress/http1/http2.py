@@ -5,7 +5,7 @@ An answer in HTTP/1.1 is only a broken frame to such a client, which then report
 
 from __future__ import annotations
 
-from ingress.problems import VERSION, Problem
+from ingress.schema.problems import VERSION, Problem
 
 __all__ = ["PREFACE", "REFUSAL", "Http2RefusedError"]
 

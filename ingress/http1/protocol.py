@@ -22,8 +22,8 @@ from ingress.http1.http2 import REFUSAL, Http2RefusedError
 from ingress.http1.kernel import has_unread, unsent
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
-from ingress.problems import MALFORMED_REQUEST, TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
-from ingress.wire import problem_answer
+from ingress.schema.problems import MALFORMED_REQUEST, TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
+from ingress.web.asgi import problem_answer
 
 __all__ = ["BoundedProtocol", "bounded_protocol"]
 

@@ -13,7 +13,7 @@ import msgspec
 
 from ingress.http1.bounds import Bounds
 from ingress.http1.http2 import PREFACE, Http2RefusedError
-from ingress.problems import (
+from ingress.schema.problems import (
     HEAD_TOO_LARGE,
     MALFORMED_REQUEST,
     NOT_IMPLEMENTED,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingress import problems as p
 from ingress.openapi.operations import operations
 from ingress.routes.described import SCOPE, problems
+from ingress.schema import problems as p
 
 __all__ = ["add_access"]
 
@@ -42,5 +42,5 @@ def add_access(document: dict[str, Any], *, required: bool) -> None:
             operation["responses"] |= _described(*kinds)
 
 
-def _described(*kinds: p.Kind) -> dict[str, Any]:
+def _described(*kinds: p.ProblemKind) -> dict[str, Any]:
     return {str(status): described for status, described in problems(*kinds).items()}

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from ingress.console.models import StatusEvent, TailEvent
 from ingress.openapi.about import CONSOLE, PUBLIC, head
 from ingress.openapi.access import add_access
 from ingress.openapi.dialect import plain, plain_parameter, plain_text, referred
@@ -16,9 +17,8 @@ from ingress.openapi.examples import add_examples
 from ingress.openapi.headers import add_headers
 from ingress.openapi.hot_path import hot_components, hot_paths
 from ingress.openapi.operations import operations
-from ingress.problems import HEAD_TOO_LARGE
-from ingress.routes.console_models import StatusEvent, TailEvent
 from ingress.routes.described import problems
+from ingress.schema.problems import HEAD_TOO_LARGE
 from ingress.settings import IngressSettings
 
 __all__ = ["CONSOLE_PATH", "PATH", "Documents"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingress.openapi.operations import operations
-from ingress.problems import INVALID, KEY_CONFLICT, MEDIA_TYPE, OUTCOME_UNKNOWN, Kind
+from ingress.schema.problems import INVALID, KEY_CONFLICT, MEDIA_TYPE, OUTCOME_UNKNOWN, ProblemKind
 
 __all__ = ["add_examples"]
 
@@ -15,7 +15,7 @@ _AT = "2026-11-24T20:18:19.123456Z"
 _MESSAGE = {
     "conversationId": "test_conv_001",
     "senderId": "user_001",
-    "content": "Hello, Phase 3!",
+    "content": "Hello!",
     "contentType": "text",
     "clientMessageId": "client_msg_001",
     "recipientIds": ["user_002"],
@@ -40,7 +40,7 @@ _RECEIPT = {"userId": "user_002", "state": "read"}
 _REDRIVE = "7c1a4f6e-50f2-4bb0-9d0c-0c6a4ad3b2aa"
 
 
-def _problem(kind: Kind, detail: str, **members: Any) -> dict[str, Any]:
+def _problem(kind: ProblemKind, detail: str, **members: Any) -> dict[str, Any]:
     return {
         "type": kind.uri,
         "title": kind.title,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingress.openapi.operations import operations
-from ingress.problems import MEDIA_TYPE
+from ingress.schema.problems import MEDIA_TYPE
 
 __all__ = ["CORRELATION", "RETRY", "add_headers"]
 

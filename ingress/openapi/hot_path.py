@@ -9,18 +9,18 @@ from typing import Any
 
 import msgspec
 
-from ingress import problems as p
-from ingress.auth import Scope
-from ingress.batch import BATCH, MEDIA_TYPES
-from ingress.headers import CORRELATION_PATTERN
-from ingress.hot_path import MESSAGES
-from ingress.inflate import ACCEPTED
+from ingress.accept.post_batch import BATCH, MEDIA_TYPES
+from ingress.accept.post_message import MESSAGES
 from ingress.openapi.headers import CORRELATION, RETRY
-from ingress.problems import Kind, ProblemBody
-from ingress.requests import ID_LENGTH, KEY_BYTES, MessageRequest
-from ingress.responses import Ack, AckResult, ProblemResult
 from ingress.routes.described import SCOPE, problems
+from ingress.schema import problems as p
+from ingress.schema.problems import ProblemBody, ProblemKind
+from ingress.schema.requests import ID_LENGTH, KEY_BYTES, MessageRequest
+from ingress.schema.responses import Ack, AckResult, ProblemResult
 from ingress.settings import IngressSettings
+from ingress.web.auth import Scope
+from ingress.web.headers import CORRELATION_PATTERN
+from ingress.web.inflate import ACCEPTED
 
 __all__ = ["hot_components", "hot_paths"]
 
@@ -140,7 +140,7 @@ def _answer(description: str, schema: Any) -> dict[str, Any]:
     }
 
 
-def _problems(*kinds: Kind) -> dict[str, Any]:
+def _problems(*kinds: ProblemKind) -> dict[str, Any]:
     return {str(status): described for status, described in problems(*kinds).items()}
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, model_validator
 
 from ingress.routes.models import RFC3339, UUID_PATTERN, Id, Model, Small, Text, Time, known
-from persistence.states import LetterState, RunState
+from persistence.tables.states import LetterState, RunState
 from transport.contract import Reason
 
 __all__ = [

@@ -8,10 +8,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
 
-from ingress import cursor
-from ingress import problems as p
-from ingress.auth import Authenticator, Scope
-from ingress.problems import NOT_FOUND, Problem
+from ingress.routes import cursor
 from ingress.routes.dead_letter_models import (
     LARGEST,
     DeadLetterFilter,
@@ -24,9 +21,12 @@ from ingress.routes.dead_letter_models import (
     RecordHeader,
 )
 from ingress.routes.described import caller, json_body, needs, problems, scoped
-from persistence.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from ingress.schema import problems as p
+from ingress.schema.problems import NOT_FOUND, Problem
+from ingress.web.auth import Authenticator, Scope
+from persistence.dead_letters.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from persistence.dead_letters.selection import Selection, described
 from persistence.operator_actions import Actions
-from persistence.selection import Selection, described
 
 __all__ = ["dead_letters_router", "selection_of"]
 

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import Depends, Request
 from fastapi.params import Depends as DependsParameter
 
-from ingress.auth import ApiKey, Authenticator, Scope
-from ingress.browser import MARK, visitor
-from ingress.headers import media_type
-from ingress.problems import MEDIA_TYPE, Kind
+from ingress.schema.problems import MEDIA_TYPE, ProblemKind
+from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.browser import MARK, visitor
+from ingress.web.headers import media_type
 
 __all__ = [
     "PROBLEM_SCHEMA",
@@ -29,7 +29,7 @@ SCOPE = "x-crossfade-scope"
 """Marks an operation with the scope it needs; :mod:`ingress.openapi` adds what follows from it."""
 
 
-def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's ``responses`` for these problem types."""
     described: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:

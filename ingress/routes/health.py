@@ -11,7 +11,7 @@ from ingress.routes import models
 __all__ = ["health_router"]
 
 
-def health_router(state: readiness.Readiness) -> APIRouter:
+def health_router(state: readiness.ReadinessChecks) -> APIRouter:
     """Return the routes that say how this process is."""
     router = APIRouter(tags=["health"])
 

@@ -11,11 +11,8 @@ from urllib.parse import quote
 import msgspec
 from fastapi import APIRouter, Path, Query
 
-from ingress import cursor
-from ingress.auth import ApiKey, Authenticator, Scope
 from ingress.messages import Dead, Found, Messages, Pending, visible
-from ingress.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND, Problem
-from ingress.requests import ID_LENGTH
+from ingress.routes import cursor
 from ingress.routes.described import permitted, problems, scoped
 from ingress.routes.models import (
     MOST_RECEIPTS,
@@ -28,9 +25,18 @@ from ingress.routes.models import (
     Position,
     ReceiptView,
 )
-from persistence import queries
-from persistence.database import Pool
-from persistence.queries import StoredMessage, StoredPosition, StoredReceipt
+from ingress.schema.problems import (
+    DATABASE_UNAVAILABLE,
+    INVALID,
+    LOG_UNAVAILABLE,
+    NOT_FOUND,
+    Problem,
+)
+from ingress.schema.requests import ID_LENGTH
+from ingress.web.auth import ApiKey, Authenticator, Scope
+from persistence.database.pool import Pool
+from persistence.reads import messages as queries
+from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
 from transport.envelope import Message
 
 __all__ = ["MessageId", "canonical", "messages_router", "not_found", "trace_link", "view"]

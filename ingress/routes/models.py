@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from ingress.requests import ID_LENGTH
-from ingress.responses import State
+from ingress.schema.requests import ID_LENGTH
+from ingress.schema.responses import State
 from transport.envelope import ReceiptState
 
 __all__ = [

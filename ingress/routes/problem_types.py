@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from ingress.problems import INVALID, NOT_FOUND, Kind, Problem, kinds
 from ingress.routes.described import problems
 from ingress.routes.models import ProblemType, ProblemTypes
+from ingress.schema.problems import INVALID, NOT_FOUND, Problem, ProblemKind, kinds
 
 __all__ = ["problem_types_router"]
 
@@ -42,5 +42,5 @@ def problem_types_router() -> APIRouter:
     return router
 
 
-def _view(kind: Kind) -> ProblemType:
+def _view(kind: ProblemKind) -> ProblemType:
     return ProblemType(type=kind.uri, title=kind.title, status=kind.status, remedy=kind.remedy)

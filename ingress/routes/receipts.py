@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from ingress import problems as p
-from ingress.auth import ApiKey, Authenticator, Scope
-from ingress.group_commit import GroupCommit
-from ingress.headers import correlation_id
-from ingress.receipts import Receipts
+from ingress.accept.group_commit import GroupCommit
+from ingress.accept.receipts import Receipts
 from ingress.routes.described import json_body, permitted, problems, scoped
 from ingress.routes.messages import MessageId, canonical
 from ingress.routes.models import (
@@ -18,7 +15,10 @@ from ingress.routes.models import (
     ReceiptRequest,
     ReceiptView,
 )
-from ingress.traced import trace_of
+from ingress.routes.traced import trace_of
+from ingress.schema import problems as p
+from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.headers import correlation_id
 
 __all__ = ["receipts_router"]
 

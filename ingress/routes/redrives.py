@@ -7,9 +7,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from ingress import problems as p
-from ingress.auth import Authenticator, Scope
-from ingress.problems import NOT_FOUND, STATE, Problem
 from ingress.routes.dead_letter_models import (
     Reasoned,
     RedriveAnswer,
@@ -19,9 +16,12 @@ from ingress.routes.dead_letter_models import (
 )
 from ingress.routes.dead_letters import selection_of
 from ingress.routes.described import caller, json_body, needs, problems, scoped
+from ingress.schema import problems as p
+from ingress.schema.problems import NOT_FOUND, STATE, Problem
+from ingress.web.auth import Authenticator, Scope
+from persistence.dead_letters.redrive import RedriveProgress, Redriver
+from persistence.dead_letters.selection import described
 from persistence.operator_actions import Actions
-from persistence.redrive import RedriveProgress, Redriver
-from persistence.selection import described
 
 __all__ = ["redrives_router"]
 

@@ -6,7 +6,7 @@ from html import escape
 
 from fastapi import APIRouter, Request, Response
 
-from ingress.responses import encode
+from ingress.schema.responses import encode
 
 __all__ = ["root_router"]
 

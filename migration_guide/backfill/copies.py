@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from persistence.when import rfc3339
+from persistence.timestamps import rfc3339
 from transport.contract import Envelope, Record
 from transport.envelope import (
     HEADER_MIRROR_OF,

@@ -18,7 +18,7 @@ from migration_guide.backfill.copies import of_receipt, of_row
 from migration_guide.parity.check import starts
 from migration_guide.parity.facts import facts_of, place_of
 from migration_guide.parity.reading import Beginning
-from persistence.database import using
+from persistence.database.pool import using
 from transport.contract import Envelope, Topic, Transport
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 from migration_guide.parity.check import drain, starts
-from migration_guide.parity.comparison import PRIMARY, Comparison, Limits
+from migration_guide.parity.comparison import PRIMARY, Comparison, ParityLimits
 from migration_guide.parity.facts import place_of
 from migration_guide.parity.reading import Beginning, Merged
-from migration_guide.parity.result import Result
+from migration_guide.parity.result import ParityResult
 from transport.contract import WORKER_GROUP, Topic, Transport
 
 __all__ = ["Plan", "find_missing"]
@@ -70,7 +70,7 @@ async def find_missing(
     plan: Plan,
     *,
     since: float | None,
-    limits: Limits,
+    limits: ParityLimits,
     cursor: Mapping[str, str],
     everything: bool = False,
     examined: Examined | None = None,
@@ -108,7 +108,7 @@ async def find_missing(
             await drain(comparison, merged, progress=examined)
             wanted = everything or theirs.untrimmed
             for facts in comparison.judged(PRIMARY):
-                missing = facts.judged is Result.MISSING_IN_SHADOW
+                missing = facts.judged is ParityResult.MISSING_IN_SHADOW
                 if missing or wanted or facts.place > floors[number]:
                     plan.add(number, facts.place, facts.offset)
                 else:

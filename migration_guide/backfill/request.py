@@ -8,9 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from migration_guide.parity.comparison import Limits
+from migration_guide.parity.comparison import ParityLimits
 
-__all__ = ["Rate", "Request", "Status"]
+__all__ = ["BackfillStatus", "Rate", "Request"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -26,10 +26,10 @@ class Request(msgspec.Struct, frozen=True):
     rate: int = 1000
     everything: bool = False
     by: str = ""
-    limits: Limits = Limits(settle=15.0)
+    limits: ParityLimits = ParityLimits(settle=15.0)
 
 
-class Status(msgspec.Struct):
+class BackfillStatus(msgspec.Struct):
     """How far a run is; read it while it runs. Counts are records.
 
     ``present``: the target remembered them. ``refused``: no envelope can carry them, so they stay

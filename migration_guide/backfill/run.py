@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 
 from migration_guide.backfill.from_log import FromLog
 from migration_guide.backfill.from_rows import FromRows
-from migration_guide.backfill.request import Rate, Request, Status
+from migration_guide.backfill.request import BackfillStatus, Rate, Request
 from migration_guide.backfill.state import BackfillState, Begun
-from persistence.database import Pool
-from persistence.elected import elected
+from persistence.database.pool import Pool
 from persistence.errors import Outage
-from persistence.states import RunState
+from persistence.fleet.leader_lock import elected
+from persistence.tables.states import RunState
 from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
 from transport.errors import ConfigurationError, TransportError
 
@@ -38,7 +38,7 @@ class Backfill:
     """One run, of one request, from ``source`` into ``target`` (both entered by the caller)."""
 
     def __init__(self, pool: Pool, source: Transport, target: Transport, request: Request) -> None:
-        self.status = Status()
+        self.status = BackfillStatus()
         self.begun: Begun | None = None
         self.request = request
         self.source = source
@@ -48,7 +48,7 @@ class Backfill:
         self.rate = Rate(request.rate)
         self.cursor: dict[str, str] = {}
 
-    async def run(self) -> Status:
+    async def run(self) -> BackfillStatus:
         """Return when the target lacks nothing of what was asked for.
 
         Raises:
@@ -74,7 +74,7 @@ class Backfill:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
 
-    async def preview(self) -> Status:
+    async def preview(self) -> BackfillStatus:
         """Return what a run would do; nothing is appended or written.
 
         Raises:

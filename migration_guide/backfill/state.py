@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
-from persistence.database import Pool, using
-from persistence.states import UNFINISHED, RunState
-from persistence.when import rfc3339
+from persistence.database.pool import Pool, using
+from persistence.tables.states import UNFINISHED, RunState
+from persistence.timestamps import rfc3339
 
 __all__ = ["BackfillProgress", "BackfillState", "Begun", "Cancelled"]
 
@@ -74,11 +74,11 @@ class Cancelled(Exception):  # noqa: N818 - a request, not a mistake
 
 
 class BackfillProgress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a backfill is; see :class:`persistence.models_parity.BackfillRow`.
+    """How far a backfill is; see :class:`persistence.tables.parity.BackfillRow`.
 
-    ``state`` is a :class:`persistence.states.RunState`; the next backfill like it takes up one that
-    was interrupted or has failed. ``stalled``: it should be running and has not been heard of for a
-    minute.
+    ``state`` is a :class:`persistence.tables.states.RunState`; the next backfill like it takes up
+    one that was interrupted or has failed. ``stalled``: it should be running and has not been heard
+    of for a minute.
     """
 
     id: str

@@ -17,7 +17,7 @@ from migration_guide.gates import (
     watermark,
     workers,
 )
-from migration_guide.gates.result import Gate, Result, Scene, unknown
+from migration_guide.gates.result import Gate, GateResult, Scene, unknown
 from persistence.errors import PersistenceError
 from transport.errors import TransportError
 
@@ -48,12 +48,12 @@ ACCEPTABLE = frozenset(GATES) - {"processes"}
 _WITHIN_SECONDS = 60.0
 
 
-async def judge(scene: Scene, names: Sequence[str]) -> list[Result]:
+async def judge(scene: Scene, names: Sequence[str]) -> list[GateResult]:
     """Return every gate's answer, in order. What can't be looked at is unknown, never green."""
     return [await _judge(scene, name) for name in names]
 
 
-async def _judge(scene: Scene, name: str) -> Result:
+async def _judge(scene: Scene, name: str) -> GateResult:
     try:
         async with asyncio.timeout(_WITHIN_SECONDS):
             return await GATES[name](scene)

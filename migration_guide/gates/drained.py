@@ -5,7 +5,7 @@ Its records are in the other log too; but once nobody writes it, nobody would lo
 
 from __future__ import annotations
 
-from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
 
 __all__ = ["NAME", "gate"]
@@ -16,7 +16,7 @@ NAME = "drained"
 _IN_HAND_SECONDS = 10.0
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Judge the group's progress in the log that the step leaves."""
     name = scene.before.shadow
     assert name is not None

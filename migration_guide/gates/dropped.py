@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from migration_guide.gates.result import Result, Scene, green, red
-from persistence.database import using
+from migration_guide.gates.result import GateResult, Scene, green, red
+from persistence.database.pool import using
 
 __all__ = ["NAME", "gate"]
 
@@ -29,7 +29,7 @@ WHERE transport = $1 AND shadow = $2 AND repaired_at IS NULL AND noted_at >= $3
 """
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Look into the ledger, and listen to the processes."""
     since = datetime.fromisoformat(scene.state.reached_at)
     async with using(scene.pool) as connection:

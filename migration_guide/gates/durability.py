@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from migration_guide.choice import NEW, OLD
-from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.durability import Durability
 from transport.kafka import durability as kafka
 from transport.redis import durability as redis
@@ -32,14 +32,14 @@ _MEANS = {
 }
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Compare the two logs of the step."""
     source, target = (OLD, NEW) if scene.to > scene.origin else (NEW, OLD)
     found = {name: await _ASK[name](scene.settings) for name in (source, target)}
     return judge(source, found[source], target, found[target])
 
 
-def judge(source: str, before: Durability, target: str, after: Durability) -> Result:
+def judge(source: str, before: Durability, target: str, after: Durability) -> GateResult:
     """Return red where ``after`` survives less than ``before``.
 
     Power is lost by all machines at once or by one: several machines that answer for an append make

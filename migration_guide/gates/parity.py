@@ -11,10 +11,10 @@ from datetime import datetime
 import msgspec
 
 from migration_guide.gates.clocks import ahead
-from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from migration_guide.mirrored import MIRRORED
 from migration_guide.parity.check import check
-from migration_guide.parity.comparison import Limits
+from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import DIFFERENCES, Verdict
 
 __all__ = ["NAME", "gate"]
@@ -25,9 +25,9 @@ _COVERAGE = 0.95
 _CLOCKS_MAY_DIFFER = 5.0
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Compare both logs from the window's beginning, or from when the phase was reached."""
-    limits = Limits(settle=scene.settings.transport_shadow_settle_ms / 1000)
+    limits = ParityLimits(settle=scene.settings.transport_shadow_settle_ms / 1000)
     name, shadow = scene.before.transport, scene.before.shadow
     assert shadow is not None
     until = time.time() - limits.settle

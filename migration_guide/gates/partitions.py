@@ -7,7 +7,7 @@ number of partitions refuses, with the remedy.
 from __future__ import annotations
 
 from migration_guide.choice import NEW, OLD
-from migration_guide.gates.result import Result, Scene, green, red
+from migration_guide.gates.result import GateResult, Scene, green, red
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import ConfigurationError
 
@@ -16,7 +16,7 @@ __all__ = ["NAME", "gate"]
 NAME = "partitions"
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Ask both logs."""
     counts = {}
     for name in (OLD, NEW):

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from migration_guide.gates.result import Result, Scene, green, red, unknown
-from persistence.processes import Process
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
+from persistence.fleet.processes import Process
 
 __all__ = ["NAME", "gate", "judge", "named"]
 
 NAME = "processes"
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Judge the processes; while a step is taken back they may be on either of its phases."""
     state = scene.state
     allowed = {scene.origin} if state.settled else {state.phase, state.target}
     return judge(scene.processes, allowed)
 
 
-def judge(processes: Collection[Process], allowed: Collection[int]) -> Result:
+def judge(processes: Collection[Process], allowed: Collection[int]) -> GateResult:
     """Return green if there are processes, all heard of just now, all on a phase ``allowed``."""
     phases = " or ".join(map(str, sorted(allowed)))
     evidence = {

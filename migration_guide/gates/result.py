@@ -10,19 +10,19 @@ from typing import Any, Literal, Protocol, Self
 import msgspec
 
 from migration_guide.choice import CHOICES, Choice
-from persistence.database import Pool
-from persistence.migration_state import MigrationState
-from persistence.processes import Process
+from persistence.database.pool import Pool
+from persistence.fleet.migration_state import MigrationState
+from persistence.fleet.processes import Process
 from transport.contract import Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Gate", "Result", "Scene", "Verdict", "green", "red", "unknown"]
+__all__ = ["Gate", "GateResult", "Scene", "Verdict", "green", "red", "unknown"]
 
 Verdict = Literal["green", "red", "unknown"]
 
 
-class Result(msgspec.Struct, frozen=True):
+class GateResult(msgspec.Struct, frozen=True):
     """One gate's answer: a verdict, one sentence that says why, and the figures it rests on.
 
     ``unknown`` is never taken for ``green``: it is what is answered when something that has to be
@@ -83,20 +83,20 @@ class Scene:
 class Gate(Protocol):
     """Looks at the scene, changes nothing, and answers. Errors of servers may come out of it."""
 
-    def __call__(self, scene: Scene) -> Awaitable[Result]:
+    def __call__(self, scene: Scene) -> Awaitable[GateResult]:
         """Return the answer."""
 
 
-def green(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> Result:
+def green(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> GateResult:
     """Return a pass."""
-    return Result(name, "green", reason, dict(evidence or {}))
+    return GateResult(name, "green", reason, dict(evidence or {}))
 
 
-def red(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> Result:
+def red(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> GateResult:
     """Return a refusal."""
-    return Result(name, "red", reason, dict(evidence or {}))
+    return GateResult(name, "red", reason, dict(evidence or {}))
 
 
-def unknown(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> Result:
+def unknown(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> GateResult:
     """Return that it can't be told."""
-    return Result(name, "unknown", reason, dict(evidence or {}))
+    return GateResult(name, "unknown", reason, dict(evidence or {}))

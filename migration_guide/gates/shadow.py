@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 
 __all__ = ["NAME", "gate"]
 
@@ -20,7 +20,7 @@ NAME = "shadow"
 _ON_ITS_WAY = 2.0  # seconds
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Judge what every process that publishes says of its shadow."""
     told = {one.member: one.shadow for one in scene.processes}
     silent = [member for member, shadow in told.items() if shadow is None]

@@ -18,8 +18,8 @@ import asyncio
 from collections.abc import Sequence
 
 from migration_guide.gates.losses import lost_of, told
-from migration_guide.gates.result import Result, Scene, green, red, unknown
-from persistence.standby_question import Asked, Question, asked_of
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
+from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID
 
@@ -44,9 +44,9 @@ class _Budget:
         self._log = log
         self._left = MOST
 
-    async def after(self, partition: int, floor: str | None) -> list[Asked]:
+    async def after(self, partition: int, floor: str | None) -> list[UnsettledRecord]:
         """Return everything after ``floor``, as something that can be asked about."""
-        found: list[Asked] = []
+        found: list[UnsettledRecord] = []
         while True:
             page = await self._log.read(Topic.MESSAGES, partition, after=floor, limit=_PAGE)
             if not page:
@@ -58,7 +58,7 @@ class _Budget:
             floor = page[-1].offset
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Look at every partition of both logs."""
     reads, will_read = scene.before.consume_from, scene.after.consume_from
     now, then = await scene.log(reads), await scene.log(will_read)
@@ -73,7 +73,7 @@ async def gate(scene: Scene) -> Result:
         )
 
 
-async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
+async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
     # Positions first: they only move on, and a reader that starts later than we assume is a reader
     # of whom less is promised than we prove.
     starts = await then.progress(Topic.MESSAGES, group=WORKER_GROUP)
@@ -122,16 +122,20 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> Result:
 
 
 async def _unsettled(
-    scene: Scene, log: Transport, at: Progress, asked: Sequence[Asked]
-) -> list[Asked]:
+    scene: Scene, log: Transport, at: Progress, asked: Sequence[UnsettledRecord]
+) -> list[UnsettledRecord]:
     if asked:
-        await Question(scene.pool, log.name, at.partition).ask(asked, letters=True)
+        await SettlementQuery(scene.pool, log.name, at.partition).ask(asked, letters=True)
     return [one for one in asked if not one.settled]
 
 
 async def _not_ahead(
-    scene: Scene, now: Transport, then: Transport, start: Progress, waiting: Sequence[Asked]
-) -> Sequence[Asked]:
+    scene: Scene,
+    now: Transport,
+    then: Transport,
+    start: Progress,
+    waiting: Sequence[UnsettledRecord],
+) -> Sequence[UnsettledRecord]:
     """Return those of ``waiting`` that are neither settled meanwhile nor ahead in ``then``."""
     missing = waiting
     for pause in (*_AGAIN_SECONDS, None):

@@ -7,7 +7,7 @@ watermark is where both logs ended when every process was first seen on a phase 
 from __future__ import annotations
 
 from migration_guide.gates.losses import lost_of, told
-from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
 
 __all__ = ["NAME", "gate"]
@@ -15,7 +15,7 @@ __all__ = ["NAME", "gate"]
 NAME = "watermark"
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Compare how far the group is in the log that is read with where that log ended then."""
     name = scene.before.consume_from
     marks = (scene.state.watermark or {}).get(name)

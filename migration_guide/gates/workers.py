@@ -5,7 +5,7 @@ A change of the log that is read while workers retry something would hide what t
 
 from __future__ import annotations
 
-from migration_guide.gates.result import Result, Scene, green, red, unknown
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
 
 __all__ = ["NAME", "gate"]
@@ -15,7 +15,7 @@ NAME = "workers"
 _TOO_FAR = 10_000
 
 
-async def gate(scene: Scene) -> Result:
+async def gate(scene: Scene) -> GateResult:
     """Judge the processes' own words and the group's lag in the log that is read."""
     waiting = {
         one.member: [pause["dependency"] for pause in one.paused]

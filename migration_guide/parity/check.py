@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from migration_guide.parity.comparison import PRIMARY, SHADOW, Comparison, Limits
+from migration_guide.parity.comparison import PRIMARY, SHADOW, Comparison, ParityLimits
 from migration_guide.parity.facts import Facts
 from migration_guide.parity.reading import Beginning, Merged, beginnings
-from migration_guide.parity.result import Sample, Tally
+from migration_guide.parity.result import ParityCounts, Sample
 from transport.clock import timestamp
 from transport.contract import Transport
 from transport.errors import ConfigurationError
 
 __all__ = [
+    "ParityCheck",
     "PartitionReport",
-    "Report",
     "check",
     "comparisons",
     "drain",
@@ -41,12 +41,12 @@ class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
     """One partition's counts. ``lag``: originals of the primary whose copies may still come."""
 
     partition: int
-    tally: Tally
+    tally: ParityCounts
     repaired: int
     lag: int
 
 
-class Report(msgspec.Struct, frozen=True, rename="camel"):
+class ParityCheck(msgspec.Struct, frozen=True, rename="camel"):
     """What a comparison found. Times are RFC 3339; ``since`` is ``None`` for the whole logs."""
 
     primary: str
@@ -58,9 +58,9 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     last_difference: str | None = None
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> ParityCounts:
         """The sum over the partitions."""
-        total = Tally()
+        total = ParityCounts()
         for one in self.partitions:
             total.merge(one.tally)
         return total
@@ -73,9 +73,9 @@ async def check(
     since: float | None = None,
     until: float | None = None,
     mirrored: float | None = None,
-    limits: Limits | None = None,
+    limits: ParityLimits | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> ParityCheck:
     """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
 
     Times are seconds since the epoch; ``mirrored`` is the one since which every process copies
@@ -87,7 +87,7 @@ async def check(
         ConfigurationError: the two can't be compared.
         TransportUnavailable: a log can't be read.
     """
-    limits = limits or Limits()
+    limits = limits or ParityLimits()
     started = time.time()
     until = started if until is None else min(until, started)
     reports, samples, last = [], list[Sample](), 0.0
@@ -108,7 +108,7 @@ async def check(
             last = max(last, comparison.last_difference)
         finally:
             comparison.close()
-    return Report(
+    return ParityCheck(
         primary.name,
         shadow.name,
         timestamp(since) if since else None,
@@ -124,7 +124,7 @@ async def comparisons(
     shadow: Transport,
     *,
     since: float | None,
-    limits: Limits,
+    limits: ParityLimits,
     until: float = float("inf"),
     mirrored: float | None = None,
 ) -> list[tuple[Comparison, tuple[str | None, str | None]]]:

@@ -16,16 +16,16 @@ import msgspec
 
 from migration_guide.parity import order
 from migration_guide.parity.facts import Facts, Mode
-from migration_guide.parity.result import DIFFERENCES, Result, Sample, Tally
-from migration_guide.parity.waiting import Waiting
+from migration_guide.parity.result import DIFFERENCES, ParityCounts, ParityResult, Sample
+from migration_guide.parity.waiting import UnpairedRecords
 
-__all__ = ["Comparison", "Limits"]
+__all__ = ["Comparison", "ParityLimits"]
 
 PRIMARY, SHADOW = 0, 1
-_MISSING_IN = (Result.MISSING_IN_PRIMARY, Result.MISSING_IN_SHADOW)
+_MISSING_IN = (ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ParityLimits(msgspec.Struct, frozen=True):
     """What a comparison may keep, and when it judges.
 
     ``settle``: seconds that a copy may take before it is missed. ``tolerance``: seconds by which
@@ -53,7 +53,7 @@ class Comparison:
     def __init__(
         self,
         partition: int,
-        limits: Limits,
+        limits: ParityLimits,
         *,
         since: float = 0.0,
         until: float = float("inf"),
@@ -63,11 +63,11 @@ class Comparison:
         read_after: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         self.partition = partition
-        self.tally = Tally()
+        self.tally = ParityCounts()
         self.samples: list[Sample] = []
         self.repaired = 0
         self.last_difference = 0.0
-        self.found: Callable[[Result, int], None] | None = None
+        self.found: Callable[[ParityResult, int], None] | None = None
         self.mirrored = mirrored
         self._limits = limits
         self._since = since
@@ -75,9 +75,9 @@ class Comparison:
         self._held_from = list(held_from)
         self._first_held = list(first_held)
         self._read_after = read_after
-        self._waiting = Waiting(limits.in_memory)
+        self._waiting = UnpairedRecords(limits.in_memory)
         self._known: OrderedDict[bytes, bytes] = OrderedDict()
-        self._sampled: dict[Result, int] = {}
+        self._sampled: dict[ParityResult, int] = {}
         self._cursor = [b"", b""]
         self._begin: list[bytes | None] = [None, None]
         self._stop: list[bytes | None] = [None, None]
@@ -118,7 +118,7 @@ class Comparison:
         ``original`` is what stands where that record was.
         """
         if original is not None and not self._took_its_place(original, facts):
-            self._count(Result.DUPLICATE, facts, None, "one more copy of the same record")
+            self._count(ParityResult.DUPLICATE, facts, None, "one more copy of the same record")
         else:
             self._orphaned(facts)
 
@@ -168,10 +168,10 @@ class Comparison:
         """Yield the originals of a log that lack their copy, missing or trimmed, as they stand."""
         return self._waiting.judged(side)
 
-    def result(self) -> Tally:
+    def result(self) -> ParityCounts:
         """Return the counts, with what is not judged yet."""
-        tally = Tally(dict(self.tally.counts))
-        tally.add(Result.NOT_YET_COMPARABLE, sum(self._waiting.young))
+        tally = ParityCounts(dict(self.tally.counts))
+        tally.add(ParityResult.NOT_YET_COMPARABLE, sum(self._waiting.young))
         return tally
 
     def _original(self, facts: Facts) -> None:
@@ -211,7 +211,7 @@ class Comparison:
                 return None  # its original is outside the window
             return facts
         elif stop is None and not self._waiting.add(facts):
-            self._count(Result.DUPLICATE, facts, None, "one more copy of the same record")
+            self._count(ParityResult.DUPLICATE, facts, None, "one more copy of the same record")
         return None
 
     def _pair(self, first: Facts, second: Facts) -> None:
@@ -230,9 +230,11 @@ class Comparison:
             if not same
         ]
         if differs:
-            self._count(Result.DIFFERENT_BYTES, first, second, f"{', '.join(differs)} differs")
+            self._count(
+                ParityResult.DIFFERENT_BYTES, first, second, f"{', '.join(differs)} differs"
+            )
         else:
-            self._add(Result.MATCHED)
+            self._add(ParityResult.MATCHED)
         self._remember(first)
         self._settle_order(first, second)
 
@@ -263,16 +265,18 @@ class Comparison:
         if facts.known is not None:
             self._waiting.take(facts)
             if facts.known == facts.content:
-                self._count(Result.DUPLICATE, facts, None, "both logs hold another record of it")
+                self._count(
+                    ParityResult.DUPLICATE, facts, None, "both logs hold another record of it"
+                )
             else:
                 detail = "both logs hold another body under its key"
-                self._count(Result.CONFLICT, facts, None, detail)
+                self._count(ParityResult.CONFLICT, facts, None, detail)
             return
         held = facts.appended_at >= self._held_from[other]
         if held and (facts.mode is Mode.ORIGINAL):
             result, detail = _MISSING_IN[other], "no copy"
         else:
-            result, detail = Result.TRIMMED, "the other log does not hold its time"
+            result, detail = ParityResult.TRIMMED, "the other log does not hold its time"
         facts.judged = result
         self._waiting.keep(facts)
         self._count(result, facts, None, detail)
@@ -311,14 +315,14 @@ class Comparison:
         if len(self._known) > self._limits.in_memory:
             self._known.popitem(last=False)
 
-    def _add(self, result: Result, count: int = 1) -> None:
+    def _add(self, result: ParityResult, count: int = 1) -> None:
         self.tally.add(result, count)
         if self.found:
             self.found(result, count)
 
     def _count(
         self,
-        result: Result,
+        result: ParityResult,
         facts: Facts,
         counterpart: Facts | None,
         detail: str,
@@ -329,7 +333,7 @@ class Comparison:
         self._add(result, count)
         if result in DIFFERENCES:
             self.last_difference = max(self.last_difference, facts.appended_at)
-        if self._sampled.get(result, 0) >= self._limits.samples or result is Result.TRIMMED:
+        if self._sampled.get(result, 0) >= self._limits.samples or result is ParityResult.TRIMMED:
             return
         self._sampled[result] = self._sampled.get(result, 0) + 1
         offsets: list[str | None] = [None, None]

@@ -9,8 +9,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from migration_guide.parity.result import Result
-from persistence.decoding import trace_id_of
+from migration_guide.parity.result import ParityResult
+from persistence.worker.decoding import trace_id_of
 from transport.contract import Record
 from transport.envelope import (
     HEADER_CONTENT_TYPE,
@@ -78,7 +78,7 @@ class Facts(msgspec.Struct, gc=False):
     correlation_id: str
     trace_id: str | None
     known: bytes | None = None
-    judged: Result | None = None
+    judged: ParityResult | None = None
     passed_overlapping: int = 0
     passed_backfilled: int = 0
     passed_differing: int = 0

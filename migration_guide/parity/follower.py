@@ -7,10 +7,10 @@ import math
 import time
 from collections.abc import Callable
 
-from migration_guide.parity.check import Report, comparisons, drain, report_of
-from migration_guide.parity.comparison import Comparison, Limits
+from migration_guide.parity.check import ParityCheck, comparisons, drain, report_of
+from migration_guide.parity.comparison import Comparison, ParityLimits
 from migration_guide.parity.reading import Merged
-from migration_guide.parity.result import Result, Sample
+from migration_guide.parity.result import ParityResult, Sample
 from transport.clock import timestamp
 from transport.contract import Transport
 
@@ -32,13 +32,13 @@ class Follower:
         shadow: Transport,
         *,
         since: float | None = None,
-        limits: Limits | None = None,
+        limits: ParityLimits | None = None,
         share: float = 1.0,
-        found: Callable[[Result, int], None] | None = None,
+        found: Callable[[ParityResult, int], None] | None = None,
     ) -> None:
         self._logs = (primary, shadow)
         self._since = since
-        self._limits = limits or Limits()
+        self._limits = limits or ParityLimits()
         self._share = share
         self._found = found
         self._at: list[tuple[Comparison, Merged]] = []
@@ -109,10 +109,10 @@ class Follower:
         """When the last message was appended in which the logs differ; 0 if in none."""
         return max((comparison.last_difference for comparison, _ in self._at), default=0.0)
 
-    def report(self) -> Report:
+    def report(self) -> ParityCheck:
         """Return everything found so far."""
         last = self.last_difference
-        return Report(
+        return ParityCheck(
             self._logs[0].name,
             self._logs[1].name,
             timestamp(self._since) if self._since else None,

@@ -30,7 +30,7 @@ settled, and its place in a log orders nothing any more: docs/order.md.)
 from __future__ import annotations
 
 from migration_guide.parity.facts import Facts, Mode
-from migration_guide.parity.result import Result
+from migration_guide.parity.result import ParityResult
 
 __all__ = ["SAME_REQUEST", "passed", "settled"]
 
@@ -64,22 +64,22 @@ def passed(
         facts.passed_overlapping += 1
 
 
-def settled(facts: Facts, counterpart: Facts, *, mirrored: float | None) -> dict[Result, int]:
+def settled(facts: Facts, counterpart: Facts, *, mirrored: float | None) -> dict[ParityResult, int]:
     """Return what the pairs noted in ``facts`` are, now that its counterpart is known."""
     results = {
-        Result.ORDER_OVERLAPPED: facts.passed_overlapping,
-        Result.ORDER_BACKFILLED: facts.passed_backfilled,
-        Result.ORDER_DIFFERS: facts.passed_differing,
+        ParityResult.ORDER_OVERLAPPED: facts.passed_overlapping,
+        ParityResult.ORDER_BACKFILLED: facts.passed_backfilled,
+        ParityResult.ORDER_DIFFERS: facts.passed_differing,
     }
     mode = _mode(counterpart, facts, mirrored)
     unproven, backfilled = facts.passed_unproven, facts.passed_backfilled_unproven
     if mode is Mode.SYNC:
-        results[Result.ORDER_OVERLAPPED] += unproven
-        results[Result.ORDER_BACKFILLED] += backfilled
+        results[ParityResult.ORDER_OVERLAPPED] += unproven
+        results[ParityResult.ORDER_BACKFILLED] += backfilled
     elif mode is Mode.BACKFILL:
-        results[Result.ORDER_BACKFILLED] += unproven + backfilled
+        results[ParityResult.ORDER_BACKFILLED] += unproven + backfilled
     else:
-        results[Result.ORDER_DIFFERS] += unproven + backfilled
+        results[ParityResult.ORDER_DIFFERS] += unproven + backfilled
     return {result: count for result, count in results.items() if count}
 
 

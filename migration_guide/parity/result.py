@@ -6,10 +6,18 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["COMPARED", "DIFFERENCES", "UNCOMPARED", "Result", "Sample", "Tally", "Verdict"]
+__all__ = [
+    "COMPARED",
+    "DIFFERENCES",
+    "UNCOMPARED",
+    "ParityCounts",
+    "ParityResult",
+    "Sample",
+    "Verdict",
+]
 
 
-class Result(StrEnum):
+class ParityResult(StrEnum):
     """The ``result`` label of ``shadow_parity_total``. Messages, except the three orders: pairs."""
 
     MATCHED = "matched"
@@ -47,22 +55,22 @@ class Verdict(StrEnum):
 
 
 DIFFERENCES = (
-    Result.MISSING_IN_SHADOW,
-    Result.MISSING_IN_PRIMARY,
-    Result.DIFFERENT_BYTES,
-    Result.ORDER_DIFFERS,
+    ParityResult.MISSING_IN_SHADOW,
+    ParityResult.MISSING_IN_PRIMARY,
+    ParityResult.DIFFERENT_BYTES,
+    ParityResult.ORDER_DIFFERS,
 )
 """What makes the verdict ``differs``."""
 
 COMPARED = (
-    Result.MATCHED,
-    Result.MISSING_IN_SHADOW,
-    Result.MISSING_IN_PRIMARY,
-    Result.DIFFERENT_BYTES,
+    ParityResult.MATCHED,
+    ParityResult.MISSING_IN_SHADOW,
+    ParityResult.MISSING_IN_PRIMARY,
+    ParityResult.DIFFERENT_BYTES,
 )
 """What counts as compared, message by message."""
 
-UNCOMPARED = (Result.NOT_YET_COMPARABLE, Result.TRIMMED)
+UNCOMPARED = (ParityResult.NOT_YET_COMPARABLE, ParityResult.TRIMMED)
 """What could not be compared: the rest of the coverage."""
 
 
@@ -72,7 +80,7 @@ class Sample(msgspec.Struct, frozen=True, rename="camel", gc=False):
     ``other`` is the message id of the other of a pair whose order differs.
     """
 
-    result: Result
+    result: ParityResult
     partition: int
     message_id: str
     primary_offset: str | None
@@ -83,22 +91,22 @@ class Sample(msgspec.Struct, frozen=True, rename="camel", gc=False):
     other: str | None = None
 
 
-class Tally(msgspec.Struct, gc=False):
+class ParityCounts(msgspec.Struct, gc=False):
     """Counts by result, and what they add up to."""
 
-    counts: dict[Result, int] = msgspec.field(default_factory=dict)
+    counts: dict[ParityResult, int] = msgspec.field(default_factory=dict)
 
-    def add(self, result: Result, count: int = 1) -> None:
+    def add(self, result: ParityResult, count: int = 1) -> None:
         """Count; a negative ``count`` takes back what turned out otherwise."""
         if count:
             self.counts[result] = self.counts.get(result, 0) + count
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: ParityCounts) -> None:
         """Add another's counts."""
         for result, count in other.counts.items():
             self.add(result, count)
 
-    def of(self, *results: Result) -> int:
+    def of(self, *results: ParityResult) -> int:
         """Return the sum of some results."""
         return sum(self.counts.get(result, 0) for result in results)
 
@@ -116,7 +124,7 @@ class Tally(msgspec.Struct, gc=False):
     @property
     def parity(self) -> float | None:
         """Matched messages, as a share of the compared; ``None`` where nothing was compared."""
-        return self.of(Result.MATCHED) / self.compared if self.compared else None
+        return self.of(ParityResult.MATCHED) / self.compared if self.compared else None
 
     @property
     def verdict(self) -> Verdict:

@@ -17,7 +17,7 @@ import msgspec
 
 from migration_guide.parity.facts import Facts
 
-__all__ = ["Waiting"]
+__all__ = ["UnpairedRecords"]
 
 _place = attrgetter("place")
 _PACK = msgspec.msgpack.Encoder().encode
@@ -41,7 +41,7 @@ _RIPE = "young = 1 AND side = ? AND appended_at < ?"
 _FILTER_BITS = 1 << 20
 
 
-class Waiting:
+class UnpairedRecords:
     """Originals without their copy, and copies whose original has not been read.
 
     *Young* ones may still be met in the ordinary course; the others were judged (missing, or

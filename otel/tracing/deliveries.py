@@ -23,7 +23,7 @@ import msgspec
 from otel.tracing.context import Parent, checked, derived_trace_id, is_sampled, new_id, parse, state
 from otel.tracing.requests import INSERT
 from otel.tracing.sampling import Sampling
-from otel.tracing.span import Attributes, Endpoint, Kind, Link, Record, Span
+from otel.tracing.span import Attributes, Endpoint, Link, OperationKind, Record, Span
 from transport.contract import DeadLetter
 from transport.contract import Record as LogRecord
 from transport.envelope import (
@@ -150,7 +150,7 @@ class Delivery:
             if len(offsets) > 1:
                 attributes["db.operation.batch.size"] = len(offsets)
             self._add(
-                one, "INSERT messages", Kind.CLIENT, attributes, (began, ended),
+                one, "INSERT messages", OperationKind.CLIENT, attributes, (began, ended),
                 parent_id=one.process, error=type(error).__name__ if error else None,
             )  # fmt: skip
 
@@ -175,7 +175,9 @@ class Delivery:
             attributes["crossfade.attempts"] = letter.attempts
             name = f"send {endpoint.dead_letters}"
             times = began, ended
-            self._add(one, name, Kind.CLIENT, attributes, times, parent_id=one.process, link=True)
+            self._add(
+                one, name, OperationKind.CLIENT, attributes, times, parent_id=one.process, link=True
+            )
 
     def acknowledged(self, began: int) -> None:
         """Record the acknowledgement, that has just ended, and with it everything."""
@@ -185,7 +187,7 @@ class Delivery:
             attributes = self._attributes(one, "ack", "settle")
             name = f"ack {self._endpoint.messages}"
             times = began, ended
-            self._add(one, name, Kind.CLIENT, attributes, times, parent_id=one.process)
+            self._add(one, name, OperationKind.CLIENT, attributes, times, parent_id=one.process)
 
     def abandoned(self, error: BaseException) -> None:
         """Record that nothing was acknowledged: the records will be delivered again."""
@@ -197,7 +199,7 @@ class Delivery:
             receive = new_id(64)
             parent = one.parent.span_id if one.parent else one.process
             self._add(
-                one, f"receive {self._endpoint.messages}", Kind.CLIENT, attributes,
+                one, f"receive {self._endpoint.messages}", OperationKind.CLIENT, attributes,
                 (one.start, self._delivered), parent_id=parent, link=True, span_id=receive,
             )  # fmt: skip
             attributes = self._attributes(one, "process", "process")
@@ -205,7 +207,7 @@ class Delivery:
             if one.outcome:
                 attributes["crossfade.outcome"] = one.outcome
             self._add(
-                one, f"process {self._endpoint.messages}", Kind.CONSUMER, attributes,
+                one, f"process {self._endpoint.messages}", OperationKind.CONSUMER, attributes,
                 (self._delivered, ended), link=True,
                 parent_id=one.parent.span_id if one.parent else None,
                 also=Link(one.trace_id, receive), span_id=one.process, error=error or one.error,
@@ -226,7 +228,7 @@ class Delivery:
         self,
         one: _Received,
         name: str,
-        kind: Kind,
+        kind: OperationKind,
         attributes: Attributes,
         times: tuple[int, int],
         *,

@@ -31,7 +31,7 @@ from otel.tracing.context import (
     traceparent_of,
 )
 from otel.tracing.sampling import Sampling
-from otel.tracing.span import Attributes, Endpoint, Kind, Record, Span
+from otel.tracing.span import Attributes, Endpoint, OperationKind, Record, Span
 
 __all__ = [
     "CLIENT_GONE",
@@ -196,8 +196,8 @@ class RequestTrace:
         parent = self.parent
         self._record(
             Span(
-                f"{self._method} {route}".rstrip(), Kind.SERVER, self.trace_id, self._span_id,
-                parent.span_id if parent else None, self._start, end, attributes,
+                f"{self._method} {route}".rstrip(), OperationKind.SERVER, self.trace_id,
+                self._span_id, parent.span_id if parent else None, self._start, end, attributes,
                 parent.state if parent else None, remote=parent is not None, error=failed,
             )
         )  # fmt: skip
@@ -257,8 +257,8 @@ class MessageTrace:
             began, ended = self._checked
             record(
                 Span(
-                    "idempotency check", Kind.INTERNAL, trace_id, new_id(64), server, began, ended,
-                    found, tracestate,
+                    "idempotency check", OperationKind.INTERNAL, trace_id, new_id(64), server,
+                    began, ended, found, tracestate,
                 )
             )  # fmt: skip
         if self._created:
@@ -267,16 +267,16 @@ class MessageTrace:
             began, ended = self._created
             record(
                 Span(
-                    f"create {log.messages}", Kind.PRODUCER, trace_id, self._span_id, server, began,
-                    ended, attributes, tracestate,
+                    f"create {log.messages}", OperationKind.PRODUCER, trace_id, self._span_id,
+                    server, began, ended, attributes, tracestate,
                 )
             )  # fmt: skip
         if self._inserted:
             began, ended, error = self._inserted
             record(
                 Span(
-                    "INSERT messages", Kind.CLIENT, trace_id, new_id(64), self._span_id, began,
-                    ended, {**INSERT, **about}, tracestate, error=error,
+                    "INSERT messages", OperationKind.CLIENT, trace_id, new_id(64), self._span_id,
+                    began, ended, {**INSERT, **about}, tracestate, error=error,
                 )
             )  # fmt: skip
 

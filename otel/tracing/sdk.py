@@ -51,14 +51,14 @@ from otel.tracing.requests import Headers, Read
 from otel.tracing.retries import Retries
 from otel.tracing.sampling import EVERY, Sampling
 from otel.tracing.settings import SAMPLERS, TracingSettings
-from otel.tracing.span import Kind, Span
+from otel.tracing.span import OperationKind, Span
 from transport.errors import ConfigurationError
 
 __all__ = ["Pipeline", "pipeline", "reader", "sampling"]
 
 _log = structlog.get_logger(__name__)
 
-_KINDS = {kind: SpanKind(kind.value) for kind in Kind}
+_KINDS = {kind: SpanKind(kind.value) for kind in OperationKind}
 _FAILED = StatusCode.ERROR
 _UNSET = Status(StatusCode.UNSET)
 _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"

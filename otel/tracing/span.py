@@ -11,12 +11,12 @@ from enum import Enum
 
 import msgspec
 
-__all__ = ["Attributes", "Endpoint", "Kind", "Link", "Record", "Span"]
+__all__ = ["Attributes", "Endpoint", "Link", "OperationKind", "Record", "Span"]
 
 Attributes = dict[str, str | int | bool]
 
 
-class Kind(Enum):
+class OperationKind(Enum):
     """OpenTelemetry's span kinds."""
 
     INTERNAL = 0
@@ -37,7 +37,7 @@ class Span(msgspec.Struct, frozen=True):
     """One finished, sampled span. Times are nanoseconds since the epoch."""
 
     name: str
-    kind: Kind
+    kind: OperationKind
     trace_id: int
     span_id: int
     parent_id: int | None

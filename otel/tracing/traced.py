@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from otel.tracing.context import checked, derived_trace_id, is_sampled, new_id, parse
 from otel.tracing.sampling import Sampling
-from otel.tracing.span import Attributes, Endpoint, Kind, Link, Record, Span
+from otel.tracing.span import Attributes, Endpoint, Link, OperationKind, Record, Span
 from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
 from transport.envelope import (
     HEADER_CORRELATION_ID,
@@ -88,8 +88,8 @@ class TracedTransport(Forwarding):
             error = type(outcome).__name__
         self._record(
             Span(
-                f"send {endpoint.messages}", Kind.CLIENT, trace_id, new_id(64), parent_id, began,
-                ended, attributes, headers.get(HEADER_TRACESTATE), links=links, error=error,
+                f"send {endpoint.messages}", OperationKind.CLIENT, trace_id, new_id(64), parent_id,
+                began, ended, attributes, headers.get(HEADER_TRACESTATE), links=links, error=error,
             )
         )  # fmt: skip
 

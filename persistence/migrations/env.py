@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from persistence.models import metadata
+from persistence.tables.models import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

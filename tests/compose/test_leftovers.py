@@ -6,11 +6,11 @@ import asyncio
 
 import structlog
 
-from compose.leftovers import Leftovers
+from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.settings import load
 from otel.metrics import Metrics
-from persistence.used_logs import used_logs
-from persistence.writer import Writer
+from persistence.fleet.used_logs import used_logs
+from persistence.store.writer import Writer
 from tests.persistence.samples import message
 from tests.support.eventually import eventually
 from transport.envelope import seal_message
@@ -47,7 +47,7 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
         " 'redis', now())"
     )
     stop = asyncio.Event()
-    leftovers = Leftovers(
+    leftovers = OrphanedLogDrainer(
         settings, {}, pool=database_pool, metrics=metrics, member="m", empty_seconds=0.3
     )
     with structlog.testing.capture_logs() as logs:

@@ -12,7 +12,7 @@ from compose.local import ports, stack
 from compose.local.databases import url_of
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
-from compose.local.process import PortTakenError
+from compose.local.process import ServerPortTakenError
 from compose.local.stack import Stack
 from compose.local.valkey import ValkeyServer
 from compose.settings import load
@@ -61,7 +61,7 @@ async def test_a_server_whose_port_is_given_says_that_it_is_taken(
     await thief.start()
     try:
         server = _KINDS[kind](tmp_path / "data", port=thief.port)
-        with pytest.raises(PortTakenError, match=f"{server.name} ended while starting"):
+        with pytest.raises(ServerPortTakenError, match=f"{server.name} ended while starting"):
             await server.start()
     finally:
         await thief.stop()

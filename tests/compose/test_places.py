@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from compose.logs import place_of
+from compose.process.transports import place_of
 from migration_guide.choice import CHOICES
-from persistence.standby_rules import Place, Why
+from persistence.standby.takeover_rules import LogRole, Why
 from transport.contract import Record
 from transport.settings import TransportSettings
 
@@ -27,7 +27,7 @@ def test_the_places_in_the_phases() -> None:
         place_of("kafka" if choice.consume_from == "redis" else "redis", _settings(*choice))
         for choice in CHOICES[1:5]
     ]
-    assert places == [Place.OTHER, Place.OTHER, Place.MIRRORED, Place.OTHER]
+    assert places == [LogRole.OTHER, LogRole.OTHER, LogRole.MIRRORED, LogRole.OTHER]
 
 
 @pytest.mark.parametrize("shadow", [None, "memory"])

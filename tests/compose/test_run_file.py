@@ -10,7 +10,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from compose import console
+from compose import output as console
 from compose.cli import app
 from compose.local import run_file
 from persistence.errors import Outage

@@ -8,8 +8,8 @@ import httpx
 import pytest
 import structlog
 
-from compose import by_hand
 from compose.local.ports import free_port
+from compose.process import settings_warnings as by_hand
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
 from tests.support.kafka import require_kafka

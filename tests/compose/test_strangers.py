@@ -11,7 +11,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
-from compose import console
+from compose import output as console
 from compose.cli import app
 from compose.local import run_file
 from compose.local.valkey import ValkeyServer

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from compose.local.ports import free_port
-from compose.targets import Targets
+from compose.process.scrape_targets import Targets
 from otel.metrics import Metrics
 from otel.metrics_server import TARGETS, serve
-from persistence.database import connect
-from persistence.presence import Identity, Presence, Report
+from persistence.database.pool import connect
+from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity
 from persistence.settings import PersistenceSettings
 
 
@@ -28,7 +28,7 @@ async def _arrive(pool, member: str, **changes) -> None:
     async def heard(_state) -> None:
         return None
 
-    await Presence(pool, Identity(**{**values, **changes}), Report, heard).beat()
+    await Heartbeat(pool, Identity(**{**values, **changes}), HeartbeatReport, heard).beat()
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ async def test_a_list_that_is_too_old_is_no_answer(monkeypatch, database_pool):
     good = Targets(database_pool)
     await good.refresh()
     assert good.answer() == b"[]"
-    monkeypatch.setattr("compose.targets._GOOD_FOR", 0.0)
+    monkeypatch.setattr("compose.process.scrape_targets._GOOD_FOR", 0.0)
     assert good.answer() is None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from compose.commands.up_log import Notices, RotatingFile
 from compose.terminal import Terminal
-from compose.up_log import Notices, RotatingFile
 from otel.logging import configure
 from otel.settings import OtelSettings
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from compose.commands.up_panel import part
 from compose.local.stack import Stack
 from compose.settings import load
-from compose.up_panel import part
 from migration_guide.choice import CHOICES
 
 

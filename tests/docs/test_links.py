@@ -18,8 +18,16 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_readme_walks_through_the_code() -> None:
+def test_the_architecture_walks_through_the_code() -> None:
     """The life of a message is told by files: if there were no links, nothing would be checked."""
-    walk = (ROOT / "README.md").read_text("utf-8").split("## The life of a message")[1]
-    links = _LINK.findall(walk.split("\n## ")[0])
-    assert len(links) > 10
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    walk = page.split("## The life of a message")[1].split("\n## ")[0]
+    assert len(_LINK.findall(walk)) > 10
+
+
+def test_the_rooms_that_the_architecture_names_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rooms = page.split("## Rooms")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `([a-z0-9_]+/[a-z0-9_]+)`", rooms, re.MULTILINE)
+    assert len(named) > 15
+    assert [room for room in named if not (ROOT / room).is_dir()] == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from persistence.writer import Writer
+from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "read_messages.md").read_text("utf-8")

@@ -14,10 +14,10 @@ from compose.rehearsal.anomaly import Anomaly, report
 from compose.rehearsal.checker import check
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.final import Final, gather
-from compose.rehearsal.history import History
+from compose.rehearsal.history import ClientHistory
 from compose.rehearsal.load import Load
-from compose.rehearsal.reader import Reader
-from compose.rehearsal.service import Service
+from compose.rehearsal.reader import PageReader
+from compose.rehearsal.service import RehearsedService
 from tests.faults.logs import FaultyLog, settings_of
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.errors import TransportUnavailable
@@ -51,9 +51,9 @@ class Stand:
         self.log = log
         self.postgres = postgres
         self.database_url = database_url
-        self.history = History()
-        self.services: list[Service] = []
-        self._readers: list[Reader] = []
+        self.history = ClientHistory()
+        self.services: list[RehearsedService] = []
+        self._readers: list[PageReader] = []
         self._folder = folder
         self._stack = stack
 
@@ -70,7 +70,7 @@ class Stand:
 
     async def run(
         self, *, ingresses: int = 2, workers: int = 1, **environment: str
-    ) -> tuple[list[Service], list[Service]]:
+    ) -> tuple[list[RehearsedService], list[RehearsedService]]:
         """Start ingress processes that consume nothing and workers that share the partitions."""
         made = [self.ingress() for _ in range(ingresses)], [self.worker() for _ in range(workers)]
         for service in (*made[0], *made[1]):
@@ -78,15 +78,17 @@ class Stand:
         await asyncio.gather(*(service.start() for services in made for service in services))
         return made
 
-    def ingress(self, **environment: str) -> Service:
+    def ingress(self, **environment: str) -> RehearsedService:
         """Return an ingress that consumes nothing, not yet started; it is stopped in the end."""
         return self._service("serve", {"ENABLE_STREAM_CONSUMERS": "false", **environment})
 
-    def worker(self, **environment: str) -> Service:
+    def worker(self, **environment: str) -> RehearsedService:
         """Return a worker, not yet started; it is stopped in the end."""
         return self._service("worker", environment)
 
-    def _service(self, command: Literal["serve", "worker"], environment: dict[str, str]) -> Service:
+    def _service(
+        self, command: Literal["serve", "worker"], environment: dict[str, str]
+    ) -> RehearsedService:
         name = f"{'ingress' if command == 'serve' else 'worker'}-{len(self.services)}"
         environment = {
             **_SETTINGS,
@@ -94,7 +96,7 @@ class Stand:
             "DATABASE_URL": self.database_url,
             **environment,
         }
-        service = Service(name, command, self._folder, environment)
+        service = RehearsedService(name, command, self._folder, environment)
         self.services.append(service)
         return service
 
@@ -102,14 +104,14 @@ class Stand:
         """Stop every process, all at once."""
         await asyncio.gather(*(service.stop() for service in self.services))
 
-    def load(self, ingresses: list[Service], **options: Any) -> Load:
+    def load(self, ingresses: list[RehearsedService], **options: Any) -> Load:
         """Return a load on these ingresses that writes into this stand's history."""
         number = next(_numbers)
         return Load(self.history, ingresses, run=f"run{number}", seed=number, **options)
 
-    def reader(self, ingresses: list[Service], conversations: Sequence[str]) -> Reader:
+    def reader(self, ingresses: list[RehearsedService], conversations: Sequence[str]) -> PageReader:
         """Return a reader that follows these conversations; what it saw is judged too."""
-        reader = Reader(ingresses, conversations)
+        reader = PageReader(ingresses, conversations)
         self._readers.append(reader)
         return reader
 

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from compose.rehearsal.load import Load
-from compose.rehearsal.service import Service
+from compose.rehearsal.service import RehearsedService
 from tests.faults.database import crash, drop_connections, inserts_held
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
@@ -32,7 +32,11 @@ class Chaos:
     """The faults, each of which leaves everything running again."""
 
     def __init__(
-        self, stand: Stand, ingresses: list[Service], workers: list[Service], dice: random.Random
+        self,
+        stand: Stand,
+        ingresses: list[RehearsedService],
+        workers: list[RehearsedService],
+        dice: random.Random,
     ) -> None:
         self._stand = stand
         self._ingresses = ingresses

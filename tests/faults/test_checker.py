@@ -9,17 +9,17 @@ import pytest
 
 from compose.rehearsal.anomaly import What, report
 from compose.rehearsal.checker import check
-from compose.rehearsal.final import Final, Letter, Row
-from compose.rehearsal.history import Attempt, History, Kind, Outcome
+from compose.rehearsal.final import Final, FinalRow, Letter
+from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from transport.contract import Reason
 
 replace = msgspec.structs.replace
 
 
-def attempt(n: int, *, sent: float | None = None, **changes: object) -> Attempt:
+def attempt(n: int, *, sent: float | None = None, **changes: object) -> ClientAttempt:
     """Message ``n`` of one conversation, sent at ``n`` and acknowledged half a second later."""
     at = float(n) if sent is None else sent
-    made = Attempt(
+    made = ClientAttempt(
         key=f"key-{n}",
         conversation="c",
         content=f"content-{n}",
@@ -33,21 +33,23 @@ def attempt(n: int, *, sent: float | None = None, **changes: object) -> Attempt:
     return replace(made, **changes)
 
 
-def row(n: int, **changes: object) -> Row:
-    made = Row(message_id=f"id-{n}", key=f"key-{n}", conversation="c", content=f"content-{n}")
+def row(n: int, **changes: object) -> FinalRow:
+    made = FinalRow(message_id=f"id-{n}", key=f"key-{n}", conversation="c", content=f"content-{n}")
     return replace(made, **changes)
 
 
-def failed(n: int, status: int | None = None) -> Attempt:
+def failed(n: int, status: int | None = None) -> ClientAttempt:
     return attempt(n, outcome=Outcome.FAILED, status=status, message_id=None, hit=None)
 
 
-def unknown(n: int) -> Attempt:
+def unknown(n: int) -> ClientAttempt:
     return attempt(n, outcome=Outcome.UNKNOWN, status=None, message_id=None, hit=None)
 
 
-def found(attempts: Sequence[Attempt], rows: Sequence[Row], **rest: object) -> list[What]:
-    history = History(attempts)
+def found(
+    attempts: Sequence[ClientAttempt], rows: Sequence[FinalRow], **rest: object
+) -> list[What]:
+    history = ClientHistory(attempts)
     history.planted = rest.pop("planted", {})  # type: ignore[assignment]
     return [a.what for a in check(history, Final(rows=rows, **rest))]  # type: ignore[arg-type]
 
@@ -218,14 +220,14 @@ def test_a_reader_of_pages_must_have_seen_what_is_there_in_its_order() -> None:
 
 
 def test_receipts_are_judged_too() -> None:
-    receipt = replace(attempt(7), kind=Kind.RECEIPT, key="id-4/read/u", conversation="c")
+    receipt = replace(attempt(7), kind=RequestKind.RECEIPT, key="id-4/read/u", conversation="c")
     assert found([*GOOD, receipt], ROWS) == [What.LOST]
     assert found([*GOOD, receipt], ROWS, receipts=["id-4/read/u"]) == []
     assert found(GOOD, ROWS, receipts=["id-4/read/u"]) == [What.PHANTOM]
 
 
 def test_the_report_names_what_it_found() -> None:
-    history = History(GOOD)
+    history = ClientHistory(GOOD)
     text = report(check(history, Final(rows=[*ROWS[:3], ROWS[4], row(4, message_id="id-4b")])))
     for name in ("LOST", "DOUBLED", "ID_CHANGED", "key-3", "id-4b"):
         assert name in text

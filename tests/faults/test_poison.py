@@ -7,7 +7,7 @@ import uuid
 
 import msgspec
 
-from compose.rehearsal.history import Attempt, Outcome
+from compose.rehearsal.history import ClientAttempt, Outcome
 from tests.faults.stand import Stand
 from transport.clock import now
 from transport.contract import Appended, Envelope, Reason
@@ -73,14 +73,14 @@ def marked(envelope: Envelope) -> Envelope:
     return msgspec.structs.replace(envelope, headers=headers)
 
 
-def conflict(conversation: str) -> tuple[Attempt, Envelope, Envelope]:
+def conflict(conversation: str) -> tuple[ClientAttempt, Envelope, Envelope]:
     """Return a good message as an attempt and an envelope, and another body for its key."""
     good = message(conversation, uuid.uuid4().hex, f"{conversation} foreign {uuid.uuid4()}")
     other = msgspec.structs.replace(good, content=good.content + ", but other")
     first, second = (
         seal_message(m, partitions=PARTITIONS, traceparent=None) for m in (good, other)
     )
-    attempt = Attempt(
+    attempt = ClientAttempt(
         key=good.idempotency_key,
         conversation=conversation,
         content=good.content,

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from compose.rehearsal.service import Service
-from persistence.database import Pool
+from compose.rehearsal.service import RehearsedService
+from persistence.database.pool import Pool
 from tests.generated_clients.contract import LETTER
 from tests.hostile.clients.conftest import (  # noqa: F401 - fixtures
     new_module_redis,
@@ -47,7 +47,7 @@ async def served(
     digest = sha256(KEY.encode()).hexdigest()
     settings = {**served_settings, "API_KEYS": f"all:produce+read+admin:{digest}"}
     await served_pool.execute(f"ALTER TABLE dead_letters ALTER id RESTART WITH {LETTER}")
-    service = Service("serve", "serve", folder, settings)
+    service = RehearsedService("serve", "serve", folder, settings)
     try:
         await service.start()
         await _dead_letter(served_settings, served_pool)

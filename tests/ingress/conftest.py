@@ -17,13 +17,13 @@ import uvicorn
 
 from ingress.app import Ingress, build
 from ingress.settings import IngressSettings
-from migration_guide.desk import Desk
+from migration_guide.service import MigrationService
 from otel.metrics import Metrics
 from otel.tracing import start as tracing_start
-from persistence.database import Pool, connect
-from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.database.pool import Pool, connect
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
-from persistence.worker import Worker
+from persistence.worker.worker import Worker
 from tests.ingress.gated import GatedLog
 from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, Topic, Transport
@@ -43,7 +43,7 @@ def message(number: int = 1, **changes: Any) -> dict[str, Any]:
     return {
         "conversationId": "test_conv_001",
         "senderId": "user_001",
-        "content": f"Hello, Phase 3! {number}",
+        "content": f"Hello! {number}",
         "contentType": "text",
         "clientMessageId": f"client_msg_{number:03}",
         "recipientIds": ["user_002"],
@@ -78,7 +78,8 @@ class Service:
         return sum([len(await self.transport.read(Topic.MESSAGES, p)) for p in partitions])
 
 
-# Where it matters how a request comes in, tests go through both doors; see `ingress.protocol`.
+# Where it matters how a request comes in, tests go through both doors; see
+# `ingress.accept.protocol`.
 _BOTH_DOORS = {
     "test_accept",
     "test_compressed",
@@ -174,7 +175,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
                 pool=pool,
                 metrics=metrics,
                 tracer=tracing.requests,
-                migration=Desk(pool, TransportSettings(), trace_url=None),
+                migration=MigrationService(pool, TransportSettings(), trace_url=None),
             )
             port = await stack.enter_async_context(serving(app, door))
             client = await stack.enter_async_context(

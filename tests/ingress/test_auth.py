@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ingress.auth import Authenticator
-from ingress.key_entries import parse_entries
 from ingress.openapi import CONSOLE_PATH, PATH
 from ingress.settings import IngressSettings
+from ingress.web.auth import Authenticator
+from ingress.web.key_entries import parse_entries
 from tests.ingress.conftest import message
 from tests.support.eventually import eventually
 from transport.errors import ConfigurationError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingress.backlog import Backlog
+from ingress.accept.backlog import Backlog
 from tests.parity.still_log import StillLog
 from transport.contract import Progress, Topic
 

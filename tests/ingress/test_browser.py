@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ingress.auth import Authenticator, Scope
-from ingress.browser import COOKIE, Guard, cookie, visitor
-from ingress.hosts import Hosts
-from ingress.problems import Problem
+from ingress.schema.problems import Problem
 from ingress.settings import IngressSettings
+from ingress.web.auth import Authenticator, Scope
+from ingress.web.browser import COOKIE, Guard, cookie, visitor
+from ingress.web.hosts import Hosts
 
 KEY = b"cf_console"
 KEYED = Authenticator(

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from ingress.routes.dead_letter_models import DeadLetterQuery
-from persistence.states import LetterState, RunState
+from persistence.tables.states import LetterState, RunState
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.contract import DeadLetter, Reason, Topic

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ingress.backlog import Backlog
-from ingress.canary import bucket, queued
-from persistence.database import connect
+from ingress.accept.backlog import Backlog
+from ingress.accept.canary import bucket, queued
+from persistence.database.pool import connect
 from persistence.migrate import upgrade
 from persistence.settings import PersistenceSettings
 from tests.ingress.conftest import Service, message, working

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingress.submission import Submission, Waiter
+from ingress.accept.submission import Submission, Waiter
 from otel.tracing.requests import MessageTrace, RequestTrace
 from tests.ingress.conftest import Start, message
 from tests.support.spans import Tracing

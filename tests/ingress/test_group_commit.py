@@ -8,12 +8,12 @@ import httpx
 import msgspec
 import pytest
 
-from ingress import group_commit
-from ingress.headers import Context
-from ingress.intake import Intake
-from ingress.requests import Limits
+from ingress.accept import group_commit
+from ingress.accept.intake import Intake
+from ingress.accept.submission import Submission
+from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
-from ingress.submission import Submission
+from ingress.web.headers import Context
 from otel.tracing.requests import Trace
 from tests.ingress.conftest import Service, message
 from tests.ingress.gated import GatedLog
@@ -27,7 +27,7 @@ def _soon(service: Service, *bodies: dict) -> list[asyncio.Task[httpx.Response]]
 
 def _submission(number: int) -> Submission:
     body = msgspec.json.encode(message(number))
-    intake = Intake(Limits.of(IngressSettings()))
+    intake = Intake(RequestLimits.of(IngressSettings()))
     return intake.message(body, Context(None, Trace(None, None)), None)
 
 

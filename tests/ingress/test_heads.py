@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingress.heads import Heads
+from ingress.accept.header_cache import RequestHeadCache
 
 BODY = b'{"conversationId": "c1"}'
 HEADERS = {b"host": b"x", b"content-type": b"application/json", b"content-length": b"24"}
@@ -16,13 +16,13 @@ def _head(headers: dict[bytes, bytes]) -> bytes:
 
 
 @pytest.fixture
-def heads() -> Heads:
-    heads = Heads(most=3)
+def heads() -> RequestHeadCache:
+    heads = RequestHeadCache(most=3)
     heads.learn(_head(HEADERS), BODY, HEADERS, keep_alive=True)
     return heads
 
 
-def test_the_same_head_gives_the_same_headers_and_the_new_body(heads: Heads) -> None:
+def test_the_same_head_gives_the_same_headers_and_the_new_body(heads: RequestHeadCache) -> None:
     found = heads.find(_head(HEADERS) + BODY.upper())
     assert found is not None
     assert (found[0].headers, found[0].keep_alive, found[1]) == (HEADERS, True, BODY.upper())
@@ -41,7 +41,7 @@ def test_the_same_head_gives_the_same_headers_and_the_new_body(heads: Heads) -> 
         b"\r\n\r\n" + BODY,
     ],
 )
-def test_anything_else_is_for_the_parser(heads: Heads, data: bytes) -> None:
+def test_anything_else_is_for_the_parser(heads: RequestHeadCache, data: bytes) -> None:
     assert heads.find(data) is None
 
 
@@ -62,12 +62,12 @@ def test_anything_else_is_for_the_parser(heads: Heads, data: bytes) -> None:
 def test_what_would_never_come_again_or_has_no_length_is_not_learnt(
     head: bytes, body: bytes, headers: dict[bytes, bytes]
 ) -> None:
-    heads = Heads()
+    heads = RequestHeadCache()
     heads.learn(head, body, headers, keep_alive=True)
     assert not heads._known
 
 
-def test_it_is_bounded(heads: Heads) -> None:
+def test_it_is_bounded(heads: RequestHeadCache) -> None:
     for number in range(20):
         headers = HEADERS | {b"host": b"%d" % number}
         heads.learn(_head(headers), BODY, headers, keep_alive=True)

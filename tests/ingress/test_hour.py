@@ -11,7 +11,7 @@ from ingress.console import hour as module
 from ingress.console.hour import LastHour
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from tests.ingress.conftest import Service, message
 from tests.support.eventually import eventually
 from transport.contract import Transport

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingress.inflate import Inflater
-from ingress.problems import MALFORMED, Problem
+from ingress.schema.problems import MALFORMED, Problem
+from ingress.web.inflate import Inflater
 
 # Long enough for several steps, in and out; some of it compresses well and some does not.
 _texts = st.one_of(

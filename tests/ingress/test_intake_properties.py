@@ -8,16 +8,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingress.explain import explain
-from ingress.headers import Context
-from ingress.intake import Intake
-from ingress.problems import Problem
-from ingress.requests import Limits
-from ingress.submission import Submission
+from ingress.accept.intake import Intake
+from ingress.accept.submission import Submission
+from ingress.schema.problems import Problem
+from ingress.schema.requests import RequestLimits
+from ingress.schema.validation_errors import explain
+from ingress.web.headers import Context
 from otel.tracing.requests import Trace
 from transport.identity import idempotency_key, message_id
 
-LIMITS = Limits(content_bytes=60, recipients=3, batch_items=100)
+LIMITS = RequestLimits(content_bytes=60, recipients=3, batch_items=100)
 INTAKE = Intake(LIMITS)
 NONE = Context(None, Trace(None, None))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingress.key_entries import ApiKey, Scope, entry_of, parse_entries
+from ingress.web.key_entries import ApiKey, Scope, entry_of, parse_entries
 from tests.ingress.conftest import Service, Start, message, working
 from tests.support.eventually import eventually
 from transport.errors import ConfigurationError

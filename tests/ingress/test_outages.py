@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from persistence.database import connect
+from persistence.database.pool import connect
 from persistence.migrate import upgrade
 from persistence.settings import PersistenceSettings
 from tests.ingress.conftest import message, working

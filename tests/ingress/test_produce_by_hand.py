@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from ingress.browser import COOKIE, cookie
+from ingress.web.browser import COOKIE, cookie
 from tests.ingress.conftest import Service, Start, working
 from tests.support.eventually import eventually
 

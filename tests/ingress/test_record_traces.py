@@ -12,7 +12,7 @@ from opentelemetry.trace import StatusCode
 
 from otel.tracing.context import derived_trace_id
 from persistence.settings import PersistenceSettings
-from persistence.worker import Worker
+from persistence.worker.worker import Worker
 from tests.ingress.conftest import Service, Start, message, working
 from tests.support.spans import Tracing, hexadecimal, identity, linked, parent
 from transport.contract import Envelope, Transport

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ingress.console.timeline import Timelines
 from ingress.messages import Messages
-from persistence.database import Pool
-from persistence.placed import Placed
-from persistence.writer import Writer
+from persistence.database.pool import Pool
+from persistence.store.batch import PositionedEvent
+from persistence.store.writer import Writer
 from tests.persistence.mirrors import mirror, seal
 from tests.persistence.samples import PARTITIONS, message
 from transport.contract import Topic, Transport
@@ -23,7 +23,7 @@ async def test_what_was_persisted_from_a_copy_shows_where_its_original_stands(
         partition = seal(sent).partition
         (offset,) = await mirror(log, shadow, sent)
         (copy,) = await shadow.read(Topic.MESSAGES, partition)
-        row = Placed(sent, shadow.name, partition, copy.offset, None)
+        row = PositionedEvent(sent, shadow.name, partition, copy.offset, None)
         assert (await Writer(database_pool).write([row], None)).persisted == [0]
         messages = Messages(transport=log, pool=database_pool, scan=1000, timeout_seconds=5)
         told = await Timelines(

@@ -13,7 +13,7 @@ from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.kafka import KafkaTransport
-from transport.kafka.line import Line
+from transport.kafka.partition_queue import PartitionQueue
 from transport.settings import TransportSettings
 
 
@@ -34,7 +34,7 @@ async def _stands(transport: KafkaTransport) -> list[str]:
         return []
 
 
-def _line(transport: KafkaTransport, partition: int = 0) -> Line:
+def _line(transport: KafkaTransport, partition: int = 0) -> PartitionQueue:
     """Return what the producer has under way and waiting for a partition."""
     producer = transport._appender._producer
     assert producer is not None

@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from transport.errors import TransportUnavailable
 from transport.kafka import closing
+from transport.kafka.client_pool import ClientPool
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer
-from transport.kafka.lender import Lender
 
 
 async def _never() -> None:
@@ -54,7 +54,7 @@ async def test_a_request_is_answered_though_the_last_client_will_not_close(
     async def refused(_: Any) -> None:
         raise KafkaConnectionError("gone")
 
-    lender = Lender(connect, discard_admin, timeout=0.5)
+    lender = ClientPool(connect, discard_admin, timeout=0.5)
     async with asyncio.timeout(5):
         with pytest.raises(TransportUnavailable):
             await lender.ask(refused)

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from compose.local.kafka import KafkaCluster
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka_cluster
-from transport.conformance.member import Worker, contents, messages
+from transport.conformance.member import ConformanceWorker, contents, messages
 from transport.contract import WORKER_GROUP, Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.kafka import KafkaTransport
@@ -101,7 +101,7 @@ async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
     cluster: KafkaCluster, settings: TransportSettings
 ) -> None:
     async with KafkaTransport(settings) as transport:
-        worker = Worker(transport, "worker")
+        worker = ConformanceWorker(transport, "worker")
         async with worker.working(), _Load(transport).running() as load:
             await load.goes_on()
             for _ in range(2):
@@ -115,7 +115,7 @@ async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
         await _all_there(transport, load)
         acknowledged = {text for texts in load.acknowledged for text in texts}
         seen = set(contents(worker.records))
-        async with Worker(transport, "last").working() as last:
+        async with ConformanceWorker(transport, "last").working() as last:
             await eventually(lambda: acknowledged <= seen | set(contents(last.records)), 60.0)
         progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert [one.lost for one in progress] == [0] * 4, "an ordinary election loses nothing"

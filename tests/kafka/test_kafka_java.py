@@ -11,9 +11,9 @@ import pytest
 
 from compose.local.kafka_jars import find_java, kafka_jars
 from otel.metrics import Metrics
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
-from persistence.worker import Worker
+from persistence.worker.worker import Worker
 from tests.support.eventually import eventually
 from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Topic

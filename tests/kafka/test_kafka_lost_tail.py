@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.rehearsal.http_client import Client
-from compose.rehearsal.service import Service
-from persistence.standby_rules import Originals
+from compose.rehearsal.service import RehearsedService
+from persistence.standby.takeover_rules import Originals
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.kafka_damage import cut_tail
-from transport.conformance.member import Member, Worker, contents, drain, message
+from transport.conformance.member import ConformanceWorker, Member, contents, drain, message
 from transport.contract import Progress, Record, Topic
 from transport.envelope import HEADER_MIRROR_OF
 from transport.errors import TransportError, TransportUnavailable
@@ -31,7 +31,7 @@ from transport.forwarding import Forwarding
 from transport.kafka import KafkaTransport
 from transport.kafka.groups import Committed
 from transport.kafka.mark import Anchor
-from transport.kafka.tails import Known
+from transport.kafka.tails import KnownTail
 from transport.settings import TransportSettings
 
 
@@ -89,7 +89,7 @@ def _texts(first: int, last: int) -> list[str]:
     return [str(number) for number in range(first, last)]
 
 
-async def _all_read(transport: KafkaTransport, worker: Worker, texts: list[str]) -> None:
+async def _all_read(transport: KafkaTransport, worker: ConformanceWorker, texts: list[str]) -> None:
     """Return once all are read, and acknowledged as far as the log goes."""
     group = worker.consumer.group  # type: ignore[attr-defined]
 
@@ -100,7 +100,7 @@ async def _all_read(transport: KafkaTransport, worker: Worker, texts: list[str])
     await eventually(read, 30.0, every=0.2)
 
 
-def _firsts(worker: Worker) -> list[str]:
+def _firsts(worker: ConformanceWorker) -> list[str]:
     """What was read, without repeats: a member that was expelled reads some of it again."""
     return list(dict.fromkeys(contents(worker.records)))
 
@@ -128,7 +128,7 @@ async def _passed(transport: KafkaTransport, group: str) -> bool:
 
 async def _a_claim_lives_on(settings: TransportSettings, accident: _Accident) -> None:
     async with KafkaTransport(settings) as transport:
-        worker = Worker(transport, "worker", group="lives-on")
+        worker = ConformanceWorker(transport, "worker", group="lives-on")
         async with worker.working():
             await _append(transport, _texts(0, 30))
             await _all_read(transport, worker, _texts(0, 30))
@@ -146,7 +146,7 @@ async def _a_commit_counts_and_nobody_hears_of_it(
 ) -> None:
     """That of the claim that counts the loss: it is made again, and counts nothing twice."""
     async with KafkaTransport(settings) as transport:
-        worker = Worker(transport, "worker", group="unheard")
+        worker = ConformanceWorker(transport, "worker", group="unheard")
         async with worker.working():
             await _append(transport, _texts(0, 30))
             await _all_read(transport, worker, _texts(0, 30))
@@ -181,7 +181,7 @@ async def _it_grew_again_before_anybody_looked(
     settings: TransportSettings, accident: _Accident
 ) -> None:
     async with KafkaTransport(settings) as transport:
-        worker = Worker(transport, "worker", group="grew-again")
+        worker = ConformanceWorker(transport, "worker", group="grew-again")
         async with worker.working():
             await _append(transport, _texts(0, 30))
             await _all_read(transport, worker, _texts(0, 30))
@@ -193,7 +193,7 @@ async def _it_grew_again_before_anybody_looked(
         progress = await _progress(producer, "grew-again")
         assert (progress.floor, progress.lag, progress.lost) == ("19", 20, 10), "nobody looked yet"
     async with KafkaTransport(settings) as transport:
-        worker = Worker(transport, "heir", group="grew-again")
+        worker = ConformanceWorker(transport, "heir", group="grew-again")
         async with worker.working():
             await _all_read(transport, worker, _texts(100, 120))
             assert _firsts(worker) == _texts(100, 120), "from where it was cut, and not before"
@@ -217,7 +217,7 @@ async def _is_read_whole_where_epochs_do_not_tell(
 
     async def cut(anchor: Anchor) -> tuple[int, int]:
         leaders = (await transport._ids.describe(name)).leaders
-        known = {TopicPartition(name, 0): Known((anchor,))}
+        known = {TopicPartition(name, 0): KnownTail((anchor,))}
         (found,) = (await transport._tails[Topic.MESSAGES].regressed(known, leaders)).values()
         return found.offset, found.lost
 
@@ -244,7 +244,7 @@ async def _nobody_had_read_it(settings: TransportSettings, accident: _Accident) 
             await eventually(noted, 30.0, every=0.3)
         await accident.cut(settings, end=22)
         await _append(transport, _texts(100, 110))
-        worker = Worker(transport, "heir", group="unread")
+        worker = ConformanceWorker(transport, "heir", group="unread")
         async with worker.working():
             await _all_read(transport, worker, _texts(100, 110))
             assert (await _progress(transport, "unread")).lost == 8
@@ -274,7 +274,7 @@ async def test_what_took_the_place_of_a_lost_tail_is_read_and_the_loss_is_counte
 class _Site:
     """The whole service on the node, a client of it, and its rows."""
 
-    service: Service
+    service: RehearsedService
     client: Client
     database: asyncpg.Connection
     topic: str
@@ -318,7 +318,7 @@ async def site(node: KafkaServer, database_url: str, tmp_path: Path) -> AsyncIte
         "STREAM_LEASE_MS": "60000",  # the group keeps its members over the accident
         "DATABASE_URL": database_url,
     }
-    service = Service("serve", "serve", tmp_path, environment)
+    service = RehearsedService("serve", "serve", tmp_path, environment)
     client = Client(timeout=20.0)
     database = await asyncpg.connect(database_url)
     yield _Site(service, client, database, f"{topic}.stream")

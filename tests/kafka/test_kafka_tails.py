@@ -12,7 +12,7 @@ from transport.conformance.member import messages
 from transport.contract import Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.mark import Anchor
-from transport.kafka.tails import Known
+from transport.kafka.tails import KnownTail
 from transport.settings import TransportSettings
 
 
@@ -38,8 +38,8 @@ async def test_a_record_that_is_removed_as_old_while_it_is_looked_for_is_no_loss
     leaders = (await kafka_transport._ids.describe(at.topic)).leaders
     tails = kafka_transport._tails[Topic.MESSAGES]
     old = Anchor(1, 1, "a record that was there", 0)
-    assert await tails.regressed({at: Known((old,))}, leaders) == {}
+    assert await tails.regressed({at: KnownTail((old,))}, leaders) == {}
     assert removed
     held = Anchor(2, 1, "a record that was there", 0)
-    assert at in await tails.regressed({at: Known((held,))}, leaders), "this one went otherwise"
+    assert at in await tails.regressed({at: KnownTail((held,))}, leaders), "this one went otherwise"
     await admin.close()

@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from compose.logs import Logs, open_logs
+from compose.process.transports import Logs, open_logs
 from ingress.app import build
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from otel.tracing.settings import TracingSettings
 from otel.tracing.start import Tracing, start
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
-from persistence.worker import Worker
+from persistence.worker.worker import Worker
 from tests.ingress.conftest import message, serving
 from tests.support.otlp import Collector, Received, receiver
 from transport.contract import Topic

@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from migration_guide.gates import judge
-from persistence.writer import Writer
+from persistence.store.writer import Writer
 from tests.persistence.samples import placed
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.forwarding import Forwarding

@@ -14,9 +14,9 @@ import pytest_asyncio
 from migration_guide.choice import CHOICES
 from migration_guide.gates.result import Scene
 from migration_guide.machine import Machine
-from persistence.migration_state import state as read_state
-from persistence.presence import Identity, Presence, Report, machine
-from persistence.processes import processes as read_processes
+from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
+from persistence.fleet.migration_state import state as read_state
+from persistence.fleet.processes import processes as read_processes
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.services import empty_redis, redis_servers, run_redis
 from transport.contract import Transport
@@ -96,7 +96,7 @@ def process(database_pool) -> Callable[..., Any]:
             return None
 
         await database_pool.execute("DELETE FROM processes WHERE member = $1", member)
-        await Presence(database_pool, identity, lambda: Report(**report), heard).beat()
+        await Heartbeat(database_pool, identity, lambda: HeartbeatReport(**report), heard).beat()
         await database_pool.execute(
             "UPDATE processes SET seen_at = now() - make_interval(secs => $2) WHERE member = $1",
             member,

@@ -9,10 +9,10 @@ import pytest
 
 from migration_guide.gates import parity as parity_gate
 from migration_guide.parity import order
-from migration_guide.parity.check import PartitionReport, Report
-from migration_guide.parity.result import Result as Found
-from migration_guide.parity.result import Tally
-from persistence.when import rfc3339
+from migration_guide.parity.check import ParityCheck, PartitionReport
+from migration_guide.parity.result import ParityCounts
+from migration_guide.parity.result import ParityResult as Found
+from persistence.timestamps import rfc3339
 from tests.migration.asking import ask
 from tests.persistence.mirrors import append, copy_of, mirror, seal
 from tests.persistence.samples import message
@@ -91,9 +91,9 @@ async def test_parity_of_the_tenth_that_could_be_compared_is_unknown(scene, logs
         """A comparison that could compare one of ten."""
 
         async def __call__(self, *_args, **_options):
-            return Report("redis", "kafka", None, "", [PartitionReport(0, tally, 0, 0)], [])
+            return ParityCheck("redis", "kafka", None, "", [PartitionReport(0, tally, 0, 0)], [])
 
-    tally = Tally()
+    tally = ParityCounts()
     tally.add(Found.MATCHED, 1)
     tally.add(Found.TRIMMED, 9)
     monkeypatch.setattr(parity_gate, "check", Mostly())

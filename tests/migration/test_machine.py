@@ -11,7 +11,7 @@ import pytest
 
 from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
 from migration_guide.mirrored import mirrored_since
-from persistence.migration_state import history, state
+from persistence.fleet.migration_state import history, state
 
 
 @dataclass

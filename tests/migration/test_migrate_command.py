@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from migration_guide.choice import CHOICES, Choice
 from migration_guide.expectation import Expectation
-from migration_guide.gates.result import Result
+from migration_guide.gates.result import GateResult
 from migration_guide.steps import passed, refused, way_on
-from persistence.migration_state import history, state
+from persistence.fleet.migration_state import history, state
 from persistence.operator_actions import Actions
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
@@ -116,7 +116,7 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
     ],
 )
 def test_a_refusal_names_the_way_on_where_there_is_one(results, options):
-    assert way_on([Result(name, verdict, "") for name, verdict in results]) == options
+    assert way_on([GateResult(name, verdict, "") for name, verdict in results]) == options
 
 
 async def test_gates_are_accepted_one_by_one_and_each_is_an_action_on_record(
@@ -166,7 +166,7 @@ async def test_a_gate_that_turns_red_before_the_answer_stops_the_step(
 
 
 def test_what_is_accepted_as_unknown_is_not_accepted_when_it_turns_red():
-    unknown, red = Result("parity", "unknown", ""), Result("parity", "red", "")
+    unknown, red = GateResult("parity", "unknown", ""), GateResult("parity", "red", "")
     why = {"parity": "x"}
     assert refused([unknown], accepted=why, overridden={}) == []
     assert refused([red], accepted=why, overridden={}) == [red]

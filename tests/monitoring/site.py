@@ -14,9 +14,9 @@ from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.eventually import eventually
-from compose.rehearsal.history import History
+from compose.rehearsal.history import ClientHistory
 from compose.rehearsal.load import PLAIN, Load, Mix
-from compose.rehearsal.service import Service
+from compose.rehearsal.service import RehearsedService
 from persistence.migrate import upgrade
 from tests.monitoring.prometheus import Prometheus
 from tests.support.crossfade import Crossfade
@@ -56,7 +56,7 @@ class Site:
         self, folder: Path, program: str, initialized: Path, kafka: KafkaServer | None
     ) -> None:
         self.kafka = kafka
-        self.history = History()
+        self.history = ClientHistory()
         self._folder = folder
         self._program = program
         self._initialized = initialized
@@ -98,9 +98,9 @@ class Site:
         finally:
             await connection.close()
 
-    def service(self, name: str, command: Literal["serve", "worker"]) -> Service:
+    def service(self, name: str, command: Literal["serve", "worker"]) -> RehearsedService:
         """Return a process of the site, not yet started."""
-        made = Service(name, command, self._folder, self.environment())
+        made = RehearsedService(name, command, self._folder, self.environment())
         made.metrics_port = self._base  # the first one's; the next takes the next free one
         return made
 

@@ -13,11 +13,11 @@ from migration_guide.backfill.request import Request
 from migration_guide.backfill.run import Backfill, Busy
 from migration_guide.backfill.state import BackfillState, Cancelled
 from migration_guide.parity.check import check
-from migration_guide.parity.comparison import Limits
-from migration_guide.parity.result import Result, Verdict
-from persistence.elected import elected
-from persistence.placed import Placed
-from persistence.writer import Writer
+from migration_guide.parity.comparison import ParityLimits
+from migration_guide.parity.result import ParityResult, Verdict
+from persistence.fleet.leader_lock import elected
+from persistence.store.batch import PositionedEvent
+from persistence.store.writer import Writer
 from tests.parity.mirroring import every, message, send
 from transport.contract import Appended
 from transport.envelope import Receipt, decode, seal_receipt
@@ -25,14 +25,14 @@ from transport.errors import TransportUnavailable
 
 # No clock is believed: `send` accepts all its messages before it appends the first, so on a busy
 # machine the clocks would show, rightly, that what a backfill exchanged had overlapped.
-AT_ONCE = Limits(settle=0.0, samples=100, tolerance=3600.0)
+AT_ONCE = ParityLimits(settle=0.0, samples=100, tolerance=3600.0)
 
 
 def request(**changes) -> Request:
     return Request(**{"rate": 0, "by": "test", "limits": AT_ONCE, **changes})
 
 
-def counts(report) -> dict[Result, int]:
+def counts(report) -> dict[ParityResult, int]:
     return {result: n for result, n in report.tally.counts.items() if n}
 
 
@@ -48,7 +48,7 @@ async def test_lost_copies_are_named_repaired_and_equal_again(
     offsets = await send(one, two, range(200), copied=lambda n: n < 20 or n % 10)
     lost = {message(n).message_id: offsets[n] for n in range(20, 200, 10)}
     report = await compared(one, two)
-    assert counts(report) == {Result.MATCHED: 182, Result.MISSING_IN_SHADOW: 18}
+    assert counts(report) == {ParityResult.MATCHED: 182, ParityResult.MISSING_IN_SHADOW: 18}
     named = {s.message_id: s.primary_offset for s in report.samples}
     assert named == lost
     assert all(s.shadow_offset is None and s.trace_id for s in report.samples)
@@ -58,8 +58,8 @@ async def test_lost_copies_are_named_repaired_and_equal_again(
     assert (status.stage, status.appended) == ("done", 18)
     report = await compared(one, two)
     found = counts(report)
-    assert found.pop(Result.ORDER_BACKFILLED) > 0
-    assert found == {Result.MATCHED: 200}
+    assert found.pop(ParityResult.ORDER_BACKFILLED) > 0
+    assert found == {ParityResult.MATCHED: 200}
     assert report.tally.verdict is Verdict.EQUAL
 
     # Again: nothing is appended twice.
@@ -147,7 +147,7 @@ async def test_beside_live_traffic_it_repairs_and_doubles_nothing(
         return number - 1000
 
     sender = asyncio.create_task(live())
-    quiet = request(rate=200, limits=Limits(settle=1.0))
+    quiet = request(rate=200, limits=ParityLimits(settle=1.0))
     await asyncio.sleep(0)
     began = time.time()
     settled = asyncio.create_task(Backfill(database_pool, redis_log, kafka_log, quiet).run())
@@ -159,8 +159,8 @@ async def test_beside_live_traffic_it_repairs_and_doubles_nothing(
     await Backfill(database_pool, redis_log, kafka_log, request()).run()
     report = await compared(redis_log, kafka_log)
     found = counts(report)
-    found.pop(Result.ORDER_BACKFILLED, 0)
-    assert found == {Result.MATCHED: 300 + sent}
+    found.pop(ParityResult.ORDER_BACKFILLED, 0)
+    assert found == {ParityResult.MATCHED: 300 + sent}
     assert sent > 0
 
 
@@ -213,7 +213,9 @@ async def persist(log, pool, numbers) -> None:
         number = int(record.headers["correlationId"].decode().rpartition("-")[2])
         if number in numbers:
             trace = record.headers["traceparent"].decode()[3:35]
-            placed = Placed(decode(record), log.name, record.partition, record.offset, trace)
+            placed = PositionedEvent(
+                decode(record), log.name, record.partition, record.offset, trace
+            )
             await writer.write([placed], None)
 
 
@@ -227,7 +229,7 @@ async def test_what_redis_trimmed_comes_back_from_the_rows(
     sealed = seal_receipt(receipt, partitions=4, traceparent=None)
     (outcome,) = await redis_log.publish([sealed])
     assert isinstance(outcome, Appended)
-    row = Placed(receipt, "redis", sealed.partition, outcome.offset, None)
+    row = PositionedEvent(receipt, "redis", sealed.partition, outcome.offset, None)
     await Writer(database_pool).write([row], None)
     client = Redis(
         host=both_settings.redis_host, port=both_settings.redis_port,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migration_guide.parity.check import check
-from migration_guide.parity.comparison import Limits
-from migration_guide.parity.result import Result
+from migration_guide.parity.comparison import ParityLimits
+from migration_guide.parity.result import ParityResult
 from tests.parity.still_log import StillLog
 
 # Between the steps in which times are drawn: at the very bound rounding would decide.
@@ -91,18 +91,18 @@ def written(sent: list[Sent]) -> tuple[StillLog, StillLog, list[tuple[Sent, list
     return *logs, both
 
 
-def expected(sent: list[Sent], both: list[tuple[Sent, list[int]]]) -> Counter[Result]:
+def expected(sent: list[Sent], both: list[tuple[Sent, list[int]]]) -> Counter[ParityResult]:
     """Say what is to be found, the slow way: every two messages are looked at."""
-    found: Counter[Result] = Counter()
+    found: Counter[ParityResult] = Counter()
     for one in sent:
         if one.kind == "lost":
-            found[(Result.MISSING_IN_SHADOW, Result.MISSING_IN_PRIMARY)[one.home]] += 1
+            found[(ParityResult.MISSING_IN_SHADOW, ParityResult.MISSING_IN_PRIMARY)[one.home]] += 1
         elif one.kind == "orphan":
-            found[(Result.MISSING_IN_PRIMARY, Result.MISSING_IN_SHADOW)[one.home]] += 1
+            found[(ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)[one.home]] += 1
         else:
             altered = one.kind == "altered"
-            found[Result.DIFFERENT_BYTES if altered else Result.MATCHED] += 1
-            found[Result.DUPLICATE] += one.kind.startswith("doubled")
+            found[ParityResult.DIFFERENT_BYTES if altered else ParityResult.MATCHED] += 1
+            found[ParityResult.DUPLICATE] += one.kind.startswith("doubled")
     for a, at_a in both:
         for b, at_b in both:
             if a.conversation == b.conversation and at_a[0] < at_b[0] and at_a[1] > at_b[1]:
@@ -110,7 +110,7 @@ def expected(sent: list[Sent], both: list[tuple[Sent, list[int]]]) -> Counter[Re
     return +found
 
 
-def exchanged(a: Sent, b: Sent) -> Result:
+def exchanged(a: Sent, b: Sent) -> ParityResult:
     """``a`` is before ``b`` in the first log, and after it in the second."""
     verdicts = []
     for late, early, side in ((a, b, 1), (b, a, 0)):
@@ -121,8 +121,8 @@ def exchanged(a: Sent, b: Sent) -> Result:
             continue
         verdicts.append(late.mode)
     if "async" in verdicts:
-        return Result.ORDER_DIFFERS
-    return Result.ORDER_BACKFILLED if verdicts else Result.ORDER_OVERLAPPED
+        return ParityResult.ORDER_DIFFERS
+    return ParityResult.ORDER_BACKFILLED if verdicts else ParityResult.ORDER_OVERLAPPED
 
 
 @settings(max_examples=200, deadline=None)
@@ -130,7 +130,7 @@ def exchanged(a: Sent, b: Sent) -> Result:
 async def test_every_class_is_counted_exactly(sent: list[Sent], in_memory: int) -> None:
     """Also when nearly everything that waits goes to the file."""
     redis, kafka, both = written(sent)
-    limits = Limits(settle=3600.0, tolerance=TOLERANCE, in_memory=in_memory)
+    limits = ParityLimits(settle=3600.0, tolerance=TOLERANCE, in_memory=in_memory)
     report = await check(redis, kafka, limits=limits)
     found = Counter({r: n for r, n in report.tally.counts.items() if n})
     assert found == expected(sent, both)
@@ -171,11 +171,11 @@ async def test_memory_does_not_grow_with_the_volume() -> None:
     report = await check(
         Endless("redis", length),
         Endless("kafka", length, 5),
-        limits=Limits(settle=1.0, in_memory=2000),
+        limits=ParityLimits(settle=1.0, in_memory=2000),
         progress=lambda _, read: seen.append((read, process.memory_info().rss)),
     )
     missing = (length - 1) // 5
-    assert report.tally.counts[Result.MISSING_IN_SHADOW] == missing
-    assert report.tally.counts[Result.MATCHED] == length - missing
+    assert report.tally.counts[ParityResult.MISSING_IN_SHADOW] == missing
+    assert report.tally.counts[ParityResult.MATCHED] == length - missing
     warm = seen[len(seen) // 8][1]
     assert seen[-1][1] - warm < 4 * 1024 * 1024

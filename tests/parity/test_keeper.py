@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from migration_guide.parity.comparison import Limits
-from migration_guide.parity.keeper import ParityKeeper
+from migration_guide.parity.comparison import ParityLimits
+from migration_guide.parity.monitor import ParityMonitor
 from otel.metrics import Metrics
 from persistence import parity_reports
 from tests.parity.mirroring import send
@@ -19,16 +19,16 @@ from transport.registry import create
 
 @pytest.fixture
 def keeper(both_settings, database_pool):
-    def make(member: str) -> tuple[ParityKeeper, Metrics]:
+    def make(member: str) -> tuple[ParityMonitor, Metrics]:
         metrics = Metrics()
-        made = ParityKeeper(
+        made = ParityMonitor(
             lambda name: create(name, both_settings),
             primary="redis",
             shadow="kafka",
             pool=database_pool,
             metrics=metrics,
             member=member,
-            limits=Limits(settle=0.5),
+            limits=ParityLimits(settle=0.5),
             interval=0.1,
         )
         return made, metrics

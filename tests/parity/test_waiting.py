@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from migration_guide.parity.facts import facts_of
-from migration_guide.parity.waiting import Waiting
+from migration_guide.parity.waiting import UnpairedRecords
 from tests.persistence.samples import message, record
 
 
@@ -14,7 +14,7 @@ def _key(offset: str) -> tuple[int, ...]:
 
 
 def test_that_something_is_ripe_is_told_as_it_is_read() -> None:
-    waiting = Waiting(4)
+    waiting = UnpairedRecords(4)
     for number in range(8):
         one = msgspec.structs.replace(
             record(message(f"c{number}")), offset=str(number), appended_at=float(number)

@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from otel.metrics import Metrics
-from persistence.dead_letter_indexer import DeadLetterIndexer
-from persistence.placed import Fence
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
-from persistence.worker import Worker
-from persistence.writer import Writer
+from persistence.store.batch import Fence
+from persistence.store.writer import Writer
+from persistence.worker.worker import Worker
 from tests.persistence.samples import PARTITIONS
 from transport.contract import Transport
 from transport.redis import RedisTransport

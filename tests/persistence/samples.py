@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from persistence.placed import Placed
+from persistence.store.batch import PositionedEvent
 from transport.clock import now
 from transport.contract import Record, Topic
 from transport.envelope import Message, Receipt, seal_message, seal_receipt
@@ -36,8 +36,10 @@ def receipt(of: Message, user: str = "bob", state: str = "delivered") -> Receipt
     return Receipt(of.message_id, user, state, now(), of.correlation_id)
 
 
-def placed(event: Message | Receipt, partition: int = 0, transport: str = "redis") -> Placed:
-    return Placed(event, transport, partition, f"{next(_offsets)}-0", None)
+def placed(
+    event: Message | Receipt, partition: int = 0, transport: str = "redis"
+) -> PositionedEvent:
+    return PositionedEvent(event, transport, partition, f"{next(_offsets)}-0", None)
 
 
 def record(event: Message | Receipt, partition: int = 0, **more) -> Record:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from persistence.audit import audit
-from persistence.audit_report import Lack
-from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.audit.audit import audit
+from persistence.audit.repair import repair
+from persistence.audit.report import Lack
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError
-from persistence.repair import repair
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
 from tests.persistence.samples import message, receipt
 from transport.contract import Reason, Topic

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from persistence.cause import LONGEST_CAUSE, cause_of
-from persistence.dead_letter_rows import conversation_in
+from persistence.dead_letters.cause import LONGEST_CAUSE, cause_of
+from persistence.dead_letters.rows import conversation_in
 
 
 @pytest.mark.parametrize(

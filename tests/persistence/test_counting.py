@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
 from otel.measures import observe_all, observe_times
-from persistence.pace import Pace
+from persistence.worker.batch_size import AdaptiveBatchSize
 
 BOUNDS = (0.001, 0.01, 0.1, 1.0)
 
@@ -62,7 +62,7 @@ def test_a_clock_that_is_behind_counts_as_no_time():
 
 
 def test_the_batch_size_shrinks_when_batches_get_slow_and_recovers():
-    pace = Pace(500)
+    pace = AdaptiveBatchSize(500)
     pace.took(500, 0.3)
     assert pace.size == 250
     for _ in range(10):
@@ -73,6 +73,6 @@ def test_the_batch_size_shrinks_when_batches_get_slow_and_recovers():
     for _ in range(10):
         pace.took(pace.size, 0.01)
     assert pace.size == 500
-    few = Pace(3)
+    few = AdaptiveBatchSize(3)
     few.took(3, 1.0)
     assert few.size == 3

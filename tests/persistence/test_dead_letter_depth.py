@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from otel.metrics import Metrics
-from persistence.database import connect
-from persistence.dead_letter_depth import DepthReporter
-from persistence.dead_letter_indexer import DeadLetterIndexer
-from persistence.dead_letters import DeadLetters
-from persistence.selection import Selection
+from persistence.database.pool import connect
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.depth_reporter import DepthReporter
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.selection import Selection
 from persistence.settings import PersistenceSettings
 from tests.persistence.samples import raw_record
 from transport.clock import now

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel.metrics import Metrics
-from persistence.dead_letter_index import DeadLetterIndex
-from persistence.dead_letter_indexer import DeadLetterIndexer
-from persistence.dead_letters import DeadLetters
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.index import DeadLetterIndex
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import Outage, TooSlow
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, record

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from persistence.dead_letter_indexer import DeadLetterIndexer
-from persistence.dead_letter_rows import HEADER_REDRIVES, insert
-from persistence.dead_letters import DeadLetters
-from persistence.queries import dead_letter_of, dead_lettered
-from persistence.selection import Selection
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.rows import HEADER_REDRIVES, insert
+from persistence.dead_letters.selection import Selection
+from persistence.reads.messages import dead_letter_of, dead_lettered
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, receipt, record
 from transport.clock import now

@@ -8,10 +8,10 @@ import signal
 
 import pytest
 
-from persistence.dead_letter_rows import insert
-from persistence.dead_letters import DeadLetters
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.rows import insert
 from persistence.operator_actions import Actions
-from persistence.states import RunState
+from persistence.tables.states import RunState
 from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.crossfade import Crossfade

@@ -8,9 +8,9 @@ import asyncpg
 import httpx
 import pytest
 
-from persistence.database import connect
-from persistence.elected import elected
+from persistence.database.pool import connect
 from persistence.errors import Outage
+from persistence.fleet.leader_lock import elected
 from persistence.settings import PersistenceSettings
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy

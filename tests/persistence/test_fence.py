@@ -9,11 +9,11 @@ import asyncpg
 import msgspec
 import pytest
 
-from compose.health import worker_probe
+from compose.process.health import worker_probe
 from persistence.errors import FenceLost
-from persistence.lane import Lane
-from persistence.placed import Fence
-from persistence.writer import Writer
+from persistence.store.batch import Fence
+from persistence.store.writer import Writer
+from persistence.worker.partition_worker import PartitionWorker
 from tests.persistence.samples import message, placed, receipt
 from transport.contract import WORKER_GROUP, Topic
 from transport.envelope import seal_message
@@ -135,7 +135,7 @@ async def test_who_is_owner_by_the_log_no_more_raises_no_fence(
         )
         held = first.consumer.status().epochs[stale.partition]
         with pytest.raises(PartitionLost):
-            await Lane(stale, first.consumer._tools, asyncio.Event()).open()
+            await PartitionWorker(stale, first.consumer._tools, asyncio.Event()).open()
 
         async def its_heirs() -> bool:
             return (await _fences(database_pool))[stale.partition] == held

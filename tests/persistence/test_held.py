@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from persistence.database import connect
+from persistence.database.pool import connect
 from persistence.errors import TooSlow
-from persistence.held import HeldConnections
 from persistence.settings import PersistenceSettings
+from persistence.store.reserved_connections import ReservedConnections
 
 _WHO = "SELECT pg_backend_pid() AS pid"
 
@@ -21,12 +21,12 @@ async def pool(database_url):
     pool.terminate()
 
 
-async def _pid(held: HeldConnections) -> int:
+async def _pid(held: ReservedConnections) -> int:
     return (await held.fetch(_WHO, within=5.0))[0]["pid"]
 
 
 async def test_a_connection_is_kept_for_the_next_question(pool) -> None:
-    held = HeldConnections(pool, most=2)
+    held = ReservedConnections(pool, most=2)
     first = await _pid(held)
     assert await _pid(held) == first
     assert pool.get_idle_size() == 0
@@ -35,7 +35,7 @@ async def test_a_connection_is_kept_for_the_next_question(pool) -> None:
 
 
 async def test_no_more_are_kept_than_a_quarter_of_the_pool(pool) -> None:
-    held = HeldConnections(pool, most=8)
+    held = ReservedConnections(pool, most=8)
     pids = await asyncio.gather(*(held.fetch(f"{_WHO}, pg_sleep(0.1)", within=5) for _ in range(6)))
     assert len({rows[0]["pid"] for rows in pids}) == 6
     assert pool.get_size() - pool.get_idle_size() == 2
@@ -43,7 +43,7 @@ async def test_no_more_are_kept_than_a_quarter_of_the_pool(pool) -> None:
 
 
 async def test_one_that_the_server_ended_is_replaced(pool) -> None:
-    held = HeldConnections(pool, most=2)
+    held = ReservedConnections(pool, most=2)
     pid = await _pid(held)
     async with pool.acquire() as other:
         await other.execute("SELECT pg_terminate_backend($1, 5000)", pid)
@@ -52,7 +52,7 @@ async def test_one_that_the_server_ended_is_replaced(pool) -> None:
 
 
 async def test_one_that_answers_too_late_is_dropped(pool) -> None:
-    held = HeldConnections(pool, most=2)
+    held = ReservedConnections(pool, most=2)
     pid = await _pid(held)
     with pytest.raises(TooSlow):
         await held.fetch("SELECT pg_sleep(30)", within=0.05)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persistence.errors import Rejected, TooSlow
-from persistence.isolation import isolate
-from persistence.placed import Written
+from persistence.store.batch import Written
+from persistence.worker.bisect import isolate
 from tests.persistence.samples import message, placed
 
 

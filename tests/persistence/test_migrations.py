@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence import migrate
-from persistence.columns import columns
-from persistence.models import metadata
-from persistence.writer import Writer
+from persistence.store.columns import columns
+from persistence.store.writer import Writer
+from persistence.tables.models import metadata
 from tests.persistence.samples import message, placed
 
 INSERT_0001 = (Path(__file__).parent / "fixtures" / "insert_0001.sql").read_text()

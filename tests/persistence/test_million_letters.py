@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from persistence.dead_letter_causes import give_causes
-from persistence.dead_letter_groups import COUNTED, SAMPLED, letter_groups
-from persistence.dead_letters import LOOKED_AT, DeadLetters
-from persistence.selection import Selection
+from persistence.dead_letters.causes import give_causes
+from persistence.dead_letters.dead_letters import LOOKED_AT, DeadLetters
+from persistence.dead_letters.groups import COUNTED, SAMPLED, letter_groups
+from persistence.dead_letters.selection import Selection
 from transport.contract import Reason
 
 pytestmark = pytest.mark.timeout(600)

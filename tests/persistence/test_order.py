@@ -6,8 +6,8 @@ import asyncio
 
 import asyncpg
 
-from persistence.queries import conversation
-from persistence.statement import LOCK_CLASS
+from persistence.reads.messages import conversation
+from persistence.store.statement import LOCK_CLASS
 from tests.persistence.samples import message, placed
 
 

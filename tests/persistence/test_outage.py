@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from persistence import migrate
-from persistence.database import connect
-from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.database.pool import connect
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
-from persistence.writer import Writer
+from persistence.store.writer import Writer
 from tests.persistence.loglib import append, contents, lag, letters
 from tests.persistence.samples import PARTITIONS, message
 from transport.contract import Topic

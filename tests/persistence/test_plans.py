@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from persistence import (
-    lookup,
-    queries,
-    recent,
-    search,
-    settled,
-    standby_question,
-    statement,
-)
+from persistence.reads import messages as queries
+from persistence.reads import outcomes as settled
+from persistence.reads import recent, search
+from persistence.standby import settled_query as standby_question
+from persistence.store import lookup, statement
 
 # The plan that PostgreSQL keeps for a prepared statement, made at the worst moment: the tables have
 # been analyzed while they were empty, so reading them whole looks free.

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from compose.targets import described
-from persistence.database import connect
-from persistence.presence import Identity, Presence, Report, machine
-from persistence.processes import forget, processes
+from compose.process.scrape_targets import described
+from persistence.database.pool import connect
+from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
+from persistence.fleet.processes import forget, processes
+from persistence.fleet.used_logs import drained, used_logs
 from persistence.settings import PersistenceSettings
-from persistence.used_logs import drained, used_logs
 from tests.support.eventually import eventually
 
 
@@ -40,8 +40,8 @@ async def nothing(_state) -> None:
     return None
 
 
-def presence(pool, who: Identity, report=Report, heard=nothing, **options) -> Presence:
-    return Presence(pool, who, report, heard, **options)
+def presence(pool, who: Identity, report=HeartbeatReport, heard=nothing, **options) -> Heartbeat:
+    return Heartbeat(pool, who, report, heard, **options)
 
 
 async def names(pool) -> list[str]:
@@ -56,7 +56,7 @@ async def age(pool, member: str, seconds: float) -> None:
 
 
 async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
-    reports = [Report(owned={"redis": {"3": 17}}, shadow=SHADOW)]
+    reports = [HeartbeatReport(owned={"redis": {"3": 17}}, shadow=SHADOW)]
     stop = asyncio.Event()
     me = presence(database_pool, identity("one"), lambda: reports[-1], interval=0.02)
     running = asyncio.create_task(me.run(stop))
@@ -65,7 +65,9 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     assert (seen.member, seen.phase, seen.transport_shadow_mode) == ("one", 2, "sync")
     assert (seen.owned, seen.shadow, seen.standby) == ({"redis": {"3": 17}}, SHADOW, None)
     assert seen.live
-    reports.append(Report(paused=[{"dependency": "redis", "since": "now", "error": "gone"}]))
+    reports.append(
+        HeartbeatReport(paused=[{"dependency": "redis", "since": "now", "error": "gone"}])
+    )
 
     async def paused():
         return (await processes(database_pool))[0].paused
@@ -86,7 +88,7 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     ],
 )  # fmt: skip
 async def test_a_row_of_another_shape_is_read_as_far_as_it_says_something(database_pool, odd):
-    me = presence(database_pool, identity("one"), lambda: Report(shadow=SHADOW))
+    me = presence(database_pool, identity("one"), lambda: HeartbeatReport(shadow=SHADOW))
     await me.beat()
     (good,) = await processes(database_pool)
     for name, value in odd.items():

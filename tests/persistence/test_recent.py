@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from persistence import recent
-from persistence.recent import latest
+from persistence.reads import recent
+from persistence.reads.recent import latest
 from tests.persistence.samples import message, placed
 
 ROWS = 12_000
@@ -106,7 +106,7 @@ async def test_rows_of_one_batch_have_one_time_and_are_paged_all_the_same(
 async def test_what_takes_too_long_ends_with_a_place_to_go_on_from(full, monkeypatch):
     monkeypatch.setattr(recent, "SECONDS", 0.5)
     monkeypatch.setattr(recent, "SLICE_SECONDS", 0.1)
-    place = recent.Place(datetime.now(UTC), 1)
+    place = recent.RecentPlace(datetime.now(UTC), 1)
     async with full.acquire() as other, other.transaction():
         await other.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
         assert await latest(full, before=place, limit=50) == recent.Looked([], place)

@@ -8,13 +8,13 @@ from functools import partial
 
 import pytest
 
-from persistence.dead_letter_indexer import DeadLetterIndexer
-from persistence.dead_letter_rows import HEADER_REDRIVES, insert
-from persistence.dead_letters import DeadLetters
-from persistence.redrive import Redriver
-from persistence.redrive_state import RedriveState
-from persistence.selection import Selection
-from persistence.states import RunState
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.redrive import Redriver
+from persistence.dead_letters.redrive_state import RedriveState
+from persistence.dead_letters.rows import HEADER_REDRIVES, insert
+from persistence.dead_letters.selection import Selection
+from persistence.tables.states import RunState
 from tests.persistence.loglib import append, broken, contents
 from tests.persistence.samples import PARTITIONS, message, raw_record, record
 from transport.clock import now

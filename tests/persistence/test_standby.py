@@ -13,13 +13,13 @@ from random import Random
 import msgspec
 import pytest
 
-from persistence.dead_letter_indexer import DeadLetterIndexer
-from persistence.dead_letter_rows import HEADER_REDRIVES
-from persistence.dead_letters import DeadLetters
-from persistence.redrive import Redriver
-from persistence.selection import Selection
-from persistence.standby import Standby
-from persistence.standby_rules import Place
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.redrive import Redriver
+from persistence.dead_letters.rows import HEADER_REDRIVES
+from persistence.dead_letters.selection import Selection
+from persistence.standby.standby import Standby
+from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import broken, contents, raw
 from tests.persistence.mirrors import append, copy_of, drained, lag, mirror, seal, unread
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
@@ -43,7 +43,7 @@ async def other() -> AsyncIterator[Transport]:
 def stand_by(start, transport, other):
     """Start a standby of a log: the shadow in memory, unless told otherwise."""
 
-    def make(log=other, place=Place.OTHER, *, patience=PATIENCE, member="w1", **settings):
+    def make(log=other, place=LogRole.OTHER, *, patience=PATIENCE, member="w1", **settings):
         logs = {one.name: one for one in (transport, other)}
         kind = partial(Standby, place=place, logs=logs, patience=patience)
         return start(kind, member, log=log, **settings)
@@ -145,7 +145,7 @@ async def test_a_standby_without_the_rules_would_reorder(
     """The test above can fail: told that the log has no holes, it persists past one."""
     first, second = message("c1", content="first"), message("c2", content="second")
     await mirror(transport, other, first, second, dropped=(first,))
-    stand_by(place=Place.MIRRORED)
+    stand_by(place=LogRole.MIRRORED)
     await eventually(lambda: contents(database_pool))
     start()
     await eventually(partial(drained, transport))
@@ -158,7 +158,7 @@ async def test_the_mirrored_primary_is_persisted_when_nobody_else_does(
     """Redis is primary, its copies are consumed, and nobody consumes them (the deadlock)."""
     sent = [message(f"c{i}", content=f"{i}") for i in range(120)]
     await mirror(transport, other, *sent)
-    standby = stand_by(transport, Place.MIRRORED, stream_batch_size=50)
+    standby = stand_by(transport, LogRole.MIRRORED, stream_batch_size=50)
     await eventually(partial(drained, transport))
     assert await contents(database_pool) == [f"{i}" for i in range(120)]
     assert taken_over(standby, "stalled") == 120
@@ -177,7 +177,7 @@ async def test_a_primary_that_is_not_mirrored_waits_to_be_consumed(
 ):
     """TRANSPORT changed and CONSUME_FROM not yet: the other log is drained first, in order."""
     await append(transport, message())
-    standby = stand_by(transport, Place.PRIMARY)
+    standby = stand_by(transport, LogRole.PRIMARY)
     await eventually(lambda: standby.consumer.status().stalled)
     assert await contents(database_pool) == []
     assert await lag(transport) == 1
@@ -305,7 +305,7 @@ async def test_a_redriven_copy_is_a_record_of_its_own(
     start(log=other)
     start(DeadLetterIndexer, member="i1", log=other)
     await eventually(lambda: database_pool.fetchval("SELECT count(*) FROM dead_letters"))
-    standby = stand_by(transport, Place.MIRRORED, patience=60)
+    standby = stand_by(transport, LogRole.MIRRORED, patience=60)
     await eventually(partial(drained, transport))
 
     redriver = Redriver(database_pool, transport, metrics)

@@ -11,9 +11,9 @@ from functools import partial
 import msgspec
 import pytest
 
-from persistence.decoding import decode_all
-from persistence.standby import Standby
-from persistence.standby_rules import Place
+from persistence.standby.standby import Standby
+from persistence.standby.takeover_rules import LogRole
+from persistence.worker.decoding import decode_all
 from tests.persistence.loglib import contents
 from tests.persistence.mirrors import append, copy_of, drained, mirror, seal
 from tests.persistence.samples import PARTITIONS, message
@@ -51,7 +51,7 @@ async def test_a_standby_that_does_not_ask_loses_what_nobody_persisted(
     """CONSUME_FROM changes while the old workers have persisted nothing yet."""
     await mirror(transport, other, *(message(f"c{i}", content=f"{i}") for i in range(20)))
     if asks:
-        kind = partial(Standby, place=Place.OTHER, logs={}, patience=60)
+        kind = partial(Standby, place=LogRole.OTHER, logs={}, patience=60)
         standby = start(kind, log=other)
         await eventually(lambda: any(lane.first for lane in standby.consumer._lanes.values()))
         await standby.stop()

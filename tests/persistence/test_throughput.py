@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from persistence.columns import columns
+from persistence.store.columns import columns
 from tests.persistence.samples import message, placed
 
 ROWS, BATCHES = 500, 20

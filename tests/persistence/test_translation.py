@@ -8,7 +8,8 @@ from asyncpg import exceptions
 from asyncpg.exceptions import _base
 
 from persistence import errors
-from persistence.database import connect, using
+from persistence.database.pool import connect, using
+from persistence.database.translation import translate, translated
 from persistence.errors import (
     Contended,
     Outage,
@@ -18,8 +19,7 @@ from persistence.errors import (
     Unexpected,
 )
 from persistence.settings import PersistenceSettings
-from persistence.translation import translate, translated
-from persistence.writer import Writer
+from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
 
 # Server errors that our statements can't cause, or that only a fault in them can: tried again and

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from persistence.database.outage import OutageBarrier, Stopping
 from persistence.errors import Outage
-from persistence.gate import Gate, Stopping
 
 
 class Dependency:
@@ -36,8 +36,8 @@ def dependency() -> Dependency:
 
 
 @pytest.fixture
-def gate(dependency, metrics) -> Gate:
-    return Gate("it", dependency.probe, metrics, outages=Outage, longest=0.05)
+def gate(dependency, metrics) -> OutageBarrier:
+    return OutageBarrier("it", dependency.probe, metrics, outages=Outage, longest=0.05)
 
 
 async def test_one_probes_for_all_and_all_go_on_at_once(gate, dependency, eventually):
@@ -64,7 +64,7 @@ async def test_whoever_probes_may_be_cancelled_and_another_takes_over(gate, depe
 
 
 async def test_a_stop_ends_every_wait(dependency, metrics):
-    gate = Gate("it", dependency.probe, metrics, longest=30)
+    gate = OutageBarrier("it", dependency.probe, metrics, longest=30)
     gate._strikes = 20  # the next delay would be half a minute
     gate._reopened_at = float("inf")
     stop = asyncio.Event()
@@ -78,7 +78,7 @@ async def test_a_stop_ends_every_wait(dependency, metrics):
 async def test_a_dependency_that_answers_probes_but_not_work_is_asked_less_and_less(
     dependency, metrics
 ):
-    gate = Gate("it", dependency.probe, metrics, longest=30)
+    gate = OutageBarrier("it", dependency.probe, metrics, longest=30)
     dependency.works = True
     stop, delays = asyncio.Event(), []
     for _ in range(4):
@@ -92,7 +92,7 @@ async def test_a_dependency_that_answers_probes_but_not_work_is_asked_less_and_l
 
 async def test_a_call_goes_through_after_outages_and_verdicts_come_out(metrics, dependency):
     dependency.works = True
-    gate = Gate(
+    gate = OutageBarrier(
         "it", dependency.probe, metrics, outages=OSError, verdicts=FileNotFoundError, longest=0.01
     )
     answers = [OSError("down"), OSError("down"), "done"]

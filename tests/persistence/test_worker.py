@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from persistence.statement import LOCK_CLASS
+from persistence.store.statement import LOCK_CLASS
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
 from tests.persistence.samples import PARTITIONS, message, receipt
 from transport.contract import Reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from persistence.errors import Rejected
-from persistence.placed import Written
+from persistence.store.batch import Written
 from tests.persistence.samples import message, placed, receipt
 from transport.contract import Reason
 

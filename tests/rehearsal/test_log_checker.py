@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from compose.rehearsal.anomaly import What
-from compose.rehearsal.final import Row
-from compose.rehearsal.history import Attempt, History, Outcome
+from compose.rehearsal.final import FinalRow
+from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome
 from compose.rehearsal.log_checker import asked_of, check_logs
-from compose.rehearsal.logs import Entry
+from compose.rehearsal.logs import LogEntry
 from compose.rehearsal.report import PROMISES
 
 replace = msgspec.structs.replace
@@ -19,43 +19,43 @@ replace = msgspec.structs.replace
 SYNC = 2  # both logs are asked, redis first
 
 
-def attempt(n: int, **changes: object) -> Attempt:
+def attempt(n: int, **changes: object) -> ClientAttempt:
     """Message ``n``, sent at ``n`` to an ingress on phase 2, acknowledged half a second later."""
-    made = Attempt(
+    made = ClientAttempt(
         key=f"key-{n}", conversation="c", content=f"content-{n}", sent=float(n), ended=n + 0.5,
         outcome=Outcome.OK, status=202, message_id=f"id-{n}", hit=False, phase=SYNC,
     )  # fmt: skip
     return replace(made, **changes)
 
 
-def entry(n: int, **changes: object) -> Entry:
-    made = Entry(
+def entry(n: int, **changes: object) -> LogEntry:
+    made = LogEntry(
         partition=3, place=n, offset=f"{n}-0", message_id=f"id-{n}", content=f"content-{n}",
         digest=b"%d" % n, appended_at=float(n),
     )  # fmt: skip
     return replace(made, **changes)
 
 
-def copy(n: int, **changes: object) -> Entry:
+def copy(n: int, **changes: object) -> LogEntry:
     return entry(n, **{"offset": f"{n}", "mirror_of": f"redis:{n}-0", **changes})
 
 
-def placed(entries: Sequence[Entry]) -> list[Entry]:
+def placed(entries: Sequence[LogEntry]) -> list[LogEntry]:
     """Return the entries as they stand when a log holds them in this order."""
     return [replace(one, place=at) for at, one in enumerate(entries)]
 
 
 def found(
-    attempts: Sequence[Attempt] | None = None,
-    redis: Sequence[Entry] | None = None,
-    kafka: Sequence[Entry] | None = None,
-    rows: Sequence[Row] = (),
+    attempts: Sequence[ClientAttempt] | None = None,
+    redis: Sequence[LogEntry] | None = None,
+    kafka: Sequence[LogEntry] | None = None,
+    rows: Sequence[FinalRow] = (),
 ) -> list[What]:
-    logs: Mapping[str, Mapping[int, Sequence[Entry]]] = {
+    logs: Mapping[str, Mapping[int, Sequence[LogEntry]]] = {
         "redis": {3: placed([entry(n) for n in range(4)] if redis is None else redis)},
         "kafka": {3: placed([copy(n) for n in range(4)] if kafka is None else kafka)},
     }
-    history = History([attempt(n) for n in range(4)] if attempts is None else attempts)
+    history = ClientHistory([attempt(n) for n in range(4)] if attempts is None else attempts)
     return [a.what for a in check_logs(history, logs, rows)]
 
 
@@ -131,12 +131,12 @@ def test_a_message_stands_where_it_stands_first() -> None:
     ],
     ids=["of-nothing", "of-another", "of-other-bytes"],
 )
-def test_a_copy_that_is_none_is_seen(damage: Callable[[], Entry]) -> None:
+def test_a_copy_that_is_none_is_seen(damage: Callable[[], LogEntry]) -> None:
     assert found(kafka=[copy(0), copy(1), damage(), copy(3)]) == [What.BAD_COPY]
 
 
 def test_a_row_must_come_from_the_record_that_it_names() -> None:
-    row = Row(
+    row = FinalRow(
         message_id="id-1", key="key-1", conversation="c", content="content-1",
         transport="redis", partition=3, offset="1-0",
     )  # fmt: skip

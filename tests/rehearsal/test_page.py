@@ -9,19 +9,19 @@ import pytest
 
 from compose.rehearsal.anomaly import Anomaly, What
 from compose.rehearsal.figures import first_tries, posts
-from compose.rehearsal.final import Final, Row
-from compose.rehearsal.history import Attempt, History, Outcome
-from compose.rehearsal.logs import Entry
+from compose.rehearsal.final import Final, FinalRow
+from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome
+from compose.rehearsal.logs import LogEntry
 from compose.rehearsal.options import Options
 from compose.rehearsal.page import render
 from compose.rehearsal.parity_watch import Parity
-from compose.rehearsal.report import Report, make_report
+from compose.rehearsal.report import RehearsalReport, make_report
 from compose.rehearsal.samples import Lag
-from compose.rehearsal.timeline import FaultMark, GateMark, Timeline, Waited
+from compose.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, Waited
 
 
-def attempt(timeline: Timeline, n: int, at: float, **changes: object) -> Attempt:
-    made = Attempt(
+def attempt(timeline: RehearsalTimeline, n: int, at: float, **changes: object) -> ClientAttempt:
+    made = ClientAttempt(
         key=f"k{n}", conversation="c", content=f"content-{n}", sent=timeline.zero + at,
         ended=timeline.zero + at + 0.02, outcome=Outcome.OK, status=202, message_id=f"id-{n}",
         hit=False, phase=0, via="ingress-1",
@@ -29,9 +29,9 @@ def attempt(timeline: Timeline, n: int, at: float, **changes: object) -> Attempt
     return msgspec.structs.replace(made, **changes)
 
 
-def report(*anomalies: Anomaly, stopped: str | None = None) -> Report:
+def report(*anomalies: Anomaly, stopped: str | None = None) -> RehearsalReport:
     """Two phases of ten seconds, one message a second, one of them refused."""
-    timeline = Timeline()
+    timeline = RehearsalTimeline()
     timeline.enter(0).rolled = 0.0
     timeline.bands[0].begun, timeline.bands[0].ended = 0.0, 10.0
     second = timeline.enter(1)
@@ -47,19 +47,19 @@ def report(*anomalies: Anomaly, stopped: str | None = None) -> Report:
     attempts = [attempt(timeline, n, n + 0.5) for n in range(20)]
     attempts[12] = attempt(timeline, 12, 12.5, outcome=Outcome.UNKNOWN, status=503)
     entries = [
-        Entry(3, n, f"{n}-0", f"id-{n}", f"content-{n}", b"", float(n))
+        LogEntry(3, n, f"{n}-0", f"id-{n}", f"content-{n}", b"", float(n))
         for n in range(20)
         if n != 12
     ]
     rows = [
-        Row(message_id=f"id-{n}", key=f"k{n}", conversation="c", content=f"content-{n}")
+        FinalRow(message_id=f"id-{n}", key=f"k{n}", conversation="c", content=f"content-{n}")
         for n in range(20)
         if n != 12
     ]
     return make_report(
         options=Options(seed=7, faults=True),
         timeline=timeline,
-        history=History(attempts),
+        history=ClientHistory(attempts),
         final=Final(rows=rows),
         logs={"redis": {3: entries}, "kafka": {3: entries[10:]}},
         lags=[Lag(1.0, {"redis": 4}, Parity(0, 7)), Lag(2.0, {"redis": None})],
@@ -88,9 +88,9 @@ def test_series_say_where_messages_stand_and_what_is_not_known() -> None:
 
 
 def test_a_request_counts_once_as_tried_however_often_it_is_repeated() -> None:
-    timeline = Timeline()
+    timeline = RehearsalTimeline()
     tries = [attempt(timeline, 1, n, outcome=Outcome.UNKNOWN, status=503) for n in range(3)]
-    history = History([*tries, attempt(timeline, 1, 4.0), attempt(timeline, 2, 5.0)])
+    history = ClientHistory([*tries, attempt(timeline, 1, 4.0), attempt(timeline, 2, 5.0)])
     made = posts(history.attempts, first_tries(history))
     assert (made.availability, made.first_try) == (0.4, 0.5)
 
@@ -100,7 +100,7 @@ def test_nothing_sent_has_no_availability() -> None:
 
 
 def test_a_refusal_of_another_body_for_a_key_is_a_right_answer() -> None:
-    refused = attempt(Timeline(), 1, 1.0, outcome=Outcome.FAILED, status=422)
+    refused = attempt(RehearsalTimeline(), 1, 1.0, outcome=Outcome.FAILED, status=422)
     assert posts([refused], frozenset()).availability == 1
 
 
@@ -132,4 +132,4 @@ def test_the_page_stands_on_its_own() -> None:
 
 def test_the_report_survives_json() -> None:
     made = report()
-    assert msgspec.json.decode(msgspec.json.encode(made), type=Report) == made
+    assert msgspec.json.decode(msgspec.json.encode(made), type=RehearsalReport) == made

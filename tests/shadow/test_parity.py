@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from migration_guide.parity import order
-from migration_guide.parity.check import Report, check
-from migration_guide.parity.comparison import Limits
-from migration_guide.parity.result import Result, Verdict
+from migration_guide.parity.check import ParityCheck, check
+from migration_guide.parity.comparison import ParityLimits
+from migration_guide.parity.result import ParityResult, Verdict
 from tests.shadow.pair import Pair, Shadowed
 from tests.support.eventually import eventually
 from transport.conformance.member import contents, message
@@ -25,12 +25,12 @@ from_redis = pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
 from_kafka = pytest.mark.parametrize("pair", ["kafka-to-redis"], indirect=True)
 
 
-async def compared(pair: Pair, mirrored: float | None) -> Report:
+async def compared(pair: Pair, mirrored: float | None) -> ParityCheck:
     async with (
         create(pair.primary, pair.settings) as one,
         create(pair.shadow, pair.settings) as two,
     ):
-        return await check(one, two, mirrored=mirrored, limits=Limits(settle=0.0))
+        return await check(one, two, mirrored=mirrored, limits=ParityLimits(settle=0.0))
 
 
 async def accepted(process: Shadowed, sent: Envelope) -> bool:
@@ -72,10 +72,10 @@ async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pai
     assert await firsts(pair, pair.primary) == ["warm", "first", "second"]
     assert await firsts(pair, pair.shadow) == ["warm", "second", "first"]
     known = await compared(pair, mirrored)
-    assert known.tally.of(Result.ORDER_OVERLAPPED) == 1
+    assert known.tally.of(ParityResult.ORDER_OVERLAPPED) == 1
     assert known.tally.verdict is Verdict.EQUAL
     # Where nobody knows that the phase was reached, an overlap is not shown.
-    assert (await compared(pair, None)).tally.of(Result.ORDER_DIFFERS) == 1
+    assert (await compared(pair, None)).tally.of(ParityResult.ORDER_DIFFERS) == 1
 
 
 @from_redis
@@ -98,7 +98,7 @@ async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair)
     assert await firsts(pair, pair.primary) == ["first", "second"]
     assert await firsts(pair, pair.shadow) == ["second", "first"]
     report = await compared(pair, mirrored)
-    assert report.tally.of(Result.ORDER_DIFFERS) == 1
+    assert report.tally.of(ParityResult.ORDER_DIFFERS) == 1
     assert report.tally.verdict is Verdict.DIFFERS
 
 
@@ -118,5 +118,5 @@ async def test_two_bodies_under_one_key_are_a_conflict_and_not_missing(pair: Pai
         assert await accepted(two, other)
         assert two.watch.counts["conflict"] == 1
     report = await compared(pair, None)
-    assert report.tally.counts == {Result.MATCHED: 1, Result.CONFLICT: 1}
+    assert report.tally.counts == {ParityResult.MATCHED: 1, ParityResult.CONFLICT: 1}
     assert report.tally.verdict is Verdict.EQUAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from transport.shadow.observer import Backlog, BreakerState
+from transport.shadow.observer import BreakerState, ShadowBacklog
 from transport.shadow.outcomes import Drop
 
 __all__ = ["Watch"]
@@ -16,14 +16,14 @@ class Watch:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.states: list[BreakerState] = []
-        self.backlog = Backlog()
+        self.backlog = ShadowBacklog()
         self.gaps: list[tuple[int, str, str | None]] = []
         self.unwritten = 0
 
     def published(self, outcome: str, records: int) -> None:
         self.counts[str(outcome)] += records
 
-    def waiting(self, backlog: Backlog) -> None:
+    def waiting(self, backlog: ShadowBacklog) -> None:
         self.backlog = backlog
 
     def breaker(self, state: BreakerState) -> None:

@@ -9,7 +9,7 @@ import asyncpg
 from ingress.app import build
 from ingress.openapi import Documents
 from ingress.settings import IngressSettings
-from migration_guide.desk import Desk
+from migration_guide.service import MigrationService
 from otel.metrics import Metrics
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -28,6 +28,6 @@ def documents(*, keys: bool) -> Documents:
         transport=create("memory", settings),
         pool=pool,
         metrics=Metrics(),
-        migration=Desk(pool, settings, trace_url=None),
+        migration=MigrationService(pool, settings, trace_url=None),
     )
     return app.documents

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.states import RunState
+from persistence.tables.states import RunState
 
 __all__ = ["BACKFILL", "DEAD", "MESSAGE", "REDRIVE", "fill"]
 

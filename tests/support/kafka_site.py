@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from otel.metrics import Metrics
-from persistence.database import Pool
-from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.database.pool import Pool
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
-from persistence.worker import Worker
+from persistence.worker.worker import Worker
 from tests.support.eventually import eventually
 from tests.support.record_batches import Raw
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from compose.settings import SettingsError, load, otel_variables
 from otel.tracing.requests import PassOn, Requests
 from otel.tracing.settings import TracingSettings
-from otel.tracing.span import Kind, Link, Span
+from otel.tracing.span import Link, OperationKind, Span
 from otel.tracing.start import OFF, Tracing, start
 from tests.support.certificates import Certificate, self_signed
 from tests.support.otlp import Collector, Tls, receiver
@@ -228,7 +228,9 @@ def test_the_limits_of_a_span_are_kept(exporting: Collector, setting):
     tracing = begin()
     one_request(tracing)
     link = Link(1, 1)
-    tracing.requests._record(Span("x", Kind.CLIENT, 1, 2, None, 1, 2, {}, links=[link, link]))
+    tracing.requests._record(
+        Span("x", OperationKind.CLIENT, 1, 2, None, 1, 2, {}, links=[link, link])
+    )
     tracing.close()
     request, linked = exporting.spans
     assert len(request.attributes) == 2

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from transport.contract import Record, Topic
-from transport.kafka.gaps import Gaps, History
+from transport.kafka.gaps import Gaps, TopicEpoch
 from transport.kafka.groups import Committed
 from transport.kafka.identity import Leader
 from transport.kafka.mark import Anchor, Mark, Sight, anchor_of, read_mark
@@ -119,7 +119,7 @@ def test_offsets_without_a_record_that_the_log_was_seen_to_go_beyond_need_no_sec
 
 
 def test_what_was_looked_through_is_remembered_for_the_same_log_only() -> None:
-    at, log = TopicPartition("topic", 0), History("ours", 3)
+    at, log = TopicPartition("topic", 0), TopicEpoch("ours", 3)
     gaps = Gaps()
     gaps.note(at, 30, 500, log)
     gaps.note(at, 500, 900, log)
@@ -130,9 +130,9 @@ def test_what_was_looked_through_is_remembered_for_the_same_log_only() -> None:
         900,
         901,
     ]
-    for another in (History("ours", 4), History("another", 3)):
+    for another in (TopicEpoch("ours", 4), TopicEpoch("another", 3)):
         assert gaps.end(at, 30, another) == 30
-    gaps.note(at, 30, 30, History("ours", 4))
+    gaps.note(at, 30, 30, TopicEpoch("ours", 4))
     assert gaps.end(at, 30, log) == 900, "a look that passed nothing tells nothing"
-    gaps.note(at, 30, 40, History("ours", 4))
+    gaps.note(at, 30, 40, TopicEpoch("ours", 4))
     assert gaps.end(at, 30, log) == 30

@@ -15,16 +15,16 @@ from redis.exceptions import InvalidResponse, ResponseError
 from compose.local.valkey import ValkeyServer
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import Member, Worker, message, until
+from transport.conformance.member import ConformanceWorker, Member, message, until
 from transport.contract import DLQ_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
-from transport.redis.connections import Connections
+from transport.redis.connections import RedisConnections
 
 
 @asynccontextmanager
-async def _pool(server: ValkeyServer, **settings: object) -> AsyncIterator[Connections]:
-    connections = Connections(short_settings(server, **settings))
+async def _pool(server: ValkeyServer, **settings: object) -> AsyncIterator[RedisConnections]:
+    connections = RedisConnections(short_settings(server, **settings))
     yield connections
     await connections.close()
 
@@ -120,7 +120,9 @@ async def test_what_is_no_redis_is_told_from_one() -> None:
     server = await asyncio.start_server(http, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        connections = Connections(short_settings(None, redis_host="127.0.0.1", redis_port=port))
+        connections = RedisConnections(
+            short_settings(None, redis_host="127.0.0.1", redis_port=port)
+        )
         with pytest.raises(TransportUnavailable) as told:
             await connections.call("PING")
         assert isinstance(told.value.__cause__, (InvalidResponse, RedisConnectionError))
@@ -135,7 +137,7 @@ async def test_the_smallest_pool_serves_many_partitions_and_two_groups(
         RedisTransport.from_settings(settings) as transport,
         Member(transport, "letters", group=DLQ_GROUP, topic=Topic.DEAD_LETTERS) as letters,
     ):
-        worker = Worker(transport, "worker")
+        worker = ConformanceWorker(transport, "worker")
         async with worker.working():
             await letters.claim(0)
             for _ in range(5):

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from redis.asyncio import Redis
 
-from transport.conformance.member import Member, Worker, messages, until
+from transport.conformance.member import ConformanceWorker, Member, messages, until
 from transport.contract import WORKER_GROUP, Appended, Progress, Topic
 from transport.errors import TopicMissing, TransportError
 from transport.redis import RedisTransport
@@ -49,7 +49,7 @@ async def test_what_it_held_unread_is_counted_once(near: RedisTransport, client:
 async def test_a_full_one_that_was_deleted_as_we_advise_takes_records_again(
     near: RedisTransport, client: Redis
 ) -> None:
-    worker = Worker(near, "worker")
+    worker = ConformanceWorker(near, "worker")
     async with worker.working():
         await client.xadd(STREAM, {"body": "a stranger's"}, id=LAST_ID)
         await until(lambda: len(worker.records) == 1, patience=PATIENCE)

@@ -14,8 +14,8 @@ from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, until
 from transport.redis import RedisTransport
-from transport.redis.connections import Connections
-from transport.redis.doorbell import Doorbell
+from transport.redis.append_notifier import AppendNotifier
+from transport.redis.connections import RedisConnections
 from transport.settings import TransportSettings
 
 PATIENCE = 10.0
@@ -23,8 +23,8 @@ LONG = 30.0
 
 
 @pytest_asyncio.fixture
-async def connections(settings: TransportSettings) -> AsyncIterator[Connections]:
-    connections = Connections(settings)
+async def connections(settings: TransportSettings) -> AsyncIterator[RedisConnections]:
+    connections = RedisConnections(settings)
     yield connections
     await connections.close()
 
@@ -41,9 +41,9 @@ async def _until_blocked(client: Redis) -> None:
 
 
 async def test_an_append_rings_whoever_waits_for_that_stream_only(
-    connections: Connections, client: Redis
+    connections: RedisConnections, client: Redis
 ) -> None:
-    async with Doorbell(connections) as bell:
+    async with AppendNotifier(connections) as bell:
         one = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
         two = asyncio.create_task(bell.wait("two", after="0-0", seconds=LONG))
         await _until_blocked(client)
@@ -55,9 +55,9 @@ async def test_an_append_rings_whoever_waits_for_that_stream_only(
 
 
 async def test_a_wait_that_begins_during_a_read_is_heard_at_once(
-    connections: Connections, client: Redis
+    connections: RedisConnections, client: Redis
 ) -> None:
-    async with Doorbell(connections) as bell:
+    async with AppendNotifier(connections) as bell:
         first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
         await _until_blocked(client)
         began = time.monotonic()
@@ -83,10 +83,10 @@ async def test_idle_claims_share_one_connection(near: RedisTransport, client: Re
 
 
 async def test_a_busy_stream_does_not_keep_the_read_returning(
-    connections: Connections, client: Redis
+    connections: RedisConnections, client: Redis
 ) -> None:
     """Nobody waits for ``busy``: it may ring once, and the read then sleeps again."""
-    async with Doorbell(connections) as bell:
+    async with AppendNotifier(connections) as bell:
         assert not await bell.wait("busy", after="0-0", seconds=0.1)
         idle = asyncio.create_task(bell.wait("idle", after="0-0", seconds=LONG))
         await _until_blocked(client)
@@ -99,8 +99,10 @@ async def test_a_busy_stream_does_not_keep_the_read_returning(
         assert await idle
 
 
-async def test_a_wait_ends_after_its_time_and_when_rung_by_hand(connections: Connections) -> None:
-    async with Doorbell(connections) as bell:
+async def test_a_wait_ends_after_its_time_and_when_rung_by_hand(
+    connections: RedisConnections,
+) -> None:
+    async with AppendNotifier(connections) as bell:
         assert await bell.wait("quiet", after="0-0", seconds=0.05) is False
         rung = asyncio.create_task(bell.wait("quiet", after="0-0", seconds=LONG))
         await asyncio.sleep(0.01)
@@ -111,8 +113,10 @@ async def test_a_wait_ends_after_its_time_and_when_rung_by_hand(connections: Con
     assert await left is True, "closing ends every wait"
 
 
-async def test_a_killed_connection_is_made_again(connections: Connections, client: Redis) -> None:
-    async with Doorbell(connections) as bell:
+async def test_a_killed_connection_is_made_again(
+    connections: RedisConnections, client: Redis
+) -> None:
+    async with AppendNotifier(connections) as bell:
         for _ in range(3):
             waiting = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
             await _until_blocked(client)
@@ -129,9 +133,9 @@ async def test_it_works_for_users_who_may_not_unblock_clients(
 ) -> None:
     await client.execute_command("ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", forbidden)
     settings = short_settings(own_redis, redis_username="weak", redis_password="pw")
-    connections = Connections(settings)
+    connections = RedisConnections(settings)
     try:
-        async with Doorbell(connections) as bell:
+        async with AppendNotifier(connections) as bell:
             first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
             await _until_blocked(client)
             began = time.monotonic()

@@ -9,7 +9,15 @@ from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.conformance.member import (
+    ConformanceWorker,
+    Member,
+    contents,
+    drain,
+    message,
+    messages,
+    until,
+)
 from transport.contract import Appended, Topic
 from transport.redis import RedisTransport
 from transport.redis.functions import Functions
@@ -30,7 +38,7 @@ async def test_a_flushed_library_is_loaded_again_in_the_middle_of_a_batch(
 async def test_workers_do_not_notice_that_the_library_is_flushed(
     near: RedisTransport, client: Redis
 ) -> None:
-    worker = Worker(near, "worker", batch=3)
+    worker = ConformanceWorker(near, "worker", batch=3)
     async with worker.working():
         for i in range(20):
             await client.execute_command("FUNCTION", "FLUSH")
@@ -75,7 +83,7 @@ async def test_a_restart_without_persistence_is_survived(
     await server.start()
     try:
         async with RedisTransport.from_settings(short_settings(server)) as near:
-            worker = Worker(near, "worker")
+            worker = ConformanceWorker(near, "worker")
             async with worker.working():
                 await near.publish([message("before", partition=0, of=near)])
                 await until(lambda: len(worker.records) == 1, patience=PATIENCE)

@@ -17,7 +17,15 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.conformance.member import (
+    ConformanceWorker,
+    Member,
+    contents,
+    drain,
+    message,
+    messages,
+    until,
+)
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import PartitionLost
 from transport.redis import RedisTransport
@@ -82,7 +90,7 @@ async def test_what_a_killed_worker_had_not_acknowledged_is_delivered_to_another
         await until(lambda: killed.count("acked") == 1, patience=PATIENCE)
         killed.signal(signal.SIGKILL)
         await killed.child.wait()
-        heir = Worker(near, "heir")
+        heir = ConformanceWorker(near, "heir")
         async with heir.working():
             expected = 40 * near.partitions - 5
             await until(lambda: len(heir.records) >= expected, patience=PATIENCE)
@@ -123,7 +131,7 @@ async def test_a_read_of_a_suspended_worker_takes_nothing_from_its_heir(
     async with _worker(near, "sleeper") as sleeper:
         await until(lambda: sleeper.count("claimed") == near.partitions, patience=PATIENCE)
         sleeper.signal(signal.SIGSTOP)
-        heir = Worker(near, "heir", batch=3)
+        heir = ConformanceWorker(near, "heir", batch=3)
         async with heir.working():
             await until(lambda: len(heir.owned) == near.partitions, patience=PATIENCE)
             sleeper.signal(signal.SIGCONT)

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import Member, Worker, contents, drain, messages, until
+from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
 from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.redis import RedisTransport
 from transport.redis.trimming import Retention
@@ -29,7 +29,7 @@ async def test_acknowledged_records_go_when_there_are_more_than_are_to_be_kept(
     own_redis: ValkeyServer, client: Redis
 ) -> None:
     async with _transport(own_redis, seconds=3600, records=500) as transport:
-        worker = Worker(transport, "worker", batch=50)
+        worker = ConformanceWorker(transport, "worker", batch=50)
         async with worker.working():
             await transport.publish(messages(["x"] * 3000, partition=0, of=transport))
             await until(lambda: len(worker.records) == 3000, patience=PATIENCE)
@@ -46,7 +46,7 @@ async def test_acknowledged_records_go_when_they_are_old(
     own_redis: ValkeyServer, client: Redis
 ) -> None:
     async with _transport(own_redis, seconds=1, records=1_000_000) as transport:
-        worker = Worker(transport, "worker", batch=200)
+        worker = ConformanceWorker(transport, "worker", batch=200)
         async with worker.working():
             await transport.publish(messages(["x"] * 1000, partition=0, of=transport))
             await until(lambda: len(worker.records) == 1000, patience=PATIENCE)
@@ -70,7 +70,7 @@ async def test_nothing_is_trimmed_that_any_group_has_not_acknowledged(
             )
             records = await drain(claim, 700, patience=PATIENCE)
             await claim.ack(records[349].offset)
-            worker = Worker(transport, "fast", batch=200)
+            worker = ConformanceWorker(transport, "fast", batch=200)
             async with worker.working():
                 await until(lambda: len(worker.records) == 1000, patience=PATIENCE)
 
@@ -124,7 +124,7 @@ async def test_trimming_does_not_disturb_the_counting_of_lag(
 ) -> None:
     async with _transport(own_redis, seconds=0, records=0) as transport:
         for _ in range(3):
-            worker = Worker(transport, "worker", batch=100)
+            worker = ConformanceWorker(transport, "worker", batch=100)
             async with worker.working():
                 await transport.publish(messages(["x"] * 400, partition=0, of=transport))
                 await until(_read(worker, 400), patience=PATIENCE)
@@ -149,5 +149,5 @@ def test_the_notes_on_what_was_acknowledged_stay_few() -> None:
     assert len(retention._notes) < 40
 
 
-def _read(worker: Worker, count: int) -> Callable[[], bool]:
+def _read(worker: ConformanceWorker, count: int) -> Callable[[], bool]:
     return lambda: len(worker.records) == count

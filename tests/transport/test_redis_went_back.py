@@ -15,7 +15,15 @@ from tests.support.eventually import eventually
 from tests.support.stepped_clock import SteppedClock
 from tests.transport.redis_backend import short_settings, silence
 from tests.transport.redis_failover import Failover, pair, run
-from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.conformance.member import (
+    ConformanceWorker,
+    Member,
+    contents,
+    drain,
+    message,
+    messages,
+    until,
+)
 from transport.contract import WORKER_GROUP, Appended, Progress, Remembered, Topic
 from transport.errors import PartitionLost, TransportError, TransportUnavailable
 from transport.redis import RedisTransport
@@ -67,7 +75,7 @@ async def test_a_worker_gets_all_that_is_accepted_afterwards_and_the_loss_is_tol
     failover: Failover, log: RedisTransport
 ) -> None:
     """It had read, and acknowledged, what is lost now, too; and holds its claim throughout."""
-    worker = Worker(log, "worker")
+    worker = ConformanceWorker(log, "worker")
     async with worker.working():
         await log.publish(messages([f"kept-{n}" for n in range(30)], partition=0, of=log))
         await until(lambda: len(worker.records) == 30, patience=PATIENCE)
@@ -246,7 +254,7 @@ async def test_an_older_file_that_was_restored_is_told_and_what_comes_after_is_r
     await server.start()
     try:
         async with RedisTransport.from_settings(short_settings(server)) as log:
-            worker = Worker(log, "worker")
+            worker = ConformanceWorker(log, "worker")
             async with worker.working():
                 await log.publish(messages([f"kept-{n}" for n in range(10)], partition=0, of=log))
                 await until(lambda: len(worker.records) == 10, patience=PATIENCE)
@@ -264,7 +272,7 @@ async def test_an_older_file_that_was_restored_is_told_and_what_comes_after_is_r
             progress = await _progress(log)
             assert (progress.lag, progress.lost) == (0, 20)
             assert {type(it) for it in await log.publish(sent[:1])} == {Appended}
-            heir = Worker(log, "heir")
+            heir = ConformanceWorker(log, "heir")
             async with heir.working():
                 await _publish_at_last(log, ["new"])
                 await until(lambda: len(heir.records) == 2, patience=PATIENCE)
@@ -281,7 +289,7 @@ async def test_a_server_that_kept_everything_went_back_nowhere(tmp_path: Path) -
     try:
         settings = short_settings(server, stream_retention_records=0, stream_retention_seconds=0)
         async with RedisTransport.from_settings(settings) as log:
-            worker = Worker(log, "worker")
+            worker = ConformanceWorker(log, "worker")
             async with worker.working():
                 for turn in range(4):
                     await log.publish(messages(["x"] * 150, partition=0, of=log))

@@ -7,7 +7,15 @@ import asyncio
 import pytest
 
 from transport.conformance.backend import Backend
-from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.conformance.member import (
+    ConformanceWorker,
+    Member,
+    contents,
+    drain,
+    message,
+    messages,
+    until,
+)
 from transport.contract import (
     WORKER_GROUP,
     Appended,
@@ -44,7 +52,7 @@ async def test_workers_go_on_by_themselves_after_a_restart(backend: Backend) -> 
     assert backend.stop is not None
     assert backend.start is not None
     async with backend.create() as transport:
-        worker = Worker(transport, "worker")
+        worker = ConformanceWorker(transport, "worker")
         async with worker.working():
             await transport.publish([message("before", partition=0, of=transport)])
             await until(lambda: len(worker.records) == 1, patience=backend.patience)

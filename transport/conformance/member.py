@@ -17,7 +17,7 @@ from transport.errors import PartitionLost, TransportUnavailable
 from transport.identity import idempotency_key, message_id
 from transport.partitioner import partition_for
 
-__all__ = ["Member", "Worker", "contents", "drain", "message", "messages", "until"]
+__all__ = ["ConformanceWorker", "Member", "contents", "drain", "message", "messages", "until"]
 
 _numbers = itertools.count(1)
 
@@ -127,7 +127,7 @@ class Member:
         self.iterated_to_the_end = True
 
 
-class Worker:
+class ConformanceWorker:
     """A member that reads, keeps and acknowledges everything, partition by partition."""
 
     def __init__(
@@ -139,7 +139,7 @@ class Worker:
         self._batch = batch
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[Worker]:
+    async def working(self) -> AsyncIterator[ConformanceWorker]:
         """Work until the block ends; then leave the group."""
         task = asyncio.create_task(self._work())
         try:

@@ -10,8 +10,8 @@ import pytest
 
 from transport.conformance.backend import Backend
 from transport.conformance.member import (
+    ConformanceWorker,
     Member,
-    Worker,
     contents,
     drain,
     message,
@@ -33,7 +33,7 @@ async def test_a_lone_member_is_given_every_partition(backend: Backend) -> None:
 @pytest.mark.parametrize("count", [2, 3])
 async def test_members_that_join_get_a_fair_share(backend: Backend, count: int) -> None:
     async with backend.create() as transport, AsyncExitStack() as stack:
-        workers = [Worker(transport, f"worker-{i}") for i in range(count)]
+        workers = [ConformanceWorker(transport, f"worker-{i}") for i in range(count)]
         for worker in workers:
             await stack.enter_async_context(worker.working())
             await until(lambda w=worker: bool(w.owned), patience=backend.patience)  # type: ignore[misc]
@@ -43,7 +43,10 @@ async def test_members_that_join_get_a_fair_share(backend: Backend, count: int) 
 @pytest.mark.asyncio
 async def test_partitions_of_a_member_that_leaves_go_to_the_others(backend: Backend) -> None:
     async with backend.create() as transport, AsyncExitStack() as stack:
-        stays, leaves = Worker(transport, "stays"), Worker(transport, "leaves")
+        stays, leaves = (
+            ConformanceWorker(transport, "stays"),
+            ConformanceWorker(transport, "leaves"),
+        )
         await stack.enter_async_context(stays.working())
         async with leaves.working():
             await until(lambda: _is_fair(transport, [stays, leaves]), patience=backend.patience)
@@ -56,7 +59,7 @@ async def test_nothing_is_lost_doubled_or_reordered_while_members_come_and_go(
 ) -> None:
     async with backend.create() as transport, AsyncExitStack() as stack:
         sent = {p: [f"{p}:{i}" for i in range(60)] for p in range(transport.partitions)}
-        seen: list[Worker] = []
+        seen: list[ConformanceWorker] = []
 
         async def publish() -> None:
             for i in range(60):
@@ -67,13 +70,13 @@ async def test_nothing_is_lost_doubled_or_reordered_while_members_come_and_go(
 
         async def come_and_go() -> None:
             for i in range(3):
-                worker = Worker(transport, f"guest-{i}")
+                worker = ConformanceWorker(transport, f"guest-{i}")
                 seen.append(worker)
                 async with worker.working():
                     await until(lambda w=worker: bool(w.owned), patience=backend.patience)  # type: ignore[misc]
                     await asyncio.sleep(0.05)
 
-        host = Worker(transport, "host")
+        host = ConformanceWorker(transport, "host")
         seen.append(host)
         await stack.enter_async_context(host.working())
         await asyncio.gather(publish(), come_and_go())
@@ -234,7 +237,7 @@ async def test_closing_in_the_middle_of_work_loses_nothing(backend: Backend) -> 
         for i in range(4):
             batch = texts[50 * i : 50 * (i + 1)]
             await transport.publish(messages(batch, partition=0, of=transport))
-            worker = Worker(transport, f"busy-{i}", batch=7)
+            worker = ConformanceWorker(transport, f"busy-{i}", batch=7)
             async with worker.working():
                 await until(lambda w=worker: bool(w.records), patience=backend.patience)  # type: ignore[misc]
             seen |= dict(
@@ -256,13 +259,15 @@ async def test_closing_in_the_middle_of_work_loses_nothing(backend: Backend) -> 
 @pytest.mark.asyncio
 async def test_there_may_be_more_members_than_partitions(backend: Backend) -> None:
     async with backend.create() as transport, AsyncExitStack() as stack:
-        workers = [Worker(transport, f"worker-{i}") for i in range(transport.partitions + 2)]
+        workers = [
+            ConformanceWorker(transport, f"worker-{i}") for i in range(transport.partitions + 2)
+        ]
         for worker in workers:
             await stack.enter_async_context(worker.working())
         await until(lambda: _is_fair(transport, workers), patience=backend.patience)
 
 
-def _is_fair(transport: Transport, workers: list[Worker]) -> bool:
+def _is_fair(transport: Transport, workers: list[ConformanceWorker]) -> bool:
     owned = [worker.owned for worker in workers]
     sizes = [len(partitions) for partitions in owned]
     whole = sorted(p for partitions in owned for p in partitions) == list(

@@ -27,8 +27,8 @@ from transport.errors import (
 from transport.kafka.batch import Batch, Call
 from transport.kafka.closing import discard_producer
 from transport.kafka.connection import Connector
-from transport.kafka.line import Line
 from transport.kafka.packed import Packed
+from transport.kafka.partition_queue import PartitionQueue
 from transport.kafka.producer import Producer
 from transport.kafka.records import Outgoing
 
@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 _REPLACE_AFTER = 30.0  # seconds of being stuck after which a new producer is tried
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.1, 5.0
 
-_Place = tuple[Line, Batch, int]
-_Opened = tuple[Line, Batch]
+_Place = tuple[PartitionQueue, Batch, int]
+_Opened = tuple[PartitionQueue, Batch]
 
 
 class Appender:
@@ -130,7 +130,12 @@ class Appender:
         return self._outcome(line, batch, 0)
 
     def _place(
-        self, producer: Producer, line: Line, record: Outgoing, call: Call, opened: list[_Opened]
+        self,
+        producer: Producer,
+        line: PartitionQueue,
+        record: Outgoing,
+        call: Call,
+        opened: list[_Opened],
     ) -> _Place | TransportError:
         """Put ``record`` at the end of its partition's last batch, or of one that it opens."""
         if line.stuck is not None and not line.stuck.done:
@@ -147,7 +152,9 @@ class Appender:
         batch.await_by(call)
         return line, batch, batch.count - 1
 
-    def _refusal(self, producer: Producer, line: Line, size: int) -> TransportError | None:
+    def _refusal(
+        self, producer: Producer, line: PartitionQueue, size: int
+    ) -> TransportError | None:
         """Return why no batch for a record of ``size`` bytes can be opened now, if so it is."""
         if line.stuck is not None and not line.stuck.done:
             return _stuck(line)
@@ -157,7 +164,7 @@ class Appender:
             return self._leaderless(producer, line)
         return None
 
-    def _leaderless(self, producer: Producer, line: Line) -> TransportUnavailable:
+    def _leaderless(self, producer: Producer, line: PartitionQueue) -> TransportUnavailable:
         """Refuse what could only wait for a leader, and be given up with a hole in the sequence."""
         topic = line.partition.topic
         if not producer.knows(topic):
@@ -165,7 +172,7 @@ class Appender:
             return TopicMissing(f"topic {topic} is gone; not sent")
         return TransportUnavailable(f"{line} has no leader now; not sent")
 
-    def _outcome(self, line: Line, batch: Batch, index: int) -> Outcome:
+    def _outcome(self, line: PartitionQueue, batch: Batch, index: int) -> Outcome:
         if not batch.done:
             return AppendUnknown(
                 f"{line} did not acknowledge in {self._connector.timeout:g} s; "
@@ -198,7 +205,7 @@ class Appender:
         if self._deadlines:
             self._timer = loop.call_at(self._deadlines[0][0], self._look_for_late_ones)
 
-    def _give_up_waiting(self, line: Line, batch: Batch) -> None:
+    def _give_up_waiting(self, line: PartitionQueue, batch: Batch) -> None:
         """Answer for a batch that takes too long, and refuse others until it is delivered."""
         if not batch.sent:
             batch.end(
@@ -213,7 +220,7 @@ class Appender:
             loop = asyncio.get_running_loop()
             loop.call_later(_REPLACE_AFTER, self._replace_if_stuck, producer, line, batch)
 
-    def _replace_if_stuck(self, producer: Producer, line: Line, batch: Batch) -> None:
+    def _replace_if_stuck(self, producer: Producer, line: PartitionQueue, batch: Batch) -> None:
         if not batch.done:
             self._replace(producer, f"{line} was stuck for {_REPLACE_AFTER:g} s")
 
@@ -243,5 +250,5 @@ class Appender:
                 return
 
 
-def _stuck(line: Line) -> TransportUnavailable:
+def _stuck(line: PartitionQueue) -> TransportUnavailable:
     return TransportUnavailable(f"{line} does not acknowledge; not sent")

@@ -15,10 +15,10 @@ from transport.kafka.commits import Commits
 from transport.kafka.continuity import Continuity
 from transport.kafka.groups import Committed, Groups
 from transport.kafka.identity import TopicIds
-from transport.kafka.log import Log
-from transport.kafka.losses import Losses
+from transport.kafka.log import TopicLayout
+from transport.kafka.losses import TopicLosses
 from transport.kafka.mark import Mark, next_epoch
-from transport.kafka.reader import Reader
+from transport.kafka.reader import KafkaReader
 from transport.kafka.standing import standing
 from transport.kafka.tails import Regress
 
@@ -46,12 +46,12 @@ class Claiming:
         self,
         owner: Owner,
         *,
-        source: Log,
+        source: TopicLayout,
         group: str,
-        reader: Reader,
+        reader: KafkaReader,
         groups: Groups,
         ids: TopicIds,
-        losses: Losses,
+        losses: TopicLosses,
         continuity: Continuity,
         commits: Commits,
         ready: Callable[[KafkaClaim], None],

@@ -14,7 +14,7 @@ from transport.errors import ConfigurationError, TransportError, TransportUnavai
 from transport.kafka.claim import KafkaClaim
 from transport.kafka.closing import discard_consumer
 from transport.kafka.errors import translate
-from transport.kafka.membership import Membership
+from transport.kafka.membership import KafkaMembership
 
 __all__ = ["KafkaConsumer"]
 
@@ -36,7 +36,7 @@ class KafkaConsumer:
         topic: Topic,
         group: str,
         connect: Callable[[], AIOKafkaConsumer],
-        join: Callable[[AIOKafkaConsumer, Callable[[KafkaClaim], None]], Membership],
+        join: Callable[[AIOKafkaConsumer, Callable[[KafkaClaim], None]], KafkaMembership],
         on_closed: Callable[[KafkaConsumer], None],
     ) -> None:
         self.topic = topic
@@ -45,7 +45,7 @@ class KafkaConsumer:
         self._join = join
         self._on_closed = on_closed
         self._offers: asyncio.Queue[KafkaClaim | None] = asyncio.Queue()
-        self._membership: Membership | None = None
+        self._membership: KafkaMembership | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._trouble: TransportError | None = None
@@ -132,7 +132,7 @@ class KafkaConsumer:
         self._offers.put_nowait(claim)
 
 
-async def _end(membership: Membership, client: AIOKafkaConsumer) -> None:
+async def _end(membership: KafkaMembership, client: AIOKafkaConsumer) -> None:
     await membership.end()
     await discard_consumer(client)
 

@@ -17,7 +17,7 @@ from transport.kafka.groups import Committed
 from transport.kafka.identity import Described, Leader, TopicIds
 from transport.kafka.mark import Sight
 from transport.kafka.sights import Sights
-from transport.kafka.tails import Known, Regress, Tails
+from transport.kafka.tails import KnownTail, Regress, Tails
 
 __all__ = ["Continuity"]
 
@@ -32,7 +32,7 @@ class Continuity:
         self._ids = ids
         self._tails = tails
         self._sights = Sights()
-        self._remembered: dict[int, Known] = {}
+        self._remembered: dict[int, KnownTail] = {}
         self._counted: dict[int, int] = {}
 
     def seen(self, partition: int) -> Sight | None:
@@ -83,7 +83,7 @@ class Continuity:
 
     # Claims that live on.
 
-    async def broken(self, claims: Sequence[KafkaClaim]) -> Mapping[KafkaClaim, Known]:
+    async def broken(self, claims: Sequence[KafkaClaim]) -> Mapping[KafkaClaim, KnownTail]:
         """Return those whose log no longer has what is known of it, with that.
 
         Raises:
@@ -97,7 +97,7 @@ class Continuity:
         found = {claim: self._at(claim.partition) for claim in claims}
         return {claim: known[at] for claim, at in found.items() if at in regressed}
 
-    def remember(self, claim: KafkaClaim, known: Known) -> None:
+    def remember(self, claim: KafkaClaim, known: KnownTail) -> None:
         """Remember what a broken claim knows, for when its partition is claimed anew by us."""
         self._remembered[claim.partition] = known
         self._counted[claim.partition] = claim.lost_records
@@ -129,13 +129,13 @@ class Continuity:
         for partition in partitions:
             self._sights.forget(partition)
 
-    def _known(self, partition: int, committed: Committed | None, topic_id: str) -> Known:
-        ours = self._remembered.get(partition, Known())
-        return ours if committed is None else ours.and_of(Known.by(committed.mark, topic_id))
+    def _known(self, partition: int, committed: Committed | None, topic_id: str) -> KnownTail:
+        ours = self._remembered.get(partition, KnownTail())
+        return ours if committed is None else ours.and_of(KnownTail.by(committed.mark, topic_id))
 
-    def _known_by(self, claim: KafkaClaim) -> Known:
+    def _known_by(self, claim: KafkaClaim) -> KnownTail:
         newest, seen = claim.newest, self._sights.of(claim.partition)
-        return Known((newest,) if newest else (), (seen,) if seen else ())
+        return KnownTail((newest,) if newest else (), (seen,) if seen else ())
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._name, partition)

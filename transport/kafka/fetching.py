@@ -17,9 +17,9 @@ from transport.kafka.damaged import damage_of
 from transport.kafka.errors import translate
 from transport.kafka.holds import Holds
 from transport.kafka.leader_epochs import epochs_of_fetches
-from transport.kafka.log import Log
+from transport.kafka.log import TopicLayout
 from transport.kafka.passing import GapPassing
-from transport.kafka.reader import Reader
+from transport.kafka.reader import KafkaReader
 
 __all__ = ["Fetching"]
 
@@ -43,8 +43,8 @@ class Fetching:
         client: AIOKafkaConsumer,
         claims: Mapping[int, KafkaClaim],
         *,
-        source: Log,
-        reader: Reader,
+        source: TopicLayout,
+        reader: KafkaReader,
         continuity: Continuity,
         gaps: GapPassing,
         held: Holds,

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from aiokafka.structs import TopicPartition
 
-__all__ = ["Gaps", "History"]
+__all__ = ["Gaps", "TopicEpoch"]
 
 
-class History(NamedTuple):
+class TopicEpoch(NamedTuple):
     """Which log it is. Under another leader epoch it may have other records at these offsets."""
 
     topic_id: str
@@ -23,7 +23,7 @@ class History(NamedTuple):
 class _Gap(NamedTuple):
     start: int
     end: int
-    history: History
+    history: TopicEpoch
 
 
 class Gaps:
@@ -32,14 +32,14 @@ class Gaps:
     def __init__(self) -> None:
         self._gaps: dict[TopicPartition, _Gap] = {}
 
-    def end(self, at: TopicPartition, start: int, history: History) -> int:
+    def end(self, at: TopicPartition, start: int, history: TopicEpoch) -> int:
         """Return the first offset from ``start`` on that may have a record."""
         gap = self._gaps.get(at)
         if gap is None or gap.history != history or not gap.start <= start <= gap.end:
             return start
         return gap.end
 
-    def note(self, at: TopicPartition, start: int, end: int, history: History) -> None:
+    def note(self, at: TopicPartition, start: int, end: int, history: TopicEpoch) -> None:
         """Remember that no record stands from ``start`` on and below ``end``."""
         gap = self._gaps.get(at)
         if gap is not None and gap.history == history and gap.start <= start <= gap.end:

@@ -10,7 +10,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import NoError, for_code
 from aiokafka.structs import TopicPartition
 
-from transport.kafka.lender import Lender
+from transport.kafka.client_pool import ClientPool
 from transport.kafka.mark import Mark, read_mark
 
 __all__ = ["Committed", "Groups"]
@@ -26,7 +26,7 @@ class Committed(NamedTuple):
 class Groups:
     """Reads groups through a lent admin client."""
 
-    def __init__(self, admin: Lender[AIOKafkaAdminClient]) -> None:
+    def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
 
     async def committed(self, group: str, topic: str, partitions: int) -> Mapping[int, Committed]:

@@ -25,7 +25,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from transport.kafka.lender import Lender
+from transport.kafka.client_pool import ClientPool
 from transport.kafka.requests import OneVersion
 
 __all__ = ["Described", "Leader", "TopicIds", "described", "topic_id"]
@@ -147,7 +147,7 @@ async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
 class TopicIds:
     """The ids as they were last seen, for whoever can't wait for an answer."""
 
-    def __init__(self, admin: Lender[AIOKafkaAdminClient]) -> None:
+    def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
         self._seen: dict[str, str] = {}
 

@@ -19,8 +19,8 @@ from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Int64, Schema, String
 from aiokafka.structs import TopicPartition
 
+from transport.kafka.client_pool import ClientPool
 from transport.kafka.identity import described
-from transport.kafka.lender import Lender
 from transport.kafka.requests import OneVersion
 
 __all__ = ["LeaderEpochs", "epochs_of_fetches"]
@@ -80,7 +80,7 @@ class _Question(RequestStruct):  # type: ignore[misc]
 class LeaderEpochs:
     """Asks the leader of each partition."""
 
-    def __init__(self, admin: Lender[AIOKafkaAdminClient]) -> None:
+    def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
 
     async def ends(self, topic: str, epochs: Mapping[int, int]) -> Mapping[int, int]:

@@ -24,7 +24,7 @@ from transport.kafka.damaged import HEADER_BATCH
 from transport.kafka.packed import Packed, pack
 from transport.kafka.records import Headers, Outgoing, outgoing_dead_letter, raw_name
 
-__all__ = ["DeadLetters", "cut"]
+__all__ = ["KafkaDeadLetters", "cut"]
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _FIELD = 10  # bytes at most that say how long a header's name and value are
 _OVERHEAD = 256  # of a batch and a record, and of the header that says what was cut
 
 
-class DeadLetters:
+class KafkaDeadLetters:
     """Appends letters to the dead-letter topic, in batches of at most ``most`` bytes.
 
     ``names`` are what Kafka calls each topic.

@@ -8,10 +8,10 @@ from aiokafka.structs import TopicPartition
 
 from transport.contract import Topic
 
-__all__ = ["Log"]
+__all__ = ["TopicLayout"]
 
 
-class Log(NamedTuple):
+class TopicLayout(NamedTuple):
     """A topic: ours, Kafka's name for it, and how many partitions it has."""
 
     topic: Topic

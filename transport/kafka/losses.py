@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-__all__ = ["Losses"]
+__all__ = ["TopicLosses"]
 
 
-class Losses:
+class TopicLosses:
     """Of one group in one topic name; partitions are noted by the id of the topic they are of.
 
     A figure is as old as the last look (a member's seconds, another's as often as it asks for

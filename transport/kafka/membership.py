@@ -26,21 +26,21 @@ from transport.kafka.fetching import Fetching
 from transport.kafka.groups import Committed, Groups
 from transport.kafka.holds import Holds
 from transport.kafka.identity import TopicIds
-from transport.kafka.log import Log
-from transport.kafka.losses import Losses
+from transport.kafka.log import TopicLayout
+from transport.kafka.losses import TopicLosses
 from transport.kafka.mark import Sight
 from transport.kafka.passing import GapPassing
-from transport.kafka.reader import Reader
+from transport.kafka.reader import KafkaReader
 from transport.kafka.tails import Tails
 from transport.kafka.timing import Timing
 from transport.kafka.watchdog import StalledError, Stalls, Watchdog
 
-__all__ = ["Membership"]
+__all__ = ["KafkaMembership"]
 
 log = logging.getLogger(__name__)
 
 
-class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
+class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
     """Runs ``client`` in ``group`` until it fails. ``offer`` gets each claim.
 
     ``on_unreadable`` is called while the log can't be read. ``ids`` tell whether the topic was made
@@ -52,15 +52,15 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self,
         client: AIOKafkaConsumer,
         *,
-        source: Log,
+        source: TopicLayout,
         group: str,
         timing: Timing,
-        reader: Reader,
+        reader: KafkaReader,
         groups: Groups,
         offer: Callable[[KafkaClaim], None],
         on_unreadable: Callable[[], None],
         ids: TopicIds,
-        losses: Losses,
+        losses: TopicLosses,
         tails: Tails,
         stalls: Stalls,
     ) -> None:

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.claim import KafkaClaim
 from transport.kafka.commits import Commits
-from transport.kafka.log import Log
+from transport.kafka.log import TopicLayout
 
 __all__ = ["GapPassing"]
 
@@ -31,7 +31,7 @@ class GapPassing:
         client: AIOKafkaConsumer,
         claims: Mapping[int, KafkaClaim],
         *,
-        source: Log,
+        source: TopicLayout,
         commits: Commits,
     ) -> None:
         self._client = client

@@ -36,8 +36,8 @@ from aiokafka.structs import TopicPartition
 from transport.errors import TransportUnavailable
 from transport.kafka.batch import Batch
 from transport.kafka.errors import append_error
-from transport.kafka.line import Line
 from transport.kafka.packed import Packed
+from transport.kafka.partition_queue import PartitionQueue
 from transport.kafka.produce import Produce
 
 __all__ = ["Producer"]
@@ -68,8 +68,8 @@ class Producer:
         self._milliseconds = milliseconds
         self._on_broken = on_broken
         self._identity = (-1, -1)
-        self._lines: dict[str, dict[int, Line]] = {}
-        self._ready: dict[Line, None] = {}
+        self._lines: dict[str, dict[int, PartitionQueue]] = {}
+        self._ready: dict[PartitionQueue, None] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._woken = False
         self._closed = False
@@ -109,19 +109,19 @@ class Producer:
                 await asyncio.sleep(_REST)
                 await self._client.force_metadata_update()
 
-    def line(self, topic: str, partition: int) -> Line:
+    def line(self, topic: str, partition: int) -> PartitionQueue:
         """Return the line of a partition."""
         lines = self._lines.setdefault(topic, {})
         line = lines.get(partition)
         if line is None:
-            line = lines[partition] = Line(TopicPartition(topic, partition))
+            line = lines[partition] = PartitionQueue(TopicPartition(topic, partition))
         return line
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[PartitionQueue]:
         """Return the lines of the partitions that there was something for."""
         return (line for lines in self._lines.values() for line in lines.values())
 
-    def leader(self, line: Line) -> int | None:
+    def leader(self, line: PartitionQueue) -> int | None:
         """Return the node that leads this partition now; ``None``, and it is asked for, if none."""
         leader: int | None = self._client.cluster.leader_for_partition(line.partition)
         if leader is None or leader < 0:
@@ -133,7 +133,7 @@ class Producer:
         """Tell whether the brokers have such a topic, as far as is known."""
         return bool(self._client.cluster.partitions_for_topic(topic))
 
-    def open(self, line: Line, packed: Packed | None = None) -> Batch:
+    def open(self, line: PartitionQueue, packed: Packed | None = None) -> Batch:
         """Return a new batch at the end of ``line``: of ``packed``, or to be filled until sent."""
         batch = Batch(self._compression, packed)
         line.waiting.append(batch)
@@ -149,7 +149,7 @@ class Producer:
 
     def _send_what_waits(self) -> None:
         self._woken = False
-        requests: dict[int, list[tuple[Line, Batch]]] = {}
+        requests: dict[int, list[tuple[PartitionQueue, Batch]]] = {}
         ready, self._ready = self._ready, {}
         for line in ready:
             leader = self.leader(line)
@@ -162,7 +162,7 @@ class Producer:
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
 
-    def _next(self, line: Line) -> Batch | None:
+    def _next(self, line: PartitionQueue) -> Batch | None:
         batch = line.next()
         if batch is None:
             return None
@@ -173,7 +173,7 @@ class Producer:
         line.in_flight = True
         return batch
 
-    async def _request(self, leader: int, batches: list[tuple[Line, Batch]]) -> None:
+    async def _request(self, leader: int, batches: list[tuple[PartitionQueue, Batch]]) -> None:
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for line, batch in batches:
             topic, partition = line.partition
@@ -196,13 +196,13 @@ class Producer:
             if self._ready:
                 self._wake()
 
-    def _acknowledged(self, line: Line, batch: Batch, base: int) -> None:
+    def _acknowledged(self, line: PartitionQueue, batch: Batch, base: int) -> None:
         line.in_flight, line.under_way = False, None
         batch.end(base=base)
         if line.waiting:
             self._ready[line] = None
 
-    def _failed(self, line: Line, batch: Batch, error: Exception) -> None:
+    def _failed(self, line: PartitionQueue, batch: Batch, error: Exception) -> None:
         line.in_flight = False
         if not isinstance(error, KafkaError) or error.invalid_metadata:
             self._client.force_metadata_update()
@@ -213,10 +213,10 @@ class Producer:
         batch.end(error=append_error(error))
         self._on_broken(self, f"{line}: {error}")
 
-    def _rest(self, line: Line) -> None:
+    def _rest(self, line: PartitionQueue) -> None:
         asyncio.get_running_loop().call_later(_REST, self._try_again, line)
 
-    def _try_again(self, line: Line) -> None:
+    def _try_again(self, line: PartitionQueue) -> None:
         if not line.in_flight:
             self._ready[line] = None
             self._wake()

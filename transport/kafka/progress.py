@@ -11,26 +11,26 @@ from aiokafka.structs import TopicPartition
 
 from transport.contract import Progress
 from transport.kafka.claim import KafkaClaim
-from transport.kafka.gaps import Gaps, History
+from transport.kafka.gaps import Gaps, TopicEpoch
 from transport.kafka.groups import Committed, Groups
 from transport.kafka.identity import TopicIds
-from transport.kafka.log import Log
-from transport.kafka.losses import Losses
-from transport.kafka.reader import Look, Reader
+from transport.kafka.log import TopicLayout
+from transport.kafka.losses import TopicLosses
+from transport.kafka.reader import FirstRecord, KafkaReader
 from transport.kafka.standing import standing
-from transport.kafka.tails import Known, Tails
+from transport.kafka.tails import KnownTail, Tails
 
 __all__ = ["progress_of"]
 
 
 async def progress_of(
-    source: Log,
+    source: TopicLayout,
     group: str,
     *,
-    reader: Reader,
+    reader: KafkaReader,
     groups: Groups,
     ids: TopicIds,
-    losses: Losses,
+    losses: TopicLosses,
     tails: Tails,
     gaps: Gaps,
     ours: Mapping[int, KafkaClaim],
@@ -50,7 +50,7 @@ async def progress_of(
     )
     # Before its next claim a group may stand where a log that lost its tail has other records.
     known = {
-        at: Known.by(found.mark, topic_id)
+        at: KnownTail.by(found.mark, topic_id)
         for at in where
         if (found := committed.get(at.partition)) is not None
     }
@@ -70,7 +70,7 @@ async def progress_of(
     for at, (start, mark) in stands.items():
         losses.note(at.partition, topic_id, unread=ends[at] - start, lost=mark.lost)
     histories = {
-        at: History(topic_id, leader.epoch)
+        at: TopicEpoch(topic_id, leader.epoch)
         for at in where
         if (leader := topic.leaders.get(at.partition)) is not None
     }
@@ -114,7 +114,7 @@ class _Search:
     """
 
     def __init__(
-        self, reader: Reader, gaps: Gaps, histories: Mapping[TopicPartition, History]
+        self, reader: KafkaReader, gaps: Gaps, histories: Mapping[TopicPartition, TopicEpoch]
     ) -> None:
         self._reader = reader
         self._gaps = gaps
@@ -159,9 +159,9 @@ class _Search:
         stops: Mapping[TopicPartition, int],
         *,
         committed: bool,
-    ) -> Mapping[TopicPartition, Look]:
+    ) -> Mapping[TopicPartition, FirstRecord]:
         ahead = {at: start for at, start in starts.items() if start < stops[at]}
-        looks = {at: Look(None, start) for at, start in starts.items()}
+        looks = {at: FirstRecord(None, start) for at, start in starts.items()}
         if not ahead:
             return looks
         return looks | await self._reader.first_of_each(

@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.structs import OffsetAndTimestamp, TopicPartition
 
 from transport.contract import READ_BYTES
+from transport.kafka.client_pool import ClientPool
 from transport.kafka.closing import discard_consumer
 from transport.kafka.connection import Connector
-from transport.kafka.lender import Lender
 from transport.kafka.records import raw_size
 
-__all__ = ["Look", "Reader"]
+__all__ = ["FirstRecord", "KafkaReader"]
 
 _POLL_MS = 5  # also how long a fetch of nothing but markers goes unnoticed
 _LOOK_MOST = 1.0
@@ -27,14 +27,14 @@ _LATEST_MS = 2**63 - 1
 _PEEK_BYTES = 192 * 1024  # any batch of ours: smaller, and a fetch brings one partition only
 
 
-class Look(NamedTuple):
+class FirstRecord(NamedTuple):
     """The first record that was found, if any; no other stands before ``offset``."""
 
     record: ConsumerRecord | None
     offset: int
 
 
-class Reader:
+class KafkaReader:
     """Three clients that have every partition assigned and paused; a read resumes those it wants.
 
     One fetches much at a time, the other two (which look at single records) as little as they can.
@@ -46,15 +46,15 @@ class Reader:
         timeout = connector.timeout
         self.look_within = min(_LOOK_MOST, timeout / 4)
         """Seconds after which a look that others wait for had better end."""
-        self._client = Lender(
+        self._client = ClientPool(
             lambda: self._assigned(connector.reader()), discard_consumer, timeout=timeout
         )
-        self._peeker = Lender(
+        self._peeker = ClientPool(
             lambda: self._assigned(connector.reader(fetch_bytes=_PEEK_BYTES)),
             discard_consumer,
             timeout=timeout,
         )
-        self._uncommitted = Lender(
+        self._uncommitted = ClientPool(
             lambda: self._assigned(connector.reader(fetch_bytes=_PEEK_BYTES, committed=False)),
             discard_consumer,
             timeout=timeout,
@@ -208,7 +208,7 @@ class Reader:
         *,
         committed: bool = True,
         within: float | None = None,
-    ) -> dict[TopicPartition, Look]:
+    ) -> dict[TopicPartition, FirstRecord]:
         """Look for the first record from each of ``starts`` on and below that partition's ``ends``.
 
         There may be none: markers of transactions have offsets too, and so had what was aborted or
@@ -219,10 +219,10 @@ class Reader:
             TransportUnavailable: Kafka can't be read now.
         """
 
-        async def fetch(consumer: AIOKafkaConsumer) -> dict[TopicPartition, Look]:
+        async def fetch(consumer: AIOKafkaConsumer) -> dict[TopicPartition, FirstRecord]:
             loop = asyncio.get_running_loop()
             deadline = None if within is None else loop.time() + within
-            found = {at: Look(None, start) for at, start in starts.items()}
+            found = {at: FirstRecord(None, start) for at, start in starts.items()}
             for partition, start in starts.items():
                 consumer.seek(partition, start)
             consumer.resume(*starts)
@@ -233,10 +233,10 @@ class Reader:
                     for partition in list(left):
                         (record, *_) = got.get(partition, (None,))
                         if record is not None and record.offset < ends[partition]:
-                            found[partition] = Look(record, record.offset)
+                            found[partition] = FirstRecord(record, record.offset)
                         else:
                             position = await consumer.position(partition)
-                            found[partition] = Look(None, min(position, ends[partition]))
+                            found[partition] = FirstRecord(None, min(position, ends[partition]))
                             if position < ends[partition]:
                                 continue
                         consumer.pause(partition)

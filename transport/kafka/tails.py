@@ -18,13 +18,13 @@ from transport.contract import Topic
 from transport.kafka.identity import Leader
 from transport.kafka.leader_epochs import LeaderEpochs
 from transport.kafka.mark import Anchor, Mark, Sight, anchor_of
-from transport.kafka.reader import Reader
+from transport.kafka.reader import KafkaReader
 from transport.kafka.records import record_of
 
-__all__ = ["Known", "Regress", "Tails"]
+__all__ = ["KnownTail", "Regress", "Tails"]
 
 
-class Known(NamedTuple):
+class KnownTail(NamedTuple):
     """What is remembered of one partition: by its group's mark, and by us since."""
 
     anchors: tuple[Anchor, ...] = ()
@@ -37,9 +37,9 @@ class Known(NamedTuple):
             return cls()
         return cls((mark.last,) if mark.last else (), (mark.seen,) if mark.seen else ())
 
-    def and_of(self, other: Known) -> Known:
+    def and_of(self, other: KnownTail) -> KnownTail:
         """Return both together."""
-        return Known(self.anchors + other.anchors, self.sights + other.sights)
+        return KnownTail(self.anchors + other.anchors, self.sights + other.sights)
 
 
 class Regress(NamedTuple):
@@ -61,15 +61,17 @@ class _State(NamedTuple):
 class Tails:
     """Compares what is known of the partitions of ``topic`` (Kafka's ``name``) with its log."""
 
-    def __init__(self, topic: Topic, name: str, *, reader: Reader, epochs: LeaderEpochs) -> None:
+    def __init__(
+        self, topic: Topic, name: str, *, reader: KafkaReader, epochs: LeaderEpochs
+    ) -> None:
         self._topic = topic
         self._name = name
         self._reader = reader
         self._epochs = epochs
-        self._answers: dict[TopicPartition, tuple[Known, int, Regress | None]] = {}
+        self._answers: dict[TopicPartition, tuple[KnownTail, int, Regress | None]] = {}
 
     async def since_elections(
-        self, known: Mapping[TopicPartition, Known], leaders: Mapping[int, Leader]
+        self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
     ) -> Mapping[TopicPartition, Regress]:
         """Return the same as :meth:`regressed`, for who asks again and again.
 
@@ -79,7 +81,7 @@ class Tails:
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
-        asked: dict[TopicPartition, Known] = {}
+        asked: dict[TopicPartition, KnownTail] = {}
         found: dict[TopicPartition, Regress] = {}
         for at, of in known.items():
             leader = leaders.get(at.partition)
@@ -98,7 +100,7 @@ class Tails:
         return {**found, **new}
 
     async def regressed(
-        self, known: Mapping[TopicPartition, Known], leaders: Mapping[int, Leader]
+        self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
     ) -> Mapping[TopicPartition, Regress]:
         """Return where the log went back, of those partitions in which it did.
 

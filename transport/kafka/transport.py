@@ -27,6 +27,7 @@ from transport.counted import counted
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
 from transport.kafka.claim import KafkaClaim
+from transport.kafka.client_pool import ClientPool
 from transport.kafka.closing import discard_admin
 from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
@@ -34,13 +35,12 @@ from transport.kafka.gaps import Gaps
 from transport.kafka.groups import Groups
 from transport.kafka.identity import TopicIds
 from transport.kafka.leader_epochs import LeaderEpochs
-from transport.kafka.lender import Lender
-from transport.kafka.letters import DeadLetters
-from transport.kafka.log import Log
-from transport.kafka.losses import Losses
-from transport.kafka.membership import Membership
+from transport.kafka.letters import KafkaDeadLetters
+from transport.kafka.log import TopicLayout
+from transport.kafka.losses import TopicLosses
+from transport.kafka.membership import KafkaMembership
 from transport.kafka.progress import progress_of
-from transport.kafka.reader import Reader
+from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.tails import Tails
 from transport.kafka.timing import Timing
@@ -73,19 +73,21 @@ class KafkaTransport:
         self.partitions = settings.stream_partitions
         self._bootstrap = settings.kafka_bootstrap_servers
         self._specs = topic_specs(settings)
-        self._logs = {t: Log(t, spec.name, spec.partitions) for t, spec in self._specs.items()}
+        self._logs = {
+            t: TopicLayout(t, spec.name, spec.partitions) for t, spec in self._specs.items()
+        }
         self._connector = Connector(settings)
         timeout = self._connector.timeout
         self._timing = Timing.of(settings.stream_lease_ms / 1000, timeout)
-        self._admin: Lender[AIOKafkaAdminClient] = Lender(
+        self._admin: ClientPool[AIOKafkaAdminClient] = ClientPool(
             self._connector.admin, discard_admin, timeout=timeout
         )
         self._groups = Groups(self._admin)
         self._ids = TopicIds(self._admin)
         self._gaps = Gaps()
-        self._losses: dict[tuple[Topic, str], Losses] = defaultdict(Losses)
+        self._losses: dict[tuple[Topic, str], TopicLosses] = defaultdict(TopicLosses)
         every = [at for source in self._logs.values() for at in source.all()]
-        self._reader = Reader(self._connector, every)
+        self._reader = KafkaReader(self._connector, every)
         epochs = LeaderEpochs(self._admin)
         self._tails = {
             topic: Tails(topic, source.name, reader=self._reader, epochs=epochs)
@@ -97,7 +99,9 @@ class KafkaTransport:
         }
         self._appender = Appender(self._connector, limits, self._look_for_topics)
         names = {topic: spec.name for topic, spec in self._specs.items()}
-        self._letters = DeadLetters(self._appender, names, most=limits[names[Topic.DEAD_LETTERS]])
+        self._letters = KafkaDeadLetters(
+            self._appender, names, most=limits[names[Topic.DEAD_LETTERS]]
+        )
         self._consumers: set[KafkaConsumer] = set()
         self._repair: asyncio.Task[None] | None = None
 
@@ -160,8 +164,8 @@ class KafkaTransport:
         timing = self._timing
         stalls = Stalls()
 
-        def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> Membership:
-            return Membership(
+        def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> KafkaMembership:
+            return KafkaMembership(
                 client,
                 source=self._logs[topic],
                 group=group,

@@ -8,7 +8,7 @@ from typing import Self
 
 from transport.contract import Record
 from transport.errors import PartitionLost, TopicMissing
-from transport.redis.doorbell import Doorbell
+from transport.redis.append_notifier import AppendNotifier
 from transport.redis.inbox import Inbox
 from transport.redis.trimming import Retention
 
@@ -21,7 +21,7 @@ class RedisClaim:
     def __init__(
         self,
         inbox: Inbox,
-        doorbell: Doorbell,
+        doorbell: AppendNotifier,
         *,
         retention: Retention,
         left: Callable[[RedisClaim], Awaitable[None]],

@@ -11,23 +11,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ssl import create_default_context
 
+from transport.redis.connection import Address, Command, RedisConnection, Reply
 from transport.redis.errors import translate
-from transport.redis.line import Address, Command, Line, Reply
 from transport.settings import TransportSettings
 
-__all__ = ["Connections"]
+__all__ = ["RedisConnections"]
 
 _CONNECT_SECONDS = 5.0
 
 
-class Connections:
+class RedisConnections:
     """At most ``REDIS_POOL_SIZE`` connections, opened when needed."""
 
     def __init__(self, settings: TransportSettings) -> None:
         self.made = 0
         """How many connections were ever made."""
-        self._idle: list[Line] = []
-        self._lent: set[Line] = set()
+        self._idle: list[RedisConnection] = []
+        self._lent: set[RedisConnection] = set()
         self._closed = False
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
         password = settings.redis_password
@@ -47,14 +47,14 @@ class Connections:
         )
 
     @asynccontextmanager
-    async def line(self) -> AsyncIterator[Line]:
+    async def line(self) -> AsyncIterator[RedisConnection]:
         """Lend one open connection.
 
         Raises:
             TransportUnavailable: none could be had, so nothing was sent.
         """
         async with self._slots:
-            line = self._idle.pop() if self._idle else Line(self._address)
+            line = self._idle.pop() if self._idle else RedisConnection(self._address)
             self._lent.add(line)
             try:
                 if await line.open():
@@ -80,7 +80,9 @@ class Connections:
             line.retire()
 
     async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
-        """Send ``commands`` in one go and return their replies; see :meth:`Line.exchange`.
+        """Send ``commands`` in one go and return their replies.
+
+        See :meth:`RedisConnection.exchange`.
 
         Raises:
             TransportUnavailable: no connection could be had, so nothing was sent.

@@ -10,13 +10,13 @@ from typing import Self
 
 from transport.contract import Claim
 from transport.errors import PartitionLost, TransportError
+from transport.redis.append_notifier import AppendNotifier
 from transport.redis.claim import RedisClaim
-from transport.redis.connections import Connections
-from transport.redis.doorbell import Doorbell
+from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.inbox import Inbox
-from transport.redis.membership import Membership, Renewed
+from transport.redis.membership import RedisMembership, Renewed
 from transport.redis.trimming import Retention
 
 __all__ = ["RedisConsumer"]
@@ -34,10 +34,10 @@ class RedisConsumer:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: RedisConnections,
         functions: Functions,
-        membership: Membership,
-        doorbell: Doorbell,
+        membership: RedisMembership,
+        doorbell: AppendNotifier,
         *,
         retention_seconds: int,
         retention_records: int,

@@ -17,14 +17,14 @@ from redis.exceptions import RedisError, ResponseError
 from transport.contract import DLQ_GROUP, DeadLetter
 from transport.dead_letters import HEADER_CUT, dead_letter_headers, source_of
 from transport.errors import TransportUnavailable
+from transport.redis.connection import Command
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import Log
-from transport.redis.line import Command
+from transport.redis.keys import TopicKeys
 from transport.redis.publish import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, Verbatim
 
-__all__ = ["DeadLetters"]
+__all__ = ["RedisDeadLetters"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ _LEAST_BYTES = 64 << 10
 """No limit of Redis's is smaller than this: 1 MiB is the least that proto-max-bulk-len can be."""
 
 
-class DeadLetters:
+class RedisDeadLetters:
     """Appends to the dead-letter log.
 
     A letter whose reply was lost is sent again by the worker: for ``seconds`` the log remembers
     where each came from, and appends the second no more.
     """
 
-    def __init__(self, functions: Functions, log: Log, *, seconds: int) -> None:
+    def __init__(self, functions: Functions, log: TopicKeys, *, seconds: int) -> None:
         self._functions = functions
         self._stream = log.streams[0]
         self._memories = log.memories()

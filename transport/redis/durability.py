@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from transport.durability import Durability
-from transport.redis.connections import Connections
+from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.settings import TransportSettings
 
@@ -22,7 +22,7 @@ async def durability(settings: TransportSettings) -> Durability:
     Raises:
         TransportUnavailable: the server can't be reached.
     """
-    connections = Connections(settings)
+    connections = RedisConnections(settings)
     try:
         replies = await connections.exchange([("CONFIG", "GET", name) for name in _ASKED])
         told: dict[str, str] = {}

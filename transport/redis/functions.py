@@ -10,9 +10,9 @@ from importlib.resources import files
 from redis.exceptions import ResponseError
 
 from transport.errors import ConfigurationError
-from transport.redis.connections import Connections
+from transport.redis.connection import Command, Reply
+from transport.redis.connections import RedisConnections
 from transport.redis.errors import is_function_missing, translate
-from transport.redis.line import Command, Reply
 
 __all__ = ["Functions"]
 
@@ -36,7 +36,7 @@ class Functions:
     empty replica promoted); a call that finds it missing was not executed, and is made again.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: RedisConnections) -> None:
         self._connections = connections
         folder = files("transport.redis").joinpath("lua")
         source = "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in _FILES)
@@ -49,7 +49,7 @@ class Functions:
         return ("FCALL", f"{self._library}_{name}", len(keys), *keys, *arguments)
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """Like :meth:`Connections.exchange`, with the library loaded where it is missing."""
+        """Like :meth:`RedisConnections.exchange`, with the library loaded where it is missing."""
         replies = await self._connections.exchange(commands)
         for _ in range(_LOADS):
             missing = [i for i, reply in enumerate(replies) if is_function_missing(reply)]

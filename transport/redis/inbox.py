@@ -11,11 +11,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from transport.contract import Record
 from transport.errors import PartitionLost, TopicMissing, TransportUnavailable
-from transport.redis.connections import Connections
+from transport.redis.connection import Command, Reply, ReplyTooLargeError
+from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import Log, consumer
-from transport.redis.line import Command, Reply, ReplyTooLargeError
+from transport.redis.keys import TopicKeys, consumer
 from transport.redis.records import Entry, records, sort_key
 from transport.redis.witness import Witness
 
@@ -43,9 +43,9 @@ class Inbox:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: RedisConnections,
         functions: Functions,
-        log: Log,
+        log: TopicKeys,
         partition: int,
         *,
         group: str,

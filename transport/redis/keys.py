@@ -25,13 +25,13 @@ import msgspec
 
 from transport.contract import Topic
 
-__all__ = ["PARTITIONS_KEY", "PROBE_KEY", "Log", "dead_letter_log", "messages_log"]
+__all__ = ["PARTITIONS_KEY", "PROBE_KEY", "TopicKeys", "dead_letter_log", "messages_log"]
 
 PARTITIONS_KEY = "{msg:stream}:partitions"
 PROBE_KEY = "{msg:stream}:probe"
 
 
-class Log(msgspec.Struct, frozen=True):
+class TopicKeys(msgspec.Struct, frozen=True):
     """The names of one topic."""
 
     topic: Topic
@@ -69,12 +69,12 @@ def consumer(partition: int) -> str:
     return f"p{partition}"
 
 
-def messages_log(partitions: int) -> Log:
+def messages_log(partitions: int) -> TopicKeys:
     """Return the names of the messages log."""
     streams = [f"msg:stream:{p}" for p in range(partitions)]
-    return Log(topic=Topic.MESSAGES, name="msg:stream", streams=streams)
+    return TopicKeys(topic=Topic.MESSAGES, name="msg:stream", streams=streams)
 
 
-def dead_letter_log() -> Log:
+def dead_letter_log() -> TopicKeys:
     """Return the names of the dead-letter log."""
-    return Log(topic=Topic.DEAD_LETTERS, name="msg:dlq", streams=["msg:dlq"])
+    return TopicKeys(topic=Topic.DEAD_LETTERS, name="msg:dlq", streams=["msg:dlq"])

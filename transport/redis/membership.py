@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from transport.assignment import fair_shares
 from transport.redis.claim import RedisClaim
+from transport.redis.connection import Command, Reply
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import Log, consumer
-from transport.redis.line import Command, Reply
+from transport.redis.keys import TopicKeys, consumer
 from transport.redis.witness import Witness
 
-__all__ = ["Membership", "Renewed"]
+__all__ = ["RedisMembership", "Renewed"]
 
 _LONGEST_PACE = 1.0
 
@@ -30,13 +30,13 @@ class Renewed(NamedTuple):
     lost: int
 
 
-class Membership:
+class RedisMembership:
     """One member of one group of one log. Every method raises ``TransportUnavailable``."""
 
     def __init__(
         self,
         functions: Functions,
-        log: Log,
+        log: TopicKeys,
         *,
         group: str,
         member: str,

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 
 from transport.errors import ConfigurationError
-from transport.redis.connections import Connections
+from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import PARTITIONS_KEY, Log
+from transport.redis.keys import PARTITIONS_KEY, TopicKeys
 
 __all__ = ["open_logs"]
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 async def open_logs(
-    connections: Connections, functions: Functions, logs: Sequence[tuple[Log, str]]
+    connections: RedisConnections, functions: Functions, logs: Sequence[tuple[TopicKeys, str]]
 ) -> bool:
     """Load the functions and create the streams and groups that are missing.
 
@@ -44,7 +44,7 @@ async def open_logs(
     return clustered
 
 
-async def _check_server(connections: Connections) -> bool:
+async def _check_server(connections: RedisConnections) -> bool:
     """Refuse a server that evicts records or has a part of the slots; tell if it is a cluster's.
 
     Warn of one that keeps nothing on disk.
@@ -78,7 +78,7 @@ async def _check_server(connections: Connections) -> bool:
     return clustered
 
 
-async def _check_partitions(connections: Connections, partitions: int) -> None:
+async def _check_partitions(connections: RedisConnections, partitions: int) -> None:
     made, known = await connections.exchange(
         [("SET", PARTITIONS_KEY, partitions, "NX"), ("GET", PARTITIONS_KEY)]
     )

@@ -22,10 +22,10 @@ from transport.envelope import (
 )
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.identity import partition_of
+from transport.redis.connection import Command, Reply
 from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
-from transport.redis.keys import Log
-from transport.redis.line import Command, Reply
+from transport.redis.keys import TopicKeys
 from transport.redis.records import (
     FIELD_BODY,
     FIELD_KEY,
@@ -55,7 +55,7 @@ class Publisher:
     """
 
     def __init__(
-        self, functions: Functions, log: Log, *, group: str, seconds: int, witness: Witness
+        self, functions: Functions, log: TopicKeys, *, group: str, seconds: int, witness: Witness
     ) -> None:
         self._functions = functions
         self._witness = witness

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from transport.contract import READ_BYTES, Progress, Record
+from transport.redis.connection import Reply
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import Log
-from transport.redis.line import Reply
+from transport.redis.keys import TopicKeys
 from transport.redis.records import records
 from transport.redis.witness import NO_WITNESS, Witness
 
@@ -20,7 +20,7 @@ _NOWHERE = b"0-0"
 
 
 async def read(
-    functions: Functions, log: Log, partition: int, after: str | None, limit: int
+    functions: Functions, log: TopicKeys, partition: int, after: str | None, limit: int
 ) -> list[Record]:
     """Return up to ``limit`` records after ``after``; see ``Transport.read``."""
     start = f"({after}" if after else "-"
@@ -28,7 +28,7 @@ async def read(
 
 
 async def read_back(
-    functions: Functions, log: Log, partition: int, before: str | None, limit: int
+    functions: Functions, log: TopicKeys, partition: int, before: str | None, limit: int
 ) -> list[Record]:
     """Return the last ``limit`` records before ``before``; see ``Transport.read_back``."""
     stop = f"({before}" if before else "+"
@@ -37,7 +37,7 @@ async def read_back(
 
 
 async def _range(
-    functions: Functions, log: Log, partition: int, which: tuple[str, str, str, int]
+    functions: Functions, log: TopicKeys, partition: int, which: tuple[str, str, str, int]
 ) -> list[Record]:
     stream = log.streams[partition]
     (reply,) = await functions.exchange([functions.command("range", (stream,), *which, READ_BYTES)])
@@ -47,7 +47,7 @@ async def _range(
 
 
 async def progress(
-    functions: Functions, log: Log, group: str, witness: Witness | None
+    functions: Functions, log: TopicKeys, group: str, witness: Witness | None
 ) -> Sequence[Progress]:
     """Return how far ``group`` is in every partition; see ``Transport.progress``."""
     keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]

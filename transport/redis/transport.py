@@ -19,15 +19,15 @@ from transport.contract import (
     Topic,
 )
 from transport.redis import reading
-from transport.redis.connections import Connections
+from transport.redis.append_notifier import AppendNotifier
+from transport.redis.connections import RedisConnections
 from transport.redis.consumer import RedisConsumer
-from transport.redis.dead_letters import DeadLetters
-from transport.redis.doorbell import Doorbell
+from transport.redis.dead_letters import RedisDeadLetters
 from transport.redis.entry_ids import LARGEST, entry_id, id_before, time_in
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import PARTITIONS_KEY, PROBE_KEY, Log, dead_letter_log, messages_log
-from transport.redis.membership import Membership
+from transport.redis.keys import PARTITIONS_KEY, PROBE_KEY, TopicKeys, dead_letter_log, messages_log
+from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
 from transport.redis.records import sort_key
@@ -54,7 +54,7 @@ class RedisTransport:
     def __init__(self, settings: TransportSettings) -> None:
         self.partitions = settings.stream_partitions
         self._settings = settings
-        self._connections = Connections(settings)
+        self._connections = RedisConnections(settings)
         self._functions = Functions(self._connections)
         self._messages = messages_log(self.partitions)
         self._dead = dead_letter_log()
@@ -70,7 +70,7 @@ class RedisTransport:
             seconds=seconds,
             witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
         )
-        self._dead_letters = DeadLetters(self._functions, self._dead, seconds=seconds)
+        self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
 
     @classmethod
     def from_settings(cls, settings: TransportSettings) -> Self:
@@ -85,7 +85,7 @@ class RedisTransport:
 
     async def exists(self) -> bool:
         """See :class:`transport.existing.Existing`."""
-        connections = Connections(self._settings)
+        connections = RedisConnections(self._settings)
         try:
             keys = [PARTITIONS_KEY, *self._messages.streams, *self._dead.streams]
             # One by one: they lie in several slots of a cluster.
@@ -132,7 +132,7 @@ class RedisTransport:
     def consume(self, topic: Topic, *, group: str, member: str) -> RedisConsumer:
         """Return a member of a group; see the contract."""
         settings = self._settings
-        membership = Membership(
+        membership = RedisMembership(
             self._functions,
             self._log(topic),
             group=group,
@@ -145,7 +145,7 @@ class RedisTransport:
             self._connections,
             self._functions,
             membership,
-            Doorbell(self._connections),
+            AppendNotifier(self._connections),
             retention_seconds=settings.stream_retention_seconds,
             retention_records=settings.stream_retention_records,
         )
@@ -199,5 +199,5 @@ class RedisTransport:
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)
 
-    def _log(self, topic: Topic) -> Log:
+    def _log(self, topic: Topic) -> TopicKeys:
         return self._messages if topic is Topic.MESSAGES else self._dead

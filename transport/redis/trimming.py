@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from transport.redis.connection import Command
 from transport.redis.functions import Functions
-from transport.redis.line import Command
 
 __all__ = ["Retention"]
 

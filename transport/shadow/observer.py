@@ -11,12 +11,12 @@ import msgspec
 
 from transport.shadow.outcomes import Drop
 
-__all__ = ["Backlog", "BreakerState", "GapLedger", "NoGaps", "Nobody", "ShadowObserver"]
+__all__ = ["BreakerState", "GapLedger", "NoGaps", "Nobody", "ShadowBacklog", "ShadowObserver"]
 
 BreakerState = Literal["closed", "open", "half_open"]
 
 
-class Backlog(msgspec.Struct, frozen=True, gc=False):
+class ShadowBacklog(msgspec.Struct, frozen=True, gc=False):
     """What waits for the shadow. ``oldest_since`` is of ``time.monotonic``; 0 if nothing waits."""
 
     records: int = 0
@@ -30,7 +30,7 @@ class ShadowObserver(Protocol):
     def published(self, outcome: str, records: int) -> None:
         """Count copies that ended like this: a :class:`Sent`, or the label of a :class:`Drop`."""
 
-    def waiting(self, backlog: Backlog) -> None:
+    def waiting(self, backlog: ShadowBacklog) -> None:
         """Take note of how much waits now."""
 
     def breaker(self, state: BreakerState) -> None:
@@ -54,7 +54,7 @@ class Nobody:
     def published(self, outcome: str, records: int) -> None:
         """See :class:`ShadowObserver`."""
 
-    def waiting(self, backlog: Backlog) -> None:
+    def waiting(self, backlog: ShadowBacklog) -> None:
         """See :class:`ShadowObserver`."""
 
     def breaker(self, state: BreakerState) -> None:

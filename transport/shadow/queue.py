@@ -7,7 +7,7 @@ from collections.abc import Container
 
 from transport.contract import Envelope
 from transport.shadow.copies import Copy
-from transport.shadow.observer import Backlog
+from transport.shadow.observer import ShadowBacklog
 
 __all__ = ["Queue"]
 
@@ -100,9 +100,9 @@ class Queue:
         """Return every copy that waits, the oldest first."""
         return [copy for copy in self._all if not copy.done]
 
-    def backlog(self) -> Backlog:
+    def backlog(self) -> ShadowBacklog:
         """Return how much waits, and since when."""
-        return Backlog(self._total, self._size, self._all[0].since if self._all else 0.0)
+        return ShadowBacklog(self._total, self._size, self._all[0].since if self._all else 0.0)
 
 
 def _tidy(line: deque[Copy], waiting: int) -> None:

@@ -14,7 +14,7 @@ from compose.rehearsal.page.charts import (
     linear,
     stacked,
 )
-from compose.rehearsal.report import Report
+from compose.rehearsal.report import RehearsalReport
 from compose.rehearsal.timeline import FaultMark
 from migration_guide.phases import PHASES
 
@@ -26,7 +26,7 @@ _MARKS = 16
 _NAME_NEEDS = 7.0  # percent of the width
 
 
-def pictures(report: Report) -> str:
+def pictures(report: RehearsalReport) -> str:
     """Return every picture, as figures."""
     return "".join(
         (
@@ -40,7 +40,7 @@ def pictures(report: Report) -> str:
     )
 
 
-def strip(report: Report) -> str:
+def strip(report: RehearsalReport) -> str:
     """Return the phases as one bar, with room for what stands under the pointer."""
     boxes = "".join(
         f'<span class="p{one.phase}" style="left:{_share(report, one.begun):.3f}%;'
@@ -52,13 +52,13 @@ def strip(report: Report) -> str:
     return f'<div class="strip">{boxes}<i class="cursor"></i></div>{_clock(report)}'
 
 
-def _name(report: Report, phase: PhaseFigures) -> str:
+def _name(report: RehearsalReport, phase: PhaseFigures) -> str:
     """Return a phase's name where there is room for it."""
     roomy = _share(report, phase.ended - phase.begun) >= _NAME_NEEDS
     return f" <em>{PHASES[phase.phase].name}</em>" if roomy else ""
 
 
-def _clock(report: Report) -> str:
+def _clock(report: RehearsalReport) -> str:
     """Return the axis of time that all pictures share."""
     length = span_of(report)[1]
     step = next((one for one in _CLOCK_STEPS if length / one <= _MARKS), _CLOCK_STEPS[-1])
@@ -69,7 +69,7 @@ def _clock(report: Report) -> str:
     return f'<div class="clock">{marks}</div>'
 
 
-def _crossfade(report: Report) -> str:
+def _crossfade(report: RehearsalReport) -> str:
     where = report.series.where
     layers = [(f"area {name}", where[name]) for name in ("redis", "both", "kafka", "nowhere")]
     highest = max((sum(values) for values in zip(*where.values(), strict=True)), default=1)
@@ -85,7 +85,7 @@ def _crossfade(report: Report) -> str:
     )
 
 
-def _throughput(report: Report) -> str:
+def _throughput(report: RehearsalReport) -> str:
     series = report.series
     ok = [value / series.step for value in series.ok]
     failed = [value / series.step for value in series.failed]
@@ -100,7 +100,7 @@ def _throughput(report: Report) -> str:
     )
 
 
-def _latency(report: Report) -> str:
+def _latency(report: RehearsalReport) -> str:
     series = report.series
     known = [value for value in series.p99_ms if value is not None]
     axis = decades(max(known, default=10.0), 0.5, _milliseconds)
@@ -117,7 +117,7 @@ def _latency(report: Report) -> str:
     )
 
 
-def _lag(report: Report) -> str:
+def _lag(report: RehearsalReport) -> str:
     lag = report.series.lag
     known = [v for values in lag.values() for v in values if v is not None]
     axis = decades(max(max(known, default=10), 10) + 1, 1.0, _count)
@@ -133,7 +133,7 @@ def _lag(report: Report) -> str:
     )
 
 
-def _parity(report: Report) -> str:
+def _parity(report: RehearsalReport) -> str:
     parity = report.series.parity
     known = [v for values in parity.values() for v in values if v is not None]
     axis = decades(max(max(known, default=10), 10) + 1, 1.0, _count)
@@ -150,7 +150,7 @@ def _parity(report: Report) -> str:
     )
 
 
-def _lanes(report: Report) -> str:
+def _lanes(report: RehearsalReport) -> str:
     """Who ran which phase when; what was killed, suspended or stopped."""
     lanes = sorted(
         report.lanes.items(), key=lambda lane: (_ORDER.index(lane[0].partition("-")[0]), lane[0])
@@ -201,7 +201,7 @@ def _told(fault: FaultMark) -> str:
     return f"{fault.way} {fault.victim} at {fault.begun:.1f} s{lasted}"
 
 
-def _bands(report: Report) -> str:
+def _bands(report: RehearsalReport) -> str:
     """Return each phase in its colour, its rolling restart darker, and a line where it begins."""
     tints = "".join(
         f'<rect class="tint p{one.phase}" x="{_x(report, one.begun):.2f}" y="0" '
@@ -237,14 +237,14 @@ def _milliseconds(value: float) -> str:
     return f"{value / 1000:g} s" if value >= 1000 else f"{value:g} ms"
 
 
-def span_of(report: Report) -> tuple[float, float]:
+def span_of(report: RehearsalReport) -> tuple[float, float]:
     """Return when the pictures begin and end."""
     return 0.0, report.series.step * len(report.series.ok)
 
 
-def _share(report: Report, seconds: float) -> float:
+def _share(report: RehearsalReport, seconds: float) -> float:
     return seconds / span_of(report)[1] * 100
 
 
-def _x(report: Report, seconds: float) -> float:
+def _x(report: RehearsalReport, seconds: float) -> float:
     return seconds / span_of(report)[1] * WIDE

@@ -9,7 +9,7 @@ import msgspec
 
 from compose.rehearsal.page import tables
 from compose.rehearsal.page.pictures import pictures, strip
-from compose.rehearsal.report import Report
+from compose.rehearsal.report import RehearsalReport
 
 __all__ = ["render"]
 
@@ -19,7 +19,7 @@ _HINT = (
 )
 
 
-def render(report: Report) -> str:
+def render(report: RehearsalReport) -> str:
     """Return the page. It asks nothing of any network."""
     options = report.options
     walk = " → ".join(str(one.phase) for one in report.phases)
@@ -58,7 +58,7 @@ def render(report: Report) -> str:
     )
 
 
-def _title(report: Report) -> str:
+def _title(report: RehearsalReport) -> str:
     messages = f"{report.totals.messages:,} messages"
     if not report.passed:
         broken = [f"{count} {name}" for name, count in report.verdict.items() if count]
@@ -69,7 +69,7 @@ def _title(report: Report) -> str:
     return f"{messages} {way}: none lost, doubled or reordered"
 
 
-def _command(report: Report) -> str:
+def _command(report: RehearsalReport) -> str:
     options = report.options
     parts = [
         "crossfade migrate rehearse",
@@ -85,7 +85,7 @@ def _command(report: Report) -> str:
     return " ".join([*parts, *(["--faults"] if options.faults else [])])
 
 
-def _data(report: Report) -> str:
+def _data(report: RehearsalReport) -> str:
     """Return what the script reads. ``</script>`` can't stand in it."""
     kept = {"series": report.series, "phases": report.phases, "faults": report.faults}
     return msgspec.json.encode(kept).decode().replace("<", "\\u003c")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from compose.rehearsal.report import Report
+from compose.rehearsal.report import RehearsalReport
 from migration_guide.phases import PHASES
 
 __all__ = ["faults", "findings", "gates", "numbers", "phases", "verdict"]
 
 
-def verdict(report: Report) -> str:
+def verdict(report: RehearsalReport) -> str:
     """Return one tile for each promise."""
     tiles = "".join(
         f'<li class="{"good" if not count else "broken"}"><b>{count}</b><span>{escape(name)}</span>'
@@ -21,7 +21,7 @@ def verdict(report: Report) -> str:
     return f'<ul class="tiles">{tiles}</ul>'
 
 
-def numbers(report: Report) -> str:
+def numbers(report: RehearsalReport) -> str:
     """Return how much there was to judge."""
     totals, overall = report.totals, report.overall
     facts = [
@@ -43,7 +43,7 @@ def numbers(report: Report) -> str:
     )
 
 
-def phases(report: Report) -> str:
+def phases(report: RehearsalReport) -> str:
     """Return how clients fared in each phase of the walk."""
     rows = [
         (
@@ -76,7 +76,7 @@ def phases(report: Report) -> str:
     return _table(head, rows)
 
 
-def gates(report: Report) -> str:
+def gates(report: RehearsalReport) -> str:
     """Return what stood between the phases, and what each gate said when it let the step pass."""
     rows = []
     for mark in report.gates:
@@ -94,7 +94,7 @@ def gates(report: Report) -> str:
     return _table(("step", "took", "gates"), rows) if rows else ""
 
 
-def faults(report: Report) -> str:
+def faults(report: RehearsalReport) -> str:
     """Return every fault, and how long after it the load was seen to go on."""
     rows = [
         (
@@ -116,7 +116,7 @@ def faults(report: Report) -> str:
     return _table(head, rows) if rows else ""
 
 
-def findings(report: Report) -> str:
+def findings(report: RehearsalReport) -> str:
     """Return what is wrong, if anything."""
     if report.passed:
         return ""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from transport.identity import idempotency_key, message_id
 

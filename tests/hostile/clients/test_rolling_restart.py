@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from compose.rehearsal.service import Service
-from persistence.database import Pool
+from compose.rehearsal.service import RehearsedService
+from persistence.database.pool import Pool
 from tests.hostile.clients.proxies import Proxy, documented
 from tests.support.eventually import eventually
 
@@ -73,10 +73,13 @@ class Load:
 @pytest_asyncio.fixture
 async def pair(
     served_settings: dict[str, str], tmp_path: Path
-) -> AsyncIterator[tuple[Service, Service]]:
+) -> AsyncIterator[tuple[RehearsedService, RehearsedService]]:
     """Two processes of the service that share their servers."""
     async with AsyncExitStack() as stack:
-        made = [Service(name, "serve", tmp_path, dict(served_settings)) for name in ("one", "two")]
+        made = [
+            RehearsedService(name, "serve", tmp_path, dict(served_settings))
+            for name in ("one", "two")
+        ]
         for service in made:
             stack.push_async_callback(service.stop)
             await service.start()
@@ -85,7 +88,7 @@ async def pair(
 
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
 async def test_a_rolling_restart_shows_no_client_an_error(
-    pair: tuple[Service, Service], served_pool: Pool, tmp_path: Path, kind: str
+    pair: tuple[RehearsedService, RehearsedService], served_pool: Pool, tmp_path: Path, kind: str
 ) -> None:
     proxy = Proxy(kind, tmp_path / kind)
     await proxy.start(documented(kind), *(service.port for service in pair))
@@ -109,7 +112,7 @@ async def test_a_rolling_restart_shows_no_client_an_error(
     await eventually(all_there, 60.0)
 
 
-async def _has_its_share(service: Service) -> None:
+async def _has_its_share(service: RehearsedService) -> None:
     """Return once the proxy sends messages to it again."""
 
     async def some() -> bool:

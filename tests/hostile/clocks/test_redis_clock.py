@@ -7,7 +7,15 @@ from redis.asyncio import Redis
 
 from tests.support.stepped_clock import SteppedClock
 from tests.transport.redis_backend import short_settings, silence
-from transport.conformance.member import Member, Worker, contents, drain, message, messages, until
+from transport.conformance.member import (
+    ConformanceWorker,
+    Member,
+    contents,
+    drain,
+    message,
+    messages,
+    until,
+)
 from transport.contract import WORKER_GROUP, Appended, Remembered, Topic
 from transport.redis import RedisTransport
 from transport.redis.keys import messages_log
@@ -61,7 +69,7 @@ async def test_a_living_owner_keeps_its_partitions_when_the_clock_is_set(
 async def test_nothing_is_lost_or_reordered_while_the_clock_is_set(
     log: RedisTransport, clock: SteppedClock, step: int
 ) -> None:
-    one, two = Worker(log, "one"), Worker(log, "two")
+    one, two = ConformanceWorker(log, "one"), ConformanceWorker(log, "two")
     async with one.working(), two.working():
         sent = [str(n) for n in range(60)]
         for number in sent:

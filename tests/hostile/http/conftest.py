@@ -22,7 +22,7 @@ from ingress.http1.bounds import Bounds
 from ingress.http1.protocol import bounded_protocol
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
-from persistence.database import connect
+from persistence.database.pool import connect
 from persistence.settings import PersistenceSettings
 from transport.registry import create
 from transport.settings import TransportSettings

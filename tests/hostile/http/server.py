@@ -12,8 +12,8 @@ import sys
 
 import uvloop
 
-from compose.http_server import bind, serve
 from compose.local.ports import free_port
+from compose.process.http_server import bind, serve
 from otel import metrics_server
 from otel.logging import configure
 from otel.metrics import Metrics

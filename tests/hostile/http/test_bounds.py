@@ -17,7 +17,7 @@ import pytest
 from ingress.http1.bounds import Bounds
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
-from ingress.problems import Problem
+from ingress.schema.problems import Problem
 from ingress.settings import IngressSettings
 from tests.hostile.http.conftest import (
     DOORS,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingress.http1.bounds import Bounds
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
-from ingress.problems import Problem
+from ingress.schema.problems import Problem
 
 
 class Request(NamedTuple):

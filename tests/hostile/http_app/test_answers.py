@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ingress.explain import explain
-from ingress.problems import Problem
-from ingress.requests import Limits
+from ingress.schema.problems import Problem
+from ingress.schema.requests import RequestLimits
+from ingress.schema.validation_errors import explain
 
-LIMITS = Limits(content_bytes=100, recipients=10, batch_items=10)
+LIMITS = RequestLimits(content_bytes=100, recipients=10, batch_items=10)
 
 
 def told(body: Any) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingress.browser import COOKIE
+from ingress.web.browser import COOKIE
 from tests.ingress.conftest import Start
 from tests.support.blocked import watching
 from tests.support.raw_client import RawClient

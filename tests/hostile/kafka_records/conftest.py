@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from tests.support.containers import KafkaContainer
 from tests.support.kafka import fresh_settings, run_shared_kafka
 from tests.support.kafka_site import Site

@@ -12,7 +12,7 @@ import pytest
 from aiokafka.errors import CorruptRecordException
 
 from compose.local.kafka import KafkaServer
-from persistence.database import Pool
+from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.kafka_damage import damage_batch
 from tests.support.kafka_site import Site, good

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from compose.local.kafka import KafkaServer
-from persistence.database import connect
+from persistence.database.pool import connect
 from persistence.settings import PersistenceSettings
 from tests.support.kafka import fresh_settings
 from tests.support.kafka_site import Site, good

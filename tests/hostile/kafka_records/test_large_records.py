@@ -11,7 +11,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from persistence.redriven import republish
+from persistence.dead_letters.republish import republish
 from tests.support.kafka_site import Site, good
 from tests.support.record_batches import Raw, RawProducer, encode_batch
 from transport.contract import Topic

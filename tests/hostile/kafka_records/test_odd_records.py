@@ -9,8 +9,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from compose.health import worker_probe
-from persistence.database import Pool
+from compose.process.health import worker_probe
+from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.kafka_site import Site, good
 from tests.support.record_batches import Raw, RawProducer, encode_batch

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
-from ingress.backlog import Backlog
+from ingress.accept.backlog import Backlog
 from ingress.messages import Messages
 from tests.support.eventually import eventually
 from tests.support.kafka_site import Site, good

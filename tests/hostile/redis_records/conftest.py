@@ -15,10 +15,10 @@ from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
 from otel.metrics import Metrics
-from persistence.database import Pool
-from persistence.dead_letter_indexer import DeadLetterIndexer
+from persistence.database.pool import Pool
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
-from persistence.worker import Worker
+from persistence.worker.worker import Worker
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
 from tests.persistence.samples import PARTITIONS, message

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from persistence.redrive import Redriver
-from persistence.selection import Selection
+from persistence.dead_letters.redrive import Redriver
+from persistence.dead_letters.selection import Selection
 from tests.persistence.samples import PARTITIONS, message, record
 from tests.support.eventually import eventually
 from transport.contract import WORKER_GROUP, Envelope, Record, Topic

@@ -15,14 +15,14 @@ import pytest
 from pydantic import SecretStr
 
 from compose.local.postgres import PostgresServer
-from persistence.database import connect, using
-from persistence.elected import elected
+from persistence.database.pool import connect, using
+from persistence.database.servers import urls_of
 from persistence.errors import Outage
-from persistence.held import HeldConnections
+from persistence.fleet.leader_lock import elected
 from persistence.migrate import upgrade
-from persistence.servers import urls_of
 from persistence.settings import PersistenceSettings
-from persistence.writer import Writer
+from persistence.store.reserved_connections import ReservedConnections
+from persistence.store.writer import Writer
 from tests.faults.database import drop_connections
 from tests.faults.stand import Stand
 from tests.support.eventually import eventually
@@ -147,7 +147,7 @@ async def test_one_refusal_replaces_every_connection(pair: Pair) -> None:
     async with FaultProxy(old.host, old.port) as proxy:
         url = old.url_of(_DATABASE).replace(f":{old.port}/", f":{proxy.port}/")
         pool = await connect(_settings(url, database_pool_size=8))
-        held = HeldConnections(pool, most=2)
+        held = ReservedConnections(pool, most=2)
         try:
             await held.fetch("SELECT 1", within=5.0)
             await asyncio.gather(*(_sleep(pool) for _ in range(6)))

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
-from compose.rehearsal.history import Attempt, Outcome
+from compose.rehearsal.history import ClientAttempt, Outcome
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
 from tests.support.eventually import eventually
@@ -117,7 +117,7 @@ async def test_posts_go_on_after_a_failover_that_cuts_no_session(
 async def _quiet_since(stand: Stand, moment: float) -> None:
     """Wait until there were POSTs after ``moment``, and fail if one of them got no answer."""
 
-    def later() -> list[Attempt]:
+    def later() -> list[ClientAttempt]:
         attempts = stand.history.attempts
         return [a for a in attempts if a.sent > moment and a.ended < time.monotonic()]
 

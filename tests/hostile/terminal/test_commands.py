@@ -127,7 +127,7 @@ def cases(text: str) -> dict[str, list[Case]]:
 
 NOT_RUN = {
     "completion": "shows nothing from outside",
-    "up": "starts servers of its own; its words are compose.console's",
+    "up": "starts servers of its own; its words are compose.output's",
     "serve": "is looked at in test_logs",
     "worker": "is looked at in test_logs",
     "tail": "has a test of its own below",

@@ -1,0 +1,59 @@
+"""What ``crossfade status`` says of the shadow: each process's own word, and the open gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from persistence.database.pool import Pool, using
+from persistence.errors import PersistenceError
+from persistence.fleet.processes import processes
+from persistence.shadow_gaps import open_gaps
+from transport.settings import TransportSettings
+
+__all__ = ["ask", "lines"]
+
+_WITHIN = 5.0
+
+
+async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None:
+    """Return the shadow's state; ``None`` where these settings name no shadow.
+
+    ``processes`` and ``missed`` (by kind, not repaired yet) are ``None`` while PostgreSQL, which
+    knows them, does not answer.
+    """
+    if transport.transport_shadow is None:
+        return None
+    told: dict[str, Any] = {
+        "name": transport.transport_shadow,
+        "mode": transport.transport_shadow_mode,
+        "processes": None,
+        "missed": None,
+    }
+    try:
+        alive = await processes(pool, within=_WITHIN)
+        told["processes"] = {
+            one.member: one.shadow for one in alive if one.live and one.shadow is not None
+        }
+        async with using(pool, within=_WITHIN) as connection:
+            told["missed"] = await open_gaps(connection, transport.transport_shadow)
+    except (PersistenceError, TimeoutError):
+        pass
+    return told
+
+
+def lines(shadow: dict[str, Any]) -> list[str]:
+    """Return it for a terminal. What a process of another version does not say is unknown."""
+    head = f"shadow: {shadow['name']}, {shadow['mode']}"
+    if shadow["processes"] is None:
+        return [f"{head}; what waits and what was missed is unknown: PostgreSQL does not answer"]
+    said = [
+        f"  {member}: breaker {one.get('breaker')}, {one.get('waiting')} wait "
+        f"({_seconds(one.get('oldest_age'))}), {one.get('dropped')} dropped"
+        for member, one in shadow["processes"].items()
+    ]
+    missed = ", ".join(f"{records} {kind}" for kind, records in shadow["missed"].items())
+    return [head, *said, f"  missed and not repaired: {missed or 'none'}"]
+
+
+def _seconds(value: object) -> str:
+    return f"{value:.1f} s" if isinstance(value, int | float) else "unknown"

@@ -1,0 +1,51 @@
+"""What ``crossfade status`` says of the standbys: what they keep, and what they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from persistence.database.pool import Pool
+from persistence.errors import PersistenceError
+from persistence.fleet.processes import processes
+
+__all__ = ["ask", "lines"]
+
+_WITHIN = 5.0
+
+
+async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
+    """Return what each live process says of its standbys, by process and by log.
+
+    Empty where there is none, and while PostgreSQL, which knows them, does not answer.
+    """
+    try:
+        alive = await processes(pool, within=_WITHIN)
+    except (PersistenceError, TimeoutError):
+        return {}
+    return {one.member: one.standby for one in alive if one.live and one.standby}
+
+
+def lines(standbys: dict[str, dict[str, Any]]) -> list[str]:
+    """Return it for a terminal. What a process of another version does not say is left out."""
+    return [
+        line
+        for member, logs in standbys.items()
+        for log, one in logs.items()
+        if isinstance(one, dict)
+        for line in _lines(member, log, one)
+    ]
+
+
+def _lines(member: str, log: str, one: dict[str, Any]) -> Iterator[str]:
+    head = f"standby on {log}: {member} keeps {len(one.get('epochs') or ())} partitions"
+    if paused := one.get("paused"):
+        first = paused[0]
+        yield f"{head}; waits for {first['dependency']} since {first['since']}: {first['error']}"
+        return
+    yield head
+    for stall in one.get("stalled") or ():
+        yield (
+            f"  partition {stall['partition']} waits at {stall['offset']} since {stall['since']}: "
+            f"{stall['reason']}"
+        )

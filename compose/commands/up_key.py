@@ -1,0 +1,59 @@
+"""A key for the request that ``crossfade up`` prints, where the API asks for one.
+
+Of configured keys the service has digests alone, so none of them can be printed. One more is made,
+for as long as this process runs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import sha256
+from typing import NamedTuple
+
+from ingress.settings import IngressSettings
+from ingress.web.key_entries import ApiKey, Scope, entry_of, parse_entries
+
+__all__ = ["PassingKey", "passing_key"]
+
+_NAME = "crossfade-up"
+_SECRET_BYTES = 32
+
+
+class PassingKey(NamedTuple):
+    """A key that ends with this process, and ``configured``: what is said of the others."""
+
+    secret: str
+    api_keys: str
+    """API_KEYS with the new entry."""
+    configured: str
+
+
+def passing_key(settings: IngressSettings) -> PassingKey | None:
+    """Return a key that may produce and read, for any sender; ``None`` where none is needed.
+
+    Raises:
+        ConfigurationError: an entry of the settings is faulty.
+    """
+    given = settings.api_keys.get_secret_value() if settings.api_keys else ""
+    keys = list(parse_entries(given, "API_KEYS").values())
+    if not keys and settings.api_keys_file is None:
+        return None
+    secret = f"cf_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    key = ApiKey(_NAME, frozenset({Scope.PRODUCE, Scope.READ}))
+    entry = entry_of(key, sha256(secret.encode()).hexdigest())
+    known = [_described(one) for one in keys]
+    if settings.api_keys_file is not None:
+        known.append(f"those in {settings.api_keys_file}")
+    return PassingKey(secret, "\n".join(filter(None, (given, entry))), ", ".join(known))
+
+
+def _described(key: ApiKey) -> str:
+    limits = [
+        f"{name} that begin with {prefix!r}"
+        for name, prefix in (
+            ("senders", key.sender_prefix),
+            ("conversations", key.conversation_prefix),
+        )
+        if prefix
+    ]
+    return f"{key.name} ({', '.join(limits)})" if limits else key.name

@@ -1,0 +1,137 @@
+"""What ``crossfade up`` says when everything runs.
+
+Addresses stand on lines of their own, without a frame: they are copied from here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from compose.commands.up_key import PassingKey
+from compose.local.stack import Stack
+from compose.output import err
+from compose.process.serve import Running
+from compose.settings import Settings
+from compose.terminal import paragraph, styled
+
+__all__ = ["CURL", "Moved", "UpPanel", "moved_ports", "part"]
+
+CURL = """curl -X POST {url}/api/messages \\
+  -H "Content-Type: application/json" \\
+  -d '{{
+    "conversationId": "test_conv_001",
+    "senderId": "user_001",
+    "content": "Hello!",
+    "contentType": "text",
+    "clientMessageId": "client_msg_001",
+    "recipientIds": ["user_002"]
+  }}'"""
+_CONTENT_TYPE = '  -H "Content-Type: application/json" \\\n'
+_LABEL = 9  # characters of the longest label, and one
+_REDIS, _KAFKA, _POSTGRES = 6379, 9092, 5432  # where these servers are looked for
+
+
+class Moved(NamedTuple):
+    """A port that was taken, and the one that is used in its place."""
+
+    name: str
+    usual: int
+    used: int
+
+
+def moved_ports(asked: Settings, settings: Settings, stack: Stack) -> list[Moved]:
+    """Return each port that is not where it was asked for, or where people look for it."""
+    ports = [
+        Moved("PORT", asked.ingress.port, settings.ingress.port),
+        Moved("METRICS_PORT", asked.otel.metrics_port, settings.otel.metrics_port),
+        Moved("PostgreSQL's port", _POSTGRES, stack.postgres.port),
+    ]
+    if stack.redis:
+        ports.append(Moved("Redis's port", _REDIS, stack.redis.port))
+    if stack.kafka:
+        ports.append(Moved("Kafka's port", _KAFKA, stack.kafka.port))
+    return [one for one in ports if one.usual != one.used]
+
+
+@dataclass(frozen=True)
+class UpPanel:
+    """The addresses, a request to try, and how to stop."""
+
+    asked: Settings
+    settings: Settings
+    stack: Stack
+    log_file: Path
+    key: PassingKey | None = None
+
+    def show(self, running: Running) -> None:
+        """Print it."""
+        err.print()
+        err.print(styled(("Crossfade is running", "bold green")))
+        err.print()
+        for label, value, remark in self._rows(running):
+            shown = f" {value}" if label or value else ""
+            err.print(
+                styled((f"{label:{_LABEL}}", "bold"), shown, (f"   {remark}" * bool(remark), "dim"))
+            )
+        err.print()
+        if self.key is not None:
+            err.print(
+                "API keys are asked for. The one below is made for this run, for any sender; "
+                f"configured are {self.key.configured}."
+            )
+        err.print("Try it, twice: the second answer is the same, and there is still one row.")
+        err.print()
+        err.print(paragraph(request(running.url, self.key)))
+        err.print()
+        err.print("Ctrl-C stops everything.")
+        err.print()
+        sys.stderr.flush()
+
+    def _rows(self, running: Running) -> Iterator[tuple[str, str, str]]:
+        settings, stack = self.settings, self.stack
+        yield "API", running.url, "/console, /docs, /readyz"
+        yield "Metrics", running.metrics_url, ""
+        if stack.redis:
+            label, remark = part(settings, "redis")
+            yield label, stack.redis.binary.label, remark
+            yield "", f"redis-cli -p {stack.redis.port} -n {settings.transport.redis_stream_db}", ""
+        if stack.kafka:
+            label, remark = part(settings, "kafka")
+            yield label, f"kafka {stack.kafka.bootstrap}", remark
+        yield "Rows", stack.postgres.binary.label, ""
+        yield "", f"psql {stack.database_url}", ""
+        yield "Data", str(stack.postgres.data_dir.parent), "kept when you stop"
+        yield "Durable", "the log is on disk (fsync) before a POST is acknowledged", ""
+        yield "Logs", str(self.log_file), "all of them; -v shows them here"
+        yield "Commands", sys.argv[0], "status, tail, message ID, audit, migrate status, ..."
+        if moved := moved_ports(self.asked, settings, stack):
+            yield "Guides", _translation(moved), ""
+
+
+def request(url: str, key: PassingKey | None) -> str:
+    """Return the request to try, with ``key`` where one is needed."""
+    command = CURL.format(url=url)
+    if key is None:
+        return command
+    header = f'  -H "Authorization: Bearer {key.secret}" \\\n'
+    return command.replace(_CONTENT_TYPE, header + _CONTENT_TYPE)
+
+
+def part(settings: Settings, name: str) -> tuple[str, str]:
+    """Return what a log is to this process, in a word and in a remark."""
+    transport = settings.transport
+    if transport.transport_shadow is None:
+        return ("Log", "") if name == transport.transport else ("Left log", "nothing new comes")
+    read = ", read by workers" if name == transport.consumed else ""
+    if name == transport.transport:
+        return "Log", f"written first{read}"
+    return "Shadow", f"{transport.transport_shadow_mode}{read}"
+
+
+def _translation(moved: Sequence[Moved]) -> str:
+    ports = ", ".join(f"{one.used} for {one.usual}" for one in moved)
+    return f"in the commands of the documentation, write port {ports}"

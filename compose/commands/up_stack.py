@@ -1,0 +1,182 @@
+"""Everything on this machine, on real servers, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TextIO, cast
+
+from compose.commands.up_key import PassingKey, passing_key
+from compose.commands.up_log import NAME, Notices, RotatingFile
+from compose.commands.up_panel import UpPanel, moved_ports
+from compose.local import run_file
+from compose.local.folder import Folder
+from compose.local.ports import pick
+from compose.local.stack import Stack, logs_in
+from compose.output import err, settings_or_exit, warn
+from compose.process import http_server
+from compose.process.role import Role
+from compose.process.serve import Running
+from compose.process.serve import run as run_process
+from compose.process.signals import Interrupted, Signals
+from compose.process.wiring import PRIVATE_ERRORS
+from compose.settings import Settings, unseen
+from compose.terminal import styled
+from otel.logging import configure, printer
+from otel.settings import OtelSettings
+from persistence.migrate import upgrade
+
+__all__ = ["up"]
+
+_CLAIMED_WITHIN = 5.0  # seconds
+_SETTLED_AFTER = 0.2  # seconds; each worker says one line when it has its partition
+_SERVERS_OF_YOURS = ("DATABASE_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
+
+
+async def up(folder: Folder, *, verbose: bool = False) -> None:
+    """Run until Ctrl-C, or until a setting or a server turns out unusable.
+
+    The log goes to a file in ``folder``; all of it is shown here too where ``verbose`` asks for it.
+    """
+    signals = Signals()
+    signals.install()
+    folder.hold()
+    try:
+        asked = settings_or_exit()
+        stack = Stack(folder.path, {*asked.transport.logs, *logs_in(folder.path)})
+        settings_or_exit(stack.settings())  # what can't work is told before anything is started
+        for note in (*stack.notes, *_ignored()):
+            warn(note, label="note")
+        run_file.write(folder.path, {})
+        with suppress(Interrupted), RotatingFile(folder.path / NAME, failed=warn) as file:
+            await _Up(folder, asked, stack, signals, file, verbose=verbose).run()
+        err.print(f"Stopped. Your data stays in {folder.path}")
+    finally:
+        if folder.held:
+            run_file.remove(folder.path)
+        folder.release()
+
+
+def _key(key: PassingKey | None) -> dict[str, str]:
+    """Return the key that commands in another terminal send."""
+    return {"CROSSFADE_API_KEY": key.secret} if key else {}
+
+
+@dataclass(frozen=True)
+class _Up:
+    """One run: ``asked`` are the settings before the ports of its servers are known."""
+
+    folder: Folder
+    asked: Settings
+    stack: Stack
+    signals: Signals
+    file: RotatingFile
+    verbose: bool
+
+    async def run(self) -> None:
+        """Start the servers, run the service on them, and stop them whatever happens."""
+        names = " and ".join(server.name for server in self.stack.servers)
+        try:
+            with _progress(f"Starting {names} ..."):
+                await self.signals.unless_stopped(self.stack.start())
+            with _progress("Migrating the database ..."):
+                await self.signals.unless_stopped(upgrade(self.stack.database_url))
+            await self._serve()
+        finally:
+            with _progress(f"Stopping {names} ..."):
+                await self.stack.stop()
+
+    async def _serve(self) -> None:
+        asked, stack = self.asked, self.stack
+        bound, port = http_server.listen_near(asked.ingress.host, asked.ingress.port)
+        metrics = pick(asked.otel.metrics_port, asked.otel.metrics_host)
+        ports = {"PORT": str(port), "METRICS_PORT": str(metrics)}
+        overrides = {**stack.settings(), **ports, **_log_format(asked)}
+        key = passing_key(asked.ingress)
+        if key is not None:
+            overrides["API_KEYS"] = key.api_keys
+        settings = settings_or_exit(overrides)
+        for one in moved_ports(asked, settings, stack):
+            warn(f"{one.name} {one.usual} is taken; using {one.used}", label="note")
+        run_file.write(self.folder.path, {**unseen(overrides), **_key(key)})
+        panel = UpPanel(asked, settings, stack, self.file.path, key)
+        helpers = {asyncio.create_task(stack.keep_running(partial(err.print, style="yellow")))}
+
+        def started(running: Running) -> None:
+            helpers.add(asyncio.create_task(_announce(running, settings, panel)))
+
+        try:
+            await run_process(
+                settings,
+                Role.SERVE,
+                self.signals.stop,
+                started=started,
+                logging=_Logging(self.file, verbose=self.verbose),
+                bound=bound,
+            )
+        finally:
+            bound.close()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.wait(helpers)
+
+
+class _Logging:
+    """Sets up the log: JSON in the file, and what is to be seen on standard error."""
+
+    def __init__(self, file: RotatingFile, *, verbose: bool) -> None:
+        self._file = file
+        self._verbose = verbose
+
+    def __call__(self, settings: OtelSettings) -> None:
+        """Set it up for this process."""
+        notices = Notices(err, self._file.path)
+        configure(
+            settings.model_copy(update={"log_format": "json"}),
+            stream=cast("TextIO", self._file),
+            private_errors=PRIVATE_ERRORS,
+            echo=printer(settings, sys.stderr) if self._verbose else notices,
+        )
+
+
+async def _announce(running: Running, settings: Settings, panel: UpPanel) -> None:
+    """Show the panel once the workers have their partitions: their log lines come before it."""
+    if worker := running.service.worker:
+        deadline = time.monotonic() + _CLAIMED_WITHIN
+        while (  # noqa: ASYNC110
+            len(worker.status().partitions) < settings.transport.stream_partitions
+            and time.monotonic() < deadline
+        ):
+            await asyncio.sleep(0.05)  # a status to look at; there is no event to wait for
+        await asyncio.sleep(_SETTLED_AFTER)
+    panel.show(running)
+
+
+def _log_format(asked: Settings) -> dict[str, str]:
+    """Log for people where people read it, unless LOG_FORMAT says otherwise."""
+    if "log_format" in asked.otel.model_fields_set or not sys.stderr.isatty():
+        return {}
+    return {"LOG_FORMAT": "console"}
+
+
+def _ignored() -> Iterator[str]:
+    for name in _SERVERS_OF_YOURS:
+        if os.environ.get(name):
+            yield f"{name} is not used: 'up' runs servers of its own ('crossfade serve' uses yours)"
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """Show a spinner where there is a terminal, a line where there is none."""
+    if err.is_terminal:
+        with err.status(styled(text)):
+            yield
+    else:
+        err.print(text)
+        yield

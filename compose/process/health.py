@@ -1,0 +1,175 @@
+"""Health of the workers, and the small application that serves it where there is no API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+
+from ingress.http1.bounds import Bounds
+from ingress.http1.protocol import bounded_protocol
+from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
+from ingress.routes.health import health_router
+from ingress.settings import IngressSettings
+from otel.losses import Losses
+from otel.metrics import Metrics
+from persistence.database.pool import Pool
+from persistence.standby.standby import Standby, StandbyStatus
+from persistence.worker.worker import Worker
+from transport.contract import Transport
+from transport.errors import TransportError
+from transport.patience import answer
+from transport.shadow import Mirror
+
+__all__ = ["Application", "HealthOnly", "loss_probe", "shadow_probe", "worker_probe"]
+
+_LOSS_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
+
+
+class Application(Protocol):
+    """An ASGI application that can be told to say not ready.
+
+    ``protocol`` is the HTTP protocol to serve it with, where it has one of its own.
+    """
+
+    protocol: type[asyncio.Protocol] | None
+
+    def drain(self) -> None:
+        """Make ``/readyz`` say no from now on."""
+
+    async def __call__(
+        self, scope: Any, receive: Callable[..., Any], send: Callable[..., Any]
+    ) -> None:
+        """Serve one connection event of the server."""
+
+
+class HealthOnly:
+    """``/healthz`` and ``/readyz`` of a process that has workers and no API.
+
+    Such a process is of no use without PostgreSQL, so it is not ready without it.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        pool: Pool,
+        settings: IngressSettings,
+        worker: WorkerProbe,
+        metrics: Metrics,
+        probes: Sequence[Probe] = (),
+    ) -> None:
+        self._readiness = ReadinessChecks(
+            transport=transport,
+            pool=pool,
+            database_required=True,
+            timeout_seconds=settings.ingress_health_timeout_ms / 1000,
+            worker=worker,
+            probes=probes,
+        )
+        self.protocol: type[asyncio.Protocol] | None = bounded_protocol(
+            Bounds.of(settings), metrics.connections_ended
+        )
+        self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)
+        self._api.include_router(health_router(self._readiness))
+
+    def drain(self) -> None:
+        """Make ``/readyz`` say no from now on."""
+        self._readiness.drain()
+
+    async def __call__(
+        self, scope: Any, receive: Callable[..., Any], send: Callable[..., Any]
+    ) -> None:
+        """Serve one connection event of the server."""
+        await self._api(scope, receive, send)
+
+
+def worker_probe(
+    worker: Worker, standbys: Sequence[Standby] = (), *, required: bool
+) -> WorkerProbe:
+    """Return what tells how the workers are: degraded while they wait for something.
+
+    A standby that waits is told of, and degrades nothing: no message waits for it.
+    """
+
+    def probe() -> ComponentState:
+        status = worker.status()
+        told = "".join(f" {_standby(one.status())}" for one in standbys)
+        if status.paused:
+            waits = "; ".join(
+                f"waits for {one.dependency} since {one.since}: {one.error}"
+                for one in status.paused
+            )
+            return ComponentState("workers", "degraded", required, f"{waits}.{told}")
+        if status.surplus:
+            which = ", ".join(map(str, status.surplus))
+            detail = f"The log has more partitions than STREAM_PARTITIONS: {which} are persisted,"
+            detail += f" and their lag is not counted. Write to the others only.{told}"
+            return ComponentState("workers", "degraded", required, detail)
+        count = len(status.partitions)
+        return ComponentState("workers", "up", required, f"Own {count} partitions.{told}")
+
+    return probe
+
+
+def _standby(status: StandbyStatus) -> str:
+    kept = f"Standby on {len(status.epochs)} of {status.transport}"
+    if status.paused:
+        one = status.paused[0]
+        return f"{kept}, which waits for {one.dependency} since {one.since}: {one.error}."
+    if status.stalled:
+        first = status.stalled[0]
+        return (
+            f"{kept}; {len(status.stalled)} wait, partition {first.partition} at {first.offset} "
+            f"since {first.since}: {first.reason}."
+        )
+    return f"{kept}."
+
+
+def loss_probe(losses: Losses) -> Probe:
+    """Return the probe that reports lost records: degraded for an hour after a loss was seen.
+
+    A loss that is older than the process is told and degrades nothing.
+
+    The process goes on accepting and persisting, so a loss never makes it unavailable.
+    """
+
+    async def probe() -> ComponentState:
+        found = losses.all()
+        if not found:
+            return ComponentState("losses", "up", False, "No record left a log unread.")
+        counts = "; ".join(
+            f"{one.lost} {'record' if one.lost == 1 else 'records'} left {one.transport} unread"
+            for one in found
+        )
+        recent = any(one.seconds is not None and one.seconds < _LOSS_SECONDS for one in found)
+        detail = f"{counts}. Run `crossfade audit`; see QueueMessagesLost in the runbooks."
+        return ComponentState("losses", "degraded" if recent else "up", False, detail)
+
+    return probe
+
+
+def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:
+    """Return what tells how the shadow is. Only in sync mode can nothing be accepted without it."""
+    required = mirror.mode == "sync"
+    name = f"shadow ({mirror.transport.name}, {mirror.mode})"
+
+    async def probe() -> ComponentState:
+        status = mirror.status()
+        try:
+            await answer(mirror.transport.ping(), within=timeout_seconds)
+        except (TransportError, TimeoutError) as error:
+            why = str(error) or f"No answer within {timeout_seconds:g} s"
+            detail = f"{why.rstrip('.')}. {status.waiting} copies wait for it."
+            if not required:
+                detail += " Messages are accepted all the same; backfill repairs what it misses."
+            return ComponentState(name, "down" if required else "degraded", required, detail)
+        if status.breaker != "closed":
+            detail = f"It answers, and took no copy when last tried: {status.error}."
+            return ComponentState(name, "degraded", required, detail)
+        detail = f"It takes copies; {status.waiting} wait."
+        return ComponentState(name, "up", required, detail)
+
+    return probe

@@ -1,0 +1,189 @@
+"""Logs that may hold messages and that the settings of this process don't name.
+
+Whoever changes ``TRANSPORT`` by hand may leave messages behind, accepted and not persisted; and
+whoever changes it for some processes only has them accept messages that no worker looks for. So a
+process with workers looks, every few seconds, which logs are used by others or were used before,
+and is a standby on those it does not know otherwise: copies are acknowledged once their originals
+are rows, and originals, which no other log will bring, are persisted. That loses and doubles
+nothing; only the order can't be kept, which is said once. A log that stays empty, and that no
+process uses, is left alone from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from compose.process.reconnecting import ReconnectingTransport
+from compose.settings import Settings
+from otel.lag_reporter import LagReporter
+from otel.metrics import Metrics
+from otel.tracing.deliveries import Deliveries
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Pool
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.errors import PersistenceError
+from persistence.fleet.used_logs import drained, used, used_logs
+from persistence.standby.standby import Standby, StandbyStatus
+from persistence.standby.takeover_rules import LogRole
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
+from transport.errors import ConfigurationError, TransportError
+from transport.registry import create
+
+__all__ = ["OrphanedLogDrainer"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 5.0
+_EMPTY_SECONDS = 60.0
+"""How long a log has to stay empty: processes of yesterday's settings may still append to it."""
+
+
+class OrphanedLogDrainer:
+    """Looks after the logs that nobody configured here. ``configured`` are all others, by name."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        configured: Mapping[str, Transport],
+        *,
+        pool: Pool,
+        metrics: Metrics,
+        member: str,
+        deliveries: Deliveries | None = None,
+        empty_seconds: float = _EMPTY_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._configured = configured
+        self._pool = pool
+        self._metrics = metrics
+        self._member = member
+        self._deliveries = deliveries
+        self._empty = empty_seconds
+        self._look = min(_LOOK_SECONDS, empty_seconds / 3)
+        self._standbys: dict[str, Standby] = {}
+        self._impossible: set[str] = set()
+
+    def status(self) -> dict[str, StandbyStatus]:
+        """Return how the standby of each leftover log is, by its name."""
+        return {name: one.status() for name, one in self._standbys.items()}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look for such logs, and drain each while it needs it, until ``stop`` is set."""
+        draining: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while not stop.is_set():
+                for name in await self._others():
+                    if name not in draining:
+                        draining[name] = tasks.create_task(self._drain(name, stop))
+                await stopped_within(stop, self._look)
+                draining = {name: task for name, task in draining.items() if not task.done()}
+
+    async def _others(self) -> list[str]:
+        try:
+            names = await used_logs(self._pool)
+        except PersistenceError:
+            return []
+        return [n for n in names if n not in self._configured and n not in self._impossible]
+
+    async def _drain(self, name: str, stop: asyncio.Event) -> None:
+        left = self._metrics.leftover.labels(name)
+        left.set(1)
+        try:
+            log = ReconnectingTransport(create(name, self._settings.transport), needed=False)
+            async with log:
+                await self._warn(log)
+                await self._stand_by(log, stop)
+        except ConfigurationError as error:
+            self._impossible.add(name)
+            _log.warning(f"{name} is not configured here, and can't be looked into: {error}")
+            return
+        if not stop.is_set():
+            left.set(0)
+            _log.info(f"Nothing is left in {name}, which nobody uses any more", transport=name)
+
+    async def _warn(self, log: ReconnectingTransport) -> None:
+        """Say once what may be left there, or come there, and what that does to the order."""
+        try:
+            whose = "another process uses it" if await used(self._pool, log.name) else ""
+        except PersistenceError:
+            whose = ""
+        try:
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        except TransportError as error:
+            holds = f"can't be reached ({error}). What it holds unread will be"
+        else:
+            lags = [one.lag for one in progress]
+            if not whose and not any(lag or lag is None for lag in lags):
+                return
+            count = "an unknown number of" if None in lags else f"{sum(filter(None, lags))}"
+            holds = f"holds {count} unread records. What is not persisted yet is"
+        _log.warning(
+            f"{log.name} is not configured here, but {whose or 'it was used before'}, and {holds} "
+            "persisted from there, and may stand behind newer messages of its conversation. To "
+            "keep the order, change logs with `crossfade migrate`.",
+            transport=log.name,
+        )
+
+    async def _stand_by(self, log: ReconnectingTransport, stop: asyncio.Event) -> None:
+        """Be a standby until nothing is left, or ``stop``."""
+        ending = asyncio.Event()
+        common: dict[str, Any] = {
+            "transport": log,
+            "pool": self._pool,
+            "settings": self._settings.persistence,
+            "metrics": self._metrics,
+            "member": self._member,
+        }
+        logs = {**self._configured, log.name: log}
+        standby = Standby(place=LogRole.OTHER, logs=logs, deliveries=self._deliveries, **common)
+        self._standbys[log.name] = standby
+        connecting = asyncio.create_task(log.connect())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(standby.run(ending))
+                tasks.create_task(DeadLetterIndexer(**common).run(ending))
+                tasks.create_task(LagReporter(log, self._metrics).run(ending))
+                await self._until_empty(log, stop)
+                ending.set()
+        finally:
+            connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await connecting
+            del self._standbys[log.name]
+
+    async def _until_empty(self, log: Transport, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        since: float | None = None
+        while not await stopped_within(stop, self._look):
+            if not await self._is_empty(log):
+                since = None
+                continue
+            since = since or loop.time()
+            if loop.time() - since >= self._empty and await self._given_up(log.name):
+                return
+
+    async def _is_empty(self, log: Transport) -> bool:
+        try:
+            unread = [
+                one.lag
+                for topic, group in (
+                    (Topic.MESSAGES, WORKER_GROUP),
+                    (Topic.DEAD_LETTERS, DLQ_GROUP),
+                )
+                for one in await log.progress(topic, group=group)
+            ]
+        except TransportError:
+            return False
+        return all(lag == 0 for lag in unread)
+
+    async def _given_up(self, name: str) -> bool:
+        """Note that the log is drained, unless some process still uses it."""
+        try:
+            return await drained(self._pool, name)
+        except PersistenceError:
+            return False

@@ -1,0 +1,122 @@
+"""A transport that may be connected later, so that the service starts while its log is down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Self
+
+import structlog
+
+from transport.contract import Transport
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.forwarding import Forwarding
+
+__all__ = ["ReconnectingTransport"]
+
+log = structlog.get_logger(__name__)
+
+_FIRST_WAIT = 0.2
+_LONGEST_WAIT = 5.0
+_A_MOMENT = 2.0
+_NEEDED_MOMENT = 5.0
+_SAY_AGAIN = 60.0
+
+
+class ReconnectingTransport(Forwarding):
+    """``inner``; until it is connected, every call raises :class:`TransportUnavailable`.
+
+    So from the first second health answers, readiness names the log, and a POST gets 503. Only an
+    outage is waited for: a setting that can't work ends :meth:`connect` with the error.
+
+    Entering waits for it a moment only: a server may be silent, and health has to answer meanwhile.
+    For what is not ``needed`` the moment is shorter, and a setting that turns out later not to work
+    for it is logged, and tried again.
+    """
+
+    def __init__(self, inner: Transport, *, needed: bool = True) -> None:
+        super().__init__(inner)
+        self._needed = needed
+        self._first: asyncio.Task[None] | None = None
+        self._connected = False
+        self._why = "not connected yet"
+        self._told = ""
+        self._told_at = 0.0
+
+    async def __aenter__(self) -> Self:
+        """Try once; :meth:`connect` goes on trying."""
+        self._first = asyncio.create_task(self._try())
+        try:
+            moment = _NEEDED_MOMENT if self._needed else _A_MOMENT
+            await asyncio.wait([self._first], timeout=moment)
+        except asyncio.CancelledError:
+            await self._end_first()
+            raise
+        if self._first.done():
+            self._first.result()
+        else:
+            self._why = f"{self.name} has not answered within {moment:g} s"
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._end_first()
+        if self._connected:
+            self._connected = False
+            await self.inner.__aexit__(*exc)
+
+    async def connect(self) -> None:
+        """Return once connected, however long that takes.
+
+        Raises:
+            ConfigurationError: a setting or the server's own state can't work.
+        """
+        if self._connected:
+            return
+        if self._first is not None:
+            if not self._first.done():
+                self._tell()
+            await self._once(asyncio.shield(self._first))
+        wait = _FIRST_WAIT
+        while not self._connected:
+            self._tell()
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+            await self._once(self._try())
+        log.info("The log is available", transport=self.name)
+
+    async def _once(self, attempt: Awaitable[None]) -> None:
+        try:
+            await attempt
+        except ConfigurationError as error:
+            if self._needed:
+                raise
+            self._why = str(error)
+
+    async def _try(self) -> None:
+        try:
+            await self.inner.__aenter__()
+        except ConfigurationError:
+            raise
+        except TransportError as error:
+            self._why = str(error)
+        else:
+            self._connected = True
+
+    def _tell(self) -> None:
+        """Log why it is not connected: a new reason at once, the same one every minute."""
+        now = time.monotonic()
+        if self._why == self._told and now - self._told_at < _SAY_AGAIN:
+            return
+        self._told, self._told_at = self._why, now
+        log.warning("The log is not available yet", transport=self.name, error=self._why)
+
+    async def _end_first(self) -> None:
+        if self._first is not None and not self._first.done():
+            self._first.cancel()
+            await asyncio.wait([self._first])
+
+    def _ready(self) -> Transport:
+        if not self._connected:
+            raise TransportUnavailable(self._why)
+        return self.inner

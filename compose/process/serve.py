@@ -1,0 +1,179 @@
+"""Run one process of the service until it is asked to stop, then stop it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+
+from compose.local.ports import pick
+from compose.process import http_server
+from compose.process import open_files as descriptors
+from compose.process import settings_warnings as by_hand
+from compose.process.heartbeat import presence_of
+from compose.process.role import Role
+from compose.process.scrape_targets import Targets
+from compose.process.tasks import Tasks
+from compose.process.wiring import PRIVATE_ERRORS, Service, service
+from compose.settings import ProcessSettings, Settings
+from otel import metrics_server
+from otel.lag_reporter import LagReporter
+from otel.logging import configure
+from otel.runtime import LoopDelay, observe_process
+from otel.settings import OtelSettings
+from persistence.fleet.heartbeat import Heartbeat
+
+__all__ = ["Running", "run"]
+
+log = structlog.get_logger(__name__)
+
+_YOUNG_OBJECTS = 20_000
+_FLUSH_SECONDS = 5.0  # after the last request, the application's lifespan flushes what it holds
+
+
+class Running(NamedTuple):
+    """Where a started process can be reached."""
+
+    url: str
+    metrics_url: str
+    service: Service
+
+
+def _to_standard_error(settings: OtelSettings) -> None:
+    configure(settings, private_errors=PRIVATE_ERRORS)
+
+
+async def run(
+    settings: Settings,
+    role: Role,
+    stop: asyncio.Event,
+    *,
+    started: Callable[[Running], None] = lambda _: None,
+    logging: Callable[[OtelSettings], None] = _to_standard_error,
+    bound: socket.socket | None = None,
+) -> None:
+    """Run until ``stop`` is set; return when everything is handed back and closed.
+
+    ``logging`` sets up where the process logs. The API is served on ``bound`` where that is given,
+    else on HOST and PORT.
+
+    The order: readiness says no; the API ends its requests and flushes; workers end their batches
+    and hand back their partitions; metrics go last.
+
+    Raises:
+        ConfigurationError: a setting can't work (the port is taken, the log disagrees).
+    """
+    logging(settings.otel)
+    by_hand.warn(settings.transport)
+    descriptors.raise_limit()
+    host, port = settings.ingress.host, settings.ingress.port
+    if role is Role.WORKER:  # its health is of less importance than that several fit on one host
+        port = pick(port, host)
+    bound = bound or http_server.bind(host, port)
+    try:
+        async with service(settings, role) as parts:
+            _calm_collector()
+            observe_process(parts.metrics)
+            targets = Targets(parts.pool)
+            with metrics_server.serve(
+                parts.metrics,
+                settings.otel.metrics_host,
+                settings.otel.metrics_port,
+                targets=targets.answer,
+                connections=settings.otel.metrics_max_connections,
+                seconds=settings.otel.metrics_timeout_ms / 1000,
+            ) as metrics:
+                running = Running(f"http://{_shown(host)}:{port}", metrics.url, parts)
+                presence = presence_of(
+                    settings, role, parts, url=running.url, metrics_url=metrics.url
+                )
+                log.info("Starting", role=role.value, url=running.url, metrics=metrics.url)
+                await presence.beat()  # seen before it takes a request, where that is possible
+                process = _Process(settings.process, parts, presence, targets)
+                await process.run(bound, stop, partial(started, running))
+    finally:
+        bound.close()
+    log.info("Stopped")
+
+
+def _calm_collector() -> None:
+    """Look for cycles less often, and never among what lives as long as the process.
+
+    Nearly everything a message allocates is freed by its count. The default (every 700 objects)
+    walks the requests in flight some hundred times a second for nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
+
+
+class _Process:
+    """The tasks of a process, and the order in which they end."""
+
+    def __init__(
+        self, settings: ProcessSettings, parts: Service, presence: Heartbeat, targets: Targets
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._presence = presence
+        self._targets = targets
+        self._http_stop = asyncio.Event()
+        self._workers_stop = asyncio.Event()
+        self._observers_stop = asyncio.Event()
+
+    async def run(
+        self, bound: socket.socket, stop: asyncio.Event, started: Callable[[], None]
+    ) -> None:
+        """Run until ``stop`` is set or a part fails; either way end in order."""
+        parts, tasks = self._parts, Tasks()
+        grace = self._settings.shutdown_grace_seconds / 2  # half for requests, half for workers
+        http = http_server.serve(
+            parts.app, bound, self._http_stop, grace_seconds=max(1, int(grace)), started=started
+        )
+        api = [tasks.add("http", http)]
+        workers = [tasks.add("dead letters", one.run(self._workers_stop)) for one in parts.indexers]
+        if parts.worker:
+            workers.append(tasks.add("worker", parts.worker.run(self._workers_stop)))
+        for standby in parts.standbys:
+            name = f"standby {standby.transport.name}"
+            workers.append(tasks.add(name, standby.run(self._workers_stop)))
+        if parts.leftovers:
+            left = parts.leftovers.run(self._workers_stop)
+            workers.append(tasks.add("logs not configured", left))
+        observers = [
+            tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
+            tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
+            tasks.add("housekeeping", parts.housekeeper.run(self._observers_stop)),
+            tasks.add("metrics targets", self._targets.run(self._observers_stop)),
+            # Ends after the workers: whoever reads that it is gone may take it for harmless.
+            tasks.add("presence", self._presence.run(self._observers_stop)),
+        ]
+        if parts.parity:
+            observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
+        for transport in parts.transports:
+            lag = LagReporter(transport, parts.metrics, losses=parts.losses)
+            observers.append(tasks.add(f"lag {transport.name}", lag.run(self._observers_stop)))
+            tasks.add(f"connect {transport.name}", transport.connect(), may_return=True)
+        try:
+            await tasks.until(stop)
+        finally:
+            log.info("Stopping")
+            parts.app.drain()
+            if stop.is_set():
+                await asyncio.sleep(self._settings.shutdown_delay_seconds)
+            self._http_stop.set()
+            await tasks.end(api, within=grace + _FLUSH_SECONDS)
+            self._workers_stop.set()
+            await tasks.end(workers, within=grace)
+            self._observers_stop.set()
+            await tasks.end(observers, within=1)
+            await tasks.cancel_all()
+
+
+def _shown(host: str) -> str:
+    return "localhost" if host in {"127.0.0.1", "::1", "0.0.0.0", "::"} else host  # noqa: S104

@@ -1,0 +1,67 @@
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly stop, the second forces."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from compose.output import err
+
+__all__ = ["Interrupted", "Signals"]
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FORCED = 130
+# One Ctrl-C may come twice: from the terminal, and passed on by a wrapper (timeout, npm).
+_ECHO_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked to stop
+    """A stop was asked for before the work was done."""
+
+
+class Signals:
+    """``stop`` is set by the first signal. The second ends the process on the spot."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self._asked = 0.0
+
+    def install(self) -> None:
+        """Take the signals over, on the running loop."""
+        loop = asyncio.get_running_loop()
+        for number in _HANDLED:
+            loop.add_signal_handler(number, self._received)
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what ``work`` returns; cancel it when a stop is asked for.
+
+        Raises:
+            Interrupted: it was cancelled, and has cleaned up.
+        """
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self.stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            task.cancel()
+            await asyncio.wait({task})
+            raise Interrupted
+        finally:
+            stopped.cancel()
+
+    def _received(self) -> None:
+        if self.stop.is_set():
+            if time.monotonic() - self._asked < _ECHO_SECONDS:
+                return
+            err.print("Stopping at once. Nothing acknowledged is lost.")
+            # Not sys.exit: a task that hangs would be waited for. Guards stop our servers.
+            os._exit(_FORCED)
+        self._asked = time.monotonic()
+        self.stop.set()

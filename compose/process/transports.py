@@ -1,0 +1,107 @@
+"""The logs of one process: the primary, the one that is read, and the shadow, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+from compose.process.reconnecting import ReconnectingTransport
+from otel.metered import MeteredTransport
+from otel.metrics import Metrics
+from otel.tracing.start import OFF, Tracing
+from persistence.database.pool import Pool
+from persistence.shadow_gaps import ShadowGaps
+from persistence.standby.takeover_rules import LogRole
+from transport.contract import Transport
+from transport.registry import create
+from transport.settings import TransportSettings
+from transport.shadow import Mirror, ShadowTransport
+
+__all__ = ["Logs", "open_logs", "place_of", "shadowed"]
+
+
+class Logs(NamedTuple):
+    """Each log once, however many parts it plays.
+
+    ``patient`` are all of them, to be connected; ``every`` the same, decorated. ``written`` is what
+    is appended to: the primary, with the shadow behind it where there is one.
+    """
+
+    patient: list[ReconnectingTransport]
+    every: list[Transport]
+    written: Transport
+    consumed: Transport
+    mirror: Mirror | None
+
+
+@asynccontextmanager
+async def open_logs(
+    settings: TransportSettings,
+    *,
+    pool: Pool,
+    metrics: Metrics,
+    member: str,
+    tracing: Tracing = OFF,
+) -> AsyncIterator[Logs]:
+    """Make the logs and try to connect each; close them when the block ends.
+
+    Raises:
+        ConfigurationError: a setting can't work against the servers that are there.
+    """
+    shadow = settings.transport_shadow
+    needed = {settings.transport, settings.consumed}
+    if settings.transport_shadow_mode == "sync":
+        needed.add(shadow or settings.transport)
+    names = dict.fromkeys((settings.transport, settings.consumed, shadow or settings.transport))
+    patient = [
+        ReconnectingTransport(create(name, settings), needed=name in needed) for name in names
+    ]
+    async with AsyncExitStack() as stack:
+        for one in patient:
+            await stack.enter_async_context(one)
+        logs = {one.name: tracing.traced(MeteredTransport(one, metrics)) for one in patient}
+        primary, consumed = logs[settings.transport], logs[settings.consumed]
+        if shadow is None:
+            yield Logs(patient, list(logs.values()), primary, consumed, None)
+            return
+        both = await stack.enter_async_context(
+            shadowed(primary, logs[shadow], settings, pool=pool, metrics=metrics, member=member)
+        )
+        yield Logs(patient, list(logs.values()), both, consumed, both.mirror)
+
+
+@asynccontextmanager
+async def shadowed(
+    primary: Transport,
+    shadow: Transport,
+    settings: TransportSettings,
+    *,
+    pool: Pool,
+    metrics: Metrics,
+    member: str,
+) -> AsyncIterator[ShadowTransport]:
+    """Return ``primary`` with ``shadow`` behind it; send what waits for it when the block ends."""
+    gaps = ShadowGaps(
+        pool,
+        transport=primary.name,
+        shadow=shadow.name,
+        sort_key=primary.sort_key,
+        member=member,
+    )
+    mirror = Mirror(
+        shadow,
+        primary=primary.name,
+        settings=settings,
+        observer=metrics.shadow,
+        gaps=gaps,
+    )
+    async with gaps, mirror:
+        yield ShadowTransport(primary, mirror)
+
+
+def place_of(name: str, settings: TransportSettings) -> LogRole:
+    """Return what the log ``name``, which is not consumed, is to a process of these settings."""
+    if name != settings.transport or settings.consumed != settings.transport_shadow:
+        return LogRole.OTHER  # what is read gets no copies from here
+    return LogRole.MIRRORED if settings.transport_shadow_mode == "sync" else LogRole.PRIMARY

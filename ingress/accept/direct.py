@@ -1,0 +1,205 @@
+"""Messages that are persisted before the answer, past the log (canary, and rollback scenario 2).
+
+A conversation that still has unacknowledged records in the log is queued behind them instead
+(:mod:`ingress.accept.backlog`), and every insert, a worker's or ours, takes the partition's lock in
+PostgreSQL. So changing ``INGRESS_MODE`` or ``INGRESS_QUEUE_PERCENT`` under traffic, also with old
+and new processes side by side, keeps every conversation in order:
+
+* queued, then direct: the direct one finds the queued one acknowledged, and so committed, or it
+  queues up behind it;
+* direct, then queued: the direct one was committed before it was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from ingress.accept.backlog import Backlog
+from ingress.accept.canary import queued
+from ingress.accept.group_commit import Settle
+from ingress.accept.submission import AnySubmission, Stored, Submission, Verdict
+from ingress.schema.problems import (
+    DATABASE_UNAVAILABLE,
+    INVALID,
+    LOG_UNAVAILABLE,
+    OUTCOME_UNKNOWN,
+    Problem,
+)
+from ingress.settings import IngressSettings
+from otel.tracing.context import sampled_trace_id
+from persistence.database.pool import Pool
+from persistence.errors import Outage, Rejected
+from persistence.reads.messages import receipt_at
+from persistence.store.batch import PositionedEvent, Written
+from persistence.store.lookup import StoredAnswer, answers
+from persistence.store.reserved_connections import ReservedConnections
+from persistence.store.writer import Writer
+from transport.clock import now
+from transport.contract import Transport
+from transport.errors import TransportError
+
+__all__ = ["DIRECT", "Direct"]
+
+DIRECT = "direct"
+"""What stands in a row's ``transport`` column when no log carried it."""
+_RETRY_AFTER = {"Retry-After": "2"}
+_log = structlog.get_logger(__name__)
+
+
+class Direct:
+    """Persists the messages of direct conversations that have no backlog."""
+
+    def __init__(
+        self, *, transport: Transport, pool: Pool, writer: Writer, settings: IngressSettings
+    ) -> None:
+        self._partitions = transport.partitions
+        self._backlog = Backlog(transport, limit=settings.ingress_backlog_records)
+        self._pool = pool
+        self._rows = ReservedConnections(pool, most=0)
+        self._writer = writer
+        self._percent = settings.ingress_queue_percent if settings.ingress_mode == "queue" else 0
+        self._timeout = settings.ingress_direct_timeout_ms / 1000
+
+    async def split(
+        self, submissions: Sequence[AnySubmission], settle: Settle
+    ) -> tuple[list[AnySubmission], list[AnySubmission]]:
+        """Return what to persist directly, and what is to be queued, each in order.
+
+        Where the log can't say whether a conversation has a backlog, its messages are refused.
+        """
+        direct = [one for one in submissions if self._chosen(one)]
+        queue = [one for one in submissions if not self._chosen(one)]
+        places = [
+            (one.partition(self._partitions), one.request.conversation_id)
+            for one in direct
+            if isinstance(one, Submission)
+        ]
+        if not places:
+            return direct, queue
+        try:
+            async with asyncio.timeout(self._timeout):
+                behind = await self._backlog.behind(places)
+        except (TransportError, TimeoutError) as error:
+            _log.warning("backlog_unknown", error=str(error), messages=len(direct))
+            detail = "The log can't say whether earlier messages of the conversation wait in it."
+            for one in direct:
+                settle(one, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+            return [], queue
+        held = [one for one in direct if _conversation(one) in behind]
+        return [one for one in direct if _conversation(one) not in behind], [*queue, *held]
+
+    def _chosen(self, one: AnySubmission) -> bool:
+        if isinstance(one, Submission):
+            return not queued(one.request.conversation_id, self._percent)
+        # A receipt can't overtake a message that has its row. Its conversation is not known here,
+        # so the canary leaves receipts to the log; direct mode does without it.
+        return self._percent == 0 and one.persisted
+
+    async def persist(self, submissions: Sequence[AnySubmission], settle: Settle) -> None:
+        """Insert ``submissions`` in their order and give each its verdict."""
+        if not submissions:
+            return
+        at = now()
+        try:
+            written = await self._write(submissions, at)
+        except Rejected:
+            await self._one_by_one(submissions, at, settle)
+        except (Outage, TimeoutError) as error:
+            self._refuse(submissions, error, settle)
+        else:
+            await self._answer(submissions, at, written, settle)
+
+    async def _write(self, submissions: Sequence[AnySubmission], at: str) -> Written:
+        batch = [
+            PositionedEvent(
+                one.event(at),
+                DIRECT,
+                one.partition(self._partitions),
+                "",
+                sampled_trace_id(one.traceparent),
+            )
+            for one in submissions
+        ]
+        traces = [(one.trace, at.partition) for one, at in zip(submissions, batch, strict=True)]
+        began, failure = time.time_ns(), None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._writer.write(batch, None)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            for trace, partition in traces:
+                if trace is not None:
+                    trace.created(began, began, partition)
+                    trace.inserted(began, time.time_ns(), failure)
+
+    async def _one_by_one(
+        self, submissions: Sequence[AnySubmission], at: str, settle: Settle
+    ) -> None:
+        """Find out which message PostgreSQL refuses, so that it sinks no other."""
+        for one in submissions:
+            try:
+                written = await self._write([one], at)
+            except Rejected as error:
+                settle(one, Problem(INVALID, f"PostgreSQL can't store this message: {error}"))
+            except (Outage, TimeoutError) as error:
+                self._refuse([one], error, settle)
+            else:
+                await self._answer([one], at, written, settle)
+
+    async def _answer(
+        self, submissions: Sequence[AnySubmission], at: str, written: Written, settle: Settle
+    ) -> None:
+        for index in written.persisted:
+            one = submissions[index]
+            stored = Stored(at, one.fingerprint(), one.correlation_id, "persisted", fresh=True)
+            settle(one, stored)
+        there = [submissions[index] for index in (*written.duplicates, *written.conflicts)]
+        if there:
+            await self._repeat(there, settle)
+
+    async def _repeat(self, submissions: Sequence[AnySubmission], settle: Settle) -> None:
+        """Answer those that somebody else persisted between our look-up and our insert."""
+        ids = [one.message_id for one in submissions if isinstance(one, Submission)]
+        try:
+            async with asyncio.timeout(self._timeout):
+                rows = await answers(self._rows, ids, within=self._timeout)
+                times = [await self._recorded(one) for one in submissions]
+        except (Outage, TimeoutError) as error:
+            self._refuse(submissions, error, settle)
+            return
+        for one, at in zip(submissions, times, strict=True):
+            settle(one, _there(one, rows.get(one.message_id), at))
+
+    async def _recorded(self, one: AnySubmission) -> str | None:
+        """Return when a receipt was recorded."""
+        if isinstance(one, Submission):
+            return None
+        receipt = one.receipt
+        return await receipt_at(self._pool, receipt.message_id, receipt.user_id, receipt.state)
+
+    def _refuse(
+        self, submissions: Sequence[AnySubmission], error: Exception, settle: Settle
+    ) -> None:
+        _log.warning("direct_insert_failed", error=str(error), messages=len(submissions))
+        detail = "The database did not answer. Retry with the same key."
+        for one in submissions:
+            settle(one, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
+
+
+def _conversation(one: AnySubmission) -> str | None:
+    return one.request.conversation_id if isinstance(one, Submission) else None
+
+
+def _there(one: AnySubmission, answer: StoredAnswer | None, receipt_at: str | None) -> Verdict:
+    if receipt_at is not None:
+        return Stored(receipt_at, "", one.correlation_id, "persisted")
+    if answer is None:
+        detail = "The row was there a moment ago and is gone."
+        return Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER)
+    return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, "persisted")

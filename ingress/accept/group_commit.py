@@ -1,0 +1,257 @@
+"""Group commit: concurrent requests share one append, and one fsync, instead of one each.
+
+Requests hand in their messages (:meth:`GroupCommit.submit`) and wait on one future. Whatever is
+waiting when a slot is free becomes one *tick*, committed by the function given at construction.
+The group commit owns the ticks: a request that is cancelled, or whose client is gone, neither
+cancels the tick nor loses anyone's message.
+
+A message whose id is already on its way joins the first one and shares its verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import structlog
+
+from ingress.accept.submission import AnySubmission, Stored, Verdict, Waiter
+from ingress.schema.problems import INTERNAL, LOG_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED, Problem
+from ingress.settings import IngressSettings
+from otel.measures import observe_all
+from otel.metrics import Metrics
+
+__all__ = ["Commit", "GroupCommit", "Settle"]
+
+Settle = Callable[[AnySubmission, Verdict], None]
+"""Gives a message its verdict and wakes whoever waits for nothing else."""
+Commit = Callable[[list[AnySubmission], Settle], Awaitable[None]]
+"""Makes every message of a tick durable, or tells why not, through :data:`Settle`."""
+
+_RETRY_AFTER = {"Retry-After": "1"}
+_OUR_FAULT = 500
+# Seconds. A tick costs some 200 us and more whatever it holds, so one beside others waits for
+# company: for as many messages per tick under way as the log says are worth it, but not longer.
+_PATIENCE = 0.005
+_log = structlog.get_logger(__name__)
+
+
+class GroupCommit:
+    """The queue between requests and the log. Belongs to one event loop."""
+
+    def __init__(
+        self, commit: Commit, *, settings: IngressSettings, metrics: Metrics, company: int
+    ) -> None:
+        self._commit = commit
+        self._company = company
+        self._metrics = metrics
+        for problem in (OVERLOADED, LOG_UNAVAILABLE, OUTCOME_UNKNOWN):
+            metrics.ingress_failed.labels(problem.name)  # at zero, so that rate() sees the first
+        self._limit = settings.ingress_queue_limit
+        self._limit_bytes = settings.ingress_queue_bytes
+        self._max_wait = settings.ingress_max_wait_ms / 1000
+        self._slots = settings.ingress_appends_in_flight
+        self._records = settings.ingress_append_records
+        self._waiting: deque[AnySubmission] = deque()
+        self._leaders: dict[str, AnySubmission] = {}
+        self._ticks: set[asyncio.Task[None]] = set()
+        self._held = 0
+        self._held_bytes = 0
+        self._scheduled = False
+        self._later: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def held(self) -> int:
+        """Messages handed in and not yet answered."""
+        return self._held
+
+    def admit(self) -> None:
+        """Return if a request may hand something in. Called before its body is read.
+
+        Raises:
+            Problem: too many messages or bytes are held, or the oldest has waited too long.
+        """
+        if self._held < self._limit and self._held_bytes < self._limit_bytes:
+            if not self._waiting or time.monotonic() - self._waiting[0].since <= self._max_wait:
+                if self._closing:
+                    raise _shutting_down()
+                return
+            why = f"The oldest message has waited more than {self._max_wait:g} s for its append."
+        else:
+            why = f"{self._held} messages ({self._held_bytes} bytes) wait for the log."
+        self._metrics.ingress_shed.inc()
+        raise Problem(OVERLOADED, why, headers=_RETRY_AFTER)
+
+    def submit(self, submissions: Sequence[AnySubmission]) -> asyncio.Future[None]:
+        """Hand in one request's messages; the future is done when each has its verdict.
+
+        They are committed in the order given, in one tick.
+
+        Raises:
+            Problem: the service is shutting down; nothing was handed in.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.hand_in(submissions, partial(_wake, future))
+        return future
+
+    def hand_in(self, submissions: Sequence[AnySubmission], decided: Callable[[], None]) -> None:
+        """As :meth:`submit`, without a future: ``decided`` is called when each has its verdict.
+
+        It is called in the middle of the tick, so it must be quick and must not raise.
+
+        Raises:
+            Problem: the service is shutting down; nothing was handed in.
+        """
+        if self._closing:
+            raise _shutting_down()
+        waiter = Waiter(decided, len(submissions))
+        since = time.monotonic()
+        leaders = self._leaders
+        for one in submissions:
+            one.waiter = waiter
+            one.since = since
+            self._held_bytes += one.size
+            leader = leaders.setdefault(one.message_id, one)
+            if leader is one:
+                self._waiting.append(one)
+            else:
+                one.follows = True
+                if leader.followers is None:
+                    leader.followers = []
+                leader.followers.append(one)
+        self._held += len(submissions)
+        self._idle.clear()
+        if not self._scheduled and len(self._ticks) < self._slots:
+            if self._is_enough():
+                self._scheduled = True
+                # Not at once: every request that this turn of the loop has ready joins the tick.
+                asyncio.get_running_loop().call_soon(self._start)
+            elif self._later is None:
+                self._look_later()
+
+    async def close(self) -> None:
+        """Take nothing more, and return when everything handed in has its verdict."""
+        self._closing = True
+        await self._idle.wait()
+        if self._later is not None:
+            self._later.cancel()
+        if self._ticks:
+            await asyncio.wait(self._ticks)
+
+    def _is_enough(self) -> bool:
+        """Whether what waits is worth a tick beside those under way."""
+        return len(self._waiting) >= self._company * len(self._ticks)
+
+    def _look_later(self) -> None:
+        self._later = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
+
+    def _look(self) -> None:
+        """Begin a tick for what has waited long enough for company."""
+        self._later = None
+        if self._waiting and not self._scheduled and len(self._ticks) < self._slots:
+            if time.monotonic() - self._waiting[0].since >= _PATIENCE:
+                self._begin(self._next_tick())
+            else:
+                self._look_later()
+
+    def _start(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._ticks) < self._slots and self._is_enough():
+            self._begin(self._next_tick())
+        if self._waiting and self._later is None:
+            self._look_later()
+        self._metrics.ingress_queue.set(len(self._waiting))
+
+    def _begin(self, tick: list[AnySubmission]) -> None:
+        if tick:
+            task = asyncio.get_running_loop().create_task(self._run(tick))
+            self._ticks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _next_tick(self) -> list[AnySubmission]:
+        waiting = self._waiting
+        self._expire()
+        most = self._records
+        if len(self._ticks) + 1 < self._slots:
+            # Of many, half: while one half is answered, and its clients send again, the other is
+            # appended. All in one tick, each side would wait for the other.
+            most = min(most, max(2 * self._company, (self._held + 1) // 2))
+        if len(waiting) <= most:
+            tick = list(waiting)
+            waiting.clear()
+            return tick
+        tick = []
+        # One request's messages stay together: in two ticks, the second could overtake.
+        while waiting and (len(tick) < most or waiting[0].waiter is tick[-1].waiter):
+            tick.append(waiting.popleft())
+        return tick
+
+    def _expire(self) -> None:
+        oldest = time.monotonic() - self._max_wait
+        while self._waiting and self._waiting[0].since < oldest:
+            one = self._waiting.popleft()
+            self._settle(
+                one,
+                Problem(
+                    OVERLOADED,
+                    f"The append did not begin within {self._max_wait:g} s.",
+                    headers=_RETRY_AFTER,
+                ),
+            )
+
+    async def _run(self, tick: list[AnySubmission]) -> None:
+        started = time.perf_counter()
+        try:
+            await self._commit(tick, self._settle)
+        finally:
+            self._metrics.ingress_append.observe(time.perf_counter() - started)
+            ended = time.monotonic()
+            traced = next(
+                ((ended - one.since, one.trace.trace_id) for one in tick if one.trace), None
+            )
+            waited = [ended - one.since for one in tick]
+            observe_all(self._metrics.ingress_ack, waited, traced=traced)
+            for one in tick:
+                if one.verdict is None:
+                    # Only after an error in our own code, which `_ended` logs.
+                    self._settle(one, Problem(INTERNAL, "The message's outcome is not known."))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ticks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("group_commit_failed", exc_info=error)
+        if self._waiting and not self._scheduled:
+            self._start()
+
+    def _settle(self, one: AnySubmission, verdict: Verdict) -> None:
+        del self._leaders[one.message_id]
+        if not isinstance(verdict, Stored) and verdict.kind.status >= _OUR_FAULT:
+            self._metrics.ingress_failed.labels(verdict.kind.name).inc()
+        self._deliver(one, verdict)
+        if one.followers:
+            for follower in one.followers:
+                self._deliver(follower, verdict)
+            one.followers = None
+        if self._held == 0:
+            self._idle.set()
+
+    def _deliver(self, one: AnySubmission, verdict: Verdict) -> None:
+        one.verdict = verdict
+        self._held -= 1
+        self._held_bytes -= one.size
+        one.waiter.count_down()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():  # cancelled: the request is gone, its message is not
+        future.set_result(None)
+
+
+def _shutting_down() -> Problem:
+    return Problem(LOG_UNAVAILABLE, "This process is shutting down.", headers=_RETRY_AFTER)

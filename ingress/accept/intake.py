@@ -1,0 +1,256 @@
+"""From the bytes of a body to submissions: checked, with their identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ingress.accept.submission import Submission
+from ingress.schema.problems import TOO_LARGE, FieldError, Problem
+from ingress.schema.requests import (
+    KEY_BYTES,
+    MessageRequest,
+    RequestLimits,
+    decode_message,
+    suspicious,
+)
+from ingress.schema.validation_errors import MOST_ERRORS, explain, field_problem, malformed
+from ingress.web.headers import Context
+from transport.identity import idempotency_key, message_id
+
+__all__ = ["Intake", "Item"]
+
+Item = Submission | Problem
+"""One item of a batch: what to commit, or why it can't be."""
+
+
+class Intake:
+    """Turns bodies into submissions."""
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self._limits = limits
+        self._array = _array_of(limits.batch_items)
+
+    def message(
+        self, data: bytes, context: Context, key: str | None, most: int = MOST_ERRORS
+    ) -> Submission:
+        """Return the submission in ``data``; ``key`` is the ``Idempotency-Key`` header's.
+
+        Raises:
+            Problem: it is not a message that can be accepted; the faulty fields are named, at most
+                ``most`` of them.
+        """
+        try:
+            request = decode_message(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._explained(data, error, most) from error
+        if suspicious(request, data, self._limits):
+            problem = explain(data, self._limits, most)
+            if problem is not None:
+                raise problem
+        client = request.client_message_id
+        if client is UNSET:
+            if key is None:
+                raise field_problem([_NO_KEY])
+            client = key
+        elif key is not None and key != client:
+            raise field_problem([_TWO_KEYS])
+        one = submission(request, client, context, len(data))
+        if one is None:
+            raise field_problem([_LONG_KEY])
+        return one
+
+    def batch(self, body: bytes, context: Context) -> Iterator[Item | None]:
+        """Yield one item for each of a JSON array.
+
+        Raises:
+            Problem: it is no JSON array, or has no items or too many.
+        """
+        if len(body) <= self._limits.item_bytes:
+            try:
+                requests = _decode_batch(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass
+            else:
+                self._count(len(requests))
+                items = self._all_sound(requests, body, context)
+                if items is not None:
+                    yield from items
+                    return
+        # Some item is in doubt, or the whole is: one by one, so that it sinks no other. And where
+        # it is long, so that others are served between two items.
+        yield from self._items(self._split(body), context)
+
+    def lines(self, body: bytes, context: Context) -> Iterator[Item | None]:
+        """Yield one item for each line of NDJSON, ``None`` while it passes over empty ones.
+
+        Raises:
+            Problem: there are no items or too many.
+        """
+        lines: list[memoryview] = []
+        for line in _lines(body):
+            if line is None:
+                yield None
+                continue
+            lines.append(line)
+            if len(lines) > self._limits.batch_items:
+                break
+        self._count(len(lines))
+        yield from self._items(lines, context)
+
+    def _split(self, body: bytes) -> list[memoryview | bytes]:
+        """Return the items of an array as they are written; of too many, none is looked at.
+
+        Raises:
+            Problem: it is no JSON array, or has no items or too many.
+        """
+        try:
+            fields = msgspec.structs.astuple(self._array(body))
+        except msgspec.ValidationError as error:
+            if body.lstrip()[:1] == b"[":
+                self._count(self._limits.batch_items + 1)
+            raise field_problem(
+                [FieldError("(body)", "is not an array", "Send a JSON array of messages.")]
+            ) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise malformed(f"The body is not a JSON array: {error}.") from error
+        raws = [memoryview(raw) for raw in takewhile(_given, fields)]
+        self._count(len(raws))
+        return list(raws)
+
+    def _items(self, items: Iterable[memoryview | bytes], context: Context) -> Iterator[Item]:
+        left = _LISTED
+        for data in items:
+            item = self._item(data, context, min(MOST_ERRORS, max(left, 1)))
+            if isinstance(item, Problem):
+                left -= len(item.errors)
+            yield item
+
+    def _all_sound(
+        self, requests: list[MessageRequest], body: bytes, context: Context
+    ) -> list[Item] | None:
+        """Return the submissions if nothing is in doubt anywhere, looking at the body once."""
+        if b"\\u0000" in body:
+            return None
+        limits = self._limits
+        most = limits.content_bytes // 4
+        names = 0
+        items: list[Item] = []
+        for request in requests:
+            client = request.client_message_id
+            if client is UNSET:
+                return None
+            names += 4
+            if request.content_type is not UNSET:
+                names += 1
+            recipients = request.recipient_ids
+            if recipients is not UNSET:
+                names += 1
+                if len(recipients) > limits.recipients:
+                    return None
+            content = request.content
+            if len(content) > most and len(content.encode()) > limits.content_bytes:
+                return None
+            one = submission(request, client, context, len(content) + 256)
+            if one is None:
+                return None
+            items.append(one)
+        # As in `suspicious`: more colons than names is how a name given twice shows.
+        return items if body.count(b":") == names else None
+
+    def _item(self, data: memoryview | bytes, context: Context, most: int) -> Item:
+        if len(data) > self._limits.item_bytes:
+            limit = self._limits.item_bytes
+            return Problem(
+                TOO_LARGE, f"The item has more than {limit} bytes (INGRESS_MAX_BODY_BYTES)."
+            )
+        try:
+            return self.message(bytes(data), context, None, most)
+        except Problem as problem:
+            return problem
+
+    def _explained(self, data: bytes, error: Exception, most: int) -> Problem:
+        # The fallback is for a rule that the decoder knows and `explain` does not.
+        return explain(data, self._limits, most) or malformed(str(error))
+
+    def _count(self, items: int) -> None:
+        most = self._limits.batch_items
+        if 1 <= items <= most:
+            return
+        message = f"holds more than {most} items" if items else "holds no items"
+        remedy = f"Send 1 to {most} messages in one batch."
+        raise field_problem([FieldError("(body)", message, remedy)])
+
+
+def submission(
+    request: MessageRequest, client: str, context: Context, size: int
+) -> Submission | None:
+    """Return the submission of a checked request, its identity derived from its key.
+
+    ``None`` if the key is too long for the unique index that keeps a message single.
+    """
+    conversation = request.conversation_id
+    key = idempotency_key(request.sender_id, conversation, client)
+    if len(key) * 4 > KEY_BYTES and len(key.encode()) > KEY_BYTES:
+        return None
+    return Submission(message_id(key, conversation), key, request, client, context, size=size)
+
+
+def _array_of(most: int) -> Callable[[bytes], msgspec.Struct]:
+    """Return the decoder of an array of at most ``most`` items, each left as it is written.
+
+    An array decoded as a struct ends at the first item too many. As a list it would be built whole,
+    and eight million items in 16 MiB take a second.
+    """
+    fields = [(f"item_{n}", msgspec.Raw | UnsetType, UNSET) for n in range(most)]
+    array = msgspec.defstruct("Array", fields, array_like=True, forbid_unknown_fields=True)
+    decode: Callable[[bytes], msgspec.Struct] = msgspec.json.Decoder(array).decode
+    return decode
+
+
+def _given(field: object) -> bool:
+    return field is not UNSET
+
+
+def _lines(body: bytes) -> Iterator[memoryview | None]:
+    """Yield the lines that hold something, and ``None`` for many empty ones at a time."""
+    view, at = memoryview(body), 0
+    while at < len(body):
+        chunk = body[at : at + _CHUNK]
+        blank = len(chunk) - len(chunk.lstrip(_BLANK))
+        at += blank
+        if blank == len(chunk):
+            yield None
+            continue
+        end = body.find(b"\n", at)
+        end = len(body) if end < 0 else end
+        yield view[at:end]
+        at = end + 1
+
+
+_CHUNK = 65_536
+_BLANK = b" \t\r\n"
+_LISTED = 1_000
+"""Errors listed in the answer to one batch. Past them each item at fault still names its first."""
+
+_decode_batch = msgspec.json.Decoder(list[MessageRequest]).decode
+
+_NO_KEY = FieldError(
+    "clientMessageId",
+    "is missing",
+    "Give each message an id of the sender's own, or send the Idempotency-Key header (not for a "
+    "batch).",
+)
+_TWO_KEYS = FieldError(
+    "Idempotency-Key",
+    "differs from clientMessageId",
+    "Send one of the two, or the same value in both.",
+)
+_LONG_KEY = FieldError(
+    "clientMessageId",
+    f"makes a key of more than {KEY_BYTES} bytes with senderId and conversationId",
+    "Shorten the three ids; in UTF-8 they count together, ':' and '%' for three bytes each.",
+)

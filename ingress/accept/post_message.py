@@ -1,0 +1,146 @@
+"""The two routes that carry the traffic, as plain ASGI in front of FastAPI.
+
+FastAPI's routing and validation cost several times what accepting a message does. So these two
+never reach it; they are described in the same OpenAPI document by :mod:`ingress.openapi`. Nothing
+here is logged or traced per request, and nothing is awaited but the body and the group commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ingress.accept.bodies import Bodies, Disconnected, Receive
+from ingress.accept.group_commit import GroupCommit
+from ingress.accept.intake import Intake
+from ingress.accept.submission import Submission
+from ingress.schema.problems import Problem
+from ingress.schema.responses import encode
+from ingress.web import asgi as wire
+from ingress.web.asgi import Send, problem_answer, respond
+from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.browser import Guard
+from ingress.web.headers import (
+    Context,
+    Headers,
+    correlation_id,
+    header_safe,
+    idempotency_key,
+    media_type,
+)
+from otel.metrics import Metrics
+from otel.tracing.requests import Trace, Tracer
+
+__all__ = ["MESSAGES", "PostMessage"]
+
+MESSAGES = "/api/messages"
+_JSON = (b"application/json",)
+
+
+class PostMessage:
+    """``POST /api/messages``: the steps of it, and the ASGI door to them.
+
+    The other door is :mod:`ingress.accept.protocol`, which takes the same steps without ASGI's
+    cost.
+    """
+
+    def __init__(
+        self,
+        *,
+        auth: Authenticator,
+        guard: Guard,
+        bodies: Bodies,
+        commits: GroupCommit,
+        intake: Intake,
+        metrics: Metrics,
+        limit: int,
+        tracer: Tracer,
+    ) -> None:
+        self._auth = auth
+        self._guard = guard
+        self._bodies = bodies
+        self._commits = commits
+        self._intake = intake
+        self._hits = metrics.idempotency_hits.labels("ingress")
+        self.begin = partial(tracer.begin, method="POST", route=MESSAGES)
+        """Return what goes with a request, by its headers; the first step."""
+        self.limit = limit
+        """The largest body, in bytes."""
+
+    def admit(self, headers: Headers) -> ApiKey | None:
+        """Return if the request may go on, before its body is read.
+
+        What is returned is its key, if that has a prefix to hold the message against.
+
+        Raises:
+            Problem: who sends it may not, too much is waiting, or its media type is another.
+        """
+        self._guard.check(headers, changes=True)
+        key = self._auth.check(headers, Scope.PRODUCE, limited=True)
+        self._commits.admit()
+        media_type(headers, _JSON)
+        return key if key is not None and key.limited else None
+
+    def submission(
+        self,
+        headers: Headers,
+        correlation: str | None,
+        trace: Trace,
+        body: bytes,
+        key: ApiKey | None,
+    ) -> Submission:
+        """Return the message, checked, for :meth:`hand_in`; ``key`` is what :meth:`admit` gave.
+
+        Raises:
+            Problem: it is not a message that can be accepted.
+        """
+        context = Context(correlation, trace)
+        one = self._intake.message(body, context, idempotency_key(headers))
+        if key is not None:
+            one.admit(key)
+        return one
+
+    def hand_in(self, one: Submission, decided: Callable[[], None]) -> None:
+        """Give the message to the group commit, which calls ``decided`` when it has its verdict.
+
+        Raises:
+            Problem: the service is shutting down.
+        """
+        self._commits.hand_in((one,), decided)
+
+    def answer(self, one: Submission, correlation: str | None) -> tuple[int, bytes, bytes]:
+        """Return status, ``X-Correlation-ID`` and JSON body for a message that has its verdict.
+
+        Raises:
+            Problem: it was not accepted, or its key stands for another body.
+        """
+        ack = one.answer()
+        status, given = 202, correlation or ack.correlation_id
+        if ack.idempotent_hit:
+            self._hits.inc()
+            status = 200
+        if given is one.message_id:  # the usual case: its own id, which is always a header value
+            return status, given.encode(), encode(ack)
+        return status, header_safe(given, ack.message_id), encode(ack)
+
+    async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
+        """Accept one message; answered when it is durable."""
+        headers: Headers = dict(scope["headers"])
+        trace = self.begin(headers)
+        correlation: str | None = None
+        try:
+            correlation = correlation_id(headers)
+            key = self.admit(headers)
+            body = await self._bodies.read(headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES")
+            one = self.submission(headers, correlation, trace, body, key)
+            await self._commits.submit((one,))
+            status, given, ack = self.answer(one, correlation)
+        except Problem as problem:
+            answer = problem_answer(problem, correlation)
+        except Disconnected:
+            return
+        else:
+            answer = status, [(b"content-type", _JSON[0]), (b"x-correlation-id", given)], ack
+        await respond(send, *answer)
+        if trace.request is not None:
+            trace.request.end(answer[0], correlation)

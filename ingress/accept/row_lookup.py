@@ -1,0 +1,92 @@
+"""What PostgreSQL already knows of a group commit's messages, without ever holding one up.
+
+The look-up makes answers exact after every cache has expired. It is not needed for correctness:
+the id is derived from the key and the worker's unique key decides. So when PostgreSQL is down or
+hangs, the group commits under way pay the time limit once, and those that follow skip the question
+until a probe in the background has been answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import structlog
+
+from persistence.database.pool import Pool
+from persistence.errors import Outage
+from persistence.reads.messages import dead_lettered
+from persistence.store.lookup import StoredAnswer, answers
+from persistence.store.reserved_connections import ReservedConnections
+
+__all__ = ["RowLookup"]
+
+_PROBE = "00000000-0000-8000-8000-000000000000"
+_FIRST_PROBE = 0.25
+_LONGEST_PAUSE = 5.0
+_log = structlog.get_logger(__name__)
+
+
+class RowLookup:
+    """Asks PostgreSQL for message ids, and stops asking while it doesn't answer.
+
+    ``at_once`` is how many group commits are under way at once: for each a connection is kept.
+    """
+
+    def __init__(self, pool: Pool, *, timeout_seconds: float, at_once: int) -> None:
+        self._pool = pool
+        self._connections = ReservedConnections(pool, most=at_once)
+        self._timeout = timeout_seconds
+        self._probing: asyncio.Task[None] | None = None
+
+    @property
+    def asking(self) -> bool:
+        """Whether PostgreSQL answered when it was last asked."""
+        return self._probing is None
+
+    async def answers(self, message_ids: Sequence[str]) -> dict[str, StoredAnswer]:
+        """Return what stands under each id that is a row; nothing while PostgreSQL is out."""
+        if not message_ids or self._probing is not None:
+            return {}
+        try:
+            return await answers(self._connections, message_ids, within=self._timeout)
+        except Outage as error:
+            self._suspend(error)
+            return {}
+
+    async def dead_lettered(self, message_ids: Sequence[str]) -> set[str]:
+        """Return which ids are dead letters; none while PostgreSQL is out."""
+        if not message_ids or self._probing is not None:
+            return set()
+        try:
+            return await dead_lettered(self._pool, message_ids, within=self._timeout)
+        except Outage as error:
+            self._suspend(error)
+            return set()
+
+    async def close(self) -> None:
+        """End the probe, if one is under way, and hand the connections back."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait((self._probing,))
+        await self._connections.close()
+
+    def _suspend(self, error: Outage) -> None:
+        if self._probing is None:
+            _log.warning("lookup_suspended", error=str(error))
+            self._probing = asyncio.get_running_loop().create_task(self._probe())
+
+    async def _probe(self) -> None:
+        pause = _FIRST_PROBE
+        while True:
+            # Jitter, so that many processes don't come back in step.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            try:
+                await answers(self._connections, [_PROBE], within=self._timeout)
+            except Outage:
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                break
+        self._probing = None
+        _log.info("lookup_resumed")

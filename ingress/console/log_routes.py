@@ -1,0 +1,127 @@
+"""The logs themselves: which there are, and what stands in them, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field, model_validator
+
+from ingress.console.readings import WatchedLog
+from ingress.console.records import BrowsedPlace, Records
+from ingress.console.views import LogNames, LogRecords, NamedLog
+from ingress.routes.dead_letter_models import Moment
+from ingress.routes.described import permitted, problems, scoped
+from ingress.routes.models import Model
+from ingress.schema.problems import INVALID, LOG_UNAVAILABLE, NOT_FOUND, FieldError, Problem
+from ingress.schema.validation_errors import field_problem
+from ingress.web.auth import ApiKey, Authenticator, Scope
+from transport.contract import Topic
+
+__all__ = ["logs_router"]
+
+_MOST = 200
+_Offset = Annotated[str | None, Field(min_length=1, max_length=64)]
+
+
+class RecordsQuery(Model):
+    """Where a page of records begins; without any of the five it is the last one of the log."""
+
+    topic: Literal["messages", "dead_letters"] = "messages"
+    after: _Offset = None
+    """The records behind this offset."""
+    before: _Offset = None
+    """The records in front of this offset."""
+    at: _Offset = None
+    """The record at this offset, and those behind it."""
+    time: Moment = None
+    """The first record of this time or later, and those behind it."""
+    beginning: Literal["true"] | None = None
+    """The first records that the log still holds."""
+    limit: Annotated[int, Field(ge=1, le=_MOST, strict=False)] = 50
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        given = [self.after, self.before, self.at, self.time, self.beginning]
+        if sum(one is not None for one in given) > 1:
+            raise ValueError("after, before, at, time and beginning: send one of them, or none")
+        return self
+
+    def place(self) -> BrowsedPlace:
+        """Return the place that is asked for."""
+        if self.after is not None:
+            return BrowsedPlace("after", self.after)
+        if self.before is not None:
+            return BrowsedPlace("before", self.before)
+        if self.at is not None:
+            return BrowsedPlace("at", self.at)
+        if self.time is not None:
+            return BrowsedPlace("time", time=self.time.timestamp())
+        return BrowsedPlace("time") if self.beginning else BrowsedPlace("end")
+
+
+def logs_router(
+    *, auth: Authenticator, logs: Sequence[WatchedLog], timeout_seconds: float
+) -> APIRouter:
+    """Return the routes that show what stands in the logs. Nothing here changes anything."""
+    router = APIRouter(prefix="/api/console/logs", tags=["console"])
+    own = permitted(auth, Scope.READ, Scope.ADMIN)
+    by_name = {one.transport.name: one.transport for one in logs}
+    names = LogNames(
+        items=[
+            NamedLog(
+                name=one.transport.name, roles=list(one.roles), partitions=one.transport.partitions
+            )
+            for one in logs
+        ]
+    )
+
+    @router.get(
+        "",
+        summary="See which logs can be looked into",
+        description="Each with what it is used for, and how many partitions it has.",
+        operation_id="listLogs",
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def list_logs(_key: ApiKey | None = own) -> LogNames:
+        return names
+
+    @router.get(
+        "/{log}/partitions/{partition}/records",
+        summary="Read records as they stand in a partition",
+        description="In log order. A page is bounded in bytes, too, and of a body the first 16 KiB "
+        "are given. Of a key with a prefix, records that are messages it may read. `first` and "
+        "`last` are the offsets to go on from, before and after the page.",
+        operation_id="listRecords",
+        responses=problems(INVALID, NOT_FOUND, LOG_UNAVAILABLE),
+        openapi_extra=scoped(Scope.READ),
+    )
+    async def list_records(
+        log: Annotated[str, Path(max_length=64)],
+        partition: Annotated[int, Path(ge=0, le=2**31 - 1)],
+        query: Annotated[RecordsQuery, Query()],
+        key: ApiKey | None = own,
+    ) -> LogRecords:
+        transport = by_name.get(log)
+        if transport is None:
+            raise Problem(NOT_FOUND, f"There is no log {log!r}; there are {', '.join(by_name)}.")
+        topic = Topic(query.topic)
+        if key is not None and topic is Topic.DEAD_LETTERS:
+            key.refuse_limited()
+        partitions = transport.partitions if topic is Topic.MESSAGES else 1
+        if partition >= partitions:
+            raise Problem(
+                NOT_FOUND, f"{log} has the partitions 0 to {partitions - 1} of {query.topic}."
+            )
+        place = query.place()
+        try:
+            return await Records(transport, timeout_seconds=timeout_seconds).page(
+                topic, partition, place, limit=query.limit, key=key
+            )
+        except ValueError as error:
+            raise field_problem(
+                [FieldError(place.kind, str(error), f"Send an offset of {log}.")]
+            ) from error
+
+    return router

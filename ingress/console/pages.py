@@ -1,0 +1,72 @@
+"""``/console``: the page and its files, with the headers that keep anything else off it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+
+from fastapi import APIRouter, Request, Response
+
+from ingress.schema.problems import NOT_FOUND, Problem
+
+__all__ = ["console_pages_router"]
+
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "html": "text/html; charset=utf-8",
+}
+# No inline script or style, nothing from elsewhere, nobody's frame. Trusted Types: the page's own
+# scripts can't make markup out of text either, so what a message says stays what it says.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+def console_pages_router() -> APIRouter:
+    """Return the routes of the page. They need no key: there is nothing in it to know."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/console")
+    async def get_page(request: Request) -> Response:
+        return _file(request, "index.html")
+
+    @router.get("/console/{name}")
+    async def get_file(request: Request, name: str) -> Response:
+        return _file(request, name)
+
+    return router
+
+
+def _file(request: Request, name: str) -> Response:
+    found = _assets().get(name)
+    if found is None:
+        raise Problem(NOT_FOUND, f"The console has no file {name[:100]!r}.")
+    content, tag = found
+    headers = {**_HEADERS, "ETag": tag}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=_TYPES[name.rpartition(".")[2]], headers=headers)
+
+
+@lru_cache(maxsize=1)
+def _assets() -> dict[str, tuple[bytes, str]]:
+    """Return every file's content and its entity tag, read once."""
+    folder = files("ingress.console").joinpath("assets")
+    read = {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
+    return {
+        name: (content, f'"{sha256(content).hexdigest()[:16]}"')
+        for name, content in read.items()
+        if name.rpartition(".")[2] in _TYPES
+    }

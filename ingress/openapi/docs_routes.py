@@ -1,0 +1,57 @@
+"""``/docs`` and the OpenAPI documents: the API's description for people and for programs.
+
+Served without an address outside this service, and made once: all can be asked for without a key.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from ingress.openapi import CONSOLE_PATH, PATH, Documents
+from ingress.openapi.docs_page import SCRIPT, STYLE, page
+
+__all__ = ["docs_router"]
+
+_POLICY = {"Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"}
+
+
+def docs_router(documents: Documents) -> APIRouter:
+    """Return the routes of the documentation."""
+    router = APIRouter(include_in_schema=False)
+
+    @lru_cache(maxsize=1)
+    def rendered() -> str:
+        return page(documents.public, documents.console)
+
+    @lru_cache(maxsize=1)
+    def public() -> bytes:
+        return msgspec.json.encode(documents.public)
+
+    @lru_cache(maxsize=1)
+    def console() -> bytes:
+        return msgspec.json.encode(documents.console)
+
+    @router.get(PATH)
+    async def get_openapi() -> Response:
+        return Response(public(), media_type="application/json")
+
+    @router.get(CONSOLE_PATH)
+    async def get_openapi_console() -> Response:
+        return Response(console(), media_type="application/json")
+
+    @router.get("/docs")
+    async def get_docs() -> Response:
+        return Response(rendered(), media_type="text/html", headers=_POLICY)
+
+    @router.get("/docs/style.css")
+    async def get_style() -> Response:
+        return Response(STYLE, media_type="text/css")
+
+    @router.get("/docs/script.js")
+    async def get_script() -> Response:
+        return Response(SCRIPT, media_type="text/javascript")
+
+    return router

@@ -1,0 +1,48 @@
+"""Page cursors: opaque to clients, bound to what they page through."""
+
+from __future__ import annotations
+
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error
+from zlib import crc32
+
+from ingress.schema.problems import FieldError
+from ingress.schema.validation_errors import field_problem
+
+__all__ = ["decode", "encode"]
+
+_VERSION = 1
+_LAYOUT = struct.Struct(">BQI")
+_MOST = 2**63 - 1
+
+
+def encode(position: int, subject: str) -> str:
+    """Return the cursor of ``position`` in the listing ``subject``."""
+    packed = _LAYOUT.pack(_VERSION, position, crc32(subject.encode()))
+    return urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def decode(cursor: str, subject: str) -> int:
+    """Return the position in a cursor made for ``subject``.
+
+    Raises:
+        Problem: it was not made here, or for another listing.
+    """
+    try:
+        packed = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        position = int(_LAYOUT.unpack(packed)[1])
+    except (Error, UnicodeEncodeError, struct.error):
+        position = _MOST + 1
+    # Made again, it has to be the same: the version, the listing and the spelling at once.
+    if position > _MOST or encode(position, subject) != cursor:
+        raise field_problem(
+            [
+                FieldError(
+                    "after",
+                    "is not a cursor of this listing",
+                    "Send `next` of the page before, as it was, or leave it out to begin.",
+                )
+            ]
+        )
+    return position

@@ -1,0 +1,130 @@
+"""Whatever goes wrong in an ordinary route, as a problem document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import uuid4
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from ingress.schema.problems import (
+    DATABASE_UNAVAILABLE,
+    INTERNAL,
+    LOG_UNAVAILABLE,
+    MEDIA_TYPE,
+    METHOD,
+    NOT_FOUND,
+    OUTCOME_UNKNOWN,
+    TOO_LARGE,
+    FieldError,
+    Problem,
+)
+from ingress.schema.responses import encode
+from ingress.schema.validation_errors import MOST_ERRORS, field_problem, malformed
+from ingress.web.headers import correlation_id
+from persistence.errors import Outage
+from transport.errors import TransportError, TransportUnavailable
+
+__all__ = ["allowed_methods", "install"]
+
+_RETRY_AFTER = {"Retry-After": "2"}
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app`` a problem."""
+    handlers: dict[Any, Any] = {
+        Problem: _problem,
+        HTTPException: _http,
+        RequestValidationError: _invalid,
+        Outage: _outage,
+        TimeoutError: _outage,
+        TransportError: _transport,
+        Exception: _internal,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+def allowed_methods(app: FastAPI, scope: Any) -> list[str]:
+    """Return the methods that ``app`` has for the path in ``scope``."""
+    # Asked one by one: Starlette's own 405 names those of the first route of the path only.
+    methods = [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**scope, "method": method})[0] is Match.FULL
+            for route in app.router.routes
+        )
+    ]
+    return sorted([*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])]) if methods else []
+
+
+async def _problem(request: Request, problem: Problem) -> Response:
+    return _response(request, problem)
+
+
+async def _http(request: Request, error: HTTPException) -> Response:
+    return _response(request, _of_status(request, error))
+
+
+def _of_status(request: Request, error: HTTPException) -> Problem:
+    path = request.url.path
+    match error.status_code:
+        case 404:
+            return Problem(NOT_FOUND, f"Nothing is at {path[:200]}.")
+        case 405:
+            allowed = ", ".join(allowed_methods(request.app, request.scope))
+            detail = f"{request.method} is not for {path[:200]}; use {allowed}."
+            return Problem(METHOD, detail, headers={"Allow": allowed})
+        case 413:
+            return Problem(TOO_LARGE, str(error.detail))
+        case _:
+            return malformed(str(error.detail))
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    faults = cast("Sequence[dict[str, Any]]", error.errors())
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return _response(request, malformed("The body is not well-formed JSON."))
+    listed = [_fault(fault) for fault in faults[:MOST_ERRORS]]
+    return _response(request, field_problem(listed, total=len(faults)))
+
+
+def _fault(fault: dict[str, Any]) -> FieldError:
+    where = fault["loc"][1:] if len(fault["loc"]) > 1 else fault["loc"]
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
+    remedy = "Send what the API description asks for (/docs)."
+    return FieldError(field.lstrip(".")[:256], str(fault["msg"]), remedy)
+
+
+async def _outage(request: Request, error: Exception) -> Response:
+    detail = f"{error}." if str(error) else "The database did not answer in time."
+    return _response(request, Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+
+
+async def _transport(request: Request, error: TransportError) -> Response:
+    kind = LOG_UNAVAILABLE if isinstance(error, TransportUnavailable) else OUTCOME_UNKNOWN
+    return _response(request, Problem(kind, "The log did not answer.", headers=_RETRY_AFTER))
+
+
+async def _internal(request: Request, error: Exception) -> Response:  # noqa: ARG001 - logged by the server
+    return _response(request, Problem(INTERNAL, "The request was not completed."))
+
+
+def _response(request: Request, problem: Problem) -> Response:
+    try:
+        given = correlation_id(dict(request.scope["headers"]))
+    except Problem:
+        given = None
+    identifier = given or str(uuid4())
+    return Response(
+        encode(problem.body(identifier)),
+        status_code=problem.kind.status,
+        media_type=MEDIA_TYPE,
+        headers={"X-Correlation-ID": identifier, **problem.headers},
+    )

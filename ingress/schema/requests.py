@@ -1,0 +1,111 @@
+"""What a producer may send: the request struct, decoded and checked at C speed.
+
+A body that passes costs about a microsecond. One that may not goes to
+:mod:`ingress.schema.validation_errors`, which takes its time to say exactly what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ingress.settings import IngressSettings
+
+__all__ = [
+    "CONTENT_TYPE_LENGTH",
+    "ID_LENGTH",
+    "KEY_BYTES",
+    "MessageRequest",
+    "RequestLimits",
+    "decode_message",
+    "suspicious",
+]
+
+ID_LENGTH = 256
+"""The most characters an id may have."""
+CONTENT_TYPE_LENGTH = 128
+KEY_BYTES = 2_600
+"""Of the idempotency key. PostgreSQL's B-tree takes no entry of more than 2,704 bytes: a longer key
+would be accepted here and then refused there, for ever."""
+
+_COLON = ord(":")
+_BACKSLASH = ord("\\")
+
+# PostgreSQL's text can't hold U+0000, so no text that has one is taken (see `suspicious`).
+_NO_NUL = {"pattern": "^[^\\u0000]*$"}
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH, extra_json_schema=_NO_NUL)]
+
+
+class MessageRequest(
+    msgspec.Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True
+):
+    """A message to deliver."""
+
+    conversation_id: Annotated[Id, msgspec.Meta(description="Messages of one are kept in order.")]
+    sender_id: Id
+    content: Annotated[str, msgspec.Meta(extra_json_schema=_NO_NUL)]
+    content_type: (
+        Annotated[
+            str,
+            msgspec.Meta(min_length=1, max_length=CONTENT_TYPE_LENGTH, extra_json_schema=_NO_NUL),
+        ]
+        | UnsetType
+    ) = UNSET
+    client_message_id: Id | UnsetType = UNSET
+    recipient_ids: tuple[Id, ...] | UnsetType = UNSET
+
+
+class RequestLimits(msgspec.Struct, frozen=True):
+    """The limits that are settings (those of ids are fixed)."""
+
+    content_bytes: int
+    recipients: int
+    batch_items: int
+    item_bytes: int = 1024 * 1024
+    """Of one message's JSON, alone or in a batch."""
+
+    @classmethod
+    def of(cls, settings: IngressSettings) -> RequestLimits:
+        """Return the limits that ``settings`` give."""
+        return cls(
+            content_bytes=settings.ingress_max_content_bytes,
+            recipients=settings.ingress_max_recipients,
+            batch_items=settings.ingress_max_batch_items,
+            item_bytes=settings.ingress_max_body_bytes,
+        )
+
+
+decode_message = msgspec.json.Decoder(MessageRequest).decode
+
+
+def suspicious(request: MessageRequest, data: bytes, limits: RequestLimits) -> bool:
+    """Tell whether a decoded request may break a rule that the decoder can't check.
+
+    Those are: the two limits that are settings, no U+0000 (which JSON has to escape), and no name
+    twice in the object (a decoder keeps the last in silence; more colons than fields is how a
+    second one shows). A colon in a text is a false alarm that
+    :func:`ingress.schema.validation_errors.explain` tells from a real one.
+    """
+    content = request.content
+    recipients = request.recipient_ids
+    fields = 3
+    if request.content_type is not UNSET:
+        fields += 1
+    if request.client_message_id is not UNSET:
+        fields += 1
+    if recipients is not UNSET:
+        fields += 1
+        if len(recipients) > limits.recipients:
+            return True
+    return (
+        data.count(_COLON) != fields
+        # Most texts have no backslash at all, and to look for one byte is ten times as fast.
+        or (_BACKSLASH in data and b"\\u0000" in data)
+        # A character is at most 4 bytes of UTF-8: short text needs no encoding to be sure.
+        or (
+            len(content) * 4 > limits.content_bytes and len(content.encode()) > limits.content_bytes
+        )
+    )

@@ -1,0 +1,114 @@
+"""API keys: who may call what.
+
+A key is ``cf_`` and 32 random bytes; only its SHA-256 is configured. A plain hash is right here,
+where a password would need a slow one: guessing 256 random bits is hopeless at any speed. Finding
+a key by its digest leaks nothing through time either: without the key, no one can choose digests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+
+from ingress.schema.problems import FORBIDDEN, UNAUTHENTICATED, Problem
+from ingress.settings import IngressSettings, is_loopback
+from ingress.web.headers import Headers
+from ingress.web.key_entries import ApiKey, Scope, parse_entries
+from transport.errors import ConfigurationError
+
+__all__ = ["ApiKey", "Authenticator", "Scope"]
+
+_RECHECK = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Authenticator:
+    """Knows the configured keys, and reads the file again when it has changed."""
+
+    def __init__(self, settings: IngressSettings) -> None:
+        given = settings.api_keys.get_secret_value() if settings.api_keys else ""
+        self._fixed = parse_entries(given, "API_KEYS")
+        self._path = settings.api_keys_file
+        self._seen: tuple[int, int] | None = None
+        self._next_check = 0.0
+        self._keys: Mapping[str, ApiKey] = self._fixed
+        if self._path is not None:
+            self._load(self._path)
+        self.required = bool(self._keys) or self._path is not None
+        if not (self._keys or is_loopback(settings.host) or settings.api_keys_waived):
+            raise ConfigurationError(
+                f"HOST={settings.host} can be reached from other machines and "
+                f"API_KEYS_FILE={self._path} holds no key: add one, or set API_KEYS_WAIVED=true"
+            )
+
+    def check(self, headers: Headers, *scopes: Scope, limited: bool = False) -> ApiKey | None:
+        """Return the request's key, ``None`` where none is needed, if it has one of ``scopes``.
+
+        A key with a prefix is refused unless the caller says by ``limited`` that it holds what it
+        takes and gives against the prefix.
+
+        Raises:
+            Problem: no key, an unknown one (401), one without any of the scopes, or with a prefix
+                where there is nothing to hold against it (403).
+        """
+        if not self.required:
+            return None
+        if self._path is not None and time.monotonic() >= self._next_check:
+            self._reload(self._path)
+        secret = _secret(headers)
+        if secret is None:
+            raise Problem(
+                UNAUTHENTICATED,
+                "No API key was sent.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        key = self._keys.get(sha256(secret).hexdigest())
+        if key is None:
+            raise Problem(
+                UNAUTHENTICATED,
+                "The API key is not known.",
+                headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            )
+        if key.scopes.isdisjoint(scopes):
+            scope = scopes[0]
+            raise Problem(
+                FORBIDDEN,
+                f"The key {key.name!r} lacks the scope {scope.value!r}.",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            )
+        if not limited:
+            key.refuse_limited()
+        return key
+
+    def _load(self, path: Path) -> None:
+        try:
+            stat = path.stat()
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"API_KEYS_FILE={path} can't be read: {error}") from error
+        self._keys = {**self._fixed, **parse_entries(text, f"API_KEYS_FILE={path}")}
+        self._seen = (stat.st_mtime_ns, stat.st_size)
+
+    def _reload(self, path: Path) -> None:
+        self._next_check = time.monotonic() + _RECHECK
+        try:
+            stat = path.stat()
+            if (stat.st_mtime_ns, stat.st_size) == self._seen:
+                return
+            self._load(path)
+        except (OSError, ConfigurationError) as error:
+            # The keys that worked go on working: a slip of an editor must not shut everyone out.
+            _log.error("api_keys_file_unusable", path=str(path), error=str(error))
+        else:
+            _log.info("api_keys_reloaded", keys=len(self._keys))
+
+
+def _secret(headers: Headers) -> bytes | None:
+    value = headers.get(b"authorization")
+    if value is not None and value[:7].lower() == b"bearer ":
+        return value[7:].strip()
+    return headers.get(b"x-api-key")

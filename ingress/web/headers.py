@@ -1,0 +1,135 @@
+"""The request headers that mean something here, checked."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ingress.schema.problems import MEDIA, FieldError, Problem
+from ingress.schema.requests import ID_LENGTH
+from ingress.schema.validation_errors import field_problem
+from ingress.web.inflate import coding_of
+from otel.tracing.requests import Trace
+
+__all__ = [
+    "CORRELATION_LENGTH",
+    "CORRELATION_PATTERN",
+    "Context",
+    "Headers",
+    "correlation_id",
+    "header_safe",
+    "idempotency_key",
+    "media_type",
+]
+
+Headers = dict[bytes, bytes]
+"""The headers of one request, names in lower case as ASGI gives them; a repeated one's last."""
+
+CORRELATION_LENGTH = 128
+CORRELATION_PATTERN = r"^[A-Za-z0-9._~:/+=@-]{1,128}$"
+"""No spaces, quotes or controls: the id goes into headers, logs and other people's queries."""
+
+_CORRELATION = re.compile(CORRELATION_PATTERN[1:-1].encode())
+# draft-ietf-httpapi-idempotency-key-header: a structured-field string, that is, in quotes. Bare
+# ones are common in the wild and taken too.
+_QUOTED = re.compile(rb'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_BARE = re.compile(rb"[\x21\x23-\x7e]+")
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What a request's headers say about every message in it."""
+
+    correlation_id: str | None
+    trace: Trace
+
+
+def correlation_id(headers: Headers) -> str | None:
+    """Return the client's ``X-Correlation-ID``, if it sent one.
+
+    Raises:
+        Problem: it holds something other than the characters of :data:`CORRELATION_PATTERN`.
+    """
+    value = headers.get(b"x-correlation-id")
+    if value is None:
+        return None
+    if _CORRELATION.fullmatch(value):
+        return value.decode("ascii")
+    raise field_problem(
+        [
+            FieldError(
+                "X-Correlation-ID",
+                f"is not 1 to {CORRELATION_LENGTH} of the characters A-Z a-z 0-9 . _ ~ : / + = @ -",
+                "Send such an id, such as a UUID, or leave the header out.",
+            )
+        ]
+    )
+
+
+def header_safe(correlation: str, otherwise: str) -> bytes:
+    """Return a stored correlation id as a header value, ``otherwise`` where it can't be one.
+
+    Another producer may have put anything into the log; a line break in a header would let it
+    write headers of its own.
+    """
+    value = correlation.encode("ascii", "replace")
+    return value if _CORRELATION.fullmatch(value) else otherwise.encode()
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """Return what ``Idempotency-Key`` gives in place of ``clientMessageId``, if it was sent.
+
+    Raises:
+        Problem: it is empty, too long, or holds what is not printable ASCII.
+    """
+    value = headers.get(b"idempotency-key")
+    if value is None:
+        return None
+    quoted = _QUOTED.fullmatch(value)
+    if quoted:
+        key = re.sub(rb"\\(.)", rb"\1", quoted[1])
+    elif _BARE.fullmatch(value):
+        key = value
+    else:
+        key = b""
+    if 1 <= len(key) <= ID_LENGTH:
+        return key.decode("ascii")
+    raise field_problem(
+        [
+            FieldError(
+                "Idempotency-Key",
+                f"is not 1 to {ID_LENGTH} printable ASCII characters",
+                'Send a string such as "8e03978e-40d5-43dd-bc93-6894a57f9324".',
+            )
+        ]
+    )
+
+
+def media_type(headers: Headers, accepted: tuple[bytes, ...]) -> bytes:
+    """Return the body's media type, one of ``accepted``, in lower case and without parameters.
+
+    Raises:
+        Problem: it is another one, none is given, or the body is compressed in a way that is not
+            taken here.
+    """
+    value = headers.get(b"content-type", b"")
+    if value in accepted and b"content-encoding" not in headers:
+        return value
+    essence, _, parameters = value.partition(b";")
+    essence = essence.strip().lower()
+    names = " or ".join(item.decode() for item in accepted)
+    if essence not in accepted:
+        given = essence[:80].decode("latin-1") or "none"
+        raise Problem(MEDIA, f"The content type is {given}; send {names}.")
+    if not _utf8(parameters):
+        raise Problem(MEDIA, f"Send {names} in UTF-8, the one encoding JSON has.")
+    coding_of(headers)
+    return essence
+
+
+def _utf8(parameters: bytes) -> bool:
+    for parameter in parameters.split(b";"):
+        name, _, value = parameter.partition(b"=")
+        if name.strip().lower() == b"charset":
+            return value.strip().strip(b'"').lower() in {b"utf-8", b"utf8", b"us-ascii"}
+    return True

@@ -1,0 +1,84 @@
+"""The names that a service without API keys answers under.
+
+A page of another site can have its own name point at this machine (DNS rebinding), and its scripts
+are then of the same origin as this service as far as the browser can tell. Only the ``Host`` that
+the browser sends gives them away. With keys this matters little: such a page has none. Without,
+whoever can send a request may do everything, so the name is asked for on every route.
+
+An IP address is safe: a page under one was served from that address, and no resolver is asked for
+it. So probes and scrapers that use a pod's address need no setting. ``localhost`` and names below
+it stand for this machine in every browser (RFC 6761, section 6.3).
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+import structlog
+
+from ingress.schema.problems import MISDIRECTED, Problem
+from ingress.settings import IngressSettings
+from ingress.web.headers import Headers
+
+__all__ = ["Hosts"]
+
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?")
+_REMEMBERED = 256
+_ANY = "*"
+_log = structlog.get_logger(__name__)
+
+
+class Hosts:
+    """Knows the names. ``guarded`` is false where every request has to bring a key."""
+
+    def __init__(self, settings: IngressSettings, *, guarded: bool) -> None:
+        names = settings.allowed_hosts
+        self._names = {name.lower() for name in (*names, settings.host)}
+        self.guarded = guarded and _ANY not in names
+        # HTTP/1.0 has requests without a Host, and no browser speaks it.
+        self._seen: set[bytes | None] = {None}
+        if guarded and not self.guarded:
+            _log.warning(
+                "INGRESS_ALLOWED_HOSTS=* and no API keys: any page that a browser on this network "
+                "shows can read and send messages here",
+                remedy="name the hosts that this service is asked for under, or configure API_KEYS",
+            )
+        elif self.guarded and settings.api_keys_waived and not names:
+            _log.warning(
+                "API_KEYS_WAIVED=true and INGRESS_ALLOWED_HOSTS is empty: requests are answered "
+                "under IP addresses and localhost only",
+                remedy="set INGRESS_ALLOWED_HOSTS to the names that clients and proxies send",
+            )
+
+    def check(self, headers: Headers) -> None:
+        """Return if the request asks for one of the names, or need not.
+
+        Raises:
+            Problem: it asks for another, to which this machine has not to answer (421).
+        """
+        if self.guarded and headers.get(b"host") not in self._seen:
+            self._judge(headers[b"host"])
+
+    def _judge(self, host: bytes) -> None:
+        match = _HOST.fullmatch(host)
+        name = match[1].decode("latin-1").lower() if match else ""
+        if not self._is_ours(name):
+            shown = host[:100].decode("latin-1")
+            raise Problem(
+                MISDIRECTED,
+                f"No API keys are needed here, so only known names are answered, and {shown!r} is "
+                "none: add it to INGRESS_ALLOWED_HOSTS, or configure API_KEYS.",
+            )
+        if len(self._seen) < _REMEMBERED:
+            self._seen.add(host)
+
+    def _is_ours(self, name: str) -> bool:
+        name = name.removesuffix(".")
+        if name in self._names or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True

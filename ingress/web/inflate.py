@@ -1,0 +1,98 @@
+"""Compressed request bodies: ``gzip`` and ``deflate`` (RFC 9110, section 8.4.1).
+
+A few bytes can stand for gigabytes, and one body for thousands of empty gzip members. So a body is
+inflated in steps, each of few bytes in and few bytes out, and refused at the step that passes its
+limit. Other codings are refused as RFC 7694 says: with 415 and the codings that are taken.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ingress.schema.problems import MALFORMED, MEDIA, Problem
+
+__all__ = ["ACCEPTED", "Inflater", "coding_of"]
+
+ACCEPTED = "gzip, deflate"
+_GZIP = 16 + zlib.MAX_WBITS
+_WINDOWS = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
+_NONE = {b"", b"identity"}
+# Bytes. At the end of a gzip member what is left of a step is copied: steps are short.
+_IN = 4 * 1024
+_OUT = 64 * 1024
+
+
+def coding_of(headers: dict[bytes, bytes]) -> bytes | None:
+    """Return the coding that the body is compressed with, ``None`` if it is not.
+
+    Raises:
+        Problem: it is one that is not taken here, or there are several (415).
+    """
+    coding = headers.get(b"content-encoding", b"").strip().lower()
+    if coding in _NONE:
+        return None
+    if coding not in _WINDOWS:
+        given = coding[:80].decode("latin-1")
+        raise Problem(
+            MEDIA,
+            f"The Content-Encoding is {given}; send one of {ACCEPTED}, or none.",
+            headers={"Accept-Encoding": ACCEPTED},
+        )
+    return coding
+
+
+class Inflater:
+    """Inflates one body. ``grown`` is told how many bytes each step adds, and may raise."""
+
+    def __init__(self, coding: bytes, grown: Callable[[int], None]) -> None:
+        self._window = _WINDOWS[coding]
+        self._grown = grown
+        self._stream: Any = None  # of the member that is being read
+        self._members = 0
+
+    def take(self, data: bytes) -> Iterator[bytes | None]:
+        """Yield what ``data`` inflates to, piece by piece, or ``None`` for a step without any.
+
+        Raises:
+            Problem: it is not compressed so (400).
+        """
+        for at in range(0, len(data), _IN):
+            yield from self._step(data[at : at + _IN])
+
+    def end(self) -> None:
+        """Return if the body is complete.
+
+        Raises:
+            Problem: it ends in the middle (400).
+        """
+        if self._stream is not None or not self._members:
+            raise _broken("it ends before its end")
+
+    def _step(self, left: bytes) -> Iterator[bytes | None]:
+        full = False  # there may be more to come out without anything more to go in
+        while left or full:
+            if self._stream is None:
+                if self._members and self._window != _GZIP:
+                    raise _broken("bytes follow its end")
+                self._stream = zlib.decompressobj(self._window)
+            try:
+                piece = self._stream.decompress(left, _OUT)
+            except zlib.error as error:
+                raise _broken(str(error)) from error
+            self._grown(len(piece))
+            yield piece or None
+            if self._stream.eof:
+                left, full = self._stream.unused_data, False
+                self._stream = None
+                self._members += 1
+            else:
+                left, full = self._stream.unconsumed_tail, len(piece) == _OUT
+
+
+def _broken(why: str) -> Problem:
+    return Problem(
+        MALFORMED,
+        f"The body is not what its Content-Encoding says: {why}.",
+    )

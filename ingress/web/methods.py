@@ -1,0 +1,47 @@
+"""The methods that every path answers the same way: HEAD, OPTIONS, and those it does not have."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+from ingress.schema.problems import METHOD, NOT_FOUND, Problem
+from ingress.web.asgi import Scope, Send, respond_problem
+
+__all__ = ["head", "other_method"]
+
+
+def head(scope: Scope, send: Send) -> tuple[Scope, Send]:
+    """Return the request as GET, and a ``send`` that keeps its body back (RFC 9110, 9.3.2)."""
+    ended = False
+
+    async def bodiless(message: MutableMapping[str, Any]) -> None:
+        nonlocal ended
+        if message["type"] == "http.response.body":
+            if ended:
+                return
+            ended = True  # at once: a stream of events would never end, and nor would the answer
+            message = {"type": "http.response.body", "body": b""}
+        await send(message)
+
+    return {**scope, "method": "GET"}, bodiless
+
+
+async def other_method(scope: Scope, send: Send, allowed: Sequence[str]) -> None:
+    """Answer OPTIONS with what the path takes, and any other method with 405 (404: no path)."""
+    path = scope["path"][:200]
+    if not allowed:
+        await respond_problem(send, Problem(NOT_FOUND, f"Nothing is at {path}."), None)
+        return
+    names = ", ".join(allowed)
+    if scope["method"] == "OPTIONS":
+        start = {
+            "type": "http.response.start",
+            "status": 204,
+            "headers": [(b"allow", names.encode())],
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
+        return
+    detail = f"{scope['method']} is not for {path}; use {names}."
+    await respond_problem(send, Problem(METHOD, detail, headers={"Allow": names}), None)

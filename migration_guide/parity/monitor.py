@@ -1,0 +1,247 @@
+"""The comparison that runs with the service: in one process at a time, its results for all.
+
+Every process with a shadow and with workers runs a keeper; the one that holds a lock of PostgreSQL
+compares, with connections of its own, in a small part of one processor, and writes what it found
+to ``parity_reports``, a row a minute. The next one goes on where everything had been judged, so
+nothing is left out over restarts and crashes, and nothing that is missing is counted twice; what
+had matched already in the last seconds before (``settle``) is counted by both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, closing
+from datetime import datetime
+from uuid import uuid4
+
+import msgspec
+import structlog
+
+from migration_guide.mirrored import mirrored_since
+from migration_guide.parity.comparison import ParityLimits
+from migration_guide.parity.follower import Follower
+from migration_guide.parity.result import ParityCounts, ParityResult
+from otel.metrics import Metrics
+from persistence import parity_reports
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Connection, Pool
+from persistence.database.translation import translated
+from persistence.errors import PersistenceError
+from persistence.fleet.leader_lock import elected
+from persistence.parity_reports import ParityReport
+from transport.clock import timestamp
+from transport.contract import WORKER_GROUP, Topic, Transport
+from transport.errors import ConfigurationError, TransportError
+
+__all__ = ["ParityMonitor"]
+
+_log = structlog.get_logger(__name__)
+
+_CANDIDATE_SECONDS = 5.0
+_ROUND_SECONDS = 1.0
+_ROW_SECONDS = 60.0
+_LOOKBACK_SECONDS = 600.0
+_LOSSES_ROUNDS = 5
+_SHARE = 0.2
+
+
+class ParityMonitor:
+    """Compares ``primary`` and ``shadow`` while it is the one elected to.
+
+    ``make`` returns a new transport of that name, not entered: its reading has its own connections.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[str], Transport],
+        *,
+        primary: str,
+        shadow: str,
+        pool: Pool,
+        metrics: Metrics,
+        member: str,
+        limits: ParityLimits | None = None,
+        interval: float = _ROUND_SECONDS,
+    ) -> None:
+        self._make = make
+        self._primary = primary
+        self._shadow = shadow
+        self._pool = pool
+        self._metrics = metrics
+        self._member = member
+        self._limits = limits or ParityLimits()
+        self._interval = interval
+        self._failing = False
+        self.keeps = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Compare, or stand by to, until ``stop`` is set."""
+        what = f"parity {self._primary} {self._shadow}"
+        while not stop.is_set():
+            try:
+                async with elected(self._pool, what) as connection:
+                    if connection is not None:
+                        await self._keep(connection, stop)
+            except (ConfigurationError, TransportError, PersistenceError, TimeoutError) as error:
+                # Also what the settings disagree on: a topic can be altered, and altered back.
+                if not self._failing:
+                    _log.warning("Parity is not watched now", error=str(error))
+                self._failing = True
+            finally:
+                self.keeps = False
+                self._metrics.parity.forget()
+            await stopped_within(stop, _CANDIDATE_SECONDS if self._interval >= 1 else 0.1)
+
+    async def _keep(self, connection: Connection, stop: asyncio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            logs = [
+                await stack.enter_async_context(self._make(name))
+                for name in (self._primary, self._shadow)
+            ]
+            since = await self._since()
+            while await self._follow(connection, logs, since, stop):
+                since = time.time() - _LOOKBACK_SECONDS
+
+    async def _follow(
+        self, connection: Connection, logs: Sequence[Transport], since: float, stop: asyncio.Event
+    ) -> bool:
+        """Compare from ``since`` on; return whether a log lost records, so that it ended."""
+        losses = _Losses(logs, every=_LOSSES_ROUNDS * self._interval)
+        await losses.grew()
+        follower = Follower(
+            logs[0],
+            logs[1],
+            since=since,
+            limits=self._limits,
+            share=_SHARE,
+            found=self._count,
+        )
+        with closing(follower):
+            await follower.start()
+            self.keeps = True
+            _log.info("Watching parity", primary=self._primary, shadow=self._shadow)
+            rows = _Rows(connection, follower, self._primary, self._shadow, self._member)
+            while True:
+                follower.mirrored(await mirrored_since(self._pool))
+                await follower.round()
+                with translated():
+                    await rows.write()
+                self._show(follower, rows)
+                self._failing = False
+                if await stopped_within(stop, self._interval):
+                    return False
+                if await losses.grew():
+                    # It reads on from offsets that may be those of later records by now.
+                    _log.warning("Comparing again: a log lost records", seconds=_LOOKBACK_SECONDS)
+                    return True
+
+    async def _since(self) -> float:
+        """Return the time through which an earlier keeper judged, if that is not long ago.
+
+        Not later than now: by a clock that was ahead it may have judged the future.
+        """
+        now = time.time()
+        last = await parity_reports.latest(self._pool, self._primary, self._shadow, kind="running")
+        judged = _seconds(last.until) if last else 0.0
+        return min(max(now - _LOOKBACK_SECONDS, judged), now)
+
+    def _count(self, result: ParityResult, count: int) -> None:
+        if count > 0:  # what is taken back was counted once; the rows take it back
+            self._metrics.parity.results.labels(result.value).inc(count)
+
+    def _show(self, follower: Follower, rows: _Rows) -> None:
+        self._metrics.parity.show(
+            (self._primary, self._shadow),
+            lag=follower.lag(),
+            coverage=rows.tally.coverage,
+            judged=follower.judged_until,
+            last_mismatch=follower.last_difference,
+        )
+
+
+class _Losses:
+    """How much both logs have lost, looked at ``every`` so many seconds."""
+
+    def __init__(self, logs: Sequence[Transport], *, every: float) -> None:
+        self._logs = logs
+        self._every = every
+        self._lost: int | None = None
+        self._looked = 0.0
+
+    async def grew(self) -> bool:
+        """Tell whether it is more than at the look before.
+
+        Raises:
+            TransportUnavailable: a log can't say.
+        """
+        now = time.monotonic()
+        if self._lost is not None and now - self._looked < self._every:
+            return False
+        self._looked = now
+        lost = 0
+        for log in self._logs:
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            lost += sum(one.lost for one in progress)
+        before, self._lost = self._lost, lost
+        return before is not None and lost > before
+
+
+class _Rows:
+    """One keeper's rows: each is what changed in its minute."""
+
+    def __init__(
+        self, connection: Connection, follower: Follower, primary: str, shadow: str, member: str
+    ) -> None:
+        self._connection = connection
+        self._follower = follower
+        self._names = (primary, shadow)
+        self._member = member
+        self._written: Counter[ParityResult] = Counter()
+        self._begin(follower.since or 0.0)
+
+    def _begin(self, since: float) -> None:
+        self._id = str(uuid4())
+        self._since = since
+        self._begun = time.monotonic()
+        self._samples: list[dict[str, object]] = []
+        self.tally = ParityCounts()
+
+    async def write(self) -> None:
+        """Write this minute's row as it is now; after the minute begin the next."""
+        follower = self._follower
+        total = follower.report().tally
+        open_ = total.counts.pop(ParityResult.NOT_YET_COMPARABLE, 0)
+        counts = Counter(total.counts)
+        change = {r: counts[r] - self._written[r] for r in counts if counts[r] != self._written[r]}
+        self.tally = ParityCounts(change)
+        self._samples += [msgspec.to_builtins(sample) for sample in follower.samples()]
+        shown = {result.value: count for result, count in change.items()}
+        shown[ParityResult.NOT_YET_COMPARABLE.value] = open_
+        await parity_reports.write(
+            self._connection,
+            ParityReport(
+                id=self._id,
+                kind="running",
+                primary=self._names[0],
+                shadow=self._names[1],
+                since=timestamp(self._since),
+                until=timestamp(follower.judged_until),
+                counts=shown,
+                lag=follower.lag(),
+                samples=self._samples[:100],
+                verdict=self.tally.verdict.value,
+                compared=self.tally.compared,
+                coverage=self.tally.coverage,
+                made_by=self._member,
+            ),
+        )
+        if time.monotonic() - self._begun > _ROW_SECONDS:
+            self._written = counts
+            self._begin(follower.judged_until)
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

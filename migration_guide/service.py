@@ -1,0 +1,255 @@
+"""The migration for the console: what ``crossfade migrate`` does, asked for over HTTP.
+
+Judging gates compares logs, which takes its time: whoever asks again within some seconds, or while
+it is under way, gets the same answer. What is decided on it names the epoch it was judged on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ingress.console.migration import (
+    Direction,
+    EventView,
+    GateView,
+    MigrationView,
+    ParityView,
+    PhaseView,
+    SampleView,
+    StandView,
+    StepRequest,
+    StepView,
+)
+from ingress.routes.messages import trace_link
+from ingress.schema.problems import STATE, Problem
+from migration_guide.choice import NEW, OLD
+from migration_guide.errors import MigrationError, NotAStep, NotStarted
+from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
+from migration_guide.gates.result import GateResult
+from migration_guide.parity.result import COMPARED, DIFFERENCES
+from migration_guide.phases import PHASES
+from migration_guide.steps import Checked, Steps, passed, refused
+from persistence import parity_reports
+from persistence.database.pool import Pool
+from persistence.fleet.migration_state import MigrationEvent, MigrationState, history
+from transport.clock import now
+from transport.settings import TransportSettings
+
+__all__ = ["MigrationService"]
+
+_KEPT_SECONDS = 8.0
+_WINDOW_SECONDS = 300.0
+_PARITY_BACK = timedelta(hours=1)
+_SAMPLES = 20
+
+
+class MigrationService:
+    """See :class:`ingress.console.migration.MigrationActions`."""
+
+    def __init__(self, pool: Pool, settings: TransportSettings, *, trace_url: str | None) -> None:
+        self._pool = pool
+        self._steps = Steps(pool, settings)
+        self._trace_url = trace_url
+        self._turn = asyncio.Lock()
+        self._kept: dict[Direction, tuple[float, StepView, Checked | None]] = {}
+
+    async def view(self) -> MigrationView:
+        """Return where it stands."""
+        try:
+            look = await self._steps.look()
+        except NotStarted:
+            return MigrationView(
+                phases=_phases(), stand=None, reached=False, reached_why=None, events=[],
+                parity=None,
+            )  # fmt: skip
+        events = await history(self._pool)
+        reached = look.reached
+        return MigrationView(
+            phases=_phases(),
+            stand=StandView.of(look.state),
+            reached=reached.verdict == "green",
+            reached_why=reached.reason,
+            events=[_event(one) for one in events],
+            parity=await self._parity(),
+        )
+
+    async def judged(self, direction: Direction) -> StepView:
+        """Return the next step in a direction, judged no longer than seconds ago."""
+        return (await self._judge(direction))[0]
+
+    async def begin(self, request: StepRequest, *, who: str) -> StandView:
+        """Begin a step whose gates are green, or passed with a reason each."""
+        shown, checked = await self._judge(request.direction, fresh=True)
+        if checked is None:
+            raise Problem(STATE, f"{shown.refusal}.")
+        if shown.epoch != request.epoch:
+            raise Problem(STATE, "Somebody changed the migration meanwhile: look again.")
+        accepted, overruled = request.accept_unknown, request.overrule
+        _must_be_gates({*accepted, *overruled}, checked.results)
+        if in_the_way := refused(checked.results, accepted=accepted, overridden=overruled):
+            said = "; ".join(_stands_in_the_way(one, accepted, overruled) for one in in_the_way)
+            raise Problem(STATE, f"Gates stand in the way. {said}.")
+        reasons = passed(checked.results, accepted=accepted, overridden=overruled)
+        with _explained():
+            state = await self._steps.begin(checked, who=who, why=request.why, overrides=reasons)
+        self._kept.clear()
+        return StandView.of(state)
+
+    async def complete(self, *, who: str) -> bool:
+        """Record that every process is on the target, if that is so; return whether it was."""
+        with _explained():
+            done = await self._steps.complete(await self._steps.look(), who=who)
+        if done is not None:
+            self._kept.clear()
+        return done is not None
+
+    async def cancel(self, *, who: str, why: str) -> StandView:
+        """Take the queued step away."""
+        with _explained():
+            look = await self._steps.look()
+            state = await self._steps.machine.cancel(look.state.epoch, who=who, why=why)
+        return StandView.of(state)
+
+    async def _judge(
+        self, direction: Direction, *, fresh: bool = False
+    ) -> tuple[StepView, Checked | None]:
+        asked = time.monotonic()
+        async with self._turn:
+            kept = self._kept.get(direction)
+            if kept and (kept[0] > asked or (not fresh and kept[0] > asked - _KEPT_SECONDS)):
+                return kept[1], kept[2]
+            with _explained():
+                state = (await self._steps.look()).state
+                checked: Checked | None = None
+                try:
+                    step = self._steps.next_step(state, forward=direction == "forward")
+                except NotAStep as error:
+                    shown = _no_step(direction, state, str(error))
+                else:
+                    checked = await self._steps.check(step, window=_WINDOW_SECONDS)
+                    shown = _step(direction, checked)
+            self._kept[direction] = (time.monotonic(), shown, checked)
+            return shown, checked
+
+    async def _parity(self) -> ParityView | None:
+        since = datetime.now(UTC) - _PARITY_BACK
+        found = [
+            (primary, shadow, summed)
+            for primary, shadow in ((OLD, NEW), (NEW, OLD))
+            if (summed := await parity_reports.summed(self._pool, primary, shadow, since))
+        ]
+        if not found:
+            return None
+        primary, shadow, summed = max(found, key=lambda one: one[2].until)
+        return ParityView(
+            primary=primary,
+            shadow=shadow,
+            since=summed.since,
+            until=summed.until,
+            counts=summed.counts,
+            compared=sum(summed.counts.get(result.value, 0) for result in COMPARED),
+            differing=sum(summed.counts.get(result.value, 0) for result in DIFFERENCES),
+            lag=summed.lag,
+            samples=[self._sample(one) for one in reversed(summed.samples[-_SAMPLES:])],
+        )
+
+    def _sample(self, one: dict[str, Any]) -> SampleView:
+        return SampleView(
+            result=one["result"],
+            partition=one["partition"],
+            message_id=one["messageId"],
+            primary_offset=one["primaryOffset"],
+            shadow_offset=one["shadowOffset"],
+            correlation_id=one["correlationId"],
+            trace_url=trace_link(self._trace_url, one.get("traceId")),
+            detail=one["detail"],
+        )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except MigrationError as error:
+        raise Problem(STATE, f"{error}.") from error
+
+
+def _must_be_gates(named: Collection[str], results: Sequence[GateResult]) -> None:
+    known = [one.name for one in results]
+    if strange := sorted(set(named) - set(known)):
+        raise Problem(
+            STATE, f"This step has no gate {strange[0][:32]!r}: its gates are {', '.join(known)}."
+        )
+
+
+def _stands_in_the_way(
+    one: GateResult, accepted: Collection[str], overruled: Collection[str]
+) -> str:
+    said = f"{one.name} is {one.verdict}: {one.reason}"
+    if one.verdict == "red" and one.name in accepted and one.name not in overruled:
+        return f"{said} (accepted as unknown only)"
+    if one.name in accepted or one.name in overruled:
+        return f"{said} (nobody can pass it)"
+    return said
+
+
+def _phases() -> list[PhaseView]:
+    return [
+        PhaseView(
+            number=one.number,
+            name=one.name,
+            what=one.what,
+            why=one.why,
+            settings=one.choice.environment(),
+        )
+        for one in PHASES
+    ]
+
+
+def _no_step(direction: Direction, state: MigrationState, refusal: str) -> StepView:
+    return StepView(
+        direction=direction, origin=None, to=None, refusal=refusal, note=None, epoch=state.epoch,
+        ready=False, gates=[], judged_at=now(),
+    )  # fmt: skip
+
+
+def _step(direction: Direction, checked: Checked) -> StepView:
+    return StepView(
+        direction=direction,
+        origin=checked.step.origin,
+        to=checked.step.to,
+        refusal=None,
+        note=checked.step.note or None,
+        epoch=checked.look.state.epoch,
+        ready=all(one.verdict == "green" for one in checked.results),
+        gates=[
+            GateView(
+                name=one.name,
+                verdict=one.verdict,
+                reason=one.reason,
+                evidence=one.evidence,
+                overridable=one.name in OVERRIDABLE
+                or (one.verdict == "unknown" and one.name in ACCEPTABLE),
+            )
+            for one in checked.results
+        ],
+        judged_at=now(),
+    )
+
+
+def _event(one: MigrationEvent) -> EventView:
+    return EventView(
+        at=one.at,
+        kind=one.kind,
+        from_phase=one.from_phase,
+        to_phase=one.to_phase,
+        who=one.who,
+        why=one.why,
+        red=[str(gate["name"]) for gate in one.gates or [] if gate.get("verdict") != "green"],
+        passed={str(gate): str(why) for gate, why in (one.overrides or {}).items()},
+    )

@@ -1,0 +1,134 @@
+"""The guide's third rollback scenario, made exact: what is wrong in the tables, and with what.
+
+Read-only. :mod:`persistence.audit.repair` changes things, and only what this reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import asyncpg
+
+from persistence.audit.report import AuditReport, AuditRow, Differing, Duplicate, Unaccounted
+from persistence.audit.scan import scan
+from persistence.database.pool import Connection, Pool, using
+from persistence.timestamps import rfc3339
+from transport.contract import Transport
+from transport.identity import message_id
+
+__all__ = [
+    "CONSTRAINTS",
+    "LONGEST_SECONDS",
+    "audit",
+    "duplicates",
+    "missing_constraints",
+    "unhurried",
+]
+
+CONSTRAINTS = {
+    "messages_pkey": "messages ADD CONSTRAINT messages_pkey PRIMARY KEY (id)",
+    "messages_idempotency_key_key": (
+        "messages ADD CONSTRAINT messages_idempotency_key_key UNIQUE (idempotency_key)"
+    ),
+    "message_receipts_pkey": (
+        "message_receipts ADD CONSTRAINT message_receipts_pkey "
+        "PRIMARY KEY (message_id, user_id, state)"
+    ),
+    "message_receipts_message_id_fkey": (
+        "message_receipts ADD CONSTRAINT message_receipts_message_id_fkey "
+        "FOREIGN KEY (message_id) REFERENCES messages (id) ON DELETE CASCADE"
+    ),
+}
+"""The rules that once-only rests on, and how each is put back. In the order they are needed."""
+
+LONGEST_SECONDS = 24 * 3600.0
+"""How long one statement of an audit may take: it reads whole tables."""
+
+# An index that is missing or broken must not hide a duplicate: only the table itself is believed.
+_UNHURRIED = """
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL enable_seqscan = on;
+SET LOCAL enable_indexscan = off;
+SET LOCAL enable_indexonlyscan = off;
+SET LOCAL enable_bitmapscan = off;
+"""
+
+# The planner takes a unique constraint at its word: a join or a grouping on the bare column stops
+# at the first row it meets. It knows nothing of an expression.
+_DOUBLED_KEYS = """
+SELECT idempotency_key || '' AS key FROM messages GROUP BY 1 HAVING count(*) > 1
+"""
+
+_COPIES = """
+SELECT idempotency_key, conversation_id, seq, id, created_at FROM messages
+WHERE idempotency_key || '' = ANY($1::text[])
+ORDER BY idempotency_key || '', created_at, seq
+"""
+
+_PRESENT = """
+SELECT conname FROM pg_constraint LEFT JOIN pg_index ON conindid = indexrelid
+WHERE conrelid IN ('messages'::regclass, 'message_receipts'::regclass)
+    AND convalidated AND coalesce(indisvalid, true)
+"""
+
+
+async def audit(pool: Pool, transport: Transport) -> AuditReport:
+    """Look for duplicates by key, and hold the rows against the log, changing nothing.
+
+    It may run beside the service: what is not acknowledged yet is left out.
+
+    Raises:
+        Outage: PostgreSQL can't answer.
+        TransportUnavailable: the log can't be read.
+    """
+    async with (
+        using(pool) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await unhurried(connection)
+        rows = await connection.fetchval("SELECT count(*) FROM messages", timeout=LONGEST_SECONDS)
+        constraints = await missing_constraints(connection)
+        doubled = await duplicates(connection)
+    found = await scan(pool, transport)
+    whats = [finding.what for finding in found.findings]
+    return AuditReport(
+        transport=transport.name,
+        rows=rows,
+        ranges=found.ranges,
+        missing_constraints=constraints,
+        duplicates=doubled,
+        unaccounted=[what for what in whats if isinstance(what, Unaccounted)],
+        differing=[what for what in whats if isinstance(what, Differing)],
+        disorders=found.disorders,
+    )
+
+
+async def unhurried(connection: Connection) -> None:
+    """Let this transaction take as long as it takes, and believe no index."""
+    await connection.execute(_UNHURRIED)
+
+
+async def missing_constraints(connection: Connection) -> list[str]:
+    """Return which of :data:`CONSTRAINTS` the database lacks."""
+    present = {row["conname"] for row in await connection.fetch(_PRESENT)}
+    return [name for name in CONSTRAINTS if name not in present]
+
+
+async def duplicates(connection: Connection) -> list[Duplicate]:
+    """Return every key with more than one row; the earliest ``created_at`` is to be kept."""
+    doubled = await connection.fetch(_DOUBLED_KEYS, timeout=LONGEST_SECONDS)
+    keys = [row["key"] for row in doubled]
+    rows = await connection.fetch(_COPIES, keys, timeout=LONGEST_SECONDS) if keys else []
+    return [
+        _duplicate(key, list(copies))
+        for key, copies in groupby(rows, key=lambda row: str(row["idempotency_key"]))
+    ]
+
+
+def _duplicate(key: str, copies: Sequence[asyncpg.Record]) -> Duplicate:
+    rows = [AuditRow(copy["seq"], str(copy["id"]), rfc3339(copy["created_at"])) for copy in copies]
+    derived = message_id(key, copies[0]["conversation_id"])
+    known = derived in {row.message_id for row in rows}
+    return Duplicate(key, derived if known else rows[0].message_id, rows[0], rows[1:])

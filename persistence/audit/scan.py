@@ -1,0 +1,250 @@
+"""The log against the rows: every acknowledged record must have led to something.
+
+A record at or below the group's floor was acknowledged, and a worker acknowledges only what is a
+committed row or a durable dead letter. So each must be found as one or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from persistence.audit.report import Differing, Disorder, Lack, Range, Unaccounted
+from persistence.database.pool import Pool, using
+from persistence.dead_letters.rows import identity_of
+from transport.contract import WORKER_GROUP, DeadLetter, Progress, Record, Topic, Transport
+from transport.dead_letters import dead_letter_of
+from transport.envelope import Event, Message, Receipt, decode, fingerprint
+from transport.errors import DecodeError
+
+__all__ = ["REPAIRED", "AuditFinding", "Scan", "scan"]
+
+REPAIRED = 0
+"""``messages.attempts`` of a row that a repair made: no worker delivered it, and its place in its
+conversation is known to be late."""
+
+_PAGE = 1000
+
+_ROWS = """
+SELECT seq, id, idempotency_key, conversation_id, sender_id, client_message_id, recipient_ids,
+    content, content_type, fingerprint, transport, partition, log_offset, attempts
+FROM messages WHERE id = ANY($1::uuid[]) OR idempotency_key = ANY($2::text[])
+"""
+
+_RECEIPTS = """
+SELECT asked.message_id, asked.user_id, asked.state
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (message_id, user_id, state)
+JOIN message_receipts USING (message_id, user_id, state)
+"""
+
+_LETTERS = "SELECT identity FROM dead_letters WHERE identity = ANY($1::bytea[])"
+
+_COMPARED = (
+    "conversation_id",
+    "sender_id",
+    "client_message_id",
+    "content",
+    "content_type",
+    "recipient_ids",
+)
+
+
+class AuditFinding(msgspec.Struct, frozen=True):
+    """A record that is not accounted for, or whose row differs; with all a repair needs."""
+
+    record: Record
+    event: Event | None
+    what: Unaccounted | Differing
+
+
+class Scan(msgspec.Struct):
+    """What reading the whole log found."""
+
+    ranges: list[Range]
+    findings: list[AuditFinding]
+    disorders: list[Disorder]
+
+
+async def scan(pool: Pool, transport: Transport) -> Scan:
+    """Compare what the log holds of acknowledged records with rows and dead letters.
+
+    Raises:
+        Outage: PostgreSQL can't answer.
+        TransportUnavailable: the log can't be read.
+    """
+    found = Scan([], [], [])
+    for progress in await transport.progress(Topic.MESSAGES, group=WORKER_GROUP):
+        await _Partition(pool, transport, found).compare(progress)
+    open_ends = [f for f in found.findings if isinstance(f.what, Unaccounted)]
+    if open_ends:
+        # The table is filled from the dead-letter log, and may be behind it.
+        lettered = await _in_dead_letter_log(transport)
+        name = transport.name
+        found.findings = [f for f in found.findings if identity_of(name, f.record) not in lettered]
+    return found
+
+
+class _Partition:
+    """One partition, page by page."""
+
+    def __init__(self, pool: Pool, transport: Transport, found: Scan) -> None:
+        self._pool = pool
+        self._transport = transport
+        self._found = found
+        self._latest: dict[str, int] = {}
+
+    async def compare(self, progress: Progress) -> None:
+        count, first, last = 0, None, None
+        async for page in self._acknowledged(progress):
+            first = first or page[0].offset
+            last = page[-1].offset
+            count += len(page)
+            await self._page(page)
+        self._found.ranges.append(Range(progress.partition, count, first, last, progress.lost))
+
+    async def _acknowledged(self, progress: Progress) -> AsyncIterator[list[Record]]:
+        if progress.floor is None:
+            return
+        key, after = self._transport.sort_key, None
+        floor = key(progress.floor)
+        while True:
+            records = await self._transport.read(
+                Topic.MESSAGES, progress.partition, after=after, limit=_PAGE
+            )
+            page = [record for record in records if key(record.offset) <= floor]
+            if page:
+                yield page
+            if not records or len(page) < len(records):
+                return
+            after = records[-1].offset
+
+    async def _page(self, page: Sequence[Record]) -> None:
+        events = [(record, _decoded(record)) for record in page]
+        rows = await self._rows([e for _, e in events if isinstance(e, Message)])
+        received = await self._receipts([e for _, e in events if isinstance(e, Receipt)])
+        suspects: list[AuditFinding] = []
+        for record, event in events:
+            if event is None:
+                suspects.append(_unaccounted(record, None, Lack.DEAD_LETTER))
+            elif isinstance(event, Receipt):
+                if (event.message_id, event.user_id, event.state) not in received:
+                    suspects.append(_unaccounted(record, event, Lack.ROW))
+            elif row := rows.get(event.idempotency_key) or rows.get(event.message_id):
+                suspects += self._against(record, event, row)
+            else:
+                suspects.append(_unaccounted(record, event, Lack.ROW))
+        if suspects:
+            self._found.findings += await self._without_letter(suspects)
+
+    def _against(self, record: Record, event: Message, row: asyncpg.Record) -> list[AuditFinding]:
+        """Hold a message against the row of its key."""
+        own = (row["transport"], row["partition"], row["log_offset"]) == (
+            self._transport.name,
+            record.partition,
+            record.offset,
+        )
+        body = fingerprint(event.content, event.content_type, event.recipient_ids)
+        if own and row["attempts"] != REPAIRED:
+            self._follow(record, event, row["seq"])
+        if not own and body != row["fingerprint"]:
+            return [_unaccounted(record, event, Lack.DEAD_LETTER)]
+        columns = [name for name in _COMPARED if _sent(event, name) != row[name]]
+        if body != row["fingerprint"]:
+            columns.append("fingerprint")
+        if not columns:
+            return []
+        identifier = str(row["id"])
+        what = Differing(record.partition, record.offset, identifier, row["seq"], columns)
+        return [AuditFinding(record, event, what)]
+
+    def _follow(self, record: Record, event: Message, seq: int) -> None:
+        latest = self._latest.get(event.conversation_id, 0)
+        if seq < latest:
+            self._found.disorders.append(
+                Disorder(record.partition, record.offset, event.message_id, seq, latest)
+            )
+        else:
+            self._latest[event.conversation_id] = seq
+
+    async def _rows(self, messages: Sequence[Message]) -> dict[str, asyncpg.Record]:
+        """Return the rows by key and by id."""
+        ids = [i for m in messages if (i := _uuid(m.message_id))]
+        # A text with a NUL is in no row, and can't even be asked for.
+        keys = [m.idempotency_key for m in messages if "\0" not in m.idempotency_key]
+        if not messages:
+            return {}
+        async with using(self._pool) as connection:
+            rows = await connection.fetch(_ROWS, ids, keys)
+        by_id = {str(row["id"]): row for row in rows}
+        return by_id | {row["idempotency_key"]: row for row in rows}
+
+    async def _receipts(self, receipts: Sequence[Receipt]) -> set[tuple[str, str, str]]:
+        asked = [
+            (i, r.user_id, r.state)
+            for r in receipts
+            if (i := _uuid(r.message_id)) and "\0" not in r.user_id
+        ]
+        if not asked:
+            return set()
+        async with using(self._pool) as connection:
+            rows = await connection.fetch(_RECEIPTS, *zip(*asked, strict=True))
+        return {(str(row["message_id"]), row["user_id"], row["state"]) for row in rows}
+
+    async def _without_letter(self, suspects: Sequence[AuditFinding]) -> list[AuditFinding]:
+        name = self._transport.name
+        identities = [identity_of(name, suspect.record) for suspect in suspects]
+        async with using(self._pool) as connection:
+            rows = await connection.fetch(_LETTERS, identities)
+        lettered = {row["identity"] for row in rows}
+        return [
+            suspect
+            for suspect, identity in zip(suspects, identities, strict=True)
+            if isinstance(suspect.what, Differing) or identity not in lettered
+        ]
+
+
+async def _in_dead_letter_log(transport: Transport) -> set[bytes]:
+    found: set[bytes] = set()
+    after: str | None = None
+    while page := await transport.read(Topic.DEAD_LETTERS, 0, after=after, limit=_PAGE):
+        for record in page:
+            letter = _letter(record)
+            if letter:
+                found.add(identity_of(transport.name, letter.record))
+        after = page[-1].offset
+    return found
+
+
+def _letter(record: Record) -> DeadLetter | None:
+    try:
+        return dead_letter_of(record)
+    except DecodeError:
+        return None
+
+
+def _unaccounted(record: Record, event: Event | None, lacks: Lack) -> AuditFinding:
+    identifier = event.message_id if event else None
+    what = Unaccounted(record.partition, record.offset, identifier, lacks)
+    return AuditFinding(record, event, what)
+
+
+def _decoded(record: Record) -> Event | None:
+    try:
+        return decode(record)
+    except DecodeError:
+        return None
+
+
+def _sent(event: Message, column: str) -> object:
+    value = getattr(event, column)
+    return list(value) if column == "recipient_ids" else value
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,59 @@
+"""Leaving a PostgreSQL server that takes no writes any more, with every connection of a pool.
+
+A server that was demoted goes on answering what only reads, and a session that a proxy or a pooler
+kept goes on refusing what writes. A new connection leads to the primary.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+if TYPE_CHECKING:  # database.py uses what is here
+    from persistence.database.pool import Connection, Pool
+    from persistence.database.servers import Servers
+
+__all__ = ["is_left", "leave_if_demoted"]
+
+_DEMOTED = frozenset(
+    (
+        "25006",  # read-only: a standby, or default_transaction_read_only
+        "57P01",  # the administrator ends the sessions
+        "57P02",  # another session crashed the server
+        "57P03",  # it starts up or shuts down
+    )
+)
+
+
+def is_left(connection: Connection) -> bool:
+    """Tell whether the pool's connections were given up after this one was made."""
+    servers = _servers_of(connection)
+    made: int | None = getattr(connection, "generation", None)
+    return servers is not None and made != servers.generation
+
+
+async def leave_if_demoted(pool: Pool, connection: Connection, error: BaseException) -> None:
+    """Close ``connection``, and the pool's others when they are free, if ``error`` demands it."""
+    servers = _servers_of(connection)
+    if servers is not None and _is_demotion(error) and servers.leave():
+        with suppress(asyncpg.InterfaceError):  # the server closed it meanwhile
+            connection.terminate()
+        await pool.expire_connections()
+
+
+def _servers_of(connection: Connection) -> Servers | None:
+    """Return what ``connection`` was made from; ``None`` where the pool has it back already."""
+    return getattr(connection, "servers", None)
+
+
+def _is_demotion(error: BaseException | None) -> bool:
+    """Tell whether ``error``, or what it was made of, is the answer of such a server."""
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            return any(_is_demotion(one) for one in error.exceptions)
+        if isinstance(error, asyncpg.PostgresError):
+            return error.sqlstate in _DEMOTED
+        error = error.__cause__
+    return False

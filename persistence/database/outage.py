@@ -1,0 +1,208 @@
+"""Waiting out an outage: one prober for all who wait, and everyone goes on at once when it is over.
+
+An outage is not a poison message (promise 6): nothing is dropped, nothing is dead-lettered, and
+there is no last attempt. Whoever meets it calls :meth:`OutageBarrier.hold`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from otel.metrics import Metrics
+from persistence.errors import Outage, PersistenceError, Unexpected
+from transport.clock import timestamp
+from transport.contract import Transport
+from transport.errors import PartitionLost, TransportError
+
+__all__ = [
+    "OutageBarrier",
+    "Paused",
+    "Stopping",
+    "database_gate",
+    "log_gate",
+    "stopped_within",
+    "unless",
+]
+
+_log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 30.0
+_PROBE_SECONDS = 5.0
+
+
+class Stopping(Exception):  # noqa: N818 - a request, not a mistake
+    """The process is asked to stop while it waits. What is in hand stays unacknowledged."""
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """A dependency that is waited for. ``since`` is RFC 3339; ``error`` is its last, one line."""
+
+    dependency: str
+    since: str
+    error: str
+
+
+class OutageBarrier:
+    """One dependency. Open while it works; :meth:`hold` waits in front of it until it does again.
+
+    ``probe`` returns when the dependency works and raises when it does not. ``outages`` are the
+    errors that mean it doesn't, but for ``verdicts`` among them, which waiting won't change.
+    ``longest`` bounds the seconds between two probes.
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        probe: Callable[[], Awaitable[None]],
+        metrics: Metrics,
+        *,
+        outages: type[Exception] = Exception,
+        verdicts: type[Exception] | tuple[type[Exception], ...] = (),
+        longest: float = _LONGEST_DELAY,
+        label: str | None = None,
+    ) -> None:
+        self._dependency = dependency
+        self._probe = probe
+        self._longest = min(longest, _LONGEST_DELAY)
+        self._waits_for = outages
+        self._verdicts = verdicts
+        self._gauge = metrics.paused.labels(label or dependency)
+        self._errors = metrics.processed.labels("error")
+        self._turn = asyncio.Lock()
+        self._outage = 0
+        self._since: float | None = None
+        self._error = ""
+        self._strikes = 0
+        self._reopened_at = 0.0
+
+    def paused(self) -> Paused | None:
+        """Return since when this dependency is waited for, ``None`` while it works."""
+        if self._since is None:
+            return None
+        return Paused(self._dependency, timestamp(self._since), self._error)
+
+    async def through(self, call: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _T:
+        """Return what ``call`` returns, called again after each outage, for ever.
+
+        Raises:
+            Stopping: ``stop`` was set while it waited.
+            Exception: whatever else ``call`` raises.
+        """
+        while True:
+            try:
+                return await call()
+            except self._verdicts:
+                raise
+            except self._waits_for as error:
+                await self.hold(error, stop)
+
+    async def hold(self, error: Exception, stop: asyncio.Event) -> None:
+        """Wait until the dependency works again, after it failed with ``error``.
+
+        Raises:
+            Stopping: ``stop`` was set first.
+        """
+        self._errors.inc()
+        self._close(error)
+        outage = self._outage
+        # The first one in probes; the others queue here, and find it over or take its place.
+        async with self._turn:
+            while self._since is not None and self._outage == outage:
+                if await stopped_within(stop, self._next_delay()):
+                    raise Stopping
+                try:
+                    async with asyncio.timeout(_PROBE_SECONDS):
+                        await self._probe()
+                except (PersistenceError, TransportError, TimeoutError) as failure:
+                    self._error = _line(failure)
+                else:
+                    self._open()
+
+    def _close(self, error: Exception) -> None:
+        self._error = _line(error)
+        if self._since is not None:
+            return
+        self._outage += 1
+        self._since = time.time()
+        if time.monotonic() - self._reopened_at > 2 * self._longest:
+            # Not the same trouble as last time. (A probe can succeed while real work goes on
+            # failing: the delays then have to go on growing.)
+            self._strikes = 0
+        self._gauge.inc()
+        _log.warning("Paused", dependency=self._dependency, error=self._error)
+
+    def _open(self) -> None:
+        since, self._since = self._since, None
+        self._reopened_at = time.monotonic()
+        self._gauge.dec()
+        seconds = round(time.time() - (since or 0.0), 3)
+        _log.info("Resumed", dependency=self._dependency, paused_seconds=seconds)
+
+    def _next_delay(self) -> float:
+        delay = min(self._longest, _FIRST_DELAY * 2.0 ** min(self._strikes, 30))
+        self._strikes += 1
+        # Jitter: processes that lost the same server must not come back in step.
+        return delay * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+
+
+async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
+    """Return what ``call`` returns, or ``None``, with ``call`` cancelled, once ``stop`` is set."""
+    working = asyncio.ensure_future(call)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        stopping.cancel()
+        if not working.done():
+            working.cancel()
+            # Seen to its end: what it holds must be given back before the caller goes on.
+            await asyncio.gather(working, return_exceptions=True)
+
+
+async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
+    """Return whether ``stop`` is set, waiting at most ``seconds`` for it."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def log_gate(
+    transport: Transport, metrics: Metrics, *, longest: float, label: str | None = None
+) -> OutageBarrier:
+    """Return the gate in front of a log: all its errors are outages, but a lost partition."""
+    return OutageBarrier(
+        transport.name,
+        transport.ping,
+        metrics,
+        outages=TransportError,
+        verdicts=PartitionLost,
+        longest=longest,
+        label=label,
+    )
+
+
+def database_gate(
+    probe: Callable[[], Awaitable[None]], metrics: Metrics, *, longest: float
+) -> OutageBarrier:
+    """Return the gate in front of PostgreSQL. What has no rule is not waited for here."""
+    return OutageBarrier(
+        "postgresql", probe, metrics, outages=Outage, verdicts=Unexpected, longest=longest
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{error}".split()) or type(error).__name__

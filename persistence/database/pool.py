@@ -1,0 +1,89 @@
+"""The pool of connections that everything in this package shares."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, cast
+
+import asyncpg
+
+from persistence.database.failover import leave_if_demoted
+from persistence.database.servers import ServerConnection, Servers
+from persistence.database.translation import translated
+from persistence.settings import PersistenceSettings
+
+__all__ = ["Connection", "Pool", "connect", "using"]
+
+# Quoted: only the stubs know these classes as generic.
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+_CONNECT_SECONDS = 5.0
+# A process suspended inside a transaction (a redrive's) must not hold its row locks for ever.
+_IDLE_IN_TRANSACTION_MS = 60_000
+
+
+async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool:
+    """Return a pool that opens its first connection when it is first asked for one.
+
+    So the service starts while PostgreSQL is down. The caller closes it. ``scans``: its statements
+    read whole tables (an audit must not believe the indexes).
+
+    Raises:
+        Outage: the URL can't be used.
+    """
+    timeout = settings.database_timeout_seconds
+    url = settings.database_url.get_secret_value()
+    with translated():
+        return await asyncpg.create_pool(
+            url,
+            connect=cast("Any", Servers(url).connect),  # the stubs want asyncpg's own signature
+            connection_class=ServerConnection,
+            min_size=0,
+            max_size=settings.database_pool_size,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=timeout,
+            # No session state is ever set, so there is nothing to reset. asyncpg's own reset would
+            # cost a round trip per use; it still rolls back a transaction left open.
+            reset=_keep,
+            server_settings={
+                "application_name": "crossfade",
+                # What the service asks, it asks by key. PostgreSQL keeps the plan of a prepared
+                # statement: one made while a table is small reads all of it, at every question,
+                # until the table is analyzed a minute of traffic later (three times the CPU at
+                # 500 POST/s, and a p99 of 15 ms instead of 4).
+                "enable_seqscan": "on" if scans else "off",
+                # Before PostgreSQL 18 a plan without another way counts as dear enough to compile.
+                "jit": "off",
+                "statement_timeout": str(int(timeout * 1000)),
+                "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
+            },
+        )
+
+
+@asynccontextmanager
+async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Connection]:
+    """Lend a connection; what the block raises comes out as :mod:`persistence.errors`.
+
+    ``within`` is how many seconds to wait for a free connection (for ever where ``None``).
+    """
+    with translated():
+        connection = await pool.acquire(timeout=within)
+        try:
+            yield connection
+        except (TimeoutError, CancelledError):
+            # Its answer is still to come, or never will: asking the server to cancel, and waiting
+            # for that, would hang here when the network is what fails.
+            connection.terminate()
+            raise
+        except Exception as error:
+            await leave_if_demoted(pool, connection, error)
+            raise
+        finally:
+            await pool.release(connection)
+
+
+async def _keep(_connection: Any) -> None:
+    return None

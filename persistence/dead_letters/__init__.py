@@ -1,0 +1,1 @@
+"""Dead letters: copied from the log into a table, listed, redriven, discarded."""

@@ -1,0 +1,220 @@
+"""The dead letters as an operator handles them: list, read, count, discard (promise 7).
+
+Redriving is :mod:`persistence.dead_letters.redrive`.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+import msgspec
+
+from persistence.database.pool import Pool, using
+from persistence.dead_letters.selection import Selection, narrowed, where
+from persistence.tables.states import LetterState
+from persistence.timestamps import rfc3339
+
+__all__ = ["LOOKED_AT", "DeadLetterBytes", "DeadLetters", "LetterPage", "StoredDeadLetter"]
+
+LOOKED_AT = 10_000
+"""Letters of one index that are looked at for one page, where the index does not say it all."""
+_AT_ONCE = 1_000
+"""Letters that are discarded in one transaction."""
+
+
+class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
+    """A dead letter without its bytes. Times are RFC 3339, UTC; ``size`` is the body's, in bytes.
+
+    ``topic``, ``partition`` and ``offset`` are where the record stood in the log ``transport``.
+    ``kind`` is ``message``, ``receipt`` or ``unknown``; ``state`` is a
+    :class:`persistence.tables.states.LetterState`, and ``settled_*`` say when, by whom and why.
+    ``redrives`` is how often the record had been redriven when it failed. ``cause`` is the error's
+    text without what differs from letter to letter (:mod:`persistence.dead_letters.cause`), where
+    it is known.
+    """
+
+    id: int
+    kind: str
+    message_id: str | None
+    conversation_id: str | None
+    reason: str
+    error: str
+    cause: str | None
+    attempts: int
+    redrives: int
+    failed_at: str
+    state: str
+    transport: str
+    topic: str
+    partition: int
+    offset: str
+    size: int
+    settled_at: str | None
+    settled_by: str | None
+    settled_why: str | None
+
+
+class DeadLetterBytes(msgspec.Struct, frozen=True):
+    """The record itself, byte for byte. Headers keep their order."""
+
+    key: bytes
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+class LetterPage(msgspec.Struct, frozen=True):
+    """Some dead letters, newest first, and where the page after them begins.
+
+    ``next`` may be given where ``items`` are few, or none: what was looked at held no more.
+    """
+
+    items: list[StoredDeadLetter]
+    next: int | None
+
+
+_COLUMNS = """id, kind, message_id, conversation_id, reason, error, cause, attempts, redrives,
+    failed_at, state, transport, source_topic, source_partition, source_offset,
+    length(body) AS size, settled_at, settled_by, settled_why"""
+
+
+class DeadLetters:
+    """Reads and settles dead letters. Every method raises ``Outage`` when PostgreSQL can't."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def list(
+        self,
+        selection: Selection | None = None,
+        *,
+        state: str | None = LetterState.PENDING,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[StoredDeadLetter]:
+        """Return up to ``limit`` dead letters, newest first.
+
+        ``before`` is the cursor: the last id of the page before. ``state=None`` is any state.
+        """
+        condition, values = where(
+            selection or Selection(), ("state = {}", state), ("id < {}", before)
+        )
+        sql = f"SELECT {_COLUMNS} FROM dead_letters WHERE {condition} ORDER BY id DESC LIMIT {limit:d}"  # noqa: E501, S608 - values are arguments
+        async with using(self._pool) as connection:
+            return [_stored(row) for row in await connection.fetch(sql, *values)]
+
+    async def page(
+        self,
+        selection: Selection,
+        *,
+        text: str | None = None,
+        state: str | None = LetterState.PENDING,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> LetterPage:
+        """Return a page of dead letters whose error has ``text`` in it, upper or lower case.
+
+        However many there are, one index is read, and no more than :data:`LOOKED_AT` letters of it.
+        """
+        part = narrowed(
+            selection,
+            state=state,
+            before=before,
+            more=[("strpos(lower(error), lower({}::text)) > 0", text)],
+        )
+        below = f"FROM dead_letters WHERE {part.stretch} ORDER BY {part.order}"
+        sql = f"SELECT {_COLUMNS} {below} LIMIT {limit + 1:d}"
+        if part.left:
+            sql = f"""
+                SELECT {_COLUMNS} FROM (SELECT * {below} LIMIT {LOOKED_AT}) AS looked_at
+                WHERE {part.left} LIMIT {limit + 1:d}
+            """  # noqa: S608 - values are arguments
+        async with using(self._pool) as connection:
+            rows = await connection.fetch(sql, *part.values, *part.left_values)
+            if len(rows) > limit:
+                rows = rows[:limit]
+                end = rows[-1]["id"]
+            elif part.left:
+                last = f"SELECT id {below} OFFSET {LOOKED_AT - 1} LIMIT 1"
+                end = await connection.fetchval(last, *part.values)
+            else:
+                end = None
+        return LetterPage([_stored(row) for row in rows], end)
+
+    async def get(self, identifier: int) -> tuple[StoredDeadLetter, DeadLetterBytes] | None:
+        """Return one dead letter with its bytes, ``None`` where there is none of that id."""
+        sql = f"SELECT {_COLUMNS}, record_key, body, header_names, header_values FROM dead_letters WHERE id = $1"  # noqa: E501, S608 - constants only
+        async with using(self._pool) as connection:
+            row = await connection.fetchrow(sql, identifier)
+        if row is None:
+            return None
+        headers = list(zip(row["header_names"], row["header_values"], strict=True))
+        return _stored(row), DeadLetterBytes(row["record_key"], row["body"], headers)
+
+    async def count(
+        self, selection: Selection | None = None, *, state: str | None = LetterState.PENDING
+    ) -> dict[str, int]:
+        """Return how many there are, by reason."""
+        condition, values = where(selection or Selection(), ("state = {}", state))
+        sql = f"SELECT reason, count(*) AS letters FROM dead_letters WHERE {condition} GROUP BY reason ORDER BY reason"  # noqa: E501, S608 - values are arguments
+        async with using(self._pool) as connection:
+            return {row["reason"]: row["letters"] for row in await connection.fetch(sql, *values)}
+
+    async def discard(
+        self, selection: Selection, *, by: str, why: str, most: int | None = None
+    ) -> int:
+        """Settle the pending ones of ``selection`` for good; return how many there were.
+
+        They stay listed as discarded, with who and why, and can't be redriven. A thousand at once,
+        the oldest first, those that were there when it began; ``most`` is where it ends.
+        """
+        discarded, last = 0, 0
+        async with using(self._pool) as connection:
+            until = await connection.fetchval("SELECT coalesce(max(id), 0) FROM dead_letters")
+        while most is None or discarded < most:
+            at_once = _AT_ONCE if most is None else min(_AT_ONCE, most - discarded)
+            condition, values = where(
+                selection,
+                ("state = {}", LetterState.PENDING),
+                ("id > {}", last),
+                ("id <= {}", until),
+            )
+            n = len(values)
+            sql = f"""
+                UPDATE dead_letters SET state = ${n + 1}, settled_at = now(),
+                    settled_by = ${n + 2}, settled_why = ${n + 3}
+                WHERE state = '{LetterState.PENDING}' AND id = ANY(ARRAY(
+                    SELECT id FROM dead_letters WHERE {condition}
+                    ORDER BY id LIMIT {at_once:d} FOR UPDATE))
+                RETURNING id
+            """  # noqa: S608 - values are arguments
+            async with using(self._pool) as connection:
+                rows = await connection.fetch(sql, *values, LetterState.DISCARDED, by, why)
+            discarded += len(rows)
+            if len(rows) < at_once:
+                break
+            last = max(row["id"] for row in rows)
+        return discarded
+
+
+def _stored(row: asyncpg.Record) -> StoredDeadLetter:
+    message_id, settled_at = row["message_id"], row["settled_at"]
+    return StoredDeadLetter(
+        id=row["id"],
+        kind=row["kind"],
+        message_id=str(message_id) if message_id else None,
+        conversation_id=row["conversation_id"],
+        reason=row["reason"],
+        error=row["error"],
+        cause=row["cause"],
+        attempts=row["attempts"],
+        redrives=row["redrives"],
+        failed_at=rfc3339(row["failed_at"]),
+        state=row["state"],
+        transport=row["transport"],
+        topic=row["source_topic"],
+        partition=row["source_partition"],
+        offset=row["source_offset"],
+        size=row["size"],
+        settled_at=rfc3339(settled_at) if settled_at else None,
+        settled_by=row["settled_by"],
+        settled_why=row["settled_why"],
+    )

@@ -1,0 +1,160 @@
+"""Rows for records of the dead-letter log, whatever another program wrote there.
+
+A batch that PostgreSQL refuses is halved until the record at fault stands alone. Its row then gets
+less of it: without what was read out of its bytes, then without its bytes. No letter keeps those
+behind it from being listed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from otel.metrics import Metrics
+from persistence.database.pool import Pool, using
+from persistence.dead_letters.rows import Row, insert_rows, plain_row_of, row_of, stub_of
+from persistence.errors import PersistenceError, Rejected, TooSlow, Unexpected
+from transport.contract import Record
+
+__all__ = ["DeadLetterIndex"]
+
+_log = structlog.get_logger(__name__)
+
+# PostgreSQL takes no message of 1 GiB, and says so by ending the connection.
+_MOST_BYTES = 900 << 20
+_LARGE_BYTES = 16 << 20
+"""What may itself be why a statement took too long; of a smaller one it is the server's fault."""
+_ATTEMPTS = 3
+_SLOW_SECONDS = 600.0
+
+_FORMS: tuple[tuple[Callable[[str, Record], Row], str], ...] = (
+    (row_of, ""),
+    (plain_row_of, "fields"),
+    (stub_of, "bytes"),
+)
+"""What a row may lack, the least first."""
+
+
+class DeadLetterIndex:
+    """The table ``dead_letters`` as the indexer writes it.
+
+    ``patience`` is for how many seconds the server is at fault where a large letter takes too long.
+    """
+
+    def __init__(
+        self, pool: Pool, transport: str, metrics: Metrics, *, patience: float = _SLOW_SECONDS
+    ) -> None:
+        self._patience = patience
+        self._slow_since: dict[str, float] = {}
+        self._pool = pool
+        self._transport = transport
+        self._incomplete = metrics.dead_letters_incomplete
+
+    async def add(self, records: Sequence[Record]) -> None:
+        """Make a row of each record, in order. Repeats change nothing.
+
+        Raises:
+            Outage: the database can't do it now. Some of them may be in; call again.
+        """
+        waiting = [(0, len(records))]  # a stack, the left half on top
+        while waiting:
+            start, end = waiting.pop()
+            some = records[start:end]
+            try:
+                if _size(some) > _MOST_BYTES:
+                    raise TooSlow("more than PostgreSQL takes in one message")  # noqa: TRY301
+                await self._insert([row_of(self._transport, record) for record in some])
+            except Exception as error:
+                if not _may_be_its_fault(error):
+                    raise
+                if len(some) > 1:
+                    middle = (start + end) // 2
+                    waiting += [(middle, end), (start, middle)]
+                else:
+                    await self._alone(some[0])
+
+    async def _alone(self, record: Record) -> None:
+        size = _size([record])
+        forms = _FORMS if size <= _MOST_BYTES else _FORMS[-1:]
+        for form, lacks in forms:
+            error = await self._attempt(form, record, size)
+            if error is None:
+                self._slow_since.pop(record.offset, None)
+                if lacks:
+                    self._tell(record, lacks)
+                return
+            if not isinstance(error, Rejected) and form is stub_of:
+                raise error
+        self._tell(record, "row")
+
+    async def _attempt(
+        self, form: Callable[[str, Record], Row], record: Record, size: int
+    ) -> Exception | None:
+        """Try to insert a row of one form; return what speaks against the form, if anything."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                await self._insert([form(self._transport, record)])
+            except (TooSlow, Unexpected) as error:
+                # Neither says that the letter is at fault: it may be the network, or the server.
+                if isinstance(error, TooSlow) and self._is_server_slow(record, size):
+                    raise
+                await self._probe()
+                if attempt + 1 == _ATTEMPTS:
+                    return error
+            except Exception as error:
+                if not _may_be_its_fault(error):
+                    raise
+                return error
+            else:
+                return None
+        return None
+
+    def _is_server_slow(self, record: Record, size: int) -> bool:
+        """Tell whether to wait until the server is faster, rather than list less of a letter.
+
+        A busy server is no reason to keep a letter's bytes out of the table. But no letter may keep
+        those behind it from being listed for ever.
+        """
+        since = self._slow_since.setdefault(record.offset, time.monotonic())
+        return size < _LARGE_BYTES or time.monotonic() - since < self._patience
+
+    async def _insert(self, rows: Sequence[Row]) -> None:
+        async with using(self._pool) as connection:
+            await insert_rows(connection, rows)
+
+    async def _probe(self) -> None:
+        """Return if the database answers now.
+
+        Raises:
+            Outage: it does not, so nothing is known about the letter.
+        """
+        async with using(self._pool) as connection:
+            await connection.execute("SELECT 1")
+
+    def _tell(self, record: Record, lacks: str) -> None:
+        self._incomplete.labels(lacks).inc()
+        _log.warning(
+            "The table can't hold a dead letter whole; the log has it",
+            transport=self._transport,
+            offset=record.offset[:100],
+            lacks=lacks,
+            bytes=_size([record]),
+        )
+
+
+def _may_be_its_fault(error: Exception) -> bool:
+    """Tell whether ``error`` may come from what is in the records, and not from the database."""
+    return not isinstance(error, PersistenceError) or isinstance(
+        error, Rejected | TooSlow | Unexpected
+    )
+
+
+def _size(records: Sequence[Record]) -> int:
+    return sum(
+        len(record.key)
+        + len(record.body)
+        + sum(len(name) + len(value) for name, value in record.headers.items())
+        for record in records
+    )

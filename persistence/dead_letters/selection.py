@@ -1,0 +1,139 @@
+"""Which dead letters: the one filter that listing, redriving and discarding share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from persistence.tables.states import LetterState
+from transport.contract import Reason
+
+__all__ = ["Condition", "Narrowed", "Selection", "described", "narrowed", "where"]
+
+
+Condition = tuple[str, object]
+"""SQL with one ``{}`` for its argument, and the argument; ``None`` is a condition not asked for."""
+
+_IDS = "id = ANY({}::bigint[])"
+_REASON = "reason = {}"
+_CAUSE = "cause = {}"
+_CONVERSATION = "conversation_id = {}"
+_MESSAGE = "message_id = {}"
+_STATE = "state = {}"
+
+_ABOVE_ALL = 2**63 - 1
+_LISTED = 20
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Dead letters that meet every condition given; without any, all of them.
+
+    ``failed_after`` and ``failed_before`` bound, with their offsets, when it last failed.
+    """
+
+    ids: tuple[int, ...] | None = None
+    reason: Reason | None = None
+    cause: str | None = None
+    conversation_id: str | None = None
+    message_id: UUID | None = None
+    failed_after: datetime | None = None
+    failed_before: datetime | None = None
+
+
+def described(selection: Selection) -> str:
+    """Return a selection as the record of actions has it."""
+    chosen = msgspec.to_builtins(selection)
+    if ids := chosen.pop("ids", None):
+        listed = ", ".join(str(one) for one in ids[:_LISTED])
+        return f"dead letters {listed}{f' and {len(ids) - _LISTED} more' * (len(ids) > _LISTED)}"
+    conditions = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    return f"dead letters with {conditions}" if conditions else "all pending dead letters"
+
+
+def where(selection: Selection, *more: Condition) -> tuple[str, list[object]]:
+    """Return the condition as SQL with ``$1`` ..., and its arguments.
+
+    ``more`` are further conditions of the caller's own. Conditions that aren't asked for don't
+    appear, so that each query can use its index. The state ``pending`` stands in it as a constant:
+    some indexes hold those letters alone.
+    """
+    return _joined([*_asked(selection), *more], 0)
+
+
+class Narrowed(NamedTuple):
+    """A selection as two conditions: a stretch of one index, and what is left to look at.
+
+    The stretch is written as comparisons of rows, and ``order`` names every column of the index:
+    another index would have to sort, so the planner takes this one whatever it thinks of the
+    values. ``left`` is empty where the index says it all; its arguments follow the others.
+    """
+
+    stretch: str
+    order: str
+    values: list[object]
+    left: str
+    left_values: list[object]
+
+
+def narrowed(
+    selection: Selection, *, state: str | None, before: int | None, more: Sequence[Condition]
+) -> Narrowed:
+    """Return a selection, below the id ``before``, for a query that reads one index downwards.
+
+    ``more`` are further conditions of the caller's own, which no index finds.
+    """
+    conditions = [*_asked(selection), (_STATE, state), *more]
+    asked = {text: value for text, value in conditions if value is not None}
+    pending = state == LetterState.PENDING
+    found_by: tuple[str, ...] = ()
+    if _MESSAGE in asked:
+        found_by = (_MESSAGE,)
+    elif _CONVERSATION in asked:
+        found_by = (_CONVERSATION,)
+    elif _REASON in asked and pending:
+        found_by = (_REASON, _CAUSE) if _CAUSE in asked else (_REASON,)
+    elif _STATE in asked and _IDS not in asked:
+        found_by = (_STATE,)
+    values = [asked.pop(one) for one in found_by]
+    columns = [*(one.partition(" ")[0] for one in found_by), "id"]
+    places = [f"${number}" for number in range(1, len(values) + 1)]
+    row = ", ".join(columns)
+    least, most = ", ".join([*places, "0"]), ", ".join([*places, f"${len(values) + 1}"])
+    stretch = f"({row}) >= ({least}) AND ({row}) < ({most})"
+    if pending and _REASON in found_by:
+        asked.pop(_STATE)
+        stretch += f" AND state = '{LetterState.PENDING}'"  # the index has no others
+    values.append(_ABOVE_ALL if before is None else before)
+    left, left_values = _joined([*asked.items()], len(values)) if asked else ("", [])
+    order = ", ".join(f"{column} DESC" for column in columns)
+    return Narrowed(stretch, order, values, left, left_values)
+
+
+def _asked(selection: Selection) -> list[Condition]:
+    return [
+        (_IDS, selection.ids),
+        (_REASON, selection.reason and selection.reason.value),
+        (_CAUSE, selection.cause),
+        (_CONVERSATION, selection.conversation_id),
+        (_MESSAGE, selection.message_id),
+        ("failed_at >= {}", selection.failed_after),
+        ("failed_at < {}", selection.failed_before),
+    ]
+
+
+def _joined(asked: Sequence[Condition], before: int) -> tuple[str, list[object]]:
+    texts: list[str] = []
+    values: list[object] = []
+    for text, value in asked:
+        if value is None:
+            continue
+        if text == _STATE and value == LetterState.PENDING:
+            texts.append(text.format(f"'{LetterState.PENDING}'"))
+            continue
+        values.append(value)
+        texts.append(text.format(f"${before + len(values)}"))
+    return " AND ".join(texts) or "true", values

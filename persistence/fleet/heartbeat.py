@@ -1,0 +1,186 @@
+"""A process's own row in ``processes``: written every two seconds, removed at a clean stop.
+
+It is how ``crossfade migrate`` sees that every process has taken a step. It costs one statement
+every two seconds and nothing on the way of a message; while PostgreSQL is down the process works
+on, and counts as missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Pool, using
+from persistence.errors import PersistenceError
+from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
+from persistence.fleet.processes import LIVE_SECONDS
+from persistence.fleet.used_logs import NOTE
+
+__all__ = ["BEAT_SECONDS", "Heartbeat", "HeartbeatReport", "Identity", "machine"]
+
+_log = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 2.0
+# Never for long in the way of those who use the pool for messages.
+_WITHIN = 1.0
+_GOODBYE_WITHIN = 0.8
+
+# What the process says, and that its log is written; where the migration stands, and which
+# processes of this machine are silent.
+_BEAT = f"""
+WITH me AS (
+    INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url, phase,
+        transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
+        owned, paused, shadow, standby, figures)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+    ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
+        paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
+        figures = excluded.figures
+), noted AS ({NOTE.format(transport="$10", owner="$1")}
+), silent AS (
+    SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
+    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $20
+)
+SELECT silent.members, silent.pids, {COLUMNS} FROM silent LEFT JOIN migration ON true
+"""  # noqa: S608 - constants only
+
+_GOODBYE = "DELETE FROM processes WHERE member = ANY($1::text[])"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a process never changes. See :class:`persistence.fleet.processes.Process`."""
+
+    member: str
+    role: str
+    host: str
+    machine: str | None
+    pid: int
+    version: str
+    api_url: str
+    metrics_url: str
+    phase: int | None
+    transport: str
+    transport_shadow: str | None
+    transport_shadow_mode: str | None
+    consume_from: str
+    started_at: datetime
+
+
+class HeartbeatReport(msgspec.Struct, frozen=True):
+    """What of a process changes: what it owns, waits for, and holds. JSON's own types only."""
+
+    owned: dict[str, dict[str, int]] = {}
+    paused: list[dict[str, str]] = []
+    shadow: dict[str, Any] | None = None
+    standby: dict[str, Any] | None = None
+    figures: dict[str, Any] | None = None
+
+
+Heard = Callable[[MigrationState | None], Awaitable[None]]
+
+
+class Heartbeat:
+    """Says every ``interval`` seconds that this process is there, and hears of the migration.
+
+    ``report`` is called for each beat and must be cheap. ``heard`` gets what the migration's row
+    says after each beat that PostgreSQL answered. ``died`` is told how many processes this one
+    found dead and removed: of several that look, each death is one's to tell.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        identity: Identity,
+        report: Callable[[], HeartbeatReport],
+        heard: Heard,
+        *,
+        died: Callable[[int], None] = lambda _: None,
+        interval: float = BEAT_SECONDS,
+    ) -> None:
+        self._pool = pool
+        self._identity = identity
+        self._report = report
+        self._heard = heard
+        self._died = died
+        self._interval = interval
+        self._unheard = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Be present until ``stop`` is set, then take the row away."""
+        while not stop.is_set():
+            await self.beat()
+            await stopped_within(stop, self._interval)
+        await self._remove([self._identity.member], within=_GOODBYE_WITHIN)
+
+    async def beat(self) -> None:
+        """Say it once. An outage is logged, once, and otherwise left alone."""
+        me, report = self._identity, self._report()
+        try:
+            async with using(self._pool, within=_WITHIN) as connection:
+                row = await connection.fetchrow(
+                    _BEAT,
+                    *msgspec.structs.astuple(me),
+                    *(_json(part) for part in msgspec.structs.astuple(report)),
+                    LIVE_SECONDS,
+                    timeout=_WITHIN,
+                )
+                assert row is not None
+            await self._heard(state_of(row) if row["phase"] is not None else None)
+        except PersistenceError as error:
+            if not self._unheard:
+                _log.warning("This process is not seen by the others", error=str(error))
+            self._unheard = True
+            return
+        self._unheard = False
+        await self._bury(row)
+
+    async def _bury(self, row: asyncpg.Record) -> None:
+        """Remove the rows of processes that are proven dead: of this machine, and no longer there.
+
+        Silence alone proves nothing: a process that is cut off from PostgreSQL goes on accepting.
+        """
+        silent = zip(row["members"] or (), row["pids"] or (), strict=True)
+        if dead := [member for member, pid in silent if not _alive(pid)]:
+            _log.info("Processes of this machine died", members=dead)
+            self._died(await self._remove(dead, within=_WITHIN))
+
+    async def _remove(self, members: list[str], *, within: float) -> int:
+        """Remove the rows; return how many were still there."""
+        with contextlib.suppress(PersistenceError, TimeoutError):
+            async with asyncio.timeout(within), using(self._pool, within=within) as connection:
+                status = await connection.execute(_GOODBYE, members)
+                return int(status.rpartition(" ")[2])
+        return 0
+
+
+def machine() -> str | None:
+    """Return what processes have in common whose ids can be compared; ``None`` if not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

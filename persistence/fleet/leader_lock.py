@@ -1,0 +1,60 @@
+"""One process at a time: a lock of PostgreSQL's that ends with the connection that holds it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
+
+from persistence.database.failover import leave_if_demoted
+from persistence.database.pool import Connection, Pool
+from persistence.database.translation import translated
+
+__all__ = ["elected"]
+
+# The first key of a two-key advisory lock; the second says what for.
+_CLASS = 0x63726674
+
+
+_WITHIN = 2.0
+_TRY = "SELECT pg_try_advisory_lock($1, hashtext($2))"
+_UNLOCK = "SELECT pg_advisory_unlock($1, hashtext($2))"
+
+
+@asynccontextmanager
+async def elected(pool: Pool, what: str) -> AsyncIterator[Connection | None]:
+    """Lend a connection that holds the lock ``what``, or ``None`` if another process holds it.
+
+    While the connection works the lock is held: use it for what nobody else may do meanwhile.
+
+    Raises:
+        Outage: PostgreSQL can't tell, or the connection is gone, and with it the lock.
+    """
+    with translated():
+        connection = await pool.acquire()
+    try:
+        with translated():
+            held = await connection.fetchval(_TRY, _CLASS, what)
+        try:
+            # Not translated: what goes wrong in the block is not the database's.
+            yield connection if held else None
+        finally:
+            if held:
+                await _unlock(connection, what)
+    except Exception as error:
+        await leave_if_demoted(pool, connection, error)
+        raise
+    finally:
+        await pool.release(connection)
+
+
+async def _unlock(connection: Connection, what: str) -> None:
+    try:
+        async with asyncio.timeout(_WITHIN):
+            await connection.execute(_UNLOCK, _CLASS, what)
+    except Exception:  # noqa: BLE001 - cut off in the middle of a statement, or gone already
+        # The lock goes with the connection; one that was lost is the pool's again, and refuses.
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()

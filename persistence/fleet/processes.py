@@ -1,0 +1,152 @@
+"""The processes that run, as anyone may read them. Each writes its own row (see ``presence``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
+
+import asyncpg
+import msgspec
+
+from persistence.database.pool import Pool, using
+from persistence.timestamps import rfc3339
+
+__all__ = ["LIVE_SECONDS", "Process", "forget", "processes"]
+
+LIVE_SECONDS = 10.0
+"""A process not heard of for longer is *missing*: it may have died, or be cut off and at work."""
+
+# Seen in the future: before PostgreSQL's clock was set back. A process that lives says so again in
+# two seconds, so the distance counts in either direction.
+_PROCESSES = """
+SELECT *, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds
+FROM processes ORDER BY started_at, member
+"""
+
+_FORGET = """
+DELETE FROM processes
+WHERE member = $1 AND abs(extract(epoch FROM now() - seen_at)) > $2
+"""
+
+
+_Partition = Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}$")]
+T = TypeVar("T")
+
+
+class _Paused(TypedDict):
+    dependency: str
+    since: str
+    error: str
+
+
+class _Shadow(TypedDict):
+    name: str
+    mode: str
+    breaker: str
+    waiting: int
+    oldest_age: float
+    dropped: int
+    error: str
+    dropped_at: NotRequired[float | None]
+    unwritten: NotRequired[int | None]
+
+
+class _Standby(TypedDict):
+    epochs: dict[_Partition, int]
+    stalled: list[dict[str, Any]]
+    paused: list[_Paused]
+
+
+class Process(msgspec.Struct, frozen=True, rename="camel"):
+    """One process, in its own words of ``silent_seconds`` ago. Times are RFC 3339, UTC.
+
+    ``phase`` is what its settings amount to, ``None`` where they are no phase. ``owned`` is the
+    epoch of each partition it owns, by log. ``paused`` is what its workers wait for. ``shadow`` and
+    ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its latencies.
+
+    Another version of the service may write its row otherwise: what is not of the shape that this
+    version reads counts as not said.
+    """
+
+    member: str
+    role: str
+    host: str
+    pid: int
+    version: str
+    api_url: str
+    metrics_url: str
+    phase: int | None
+    transport: str
+    transport_shadow: str | None
+    transport_shadow_mode: str | None
+    consume_from: str
+    started_at: str
+    seen_at: str
+    silent_seconds: float
+    owned: dict[str, dict[str, int]]
+    paused: list[dict[str, str]]
+    shadow: dict[str, Any] | None
+    standby: dict[str, Any] | None
+    figures: dict[str, Any] | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it was heard of just now."""
+        return self.silent_seconds <= LIVE_SECONDS
+
+
+async def processes(pool: Pool, *, within: float | None = None) -> list[Process]:
+    """Return every process that has not said goodbye, the longest running first.
+
+    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    """
+    async with using(pool, within=within) as connection:
+        rows = await connection.fetch(_PROCESSES, timeout=within)
+    return [_process(row) for row in rows]
+
+
+async def forget(pool: Pool, member: str) -> bool:
+    """Remove a missing process's row; return whether there was one. A live one's is not touched."""
+    async with using(pool) as connection:
+        return await connection.execute(_FORGET, member, LIVE_SECONDS) == "DELETE 1"
+
+
+def _process(row: asyncpg.Record) -> Process:
+    return Process(
+        member=row["member"],
+        role=row["role"],
+        host=row["host"],
+        pid=row["pid"],
+        version=row["version"],
+        api_url=row["api_url"],
+        metrics_url=row["metrics_url"],
+        phase=row["phase"],
+        transport=row["transport"],
+        transport_shadow=row["transport_shadow"],
+        transport_shadow_mode=row["transport_shadow_mode"],
+        consume_from=row["consume_from"],
+        started_at=rfc3339(row["started_at"]),
+        seen_at=rfc3339(row["seen_at"]),
+        silent_seconds=row["silent_seconds"],
+        owned=_shaped(row["owned"], dict[str, dict[_Partition, int]]) or {},
+        paused=_shaped(row["paused"], list[_Paused]) or [],  # type: ignore[arg-type]  # a dict
+        shadow=_as_it_is(row["shadow"], _Shadow),
+        standby=_as_it_is(row["standby"], dict[str, _Standby]),
+        figures=_shaped(row["figures"], dict[str, list[int]]),
+    )
+
+
+def _shaped(text: str | None, shape: type[T]) -> T | None:
+    """Return what the JSON says, ``None`` where it says nothing or is of another shape."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=shape)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _as_it_is(text: str | None, shape: type[Any]) -> dict[str, Any] | None:
+    """Return all that a JSON object says, where it says at least what the shape has."""
+    if _shaped(text, shape) is None or text is None:
+        return None
+    return msgspec.json.decode(text, type=dict[str, Any])

@@ -1,0 +1,67 @@
+"""Which logs may hold messages of ours: used by anybody now, or before and not known to be drained.
+
+A worker takes the fence of a partition before it persists anything of it, so a log that has been
+consumed has rows in ``fences``. A process notes the log that it writes in the same place, with each
+of its beats, under an epoch that no owner has: so the name outlives the process.
+"""
+
+from __future__ import annotations
+
+from persistence.database.pool import Pool, using
+
+__all__ = ["NOTE", "drained", "used", "used_logs"]
+
+NOTE = """
+INSERT INTO fences (transport, partition, epoch, owner) VALUES ({transport}, 0, -1, {owner})
+ON CONFLICT DO NOTHING
+"""
+"""Note a log that is written. Its first owner takes the row over; none is below an epoch of 0."""
+
+# Not what is a shadow only: its records are copies, and their originals stand in a log named here.
+_LOGS = """
+SELECT transport FROM fences UNION SELECT transport FROM processes
+UNION SELECT consume_from FROM processes ORDER BY transport
+"""
+
+_USED = "SELECT FROM processes WHERE $1 IN (transport, transport_shadow, consume_from)"
+
+_IS_USED = f"SELECT EXISTS ({_USED})"
+
+_DRAINED = f"""
+WITH used AS (SELECT EXISTS ({_USED}) AS yes),
+gone AS (DELETE FROM fences WHERE transport = $1 AND NOT (SELECT yes FROM used))
+SELECT NOT yes FROM used
+"""  # noqa: S608 - constants only
+
+
+async def used_logs(pool: Pool) -> list[str]:
+    """Return the names of the logs that processes write or read, or have, and that may hold more.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        rows = await connection.fetch(_LOGS)
+    return [row["transport"] for row in rows]
+
+
+async def used(pool: Pool, transport: str) -> bool:
+    """Return whether the settings of any process that is not known to have ended name the log.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return bool(await connection.fetchval(_IS_USED, transport))
+
+
+async def drained(pool: Pool, transport: str) -> bool:
+    """Note that nothing is left in the log, unless a process still uses it; return whether noted.
+
+    Whoever still owns a partition takes its fence anew.
+
+    Raises:
+        Outage: PostgreSQL can't do it now.
+    """
+    async with using(pool) as connection:
+        return bool(await connection.fetchval(_DRAINED, transport))

@@ -1,0 +1,223 @@
+"""What the HTTP routes read. Every function raises ``Outage`` when PostgreSQL can't answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from persistence.database.pool import Pool, using
+from persistence.timestamps import rfc3339
+
+__all__ = [
+    "Lost",
+    "StoredMessage",
+    "StoredPosition",
+    "StoredReceipt",
+    "conversation",
+    "dead_letter_of",
+    "dead_lettered",
+    "message",
+    "positions",
+    "receipt_at",
+    "receipts",
+]
+
+
+class StoredReceipt(msgspec.Struct, frozen=True, rename="camel"):
+    """A receipt as it was persisted. Times are RFC 3339, UTC."""
+
+    user_id: str
+    state: str
+    at: str
+
+
+class StoredMessage(msgspec.Struct, frozen=True, rename="camel"):
+    """A message as it was persisted, and where it came from. Times are RFC 3339, UTC.
+
+    ``seq`` is the reading order within the conversation and the cursor of its pages.
+    ``transport`` is ``direct`` (and ``offset`` empty) where no log was involved.
+    """
+
+    message_id: str
+    conversation_id: str
+    sender_id: str
+    client_message_id: str
+    recipient_ids: list[str]
+    content: str
+    content_type: str
+    accepted_at: str
+    persisted_at: str
+    correlation_id: str
+    trace_id: str | None
+    seq: int
+    transport: str
+    partition: int
+    offset: str
+    attempts: int
+
+
+class StoredPosition(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a message stands in a log."""
+
+    transport: str
+    partition: int
+    offset: str
+
+
+class Lost(msgspec.Struct, frozen=True, rename="camel"):
+    """The dead letter a message became."""
+
+    id: int
+    reason: str
+    error: str
+    attempts: int
+    transport: str
+    partition: int
+    offset: str
+    failed_at: str
+
+
+_COLUMNS = """id, conversation_id, sender_id, client_message_id, recipient_ids, content,
+    content_type, accepted_at, created_at, correlation_id, trace_id, seq, transport, partition,
+    log_offset, attempts"""
+
+_MESSAGE = f"SELECT {_COLUMNS} FROM messages WHERE id = $1::uuid"  # noqa: S608 - constants only
+
+# Ended early by the bytes of its contents. Their sizes are known without reading them, and `before`
+# is 0 for the first, so that a page always gets on.
+_PAGE = f"""
+SELECT {_COLUMNS}, there FROM (
+    SELECT *, count(*) OVER () AS there,
+        sum(octet_length(content)) OVER (ORDER BY seq) - octet_length(content) AS before
+    FROM (
+        SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq > $2
+        ORDER BY seq LIMIT $3
+    ) AS next
+) AS sized WHERE before < $4 ORDER BY seq
+"""  # noqa: S608 - constants only
+
+_RECEIPTS = """
+SELECT user_id, state, at FROM message_receipts WHERE message_id = $1::uuid
+ORDER BY created_at, state, user_id LIMIT $2
+"""
+
+_RECEIPT = """
+SELECT at FROM message_receipts WHERE message_id = $1::uuid AND user_id = $2 AND state = $3
+"""
+
+_POSITIONS = """
+SELECT transport, partition, log_offset FROM message_positions WHERE message_id = $1::uuid
+ORDER BY transport
+"""
+
+_LOST = """
+SELECT id, reason, error, attempts, transport, source_partition, source_offset, failed_at
+FROM dead_letters
+WHERE message_id = $1::uuid AND state = 'pending' AND kind <> 'receipt' ORDER BY id LIMIT 1
+"""
+
+_LOST_OF = """
+SELECT DISTINCT message_id FROM dead_letters
+WHERE message_id = ANY($1::uuid[]) AND state = 'pending' AND kind <> 'receipt'
+"""
+
+
+async def message(pool: Pool, message_id: str) -> StoredMessage | None:
+    """Return a persisted message, ``None`` when there is no such row (yet)."""
+    async with using(pool) as connection:
+        row = await connection.fetchrow(_MESSAGE, message_id)
+    return _stored(row) if row else None
+
+
+async def conversation(
+    pool: Pool, conversation_id: str, after: int | None, limit: int, *, most_bytes: int
+) -> tuple[list[StoredMessage], bool]:
+    """Return up to ``limit`` messages after the cursor ``after``, and whether there are more.
+
+    They are in promise-3 order. The page ends with the message whose content makes it
+    ``most_bytes`` or more. The next page's cursor is the last one's ``seq``. A page never skips a
+    message: within a conversation rows become visible in the order of ``seq``.
+    """
+    async with using(pool) as connection:
+        rows = await connection.fetch(_PAGE, conversation_id, after or 0, limit + 1, most_bytes)
+    page = [_stored(row) for row in rows[:limit]]
+    return page, bool(rows) and rows[0]["there"] > len(page)
+
+
+async def receipts(pool: Pool, message_id: str, limit: int) -> list[StoredReceipt]:
+    """Return up to ``limit`` of a message's receipts, oldest first."""
+    async with using(pool) as connection:
+        rows = await connection.fetch(_RECEIPTS, message_id, limit)
+    return [StoredReceipt(row["user_id"], row["state"], rfc3339(row["at"])) for row in rows]
+
+
+async def receipt_at(pool: Pool, message_id: str, user_id: str, state: str) -> str | None:
+    """Return when this receipt was recorded (RFC 3339, UTC), ``None`` if it is no row."""
+    async with using(pool) as connection:
+        at = await connection.fetchval(_RECEIPT, message_id, user_id, state)
+    return rfc3339(at) if at is not None else None
+
+
+async def positions(pool: Pool, message_id: str) -> list[StoredPosition]:
+    """Return where a message stands in logs that its row did not come from, as far as is known."""
+    async with using(pool) as connection:
+        rows = await connection.fetch(_POSITIONS, message_id)
+    return [StoredPosition(row["transport"], row["partition"], row["log_offset"]) for row in rows]
+
+
+async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:
+    """Return the oldest pending dead letter of a message; ``None`` when there is none.
+
+    A receipt's dead letter is not its message's.
+    """
+    async with using(pool) as connection:
+        row = await connection.fetchrow(_LOST, message_id)
+    if row is None:
+        return None
+    return Lost(
+        id=row["id"],
+        reason=row["reason"],
+        error=row["error"],
+        attempts=row["attempts"],
+        transport=row["transport"],
+        partition=row["source_partition"],
+        offset=row["source_offset"],
+        failed_at=rfc3339(row["failed_at"]),
+    )
+
+
+async def dead_lettered(
+    pool: Pool, message_ids: Sequence[str], *, within: float | None = None
+) -> set[str]:
+    """Return those of ``message_ids`` that have a pending dead letter.
+
+    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    """
+    if not message_ids:
+        return set()
+    async with using(pool, within=within) as connection:
+        rows = await connection.fetch(_LOST_OF, message_ids, timeout=within)
+    return {str(row["message_id"]) for row in rows}
+
+
+def _stored(row: asyncpg.Record) -> StoredMessage:
+    return StoredMessage(
+        message_id=str(row["id"]),
+        conversation_id=row["conversation_id"],
+        sender_id=row["sender_id"],
+        client_message_id=row["client_message_id"],
+        recipient_ids=row["recipient_ids"],
+        content=row["content"],
+        content_type=row["content_type"],
+        accepted_at=rfc3339(row["accepted_at"]),
+        persisted_at=rfc3339(row["created_at"]),
+        correlation_id=row["correlation_id"],
+        trace_id=row["trace_id"],
+        seq=row["seq"],
+        transport=row["transport"],
+        partition=row["partition"],
+        offset=row["log_offset"],
+        attempts=row["attempts"],
+    )

@@ -1,0 +1,38 @@
+"""Which of some messages are rows or dead letters by now, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from persistence.database.pool import Pool, using
+from persistence.timestamps import rfc3339
+
+__all__ = ["Fate", "fates"]
+
+_FATES = """
+SELECT id AS message_id, created_at AS at, NULL AS reason FROM messages WHERE id = ANY($1::uuid[])
+UNION ALL
+SELECT message_id, failed_at, reason FROM dead_letters
+WHERE message_id = ANY($1::uuid[]) AND state = 'pending' AND kind = 'message'
+"""
+
+
+class Fate(msgspec.Struct, frozen=True):
+    """What became of a message, and when (RFC 3339). ``reason`` is a dead letter's."""
+
+    message_id: str
+    at: str
+    reason: str | None
+
+
+async def fates(pool: Pool, message_ids: Sequence[str]) -> list[Fate]:
+    """Return what became of those that are no longer on their way.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        rows = await connection.fetch(_FATES, message_ids)
+    return [Fate(str(row["message_id"]), rfc3339(row["at"]), row["reason"]) for row in rows]

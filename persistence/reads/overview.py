@@ -1,0 +1,45 @@
+"""What the console asks PostgreSQL for once a second, whoever watches: a few small statements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from persistence.database.pool import Pool, using
+from persistence.timestamps import rfc3339
+
+__all__ = ["Letters", "letters"]
+
+_MOST = 100_000
+"""Counted no further: a table that full is a figure one knows what to do about."""
+
+_COUNT = f"""
+SELECT reason, count(*) AS letters, min(failed_at) AS oldest
+FROM (SELECT reason, failed_at FROM dead_letters WHERE state = 'pending' LIMIT {_MOST}) AS waiting
+GROUP BY reason ORDER BY count(*) DESC, reason
+"""  # noqa: S608 - a constant
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """Pending dead letters: how many, by reason, and since when (RFC 3339, UTC)."""
+
+    pending: int
+    by_reason: dict[str, int]
+    oldest: str | None
+
+
+async def letters(pool: Pool, *, within: float) -> Letters:
+    """Return what waits for a decision.
+
+    Raises:
+        Outage, TimeoutError: PostgreSQL can't tell within ``within`` seconds.
+    """
+    async with using(pool, within=within) as connection:
+        rows: list[Any] = await connection.fetch(_COUNT, timeout=within)
+    oldest = min((row["oldest"] for row in rows), default=None)
+    return Letters(
+        sum(row["letters"] for row in rows),
+        {row["reason"]: row["letters"] for row in rows},
+        rfc3339(oldest) if oldest else None,
+    )

@@ -1,0 +1,181 @@
+"""Messages listed from the newest on: of a sender, of a conversation, of the last minutes, or all.
+
+A conversation is read by its own index. The rest is read in slices of time, newest first, by the
+BRIN index on ``created_at``: it costs an insert next to nothing, where a B-tree on the sender would
+cost a third more WAL. A slice grows while PostgreSQL answers quickly and shrinks where it does not,
+and a listing ends, with a cursor to go on from, when it has looked for :data:`SECONDS`.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from persistence.database.pool import Connection, Pool, using
+
+__all__ = ["SECONDS", "SLICE_SECONDS", "Looked", "RecentMessage", "RecentPlace", "latest"]
+
+SECONDS = 2.0
+"""How long a listing looks for rows before it gives what it has."""
+
+SLICE_SECONDS = 1.0
+"""How long PostgreSQL may take for a slice; a narrower one is tried then."""
+
+_COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at,
+    created_at, seq"""
+
+_OF_CONVERSATION = f"""
+SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3
+"""  # noqa: S608 - constants only
+
+# Rows of one batch have the same time, so `seq` says where the page before ended.
+_SLICE = f"""
+SELECT {_COLUMNS} FROM messages
+WHERE created_at >= $1 AND created_at <= $2 AND (created_at < $2 OR seq < $3)
+    AND ($4::text IS NULL OR sender_id = $4)
+ORDER BY created_at DESC, seq DESC LIMIT $5
+"""  # noqa: S608 - constants only
+
+_LAST = 2**63 - 1
+_CONVERSATION_ROWS = 2_000
+"""Rows of a conversation that are looked at for those of one sender."""
+_FIRST_SLICE = timedelta(seconds=10)
+_WIDER = 4
+_QUICK = 0.1
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(days=1)
+"""How far ahead of ours PostgreSQL's clock may be (of another host, after a failover)."""
+
+
+class RecentPlace(msgspec.Struct, frozen=True):
+    """Where a listing goes on: at the rows before ``seq`` of this time, and before."""
+
+    at: datetime
+    seq: int
+
+
+class RecentMessage(msgspec.Struct, frozen=True):
+    """A row, by what people know it by."""
+
+    id: str
+    conversation_id: str
+    sender_id: str
+    client_message_id: str
+    correlation_id: str
+    accepted_at: datetime
+    created_at: datetime
+    seq: int
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What was found, newest first. ``next`` is null where there is nothing before it."""
+
+    rows: list[RecentMessage]
+    next: RecentPlace | None
+
+
+async def latest(
+    pool: Pool,
+    *,
+    conversation: str | None = None,
+    sender: str | None = None,
+    since: datetime | None = None,
+    before: RecentPlace | None = None,
+    limit: int,
+) -> Looked:
+    """Return up to ``limit`` rows, newest first, that were persisted at ``since`` or later.
+
+    There may be fewer although more follow: it looks for :data:`SECONDS`, or through so many rows
+    of the conversation.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    if conversation is not None:
+        most = limit + 1 if sender is None else _CONVERSATION_ROWS
+        async with using(pool) as connection:
+            rows = await connection.fetch(
+                _OF_CONVERSATION, conversation, before.seq if before else _LAST, most
+            )
+        end = len(rows) < most
+        return _chosen([_found(row) for row in rows], sender, since, limit, end=end)
+    async with using(pool) as connection:
+        return await _by_time(connection, sender, since or _BEGINNING, before, limit)
+
+
+def _chosen(
+    rows: list[RecentMessage], sender: str | None, since: datetime | None, limit: int, *, end: bool
+) -> Looked:
+    """Return what is wanted of rows of a conversation; ``end``: there are no others behind."""
+    found: list[RecentMessage] = []
+    for one in rows:
+        if since is not None and one.created_at < since:
+            return Looked(found, None)
+        if sender is None or one.sender_id == sender:
+            if len(found) == limit:
+                return Looked(found, RecentPlace(found[-1].created_at, found[-1].seq))
+            found.append(one)
+    return Looked(found, None if end else RecentPlace(rows[-1].created_at, rows[-1].seq))
+
+
+async def _by_time(
+    connection: Connection,
+    sender: str | None,
+    since: datetime,
+    before: RecentPlace | None,
+    limit: int,
+) -> Looked:
+    now = datetime.now(UTC)
+    until = before or RecentPlace(now + _AHEAD, _LAST)
+    width = _FIRST_SLICE
+    found: list[RecentMessage] = []
+    ends = time.monotonic() + SECONDS
+    while until.at > since and time.monotonic() < ends:
+        began = time.monotonic()
+        lower = max(since, min(until.at, now) - width)
+        rows = await _slice(connection, lower, until, sender, limit + 1 - len(found))
+        if rows is None:
+            width /= _WIDER
+            continue
+        found += [_found(row) for row in rows]
+        if len(found) > limit:
+            last = found[limit - 1]
+            return Looked(found[:limit], RecentPlace(last.created_at, last.seq))
+        until = RecentPlace(lower, 0)
+        if time.monotonic() - began < _QUICK:
+            width = min(width * _WIDER, until.at - _BEGINNING + _FIRST_SLICE)
+    return Looked(found, until if until.at > since else None)
+
+
+async def _slice(
+    connection: Connection, lower: datetime, until: RecentPlace, sender: str | None, limit: int
+) -> list[Any] | None:
+    """Return the rows of a slice, or ``None`` where that takes PostgreSQL too long."""
+    try:
+        rows: list[Any] = await connection.fetch(
+            _SLICE, lower, until.at, until.seq, sender, limit, timeout=SLICE_SECONDS
+        )
+    except TimeoutError:
+        return None  # PostgreSQL is told to leave it; the connection can be used again
+    return rows
+
+
+def _found(row: Any) -> RecentMessage:
+    return RecentMessage(
+        str(row["id"]),
+        row["conversation_id"],
+        row["sender_id"],
+        row["client_message_id"],
+        row["correlation_id"],
+        row["accepted_at"],
+        _aware(row["created_at"]),
+        row["seq"],
+    )
+
+
+def _aware(moment: datetime) -> datetime:
+    """Return ``moment`` with its offset, which asyncpg leaves out of PostgreSQL's infinities."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

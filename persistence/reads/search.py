@@ -1,0 +1,157 @@
+"""Finding messages by what people have at hand: any of their ids, or where they stand in a log."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+
+from persistence.database.pool import Pool, using
+
+__all__ = [
+    "dead_letter_at",
+    "dead_letters_like",
+    "dead_letters_with",
+    "latest_dead_letters",
+    "messages_at",
+    "messages_like",
+    "messages_with",
+]
+
+_COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at"""
+
+# Each branch has its own index. A correlation id that nobody gave is the message id.
+_MESSAGES = f"""
+SELECT {_COLUMNS} FROM messages WHERE id = $2
+UNION SELECT {_COLUMNS} FROM messages WHERE correlation_id = $1 AND correlation_id <> id::text
+UNION SELECT {_COLUMNS} FROM messages WHERE client_message_id = $1
+UNION SELECT {_COLUMNS} FROM (
+    SELECT * FROM messages WHERE conversation_id = $1 ORDER BY seq DESC LIMIT $3
+) AS latest
+ORDER BY accepted_at DESC, id LIMIT $3
+"""  # noqa: S608 - constants only
+
+_LIKE = f"""
+SELECT {_COLUMNS} FROM messages WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3
+"""  # noqa: S608 - constants only
+
+# Rows have no index of their places: those of the time at which the record was appended are read.
+_AT = f"""
+SELECT {_COLUMNS} FROM messages
+WHERE created_at >= to_timestamp($1) - interval '1 minute'
+    AND created_at <= to_timestamp($1) + interval '10 minutes'
+    AND transport = $2 AND partition = $3 AND log_offset = $4
+LIMIT 2
+"""  # noqa: S608 - constants only
+
+# A record may be of any size: one too large to be a message of ours is named and not read.
+_LETTERS = """
+SELECT id, message_id, conversation_id, failed_at, state,
+    CASE WHEN length(body) <= 524288 THEN body END AS body
+FROM dead_letters
+WHERE kind <> 'receipt' AND (message_id = $2 OR conversation_id = $1) ORDER BY id DESC LIMIT $3
+"""
+
+_LETTERS_LIKE = """
+SELECT id, message_id, conversation_id, failed_at, state,
+    CASE WHEN length(body) <= 524288 THEN body END AS body
+FROM dead_letters
+WHERE kind <> 'receipt' AND message_id >= $1 AND message_id <= $2
+ORDER BY message_id, id DESC LIMIT $3
+"""
+
+_LETTER = """
+SELECT id, message_id, conversation_id, failed_at, state,
+    CASE WHEN length(body) <= 524288 THEN body END AS body
+FROM dead_letters WHERE id = $1
+"""
+
+# As far back as their bodies come to 8 MiB, which are known by their sizes before they are read.
+_LATEST = """
+SELECT id, message_id, conversation_id, body, failed_at, state FROM (
+    SELECT *, sum(length(body)) OVER (ORDER BY id DESC) AS size FROM (
+        SELECT id, message_id, conversation_id, body, failed_at, state FROM dead_letters
+        WHERE kind = 'message' AND state = 'pending' ORDER BY id DESC LIMIT $1
+    ) AS latest
+) AS sized WHERE size <= 8388608 ORDER BY id DESC
+"""
+
+
+async def messages_with(
+    pool: Pool, text: str, identifier: UUID | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return rows whose ids or conversation are ``text`` (``identifier`` where it is a UUID).
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_MESSAGES, text, identifier, limit)
+
+
+async def dead_letters_with(
+    pool: Pool, text: str, identifier: UUID | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return the dead letters of a message or of a conversation, whatever became of them.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_LETTERS, text, identifier, limit)
+
+
+async def latest_dead_letters(pool: Pool, limit: int) -> list[asyncpg.Record]:
+    """Return the latest that are pending, to look into.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_LATEST, limit)
+
+
+async def messages_like(pool: Pool, first: UUID, last: UUID, limit: int) -> list[asyncpg.Record]:
+    """Return rows whose ids are from ``first`` to ``last``.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_LIKE, first, last, limit)
+
+
+async def dead_letters_like(
+    pool: Pool, first: UUID, last: UUID, limit: int
+) -> list[asyncpg.Record]:
+    """Return the dead letters of messages whose ids are from ``first`` to ``last``.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_LETTERS_LIKE, first, last, limit)
+
+
+async def messages_at(
+    pool: Pool, appended_at: float, transport: str, partition: int, offset: str
+) -> list[asyncpg.Record]:
+    """Return the row that came from a place in a log, if it was written soon after its append.
+
+    ``appended_at`` is in seconds since the epoch; rows of the ten minutes behind it are looked at.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_AT, appended_at, transport, partition, offset)
+
+
+async def dead_letter_at(pool: Pool, number: int) -> list[asyncpg.Record]:
+    """Return the dead letter of that number, whatever became of it.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return await connection.fetch(_LETTER, number)

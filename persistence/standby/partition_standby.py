@@ -1,0 +1,239 @@
+"""One claim of a log that is not consumed: acknowledge what is settled, in order, and wait.
+
+::
+
+    next ──► which are settled? ──► ack up to the first that is not ──► wait a little
+                                └── it has been the first for too long, and the rules
+                                    allow it: persist it, through an ordinary Lane
+
+So the group's place in this log is never beyond the first message that nobody has persisted, and
+near the end: a worker may begin to consume the log from there at any moment, and what is before it
+may be trimmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
+
+import msgspec
+import structlog
+from prometheus_client import Counter
+
+from persistence.database.outage import stopped_within, unless
+from persistence.errors import Outage, Unexpected
+from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
+from persistence.standby.takeover_rules import LogRole, Originals, Why
+from persistence.worker.partition_worker import PartitionWorker, Tools
+from transport.contract import Claim, Record
+
+__all__ = ["StandbyLane", "StandbyTools"]
+
+_log = structlog.get_logger(__name__)
+
+# Long enough for the worker to have been there first, and for one question to serve many records.
+_LULL = 0.25
+_LONGEST_WAIT = 1.0
+# While the first record is not settled the others hardly are: ask about a few.
+_PROBE = 8
+
+
+class StandbyTools(msgspec.Struct, frozen=True):
+    """What every lane of a standby shares. ``patience`` is in seconds.
+
+    ``questions`` bounds how many lanes ask at once, so that they leave connections to others.
+    """
+
+    lane: Tools
+    place: LogRole
+    originals: Originals
+    patience: float
+    questions: asyncio.Semaphore
+    acknowledged: Counter
+    taken_over: Counter
+
+
+class StandbyLane:
+    """Works on one claim, until another owner or a stop ends it. Raises what a Lane raises."""
+
+    def __init__(
+        self, claim: Claim, tools: StandbyTools, question: SettlementQuery, stop: asyncio.Event
+    ) -> None:
+        self._claim = claim
+        self._tools = tools
+        self._question = question
+        self._stop = stop
+        self._hand: deque[UnsettledRecord] = deque()
+        self._lane: PartitionWorker | None = None
+        self._taking_over = False
+        self._looked_up = 0.0
+        self.position: str | None = None
+        """Acknowledged through here, by this claim."""
+        self.first: Record | None = None
+        """The first record that was found not to be settled."""
+        self.since = 0.0
+        """Since when it is the first and nothing was wrong, by the monotonic clock."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the first record has been waited for too long."""
+        return self.first is not None and self._waited() > self._tools.patience
+
+    async def run(self) -> None:
+        """Acknowledge until the stop event is set. What is in hand then stays unacknowledged."""
+        wait = self._tools.lane.poll
+        while not self._stop.is_set():
+            await self._gather(wait)
+            if not self._hand:
+                wait = self._tools.lane.poll
+                continue
+            behind = len(self._hand) >= self._tools.lane.batch_size
+            await self._look()
+            moved = await self._acknowledge()
+            if moved:
+                self._taking_over = False
+            elif await self._take_over():
+                moved, behind = True, True
+            wait = self._next_wait(wait, moved=moved, behind=behind)
+
+    async def _gather(self, seconds: float) -> None:
+        """Read for ``seconds`` (at least once), and wait a lull whenever something came.
+
+        It is also how the end of the claim is noticed, so it reads when the hand is full, too.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        most = self._tools.lane.batch_size
+        while not self._stop.is_set():
+            if len(self._hand) >= 2 * most:
+                self._hand.clear()
+                await self._claim.nack()
+            room = max(1, most - len(self._hand))
+            records = await self._next(room, max(0.0, deadline - loop.time()))
+            if records and not self._hand:
+                deadline = min(deadline, loop.time() + _LULL)
+            self._hand.extend([asked_of(record) for record in records])
+            left = deadline - loop.time()
+            if left <= 0 or len(records) >= room > 1:
+                return
+            if records:
+                await stopped_within(self._stop, min(_LULL, left))
+
+    async def _next(self, most: int, wait: float) -> Sequence[Record]:
+        claim, log = self._claim, self._tools.lane.log
+        return (
+            await log.through(
+                lambda: unless(self._stop, claim.next(max_records=most, max_wait=wait)), self._stop
+            )
+            or ()
+        )
+
+    async def _look(self) -> None:
+        """Ask what is settled: of the first few only, and more closely, when they were not."""
+        again = self.first is not None and self.first.offset == self._hand[0].record.offset
+        if again:
+            await self._ask(list(islice(self._hand, _PROBE)), letters=True)
+            if not self._hand[0].settled:
+                return
+        await self._ask(self._hand, letters=again)
+
+    async def _ask(self, records: Iterable[UnsettledRecord], *, letters: bool) -> None:
+        asked = list(records)
+        while True:
+            try:
+                async with self._tools.questions:
+                    return await self._question.ask(asked, letters=letters)
+            except Unexpected:
+                raise
+            except Outage as error:
+                self.first = None  # nobody could have settled it: patience begins anew
+                await self._tools.lane.database.hold(error, self._stop)
+
+    async def _acknowledge(self) -> bool:
+        """Acknowledge what is settled from the first on; return whether that was anything."""
+        count = sum(1 for _ in takewhile(lambda one: one.settled, self._hand))
+        if count:
+            through = self._hand[count - 1].record.offset
+            await self._tools.lane.log.through(lambda: self._claim.ack(through), self._stop)
+            self._passed(count)
+            self._tools.acknowledged.inc(count)
+        if not self._hand:
+            self.first = None
+        elif self.first is None or self.first.offset != self._hand[0].record.offset:
+            self.first, self.since = self._hand[0].record, time.monotonic()
+        return count > 0
+
+    def _passed(self, count: int) -> None:
+        self.position = self._hand[count - 1].record.offset
+        for _ in range(count):
+            self._hand.popleft()
+
+    async def _take_over(self) -> bool:
+        """Persist what nobody else will, if it is time; return whether that was anything."""
+        first = self._hand[0]
+        why = self._tools.place.why(first.record)
+        if why is None:
+            count = await self._orphans() if self.stalled else 0
+            why = Why.ORPHANED
+        elif self._is_time(first.record):
+            allowed = takewhile(lambda one: self._tools.place.why(one.record), self._hand)
+            count = sum(1 for _ in allowed)
+        else:
+            return False
+        if not count:
+            return False
+        records = [one.record for one in islice(self._hand, count)]
+        _log.warning(
+            "Standby persists",
+            reason=why.value,
+            transport=self._tools.lane.transport.name,
+            partition=self._claim.partition,
+            first=records[0].offset,
+            count=count,
+        )
+        if self._lane is None:
+            lane = PartitionWorker(self._claim, self._tools.lane, self._stop)
+            await lane.open()
+            self._lane = lane
+        await self._lane.persist(records)
+        self._tools.taken_over.labels(self._tools.lane.transport.name, why.value).inc(count)
+        self._passed(count)
+        self.first, self._taking_over = None, True
+        return True
+
+    def _is_time(self, record: Record) -> bool:
+        # Once it has taken over it goes on without being patient with each record anew, until
+        # somebody else settles one.
+        old = time.time() - record.appended_at > self._tools.patience
+        return self.stalled or (self._taking_over and old)
+
+    async def _orphans(self) -> int:
+        """Return how many records from the first on are copies whose originals are lost."""
+        if time.monotonic() - self._looked_up < self._tools.patience:
+            return 0
+        self._looked_up = time.monotonic()
+        passed = 0
+        for one in self._hand:
+            if self._tools.place.why(one.record) is not None or not (
+                await self._tools.originals.passed(one.record, seen=one.seen)
+            ):
+                break
+            passed += 1
+        # What its workers acknowledged is settled, or they would not have: asked after that, not
+        # before, what is not settled is lost.
+        await self._ask(islice(self._hand, passed), letters=True)
+        unsettled = takewhile(lambda one: not one.settled, islice(self._hand, passed))
+        return sum(1 for _ in unsettled)
+
+    def _waited(self) -> float:
+        return time.monotonic() - self.since
+
+    def _next_wait(self, last: float, *, moved: bool, behind: bool) -> float:
+        if moved:
+            return 0.0 if behind else _LULL
+        wait = min(_LONGEST_WAIT, max(_LULL, 2 * last))
+        left = self._tools.patience - self._waited()
+        return min(wait, max(0.05, left)) if left > 0 else wait

@@ -1,0 +1,170 @@
+"""The standby of a process: keeps the workers' place in a log that is not consumed.
+
+A member of the workers' own group. It persists nothing but acknowledges, in order, each record
+whose message is settled, because the workers persist it from the log that *is* consumed. So the
+group's place in this log is always right for a worker to begin at, which makes every change of
+``CONSUME_FROM`` safe and instant, and what is settled can be trimmed.
+
+What it does with a partition is in :mod:`persistence.standby.partition_standby`, when it may
+persist after all in :mod:`persistence.standby.takeover_rules`. Why order survives:
+``docs/order.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from otel.metrics import Metrics
+from otel.tracing.deliveries import Deliveries
+from persistence.database.outage import Paused
+from persistence.database.pool import Pool
+from persistence.settings import PersistenceSettings
+from persistence.standby.partition_standby import StandbyLane, StandbyTools
+from persistence.standby.settled_query import SettlementQuery
+from persistence.standby.takeover_rules import LogRole, Originals, Why
+from persistence.worker.claims import Claims
+from persistence.worker.worker import tools_of
+from transport.clock import timestamp
+from transport.contract import WORKER_GROUP, Claim, Record, Topic, Transport
+from transport.shadow.origin import origin_of
+
+__all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "Waits"]
+
+PATIENCE_SECONDS = 2.0
+"""How long a record may be the first unsettled one before that is called a stall."""
+_QUESTIONS_AT_ONCE = 2
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """A partition whose next record is waited for too long. ``since`` is RFC 3339."""
+
+    partition: int
+    offset: str
+    since: str
+    reason: str
+
+
+class StandbyStatus(msgspec.Struct, frozen=True):
+    """How the standby is.
+
+    ``epochs`` are the fencing numbers of the partitions it owns; ``positions`` how far each was
+    acknowledged by this owner (absent: not yet); ``stalled`` what it waits for too long; ``paused``
+    the dependencies it waits for.
+    """
+
+    transport: str
+    epochs: dict[int, int]
+    positions: dict[int, str]
+    stalled: list[Waits]
+    paused: list[Paused]
+
+    def summary(self) -> dict[str, Any]:
+        """Return it as JSON-ready data, with text for the partitions' numbers."""
+        told: dict[str, Any] = msgspec.to_builtins(self)
+        for name in ("epochs", "positions"):
+            told[name] = {str(partition): value for partition, value in told[name].items()}
+        return told
+
+
+class Standby:
+    """Keeps the workers' place in ``transport``, which the workers of this process don't consume.
+
+    ``place`` says what the log is to this process, ``logs`` are all that it has open, by name.
+    ``member`` names this process, as for its worker. ``patience`` is in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        pool: Pool,
+        settings: PersistenceSettings,
+        metrics: Metrics,
+        member: str,
+        place: LogRole,
+        logs: Mapping[str, Transport],
+        patience: float = PATIENCE_SECONDS,
+        deliveries: Deliveries | None = None,
+    ) -> None:
+        self.transport = transport
+        self._pool = pool
+        self._tools = StandbyTools(
+            # Not the worker's pause: what it consumes may be well.
+            lane=tools_of(
+                transport,
+                pool,
+                settings,
+                metrics,
+                member,
+                deliveries=deliveries,
+                label=f"standby {transport.name}",
+            ),
+            place=place,
+            originals=Originals(logs),
+            patience=patience,
+            questions=asyncio.Semaphore(_QUESTIONS_AT_ONCE),
+            acknowledged=metrics.standby_acknowledged.labels(transport.name),
+            taken_over=metrics.standby_takeover,
+        )
+        for why in Why:
+            metrics.standby_takeover.labels(transport.name, why.value)
+        self._lanes: dict[int, StandbyLane] = {}
+        metrics.standby_stalled.labels(transport.name).set_function(
+            lambda: sum(lane.stalled for lane in list(self._lanes.values()))
+        )
+        self._claims = Claims(
+            transport,
+            Topic.MESSAGES,
+            group=WORKER_GROUP,
+            member=member,
+            log=self._tools.lane.log,
+            metrics=metrics,
+            serve=self._serve,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the place until ``stop`` is set; then hand the partitions back."""
+        await self._claims.run(stop)
+
+    def status(self) -> StandbyStatus:
+        """Return what this process keeps and waits for, now."""
+        gates = (self._tools.lane.log, self._tools.lane.database)
+        paused = [paused for gate in gates if (paused := gate.paused())]
+        lanes = sorted(self._lanes.items())
+        return StandbyStatus(
+            transport=self.transport.name,
+            epochs=self._claims.owned(),
+            positions={p: lane.position for p, lane in lanes if lane.position},
+            stalled=[self._waits(p, lane) for p, lane in lanes if lane.stalled],
+            paused=paused + self._claims.paused(),
+        )
+
+    def _waits(self, partition: int, lane: StandbyLane) -> Waits:
+        assert lane.first is not None
+        since = timestamp(time.time() - (time.monotonic() - lane.since))
+        return Waits(partition, lane.first.offset, since, _reason(lane.first))
+
+    async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
+        question = SettlementQuery(self._pool, self.transport.name, claim.partition)
+        lane = StandbyLane(claim, self._tools, question, stop)
+        self._lanes[claim.partition] = lane
+        try:
+            await lane.run()
+        finally:
+            if self._lanes.get(claim.partition) is lane:
+                del self._lanes[claim.partition]
+
+
+def _reason(record: Record) -> str:
+    origin = origin_of(record)
+    if origin is None:
+        return "its message is not persisted, and this log is not consumed"
+    return (
+        f"its message is not persisted; the workers have it before them in {origin.transport}, "
+        f"at {origin.offset}"
+    )

@@ -1,0 +1,99 @@
+"""When the standby of a log may persist a record itself, instead of waiting for the other log.
+
+To persist a record before its turn would reorder a conversation, and the standby's log may have
+holes: a message that an asynchronous shadow dropped stands in the other log only, before what was
+copied after it. So there are three reasons, and no other:
+
+``stalled``
+    Every message of this log is in the consumed log too, before it is acknowledged, and this is
+    the log that has each of them first. Both orders agree on every pair that anybody can know of
+    (``docs/order.md``), so it makes no difference which of the two logs a row comes from.
+``unshadowed``
+    The record is an original in a log of which the consumed one gets no copies: a message from
+    before ``TRANSPORT`` was changed, or after that but not ``CONSUME_FROM``, or a foreign
+    producer's. No other log is known to bring it.
+``orphaned``
+    The record is a copy, and the workers' group has passed its original without anything coming of
+    it: that log lost it. The copy is all there is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
+from transport.errors import TransportError
+from transport.shadow.origin import is_original, is_sync_copy, origin_of
+
+__all__ = ["LogRole", "Originals", "Why"]
+
+
+class Why(StrEnum):
+    """Why a standby persisted records itself (a label of ``stream_standby_takeover_total``)."""
+
+    STALLED = "stalled"
+    UNSHADOWED = "unshadowed"
+    ORPHANED = "orphaned"
+
+
+class LogRole(StrEnum):
+    """What a log that is not consumed is to this process."""
+
+    MIRRORED = "mirrored"
+    """The primary, whose every message is in the consumed log before it is acknowledged."""
+    PRIMARY = "primary"
+    """The primary, of which the consumed log, an asynchronous shadow, may lack some messages."""
+    OTHER = "other"
+    """The shadow, a log that is not configured any more, or a primary that is copied nowhere read.
+
+    (The last by hand only: ``TRANSPORT`` changed, and ``CONSUME_FROM`` not.)
+    """
+
+    def why(self, record: Record) -> Why | None:
+        """Return why a record of this log may be persisted by its standby, ``None`` if not."""
+        if self is LogRole.MIRRORED and (is_original(record) or is_sync_copy(record)):
+            return Why.STALLED
+        if self is LogRole.OTHER and is_original(record):
+            return Why.UNSHADOWED
+        return None
+
+
+class Originals:
+    """Tells whether the originals of copies are still to come. Shared by a process's standbys.
+
+    ``logs`` are those that this process can ask, by name.
+    """
+
+    def __init__(self, logs: Mapping[str, Transport]) -> None:
+        self._logs = logs
+        self._known: dict[str, tuple[float, Sequence[Progress]]] = {}
+
+    async def passed(self, record: Record, *, seen: float) -> bool:
+        """Return whether the workers' group has passed the original of the copy ``record``.
+
+        ``seen`` is when the copy was read, by the monotonic clock: what is known of the other log
+        has to be newer. ``False`` also where nothing is known. Ask PostgreSQL once more after
+        ``True``: what was acknowledged was settled first.
+        """
+        origin = origin_of(record)
+        log = self._logs.get(origin.transport) if origin else None
+        if origin is None or log is None:
+            return False
+        try:
+            progress = (await self._progress(log, seen))[record.partition]
+            if progress.lag == 0:
+                return True
+            floor = progress.floor
+            return floor is not None and log.sort_key(origin.offset) <= log.sort_key(floor)
+        except (TransportError, ValueError, IndexError):
+            return False
+
+    async def _progress(self, log: Transport, after: float) -> Sequence[Progress]:
+        asked, progress = self._known.get(log.name, (0.0, ()))
+        if asked <= after:
+            asked = time.monotonic()
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            self._known[log.name] = (asked, progress)
+        return progress

@@ -1,0 +1,157 @@
+"""The writer: one batch, one statement, one transaction (promises 2 and 3).
+
+The statement is in :mod:`persistence.store.statement`. It commits as a whole or not at all, so
+there is no transaction to open, to keep short or to roll back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from persistence.database.pool import Connection, Pool, using
+from persistence.errors import Contended, FenceLost
+from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.columns import MessageColumns, columns
+from persistence.store.statement import CLASSIFY, INSERT, TAKE
+
+__all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
+
+_CONTENDED_RETRIES = 3
+
+
+class Writer:
+    """Writes batches. Shared by every worker task of a process, and by the direct ingress."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def take(self, transport: str, partition: int, epoch: int, owner: str) -> Fence:
+        """Take the fence of a partition: from now on every lower epoch is refused.
+
+        Waits for the statement that the last owner may have under way.
+
+        Raises:
+            FenceLost: a higher epoch has it.
+            Outage: the database can't do it now.
+        """
+        async with using(self._pool) as connection:
+            held = await connection.fetchval(TAKE, transport, partition, epoch, owner)
+        if held != epoch:
+            raise FenceLost(
+                f"partition {partition} of {transport} is held with epoch {held}; "
+                f"{epoch} came too late",
+                held,
+            )
+        return Fence(transport, partition, epoch)
+
+    async def probe(self) -> None:
+        """Return if batches can be written: connected, migrated, permitted, not read-only.
+
+        Leaves nothing behind.
+
+        Raises:
+            Outage: they can't.
+        """
+        async with using(self._pool) as connection:
+            await connection.prepare(INSERT)
+            trial = connection.transaction()
+            await trial.start()
+            try:
+                await connection.execute(TAKE, "probe", -1, 0, "probe")
+            finally:
+                await trial.rollback()
+
+    async def write(self, batch: Sequence[PositionedEvent], fence: Fence | None) -> Written:
+        """Insert ``batch`` in its order, all or nothing, and say what became of each record.
+
+        With a fence the batch is of its partition. Without one (the direct ingress) it may span
+        several. All of it comes from one transport.
+
+        Raises:
+            FenceLost: a newer owner has the partition; nothing was written.
+            Rejected: some record of it can't be stored; nothing was written.
+            Outage: the database can't do it now; it *may* have been written. Retry the same.
+        """
+        if not batch:
+            return Written([], [], [])
+        for _ in range(_CONTENDED_RETRIES):
+            try:
+                async with using(self._pool) as connection:
+                    return await insert(connection, batch, fence)
+            except Contended:
+                continue
+        async with using(self._pool) as connection:
+            return await insert(connection, batch, fence)
+
+
+async def insert(
+    connection: Connection, batch: Sequence[PositionedEvent], fence: Fence | None = None
+) -> Written:
+    """Do what :meth:`Writer.write` does, once, on a connection (in its transaction, if any).
+
+    asyncpg's errors come out as they are; wrap it in ``using`` or ``translated``.
+    """
+    messages, receipts = columns(batch)
+    transport = batch[0].transport
+    row = await connection.fetchrow(
+        INSERT,
+        # Ascending, so that two batches over several partitions can't deadlock.
+        sorted(set(messages.partitions)),
+        transport,
+        fence.partition if fence else None,
+        fence.epoch if fence else None,
+        *messages.values,
+        *receipts.values,
+    )
+    assert row is not None
+    if fence is not None and not row["allowed"]:
+        raise FenceLost(f"partition {fence.partition} of {transport} has a newer owner")
+    placed, again = _split(messages.indexes, messages.ids, row["placed_count"], row["placed"])
+    duplicates, conflicts = again, list[int]()
+    if again:
+        duplicates, conflicts = await _judge(connection, messages, set(again))
+    if receipts.indexes:
+        received, known = _split(
+            receipts.indexes, receipts.keys, row["received_count"], row["received"]
+        )
+        placed = sorted(placed + received)
+        duplicates = sorted(duplicates + known)
+    return Written(placed, duplicates, conflicts)
+
+
+async def _judge(
+    connection: Connection, messages: MessageColumns, again: set[int]
+) -> tuple[list[int], list[int]]:
+    """Tell repeats from conflicts among messages whose key or id was there already."""
+    asked = [
+        (index, identifier, key, body)
+        for index, identifier, key, body in zip(
+            messages.indexes, messages.ids, messages.keys, messages.fingerprints, strict=True
+        )
+        if index in again
+    ]
+    ids, keys = [identifier for _, identifier, _, _ in asked], [key for _, _, key, _ in asked]
+    rows = await connection.fetch(CLASSIFY, ids, keys)
+    if not rows:
+        raise Contended("the rows that stood in the way are gone")
+    bodies = {row["idempotency_key"]: row["fingerprint"] for row in rows}
+    # No row of that key: the id is another key's, which a producer of ours can't cause.
+    same = [index for index, _, key, body in asked if bodies.get(key) == body]
+    return same, [index for index, _, key, body in asked if bodies.get(key) != body]
+
+
+def _split(
+    indexes: list[int], keys: Sequence[Hashable], count: int, new: list[Hashable] | None
+) -> tuple[list[int], list[int]]:
+    """Return which of ``indexes`` are new, and which were there. Of equals the first is new."""
+    if count == len(indexes):
+        return indexes, []
+    left = set(new or ())
+    fresh, known = list[int](), list[int]()
+    for index, key in zip(indexes, keys, strict=True):
+        if key in left:
+            left.discard(key)
+            fresh.append(index)
+        else:
+            known.append(index)
+    return fresh, known

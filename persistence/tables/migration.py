@@ -1,0 +1,104 @@
+"""The tables of a migration from one log to another, and of the processes that take part in it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Integer, SmallInteger, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+from persistence.tables.schema import Table, moment, text_column
+
+__all__ = ["MigrationEventRow", "MigrationRow", "ProcessRow"]
+
+
+def _small(*, null: bool = False) -> Column[int]:
+    return Column(SmallInteger, nullable=null)
+
+
+def _json(*, default: str | None = None) -> Column[Any]:
+    return Column(
+        JSONB, nullable=default is None, server_default=text(f"'{default}'") if default else None
+    )
+
+
+class MigrationRow(Table, table=True):
+    """Where the migration stands: one row, made by the first process that starts.
+
+    The processes are being restarted from ``phase`` to ``target``; the two are equal while nothing
+    is under way, and every process was seen on it. ``epoch`` rises with every change: a change
+    decided on an older epoch fails. ``reached_at`` is when ``phase`` was reached. ``watermark``
+    holds, by log and partition, the offsets through which the logs had been written when every
+    process was first seen on phase 2. ``queued`` is a step that waits for its gates.
+    """
+
+    __tablename__ = "migration"
+    __table_args__ = (CheckConstraint("id = 1", name="migration_one_row"),)
+
+    id: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    phase: int = Field(sa_column=_small())
+    target: int = Field(sa_column=_small())
+    epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
+    changed_at: datetime = Field(sa_column=moment(now=True))
+    changed_by: str = Field(sa_column=text_column())
+    why: str = Field(sa_column=text_column())
+    reached_at: datetime = Field(sa_column=moment(now=True))
+    watermark: dict[str, Any] | None = Field(sa_column=_json())
+    queued: dict[str, Any] | None = Field(sa_column=_json())
+
+
+class MigrationEventRow(Table, table=True):
+    """What happened to the migration: never changed, never deleted.
+
+    ``kind`` is ``adopted``, ``begun``, ``completed``, ``queued``, ``cancelled``, ``expired`` or
+    ``forgotten``. ``gates`` are the gates' results as they were when it was decided; ``overrides``
+    names those that were passed without being green, each with the reason given.
+    """
+
+    __tablename__ = "migration_events"
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    at: datetime = Field(sa_column=moment(now=True))
+    epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
+    kind: str = Field(sa_column=text_column())
+    from_phase: int = Field(sa_column=_small())
+    to_phase: int = Field(sa_column=_small())
+    who: str = Field(sa_column=text_column())
+    why: str = Field(sa_column=text_column())
+    gates: list[Any] | None = Field(sa_column=_json())
+    overrides: dict[str, Any] | None = Field(sa_column=_json())
+
+
+class ProcessRow(Table, table=True):
+    """A process of ours that runs, written by itself every two seconds and removed when it stops.
+
+    ``member`` is its name in the groups. ``machine`` tells processes whose ids can be compared (the
+    same boot, the same process namespace). ``phase`` is what its settings amount to, null where
+    they are no phase. ``owned`` is its partitions by log, each with its epoch; ``paused`` what its
+    workers wait for; ``shadow`` and ``standby`` are those parts' own words, null where it has none.
+    """
+
+    __tablename__ = "processes"
+
+    member: str = Field(sa_column=text_column(primary_key=True))
+    role: str = Field(sa_column=text_column())
+    host: str = Field(sa_column=text_column())
+    machine: str | None = Field(sa_column=text_column(null=True))
+    pid: int = Field(sa_column=Column(Integer, nullable=False))
+    version: str = Field(sa_column=text_column())
+    api_url: str = Field(sa_column=text_column())
+    metrics_url: str = Field(sa_column=text_column())
+    phase: int | None = Field(sa_column=_small(null=True))
+    transport: str = Field(sa_column=text_column())
+    transport_shadow: str | None = Field(sa_column=text_column(null=True))
+    transport_shadow_mode: str | None = Field(sa_column=text_column(null=True))
+    consume_from: str = Field(sa_column=text_column())
+    started_at: datetime = Field(sa_column=moment())
+    seen_at: datetime = Field(sa_column=moment(now=True))
+    owned: dict[str, Any] = Field(sa_column=_json(default="{}"))
+    paused: list[Any] = Field(sa_column=_json(default="[]"))
+    shadow: dict[str, Any] | None = Field(sa_column=_json())
+    standby: dict[str, Any] | None = Field(sa_column=_json())
+    figures: dict[str, Any] | None = Field(sa_column=_json())

@@ -1,0 +1,230 @@
+"""The tables. Migrations are written from these, and a test holds the two against each other.
+
+Rows are written by :mod:`persistence.store.writer` and read by :mod:`persistence.reads.messages`,
+both in SQL: the ORM costs ten times as much per row. The models are the schema's one description.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlmodel import Field
+
+from persistence.tables.migration import MigrationEventRow, MigrationRow, ProcessRow
+from persistence.tables.operator import DeliveryAttempt, OperatorAction
+from persistence.tables.parity import BackfillRow, ParityReportRow
+from persistence.tables.schema import Table as _Table
+from persistence.tables.schema import metadata
+from persistence.tables.schema import moment as _moment
+from persistence.tables.schema import text_column as _text
+from persistence.tables.shadow import ShadowGap
+
+__all__ = [
+    "BackfillRow",
+    "DeadLetterRow",
+    "DeliveryAttempt",
+    "FenceRow",
+    "MessagePosition",
+    "MessageReceipt",
+    "MessageRow",
+    "MigrationEventRow",
+    "MigrationRow",
+    "OperatorAction",
+    "ParityReportRow",
+    "ProcessRow",
+    "Redrive",
+    "ShadowGap",
+    "metadata",
+]
+
+
+class MessageRow(_Table, table=True):
+    """One message. ``idempotency_key`` decides that it is one (promise 2).
+
+    ``seq`` is the reading order: assigned by the insert in log order (promise 3). ``transport``,
+    ``partition`` and ``log_offset`` say where the row came from (``direct`` has no offset).
+    """
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        Index(None, "conversation_id", "seq"),
+        # For people who look for a message. Hash: another producer's ids may be of any length,
+        # which a B-tree would refuse. A correlation id that nobody gave is the message id.
+        Index(None, "client_message_id", postgresql_using="hash"),
+        Index(
+            None,
+            "correlation_id",
+            postgresql_using="hash",
+            postgresql_where=text("correlation_id <> id::text"),
+        ),
+        # For people who look for what was persisted of late. Rows come in the order of their times,
+        # so an entry for each megabyte of them is enough.
+        Index(None, "created_at", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
+    )
+
+    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    idempotency_key: str = Field(sa_column=_text(unique=True))
+    correlation_id: str = Field(sa_column=_text())
+    conversation_id: str = Field(sa_column=_text())
+    sender_id: str = Field(sa_column=_text())
+    client_message_id: str = Field(sa_column=_text())
+    recipient_ids: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    content: str = Field(sa_column=_text())
+    content_type: str = Field(sa_column=_text())
+    fingerprint: str = Field(sa_column=_text())
+    accepted_at: datetime = Field(sa_column=_moment())
+    created_at: datetime = Field(sa_column=_moment(now=True))
+    seq: int = Field(sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    transport: str = Field(sa_column=_text())
+    partition: int = Field(sa_column=Column(Integer, nullable=False))
+    log_offset: str = Field(sa_column=_text())
+    attempts: int = Field(sa_column=Column(SmallInteger, nullable=False, server_default=text("1")))
+    trace_id: str | None = Field(sa_column=_text(null=True))
+    payload_key: str | None = Field(sa_column=_text(null=True))
+
+
+class MessageReceipt(_Table, table=True):
+    """That a user got or saw a message. The key is the rule: one per message, user and state."""
+
+    __tablename__ = "message_receipts"
+
+    message_id: UUID = Field(
+        sa_column=Column(Uuid, ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True)
+    )
+    user_id: str = Field(sa_column=_text(primary_key=True))
+    state: str = Field(sa_column=_text(primary_key=True))
+    at: datetime = Field(sa_column=_moment())
+    correlation_id: str = Field(sa_column=_text())
+    created_at: datetime = Field(sa_column=_moment(now=True))
+
+
+class MessagePosition(_Table, table=True):
+    """Where a message stands in a log that its row, or its dead letter, did not come from.
+
+    The first time that it does; of one that was redriven, the last.
+
+    Written by the standby of that log, for people and samples: nothing is decided by it, and it is
+    not flushed at once. ``appended_at`` is the log's own clock.
+    """
+
+    __tablename__ = "message_positions"
+
+    message_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    transport: str = Field(sa_column=_text(primary_key=True))
+    partition: int = Field(sa_column=Column(Integer, nullable=False))
+    log_offset: str = Field(sa_column=_text())
+    appended_at: datetime = Field(sa_column=_moment())
+
+
+class FenceRow(_Table, table=True):
+    """The newest owner of each partition of each log. Only raised; every insert checks it.
+
+    An epoch of -1 is no owner's: a process writes the log (:mod:`persistence.fleet.used_logs`).
+    """
+
+    __tablename__ = "fences"
+
+    transport: str = Field(sa_column=_text(primary_key=True))
+    partition: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
+    owner: str = Field(sa_column=_text())
+    taken_at: datetime = Field(sa_column=_moment(now=True))
+
+
+class DeadLetterRow(_Table, table=True):
+    """A record that could not be persisted, its bytes intact, and what became of it.
+
+    ``identity`` is a digest of where the record stood and of its bytes: however often the letter
+    is delivered or appended, it is one row. ``kind`` is ``message``, ``receipt`` or ``unknown``.
+    ``state`` is ``pending``, ``redriven`` or ``discarded``; ``settled_*`` say when, by whom and
+    why. ``redrives`` counts how often the record had been redriven when it failed. ``cause`` is the
+    error's text without what differs from letter to letter, null until it is computed.
+    """
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (
+        Index(None, "state", "id"),
+        Index(None, "conversation_id", "id"),
+        Index(
+            "dead_letters_pending_cause_idx",
+            "reason",
+            "cause",
+            "id",
+            postgresql_where=text("state = 'pending'"),
+            postgresql_include=["failed_at", "redrives"],
+        ),
+        Index(
+            "dead_letters_pending_reason_idx",
+            "reason",
+            "id",
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index(
+            "dead_letters_without_cause_idx",
+            "id",
+            postgresql_where=text("state = 'pending' AND cause IS NULL"),
+        ),
+    )
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    identity: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    transport: str = Field(sa_column=_text())
+    log_offset: str = Field(sa_column=_text())
+    source_topic: str = Field(sa_column=_text())
+    source_partition: int = Field(sa_column=Column(Integer, nullable=False))
+    source_offset: str = Field(sa_column=_text())
+    message_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True, index=True))
+    conversation_id: str | None = Field(sa_column=_text(null=True))
+    kind: str = Field(sa_column=_text())
+    record_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    header_names: list[bytes] = Field(sa_column=Column(ARRAY(LargeBinary), nullable=False))
+    header_values: list[bytes] = Field(sa_column=Column(ARRAY(LargeBinary), nullable=False))
+    reason: str = Field(sa_column=_text())
+    error: str = Field(sa_column=_text())
+    attempts: int = Field(sa_column=Column(Integer, nullable=False))
+    redrives: int = Field(sa_column=Column(Integer, nullable=False))
+    failed_at: datetime = Field(sa_column=_moment())
+    recorded_at: datetime = Field(sa_column=_moment(now=True))
+    state: str = Field(sa_column=_text(server_default=text("'pending'")))
+    settled_at: datetime | None = Field(sa_column=_moment(null=True))
+    settled_by: str | None = Field(sa_column=_text(null=True))
+    settled_why: str | None = Field(sa_column=_text(null=True))
+    cause: str | None = Field(sa_column=_text(null=True))
+
+
+class Redrive(_Table, table=True):
+    """One run of the redriver, so that any process can watch it, cancel it, or take it up again."""
+
+    __tablename__ = "redrives"
+
+    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    selection: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    until_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    most_redrives: int | None = Field(sa_column=Column(Integer, nullable=True))
+    rate: int = Field(sa_column=Column(Integer, nullable=False))
+    state: str = Field(sa_column=_text())
+    total: int = Field(sa_column=Column(BigInteger, nullable=False))
+    redriven: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    failed: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    error: str | None = Field(sa_column=_text(null=True))
+    started_by: str = Field(sa_column=_text())
+    started_at: datetime = Field(sa_column=_moment(now=True))
+    seen_at: datetime = Field(sa_column=_moment(now=True))
+    finished_at: datetime | None = Field(sa_column=_moment(null=True))

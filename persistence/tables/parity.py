@@ -1,0 +1,84 @@
+"""The tables of what a comparison of two logs found, and of backfills."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, Uuid, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+from persistence.tables.schema import Table, moment, text_column
+
+__all__ = ["BackfillRow", "ParityReportRow"]
+
+
+def _json() -> Column[Any]:
+    return Column(JSONB, nullable=False)
+
+
+def _count() -> Column[int]:
+    return Column(BigInteger, nullable=False, server_default=text("0"))
+
+
+class ParityReportRow(Table, table=True):
+    """What was found of the messages that were judged between ``since`` and ``until``.
+
+    ``kind`` is ``running`` (one row a minute, by the process that is elected to compare) or
+    ``check`` (somebody asked). ``counts`` are by result; of a running one they are what changed,
+    so that rows add up, and a repair takes back what an earlier row had counted. ``lag`` is by
+    partition, at ``until``. ``compared`` and ``coverage`` (null: nothing was there) say how much
+    the verdict stands on. ``since`` is null for whole logs.
+    """
+
+    __tablename__ = "parity_reports"
+    __table_args__ = (Index(None, "primary_log", "shadow_log", "until"),)
+
+    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    kind: str = Field(sa_column=text_column())
+    primary_log: str = Field(sa_column=text_column())
+    shadow_log: str = Field(sa_column=text_column())
+    since: datetime | None = Field(sa_column=moment(null=True))
+    until: datetime = Field(sa_column=moment())
+    counts: dict[str, Any] = Field(sa_column=_json())
+    lag: list[Any] = Field(sa_column=_json())
+    samples: list[Any] = Field(sa_column=_json())
+    verdict: str = Field(sa_column=text_column())
+    compared: int = Field(sa_column=Column(BigInteger, nullable=False))
+    coverage: float | None = Field(sa_column=Column(Float, nullable=True))
+    made_by: str = Field(sa_column=text_column())
+    made_at: datetime = Field(sa_column=moment(now=True))
+
+
+class BackfillRow(Table, table=True):
+    """One backfill, so that any process can watch it, cancel it, or take it up again.
+
+    ``from_rows``: from the rows of PostgreSQL, not from ``source``'s log. ``cursor`` says, by
+    partition, through which offset of ``source`` (or, from rows, which ``seq``) all is done. Counts
+    are records: ``examined``, ``missing`` as far as known, ``appended``, and ``present``, which
+    the target turned out to have when they were to be appended.
+    """
+
+    __tablename__ = "backfills"
+
+    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    source: str = Field(sa_column=text_column())
+    target: str = Field(sa_column=text_column())
+    from_rows: bool = Field(nullable=False)
+    since: datetime | None = Field(sa_column=moment(null=True))
+    state: str = Field(sa_column=text_column())
+    rate: int = Field(sa_column=Column(Integer, nullable=False))
+    cursor: dict[str, Any] = Field(
+        sa_column=Column(JSONB, nullable=False, server_default=text("'{}'"))
+    )
+    examined: int = Field(sa_column=_count())
+    missing: int = Field(sa_column=_count())
+    appended: int = Field(sa_column=_count())
+    present: int = Field(sa_column=_count())
+    error: str | None = Field(sa_column=text_column(null=True))
+    started_by: str = Field(sa_column=text_column())
+    started_at: datetime = Field(sa_column=moment(now=True))
+    seen_at: datetime = Field(sa_column=moment(now=True))
+    finished_at: datetime | None = Field(sa_column=moment(null=True))

@@ -1,0 +1,1 @@
+"""Read claimed partitions, store batches, isolate records at fault, acknowledge."""

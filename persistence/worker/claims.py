@@ -1,0 +1,162 @@
+"""Serve every partition this process is given: one task per claim, until asked to stop.
+
+Used for the messages log (:mod:`persistence.worker.worker`) and for the dead-letter log
+(:mod:`persistence.dead_letters.indexer`). What is done with a claim is theirs; that no claim's end
+disturbs another, and that a stop drains, is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from otel.metrics import Metrics
+from persistence.database.outage import OutageBarrier, Paused, Stopping, stopped_within, unless
+from persistence.errors import FenceLost
+from persistence.worker.fence_losses import FenceLosses
+from transport.contract import Claim, Consumer, Topic, Transport
+from transport.errors import PartitionLost, TransportError
+
+__all__ = ["Claims"]
+
+_log = structlog.get_logger(__name__)
+
+# A claim that is stale by the database's fence would be given to us again at once.
+_STALE_SECONDS = 1.0
+
+Serve = Callable[[Claim, asyncio.Event], Awaitable[None]]
+
+
+class Claims:
+    """The claims of one member of one group. ``serve`` works on a claim until ``stop`` is set."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        topic: Topic,
+        *,
+        group: str,
+        member: str,
+        log: OutageBarrier,
+        metrics: Metrics,
+        serve: Serve,
+    ) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._group = group
+        self._member = member
+        self._gate = log
+        self._metrics = metrics
+        self._serve = serve
+        self._owned: dict[int, Claim] = {}
+        self._puzzled: dict[str, OutageBarrier] = {}
+        self._fence_losses = FenceLosses()
+        if topic is Topic.MESSAGES:
+            metrics.paused.labels(f"fence of {transport.name}").set_function(
+                lambda: len(self._fence_losses.paused())
+            )
+
+    def owned(self) -> dict[int, int]:
+        """Return the epoch of each partition owned now."""
+        return {partition: claim.epoch for partition, claim in self._owned.items()}
+
+    def paused(self) -> list[Paused]:
+        """Return the partitions that wait: on an error nobody has a rule for, or their fence."""
+        puzzled = [paused for gate in self._puzzled.values() if (paused := gate.paused())]
+        return puzzled + self._fence_losses.paused()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve claims until ``stop`` is set, then let each finish what it has in hand."""
+        while not stop.is_set():
+            try:
+                consumer = self._transport.consume(
+                    self._topic, group=self._group, member=self._member
+                )
+                async with consumer:
+                    await self._run(consumer, stop)
+            except TransportError as error:
+                await self._hold(self._gate, error, stop)
+            except Exception as error:  # noqa: BLE001 - logged, shown as paused, tried again
+                await self._puzzle("group", error, stop)
+
+    async def _run(self, consumer: Consumer, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            await unless(stop, self._assign(consumer, tasks, stop))
+        # Leaving the block above waited for every claim's task; leaving the consumer hands back.
+
+    async def _assign(
+        self, consumer: Consumer, tasks: asyncio.TaskGroup, stop: asyncio.Event
+    ) -> None:
+        while not stop.is_set():
+            try:
+                async for claim in consumer.claims():
+                    tasks.create_task(self._keep(claim, stop))
+            except TransportError as error:
+                await self._hold(self._gate, error, stop)
+            except Exception as error:  # noqa: BLE001 - the claims that there are go on
+                await self._puzzle("claims", error, stop)
+            else:
+                return
+
+    async def _hold(self, gate: OutageBarrier, error: Exception, stop: asyncio.Event) -> None:
+        try:
+            await gate.hold(error, stop)
+        except Stopping:
+            return
+
+    async def _keep(self, claim: Claim, stop: asyncio.Event) -> None:
+        log = _log.bind(topic=claim.topic.value, partition=claim.partition)
+        owned = self._metrics.owned.labels(self._transport.name, str(claim.partition))
+        messages = claim.topic is Topic.MESSAGES
+        self._owned[claim.partition] = claim
+        if messages:
+            owned.set(1)
+        try:
+            async with claim:
+                await self._persist(claim, stop)
+        except PartitionLost:
+            log.info("Partition lost", epoch=claim.epoch)
+        except TransportError as error:
+            log.warning("Partition not handed back", error=str(error))
+        except Exception as error:  # noqa: BLE001 - one claim's end must not end the others
+            await self._puzzle(f"partition {claim.partition}", error, stop)
+        finally:
+            # A newer claim of the same partition may have come before this one ended.
+            if self._owned.get(claim.partition) is claim:
+                del self._owned[claim.partition]
+                if messages:
+                    owned.set(0)
+
+    async def _persist(self, claim: Claim, stop: asyncio.Event) -> None:
+        """Serve a claim; after an error nobody has a rule for, pause it alone and begin again."""
+        while not stop.is_set():
+            try:
+                await self._serve(claim, stop)
+            except Stopping:
+                return
+            except FenceLost as error:
+                _log.warning("Fence lost", partition=claim.partition, error=str(error))
+                self._fence_losses.note(claim.partition, error)
+                await stopped_within(stop, _STALE_SECONDS)
+                return
+            except PartitionLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - never dropped: logged, and tried again
+                await self._puzzle(f"partition {claim.partition}", error, stop)
+                await claim.nack()
+            else:
+                return
+
+    async def _puzzle(self, where: str, error: Exception, stop: asyncio.Event) -> None:
+        _log.exception("Failed for a reason not understood", topic=self._topic.value, where=where)
+        if where not in self._puzzled:
+            self._puzzled[where] = OutageBarrier(
+                f"{self._topic.value} {where}", _works, self._metrics, label="unexpected"
+            )
+        await self._hold(self._puzzled[where], error, stop)
+
+
+async def _works() -> None:
+    """Probe nothing: what failed is not known, so only trying again can tell."""

@@ -1,0 +1,49 @@
+"""Records into events with their place, and those that are none set apart with their reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from otel.tracing.context import checked, sampled_trace_id
+from persistence.store.batch import PositionedEvent
+from transport.contract import Record
+from transport.envelope import HEADER_TRACEPARENT, decode
+from transport.errors import DecodeError
+
+__all__ = ["decode_all", "trace_id_of"]
+
+
+def decode_all(
+    records: Sequence[Record], transport: str, begun: Mapping[str, str] | None = None
+) -> tuple[list[PositionedEvent], list[int], list[tuple[int, DecodeError]]]:
+    """Return the events, the index of each one's record, and what could not be decoded.
+
+    ``begun`` has the trace ids, by offset, of records that came without one.
+    """
+    placed: list[PositionedEvent] = []
+    indexes: list[int] = []
+    failed: list[tuple[int, DecodeError]] = []
+    for index, record in enumerate(records):
+        try:
+            event = decode(record)
+        except DecodeError as error:
+            failed.append((index, error))
+            continue
+        placed.append(
+            PositionedEvent(
+                event,
+                transport,
+                record.partition,
+                record.offset,
+                trace_id_of(record) or (begun.get(record.offset) if begun else None),
+                record.delivery_count or 1,
+            )
+        )
+        indexes.append(index)
+    return placed, indexes, failed
+
+
+def trace_id_of(record: Record) -> str | None:
+    """Return the trace id in the record's ``traceparent``, if there is a trace under it."""
+    header = record.headers.get(HEADER_TRACEPARENT)
+    return sampled_trace_id(checked(header)) if header else None

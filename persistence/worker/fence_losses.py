@@ -1,0 +1,53 @@
+"""Which partitions lose their fence again and again: owned, and not persisted by this process.
+
+Losing a fence once is how a partition moves. A second loss soon after the first means that the log
+gives the partition to this process, and PostgreSQL keeps it for another.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from persistence.database.outage import Paused
+from transport.clock import timestamp
+
+__all__ = ["FenceLosses"]
+
+_SOON_SECONDS = 10.0
+"""After a loss the claim is given back, taken anew and tried within a few seconds."""
+
+
+class _Losses(NamedTuple):
+    times: int
+    began: float
+    last: float
+    error: str
+
+
+class FenceLosses:
+    """The losses of one process's claims, by partition. Ages are of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._losses: dict[int, _Losses] = {}
+
+    def note(self, partition: int, error: Exception) -> None:
+        """Note that the fence of ``partition`` was lost."""
+        now = time.monotonic()
+        before = self._losses.get(partition)
+        if before is None or now - before.last > _SOON_SECONDS:
+            before = _Losses(0, now, now, "")
+        self._losses[partition] = _Losses(before.times + 1, before.began, now, str(error))
+
+    def paused(self) -> list[Paused]:
+        """Return the partitions whose fence was lost repeatedly, and a moment ago."""
+        now = time.monotonic()
+        return [
+            Paused(f"the fence of partition {partition}", _since(now, one.began), one.error)
+            for partition, one in sorted(self._losses.items())
+            if one.times > 1 and now - one.last <= _SOON_SECONDS
+        ]
+
+
+def _since(now: float, began: float) -> str:
+    return timestamp(time.time() - (now - began))

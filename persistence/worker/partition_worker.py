@@ -1,0 +1,339 @@
+"""One claim of the messages log: read, decode, write, dead-letter, acknowledge; in that order.
+
+::
+
+    next ──► decode ──► one statement ──► dead letters, if any ──► ack
+      └── while a full batch is written, the next one is read
+
+Nothing is acknowledged before it is a committed row or a durable dead letter (promise 1), and what
+becomes of a record never depends on what else was in its batch (promise 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
+import structlog
+
+from otel.tracing.deliveries import Deliveries, Delivery
+from persistence.database.outage import OutageBarrier, unless
+from persistence.errors import FenceLost, Outage, Rejected, TooSlow, Unexpected
+from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.writer import Writer
+from persistence.worker.attempt_log import AttemptLog, Failed
+from persistence.worker.batch_size import AdaptiveBatchSize
+from persistence.worker.bisect import Settled, isolate
+from persistence.worker.decoding import decode_all
+from persistence.worker.worker_metrics import WorkerMetrics
+from transport.clock import now
+from transport.contract import WORKER_GROUP, Claim, DeadLetter, Reason, Record, Transport
+from transport.envelope import Message
+from transport.errors import TransportError
+
+__all__ = ["PartitionWorker", "Tools"]
+
+_log = structlog.get_logger(__name__)
+
+# A statement has to stay far below the protocol's limit of 1 GiB, and be quick.
+_STATEMENT_BYTES = 8 * 2**20
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What every lane of a worker shares. ``poll`` is the longest idle wait, in seconds.
+
+    ``slots`` bounds how many lanes write at once, so that they leave connections to others.
+    """
+
+    transport: Transport
+    writer: Writer
+    log: OutageBarrier
+    database: OutageBarrier
+    tally: WorkerMetrics
+    member: str
+    attempts: int
+    batch_size: int
+    poll: float
+    slots: asyncio.Semaphore
+    failures: AttemptLog | None = None
+    deliveries: Deliveries | None = None
+    """What traces each delivery, where tracing is on."""
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    records: Sequence[Record]
+    delivered: float
+    full: bool
+    """As many as were asked for: more are probably waiting."""
+    trace: Delivery | None = None
+    """Where something in it is sampled."""
+
+
+_NOTHING = _Batch((), 0.0, full=False)
+
+
+class PartitionWorker:
+    """Works on one claim. Waits out outages of the log and of the database where it meets them."""
+
+    def __init__(self, claim: Claim, tools: Tools, stop: asyncio.Event) -> None:
+        self._claim = claim
+        self._tools = tools
+        self._stop = stop
+        self._pace = AdaptiveBatchSize(tools.batch_size)
+        self._fence: Fence | None = None
+        self._failed: list[Failed] = []
+
+    async def run(self) -> None:
+        """Persist batches until the stop event is set; then finish what is in hand.
+
+        Raises:
+            PartitionLost, FenceLost: another owner goes on from what was acknowledged.
+            Stopping: stopped while it waited for a dependency.
+            Unexpected: an error there is no rule for. ``nack`` and run again.
+        """
+        partition = self._claim.partition
+        await self.open()
+        _log.info(
+            f"Worker started for partition {partition}",
+            partition=partition,
+            transport=self._tools.transport.name,
+            epoch=self._claim.epoch,
+        )
+        batch = await self._read()
+        while batch.records:
+            batch = await self._persist(batch) or await self._read()
+
+    async def open(self) -> None:
+        """Take the partition's fence; raises as :meth:`run` does."""
+        try:
+            self._fence = await self._take_fence()
+        except FenceLost as error:
+            if error.held is None:
+                raise
+            await self._outbid(error.held)
+            self._fence = await self._take_fence()
+
+    async def _take_fence(self) -> Fence:
+        tools = self._tools
+        name, claim = tools.transport.name, self._claim
+        return await tools.database.through(
+            lambda: tools.writer.take(name, claim.partition, claim.epoch, tools.member), self._stop
+        )
+
+    async def _outbid(self, held: int) -> None:
+        """Have the log raise the claim's epoch above the one that holds the fence.
+
+        Either a newer owner has the partition, and the log refuses. Or the log lost its epochs, and
+        seeded new ones from a clock that is behind the one of before: then this is the owner, and
+        whoever took the fence is not. An epoch of the log's alone could stay below for hours.
+        """
+        claim, below = self._claim, self._claim.epoch
+        await self._tools.log.through(lambda: claim.raise_epoch(held), self._stop)
+        _log.warning(
+            "The epoch in PostgreSQL was ahead of the log's owner: raised above it. The log lost "
+            "its data, or its server's clock was set back; compare the servers' clocks",
+            transport=self._tools.transport.name,
+            partition=claim.partition,
+            fence=held,
+            epoch_before=below,
+            epoch=claim.epoch,
+        )
+
+    async def persist(self, records: Sequence[Record]) -> None:
+        """See records that the claim delivered through to their acknowledgement, once open.
+
+        For the standby, which reads the claim itself; raises as :meth:`run` does.
+        """
+        trace = self._trace(records, time.time_ns())
+        await self._persist(_Batch(records, time.perf_counter(), full=False, trace=trace))
+
+    async def _read(self) -> _Batch:
+        """Wait for records; empty only when stopping."""
+        while not self._stop.is_set():
+            # Records that arrive just as the stop does are redelivered to the next owner.
+            batch = await self._tools.log.through(
+                lambda: unless(self._stop, self._next(self._tools.poll)), self._stop
+            )
+            if batch and batch.records:
+                return batch
+        return _NOTHING
+
+    async def _next(self, wait: float) -> _Batch:
+        asked = self._pace.size
+        began = time.time_ns()
+        records = await self._claim.next(max_records=asked, max_wait=wait)
+        trace = self._trace(records, began)
+        return _Batch(records, time.perf_counter(), len(records) >= asked, trace)
+
+    def _trace(self, records: Sequence[Record], asked: int) -> Delivery | None:
+        deliveries = self._tools.deliveries
+        if deliveries is None or not records:
+            return None
+        return deliveries.begin(self._tools.transport.name, WORKER_GROUP, records, asked)
+
+    async def _persist(self, batch: _Batch) -> _Batch | None:
+        """See one batch through to its acknowledgement; return the next if it was read ahead."""
+        try:
+            return await self._see_through(batch)
+        except BaseException as error:
+            if batch.trace is not None:
+                batch.trace.abandoned(error)
+            raise
+
+    async def _see_through(self, batch: _Batch) -> _Batch | None:
+        began = time.perf_counter()
+        ahead: _Batch | None = None
+        if batch.full and not self._stop.is_set():
+            letters, ahead = await self._settle_and_read_ahead(batch)
+        else:
+            letters = await self._settle(batch)
+        log, through = self._tools.log, batch.records[-1].offset
+        if letters:
+            # An append whose answer was lost is made twice, and indexed once.
+            sending = time.time_ns()
+            await log.through(lambda: self._tools.transport.dead_letter(letters), self._stop)
+            self._tools.tally.dead_lettered(letters)
+            if batch.trace is not None:
+                batch.trace.dead_lettered(letters, sending)
+        acknowledging = time.time_ns()
+        await log.through(lambda: self._claim.ack(through), self._stop)
+        if batch.trace is not None:
+            batch.trace.acknowledged(acknowledging)
+        done = time.perf_counter()
+        self._tools.tally.acknowledged(
+            len(batch.records),
+            done - batch.delivered,
+            trace_id=batch.trace.trace_id if batch.trace else None,
+        )
+        self._pace.took(len(batch.records), done - began)
+        return ahead
+
+    async def _settle_and_read_ahead(self, batch: _Batch) -> tuple[list[DeadLetter], _Batch | None]:
+        settling = asyncio.create_task(self._settle(batch))
+        try:
+            ahead = await self._read_ahead()
+            return await settling, ahead
+        finally:
+            if not settling.done():
+                settling.cancel()
+                await asyncio.gather(settling, return_exceptions=True)
+
+    async def _read_ahead(self) -> _Batch | None:
+        try:
+            batch = await self._next(0.0)
+        except TransportError:
+            # Met again, and dealt with, where the batch in hand is acknowledged or the next read.
+            return None
+        return batch if batch.records else None
+
+    async def _settle(self, batch: _Batch) -> list[DeadLetter]:
+        """Make a committed row of every record that can be one; return the letters of the rest."""
+        records, trace = batch.records, batch.trace
+        placed, at, undecodable = decode_all(
+            records, self._tools.transport.name, trace.begun if trace is not None else None
+        )
+        letters = {
+            index: _letter(records[index], Reason.UNDECODABLE, error, 1)
+            for index, error in undecodable
+        }
+        if trace is not None:
+            trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in placed)
+        write = partial(self._write, trace)
+        for start, chunk in _chunks(placed, records, at):
+            settled = await isolate(chunk, write, attempts=self._tools.attempts)
+            self._tools.tally.settled(chunk, settled)
+            await self._tell_failures()
+            if trace is not None:
+                trace.settled("persisted", (chunk[i].offset for i in settled.persisted))
+                trace.settled("duplicate", (chunk[i].offset for i in settled.duplicates))
+            letters.update(_letters(settled, records, at[start:]))
+        return [letters[index] for index in sorted(letters)]
+
+    async def _write(self, trace: Delivery | None, batch: Sequence[PositionedEvent]) -> Written:
+        tools = self._tools
+        while True:
+            try:
+                async with tools.slots:
+                    return await self._attempt(trace, batch)
+            except Unexpected:
+                raise
+            except Rejected as error:
+                if len(batch) == 1:
+                    tools.tally.refused()
+                    self._note(batch[0], error)
+                raise
+            except Outage as error:
+                await tools.database.hold(error, self._stop)
+                if isinstance(error, TooSlow) and len(batch) > 1:
+                    raise  # halved by isolate()
+
+    def _note(self, placed: PositionedEvent, error: Rejected) -> None:
+        before = sum(1 for one in self._failed if one.offset == placed.offset)
+        kind = "message" if isinstance(placed.event, Message) else "receipt"
+        self._failed.append(
+            Failed(
+                placed.event.message_id,
+                kind,
+                placed.transport,
+                placed.partition,
+                placed.offset,
+                before + 1,
+                datetime.now(UTC),
+                " ".join(str(error).split()),
+            )
+        )
+
+    async def _tell_failures(self) -> None:
+        failed, self._failed = self._failed, []
+        if self._tools.failures:
+            await self._tools.failures.add(failed)
+
+    async def _attempt(self, trace: Delivery | None, batch: Sequence[PositionedEvent]) -> Written:
+        if trace is None:
+            return await self._tools.writer.write(batch, self._fence)
+        began, failure = time.time_ns(), None
+        try:
+            return await self._tools.writer.write(batch, self._fence)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            trace.attempted([placed.offset for placed in batch], began, failure)
+
+
+def _letters(
+    settled: Settled, records: Sequence[Record], at: Sequence[int]
+) -> Iterator[tuple[int, DeadLetter]]:
+    for index in settled.conflicts:
+        error = Rejected("the key was used before, with another body; the first one stays")
+        record = records[at[index]]
+        yield at[index], _letter(record, Reason.IDEMPOTENCY_CONFLICT, error, 1)
+    for refused in settled.refused:
+        record = records[at[refused.index]]
+        yield (
+            at[refused.index],
+            _letter(record, refused.error.reason, refused.error, refused.attempts),
+        )
+
+
+def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> DeadLetter:
+    return DeadLetter(record, reason, " ".join(str(error).split()), attempts, now())
+
+
+def _chunks(
+    placed: Sequence[PositionedEvent], records: Sequence[Record], at: Sequence[int]
+) -> Iterator[tuple[int, Sequence[PositionedEvent]]]:
+    """Split a batch where it would make too large a statement; mostly it is one chunk."""
+    start = size = 0
+    for index, record in enumerate(at):
+        length = len(records[record].body)
+        if size + length > _STATEMENT_BYTES and index > start:
+            yield start, placed[start:index]
+            start, size = index, 0
+        size += length
+    if start < len(placed):
+        yield start, placed[start:]

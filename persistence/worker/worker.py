@@ -1,0 +1,112 @@
+"""The worker of a process: takes its share of the partitions and persists what is in them.
+
+Any number of processes share the partitions; the transport gives each to one of them. What is done
+with a partition is in :mod:`persistence.worker.partition_worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from otel.metrics import Metrics
+from otel.tracing.deliveries import Deliveries
+from persistence.database.outage import Paused, database_gate, log_gate
+from persistence.database.pool import Pool
+from persistence.settings import PersistenceSettings
+from persistence.store.writer import Writer
+from persistence.worker.attempt_log import AttemptLog
+from persistence.worker.claims import Claims
+from persistence.worker.partition_worker import PartitionWorker, Tools
+from persistence.worker.worker_metrics import WorkerMetrics
+from transport.contract import WORKER_GROUP, Claim, Topic, Transport
+
+__all__ = ["Worker", "WorkerStatus", "tools_of"]
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """Which partitions this process owns, and what it waits for (empty: nothing).
+
+    ``epochs`` are the fencing numbers of the partitions it owns. ``surplus`` are those of them that
+    the log should not have, by the settings: they are persisted, and nothing counts their lag.
+    """
+
+    partitions: list[int]
+    paused: list[Paused]
+    epochs: dict[int, int]
+    surplus: list[int] = []
+
+
+class Worker:
+    """Consumes the messages log with the group of the workers. ``member`` names this process."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        pool: Pool,
+        settings: PersistenceSettings,
+        metrics: Metrics,
+        member: str,
+        deliveries: Deliveries | None = None,
+    ) -> None:
+        self._tools = tools_of(transport, pool, settings, metrics, member, deliveries=deliveries)
+        self._claims = Claims(
+            transport,
+            Topic.MESSAGES,
+            group=WORKER_GROUP,
+            member=member,
+            log=self._tools.log,
+            metrics=metrics,
+            serve=self._serve,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set; then finish the batches in hand and hand back the rest."""
+        await self._claims.run(stop)
+
+    def status(self) -> WorkerStatus:
+        """Return what this process owns and waits for, now."""
+        gates = (self._tools.log, self._tools.database)
+        waiting = [paused for gate in gates if (paused := gate.paused())]
+        owned = self._claims.owned()
+        surplus = sorted(p for p in owned if p >= self._tools.transport.partitions)
+        return WorkerStatus(sorted(owned), waiting + self._claims.paused(), owned, surplus)
+
+    async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
+        await PartitionWorker(claim, self._tools, stop).run()
+
+
+def tools_of(
+    transport: Transport,
+    pool: Pool,
+    settings: PersistenceSettings,
+    metrics: Metrics,
+    member: str,
+    *,
+    deliveries: Deliveries | None = None,
+    label: str | None = None,
+) -> Tools:
+    """Return what the lanes of one process on one log share.
+
+    ``label`` is what ``stream_worker_paused`` calls the log while it is waited for.
+    """
+    writer = Writer(pool)
+    poll = settings.stream_poll_interval_ms / 1000
+    return Tools(
+        transport=transport,
+        writer=writer,
+        log=log_gate(transport, metrics, longest=poll, label=label),
+        database=database_gate(writer.probe, metrics, longest=poll),
+        tally=WorkerMetrics(metrics),
+        member=member,
+        attempts=settings.stream_max_retries,
+        batch_size=settings.stream_batch_size,
+        poll=poll,
+        # Half of the pool: more at once insert no faster (measured), and the ingress asks its
+        # questions over the same pool.
+        slots=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
+        failures=AttemptLog(pool, member),
+        deliveries=deliveries,
+    )

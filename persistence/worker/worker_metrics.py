@@ -1,0 +1,113 @@
+"""What a worker counts and says of each batch. Content never appears; ids and counts do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+
+from otel.measures import exemplar_of, observe_all, observe_times
+from otel.metrics import Metrics
+from persistence.store.batch import PositionedEvent
+from persistence.worker.bisect import Settled
+from persistence.worker.decoding import trace_id_of
+from transport.contract import DeadLetter
+from transport.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID, Message
+
+__all__ = ["WorkerMetrics"]
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkerMetrics:
+    """Counts in batches: label children are looked up once, and incremented once per batch."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._persisted = metrics.processed.labels("persisted")
+        self._duplicate = metrics.processed.labels("duplicate")
+        self._error = metrics.processed.labels("error")
+        self._dead_lettered = metrics.processed.labels("dead_lettered")
+        self._hits = metrics.idempotency_hits.labels("persist")
+        self._requests = metrics.idempotency_requests.labels("persist")
+        self._reasons = metrics.dead_letters
+        self._processing = metrics.processing
+        self._end_to_end = metrics.end_to_end
+
+    def settled(self, batch: Sequence[PositionedEvent], settled: Settled) -> None:
+        """Count a batch that is committed."""
+        persisted, duplicates = len(settled.persisted), len(settled.duplicates)
+        self._requests.inc(len(batch))
+        if persisted:
+            self._persisted.inc(persisted)
+            arrived = time.time()
+            # Of two machines' clocks: where ours is behind the ingress', as short as can be.
+            ages = [max(0.0, arrived - _accepted(batch[index])) for index in settled.persisted]
+            traces = (batch[index].trace_id for index in settled.persisted)
+            both = zip(ages, traces, strict=True)
+            traced = next(((age, trace) for age, trace in both if trace is not None), None)
+            observe_all(self._end_to_end, ages, traced=traced)
+            _say("Persisted", batch, settled.persisted)
+        if duplicates:
+            self._duplicate.inc(duplicates)
+            self._hits.inc(duplicates)
+            _say("Idempotent", batch, settled.duplicates)
+
+    def refused(self) -> None:
+        """Count one attempt on a single record that PostgreSQL refused."""
+        self._error.inc()
+
+    def dead_lettered(self, letters: Sequence[DeadLetter]) -> None:
+        """Count and name the records that are dead letters now."""
+        self._dead_lettered.inc(len(letters))
+        for letter in letters:
+            record = letter.record
+            trace_id = trace_id_of(record)
+            self._reasons.labels(letter.reason.value).inc(exemplar=exemplar_of(trace_id))
+            _log.warning(
+                "Failed",
+                reason=letter.reason.value,
+                error=letter.error,
+                attempts=letter.attempts,
+                partition=record.partition,
+                offset=record.offset,
+                message_id=_header(letter, HEADER_MESSAGE_ID),
+                correlation_id=_header(letter, HEADER_CORRELATION_ID),
+                trace_id=trace_id,
+            )
+
+    def acknowledged(self, records: int, seconds: float, *, trace_id: str | None) -> None:
+        """Count a batch that took ``seconds`` from its delivery to its acknowledgement.
+
+        ``trace_id`` is the trace of one of its records, where one is sampled.
+        """
+        observe_times(self._processing, seconds, records, trace_id=trace_id)
+
+
+def _accepted(placed: PositionedEvent) -> float:
+    event = placed.event
+    text = event.accepted_at if isinstance(event, Message) else event.at
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _say(what: str, batch: Sequence[PositionedEvent], indexes: Sequence[int]) -> None:
+    first = batch[indexes[0]]
+    if len(indexes) > 1:
+        _log.info(what, count=len(indexes), transport=first.transport, partition=first.partition)
+        return
+    _log.info(
+        what,
+        count=1,
+        transport=first.transport,
+        partition=first.partition,
+        offset=first.offset,
+        message_id=first.event.message_id,
+        correlation_id=first.event.correlation_id,
+        trace_id=first.trace_id,
+    )
+
+
+def _header(letter: DeadLetter, name: str) -> str | None:
+    value = letter.record.headers.get(name)
+    return value.decode("utf-8", "replace") if value else None

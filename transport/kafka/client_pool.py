@@ -1,0 +1,103 @@
+"""A client that is connected when first needed, and dropped when it failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from aiokafka import errors
+
+from transport.errors import TransportError, TransportUnavailable
+from transport.kafka.errors import translate
+
+__all__ = ["ClientPool"]
+
+_PAUSE = 0.1
+_GETTING_READY = (
+    errors.GroupCoordinatorNotAvailableError,
+    errors.GroupLoadInProgressError,
+    errors.NotCoordinatorForGroupError,
+    errors.LeaderNotAvailableError,
+    errors.NotLeaderForPartitionError,
+)
+_LATE = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
+
+_Client = TypeVar("_Client")
+_Answer = TypeVar("_Answer")
+
+
+class ClientPool(Generic[_Client]):
+    """Lends one client to any number of requests at a time, each bounded in time.
+
+    A request that failed may have left the client stuck (aiokafka's can stall in silence, and none
+    of them looks for its brokers at a new address), so the next request gets a new one.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[_Client]],
+        discard: Callable[[_Client], Awaitable[None]],
+        *,
+        timeout: float,
+    ) -> None:
+        self._connect = connect
+        self._discard = discard
+        self._timeout = timeout
+        self._client: _Client | None = None
+        self._connecting = asyncio.Lock()
+
+    async def ask(
+        self, request: Callable[[_Client], Awaitable[_Answer]], *, within: float | None = None
+    ) -> _Answer:
+        """Make a request, to be done ``within`` so many seconds, and return its answer.
+
+        It is made again while Kafka is only getting ready (electing a leader, or making the topic
+        of the groups at its very first one), and once with a new client where the first could not
+        connect: aiokafka asks any node it has heard of, among them one that has just died.
+
+        Raises:
+            ConfigurationError: a setting keeps the client from connecting.
+            TransportUnavailable: Kafka can't be reached, or did not answer well or in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (within or self._timeout)
+        reconnected = False
+        while True:
+            try:
+                return await self._once(request, deadline - loop.time())
+            except TransportUnavailable as error:
+                getting_ready = isinstance(error.__cause__, _GETTING_READY)
+                if not getting_ready and (reconnected or isinstance(error.__cause__, _LATE)):
+                    raise
+                if loop.time() + _PAUSE > deadline:
+                    raise
+                reconnected = reconnected or not getting_ready
+                await asyncio.sleep(_PAUSE if getting_ready else 0)
+
+    async def _once(
+        self, request: Callable[[_Client], Awaitable[_Answer]], within: float
+    ) -> _Answer:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+            client = self._client
+        try:
+            async with asyncio.timeout(within):
+                return await request(client)
+        except TransportError:
+            raise  # told by the request itself
+        except Exception as error:
+            # Whatever: of an answer that lacks what it expects, aiokafka makes an AttributeError.
+            if client is self._client and not isinstance(error, _GETTING_READY):
+                await self.close()
+            told = translate(error)
+            if not isinstance(told, TransportUnavailable):
+                told = TransportUnavailable(str(told))
+            raise told from error
+
+    async def close(self) -> None:
+        """Disconnect; a later request connects again."""
+        client, self._client = self._client, None
+        if client is not None:
+            await self._discard(client)

@@ -1,0 +1,169 @@
+"""One blocking read per consumer that tells its idle claims when something was appended.
+
+It is an ``XREAD`` over the streams of all idle claims, so an idle process holds one connection
+however many partitions it owns. It belongs to no group and moves nothing: a ring only says that a
+look is worth while, so a needless one costs a look and a missed one some time, never a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+from transport.errors import TransportError
+from transport.redis.connection import Command, RedisConnection
+from transport.redis.connections import RedisConnections
+from transport.redis.errors import translate
+
+__all__ = ["AppendNotifier"]
+
+_BLOCK_MS = 5000
+_PAUSE_SECONDS = 0.1  # after a failure, so that a dead server is not asked in a busy loop
+_RACE_SECONDS = 0.001
+
+
+class AppendNotifier:
+    """Rings whoever waits for a stream. One waiter to a stream.
+
+    A stream stays in the read after it rang, listened to from the entry that rang: most often its
+    claim has read that entry by the time it waits again, and the read in flight already covers it.
+    It leaves the read when it rings with nobody waiting: a busy claim looks by itself when it is
+    done, and a stream under load would otherwise keep the read returning.
+    """
+
+    def __init__(self, connections: RedisConnections) -> None:
+        self._connections = connections
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._watched: dict[str, str] = {}  # stream: the entry after which to listen
+        self._covered: frozenset[str] = frozenset()  # by the read in flight
+        self._armed = asyncio.Event()
+        self._closed = False
+        self._line: RedisConnection | None = None
+        self._client_id: int | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._interrupter: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._listener = asyncio.create_task(self._listen(), name="doorbell")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._closed = True
+        self._ring_all()
+        tasks = [task for task in (self._interrupter, self._listener) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def wait(self, stream: str, *, after: str, seconds: float) -> bool:
+        """Return True once ``stream`` may hold an entry after ``after``; False after ``seconds``.
+
+        :meth:`ring` ends the wait too, and so does closing.
+        """
+        if self._closed:
+            return True
+        if self._listener and self._listener.done():
+            self._listener.result()  # it ends before us only by a mistake of ours: show that
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[stream] = waiter
+        self._watched.setdefault(stream, after)
+        if stream not in self._covered:
+            self._arm()
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            if self._waiters.get(stream) is waiter:
+                del self._waiters[stream]
+        return True
+
+    def ring(self, stream: str) -> None:
+        """End the wait for ``stream``, if anyone waits."""
+        waiter = self._waiters.pop(stream, None)
+        if waiter and not waiter.done():
+            waiter.set_result(None)
+
+    def forget(self, stream: str) -> None:
+        """Listen to ``stream`` no longer."""
+        self._watched.pop(stream, None)
+        self.ring(stream)
+
+    def _ring_all(self) -> None:
+        for stream in list(self._waiters):
+            self.ring(stream)
+
+    def _arm(self) -> None:
+        """Have the listener take up what is watched now, in a moment if it is inside a read."""
+        self._armed.set()
+        if self._covered and (self._interrupter is None or self._interrupter.done()):
+            self._interrupter = asyncio.create_task(self._interrupt())
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._connections.line() as line:
+                    (told,) = await line.exchange([("CLIENT", "ID")])
+                    self._client_id = told if isinstance(told, int) else None
+                    self._line = line
+                    while line.is_open:
+                        await self._armed.wait()
+                        await self._read(line)
+            except TransportError:
+                # Whoever waits looks for itself, meets what is wrong, and tells its caller.
+                self._ring_all()
+                await asyncio.sleep(_PAUSE_SECONDS)
+            finally:
+                self._line, self._covered = None, frozenset()
+
+    async def _read(self, line: RedisConnection) -> None:
+        watched = dict(self._watched)
+        if not watched:
+            self._armed.clear()
+            return
+        self._covered = frozenset(watched)
+        command: Command = (
+            "XREAD",
+            "COUNT",
+            1,
+            "BLOCK",
+            _BLOCK_MS,
+            "STREAMS",
+            *watched,
+            *watched.values(),
+        )
+        (reply,) = await line.exchange([command], block=_BLOCK_MS / 1000)
+        self._covered = frozenset()
+        if self._line is not line:
+            return  # we hung up on it ourselves
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        for name, entries in reply or ():
+            stream = name.decode()
+            if stream in self._waiters:
+                self._watched[stream] = entries[-1][0].decode()
+                self.ring(stream)
+            else:
+                self._watched.pop(stream, None)
+
+    async def _interrupt(self) -> None:
+        """End the blocking read until there is one that covers all that is watched."""
+        while self._line and self._covered and not self._covered.issuperset(self._watched):
+            line = self._line
+            if not await self._unblock():
+                self._line = None if self._line is line else self._line
+                line.hang_up()
+                return
+            await asyncio.sleep(_RACE_SECONDS)  # it may have been sent and not yet have blocked
+
+    async def _unblock(self) -> bool:
+        """Return whether the server may be asked to end the read (``CLIENT UNBLOCK``)."""
+        if self._client_id is None:
+            return False
+        try:
+            await self._connections.call("CLIENT", "UNBLOCK", self._client_id)
+        except TransportError:  # users can be forbidden it
+            return False
+        return True
