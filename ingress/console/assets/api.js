@@ -31,7 +31,8 @@ async function call(method, path, body) {
 }
 
 export const get = (path, query) => {
-  const given = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const given = Object.entries(query ?? {})
+    .filter(([, value]) => value !== undefined && value !== null && value !== "");
   const text = new URLSearchParams(given).toString();
   return call("GET", text ? `${path}?${text}` : path);
 };

@@ -45,13 +45,15 @@ const live = new Live(({ connected, age }) => {
   say(chip, connected ? "live" : "reconnecting");
   stale.hidden = connected || age === null;
   document.body.classList.toggle("is-stale", !stale.hidden);
-  if (!stale.hidden) say(stale, `The connection to the service is lost. What you see is ${span(age / 1000)} old; it is tried again.`);
+  if (!stale.hidden)
+    say(stale, `The connection to the service is lost. What you see is ${span(age / 1000)} old; it is tried again.`);
   if (age === null) say(chip, connected ? "live" : "connecting");
 });
 
 live.listen((status) => {
   const letters = nav.querySelector('[href="#/dead-letters"]');
-  if (letters) say(letters, status.deadLetters?.pending ? `Dead letters ${status.deadLetters.pending}` : "Dead letters");
+  const pending = status.deadLetters?.pending;
+  if (letters) say(letters, pending ? `Dead letters ${pending}` : "Dead letters");
   const worst = status.health[0]?.level;
   document.title = `${worst === "alarm" ? "✕ " : worst === "warning" ? "! " : ""}Crossfade console`;
 });
@@ -67,7 +69,10 @@ function show() {
   for (const link of nav.children)
     if (found && link.getAttribute("href") === found[2]) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
-  if (!found) { fill(main, h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/" }, "Go to Now"))); return; }
+  if (!found) {
+    fill(main, h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/" }, "Go to Now")));
+    return;
+  }
   leave = found[1](main, { live, session, query, id: found[0][1] });
   if (!first && !main.contains(document.activeElement)) main.focus({ preventScroll: false });
   first = false;
@@ -79,14 +84,19 @@ function signedIn(next) {
   fill(nav, session.mayRead ? pages.map(([href, title]) => h("a", { href }, title)) : null);
   fill(who, session.keysRequired && session.mayRead
     ? [h("span", { class: "chip" }, session.name, session.mayAct ? "" : ", read only"), button("Sign out", signOut)]
-    : session.keysRequired ? null : h("span", { class: "chip", title: "No API keys are configured: everybody on this machine may do everything." }, "no keys"));
+    : session.keysRequired ? null : h("span", {
+      class: "chip", title: "No API keys are configured: everybody on this machine may do everything.",
+    }, "no keys"));
   if (session.mayRead) live.start();
   else { live.stop(); fill(chip); stale.hidden = true; }
   show();
 }
 
 function loginPage() {
-  const key = h("input", { type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "key-note" });
+  const key = h("input", {
+    type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false",
+    "aria-describedby": "key-note",
+  });
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
   fill(main, h("form", { class: "login", onsubmit: async (event) => {
     event.preventDefault();
@@ -99,7 +109,8 @@ function loginPage() {
       key.select();
     }
   } }, h("h1", null, "Sign in"), h("label", { for: "key" }, "API key", key),
-  h("small", { id: "key-note" }, "One with the scope read, or admin to act as well. The browser holds it in a cookie that no script can read, until it is closed."),
+  h("small", { id: "key-note" }, "One with the scope read, or admin to act as well. " +
+    "The browser holds it in a cookie that no script can read, until it is closed."),
   problem, h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Sign in"))));
   key.focus();
 }
@@ -114,7 +125,8 @@ async function begin() {
   try {
     signedIn(await get("api/console/session"));
   } catch (error) {
-    fill(main, h("div", { class: "empty" }, h("strong", null, "The service does not answer"), h("p", null, error.message), button("Try again", begin)));
+    fill(main, h("div", { class: "empty" }, h("strong", null, "The service does not answer"),
+      h("p", null, error.message), button("Try again", begin)));
     setTimeout(() => { if (!session) begin(); }, 3000);
   }
 }

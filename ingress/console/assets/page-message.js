@@ -44,13 +44,16 @@ function view({ message, steps, incomplete }, again) {
         h("a", { href: placeLink(one) }, copyable(one.offset)))) : null],
   ];
   return [
-    h("div", { class: "head" }, h("h1", null, "Message"), h("span", { class: `state ${message.state}` }, states[message.state]),
+    h("div", { class: "head" }, h("h1", null, "Message"),
+      h("span", { class: `state ${message.state}` }, states[message.state]),
       button("Read again", again)),
     incomplete ? h("p", { class: "problem" }, incomplete) : null,
     waterfall(steps),
-    h("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+    h("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([name, value]) =>
+      h("div", null, h("dt", null, name), h("dd", null, value)))),
     message.content !== null && message.content !== undefined
-      ? h("section", null, h("h2", null, "Content ", h("small", null, message.contentType)), h("pre", { class: "content", tabindex: 0 }, message.content)) : null,
+      ? h("section", null, h("h2", null, "Content ", h("small", null, message.contentType)),
+        h("pre", { class: "content", tabindex: 0 }, message.content)) : null,
   ];
 }
 
@@ -65,14 +68,18 @@ export function waterfall(steps) {
     const after = Math.max(0, time - start);
     return linear ? after / total : Math.log10(1 + after * 1000) / Math.log10(1 + total * 1000);
   };
-  const ticks = linear ? [0, total / 4, total / 2, (3 * total) / 4, total] : [0, 0.01, 0.1, 1, 10, 60, 3600, 86400, 864000].filter((one) => one < total).concat(total);
-  const shownTicks = ticks.filter((one, index) => index === ticks.length - 1 || place(start + total) - place(start + one) > 0.12);
+  const ticks = linear
+    ? [0, total / 4, total / 2, (3 * total) / 4, total]
+    : [0, 0.01, 0.1, 1, 10, 60, 3600, 86400, 864000].filter((one) => one < total).concat(total);
+  const shownTicks = ticks.filter((one, index) =>
+    index === ticks.length - 1 || place(start + total) - place(start + one) > 0.12);
   return h("section", { "aria-label": "What happened" },
     h("ol", { class: "fall" },
       h("li", { class: "axis", "aria-hidden": "true" }, h("span"), h("span", { class: "track" }, shownTicks.map((one) =>
         h("span", { class: "tick", style: { left: `${place(start + one) * 100}%` } }, one ? `+${span(one)}` : "0")))),
       steps.map((one) => step(one, start, place))),
-    h("p", { class: "muted" }, `${precise(steps[0]?.at ?? steps[0]?.since)} is 0. `, linear ? "" : "The scale is logarithmic. ",
+    h("p", { class: "muted" }, `${precise(steps[0]?.at ?? steps[0]?.since)} is 0. `,
+      linear ? "" : "The scale is logarithmic. ",
       "Times are those of the clocks that wrote them: ingress, log, PostgreSQL."));
 }
 
@@ -82,14 +89,19 @@ function step(one, start, place) {
   const took = at !== null && since !== null && at > since ? at - since : null;
   const left = place(Math.min(since ?? at ?? start, at ?? Infinity));
   const right = place(at ?? since ?? start);
-  const where = one.log ? `${one.log}${one.partition === null ? "" : `, partition ${one.partition}`}${one.offset ? `, at ${one.offset}` : ""}` : null;
+  const partition = one.partition === null ? "" : `, partition ${one.partition}`;
+  const where = one.log ? `${one.log}${partition}${one.offset ? `, at ${one.offset}` : ""}` : null;
   return h("li", { class: `step ${one.kind}${one.failed ? " failed" : ""}` },
     h("div", { class: "told" },
       h("strong", null, one.title),
-      h("small", null, [one.at ? `${precise(one.at)} (+${span(Math.max(0, at - start))})` : "not yet", took ? `took ${span(took)}` : null].filter(Boolean).join(" · ")),
+      h("small", null, [
+        one.at ? `${precise(one.at)} (+${span(Math.max(0, at - start))})` : "not yet",
+        took ? `took ${span(took)}` : null,
+      ].filter(Boolean).join(" · ")),
       where ? h("small", null, where) : null,
       one.detail ? h("small", { class: "why" }, one.detail) : null,
-      one.deadLetterId ? h("small", null, h("a", { href: `#/dead-letter/${one.deadLetterId}` }, `Dead letter ${one.deadLetterId}`)) : null),
+      one.deadLetterId ? h("small", null,
+        h("a", { href: `#/dead-letter/${one.deadLetterId}` }, `Dead letter ${one.deadLetterId}`)) : null),
     h("span", { class: "track", "aria-hidden": "true" }, at === null && since === null ? null : h("span", {
       class: "stretch", style: { left: `${left * 100}%`, width: `max(3px, ${(right - left) * 100}%)` },
     })));

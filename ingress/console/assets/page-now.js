@@ -80,7 +80,8 @@ function figuresPart() {
     Object.entries(names).map(([name, [title, note]]) => {
       const value = h("strong", null, "–");
       const small = h("small", null, note);
-      const spark = ["inRate", "outRate", "lag", "oldest"].includes(name) ? sparkline(`${title}, the last minutes`) : null;
+      const drawn = ["inRate", "outRate", "lag", "oldest"].includes(name);
+      const spark = drawn ? sparkline(`${title}, the last minutes`) : null;
       parts[name] = { value, small, spark };
       return h("div", { class: "figure" }, h("span", { class: "title" }, title), value, small, spark?.element);
     }));
@@ -98,7 +99,8 @@ function figuresPart() {
         const figure = status[name];
         say(parts[name].value, figure ? bound(figure.p99) : "unknown");
         say(parts[name].small, figure?.p50 != null
-          ? `99 of 100; half ${bound(figure.p50)}` : figure ? "nothing in the last 10 s" : "PostgreSQL, which knows, is silent");
+          ? `99 of 100; half ${bound(figure.p50)}`
+          : figure ? "nothing in the last 10 s" : "PostgreSQL, which knows, is silent");
       }
       for (const name of ["inRate", "outRate", "lag", "oldest"])
         parts[name].spark.update(history.map((point) => point[name]));
@@ -112,11 +114,14 @@ function logPart(log) {
   const roles = h("span", { class: "chips" });
   const sums = h("p", { class: "sums" });
   const problem = h("p", { class: "problem", hidden: true });
-  const strip = h("div", { class: "strip", role: "listbox", "aria-label": `Partitions of ${log.name}`, "aria-orientation": "horizontal" });
+  const strip = h("div", {
+    class: "strip", role: "listbox", "aria-label": `Partitions of ${log.name}`, "aria-orientation": "horizontal",
+  });
   const detail = h("div", { class: "detail", role: "status" });
   const headings = [
     { title: "Partition", numeric: true }, { title: "Waiting", numeric: true }, { title: "Delivered", numeric: true },
-    { title: "Oldest", numeric: true }, { title: "In /s", numeric: true }, { title: "Out /s", numeric: true }, { title: "Owner" },
+    { title: "Oldest", numeric: true }, { title: "In /s", numeric: true }, { title: "Out /s", numeric: true },
+    { title: "Owner" },
   ];
   const cells = log.partitions.map((one, index) => {
     // What is seen at a glance is told in words to those who listen.
@@ -166,8 +171,10 @@ function logPart(log) {
       current = now;
       if (roles.childElementCount !== now.roles.length)
         fill(roles, now.roles.map((one) => h("span", { class: "chip" }, ROLES[one])));
-      say(sums, now.error ? "unknown" : `${plural(now.lag, "record waits", "records wait")} · in ${rate(now.inRate)}/s · out ${rate(now.outRate)}/s` +
-        (now.deadLettersUnread ? ` · ${plural(now.deadLettersUnread, "dead letter", "dead letters")} not listed yet` : ""));
+      const unread = now.deadLettersUnread;
+      say(sums, now.error ? "unknown" :
+        `${plural(now.lag, "record waits", "records wait")} · in ${rate(now.inRate)}/s · out ${rate(now.outRate)}/s` +
+        (unread ? ` · ${plural(unread, "dead letter", "dead letters")} not listed yet` : ""));
       problem.hidden = !now.error;
       say(problem, now.error ? `It does not answer: ${now.error}. Everything below is unknown.` : "");
       element.classList.toggle("unreachable", Boolean(now.error));
@@ -175,11 +182,15 @@ function logPart(log) {
         const { cell, lag, wait, told } = cells[index];
         cell.className = `cell ${heat(one, now)}`;
         say(lag, short(one.lag));
-        say(wait, one.lag === null ? "unknown" : one.stalledSeconds >= 5 ? "stuck" : one.lag ? span(one.oldestAge) : one.owner || !now.roles.includes("consumed") ? "" : "no owner");
+        say(wait, one.lag === null ? "unknown" : one.stalledSeconds >= 5 ? "stuck" : one.lag ? span(one.oldestAge)
+          : one.owner || !now.roles.includes("consumed") ? "" : "no owner");
         const text = words(one);
         say(told, text);
         cell.title = text;
-        const values = [one.partition, count(one.lag), count(one.pending), one.lag === 0 ? "–" : span(one.oldestAge), rate(one.inRate), rate(one.outRate), one.owner ?? "nobody"];
+        const values = [
+          one.partition, count(one.lag), count(one.pending), one.lag === 0 ? "–" : span(one.oldestAge),
+          rate(one.inRate), rate(one.outRate), one.owner ?? "nobody",
+        ];
         values.forEach((value, column) => say(rows[index].cells[column], value));
       });
       tell();
@@ -200,18 +211,24 @@ function heat(one, log) {
 
 function words(one) {
   if (one.lag === null) return `Partition ${one.partition}: unknown`;
-  const waits = one.lag ? `${plural(one.lag, "record waits", "records wait")}, the oldest for ${span(one.oldestAge)}` : "nothing waits";
+  const waits = one.lag
+    ? `${plural(one.lag, "record waits", "records wait")}, the oldest for ${span(one.oldestAge)}` : "nothing waits";
   const stuck = one.stalledSeconds >= 5 ? `, none acknowledged for ${span(one.stalledSeconds)}` : "";
   const lost = one.lost ? `, ${one.lost} left the log unread` : "";
-  return visible(`Partition ${one.partition}: ${waits}${stuck}${lost}; delivered ${count(one.pending)}; in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? "nobody"}`);
+  return visible(`Partition ${one.partition}: ${waits}${stuck}${lost}; delivered ${count(one.pending)}; ` +
+    `in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? "nobody"}`);
 }
 
 function processTable(processes) {
   if (processes === null) return empty("Unknown", "Processes report through PostgreSQL, which does not answer.");
   if (!processes.length) return empty("No process reports yet", "Each writes its line every two seconds.");
-  const headings = [{ title: "Process" }, { title: "Runs" }, { title: "Phase", numeric: true }, { title: "Owns" }, { title: "Waits for" }, { title: "Heard of", numeric: true }];
+  const headings = [
+    { title: "Process" }, { title: "Runs" }, { title: "Phase", numeric: true }, { title: "Owns" },
+    { title: "Waits for" }, { title: "Heard of", numeric: true },
+  ];
   return table(headings, processes.map((one) => row(headings, [
-    h("div", null, h("strong", null, one.member), h("small", null, mixed`${one.role}, ${one.version}, since ${ago(one.startedAt).replace(" ago", "")}`)),
+    h("div", null, h("strong", null, one.member),
+      h("small", null, mixed`${one.role}, ${one.version}, since ${ago(one.startedAt).replace(" ago", "")}`)),
     one.settings, one.phase ?? "none",
     Object.entries(one.owned).map(([log, owned]) => `${log}: ${ranges(owned)}`).join("; ") || "nothing",
     one.paused.map((paused) => h("div", { class: "problem" }, mixed`${paused.dependency}: ${paused.error}`)),
