@@ -4,7 +4,7 @@
 
     next ──► which are settled? ──► ack up to the first that is not ──► wait a little
                                 └── it has been the first for too long, and the rules
-                                    allow it: persist it, through an ordinary Lane
+                                    allow it: persist it, through a PartitionWorker
 
 So the group's place in this log is never beyond the first message that nobody has persisted, and
 near the end: a worker may begin to consume the log from there at any moment, and what is before it
@@ -57,7 +57,10 @@ class StandbyTools(msgspec.Struct, frozen=True):
 
 
 class StandbyLane:
-    """Works on one claim, until another owner or a stop ends it. Raises what a Lane raises."""
+    """Works on one claim, until another owner or a stop ends it.
+
+    Raises what a PartitionWorker raises.
+    """
 
     def __init__(
         self, claim: Claim, tools: StandbyTools, question: SettlementQuery, stop: asyncio.Event
