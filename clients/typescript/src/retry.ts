@@ -30,7 +30,9 @@ export const RETRIED: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 50
 
 /** Return the milliseconds to wait after so many failures; `asked` is the server's wish. */
 export function pauseAfter(retry: Retry, failures: number, asked: number | undefined): number {
-  const longest = Math.min(retry.longestPauseMs, retry.firstPauseMs * 2 ** (failures - 1));
+  // The exponent is bounded: 0 times Infinity would be no number.
+  const doubled = retry.firstPauseMs * 2 ** Math.min(failures - 1, 64);
+  const longest = Math.min(retry.longestPauseMs, doubled);
   return (asked ?? 0) + Math.random() * longest;
 }
 
