@@ -124,7 +124,6 @@ class _Request:
                 results = yield from self._results()
             except CrossfadeError as error:
                 return self._failed(error)
-            self._attempts += 1
             self._left = [
                 one
                 for one, result in zip(self._left, results, strict=True)
@@ -144,6 +143,9 @@ class _Request:
         body = b"[" + b",".join(one.body for one in self._left) + b"]"
         call = Call("POST", _PATH, headers=self._headers, body=body)
         reply = yield from tried(call, self._rest(), self._timeout)
+        self._attempts += reply.attempts
+        for one in self._left:
+            one.maybe_accepted |= reply.maybe_accepted
         return results_of(reply, len(self._left))
 
     def _failed(self, error: CrossfadeError) -> list[Sequence[_Item]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from crossfade.client.answers import problem_of, reason_of
@@ -94,7 +94,7 @@ def tried(call: Call, retry: Retry, timeout: float) -> Operation[Reply]:
         outcome = yield Send(call, min(timeout, max(left, 0.05)))
         attempts += 1
         if isinstance(outcome, Reply) and outcome.status in _OK:
-            return outcome
+            return replace(outcome, attempts=attempts, maybe_accepted=maybe)
         error, again = _judged(outcome)
         maybe = maybe or _may_be_accepted(outcome)
         error.attempts, error.maybe_accepted = attempts, maybe

@@ -15,3 +15,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    attempts: int = 1
+    """How many requests were made for it."""
+    maybe_accepted: bool = False
+    """Whether the service may have accepted what one of the requests before it sent."""

@@ -221,6 +221,15 @@ def test_an_item_that_may_be_accepted_stays_so() -> None:
     assert not isinstance(results[1].error, OutcomeUnknownError)
 
 
+def test_a_lost_answer_counts_for_each_message_of_its_request() -> None:
+    retry = Retry(attempts=3)
+    outcomes: list[Outcome] = [_LOST, _results(202, 503), _results(503), _results(202)]
+    results, sends, _ = _drive(_batch(2, retry), outcomes)
+    assert len(sends) == 3
+    error = results[1].error
+    assert (error.attempts, error.maybe_accepted) == (3, True)
+
+
 def test_a_proxy_that_takes_less_than_the_service_is_given_less() -> None:
     proxy = Reply(413, {"content-type": "text/html"}, b"<html>413</html>")
     outcomes: list[Outcome] = [proxy, _results(202, 202), proxy, _results(202), proxy]

@@ -14,6 +14,10 @@ export interface Reply {
   status: number;
   headers: Headers;
   text: string;
+  /** How many requests were made for it. */
+  attempts: number;
+  /** Whether the service may have accepted what one of the requests before it sent. */
+  maybeAccepted: boolean;
 }
 
 type Json = Record<string, unknown>;

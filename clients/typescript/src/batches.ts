@@ -1,5 +1,5 @@
 /** Many messages: cut to the limits, sent in order, and only what needs it sent again. */
-import { resultsOf } from "./answers.js";
+import { resultsOf, type Reply } from "./answers.js";
 import {
   CrossfadeError,
   InvalidRequestError,
@@ -85,18 +85,22 @@ export class Batch {
     for (let attempts = 0; ; ) {
       let results: (Ack | ProblemError)[];
       try {
-        results = await this.results(left, {
+        const reply = await this.reply(left, {
           ...this.retry,
           deadlineMs: Math.max(LEAST, ends - performance.now()),
           attempts: this.retry.attempts - attempts,
         });
+        attempts += reply.attempts;
+        for (const one of left) {
+          one.maybeAccepted ||= reply.maybeAccepted;
+        }
+        results = resultsOf(reply, left.length);
       } catch (error) {
         if (!(error instanceof CrossfadeError)) {
           throw error;
         }
         return this.failed(left, error, attempts);
       }
-      attempts += 1;
       left = left.filter((one, n) => this.note(one, results[n], attempts));
       const errors = left.map((one) => this.outcomes[one.place]).filter(isProblem);
       const [first] = errors;
@@ -112,10 +116,10 @@ export class Batch {
     }
   }
 
-  private async results(items: readonly Item[], retry: Retry): Promise<(Ack | ProblemError)[]> {
+  private reply(items: readonly Item[], retry: Retry): Promise<Reply> {
     const body = `[${items.map((one) => one.body).join(",")}]`;
     const call = { method: "POST" as const, path: PATH, headers: this.headers, body };
-    return resultsOf(await tried(this.connection, call, retry, this.signal), items.length);
+    return tried(this.connection, call, retry, this.signal);
   }
 
   /** Give the messages the error of their request; or return them in parts. */

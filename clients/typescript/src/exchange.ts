@@ -68,7 +68,7 @@ export async function tried(
     const left = Math.max(LEAST, ends - performance.now());
     const outcome = await exchanged(connection, call, Math.min(connection.timeoutMs, left), signal);
     if (!(outcome instanceof Failure) && outcome.status >= 200 && outcome.status < 300) {
-      return outcome;
+      return { ...outcome, attempts, maybeAccepted: maybe };
     }
     const [error, again] = judged(outcome);
     maybe ||= maybeAccepted(outcome, error);
@@ -115,7 +115,8 @@ async function exchanged(
       signal: signal ? AbortSignal.any([signal, late]) : late,
       ...(call.body === undefined ? {} : { body: call.body }),
     });
-    return { status: response.status, headers: response.headers, text: await response.text() };
+    const { status, headers } = response;
+    return { status, headers, text: await response.text(), attempts: 1, maybeAccepted: false };
   } catch (error) {
     if (signal?.aborted) {
       throw signal.reason;

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, beforeEach, test } from "node:test";
 import { Client, NewMessage, NotSentError, UnavailableError } from "../dist/index.js";
+import { pauseAfter } from "../dist/retry.js";
 
 const ACK = {
   messageId: "m", state: "pending", acceptedAt: "t", idempotentHit: false, correlationId: "c",
@@ -104,6 +105,19 @@ test("only what was refused for the moment is sent again", async () => {
   const sent = await new Client(url, { retry: QUICK }).sendBatch([0, 1, 2, 3].map(message));
   assert.deepEqual(contents(), [["0", "1", "2", "3"], ["1", "3"]]);
   assert.deepEqual(sent.map((one) => one.ack !== undefined), [true, true, false, true]);
+});
+
+test("an answer that was lost counts for each message of its request", async () => {
+  const half = [200, { "content-length": "9" }, "{"];
+  answers = [half, results(202, 503), results(503), results(202)];
+  const client = new Client(url, { timeoutMs: 500, retry: { ...QUICK, attempts: 3 } });
+  const [, { error }] = await client.sendBatch([0, 1].map(message));
+  assert.deepEqual([requests.length, error.attempts, error.maybeAccepted], [3, 3, true]);
+});
+
+test("a pause stays a number, however often it failed", () => {
+  const none = { deadlineMs: Infinity, attempts: Infinity, firstPauseMs: 0, longestPauseMs: 0 };
+  assert.equal(pauseAfter(none, 2000, undefined), 0);
 });
 
 test("nothing is sent after messages that could not be", async () => {
