@@ -1,4 +1,6 @@
-"""The operator's console: what it knows, apart from how it is served. Nothing here needs FastAPI.
+"""The operator's console: what it knows, its pages, and the routes that serve them.
+
+Files named ``…routes``, ``pages``, ``session`` and ``build`` need FastAPI; the others do not.
 
 The terminal (``crossfade status``, ``tail``, ``message``) tells the same from the same parts.
 """
