@@ -67,6 +67,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of an offset past all clocks
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

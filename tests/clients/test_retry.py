@@ -61,6 +61,10 @@ def test_what_can_not_succeed_is_not_tried_again(status: int) -> None:
     assert (error.status, len(sends)) == (status, 1)
 
 
+def test_a_date_past_all_clocks_is_not_waited_for() -> None:
+    assert retry_after({"retry-after": f"Thu, 01 Jan 2026 00:00:00 +{'9' * 18}"}) is None
+
+
 @pytest.mark.parametrize("status", sorted(RETRIED))
 def test_what_may_pass_is_tried_again(status: int) -> None:
     reply, sends, _ = _drive(tried(CALL, PATIENT, 1.0), [_problem(status), Reply(202, {}, b"{}")])
