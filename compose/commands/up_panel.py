@@ -31,6 +31,7 @@ CURL = """curl -X POST {url}/api/messages \\
     "recipientIds": ["user_002"]
   }}'"""
 _CONTENT_TYPE = '  -H "Content-Type: application/json" \\\n'
+_GAP = "   "
 _LABEL = 9  # characters of the longest label, and one
 _REDIS, _KAFKA, _POSTGRES = 6379, 9092, 5432  # where these servers are looked for
 
@@ -74,8 +75,13 @@ class UpPanel:
         err.print()
         for label, value, remark in self._rows(running):
             shown = f" {value}" if label or value else ""
+            # A remark that does not fit beside its value stands whole below it.
+            below = len(remark) + len(shown) + _LABEL + len(_GAP) > err.width
+            gap = f"\n{'':{_LABEL}} " if below else _GAP
             err.print(
-                styled((f"{label:{_LABEL}}", "bold"), shown, (f"   {remark}" * bool(remark), "dim"))
+                styled(
+                    (f"{label:{_LABEL}}", "bold"), shown, (f"{gap}{remark}" * bool(remark), "dim")
+                )
             )
         err.print()
         if self.key is not None:
