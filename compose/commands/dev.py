@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from compose.output import err, fail, out, run
 from compose.sending.load import SENDER, LoadPlan, ProducerLoad
@@ -175,7 +174,7 @@ def _picture(load: ProducerLoad, rate: float) -> RenderableType:
     return Group(*lines)
 
 
-def _columns(**cells: str) -> list[Text]:
+def _columns(**cells: str) -> list[RenderableType]:
     """Return headings and figures under each other. Both rows of columns have the same widths."""
     return [
         styled(("  ".join(f"{name:>{_WIDTH}}" for name in cells), "dim")),

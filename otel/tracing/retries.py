@@ -15,14 +15,21 @@ _RETRYING = "Transient error "  # what both begin the line with
 
 
 class Retries(logging.Filter):
-    """Notices that an exporter retries. After :meth:`silence` nothing that they log is shown."""
+    """Notices that an exporter retries. After :meth:`silence` nothing that they log is shown.
+
+    The warning has to be made for that, also where the process shows errors alone (``LOG_LEVEL``).
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._under_way = threading.Event()
         self._silent = False
+        self._levels: dict[str, tuple[int, int]] = {}  # as it was set, and as it was in effect
         for name in _LOGGERS:
-            logging.getLogger(name).addFilter(self)
+            logger = logging.getLogger(name)
+            self._levels[name] = logger.level, logger.getEffectiveLevel()
+            logger.setLevel(min(logger.getEffectiveLevel(), logging.WARNING))
+            logger.addFilter(self)
 
     @property
     def under_way(self) -> bool:
@@ -39,11 +46,14 @@ class Retries(logging.Filter):
 
     def close(self) -> None:
         """Leave the loggers as they were."""
-        for name in _LOGGERS:
-            logging.getLogger(name).removeFilter(self)
+        for name, (level, _) in self._levels.items():
+            logger = logging.getLogger(name)
+            logger.removeFilter(self)
+            logger.setLevel(level)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a record pass unless silent."""
+        """Let a record pass unless silent, or below the level that was in effect."""
         if str(record.msg).startswith(_RETRYING):
             self._under_way.set()
-        return not self._silent
+        _, shown = self._levels[record.name]
+        return not self._silent and record.levelno >= shown

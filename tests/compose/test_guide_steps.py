@@ -125,7 +125,10 @@ async def test_the_command_that_up_prints_works_as_printed(up, crossfade, keys: 
     """
     program("curl", package="curl")
     running, api, _ = await up(API_KEYS=keys)
-    assert (await _post(api)).status_code == (401 if keys else 202)
+    async with httpx.AsyncClient() as client:
+        other = BODY.replace("client_msg_001", "client_msg_002")
+        answer = await client.post(f"{api}/api/messages", content=other, headers=JSON)
+    assert answer.status_code == (401 if keys else 202)
     command = (await running.says(r"(?s)(curl -X POST .*?\}')"))[1]
     shell = await asyncio.create_subprocess_shell(
         f"{command} --silent --show-error", stdout=asyncio.subprocess.PIPE

@@ -94,7 +94,7 @@ async def test_without_a_sync_shadow_nothing_is_accepted(crossfade, places):
 async def test_up_starts_the_shadows_server_too(up):
     await require_kafka()
     running, api, _ = await up(TRANSPORT_SHADOW="kafka", TRANSPORT_SHADOW_MODE="sync")
-    kafka = (await running.says(r"Shadow +kafka (\S+) +\(sync\)"))[1]
+    kafka = (await running.says(r"Shadow +kafka (\S+) +sync"))[1]
     assert (await _post(api)).status_code == 202
     async with KafkaTransport(TransportSettings(kafka_bootstrap_servers=kafka)) as log:
         found = [r for p in range(16) for r in await log.read(Topic.MESSAGES, p)]

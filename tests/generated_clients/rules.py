@@ -51,7 +51,8 @@ _ID = re.compile(r"(message|redrive)Id")
 _ANY_TEXT = {
     # What another producer wrote, shown as it is.
     "FoundMessage/properties/messageId", "FoundMessage/properties/acceptedAt",
-    "SampleView/properties/messageId", "TimelineStep/properties/at", "Step/properties/at",
+    "SampleView/properties/messageId", "LogRecord/properties/messageId",
+    "TimelineStep/properties/at", "Step/properties/at",
 }  # fmt: skip
 _INT32 = 2**31 - 1
 _SINGLE = ("items", "additionalProperties", "not")

@@ -47,6 +47,15 @@ def test_a_collector_that_is_gone_delays_no_stop(protocol, monkeypatch, caplog):
     assert lost == 1
 
 
+def test_a_collector_that_is_gone_is_noticed_where_errors_alone_are_logged(monkeypatch, caplog):
+    caplog.set_level("ERROR")
+    _to(free_port(), "http/protobuf", monkeypatch)
+    tracing = begin()
+    one_request(tracing)
+    assert _closed(tracing, FOR_EVER) < 20
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_collector_that_is_silent_is_waited_for_as_long_as_is_said(protocol, monkeypatch):
     """It may only be slow: what it has been sent is not thrown away before the time is up."""
