@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -178,9 +178,19 @@ async def service(start: Start) -> Service:
 
 
 async def test_no_body_holds_the_loop(service: Service, client: RawClient) -> None:
+    """A third of them; `make chaos` sends all."""
+    await _send_all(BODIES[::3], service, client)
+
+
+@pytest.mark.chaos
+async def test_not_one_of_all_bodies_holds_the_loop(service: Service, client: RawClient) -> None:
+    await _send_all(BODIES, service, client)
+
+
+async def _send_all(bodies: Sequence[Hostile], service: Service, client: RawClient) -> None:
     figures: list[tuple[float, str]] = []
     answers: dict[str, int] = {}
-    for one in BODIES:
+    for one in bodies:
         body = one.body()
         assert len(body) <= 16 * MIB, one.name
         client.prepare(request(one, body))
