@@ -117,7 +117,7 @@ class ServerProcess:
         """Start ``command`` and return once ``ready`` says so.
 
         Raises:
-            PortTakenError: it ended because another program has its port.
+            ServerPortTakenError: it ended because another program has its port.
             ServerError: it ended, was not ready in time, or its data is in use.
         """
         if self.running:

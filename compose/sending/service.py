@@ -29,11 +29,22 @@ class ServiceAddress(NamedTuple):
 
 
 def service(url: str | None) -> ServiceAddress:
-    """Return the service that an option names, else the settings, else a ``crossfade up``."""
+    """Return the service that an option names, else the settings, else a ``crossfade up``.
+
+    The key that a ``crossfade up`` lends to commands in its folder is sent to that service alone.
+    """
     settings = client_settings(say=url is None, needed=False)
     secret = settings.commands.crossfade_api_key
-    chosen = url or settings.commands.crossfade_url or _own(settings)
-    return ServiceAddress(chosen, secret.get_secret_value() if secret else "")
+    own = _own(settings)
+    chosen = url or settings.commands.crossfade_url or own
+    lent = "CROSSFADE_API_KEY" in joined()
+    if secret is None or (lent and _origin(chosen) != _origin(own)):
+        return ServiceAddress(chosen, "")
+    return ServiceAddress(chosen, secret.get_secret_value())
+
+
+def _origin(url: str) -> str:
+    return url.rstrip("/").replace("//localhost", "//127.0.0.1")
 
 
 @asynccontextmanager
