@@ -19,7 +19,7 @@ from compose.local.valkey import ValkeyServer
 from otel.metrics import Metrics
 from tests.support.containers import RedisContainer
 from tests.support.eventually import eventually as wait_until
-from tests.support.scheduling import SharedServers
+from tests.support.scheduling import SharedServers, mixed
 from tests.support.services import (
     PostgresAddress,
     RedisAddress,
@@ -42,6 +42,13 @@ _numbers = itertools.count(1)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedServers | None:
     return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mix heavy and light files where several processes share them."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: mixed(item.nodeid))
 
 
 @pytest.fixture(autouse=True)
