@@ -187,7 +187,7 @@ def _total(columns: Sequence[_Column], *, whole: bool = False) -> int:
 
 
 def _widths(columns: Sequence[_Column], width: int | None) -> list[int]:
-    """Return each column's width. Prose shares what is left, the shortest first."""
+    """Return each column's width. Prose columns share the rest, the shortest first."""
     if width is None or _total(columns, whole=True) <= width:
         return [one.room(whole=True) for one in columns]
     widths = [one.room(whole=False) for one in columns]

@@ -1,4 +1,4 @@
-"""``crossfade status``: every partition of the log, who reads it, and what is wrong."""
+"""``crossfade status``: each partition with its lag and its owner, and every alarm."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _SECRET_BYTES = 32
 
 
 class PassingKey(NamedTuple):
-    """A key that ends with this process, and ``configured``: what is said of the others."""
+    """A key that ends with this process. ``configured`` lists the names of the other keys."""
 
     secret: str
     api_keys: str

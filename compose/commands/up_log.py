@@ -77,7 +77,7 @@ class RotatingFile(io.TextIOBase):
         """Return at once: nothing is held back."""
 
     def close(self) -> None:
-        """Close the file. What is logged later opens it again."""
+        """Close the file. A later log line opens it again."""
         with self._lock:
             if self._descriptor >= 0:
                 os.close(self._descriptor)

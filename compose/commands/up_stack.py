@@ -128,7 +128,7 @@ class _Up:
 
 
 class _Logging:
-    """Sets up the log: JSON in the file, and what is to be seen on standard error."""
+    """Sets up the log: JSON in the file, warnings and errors on standard error."""
 
     def __init__(self, file: RotatingFile, *, verbose: bool) -> None:
         self._file = file
