@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Self
@@ -19,6 +18,7 @@ import structlog
 
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
+from transport.backoff import Backoff
 from transport.shadow.outcomes import Drop
 
 __all__ = ["ShadowGaps", "open_gaps"]
@@ -116,15 +116,11 @@ class ShadowGaps:
         self._something.set()
 
     async def _write_for_ever(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_CALM)
         failing = False
         while True:
-            since = time.monotonic()
             await self._something.wait()
-            if time.monotonic() - since > _CALM:
-                pause = _FIRST_PAUSE
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next())
             try:
                 await self._write()
             except (PersistenceError, TimeoutError) as error:

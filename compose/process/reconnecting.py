@@ -9,6 +9,7 @@ from typing import Self
 
 import structlog
 
+from transport.backoff import Backoff
 from transport.contract import Transport
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.forwarding import Forwarding
@@ -17,8 +18,7 @@ __all__ = ["ReconnectingTransport"]
 
 log = structlog.get_logger(__name__)
 
-_FIRST_WAIT = 0.2
-_LONGEST_WAIT = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 _A_MOMENT = 2.0
 _NEEDED_MOMENT = 5.0
 _SAY_AGAIN = 60.0
@@ -77,11 +77,10 @@ class ReconnectingTransport(Forwarding):
             if not self._first.done():
                 self._tell()
             await self._once(asyncio.shield(self._first))
-        wait = _FIRST_WAIT
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not self._connected:
             self._tell()
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(backoff.next())
             await self._once(self._try())
         log.info("The log is available", transport=self.name)
 

@@ -9,8 +9,8 @@ until a probe in the background has been answered.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -19,11 +19,12 @@ from persistence.errors import Outage
 from persistence.reads.messages import dead_lettered
 from persistence.store.lookup import StoredAnswer, answers
 from persistence.store.reserved_connections import ReservedConnections
+from transport.backoff import Backoff
 
 __all__ = ["RowLookup"]
 
 _PROBE = "00000000-0000-8000-8000-000000000000"
-_FIRST_PROBE = 0.25
+_FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 _log = structlog.get_logger(__name__)
 
@@ -78,15 +79,11 @@ class RowLookup:
             self._probing = asyncio.get_running_loop().create_task(self._probe())
 
     async def _probe(self) -> None:
-        pause = _FIRST_PROBE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
-            # Jitter, so that many processes don't come back in step.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            try:
+            await asyncio.sleep(backoff.next())
+            with suppress(Outage):
                 await answers(self._connections, [_PROBE], within=self._timeout)
-            except Outage:
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            else:
                 break
         self._probing = None
         _log.info("lookup_resumed")

@@ -22,12 +22,13 @@ from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected
 from persistence.tables.states import RunState
+from transport.backoff import Backoff
 from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
 from transport.errors import ConfigurationError, TransportError
 
 __all__ = ["Backfill", "Busy"]
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 
 
 class Busy(Exception):  # noqa: N818 - a state of the world, not a mistake
@@ -56,7 +57,7 @@ class Backfill:
             Cancelled: somebody cancelled it.
             ConfigurationError: the two logs can't be compared.
         """
-        wait = _FIRST_WAIT
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         work = FromRows(self) if self.request.from_rows else FromLog(self)
         while True:
             done = self.status.appended
@@ -70,9 +71,9 @@ class Backfill:
                 raise
             except (TransportError, Outage) as error:
                 self.status.stage, self.status.error = "waiting", str(error)
-                wait = _FIRST_WAIT if self.status.appended > done else wait
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
+                if self.status.appended > done:
+                    backoff.reset()
+                await asyncio.sleep(backoff.next())
 
     async def preview(self) -> BackfillStatus:
         """Return what a run would do; nothing is appended or written.

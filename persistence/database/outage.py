@@ -7,7 +7,6 @@ there is no last attempt. Whoever meets it calls :meth:`OutageBarrier.hold`.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -17,6 +16,7 @@ import structlog
 
 from otel.metrics import Metrics
 from persistence.errors import Outage, PersistenceError, Unexpected
+from transport.backoff import Backoff
 from transport.clock import timestamp
 from transport.contract import Transport
 from transport.errors import PartitionLost, TransportError
@@ -25,8 +25,8 @@ __all__ = [
     "OutageBarrier",
     "Paused",
     "Stopping",
-    "database_gate",
-    "log_gate",
+    "database_barrier",
+    "log_barrier",
     "stopped_within",
     "unless",
 ]
@@ -35,8 +35,7 @@ _log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-_FIRST_DELAY = 0.1
-_LONGEST_DELAY = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _PROBE_SECONDS = 5.0
 
 
@@ -57,7 +56,7 @@ class OutageBarrier:
 
     ``probe`` returns when the dependency works and raises when it does not. ``outages`` are the
     errors that mean it doesn't, but for ``verdicts`` among them, which waiting won't change.
-    ``longest`` bounds the seconds between two probes.
+    ``backoff`` gives the pauses between two probes.
     """
 
     def __init__(
@@ -68,12 +67,12 @@ class OutageBarrier:
         *,
         outages: type[Exception] = Exception,
         verdicts: type[Exception] | tuple[type[Exception], ...] = (),
-        longest: float = _LONGEST_DELAY,
+        backoff: Backoff | None = None,
         label: str | None = None,
     ) -> None:
         self._dependency = dependency
         self._probe = probe
-        self._longest = min(longest, _LONGEST_DELAY)
+        self._backoff = backoff or _backoff(_LONGEST_PAUSE)
         self._waits_for = outages
         self._verdicts = verdicts
         self._gauge = metrics.paused.labels(label or dependency)
@@ -82,8 +81,6 @@ class OutageBarrier:
         self._outage = 0
         self._since: float | None = None
         self._error = ""
-        self._strikes = 0
-        self._reopened_at = 0.0
 
     def paused(self) -> Paused | None:
         """Return since when this dependency is waited for, ``None`` while it works."""
@@ -118,7 +115,7 @@ class OutageBarrier:
         # The first one in probes; the others queue here, and find it over or take its place.
         async with self._turn:
             while self._since is not None and self._outage == outage:
-                if await stopped_within(stop, self._next_delay()):
+                if await stopped_within(stop, self._backoff.next()):
                     raise Stopping
                 try:
                     async with asyncio.timeout(_PROBE_SECONDS):
@@ -134,25 +131,14 @@ class OutageBarrier:
             return
         self._outage += 1
         self._since = time.time()
-        if time.monotonic() - self._reopened_at > 2 * self._longest:
-            # Not the same trouble as last time. (A probe can succeed while real work goes on
-            # failing: the delays then have to go on growing.)
-            self._strikes = 0
         self._gauge.inc()
         _log.warning("Paused", dependency=self._dependency, error=self._error)
 
     def _open(self) -> None:
         since, self._since = self._since, None
-        self._reopened_at = time.monotonic()
         self._gauge.dec()
         seconds = round(time.time() - (since or 0.0), 3)
         _log.info("Resumed", dependency=self._dependency, paused_seconds=seconds)
-
-    def _next_delay(self) -> float:
-        delay = min(self._longest, _FIRST_DELAY * 2.0 ** min(self._strikes, 30))
-        self._strikes += 1
-        # Jitter: processes that lost the same server must not come back in step.
-        return delay * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
 
 async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
@@ -180,28 +166,39 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def log_gate(
+def log_barrier(
     transport: Transport, metrics: Metrics, *, longest: float, label: str | None = None
 ) -> OutageBarrier:
-    """Return the gate in front of a log: all its errors are outages, but a lost partition."""
+    """Return the barrier in front of a log: all its errors are outages, but a lost partition."""
     return OutageBarrier(
         transport.name,
         transport.ping,
         metrics,
         outages=TransportError,
         verdicts=PartitionLost,
-        longest=longest,
+        backoff=_backoff(longest),
         label=label,
     )
 
 
-def database_gate(
+def database_barrier(
     probe: Callable[[], Awaitable[None]], metrics: Metrics, *, longest: float
 ) -> OutageBarrier:
-    """Return the gate in front of PostgreSQL. What has no rule is not waited for here."""
+    """Return the barrier in front of PostgreSQL. What has no rule is not waited for here."""
     return OutageBarrier(
-        "postgresql", probe, metrics, outages=Outage, verdicts=Unexpected, longest=longest
+        "postgresql",
+        probe,
+        metrics,
+        outages=Outage,
+        verdicts=Unexpected,
+        backoff=_backoff(longest),
     )
+
+
+def _backoff(longest: float) -> Backoff:
+    longest = min(longest, _LONGEST_PAUSE)
+    # A probe can succeed while the real work goes on failing: the pauses then go on growing.
+    return Backoff(_FIRST_PAUSE, longest, calm=2 * longest + _PROBE_SECONDS)
 
 
 def _line(error: Exception) -> str:

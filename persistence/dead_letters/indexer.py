@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from otel.metrics import Metrics
-from persistence.database.outage import Paused, database_gate, log_gate, unless
+from persistence.database.outage import Paused, database_barrier, log_barrier, unless
 from persistence.database.pool import Pool
 from persistence.dead_letters.index import DeadLetterIndex
 from persistence.settings import PersistenceSettings
@@ -39,8 +39,8 @@ class DeadLetterIndexer:
         self._transport = transport
         self._index = DeadLetterIndex(pool, transport.name, metrics)
         self._poll = settings.stream_poll_interval_ms / 1000
-        self._log = log_gate(transport, metrics, longest=self._poll)
-        self._database = database_gate(Writer(pool).probe, metrics, longest=self._poll)
+        self._log = log_barrier(transport, metrics, longest=self._poll)
+        self._database = database_barrier(Writer(pool).probe, metrics, longest=self._poll)
         self._claims = Claims(
             transport,
             Topic.DEAD_LETTERS,

@@ -28,6 +28,7 @@ from persistence.dead_letters.republish import RedriveAttempt, republish
 from persistence.dead_letters.selection import Selection
 from persistence.errors import PersistenceError
 from persistence.tables.states import RunState
+from transport.backoff import Backoff
 from transport.contract import Transport
 from transport.errors import TransportError
 
@@ -38,7 +39,7 @@ _log = structlog.get_logger(__name__)
 MOST_REDRIVES = 3
 """A letter redriven so often is left out, unless it is asked for."""
 _AT_ONCE = 100
-_LONGEST_DELAY = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 
 
 class Preview(msgspec.Struct, frozen=True, rename="camel"):
@@ -155,7 +156,8 @@ class Redriver:
 
     async def _steps(self, identifier: UUID) -> bool:
         """Redrive batch after batch; return whether nothing is left (or it was cancelled)."""
-        began, done, strikes = time.monotonic(), 0, 0
+        began, done = time.monotonic(), 0
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         skip = 0  # letters up to this id were found not to be appendable
         while not self._stop.is_set():
             trouble: object = None
@@ -170,12 +172,11 @@ class Redriver:
                 self._counter.inc(len(step.attempt.appended))
                 trouble = step.attempt.error if step.attempt.waiting else None
             if trouble:
-                strikes += 1
                 _log.warning("Redrive waits", redrive=str(identifier), error=str(trouble))
-                delay = min(_LONGEST_DELAY, 0.1 * 2.0 ** min(strikes, 10))
+                delay = backoff.next()
             else:
                 assert step is not None
-                strikes = 0
+                backoff.reset()
                 skip = max([skip, *step.attempt.failed])
                 delay = began + done / step.rate - time.monotonic() if step.rate else 0.0
             if delay > 0:

@@ -12,7 +12,7 @@ import msgspec
 
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
-from persistence.database.outage import Paused, database_gate, log_gate
+from persistence.database.outage import Paused, database_barrier, log_barrier
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
@@ -97,8 +97,8 @@ def tools_of(
     return Tools(
         transport=transport,
         writer=writer,
-        log=log_gate(transport, metrics, longest=poll, label=label),
-        database=database_gate(writer.probe, metrics, longest=poll),
+        log=log_barrier(transport, metrics, longest=poll, label=label),
+        database=database_barrier(writer.probe, metrics, longest=poll),
         tally=WorkerMetrics(metrics),
         member=member,
         attempts=settings.stream_max_retries,

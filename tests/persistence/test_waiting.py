@@ -1,4 +1,4 @@
-"""The gate: one prober for all who wait, growing delays, and everyone goes on at once."""
+"""The barrier: one prober for all who wait, growing delays, and everyone goes on at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from persistence.database.outage import OutageBarrier, Stopping
 from persistence.errors import Outage
+from transport.backoff import Backoff
 
 
 class Dependency:
@@ -36,27 +37,31 @@ def dependency() -> Dependency:
 
 
 @pytest.fixture
-def gate(dependency, metrics) -> OutageBarrier:
-    return OutageBarrier("it", dependency.probe, metrics, outages=Outage, longest=0.05)
+def barrier(dependency, metrics) -> OutageBarrier:
+    return OutageBarrier(
+        "it", dependency.probe, metrics, outages=Outage, backoff=Backoff(0.05, 0.05)
+    )
 
 
-async def test_one_probes_for_all_and_all_go_on_at_once(gate, dependency, eventually):
+async def test_one_probes_for_all_and_all_go_on_at_once(barrier, dependency, eventually):
     stop = asyncio.Event()
-    holders = [asyncio.create_task(gate.hold(Outage("down"), stop)) for _ in range(16)]
+    holders = [asyncio.create_task(barrier.hold(Outage("down"), stop)) for _ in range(16)]
     await eventually(lambda: dependency.probes >= 3)
     assert not any(holder.done() for holder in holders)
-    assert gate.paused().dependency == "it"
-    assert gate.paused().error == "still down"
+    assert barrier.paused().dependency == "it"
+    assert barrier.paused().error == "still down"
     dependency.works = True
     before = dependency.probes
     await asyncio.gather(*holders)
     assert dependency.probes <= before + 2
-    assert gate.paused() is None
+    assert barrier.paused() is None
 
 
-async def test_whoever_probes_may_be_cancelled_and_another_takes_over(gate, dependency, eventually):
+async def test_whoever_probes_may_be_cancelled_and_another_takes_over(
+    barrier, dependency, eventually
+):
     stop = asyncio.Event()
-    holders = [asyncio.create_task(gate.hold(Outage("down"), stop)) for _ in range(3)]
+    holders = [asyncio.create_task(barrier.hold(Outage("down"), stop)) for _ in range(3)]
     await eventually(lambda: dependency.probes)
     holders[0].cancel()
     dependency.works = True
@@ -64,11 +69,9 @@ async def test_whoever_probes_may_be_cancelled_and_another_takes_over(gate, depe
 
 
 async def test_a_stop_ends_every_wait(dependency, metrics):
-    gate = OutageBarrier("it", dependency.probe, metrics, longest=30)
-    gate._strikes = 20  # the next delay would be half a minute
-    gate._reopened_at = float("inf")
+    barrier = OutageBarrier("it", dependency.probe, metrics, backoff=Backoff(30, 30))
     stop = asyncio.Event()
-    holders = [asyncio.create_task(gate.hold(Outage("down"), stop)) for _ in range(4)]
+    holders = [asyncio.create_task(barrier.hold(Outage("down"), stop)) for _ in range(4)]
     await asyncio.sleep(0)
     stop.set()
     ended = await asyncio.gather(*holders, return_exceptions=True)
@@ -78,12 +81,12 @@ async def test_a_stop_ends_every_wait(dependency, metrics):
 async def test_a_dependency_that_answers_probes_but_not_work_is_asked_less_and_less(
     dependency, metrics
 ):
-    gate = OutageBarrier("it", dependency.probe, metrics, longest=30)
+    barrier = OutageBarrier("it", dependency.probe, metrics)
     dependency.works = True
     stop, delays = asyncio.Event(), []
     for _ in range(4):
         began = asyncio.get_running_loop().time()
-        await gate.hold(Outage("no work done"), stop)
+        await barrier.hold(Outage("no work done"), stop)
         delays.append(asyncio.get_running_loop().time() - began)
     # 0.1, 0.2, 0.4, 0.8 seconds, each less up to half of it.
     assert delays[3] > 0.4
@@ -92,8 +95,13 @@ async def test_a_dependency_that_answers_probes_but_not_work_is_asked_less_and_l
 
 async def test_a_call_goes_through_after_outages_and_verdicts_come_out(metrics, dependency):
     dependency.works = True
-    gate = OutageBarrier(
-        "it", dependency.probe, metrics, outages=OSError, verdicts=FileNotFoundError, longest=0.01
+    barrier = OutageBarrier(
+        "it",
+        dependency.probe,
+        metrics,
+        outages=OSError,
+        verdicts=FileNotFoundError,
+        backoff=Backoff(0.01, 0.01),
     )
     answers = [OSError("down"), OSError("down"), "done"]
 
@@ -103,8 +111,8 @@ async def test_a_call_goes_through_after_outages_and_verdicts_come_out(metrics, 
             raise answer
         return answer
 
-    assert await gate.through(call, asyncio.Event()) == "done"
+    assert await barrier.through(call, asyncio.Event()) == "done"
     answers = [FileNotFoundError("gone")]
     with pytest.raises(FileNotFoundError):
-        await gate.through(call, asyncio.Event())
+        await barrier.through(call, asyncio.Event())
     assert metrics.processed.labels("error")._value.get() == 2

@@ -17,6 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from transport.backoff import Backoff
 from transport.contract import Appended, Outcome
 from transport.errors import (
     AppendUnknown,
@@ -37,7 +38,7 @@ __all__ = ["Appender"]
 log = logging.getLogger(__name__)
 
 _REPLACE_AFTER = 30.0  # seconds of being stuck after which a new producer is tried
-_BACKOFF_FIRST, _BACKOFF_MOST = 0.1, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 _Place = tuple[PartitionQueue, Batch, int]
 _Opened = tuple[PartitionQueue, Batch]
@@ -235,7 +236,7 @@ class Appender:
     async def _connect_again(self, discarding: asyncio.Task[None], why: str) -> None:
         log.warning("Replacing the Kafka producer", extra={"error": why})
         await asyncio.wait([discarding])
-        pause = _BACKOFF_FIRST
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
                 self._producer = await self._connector.producer(self._topics, self._replace)
@@ -243,8 +244,7 @@ class Appender:
                 if isinstance(error, TopicMissing):
                     self._on_missing()
                 self._why_not = str(error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _BACKOFF_MOST)
+                await asyncio.sleep(backoff.next())
             else:
                 log.info("The Kafka producer is replaced")
                 return

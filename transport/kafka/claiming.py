@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from aiokafka.structs import TopicPartition
 
+from transport.backoff import Backoff
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.claim import KafkaClaim, Owner
 from transport.kafka.commits import Commits
@@ -26,7 +27,7 @@ __all__ = ["Claiming"]
 
 log = logging.getLogger(__name__)
 
-_PAUSE_FIRST, _PAUSE_MOST = 0.05, 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
 class _Tried(NamedTuple):
@@ -92,7 +93,7 @@ class Claiming:
             self._failed(error)
 
     async def _until_claimed(self, partitions: list[int]) -> None:
-        pause = _PAUSE_FIRST
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
                 claims = await self._claim(partitions)
@@ -100,8 +101,7 @@ class Claiming:
                 # Where the group has moved on, it revokes first, which ends this task. Until then
                 # these are ours, and nobody else will read them.
                 log.warning("Can't claim partitions yet", extra={"error": str(error)})
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _PAUSE_MOST)
+                await asyncio.sleep(backoff.next())
             else:
                 break
         for claim in claims:

@@ -9,6 +9,7 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer
 
+from transport.backoff import Backoff
 from transport.contract import Topic
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.kafka.claim import KafkaClaim
@@ -20,7 +21,7 @@ __all__ = ["KafkaConsumer"]
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_FIRST, _BACKOFF_MOST = 0.1, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class KafkaConsumer:
@@ -96,9 +97,8 @@ class KafkaConsumer:
 
     async def _live(self) -> None:
         """Be a member with one client after another, until closed."""
-        pause = _BACKOFF_FIRST
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_LONGEST_PAUSE)
         while True:
-            started = asyncio.get_running_loop().time()
             error = await self._one_life()
             self._trouble = translate(error, starting=not self._was_assigned)
             if isinstance(self._trouble, ConfigurationError) and self._was_assigned:
@@ -107,10 +107,7 @@ class KafkaConsumer:
                 self._offers.put_nowait(None)
                 return
             log.warning("Replacing the Kafka consumer", extra={"error": str(error)})
-            if asyncio.get_running_loop().time() - started > _BACKOFF_MOST:
-                pause = _BACKOFF_FIRST
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _BACKOFF_MOST)
+            await asyncio.sleep(backoff.next())
 
     async def _one_life(self) -> Exception:
         client = self._connect()

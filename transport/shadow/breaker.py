@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 
+from transport.backoff import Backoff
 from transport.shadow.observer import BreakerState
 
 __all__ = ["Breaker"]
@@ -28,7 +28,7 @@ class Breaker:
         self._tell = tell
         self._clock = clock
         self._failures = 0
-        self._pause = _FIRST_PAUSE
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._until = 0.0
 
     def wait(self) -> float:
@@ -50,7 +50,7 @@ class Breaker:
     def succeeded(self) -> None:
         """Take note of a call in which the shadow answered."""
         self._failures = 0
-        self._pause = _FIRST_PAUSE
+        self._backoff.reset()
         if self.state != "closed":
             self._change("closed")
 
@@ -59,9 +59,7 @@ class Breaker:
         self._failures += 1
         if self.state == "open" or (self.state == "closed" and self._failures < _FAILURES):
             return
-        # Jitter: processes that lost the same server must not come back in step.
-        self._until = self._clock() + self._pause * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._until = self._clock() + self._backoff.next()
         self._change("open")
 
     def _change(self, state: BreakerState) -> None:
