@@ -92,6 +92,7 @@ def main() -> None:
         completion_init()
     try:
         _utf8(arguments)
+        _not_empty(ours)
         status = app(standalone_mode=False)
     except typer.Abort:
         fail("aborted")
@@ -120,6 +121,17 @@ def _utf8(arguments: list[str]) -> None:
             one.encode()
         except UnicodeEncodeError:
             fail(f"the argument {one!r} is not UTF-8, and no id is anything else", status=_MISUSED)
+
+
+def _not_empty(arguments: list[str]) -> None:
+    """Refuse an option without a value, such as ``--conversation "$UNSET"`` in a script.
+
+    Taken as it stands it would mean the default: another server, or every conversation.
+    """
+    for option, value in zip(arguments, [*arguments[1:], "-"], strict=True):
+        name, equals, given = option.partition("=")
+        if name.startswith("--") and (value == "" or (equals and not given)):
+            fail(f"{name} is empty: give it a value, or leave it out", status=_MISUSED)
 
 
 def _misused(error: typer.TyperException) -> NoReturn:

@@ -77,12 +77,10 @@ class UpPanel:
             shown = f" {value}" if label or value else ""
             # A remark that does not fit beside its value stands whole below it.
             below = len(remark) + len(shown) + _LABEL + len(_GAP) > err.width
-            gap = f"\n{'':{_LABEL}} " if below else _GAP
-            err.print(
-                styled(
-                    (f"{label:{_LABEL}}", "bold"), shown, (f"{gap}{remark}" * bool(remark), "dim")
-                )
-            )
+            beside = f"{_GAP}{remark}" if remark and not below else ""
+            err.print(styled((f"{label:{_LABEL}}", "bold"), shown, (beside, "dim")))
+            if remark and below:
+                err.print(styled((f"{'':{_LABEL}} {remark}", "dim")))
         err.print()
         if self.key is not None:
             err.print(

@@ -209,7 +209,7 @@ async def _judge(
     ]
     rans = await run_all(installation, text, screens, names)
     for (arguments, ran), as_tame in zip(rans, same, strict=True):
-        status = tame[as_tame]
+        status = 2 if _lacks_a_value(arguments) else tame[as_tame]
         try:
             check(ran, arguments)
             assert ran.status == status, f"{arguments}: not {status}\n{ran.everything}"
@@ -240,7 +240,23 @@ async def test_commands_show_hostile_text_as_text(
     await _judge(installation, tame, text, SCREENS[shift:] + SCREENS[:shift], LOOKING)
 
 
+def _lacks_a_value(arguments: list[str]) -> bool:
+    """Return whether an option's value is empty: that is refused, as tame text isn't."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "" in options or any(one.startswith("--") and one.endswith("=") for one in options)
+
+
+async def test_an_empty_value_is_refused_and_names_its_option(
+    installation: Installation, tame: Tame
+) -> None:
+    await _judge(installation, tame, "", SCREENS)
+    for given in (["--conversation", ""], ["--conversation="]):
+        ran = await installation.run("dlq", "list", *given)
+        assert (ran.status, "--conversation is empty" in ran.everything) == (2, True)
+
+
 @pytest.mark.chaos
+@pytest.mark.timeout(3600)
 @settings(_FEW, max_examples=60)
 @given(text=hostile_texts(40), screen=st.sampled_from(SCREENS))
 async def test_commands_show_hostile_text_as_text_whatever_it_is(
