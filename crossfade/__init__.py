@@ -1,4 +1,4 @@
-"""What other programs may import: the client of the service's HTTP API.
+"""The public face of Crossfade. This package itself is the client of the service's HTTP API.
 
 ::
 
@@ -8,7 +8,9 @@
         ack = client.send(NewMessage("order-7", "alice", "Hello"))
         client.wait(ack.message_id)
 
-Nothing of the service is imported here.
+The client is all that is imported with this package. What else is public has a module of its own:
+:mod:`crossfade.transport` (the contract of a log), :mod:`crossfade.envelope` (what a record
+carries), :mod:`crossfade.conformance` (the contract as tests) and :mod:`crossfade.settings`.
 """
 
 from __future__ import annotations

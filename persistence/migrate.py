@@ -95,10 +95,8 @@ def _must_exist(revision: str) -> None:
         return  # so many steps from where it stands
     scripts = ScriptDirectory.from_config(_config())
     try:
-        if not revision:  # alembic asserts that there is one
-            raise CommandError("an empty revision")
         scripts.get_revisions(revision)
-    except CommandError as error:
+    except (CommandError, AssertionError) as error:  # alembic asserts that it is not empty
         known = ", ".join(sorted(one.revision for one in scripts.walk_revisions()))
         raise ConfigurationError(
             f"{revision!r} is no revision of the schema: give base, head or one of {known}"

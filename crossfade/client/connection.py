@@ -19,6 +19,8 @@ __all__ = ["LIMITS", "Connection", "failure"]
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 _DEFAULT_URL = "http://localhost:3000"
 _BLANK = re.compile(r"\s")
+# What no host may hold (WHATWG URL, "forbidden domain code point"); httpx escapes some of it.
+_NO_HOST = re.compile(r"[\s\0-\x20\x7f#%/<>?@\[\\\]^|]|^$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,11 @@ def _check(url: str) -> None:
     """
     try:
         parts = httpx.URL(url)
-        good = parts.scheme in {"http", "https"} and bool(parts.host) and not _BLANK.search(url)
+        good = (
+            parts.scheme in {"http", "https"}
+            and not _NO_HOST.search(parts.host)
+            and not _BLANK.search(url)
+        )
     except (httpx.InvalidURL, ValueError):
         good = False
     if not good:

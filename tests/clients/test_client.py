@@ -345,6 +345,9 @@ async def test_a_certificate_that_is_not_trusted_is_told_at_once(
         "http://x?y",
         "http://a b",
         "http://[x]",
+        "http://[/]",
+        "http://x]",
+        "http://%41",
         "http://x:y",
     ],
 )

@@ -55,9 +55,10 @@ async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_me
     assert _alive(members) == []
     assert "Traceback" not in running.text
 
-    _, api, _ = await up()
+    narrow, api, _ = await up(COLUMNS="60")
     again = (await _post(api)).json()
     assert again["idempotentHit"] is True
+    assert "\\n" not in narrow.text  # a remark goes to a line of its own
     assert again["messageId"] == first["messageId"]
     assert again["acceptedAt"] == first["acceptedAt"]
 

@@ -64,7 +64,7 @@ def cases(text: str) -> dict[str, list[Case]]:
         ],
         "produce": [
             ([*produce, f"--url={NOBODY}", "--timeout=0.1", "--", text], {}),
-            ([*produce, f"--url=http://{text}", "--timeout=0.1", "--", text], {}),
+            ([*produce, f"--url=http://{text} x", "--timeout=0.1", "--", text], {}),
             ([*produce, f"--file={text}/x", f"--header={text}"], {}),
         ],
         "dev produce": [
@@ -250,8 +250,8 @@ async def test_an_empty_value_is_refused_and_names_its_option(
     installation: Installation, tame: Tame
 ) -> None:
     await _judge(installation, tame, "", SCREENS)
-    for given in (["--conversation", ""], ["--conversation="]):
-        ran = await installation.run("dlq", "list", *given)
+    for option in (["--conversation", ""], ["--conversation="]):
+        ran = await installation.run("dlq", "list", *option)
         assert (ran.status, "--conversation is empty" in ran.everything) == (2, True)
 
 

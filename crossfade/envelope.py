@@ -1,0 +1,49 @@
+"""What a record carries: messages and receipts, their ids and their partition.
+
+For programs that read a log (:func:`decode`) or write to it beside the service
+(:func:`seal_message`). The format is described in ``docs/records.md``.
+"""
+
+from __future__ import annotations
+
+from transport.envelope import (
+    CONTENT_TYPE,
+    HEADER_CONTENT_TYPE,
+    HEADER_CORRELATION_ID,
+    HEADER_MESSAGE_ID,
+    HEADER_MIRROR_OF,
+    HEADER_REDRIVES,
+    HEADER_SHADOW_MODE,
+    HEADER_TRACEPARENT,
+    HEADER_TRACESTATE,
+    Event,
+    Message,
+    Receipt,
+    decode,
+    seal_message,
+    seal_receipt,
+)
+from transport.identity import idempotency_key, message_id, partition_of
+from transport.partitioner import partition_for
+
+__all__ = [
+    "CONTENT_TYPE",
+    "HEADER_CONTENT_TYPE",
+    "HEADER_CORRELATION_ID",
+    "HEADER_MESSAGE_ID",
+    "HEADER_MIRROR_OF",
+    "HEADER_REDRIVES",
+    "HEADER_SHADOW_MODE",
+    "HEADER_TRACEPARENT",
+    "HEADER_TRACESTATE",
+    "Event",
+    "Message",
+    "Receipt",
+    "decode",
+    "idempotency_key",
+    "message_id",
+    "partition_for",
+    "partition_of",
+    "seal_message",
+    "seal_receipt",
+]

@@ -1,0 +1,25 @@
+"""The settings, typed, as the service reads them from the environment.
+
+``docs/settings.md`` has every variable with its default. Secrets are masked when printed.
+"""
+
+from __future__ import annotations
+
+from compose.settings import ProcessSettings, Settings, SettingsError, load
+from ingress.settings import IngressSettings
+from otel.settings import OtelSettings
+from otel.tracing.settings import TracingSettings
+from persistence.settings import PersistenceSettings
+from transport.settings import TransportSettings
+
+__all__ = [
+    "IngressSettings",
+    "OtelSettings",
+    "PersistenceSettings",
+    "ProcessSettings",
+    "Settings",
+    "SettingsError",
+    "TracingSettings",
+    "TransportSettings",
+    "load",
+]

@@ -1,0 +1,64 @@
+"""What a transport is: the contract that every log keeps, its records and its errors.
+
+For programs that write a transport of their own (``docs/write_a_transport.md``) or read a log
+without the service. Start at :class:`Transport`.
+"""
+
+from __future__ import annotations
+
+from transport.contract import (
+    DLQ_GROUP,
+    READ_BYTES,
+    WORKER_GROUP,
+    Appended,
+    Claim,
+    Consumer,
+    DeadLetter,
+    Envelope,
+    Features,
+    Outcome,
+    Progress,
+    Reason,
+    Record,
+    Remembered,
+    Topic,
+    Transport,
+)
+from transport.errors import (
+    AppendUnknown,
+    ConfigurationError,
+    DecodeError,
+    PartitionLost,
+    TopicMissing,
+    TransportError,
+    TransportUnavailable,
+)
+from transport.registry import available, create
+
+__all__ = [
+    "DLQ_GROUP",
+    "READ_BYTES",
+    "WORKER_GROUP",
+    "AppendUnknown",
+    "Appended",
+    "Claim",
+    "ConfigurationError",
+    "Consumer",
+    "DeadLetter",
+    "DecodeError",
+    "Envelope",
+    "Features",
+    "Outcome",
+    "PartitionLost",
+    "Progress",
+    "Reason",
+    "Record",
+    "Remembered",
+    "Topic",
+    "TopicMissing",
+    "Transport",
+    "TransportError",
+    "TransportUnavailable",
+    "available",
+    "create",
+]

@@ -1,0 +1,94 @@
+"""The sdist, the wheel that is made of it, and the service that runs from an empty environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.compose.test_guide_steps import BODY, JSON
+from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = sorted(path.parent for path in ROOT.glob("*/py.typed"))
+
+
+def _run(*command: str | Path, cwd: Path) -> str:
+    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def _files(*folders: str | Path) -> set[str]:
+    """Return the files of the checkout below ``folders`` that git has, or would add."""
+    listed = _run("git", "ls-files", "-z", "-co", "--exclude-standard", *folders, cwd=ROOT)
+    return {name for name in listed.split("\0") if (ROOT / name).is_file()}
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist and the wheel, as ``python -m build`` makes them: the second from the first."""
+    folder = tmp_path_factory.mktemp("dist")
+    checkout = tmp_path_factory.mktemp("checkout")
+    for name in _files("."):  # a build writes beside the sources
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_bytes((ROOT / name).read_bytes())
+    _run(sys.executable, "-m", "build", "--outdir", folder, checkout, cwd=folder)
+    return folder
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == _files(*PACKAGES)
+
+
+def test_the_sdist_has_what_its_tests_need(dist: Path) -> None:
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert _files(".") - names <= {".gitignore"}
+
+
+def _installed(dist: Path, folder: Path) -> Path:
+    """Install the wheel in an environment of its own; return the folder of its commands."""
+    venv.create(folder / "venv", with_pip=True)
+    commands = folder / "venv" / "bin"
+    (wheel,) = dist.glob("*.whl")
+    pins = ROOT / "constraints.txt"
+    _run(commands / "pip", "install", "-q", "-c", pins, f"{wheel}[local]", cwd=folder)
+    return commands
+
+
+async def test_up_runs_from_an_empty_environment_outside_the_checkout(
+    dist: Path, tmp_path: Path
+) -> None:
+    commands = _installed(dist, tmp_path)
+    _run(commands / "python", "-c", "import crossfade.transport, crossfade.settings", cwd=tmp_path)
+
+    up = await Crossfade.start("up", cwd=tmp_path, command=commands / "crossfade")
+    try:
+        api = (await up.says(r"API +(http://\S+)"))[1]
+        async with httpx.AsyncClient() as client:
+            first = await client.post(f"{api}/api/messages", content=BODY, headers=JSON)
+            assert first.status_code == 202
+
+            async def persisted() -> bool:
+                answer = await client.get(f"{api}/api/messages/{first.json()['messageId']}")
+                return bool(answer.json()["state"] == "persisted")
+
+            await eventually(persisted)
+            again = await client.post(f"{api}/api/messages", content=BODY, headers=JSON)
+            assert (again.status_code, again.json()["idempotentHit"]) == (200, True)
+            assert (await client.get(f"{api}/console")).status_code == 200
+        assert await up.interrupt() == 0
+    finally:
+        await up.kill()

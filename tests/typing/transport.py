@@ -1,0 +1,61 @@
+"""A transport of somebody else's, as mypy sees it. ``make check`` checks it; nothing runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_type
+
+from crossfade.envelope import Event, Message, Receipt, decode
+from crossfade.settings import Settings, TransportSettings, load
+from crossfade.transport import (
+    Appended,
+    Claim,
+    Envelope,
+    Outcome,
+    Record,
+    Remembered,
+    Topic,
+    Transport,
+    TransportError,
+    create,
+)
+
+
+async def reads(claim: Claim) -> None:
+    async with claim:
+        records = await claim.next(max_records=10, max_wait=0.5)
+        assert_type(records, Sequence[Record])
+        await claim.ack(records[-1].offset)
+        await claim.ack(records[-1])  # type: ignore[arg-type]
+
+
+async def appends(transport: Transport, envelope: Envelope) -> str:
+    outcomes = await transport.publish([envelope])
+    assert_type(outcomes, Sequence[Outcome])
+    (outcome,) = outcomes
+    match outcome:
+        case Appended(offset=offset):
+            return offset
+        case Remembered():
+            return outcome.accepted_at
+        case TransportError():
+            raise outcome
+
+
+def decodes(record: Record) -> str:
+    event: Event = decode(record)
+    if isinstance(event, Message):
+        return event.content
+    assert_type(event, Receipt)
+    return event.user_id
+
+
+def settings() -> Transport:
+    everything = load()
+    assert_type(everything, Settings)
+    assert_type(everything.transport, TransportSettings)
+    return create("redis", everything.transport)
+
+
+def topic() -> Topic:
+    return "messages"  # type: ignore[return-value]
