@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
@@ -12,53 +13,63 @@ from typing import Annotated, NoReturn
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
-from compose.commands import db, dev, dlq, keys, migrate
-from compose.commands.audit import audit
-from compose.commands.completion import COMPLETE, completion
-from compose.commands.conversation import show as conversation
-from compose.commands.message import show as message
-from compose.commands.produce import produce
-from compose.commands.serve import serve, worker
-from compose.commands.settings import show as settings
-from compose.commands.status import show as status
-from compose.commands.tail import follow as tail
-from compose.commands.up import up
+from compose.commands.completion import COMPLETE
 from compose.local.os_errors import explained
 from compose.output import err, fail, out
 from compose.terminal import paragraph, styled
 
-__all__ = ["app", "main"]
+__all__ = ["application", "main"]
 
 _FAULT = 1
 _MISUSED = 2
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # its frames would print local variables, secrets among them
-    rich_markup_mode=None,  # help is text: in pipes too, and without frames that break names
-    context_settings={"max_content_width": 100, "help_option_names": ["--help", "-h"]},
-    help="Durable message delivery over a log that can be changed under live traffic.",
-    epilog="Exit status: 0 done; 1 failed, or something is wrong; 2 misused, or a setting can't "
-    "work; 3 can't tell; 4 not in time; 130 interrupted. 'crossfade COMMAND --help' says more, "
-    "docs/cli.md all of it.",
+_HELP = "Durable message delivery over a log that can be changed under live traffic."
+_EPILOG = (
+    "Exit status: 0 done; 1 failed, or something is wrong; 2 misused, or a setting can't work; 3 "
+    "can't tell; 4 not in time; 130 interrupted. 'crossfade COMMAND --help' says more, docs/cli.md "
+    "all of it."
 )
-app.command()(up)
-app.command()(serve)
-app.command()(worker)
-app.command(name="status")(status)
-app.command(name="settings")(settings)
-app.command(name="tail")(tail)
-app.command(name="message")(message)
-app.command(name="conversation")(conversation)
-app.command()(produce)
-app.command()(audit)
-app.command()(completion)
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(db.app, name="db")
-app.add_typer(dev.app, name="dev")
-app.add_typer(keys.app, name="keys")
-app.add_typer(migrate.app, name="migrate")
+_COMMANDS = {
+    "up": "compose.commands.up:up",
+    "serve": "compose.commands.serve:serve",
+    "worker": "compose.commands.serve:worker",
+    "status": "compose.commands.status:show",
+    "settings": "compose.commands.settings:show",
+    "tail": "compose.commands.tail:follow",
+    "message": "compose.commands.message:show",
+    "conversation": "compose.commands.conversation:show",
+    "produce": "compose.commands.produce:produce",
+    "audit": "compose.commands.audit:audit",
+    "completion": "compose.commands.completion:completion",
+    "dlq": "compose.commands.dlq:app",
+    "db": "compose.commands.db:app",
+    "dev": "compose.commands.dev:app",
+    "keys": "compose.commands.keys:app",
+    "migrate": "compose.commands.migrate:app",
+}
+"""Where each command is. Only the one that runs is imported: all of them take half a second."""
+
+
+def application(only: str | None = None) -> typer.Typer:
+    """Return the command line with every command, or with ``only`` that one if it exists."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,  # its frames would print variables, secrets among them
+        rich_markup_mode=None,  # help is text: in pipes too, and without frames that break names
+        context_settings={"max_content_width": 100, "help_option_names": ["--help", "-h"]},
+        help=_HELP,
+        epilog=_EPILOG,
+    )
+    app.callback()(_options)
+    for name in [only] if only in _COMMANDS else _COMMANDS:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name=name)(command)
+    return app
 
 
 def _version(*, asked: bool) -> None:
@@ -67,7 +78,6 @@ def _version(*, asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     *,
     _asked: Annotated[
@@ -93,7 +103,7 @@ def main() -> None:
     try:
         _utf8(arguments)
         _not_empty(ours)
-        status = app(standalone_mode=False)
+        status = application(ours[0] if ours else None)(standalone_mode=False)
     except typer.Abort:
         fail("aborted")
     except typer.TyperException as error:

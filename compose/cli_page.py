@@ -13,7 +13,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from compose.cli import app
+from compose.cli import application
 
 __all__ = ["leaves", "page"]
 
@@ -23,7 +23,7 @@ _BEGIN = "\n## Commands\n"
 def page(before: str) -> str:
     """Return the page, with every command in place of those that it had."""
     parts = [before.partition(_BEGIN)[0], _BEGIN]
-    for name, command in leaves(get_command(app)):
+    for name, command in leaves(get_command(application())):
         about = inspect.cleandoc(command.help).replace("\n\n", "\n").split("\n")
         parts.append(f"\n### crossfade {name}\n\n{' '.join(about)}\n")
         rows = [row for param in command.params if (row := _row(param))]

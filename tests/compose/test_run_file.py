@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from compose import output as console
-from compose.cli import app
+from compose.cli import application
 from compose.local import run_file
 from persistence.errors import Outage
 
@@ -71,7 +71,7 @@ def test_settings_are_shown_as_they_are_in_force_there(tmp_path, monkeypatch):
     folder = tmp_path / ".crossfade"
     folder.mkdir()
     run_file.write(folder, {"DATABASE_URL": "postgresql://here/one", "TRANSPORT": "kafka"})
-    shown = CliRunner().invoke(app, ["settings", "--json"])
+    shown = CliRunner().invoke(application(), ["settings", "--json"])
     rows = {row["name"]: row for row in json.loads(shown.stdout)}
     assert (rows["TRANSPORT"]["value"], rows["TRANSPORT"]["source"]) == ("kafka", "crossfade up")
     assert rows["PORT"]["source"] == "default"
@@ -104,7 +104,7 @@ def test_where_nothing_runs_a_command_refuses_what_the_defaults_lead_to(
     tmp_path, monkeypatch, arguments
 ):
     monkeypatch.chdir(tmp_path)
-    ended = CliRunner().invoke(app, arguments)
+    ended = CliRunner().invoke(application(), arguments)
     assert ended.exit_code == 1
     told = "".join(ended.output.split())
     assert f"error:no'crossfadeup'runsin{tmp_path},andnoserverisnamed:startithere" in told
@@ -113,7 +113,7 @@ def test_where_nothing_runs_a_command_refuses_what_the_defaults_lead_to(
 def test_a_command_that_sends_to_an_api_needs_no_server_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(
-        app,
+        application(),
         ["produce", "x", "--conversation", "c", "--timeout", "0.5", "--url", "http://127.0.0.1:1"],
     )
     assert ended.exit_code == 1
@@ -157,7 +157,7 @@ def test_a_message_that_could_not_be_looked_for_is_not_called_unknown(tmp_path, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDIS_PORT", "1")  # nobody listens there
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-    found = CliRunner().invoke(app, ["message", "some-id"])
+    found = CliRunner().invoke(application(), ["message", "some-id"])
     assert found.exit_code == 3
     assert "check DATABASE_URL" in found.output
     assert "no message has" not in found.output

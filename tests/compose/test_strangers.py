@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from compose import output as console
-from compose.cli import app
+from compose.cli import application
 from compose.local import run_file
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
@@ -48,7 +48,7 @@ async def stranger(
 async def test_a_redis_without_a_log_of_ours_is_refused_and_left_as_it_is(
     stranger: ValkeyServer, arguments: tuple[str, ...]
 ) -> None:
-    ended = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    ended = await asyncio.to_thread(CliRunner().invoke, application(), arguments)
     assert ended.exit_code == 2
     told = " ".join(ended.output.split())
     assert f"the Redis at localhost:{stranger.port}, database 1, holds no log of Crossfade" in told
@@ -83,7 +83,9 @@ async def test_what_follows_ends_when_the_up_that_it_joined_is_stopped(
         folder.mkdir()
         given = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
         run_file.write(folder, given | {"REDIS_PORT": str(stranger.port)})
-        command = asyncio.create_task(asyncio.to_thread(CliRunner().invoke, app, ["tail"]))
+        command = asyncio.create_task(
+            asyncio.to_thread(CliRunner().invoke, application(), ["tail"])
+        )
         await eventually(lambda: bool(console._joined), 60)
         run_file.remove(folder)
         ended = await asyncio.wait_for(command, 60)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from compose.cli import app
+from compose.cli import application
 from migration_guide.chapters import FOLDER, chapters
 from migration_guide.phases import PHASES, STEPS
 
@@ -44,5 +44,5 @@ def test_every_command_that_the_guides_name_is_there():
     named -= {"migrate backfill", "migrate parity", "migrate rehearse"}
     assert len(named) > 8
     for command in sorted(named):
-        result = CliRunner().invoke(app, [*command.split(), "--help"])
+        result = CliRunner().invoke(application(), [*command.split(), "--help"])
         assert result.exit_code == 0, command

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from compose.cli import app
+from compose.cli import application
 from compose.settings import load
 from migration_guide.chapters import FOLDER
 
@@ -37,7 +37,7 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_exists_with_its_options(line: str) -> None:
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(application())
     words = shlex.split(line)[1:]
     while words and (commands := getattr(command, "commands", None)):
         name = words.pop(0)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
-from compose.cli import app
+from compose.cli import application
 from tests.hostile.terminal.conftest import Installation
 from tests.support.forked_commands import Ran
 from tests.support.hostile_rows import DEAD, MESSAGE, REDRIVE
@@ -145,7 +145,7 @@ def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def test_every_command_is_run_here() -> None:
-    assert set(_leaves(get_command(app))) == {*cases(TAME), *NOT_RUN}
+    assert set(_leaves(get_command(application()))) == {*cases(TAME), *NOT_RUN}
 
 
 def check(ran: Ran, case: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from compose.cli import app
+from compose.cli import application
 from tests.hostile.terminal.conftest import Installation
 from tests.hostile.terminal.test_commands import NOT_RUN, Case, cases
 from tests.support.forked_commands import Ran
@@ -106,7 +106,7 @@ def _leaves(command: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def test_every_command_that_tells_something_has_json_and_none_an_unexplained_flag() -> None:
-    for name, command in _leaves(get_command(app)).items():
+    for name, command in _leaves(get_command(application())).items():
         options = {opt for param in command.params for opt in param.opts}
         assert ("--json" in options) == (name not in NO_DATA), name
         assert all(getattr(param, "help", "x") for param in command.params), name
@@ -116,7 +116,7 @@ DELETING = ("dlq discard", "db downgrade", "migrate forget", "audit", "migrate a
 
 
 def test_whatever_deletes_can_be_tried() -> None:
-    leaves = _leaves(get_command(app))
+    leaves = _leaves(get_command(application()))
     for name in DELETING:
         assert "--dry-run" in {opt for param in leaves[name].params for opt in param.opts}, name
 
@@ -186,7 +186,7 @@ async def test_each_setting_is_listed_once(filled: Installation) -> None:
 
 
 def test_help_is_plain_and_whole() -> None:
-    for name, command in _leaves(get_command(app)).items():
+    for name, command in _leaves(get_command(application())).items():
         summary = inspect.cleandoc(command.help).split("\n\n")[0]
         assert len(summary) <= 62, f"{name}: {summary}"  # or a list of commands cuts it
         assert "\n" not in summary, name
