@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from ingress.accept.bodies import Bodies, Disconnected, Receive, replayed
+from ingress.accept.bodies import Bodies, Disconnected, replayed
 from ingress.accept.commit import Acceptance
 from ingress.accept.direct import Direct
 from ingress.accept.group_commit import GroupCommit
+from ingress.accept.hot_path import MessageHotPath
 from ingress.accept.intake import Intake
 from ingress.accept.post_batch import BATCH, PostBatch
 from ingress.accept.post_message import MESSAGES, PostMessage
-from ingress.accept.protocol import message_protocol
 from ingress.accept.receipts import Receipts
 from ingress.accept.row_lookup import RowLookup
 from ingress.console.build import console_of, watched
@@ -24,6 +23,7 @@ from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console.tail import Tail
 from ingress.http1.bounds import Bounds
+from ingress.http1.listener import Listener
 from ingress.messages import Messages
 from ingress.openapi import Documents
 from ingress.openapi.docs_routes import docs_router
@@ -40,7 +40,7 @@ from ingress.routes.traced import traced
 from ingress.schema.problems import Problem
 from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
-from ingress.web.asgi import Scope, Send, respond_problem
+from ingress.web.asgi import Receive, Scope, Send, respond_problem
 from ingress.web.auth import Authenticator
 from ingress.web.browser import SAFE, Guard
 from ingress.web.hosts import Hosts
@@ -94,9 +94,8 @@ class Ingress:
         """The ordinary routes."""
         self.documents = documents
         """The OpenAPI documents of all routes."""
-        self._connections = message_protocol(one, bounds, metrics.connections_ended)
-        self.protocol: type[asyncio.Protocol] | None = self._connections
-        """For ``uvicorn.Config(http=...)``; any other ASGI server does without, more slowly."""
+        self.listener = Listener(bounds, metrics.connections_ended, MessageHotPath(one, bounds))
+        """Makes uvicorn's connections; any other ASGI server does without, more slowly."""
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness
         self._tracer = tracer
@@ -111,7 +110,7 @@ class Ingress:
         Consoles that follow along are let go: they connect to another process.
         """
         self._readiness.drain()
-        self._connections.leaving = True
+        self.listener.leaving = True
         for one in self._followed:
             one.end()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from fastapi import FastAPI
 
 from ingress.http1.bounds import Bounds
-from ingress.http1.protocol import bounded_protocol
+from ingress.http1.listener import Listener
 from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
 from ingress.routes.health import health_router
 from ingress.settings import IngressSettings
@@ -29,12 +28,10 @@ _LOSS_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
 
 
 class Application(Protocol):
-    """An ASGI application that can be told to say not ready.
+    """An ASGI application that can be told to say not ready."""
 
-    ``protocol`` is the HTTP protocol to serve it with, where it has one of its own.
-    """
-
-    protocol: type[asyncio.Protocol] | None
+    listener: Listener
+    """Makes the connections that it is served on."""
 
     def drain(self) -> None:
         """Make ``/readyz`` say no from now on."""
@@ -69,9 +66,7 @@ class HealthOnly:
             worker=worker,
             probes=probes,
         )
-        self.protocol: type[asyncio.Protocol] | None = bounded_protocol(
-            Bounds.of(settings), metrics.connections_ended
-        )
+        self.listener = Listener(Bounds.of(settings), metrics.connections_ended)
         self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)
         self._api.include_router(health_router(self._readiness))
 

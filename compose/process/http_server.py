@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from typing import cast
 
 import uvicorn
 
@@ -146,7 +147,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http=app.protocol or "httptools",
+            http=cast("type[asyncio.Protocol]", app.listener.connection),
             ws="none",
             lifespan="on",
             access_log=False,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from itertools import islice
 from typing import Any
 
 from ingress.accept.turns import Turns
 from ingress.schema.problems import OVERLOADED, TIMED_OUT, TOO_LARGE, Problem
+from ingress.web.asgi import Receive
 from ingress.web.headers import Headers
 from ingress.web.inflate import Inflater, coding_of
 
-__all__ = ["Bodies", "Disconnected", "Receive", "replayed"]
+__all__ = ["Bodies", "Disconnected", "replayed"]
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _DIGITS = 18
 _STEPS_AT_ONCE = 2  # of inflating: enough for nearly every message
 

@@ -12,7 +12,7 @@ import msgspec
 
 from ingress.web.headers import Headers
 
-__all__ = ["Head", "RequestHeadCache"]
+__all__ = ["CachedHead", "RequestHeadCache"]
 
 _END = b"\r\n\r\n"
 _LONGEST = 4096
@@ -20,7 +20,7 @@ _LONGEST = 4096
 _CHANGING = (b"x-correlation-id", b"idempotency-key", b"traceparent", b"b3", b"x-b3-traceid")
 
 
-class Head(msgspec.Struct, frozen=True, gc=False):
+class CachedHead(msgspec.Struct, frozen=True, gc=False):
     """What the parser made of a head."""
 
     headers: Headers
@@ -34,28 +34,31 @@ class RequestHeadCache:
 
     def __init__(self, most: int = 1024) -> None:
         self._most = most
-        self._known: dict[bytes, Head] = {}
+        self._cached: dict[bytes, CachedHead] = {}
 
-    def find(self, data: bytes) -> tuple[Head, bytes] | None:
+    def __len__(self) -> int:
+        return len(self._cached)
+
+    def find(self, data: bytes) -> tuple[CachedHead, bytes] | None:
         """Return head and body if ``data`` is one whole request whose head is remembered."""
         end = data.find(_END) + len(_END)
-        head = self._known.get(data[:end])
+        head = self._cached.get(data[:end])
         if head is None or len(data) - end != head.length:
             return None
         return head, data[end:]
 
-    def learn(self, head: bytes, body: bytes, headers: Headers, *, keep_alive: bool) -> None:
-        """Remember a head, given as all of its bytes by the parser of which ``headers`` are.
+    def learn(self, raw: bytes, head: CachedHead) -> None:
+        """Remember what ``raw`` was parsed to, unless it will hardly come again.
 
-        Never a part of one: the rest of a head whose beginning came before is itself a sound head,
-        and would stand for a request that nobody sent.
+        Args:
+            raw: All bytes of the head, and never a part of them: the rest of a head whose beginning
+                came before is itself a sound head, and would stand for a request that nobody sent.
+            head: What it says, of a request that has come as a whole.
         """
-        if not 0 < len(head) <= _LONGEST or not body:
+        if len(raw) > _LONGEST or not head.length:
             return
-        if headers.get(b"content-length") != b"%d" % len(body):
+        if any(name in head.headers for name in _CHANGING):
             return
-        if any(name in headers for name in _CHANGING):
-            return
-        if len(self._known) >= self._most:
-            self._known.clear()
-        self._known[head] = Head(headers, len(body), keep_alive)
+        if len(self._cached) >= self._most:
+            self._cached.clear()
+        self._cached[raw] = head

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingress.accept.bodies import Bodies, Disconnected, Receive
+from ingress.accept.bodies import Bodies, Disconnected
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake, Item
 from ingress.accept.submission import Submission
@@ -13,7 +13,7 @@ from ingress.schema.problems import FieldError, Problem
 from ingress.schema.responses import AckResult, BatchResult, ProblemResult, encode, encode_lines
 from ingress.schema.validation_errors import field_problem
 from ingress.web import asgi as wire
-from ingress.web.asgi import Send, respond, respond_problem
+from ingress.web.asgi import Receive, Send, respond, respond_problem
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import Guard
 from ingress.web.headers import Context, Headers, correlation_id, media_type

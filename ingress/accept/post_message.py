@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ingress.accept.bodies import Bodies, Disconnected, Receive
+from ingress.accept.bodies import Bodies, Disconnected
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
 from ingress.accept.submission import Submission
 from ingress.schema.problems import Problem
 from ingress.schema.responses import encode
 from ingress.web import asgi as wire
-from ingress.web.asgi import Send, problem_answer, respond
+from ingress.web.asgi import Receive, Send, problem_answer, respond
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import Guard
 from ingress.web.headers import (
@@ -40,7 +40,7 @@ _JSON = (b"application/json",)
 class PostMessage:
     """``POST /api/messages``: the steps of it, and the ASGI door to them.
 
-    The other door is :mod:`ingress.accept.protocol`, which takes the same steps without ASGI's
+    The other door is :mod:`ingress.accept.hot_path`, which takes the same steps without ASGI's
     cost.
     """
 

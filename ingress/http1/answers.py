@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from ingress.web.asgi import Answer
 
-__all__ = ["STATUS_LINES", "rendered"]
+__all__ = ["STATUS_LINES", "header_lines", "rendered"]
 
 STATUS_LINES = {
     int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 
 
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write headers without ``Connection``, which each connection decides itself."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] != b"connection"])
+
+
 def rendered(answer: Answer) -> bytes:
-    """Return an answer after which the connection is closed."""
+    """Write an answer after which the connection is closed."""
     status, headers, body = answer
-    lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0] != b"connection"]
     return b"%b%bconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
         STATUS_LINES[status],
-        b"".join(lines),
+        header_lines(headers),
         len(body),
         body,
     )

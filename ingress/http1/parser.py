@@ -1,8 +1,7 @@
 """Split a stream of bytes into requests.
 
 One event at a time, and only when asked: so a connection never holds requests that nobody has
-begun to answer, only their bytes. The methods named ``get_...`` and ``should_...`` are those of
-httptools that uvicorn's protocol asks for.
+begun to answer, only their bytes.
 """
 
 from __future__ import annotations
@@ -49,10 +48,7 @@ class RequestParser:
         self._body: Chunks | None = None
         self._left = 0
         self._in_body = False
-        self.head: RequestHead | None = None
-        """Of the request that is being read, or was last."""
-        self.head_bytes = b""
-        """The same as it came, where it did without an empty line before it."""
+        self._piece = b""  # of the body, taken out of the buffer and not given yet
 
     def receive(self, data: bytes) -> None:
         """Take bytes, to be made events of when they are asked for."""
@@ -79,6 +75,9 @@ class RequestParser:
         """
         if not self._in_body:
             return self._next_head() if self._buffer else None
+        if self._piece:
+            piece, self._piece = self._piece, b""
+            return piece
         if self._body is not None:
             if not self._body.complete:
                 piece = self._body.read(self._buffer)
@@ -95,6 +94,29 @@ class RequestParser:
         self._body = None
         return END
 
+    def whole_body(self) -> bytes | None:
+        """Return the body of the head that was just given, and end its request.
+
+        Returns:
+            ``None`` if a part of the body is missing; :meth:`next` gives it in pieces then.
+
+        Raises:
+            Problem: The body's chunks are not chunks.
+        """
+        if self._body is not None:
+            body = self._body.read(self._buffer)
+            if not self._body.complete:
+                self._piece = body
+                return None
+        elif len(self._buffer) < self._left:
+            return None
+        else:
+            body = bytes(self._buffer[: self._left])
+            del self._buffer[: self._left]
+        self._in_body = False
+        self._body = None
+        return body
+
     def _next_head(self) -> RequestHead | None:
         buffer = self._buffer
         # RFC 9112 section 2.2: some old clients send an empty line after a body.
@@ -108,8 +130,7 @@ class RequestParser:
             return None
         data = bytes(buffer[: end + len(_HEAD_END)])
         del buffer[: len(data)]
-        self.head = head = parse(data, bounds)
-        self.head_bytes = b"" if self._empty_line else data
+        head = parse(data, bounds)
         self._looked_at = 0
         self._empty_line = False
         self._in_body = True
@@ -129,24 +150,3 @@ class RequestParser:
         if len(buffer) > longest and buffer.find(_CRLF, 0, longest) < 0:
             raise too_long(bounds)
         self._looked_at = len(buffer)
-
-    # What uvicorn asks.
-
-    def get_method(self) -> bytes:
-        """Return the request's method."""
-        assert self.head is not None
-        return self.head.method
-
-    def get_http_version(self) -> str:
-        """Return ``1.1`` or ``1.0``."""
-        assert self.head is not None
-        return self.head.version
-
-    def should_keep_alive(self) -> bool:
-        """Tell whether the client wants to send another request on this connection."""
-        assert self.head is not None
-        return self.head.keep_alive
-
-    def should_upgrade(self) -> bool:
-        """Return no: no other protocol is spoken here, and a server may ignore the wish."""
-        return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ingress.accept.bodies import Receive
-from ingress.web.asgi import Scope, Send
+from ingress.web.asgi import Receive, Scope, Send
 from otel.tracing.requests import CLIENT_GONE, Trace, Tracer
 
 __all__ = ["trace_of", "traced"]

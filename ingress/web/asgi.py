@@ -9,10 +9,22 @@ from uuid import uuid4
 from ingress.schema.problems import MEDIA_TYPE, Problem
 from ingress.schema.responses import encode
 
-__all__ = ["Answer", "Headers", "Scope", "Send", "problem_answer", "respond", "respond_problem"]
+__all__ = [
+    "Answer",
+    "AsgiApp",
+    "Headers",
+    "Receive",
+    "Scope",
+    "Send",
+    "problem_answer",
+    "respond",
+    "respond_problem",
+]
 
 Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 """A whole response: status, headers without ``Content-Length``, body."""

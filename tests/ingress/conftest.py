@@ -79,7 +79,7 @@ class Service:
 
 
 # Where it matters how a request comes in, tests go through both doors; see
-# `ingress.accept.protocol`.
+# `ingress.accept.hot_path`.
 _BOTH_DOORS = {
     "test_accept",
     "test_compressed",
@@ -111,7 +111,7 @@ async def serving(app: Any, door: str) -> AsyncIterator[int]:
     bound.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        http=app.protocol if door == "protocol" else "httptools",
+        http=app.listener.connection if door == "protocol" else "httptools",
         log_config=None,
         access_log=False,
         lifespan="on",

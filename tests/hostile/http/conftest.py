@@ -19,7 +19,7 @@ import uvicorn
 
 from ingress.app import build
 from ingress.http1.bounds import Bounds
-from ingress.http1.protocol import bounded_protocol
+from ingress.http1.listener import Listener
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from persistence.database.pool import connect
@@ -132,15 +132,16 @@ async def exchange(
 async def listening(
     app: Any, door: str, bounds: Bounds, *, whole: bool = False
 ) -> AsyncIterator[Any]:
-    """Serve ``app``, through its own protocol or through ASGI alone; give the port.
+    """Serve ``app``, with its hot path or through ASGI alone; give the port.
 
-    ``whole``: give the protocol's class too.
+    ``whole``: give the listener too.
     """
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
-    http = app.protocol if door == "fast" else bounded_protocol(bounds, Metrics().connections_ended)
+    asgi = Listener(bounds, Metrics().connections_ended)
+    listener = app.listener if door == "fast" else asgi
     config = uvicorn.Config(
-        app, http=http, log_config=None, access_log=False, lifespan="on", ws="auto"
+        app, http=listener.connection, log_config=None, access_log=False, lifespan="on", ws="auto"
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve([bound]))
@@ -150,7 +151,7 @@ async def listening(
                 task.result()
             await asyncio.sleep(0.005)
         port = bound.getsockname()[1]
-        yield (port, http) if whole else port
+        yield (port, listener) if whole else port
     finally:
         server.should_exit = True
         await task

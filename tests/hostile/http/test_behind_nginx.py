@@ -22,7 +22,6 @@ class _Seen:
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self.protocol = None
         self.requests: list[tuple[str, str]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ingress.http1.bounds import Bounds
+from ingress.http1.listener import Listener
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
 from ingress.schema.problems import Problem
@@ -38,14 +39,14 @@ _RECEIPTS = "/api/messages/00000000-0000-8000-8000-000000000001/receipts"
 class _Site:
     """An ingress with limits of its own, and connections to it."""
 
-    def __init__(self, port: int, protocol: Any, stack: AsyncExitStack) -> None:
+    def __init__(self, port: int, listener: Listener, stack: AsyncExitStack) -> None:
         self.port = port
-        self.open_ones = protocol.open_ones
+        self.connections = listener.connections
         self._stack = stack
 
     def ended(self, reason: str) -> float:
         """Return how many connections the service ended for ``reason``."""
-        (metric,) = self.open_ones.ended.collect()
+        (metric,) = self.connections.ended.collect()
         counts = {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total")}
         return counts.get(reason, 0.0)
 
@@ -62,10 +63,10 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         async def make(**settings: Any) -> _Site:
             app = await stack.enter_async_context(ingress_app(**settings))
             bounds = Bounds.of(IngressSettings(**settings))
-            port, protocol = await stack.enter_async_context(
+            port, listener = await stack.enter_async_context(
                 listening(app, request.param, bounds, whole=True)
             )
-            return _Site(port, protocol, stack)
+            return _Site(port, listener, stack)
 
         yield make
 
@@ -193,8 +194,8 @@ async def test_a_request_that_has_come_is_served_though_its_connection_was_idle_
     writer.write(GET)
     await reader.readuntil(b"\r\n\r\n")
     raw = writer.get_extra_info("socket")
-    (mine,) = here.open_ones
-    mine.timeout_keep_alive = 0.2
+    (mine,) = here.connections
+    mine.keep_alive_seconds = 0.2
     raw_send = socket.socket(fileno=os.dup(raw.fileno()))
     sweep = asyncio.get_running_loop().time() + 1
     raw_send.send(post("Connection: close"))
@@ -228,7 +229,7 @@ async def test_a_body_that_trickles_is_ended(site: Any, path: str) -> None:
     assert time.monotonic() - begun < 8
     going_on.cancel()
     writer.close()
-    await eventually(lambda: len(here.open_ones) == 0)
+    await eventually(lambda: len(here.connections) == 0)
 
 
 # Readers.
@@ -240,7 +241,7 @@ async def test_a_client_that_reads_nothing_is_not_served_for_ever(site: Any) -> 
     writer.transport.pause_reading()
     request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
     writer.write(request * 2000)
-    await eventually(lambda: len(here.open_ones) == 0)
+    await eventually(lambda: len(here.connections) == 0)
     writer.transport.resume_reading()
     got = await _all(reader)
     assert 0 < got.count(b"HTTP/1.1 200 OK") < 200
@@ -262,7 +263,7 @@ async def test_a_client_that_posts_and_reads_nothing_is_not_served_for_ever(site
     await eventually(flooding.done, 30)
     assert isinstance(flooding.exception(), ConnectionError)
     raw.close()
-    await eventually(lambda: len(here.open_ones) == 0)
+    await eventually(lambda: len(here.connections) == 0)
 
 
 async def test_a_slow_reader_of_a_large_answer_gets_all_of_it(site: Any) -> None:
@@ -292,7 +293,7 @@ async def test_past_the_cap_health_is_answered_and_all_else_is_503(site: Any) ->
     busy = [await here.connect() for _ in range(3)]
     for _, writer in busy:
         writer.write(GET[:-2])
-    await eventually(lambda: len(here.open_ones) == 3)
+    await eventually(lambda: len(here.connections) == 3)
     for request, status in ((post(), 503), (GET, 200), (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 503)):
         reader, writer = await here.connect()
         writer.write(request)
@@ -345,7 +346,7 @@ async def test_every_way_to_end_gives_the_place_back(site: Any) -> None:
                 writer.transport.abort()
             else:
                 writer.close()
-    await eventually(lambda: len(here.open_ones) == 0)
+    await eventually(lambda: len(here.connections) == 0)
     found, _ = await exchange(here.port, [post(content=body(9))])
     assert found[0].status // 100 == 2
 

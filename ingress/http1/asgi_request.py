@@ -1,0 +1,208 @@
+"""One request served by the ASGI application: body in, answer out (ASGI's HTTP protocol, 2.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import structlog
+
+from ingress.http1.answers import STATUS_LINES, rendered
+from ingress.http1.request_head import RequestHead
+from ingress.schema.problems import INTERNAL, Problem
+from ingress.web.asgi import AsgiApp, Scope, problem_answer
+
+if TYPE_CHECKING:
+    from ingress.http1.connection import HttpConnection
+
+__all__ = ["AsgiRequest", "scope_of"]
+
+_log = structlog.get_logger(__name__)
+
+_BODY_BYTES = 64 * 1024  # of a body, received and not yet taken; past them reading pauses
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
+_NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BODILESS = {204, 304}
+
+
+def scope_of(head: RequestHead) -> Scope:
+    """Return the ASGI scope of a request, but for what its connection adds."""
+    path, _, query = head.target.partition(b"#")[0].partition(b"?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": head.version,
+        "scheme": "http",
+        "method": head.method.decode("ascii"),
+        "root_path": "",
+        "path": unquote(path.decode("ascii")),
+        "raw_path": path,
+        "query_string": query,
+        "headers": head.headers,
+    }
+
+
+class AsgiRequest:
+    """A request between its connection and the application.
+
+    The connection calls :meth:`feed`, :meth:`end` and :meth:`disconnect`; the application calls
+    :meth:`receive` and :meth:`send`.
+    """
+
+    __slots__ = (
+        "_body", "_changed", "_chunked", "_complete", "_connection", "_continue", "_done", "_gone",
+        "_head", "_left", "keep_alive", "started",
+    )  # fmt: skip
+
+    def __init__(self, connection: HttpConnection, head: RequestHead) -> None:
+        self._connection = connection
+        self._head = head
+        self.keep_alive = head.keep_alive
+        """Whether the connection takes another request after this one."""
+        self.started = False
+        """Whether a part of the answer was sent."""
+        self._continue = head.expects_continue
+        self._body = bytearray()  # received, and not yet taken by the application
+        self._complete = False  # the body was received as a whole
+        self._changed = asyncio.Event()  # there is something to receive
+        self._gone = False  # there is no client to answer any more
+        self._done = False  # the answer was sent as a whole
+        self._chunked = False
+        self._left: int | None = None  # bytes of the answer's body, where its length was given
+
+    # What the connection says.
+
+    def feed(self, data: bytes) -> None:
+        """Take a piece of the body; one that comes after the answer is dropped."""
+        if self._done:
+            return
+        self._body += data
+        if self.is_full:
+            self._connection.pause_reading()
+        self._changed.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the application has to take some of the body before more of it is read."""
+        return len(self._body) > _BODY_BYTES
+
+    def end(self) -> None:
+        """Note that the body is complete."""
+        self._complete = True
+        self._changed.set()
+
+    def disconnect(self) -> None:
+        """Note that there is no client to answer any more."""
+        self._gone = True
+        self._changed.set()
+
+    # What the application does.
+
+    async def run(self, app: AsgiApp, scope: Scope) -> None:
+        """Have the application serve the request. What it does not answer is answered with 500."""
+        try:
+            await app(scope, self.receive, self.send)
+        except Exception:  # noqa: BLE001 - the client has to be answered
+            _log.exception("request_failed", method=scope["method"], path=scope["path"])
+        finally:
+            if not self._done and not self._gone:
+                self._fail()
+
+    def _fail(self) -> None:
+        if self.started:  # the client can tell by the length, or by the missing last chunk
+            self._gone = True
+            self._connection.linger()
+            return
+        self.started = True
+        self.keep_alive = False
+        problem = Problem(INTERNAL, "The request was not answered.")
+        self._connection.writer.write(rendered(problem_answer(problem, None)))
+        self._finish()
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """Return the next piece of the body, or that the client is gone or answered."""
+        connection = self._connection
+        if self._continue and not self._gone:
+            self._continue = False
+            connection.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not (self._gone or self._done):
+            connection.resume_reading()
+            await self._changed.wait()
+            self._changed.clear()
+        if self._gone or self._done:
+            return {"type": "http.disconnect"}
+        body, self._body = bytes(self._body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": not self._complete}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """Send the answer's head, or a piece of its body.
+
+        Raises:
+            RuntimeError: The message is not what has to come next, or breaks a rule of HTTP.
+        """
+        writer = self._connection.writer
+        if writer.paused and not self._gone:
+            await writer.drain()
+        if self._gone:
+            return
+        expected = "http.response.body" if self.started else "http.response.start"
+        if self._done or message["type"] != expected:
+            state = "the answer is complete" if self._done else f"{expected} has to come"
+            raise RuntimeError(f"the application sent {message['type']!r}, but {state}")
+        if self.started:
+            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        else:
+            self._send_head(message["status"], message.get("headers", ()))
+
+    def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        lines = []
+        for given, value in headers:
+            name = given.lower()
+            if not _NAME.fullmatch(name) or _NOT_IN_VALUE.search(value):
+                raise RuntimeError(f"the application sent an invalid header: {name!r}: {value!r}")
+            if name == b"connection":
+                if b"close" in value.lower():
+                    self.keep_alive = False
+                continue
+            if name == b"transfer-encoding":
+                continue  # it is decided here
+            if name == b"content-length":
+                self._left = int(value)
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if self._head.method == b"HEAD" or status in _BODILESS:
+            self._left = 0
+        elif self._left is None and self._head.version == "1.1":
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        self.started = True
+        self._continue = False
+        connection = self._connection
+        connection.writer.write(
+            b"%b%b%b\r\n" % (STATUS_LINES[status], connection.common_headers(), b"".join(lines))
+        )
+
+    def _send_body(self, body: bytes, *, more: bool) -> None:
+        write = self._connection.writer.write
+        if self._chunked:
+            if body:
+                write(b"%x\r\n%b\r\n" % (len(body), body))
+            if not more:
+                write(b"0\r\n\r\n")
+        elif self._head.method != b"HEAD":
+            if self._left is not None:
+                self._left -= len(body)
+                if self._left < 0 or (self._left and not more):
+                    raise RuntimeError("the answer's body has not the length of its Content-Length")
+            write(body)
+        if not more:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._done = True
+        self._changed.set()
+        self._connection.finish(self)

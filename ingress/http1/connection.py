@@ -1,0 +1,414 @@
+"""One client's connection: its requests one after another, within the bounds.
+
+Bytes go to a :class:`~ingress.http1.parser.RequestParser`, which gives one event at a time. A
+request that has come as a whole is offered to the hot path. Every other one is an
+:class:`~ingress.http1.asgi_request.AsgiRequest`. A request is begun when the one before it is
+answered; until then it is only bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from ingress.http1.answer_writer import AnswerWriter
+from ingress.http1.answers import rendered
+from ingress.http1.asgi_request import AsgiRequest, scope_of
+from ingress.http1.http2 import REFUSAL, Http2RefusedError
+from ingress.http1.kernel import has_unread
+from ingress.http1.parser import END, RequestParser
+from ingress.http1.request_head import RequestHead
+from ingress.schema.problems import TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
+from ingress.web.asgi import problem_answer
+
+if TYPE_CHECKING:
+    from ingress.http1.listener import Listener
+
+__all__ = ["Exchange", "HotPath", "HttpConnection"]
+
+_EVENTS = 32  # of one connection in one turn of the loop, so that no client has it for long
+# Enough for a client to send the rest of the largest batch before it reads that it is refused.
+_LINGER_SECONDS = 5.0
+_LINGER_BYTES = 32 * 1024 * 1024
+_LAST_REQUEST_SECONDS = 0.25
+_BODY_GRACE = 1.0  # seconds; a route that has the same limit answers first
+_HEALTH_SECONDS = 2.0  # for the head on a connection that may ask for health only
+_HEALTH = (b"/healthz", b"/readyz")
+_FREE_BYTES = 4096  # of an incomplete head, that are not counted: nearly every head is shorter
+
+
+class Exchange(Protocol):
+    """A request that is not answered yet."""
+
+    keep_alive: bool
+    """Whether the connection takes another request after this one."""
+
+    @property
+    def started(self) -> bool:
+        """Whether a part of the answer was sent."""
+
+    def disconnect(self) -> None:
+        """Note that there is no client to answer any more."""
+
+
+class HotPath(Protocol):
+    """Serves some requests without ASGI, if they have come as a whole."""
+
+    def take(self, connection: HttpConnection, data: bytes) -> bool:
+        """Serve ``data`` if it is one whole request of the hot path; tell whether it is."""
+
+    def wants(self, head: RequestHead) -> bool:
+        """Tell whether a request is for the hot path, if its body has come."""
+
+    def serve(self, connection: HttpConnection, head: RequestHead, body: bytes) -> bool:
+        """Serve a request that is wanted; tell whether its body can be taken."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.listener = listener
+        self.bounds = listener.bounds
+        self._app = config.loaded_app
+        self._app_state = app_state
+        self._server_state = server_state
+        self.keep_alive_seconds = config.timeout_keep_alive
+        self._hot_path = listener.hot_path
+        self._parser = RequestParser(listener.bounds)
+        self.address = ""
+        """The client's, without its port."""
+        self.held = 0
+        """Bytes of an incomplete head, beyond a few."""
+        self._exchange: Exchange | None = None  # the request that is not answered
+        self._reading: AsgiRequest | None = None  # the request that the body is of
+        self._served = False  # a request was answered
+        self._advancing = False
+        # Nothing is buffered, unread or begun: the next read may be one whole request.
+        self._fresh = False
+        self._health_only = False
+        self._last = False  # each answer is the last one on this connection
+        self._stage = "between"  # what the next bytes belong to, as the parser has it; or "waiting"
+        self._since = 0.0  # when the stage began; or the last answer or the end of writing was
+        self._read_paused = False
+        self._lingering = False  # the writing side is closed
+        self._discarded = 0  # bytes read since then
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place among the other connections."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.writer = AnswerWriter(self._transport)
+        self._since = self.loop.time()
+        self._client = _address(transport.get_extra_info("peername"))
+        if self._client is not None:
+            self.address = self._client[0]
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        self._health_only = self._last = not self.listener.connections.add(self)
+        self._fresh = self._is_fresh()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Give the place back, and end what is under way."""
+        self.listener.connections.remove(self)
+        self._server_state.connections.discard(self)
+        if self._exchange is not None:
+            self._exchange.disconnect()
+        self._exchange = self._reading = None  # they refer back to this connection
+        self.writer.resume()
+
+    # What comes.
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes and go as far as they lead."""
+        if self._fresh and self._exchange is None:
+            if self._hot_path is not None and self._hot_path.take(self, data):
+                return
+        elif self._lingering:
+            self._discard(data)
+            return
+        self._parser.receive(data)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Go on with what is buffered, until bytes are missing or an answer has to come first."""
+        if self._ended:
+            return
+        self._advancing = True
+        try:
+            again = self._take_events()
+        except Problem as problem:
+            self.refuse(problem)
+            return
+        finally:
+            self._advancing = False
+        if self._ended:
+            return
+        self._note()
+        if again:
+            self.pause_reading()
+            self.loop.call_soon(self._advance)
+        elif self._waits and (self._parser.buffered or self.writer.paused):
+            self.pause_reading()
+        elif self._read_paused and not (self._reading is not None and self._reading.is_full):
+            self.resume_reading()
+
+    def _note(self) -> None:
+        """Note what is waited for, where a request did not come whole."""
+        stage: str = self._parser.stage
+        if stage == "head" and self._waits:
+            stage = "waiting"
+        if stage != self._stage:
+            self._stage = stage
+            self._since = self.loop.time()
+        self._fresh = self._is_fresh()
+        buffered = self._parser.buffered
+        if self.held or buffered > _FREE_BYTES:
+            self.listener.connections.hold(self, max(0, buffered - _FREE_BYTES))
+
+    def _is_fresh(self) -> bool:
+        return self._stage == "between" and not self._health_only and not self.writer.paused
+
+    def _take_events(self) -> bool:
+        """Take a few events; tell whether more may be there."""
+        parser = self._parser
+        for _ in range(_EVENTS):
+            if self._waits:
+                return False
+            event = parser.next()
+            if event is None:
+                return False
+            if isinstance(event, RequestHead):
+                self._begin_request(event)
+            elif event is END:
+                self._stage = ""
+                if self._reading is not None:
+                    self._reading.end()
+                    self._reading = None
+            elif self._reading is not None:
+                self._reading.feed(cast("bytes", event))
+            if self._ended:
+                return False
+        return True
+
+    def _begin_request(self, head: RequestHead) -> None:
+        if self._health_only and head.target.partition(b"?")[0] not in _HEALTH:
+            raise _too_many()
+        hot_path, body = self._hot_path, None
+        if hot_path is not None and hot_path.wants(head):
+            body = self._parser.whole_body()
+            if body is not None and hot_path.serve(self, head, body):
+                return
+        request = AsgiRequest(self, head)
+        self.begin(request)
+        scope = scope_of(head)
+        scope["client"] = self._client
+        scope["server"] = _address(self._transport.get_extra_info("sockname"))
+        scope["state"] = self._app_state.copy()
+        if body is None:
+            self._reading = request
+        else:
+            request.feed(body)
+            request.end()
+        tasks = self._server_state.tasks
+        task = self.loop.create_task(request.run(self._app, scope))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Note that ``exchange`` is under way."""
+        if self._last or self.listener.leaving:
+            exchange.keep_alive = False
+        self._exchange = exchange
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the next event is of a request that has to wait: for an answer, or its reader."""
+        waits = self._exchange is not None or self.writer.paused
+        return waits and self._parser.stage != "body"
+
+    def pause_reading(self) -> None:
+        """Leave to the kernel what the client sends."""
+        if not self._read_paused:
+            self._read_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take bytes from the client again."""
+        if self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+
+    # What goes.
+
+    def common_headers(self) -> bytes:
+        """Return the header lines of every answer: ``Date``, which uvicorn keeps."""
+        return self.listener.header_lines(self._server_state.default_headers)
+
+    def finish(self, exchange: Exchange) -> None:
+        """Go on after an answer: with what came while it was made, or to the end."""
+        self._exchange = None
+        self._served = True
+        self._server_state.total_requests += 1
+        if not exchange.keep_alive:
+            self.linger()
+            return
+        if self._ended:
+            return
+        self._since = self.loop.time()
+        if self._read_paused or not self._fresh:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._advancing:
+            self.loop.call_soon(self._advance)
+
+    def pause_writing(self) -> None:
+        """Take no more requests from a client that does not read its answers."""
+        self.writer.pause()
+        self._fresh = False
+        self.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        self.writer.resume()
+        self._go_on()
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer what is not a request, and close: where the next one begins can't be known."""
+        self.listener.connections.ended.labels(problem.kind.name).inc()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.disconnect()
+        if exchange is None or not exchange.started:
+            http2 = isinstance(problem, Http2RefusedError)
+            self.writer.write(REFUSAL if http2 else rendered(problem_answer(problem, None)))
+        self.linger()
+
+    def linger(self) -> None:
+        """Close for writing, and read over what comes for a while.
+
+        A connection closed with bytes unread is reset, and the client may never see its answer.
+        """
+        self._fresh = False
+        if self._ended:
+            return
+        self._lingering = True
+        self._since = self.loop.time()
+        self.listener.connections.hold(self, 0)
+        self._transport.write_eof()
+        self.resume_reading()
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > _LINGER_BYTES:
+            self._transport.abort()
+
+    # The end of the process.
+
+    def shutdown(self) -> None:
+        """Close after the answer under way; where there is none, after one more, for a moment.
+
+        A proxy may send its next request on a connection that is idle until now. Closed at the same
+        time, that is an error to it, and POST is a request that it may not send again.
+        """
+        self._last = True
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
+        else:
+            self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_unless_busy)
+
+    def _close_unless_busy(self) -> None:
+        if self._exchange is None:
+            self._transport.close()
+
+    @property
+    def _ended(self) -> bool:
+        return self._lingering or self._transport.is_closing()
+
+    # What waits.
+
+    def check(self, now: float) -> None:
+        """End the connection if it waits too long for the client."""
+        if self.writer.is_stuck(now, self.bounds.write_seconds):
+            self.listener.connections.ended.labels("unread").inc()
+            self._transport.abort()
+        elif self._lingering:
+            if self.writer.is_unread:
+                self._since = now
+            elif now - self._since > _LINGER_SECONDS:
+                self._transport.abort()
+        elif not self._transport.is_closing():
+            self._check_stage(now - self._since)
+
+    def _check_stage(self, waited: float) -> None:
+        bounds = self.bounds
+        if self._stage == "body":
+            if waited > bounds.body_seconds + _BODY_GRACE:
+                self._end_late(f"The body was not complete within {bounds.body_seconds:g} s.")
+        elif self._exchange is not None or self._stage == "waiting":
+            pass  # it is the client who waits
+        elif self._stage == "between" and self._served:
+            if waited > self.keep_alive_seconds and not has_unread(self._transport):
+                self._transport.close()
+        elif waited > self._head_seconds:
+            if self._stage == "head":
+                self._end_late(f"The head was not complete within {self._head_seconds:g} s.")
+            else:
+                self.listener.connections.ended.labels("silent").inc()
+                self._transport.close()
+
+    @property
+    def _head_seconds(self) -> float:
+        seconds = self.bounds.head_seconds
+        return min(seconds, _HEALTH_SECONDS) if self._health_only else seconds
+
+    def _end_late(self, detail: str) -> None:
+        if self._stage == "body" and self._exchange is None:
+            self.linger()  # it is answered, and its body goes on
+        else:
+            self.refuse(Problem(TIMED_OUT, detail, headers={"Connection": "close"}))
+
+    # What the other connections ask, where there are too many.
+
+    def idle_since(self) -> float | None:
+        """Return since when it could be closed without loss; ``None`` if it could not."""
+        if self._lingering:
+            return self._since
+        if self._exchange is not None or self._stage == "body":
+            return None
+        # What is idle and has sent something since is about to be served.
+        return None if self._stage == "between" and has_unread(self._transport) else self._since
+
+    def end(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
+
+    def turn_away(self) -> None:
+        """Answer that there are too many, and close."""
+        if not self._ended:
+            self.listener.connections.ended.labels(TOO_MANY_CONNECTIONS.name).inc()
+            if self._exchange is None:
+                self._transport.write(rendered(problem_answer(_too_many(), None)))
+        self._transport.close()
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """Return host and port of a socket's name; ``None`` for a socket that has neither."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+
+
+def _too_many() -> Problem:
+    return Problem(
+        TOO_MANY_CONNECTIONS,
+        "The connections that there may be are taken (INGRESS_MAX_CONNECTIONS).",
+        headers={"Retry-After": "1", "Connection": "close"},
+    )
