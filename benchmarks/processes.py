@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 import httpx
 import msgspec
@@ -16,20 +17,32 @@ import psutil
 
 from benchmarks.load.job import Job, Result
 from compose.local.ports import free_port
-from compose.local.process import ServerProcess
+from compose.local.server import LocalServer
 
 __all__ = ["Running", "crossfade", "load", "program", "uvicorn_app"]
 
 ROOT = Path(__file__).parent.parent
 
 
-class Running(msgspec.Struct):
-    """A process that takes requests at ``port`` (and shows metrics at ``metrics_port``)."""
+class Running(LocalServer):
+    """A process that is measured. It takes requests once ``ready``, a URL, is answered."""
 
-    pid: int
-    port: int
-    metrics_port: int
-    log_path: Path
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        port: int,
+        ready: str,
+        metrics_port: int = 0,
+    ) -> None:
+        environment = {**environment, "PYTHONPATH": str(ROOT)}
+        super().__init__(name, folder / name, port=port, environment=environment)
+        self.metrics_port = metrics_port
+        self._arguments = command
+        self._ready = ready
 
     def rss(self) -> int:
         """Return its resident size in bytes."""
@@ -40,22 +53,39 @@ class Running(msgspec.Struct):
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
+    @asynccontextmanager
+    async def measured(self) -> AsyncIterator[Self]:
+        """Run until the block ends.
 
-@asynccontextmanager
-async def crossfade(
+        Raises:
+            RuntimeError: it ended within the block.
+        """
+        async with self:
+            yield self
+            if not self.running:
+                raise RuntimeError(f"{self.name} ended while it was measured:\n{self.log_tail()}")
+
+    def _command(self) -> Sequence[str]:
+        return self._arguments
+
+    async def _is_ready(self) -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+                await client.get(self._ready)
+        except httpx.TransportError:
+            return False
+        return True
+
+
+def crossfade(
     command: str, folder: Path, environment: dict[str, str]
-) -> AsyncIterator[Running]:
+) -> AbstractAsyncContextManager[Running]:
     """Run ``crossfade serve`` or ``crossfade worker`` until the block ends."""
     port, metrics_port = free_port(), free_port()
-    ready = (port, "/healthz") if command == "serve" else (metrics_port, "/metrics")
-    async with _run(
+    asked = f"{port}/healthz" if command == "serve" else f"{metrics_port}/metrics"
+    return Running(
         f"crossfade-{command}-{port}",
-        [
-            sys.executable,
-            "-c",
-            "from compose.cli import main; main()",
-            command,
-        ],
+        [sys.executable, "-c", "from compose.cli import main; main()", command],
         folder,
         {
             "PORT": str(port),
@@ -63,25 +93,29 @@ async def crossfade(
             "LOG_LEVEL": "warning",
             **environment,
         },
-        lambda: _answers(*ready),
-    ) as (pid, log_path):
-        yield Running(pid, port, metrics_port, log_path)
+        port=port,
+        metrics_port=metrics_port,
+        ready=f"http://127.0.0.1:{asked}",
+    ).measured()
 
 
-@asynccontextmanager
-async def uvicorn_app(
+def uvicorn_app(
     app: str, folder: Path, environment: dict[str, str]
-) -> AsyncIterator[Running]:
+) -> AbstractAsyncContextManager[Running]:
     """Run an ASGI app as fast as uvicorn can: uvloop, httptools, no access log, one process."""
     port = free_port()
     command = [
         sys.executable, "-m", "uvicorn", app, "--port", str(port), "--loop", "uvloop",
         "--http", "httptools", "--no-access-log", "--log-level", "warning",
     ]  # fmt: skip
-    async with _run(
-        app.replace(":", "-"), command, folder, environment, lambda: _answers(port, "/")
-    ) as (pid, log_path):
-        yield Running(pid, port, 0, log_path)
+    return Running(
+        app.replace(":", "-"),
+        command,
+        folder,
+        environment,
+        port=port,
+        ready=f"http://127.0.0.1:{port}/",
+    ).measured()
 
 
 async def load(job: Job) -> Result:
@@ -108,40 +142,6 @@ async def program(
     if process.returncode:
         raise RuntimeError(f"python -m {module} ended with status {process.returncode}")
     return out
-
-
-@asynccontextmanager
-async def _run(
-    name: str,
-    command: Sequence[str],
-    folder: Path,
-    environment: dict[str, str],
-    ready: Callable[[], Awaitable[bool]],
-) -> AsyncIterator[tuple[int, Path]]:
-    log_path = folder / f"{name}.log"
-    process = ServerProcess(
-        name,
-        data_dir=folder / name,
-        log_path=log_path,
-        environment={**environment, "PYTHONPATH": str(ROOT)},
-    )
-    await process.start(command, ready)
-    assert process.pid is not None
-    try:
-        yield process.pid, log_path
-        if not process.running:
-            raise RuntimeError(f"{name} ended while it was measured:\n{process.log_tail()}")
-    finally:
-        await process.stop()
-
-
-async def _answers(port: int, path: str) -> bool:
-    try:
-        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-            await client.get(f"http://127.0.0.1:{port}{path}")
-    except httpx.TransportError:
-        return False
-    return True
 
 
 def dumps(value: object) -> bytes:

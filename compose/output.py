@@ -14,8 +14,8 @@ from typing import Any, NoReturn, TypeVar
 import structlog
 from dotenv import dotenv_values
 
-from compose.local.process import ServerError
 from compose.local.run_file import is_starting, running_settings
+from compose.local.server import ServerError
 from compose.loop import new_event_loop
 from compose.settings import ENV_FILE, Settings, SettingsError, load, misspelt, servers
 from compose.terminal import Terminal, styled

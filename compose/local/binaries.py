@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 
 __all__ = ["Binary", "Found", "find_postgres", "find_redis", "find_redis_servers"]
 

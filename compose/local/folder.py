@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from compose.local.os_errors import explained
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 
 __all__ = ["Folder"]
 

@@ -1,6 +1,6 @@
 """Run one server, and stop it when whoever asked for it is gone, even by SIGKILL.
 
-Started by :mod:`compose.local.process` as a program of its own, with the standard library alone::
+Started by :mod:`compose.local.server` as a program of its own, with the standard library alone::
 
     python guard.py SIGNAL GRACE LOCK_FD UID:GID -- command argument ...
 

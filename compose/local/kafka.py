@@ -9,13 +9,12 @@ import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from compose.local.kafka_jars import Java, find_java, kafka_jars
+from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.kafka_security import PLAINTEXT, Security
 from compose.local.os_errors import explained_by
-from compose.local.ports import free_port, pick
-from compose.local.process import ServerError, ServerPortTakenError, ServerProcess, all_started
+from compose.local.ports import free_port
+from compose.local.server import LocalServer, ServerError, all_started
 
 __all__ = ["KafkaCluster", "KafkaServer"]
 
@@ -61,18 +60,9 @@ _JVM = (
 _METADATA = struct.pack(">ihhihi", 14, 3, 2, 1, -1, 0)
 _PATIENCE = 2.0  # seconds for one answer while starting
 _LONGEST_ANSWER = 1 << 20
-_PORT_RACES = 20
-# A few seconds alone; on a busy machine a JVM was seen to take most of a minute.
-_READY_WITHIN = 240.0
 
 
-class _Ports(NamedTuple):
-    client: int
-    internal: int
-    controller: int
-
-
-class KafkaServer:
+class KafkaServer(LocalServer):
     """One node, broker and controller in one, on ``data_dir``.
 
     ``security`` is what the client listener demands; ``config`` adds to or replaces the defaults.
@@ -86,8 +76,8 @@ class KafkaServer:
     has our cluster id).
     """
 
-    name = "kafka"
-    host = "127.0.0.1"
+    # A few seconds alone; on a busy machine a JVM was seen to take most of a minute.
+    ready_within = 240.0
 
     def __init__(
         self,
@@ -104,112 +94,61 @@ class KafkaServer:
         cluster_id: str | None = None,
         voters: Mapping[int, int] | None = None,
     ) -> None:
-        self.data_dir = data_dir.resolve()
-        self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.node_id = node_id
-        self.security = security
-        self._near = near
-        self._port_is_fixed = port is not None or voters is not None
-        self._advertised = advertised_port
         self._given_voters = dict(voters or {})
-        self._ports = self._another_ports(port)
+        super().__init__(f"kafka-{node_id}" if voters else "kafka", data_dir, port=port, near=near)
+        self._port_is_fixed |= voters is not None
+        self.security = security
+        self._advertised = advertised_port
         self._nonce = _new_id()
         self._cluster_id = cluster_id or _new_id()
         self._config = dict(config or {})
         self._heap_mb = heap_mb
         self._thorough = thorough
-        self._process = ServerProcess(
-            f"{self.name}-{node_id}", data_dir=self.data_dir, log_path=self.log_path
-        )
-
-    @property
-    def port(self) -> int:
-        """Where clients connect."""
-        return self._ports.client
 
     @property
     def bootstrap(self) -> str:
         """What a client's ``bootstrap.servers`` should say."""
         return f"{self.host}:{self._advertised or self.port}"
 
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives (suspended counts)."""
-        return self._process.running
-
-    async def start(self) -> None:
-        """Start it; return once it is in the cluster and serves clients."""
-        java = await asyncio.to_thread(find_java)
-        jars = await asyncio.to_thread(kafka_jars)
-        command = [
-            str(java.path), *(_THOROUGH if self._thorough else _QUICK), *_JVM,
-            f"-Xmx{self._heap_mb}m", "-cp", f"{jars}/*", "kafka.Kafka", str(self._properties_path),
+    def _command(self) -> list[str]:
+        return [
+            str(self._java.path), *(_THOROUGH if self._thorough else _QUICK), *_JVM,
+            f"-Xmx{self._heap_mb}m", "-cp", f"{self._jars}/*", "kafka.Kafka",
+            str(self._properties_path),
         ]  # fmt: skip
-        for attempt in range(_PORT_RACES):
-            await asyncio.to_thread(self._prepare, java, jars)
-            try:
-                await self._process.start(command, self._serves, within=_READY_WITHIN)
-            except ServerPortTakenError:
-                if self._port_is_fixed or attempt + 1 == _PORT_RACES:
-                    raise
-                self._ports = self._another_ports()
-            else:
-                self._port_is_fixed = True  # clients know it now: a restart keeps it
-                return
-
-    async def stop(self) -> None:
-        """Stop it in good order."""
-        await self._process.stop()
-
-    async def kill(self) -> None:
-        """SIGKILL it."""
-        await self._process.kill()
-
-    async def suspend(self) -> None:
-        """SIGSTOP it: connections stay, answers don't come."""
-        await self._process.suspend()
-
-    async def resume(self) -> None:
-        """SIGCONT it."""
-        await self._process.resume()
-
-    async def restart(self) -> None:
-        """Stop and start on the same ports and data."""
-        await self.stop()
-        await self.start()
 
     @property
     def _properties_path(self) -> Path:
         return self.data_dir / "server.properties"
 
-    def _another_ports(self, client: int | None = None) -> _Ports:
-        if client is None:
-            client = pick(self._near) if self._near else free_port()
-        controller = self._given_voters.get(self.node_id) or free_port()
-        return _Ports(client, free_port(), controller)
+    def _choose_ports(self, port: int | None) -> None:
+        super()._choose_ports(port)
+        self._internal_port = free_port()
+        self._controller_port = self._given_voters.get(self.node_id) or free_port()
 
     @property
     def _voters(self) -> dict[int, int]:
-        return self._given_voters or {self.node_id: self._ports.controller}
+        return self._given_voters or {self.node_id: self._controller_port}
 
-    def _prepare(self, java: Java, jars: Path) -> None:
+    def _prepare(self) -> None:
+        self._java, self._jars = find_java(), kafka_jars()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir.chmod(0o700)  # the properties may hold a listener's passwords
-        properties = self._properties() | self.security.broker(self.data_dir, java)
+        properties = self._properties() | self.security.broker(self.data_dir, self._java)
         lines = (f"{key}={value}\n" for key, value in sorted(properties.items()))
         self._properties_path.write_text("".join(lines))
         if not (self.data_dir / "log" / "meta.properties").exists():
-            self._format(java, jars)
+            self._format()
 
     def _properties(self) -> dict[str, str]:
         replicas = str(min(3, len(self._voters)))
         in_sync = str(max(1, len(self._voters) - 1))
-        listeners = zip(("CLIENT", "INTERNAL", "CONTROLLER"), self._ports, strict=True)
+        listeners = {
+            "CLIENT": self.port,
+            "INTERNAL": self._internal_port,
+            "CONTROLLER": self._controller_port,
+        }
         fixed = {
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
@@ -217,9 +156,11 @@ class KafkaServer:
             "controller.quorum.voters": ",".join(
                 f"{node}@{self.host}:{port}" for node, port in self._voters.items()
             ),
-            "listeners": ",".join(f"{name}://{self.host}:{port}" for name, port in listeners),
+            "listeners": ",".join(
+                f"{name}://{self.host}:{port}" for name, port in listeners.items()
+            ),
             "advertised.listeners": f"CLIENT://{self.bootstrap},"
-            f"INTERNAL://{self.host}:{self._ports.internal}",
+            f"INTERNAL://{self.host}:{self._internal_port}",
             "listener.security.protocol.map": f"CLIENT:{self.security.protocol},"
             "INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
@@ -236,14 +177,15 @@ class KafkaServer:
         alone = _LONE_NODE if len(self._voters) == 1 else {}
         return {**_SMALL, **alone, **replicated, **self._config, **fixed}
 
-    def _format(self, java: Java, jars: Path) -> None:
+    def _format(self) -> None:
         result = subprocess.run(
             [
-                java.path, *_QUICK, *_JVM, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format",
+                self._java.path, *_QUICK, *_JVM, "-cp", f"{self._jars}/*",
+                "kafka.tools.StorageTool", "format",
                 f"--cluster-id={self._cluster_id}", "--config", self._properties_path,
                 *self.security.format_arguments(),
             ],
-            capture_output=True, text=True, check=False, timeout=_READY_WITHIN,
+            capture_output=True, text=True, check=False, timeout=self.ready_within,
         )  # fmt: skip
         if result.returncode != 0:
             said = (result.stdout + result.stderr).strip()
@@ -251,15 +193,15 @@ class KafkaServer:
                 raise ServerError(f"Kafka could not format {self.data_dir}: {told}")
             raise ServerError(f"Kafka could not format {self.data_dir}:\n{said}")
 
-    async def _serves(self) -> bool:
+    async def _is_ready(self) -> bool:
         """Tell whether clients that connect to the ports reach this node, and are served.
 
         It answers before the controller has let it in, so it has to be among the brokers that it
         tells clients of. A listener that demands a password or TLS is not asked.
         """
-        ports = [self._ports.internal]
+        ports = [self._internal_port]
         if self.security.protocol == PLAINTEXT.protocol:
-            ports.append(self._ports.client)
+            ports.append(self.port)
         for port in ports:
             if (self.node_id, self._nonce) not in await _brokers_at(self.host, port):
                 return False

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compose.local.maven import fetched_jars
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 
 __all__ = [
     "JAVA_AT_LEAST",

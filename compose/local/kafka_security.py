@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compose.local.kafka_jars import Java
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 
 __all__ = ["PLAINTEXT", "Security"]
 

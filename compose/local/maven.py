@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 
 __all__ = ["Coordinates", "fetched_jars"]
 

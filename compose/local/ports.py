@@ -2,7 +2,7 @@
 
 A port is chosen some time before the server binds it. The processes of Crossfade of one user agree
 by claims: locked bytes of a file. Other programs don't know of those, so a server that was started
-must be asked whether it is ours (:mod:`compose.local.process`), and one that lost its port gets
+must be asked whether it is ours (:mod:`compose.local.server`), and one that lost its port gets
 another.
 """
 

@@ -18,13 +18,11 @@ import asyncpg
 from compose.local.binaries import Binary, find_postgres
 from compose.local.databases import create_database, drop_database
 from compose.local.os_errors import explained_by
-from compose.local.ports import free_port, pick
-from compose.local.process import ServerError, ServerPortTakenError, ServerProcess
+from compose.local.server import LocalServer, ServerError
 
 __all__ = ["PostgresServer"]
 
 _USER = "crossfade"
-_PORT_RACES = 20
 _PATIENCE = 5.0  # seconds for a connection while starting
 _STATUS_LINE = 7  # postmaster.pid, counted from 0; 'ready' once it takes connections
 # C collation: the same order on every machine, and the wheel's build has no ICU.
@@ -71,14 +69,11 @@ def _run_as() -> _RunAs:
     return _RunAs((), (user.pw_uid, user.pw_gid))
 
 
-class PostgresServer:
+class PostgresServer(LocalServer):
     """One server on ``data_dir``, which ``initdb`` fills at the first start.
 
     ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
     """
-
-    name = "postgres"
-    host = "127.0.0.1"
 
     def __init__(
         self,
@@ -88,29 +83,15 @@ class PostgresServer:
         near: int | None = None,
         binary: Binary | None = None,
     ) -> None:
-        self.data_dir = data_dir.resolve()
-        self.binary = binary or find_postgres(self._major())
-        self._near = near
-        self.port = port or self._another_port()
-        self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
-        self._port_is_fixed = port is not None
-        self._process = ServerProcess(
-            self.name,
-            data_dir=self.data_dir,
-            log_path=self.log_path,
+        super().__init__(
+            "postgres",
+            data_dir,
+            port=port,
+            near=near,
             stop_signal=signal.SIGINT,  # "fast": ends the sessions, then writes a checkpoint
             identity=_run_as().identity,
         )
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the postmaster lives (suspended counts)."""
-        return self._process.running
+        self.binary = binary or find_postgres(self._major())
 
     @property
     def url(self) -> str:
@@ -134,54 +115,20 @@ class PostgresServer:
 
     async def initialize(self) -> None:
         """Fill an empty data folder, as the first start does."""
-        if self._major() is None:
-            await asyncio.to_thread(self._initdb)
+        await asyncio.to_thread(self._initdb)
 
-    async def start(self) -> None:
-        """Start it; return once it takes connections."""
-        await self.initialize()
+    def _prepare(self) -> None:
+        self._initdb()
         self._check_version()
-        for attempt in range(_PORT_RACES):
-            self._forget_dead_postmaster()
-            try:
-                await self._process.start(self._command(), self._is_ready)
-            except ServerPortTakenError:
-                if self._port_is_fixed or attempt + 1 == _PORT_RACES:
-                    raise
-                self.port = self._another_port()
-            else:
-                self._port_is_fixed = True  # clients know it now: a restart keeps it
-                return
-
-    async def stop(self) -> None:
-        """Stop it in good order: sessions are ended, a checkpoint is written."""
-        await self._process.stop()
-
-    async def kill(self) -> None:
-        """SIGKILL the postmaster and every backend: the next start is a crash recovery."""
-        await self._process.kill()
-
-    async def suspend(self) -> None:
-        """SIGSTOP the postmaster and every backend."""
-        await self._process.suspend()
-
-    async def resume(self) -> None:
-        """SIGCONT what was suspended."""
-        await self._process.resume()
-
-    async def restart(self) -> None:
-        """Stop and start on the same port and data."""
-        await self.stop()
-        await self.start()
-
-    def _another_port(self) -> int:
-        return pick(self._near) if self._near else free_port()
+        self._forget_dead_postmaster()
 
     def _command(self) -> list[str]:
         options = [part for option in (*_OPTIONS, f"port={self.port}") for part in ("-c", option)]
         return [*_run_as().prefix, str(self.binary.path), "-D", str(self.data_dir), *options]
 
     def _initdb(self) -> None:
+        if self._major() is not None:
+            return
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         prefix, identity = _run_as()
         # Into another folder first: one that was interrupted half-way is never taken for a whole.
@@ -231,19 +178,19 @@ class PostgresServer:
 
         PostgreSQL itself would refuse to start when another program has that number by now. A
         server started by us holds the lock of the data folder, and all its backends do, so
-        removing the file is safe: :class:`ServerProcess` still waits for the lock.
+        removing the file is safe: a start still waits for the lock.
         """
         pid_file = self.data_dir / "postmaster.pid"
         try:
             pid = int(pid_file.read_text().split("\n", 1)[0])
         except (OSError, ValueError):
             return
-        if _works_in(pid, self.data_dir) and not self._process.held():
+        if _works_in(pid, self.data_dir) and not self.held():
             raise ServerError(
                 f"a PostgreSQL that we did not start (pid {pid}) runs on {self.data_dir}; stop it "
                 f"with: kill -INT {pid}"
             )
-        if not self._process.held():
+        if not self.held():
             pid_file.unlink(missing_ok=True)
 
     async def _is_ready(self) -> bool:

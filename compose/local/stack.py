@@ -14,7 +14,7 @@ from compose.local.kafka import KafkaServer
 from compose.local.kafka_jars import KAFKA_VERSION, are_fetched
 from compose.local.os_errors import explained
 from compose.local.postgres import PostgresServer
-from compose.local.process import LocalServer, ServerError, all_started
+from compose.local.server import LocalServer, ServerError, all_started
 from compose.local.valkey import ValkeyServer
 
 __all__ = ["Stack", "logs_in"]

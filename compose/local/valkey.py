@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compose.local.binaries import Binary, find_redis
-from compose.local.ports import free_port, pick
-from compose.local.process import ServerPortTakenError, ServerProcess
+from compose.local.server import LocalServer
 
 __all__ = ["ValkeyServer"]
 
@@ -36,19 +35,17 @@ _DURABLE = {
     # million).
     "lazyfree-lazy-expire": "yes",
 }
-_PORT_RACES = 20
 _USER = "crossfade"
 _PATIENCE = 5.0  # seconds for one reply while starting
 
 
-class ValkeyServer:
+class ValkeyServer(LocalServer):
     """One server on ``data_dir``. ``config`` adds to or replaces the durable defaults.
 
     ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
     """
 
     username = _USER
-    host = "127.0.0.1"
 
     def __init__(
         self,
@@ -60,63 +57,12 @@ class ValkeyServer:
         config: Mapping[str, str] | None = None,
     ) -> None:
         self.binary = binary or find_redis()
-        self.name = self.binary.product
+        super().__init__(self.binary.product, data_dir, port=port, near=near)
         self.password = secrets.token_urlsafe(16)
-        self._near = near
-        self.port = port or self._another_port()
-        self.data_dir = data_dir.resolve()
-        self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
-        self._port_is_fixed = port is not None
         self._config = {**_DURABLE, **(config or {})}
-        self._process = ServerProcess(self.name, data_dir=self.data_dir, log_path=self.log_path)
 
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives (suspended counts)."""
-        return self._process.running
-
-    async def start(self) -> None:
-        """Start it; return once its data is loaded and it answers PING."""
+    def _prepare(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        for attempt in range(_PORT_RACES):
-            try:
-                await self._process.start(self._command(), self._answers)
-            except ServerPortTakenError:
-                if self._port_is_fixed or attempt + 1 == _PORT_RACES:
-                    raise
-                self.port = self._another_port()
-            else:
-                self._port_is_fixed = True  # clients know it now: a restart keeps it
-                return
-
-    async def stop(self) -> None:
-        """Stop it in good order."""
-        await self._process.stop()
-
-    async def kill(self) -> None:
-        """SIGKILL it."""
-        await self._process.kill()
-
-    async def suspend(self) -> None:
-        """SIGSTOP it: connections stay, answers don't come."""
-        await self._process.suspend()
-
-    async def resume(self) -> None:
-        """SIGCONT it."""
-        await self._process.resume()
-
-    async def restart(self) -> None:
-        """Stop and start on the same port and data."""
-        await self.stop()
-        await self.start()
-
-    def _another_port(self) -> int:
-        return pick(self._near) if self._near else free_port()
 
     def _command(self) -> list[str]:
         fixed = {
@@ -132,7 +78,7 @@ class ValkeyServer:
         ours = ("--user", self.username, "on", f">{self.password}", "~*", "&*", "+@all")
         return [str(self.binary.path), *options, *ours]
 
-    async def _answers(self) -> bool:
+    async def _is_ready(self) -> bool:
         """Tell whether our server, and not another on the same port, takes requests.
 
         The password is sent before anything else, and no other server knows it. Spoken by hand, so

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 from compose.rehearsal.timeline import RehearsalTimeline
 
 __all__ = ["WAYS", "Part"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 from compose.rehearsal.anomaly import Anomaly, What
 from compose.rehearsal.checker import check
 from compose.rehearsal.faults import StuckError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from compose.local.ports import free_port
-from compose.local.process import ServerProcess
+from compose.local.server import LocalServer
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.http_client import Client
 
@@ -16,7 +16,7 @@ __all__ = ["RehearsedService"]
 _COMMAND = [sys.executable, "-c", "from compose.cli import main; main()"]
 
 
-class RehearsedService:
+class RehearsedService(LocalServer):
     """``crossfade serve`` or ``crossfade worker``. Ports stay the same across restarts."""
 
     def __init__(
@@ -26,53 +26,41 @@ class RehearsedService:
         folder: Path,
         environment: dict[str, str],
     ) -> None:
-        self.name = name
+        super().__init__(
+            name,
+            folder / name,
+            port=free_port(),
+            grace=20.0,
+            environment=environment,
+            folder=folder,  # where no .env lies
+        )
         self.up = False
         """Whether a client would still try it: false from before it is ended until it is back."""
         self.phase: int | None = None
-        self.port = free_port()
         self.metrics_port = free_port()
-        self.environment = environment
-        self.log_path = folder / f"{name}.log"
-        self._command = command
-        self._folder = folder
-        self._process = self._new_process()
+        self._service = command
 
     @property
     def url(self) -> str:
         """Where its API is (``serve`` only)."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def pid(self) -> int:
-        """The process id while it runs."""
-        assert self._process.pid is not None
-        return self._process.pid
-
     async def start(self, **environment: str) -> None:
         """Start it and return once it takes requests, with these settings changed from now on."""
-        self.environment.update(environment)
-        self._process = self._new_process()
-        await self._process.start([*_COMMAND, self._command], self._answers)
+        ports = {"PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
+        self.environment.update({**ports, **self.environment, **environment})
+        await super().start()
         self.up = True
 
     async def stop(self) -> None:
         """SIGTERM: it drains, then ends."""
         self.up = False
-        await self._process.stop()
+        await super().stop()
 
     async def kill(self) -> None:
         """SIGKILL. Clients learn it from their broken connections."""
-        await self._process.kill()
+        await super().kill()
         self.up = False
-
-    async def suspend(self) -> None:
-        """SIGSTOP: it does nothing from now on and doesn't know it."""
-        await self._process.suspend()
-
-    async def resume(self) -> None:
-        """SIGCONT: it goes on in the middle of what it did."""
-        await self._process.resume()
 
     async def restart(self, **environment: str) -> None:
         """End it in good order and start it again, with these settings changed."""
@@ -108,25 +96,14 @@ class RehearsedService:
         finally:
             await client.close()
 
-    async def _answers(self) -> bool:
+    def _command(self) -> list[str]:
+        return [*_COMMAND, self._service]
+
+    async def _is_ready(self) -> bool:
         port, path = (
-            (self.port, "/healthz") if self._command == "serve" else (self.metrics_port, "/metrics")
+            (self.port, "/healthz") if self._service == "serve" else (self.metrics_port, "/metrics")
         )
         try:
             return bool(await self._get(port, path))
         except ConnectionError:
             return False
-
-    def _new_process(self) -> ServerProcess:
-        return ServerProcess(
-            self.name,
-            data_dir=self._folder / self.name,
-            log_path=self.log_path,
-            grace=20.0,
-            folder=self._folder,  # where no .env lies
-            environment={
-                "PORT": str(self.port),
-                "METRICS_PORT": str(self.metrics_port),
-                **self.environment,
-            },
-        )

@@ -11,7 +11,7 @@ from typing import Literal
 from compose.local.binaries import find_redis
 from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
-from compose.local.process import all_started
+from compose.local.server import all_started
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
 from compose.rehearsal.part import Part

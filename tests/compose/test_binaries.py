@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compose.local import binaries
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 
 
 def _program(folder: Path, name: str, says: str, status: int = 0) -> None:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from compose.local.postgres import PostgresServer
-from compose.local.process import LocalServer, ServerError
+from compose.local.server import LocalServer, ServerError
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 
@@ -132,7 +132,7 @@ async def test_a_ctrl_c_in_the_terminal_does_not_reach_the_server(kind: str, tmp
 async def test_a_second_server_on_the_same_data_is_refused(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("compose.local.process._OTHERS_STOP", 0.2)
+    monkeypatch.setattr("compose.local.server._OTHERS_STOP", 0.2)
     first = _KINDS[kind](tmp_path / "data")
     await first.start()
     try:

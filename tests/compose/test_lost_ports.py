@@ -12,7 +12,7 @@ from compose.local import ports, stack
 from compose.local.databases import url_of
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
-from compose.local.process import ServerPortTakenError
+from compose.local.server import ServerPortTakenError
 from compose.local.stack import Stack
 from compose.local.valkey import ValkeyServer
 from compose.settings import load

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from compose.local.process import LocalServer
+from compose.local.server import LocalServer
 from compose.rehearsal.eventually import eventually
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import RedisLog

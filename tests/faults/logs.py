@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 
 from redis.asyncio import Redis
 
-from compose.local.process import LocalServer
+from compose.local.server import LocalServer
 from compose.local.valkey import ValkeyServer
 from tests.support.fault_proxy import FaultProxy
 from transport.settings import TransportSettings

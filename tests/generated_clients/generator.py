@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compose.local.kafka_jars import cache_dir, find_java
 from compose.local.maven import fetched_jars
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 from tests.support.absent import absent
 
 __all__ = ["CURRENT", "OLD", "generate", "run"]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from compose.local import kafka_jars
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, require_kafka, run_kafka
 from transport.conformance.member import contents, message

@@ -11,49 +11,27 @@ import httpx
 import yaml
 
 from compose.local.ports import free_port
-from compose.local.process import ServerProcess
+from compose.local.server import LocalServer
 from tests.monitoring.rules import ALERTS, ROOT, hurried
 
 __all__ = ["Prometheus"]
 
 
-class Prometheus:
+class Prometheus(LocalServer):
     """Finds its targets as ``prometheus.host.yml`` does: by asking any process for all."""
 
     def __init__(self, program: str, folder: Path, asked: Sequence[str]) -> None:
-        self.port = free_port()
+        super().__init__("prometheus", folder / "data", port=free_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self._program = program
         self._folder = folder
         self._asked = asked
         self._client = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=10)
-        self._process = ServerProcess(
-            "prometheus", data_dir=folder / "data", log_path=folder / "prometheus.log"
-        )
-
-    async def start(self) -> None:
-        """Start it and return once it answers."""
-        (self._folder / "data").mkdir(parents=True)
-        (self._folder / "assets").mkdir()
-        (self._folder / "assets" / "RUNBOOKS.md").symlink_to(ROOT / "RUNBOOKS.md")
-        for path in ALERTS:
-            (self._folder / path.name).write_text(hurried(path.read_text("utf-8")))
-        (self._folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration()))
-        command = [
-            self._program,
-            f"--config.file={self._folder}/prometheus.yml",
-            f"--storage.tsdb.path={self._folder}/data",
-            f"--web.listen-address=127.0.0.1:{self.port}",
-            f"--web.user-assets={self._folder}/assets",
-            "--enable-feature=exemplar-storage",
-            "--log.level=warn",
-        ]
-        await self._process.start(command, self._ready)
 
     async def stop(self) -> None:
         """Stop it."""
         await self._client.aclose()
-        await self._process.stop()
+        await super().stop()
 
     async def ask(self, expression: str) -> list[dict[str, Any]]:
         """Return what an instant query finds."""
@@ -112,7 +90,26 @@ class Prometheus:
         ]
         return made
 
-    async def _ready(self) -> bool:
+    def _prepare(self) -> None:
+        (self._folder / "data").mkdir(parents=True)
+        (self._folder / "assets").mkdir()
+        (self._folder / "assets" / "RUNBOOKS.md").symlink_to(ROOT / "RUNBOOKS.md")
+        for path in ALERTS:
+            (self._folder / path.name).write_text(hurried(path.read_text("utf-8")))
+        (self._folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration()))
+
+    def _command(self) -> list[str]:
+        return [
+            self._program,
+            f"--config.file={self._folder}/prometheus.yml",
+            f"--storage.tsdb.path={self._folder}/data",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            f"--web.user-assets={self._folder}/assets",
+            "--enable-feature=exemplar-storage",
+            "--log.level=warn",
+        ]
+
+    async def _is_ready(self) -> bool:
         try:
             return (await self._client.get("/-/ready")).status_code == 200
         except httpx.TransportError:

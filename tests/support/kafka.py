@@ -13,7 +13,7 @@ from typing import Any
 from compose.local.kafka import KafkaCluster, KafkaServer
 from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.ports import free_port
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 from tests.support.absent import absent
 from tests.support.containers import KafkaContainer
 from tests.support.fault_proxy import FaultProxy

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from compose.local.ports import free_port
-from compose.local.process import ServerError
+from compose.local.server import ServerError
 from compose.local.valkey import ValkeyServer
 from tests.support.certificates import Certificate, self_signed
 from tests.transport.redis_backend import short_settings

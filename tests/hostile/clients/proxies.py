@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import re
 from pathlib import Path
 
-from compose.local.ports import free_port
-from compose.local.process import ServerProcess
+from compose.local.ports import free_port, is_free
+from compose.local.server import LocalServer
 from tests.support.absent import program
 
 __all__ = ["Proxy", "documented"]
@@ -38,20 +37,18 @@ def documented(kind: str) -> str:
     return block
 
 
-class Proxy:
-    """One running proxy. ``kind`` is nginx or haproxy."""
+class Proxy(LocalServer):
+    """One proxy with a configuration of the page, its ports replaced by ours.
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.port = free_port()
+    ``kind`` is nginx or haproxy.
+    """
+
+    def __init__(self, kind: str, folder: Path, configuration: str, *upstreams: int) -> None:
+        super().__init__(kind, folder / kind, port=free_port(), grace=5.0, folder=folder)
         self._kind = kind
         self._folder = folder
-        self._process = ServerProcess(
-            kind,
-            data_dir=folder / "data",
-            log_path=folder / f"{kind}.log",
-            grace=5.0,
-            folder=folder,
-        )
+        self._configuration = configuration
+        self._upstreams = upstreams
 
     @property
     def url(self) -> str:
@@ -61,36 +58,32 @@ class Proxy:
     @property
     def log(self) -> str:
         """What it has logged."""
-        return self._process.log_path.read_text(errors="replace")
+        return self.log_path.read_text(errors="replace")
 
-    async def start(self, configuration: str, *upstreams: int) -> None:
-        """Start it with a configuration of the page, its ports replaced by ours."""
-        text = configuration.replace("8080", str(self.port))
-        for shown, port in zip(("3000", "3001"), upstreams, strict=False):
-            text = text.replace(f"127.0.0.1:{shown}", f"127.0.0.1:{port}")
-        if len(upstreams) == 1:
+    def _prepare(self) -> None:
+        text = self._configuration.replace("8080", str(self.port))
+        if len(self._upstreams) == 1:
             lines = text.splitlines(keepends=True)
             text = "".join(line for line in lines if "127.0.0.1:3001" not in line)
-        await self._process.start(await asyncio.to_thread(self._command, text), self._answers)
-
-    async def stop(self) -> None:
-        """Stop it."""
-        await self._process.stop()
-
-    def _command(self, text: str) -> list[str]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / "configuration"
+        # In one pass: a port of ours may begin with 3001.
+        ports = dict(zip(("3000", "3001"), self._upstreams, strict=False))
+        text = re.sub(
+            r"(127\.0\.0\.1):(300[01])\b", lambda found: f"{found[1]}:{ports[found[2]]}", text
+        )
         if self._kind == "nginx":
-            file.write_text(_NGINX.format(user=getpass.getuser(), site=text))
-            nginx = program("nginx", package="nginx")
-            return [nginx, "-p", str(self._folder), "-c", str(file), "-g", "daemon off;"]
-        file.write_text(text)
-        return [program("haproxy", package="haproxy"), "-db", "-f", str(file)]
+            text = _NGINX.format(user=getpass.getuser(), site=text)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(text)
 
-    async def _answers(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
+    @property
+    def _file(self) -> Path:
+        return self._folder / "configuration"
+
+    def _command(self) -> list[str]:
+        if self._kind == "nginx":
+            nginx = program("nginx", package="nginx")
+            return [nginx, "-p", str(self._folder), "-c", str(self._file), "-g", "daemon off;"]
+        return [program("haproxy", package="haproxy"), "-db", "-f", str(self._file)]
+
+    async def _is_ready(self) -> bool:
+        return not is_free(self.port)

@@ -64,10 +64,10 @@ async def run_proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[R
             key = f"{name}-{upstreams}"
             if key not in running:
                 kind = name.partition("-")[0]
-                proxy = Proxy(kind, tmp_path_factory.mktemp(name))
-                await proxy.start(CONFIGURATIONS[name](), *upstreams)
-                stack.push_async_callback(proxy.stop)
-                running[key] = proxy
+                proxy = Proxy(
+                    kind, tmp_path_factory.mktemp(name), CONFIGURATIONS[name](), *upstreams
+                )
+                running[key] = await stack.enter_async_context(proxy)
             return running[key]
 
         yield run
@@ -167,13 +167,11 @@ async def test_a_host_that_only_the_proxy_knows_is_refused_with_the_remedy(
     served: Served, tmp_path: Path
 ) -> None:
     """Nginx sends the name of its upstream where it is told nothing else."""
-    nginx = Proxy("nginx", tmp_path)
     without = documented("nginx").replace("proxy_set_header Host $http_host;", "")
-    await nginx.start(without, served.port)
-    try:
-        async with httpx.AsyncClient(base_url=nginx.url) as client:
-            answer = await client.get("/api/messages/00000000-0000-8000-8000-000000000000")
-    finally:
-        await nginx.stop()
+    async with (
+        Proxy("nginx", tmp_path, without, served.port) as nginx,
+        httpx.AsyncClient(base_url=nginx.url) as client,
+    ):
+        answer = await client.get("/api/messages/00000000-0000-8000-8000-000000000000")
     assert answer.status_code == 421
     assert "INGRESS_ALLOWED_HOSTS" in answer.json()["detail"]

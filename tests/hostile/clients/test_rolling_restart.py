@@ -90,17 +90,16 @@ async def pair(
 async def test_a_rolling_restart_shows_no_client_an_error(
     pair: tuple[RehearsedService, RehearsedService], served_pool: Pool, tmp_path: Path, kind: str
 ) -> None:
-    proxy = Proxy(kind, tmp_path / kind)
-    await proxy.start(documented(kind), *(service.port for service in pair))
-    try:
-        async with Load(proxy.url, f"rolling-{kind}") as load:
-            for service in pair:
-                await load.goes_on()
-                await service.restart()
-                await _has_its_share(service)
+    ports = [service.port for service in pair]
+    async with (
+        Proxy(kind, tmp_path / kind, documented(kind), *ports) as proxy,
+        Load(proxy.url, f"rolling-{kind}") as load,
+    ):
+        for service in pair:
             await load.goes_on()
-    finally:
-        await proxy.stop()
+            await service.restart()
+            await _has_its_share(service)
+        await load.goes_on()
     assert set(load.statuses) == {202}, (load.statuses, proxy.log[-2000:])
 
     async def all_there() -> bool:

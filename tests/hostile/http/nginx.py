@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from compose.local.ports import free_port
+from compose.local.ports import free_port, is_free
+from compose.local.server import LocalServer
 from tests.support.absent import program
-from tests.support.eventually import eventually
 
-__all__ = ["Nginx", "nginx"]
+__all__ = ["Nginx"]
 
 _CONFIG = """
 daemon off;
@@ -46,12 +42,14 @@ http {{
 """
 
 
-@dataclass
-class Nginx:
-    """A running nginx."""
+class Nginx(LocalServer):
+    """One in front of ``upstream``, a port. ``buffering`` is of request bodies."""
 
-    port: int
-    log: Path
+    def __init__(self, folder: Path, upstream: int, *, buffering: bool) -> None:
+        super().__init__("nginx", folder / "nginx", port=free_port(), grace=5.0)
+        self._folder = folder
+        self._upstream = upstream
+        self._buffering = "on" if buffering else "off"
 
     def forwarded(self) -> list[tuple[str, str]]:
         """Return method and path of each request that it sent on, in order.
@@ -59,40 +57,18 @@ class Nginx:
         Less those that the service refused to read, upon which the two have no connection left to
         disagree on.
         """
-        lines = [line.split(" ") for line in self.log.read_text("latin-1").splitlines()]
+        text = (self._folder / "access.log").read_text("latin-1")
+        lines = [line.split(" ") for line in text.splitlines()]
         return [(line[2], line[3]) for line in lines if line[0] != "-" and line[4] != "close"]
 
+    def _command(self) -> list[str]:
+        config = self._folder / "nginx.conf"
+        config.write_text(
+            _CONFIG.format(
+                folder=self._folder, port=self._upstream, own=self.port, buffering=self._buffering
+            )
+        )
+        return [program("nginx", package="nginx"), "-c", str(config), "-p", str(self._folder)]
 
-@asynccontextmanager
-async def nginx(folder: Path, port: int, *, buffering: bool) -> AsyncIterator[Nginx]:
-    """Run one in front of ``port``; ``buffering`` is of request bodies."""
-    command = program("nginx", package="nginx")
-    own = free_port()
-    config = folder / "nginx.conf"
-    made = _CONFIG.format(folder=folder, port=port, own=own, buffering="on" if buffering else "off")
-    config.write_text(made)
-    process = await asyncio.create_subprocess_exec(
-        command, "-c", str(config), "-p", str(folder), stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-
-        async def listens() -> None:
-            _, writer = await asyncio.open_connection("127.0.0.1", own)
-            writer.close()
-
-        await eventually(_true_when(listens))
-        yield Nginx(own, folder / "access.log")
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def _true_when(step):
-    async def done() -> bool:
-        try:
-            await step()
-        except OSError:
-            return False
-        return True
-
-    return done
+    async def _is_ready(self) -> bool:
+        return not is_free(self.port)

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from ingress.http1.bounds import Bounds
 from tests.hostile.http.conftest import exchange, ingress_app, listening
-from tests.hostile.http.nginx import Nginx, nginx
+from tests.hostile.http.nginx import Nginx
 from tests.hostile.http.smuggling import REFUSED, SERVED
 from tests.support.eventually import eventually
 
@@ -38,7 +38,7 @@ async def both(
         seen = _Seen(app)
         async with (
             listening(seen, "asgi", Bounds()) as port,
-            nginx(tmp_path_factory.mktemp("nginx"), port, buffering=request.param) as front,
+            Nginx(tmp_path_factory.mktemp("nginx"), port, buffering=request.param) as front,
         ):
             yield front, seen
 

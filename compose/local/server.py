@@ -15,19 +15,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Self
 
 from compose.local import guard
 from compose.local.guard import signal_all
 from compose.local.os_errors import explained_by
+from compose.local.ports import free_port, pick
 
-__all__ = ["LocalServer", "ServerError", "ServerPortTakenError", "ServerProcess", "all_started"]
+__all__ = ["LocalServer", "ServerError", "ServerPortTakenError", "all_started"]
 
 _POLL = 0.02
 _OTHERS_STOP = 20.0  # seconds for an earlier run's guard to finish stopping its server
 _LOG_TAIL = 12
+_PORT_RACES = 20
 _TAKEN = os.strerror(errno.EADDRINUSE)
 
 
@@ -39,54 +42,34 @@ class ServerPortTakenError(ServerError):
     """Another program has the server's port."""
 
 
-class LocalServer(Protocol):
-    """A real server on loopback, ours to start, stop and hurt."""
+class LocalServer(ABC):
+    """A real server on loopback: ours to start, stop and hurt, one at a time on its data folder.
 
-    name: str
-    host: str
-    log_path: Path
+    A kind of server is a subclass that says its command and when it takes requests.
 
-    @property
-    def port(self) -> int:
-        """Where clients connect. It may change while the server is started for the first time."""
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives (suspended counts)."""
-
-    async def start(self) -> None:
-        """Start it and return once it takes requests. Raises :class:`ServerError`."""
-
-    async def stop(self) -> None:
-        """Stop it in good order; nothing happens if it isn't running."""
-
-    async def kill(self) -> None:
-        """SIGKILL it and its children, and return when they are gone."""
-
-    async def suspend(self) -> None:
-        """SIGSTOP it and its children: connections stay, answers don't come."""
-
-    async def resume(self) -> None:
-        """SIGCONT what was suspended."""
-
-    async def restart(self) -> None:
-        """Stop and start on the same port and data."""
-
-
-class ServerProcess:
-    """A command under a guard, one at a time on its data folder.
-
-    ``identity`` is the user and group to run as, ours where ``None``. ``stop_signal`` is the one
-    that the server takes as a request to stop in good order; after ``grace`` seconds it is killed.
-    ``folder`` is its working directory, ours where ``None``.
+    Args:
+        name: The product, for messages.
+        data_dir: Its log is beside this folder, as is the lock that keeps a second one away.
+        port: The one that it must have.
+        near: The one that it has where that is free, else another.
+        stop_signal: Asks the server to stop in good order.
+        grace: Seconds after which it is killed.
+        identity: User and group to run as; ours where ``None``.
+        environment: Variables beside our own; read at each start.
+        folder: Its working directory; ours where ``None``.
     """
+
+    host = "127.0.0.1"
+    ready_within = 180.0
+    """Seconds for one start."""
 
     def __init__(
         self,
         name: str,
-        *,
         data_dir: Path,
-        log_path: Path,
+        *,
+        port: int | None = None,
+        near: int | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace: float = 15.0,
         identity: tuple[int, int] | None = None,
@@ -94,49 +77,87 @@ class ServerProcess:
         folder: Path | None = None,
     ) -> None:
         self.name = name
-        self.log_path = log_path
+        self.data_dir = data_dir.resolve()
+        self.log_path = self.data_dir.with_name(f"{data_dir.name}.log")
         self.pid: int | None = None
-        self._data_dir = data_dir
-        self._lock_path = data_dir.parent / f".{data_dir.name}.lock"
+        self.environment = environment or {}
+        self._lock_path = self.data_dir.with_name(f".{data_dir.name}.lock")
+        self._near = near
+        self._port_is_fixed = port is not None
         self._stop_signal = stop_signal
         self._grace = grace
         self._identity = identity
-        self._environment = environment
         self._folder = folder
         self._guard: subprocess.Popen[bytes] | None = None
         self._log_began = 0
+        self._choose_ports(port)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
 
     @property
     def running(self) -> bool:
-        """Whether the server lives."""
+        """Whether the process lives (suspended counts)."""
         return self._guard is not None and self._guard.poll() is None
 
-    async def start(
-        self, command: Sequence[str], ready: Callable[[], Awaitable[bool]], *, within: float = 180.0
-    ) -> None:
-        """Start ``command`` and return once ``ready`` says so.
+    def _choose_ports(self, port: int | None) -> None:
+        """Set the ports: at first, and again if another program took one before we bound it."""
+        self.port = port or (pick(self._near) if self._near else free_port())
+
+    def _prepare(self) -> None:  # noqa: B027 - most servers need it, not all
+        """Make the files that the server needs. Called before each start, in a thread."""
+
+    @abstractmethod
+    def _command(self) -> Sequence[str]:
+        """Return the program and its arguments."""
+
+    @abstractmethod
+    async def _is_ready(self) -> bool:
+        """Tell whether this server, and no other on its port, takes requests."""
+
+    async def start(self) -> None:
+        """Start it; return once it takes requests.
 
         Raises:
-            ServerPortTakenError: it ended because another program has its port.
+            ServerPortTakenError: it ended because another program has the port that it must have.
             ServerError: it ended, was not ready in time, or its data is in use.
         """
         if self.running:
             raise ServerError(f"{self.name} is running already (pid {self.pid})")
-        await asyncio.to_thread(self._spawn, command)
-        try:
-            await self._wait_until(ready, within)
-        except BaseException:
-            await self.stop()
-            raise
+        for attempt in range(_PORT_RACES):
+            await asyncio.to_thread(self._prepare)
+            await asyncio.to_thread(self._spawn)
+            try:
+                await self._until_ready()
+            except ServerPortTakenError:
+                await self.stop()
+                if self._port_is_fixed or attempt + 1 == _PORT_RACES:
+                    raise
+                self._choose_ports(None)
+            except BaseException:
+                await self.stop()
+                raise
+            else:
+                self._port_is_fixed = True  # clients know it now: a restart keeps it
+                return
 
-    async def _wait_until(self, ready: Callable[[], Awaitable[bool]], within: float) -> None:
-        deadline = time.monotonic() + within
-        while not await ready():
+    async def restart(self) -> None:
+        """Stop and start on the same ports and data."""
+        await self.stop()
+        await self.start()
+
+    async def _until_ready(self) -> None:
+        deadline = time.monotonic() + self.ready_within
+        while not await self._is_ready():
             if not self.running:
                 raise self._why_it_ended()
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"{self.name} was not ready in {within:.0f} s:\n{self.log_tail()}"
+                    f"{self.name} was not ready in {self.ready_within:.0f} s:\n{self.log_tail()}"
                 )
             await asyncio.sleep(_POLL)
 
@@ -191,8 +212,8 @@ class ServerProcess:
             return ServerPortTakenError(
                 f"{self.name} ended while starting: its port is in use:\n{said}"
             )
-        if told := explained_by(said, self._data_dir):
-            return ServerError(f"{self.name} ended while starting: {told}")
+        if why := explained_by(said, self.data_dir):
+            return ServerError(f"{self.name} ended while starting: {why}")
         return ServerError(
             f"{self.name} ended while starting; the end of its log ({self.log_path}) is:\n{said}"
         )
@@ -202,7 +223,7 @@ class ServerProcess:
             raise ServerError(f"{self.name} is not running")
         return self.pid
 
-    def _spawn(self, command: Sequence[str]) -> None:
+    def _spawn(self) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         identity = f"{self._identity[0]}:{self._identity[1]}" if self._identity else "-"
         with self._lock() as lock, self.log_path.open("ab") as log:
@@ -211,19 +232,20 @@ class ServerProcess:
                 # -I -S: nothing but the standard library, whatever the caller's environment is.
                 [
                     sys.executable, "-I", "-S", guard.__file__, self._stop_signal.name,
-                    str(self._grace), str(lock.fileno()), identity, "--", *command,
+                    str(self._grace), str(lock.fileno()), identity, "--",
+                    *self._command(),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
-                env={**os.environ, **(self._environment or {})},
+                env={**os.environ, **self.environment},
                 cwd=self._folder,
             )  # fmt: skip
             assert self._guard.stdout is not None
-            with self._guard.stdout as told:
-                line = told.readline()
+            with self._guard.stdout as output:
+                line = output.readline()
             if not line:
                 self._guard.communicate()
                 self._guard = None
