@@ -262,11 +262,18 @@ class Transport(Protocol):
     async def publish(
         self, envelopes: Sequence[Envelope], *, remember: bool = True
     ) -> Sequence[Outcome]:
-        """Append, and return one outcome per envelope in the same order.
+        """Append envelopes, in order, and return one outcome for each, in the same order.
 
-        With ``remember`` (and :attr:`Features.remembers`) a message id seen within the idempotency
-        window is not appended again. Redrives pass ``remember=False``: always append.
-        Cancelling the call may leave any of the envelopes appended.
+        A :class:`~transport.errors.TransportError` is the outcome of the envelopes that it
+        concerns, and is not raised. Cancelling the call may leave any of the envelopes appended.
+
+        Args:
+            envelopes: what to append; none is allowed.
+            remember: do not append a message id again that was seen within the idempotency window
+                (needs :attr:`Features.remembers`). Redrives pass ``False``: always append.
+
+        Returns:
+            :class:`Appended`, :class:`Remembered` or an error for each envelope.
         """
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:

@@ -1,7 +1,6 @@
-"""A transport that is another one, but for what a decorator makes of it.
+"""Base class of decorators: a transport that forwards every call to another one.
 
-Said once: each decorator names the calls that it changes, and nothing else. A new call in the
-contract is forwarded here, and every decorator has it.
+A subclass overrides the calls that it changes. A new call of the contract is forwarded here once.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["Forwarding"]
 
 
 class Forwarding:
-    """``inner``, unchanged. Every call goes to it; see :class:`transport.contract.Transport`."""
+    """Forwards every call to ``inner``; see :class:`transport.contract.Transport`."""
 
     def __init__(self, inner: Transport) -> None:
         self.inner = inner
@@ -34,7 +33,7 @@ class Forwarding:
         self.features = inner.features
 
     def _ready(self) -> Transport:
-        """Return who is to be asked."""
+        """Return the transport to forward to."""
         return self.inner
 
     async def __aenter__(self) -> Self:

@@ -43,6 +43,7 @@ from persistence.dead_letters.selection import Selection, described
 from persistence.operator_actions import Actions
 from persistence.tables.states import RunState
 from transport.contract import Transport
+from transport.observed import ObservedTransport
 from transport.registry import create
 
 __all__ = ["cancel", "redrive", "redrives", "watch"]
@@ -309,17 +310,18 @@ async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Actions]]
         )
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         primary = await stack.enter_async_context(create(transport.transport, transport))
-        log = tracing.traced(primary)
+        log: Transport = ObservedTransport(primary, tracing.append_observers(transport.transport))
         if transport.transport_shadow is not None:
             # What is redriven goes to both logs, like everything that is appended.
             shadow = ReconnectingTransport(
                 create(transport.transport_shadow, transport),
                 needed=transport.transport_shadow_mode == "sync",
+                observers=tracing.append_observers(transport.transport_shadow),
             )
             log = await stack.enter_async_context(
                 shadowed(
                     log,
-                    tracing.traced(await stack.enter_async_context(shadow)),
+                    await stack.enter_async_context(shadow),
                     transport,
                     pool=pool,
                     metrics=metrics,

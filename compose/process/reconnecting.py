@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Self
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from transport.backoff import Backoff
 from transport.contract import Transport
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
-from transport.forwarding import Forwarding
+from transport.observed import AppendObserver, ObservedTransport
 
 __all__ = ["ReconnectingTransport"]
 
@@ -24,8 +24,8 @@ _NEEDED_MOMENT = 5.0
 _SAY_AGAIN = 60.0
 
 
-class ReconnectingTransport(Forwarding):
-    """``inner``; until it is connected, every call raises :class:`TransportUnavailable`.
+class ReconnectingTransport(ObservedTransport):
+    """``inner``; until it is connected, every call fails with :class:`TransportUnavailable`.
 
     So from the first second health answers, readiness names the log, and a POST gets 503. Only an
     outage is waited for: a setting that can't work ends :meth:`connect` with the error.
@@ -35,8 +35,10 @@ class ReconnectingTransport(Forwarding):
     for it is logged, and tried again.
     """
 
-    def __init__(self, inner: Transport, *, needed: bool = True) -> None:
-        super().__init__(inner)
+    def __init__(
+        self, inner: Transport, *, needed: bool = True, observers: Sequence[AppendObserver] = ()
+    ) -> None:
+        super().__init__(inner, observers)
         self._needed = needed
         self._first: asyncio.Task[None] | None = None
         self._connected = False

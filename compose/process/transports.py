@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 from compose.process.reconnecting import ReconnectingTransport
-from otel.metered import MeteredTransport
+from otel.append_metrics import AppendMetrics
 from otel.metrics import Metrics
 from otel.tracing.start import OFF, Tracing
 from persistence.database.pool import Pool
@@ -24,12 +24,10 @@ __all__ = ["Logs", "open_logs", "place_of", "shadowed"]
 class Logs(NamedTuple):
     """Each log once, however many parts it plays.
 
-    ``patient`` are all of them, to be connected; ``every`` the same, decorated. ``written`` is what
-    is appended to: the primary, with the shadow behind it where there is one.
+    ``written`` is what is appended to: the primary, with the shadow behind it where there is one.
     """
 
-    patient: list[ReconnectingTransport]
-    every: list[Transport]
+    every: list[ReconnectingTransport]
     written: Transport
     consumed: Transport
     mirror: Mirror | None
@@ -54,21 +52,27 @@ async def open_logs(
     if settings.transport_shadow_mode == "sync":
         needed.add(shadow or settings.transport)
     names = dict.fromkeys((settings.transport, settings.consumed, shadow or settings.transport))
-    patient = [
-        ReconnectingTransport(create(name, settings), needed=name in needed) for name in names
-    ]
     async with AsyncExitStack() as stack:
-        for one in patient:
-            await stack.enter_async_context(one)
-        logs = {one.name: tracing.traced(MeteredTransport(one, metrics)) for one in patient}
+        logs: dict[str, ReconnectingTransport] = {}
+        for name in names:
+            log = ReconnectingTransport(
+                create(name, settings),
+                needed=name in needed,
+                observers=(
+                    AppendMetrics(metrics, name, settings.stream_partitions),
+                    *tracing.append_observers(name),
+                ),
+            )
+            logs[name] = await stack.enter_async_context(log)
+        every = list(logs.values())
         primary, consumed = logs[settings.transport], logs[settings.consumed]
         if shadow is None:
-            yield Logs(patient, list(logs.values()), primary, consumed, None)
+            yield Logs(every, primary, consumed, None)
             return
         both = await stack.enter_async_context(
             shadowed(primary, logs[shadow], settings, pool=pool, metrics=metrics, member=member)
         )
-        yield Logs(patient, list(logs.values()), both, consumed, both.mirror)
+        yield Logs(every, both, consumed, both.mirror)
 
 
 @asynccontextmanager

@@ -134,7 +134,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         housekeeper = Housekeeper(pool, days=settings.persistence.database_history_days)
         parity = _parity(settings, pool, metrics, member) if worker else None
         yield Service(
-            member, pool, app, metrics, logs.patient, logs.consumed, logs.mirror, worker, standbys,
+            member, pool, app, metrics, logs.every, logs.consumed, logs.mirror, worker, standbys,
             leftovers, indexers, depth, parity, housekeeper, losses,
         )  # fmt: skip
 

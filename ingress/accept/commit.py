@@ -25,7 +25,7 @@ from ingress.schema.responses import State
 from otel.metrics import Metrics
 from persistence.store.lookup import StoredAnswer
 from transport.clock import now
-from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
+from transport.contract import Appended, Remembered, Transport
 from transport.errors import TransportError, TransportUnavailable
 
 __all__ = ["Acceptance"]
@@ -87,7 +87,7 @@ class Acceptance:
                 one.trace.created(began, time.time_ns(), envelope.partition)
         remembered: list[tuple[AnySubmission, Remembered]] = []
         failure: TransportError | None = None
-        outcomes = await self._publish(envelopes)
+        outcomes = await self._transport.publish(envelopes)
         for one, envelope, outcome in zip(submissions, envelopes, outcomes, strict=True):
             if isinstance(outcome, Appended):
                 correlation_id = envelope.headers["correlationId"]
@@ -100,12 +100,6 @@ class Acceptance:
         self._note(failure, len(submissions))
         if remembered:
             await self._repeat(remembered, settle)
-
-    async def _publish(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        try:
-            return await self._transport.publish(envelopes)
-        except TransportError as error:
-            return [error] * len(envelopes)
 
     async def _repeat(
         self, repeats: Sequence[tuple[AnySubmission, Remembered]], settle: Settle

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry
 
+from otel.tracing.append_spans import AppendSpans
 from otel.tracing.deliveries import Deliveries
 from otel.tracing.endpoints import Endpoints
 from otel.tracing.requests import PassOn, Read, Requests, Tracer
 from otel.tracing.sampling import Sampling
 from otel.tracing.settings import TracingSettings
 from otel.tracing.span import Endpoint, Record
-from otel.tracing.traced import TracedTransport
-from transport.contract import Transport
 from transport.errors import ConfigurationError
+from transport.observed import AppendObserver
 from transport.settings import TransportSettings
 
 __all__ = ["CLOSE_SECONDS", "OFF", "Tracing", "start"]
@@ -32,9 +32,9 @@ class Tracing:
     requests: Tracer = PassOn()
     deliveries: Deliveries | None = None
 
-    def traced(self, transport: Transport) -> Transport:
-        """Return ``transport``, its appends recorded."""
-        return transport
+    def append_observers(self, log: str) -> Sequence[AppendObserver]:  # noqa: ARG002 - for On
+        """Return what records the appends to ``log``: nothing."""
+        return ()
 
     def close(self, within: float = CLOSE_SECONDS) -> None:
         """Export what waits, for at most ``within`` seconds. Blocks."""
@@ -63,10 +63,9 @@ class On(Tracing):
         self.requests = Requests(record, sampling, endpoints[primary], read)
         self.deliveries = Deliveries(record, sampling, endpoints)
 
-    def traced(self, transport: Transport) -> Transport:
-        """Return ``transport``, its appends recorded."""
-        endpoint_ = self._endpoints[transport.name]
-        return TracedTransport(transport, self._record, self._sampling, endpoint_)
+    def append_observers(self, log: str) -> Sequence[AppendObserver]:
+        """Return what records the appends to ``log``."""
+        return (AppendSpans(self._record, self._sampling, self._endpoints[log]),)
 
     def close(self, within: float = CLOSE_SECONDS) -> None:
         """Export what waits, for at most ``within`` seconds. Blocks."""

@@ -27,6 +27,7 @@ from persistence.worker.worker import Worker
 from tests.ingress.gated import GatedLog
 from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, Topic, Transport
+from transport.observed import ObservedTransport
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -167,7 +168,8 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
             **settings: Any,
         ) -> Service:
             pool = pool or database_pool
-            transport = tracing.traced(transport)
+            if observers := tracing.append_observers(transport.name):
+                transport = ObservedTransport(transport, observers)
             metrics = Metrics()
             app = build(
                 settings=IngressSettings(**settings),

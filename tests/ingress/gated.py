@@ -25,7 +25,7 @@ class GatedLog:
         self.gate.set()
         self.waiting = 0
         self.published: list[Sequence[Envelope]] = []
-        self.fail_with: TransportError | None = None
+        self.fail_with: Exception | None = None
         self.lost_reply: TransportError | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -40,6 +40,8 @@ class GatedLog:
             await self.gate.wait()
         finally:
             self.waiting -= 1
+        if isinstance(self.fail_with, TransportError):
+            return [self.fail_with] * len(envelopes)
         if self.fail_with is not None:
             raise self.fail_with
         outcomes = await self._inner.publish(envelopes, remember=remember)

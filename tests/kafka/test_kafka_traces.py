@@ -89,7 +89,7 @@ async def test_a_message_is_followed_over_both_logs_by_ids_alone(
     async with open_logs(
         both, pool=database_pool, metrics=metrics, member="test", tracing=tracing
     ) as logs:
-        for log in logs.patient:
+        for log in logs.every:
             await log.connect()
         app = build(
             settings=IngressSettings(),

@@ -62,7 +62,7 @@ async def test_a_connection_in_use_at_the_close_is_closed_when_it_comes_back(
     own_redis: ValkeyServer, client: Redis
 ) -> None:
     async with _pool(own_redis) as pool:
-        async with pool.line() as line:
+        async with pool.lend() as line:
             await pool.close()
             assert await line.exchange([("ECHO", "still")]) == [b"still"]
         assert not line.is_open

@@ -104,7 +104,7 @@ class AppendNotifier:
     async def _listen(self) -> None:
         while True:
             try:
-                async with self._connections.line() as line:
+                async with self._connections.lend() as line:
                     (told,) = await line.exchange([("CLIENT", "ID")])
                     self._client_id = told if isinstance(told, int) else None
                     self._line = line

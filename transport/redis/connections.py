@@ -47,28 +47,28 @@ class RedisConnections:
         )
 
     @asynccontextmanager
-    async def line(self) -> AsyncIterator[RedisConnection]:
+    async def lend(self) -> AsyncIterator[RedisConnection]:
         """Lend one open connection.
 
         Raises:
             TransportUnavailable: none could be had, so nothing was sent.
         """
         async with self._slots:
-            line = self._idle.pop() if self._idle else RedisConnection(self._address)
-            self._lent.add(line)
+            connection = self._idle.pop() if self._idle else RedisConnection(self._address)
+            self._lent.add(connection)
             try:
-                if await line.open():
+                if await connection.open():
                     self.made += 1
-                yield line
+                yield connection
             finally:
-                self._lent.discard(line)
-                if line.is_misplaced:
-                    line.hang_up()
+                self._lent.discard(connection)
+                if connection.is_misplaced:
+                    connection.hang_up()
                     self._retire()
                 if self._closed:
-                    line.hang_up()
+                    connection.hang_up()
                 else:
-                    self._idle.append(line)
+                    self._idle.append(connection)
 
     def _retire(self) -> None:
         """Close every connection that is as old as one whose server is no longer the primary.
@@ -76,8 +76,8 @@ class RedisConnections:
         Each would otherwise fail a call before it is replaced, and one that only reads or waits
         for entries would stay with a server that gets none.
         """
-        for line in (*self._idle, *self._lent):
-            line.retire()
+        for connection in (*self._idle, *self._lent):
+            connection.retire()
 
     async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
         """Send ``commands`` in one go and return their replies.
@@ -87,8 +87,8 @@ class RedisConnections:
         Raises:
             TransportUnavailable: no connection could be had, so nothing was sent.
         """
-        async with self.line() as line:
-            return await line.exchange(commands, most=most)
+        async with self.lend() as connection:
+            return await connection.exchange(commands, most=most)
 
     async def call(self, *command: str | bytes | int) -> Reply:
         """Send one command and return its reply.

@@ -49,8 +49,15 @@ class Functions:
         return ("FCALL", f"{self._library}_{name}", len(keys), *keys, *arguments)
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """Like :meth:`RedisConnections.exchange`, with the library loaded where it is missing."""
-        replies = await self._connections.exchange(commands)
+        """Send ``commands`` in one go and return their replies; load the library where it is gone.
+
+        See :meth:`RedisConnection.exchange`.
+
+        Raises:
+            TransportUnavailable: no connection could be had, or no library loaded.
+        """
+        async with self._connections.lend() as connection:
+            replies = await connection.exchange(commands)
         for _ in range(_LOADS):
             missing = [i for i, reply in enumerate(replies) if is_function_missing(reply)]
             if not missing:

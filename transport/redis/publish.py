@@ -7,8 +7,9 @@ may touch two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -70,71 +71,71 @@ class Publisher:
 
     async def publish(self, envelopes: Sequence[Envelope], *, remember: bool) -> list[Outcome]:
         """Append in order; see :meth:`transport.contract.Transport.publish`."""
-        seconds = self._seconds if remember else 0
         outcomes: list[Outcome] = []
-        # One after the other: a call that is made again because the library was missing could
+        # One trip after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
-        for first in range(0, len(envelopes), RECORDS_PER_CALL):
-            some = envelopes[first : first + RECORDS_PER_CALL]
+        for calls in self._trips(envelopes, self._seconds if remember else 0):
             try:
-                outcomes += await self._append(some, seconds)
-            except _TooWideError:
-                outcomes += await self._append_around(some, seconds)
-            except TransportError as error:
-                outcomes += [error] * len(some)
-        return outcomes
-
-    async def _append_around(self, envelopes: Sequence[Envelope], seconds: int) -> list[Outcome]:
-        """Append envelopes in order, each that no function can take by a command of its own.
-
-        Those are other programs' records, redriven or copied from another log. They are not
-        remembered: the row tells repeats apart.
-        """
-        outcomes: list[Outcome] = []
-        for is_wide, group in groupby(envelopes, key=_is_wide):
-            some = list(group)
-            try:
-                if not is_wide:
-                    outcomes += await self._append(some, seconds)
-                    continue
-                for envelope in some:
-                    stream = self._log.streams[envelope.partition]
-                    reply = await self._functions.exchange(
-                        [("XADD", stream, "*", *_fields_of(envelope))]
-                    )
-                    told = [reply[0]] if isinstance(reply[0], bytes) else reply[0]
-                    outcomes += _outcomes(told, 1)
+                replies = await self._functions.exchange([call.command for call in calls])
             except TransportError as error:
                 # What follows must not overtake it.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
+            if len(calls) == 1:
+                outcomes += self._outcomes(replies[0], calls[0].envelopes)
+            else:
+                outcomes += self._outcomes_by_partition(replies, calls, envelopes[len(outcomes) :])
         return outcomes
 
-    async def _append(self, envelopes: Sequence[Envelope], seconds: int) -> Sequence[Outcome]:
+    def _trips(self, envelopes: Sequence[Envelope], seconds: int) -> Iterator[list[_Call]]:
+        """Yield the calls that append ``envelopes``, trip by trip."""
+        for first in range(0, len(envelopes), RECORDS_PER_CALL):
+            chunk = envelopes[first : first + RECORDS_PER_CALL]
+            try:
+                calls = self._calls(chunk, seconds)
+            except _TooWideError:
+                # Other programs' records, redriven or copied from another log. What no function
+                # can take has a command of its own, and is not remembered: the row tells repeats.
+                for is_wide, group in groupby(chunk, key=_is_wide):
+                    if is_wide:
+                        yield from ([self._lone_call(envelope)] for envelope in group)
+                    else:
+                        yield self._calls(list(group), seconds)
+            else:
+                yield calls
+
+    def _calls(self, envelopes: Sequence[Envelope], seconds: int) -> list[_Call]:
         if not self._by_slot:
             command = self._command(envelopes, seconds, self._log.memories())
-            (reply,) = await self._functions.exchange([command])
-            return self._outcomes(reply, envelopes)
-        places: dict[int, list[int]] = {}
-        for place, envelope in enumerate(envelopes):
-            places.setdefault(envelope.partition, []).append(place)
-        replies = await self._functions.exchange(
-            [
-                self._command([envelopes[i] for i in at], seconds, self._log.memories(partition))
-                for partition, at in places.items()
-            ]
-        )
-        outcomes: dict[int, Outcome] = {}
-        for at, reply in zip(places.values(), replies, strict=True):
-            some = [envelopes[i] for i in at]
-            outcomes.update(zip(at, self._outcomes(reply, some), strict=True))
-        return [outcomes[place] for place in range(len(envelopes))]
+            return [_Call(command, envelopes)]
+        by_partition: dict[int, list[Envelope]] = {}
+        for envelope in envelopes:
+            by_partition.setdefault(envelope.partition, []).append(envelope)
+        return [
+            _Call(self._command(some, seconds, self._log.memories(partition)), some)
+            for partition, some in by_partition.items()
+        ]
+
+    def _lone_call(self, envelope: Envelope) -> _Call:
+        stream = self._log.streams[envelope.partition]
+        return _Call(("XADD", stream, "*", *_fields_of(envelope)), [envelope])
 
     def _outcomes(self, reply: Reply, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        outcomes = _outcomes(reply, len(envelopes))
+        outcomes = _outcomes([reply] if type(reply) is bytes else reply, len(envelopes))
         last = outcomes[-1]
         if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
             self._witness.stands(envelopes[-1].partition, last.offset)
         return outcomes
+
+    def _outcomes_by_partition(
+        self, replies: Sequence[Reply], calls: Sequence[_Call], envelopes: Sequence[Envelope]
+    ) -> list[Outcome]:
+        """Return the outcomes of one trip in the order of ``envelopes``, which begin with it."""
+        outcomes = {
+            call.envelopes[0].partition: iter(self._outcomes(reply, call.envelopes))
+            for call, reply in zip(calls, replies, strict=True)
+        }
+        count = sum(len(call.envelopes) for call in calls)
+        return [next(outcomes[envelope.partition]) for envelope in envelopes[:count]]
 
     def _command(
         self, envelopes: Sequence[Envelope], seconds: int, memories: Sequence[str]
@@ -201,6 +202,13 @@ class Publisher:
             memory = partition if self._by_slot else None
             places.setdefault(memory, []).append((streams[partition], identifier))
         return places
+
+
+class _Call(NamedTuple):
+    """A command, and what it appends, in order. Calls of one trip touch different partitions."""
+
+    command: Command
+    envelopes: Sequence[Envelope]
 
 
 class _TooWideError(Exception):

@@ -60,7 +60,6 @@ class ShadowTransport(Forwarding):
     def __init__(self, primary: Transport, mirror: Mirror) -> None:
         super().__init__(primary)
         self.mirror = mirror
-        self._publish = self._async if mirror.mode == "async" else self._sync
 
     async def __aenter__(self) -> Self:
         """Enter both logs and the mirror: for a use without the wiring, which does it apart."""
@@ -84,10 +83,21 @@ class ShadowTransport(Forwarding):
         self, envelopes: Sequence[Envelope], *, remember: bool = True
     ) -> Sequence[Outcome]:
         """Append to the primary, and copy; see the contract and the module."""
-        return await self._publish(envelopes, remember)
-
-    async def _async(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
-        outcomes = await self._to_primary(envelopes, remember)
+        try:
+            outcomes = await self.inner.publish(envelopes, remember=remember)
+        except asyncio.CancelledError:
+            self._note_unknown(envelopes)
+            raise
+        # What the primary may have, and the shadow is not given.
+        self._note_unknown(
+            [
+                envelope
+                for envelope, outcome in zip(envelopes, outcomes, strict=True)
+                if isinstance(outcome, AppendUnknown)
+            ]
+        )
+        if self.mirror.mode == "sync":
+            return await self._mirror_now(envelopes, outcomes, remember)
         copies = [
             Copy(envelope, outcome.offset, remember)
             for envelope, outcome in zip(envelopes, outcomes, strict=True)
@@ -97,8 +107,11 @@ class ShadowTransport(Forwarding):
             self.mirror.offer_soon(copies)
         return outcomes
 
-    async def _sync(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
-        outcomes = list(await self._to_primary(envelopes, remember))
+    async def _mirror_now(
+        self, envelopes: Sequence[Envelope], of_primary: Sequence[Outcome], remember: bool
+    ) -> Sequence[Outcome]:
+        """Append to the shadow what the primary has; return the outcome of both."""
+        outcomes = list(of_primary)
         places: dict[int, Copy] = {}
         made: dict[str, Copy] = {}
         for place, (envelope, outcome) in enumerate(zip(envelopes, outcomes, strict=True)):
@@ -130,27 +143,11 @@ class ShadowTransport(Forwarding):
         return Copy(envelope, outcome.offset, remember)
 
     def _half_done(self, error: TransportError) -> AppendUnknown:
-        told = AppendUnknown(
+        unknown = AppendUnknown(
             f"{self.name} has the message, and {self.mirror.transport.name} may not: {error}"
         )
-        told.__cause__ = error
-        return told
-
-    async def _to_primary(self, envelopes: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
-        """Append to the primary; note what it may have without having said so."""
-        try:
-            outcomes = await self.inner.publish(envelopes, remember=remember)
-        except (AppendUnknown, asyncio.CancelledError):
-            self._note_unknown(envelopes)
-            raise
-        self._note_unknown(
-            [
-                envelope
-                for envelope, outcome in zip(envelopes, outcomes, strict=True)
-                if isinstance(outcome, AppendUnknown)
-            ]
-        )
-        return outcomes
+        unknown.__cause__ = error
+        return unknown
 
     def _note_unknown(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:

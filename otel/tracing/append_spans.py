@@ -1,4 +1,4 @@
-"""A transport whose appends are spans. Wraps one log: primary and shadow are wrapped each."""
+"""Appends to a log as spans. Primary and shadow have an observer each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from otel.tracing.context import checked, derived_trace_id, is_sampled, new_id, parse
 from otel.tracing.sampling import Sampling
 from otel.tracing.span import Attributes, Endpoint, Link, OperationKind, Record, Span
-from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
+from transport.contract import Appended, Envelope, Outcome, Remembered
 from transport.envelope import (
     HEADER_CORRELATION_ID,
     HEADER_MESSAGE_ID,
@@ -16,57 +16,51 @@ from transport.envelope import (
     HEADER_TRACEPARENT,
     HEADER_TRACESTATE,
 )
-from transport.forwarding import Forwarding
 
-__all__ = ["TracedTransport"]
+__all__ = ["AppendSpans"]
 
 
-class TracedTransport(Forwarding):
-    """``inner``, with a ``send`` span for every sampled envelope that is published.
+class AppendSpans:
+    """Records a ``send`` span for every sampled envelope that is published to one log.
 
-    One for each message and not one for a whole append, so that a trace is one waterfall; what they
-    shared is told by ``messaging.batch.message_count``. Sends of dead letters are the worker's
-    (:mod:`otel.tracing.deliveries`), which knows why.
+    An :class:`~transport.observed.AppendObserver`. One span for each message and not one for a
+    whole append, so that a trace is one waterfall; ``messaging.batch.message_count`` tells how many
+    shared the append. Sends of dead letters are the worker's (:mod:`otel.tracing.deliveries`),
+    which knows why.
     """
 
-    def __init__(
-        self, inner: Transport, record: Record, sampling: Sampling, endpoint: Endpoint
-    ) -> None:
-        super().__init__(inner)
+    def __init__(self, record: Record, sampling: Sampling, endpoint: Endpoint) -> None:
         self._record = record
         self._sampling = sampling
         self._endpoint = endpoint
 
-    async def publish(
-        self, envelopes: Sequence[Envelope], *, remember: bool = True
-    ) -> Sequence[Outcome]:
-        """Append, and record a span for each envelope that is sampled."""
-        began = time.time_ns()
-        outcomes: Sequence[Outcome] | None = None
-        failure: BaseException | None = None
-        try:
-            outcomes = await self.inner.publish(envelopes, remember=remember)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            ended = time.time_ns()
-            for index, one in enumerate(envelopes):
-                if (context := one.headers.get(HEADER_TRACEPARENT)) is None or is_sampled(context):
-                    outcome = outcomes[index] if outcomes is not None else failure
-                    self._sent(one, outcome, began, ended, len(envelopes))
-        return outcomes
+    def published(
+        self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], began: int
+    ) -> None:
+        """Record a span for each envelope that is sampled, with its outcome."""
+        ended = time.time_ns()
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            self._sent(envelope, outcome, began, ended, len(envelopes))
+
+    def interrupted(self, envelopes: Sequence[Envelope], error: BaseException, began: int) -> None:
+        """Record a failed span for each envelope that is sampled."""
+        ended = time.time_ns()
+        for envelope in envelopes:
+            self._sent(envelope, error, began, ended, len(envelopes))
 
     def _sent(
         self,
         envelope: Envelope,
-        outcome: Outcome | BaseException | None,
+        outcome: Outcome | BaseException,
         began: int,
         ended: int,
         together: int,
     ) -> None:
         headers = envelope.headers
-        context = checked(headers.get(HEADER_TRACEPARENT, "").encode("ascii", "replace"))
+        header = headers.get(HEADER_TRACEPARENT)
+        if header is not None and not is_sampled(header):
+            return
+        context = checked((header or "").encode("ascii", "replace"))
         links: Sequence[Link] = ()
         parent_id: int | None = None
         if context is not None:
@@ -94,9 +88,7 @@ class TracedTransport(Forwarding):
         )  # fmt: skip
 
 
-def _about(
-    envelope: Envelope, outcome: Outcome | BaseException | None, endpoint: Endpoint
-) -> Attributes:
+def _about(envelope: Envelope, outcome: Outcome | BaseException, endpoint: Endpoint) -> Attributes:
     headers = envelope.headers
     made: Attributes = {"messaging.destination.partition.id": str(envelope.partition)}
     if isinstance(outcome, Appended | Remembered):

@@ -1,4 +1,4 @@
-"""A transport that counts what it appends. Wraps any other, and adds nothing else."""
+"""Appends, counted in ``stream_enqueue_total``."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from collections.abc import Sequence
 from otel.measures import exemplar_of
 from otel.metrics import Metrics
 from otel.tracing.context import sampled_trace_id
-from transport.contract import Appended, Envelope, Outcome, Transport
+from transport.contract import Appended, Envelope, Outcome
 from transport.envelope import HEADER_TRACEPARENT
-from transport.forwarding import Forwarding
 
-__all__ = ["MeteredTransport"]
+__all__ = ["AppendMetrics"]
 
 
-class MeteredTransport(Forwarding):
-    """``inner``, with every append counted in ``stream_enqueue_total``."""
+class AppendMetrics:
+    """Counts what is appended to the log ``name``, by partition.
 
-    def __init__(self, inner: Transport, metrics: Metrics) -> None:
-        super().__init__(inner)
+    An :class:`~transport.observed.AppendObserver`.
+    """
+
+    def __init__(self, metrics: Metrics, name: str, partitions: int) -> None:
         # Made once: looking a child up by its labels costs more than counting (and at zero, so
         # that rate() sees the first append).
-        self._appended = [
-            metrics.enqueued.labels(inner.name, str(p)) for p in range(inner.partitions)
-        ]
+        self._appended = [metrics.enqueued.labels(name, str(p)) for p in range(partitions)]
 
-    async def publish(
-        self, envelopes: Sequence[Envelope], *, remember: bool = True
-    ) -> Sequence[Outcome]:
-        """Append, count, and return the outcomes."""
-        outcomes = await self.inner.publish(envelopes, remember=remember)
+    def published(
+        self,
+        envelopes: Sequence[Envelope],
+        outcomes: Sequence[Outcome],
+        began: int,  # noqa: ARG002 - the observer's
+    ) -> None:
+        """Count the envelopes that were appended."""
         per_partition: dict[int, int] = {}
         first: dict[int, Envelope] = {}
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
@@ -42,4 +43,6 @@ class MeteredTransport(Forwarding):
         for partition, count in per_partition.items():
             trace_id = sampled_trace_id(first[partition].headers.get(HEADER_TRACEPARENT))
             self._appended[partition].inc(count, exemplar_of(trace_id))
-        return outcomes
+
+    def interrupted(self, envelopes: Sequence[Envelope], error: BaseException, began: int) -> None:
+        """Count nothing: whether anything was appended is not known."""
