@@ -7,7 +7,6 @@ both in SQL: the ORM costs ten times as much per row. The models are the schema'
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -23,12 +22,13 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
+from persistence.tables.jobs import JobRow
 from persistence.tables.migration import MigrationEventRow, MigrationRow, ProcessRow
 from persistence.tables.operator import DeliveryAttempt, OperatorAction
-from persistence.tables.parity import BackfillRow, ParityReportRow
+from persistence.tables.parity import ParityReportRow
 from persistence.tables.schema import Table as _Table
 from persistence.tables.schema import metadata
 from persistence.tables.schema import moment as _moment
@@ -36,10 +36,10 @@ from persistence.tables.schema import text_column as _text
 from persistence.tables.shadow import ShadowGap
 
 __all__ = [
-    "BackfillRow",
     "DeadLetterRow",
     "DeliveryAttempt",
     "FenceRow",
+    "JobRow",
     "MessagePosition",
     "MessageReceipt",
     "MessageRow",
@@ -48,7 +48,6 @@ __all__ = [
     "OperatorAction",
     "ParityReportRow",
     "ProcessRow",
-    "Redrive",
     "ShadowGap",
     "metadata",
 ]
@@ -207,24 +206,3 @@ class DeadLetterRow(_Table, table=True):
     settled_by: str | None = Field(sa_column=_text(null=True))
     settled_why: str | None = Field(sa_column=_text(null=True))
     cause: str | None = Field(sa_column=_text(null=True))
-
-
-class Redrive(_Table, table=True):
-    """One run of the redriver, so that any process can watch it, cancel it, or take it up again."""
-
-    __tablename__ = "redrives"
-
-    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
-    selection: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
-    until_id: int = Field(sa_column=Column(BigInteger, nullable=False))
-    most_redrives: int | None = Field(sa_column=Column(Integer, nullable=True))
-    rate: int = Field(sa_column=Column(Integer, nullable=False))
-    state: str = Field(sa_column=_text())
-    total: int = Field(sa_column=Column(BigInteger, nullable=False))
-    redriven: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
-    failed: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
-    error: str | None = Field(sa_column=_text(null=True))
-    started_by: str = Field(sa_column=_text())
-    started_at: datetime = Field(sa_column=_moment(now=True))
-    seen_at: datetime = Field(sa_column=_moment(now=True))
-    finished_at: datetime | None = Field(sa_column=_moment(null=True))

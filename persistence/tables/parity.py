@@ -1,4 +1,4 @@
-"""The tables of what a comparison of two logs found, and of backfills."""
+"""The table of what comparisons of two logs found."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, Uuid, text
+from sqlalchemy import BigInteger, Column, Float, Index, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from persistence.tables.schema import Table, moment, text_column
 
-__all__ = ["BackfillRow", "ParityReportRow"]
+__all__ = ["ParityReportRow"]
 
 
 def _json() -> Column[Any]:
     return Column(JSONB, nullable=False)
-
-
-def _count() -> Column[int]:
-    return Column(BigInteger, nullable=False, server_default=text("0"))
 
 
 class ParityReportRow(Table, table=True):
@@ -50,35 +46,3 @@ class ParityReportRow(Table, table=True):
     coverage: float | None = Field(sa_column=Column(Float, nullable=True))
     made_by: str = Field(sa_column=text_column())
     made_at: datetime = Field(sa_column=moment(now=True))
-
-
-class BackfillRow(Table, table=True):
-    """One backfill, so that any process can watch it, cancel it, or take it up again.
-
-    ``from_rows``: from the rows of PostgreSQL, not from ``source``'s log. ``cursor`` says, by
-    partition, through which offset of ``source`` (or, from rows, which ``seq``) all is done. Counts
-    are records: ``examined``, ``missing`` as far as known, ``appended``, and ``present``, which
-    the target turned out to have when they were to be appended.
-    """
-
-    __tablename__ = "backfills"
-
-    id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
-    source: str = Field(sa_column=text_column())
-    target: str = Field(sa_column=text_column())
-    from_rows: bool = Field(nullable=False)
-    since: datetime | None = Field(sa_column=moment(null=True))
-    state: str = Field(sa_column=text_column())
-    rate: int = Field(sa_column=Column(Integer, nullable=False))
-    cursor: dict[str, Any] = Field(
-        sa_column=Column(JSONB, nullable=False, server_default=text("'{}'"))
-    )
-    examined: int = Field(sa_column=_count())
-    missing: int = Field(sa_column=_count())
-    appended: int = Field(sa_column=_count())
-    present: int = Field(sa_column=_count())
-    error: str | None = Field(sa_column=text_column(null=True))
-    started_by: str = Field(sa_column=text_column())
-    started_at: datetime = Field(sa_column=moment(now=True))
-    seen_at: datetime = Field(sa_column=moment(now=True))
-    finished_at: datetime | None = Field(sa_column=moment(null=True))

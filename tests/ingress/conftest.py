@@ -32,7 +32,7 @@ from transport.registry import create
 from transport.settings import TransportSettings
 
 _TABLES = (
-    "message_receipts", "messages", "message_positions", "dead_letters", "redrives", "fences",
+    "message_receipts", "messages", "message_positions", "dead_letters", "jobs", "fences",
     "operator_actions", "delivery_attempts", "processes",
 )  # fmt: skip
 

@@ -55,9 +55,9 @@ async def test_migrations_go_up_down_and_up_again(empty_url):
     assert await migrate.upgrade(empty_url) == migrate.latest()
     everything = await tables(empty_url)
     assert {
-        "messages", "message_receipts", "dead_letters", "redrives", "fences", "message_positions",
+        "messages", "message_receipts", "dead_letters", "jobs", "fences", "message_positions",
         "migration", "migration_events", "processes", "shadow_gaps",
-        "operator_actions", "delivery_attempts", "parity_reports", "backfills",
+        "operator_actions", "delivery_attempts", "parity_reports",
     } == everything  # fmt: skip
     assert await migrate.downgrade(empty_url, "0001") == "0001"
     assert await tables(empty_url) == {"messages", "message_receipts", "fences"}

@@ -41,8 +41,6 @@ _MEANT: dict[tuple[str, str], Any] = {
     ("fences", "transport"): "redis",
     ("shadow_gaps", "transport"): "redis",
     ("shadow_gaps", "shadow"): "kafka",
-    ("redrives", "state"): "failed",
-    ("backfills", "state"): "failed",
 }
 _NUMBERS = {"int2": 1, "int4": 1, "int8": 1, "float8": 1.0}
 _LEFT = {("migration", "id"): 1, ("migration", "phase"): 0, ("migration", "target"): 0}
@@ -61,8 +59,9 @@ async def fill(
     """
     columns = await connection.fetch(
         "SELECT table_name, column_name, udt_name, is_identity FROM information_schema.columns "
+        "JOIN information_schema.tables USING (table_schema, table_name) "
         "WHERE table_schema = 'public' AND table_name <> 'alembic_version' "
-        "ORDER BY table_name, ordinal_position"
+        "AND table_type = 'BASE TABLE' ORDER BY table_name, ordinal_position"
     )
     tables: dict[str, list[asyncpg.Record]] = {}
     for column in columns:
@@ -72,16 +71,30 @@ async def fill(
     await connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
     order = sorted(tables, key=lambda name: name != "messages")  # receipts need their message
     for table in order:
-        states = [*RunState, text] if table in {"redrives", "backfills"} else ["", ""]
-        for number, state in enumerate(states[: 1 if table == "migration" else None]):
+        rows = _jobs(text) if table == "jobs" else [{}] if table == "migration" else [{}, {}]
+        for number, own in enumerate(rows):
             values = {
                 column["column_name"]: _value(column, text, number, everywhere=everywhere)
                 for column in tables[table]
                 if column["is_identity"] == "NO"
             }
-            if state:
-                values["state"] = state
-            await _insert(connection, table, values)
+            await _insert(connection, table, values | own)
+
+
+def _jobs(text: str) -> list[dict[str, Any]]:
+    """Return what makes a job of each kind and state."""
+    requests = {
+        "redrive": (REDRIVE, {"selection": {"conversationId": text}, "untilId": 1}),
+        "backfill": (BACKFILL, {"source": text, "target": text}),
+    }
+    return [
+        {
+            "id": UUID(int=first.int + (number << 64)), "kind": kind, "state": state,
+            "request": json.dumps(request),
+        }
+        for kind, (first, request) in requests.items()
+        for number, state in enumerate([*RunState, text])
+    ]  # fmt: skip
 
 
 async def _insert(connection: asyncpg.Connection, table: str, values: dict[str, Any]) -> None:
@@ -123,9 +136,6 @@ def _when(table: str, name: str, number: int) -> datetime | None:
 
 
 def _identifier(table: str, name: str, number: int) -> UUID:
-    if table in {"redrives", "backfills"}:
-        base = REDRIVE if table == "redrives" else BACKFILL
-        return UUID(int=base.int + (number << 64))
     if table == "dead_letters":
         return DEAD
     several = name == "id" or table == "message_positions"
@@ -134,7 +144,9 @@ def _identifier(table: str, name: str, number: int) -> UUID:
 
 def _json(table: str, name: str, text: str) -> Any:
     return {
-        ("redrives", "selection"): {"conversationId": text},
+        ("jobs", "request"): {},
+        ("jobs", "cursor"): {"0": text},
+        ("jobs", "counts"): {text: 1},
         ("migration", "watermark"): {text: {"0": text}},
         ("migration", "queued"): {
             "to": 1, "who": text, "why": text, "at": "2026-11-24T20:18:19Z",
@@ -151,7 +163,6 @@ def _json(table: str, name: str, text: str) -> Any:
                 "traceId": text, "detail": text, "at": "2026-11-24T20:18:19Z",
             }
         ],
-        ("backfills", "cursor"): {"0": text},
         ("processes", "owned"): {text: {"0": 1, "1": 1}},
         ("processes", "paused"): [
             {"dependency": text, "since": text, "error": text},
