@@ -6,10 +6,22 @@ from typing import NamedTuple
 
 from transport.settings import TransportSettings
 
-__all__ = ["CHOICES", "NEW", "OLD", "Choice", "choice_of", "phase_of"]
+__all__ = ["CHOICES", "PAIR", "Choice", "LogPair", "choice_of", "choices", "phase_of"]
 
-OLD = "redis"
-NEW = "kafka"
+
+class LogPair(NamedTuple):
+    """The logs that a migration leads from and to, by name."""
+
+    old: str
+    new: str
+
+    def other(self, name: str) -> str | None:
+        """Return the one that is not ``name``; ``None`` if ``name`` is neither."""
+        return {self.old: self.new, self.new: self.old}.get(name)
+
+
+PAIR = LogPair(old="redis", new="kafka")
+"""The only place that says which logs are crossfaded."""
 
 
 class Choice(NamedTuple):
@@ -30,15 +42,24 @@ class Choice(NamedTuple):
         }
 
 
-CHOICES: tuple[Choice, ...] = (
-    Choice(OLD, None, None, OLD),
-    Choice(OLD, NEW, "async", OLD),
-    Choice(OLD, NEW, "sync", OLD),
-    Choice(OLD, NEW, "sync", NEW),
-    Choice(NEW, OLD, "sync", NEW),
-    Choice(NEW, None, None, NEW),
-)
-"""By number of the phase. Each is safe beside the next and the one before, in a rolling restart."""
+def choices(pair: LogPair) -> tuple[Choice, ...]:
+    """Return the settings of each phase of a migration, by number.
+
+    Each is safe beside the next and the one before, in a rolling restart.
+    """
+    old, new = pair
+    return (
+        Choice(old, None, None, old),
+        Choice(old, new, "async", old),
+        Choice(old, new, "sync", old),
+        Choice(old, new, "sync", new),
+        Choice(new, old, "sync", new),
+        Choice(new, None, None, new),
+    )
+
+
+CHOICES = choices(PAIR)
+"""The settings of each phase, by number."""
 
 
 def choice_of(settings: TransportSettings) -> Choice:

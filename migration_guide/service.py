@@ -27,7 +27,7 @@ from ingress.console.migration import (
 )
 from ingress.routes.messages import trace_link
 from ingress.schema.problems import STATE, Problem
-from migration_guide.choice import NEW, OLD
+from migration_guide.choice import PAIR
 from migration_guide.errors import MigrationError, NotAStep, NotStarted
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
 from migration_guide.gates.result import GateResult
@@ -140,7 +140,7 @@ class MigrationService:
         since = datetime.now(UTC) - _PARITY_BACK
         found = [
             (primary, shadow, summed)
-            for primary, shadow in ((OLD, NEW), (NEW, OLD))
+            for primary, shadow in (PAIR, PAIR[::-1])
             if (summed := await parity_reports.summed(self._pool, primary, shadow, since))
         ]
         if not found:

@@ -43,7 +43,7 @@ WHERE shadow = $1 AND repaired_at IS NULL GROUP BY kind ORDER BY kind
 """
 
 
-_Place = tuple[tuple[int, ...], str]
+_Place = tuple[bytes, str]
 """An offset, behind what it is sorted by: parsed once, as each drop of an outage passes here."""
 
 
@@ -76,7 +76,7 @@ class ShadowGaps:
         *,
         transport: str,
         shadow: str,
-        sort_key: Callable[[str], tuple[int, ...]],
+        sort_key: Callable[[str], bytes],
         member: str,
     ) -> None:
         self._pool = pool

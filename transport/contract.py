@@ -25,6 +25,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from transport.durability import Durability
 from transport.errors import TransportError
 
 __all__ = [
@@ -90,7 +91,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as it stands in a log.
 
-    ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset); compare two with
+    ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset). Compare two with
     :meth:`Transport.sort_key`. ``appended_at`` is the log's own clock in seconds since the epoch.
     ``delivery_count`` is ``None`` where the log keeps none.
     """
@@ -148,7 +149,8 @@ class Progress(msgspec.Struct, frozen=True):
     counts the records ever appended: the difference of two readings is what came in between, and
     that of ``appended - lag`` what was acknowledged. ``held`` is how many at the end of the log
     nobody can read yet, because another producer's transaction is open (Kafka); they are part of
-    ``lag``.
+    ``lag``. ``untrimmed``: the partition is known to hold every record ever
+    appended to it.
     """
 
     partition: int
@@ -161,6 +163,7 @@ class Progress(msgspec.Struct, frozen=True):
     lost: int = 0
     appended: int | None = None
     held: int = 0
+    untrimmed: bool = False
 
 
 class Features(msgspec.Struct, frozen=True):
@@ -338,8 +341,21 @@ class Transport(Protocol):
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return the group's progress, one entry per partition in partition order."""
 
-    def sort_key(self, offset: str) -> tuple[int, ...]:
-        """Return a key that orders this transport's offsets as its log does."""
+    def sort_key(self, offset: str) -> bytes:
+        """Return a key that orders this transport's offsets as its log does.
+
+        At most 16 bytes, to compare and to store. Nothing else can be read from it.
+
+        Raises:
+            ValueError: ``offset`` is no offset of this transport.
+        """
+
+    async def durability(self) -> Durability:
+        """Return what an acknowledged append survives, as the server's own configuration says.
+
+        Raises:
+            TransportUnavailable: the server can't be asked now.
+        """
 
     async def ping(self) -> None:
         """Return if the log can be reached and takes writes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["counted"]
+__all__ = ["counted", "counted_key"]
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _LARGEST = 2**63 - 1
@@ -19,3 +19,12 @@ def counted(offset: str) -> int:
     if _NUMBER.fullmatch(offset) is None or int(offset) > _LARGEST:
         raise ValueError(f"{offset[:50]!r} is no offset, which is a number such as 120")
     return int(offset)
+
+
+def counted_key(offset: str) -> bytes:
+    """Return a key that orders such offsets; see :meth:`transport.contract.Transport.sort_key`.
+
+    Raises:
+        ValueError: it is no number, or one that takes more than 63 bits.
+    """
+    return counted(offset).to_bytes(8, "big")

@@ -19,6 +19,7 @@ from transport.contract import (
     Topic,
     Transport,
 )
+from transport.durability import Durability
 
 __all__ = ["Forwarding"]
 
@@ -89,9 +90,13 @@ class Forwarding:
         """As the inner transport."""
         return await self._ready().progress(topic, group=group)
 
-    def sort_key(self, offset: str) -> tuple[int, ...]:
+    def sort_key(self, offset: str) -> bytes:
         """As the inner transport."""
         return self.inner.sort_key(offset)
+
+    async def durability(self) -> Durability:
+        """As the inner transport."""
+        return await self._ready().durability()
 
     async def ping(self) -> None:
         """As the inner transport."""

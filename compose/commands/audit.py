@@ -49,12 +49,6 @@ def audit(
     """
     settings = client_settings()
     name = transport or settings.transport.consumed
-    if name == "memory":
-        raise typer.BadParameter(
-            "memory is a log within one process, which no other can look into; "
-            "name one that outlives it.",
-            param_hint="--transport",
-        )
     report = run(lambda: _with(settings, name, look))
     if not repair or dry_run or report.clean:
         _show(report, as_json=as_json)
@@ -72,10 +66,17 @@ def audit(
 async def _with(
     settings: Settings, name: str, work: Callable[[Pool, Transport], Coroutine[Any, Any, R]]
 ) -> R:
+    transport = create(name, settings.transport)
+    if not transport.features.shared:
+        raise typer.BadParameter(
+            f"{name} is a log within one process, which no other can look into; "
+            "name one that outlives it.",
+            param_hint="--transport",
+        )
     await must_exist(name, settings.transport)
     pool = await connect(settings.persistence, scans=True)
     try:
-        async with create(name, settings.transport) as log:
+        async with transport as log:
             return await work(pool, log)
     finally:
         await pool.close()

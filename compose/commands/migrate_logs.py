@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 from compose.settings import Settings
+from migration_guide.choice import PAIR
 from transport.contract import Transport
 from transport.registry import create
 
 __all__ = ["Since", "moment", "other", "two_logs"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_CROSSFADE = {"redis": "kafka", "kafka": "redis"}
 
 Since = Annotated[
     str | None,
@@ -55,7 +55,7 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
     ours = settings.transport
     if named == primary:
         raise typer.BadParameter(f"{primary} is both; name another log.", param_hint=option)
-    candidates = (named, ours.transport_shadow, ours.transport, _CROSSFADE.get(primary))
+    candidates = (named, ours.transport_shadow, ours.transport, PAIR.other(primary))
     for name in candidates:
         if name and name != primary:
             return name

@@ -10,6 +10,7 @@ from compose.rehearsal.load import Load
 from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import FaultMark, RehearsalTimeline
+from migration_guide.choice import CHOICES
 
 __all__ = ["Faults", "StuckError"]
 
@@ -87,6 +88,7 @@ class Faults:
 
     def _in_use(self) -> list[str]:
         phase = self._timeline.phase
-        logs = [log for log, unused in (("redis", 5), ("kafka", 0)) if phase != unused]
+        choice = CHOICES[phase]
+        logs = [name for name in (choice.transport, choice.shadow) if name]
         processes = dict.fromkeys(part.kind for part in self._stage.processes)
         return [*processes, "postgres", *logs]

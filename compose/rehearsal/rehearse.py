@@ -22,7 +22,7 @@ from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import RehearsalTimeline
 from compose.rehearsal.walk import Walk
-from migration_guide.choice import CHOICES, OLD
+from migration_guide.choice import CHOICES, PAIR
 from transport.errors import TransportError
 
 __all__ = ["Rehearsal"]
@@ -54,7 +54,7 @@ class Rehearsal:
         async with self.stage.running(), self.observer.observing():
             self.timeline.begin()
             settings = self.stage.transport_settings()
-            await self.observer.watch(OLD, settings)
+            await self.observer.watch(PAIR.old, settings)
             stopped = await self._walk()
             self.timeline.close()
             return await self._judge(stopped)

@@ -14,7 +14,7 @@ from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import GateMark, RehearsalTimeline
-from migration_guide.choice import CHOICES, NEW, OLD
+from migration_guide.choice import CHOICES, PAIR
 
 __all__ = ["Walk"]
 
@@ -83,7 +83,7 @@ class Walk:
             await self._hurting(load, one_by_one())
         else:
             await one_by_one()
-        for log in (OLD, NEW):
+        for log in PAIR:
             choice = CHOICES[phase]
             if log in (choice.transport, choice.shadow):
                 await self._observer.watch(log, self._stage.transport_settings())

@@ -16,6 +16,7 @@ from persistence.timestamps import rfc3339
 from transport.contract import Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError
+from transport.lookup import record_at
 
 __all__ = ["Places"]
 
@@ -44,14 +45,13 @@ class Places:
             notes.append(f"{place.log} has the partitions 0 to {log.partitions - 1}.")
             return []
         try:
-            after = log.offset_before(place.offset)
+            record = await record_at(log, Topic.MESSAGES, place.partition, place.offset)
         except ValueError as error:
             notes.append(f"Of {place.log}: {error}.")
             return []
-        read = await log.read(Topic.MESSAGES, place.partition, after=after, limit=1)
-        if read and log.sort_key(read[0].offset) == log.sort_key(place.offset):
-            return [await self._standing(place, read[0], notes)]
-        return await self._stood(log, place, notes)
+        if record is None:
+            return await self._stood(log, place, notes)
+        return [await self._standing(place, record, notes)]
 
     async def _standing(self, place: LogPlace, record: Record, notes: list[str]) -> FoundMessage:
         where = Position(transport=place.log, partition=record.partition, offset=record.offset)

@@ -30,6 +30,7 @@ from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
+from transport.lookup import record_at
 from transport.patience import answer
 from transport.shadow.origin import origin_of
 
@@ -143,18 +144,14 @@ class Timelines:
         if log is None or not 0 <= partition < log.partitions:
             return LogPosition(name, partition, offset, ""), None
         try:
-            asking = log.read(Topic.MESSAGES, partition, after=log.offset_before(offset), limit=1)
-            records = await answer(asking, within=self._timeout)
+            asking = record_at(log, Topic.MESSAGES, partition, offset)
+            record = await answer(asking, within=self._timeout)
         except (TransportError, TimeoutError, ValueError):
-            records = ()
-        if records and records[0].offset == offset and _is(records[0], message_id):
-            return LogPosition(name, partition, offset, timestamp(records[0].appended_at)), records[
-                0
-            ]
-        when = log.time_in(offset)
-        return LogPosition(
-            name, partition, offset, timestamp(when) if when is not None else ""
-        ), None
+            record = None
+        if record is not None and not _is(record, message_id):
+            record = None
+        at = record.appended_at if record is not None else log.time_in(offset)
+        return LogPosition(name, partition, offset, "" if at is None else timestamp(at)), record
 
 
 def in_order(steps: Iterable[Step]) -> list[Step]:
@@ -165,8 +162,8 @@ def in_order(steps: Iterable[Step]) -> list[Step]:
 def _when(step: Step) -> tuple[bool, bool, str, int, str]:
     """Return what steps are ordered by.
 
-    Redis's clock has milliseconds only. Of steps in one millisecond, what comes before what decides
-    first, and only for those alike the rest of their time.
+    A log's clock may have milliseconds only. So within one millisecond the kind of step decides,
+    and only for steps of one kind the rest of their time.
     """
     at = step.at or ""
     return (

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from migration_guide.backfill.copies import of_record
 from migration_guide.backfill.plan import Plan, find_missing
-from migration_guide.parity.facts import place_of
-from migration_guide.parity.reading import just_before
 from transport.contract import Envelope, Topic
 
 if TYPE_CHECKING:
@@ -76,8 +74,8 @@ class FromLog:
         """Read the records at ``offsets``. What the log has trimmed meanwhile is left out."""
         found: list[Envelope] = []
         key = self._source.sort_key
-        wanted, last = set(offsets), place_of(key(offsets[-1]))
-        after, place = just_before(key(offsets[0])), b""
+        wanted, last = set(offsets), key(offsets[-1])
+        after, place = self._source.offset_before(offsets[0]), b""
         while place < last:
             page = await self._source.read(Topic.MESSAGES, partition, after=after, limit=_PAGE)
             if not page:
@@ -89,7 +87,7 @@ class FromLog:
                     except UnicodeError:
                         self._of.status.refused += 1
             after = page[-1].offset
-            place = place_of(key(after))
+            place = key(after)
         return found
 
     async def _repaired(self, plan: Plan) -> None:
@@ -104,7 +102,7 @@ class FromLog:
             if (
                 plan.whole
                 if gap["first_offset"] is None
-                else plan.held[gap["partition"]] <= place_of(key(gap["first_offset"]))
+                else plan.held[gap["partition"]] <= key(gap["first_offset"])
             )
         ]
         if closed and not self._of.status.refused:

@@ -16,7 +16,7 @@ import asyncpg
 
 from migration_guide.backfill.copies import of_receipt, of_row
 from migration_guide.parity.check import starts
-from migration_guide.parity.facts import facts_of, place_of
+from migration_guide.parity.facts import facts_of
 from migration_guide.parity.reading import Beginning
 from persistence.database.pool import using
 from transport.contract import Envelope, Topic, Transport
@@ -94,7 +94,7 @@ class FromRows:
     def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
         """Tell whether the log still has it: then an exact copy can be made, and is not ours."""
         first = ours[row["partition"]].first_held
-        return bool(first) and place_of(self._of.source.sort_key(row["log_offset"])) >= first
+        return bool(first) and self._of.source.sort_key(row["log_offset"]) >= first
 
     async def _messages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
         seq = int(self._of.cursor.get("messages", "0"))

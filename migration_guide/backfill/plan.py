@@ -9,8 +9,7 @@ from typing import Self
 
 from migration_guide.parity.check import drain, starts
 from migration_guide.parity.comparison import PRIMARY, Comparison, ParityLimits
-from migration_guide.parity.facts import place_of
-from migration_guide.parity.reading import Beginning, Merged
+from migration_guide.parity.reading import NOWHERE, Beginning, Merged
 from migration_guide.parity.result import ParityResult
 from transport.contract import WORKER_GROUP, Topic, Transport
 
@@ -22,8 +21,6 @@ PRAGMA synchronous = OFF;
 CREATE TABLE missing (partition INT, place BLOB, off TEXT, PRIMARY KEY (partition, place))
 WITHOUT ROWID;
 """
-
-_NOWHERE = b"\xff" * 16  # of a log that holds nothing
 
 Examined = Callable[[int], None]
 
@@ -89,7 +86,7 @@ async def find_missing(
     plan.until = time.time() - limits.settle
     plan.whole = since is None
     progress = await source.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    floors = [place_of(source.sort_key(one.floor)) if one.floor else b"" for one in progress]
+    floors = [source.sort_key(one.floor) if one.floor else b"" for one in progress]
     # Where records were lost, offsets below a cursor may be those of records that came later.
     cursor = {at: of for at, of in cursor.items() if not progress[int(at)].lost}
     for number, (ours, theirs) in enumerate(await starts(source, target, since=since)):
@@ -115,11 +112,11 @@ async def find_missing(
                     plan.uncopied += 1
         finally:
             comparison.close()
-        plan.held.append(max(ours.first_held, ours.read_after) or _NOWHERE)
+        plan.held.append(max(ours.first_held, ours.read_after) or NOWHERE)
 
 
 def _later(log: Transport, begin: Beginning, cursor: str | None) -> Beginning:
     if cursor is None:
         return begin
-    place = place_of(log.sort_key(cursor))
+    place = log.sort_key(cursor)
     return begin._replace(after=cursor, read_after=place) if place > begin.read_after else begin

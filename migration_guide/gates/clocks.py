@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 
-from migration_guide.parity.reading import offset_before
 from transport.contract import Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID
 
@@ -27,11 +26,7 @@ async def ahead(log: Transport, *, by: float) -> float:
     """
     now, most = time.time(), 0.0
     for partition in range(log.partitions):
-        first = await log.read(Topic.MESSAGES, partition, limit=1)
-        if not first:
-            continue
-        later = first[0].appended_at >= now + by
-        after = None if later else await offset_before(log, partition, now + by, first[0])
+        after = await log.offset_before_time(Topic.MESSAGES, partition, now + by)
         records = await log.read(Topic.MESSAGES, partition, after=after, limit=_RECORDS)
         times = [one.appended_at for one in records if HEADER_MESSAGE_ID in one.headers]
         most = max([most, *(moment - now for moment in times if moment >= now + by)])

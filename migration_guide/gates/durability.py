@@ -6,25 +6,15 @@ for a Redis that does, is the usual surprise: replicas on several machines are w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 
-from migration_guide.choice import NEW, OLD
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.durability import Durability
-from transport.kafka import durability as kafka
-from transport.redis import durability as redis
-from transport.settings import TransportSettings
 
 __all__ = ["NAME", "gate", "judge"]
 
 NAME = "durability"
 
-_ASK: dict[str, Callable[[TransportSettings], Awaitable[Durability]]] = {
-    "redis": redis.durability,
-    "kafka": kafka.durability,
-}
 _MEANS = {
     "crash": "a killed server process",
     "power": "a power cut",
@@ -34,9 +24,8 @@ _MEANS = {
 
 async def gate(scene: Scene) -> GateResult:
     """Compare the two logs of the step."""
-    source, target = (OLD, NEW) if scene.to > scene.origin else (NEW, OLD)
-    found = {name: await _ASK[name](scene.settings) for name in (source, target)}
-    return judge(source, found[source], target, found[target])
+    source, target = [await scene.log(name) for name in scene.direction]
+    return judge(source.name, await source.durability(), target.name, await target.durability())
 
 
 def judge(source: str, before: Durability, target: str, after: Durability) -> GateResult:

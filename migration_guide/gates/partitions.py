@@ -6,7 +6,6 @@ number of partitions refuses, with the remedy.
 
 from __future__ import annotations
 
-from migration_guide.choice import NEW, OLD
 from migration_guide.gates.result import GateResult, Scene, green, red
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import ConfigurationError
@@ -19,7 +18,7 @@ NAME = "partitions"
 async def gate(scene: Scene) -> GateResult:
     """Ask both logs."""
     counts = {}
-    for name in (OLD, NEW):
+    for name in scene.pair:
         try:
             log = await scene.log(name)
         except ConfigurationError as error:
@@ -28,4 +27,4 @@ async def gate(scene: Scene) -> GateResult:
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{name} has {count}" for name, count in counts.items())
         return red(NAME, f"the logs differ: {text}", counts)
-    return green(NAME, f"both logs have {counts[NEW]}", counts)
+    return green(NAME, f"both logs have {counts[scene.pair.new]}", counts)

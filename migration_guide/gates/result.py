@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
-from migration_guide.choice import CHOICES, Choice
+from migration_guide.choice import CHOICES, PAIR, Choice, LogPair
 from persistence.database.pool import Pool
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.processes import Process
@@ -62,6 +62,17 @@ class Scene:
     def after(self) -> Choice:
         """The settings that they are to have."""
         return CHOICES[self.to]
+
+    @property
+    def pair(self) -> LogPair:
+        """The two logs of the migration."""
+        return PAIR
+
+    @property
+    def direction(self) -> tuple[str, str]:
+        """The log that the step leads away from, and the one that it leads to."""
+        old, new = self.pair
+        return (old, new) if self.to > self.origin else (new, old)
 
     async def log(self, name: str) -> Transport:
         """Return an open log.

@@ -25,7 +25,7 @@ from transport.envelope import (
 )
 from transport.errors import DecodeError
 
-__all__ = ["AGREEING", "Facts", "Mode", "accepted_at", "facts_of", "place_of"]
+__all__ = ["AGREEING", "Facts", "Mode", "SortKey", "accepted_at", "facts_of"]
 
 AGREEING = (
     HEADER_MESSAGE_ID,
@@ -35,7 +35,7 @@ AGREEING = (
 )
 """Headers that are the same in both logs, as the key is."""
 
-SortKey = Callable[[str], tuple[int, ...]]
+SortKey = Callable[[str], bytes]
 
 
 class Mode(StrEnum):
@@ -117,7 +117,7 @@ def facts_of(
     return Facts(
         side=side,
         offset=record.offset,
-        place=place_of(sort_key(record.offset)),
+        place=sort_key(record.offset),
         identity=identity,
         scope=blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=8).digest(),
         body=body,
@@ -144,18 +144,13 @@ def accepted_at(record: Record) -> float:
     return _seconds(at, record.appended_at)
 
 
-def place_of(key: tuple[int, ...]) -> bytes:
-    """Return a transport's sort key as bytes that sort alike."""
-    return b"".join(part.to_bytes(8, "big") for part in key)
-
-
 def _copied(record: Record, other: str, other_key: SortKey) -> tuple[Mode, str | None, bytes]:
     name, _, offset = _text(record, HEADER_MIRROR_OF).partition(":")
     mirror, place = None, b""
     if name == other:
         try:
-            mirror, place = offset, place_of(other_key(offset))
-        except (ValueError, OverflowError):
+            mirror, place = offset, other_key(offset)
+        except ValueError:
             mirror = None  # somebody else's header: it names no place
     said = _text(record, HEADER_SHADOW_MODE)
     if said in (Mode.ASYNC, Mode.SYNC, Mode.BACKFILL):

@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of, place_of
+from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MIRROR_OF
+from transport.lookup import record_at
 
-__all__ = ["NOWHERE", "Beginning", "Merged", "beginnings", "just_before", "offset_before"]
+__all__ = ["NOWHERE", "Beginning", "Merged", "beginnings"]
 
-_INTEGER, _REDIS_ID = 1, 2
-_HIGHEST = 2**64 - 1
 NOWHERE = b"\xff" * 17
 """The place at which an empty log begins: after every record that it may have had."""
 _PAGE = 500
@@ -78,7 +77,7 @@ class Merged:
         first = await _first(self._logs[side], self._partition)
         if first is None:
             return NOWHERE, moment
-        return place_of(self._keys[side](first.offset)), first.appended_at
+        return self._keys[side](first.offset), first.appended_at
 
     async def at(self, side: int, offset: str) -> Facts | None:
         """Return the record at exactly ``offset`` of a log, ``None`` where there is none.
@@ -86,12 +85,8 @@ class Merged:
         Raises:
             TransportUnavailable: the log can't be read.
         """
-        log = self._logs[side]
-        after = just_before(self._keys[side](offset))
-        records = await log.read(Topic.MESSAGES, self._partition, after=after, limit=1)
-        if not records or records[0].offset != offset:
-            return None
-        return self._facts(records[0], side)
+        record = await record_at(self._logs[side], Topic.MESSAGES, self._partition, offset)
+        return None if record is None else self._facts(record, side)
 
     async def next(self) -> Facts | None:
         """Return the next record, ``None`` when both logs are at their end.
@@ -159,66 +154,20 @@ async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginni
     began = min(times, default=float("inf")) if since is None else since
     found = []
     for first, of in zip(firsts, progress, strict=True):
-        untrimmed = of.appended is not None and (
-            # Nothing was ever there, or nothing of it is acknowledged, so that all of it stays.
-            of.appended in (0, of.lag) or (first is not None and log.sort_key(first.offset) == (0,))
-        )
         known_from = first.appended_at if first else float("inf")
         after = None
         if since is not None and first is not None and first.appended_at < since:
-            after = await offset_before(log, of.partition, since, first)
+            after = await log.offset_before_time(Topic.MESSAGES, of.partition, since)
         found.append(
             Beginning(
                 after,
-                place_of(log.sort_key(after)) if after else b"",
-                place_of(log.sort_key(first.offset)) if first else b"",
-                began if untrimmed else known_from,
-                untrimmed,
+                log.sort_key(after) if after else b"",
+                log.sort_key(first.offset) if first else b"",
+                began if of.untrimmed else known_from,
+                of.untrimmed,
             )
         )
     return found
-
-
-def just_before(key: tuple[int, ...]) -> str | None:
-    """Return the offset after which reading begins with the one of this sort key.
-
-    Offsets are numbers (Kafka's) or pairs of them (Redis's ids); ``None`` is the beginning.
-    """
-    if len(key) == _INTEGER:
-        return str(key[0] - 1) if key[0] else None
-    return f"{key[0]}-{key[1] - 1}" if key[1] else f"{key[0] - 1}-{_HIGHEST}"
-
-
-async def offset_before(log: Transport, partition: int, moment: float, first: Record) -> str:
-    """Return an offset of which everything appended from ``moment`` on is after.
-
-    ``first`` is the partition's first record, from before ``moment``. Redis ids are times; where
-    offsets are numbers they are searched by halves; of any other log the beginning is returned.
-
-    Raises:
-        TransportUnavailable: the log can't be read.
-    """
-    key = log.sort_key(first.offset)
-    if len(key) == _REDIS_ID:
-        return f"{int(moment * 1000) - 1}-{_HIGHEST}"
-    if len(key) != _INTEGER:
-        return first.offset
-    low, step = key[0], 1
-    while await _is_before(log, partition, low + step, moment):
-        low, step = low + step, step * 2
-    high = low + step
-    while high - low > 1:
-        middle = (low + high) // 2
-        if await _is_before(log, partition, middle, moment):
-            low = middle
-        else:
-            high = middle
-    return str(low)
-
-
-async def _is_before(log: Transport, partition: int, offset: int, moment: float) -> bool:
-    records = await log.read(Topic.MESSAGES, partition, after=str(offset - 1), limit=1)
-    return bool(records) and records[0].appended_at < moment
 
 
 async def _first(log: Transport, partition: int) -> Record | None:

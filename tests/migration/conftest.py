@@ -61,6 +61,7 @@ def scene(database_pool, both, logs, state_machine) -> Callable[..., Any]:
         await state_machine.adopt(origin, "first")
         found = await read_state(database_pool)
         assert found is not None
+        opened = changes.pop("opened", logs)
         return Scene(
             pool=database_pool,
             settings=changes.pop("settings", both),
@@ -68,7 +69,7 @@ def scene(database_pool, both, logs, state_machine) -> Callable[..., Any]:
             processes=await read_processes(database_pool),
             origin=origin,
             to=to,
-            _logs=dict(logs),
+            _logs=dict(opened),
         )
 
     return make

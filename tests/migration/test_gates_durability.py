@@ -15,9 +15,10 @@ async def test_durability_asks_the_servers(scene, both, new_redis):
     assert (await ask(await scene(2, 3), "durability")).verdict == "green"
     weak = await new_redis(appendfsync="no")
     settings = both.model_copy(update={"redis_host": weak.host, "redis_port": weak.port})
-    assert (await ask(await scene(2, 3, settings=settings), "durability")).verdict == "green"
-    back = await scene(4, 3, settings=settings)
-    result = await ask(back, "durability")
+    async with await scene(2, 3, settings=settings, opened={}) as forward:
+        assert (await ask(forward, "durability")).verdict == "green"
+    async with await scene(4, 3, settings=settings, opened={}) as back:
+        result = await ask(back, "durability")
     assert (result.verdict, "power cut" in result.reason) == ("red", True)
     assert "appendfsync=no" in result.reason
 
@@ -27,7 +28,8 @@ async def test_durability_is_unknown_where_the_server_does_not_tell(scene, both,
     async with Redis(host=mute.host, port=mute.port) as client:
         await client.execute_command("ACL", "SETUSER", "default", "-config")
     settings = both.model_copy(update={"redis_host": mute.host, "redis_port": mute.port})
-    result = await ask(await scene(2, 3, settings=settings), "durability")
+    async with await scene(2, 3, settings=settings, opened={}) as asked:
+        result = await ask(asked, "durability")
     assert (result.verdict, "does not tell" in result.reason) == ("unknown", True)
 
 

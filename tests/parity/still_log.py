@@ -8,6 +8,7 @@ from typing import Any
 
 from transport.clock import timestamp
 from transport.contract import Progress, Record, Topic
+from transport.counted import counted_key
 from transport.envelope import (
     HEADER_MIRROR_OF,
     HEADER_SHADOW_MODE,
@@ -83,12 +84,19 @@ class StillLog:
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         return [
-            Progress(p, None, None, None, None, None, appended=of[-1] + 1 if of else 0)
+            Progress(p, None, None, None, None, None, untrimmed=not of or of[0] == 0)
             for p, of in enumerate(self.offsets)
         ]
 
-    def sort_key(self, offset: str) -> tuple[int, ...]:
-        return (int(offset),)
+    def offset_before(self, offset: str) -> str | None:
+        return str(int(offset) - 1) if int(offset) else None
+
+    async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
+        before = [r for r in self.records[partition] if r.appended_at < time]
+        return before[-1].offset if before else None
+
+    def sort_key(self, offset: str) -> bytes:
+        return counted_key(offset)
 
 
 def body_of(number: int, conversation: str, accepted: float, content: str | None = None) -> Any:

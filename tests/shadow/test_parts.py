@@ -17,6 +17,7 @@ from transport.conformance.member import message, messages
 from transport.contract import Appended
 from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryTransport
+from transport.redis.entry_ids import id_key
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 from transport.shadow.breaker import Breaker
@@ -240,7 +241,7 @@ def _ledger(pool) -> ShadowGaps:
         pool,
         transport="redis",
         shadow="kafka",
-        sort_key=lambda offset: tuple(int(part) for part in offset.split("-")),
+        sort_key=id_key,
         member="process-1",
     )
 

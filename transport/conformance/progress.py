@@ -105,3 +105,23 @@ async def test_a_group_that_never_read_has_everything_before_it(backend: Backend
         assert (await _of(transport, 0)).lag == 0
         progress = await _of(transport, 0, "never-read")
         assert (progress.lag, progress.floor) == (3, None)
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_was_never_acknowledged_has_lost_nothing_to_trimming(
+    backend: Backend,
+) -> None:
+    async with backend.create() as transport:
+        assert (await _of(transport, 0)).untrimmed
+        await transport.publish(messages(list("abc"), partition=0, of=transport))
+        assert (await _of(transport, 0)).untrimmed
+
+
+@pytest.mark.asyncio
+async def test_a_log_says_what_an_append_survives(backend: Backend) -> None:
+    async with backend.create() as transport:
+        durability = await transport.durability()
+        assert durability.figures
+        if not backend.features.durable:
+            survives = (durability.crash, durability.power, durability.disk)
+            assert survives == (False, False, False)

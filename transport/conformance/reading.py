@@ -9,6 +9,7 @@ import pytest
 from transport.conformance.backend import Backend
 from transport.conformance.member import contents, message, messages, until
 from transport.contract import READ_BYTES, Record, Topic, Transport
+from transport.lookup import record_at
 
 
 async def _appended(transport: Transport, count: int) -> list[Record]:
@@ -108,6 +109,33 @@ async def test_an_offset_tells_its_records_time_or_none(backend: Backend) -> Non
         assert transport.time_in("no offset") is None
 
 
+@pytest.mark.asyncio
+async def test_sort_keys_order_all_offsets_as_the_log_does(backend: Backend) -> None:
+    async with backend.create() as transport:
+        records = await _appended(transport, 12)
+        keys = [transport.sort_key(record.offset) for record in records]
+        assert sorted(set(keys)) == keys
+        assert max(map(len, keys)) <= 16
+        before = transport.offset_before(records[5].offset)
+        assert before is not None
+        assert keys[4] <= transport.sort_key(before) < keys[5]
+
+
+@pytest.mark.asyncio
+async def test_a_record_is_found_where_it_stands_and_nowhere_else(backend: Backend) -> None:
+    async with backend.create() as transport:
+        records = await _appended(transport, 12)
+        for record in records:
+            assert await record_at(transport, Topic.MESSAGES, 0, record.offset) == record
+            assert await record_at(transport, Topic.MESSAGES, 1, record.offset) is None
+        before = transport.offset_before(records[5].offset)
+        assert before is not None
+        # Where offsets count on, the one before is the record's that stands before.
+        assert await record_at(transport, Topic.MESSAGES, 0, before) in (None, records[4])
+        beyond = f"9{records[-1].offset}"
+        assert await record_at(transport, Topic.MESSAGES, 0, beyond) is None
+
+
 _NO_OFFSETS = (
     "", " ", "x", "-1", "1-2-3", "1-", "-", "+", "(1", "1e3", " 1", "1_0", "\u0661", "9" * 40,
 )  # fmt: skip
@@ -122,3 +150,5 @@ async def test_what_is_no_offset_is_refused(backend: Backend) -> None:
                 transport.offset_before(text)
             with pytest.raises(ValueError, match=_SAID):
                 await transport.read_back(Topic.MESSAGES, 0, before=text)
+            with pytest.raises(ValueError, match=_SAID):
+                transport.sort_key(text)

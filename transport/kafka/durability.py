@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, for_code
+from aiokafka.errors import NoError, for_code
 
 from transport.durability import Durability
-from transport.errors import TransportUnavailable
-from transport.kafka.closing import discard_admin
-from transport.kafka.connection import Connector
+from transport.kafka.client_pool import ClientPool
 from transport.kafka.errors import translate
-from transport.settings import TransportSettings
 
 __all__ = ["durability"]
 
@@ -18,7 +18,7 @@ _SEVERAL = 2
 _ASKED = ("min.insync.replicas", "flush.messages", "unclean.leader.election.enable")
 
 
-async def durability(settings: TransportSettings) -> Durability:
+async def durability(admins: ClientPool[AIOKafkaAdminClient], topic: str) -> Durability:
     """Return what an acknowledged append survives (our producer asks for ``acks=all``).
 
     Unknown where the topic's configuration may not be read.
@@ -26,33 +26,27 @@ async def durability(settings: TransportSettings) -> Durability:
     Raises:
         TransportUnavailable: Kafka can't be reached, or has no such topic yet.
     """
-    connector = Connector(settings)
-    admin = await connector.admin()
-    try:
-        (topic,) = await admin.describe_topics([settings.kafka_topic])
-        if (error := for_code(topic["error_code"])) is not NoError:
-            raise translate(error(settings.kafka_topic))
-        resource = ConfigResource(
-            ConfigResourceType.TOPIC, settings.kafka_topic, configs=dict.fromkeys(_ASKED, "")
-        )
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=dict.fromkeys(_ASKED, ""))
+
+    async def ask(admin: AIOKafkaAdminClient) -> tuple[dict[str, Any], Any]:
+        (described,) = await admin.describe_topics([topic])
         (response,) = await admin.describe_configs([resource])
-    except KafkaError as error:
-        raise translate(error) from error
-    except (OSError, TimeoutError) as error:
-        raise TransportUnavailable(f"Kafka does not answer: {error}") from error
-    finally:
-        await discard_admin(admin)
-    replicas = min(len(partition["replicas"]) for partition in topic["partitions"])
+        return described, response
+
+    described, response = await admins.ask(ask)
+    if (error := for_code(described["error_code"])) is not NoError:
+        raise translate(error(topic))
+    replicas = min(len(partition["replicas"]) for partition in described["partitions"])
     ((code, message, _kind, _name, entries),) = response.resources
     if for_code(code) is not NoError:
         return Durability(None, None, None, {"replicas": str(replicas), "config": str(message)})
-    told = {entry[0]: entry[1] for entry in entries}
+    figures = {entry[0]: entry[1] for entry in entries}
     # More copies than must answer are luck; fewer replicas than must answer take no append at all.
-    copies = min(int(told["min.insync.replicas"]), replicas)
-    clean = told["unclean.leader.election.enable"] == "false"
+    copies = min(int(figures["min.insync.replicas"]), replicas)
+    clean = figures["unclean.leader.election.enable"] == "false"
     return Durability(
         crash=True,  # the page cache outlives the process
-        power=int(told["flush.messages"]) == 1,
+        power=int(figures["flush.messages"]) == 1,
         disk=copies >= _SEVERAL and clean,
-        figures={**told, "replicas": str(replicas), "acks": "all"},
+        figures={**figures, "replicas": str(replicas), "acks": "all"},
     )

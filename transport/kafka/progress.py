@@ -89,6 +89,7 @@ async def progress_of(
             lost=stands[at].mark.lost,
             appended=ends[at],
             held=waiting[at].held,
+            untrimmed=begins[at] == 0,
         )
         for at in where
     ]

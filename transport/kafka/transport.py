@@ -23,7 +23,8 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.counted import counted
+from transport.counted import counted, counted_key
+from transport.durability import Durability
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
 from transport.kafka.claim import KafkaClaim
@@ -31,6 +32,7 @@ from transport.kafka.client_pool import ClientPool
 from transport.kafka.closing import discard_admin
 from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
+from transport.kafka.durability import durability
 from transport.kafka.gaps import Gaps
 from transport.kafka.groups import Groups
 from transport.kafka.identity import TopicIds
@@ -240,9 +242,13 @@ class KafkaTransport:
             ours=ours,
         )
 
-    def sort_key(self, offset: str) -> tuple[int, ...]:
+    def sort_key(self, offset: str) -> bytes:
         """See :meth:`transport.contract.Transport.sort_key`."""
-        return (int(offset),)
+        return counted_key(offset)
+
+    async def durability(self) -> Durability:
+        """See :meth:`transport.contract.Transport.durability`."""
+        return await durability(self._admin, self._logs[Topic.MESSAGES].name)
 
     async def ping(self) -> None:
         """See :meth:`transport.contract.Transport.ping`.

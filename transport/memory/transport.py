@@ -17,8 +17,9 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.counted import counted
+from transport.counted import counted, counted_key
 from transport.dead_letters import dead_letter_headers
+from transport.durability import Durability
 from transport.memory.group import MemoryConsumer, MemoryGroup
 from transport.memory.log import MemoryLog
 from transport.memory.partition import MemoryPartition
@@ -105,9 +106,13 @@ class MemoryTransport:
         state = self._log.group(topic, group)
         return [_progress(state, partition) for partition in state.partitions]
 
-    def sort_key(self, offset: str) -> tuple[int, ...]:
-        """Return the offset as a number."""
-        return (int(offset),)
+    def sort_key(self, offset: str) -> bytes:
+        """Return a key that orders offsets; see the contract."""
+        return counted_key(offset)
+
+    async def durability(self) -> Durability:
+        """Return that nothing survives."""
+        return Durability(crash=False, power=False, disk=False, figures={"kept": "in memory"})
 
     async def ping(self) -> None:
         """Return: memory is always there."""
@@ -126,4 +131,5 @@ def _progress(group: MemoryGroup, partition: MemoryPartition) -> Progress:
         end=str(partition.end - 1) if partition.end else None,
         owner=claim.member if claim else None,
         appended=partition.end,
+        untrimmed=partition.first == 0,
     )

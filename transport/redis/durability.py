@@ -7,7 +7,6 @@ import re
 from transport.durability import Durability
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
-from transport.settings import TransportSettings
 
 __all__ = ["durability"]
 
@@ -16,32 +15,28 @@ _FORBIDDEN = re.compile(r"no permissions|NOPERM|unknown command", re.IGNORECASE)
 _ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
 
 
-async def durability(settings: TransportSettings) -> Durability:
+async def durability(connections: RedisConnections) -> Durability:
     """Return what an acknowledged append survives; unknown where ``CONFIG`` is forbidden.
 
     Raises:
         TransportUnavailable: the server can't be reached.
     """
-    connections = RedisConnections(settings)
-    try:
-        replies = await connections.exchange([("CONFIG", "GET", name) for name in _ASKED])
-        told: dict[str, str] = {}
-        for reply in replies:
-            if isinstance(reply, Exception):
-                if _FORBIDDEN.search(str(reply)):
-                    return Durability(None, None, None, {"CONFIG GET": str(reply)})
-                raise translate(reply)
-            pairs = list(reply.items()) if isinstance(reply, dict) else [tuple(reply)]
-            told |= {_text(name): _text(value) for name, value in pairs if name}
-    finally:
-        await connections.close()
-    on_disk = told.get("appendonly") == "yes"
+    replies = await connections.exchange([("CONFIG", "GET", name) for name in _ASKED])
+    figures: dict[str, str] = {}
+    for reply in replies:
+        if isinstance(reply, Exception):
+            if _FORBIDDEN.search(str(reply)):
+                return Durability(None, None, None, {"CONFIG GET": str(reply)})
+            raise translate(reply)
+        pairs = list(reply.items()) if isinstance(reply, dict) else [tuple(reply)]
+        figures |= {_text(name): _text(value) for name, value in pairs if name}
+    on_disk = figures.get("appendonly") == "yes"
     # Replicas are asynchronous whatever their number, so a lost disk is a lost tail.
     return Durability(
         crash=on_disk,
-        power=on_disk and told.get("appendfsync") == "always",
+        power=on_disk and figures.get("appendfsync") == "always",
         disk=False,
-        figures=told,
+        figures=figures,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LARGEST", "entry_id", "id_before", "time_in"]
+__all__ = ["LARGEST", "entry_id", "id_before", "id_key", "time_in"]
 
 LARGEST = 2**64 - 1
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
@@ -29,6 +29,16 @@ def id_before(text: str) -> str | None:
     if sequence:
         return _spelled(ms, sequence - 1)
     return _spelled(ms - 1, LARGEST) if ms else None
+
+
+def id_key(text: str) -> bytes:
+    """Return a key that orders ids; see :meth:`transport.contract.Transport.sort_key`.
+
+    Raises:
+        ValueError: it is no entry id.
+    """
+    ms, sequence = _parts(text)
+    return ms.to_bytes(8, "big") + sequence.to_bytes(8, "big")
 
 
 def time_in(text: str) -> float | None:

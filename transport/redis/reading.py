@@ -97,9 +97,10 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
     if isinstance(reply, Exception):
         raise translate(reply)
     undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back = reply
+    lag = undelivered + pending if undelivered >= 0 else None
     told = Progress(
         partition=partition,
-        lag=undelivered + pending if undelivered >= 0 else None,
+        lag=lag,
         pending=pending,
         oldest_age=max(0.0, (int(now_ms) - _ms(oldest)) / 1000) if oldest else 0.0,
         floor=_position(floor),
@@ -107,6 +108,8 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
         owner=owner.decode() or None,
         lost=lost,
         appended=added,
+        # Never given anything, or nothing of it acknowledged: then nothing was trimmed.
+        untrimmed=added in (0, lag),
     )
     return told, back
 

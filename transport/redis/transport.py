@@ -18,19 +18,20 @@ from transport.contract import (
     Remembered,
     Topic,
 )
+from transport.durability import Durability
 from transport.redis import reading
 from transport.redis.append_notifier import AppendNotifier
 from transport.redis.connections import RedisConnections
 from transport.redis.consumer import RedisConsumer
 from transport.redis.dead_letters import RedisDeadLetters
-from transport.redis.entry_ids import LARGEST, entry_id, id_before, time_in
+from transport.redis.durability import durability
+from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time_in
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import PARTITIONS_KEY, PROBE_KEY, TopicKeys, dead_letter_log, messages_log
 from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
-from transport.redis.records import sort_key
 from transport.redis.witness import Witness
 from transport.settings import TransportSettings
 
@@ -185,9 +186,13 @@ class RedisTransport:
         witness = self._witnesses.get((topic, group))
         return await reading.progress(self._functions, self._log(topic), group, witness)
 
-    def sort_key(self, offset: str) -> tuple[int, ...]:
-        """Return a key that orders entry ids as the log does."""
-        return sort_key(offset)
+    def sort_key(self, offset: str) -> bytes:
+        """Return a key that orders entry ids; see the contract."""
+        return id_key(offset)
+
+    async def durability(self) -> Durability:
+        """Return what an append survives; unknown where ``CONFIG`` is forbidden."""
+        return await durability(self._connections)
 
     async def ping(self) -> None:
         """Return if a write is taken; see the contract.

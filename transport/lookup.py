@@ -1,0 +1,20 @@
+"""Look up one record by where it stands."""
+
+from __future__ import annotations
+
+from transport.contract import Record, Topic, Transport
+
+__all__ = ["record_at"]
+
+
+async def record_at(log: Transport, topic: Topic, partition: int, offset: str) -> Record | None:
+    """Return the record at exactly ``offset``, ``None`` where none stands (any more).
+
+    Raises:
+        ValueError: ``offset`` is no offset of this log.
+        TransportUnavailable: the log can't be read now.
+    """
+    records = await log.read(topic, partition, after=log.offset_before(offset), limit=1)
+    if records and log.sort_key(records[0].offset) == log.sort_key(offset):
+        return records[0]
+    return None
