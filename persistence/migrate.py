@@ -5,6 +5,7 @@ Several processes may start at once: a session advisory lock lets one migrate wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ __all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"
 
 # Any constant serves, as long as every version uses the same: the letters of "migrate".
 _LOCK = 0x6D6967726174
+_STEPS = re.compile(r"[+-][0-9]{1,4}")
 
 
 class Revision(NamedTuple):
@@ -91,7 +93,7 @@ def latest() -> str | None:
 
 
 def _must_exist(revision: str) -> None:
-    if revision.startswith(("+", "-")):
+    if _STEPS.fullmatch(revision):
         return  # so many steps from where it stands
     scripts = ScriptDirectory.from_config(_config())
     try:
@@ -116,8 +118,13 @@ def _revision_of(connection: Connection) -> str | None:
 
 
 async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
+    refused: list[CommandError] = []
+
     def migrate(connection: Connection) -> str | None:
-        run(_config(connection))
+        try:
+            run(_config(connection))
+        except CommandError as error:  # such as more steps than there are
+            refused.append(error)
         return _revision_of(connection)
 
     # The lock has its own connection: a migration opens and ends transactions as it likes.
@@ -125,9 +132,12 @@ async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
         guard = await Servers(url).connect()
         try:
             await guard.execute("SELECT pg_advisory_lock($1)", _LOCK)
-            return await _with_connection(url, migrate)
+            at = await _with_connection(url, migrate)
         finally:
             await guard.close()
+    for error in refused:
+        raise ConfigurationError(f"the schema can't be taken there: {error}") from error
+    return at
 
 
 async def _with_connection(url: str, work: Callable[[Connection], str | None]) -> str | None:

@@ -85,6 +85,10 @@ async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(crossfade, 
         assert await unknown.ends() == 2
         assert "give base, head or one of 0001" in unknown.text
         preview = ("--dry-run", "--json", "--", "-2")
+        for revision, error in (("--json", "no revision"), ("+99", "can't be taken there")):
+            wrong = await crossfade("db", "upgrade", "--", revision, DATABASE_URL=url)
+            assert (await wrong.ends(), error in wrong.text) == (2, True)
+
         would = await crossfade("db", "downgrade", *preview, DATABASE_URL=url)
         assert await would.ends() == 0
         undone = [one["revision"] for one in json.loads(would.text)["wouldUndo"]]

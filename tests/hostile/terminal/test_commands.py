@@ -85,7 +85,7 @@ def cases(text: str) -> dict[str, list[Case]]:
         "db upgrade": [(["db", "upgrade", "--", text], {})],
         "db downgrade": [(["db", "downgrade", "--", text], {"answer": b"n\n"})],
         "keys list": [(["keys", "list"], {})],
-        "keys new": [(["keys", "new", "--", text], {})],
+        "keys new": [(["keys", "new", "--", f"{text} x"], {})],
         "migrate status": [(["migrate", "status"], {}), (["migrate", "status", "--json"], {})],
         "migrate check": [
             (["migrate", "check"], {}),
