@@ -43,6 +43,7 @@ from ingress.settings import IngressSettings
 from ingress.web.asgi import Receive, Scope, Send, respond_problem
 from ingress.web.auth import Authenticator
 from ingress.web.browser import SAFE, Guard
+from ingress.web.headers import by_name
 from ingress.web.hosts import Hosts
 from ingress.web.methods import head, other_method
 from otel.metrics import Metrics
@@ -145,7 +146,7 @@ class Ingress:
         if method == "HEAD":
             scope, send = head(scope, send)
         elif method != "GET":
-            headers = dict(scope["headers"])
+            headers = by_name(scope["headers"])
             body = await self._bodies.read(headers, receive, self._body_limit, _ORDINARY_LIMIT)
             receive = replayed(body, receive)
         if scope["path"].startswith(_TRACED):

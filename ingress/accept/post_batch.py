@@ -16,7 +16,7 @@ from ingress.web import asgi as wire
 from ingress.web.asgi import Receive, Send, respond, respond_problem
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import Guard
-from ingress.web.headers import Context, Headers, correlation_id, media_type
+from ingress.web.headers import Context, by_name, correlation_id, media_type
 from otel.metrics import Metrics
 from otel.tracing.requests import CLIENT_GONE, Tracer
 
@@ -55,7 +55,7 @@ class PostBatch:
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept a batch; answered when every message in it has its outcome."""
-        headers: Headers = dict(scope["headers"])
+        headers = by_name(scope["headers"])
         trace = self._tracer.begin(headers, "POST", BATCH)
         correlation: str | None = None
         status = CLIENT_GONE

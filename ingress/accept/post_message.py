@@ -23,6 +23,7 @@ from ingress.web.browser import Guard
 from ingress.web.headers import (
     Context,
     Headers,
+    by_name,
     correlation_id,
     header_safe,
     idempotency_key,
@@ -125,7 +126,7 @@ class PostMessage:
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept one message; answered when it is durable."""
-        headers: Headers = dict(scope["headers"])
+        headers = by_name(scope["headers"])
         trace = self.begin(headers)
         correlation: str | None = None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,6 +18,7 @@ __all__ = [
     "CORRELATION_PATTERN",
     "Context",
     "Headers",
+    "by_name",
     "correlation_id",
     "header_safe",
     "idempotency_key",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 Headers = dict[bytes, bytes]
-"""The headers of one request, names in lower case as ASGI gives them; a repeated one's last."""
+"""The headers of one request, names in lower case as ASGI gives them; see :func:`by_name`."""
 
 CORRELATION_LENGTH = 128
 CORRELATION_PATTERN = r"^[A-Za-z0-9._~:/+=@-]{1,128}$"
@@ -35,6 +37,19 @@ _CORRELATION = re.compile(CORRELATION_PATTERN[1:-1].encode())
 # ones are common in the wild and taken too.
 _QUOTED = re.compile(rb'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE = re.compile(rb"[\x21\x23-\x7e]+")
+
+
+def by_name(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
+    """Return a request's headers by name.
+
+    Of a name that is repeated the last line counts. ``Content-Encoding`` is a list (RFC 9110, 5.3
+    and 8.4), so its lines are put together.
+    """
+    headers = dict(pairs)
+    if b"content-encoding" in headers:
+        codings = [value for name, value in pairs if name == b"content-encoding"]
+        headers[b"content-encoding"] = b", ".join(codings)
+    return headers
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):

@@ -25,22 +25,23 @@ _OUT = 64 * 1024
 
 
 def coding_of(headers: dict[bytes, bytes]) -> bytes | None:
-    """Return the coding that the body is compressed with, ``None`` if it is not.
+    """Return the coding that the body is compressed with, ``None`` if it is not compressed.
 
     Raises:
-        Problem: it is one that is not taken here, or there are several (415).
+        Problem: It is a coding that is not taken here, or there are several (415).
     """
-    coding = headers.get(b"content-encoding", b"").strip().lower()
-    if coding in _NONE:
+    given = headers.get(b"content-encoding", b"").lower()
+    codings = [coding for part in given.split(b",") if (coding := part.strip()) not in _NONE]
+    if not codings:
         return None
-    if coding not in _WINDOWS:
-        given = coding[:80].decode("latin-1")
+    if len(codings) > 1 or codings[0] not in _WINDOWS:
+        shown = given[:80].decode("latin-1")
         raise Problem(
             MEDIA,
-            f"The Content-Encoding is {given}; send one of {ACCEPTED}, or none.",
+            f"The Content-Encoding is {shown}; send one of {ACCEPTED}, once, or none.",
             headers={"Accept-Encoding": ACCEPTED},
         )
-    return coding
+    return codings[0]
 
 
 class Inflater:
