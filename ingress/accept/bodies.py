@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableMapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from ingress.accept.turns import Turns
 from ingress.schema.problems import OVERLOADED, TIMED_OUT, TOO_LARGE, Problem
@@ -24,101 +24,160 @@ class Disconnected(Exception):  # noqa: N818 - what happened
 
 
 class Bodies:
-    """Reads bodies, and bounds what all half-read ones hold together."""
+    """Reads bodies, and bounds what all of them that are being read hold together.
+
+    Args:
+        held_bytes: How many bytes they may hold.
+        seconds: How long a body may take to come.
+    """
 
     def __init__(self, *, held_bytes: int, seconds: float) -> None:
         self._allowed = held_bytes
         self._seconds = seconds
-        self._held = 0
+        self.held = 0
+        """Bytes of all bodies that are being read: those that came, and what they inflate to."""
         self._inflating = asyncio.Lock()
         self._turns = Turns()
 
     async def read(self, headers: Headers, receive: Receive, limit: int, name: str) -> bytes:
-        """Return the body, at most ``limit`` bytes; ``name`` is the limit's setting.
+        """Return a request's body, inflated if it came compressed.
 
-        A compressed body is inflated; the limit holds for what it inflates to, and for what came.
+        Args:
+            headers: Of the request.
+            receive: ASGI's.
+            limit: Bytes that the body may have, as it came and inflated.
+            name: The setting that the limit is, for the answer.
 
         Raises:
-            Problem: it is larger (told by its length where it has one, else while it comes), it
-                did not come in time, too much is being read at once, or it is compressed in a way
-                that is not taken here, or not as its headers say.
-            Disconnected: the client is gone.
+            Problem: The body is too large (by its length if it has one, or else while it comes),
+                did not come in time, is compressed in a way that is not taken here or not as its
+                headers say, or too much is being read at once.
+            Disconnected: The client is gone.
         """
         coding = coding_of(headers) if b"content-encoding" in headers else None
-        body = await self._whole(headers, receive, limit, name)
-        return body if coding is None else await self._inflated(coding, body, limit, name)
+        with _Share(self) as share:
+            body = await self._whole(headers, receive, _Limit(limit, name), share)
+            if coding is None:
+                return body
+            # It waits here for its turn, and is as large as a batch may be.
+            share.take(len(body) - share.size)
+            share.check()
+            return await self._inflated(coding, body, _Limit(limit, name), share)
 
-    async def _whole(self, headers: Headers, receive: Receive, limit: int, name: str) -> bytes:
+    async def _whole(
+        self, headers: Headers, receive: Receive, limit: _Limit, share: _Share
+    ) -> bytes:
         """Return the body as it came."""
         length = headers.get(b"content-length")
-        if length is not None and (len(length) > _DIGITS or int(length) > limit):
-            raise _too_large(limit, name)
+        if length is not None and (len(length) > _DIGITS or int(length) > limit.size):
+            raise limit.passed()
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected
         body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit, name)
+        limit.check(len(body))
         if not message.get("more_body", False):
             return body
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._rest(body, receive, limit, name)
+                return await self._rest(body, receive, limit, share)
         except TimeoutError as error:
             detail = f"The body was not complete within {self._seconds:g} s."
             raise Problem(TIMED_OUT, detail, headers={"Connection": "close"}) from error
 
-    async def _rest(self, first: bytes, receive: Receive, limit: int, name: str) -> bytes:
+    async def _rest(self, first: bytes, receive: Receive, limit: _Limit, share: _Share) -> bytes:
         body = bytearray(first)
-        held = len(first)
-        self._held += held
-        try:
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise Disconnected
-                chunk: bytes = message.get("body", b"")
-                body += chunk
-                held += len(chunk)
-                self._held += len(chunk)
-                if len(body) > limit:
-                    raise _too_large(limit, name)
-                if not message.get("more_body", False):
-                    return bytes(body)
-                if self._held > self._allowed:
-                    raise _too_many()
-        finally:
-            self._held -= held
+        share.take(len(first))
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            piece: bytes = message.get("body", b"")
+            body += piece
+            share.take(len(piece))
+            limit.check(len(body))
+            if not message.get("more_body", False):
+                return bytes(body)
+            share.check()
 
-    async def _inflated(self, coding: bytes, body: bytes, limit: int, name: str) -> bytes:
+    async def _inflated(self, coding: bytes, body: bytes, limit: _Limit, share: _Share) -> bytes:
         """Return what a body inflates to.
 
-        Only one that is there as a whole is inflated, and only one at a time is inflated far: so
-        a client that stalls, or many small bodies that stand for large ones, take no room from
-        others.
+        Only a whole body is inflated, and only one at a time is inflated far. So a client that
+        stalls takes no room from others, nor do many small bodies that stand for large ones.
         """
-        held = 0
+        size = 0
 
         def grown(by: int) -> None:
-            nonlocal held
-            held += by
-            self._held += by
-            if held > limit:
-                raise _too_large(limit, name)
-            if self._held > self._allowed:
-                raise _too_many()
+            nonlocal size
+            size += by
+            share.take(by)
+            limit.check(size)
+            share.check()
 
         inflater = Inflater(coding, grown)
         steps = inflater.take(body)
-        try:
-            pieces = [piece or b"" for piece in islice(steps, _STEPS_AT_ONCE)]
-            if len(pieces) == _STEPS_AT_ONCE:
-                async with self._inflating:
-                    pieces += await self._turns.take(steps)
-            inflater.end()
-        finally:
-            self._held -= held
+        pieces = [piece or b"" for piece in islice(steps, _STEPS_AT_ONCE)]
+        if len(pieces) == _STEPS_AT_ONCE:
+            async with self._inflating:
+                pieces += await self._turns.take(steps)
+        inflater.end()
         return b"".join(pieces)
+
+    def check(self) -> None:
+        """Return if there is room.
+
+        Raises:
+            Problem: All bodies together hold more than they may.
+        """
+        if self.held > self._allowed:
+            raise Problem(
+                OVERLOADED,
+                "Too many large bodies are being sent at once.",
+                headers={"Retry-After": "1", "Connection": "close"},
+            )
+
+
+class _Share:
+    """The bytes that one body holds, of those that all bodies may hold together."""
+
+    __slots__ = ("_bodies", "size")
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bodies.held -= self.size
+
+    def take(self, size: int) -> None:
+        self.size += size
+        self._bodies.held += size
+
+    def check(self) -> None:
+        self._bodies.check()
+
+
+class _Limit(NamedTuple):
+    """How large one body may be."""
+
+    size: int
+    name: str
+
+    def check(self, size: int) -> None:
+        if size > self.size:
+            raise self.passed()
+
+    def passed(self) -> Problem:
+        return Problem(
+            TOO_LARGE,
+            f"The body has more than {self.size} bytes ({self.name}).",
+            # What is left of the body is not read, so the connection can't be used again.
+            headers={"Connection": "close"},
+        )
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
@@ -131,20 +190,3 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return left.pop() if left else await receive()
 
     return again
-
-
-def _too_many() -> Problem:
-    return Problem(
-        OVERLOADED,
-        "Too many large bodies are being sent at once.",
-        headers={"Retry-After": "1", "Connection": "close"},
-    )
-
-
-def _too_large(limit: int, name: str) -> Problem:
-    return Problem(
-        TOO_LARGE,
-        f"The body has more than {limit} bytes ({name}).",
-        # What is left of the body is not read, so the connection can't be used again.
-        headers={"Connection": "close"},
-    )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import time
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
+from ingress.accept.bodies import Bodies
+from ingress.schema.problems import OVERLOADED, Problem
 from tests.ingress.conftest import JSON, Service, Start, message
 
 URL = "/api/messages"
@@ -112,6 +116,28 @@ async def test_another_coding_is_415_and_says_which_are_taken(
         assert answer.headers["accept-encoding"] == "gzip, deflate"
 
 
+@pytest.mark.parametrize("codings", [("br", "gzip"), ("gzip", "br"), ("gzip", "gzip")])
+async def test_several_lines_are_a_list_of_codings_of_which_one_is_taken(
+    service: Service, codings: tuple[str, ...]
+) -> None:
+    headers = [*JSON.items(), *(("Content-Encoding", coding) for coding in codings)]
+    for path in (URL, BATCH, f"{URL}/00000000-0000-8000-8000-000000000001/receipts"):
+        body = gzip.compress(_body())
+        answer = await service.client.post(path, content=body, headers=headers)
+        assert answer.status_code == 415
+        assert ", ".join(codings) in answer.json()["detail"]
+    assert await service.records() == 0
+
+
+@pytest.mark.parametrize("codings", [("gzip", "identity"), ("identity", "gzip"), ("", "gzip")])
+async def test_a_line_that_names_no_coding_changes_nothing(
+    service: Service, codings: tuple[str, ...]
+) -> None:
+    headers = [*JSON.items(), *(("Content-Encoding", coding) for coding in codings)]
+    answer = await service.client.post(URL, content=gzip.compress(_body()), headers=headers)
+    assert answer.status_code == 202
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -174,3 +200,31 @@ async def test_bodies_being_inflated_are_bounded_together(start: Start) -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert (await service.post(message())).status_code == 202
+
+
+async def test_compressed_bodies_that_wait_for_their_turn_are_bounded_too() -> None:
+    """One is inflated at a time; meanwhile the others hold what came of them."""
+    allowed = 10 * 2**20
+    bodies = Bodies(held_bytes=allowed, seconds=10)
+    most = 0
+
+    async def read(body: bytes) -> int:
+        async def receive() -> dict[str, Any]:
+            nonlocal most
+            most = max(most, bodies.held)
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        headers = {b"content-encoding": b"gzip"}
+        return len(await bodies.read(headers, receive, 16 * 2**20, "LIMIT"))
+
+    large = gzip.compress(bytes(8 * 2**20))
+    small = gzip.compress(random.Random(1).randbytes(300_000))
+    reads = await asyncio.gather(
+        read(large), *(read(small) for _ in range(40)), return_exceptions=True
+    )
+    refused = [one for one in reads if isinstance(one, Problem)]
+    assert {problem.kind for problem in refused} == {OVERLOADED}
+    assert any(isinstance(one, Problem) for one in reads[1:])
+    assert reads.count(300_000) + reads.count(8 * 2**20) + len(refused) == len(reads)
+    assert most <= allowed
+    assert bodies.held == 0

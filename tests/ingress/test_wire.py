@@ -154,7 +154,7 @@ async def test_a_client_that_goes_away_in_its_body_leaves_nothing(
         await wire.writer.drain()
         wire.writer.transport.abort()
     bodies = service.app._hot["/api/messages"]._bodies
-    await eventually(lambda: bodies._held == 0)
+    await eventually(lambda: bodies.held == 0)
     assert (await service.post(message(2))).status_code == 202
     assert await service.records() == 1
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -184,11 +184,11 @@ async def test_many_large_bodies_at_once_are_bounded(start, connect) -> None:
         await wire.writer.drain()
         wire.writer.write(_chunk(b" " * 50))
     bodies = service.app._hot["/api/messages"]._bodies
-    await eventually(lambda: bodies._held == 2850)
+    await eventually(lambda: bodies.held == 2850)
     wires[3].writer.write(_head() + _chunk(b" " * 100))
     await wires[3].writer.drain()
-    await eventually(lambda: bodies._held == 2950)
+    await eventually(lambda: bodies.held == 2950)
     wires[3].writer.write(_chunk(b" " * 100))
     status, problem = await wires[3].answer()
     assert (status, problem["type"]) == (503, "/problems/overloaded")
-    await eventually(lambda: bodies._held == 2850)
+    await eventually(lambda: bodies.held == 2850)
