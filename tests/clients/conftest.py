@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
-from compose.rehearsal.service import RehearsedService
 from crossfade import AsyncClient, Client
 from persistence.database.pool import Pool, connect
 from persistence.settings import PersistenceSettings
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
+from tests.support.forked_service import ForkedService
 
 API_KEY = "cf_the-key-of-these-tests"
 PRODUCER_KEY = "cf_one-that-may-not-read"
@@ -33,7 +33,7 @@ ITEMS_IN_A_BATCH = 200
 class Site:
     """The service, what stands before and behind it, and its rows."""
 
-    service: RehearsedService
+    service: ForkedService
     front: FaultProxy
     """Between clients and the service."""
     log: FaultProxy
@@ -87,7 +87,7 @@ async def clients_site(
             ),
         }
         limits = {"INGRESS_MAX_BATCH_ITEMS": str(ITEMS_IN_A_BATCH), "STREAM_MAX_RETRIES": "1"}
-        service = RehearsedService("serve", "serve", folder, environment | limits)
+        service = ForkedService("serve", "serve", folder, environment | limits)
         stack.push_async_callback(service.stop)
         await service.start()
         front = await stack.enter_async_context(FaultProxy("127.0.0.1", service.port))

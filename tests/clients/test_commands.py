@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from compose.sending.latencies import Latencies
 from compose.sending.load import Conversation
 from compose.sending.row_check import check_rows
 from crossfade import AsyncClient, NewMessage
-from tests.support.forked_commands import ForkedCommands, Ran, forked_commands
+from tests.support.forked_commands import ForkedCommands, Ran
 
 from .conftest import API_KEY, PRODUCER_KEY, Site
 
 
-@pytest_asyncio.fixture(scope="session")
-async def commands(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ForkedCommands]:
-    async with forked_commands(tmp_path_factory.mktemp("commands")) as forked:
-        yield forked
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> ForkedCommands:
+    return ForkedCommands(tmp_path_factory.mktemp("commands"))
 
 
 class Run:

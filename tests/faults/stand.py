@@ -17,8 +17,8 @@ from compose.rehearsal.final import Final, gather
 from compose.rehearsal.history import ClientHistory
 from compose.rehearsal.load import Load
 from compose.rehearsal.reader import PageReader
-from compose.rehearsal.service import RehearsedService
 from tests.faults.logs import FaultyLog, settings_of
+from tests.support.forked_service import ForkedService
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.errors import TransportUnavailable
 from transport.registry import create
@@ -52,7 +52,7 @@ class Stand:
         self.postgres = postgres
         self.database_url = database_url
         self.history = ClientHistory()
-        self.services: list[RehearsedService] = []
+        self.services: list[ForkedService] = []
         self._readers: list[PageReader] = []
         self._folder = folder
         self._stack = stack
@@ -70,7 +70,7 @@ class Stand:
 
     async def run(
         self, *, ingresses: int = 2, workers: int = 1, **environment: str
-    ) -> tuple[list[RehearsedService], list[RehearsedService]]:
+    ) -> tuple[list[ForkedService], list[ForkedService]]:
         """Start ingress processes that consume nothing and workers that share the partitions."""
         made = [self.ingress() for _ in range(ingresses)], [self.worker() for _ in range(workers)]
         for service in (*made[0], *made[1]):
@@ -78,17 +78,17 @@ class Stand:
         await asyncio.gather(*(service.start() for services in made for service in services))
         return made
 
-    def ingress(self, **environment: str) -> RehearsedService:
+    def ingress(self, **environment: str) -> ForkedService:
         """Return an ingress that consumes nothing, not yet started; it is stopped in the end."""
         return self._service("serve", {"ENABLE_STREAM_CONSUMERS": "false", **environment})
 
-    def worker(self, **environment: str) -> RehearsedService:
+    def worker(self, **environment: str) -> ForkedService:
         """Return a worker, not yet started; it is stopped in the end."""
         return self._service("worker", environment)
 
     def _service(
         self, command: Literal["serve", "worker"], environment: dict[str, str]
-    ) -> RehearsedService:
+    ) -> ForkedService:
         name = f"{'ingress' if command == 'serve' else 'worker'}-{len(self.services)}"
         environment = {
             **_SETTINGS,
@@ -96,7 +96,7 @@ class Stand:
             "DATABASE_URL": self.database_url,
             **environment,
         }
-        service = RehearsedService(name, command, self._folder, environment)
+        service = ForkedService(name, command, self._folder, environment)
         self.services.append(service)
         return service
 
@@ -104,12 +104,12 @@ class Stand:
         """Stop every process, all at once."""
         await asyncio.gather(*(service.stop() for service in self.services))
 
-    def load(self, ingresses: list[RehearsedService], **options: Any) -> Load:
+    def load(self, ingresses: list[ForkedService], **options: Any) -> Load:
         """Return a load on these ingresses that writes into this stand's history."""
         number = next(_numbers)
         return Load(self.history, ingresses, run=f"run{number}", seed=number, **options)
 
-    def reader(self, ingresses: list[RehearsedService], conversations: Sequence[str]) -> PageReader:
+    def reader(self, ingresses: list[ForkedService], conversations: Sequence[str]) -> PageReader:
         """Return a reader that follows these conversations; what it saw is judged too."""
         reader = PageReader(ingresses, conversations)
         self._readers.append(reader)

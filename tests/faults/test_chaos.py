@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from compose.rehearsal.load import Load
-from compose.rehearsal.service import RehearsedService
 from tests.faults.database import crash, drop_connections, inserts_held
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
+from tests.support.forked_service import ForkedService
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
@@ -34,8 +34,8 @@ class Chaos:
     def __init__(
         self,
         stand: Stand,
-        ingresses: list[RehearsedService],
-        workers: list[RehearsedService],
+        ingresses: list[ForkedService],
+        workers: list[ForkedService],
         dice: random.Random,
     ) -> None:
         self._stand = stand

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from compose.rehearsal.anomaly import Anomaly, What
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.load import Mix
-from compose.rehearsal.service import RehearsedService
 from tests.faults.both_logs import CONSUME, KAFKA, MIRROR, PRIMARY, REDIS, BothLogs, BothStand
+from tests.support.forked_service import ForkedService
 
 TAKEOVER = "stream_standby_takeover_total"
 
@@ -27,7 +27,7 @@ async def stand(redis_log, kafka_log, postgres, tmp_path: Path) -> AsyncIterator
         yield made
 
 
-async def owns(worker: RehearsedService, redis: int, kafka: int) -> None:
+async def owns(worker: ForkedService, redis: int, kafka: int) -> None:
     """Return once a worker and its standby have their shares."""
 
     async def they_do() -> bool:

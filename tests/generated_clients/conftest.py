@@ -11,7 +11,6 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from compose.rehearsal.service import RehearsedService
 from persistence.database.pool import Pool
 from tests.generated_clients.contract import LETTER
 from tests.hostile.clients.conftest import (  # noqa: F401 - fixtures
@@ -20,6 +19,7 @@ from tests.hostile.clients.conftest import (  # noqa: F401 - fixtures
     served_settings,
 )
 from tests.support.eventually import eventually
+from tests.support.forked_service import ForkedService
 from transport.contract import Envelope
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -47,7 +47,7 @@ async def served(
     digest = sha256(KEY.encode()).hexdigest()
     settings = {**served_settings, "API_KEYS": f"all:produce+read+admin:{digest}"}
     await served_pool.execute(f"ALTER TABLE dead_letters ALTER id RESTART WITH {LETTER}")
-    service = RehearsedService("serve", "serve", folder, settings)
+    service = ForkedService("serve", "serve", folder, settings)
     try:
         await service.start()
         await _dead_letter(served_settings, served_pool)

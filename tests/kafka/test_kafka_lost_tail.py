@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.rehearsal.http_client import Client
-from compose.rehearsal.service import RehearsedService
 from persistence.standby.takeover_rules import Originals
 from tests.support.eventually import eventually
+from tests.support.forked_service import ForkedService
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.kafka_damage import cut_tail
 from transport.conformance.member import ConformanceWorker, Member, contents, drain, message
@@ -274,7 +274,7 @@ async def test_what_took_the_place_of_a_lost_tail_is_read_and_the_loss_is_counte
 class _Site:
     """The whole service on the node, a client of it, and its rows."""
 
-    service: RehearsedService
+    service: ForkedService
     client: Client
     database: asyncpg.Connection
     topic: str
@@ -318,7 +318,7 @@ async def site(node: KafkaServer, database_url: str, tmp_path: Path) -> AsyncIte
         "STREAM_LEASE_MS": "60000",  # the group keeps its members over the accident
         "DATABASE_URL": database_url,
     }
-    service = RehearsedService("serve", "serve", tmp_path, environment)
+    service = ForkedService("serve", "serve", tmp_path, environment)
     client = Client(timeout=20.0)
     database = await asyncpg.connect(database_url)
     yield _Site(service, client, database, f"{topic}.stream")

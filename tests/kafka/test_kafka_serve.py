@@ -11,8 +11,8 @@ import pytest
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.rehearsal.http_client import Client, HttpAnswer
-from compose.rehearsal.service import RehearsedService
 from tests.support.eventually import eventually
+from tests.support.forked_service import ForkedService
 
 _BODY = {
     "senderId": "sender",
@@ -41,9 +41,7 @@ async def test_no_redis_is_needed_and_processes_that_race_agree(
     environment: dict[str, str], database_url: str, tmp_path: Path
 ) -> None:
     """One key at two ingresses at once, many times: one id, one row. Nothing remembers for them."""
-    services = [
-        RehearsedService(f"serve-{i}", "serve", tmp_path, dict(environment)) for i in range(2)
-    ]
+    services = [ForkedService(f"serve-{i}", "serve", tmp_path, dict(environment)) for i in range(2)]
     client = Client(timeout=20.0)
     try:
         await asyncio.gather(*(service.start() for service in services))
@@ -82,9 +80,7 @@ async def test_an_answer_that_stayed_out_is_one_row_whatever_was_written_later(
     kafka_server: KafkaServer, environment: dict[str, str], database_url: str, tmp_path: Path
 ) -> None:
     """A send that nobody waits for any longer is written all the same, and so is its repeat."""
-    service = RehearsedService(
-        "serve", "serve", tmp_path, {**environment, "KAFKA_TIMEOUT_MS": "1000"}
-    )
+    service = ForkedService("serve", "serve", tmp_path, {**environment, "KAFKA_TIMEOUT_MS": "1000"})
     client = Client(timeout=20.0)
     database = await asyncpg.connect(database_url)
     try:

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 import asyncpg
 import httpx
 
-from compose.rehearsal.service import RehearsedService
 from tests.faults.test_poison import message
 from tests.monitoring.site import PARTITIONS, Site
+from tests.support.forked_service import ForkedService
 from transport.contract import Envelope, Transport
 from transport.envelope import seal_message
 from transport.registry import create
@@ -36,7 +36,7 @@ def envelope(content: str, *, conversation: str = "hurt") -> Envelope:
     return seal_message(one, partitions=PARTITIONS, traceparent=None)
 
 
-async def post_many(to: RehearsedService, count: int, conversation: str) -> None:
+async def post_many(to: ForkedService, count: int, conversation: str) -> None:
     """Post messages in batches; all of them are accepted."""
     items = [
         {

@@ -16,10 +16,10 @@ from compose.local.valkey import ValkeyServer
 from compose.rehearsal.eventually import eventually
 from compose.rehearsal.history import ClientHistory
 from compose.rehearsal.load import PLAIN, Load, Mix
-from compose.rehearsal.service import RehearsedService
 from persistence.migrate import upgrade
 from tests.monitoring.prometheus import Prometheus
 from tests.support.crossfade import Crossfade
+from tests.support.forked_service import ForkedService
 
 __all__ = ["PARTITIONS", "Site"]
 
@@ -98,9 +98,9 @@ class Site:
         finally:
             await connection.close()
 
-    def service(self, name: str, command: Literal["serve", "worker"]) -> RehearsedService:
+    def service(self, name: str, command: Literal["serve", "worker"]) -> ForkedService:
         """Return a process of the site, not yet started."""
-        made = RehearsedService(name, command, self._folder, self.environment())
+        made = ForkedService(name, command, self._folder, self.environment())
         made.metrics_port = self._base  # the first one's; the next takes the next free one
         return made
 

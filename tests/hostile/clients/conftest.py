@@ -13,11 +13,11 @@ import pytest
 import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
-from compose.rehearsal.service import RehearsedService
 from persistence.database.pool import Pool, connect
 from persistence.settings import PersistenceSettings
 from tests.hostile.clients.java_programs import JavaPrograms
 from tests.support.absent import program
+from tests.support.forked_service import ForkedService
 from tests.support.services import RedisAddress
 
 
@@ -25,7 +25,7 @@ from tests.support.services import RedisAddress
 class Served:
     """A running service and its database."""
 
-    service: RehearsedService
+    service: ForkedService
     pool: Pool
 
     @property
@@ -82,7 +82,7 @@ async def served(
     """``crossfade serve`` with its default settings, but for where its servers are."""
     folder: Path = tmp_path_factory.mktemp("served")
     async with AsyncExitStack() as stack:
-        service = RehearsedService("serve", "serve", folder, dict(served_settings))
+        service = ForkedService("serve", "serve", folder, dict(served_settings))
         stack.push_async_callback(service.stop)
         await service.start()
         yield Served(service, served_pool)

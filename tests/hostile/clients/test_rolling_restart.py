@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from compose.rehearsal.service import RehearsedService
 from persistence.database.pool import Pool
 from tests.hostile.clients.proxies import Proxy, documented
 from tests.support.eventually import eventually
+from tests.support.forked_service import ForkedService
 
 _SENDERS = 16
 
@@ -73,12 +73,11 @@ class Load:
 @pytest_asyncio.fixture
 async def pair(
     served_settings: dict[str, str], tmp_path: Path
-) -> AsyncIterator[tuple[RehearsedService, RehearsedService]]:
+) -> AsyncIterator[tuple[ForkedService, ForkedService]]:
     """Two processes of the service that share their servers."""
     async with AsyncExitStack() as stack:
         made = [
-            RehearsedService(name, "serve", tmp_path, dict(served_settings))
-            for name in ("one", "two")
+            ForkedService(name, "serve", tmp_path, dict(served_settings)) for name in ("one", "two")
         ]
         for service in made:
             stack.push_async_callback(service.stop)
@@ -88,7 +87,7 @@ async def pair(
 
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
 async def test_a_rolling_restart_shows_no_client_an_error(
-    pair: tuple[RehearsedService, RehearsedService], served_pool: Pool, tmp_path: Path, kind: str
+    pair: tuple[ForkedService, ForkedService], served_pool: Pool, tmp_path: Path, kind: str
 ) -> None:
     ports = [service.port for service in pair]
     async with (
@@ -111,7 +110,7 @@ async def test_a_rolling_restart_shows_no_client_an_error(
     await eventually(all_there, 60.0)
 
 
-async def _has_its_share(service: RehearsedService) -> None:
+async def _has_its_share(service: ForkedService) -> None:
     """Return once the proxy sends messages to it again."""
 
     async def some() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
-from tests.support.forked_commands import ForkedCommands, Ran, forked_commands
+from tests.support.forked_commands import ForkedCommands, Ran
 from tests.support.hostile_rows import DEAD, MESSAGE, fill
 from tests.support.services import empty_redis
 from transport.clock import now
@@ -99,10 +99,8 @@ async def installation(
     transport = TransportSettings(
         redis_host=redis_server.host, redis_port=redis_server.port, stream_partitions=PARTITIONS
     )
-    async with (
-        create("redis", transport) as log,
-        forked_commands(tmp_path_factory.mktemp("commands")) as commands,
-    ):
+    commands = ForkedCommands(tmp_path_factory.mktemp("commands"))
+    async with create("redis", transport) as log:
         live = asyncio.create_task(_heard_of(url))
         yield Installation(commands, settings, database, log, redis_server)
         live.cancel()
