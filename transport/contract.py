@@ -38,6 +38,7 @@ __all__ = [
     "DeadLetter",
     "Envelope",
     "Features",
+    "LogLocation",
     "Outcome",
     "Progress",
     "Reason",
@@ -182,6 +183,22 @@ class Features(msgspec.Struct, frozen=True):
     the dearer a call is, whatever it carries, the more."""
 
 
+class LogLocation(msgspec.Struct, frozen=True):
+    """Where a log is, and what its two topics are called there, for spans.
+
+    ``system`` is what OpenTelemetry calls the broker (``messaging.system``). ``address`` and
+    ``port`` are those of one server. The names are without the partition: a span's name must not
+    multiply. ``numbered``: offsets are decimal numbers.
+    """
+
+    system: str
+    address: str
+    port: int | None = None
+    messages: str = "messages"
+    dead_letters: str = "dead_letters"
+    numbered: bool = False
+
+
 class Claim(Protocol):
     """One partition, owned. Used by one task; ``async with`` hands it back when the block ends.
 
@@ -257,6 +274,7 @@ class Transport(Protocol):
     name: str
     partitions: int
     features: Features
+    location: LogLocation
 
     async def __aenter__(self) -> Self: ...
 

@@ -32,6 +32,7 @@ class Forwarding:
         self.name = inner.name
         self.partitions = inner.partitions
         self.features = inner.features
+        self.location = inner.location
 
     def _ready(self) -> Transport:
         """Return the transport to forward to."""

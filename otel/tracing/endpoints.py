@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from otel.tracing.span import Endpoint
+from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Endpoints", "endpoint"]
-
-
-def endpoint(transport: str, settings: TransportSettings) -> Endpoint:
-    """Return the names of a log; of one registered by a third party, its own and nothing more."""
-    if transport == "redis":
-        # Without the partition, which is an attribute: a span's name must not multiply.
-        return Endpoint("redis", "msg:stream", "msg:dlq", settings.redis_host, settings.redis_port)
-    if transport == "kafka":
-        topic, letters = settings.kafka_topic, settings.kafka_dlq_topic
-        first = settings.kafka_bootstrap_servers.split(",")[0].strip()
-        host, _, port = first.rpartition(":")
-        if host and port.isdigit():
-            return Endpoint("kafka", topic, letters, host, int(port))
-        return Endpoint("kafka", topic, letters, first)
-    return Endpoint(transport, "messages", "dead_letters", transport)
+__all__ = ["Endpoints"]
 
 
 class Endpoints(dict[str, Endpoint]):
@@ -34,5 +20,5 @@ class Endpoints(dict[str, Endpoint]):
         self._settings = settings
 
     def __missing__(self, transport: str) -> Endpoint:
-        made = self[transport] = endpoint(transport, self._settings)
+        made = self[transport] = Endpoint(create(transport, self._settings).location)
         return made

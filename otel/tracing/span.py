@@ -11,6 +11,8 @@ from enum import Enum
 
 import msgspec
 
+from transport.contract import LogLocation
+
 __all__ = ["Attributes", "Endpoint", "Link", "OperationKind", "Record", "Span"]
 
 Attributes = dict[str, str | int | bool]
@@ -59,30 +61,36 @@ Record = Callable[[Span], None]
 class Endpoint(msgspec.Struct, frozen=True):
     """A log as spans name it."""
 
-    system: str
-    messages: str
-    dead_letters: str
-    address: str
-    port: int | None = None
+    location: LogLocation
+
+    @property
+    def messages(self) -> str:
+        """The name of the messages' topic."""
+        return self.location.messages
+
+    @property
+    def dead_letters(self) -> str:
+        """The name of the dead letters' topic."""
+        return self.location.dead_letters
 
     def attributes(self, operation: str, kind: str, destination: str) -> Attributes:
         """Return what every span about this log has."""
         made: Attributes = {
-            "messaging.system": self.system,
+            "messaging.system": self.location.system,
             "messaging.operation.name": operation,
             "messaging.operation.type": kind,
             "messaging.destination.name": destination,
-            "server.address": self.address,
+            "server.address": self.location.address,
         }
-        if self.port is not None:
-            made["server.port"] = self.port
+        if self.location.port is not None:
+            made["server.port"] = self.location.port
         return made
 
     def position(self, partition: int, offset: str) -> Attributes:
         """Return where a record stands, by the names its system has for that."""
         made: Attributes = {"messaging.destination.partition.id": str(partition)}
-        if self.system == "kafka":
-            made["messaging.kafka.offset"] = int(offset)
+        if self.location.numbered:
+            made[f"messaging.{self.location.system}.offset"] = int(offset)
         elif offset:
             made["messaging.message.id"] = offset
         return made

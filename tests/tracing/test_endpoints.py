@@ -12,7 +12,7 @@ from transport.contract import Record, Topic
 from transport.settings import TransportSettings
 
 
-@pytest.mark.parametrize(("transport", "system"), [("kafka", "kafka"), ("nats", "nats")])
+@pytest.mark.parametrize(("transport", "system"), [("kafka", "kafka"), ("memory", "memory")])
 def test_a_log_that_is_only_drained_can_be_traced(transport, system):
     tracing = Tracing("redis")
     record = Record(Topic.MESSAGES, 3, "7", "k", b"{}", {}, time.time())
@@ -23,7 +23,7 @@ def test_a_log_that_is_only_drained_can_be_traced(transport, system):
 
 def test_the_first_broker_is_the_address():
     settings = TransportSettings(kafka_bootstrap_servers="one:9092, two:9093")
-    kafka = Endpoints(settings)["kafka"]
+    kafka = Endpoints(settings)["kafka"].location
     assert (kafka.address, kafka.port, kafka.messages) == ("one", 9092, "msg.stream")
 
 

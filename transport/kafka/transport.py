@@ -17,6 +17,7 @@ from transport.contract import (
     DeadLetter,
     Envelope,
     Features,
+    LogLocation,
     Outcome,
     Progress,
     Record,
@@ -74,6 +75,7 @@ class KafkaTransport:
     def __init__(self, settings: TransportSettings) -> None:
         self.partitions = settings.stream_partitions
         self._bootstrap = settings.kafka_bootstrap_servers
+        self.location = _location(settings)
         self._specs = topic_specs(settings)
         self._logs = {
             t: TopicLayout(t, spec.name, spec.partitions) for t, spec in self._specs.items()
@@ -281,3 +283,13 @@ class KafkaTransport:
         else:
             if created:
                 log.error("Topics were gone and are made again", extra={"topics": created})
+
+
+def _location(settings: TransportSettings) -> LogLocation:
+    """Return the first of the brokers that are named."""
+    first = settings.kafka_bootstrap_servers.split(",")[0].strip()
+    host, _, port = first.rpartition(":")
+    address, number = (host, int(port)) if host and port.isdigit() else (first, None)
+    return LogLocation(
+        "kafka", address, number, settings.kafka_topic, settings.kafka_dlq_topic, numbered=True
+    )

@@ -11,6 +11,7 @@ from transport.contract import (
     DeadLetter,
     Envelope,
     Features,
+    LogLocation,
     Outcome,
     Progress,
     Record,
@@ -34,6 +35,7 @@ class MemoryTransport:
 
     name = "memory"
     features = Features(remembers=True, durable=False, counts_deliveries=True, shared=False)
+    location = LogLocation("memory", "memory", numbered=True)
 
     def __init__(self, settings: TransportSettings, *, log: MemoryLog | None = None) -> None:
         self.partitions = settings.stream_partitions

@@ -12,6 +12,7 @@ from transport.contract import (
     DeadLetter,
     Envelope,
     Features,
+    LogLocation,
     Outcome,
     Progress,
     Record,
@@ -55,6 +56,9 @@ class RedisTransport:
     def __init__(self, settings: TransportSettings) -> None:
         self.partitions = settings.stream_partitions
         self._settings = settings
+        self.location = LogLocation(
+            "redis", settings.redis_host, settings.redis_port, "msg:stream", "msg:dlq"
+        )
         self._connections = RedisConnections(settings)
         self._functions = Functions(self._connections)
         self._messages = messages_log(self.partitions)
