@@ -1,4 +1,8 @@
-"""The gates: each looks at one thing, changes nothing, and says green, red or unknown, and why."""
+"""The gates of a step: each looks at one thing, changes nothing, and answers with a reason.
+
+The answer is green, red or unknown. Gates may use :mod:`migration_guide.parity`; they never change
+the migration's state (:mod:`migration_guide.machine` does).
+"""
 
 from __future__ import annotations
 
