@@ -23,6 +23,7 @@ from compose.settings import Settings
 from otel.lag_reporter import LagReporter
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
+from otel.tracing.start import OFF
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Pool
 from persistence.dead_letters.indexer import DeadLetterIndexer
@@ -54,7 +55,7 @@ class OrphanedLogDrainer:
         pool: Pool,
         metrics: Metrics,
         member: str,
-        deliveries: Deliveries | None = None,
+        deliveries: Deliveries = OFF.deliveries,
         empty_seconds: float = _EMPTY_SECONDS,
     ) -> None:
         self._settings = settings
@@ -140,7 +141,7 @@ class OrphanedLogDrainer:
             "member": self._member,
         }
         logs = {**self._configured, log.name: log}
-        standby = Standby(place=LogRole.OTHER, logs=logs, deliveries=self._deliveries, **common)
+        standby = Standby(role=LogRole.OTHER, logs=logs, deliveries=self._deliveries, **common)
         self._standbys[log.name] = standby
         connecting = asyncio.create_task(log.connect())
         try:

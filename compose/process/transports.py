@@ -18,7 +18,7 @@ from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 
-__all__ = ["Logs", "open_logs", "place_of", "shadowed"]
+__all__ = ["Logs", "open_logs", "role_of", "shadowed"]
 
 
 class Logs(NamedTuple):
@@ -104,7 +104,7 @@ async def shadowed(
         yield ShadowTransport(primary, mirror)
 
 
-def place_of(name: str, settings: TransportSettings) -> LogRole:
+def role_of(name: str, settings: TransportSettings) -> LogRole:
     """Return what the log ``name``, which is not consumed, is to a process of these settings."""
     if name != settings.transport or settings.consumed != settings.transport_shadow:
         return LogRole.OTHER  # what is read gets no copies from here

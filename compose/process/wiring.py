@@ -19,7 +19,7 @@ from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.process.read_only import watched
 from compose.process.reconnecting import ReconnectingTransport
 from compose.process.role import Role
-from compose.process.transports import Logs, open_logs, place_of
+from compose.process.transports import Logs, open_logs, role_of
 from compose.settings import Settings, otel_variables
 from ingress.app import build
 from ingress.readiness import Probe
@@ -204,7 +204,7 @@ def _consumers(
             consumer(
                 Standby,
                 one,
-                place=place_of(one.name, settings.transport),
+                role=role_of(one.name, settings.transport),
                 logs=by_name,
                 deliveries=tracing.deliveries,
             )

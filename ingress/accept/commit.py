@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import structlog
 
 from ingress.accept.direct import Direct
-from ingress.accept.group_commit import Settle
+from ingress.accept.group_commit import Decide
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import AnySubmission, Stored, Submission
 from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, Problem
@@ -46,7 +46,7 @@ class Acceptance:
         self._checked = metrics.idempotency_requests.labels("ingress")
         self._failing = False
 
-    async def commit(self, tick: list[AnySubmission], settle: Settle) -> None:
+    async def commit(self, tick: list[AnySubmission], decide: Decide) -> None:
         """Give every submission of ``tick`` its verdict; the order of ``tick`` is the log's."""
         ids = [one.message_id for one in tick if isinstance(one, Submission)]
         self._checked.inc(len(ids))
@@ -65,17 +65,17 @@ class Acceptance:
                 if answer is None:
                     new.append(one)
                 else:
-                    settle(one, _stored(answer))
+                    decide(one, _stored(answer))
         if self._direct is None:
-            await self._queue(new, settle)
+            await self._queue(new, decide)
             return
-        direct, queued = await self._direct.split(new, settle)
+        direct, queued = await self._direct.split(new, decide)
         # The two touch different conversations, so they need no order between them.
         async with asyncio.TaskGroup() as both:
-            both.create_task(self._queue(queued, settle))
-            both.create_task(self._direct.persist(direct, settle))
+            both.create_task(self._queue(queued, decide))
+            both.create_task(self._direct.persist(direct, decide))
 
-    async def _queue(self, submissions: Sequence[AnySubmission], settle: Settle) -> None:
+    async def _queue(self, submissions: Sequence[AnySubmission], decide: Decide) -> None:
         if not submissions:
             return
         at = now()
@@ -91,18 +91,18 @@ class Acceptance:
         for one, envelope, outcome in zip(submissions, envelopes, outcomes, strict=True):
             if isinstance(outcome, Appended):
                 correlation_id = envelope.headers["correlationId"]
-                settle(one, Stored(at, envelope.fingerprint, correlation_id, "pending", fresh=True))
+                decide(one, Stored(at, envelope.fingerprint, correlation_id, "pending", fresh=True))
             elif isinstance(outcome, Remembered):
                 remembered.append((one, outcome))
             else:
                 failure = outcome
-                settle(one, failed(outcome))
+                decide(one, failed(outcome))
         self._note(failure, len(submissions))
         if remembered:
-            await self._repeat(remembered, settle)
+            await self._repeat(remembered, decide)
 
     async def _repeat(
-        self, repeats: Sequence[tuple[AnySubmission, Remembered]], settle: Settle
+        self, repeats: Sequence[tuple[AnySubmission, Remembered]], decide: Decide
     ) -> None:
         """Answer what the log remembers, in the state in which it is now."""
         ids = [one.message_id for one, _ in repeats if isinstance(one, Submission)]
@@ -111,7 +111,7 @@ class Acceptance:
         for one, first in repeats:
             row = rows.get(one.message_id)
             state: State = "dead_lettered" if one.message_id in lost else "pending"
-            settle(one, _stored(row) if row else _remembered(first, state))
+            decide(one, _stored(row) if row else _remembered(first, state))
 
     def _note(self, failure: TransportError | None, submissions: int) -> None:
         """Log the first failure and the recovery, not every tick of an outage."""

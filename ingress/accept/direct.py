@@ -20,7 +20,7 @@ import structlog
 
 from ingress.accept.backlog import Backlog
 from ingress.accept.canary import queued
-from ingress.accept.group_commit import Settle
+from ingress.accept.group_commit import Decide
 from ingress.accept.submission import AnySubmission, Stored, Submission, Verdict
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,
@@ -65,7 +65,7 @@ class Direct:
         self._timeout = settings.ingress_direct_timeout_ms / 1000
 
     async def split(
-        self, submissions: Sequence[AnySubmission], settle: Settle
+        self, submissions: Sequence[AnySubmission], decide: Decide
     ) -> tuple[list[AnySubmission], list[AnySubmission]]:
         """Return what to persist directly, and what is to be queued, each in order.
 
@@ -87,7 +87,7 @@ class Direct:
             _log.warning("backlog_unknown", error=str(error), messages=len(direct))
             detail = "The log can't say whether earlier messages of the conversation wait in it."
             for one in direct:
-                settle(one, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+                decide(one, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
             return [], queue
         held = [one for one in direct if _conversation(one) in behind]
         return [one for one in direct if _conversation(one) not in behind], [*queue, *held]
@@ -99,7 +99,7 @@ class Direct:
         # so the canary leaves receipts to the log; direct mode does without it.
         return self._percent == 0 and one.persisted
 
-    async def persist(self, submissions: Sequence[AnySubmission], settle: Settle) -> None:
+    async def persist(self, submissions: Sequence[AnySubmission], decide: Decide) -> None:
         """Insert ``submissions`` in their order and give each its verdict."""
         if not submissions:
             return
@@ -107,11 +107,11 @@ class Direct:
         try:
             written = await self._write(submissions, at)
         except Rejected:
-            await self._one_by_one(submissions, at, settle)
+            await self._one_by_one(submissions, at, decide)
         except (Outage, TimeoutError) as error:
-            self._refuse(submissions, error, settle)
+            self._refuse(submissions, error, decide)
         else:
-            await self._answer(submissions, at, written, settle)
+            await self._answer(submissions, at, written, decide)
 
     async def _write(self, submissions: Sequence[AnySubmission], at: str) -> Written:
         batch = [
@@ -139,31 +139,31 @@ class Direct:
                     trace.inserted(began, time.time_ns(), failure)
 
     async def _one_by_one(
-        self, submissions: Sequence[AnySubmission], at: str, settle: Settle
+        self, submissions: Sequence[AnySubmission], at: str, decide: Decide
     ) -> None:
         """Find out which message PostgreSQL refuses, so that it sinks no other."""
         for one in submissions:
             try:
                 written = await self._write([one], at)
             except Rejected as error:
-                settle(one, Problem(INVALID, f"PostgreSQL can't store this message: {error}"))
+                decide(one, Problem(INVALID, f"PostgreSQL can't store this message: {error}"))
             except (Outage, TimeoutError) as error:
-                self._refuse([one], error, settle)
+                self._refuse([one], error, decide)
             else:
-                await self._answer([one], at, written, settle)
+                await self._answer([one], at, written, decide)
 
     async def _answer(
-        self, submissions: Sequence[AnySubmission], at: str, written: Written, settle: Settle
+        self, submissions: Sequence[AnySubmission], at: str, written: Written, decide: Decide
     ) -> None:
         for index in written.persisted:
             one = submissions[index]
             stored = Stored(at, one.fingerprint(), one.correlation_id, "persisted", fresh=True)
-            settle(one, stored)
+            decide(one, stored)
         there = [submissions[index] for index in (*written.duplicates, *written.conflicts)]
         if there:
-            await self._repeat(there, settle)
+            await self._repeat(there, decide)
 
-    async def _repeat(self, submissions: Sequence[AnySubmission], settle: Settle) -> None:
+    async def _repeat(self, submissions: Sequence[AnySubmission], decide: Decide) -> None:
         """Answer those that somebody else persisted between our look-up and our insert."""
         ids = [one.message_id for one in submissions if isinstance(one, Submission)]
         try:
@@ -171,10 +171,10 @@ class Direct:
                 rows = await answers(self._rows, ids, within=self._timeout)
                 times = [await self._recorded(one) for one in submissions]
         except (Outage, TimeoutError) as error:
-            self._refuse(submissions, error, settle)
+            self._refuse(submissions, error, decide)
             return
         for one, at in zip(submissions, times, strict=True):
-            settle(one, _there(one, rows.get(one.message_id), at))
+            decide(one, _there(one, rows.get(one.message_id), at))
 
     async def _recorded(self, one: AnySubmission) -> str | None:
         """Return when a receipt was recorded."""
@@ -184,12 +184,12 @@ class Direct:
         return await receipt_at(self._pool, receipt.message_id, receipt.user_id, receipt.state)
 
     def _refuse(
-        self, submissions: Sequence[AnySubmission], error: Exception, settle: Settle
+        self, submissions: Sequence[AnySubmission], error: Exception, decide: Decide
     ) -> None:
         _log.warning("direct_insert_failed", error=str(error), messages=len(submissions))
         detail = "The database did not answer. Retry with the same key."
         for one in submissions:
-            settle(one, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
+            decide(one, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
 
 
 def _conversation(one: AnySubmission) -> str | None:

@@ -24,12 +24,12 @@ from ingress.settings import IngressSettings
 from otel.measures import observe_all
 from otel.metrics import Metrics
 
-__all__ = ["Commit", "GroupCommit", "Settle"]
+__all__ = ["Commit", "Decide", "GroupCommit"]
 
-Settle = Callable[[AnySubmission, Verdict], None]
+Decide = Callable[[AnySubmission, Verdict], None]
 """Gives a message its verdict and wakes whoever waits for nothing else."""
-Commit = Callable[[list[AnySubmission], Settle], Awaitable[None]]
-"""Makes every message of a tick durable, or tells why not, through :data:`Settle`."""
+Commit = Callable[[list[AnySubmission], Decide], Awaitable[None]]
+"""Makes every message of a tick durable, or tells why not, through :data:`Decide`."""
 
 _RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
@@ -196,7 +196,7 @@ class GroupCommit:
         oldest = time.monotonic() - self._max_wait
         while self._waiting and self._waiting[0].since < oldest:
             one = self._waiting.popleft()
-            self._settle(
+            self._decide(
                 one,
                 Problem(
                     OVERLOADED,
@@ -208,7 +208,7 @@ class GroupCommit:
     async def _run(self, tick: list[AnySubmission]) -> None:
         started = time.perf_counter()
         try:
-            await self._commit(tick, self._settle)
+            await self._commit(tick, self._decide)
         finally:
             self._metrics.ingress_append.observe(time.perf_counter() - started)
             ended = time.monotonic()
@@ -220,7 +220,7 @@ class GroupCommit:
             for one in tick:
                 if one.verdict is None:
                     # Only after an error in our own code, which `_ended` logs.
-                    self._settle(one, Problem(INTERNAL, "The message's outcome is not known."))
+                    self._decide(one, Problem(INTERNAL, "The message's outcome is not known."))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._ticks.discard(task)
@@ -229,7 +229,7 @@ class GroupCommit:
         if self._waiting and not self._scheduled:
             self._start()
 
-    def _settle(self, one: AnySubmission, verdict: Verdict) -> None:
+    def _decide(self, one: AnySubmission, verdict: Verdict) -> None:
         del self._leaders[one.message_id]
         if not isinstance(verdict, Stored) and verdict.kind.status >= _OUR_FAULT:
             self._metrics.ingress_failed.labels(verdict.kind.name).inc()

@@ -10,13 +10,14 @@
             └── ack <log>  CLIENT
 
 A record without a valid ``traceparent`` begins a trace of its own. A batch in which nothing is
-sampled has no :class:`Delivery`.
+sampled is :data:`UNTRACED`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 import msgspec
 
@@ -34,10 +35,60 @@ from transport.envelope import (
     HEADER_TRACESTATE,
 )
 
-__all__ = ["Deliveries", "Delivery"]
+__all__ = ["UNTRACED", "Deliveries", "Delivery", "TracedDeliveries"]
+
+
+class Delivery:
+    """A delivered batch that is not traced: every call does nothing.
+
+    As a context manager it surrounds what is done with the batch, to its acknowledgement.
+    """
+
+    begun: Mapping[str, str] = {}
+    """Trace ids, by offset, of the records that came without one."""
+    trace_id: str | None = None
+    """One of the traces, for an exemplar."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Record, after an error, that nothing was acknowledged."""
+
+    def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
+        """Note the message and correlation ids of records by offset: not all have the headers."""
+
+    def attempted(self, offsets: Iterable[str], began: int, error: BaseException | None) -> None:
+        """Record one attempt to insert the records at ``offsets``, that has just ended."""
+
+    def written(self, outcome: str, offsets: Iterable[str]) -> None:
+        """Note what became of the records at ``offsets``: ``persisted`` or ``duplicate``."""
+
+    def dead_lettered(self, letters: Sequence[DeadLetter], began: int) -> None:
+        """Record the append of dead letters, that has just ended."""
+
+    def acknowledged(self, began: int) -> None:
+        """Record the acknowledgement, that has just ended, and with it everything."""
+
+
+UNTRACED = Delivery()
 
 
 class Deliveries:
+    """Tracing that is off: no batch is traced."""
+
+    def begin(
+        self,
+        transport: str,  # noqa: ARG002 - for TracedDeliveries
+        group: str,  # noqa: ARG002
+        records: Sequence[LogRecord],  # noqa: ARG002
+        asked: int,  # noqa: ARG002
+    ) -> Delivery:
+        """Return the trace of a batch that was asked for at ``asked`` (ns) and is here now."""
+        return UNTRACED
+
+
+class TracedDeliveries(Deliveries):
     """Begins the trace of each batch that ``group`` is given from one of ``endpoints``."""
 
     def __init__(
@@ -49,17 +100,14 @@ class Deliveries:
 
     def begin(
         self, transport: str, group: str, records: Sequence[LogRecord], asked: int
-    ) -> Delivery | None:
-        """Return the trace of a batch that was asked for at ``asked`` and is here now.
-
-        ``None`` if nothing in it is sampled.
-        """
+    ) -> Delivery:
+        """Return the trace of a batch that was asked for at ``asked`` (ns) and is here now."""
         delivered = time.time_ns()
         found = [one for record in records if (one := self._sampled(record, asked, delivered))]
         if not found:
-            return None
+            return UNTRACED
         together = _Together(group, len(records), delivered)
-        return Delivery(self._record, self._endpoints[transport], found, together)
+        return TracedDelivery(self._record, self._endpoints[transport], found, together)
 
     def _sampled(self, record: LogRecord, asked: int, delivered: int) -> _Received | None:
         header = record.headers.get(HEADER_TRACEPARENT)
@@ -108,7 +156,7 @@ class _Received:
         self.error: str | None = None
 
 
-class Delivery:
+class TracedDelivery(Delivery):
     """The sampled records of a batch, from their delivery to their acknowledgement."""
 
     def __init__(
@@ -127,9 +175,7 @@ class Delivery:
         self.begun = {
             one.record.offset: f"{one.trace_id:032x}" for one in found if one.parent is None
         }
-        """Trace ids, by offset, of the records that came without one."""
         self.trace_id = f"{found[0].trace_id:032x}"
-        """One of the traces, for an exemplar."""
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
         """Note the message and correlation ids of records by offset: not all have the headers."""
@@ -138,9 +184,10 @@ class Delivery:
                 one.about["crossfade.message_id"] = message_id
                 one.about["messaging.message.conversation_id"] = correlation_id
 
-    def attempted(self, offsets: Sequence[str], began: int, error: BaseException | None) -> None:
+    def attempted(self, offsets: Iterable[str], began: int, error: BaseException | None) -> None:
         """Record one attempt to insert the records at ``offsets``, that has just ended."""
         ended = time.time_ns()
+        offsets = list(offsets)
         for offset in offsets:
             one = self._found.get(offset)
             if one is None:
@@ -154,7 +201,7 @@ class Delivery:
                 parent_id=one.process, error=type(error).__name__ if error else None,
             )  # fmt: skip
 
-    def settled(self, outcome: str, offsets: Iterable[str]) -> None:
+    def written(self, outcome: str, offsets: Iterable[str]) -> None:
         """Note what became of the records at ``offsets``: ``persisted`` or ``duplicate``."""
         for offset in offsets:
             if one := self._found.get(offset):
@@ -189,9 +236,10 @@ class Delivery:
             times = began, ended
             self._add(one, name, OperationKind.CLIENT, attributes, times, parent_id=one.process)
 
-    def abandoned(self, error: BaseException) -> None:
-        """Record that nothing was acknowledged: the records will be delivered again."""
-        self._end(time.time_ns(), type(error).__name__)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Record, after an error, that nothing was acknowledged: all are delivered again."""
+        if error is not None:
+            self._end(time.time_ns(), type(error).__name__)
 
     def _end(self, ended: int, error: str | None) -> None:
         for one in self._found.values():

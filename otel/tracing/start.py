@@ -10,7 +10,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry
 
 from otel.tracing.append_spans import AppendSpans
-from otel.tracing.deliveries import Deliveries
+from otel.tracing.deliveries import Deliveries, TracedDeliveries
 from otel.tracing.endpoints import Endpoints
 from otel.tracing.requests import PassOn, Read, Requests, Tracer
 from otel.tracing.sampling import Sampling
@@ -30,7 +30,7 @@ class Tracing:
     """Off: every part goes on as if there were no tracing."""
 
     requests: Tracer = PassOn()
-    deliveries: Deliveries | None = None
+    deliveries = Deliveries()
 
     def append_observers(self, log: str) -> Sequence[AppendObserver]:  # noqa: ARG002 - for On
         """Return what records the appends to ``log``: nothing."""
@@ -61,7 +61,7 @@ class On(Tracing):
         self._endpoints = endpoints
         self._close = close
         self.requests = Requests(record, sampling, endpoints[primary], read)
-        self.deliveries = Deliveries(record, sampling, endpoints)
+        self.deliveries = TracedDeliveries(record, sampling, endpoints)
 
     def append_observers(self, log: str) -> Sequence[AppendObserver]:
         """Return what records the appends to ``log``."""

@@ -218,14 +218,14 @@ async def _insert(
 
     if not batch:
         return [], []
-    settled = await isolate(batch, write, attempts=1)
-    dead = [(i, Reason.IDEMPOTENCY_CONFLICT, "the key has another body") for i in settled.conflicts]
-    dead += [(r.index, r.error.reason, str(r.error)) for r in settled.refused]
+    outcome = await isolate(batch, write, attempts=1)
+    dead = [(i, Reason.IDEMPOTENCY_CONFLICT, "the key has another body") for i in outcome.conflicts]
+    dead += [(r.index, r.error.reason, str(r.error)) for r in outcome.refused]
     letters = [
         (lacking[index][0], DeadLetter(lacking[index][1], reason, error, 1, now()))
         for index, reason, error in sorted(dead)
     ]
-    return [lacking[index][0] for index in settled.persisted], letters
+    return [lacking[index][0] for index in outcome.persisted], letters
 
 
 def _lettered(record: Record, event: Event | None) -> DeadLetter:

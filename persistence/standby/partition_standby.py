@@ -30,7 +30,7 @@ from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.partition_worker import PartitionWorker, Tools
 from transport.contract import Claim, Record
 
-__all__ = ["StandbyLane", "StandbyTools"]
+__all__ = ["PartitionStandby", "StandbyTools"]
 
 _log = structlog.get_logger(__name__)
 
@@ -42,35 +42,35 @@ _PROBE = 8
 
 
 class StandbyTools(msgspec.Struct, frozen=True):
-    """What every lane of a standby shares. ``patience`` is in seconds.
+    """What the standbys of all partitions share. ``patience`` is in seconds.
 
-    ``questions`` bounds how many lanes ask at once, so that they leave connections to others.
+    ``queries`` bounds how many of them ask at once, so that they leave connections to others.
     """
 
-    lane: Tools
-    place: LogRole
+    worker: Tools
+    role: LogRole
     originals: Originals
     patience: float
-    questions: asyncio.Semaphore
+    queries: asyncio.Semaphore
     acknowledged: Counter
     taken_over: Counter
 
 
-class StandbyLane:
+class PartitionStandby:
     """Works on one claim, until another owner or a stop ends it.
 
     Raises what a PartitionWorker raises.
     """
 
     def __init__(
-        self, claim: Claim, tools: StandbyTools, question: SettlementQuery, stop: asyncio.Event
+        self, claim: Claim, tools: StandbyTools, query: SettlementQuery, stop: asyncio.Event
     ) -> None:
         self._claim = claim
         self._tools = tools
-        self._question = question
+        self._query = query
         self._stop = stop
-        self._hand: deque[UnsettledRecord] = deque()
-        self._lane: PartitionWorker | None = None
+        self._waiting: deque[UnsettledRecord] = deque()
+        self._worker: PartitionWorker | None = None
         self._taking_over = False
         self._looked_up = 0.0
         self.position: str | None = None
@@ -86,14 +86,14 @@ class StandbyLane:
         return self.first is not None and self._waited() > self._tools.patience
 
     async def run(self) -> None:
-        """Acknowledge until the stop event is set. What is in hand then stays unacknowledged."""
-        wait = self._tools.lane.poll
+        """Acknowledge until the stop event is set. What waits then stays unacknowledged."""
+        wait = self._tools.worker.poll
         while not self._stop.is_set():
             await self._gather(wait)
-            if not self._hand:
-                wait = self._tools.lane.poll
+            if not self._waiting:
+                wait = self._tools.worker.poll
                 continue
-            behind = len(self._hand) >= self._tools.lane.batch_size
+            behind = len(self._waiting) >= self._tools.worker.batch_size
             await self._look()
             moved = await self._acknowledge()
             if moved:
@@ -105,20 +105,20 @@ class StandbyLane:
     async def _gather(self, seconds: float) -> None:
         """Read for ``seconds`` (at least once), and wait a lull whenever something came.
 
-        It is also how the end of the claim is noticed, so it reads when the hand is full, too.
+        It is also how the end of the claim is noticed, so it reads when enough waits, too.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        most = self._tools.lane.batch_size
+        most = self._tools.worker.batch_size
         while not self._stop.is_set():
-            if len(self._hand) >= 2 * most:
-                self._hand.clear()
+            if len(self._waiting) >= 2 * most:
+                self._waiting.clear()
                 await self._claim.nack()
-            room = max(1, most - len(self._hand))
+            room = max(1, most - len(self._waiting))
             records = await self._next(room, max(0.0, deadline - loop.time()))
-            if records and not self._hand:
+            if records and not self._waiting:
                 deadline = min(deadline, loop.time() + _LULL)
-            self._hand.extend([asked_of(record) for record in records])
+            self._waiting.extend([asked_of(record) for record in records])
             left = deadline - loop.time()
             if left <= 0 or len(records) >= room > 1:
                 return
@@ -126,7 +126,7 @@ class StandbyLane:
                 await stopped_within(self._stop, min(_LULL, left))
 
     async def _next(self, most: int, wait: float) -> Sequence[Record]:
-        claim, log = self._claim, self._tools.lane.log
+        claim, log = self._claim, self._tools.worker.log
         return (
             await log.through(
                 lambda: unless(self._stop, claim.next(max_records=most, max_wait=wait)), self._stop
@@ -136,80 +136,80 @@ class StandbyLane:
 
     async def _look(self) -> None:
         """Ask what is settled: of the first few only, and more closely, when they were not."""
-        again = self.first is not None and self.first.offset == self._hand[0].record.offset
+        again = self.first is not None and self.first.offset == self._waiting[0].record.offset
         if again:
-            await self._ask(list(islice(self._hand, _PROBE)), letters=True)
-            if not self._hand[0].settled:
+            await self._ask(list(islice(self._waiting, _PROBE)), letters=True)
+            if not self._waiting[0].settled:
                 return
-        await self._ask(self._hand, letters=again)
+        await self._ask(self._waiting, letters=again)
 
     async def _ask(self, records: Iterable[UnsettledRecord], *, letters: bool) -> None:
         asked = list(records)
         while True:
             try:
-                async with self._tools.questions:
-                    return await self._question.ask(asked, letters=letters)
+                async with self._tools.queries:
+                    return await self._query.ask(asked, letters=letters)
             except Unexpected:
                 raise
             except Outage as error:
-                self.first = None  # nobody could have settled it: patience begins anew
-                await self._tools.lane.database.hold(error, self._stop)
+                self.first = None  # no worker could have persisted it: patience begins anew
+                await self._tools.worker.database.hold(error, self._stop)
 
     async def _acknowledge(self) -> bool:
         """Acknowledge what is settled from the first on; return whether that was anything."""
-        count = sum(1 for _ in takewhile(lambda one: one.settled, self._hand))
+        count = sum(1 for _ in takewhile(lambda one: one.settled, self._waiting))
         if count:
-            through = self._hand[count - 1].record.offset
-            await self._tools.lane.log.through(lambda: self._claim.ack(through), self._stop)
+            through = self._waiting[count - 1].record.offset
+            await self._tools.worker.log.through(lambda: self._claim.ack(through), self._stop)
             self._passed(count)
             self._tools.acknowledged.inc(count)
-        if not self._hand:
+        if not self._waiting:
             self.first = None
-        elif self.first is None or self.first.offset != self._hand[0].record.offset:
-            self.first, self.since = self._hand[0].record, time.monotonic()
+        elif self.first is None or self.first.offset != self._waiting[0].record.offset:
+            self.first, self.since = self._waiting[0].record, time.monotonic()
         return count > 0
 
     def _passed(self, count: int) -> None:
-        self.position = self._hand[count - 1].record.offset
+        self.position = self._waiting[count - 1].record.offset
         for _ in range(count):
-            self._hand.popleft()
+            self._waiting.popleft()
 
     async def _take_over(self) -> bool:
         """Persist what nobody else will, if it is time; return whether that was anything."""
-        first = self._hand[0]
-        why = self._tools.place.why(first.record)
+        first = self._waiting[0]
+        why = self._tools.role.why(first.record)
         if why is None:
             count = await self._orphans() if self.stalled else 0
             why = Why.ORPHANED
         elif self._is_time(first.record):
-            allowed = takewhile(lambda one: self._tools.place.why(one.record), self._hand)
+            allowed = takewhile(lambda one: self._tools.role.why(one.record), self._waiting)
             count = sum(1 for _ in allowed)
         else:
             return False
         if not count:
             return False
-        records = [one.record for one in islice(self._hand, count)]
+        records = [one.record for one in islice(self._waiting, count)]
         _log.warning(
             "Standby persists",
             reason=why.value,
-            transport=self._tools.lane.transport.name,
+            transport=self._tools.worker.transport.name,
             partition=self._claim.partition,
             first=records[0].offset,
             count=count,
         )
-        if self._lane is None:
-            lane = PartitionWorker(self._claim, self._tools.lane, self._stop)
-            await lane.open()
-            self._lane = lane
-        await self._lane.persist(records)
-        self._tools.taken_over.labels(self._tools.lane.transport.name, why.value).inc(count)
+        if self._worker is None:
+            worker = PartitionWorker(self._claim, self._tools.worker, self._stop)
+            await worker.open()
+            self._worker = worker
+        await self._worker.persist(records)
+        self._tools.taken_over.labels(self._tools.worker.transport.name, why.value).inc(count)
         self._passed(count)
         self.first, self._taking_over = None, True
         return True
 
     def _is_time(self, record: Record) -> bool:
         # Once it has taken over it goes on without being patient with each record anew, until
-        # somebody else settles one.
+        # another process persists one.
         old = time.time() - record.appended_at > self._tools.patience
         return self.stalled or (self._taking_over and old)
 
@@ -219,16 +219,16 @@ class StandbyLane:
             return 0
         self._looked_up = time.monotonic()
         passed = 0
-        for one in self._hand:
-            if self._tools.place.why(one.record) is not None or not (
+        for one in self._waiting:
+            if self._tools.role.why(one.record) is not None or not (
                 await self._tools.originals.passed(one.record, seen=one.seen)
             ):
                 break
             passed += 1
         # What its workers acknowledged is settled, or they would not have: asked after that, not
         # before, what is not settled is lost.
-        await self._ask(islice(self._hand, passed), letters=True)
-        unsettled = takewhile(lambda one: not one.settled, islice(self._hand, passed))
+        await self._ask(islice(self._waiting, passed), letters=True)
+        unsettled = takewhile(lambda one: not one.settled, islice(self._waiting, passed))
         return sum(1 for _ in unsettled)
 
     def _waited(self) -> float:

@@ -21,10 +21,11 @@ import msgspec
 
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
+from otel.tracing.start import OFF
 from persistence.database.outage import Paused
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
-from persistence.standby.partition_standby import StandbyLane, StandbyTools
+from persistence.standby.partition_standby import PartitionStandby, StandbyTools
 from persistence.standby.settled_query import SettlementQuery
 from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.claims import Claims
@@ -37,7 +38,7 @@ __all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "Waits"]
 
 PATIENCE_SECONDS = 2.0
 """How long a record may be the first unsettled one before that is called a stall."""
-_QUESTIONS_AT_ONCE = 2
+_QUERIES_AT_ONCE = 2
 
 
 class Waits(msgspec.Struct, frozen=True):
@@ -65,16 +66,16 @@ class StandbyStatus(msgspec.Struct, frozen=True):
 
     def summary(self) -> dict[str, Any]:
         """Return it as JSON-ready data, with text for the partitions' numbers."""
-        told: dict[str, Any] = msgspec.to_builtins(self)
+        summary: dict[str, Any] = msgspec.to_builtins(self)
         for name in ("epochs", "positions"):
-            told[name] = {str(partition): value for partition, value in told[name].items()}
-        return told
+            summary[name] = {str(partition): value for partition, value in summary[name].items()}
+        return summary
 
 
 class Standby:
     """Keeps the workers' place in ``transport``, which the workers of this process don't consume.
 
-    ``place`` says what the log is to this process, ``logs`` are all that it has open, by name.
+    ``role`` says what the log is to this process, ``logs`` are all that it has open, by name.
     ``member`` names this process, as for its worker. ``patience`` is in seconds.
     """
 
@@ -86,16 +87,16 @@ class Standby:
         settings: PersistenceSettings,
         metrics: Metrics,
         member: str,
-        place: LogRole,
+        role: LogRole,
         logs: Mapping[str, Transport],
         patience: float = PATIENCE_SECONDS,
-        deliveries: Deliveries | None = None,
+        deliveries: Deliveries = OFF.deliveries,
     ) -> None:
         self.transport = transport
         self._pool = pool
         self._tools = StandbyTools(
             # Not the worker's pause: what it consumes may be well.
-            lane=tools_of(
+            worker=tools_of(
                 transport,
                 pool,
                 settings,
@@ -104,25 +105,25 @@ class Standby:
                 deliveries=deliveries,
                 label=f"standby {transport.name}",
             ),
-            place=place,
+            role=role,
             originals=Originals(logs),
             patience=patience,
-            questions=asyncio.Semaphore(_QUESTIONS_AT_ONCE),
+            queries=asyncio.Semaphore(_QUERIES_AT_ONCE),
             acknowledged=metrics.standby_acknowledged.labels(transport.name),
             taken_over=metrics.standby_takeover,
         )
         for why in Why:
             metrics.standby_takeover.labels(transport.name, why.value)
-        self._lanes: dict[int, StandbyLane] = {}
+        self._partitions: dict[int, PartitionStandby] = {}
         metrics.standby_stalled.labels(transport.name).set_function(
-            lambda: sum(lane.stalled for lane in list(self._lanes.values()))
+            lambda: sum(standby.stalled for standby in list(self._partitions.values()))
         )
         self._claims = Claims(
             transport,
             Topic.MESSAGES,
             group=WORKER_GROUP,
             member=member,
-            log=self._tools.lane.log,
+            log=self._tools.worker.log,
             metrics=metrics,
             serve=self._serve,
         )
@@ -133,31 +134,31 @@ class Standby:
 
     def status(self) -> StandbyStatus:
         """Return what this process keeps and waits for, now."""
-        gates = (self._tools.lane.log, self._tools.lane.database)
-        paused = [paused for gate in gates if (paused := gate.paused())]
-        lanes = sorted(self._lanes.items())
+        barriers = (self._tools.worker.log, self._tools.worker.database)
+        paused = [paused for barrier in barriers if (paused := barrier.paused())]
+        standbys = sorted(self._partitions.items())
         return StandbyStatus(
             transport=self.transport.name,
             epochs=self._claims.owned(),
-            positions={p: lane.position for p, lane in lanes if lane.position},
-            stalled=[self._waits(p, lane) for p, lane in lanes if lane.stalled],
+            positions={p: standby.position for p, standby in standbys if standby.position},
+            stalled=[self._waits(p, standby) for p, standby in standbys if standby.stalled],
             paused=paused + self._claims.paused(),
         )
 
-    def _waits(self, partition: int, lane: StandbyLane) -> Waits:
-        assert lane.first is not None
-        since = timestamp(time.time() - (time.monotonic() - lane.since))
-        return Waits(partition, lane.first.offset, since, _reason(lane.first))
+    def _waits(self, partition: int, standby: PartitionStandby) -> Waits:
+        assert standby.first is not None
+        since = timestamp(time.time() - (time.monotonic() - standby.since))
+        return Waits(partition, standby.first.offset, since, _reason(standby.first))
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
-        question = SettlementQuery(self._pool, self.transport.name, claim.partition)
-        lane = StandbyLane(claim, self._tools, question, stop)
-        self._lanes[claim.partition] = lane
+        query = SettlementQuery(self._pool, self.transport.name, claim.partition)
+        standby = PartitionStandby(claim, self._tools, query, stop)
+        self._partitions[claim.partition] = standby
         try:
-            await lane.run()
+            await standby.run()
         finally:
-            if self._lanes.get(claim.partition) is lane:
-                del self._lanes[claim.partition]
+            if self._partitions.get(claim.partition) is standby:
+                del self._partitions[claim.partition]
 
 
 def _reason(record: Record) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from persistence.errors import Rejected, TooSlow
 from persistence.store.batch import PositionedEvent, Written
 
-__all__ = ["Refused", "Settled", "isolate"]
+__all__ = ["BatchOutcome", "Refused", "isolate"]
 
 Write = Callable[[Sequence[PositionedEvent]], Awaitable[Written]]
 
@@ -26,8 +26,8 @@ class Refused(msgspec.Struct):
     attempts: int
 
 
-class Settled(msgspec.Struct):
-    """What became of a batch whatever was in it: indexes, each in exactly one list."""
+class BatchOutcome(msgspec.Struct):
+    """What became of the records of a batch: indexes, each in exactly one list."""
 
     persisted: list[int]
     duplicates: list[int]
@@ -41,13 +41,13 @@ class Settled(msgspec.Struct):
         self.conflicts += [start + i for i in written.conflicts]
 
 
-async def isolate(batch: Sequence[PositionedEvent], write: Write, *, attempts: int) -> Settled:
+async def isolate(batch: Sequence[PositionedEvent], write: Write, *, attempts: int) -> BatchOutcome:
     """Write ``batch``, isolating every record that is refused ``attempts`` times when alone.
 
     ``write`` is :meth:`~persistence.store.writer.Writer.write` or something around it; everything
     it raises but ``Rejected`` (and ``TooSlow``, while there is something to halve) comes through.
     """
-    settled = Settled([], [], [], [])
+    outcome = BatchOutcome([], [], [], [])
     # A stack, the left half on top: depth first from the left is log order.
     waiting = [(0, len(batch))]
     while waiting:
@@ -61,14 +61,14 @@ async def isolate(batch: Sequence[PositionedEvent], write: Write, *, attempts: i
                 continue
             if isinstance(error, TooSlow):
                 raise
-            await _alone(settled, batch, start, write, attempts=attempts - 1, error=error)
+            await _alone(outcome, batch, start, write, attempts=attempts - 1, error=error)
         else:
-            settled.add(written, start)
-    return settled
+            outcome.add(written, start)
+    return outcome
 
 
 async def _alone(
-    settled: Settled,
+    outcome: BatchOutcome,
     batch: Sequence[PositionedEvent],
     index: int,
     write: Write,
@@ -83,6 +83,6 @@ async def _alone(
         except Rejected as again:
             error = again
         else:
-            settled.add(written, index)
+            outcome.add(written, index)
             return
-    settled.refused.append(Refused(index, error, attempts + 1))
+    outcome.refused.append(Refused(index, error, attempts + 1))

@@ -47,11 +47,11 @@ class Claims:
         self._topic = topic
         self._group = group
         self._member = member
-        self._gate = log
+        self._log_barrier = log
         self._metrics = metrics
         self._serve = serve
         self._owned: dict[int, Claim] = {}
-        self._puzzled: dict[str, OutageBarrier] = {}
+        self._unexpected: dict[str, OutageBarrier] = {}
         self._fence_losses = FenceLosses()
         if topic is Topic.MESSAGES:
             metrics.paused.labels(f"fence of {transport.name}").set_function(
@@ -63,9 +63,11 @@ class Claims:
         return {partition: claim.epoch for partition, claim in self._owned.items()}
 
     def paused(self) -> list[Paused]:
-        """Return the partitions that wait: on an error nobody has a rule for, or their fence."""
-        puzzled = [paused for gate in self._puzzled.values() if (paused := gate.paused())]
-        return puzzled + self._fence_losses.paused()
+        """Return the partitions that wait: on an unexpected error, or for their fence."""
+        unexpected = [
+            paused for barrier in self._unexpected.values() if (paused := barrier.paused())
+        ]
+        return unexpected + self._fence_losses.paused()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve claims until ``stop`` is set, then let each finish what it has in hand."""
@@ -77,9 +79,9 @@ class Claims:
                 async with consumer:
                     await self._run(consumer, stop)
             except TransportError as error:
-                await self._hold(self._gate, error, stop)
+                await self._hold(self._log_barrier, error, stop)
             except Exception as error:  # noqa: BLE001 - logged, shown as paused, tried again
-                await self._puzzle("group", error, stop)
+                await self._pause_on("group", error, stop)
 
     async def _run(self, consumer: Consumer, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -92,21 +94,21 @@ class Claims:
         while not stop.is_set():
             try:
                 async for claim in consumer.claims():
-                    tasks.create_task(self._keep(claim, stop))
+                    tasks.create_task(self._own(claim, stop))
             except TransportError as error:
-                await self._hold(self._gate, error, stop)
+                await self._hold(self._log_barrier, error, stop)
             except Exception as error:  # noqa: BLE001 - the claims that there are go on
-                await self._puzzle("claims", error, stop)
+                await self._pause_on("claims", error, stop)
             else:
                 return
 
-    async def _hold(self, gate: OutageBarrier, error: Exception, stop: asyncio.Event) -> None:
+    async def _hold(self, barrier: OutageBarrier, error: Exception, stop: asyncio.Event) -> None:
         try:
-            await gate.hold(error, stop)
+            await barrier.hold(error, stop)
         except Stopping:
             return
 
-    async def _keep(self, claim: Claim, stop: asyncio.Event) -> None:
+    async def _own(self, claim: Claim, stop: asyncio.Event) -> None:
         log = _log.bind(topic=claim.topic.value, partition=claim.partition)
         owned = self._metrics.owned.labels(self._transport.name, str(claim.partition))
         messages = claim.topic is Topic.MESSAGES
@@ -115,13 +117,13 @@ class Claims:
             owned.set(1)
         try:
             async with claim:
-                await self._persist(claim, stop)
+                await self._serve_claim(claim, stop)
         except PartitionLost:
             log.info("Partition lost", epoch=claim.epoch)
         except TransportError as error:
             log.warning("Partition not handed back", error=str(error))
         except Exception as error:  # noqa: BLE001 - one claim's end must not end the others
-            await self._puzzle(f"partition {claim.partition}", error, stop)
+            await self._pause_on(f"partition {claim.partition}", error, stop)
         finally:
             # A newer claim of the same partition may have come before this one ended.
             if self._owned.get(claim.partition) is claim:
@@ -129,8 +131,8 @@ class Claims:
                 if messages:
                     owned.set(0)
 
-    async def _persist(self, claim: Claim, stop: asyncio.Event) -> None:
-        """Serve a claim; after an error nobody has a rule for, pause it alone and begin again."""
+    async def _serve_claim(self, claim: Claim, stop: asyncio.Event) -> None:
+        """Serve a claim; after an unexpected error, pause it alone and begin again."""
         while not stop.is_set():
             try:
                 await self._serve(claim, stop)
@@ -144,19 +146,19 @@ class Claims:
             except PartitionLost:
                 raise
             except Exception as error:  # noqa: BLE001 - never dropped: logged, and tried again
-                await self._puzzle(f"partition {claim.partition}", error, stop)
+                await self._pause_on(f"partition {claim.partition}", error, stop)
                 await claim.nack()
             else:
                 return
 
-    async def _puzzle(self, where: str, error: Exception, stop: asyncio.Event) -> None:
-        _log.exception("Failed for a reason not understood", topic=self._topic.value, where=where)
-        if where not in self._puzzled:
-            self._puzzled[where] = OutageBarrier(
+    async def _pause_on(self, where: str, error: Exception, stop: asyncio.Event) -> None:
+        _log.exception("Unhandled exception; will retry", topic=self._topic.value, where=where)
+        if where not in self._unexpected:
+            self._unexpected[where] = OutageBarrier(
                 f"{self._topic.value} {where}", _works, self._metrics, label="unexpected"
             )
-        await self._hold(self._puzzled[where], error, stop)
+        await self._hold(self._unexpected[where], error, stop)
 
 
 async def _works() -> None:
-    """Probe nothing: what failed is not known, so only trying again can tell."""
+    """Probe nothing: the cause is not known, so only trying again can tell."""

@@ -20,14 +20,14 @@ from functools import partial
 import msgspec
 import structlog
 
-from otel.tracing.deliveries import Deliveries, Delivery
+from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
 from persistence.database.outage import OutageBarrier, unless
 from persistence.errors import FenceLost, Outage, Rejected, TooSlow, Unexpected
 from persistence.store.batch import Fence, PositionedEvent, Written
 from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog, Failed
 from persistence.worker.batch_size import AdaptiveBatchSize
-from persistence.worker.bisect import Settled, isolate
+from persistence.worker.bisect import BatchOutcome, isolate
 from persistence.worker.decoding import decode_all
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.clock import now
@@ -44,36 +44,34 @@ _STATEMENT_BYTES = 8 * 2**20
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What every lane of a worker shares. ``poll`` is the longest idle wait, in seconds.
+    """What the workers of all partitions share. ``poll`` is the longest idle wait, in seconds.
 
-    ``slots`` bounds how many lanes write at once, so that they leave connections to others.
+    ``slots`` bounds how many of them write at once, so that they leave connections to others.
     """
 
     transport: Transport
     writer: Writer
     log: OutageBarrier
     database: OutageBarrier
-    tally: WorkerMetrics
+    metrics: WorkerMetrics
     member: str
     attempts: int
     batch_size: int
     poll: float
     slots: asyncio.Semaphore
-    failures: AttemptLog | None = None
-    deliveries: Deliveries | None = None
-    """What traces each delivery, where tracing is on."""
+    failures: AttemptLog
+    deliveries: Deliveries
 
 
 class _Batch(msgspec.Struct, frozen=True):
     records: Sequence[Record]
     delivered: float
-    full: bool
+    is_full: bool
     """As many as were asked for: more are probably waiting."""
-    trace: Delivery | None = None
-    """Where something in it is sampled."""
+    trace: Delivery = UNTRACED
 
 
-_NOTHING = _Batch((), 0.0, full=False)
+_NOTHING = _Batch((), 0.0, is_full=False)
 
 
 class PartitionWorker:
@@ -83,7 +81,7 @@ class PartitionWorker:
         self._claim = claim
         self._tools = tools
         self._stop = stop
-        self._pace = AdaptiveBatchSize(tools.batch_size)
+        self._batch_size = AdaptiveBatchSize(tools.batch_size)
         self._fence: Fence | None = None
         self._failed: list[Failed] = []
 
@@ -129,7 +127,7 @@ class PartitionWorker:
 
         Either a newer owner has the partition, and the log refuses. Or the log lost its epochs, and
         seeded new ones from a clock that is behind the one of before: then this is the owner, and
-        whoever took the fence is not. An epoch of the log's alone could stay below for hours.
+        the process with the fence is not. An epoch of the log's alone could stay below for hours.
         """
         claim, below = self._claim, self._claim.epoch
         await self._tools.log.through(lambda: claim.raise_epoch(held), self._stop)
@@ -144,12 +142,12 @@ class PartitionWorker:
         )
 
     async def persist(self, records: Sequence[Record]) -> None:
-        """See records that the claim delivered through to their acknowledgement, once open.
+        """Persist records that the claim delivered, and acknowledge them, once open.
 
         For the standby, which reads the claim itself; raises as :meth:`run` does.
         """
         trace = self._trace(records, time.time_ns())
-        await self._persist(_Batch(records, time.perf_counter(), full=False, trace=trace))
+        await self._persist(_Batch(records, time.perf_counter(), is_full=False, trace=trace))
 
     async def _read(self) -> _Batch:
         """Wait for records; empty only when stopping."""
@@ -163,64 +161,51 @@ class PartitionWorker:
         return _NOTHING
 
     async def _next(self, wait: float) -> _Batch:
-        asked = self._pace.size
+        asked = self._batch_size.size
         began = time.time_ns()
         records = await self._claim.next(max_records=asked, max_wait=wait)
         trace = self._trace(records, began)
         return _Batch(records, time.perf_counter(), len(records) >= asked, trace)
 
-    def _trace(self, records: Sequence[Record], asked: int) -> Delivery | None:
-        deliveries = self._tools.deliveries
-        if deliveries is None or not records:
-            return None
-        return deliveries.begin(self._tools.transport.name, WORKER_GROUP, records, asked)
+    def _trace(self, records: Sequence[Record], asked: int) -> Delivery:
+        if not records:
+            return UNTRACED
+        name = self._tools.transport.name
+        return self._tools.deliveries.begin(name, WORKER_GROUP, records, asked)
 
     async def _persist(self, batch: _Batch) -> _Batch | None:
-        """See one batch through to its acknowledgement; return the next if it was read ahead."""
-        try:
-            return await self._see_through(batch)
-        except BaseException as error:
-            if batch.trace is not None:
-                batch.trace.abandoned(error)
-            raise
-
-    async def _see_through(self, batch: _Batch) -> _Batch | None:
-        began = time.perf_counter()
-        ahead: _Batch | None = None
-        if batch.full and not self._stop.is_set():
-            letters, ahead = await self._settle_and_read_ahead(batch)
-        else:
-            letters = await self._settle(batch)
-        log, through = self._tools.log, batch.records[-1].offset
-        if letters:
-            # An append whose answer was lost is made twice, and indexed once.
-            sending = time.time_ns()
-            await log.through(lambda: self._tools.transport.dead_letter(letters), self._stop)
-            self._tools.tally.dead_lettered(letters)
-            if batch.trace is not None:
-                batch.trace.dead_lettered(letters, sending)
-        acknowledging = time.time_ns()
-        await log.through(lambda: self._claim.ack(through), self._stop)
-        if batch.trace is not None:
-            batch.trace.acknowledged(acknowledging)
+        """Write a batch, dead-letter, acknowledge; return the next if it was read ahead."""
+        with batch.trace as trace:
+            began = time.perf_counter()
+            letters, ahead = await self._write_and_read_ahead(batch)
+            log, through = self._tools.log, batch.records[-1].offset
+            if letters:
+                # An append whose answer was lost is made twice, and indexed once.
+                sending = time.time_ns()
+                await log.through(lambda: self._tools.transport.dead_letter(letters), self._stop)
+                self._tools.metrics.dead_lettered(letters)
+                trace.dead_lettered(letters, sending)
+            acknowledging = time.time_ns()
+            await log.through(lambda: self._claim.ack(through), self._stop)
+            trace.acknowledged(acknowledging)
         done = time.perf_counter()
-        self._tools.tally.acknowledged(
-            len(batch.records),
-            done - batch.delivered,
-            trace_id=batch.trace.trace_id if batch.trace else None,
+        self._tools.metrics.acknowledged(
+            len(batch.records), done - batch.delivered, trace_id=trace.trace_id
         )
-        self._pace.took(len(batch.records), done - began)
+        self._batch_size.took(len(batch.records), done - began)
         return ahead
 
-    async def _settle_and_read_ahead(self, batch: _Batch) -> tuple[list[DeadLetter], _Batch | None]:
-        settling = asyncio.create_task(self._settle(batch))
+    async def _write_and_read_ahead(self, batch: _Batch) -> tuple[list[DeadLetter], _Batch | None]:
+        if not batch.is_full or self._stop.is_set():
+            return await self._write_all(batch), None
+        writing = asyncio.create_task(self._write_all(batch))
         try:
             ahead = await self._read_ahead()
-            return await settling, ahead
+            return await writing, ahead
         finally:
-            if not settling.done():
-                settling.cancel()
-                await asyncio.gather(settling, return_exceptions=True)
+            if not writing.done():
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
 
     async def _read_ahead(self) -> _Batch | None:
         try:
@@ -230,49 +215,54 @@ class PartitionWorker:
             return None
         return batch if batch.records else None
 
-    async def _settle(self, batch: _Batch) -> list[DeadLetter]:
+    async def _write_all(self, batch: _Batch) -> list[DeadLetter]:
         """Make a committed row of every record that can be one; return the letters of the rest."""
         records, trace = batch.records, batch.trace
-        placed, at, undecodable = decode_all(
-            records, self._tools.transport.name, trace.begun if trace is not None else None
-        )
+        placed, at, undecodable = decode_all(records, self._tools.transport.name, trace.begun)
         letters = {
             index: _letter(records[index], Reason.UNDECODABLE, error, 1)
             for index, error in undecodable
         }
-        if trace is not None:
-            trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in placed)
+        trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in placed)
         write = partial(self._write, trace)
         for start, chunk in _chunks(placed, records, at):
-            settled = await isolate(chunk, write, attempts=self._tools.attempts)
-            self._tools.tally.settled(chunk, settled)
-            await self._tell_failures()
-            if trace is not None:
-                trace.settled("persisted", (chunk[i].offset for i in settled.persisted))
-                trace.settled("duplicate", (chunk[i].offset for i in settled.duplicates))
-            letters.update(_letters(settled, records, at[start:]))
+            outcome = await isolate(chunk, write, attempts=self._tools.attempts)
+            self._tools.metrics.written(chunk, outcome)
+            await self._record_failures()
+            trace.written("persisted", (chunk[i].offset for i in outcome.persisted))
+            trace.written("duplicate", (chunk[i].offset for i in outcome.duplicates))
+            letters.update(_letters(outcome, records, at[start:]))
         return [letters[index] for index in sorted(letters)]
 
-    async def _write(self, trace: Delivery | None, batch: Sequence[PositionedEvent]) -> Written:
+    async def _write(self, trace: Delivery, batch: Sequence[PositionedEvent]) -> Written:
+        """Write one statement; wait out outages of the database."""
         tools = self._tools
         while True:
+            error: BaseException | None = None
             try:
                 async with tools.slots:
-                    return await self._attempt(trace, batch)
+                    began = time.time_ns()
+                    try:
+                        return await tools.writer.write(batch, self._fence)
+                    except BaseException as failure:
+                        error = failure
+                        raise
+                    finally:
+                        trace.attempted((placed.offset for placed in batch), began, error)
             except Unexpected:
                 raise
-            except Rejected as error:
+            except Rejected as rejection:
                 if len(batch) == 1:
-                    tools.tally.refused()
-                    self._note(batch[0], error)
+                    tools.metrics.refused()
+                    self._note(batch[0], rejection)
                 raise
-            except Outage as error:
-                await tools.database.hold(error, self._stop)
-                if isinstance(error, TooSlow) and len(batch) > 1:
+            except Outage as outage:
+                await tools.database.hold(outage, self._stop)
+                if isinstance(outage, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
 
     def _note(self, placed: PositionedEvent, error: Rejected) -> None:
-        before = sum(1 for one in self._failed if one.offset == placed.offset)
+        before = sum(1 for attempt in self._failed if attempt.offset == placed.offset)
         kind = "message" if isinstance(placed.event, Message) else "receipt"
         self._failed.append(
             Failed(
@@ -287,32 +277,19 @@ class PartitionWorker:
             )
         )
 
-    async def _tell_failures(self) -> None:
+    async def _record_failures(self) -> None:
         failed, self._failed = self._failed, []
-        if self._tools.failures:
-            await self._tools.failures.add(failed)
-
-    async def _attempt(self, trace: Delivery | None, batch: Sequence[PositionedEvent]) -> Written:
-        if trace is None:
-            return await self._tools.writer.write(batch, self._fence)
-        began, failure = time.time_ns(), None
-        try:
-            return await self._tools.writer.write(batch, self._fence)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            trace.attempted([placed.offset for placed in batch], began, failure)
+        await self._tools.failures.add(failed)
 
 
 def _letters(
-    settled: Settled, records: Sequence[Record], at: Sequence[int]
+    outcome: BatchOutcome, records: Sequence[Record], at: Sequence[int]
 ) -> Iterator[tuple[int, DeadLetter]]:
-    for index in settled.conflicts:
+    for index in outcome.conflicts:
         error = Rejected("the key was used before, with another body; the first one stays")
         record = records[at[index]]
         yield at[index], _letter(record, Reason.IDEMPOTENCY_CONFLICT, error, 1)
-    for refused in settled.refused:
+    for refused in outcome.refused:
         record = records[at[refused.index]]
         yield (
             at[refused.index],

@@ -12,6 +12,7 @@ import msgspec
 
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
+from otel.tracing.start import OFF
 from persistence.database.outage import Paused, database_barrier, log_barrier
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
@@ -49,7 +50,7 @@ class Worker:
         settings: PersistenceSettings,
         metrics: Metrics,
         member: str,
-        deliveries: Deliveries | None = None,
+        deliveries: Deliveries = OFF.deliveries,
     ) -> None:
         self._tools = tools_of(transport, pool, settings, metrics, member, deliveries=deliveries)
         self._claims = Claims(
@@ -85,10 +86,10 @@ def tools_of(
     metrics: Metrics,
     member: str,
     *,
-    deliveries: Deliveries | None = None,
+    deliveries: Deliveries = OFF.deliveries,
     label: str | None = None,
 ) -> Tools:
-    """Return what the lanes of one process on one log share.
+    """Make what the partition workers of one process on one log share.
 
     ``label`` is what ``stream_worker_paused`` calls the log while it is waited for.
     """
@@ -99,7 +100,7 @@ def tools_of(
         writer=writer,
         log=log_barrier(transport, metrics, longest=poll, label=label),
         database=database_barrier(writer.probe, metrics, longest=poll),
-        tally=WorkerMetrics(metrics),
+        metrics=WorkerMetrics(metrics),
         member=member,
         attempts=settings.stream_max_retries,
         batch_size=settings.stream_batch_size,

@@ -11,7 +11,7 @@ import structlog
 from otel.measures import exemplar_of, observe_all, observe_times
 from otel.metrics import Metrics
 from persistence.store.batch import PositionedEvent
-from persistence.worker.bisect import Settled
+from persistence.worker.bisect import BatchOutcome
 from persistence.worker.decoding import trace_id_of
 from transport.contract import DeadLetter
 from transport.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID, Message
@@ -35,24 +35,24 @@ class WorkerMetrics:
         self._processing = metrics.processing
         self._end_to_end = metrics.end_to_end
 
-    def settled(self, batch: Sequence[PositionedEvent], settled: Settled) -> None:
+    def written(self, batch: Sequence[PositionedEvent], outcome: BatchOutcome) -> None:
         """Count a batch that is committed."""
-        persisted, duplicates = len(settled.persisted), len(settled.duplicates)
+        persisted, duplicates = len(outcome.persisted), len(outcome.duplicates)
         self._requests.inc(len(batch))
         if persisted:
             self._persisted.inc(persisted)
             arrived = time.time()
             # Of two machines' clocks: where ours is behind the ingress', as short as can be.
-            ages = [max(0.0, arrived - _accepted(batch[index])) for index in settled.persisted]
-            traces = (batch[index].trace_id for index in settled.persisted)
+            ages = [max(0.0, arrived - _accepted(batch[index])) for index in outcome.persisted]
+            traces = (batch[index].trace_id for index in outcome.persisted)
             both = zip(ages, traces, strict=True)
             traced = next(((age, trace) for age, trace in both if trace is not None), None)
             observe_all(self._end_to_end, ages, traced=traced)
-            _say("Persisted", batch, settled.persisted)
+            _say("Persisted", batch, outcome.persisted)
         if duplicates:
             self._duplicate.inc(duplicates)
             self._hits.inc(duplicates)
-            _say("Idempotent", batch, settled.duplicates)
+            _say("Idempotent", batch, outcome.duplicates)
 
     def refused(self) -> None:
         """Count one attempt on a single record that PostgreSQL refused."""

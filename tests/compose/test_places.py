@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.process.transports import place_of
+from compose.process.transports import role_of
 from migration_guide.choice import CHOICES
 from persistence.standby.takeover_rules import LogRole, Why
 from transport.contract import Record
@@ -24,7 +24,7 @@ def _settings(transport, shadow, mode, consume_from) -> TransportSettings:
 
 def test_the_places_in_the_phases() -> None:
     places = [
-        place_of("kafka" if choice.consume_from == "redis" else "redis", _settings(*choice))
+        role_of("kafka" if choice.consume_from == "redis" else "redis", _settings(*choice))
         for choice in CHOICES[1:5]
     ]
     assert places == [LogRole.OTHER, LogRole.OTHER, LogRole.MIRRORED, LogRole.OTHER]
@@ -33,10 +33,10 @@ def test_the_places_in_the_phases() -> None:
 @pytest.mark.parametrize("shadow", [None, "memory"])
 def test_a_primary_that_is_copied_nowhere_read_is_not_left_unread(shadow: str | None) -> None:
     """TRANSPORT was changed by hand and CONSUME_FROM was not."""
-    place = place_of("kafka", _settings("kafka", shadow, "sync", "redis"))
-    assert place.why(ORIGINAL) is Why.UNSHADOWED
+    role = role_of("kafka", _settings("kafka", shadow, "sync", "redis"))
+    assert role.why(ORIGINAL) is Why.UNSHADOWED
 
 
 def test_a_primary_whose_copies_may_lack_some_is_only_waited_for() -> None:
-    place = place_of("redis", _settings("redis", "kafka", "async", "kafka"))
-    assert place.why(ORIGINAL) is None
+    role = role_of("redis", _settings("redis", "kafka", "async", "kafka"))
+    assert role.why(ORIGINAL) is None

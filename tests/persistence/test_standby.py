@@ -43,9 +43,9 @@ async def other() -> AsyncIterator[Transport]:
 def stand_by(start, transport, other):
     """Start a standby of a log: the shadow in memory, unless told otherwise."""
 
-    def make(log=other, place=LogRole.OTHER, *, patience=PATIENCE, member="w1", **settings):
+    def make(log=other, role=LogRole.OTHER, *, patience=PATIENCE, member="w1", **settings):
         logs = {one.name: one for one in (transport, other)}
-        kind = partial(Standby, place=place, logs=logs, patience=patience)
+        kind = partial(Standby, role=role, logs=logs, patience=patience)
         return start(kind, member, log=log, **settings)
 
     return make
@@ -145,7 +145,7 @@ async def test_a_standby_without_the_rules_would_reorder(
     """The test above can fail: told that the log has no holes, it persists past one."""
     first, second = message("c1", content="first"), message("c2", content="second")
     await mirror(transport, other, first, second, dropped=(first,))
-    stand_by(place=LogRole.MIRRORED)
+    stand_by(role=LogRole.MIRRORED)
     await eventually(lambda: contents(database_pool))
     start()
     await eventually(partial(drained, transport))

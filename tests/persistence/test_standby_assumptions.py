@@ -51,9 +51,9 @@ async def test_a_standby_that_does_not_ask_loses_what_nobody_persisted(
     """CONSUME_FROM changes while the old workers have persisted nothing yet."""
     await mirror(transport, other, *(message(f"c{i}", content=f"{i}") for i in range(20)))
     if asks:
-        kind = partial(Standby, place=LogRole.OTHER, logs={}, patience=60)
+        kind = partial(Standby, role=LogRole.OTHER, logs={}, patience=60)
         standby = start(kind, log=other)
-        await eventually(lambda: any(lane.first for lane in standby.consumer._lanes.values()))
+        await eventually(lambda: any(one.first for one in standby.consumer._partitions.values()))
         await standby.stop()
     else:
         await acknowledge_everything(other)

@@ -95,7 +95,7 @@ def test_an_end_counts_as_seen_between_two_looks_at_the_same_leader() -> None:
     assert sights.look({0: 14}, {0: Leader(2, 6)}) == [0]
     assert sights.look({0: 16}, {0: Leader(2, 6)}) == [0], "until it is compared"
     assert sights.of(0) == Sight(10, 5)
-    sights.settle([0])
+    sights.forget(0)
     assert sights.look({0: 16}, {0: Leader(2, 6)}) == []
     assert sights.of(0) is None
 

@@ -20,17 +20,17 @@ class Sights:
     """The sights of one topic's partitions, of those that this process has claimed."""
 
     def __init__(self) -> None:
-        self._settled: dict[int, Sight] = {}
+        self._confirmed: dict[int, Sight] = {}
         self._looked: dict[int, Sight] = {}
 
     def of(self, partition: int) -> Sight | None:
         """Return the last end that counts, if any."""
-        return self._settled.get(partition)
+        return self._confirmed.get(partition)
 
     def look(self, ends: Mapping[int, int], leaders: Mapping[int, Leader]) -> Collection[int]:
         """Note the ``leaders``, and the ``ends`` found after them; return where a leader changed.
 
-        There the old sights stay until they are compared: see :meth:`settle`.
+        There the old sights stay until they are compared, and :meth:`forget` is called.
         """
         changed = []
         for partition, leader in leaders.items():
@@ -41,16 +41,11 @@ class Sights:
                 changed.append(partition)
                 continue
             if before is not None:
-                self._settled[partition] = before
+                self._confirmed[partition] = before
             self._looked[partition] = Sight(ends[partition], leader.epoch)
         return changed
 
-    def settle(self, partitions: Collection[int]) -> None:
-        """Begin anew: what was seen of these is compared with the log, and it has all of it."""
-        for partition in partitions:
-            self.forget(partition)
-
     def forget(self, partition: int) -> None:
         """Begin anew with a partition that lost what was seen of it."""
-        self._settled.pop(partition, None)
+        self._confirmed.pop(partition, None)
         self._looked.pop(partition, None)

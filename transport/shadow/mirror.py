@@ -164,7 +164,7 @@ class Mirror:
             self._offer_again(left)
         for copy, error in zip(copies, errors, strict=True):
             if error is None and (waits := self.waiting(copy.envelope)) is not None:
-                self._queue.settle(waits)
+                self._queue.remove(waits)
         self._tell()
         return errors
 
@@ -194,7 +194,7 @@ class Mirror:
         return self._held
 
     async def _call(self, copies: Sequence[Copy]) -> list[TransportError | None]:
-        """Make one append of ``copies``, and settle those of them that wait."""
+        """Make one append of ``copies``, and remove those of them that waited and are there."""
         if not copies:
             return []
         if not self._breaker.begin():
@@ -212,7 +212,7 @@ class Mirror:
             self._breaker.failed()
         counts: Counter[str] = Counter()
         errors = [
-            self._settle(copy, outcome, counts)
+            self._ended(copy, outcome, counts)
             for copy, outcome in zip(copies, outcomes, strict=True)
         ]
         for label, records in counts.items():
@@ -246,13 +246,13 @@ class Mirror:
             failure.__cause__ = error
         return [failure] * len(copies)
 
-    def _settle(self, copy: Copy, outcome: Outcome, counts: Counter[str]) -> TransportError | None:
+    def _ended(self, copy: Copy, outcome: Outcome, counts: Counter[str]) -> TransportError | None:
         """Count how ``copy`` ended; take it out of the queue, or leave it for the next call."""
         partition = copy.envelope.partition
         if isinstance(outcome, (Appended, Remembered)):
             counts[_sent(copy, outcome)] += 1
             self._tallies[partition].copied += 1
-            self._queue.settle(copy)
+            self._queue.remove(copy)
             return None
         counts[_failed(outcome)] += 1
         if _may_be_retried(outcome):
@@ -264,7 +264,7 @@ class Mirror:
     def _drop(self, copy: Copy, drop: Drop) -> None:
         if copy.done:
             return  # appended by another call meanwhile
-        self._queue.settle(copy)
+        self._queue.remove(copy)
         self.missed(copy.envelope.partition, drop, copy.offset)
 
     def _note(self, errors: Sequence[TransportError | None]) -> None:

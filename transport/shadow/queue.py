@@ -17,7 +17,7 @@ _SLACK = 64
 class Queue:
     """At most ``records`` copies in a partition, and ``size`` bytes in all of them.
 
-    What is taken stays here, and counts, until it is settled: so whatever happens to the sender,
+    What is taken stays here, and counts, until it is removed: so whatever happens to the sender,
     no copy is out of sight.
     """
 
@@ -83,7 +83,7 @@ class Queue:
                 taken.append(copy)
         return taken
 
-    def settle(self, copy: Copy) -> None:
+    def remove(self, copy: Copy) -> None:
         """Take ``copy`` out: it has been appended, or never will be."""
         if copy.done or not copy.queued:
             return
@@ -106,7 +106,7 @@ class Queue:
 
 
 def _tidy(line: deque[Copy], waiting: int) -> None:
-    """Let go of what is settled: at the front at once, behind what waits before it is the most."""
+    """Let go of what is removed: at the front at once, behind what waits before it is the most."""
     while line and line[0].done:
         line.popleft()
     if len(line) > 2 * waiting + _SLACK:
