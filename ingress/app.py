@@ -25,6 +25,7 @@ from ingress.console.tail import Tail
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
 from ingress.messages import Messages
+from ingress.metrics import IngressMetrics
 from ingress.openapi import Documents
 from ingress.openapi.docs_routes import docs_router
 from ingress.readiness import Probe, ReadinessChecks, WorkerProbe
@@ -95,7 +96,9 @@ class Ingress:
         """The ordinary routes."""
         self.documents = documents
         """The OpenAPI documents of all routes."""
-        self.listener = Listener(bounds, metrics.connections_ended, MessageHotPath(one, bounds))
+        self.listener = Listener(
+            bounds, metrics.of(IngressMetrics).connections_ended, MessageHotPath(one, bounds)
+        )
         """Makes uvicorn's connections; any other ASGI server does without, more slowly."""
         self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
         self._readiness = readiness

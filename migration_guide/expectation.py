@@ -6,16 +6,52 @@ asked, and the order of messages is what they guard.
 
 from __future__ import annotations
 
+import math
+
 import structlog
+from prometheus_client import CollectorRegistry, Gauge
 
 from migration_guide.choice import CHOICES, Choice
 from migration_guide.phases import PHASES
 from otel.metrics import Metrics
 from persistence.fleet.migration_state import MigrationState
 
-__all__ = ["Expectation"]
+__all__ = ["Expectation", "MigrationMetrics"]
 
 _log = structlog.get_logger(__name__)
+
+
+class MigrationMetrics:
+    """Where the migration is, and this process in it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.phase = Gauge(
+            "migration_phase",
+            "The phase (0 to 5) that every process was last seen on; NaN while unknown.",
+            registry=registry,
+        )
+        self.target = Gauge(
+            "migration_target_phase",
+            "The phase the processes are being restarted to, else migration_phase; NaN: unknown.",
+            registry=registry,
+        )
+        self.epoch = Gauge(
+            "migration_epoch",
+            "Rises with every change of the migration's state.",
+            registry=registry,
+        )
+        self.process_phase = Gauge(
+            "migration_process_phase",
+            "The phase that this process's settings amount to; -1 where they are no phase.",
+            registry=registry,
+        )
+        self.unexpected_settings = Gauge(
+            "migration_unexpected_settings",
+            "1 while this process's settings are neither the recorded phase's nor the next one's.",
+            registry=registry,
+        )
+        for gauge in (self.phase, self.target, self.epoch):
+            gauge.set(math.nan)
 
 
 class Expectation:
@@ -24,18 +60,18 @@ class Expectation:
     def __init__(self, choice: Choice, metrics: Metrics) -> None:
         self._phase = CHOICES.index(choice) if choice in CHOICES else None
         self._choice = choice
-        self._metrics = metrics
+        self._metrics = metrics.of(MigrationMetrics)
         self._warned: int | None = None
-        metrics.process_phase.set(-1 if self._phase is None else self._phase)
+        self._metrics.process_phase.set(-1 if self._phase is None else self._phase)
 
     def compare(self, state: MigrationState | None) -> None:
         """Set the gauges, and warn when the settings are not expected: once for each phase."""
         if state is None:
             return
         metrics = self._metrics
-        metrics.migration_phase.set(state.phase)
-        metrics.migration_target.set(state.target)
-        metrics.migration_epoch.set(state.epoch)
+        metrics.phase.set(state.phase)
+        metrics.target.set(state.target)
+        metrics.epoch.set(state.epoch)
         expected = state.expected | ({state.queued.to} if state.queued else set())
         unexpected = self._phase not in expected
         metrics.unexpected_settings.set(unexpected)

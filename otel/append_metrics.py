@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otel.measures import exemplar_of
+from prometheus_client import CollectorRegistry, Counter
+
+from otel.latency import exemplar_of
 from otel.metrics import Metrics
 from otel.tracing.context import sampled_trace_id
 from transport.contract import Appended, Envelope, Outcome
 from transport.envelope import HEADER_TRACEPARENT
 
-__all__ = ["AppendMetrics"]
+__all__ = ["AppendMetrics", "TransportMetrics"]
+
+
+class TransportMetrics:
+    """What is appended to the logs."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.enqueued = Counter(
+            "stream_enqueue",
+            "Records appended to the log.",
+            ("transport", "partition"),
+            registry=registry,
+        )
 
 
 class AppendMetrics:
@@ -20,9 +34,10 @@ class AppendMetrics:
     """
 
     def __init__(self, metrics: Metrics, name: str, partitions: int) -> None:
+        enqueued = metrics.of(TransportMetrics).enqueued
         # Made once: looking a child up by its labels costs more than counting (and at zero, so
         # that rate() sees the first append).
-        self._appended = [metrics.enqueued.labels(name, str(p)) for p in range(partitions)]
+        self._appended = [enqueued.labels(name, str(p)) for p in range(partitions)]
 
     def published(
         self,

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from prometheus_client import Histogram
-
-from otel.metrics import Metrics
+from otel.latency import BOUNDS, LatencyHistogram
 
 __all__ = ["Figures", "quantile"]
 
@@ -21,20 +19,20 @@ _WINDOW = 10.0
 class Figures:
     """Reads the histograms that there are anyway; costs nothing on a message's way."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._histograms = {"ack": metrics.ingress_ack, "persist": metrics.end_to_end}
-        self._past: deque[tuple[float, dict[str, list[float]]]] = deque()
+    def __init__(self, histograms: Mapping[str, LatencyHistogram]) -> None:
+        self._histograms = histograms
+        self._past: deque[tuple[float, dict[str, list[int]]]] = deque()
 
     def report(self) -> dict[str, list[int]]:
         """Return how many observations of the last ten seconds fell into each bucket, by name."""
         now = time.monotonic()
-        counts = {name: _counts(one) for name, one in self._histograms.items()}
+        counts = {name: one.counts.copy() for name, one in self._histograms.items()}
         self._past.append((now, counts))
         while len(self._past) > 1 and self._past[1][0] <= now - _WINDOW:
             self._past.popleft()
         _, before = self._past[0]
         return {
-            name: [int(new - old) for new, old in zip(counts[name], before[name], strict=True)]
+            name: [new - old for new, old in zip(counts[name], before[name], strict=True)]
             for name in counts
         }
 
@@ -48,12 +46,8 @@ def quantile(counts: Sequence[int], q: float) -> float | None:
     if not total:
         return None
     seen = 0
-    for bound, count in zip(Metrics.bounds, counts, strict=False):
+    for bound, count in zip(BOUNDS, counts, strict=False):
         seen += count
         if seen >= q * total:
             return bound
-    return Metrics.bounds[-1]
-
-
-def _counts(histogram: Histogram) -> list[float]:
-    return [bucket.get() for bucket in histogram._buckets]  # noqa: SLF001 - read, never written
+    return BOUNDS[-1]

@@ -11,16 +11,64 @@ import contextlib
 import time
 
 import structlog
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
 from otel.losses import Losses
 from otel.metrics import Metrics
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportError
 
-__all__ = ["LagReporter"]
+__all__ = ["LagMetrics", "LagReporter"]
 
 log = structlog.get_logger(__name__)
+
+
+class LagMetrics:
+    """How far the workers are, by partition."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lag = Gauge(
+            "stream_partition_lag",
+            "Records appended and not yet acknowledged; absent while unknown.",
+            ("transport", "partition"),
+            registry=registry,
+        )
+        self.pending = Gauge(
+            "stream_partition_pending",
+            "Records delivered to a worker and not yet acknowledged.",
+            ("transport", "partition"),
+            registry=registry,
+        )
+        self.oldest_age = Gauge(
+            "stream_oldest_unprocessed_age_seconds",
+            "Age of the oldest record not yet acknowledged.",
+            ("transport", "partition"),
+            registry=registry,
+        )
+        self.lag_unknown = Gauge(
+            "stream_lag_unknown",
+            "1 while the lag of a partition can't be told.",
+            ("transport", "partition"),
+            registry=registry,
+        )
+        self.lost = Gauge(
+            "stream_loss_detected",
+            "Records that left the log unread. Anything above 0 is an incident.",
+            ("transport", "partition"),
+            registry=registry,
+        )
+        self.stalled = Gauge(
+            "stream_partition_stalled_seconds",
+            "How long records have waited while not one was acknowledged; absent while unknown.",
+            ("transport", "partition"),
+            registry=registry,
+        )
+        self.unowned = Gauge(
+            "stream_partition_unowned",
+            "1 while nobody reads the partition, by the log's own account.",
+            ("transport", "partition"),
+            registry=registry,
+        )
 
 
 class LagReporter:
@@ -38,7 +86,7 @@ class LagReporter:
         interval: float = 5.0,
     ) -> None:
         self._transport = transport
-        self._metrics = metrics
+        self._metrics = metrics.of(LagMetrics)
         self._losses = losses
         self._interval = interval
         self._unknown = False

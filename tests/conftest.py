@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
+from compose.process.metrics import process_metrics
 from otel.metrics import Metrics
 from tests.support.containers import RedisContainer
 from tests.support.eventually import eventually as wait_until
@@ -146,7 +147,7 @@ def transport_settings(redis_settings: TransportSettings) -> TransportSettings:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics()
+    return process_metrics()
 
 
 @pytest_asyncio.fixture

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
+from ingress.metrics import IngressMetrics
 from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
 from ingress.routes.health import health_router
 from ingress.settings import IngressSettings
@@ -66,7 +67,7 @@ class HealthOnly:
             worker=worker,
             probes=probes,
         )
-        self.listener = Listener(Bounds.of(settings), metrics.connections_ended)
+        self.listener = Listener(Bounds.of(settings), metrics.of(IngressMetrics).connections_ended)
         self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)
         self._api.include_router(health_router(self._readiness))
 

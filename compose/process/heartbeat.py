@@ -7,9 +7,11 @@ import socket
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from compose.process.metrics import ProcessMetrics
 from compose.process.role import Role
 from compose.process.wiring import Service
 from compose.settings import Settings
+from ingress.metrics import IngressMetrics
 from migration_guide.choice import choice_of, phase_of
 from migration_guide.expectation import Expectation
 from migration_guide.machine import Machine
@@ -17,6 +19,7 @@ from otel.figures import Figures
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity
 from persistence.fleet.heartbeat import machine as this_machine
 from persistence.fleet.migration_state import MigrationState
+from persistence.metrics import PersistenceMetrics
 
 __all__ = ["presence_of"]
 
@@ -51,8 +54,13 @@ def presence_of(
             await machine.adopt(identity.phase, who=identity.member)
         expectation.compare(state)
 
-    figures = Figures(parts.metrics)
-    died = parts.metrics.processes_died.inc
+    figures = Figures(
+        {
+            "ack": parts.metrics.of(IngressMetrics).ack,
+            "persist": parts.metrics.of(PersistenceMetrics).end_to_end,
+        }
+    )
+    died = parts.metrics.of(ProcessMetrics).processes_died.inc
     return Heartbeat(parts.pool, identity, lambda: _report(parts, figures), heard, died=died)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from compose.process.metrics import ProcessMetrics
 from compose.process.reconnecting import ReconnectingTransport
 from compose.settings import Settings
 from otel.lag_reporter import LagReporter
@@ -92,7 +93,7 @@ class OrphanedLogDrainer:
         return [n for n in names if n not in self._configured and n not in self._impossible]
 
     async def _drain(self, name: str, stop: asyncio.Event) -> None:
-        left = self._metrics.leftover.labels(name)
+        left = self._metrics.of(ProcessMetrics).leftover.labels(name)
         left.set(1)
         try:
             log = ReconnectingTransport(create(name, self._settings.transport), needed=False)

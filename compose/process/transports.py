@@ -9,6 +9,7 @@ from typing import NamedTuple
 from compose.process.reconnecting import ReconnectingTransport
 from otel.append_metrics import AppendMetrics
 from otel.metrics import Metrics
+from otel.shadow_metrics import ShadowMetrics
 from otel.tracing.start import OFF, Tracing
 from persistence.database.pool import Pool
 from persistence.shadow_gaps import ShadowGaps
@@ -97,7 +98,7 @@ async def shadowed(
         shadow,
         primary=primary.name,
         settings=settings,
-        observer=metrics.shadow,
+        observer=metrics.of(ShadowMetrics),
         gaps=gaps,
     )
     async with gaps, mirror:

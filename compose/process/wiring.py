@@ -15,6 +15,7 @@ import asyncpg
 import pydantic
 
 from compose.process.health import Application, HealthOnly, loss_probe, shadow_probe, worker_probe
+from compose.process.metrics import process_metrics
 from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.process.read_only import watched
 from compose.process.reconnecting import ReconnectingTransport
@@ -84,7 +85,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
     Raises:
         ConfigurationError: a setting can't work against the servers that are there.
     """
-    metrics, losses = Metrics(), Losses()
+    metrics, losses = process_metrics(), Losses()
     member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)

@@ -23,6 +23,7 @@ from ingress.accept.submission import AnySubmission, Stored, Submission
 from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, Problem
 from ingress.schema.responses import State
 from otel.metrics import Metrics
+from persistence.metrics import IdempotencyMetrics
 from persistence.store.lookup import StoredAnswer
 from transport.clock import now
 from transport.contract import Appended, Remembered, Transport
@@ -43,7 +44,7 @@ class Acceptance:
         self._transport = transport
         self._known = known
         self._direct = direct
-        self._checked = metrics.idempotency_requests.labels("ingress")
+        self._checked = metrics.of(IdempotencyMetrics).requests.labels("ingress")
         self._failing = False
 
     async def commit(self, tick: list[AnySubmission], decide: Decide) -> None:

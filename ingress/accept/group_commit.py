@@ -19,9 +19,9 @@ from functools import partial
 import structlog
 
 from ingress.accept.submission import AnySubmission, Stored, Verdict, Waiter
+from ingress.metrics import IngressMetrics
 from ingress.schema.problems import INTERNAL, LOG_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED, Problem
 from ingress.settings import IngressSettings
-from otel.measures import observe_all
 from otel.metrics import Metrics
 
 __all__ = ["Commit", "Decide", "GroupCommit"]
@@ -47,9 +47,9 @@ class GroupCommit:
     ) -> None:
         self._commit = commit
         self._company = company
-        self._metrics = metrics
+        self._metrics = metrics.of(IngressMetrics)
         for problem in (OVERLOADED, LOG_UNAVAILABLE, OUTCOME_UNKNOWN):
-            metrics.ingress_failed.labels(problem.name)  # at zero, so that rate() sees the first
+            self._metrics.failed.labels(problem.name)  # at zero, so that rate() sees the first
         self._limit = settings.ingress_queue_limit
         self._limit_bytes = settings.ingress_queue_bytes
         self._max_wait = settings.ingress_max_wait_ms / 1000
@@ -85,7 +85,7 @@ class GroupCommit:
             why = f"The oldest message has waited more than {self._max_wait:g} s for its append."
         else:
             why = f"{self._held} messages ({self._held_bytes} bytes) wait for the log."
-        self._metrics.ingress_shed.inc()
+        self._metrics.shed.inc()
         raise Problem(OVERLOADED, why, headers=_RETRY_AFTER)
 
     def submit(self, submissions: Sequence[AnySubmission]) -> asyncio.Future[None]:
@@ -166,7 +166,7 @@ class GroupCommit:
             self._begin(self._next_tick())
         if self._waiting and self._later is None:
             self._look_later()
-        self._metrics.ingress_queue.set(len(self._waiting))
+        self._metrics.queue.set(len(self._waiting))
 
     def _begin(self, tick: list[AnySubmission]) -> None:
         if tick:
@@ -210,13 +210,13 @@ class GroupCommit:
         try:
             await self._commit(tick, self._decide)
         finally:
-            self._metrics.ingress_append.observe(time.perf_counter() - started)
+            self._metrics.append.observe(time.perf_counter() - started)
             ended = time.monotonic()
             traced = next(
                 ((ended - one.since, one.trace.trace_id) for one in tick if one.trace), None
             )
             waited = [ended - one.since for one in tick]
-            observe_all(self._metrics.ingress_ack, waited, traced=traced)
+            self._metrics.ack.observe_all(waited, traced=traced)
             for one in tick:
                 if one.verdict is None:
                     # Only after an error in our own code, which `_ended` logs.
@@ -232,7 +232,7 @@ class GroupCommit:
     def _decide(self, one: AnySubmission, verdict: Verdict) -> None:
         del self._leaders[one.message_id]
         if not isinstance(verdict, Stored) and verdict.kind.status >= _OUR_FAULT:
-            self._metrics.ingress_failed.labels(verdict.kind.name).inc()
+            self._metrics.failed.labels(verdict.kind.name).inc()
         self._deliver(one, verdict)
         if one.followers:
             for follower in one.followers:

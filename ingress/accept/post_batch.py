@@ -19,6 +19,7 @@ from ingress.web.browser import Guard
 from ingress.web.headers import Context, by_name, correlation_id, media_type
 from otel.metrics import Metrics
 from otel.tracing.requests import CLIENT_GONE, Tracer
+from persistence.metrics import IdempotencyMetrics
 
 __all__ = ["BATCH", "MEDIA_TYPES", "NDJSON", "PostBatch"]
 
@@ -48,7 +49,7 @@ class PostBatch:
         self._bodies = bodies
         self._commits = commits
         self._intake = intake
-        self._hits = metrics.idempotency_hits.labels("ingress")
+        self._hits = metrics.of(IdempotencyMetrics).hits.labels("ingress")
         self._limit = limit
         self._tracer = tracer
         self._turns = Turns()

@@ -31,6 +31,7 @@ from ingress.web.headers import (
 )
 from otel.metrics import Metrics
 from otel.tracing.requests import Trace, Tracer
+from persistence.metrics import IdempotencyMetrics
 
 __all__ = ["MESSAGES", "PostMessage"]
 
@@ -62,7 +63,7 @@ class PostMessage:
         self._bodies = bodies
         self._commits = commits
         self._intake = intake
-        self._hits = metrics.idempotency_hits.labels("ingress")
+        self._hits = metrics.of(IdempotencyMetrics).hits.labels("ingress")
         self.begin = partial(tracer.begin, method="POST", route=MESSAGES)
         """Return what goes with a request, by its headers; the first step."""
         self.limit = limit

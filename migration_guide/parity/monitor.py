@@ -23,6 +23,7 @@ import structlog
 from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.follower import Follower
+from migration_guide.parity.metrics import ParityMetrics
 from migration_guide.parity.result import ParityCounts, ParityResult
 from otel.metrics import Metrics
 from persistence import parity_reports
@@ -70,7 +71,7 @@ class ParityMonitor:
         self._primary = primary
         self._shadow = shadow
         self._pool = pool
-        self._metrics = metrics
+        self._metrics = metrics.of(ParityMetrics)
         self._member = member
         self._limits = limits or ParityLimits()
         self._interval = interval
@@ -92,7 +93,7 @@ class ParityMonitor:
                 self._failing = True
             finally:
                 self.keeps = False
-                self._metrics.parity.forget()
+                self._metrics.forget()
             await stopped_within(stop, _CANDIDATE_SECONDS if self._interval >= 1 else 0.1)
 
     async def _keep(self, connection: Connection, stop: asyncio.Event) -> None:
@@ -150,10 +151,10 @@ class ParityMonitor:
 
     def _count(self, result: ParityResult, count: int) -> None:
         if count > 0:  # what is taken back was counted once; the rows take it back
-            self._metrics.parity.results.labels(result.value).inc(count)
+            self._metrics.results.labels(result.value).inc(count)
 
     def _show(self, follower: Follower, rows: _Rows) -> None:
-        self._metrics.parity.show(
+        self._metrics.show(
             (self._primary, self._shadow),
             lag=follower.lag(),
             coverage=rows.tally.coverage,

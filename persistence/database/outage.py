@@ -16,6 +16,7 @@ import structlog
 
 from otel.metrics import Metrics
 from persistence.errors import Outage, PersistenceError, Unexpected
+from persistence.metrics import PersistenceMetrics
 from transport.backoff import Backoff
 from transport.clock import timestamp
 from transport.contract import Transport
@@ -75,8 +76,9 @@ class OutageBarrier:
         self._backoff = backoff or _backoff(_LONGEST_PAUSE)
         self._waits_for = outages
         self._verdicts = verdicts
-        self._gauge = metrics.paused.labels(label or dependency)
-        self._errors = metrics.processed.labels("error")
+        counts = metrics.of(PersistenceMetrics)
+        self._gauge = counts.paused.labels(label or dependency)
+        self._errors = counts.processed.labels("error")
         self._turn = asyncio.Lock()
         self._outage = 0
         self._since: float | None = None

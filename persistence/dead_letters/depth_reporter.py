@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from otel.metrics import Metrics
 from persistence.database.pool import Pool, using
+from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.errors import PersistenceError
 from transport.contract import DLQ_GROUP, Reason, Topic, Transport
 from transport.errors import TransportError
@@ -37,7 +38,7 @@ class DepthReporter:
     ) -> None:
         self._pool = pool
         self._logs = logs
-        self._metrics = metrics
+        self._metrics = metrics.of(DeadLetterMetrics)
         self._interval = interval
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -52,7 +53,7 @@ class DepthReporter:
         await asyncio.gather(self._in_table(), *(self._in_log(log) for log in self._logs))
 
     async def _in_table(self) -> None:
-        depth = self._metrics.dead_letter_depth
+        depth = self._metrics.depth
         try:
             async with asyncio.timeout(_WITHIN), using(self._pool) as connection:
                 rows = await connection.fetch(_COUNT)
@@ -64,7 +65,7 @@ class DepthReporter:
             depth.labels(reason).set(found.get(reason, 0))
 
     async def _in_log(self, log: Transport) -> None:
-        unindexed = self._metrics.dead_letters_unindexed
+        unindexed = self._metrics.unindexed
         try:
             progress = await log.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
         except TransportError:

@@ -14,6 +14,7 @@ import structlog
 
 from otel.metrics import Metrics
 from persistence.database.pool import Pool, using
+from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.dead_letters.rows import Row, insert_rows, plain_row_of, row_of, stub_of
 from persistence.errors import PersistenceError, Rejected, TooSlow, Unexpected
 from transport.contract import Record
@@ -50,7 +51,7 @@ class DeadLetterIndex:
         self._slow_since: dict[str, float] = {}
         self._pool = pool
         self._transport = transport
-        self._incomplete = metrics.dead_letters_incomplete
+        self._incomplete = metrics.of(DeadLetterMetrics).incomplete
 
     async def add(self, records: Sequence[Record]) -> None:
         """Make a row of each record, in order. Repeats change nothing.

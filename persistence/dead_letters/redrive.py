@@ -23,6 +23,7 @@ import structlog
 from otel.metrics import Metrics
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Pool, using
+from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.dead_letters.redrive_state import RedriveProgress, RedriveState
 from persistence.dead_letters.republish import RedriveAttempt, republish
 from persistence.dead_letters.selection import Selection
@@ -65,7 +66,7 @@ class Redriver:
         self._pool = pool
         self._state = RedriveState(pool)
         self._transport = transport
-        self._counter = metrics.redriven
+        self._counter = metrics.of(DeadLetterMetrics).redriven
         self._stop = asyncio.Event()
         self._running: dict[UUID, asyncio.Task[None]] = {}
 

@@ -25,6 +25,7 @@ from otel.tracing.start import OFF
 from persistence.database.outage import Paused
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
+from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.partition_standby import PartitionStandby, StandbyTools
 from persistence.standby.settled_query import SettlementQuery
 from persistence.standby.takeover_rules import LogRole, Originals, Why
@@ -94,6 +95,7 @@ class Standby:
     ) -> None:
         self.transport = transport
         self._pool = pool
+        counts = metrics.of(StandbyMetrics)
         self._tools = StandbyTools(
             # Not the worker's pause: what it consumes may be well.
             worker=tools_of(
@@ -109,13 +111,13 @@ class Standby:
             originals=Originals(logs),
             patience=patience,
             queries=asyncio.Semaphore(_QUERIES_AT_ONCE),
-            acknowledged=metrics.standby_acknowledged.labels(transport.name),
-            taken_over=metrics.standby_takeover,
+            acknowledged=counts.acknowledged.labels(transport.name),
+            taken_over=counts.taken_over,
         )
         for why in Why:
-            metrics.standby_takeover.labels(transport.name, why.value)
+            counts.taken_over.labels(transport.name, why.value)
         self._partitions: dict[int, PartitionStandby] = {}
-        metrics.standby_stalled.labels(transport.name).set_function(
+        counts.stalled.labels(transport.name).set_function(
             lambda: sum(standby.stalled for standby in list(self._partitions.values()))
         )
         self._claims = Claims(

@@ -15,6 +15,7 @@ import structlog
 from otel.metrics import Metrics
 from persistence.database.outage import OutageBarrier, Paused, Stopping, stopped_within, unless
 from persistence.errors import FenceLost
+from persistence.metrics import PersistenceMetrics
 from persistence.worker.fence_losses import FenceLosses
 from transport.contract import Claim, Consumer, Topic, Transport
 from transport.errors import PartitionLost, TransportError
@@ -54,7 +55,7 @@ class Claims:
         self._unexpected: dict[str, OutageBarrier] = {}
         self._fence_losses = FenceLosses()
         if topic is Topic.MESSAGES:
-            metrics.paused.labels(f"fence of {transport.name}").set_function(
+            metrics.of(PersistenceMetrics).paused.labels(f"fence of {transport.name}").set_function(
                 lambda: len(self._fence_losses.paused())
             )
 
@@ -110,7 +111,9 @@ class Claims:
 
     async def _own(self, claim: Claim, stop: asyncio.Event) -> None:
         log = _log.bind(topic=claim.topic.value, partition=claim.partition)
-        owned = self._metrics.owned.labels(self._transport.name, str(claim.partition))
+        owned = self._metrics.of(PersistenceMetrics).owned.labels(
+            self._transport.name, str(claim.partition)
+        )
         messages = claim.topic is Topic.MESSAGES
         self._owned[claim.partition] = claim
         if messages:

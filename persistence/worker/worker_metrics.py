@@ -8,8 +8,9 @@ from datetime import datetime
 
 import structlog
 
-from otel.measures import exemplar_of, observe_all, observe_times
+from otel.latency import exemplar_of
 from otel.metrics import Metrics
+from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.store.batch import PositionedEvent
 from persistence.worker.bisect import BatchOutcome
 from persistence.worker.decoding import trace_id_of
@@ -25,15 +26,16 @@ class WorkerMetrics:
     """Counts in batches: label children are looked up once, and incremented once per batch."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._persisted = metrics.processed.labels("persisted")
-        self._duplicate = metrics.processed.labels("duplicate")
-        self._error = metrics.processed.labels("error")
-        self._dead_lettered = metrics.processed.labels("dead_lettered")
-        self._hits = metrics.idempotency_hits.labels("persist")
-        self._requests = metrics.idempotency_requests.labels("persist")
-        self._reasons = metrics.dead_letters
-        self._processing = metrics.processing
-        self._end_to_end = metrics.end_to_end
+        records, keys = metrics.of(PersistenceMetrics), metrics.of(IdempotencyMetrics)
+        self._persisted = records.processed.labels("persisted")
+        self._duplicate = records.processed.labels("duplicate")
+        self._error = records.processed.labels("error")
+        self._dead_lettered = records.processed.labels("dead_lettered")
+        self._hits = keys.hits.labels("persist")
+        self._requests = keys.requests.labels("persist")
+        self._reasons = records.dead_letters
+        self._processing = records.processing
+        self._end_to_end = records.end_to_end
 
     def written(self, batch: Sequence[PositionedEvent], outcome: BatchOutcome) -> None:
         """Count a batch that is committed."""
@@ -47,7 +49,7 @@ class WorkerMetrics:
             traces = (batch[index].trace_id for index in outcome.persisted)
             both = zip(ages, traces, strict=True)
             traced = next(((age, trace) for age, trace in both if trace is not None), None)
-            observe_all(self._end_to_end, ages, traced=traced)
+            self._end_to_end.observe_all(ages, traced=traced)
             _say("Persisted", batch, outcome.persisted)
         if duplicates:
             self._duplicate.inc(duplicates)
@@ -82,7 +84,7 @@ class WorkerMetrics:
 
         ``trace_id`` is the trace of one of its records, where one is sampled.
         """
-        observe_times(self._processing, seconds, records, trace_id=trace_id)
+        self._processing.observe(seconds, records, trace_id=trace_id)
 
 
 def _accepted(placed: PositionedEvent) -> float:

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from compose.local.ports import free_port
+from compose.process.metrics import process_metrics
 from compose.process.scrape_targets import Targets
-from otel.metrics import Metrics
 from otel.metrics_server import TARGETS, serve
 from persistence.database.pool import connect
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity
@@ -58,7 +58,7 @@ async def test_any_process_lists_all_and_a_silent_one_stays_listed(database_pool
     )
     targets = Targets(database_pool)
     await targets.refresh()
-    with serve(Metrics(), "127.0.0.1", free_port(), targets=targets.answer) as server:
+    with serve(process_metrics(), "127.0.0.1", free_port(), targets=targets.answer) as server:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
             answer = await client.get(TARGETS)
             assert (await client.get("/metrics")).text.startswith("# HELP")
@@ -73,7 +73,7 @@ async def test_a_list_that_is_too_old_is_no_answer(monkeypatch, database_pool):
     pool = await connect(PersistenceSettings(database_url=nowhere))
     targets = Targets(pool)
     await targets.refresh()
-    with serve(Metrics(), "127.0.0.1", free_port(), targets=targets.answer) as server:
+    with serve(process_metrics(), "127.0.0.1", free_port(), targets=targets.answer) as server:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
             assert (await client.get(TARGETS)).status_code == 503
     pool.terminate()

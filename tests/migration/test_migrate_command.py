@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from migration_guide.choice import CHOICES, Choice
-from migration_guide.expectation import Expectation
+from migration_guide.expectation import Expectation, MigrationMetrics
 from migration_guide.gates.result import GateResult
 from migration_guide.steps import passed, refused, way_on
 from persistence.fleet.migration_state import history, state
@@ -219,8 +219,11 @@ async def test_settings_changed_by_hand_are_said_once_and_seen(
         for _ in range(3):
             expectation.compare(moving)
     assert len(said) == (1 if unexpected else 0)
-    assert metrics.unexpected_settings._value.get() == (1 if unexpected else 0)
-    assert (metrics.migration_phase._value.get(), metrics.migration_target._value.get()) == (1, 2)
+    assert metrics.of(MigrationMetrics).unexpected_settings._value.get() == (1 if unexpected else 0)
+    assert (
+        metrics.of(MigrationMetrics).phase._value.get(),
+        metrics.of(MigrationMetrics).target._value.get(),
+    ) == (1, 2)
     if unexpected:
         assert "order" in said[0]["event"]
         assert "TRANSPORT_SHADOW_MODE=sync" in said[0]["remedy"]

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 import promql_parser as promql
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
-from otel.metrics import Metrics
+from compose.process.metrics import process_metrics
+from otel.latency import LatencyHistogram
 from otel.runtime import LoopDelay, observe_process
 
 __all__ = ["FROM_PROMETHEUS", "Known", "Selected", "faults", "known", "selected"]
@@ -38,21 +39,20 @@ class Selected(msgspec.Struct, frozen=True):
 
 def known() -> dict[str, Known]:
     """Return every series of a process by its name."""
-    metrics = Metrics()
+    metrics = process_metrics()
     observe_process(metrics)
     LoopDelay(metrics)
     found: dict[str, Known] = {}
     for family in metrics.registry.collect():
         for sample in family.samples:  # those of the client library's own collectors
             found[sample.name] = Known(family.type == "counter", set(sample.labels))
-    parts = (metrics, metrics.shadow, metrics.parity)
-    for one in (value for part in parts for value in vars(part).values()):
+    for one in (value for room in metrics.rooms.values() for value in vars(room).values()):
         labels = set(getattr(one, "_labelnames", ()))
         if isinstance(one, Counter):
             found[f"{one._name}_total"] = Known(True, labels)
-        elif isinstance(one, Histogram):
-            found[f"{one._name}_bucket"] = Known(True, labels | {"le"})
-            found |= {f"{one._name}_{part}": Known(True, labels) for part in ("sum", "count")}
+        elif isinstance(one, LatencyHistogram):
+            found[f"{one._name}_bucket"] = Known(True, {"le"})
+            found |= {f"{one._name}_{part}": Known(True, set()) for part in ("sum", "count")}
         elif isinstance(one, Gauge):
             found[one._name] = Known(False, labels)
     return found

@@ -11,6 +11,7 @@ from compose.local.ports import free_port
 from otel.metrics import Metrics
 from otel.metrics_server import serve
 from otel.runtime import LoopDelay, observe_process
+from persistence.metrics import PersistenceMetrics
 from tests.support.eventually import eventually
 
 _OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -22,7 +23,9 @@ async def _get(url: str, headers: dict[str, str] | None = None) -> httpx.Respons
 
 
 async def test_text_by_default_and_openmetrics_with_exemplars_when_asked(metrics: Metrics):
-    metrics.processing.observe(0.01, exemplar={"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    metrics.of(PersistenceMetrics).processing.observe(
+        0.01, trace_id="4bf92f3577b34da6a3ce929d0e0e4736"
+    )
     with serve(metrics, "127.0.0.1", free_port()) as server:
         plain = await _get(server.url)
         rich = await _get(server.url, _OPENMETRICS)

@@ -10,6 +10,7 @@ import pytest
 
 from otel.metrics import Metrics
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.metrics import PersistenceMetrics
 from persistence.settings import PersistenceSettings
 from persistence.store.batch import Fence
 from persistence.store.writer import Writer
@@ -55,7 +56,7 @@ class Running:
         await asyncio.gather(self.task, return_exceptions=True)
 
     def count(self, status: str) -> int:
-        return int(self.metrics.processed.labels(status)._value.get())
+        return int(self.metrics.of(PersistenceMetrics).processed.labels(status)._value.get())
 
 
 @pytest.fixture

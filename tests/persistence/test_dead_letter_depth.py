@@ -7,6 +7,7 @@ from persistence.database.pool import connect
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.depth_reporter import DepthReporter
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.dead_letters.selection import Selection
 from persistence.settings import PersistenceSettings
 from tests.persistence.samples import raw_record
@@ -53,7 +54,7 @@ async def test_without_postgresql_the_depth_is_absent(transport):
     metrics = Metrics()
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
     pool = await connect(PersistenceSettings(database_url=nowhere))
-    metrics.dead_letter_depth.labels("rejected").set(3)
+    metrics.of(DeadLetterMetrics).depth.labels("rejected").set(3)
     await DepthReporter(pool, [transport], metrics).report()
     assert _depth(metrics, "rejected") is None
     pool.terminate()

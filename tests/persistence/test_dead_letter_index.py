@@ -16,6 +16,7 @@ from otel.metrics import Metrics
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.index import DeadLetterIndex
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.errors import Outage, TooSlow
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, record
@@ -53,7 +54,7 @@ async def offsets(pool) -> list[str]:
 
 def lacking(metrics: Metrics) -> dict[str, float]:
     found = {
-        lacks: metrics.dead_letters_incomplete.labels(lacks)._value.get()
+        lacks: metrics.of(DeadLetterMetrics).incomplete.labels(lacks)._value.get()
         for lacks in ("fields", "bytes", "row")
     }
     return {lacks: count for lacks, count in found.items() if count}

@@ -11,6 +11,7 @@ import pytest
 
 from compose.process.health import worker_probe
 from persistence.errors import FenceLost
+from persistence.metrics import PersistenceMetrics
 from persistence.store.batch import Fence
 from persistence.store.writer import Writer
 from persistence.worker.partition_worker import PartitionWorker
@@ -162,4 +163,4 @@ async def test_a_fence_that_is_lost_again_and_again_is_told(
     state = worker_probe(worker, required=True)()
     assert state.status == "degraded"
     assert "partition 1 of redis is held with epoch 9" in state.detail
-    assert running.metrics.paused.labels("fence of redis")._value is not None
+    assert running.metrics.of(PersistenceMetrics).paused.labels("fence of redis")._value is not None

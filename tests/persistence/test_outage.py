@@ -7,6 +7,7 @@ import pytest
 from persistence import migrate
 from persistence.database.pool import connect
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.metrics import PersistenceMetrics
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.loglib import append, contents, lag, letters
@@ -67,11 +68,11 @@ async def test_postgresql_stopped_under_load_and_started_again(
     [paused] = worker.consumer.status().paused
     assert paused.since.endswith("Z")
     assert "PostgreSQL" in paused.error
-    assert worker.metrics.paused.labels("postgresql")._value.get() == 1
+    assert worker.metrics.of(PersistenceMetrics).paused.labels("postgresql")._value.get() == 1
     await server.start()
     await eventually(lambda: worker.count("persisted") == 200)
     assert waits_for(worker) == []
-    assert worker.metrics.paused.labels("postgresql")._value.get() == 0
+    assert worker.metrics.of(PersistenceMetrics).paused.labels("postgresql")._value.get() == 0
     await eventually(lambda: _empty(transport))
     assert await letters(transport) == []
     assert await contents(pool) == [f"{i}" for i in range(100)]

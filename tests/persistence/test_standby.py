@@ -18,6 +18,7 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.redrive import Redriver
 from persistence.dead_letters.rows import HEADER_REDRIVES
 from persistence.dead_letters.selection import Selection
+from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import broken, contents, raw
@@ -52,7 +53,9 @@ def stand_by(start, transport, other):
 
 
 def taken_over(standby, reason: str) -> int:
-    counter = standby.metrics.standby_takeover.labels(standby.consumer.transport.name, reason)
+    counter = standby.metrics.of(StandbyMetrics).taken_over.labels(
+        standby.consumer.transport.name, reason
+    )
     return int(counter._value.get())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.store.statement import LOCK_CLASS
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
 from tests.persistence.samples import PARTITIONS, message, receipt
@@ -56,7 +57,10 @@ async def test_records_at_fault_are_dead_lettered_with_bytes_intact_and_the_rest
     assert "xyzzy" not in found[Reason.REJECTED].error
     assert worker.count("dead_lettered") == 4
     for reason in Reason:
-        assert worker.metrics.dead_letters.labels(reason.value)._value.get() == 1
+        assert (
+            worker.metrics.of(PersistenceMetrics).dead_letters.labels(reason.value)._value.get()
+            == 1
+        )
     failed = [log for log in logs if log["event"] == "Failed"]
     assert {log["reason"] for log in failed} == {reason.value for reason in Reason}
     assert "plugh" not in str(logs)
@@ -66,8 +70,8 @@ async def test_a_repeat_in_the_log_is_one_row_and_counted(start, transport, even
     await append(transport, message("a"), message("a"), message("b"), message("a"))
     worker = start()
     await eventually(lambda: worker.count("persisted") == 2 and worker.count("duplicate") == 2)
-    assert worker.metrics.idempotency_hits.labels("persist")._value.get() == 2
-    assert worker.metrics.idempotency_requests.labels("persist")._value.get() == 4
+    assert worker.metrics.of(IdempotencyMetrics).hits.labels("persist")._value.get() == 2
+    assert worker.metrics.of(IdempotencyMetrics).requests.labels("persist")._value.get() == 4
 
 
 async def test_a_new_record_wakes_an_idle_worker_at_once(start, transport, eventually):

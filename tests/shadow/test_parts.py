@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from otel.metrics import Metrics
+from otel.shadow_metrics import ShadowMetrics
 from persistence.shadow_gaps import ShadowGaps, open_gaps
 from tests.shadow.faulty import Faulty, hang, lose_reply, refuse, work
 from tests.shadow.watch import Watch
@@ -224,7 +225,7 @@ async def test_every_outcome_is_a_metric_from_the_start(metrics: Metrics) -> Non
         assert value("shadow_publish_total", {"outcome": outcome}) == 0
     settings = TransportSettings(stream_partitions=2, transport_shadow_flush_ms=0)
     shadow = Faulty(MemoryTransport(settings), refuse)
-    mirror = Mirror(shadow, primary="memory", settings=settings, observer=metrics.shadow)
+    mirror = Mirror(shadow, primary="memory", settings=settings, observer=metrics.of(ShadowMetrics))
     async with ShadowTransport(MemoryTransport(settings), mirror) as transport:
         await transport.publish([message("a", partition=0, of=transport)])
         await eventually(lambda: value("shadow_breaker_state", {"state": "open"}) == 1)

@@ -20,6 +20,7 @@ import uvicorn
 from ingress.app import build
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
+from ingress.metrics import IngressMetrics
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from persistence.database.pool import connect
@@ -138,7 +139,7 @@ async def listening(
     """
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
-    asgi = Listener(bounds, Metrics().connections_ended)
+    asgi = Listener(bounds, Metrics().of(IngressMetrics).connections_ended)
     listener = app.listener if door == "fast" else asgi
     config = uvicorn.Config(
         app, http=listener.connection, log_config=None, access_log=False, lifespan="on", ws="auto"

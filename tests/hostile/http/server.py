@@ -14,9 +14,9 @@ import uvloop
 
 from compose.local.ports import free_port
 from compose.process.http_server import bind, serve
+from compose.process.metrics import process_metrics
 from otel import metrics_server
 from otel.logging import configure
-from otel.metrics import Metrics
 from otel.settings import OtelSettings
 from tests.hostile.http.conftest import ingress_app
 
@@ -24,7 +24,7 @@ from tests.hostile.http.conftest import ingress_app
 async def _run() -> None:
     bound = bind("127.0.0.1", 0)
     port = bound.getsockname()[1]
-    with metrics_server.serve(Metrics(), "127.0.0.1", free_port()) as metrics:
+    with metrics_server.serve(process_metrics(), "127.0.0.1", free_port()) as metrics:
 
         def started() -> None:
             sys.stdout.write(f"{port} {metrics.port}\n")

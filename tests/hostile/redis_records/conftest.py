@@ -17,6 +17,7 @@ from compose.local.valkey import ValkeyServer
 from otel.metrics import Metrics
 from persistence.database.pool import Pool
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.metrics import PersistenceMetrics
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
 from tests.faults.logs import RedisLog
@@ -113,7 +114,7 @@ class Site:
 
     def counted(self) -> dict[str, int]:
         """Return how many records the worker says it finished with, by outcome."""
-        status = self.metrics.processed.labels
+        status = self.metrics.of(PersistenceMetrics).processed.labels
         return {
             name: int(status(name)._value.get())
             for name in ("persisted", "duplicate", "dead_lettered")

@@ -1,0 +1,55 @@
+"""Every metric that a process shows, from its start on and whatever it does."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ingress.metrics import IngressMetrics
+from migration_guide.expectation import MigrationMetrics
+from migration_guide.parity.metrics import ParityMetrics
+from otel.append_metrics import TransportMetrics
+from otel.lag_reporter import LagMetrics
+from otel.metrics import Metrics
+from otel.shadow_metrics import ShadowMetrics
+from persistence.dead_letters.metrics import DeadLetterMetrics
+from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
+from persistence.standby.metrics import StandbyMetrics
+
+__all__ = ["ProcessMetrics", "process_metrics"]
+
+
+class ProcessMetrics:
+    """What a process finds beside itself: logs left behind, processes that died."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.leftover = Gauge(
+            "stream_leftover",
+            "1 while a log that is used, or was, and is not configured here may hold messages.",
+            ("transport",),
+            registry=registry,
+        )
+        self.processes_died = Counter(
+            "crossfade_processes_died",
+            "Processes of this machine that ended without a goodbye, as this one found them.",
+            registry=registry,
+        )
+
+
+def process_metrics() -> Metrics:
+    """Return the metrics of all rooms, so that none is absent until it is first counted."""
+    metrics = Metrics()
+    for room in (
+        TransportMetrics,
+        PersistenceMetrics,
+        IdempotencyMetrics,
+        LagMetrics,
+        StandbyMetrics,
+        DeadLetterMetrics,
+        IngressMetrics,
+        MigrationMetrics,
+        ShadowMetrics,
+        ParityMetrics,
+        ProcessMetrics,
+    ):
+        metrics.of(room)
+    return metrics
