@@ -17,7 +17,7 @@ from ingress.accept.post_batch import BATCH, PostBatch
 from ingress.accept.post_message import MESSAGES, PostMessage
 from ingress.accept.receipts import Receipts
 from ingress.accept.row_lookup import RowLookup
-from ingress.console.build import console_of, watched
+from ingress.console.build import console_of, console_routers, watched
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
@@ -232,7 +232,7 @@ def build(
         # Before the routes of single letters: "redrives" is not one of their ids.
         redrives_router(auth=auth, redriver=redriver, actions=actions),
         dead_letters_router(auth=auth, letters=DeadLetters(pool), actions=actions),
-        *console.routers,
+        *console_routers(console),
         health_router(readiness),
         problem_types_router(),
         root_router(),
@@ -240,6 +240,7 @@ def build(
     closing = [commits.close, redriver.close, known.close, console.sampler.close]
     closing += [console.tail.close, console.hour.close]
     api = _api(routers, starting=[console.hour.start], closing=closing)
+    api.state.console = console
     documents = Documents(api, settings=settings, keys_required=auth.required)
     api.include_router(docs_router(documents))
     bodies = Bodies(

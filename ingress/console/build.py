@@ -1,28 +1,30 @@
-"""The console's parts put together: one sampler, what it is asked with, and the routes to both."""
+"""The console's parts put together: one sampler, its readers, and the routes to both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from fastapi import APIRouter
 
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
-from ingress.console.find_routes import find_router
+from ingress.console import (
+    find_routes,
+    log_routes,
+    migration_routes,
+    pages,
+    produce_routes,
+    routes,
+    session,
+    tail_routes,
+)
 from ingress.console.hour import LastHour
-from ingress.console.log_routes import logs_router
 from ingress.console.migration import MigrationActions
-from ingress.console.migration_routes import migration_router
-from ingress.console.pages import console_pages_router
-from ingress.console.produce_routes import produce_router
 from ingress.console.readings import WatchedLog
-from ingress.console.routes import console_router
 from ingress.console.sampler import Sampler
 from ingress.console.search import Search
-from ingress.console.session import session_router
+from ingress.console.state import ConsoleState
 from ingress.console.tail import Tail
-from ingress.console.tail_routes import tail_router
 from ingress.console.timeline import Timelines
 from ingress.messages import Messages
 from ingress.schema.requests import RequestLimits
@@ -32,20 +34,11 @@ from persistence.database.pool import Pool
 from persistence.operator_actions import Actions
 from transport.contract import Transport
 
-__all__ = ["ConsoleParts", "console_of", "watched"]
-
-
-class ConsoleParts(NamedTuple):
-    """The routes, and what has to be started and ended with the server."""
-
-    routers: list[APIRouter]
-    sampler: Sampler
-    tail: Tail
-    hour: LastHour
+__all__ = ["console_of", "console_routers", "watched"]
 
 
 def watched(written: Transport, read: Transport) -> list[WatchedLog]:
-    """Return the logs to show where nobody has said which there are."""
+    """Return the logs to show where the caller names none."""
     if read is written:
         return [WatchedLog(written, ("primary", "consumed"))]
     return [WatchedLog(written, ("primary",)), WatchedLog(read, ("consumed",))]
@@ -62,47 +55,46 @@ def console_of(
     logs: Sequence[WatchedLog],
     seen_by: str,
     migration: MigrationActions | None,
-) -> ConsoleParts:
-    """Return the console. Until somebody looks it asks how things are every ten seconds only."""
+) -> ConsoleState:
+    """Return the console. Until a client follows it, it samples every ten seconds only."""
     timeout = settings.ingress_read_timeout_ms / 1000
     sampler = Sampler(logs, pool, seen_by=seen_by)
-    hour = LastHour(sampler, seen_by=seen_by, grafana_url=settings.ingress_grafana_url)
     by_name = {one.transport.name: one.transport for one in logs}
-    timelines = Timelines(
-        messages=messages,
-        pool=pool,
-        logs=by_name,
-        trace_url=settings.ingress_trace_url,
-        timeout_seconds=timeout,
-    )
-    written = next(one.transport for one in logs if "primary" in one.roles)
     read = next(one.transport for one in logs if "consumed" in one.roles)
-    router = console_router(
+    return ConsoleState(
         auth=auth,
         sampler=sampler,
-        hour=hour,
-        timelines=timelines,
-        actions=actions,
-        pool=pool,
-    )
-    tail = Tail(read, pool, timeout_seconds=timeout)
-    search = Search(read, pool, logs=by_name, timeout_seconds=timeout)
-    routers = [
-        session_router(auth=auth),
-        find_router(auth=auth, search=search),  # before the routes of single messages
-        logs_router(auth=auth, logs=logs, timeout_seconds=timeout),
-        tail_router(auth=auth, tail=tail),
-        produce_router(
-            auth=auth,
-            commits=commits,
-            intake=Intake(RequestLimits.of(settings)),
-            actions=actions,
-            log=written.name,
-            partitions=written.partitions,
+        hour=LastHour(sampler, seen_by=seen_by, grafana_url=settings.ingress_grafana_url),
+        timelines=Timelines(
+            messages=messages,
+            pool=pool,
+            logs=by_name,
+            trace_url=settings.ingress_trace_url,
+            timeout_seconds=timeout,
         ),
-        router,
-        console_pages_router(),
+        search=Search(read, pool, logs=by_name, timeout_seconds=timeout),
+        tail=Tail(read, pool, timeout_seconds=timeout),
+        logs=list(logs),
+        actions=actions,
+        commits=commits,
+        intake=Intake(RequestLimits.of(settings)),
+        pool=pool,
+        migration=migration,
+        timeout_seconds=timeout,
+    )
+
+
+def console_routers(console: ConsoleState) -> list[APIRouter]:
+    """Return the routes of ``console``; they find it on the application's state."""
+    parts = [
+        session,
+        find_routes,  # before the routes of single messages
+        log_routes,
+        tail_routes,
+        produce_routes,
+        routes,
+        pages,
     ]
-    if migration is not None:
-        routers.append(migration_router(auth=auth, desk=migration, actions=actions))
-    return ConsoleParts(routers, sampler, tail, hour)
+    if console.migration is not None:
+        parts.append(migration_routes)
+    return [part.router for part in parts]

@@ -7,16 +7,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from ingress.console.search import Listing, Search
+from ingress.console.search import Listing
+from ingress.console.state import Console, OwnKey
 from ingress.console.views import FoundMessages, FoundPage
 from ingress.routes import cursor
-from ingress.routes.described import permitted, problems, scoped
+from ingress.routes.described import problems, scoped
 from ingress.schema.problems import DATABASE_UNAVAILABLE, FORBIDDEN, INVALID
 from ingress.schema.requests import ID_LENGTH
-from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.auth import Scope
 from persistence.reads.recent import RecentPlace
 
-__all__ = ["find_router"]
+__all__ = ["router"]
 
 _NO_NUL = "^[^\\x00]*$"
 _YEAR = 366 * 24 * 60
@@ -24,71 +25,69 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _Id = Annotated[str | None, Query(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
 
+router = APIRouter(prefix="/api/console", tags=["console"])
 
-def find_router(*, auth: Authenticator, search: Search) -> APIRouter:
-    """Return the routes that find messages. A key with a prefix finds those that it may read."""
-    router = APIRouter(prefix="/api/console", tags=["console"])
-    own = permitted(auth, Scope.READ, Scope.ADMIN)
 
-    @router.get(
-        "/search",
-        summary="Find messages by any of their ids, by conversation, or where they stand in a log",
-        description="Rows are found by index; what is not a row yet among the records that wait "
-        "and the latest pending dead letters.",
-        operation_id="searchMessages",
-        responses=problems(INVALID),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def search_messages(
-        q: Annotated[
-            str,
-            Query(
-                min_length=1,
-                max_length=ID_LENGTH,
-                pattern=_NO_NUL,
-                description="A message id or its first six characters and more, a client message "
-                "id, a correlation id, a conversation, a dead letter's number, or a place in a log "
-                "such as `redis 7:1795658271335-0` or `kafka 3/120`.",
-            ),
-        ],
-        key: ApiKey | None = own,
-    ) -> FoundMessages:
-        return await search.find(q, key)
+@router.get(
+    "/search",
+    summary="Find messages by any of their ids, by conversation, or where they stand in a log",
+    description="Rows are found by index; what is not a row yet among the records that wait "
+    "and the latest pending dead letters.",
+    operation_id="searchMessages",
+    responses=problems(INVALID),
+    openapi_extra=scoped(Scope.READ),
+)
+async def search_messages(
+    q: Annotated[
+        str,
+        Query(
+            min_length=1,
+            max_length=ID_LENGTH,
+            pattern=_NO_NUL,
+            description="A message id or its first six characters and more, a client message "
+            "id, a correlation id, a conversation, a dead letter's number, or a place in a log "
+            "such as `redis 7:1795658271335-0` or `kafka 3/120`.",
+        ),
+    ],
+    console: Console,
+    key: OwnKey,
+) -> FoundMessages:
+    return await console.search.find(q, key)
 
-    @router.get(
-        "/messages",
-        summary="List messages, newest first: of a sender, of a conversation, of the last minutes",
-        description="What is not a row yet stands before the first page: of the records that wait, "
-        "and of the latest pending dead letters. Without a conversation it is read back in time, "
-        "for two seconds at most; a page that ends early says how far it came.",
-        operation_id="listLatestMessages",
-        responses=problems(INVALID, FORBIDDEN, DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def list_latest(
-        conversation: _Id = None,
-        sender: _Id = None,
-        minutes: Annotated[
-            int | None, Query(ge=1, le=_YEAR, description="Only what is not older.")
-        ] = None,
-        after: Annotated[
-            str | None, Query(max_length=64, description="`next` of the page before.")
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        *,
-        key: ApiKey | None = own,
-    ) -> FoundPage:
-        if key is not None:
-            key.answers_for(sender=sender or "", conversation=conversation or "")
-        since = datetime.now(UTC) - timedelta(minutes=minutes) if minutes is not None else None
-        listing = Listing(conversation=conversation, sender=sender, since=since)
-        subject = f"latest:{conversation}:{sender}:{minutes}"
-        before = _place(after, subject) if after is not None else None
-        page, following = await search.latest(listing, before=before, limit=limit, key=key)
-        following_text = _text(following, subject) if following else None
-        return page.model_copy(update={"next": following_text})
 
-    return router
+@router.get(
+    "/messages",
+    summary="List messages, newest first: of a sender, of a conversation, of the last minutes",
+    description="What is not a row yet stands before the first page: of the records that wait, "
+    "and of the latest pending dead letters. Without a conversation it is read back in time, "
+    "for two seconds at most; a page that ends early says how far it came.",
+    operation_id="listLatestMessages",
+    responses=problems(INVALID, FORBIDDEN, DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def list_latest(
+    *,
+    console: Console,
+    key: OwnKey,
+    conversation: _Id = None,
+    sender: _Id = None,
+    minutes: Annotated[
+        int | None, Query(ge=1, le=_YEAR, description="Only what is not older.")
+    ] = None,
+    after: Annotated[
+        str | None, Query(max_length=64, description="`next` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> FoundPage:
+    if key is not None:
+        key.answers_for(sender=sender or "", conversation=conversation or "")
+    since = datetime.now(UTC) - timedelta(minutes=minutes) if minutes is not None else None
+    listing = Listing(conversation=conversation, sender=sender, since=since)
+    subject = f"latest:{conversation}:{sender}:{minutes}"
+    before = _place(after, subject) if after is not None else None
+    page, following = await console.search.latest(listing, before=before, limit=limit, key=key)
+    following_text = _text(following, subject) if following else None
+    return page.model_copy(update={"next": following_text})
 
 
 def _text(place: RecentPlace, subject: str) -> str:

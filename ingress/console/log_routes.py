@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Path, Query
 from pydantic import Field, model_validator
 
-from ingress.console.readings import WatchedLog
 from ingress.console.records import BrowsedPlace, Records
+from ingress.console.state import Console, OwnKey
 from ingress.console.views import LogNames, LogRecords, NamedLog
 from ingress.routes.dead_letter_models import Moment
-from ingress.routes.described import permitted, problems, scoped
+from ingress.routes.described import problems, scoped
 from ingress.routes.models import Model
 from ingress.schema.problems import INVALID, LOG_UNAVAILABLE, NOT_FOUND, FieldError, Problem
 from ingress.schema.validation_errors import field_problem
-from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.auth import Scope
 from transport.contract import Topic
 
-__all__ = ["logs_router"]
+__all__ = ["router"]
 
 _MOST = 200
 _Offset = Annotated[str | None, Field(min_length=1, max_length=64)]
+
+router = APIRouter(prefix="/api/console/logs", tags=["console"])
 
 
 class RecordsQuery(Model):
@@ -61,67 +62,59 @@ class RecordsQuery(Model):
         return BrowsedPlace("time") if self.beginning else BrowsedPlace("end")
 
 
-def logs_router(
-    *, auth: Authenticator, logs: Sequence[WatchedLog], timeout_seconds: float
-) -> APIRouter:
-    """Return the routes that show what stands in the logs. Nothing here changes anything."""
-    router = APIRouter(prefix="/api/console/logs", tags=["console"])
-    own = permitted(auth, Scope.READ, Scope.ADMIN)
-    by_name = {one.transport.name: one.transport for one in logs}
-    names = LogNames(
+@router.get(
+    "",
+    summary="See which logs can be looked into",
+    description="Each with what it is used for, and how many partitions it has.",
+    operation_id="listLogs",
+    openapi_extra=scoped(Scope.READ),
+)
+async def list_logs(console: Console, _key: OwnKey) -> LogNames:
+    return LogNames(
         items=[
             NamedLog(
                 name=one.transport.name, roles=list(one.roles), partitions=one.transport.partitions
             )
-            for one in logs
+            for one in console.logs
         ]
     )
 
-    @router.get(
-        "",
-        summary="See which logs can be looked into",
-        description="Each with what it is used for, and how many partitions it has.",
-        operation_id="listLogs",
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def list_logs(_key: ApiKey | None = own) -> LogNames:
-        return names
 
-    @router.get(
-        "/{log}/partitions/{partition}/records",
-        summary="Read records as they stand in a partition",
-        description="In log order. A page is bounded in bytes, too, and of a body the first 16 KiB "
-        "are given. Of a key with a prefix, records that are messages it may read. `first` and "
-        "`last` are the offsets to go on from, before and after the page.",
-        operation_id="listRecords",
-        responses=problems(INVALID, NOT_FOUND, LOG_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def list_records(
-        log: Annotated[str, Path(max_length=64)],
-        partition: Annotated[int, Path(ge=0, le=2**31 - 1)],
-        query: Annotated[RecordsQuery, Query()],
-        key: ApiKey | None = own,
-    ) -> LogRecords:
-        transport = by_name.get(log)
-        if transport is None:
-            raise Problem(NOT_FOUND, f"There is no log {log!r}; there are {', '.join(by_name)}.")
-        topic = Topic(query.topic)
-        if key is not None and topic is Topic.DEAD_LETTERS:
-            key.refuse_limited()
-        partitions = transport.partitions if topic is Topic.MESSAGES else 1
-        if partition >= partitions:
-            raise Problem(
-                NOT_FOUND, f"{log} has the partitions 0 to {partitions - 1} of {query.topic}."
-            )
-        place = query.place()
-        try:
-            return await Records(transport, timeout_seconds=timeout_seconds).page(
-                topic, partition, place, limit=query.limit, key=key
-            )
-        except ValueError as error:
-            raise field_problem(
-                [FieldError(place.kind, str(error), f"Send an offset of {log}.")]
-            ) from error
-
-    return router
+@router.get(
+    "/{log}/partitions/{partition}/records",
+    summary="Read records as they stand in a partition",
+    description="In log order. A page is bounded in bytes, too, and of a body the first 16 KiB "
+    "are given. Of a key with a prefix, records that are messages it may read. `first` and "
+    "`last` are the offsets to go on from, before and after the page.",
+    operation_id="listRecords",
+    responses=problems(INVALID, NOT_FOUND, LOG_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def list_records(
+    log: Annotated[str, Path(max_length=64)],
+    partition: Annotated[int, Path(ge=0, le=2**31 - 1)],
+    query: Annotated[RecordsQuery, Query()],
+    console: Console,
+    key: OwnKey,
+) -> LogRecords:
+    logs = console.transports
+    transport = logs.get(log)
+    if transport is None:
+        raise Problem(NOT_FOUND, f"There is no log {log!r}; there are {', '.join(logs)}.")
+    topic = Topic(query.topic)
+    if key is not None and topic is Topic.DEAD_LETTERS:
+        key.refuse_limited()
+    partitions = transport.partitions if topic is Topic.MESSAGES else 1
+    if partition >= partitions:
+        raise Problem(
+            NOT_FOUND, f"{log} has the partitions 0 to {partitions - 1} of {query.topic}."
+        )
+    place = query.place()
+    try:
+        return await Records(transport, timeout_seconds=console.timeout_seconds).page(
+            topic, partition, place, limit=query.limit, key=key
+        )
+    except ValueError as error:
+        raise field_problem(
+            [FieldError(place.kind, str(error), f"Send an offset of {log}.")]
+        ) from error

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from ingress.schema.problems import NOT_FOUND, Problem
 
-__all__ = ["console_pages_router"]
+__all__ = ["router"]
 
 _TYPES = {
     "css": "text/css; charset=utf-8",
@@ -33,20 +33,18 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 
+# They need no key: there is nothing in them to know.
+router = APIRouter(include_in_schema=False)
 
-def console_pages_router() -> APIRouter:
-    """Return the routes of the page. They need no key: there is nothing in it to know."""
-    router = APIRouter(include_in_schema=False)
 
-    @router.get("/console")
-    async def get_page(request: Request) -> Response:
-        return _file(request, "index.html")
+@router.get("/console")
+async def get_page(request: Request) -> Response:
+    return _file(request, "index.html")
 
-    @router.get("/console/{name}")
-    async def get_file(request: Request, name: str) -> Response:
-        return _file(request, name)
 
-    return router
+@router.get("/console/{name}")
+async def get_file(request: Request, name: str) -> Response:
+    return _file(request, name)
 
 
 def _file(request: Request, name: str) -> Response:

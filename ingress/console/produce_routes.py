@@ -8,25 +8,25 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from ingress.accept.group_commit import GroupCommit
-from ingress.accept.intake import Intake
+from ingress.console.state import ADMIN, Caller, Console
 from ingress.routes.dead_letter_models import Reasoned
-from ingress.routes.described import caller, json_body, needs, problems, scoped
+from ingress.routes.described import json_body, problems, scoped
 from ingress.routes.models import Id, Model, Small, Text, Time
 from ingress.routes.traced import trace_of
 from ingress.schema import problems as p
 from ingress.schema.requests import CONTENT_TYPE_LENGTH
 from ingress.schema.responses import State
-from ingress.web.auth import Authenticator, Scope
+from ingress.web.auth import Scope
 from ingress.web.browser import visitor
 from ingress.web.headers import CORRELATION_PATTERN, Context
-from persistence.operator_actions import Actions
 
-__all__ = ["produce_router"]
+__all__ = ["router"]
 
 _REFUSED = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.KEY_CONFLICT)
 _UNAVAILABLE = (p.OVERLOADED, p.OUTCOME_UNKNOWN, p.LOG_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
 _NO_NUL = "^[^\\x00]*$"
+
+router = APIRouter(prefix="/api/console", tags=["console"])
 
 
 class TestMessage(Model):
@@ -60,59 +60,46 @@ class Produced(Model):
     partition: Small
 
 
-def produce_router(
-    *,
-    auth: Authenticator,
-    commits: GroupCommit,
-    intake: Intake,
-    actions: Actions,
-    log: str,
-    partitions: int,
-) -> APIRouter:
-    """Return the route that sends a message. It needs a key with the scopes admin and produce."""
-    router = APIRouter(prefix="/api/console", tags=["console"])
-
-    @router.post(
-        "/messages",
-        status_code=202,
-        summary="Send a test message, on record",
-        description="The way of `POST /api/messages`, for a person: recorded in the actions before "
-        "it is sent. The key needs the scope `produce` beside `admin`.",
-        operation_id="produceTestMessage",
-        dependencies=[needs(auth, Scope.ADMIN), json_body()],
-        responses={
-            200: {"model": Produced, "description": "Accepted before."},
-            **problems(*_REFUSED, *_UNAVAILABLE),
-        },
-        openapi_extra=scoped(Scope.ADMIN),
+@router.post(
+    "/messages",
+    status_code=202,
+    summary="Send a test message, on record",
+    description="The way of `POST /api/messages`, for a person: recorded in the actions before "
+    "it is sent. The key needs the scope `produce` beside `admin`.",
+    operation_id="produceTestMessage",
+    dependencies=[ADMIN, json_body()],
+    responses={
+        200: {"model": Produced, "description": "Accepted before."},
+        **problems(*_REFUSED, *_UNAVAILABLE),
+    },
+    openapi_extra=scoped(Scope.ADMIN),
+)
+async def produce(
+    body: TestMessage, request: Request, response: Response, who: Caller, console: Console
+) -> Produced:
+    # To administrate is not yet to send in a name: that is what the scope produce is for.
+    headers = dict(request.scope["headers"])
+    key = visitor(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
+    given = body.model_dump(by_alias=True, exclude_none=True, exclude={"why", "correlation_id"})
+    context = Context(body.correlation_id, trace_of(request.scope))
+    item = console.intake.message(msgspec.json.encode(given), context, None)
+    if key is not None:
+        item.admit(key)
+    console.commits.admit()
+    target = f"a message of {body.sender_id} in {body.conversation_id}"
+    async with console.actions.recorded("produce", who=who, target=target, why=body.why) as entry:
+        await console.commits.submit((item,))
+        ack = item.answer()
+        entry.result = f"message {ack.message_id}{', accepted before' * ack.idempotent_hit}"
+    response.status_code = 200 if ack.idempotent_hit else 202
+    return Produced(
+        message_id=ack.message_id,
+        state=ack.state,
+        accepted_at=ack.accepted_at,
+        idempotent_hit=ack.idempotent_hit,
+        correlation_id=ack.correlation_id,
+        status=200 if ack.idempotent_hit else 202,
+        idempotency_key=item.key,
+        log=console.primary.name,
+        partition=item.partition(console.primary.partitions),
     )
-    async def produce(body: TestMessage, request: Request, response: Response) -> Produced:
-        who = caller(auth, request)
-        # Whoever may steer may not yet speak for others: that is what the scope produce is for.
-        headers = dict(request.scope["headers"])
-        key = visitor(auth, request.method, headers, Scope.PRODUCE, limited=True)
-        given = body.model_dump(by_alias=True, exclude_none=True, exclude={"why", "correlation_id"})
-        context = Context(body.correlation_id, trace_of(request.scope))
-        one = intake.message(msgspec.json.encode(given), context, None)
-        if key is not None:
-            one.admit(key)
-        commits.admit()
-        target = f"a message of {body.sender_id} in {body.conversation_id}"
-        async with actions.recorded("produce", who=who, target=target, why=body.why) as entry:
-            await commits.submit((one,))
-            ack = one.answer()
-            entry.result = f"message {ack.message_id}{', accepted before' * ack.idempotent_hit}"
-        response.status_code = 200 if ack.idempotent_hit else 202
-        return Produced(
-            message_id=ack.message_id,
-            state=ack.state,
-            accepted_at=ack.accepted_at,
-            idempotent_hit=ack.idempotent_hit,
-            correlation_id=ack.correlation_id,
-            status=200 if ack.idempotent_hit else 202,
-            idempotency_key=one.key,
-            log=log,
-            partition=one.partition(partitions),
-        )
-
-    return router

@@ -5,77 +5,81 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from ingress.console.models import Login, Session
+from ingress.console.state import Console
 from ingress.routes.described import json_body, problems
 from ingress.schema import problems as p
 from ingress.schema.problems import Problem
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import cookie, expired_cookie, same_site, visitor
 
-__all__ = ["session_router"]
+__all__ = ["router"]
 
 _ANY = (Scope.READ, Scope.ADMIN)
 
+# None of them needs a key to be called.
+router = APIRouter(prefix="/api/console/session", tags=["console"])
 
-def session_router(*, auth: Authenticator) -> APIRouter:
-    """Return the routes that begin, show and end a session. None needs a key to be called."""
-    router = APIRouter(prefix="/api/console/session", tags=["console"])
 
-    @router.get(
-        "",
-        summary="See who this browser is",
-        description="Whether keys are needed, the name of the key that the browser holds, and "
-        "what it may do.",
-        operation_id="getSession",
-    )
-    async def get_session(request: Request, response: Response) -> Session:
-        response.headers["Cache-Control"] = "no-store"
-        if not auth.required:
-            return _session(auth, None)
-        try:
-            key = visitor(auth, "GET", dict(request.scope["headers"]), *_ANY)
-        except Problem:
-            return Session(
-                keys_required=True, name=None, may_read=False, may_act=False, may_produce=False
-            )
-        return _session(auth, key)
+@router.get(
+    "",
+    summary="See who this browser is",
+    description="Whether keys are needed, the name of the key that the browser holds, and "
+    "what it may do.",
+    operation_id="getSession",
+)
+async def get_session(request: Request, response: Response, console: Console) -> Session:
+    auth = console.auth
+    response.headers["Cache-Control"] = "no-store"
+    if not auth.required:
+        return _session(auth, None)
+    try:
+        key = visitor(auth, "GET", dict(request.scope["headers"]), *_ANY)
+    except Problem:
+        return Session(
+            keys_required=True, name=None, may_read=False, may_act=False, may_produce=False
+        )
+    return _session(auth, key)
 
-    @router.post(
-        "",
-        summary="Hand a key in, for this browser to hold",
-        description="The key goes into a cookie that no script can read. Any key with the scope "
-        "`read` or `admin` will do.",
-        operation_id="beginSession",
-        dependencies=[json_body()],
-        responses=problems(
-            p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.UNAUTHENTICATED, p.FORBIDDEN, p.FOREIGN
-        ),
-    )
-    async def begin_session(body: Login, request: Request, response: Response) -> Session:
-        headers = dict(request.scope["headers"])
-        same_site(headers)
-        if not auth.required:
-            return _session(auth, None)
-        secret = body.key.encode()
-        key = auth.check({b"x-api-key": secret}, *_ANY)
-        response.headers["Set-Cookie"] = cookie(secret, headers)
-        response.headers["Cache-Control"] = "no-store"
-        return _session(auth, key)
 
-    @router.delete(
-        "",
-        status_code=204,
-        summary="Make this browser forget its key",
-        description="The cookie is taken away. The key itself stays valid.",
-        operation_id="endSession",
-        responses=problems(p.FOREIGN),
-    )
-    async def end_session(request: Request) -> Response:
-        headers = dict(request.scope["headers"])
-        same_site(headers)
-        forget = expired_cookie(headers)
-        return Response(status_code=204, headers={"Set-Cookie": forget})
+@router.post(
+    "",
+    summary="Hand a key in, for this browser to hold",
+    description="The key goes into a cookie that no script can read. Any key with the scope "
+    "`read` or `admin` will do.",
+    operation_id="beginSession",
+    dependencies=[json_body()],
+    responses=problems(
+        p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.UNAUTHENTICATED, p.FORBIDDEN, p.FOREIGN
+    ),
+)
+async def begin_session(
+    body: Login, request: Request, response: Response, console: Console
+) -> Session:
+    headers = dict(request.scope["headers"])
+    same_site(headers)
+    auth = console.auth
+    if not auth.required:
+        return _session(auth, None)
+    secret = body.key.encode()
+    key = auth.check({b"x-api-key": secret}, *_ANY)
+    response.headers["Set-Cookie"] = cookie(secret, headers)
+    response.headers["Cache-Control"] = "no-store"
+    return _session(auth, key)
 
-    return router
+
+@router.delete(
+    "",
+    status_code=204,
+    summary="Make this browser forget its key",
+    description="The cookie is taken away. The key itself stays valid.",
+    operation_id="endSession",
+    responses=problems(p.FOREIGN),
+)
+async def end_session(request: Request) -> Response:
+    headers = dict(request.scope["headers"])
+    same_site(headers)
+    forget = expired_cookie(headers)
+    return Response(status_code=204, headers={"Set-Cookie": forget})
 
 
 def _session(auth: Authenticator, key: ApiKey | None) -> Session:

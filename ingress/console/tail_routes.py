@@ -9,15 +9,16 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from ingress.console.models import TAIL_EVENT
+from ingress.console.state import Console
 from ingress.console.tail import MOST_FOLLOWERS, Tail, TailFilter
 from ingress.routes.described import problems, scoped
 from ingress.schema.problems import INVALID, TOO_MANY_CONNECTIONS, Problem
 from ingress.schema.requests import ID_LENGTH
 from ingress.schema.responses import encode
-from ingress.web.auth import Authenticator, Scope
+from ingress.web.auth import Scope
 from ingress.web.browser import visitor
 
-__all__ = ["tail_router"]
+__all__ = ["router"]
 
 _NO_NUL = "^[^\\x00]*$"
 _Id = Annotated[str | None, Query(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
@@ -26,62 +27,62 @@ _RETRY = b"retry: 1000\n\n"
 # no-transform and X-Accel-Buffering: a proxy that gathers the stream would hold back what is new.
 _HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
+router = APIRouter(prefix="/api/console", tags=["console"])
 
-def tail_router(*, auth: Authenticator, tail: Tail) -> APIRouter:
-    """Return the route that follows the log. A key with a prefix follows what it may read."""
-    router = APIRouter(prefix="/api/console", tags=["console"])
 
-    @router.get(
-        "/tail/events",
-        summary="Follow messages as they are appended",
-        description="From now on, without a group, of the log that workers read. What comes faster "
-        "than it can be told is passed over and counted in `skipped`.",
-        operation_id="followMessages",
-        response_class=StreamingResponse,
-        responses={
-            200: {
-                "description": "Events named `news`: `lines` that were appended, `fates` of those "
-                "told of before, how many records were `skipped`, and the `error` that keeps the "
-                "log from being read. One at once, and one every five seconds at least. The last "
-                "is named `end` where the key was taken away; its data is the problem.",
-                "content": {"text/event-stream": {"schema": TAIL_EVENT}},
-            },
-            **problems(INVALID, TOO_MANY_CONNECTIONS),
+@router.get(
+    "/tail/events",
+    summary="Follow messages as they are appended",
+    description="From now on, without a group, of the log that workers read. What comes faster "
+    "than it can be told is passed over and counted in `skipped`.",
+    operation_id="followMessages",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Events named `news`: `lines` that were appended, `fates` of those "
+            "told of before, how many records were `skipped`, and the `error` that keeps the "
+            "log from being read. One at once, and one every five seconds at least. The last "
+            "is named `end` where the key was taken away; its data is the problem.",
+            "content": {"text/event-stream": {"schema": TAIL_EVENT}},
         },
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def follow_messages(
-        request: Request,
-        conversation: _Id = None,
-        sender: _Id = None,
-        text: Annotated[
-            str | None,
-            Query(min_length=1, max_length=ID_LENGTH, description="Part of the content."),
-        ] = None,
-        limit: Annotated[
-            int | None, Query(ge=1, le=1000, description="End after so many events.")
-        ] = None,
-    ) -> StreamingResponse:
-        asked = dict(request.scope["headers"])
+        **problems(INVALID, TOO_MANY_CONNECTIONS),
+    },
+    openapi_extra=scoped(Scope.READ),
+)
+async def follow_messages(
+    *,
+    request: Request,
+    console: Console,
+    conversation: _Id = None,
+    sender: _Id = None,
+    text: Annotated[
+        str | None,
+        Query(min_length=1, max_length=ID_LENGTH, description="Part of the content."),
+    ] = None,
+    limit: Annotated[
+        int | None, Query(ge=1, le=1000, description="End after so many events.")
+    ] = None,
+) -> StreamingResponse:
+    asked = dict(request.scope["headers"])
 
-        def check() -> TailFilter:
-            key = visitor(auth, "GET", asked, Scope.READ, Scope.ADMIN, limited=True)
-            return TailFilter(conversation, sender, text, key)
+    def check() -> TailFilter:
+        key = visitor(console.auth, "GET", asked, Scope.READ, Scope.ADMIN, limited=True)
+        return TailFilter(conversation, sender, text, key)
 
-        wanted = check()
-        if wanted.key is not None:
-            wanted.key.answers_for(sender=sender or "", conversation=conversation or "")
-        if tail.full:
-            raise Problem(
-                TOO_MANY_CONNECTIONS,
-                f"{MOST_FOLLOWERS} follow the messages on this process already: close one.",
-                headers={"Retry-After": "10"},
-            )
-        return StreamingResponse(
-            _events(tail, wanted, limit, check), media_type="text/event-stream", headers=_HEADERS
+    wanted = check()
+    if wanted.key is not None:
+        wanted.key.answers_for(sender=sender or "", conversation=conversation or "")
+    if console.tail.full:
+        raise Problem(
+            TOO_MANY_CONNECTIONS,
+            f"{MOST_FOLLOWERS} follow the messages on this process already: close one.",
+            headers={"Retry-After": "10"},
         )
-
-    return router
+    return StreamingResponse(
+        _events(console.tail, wanted, limit, check),
+        media_type="text/event-stream",
+        headers=_HEADERS,
+    )
 
 
 async def _events(
