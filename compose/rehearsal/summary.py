@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from compose.grid import Grid
-from compose.rehearsal.page.tables import milliseconds, percent
+from compose.rehearsal.page.render import milliseconds, percent
 from compose.rehearsal.report import RehearsalReport
 from compose.terminal import Terminal, styled
 from migration_guide.phases import PHASES

@@ -1,22 +1,49 @@
-"""Lines and areas as SVG, drawn to stretch: 1000 wide, 100 high, text laid over it as HTML.
+"""Lines and areas over time, as paths of SVG: 1000 wide, 100 high, drawn to stretch.
 
-So a picture fills whatever width there is and its labels stay as large as they are.
+So a picture fills whatever width there is; its labels are HTML, and stay as large as they are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from typing import NamedTuple
 
-__all__ = ["HIGH", "WIDE", "Axis", "area", "canvas", "decades", "line", "linear", "stacked"]
+__all__ = ["Axis", "Chart", "decades", "line", "linear", "stacked"]
 
-WIDE, HIGH = 1000.0, 100.0
+_WIDE, _HIGH = 1000.0, 100.0
 _TOP = 92.0  # the highest value: a label fits above it
 
 Values = Sequence[float | None]
-Axis = tuple[Callable[[float], float], Sequence[tuple[float, str]]]
-"""A value's height from 0 (bottom) to 100, and the ticks: height and label."""
+
+
+class Axis(NamedTuple):
+    """Where values stand, from 0 (bottom) to 100."""
+
+    height: Callable[[float], float]
+    ticks: list[tuple[float, str]]
+    """Height and label of each."""
+
+
+class Path(NamedTuple):
+    """A line or an area. ``kind`` is its class in ``page.css``."""
+
+    kind: str
+    d: str
+
+
+class Chart(NamedTuple):
+    """One picture over time."""
+
+    title: str
+    says: str
+    label: str
+    """For those who don't see it."""
+    legend: dict[str, str]
+    """What each kind of line or area is."""
+    pixels: int
+    axis: Axis
+    paths: list[Path]
 
 
 def linear(highest: float, unit: str) -> Axis:
@@ -34,7 +61,7 @@ def linear(highest: float, unit: str) -> Axis:
     def height(value: float) -> float:
         return value / top * _TOP
 
-    return height, [(height(mark), f"{mark:g}{unit}") for mark in marks]
+    return Axis(height, [(height(mark), f"{mark:g}{unit}") for mark in marks])
 
 
 def decades(highest: float, lowest: float, label: Callable[[float], str]) -> Axis:
@@ -47,67 +74,45 @@ def decades(highest: float, lowest: float, label: Callable[[float], str]) -> Axi
         return 2 + at * (_TOP - 2)
 
     powers = range(math.ceil(start), math.floor(end) + 1)
-    return height, [(height(10.0**n), label(10.0**n)) for n in powers]
+    return Axis(height, [(height(10.0**n), label(10.0**n)) for n in powers])
 
 
-def line(values: Values, axis: Axis, kind: str) -> str:
+def line(kind: str, values: Values, axis: Axis) -> Path:
     """Return a line, interrupted where nothing is known."""
-    return _path(_runs(values, axis[0], len(values)), kind, close=None)
+    return Path(kind, "".join(f"M{_points(run)}" for run in _runs(values, axis)))
 
 
-def area(values: Values, axis: Axis, kind: str) -> str:
-    """Return an area from the bottom up."""
-    return _path(_runs(values, axis[0], len(values)), kind, close=HIGH)
-
-
-def stacked(layers: Sequence[tuple[str, Sequence[float]]], axis: Axis) -> str:
+def stacked(layers: Iterable[tuple[str, Sequence[float]]], axis: Axis) -> list[Path]:
     """Return areas that stand on each other, the first one at the bottom."""
-    totals = [0.0] * len(layers[0][1])
-    drawn = []
+    totals: Sequence[float] = ()
+    paths = []
     for kind, values in layers:
-        totals = [below + more for below, more in zip(totals, values, strict=True)]
-        drawn.append(area(totals, axis, kind))
-    return "".join(reversed(drawn))  # the tallest first, so that each hides what is not its own
+        totals = [a + b for a, b in zip(totals, values, strict=True)] if totals else values
+        paths.append(_area(kind, totals, axis))
+    return paths[::-1]  # the tallest first, so that each hides what is not its own
 
 
-def canvas(drawn: str, ticks: Iterable[tuple[float, str]], height: int, label: str) -> str:
-    """Return a picture with its ticks. ``label`` is for those who don't see it."""
-    ticks = list(ticks)
-    grid = "".join(
-        f'<line class="grid" x1="0" x2="{WIDE:g}" y1="{HIGH - at:.2f}" y2="{HIGH - at:.2f}"/>'
-        for at, _ in ticks
-    )
-    labels = "".join(
-        f'<span class="tick" style="bottom:{at:.1f}%">{escape(text)}</span>' for at, text in ticks
-    )
-    return (
-        f'<div class="canvas" style="height:{height}px"><svg viewBox="0 0 {WIDE:g} {HIGH:g}" '
-        f'preserveAspectRatio="none" role="img" aria-label="{escape(label)}">{grid}{drawn}</svg>'
-        f'{labels}<i class="cursor"></i></div>'
+def _area(kind: str, values: Values, axis: Axis) -> Path:
+    return Path(
+        kind,
+        "".join(
+            f"M{run[0][0]:.1f} {_HIGH:g}L{_points(run)}L{run[-1][0]:.1f} {_HIGH:g}Z"
+            for run in _runs(values, axis)
+        ),
     )
 
 
-def _runs(
-    values: Values, height: Callable[[float], float], count: int
-) -> list[list[tuple[float, float]]]:
+def _runs(values: Values, axis: Axis) -> list[list[tuple[float, float]]]:
     """Return the points, in runs of neighbours of which something is known."""
     runs: list[list[tuple[float, float]]] = [[]]
     for n, value in enumerate(values):
         if value is None:
             runs.append([])
         else:
-            runs[-1].append(((n + 0.5) / count * WIDE, HIGH - height(value)))
-    return [run for run in runs if run]
+            runs[-1].append(((n + 0.5) / len(values) * _WIDE, _HIGH - axis.height(value)))
+    # A lone point is drawn as a short line: it would not be seen.
+    return [run if len(run) > 1 else [*run, (run[0][0] + 1, run[0][1])] for run in runs if run]
 
 
-def _path(runs: Sequence[Sequence[tuple[float, float]]], kind: str, close: float | None) -> str:
-    parts = []
-    for run in runs:
-        # A lone point is drawn as a short line: it would not be seen.
-        points = run if len(run) > 1 else [run[0], (run[0][0] + 1, run[0][1])]
-        drawn = "L".join(f"{x:.1f} {y:.2f}" for x, y in points)
-        if close is None:
-            parts.append(f"M{drawn}")
-        else:
-            parts.append(f"M{points[0][0]:.1f} {close:g}L{drawn}L{points[-1][0]:.1f} {close:g}Z")
-    return f'<path class="{kind}" d="{"".join(parts)}"/>' if parts else ""
+def _points(run: Sequence[tuple[float, float]]) -> str:
+    return "L".join(f"{x:.1f} {y:.2f}" for x, y in run)

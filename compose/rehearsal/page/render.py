@@ -1,61 +1,69 @@
-"""The page, put together from its parts."""
+"""The page: ``page.html`` filled in with a report."""
 
 from __future__ import annotations
 
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from compose.rehearsal.page import tables
-from compose.rehearsal.page.pictures import pictures, strip
+from compose.rehearsal.page.pictures import pictures
 from compose.rehearsal.report import RehearsalReport
+from compose.rehearsal.timeline import FaultMark, StateSpan
+from migration_guide.phases import PHASES
 
-__all__ = ["render"]
+__all__ = ["milliseconds", "percent", "render"]
 
-_HINT = (
-    "Phases of the migration. Point at a picture for the figures of that moment; the darker parts "
-    "are rolling restarts."
-)
+_CLOCK_STEPS = (5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
+_MARKS = 16
+_ORDER = ("ingress", "worker", "redis", "kafka", "postgres")
+
+
+class _Lane(NamedTuple):
+    """A process or a server: what it ran when, and what was done to it."""
+
+    name: str
+    spans: list[StateSpan]
+    faults: list[FaultMark]
 
 
 def render(report: RehearsalReport) -> str:
     """Return the page. It asks nothing of any network."""
-    options = report.options
-    walk = " → ".join(str(one.phase) for one in report.phases)
-    title = _title(report)
-    who = (
-        f"{options.ingresses} ingress and {options.workers} worker processes, real Redis, Kafka "
-        f"and PostgreSQL, {len(report.faults) or 'no'} faults, {report.seconds / 60:.1f} minutes"
+    pages = Environment(
+        loader=PackageLoader(__package__ or "", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    faulty = tables.faults(report)
-    gates = tables.gates(report)
-    return "".join(
-        (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title><style>{_text('page.css')}</style></head><body><main>",
-            f'<header><span class="badge {"" if report.passed else "broken"}">',
-            f"REHEARSAL {'PASSED' if report.passed else 'FAILED'}</span><h1>{escape(title)}</h1>",
-            f"<p>{escape(who)}. {escape(report.started_at)}, phases {walk}.</p></header>",
-            '<div class="fade"></div>',
-            tables.verdict(report),
-            tables.findings(report),
-            tables.numbers(report),
-            f'<div class="time"><div class="readout"><span>{_HINT}</span>',
-            f"</div>{strip(report)}</div>",
-            pictures(report),
-            f"<section><h2>By phase</h2>{tables.phases(report)}</section>",
-            f'<section class="gates"><h2>Gates</h2>{gates}</section>' if gates else "",
-            f'<details class="faults"><summary>{len(report.faults)} faults</summary>{faulty}'
-            "</details>"
-            if faulty
-            else "",
-            f"<footer><p>The same dice again: <code>{escape(_command(report))}</code></p></footer>",
-            f'</main><script type="application/json" id="data">{_data(report)}</script>',
-            f"<script>{_text('page.js')}</script></body></html>",
-        )
+    pages.filters |= {"percent": percent, "milliseconds": milliseconds}
+    return pages.get_template("page.html").render(
+        report=report,
+        title=_title(report),
+        command=_command(report),
+        charts=pictures(report.series),
+        lanes=list(_lanes(report)),
+        length=report.series.step * len(report.series.ok),
+        marks=list(_marks(report)),
+        names={number: phase.name for number, phase in enumerate(PHASES)},
+        data=_data(report),
     )
+
+
+def percent(share: float | None) -> str:
+    """Return a share for people; never rounded up to 100 %."""
+    if share is None:
+        return "-"
+    return "100 %" if share == 1 else f"{min(share * 100, 99.99):.2f} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a duration for people."""
+    if value is None:
+        return "-"
+    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.1f} ms"
 
 
 def _title(report: RehearsalReport) -> str:
@@ -85,11 +93,23 @@ def _command(report: RehearsalReport) -> str:
     return " ".join([*parts, *(["--faults"] if options.faults else [])])
 
 
-def _data(report: RehearsalReport) -> str:
+def _marks(report: RehearsalReport) -> Iterator[int]:
+    """Yield the seconds that the axis of time names."""
+    length = report.series.step * len(report.series.ok)
+    step = next((one for one in _CLOCK_STEPS if length / one <= _MARKS), _CLOCK_STEPS[-1])
+    yield from range(step, int(length * 0.985), step)
+
+
+def _lanes(report: RehearsalReport) -> Iterator[_Lane]:
+    def place(name: str) -> tuple[int, str]:
+        return _ORDER.index(name.partition("-")[0]), name
+
+    for name in sorted(report.lanes, key=place):
+        spans = [one for one in report.lanes[name] if one.state != "down" and one.ended is not None]
+        yield _Lane(name, spans, [fault for fault in report.faults if fault.victim == name])
+
+
+def _data(report: RehearsalReport) -> Markup:
     """Return what the script reads. ``</script>`` can't stand in it."""
     kept = {"series": report.series, "phases": report.phases, "faults": report.faults}
-    return msgspec.json.encode(kept).decode().replace("<", "\\u003c")
-
-
-def _text(name: str) -> str:
-    return (files(__package__ or "") / name).read_text("utf-8")
+    return Markup(msgspec.json.encode(kept).decode().replace("<", "\\u003c"))  # noqa: S704 - JSON
