@@ -72,9 +72,9 @@ def _neighbours(phase: Phase) -> str:
 
 
 def _gate(name: str) -> str:
-    """Return what a gate means, from its own module."""
-    told = importlib.import_module(f"migration_guide.gates.{name}").__doc__ or ""
-    first = " ".join(told.split("\n\n")[0].split())
+    """Return the meaning of a gate, from its own module."""
+    text = importlib.import_module(f"migration_guide.gates.{name}").__doc__ or ""
+    first = " ".join(text.split("\n\n")[0].split())
     return first.partition(": ")[2].rstrip(".")
 
 

@@ -63,7 +63,7 @@ CHOICES = choices(PAIR)
 
 
 def choice_of(settings: TransportSettings) -> Choice:
-    """Return what ``settings`` choose. The mode says nothing where there is no shadow."""
+    """Pick the four settings. Without a shadow there is no mode."""
     shadow = settings.transport_shadow
     mode = settings.transport_shadow_mode if shadow else None
     return Choice(settings.transport, shadow, mode, settings.consumed)

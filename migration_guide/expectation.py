@@ -1,7 +1,7 @@
-"""Whether this process runs what the migration expects, said once and shown in metrics.
+"""Compare this process's settings with the migration's; warn once, and show it in metrics.
 
-Nothing is refused: settings changed by hand can lose or double nothing. But the gates were not
-asked, and the order of messages is what they guard.
+Nothing is refused: settings changed by hand can lose or double nothing. But no gate was asked, and
+gates guard the order of messages.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class MigrationMetrics:
 
 
 class Expectation:
-    """Holds this process's settings against the migration's state, each time that is heard."""
+    """Compares this process's settings with the migration's state, each time that is read."""
 
     def __init__(self, choice: Choice, metrics: Metrics) -> None:
         self._phase = CHOICES.index(choice) if choice in CHOICES else None

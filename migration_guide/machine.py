@@ -33,7 +33,7 @@ from persistence.operator_actions import record_done
 __all__ = ["SILENT_SECONDS", "Machine"]
 
 SILENT_SECONDS = 60.0
-"""Whoever waits with a queued step says so more often; a step silent for longer is given up."""
+"""Seconds after which a queued step is given up: its command reports more often than this."""
 
 Watermark = Mapping[str, Mapping[str, str | None]]
 _Kind = Literal["begun", "completed", "queued", "cancelled", "expired", "forgotten"]
@@ -47,7 +47,7 @@ INSERT INTO migration_events (epoch, kind, from_phase, to_phase, who, why)
 SELECT epoch, 'adopted', $1, $1, $2, $3 FROM made
 """
 
-# Locked, so that who is overtaken learns it here and not after the gates' results are recorded.
+# Locked: an overtaken operator is refused here, before the gates' results are recorded.
 _LOOK = f"SELECT {COLUMNS} FROM migration FOR UPDATE"  # noqa: S608 - constants only
 
 _CHANGE = f"""
@@ -227,7 +227,7 @@ class Machine:
         return state
 
     async def _over(self, connection: Connection, state: MigrationState) -> bool:
-        """Whether nobody waits any more for the queued step."""
+        """Tell whether the command that queued the step is gone."""
         assert state.queued is not None
         return bool(await connection.fetchval(_GIVEN_UP, SILENT_SECONDS))
 

@@ -1,4 +1,4 @@
-"""Since when every process copies a message to the other log before it acknowledges it."""
+"""The moment since which every process copies a message before it acknowledges it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["MIRRORED", "mirrored_since"]
 MIRRORED = tuple(number for number, choice in enumerate(CHOICES) if choice.mode == "sync")
 """The phases in which both logs have a message before its acknowledgement."""
 
-# Where a step leads out of them, or out of it was turned back into them, not every process does.
+# While a step out of these phases is under way, or was turned back, not every process does.
 _SINCE = """
 SELECT max(event.at) FROM migration, migration_events AS event
 WHERE migration.phase = ANY($1::int[]) AND migration.target = ANY($1::int[])

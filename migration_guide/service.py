@@ -1,7 +1,7 @@
 """The migration for the console: what ``crossfade migrate`` does, asked for over HTTP.
 
-Judging gates compares logs, which takes its time: whoever asks again within some seconds, or while
-it is under way, gets the same answer. What is decided on it names the epoch it was judged on.
+Judging gates compares logs, which takes its time: a second request within some seconds, or while
+the first is under way, gets the same answer. A decision names the epoch it was judged on.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class MigrationService:
         self._kept: dict[Direction, tuple[float, StepView, Checked | None]] = {}
 
     async def view(self) -> MigrationView:
-        """Return where it stands."""
+        """Return the state, the history and the latest comparison, without the gates."""
         try:
             look = await self._steps.look()
         except NotStarted:
@@ -92,8 +92,8 @@ class MigrationService:
         accepted, overruled = request.accept_unknown, request.overrule
         _must_be_gates({*accepted, *overruled}, checked.results)
         if in_the_way := refused(checked.results, accepted=accepted, overridden=overruled):
-            said = "; ".join(_stands_in_the_way(one, accepted, overruled) for one in in_the_way)
-            raise Problem(STATE, f"Gates stand in the way. {said}.")
+            text = "; ".join(_stands_in_the_way(one, accepted, overruled) for one in in_the_way)
+            raise Problem(STATE, f"Gates stand in the way. {text}.")
         reasons = passed(checked.results, accepted=accepted, overridden=overruled)
         with _explained():
             state = await self._steps.begin(checked, who=who, why=request.why, overrides=reasons)
@@ -180,22 +180,22 @@ def _explained() -> Iterator[None]:
 
 
 def _must_be_gates(named: Collection[str], results: Sequence[GateResult]) -> None:
-    known = [one.name for one in results]
-    if strange := sorted(set(named) - set(known)):
+    gates = [one.name for one in results]
+    if strange := sorted(set(named) - set(gates)):
         raise Problem(
-            STATE, f"This step has no gate {strange[0][:32]!r}: its gates are {', '.join(known)}."
+            STATE, f"This step has no gate {strange[0][:32]!r}: its gates are {', '.join(gates)}."
         )
 
 
 def _stands_in_the_way(
     one: GateResult, accepted: Collection[str], overruled: Collection[str]
 ) -> str:
-    said = f"{one.name} is {one.verdict}: {one.reason}"
+    text = f"{one.name} is {one.verdict}: {one.reason}"
     if one.verdict == "red" and one.name in accepted and one.name not in overruled:
-        return f"{said} (accepted as unknown only)"
+        return f"{text} (accepted as unknown only)"
     if one.name in accepted or one.name in overruled:
-        return f"{said} (nobody can pass it)"
-    return said
+        return f"{text} (nobody can pass it)"
+    return text
 
 
 def _phases() -> list[PhaseView]:

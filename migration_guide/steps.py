@@ -1,6 +1,6 @@
-"""Taking a step: look, judge, decide, and see it through. What the terminal and others call.
+"""Take a step: look, judge, begin, complete. The terminal and the console call it.
 
-Nothing here restarts anything: whoever runs the processes does, and their presence tells.
+Nothing here restarts a process: operators do, and the heartbeats of the processes show it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "way_on
 
 
 class MigrationStanding(msgspec.Struct, frozen=True):
-    """Where the migration stands, and who runs."""
+    """The migration's state, and the processes that run."""
 
     state: MigrationState
     processes: list[Process]
@@ -42,7 +42,7 @@ class MigrationStanding(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What the gates of a step said, and what they looked at."""
+    """The gates' answers for a step, and the standing they were judged on."""
 
     step: PhaseStep
     look: MigrationStanding
@@ -58,7 +58,7 @@ class Steps:
         self._settings = settings
 
     async def look(self) -> MigrationStanding:
-        """Return where it stands.
+        """Return the state and the processes.
 
         Raises:
             NotStarted: no process has ever run.
@@ -143,7 +143,7 @@ class Steps:
         return await self.machine.complete(state.epoch, who=who, watermark=watermark)
 
     async def _ends(self, phase: int) -> dict[str, dict[str, str | None]]:
-        """Return where both logs end. Every process writes to both by now."""
+        """Return the last offsets of both logs. Every process writes to both by now."""
         choice, ends = CHOICES[phase], {}
         for name in (choice.transport, choice.shadow):
             assert name is not None
@@ -156,7 +156,7 @@ class Steps:
 def refused(
     results: Sequence[GateResult], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
 ) -> list[GateResult]:
-    """Return the results that stand in the way, given what an operator takes upon himself."""
+    """Return the results that stand in the way, given the reasons that an operator gave."""
     return [
         one
         for one in results
@@ -182,9 +182,9 @@ def passed(
 
 
 def way_on(in_the_way: Sequence[GateResult]) -> list[str]:
-    """Return the options by which an operator takes upon himself what stands in the way.
+    """Return the options by which an operator can pass the gates in the way.
 
-    Empty where one of them leaves no choice: then the others are of no use.
+    Empty where one of them can't be passed: then the others are of no use.
     """
     options = []
     for one in in_the_way:

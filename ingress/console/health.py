@@ -1,4 +1,4 @@
-"""Health in sentences: what is so, why, and what to do about it. Figures in, words out."""
+"""Health in sentences: the state, its cause, and the remedy. Figures in, words out."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def sentences(
     *,
     now: datetime,
 ) -> list[Sentence]:
-    """Return what is to be said, the worst first; one calm sentence where all is well."""
-    said = [
+    """Word the state of everything, the worst first; one calm sentence where all is well."""
+    found = [
         *_database(database),
         *(sentence for log in logs for sentence in _log(log, processes, now)),
         *_processes(processes or (), now),
         *_letters(letters, now),
     ]
-    if all(one.level == "notice" for one in said):
-        said.append(_calm(logs))
-    return sorted(said, key=lambda one: _ORDER[one.level])
+    if all(one.level == "notice" for one in found):
+        found.append(_calm(logs))
+    return sorted(found, key=lambda one: _ORDER[one.level])
 
 
 def span(seconds: float) -> str:
@@ -53,7 +53,7 @@ def span(seconds: float) -> str:
 
 
 def ago(moment: str, now: datetime) -> str:
-    """Return how long before ``now`` an RFC 3339 time was; a time that can't be read is told so."""
+    """Word how long before ``now`` an RFC 3339 time was, or that it can't be read."""
     try:
         return span(max(0.0, (now - datetime.fromisoformat(moment)).total_seconds()))
     except (ValueError, TypeError):  # no time, or one without its offset

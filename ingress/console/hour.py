@@ -44,7 +44,7 @@ class LastHour:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def view(self) -> Hour:
-        """Return what there is, oldest first."""
+        """Return the points kept so far, oldest first."""
         return Hour(
             seen_by=self._seen_by,
             step_seconds=self._step,

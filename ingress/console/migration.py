@@ -1,7 +1,7 @@
 """The migration as the console shows it, and what it can ask for.
 
 The gates are :mod:`migration_guide`'s, which stands above this package: it implements
-:class:`MigrationActions`, and whoever puts the process together hands it in.
+:class:`MigrationActions`, and ``compose`` hands it in.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class ParityView(Model):
 
 
 class MigrationView(Model):
-    """All but the gates, which take their time. ``reached`` says who is not on the target yet."""
+    """All but the gates, which take their time. ``reached``: every process is on the target."""
 
     phases: list[PhaseView]
     stand: StandView | None
@@ -168,7 +168,7 @@ class MigrationActions(Protocol):
     """Looks at the migration and changes it. Methods raise ``Outage`` when PostgreSQL can't."""
 
     async def view(self) -> MigrationView:
-        """Return where it stands."""
+        """Return the state, the history and the latest comparison, without the gates."""
 
     async def judged(self, direction: Direction) -> StepView:
         """Return the next step in a direction, judged no longer than seconds ago."""

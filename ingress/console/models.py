@@ -44,7 +44,7 @@ class Recorded(Model):
 
 
 class Session(Model):
-    """Who asks, and what they may do here."""
+    """The key of this browser, and its permissions."""
 
     keys_required: bool
     name: str | None

@@ -32,7 +32,7 @@ class Places:
         self._logs = logs
 
     async def find(self, place: LogPlace | None, notes: list[str]) -> list[FoundMessage]:
-        """Return what stands at ``place``; ``notes`` gets what there is to say about it.
+        """Return the message at ``place``; ``notes`` gets remarks for people.
 
         Raises:
             Outage: PostgreSQL can't tell now.

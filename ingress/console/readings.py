@@ -1,4 +1,4 @@
-"""One log as it is read again and again: rates from the differences, and what does not move."""
+"""One log, read again and again: rates from the differences, and partitions that stand still."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Readings:
 
 
 def _done(one: Progress) -> int | None:
-    """Return how many records were ever acknowledged (or lost)."""
+    """Count the records that were ever acknowledged (or lost)."""
     return None if one.appended is None or one.lag is None else one.appended - one.lag
 
 
@@ -132,13 +132,13 @@ def _rate(old: int | None, new: int | None, seconds: float) -> float | None:
 
 
 def _count(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) if len(numbers) == len(values) else None
 
 
 def _total(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(sum(known), 2) if len(known) == len(values) else None
+    numbers = [value for value in values if value is not None]
+    return round(sum(numbers), 2) if len(numbers) == len(values) else None
 
 
 def _unknown(partition: int, *, lost: int = 0) -> PartitionView:

@@ -109,7 +109,7 @@ class Records:
 
 
 def page_of(records: Sequence[Record], limit: int) -> RecordPage:
-    """Return what one reading of the log gave, which ends early where records are large."""
+    """Make a page of one reading of the log, which ends early where records are large."""
     whole = len(records) < limit and sum(map(size_of, records)) < READ_BYTES
     return RecordPage(records, ended=whole)
 

@@ -1,7 +1,7 @@
 """One sampler in a process, however many look: it asks every log and PostgreSQL once a second.
 
-It works while somebody watches, and for a single question otherwise. What it knows of other
-processes is what they wrote beside their presence, so any process's console shows them all.
+It works while a client follows, and for a single request otherwise. Other processes
+report with their heartbeats, so any process's console shows them all.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LINGER = 15.0
 """Seconds to go on sampling when nobody watches: a page that is reloaded finds its history."""
 _FIGURES_SECONDS = 10.0
 _LONGEST_PAUSE = 5.0
-"""Seconds between two events: whoever may no longer follow is told within them."""
+"""Seconds between two events at most: a key is checked before each."""
 
 
 class Sampler:
@@ -76,12 +76,12 @@ class Sampler:
         self._closed = False
 
     async def status(self) -> Status:
-        """Return how everything is, no older than an interval, with the history there is."""
+        """Return a status no older than an interval, with the history."""
         status = await self._fresh()
         return status.model_copy(update={"history": list(self._history)})
 
     async def glance(self) -> Status:
-        """Return how everything is, no older than an interval, and leave the history as it is.
+        """Return a status no older than an interval, and leave the history as it is.
 
         Its points are an interval apart; a look now and then must not come among them.
         """
@@ -92,7 +92,7 @@ class Sampler:
 
         Where none can be taken the last is given again after some seconds.
 
-        Whoever reads slowly misses some; nothing is queued for them.
+        A slow client misses some; nothing is queued for it.
         """
         self._followers += 1
         try:
@@ -109,14 +109,14 @@ class Sampler:
             self._followers -= 1
 
     async def close(self) -> None:
-        """End the sampling and everyone who follows it."""
+        """End the sampling and every follower."""
         self.end()
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def end(self) -> None:
-        """Let everyone who follows come to an end, so that the server can stop."""
+        """Let every follower come to an end, so that the server can stop."""
         self._closed = True
         self._tick.set()
 
@@ -127,7 +127,7 @@ class Sampler:
             if self._followers:
                 last_seen = began
             elif began - last_seen > _LINGER:
-                break  # and whoever comes from now on finds it ended, and starts another
+                break  # the next follower finds it ended, and starts another
             try:
                 await self._take()
             except Exception:  # noqa: BLE001 - watchers see it grow stale; the next may succeed
@@ -170,8 +170,8 @@ class Sampler:
                 letters = await overview.letters(self._pool, within=self._timeout)
                 state = await migration_state.state(self._pool, within=self._timeout)
         except (Outage, TimeoutError) as error:
-            said = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
-            return Database(up=False, error=said), None, None, None
+            message = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
+            return Database(up=False, error=message), None, None, None
         return Database(up=True, error=None), there, letters, state
 
     def _status(
@@ -224,8 +224,10 @@ def _latency(there: list[Process] | None, name: str) -> Latency | None:
     """Add up what every live process observed."""
     if there is None:
         return None
-    told = [one.figures[name] for one in there if one.live and one.figures and name in one.figures]
-    counts = [sum(column) for column in zip(*told, strict=False)]
+    reports = [
+        one.figures[name] for one in there if one.live and one.figures and name in one.figures
+    ]
+    counts = [sum(column) for column in zip(*reports, strict=False)]
     return Latency(
         per_second=round(sum(counts) / _FIGURES_SECONDS, 1),
         p50=quantile(counts, 0.5),

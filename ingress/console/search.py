@@ -40,7 +40,7 @@ _AT_ONCE = 4
 _LETTERS = 300
 
 _Match = Callable[[str, Message | None], list[Matched]]
-"""Says what of a message, of which perhaps only the id is known, is what somebody looks for."""
+"""Returns the fields by which a message, or only its id, matches a search."""
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Listing(msgspec.Struct, frozen=True):
     since: datetime | None = None
 
     def matched(self, _identifier: str, message: Message | None) -> list[Matched]:
-        """Return as what a message belongs to the listing; nothing where it does not."""
+        """Return the fields by which a message belongs to the listing; none where it does not."""
         if message is None:
             return []
         if self.conversation not in {None, message.conversation_id}:
@@ -64,7 +64,7 @@ class Listing(msgspec.Struct, frozen=True):
 
     @property
     def named(self) -> list[Matched]:
-        """As what its rows are found."""
+        """The fields by which its rows are found."""
         found: list[Matched] = ["conversation"] if self.conversation is not None else []
         return [*found, "sender"] if self.sender is not None else found or ["time"]
 
@@ -104,13 +104,13 @@ class Search:
         # A row before a dead letter before a record, but a place is asked for by its name.
         seen = _visible(_once([*placed, *rows, *letters, *waiting]), key)
         items = sorted(seen, key=lambda one: (_exact(one), one.accepted_at or ""), reverse=True)
-        more = len(rows) > _MOST and not (key and key.limited)  # of others' it is told nothing
+        more = len(rows) > _MOST and not (key and key.limited)  # it may not learn of others'
         secret = key is not None and key.limited and not items
         return FoundMessages(
             items=items[:_MOST],
             more=len(items) > _MOST or more,
             note=None if secret else " ".join(notes) or None,
-            incomplete=_told(gaps),
+            incomplete=_incomplete(gaps),
         )
 
     async def latest(
@@ -156,7 +156,7 @@ class Search:
             items=_visible(_once([*on_the_way, *rows]), key),
             next=None,
             looked_back_to=rfc3339(looked.next.at) if looked.next and cut else None,
-            incomplete=_told(gaps),
+            incomplete=_incomplete(gaps),
         )
         return page, looked.next
 
@@ -266,7 +266,7 @@ def _exact(one: FoundMessage) -> bool:
     return one.matched != ["beginning of the message id"]
 
 
-def _told(gaps: list[str]) -> str | None:
+def _incomplete(gaps: list[str]) -> str | None:
     return f"Could not be asked: {'; '.join(gaps)}." if gaps else None
 
 

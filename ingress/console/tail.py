@@ -1,6 +1,6 @@
 """Messages as they are appended, followed live: one reader in a process, however many follow.
 
-It reads the log that workers read, from its end on and without a group, while somebody follows. It
+It reads the log that workers read, from its end on and without a group, while a client follows. It
 is bounded in every way: what comes faster than it reads, or than a follower takes, is passed over
 and counted; of a content the beginning is given.
 """
@@ -31,18 +31,18 @@ from transport.patience import answer
 __all__ = ["MOST_FOLLOWERS", "Tail", "TailFilter", "TailNews"]
 
 MOST_FOLLOWERS = 20
-"""Who may follow at once on one process."""
+"""Followers at once on one process."""
 _RECORDS = 200
 """Of one partition that are read at a time; what is behind them is passed over."""
 _AT_ONCE = 4
 _HELD = 500
-"""Lines that wait for a follower who takes them slowly."""
+"""Lines that wait for a slow follower."""
 _FOLLOWED = 2_000
-"""Messages whose fate is asked for until it is known."""
+"""Messages of one follower whose fate is looked up until it is known."""
 _CONTENT = 300
 """Characters of a content that are given."""
 _LONGEST_PAUSE = 5.0
-"""Seconds between two pieces of news: whoever may no longer follow is told within them."""
+"""Seconds between two pieces of news at most: a key is checked before each."""
 _log = structlog.get_logger(__name__)
 
 
@@ -63,7 +63,7 @@ class TailLine(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TailFate(msgspec.Struct, frozen=True, rename="camel"):
-    """What became of a message that was told of."""
+    """The outcome of a message that was shown before."""
 
     message_id: str
     state: str
@@ -71,7 +71,7 @@ class TailFate(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TailNews(msgspec.Struct, frozen=True, rename="camel"):
-    """What there is to tell. ``skipped`` counts records that were passed over, whatever they are.
+    """New lines and fates. ``skipped`` counts records that were passed over, of any kind.
 
     ``error`` says why the log can't be read now.
     """
@@ -89,7 +89,7 @@ class TailFilter(msgspec.Struct, frozen=True):
     conversation: str | None = None
     sender: str | None = None
     text: str | None = None
-    """Part of the content, in whatever case."""
+    """Part of the content; upper and lower case are alike."""
     key: ApiKey | None = None
 
     def takes(self, message: Message | None) -> bool:
@@ -105,8 +105,8 @@ class TailFilter(msgspec.Struct, frozen=True):
         )
 
 
-class _Seen(msgspec.Struct):
-    """How far a partition has been read, or passed over."""
+class _ReadPosition(msgspec.Struct):
+    """The last record of a partition that was read, or passed over."""
 
     end: str | None
     """The last offset."""
@@ -115,19 +115,19 @@ class _Seen(msgspec.Struct):
 
 
 class _Follower:
-    """What waits for one who follows."""
+    """The lines and fates that wait for one client."""
 
     def __init__(self, wanted: TailFilter) -> None:
         self.wanted = wanted
         self.lines: deque[TailLine] = deque()
         self.fates: deque[TailFate] = deque(maxlen=_FOLLOWED)
-        self.told: dict[str, None] = {}
-        """Messages told of whose fate is not known, oldest first."""
+        self.undecided: dict[str, None] = {}
+        """Messages shown whose fate is not known yet, oldest first."""
         self.skipped = 0
         self.news = asyncio.Event()
 
     def offer(self, read: Iterable[tuple[TailLine, Message | None]], skipped: int) -> None:
-        """Take of what was read what is wanted."""
+        """Queue the wanted ones of the lines that were read."""
         if self.wanted.key and self.wanted.key.limited:
             skipped = 0  # they may all be others'
         self.skipped += skipped
@@ -139,17 +139,17 @@ class _Follower:
                 continue
             self.lines.append(line)
             if line.message_id is not None:
-                self.told[line.message_id] = None
-        while len(self.told) > _FOLLOWED:
-            del self.told[next(iter(self.told))]
+                self.undecided[line.message_id] = None
+        while len(self.undecided) > _FOLLOWED:
+            del self.undecided[next(iter(self.undecided))]
         if self.lines or skipped:
             self.news.set()
 
-    def settle(self, known: Iterable[TailFate]) -> None:
-        """Take what became of messages that this one was told of."""
-        for fate in known:
-            if fate.message_id in self.told:
-                del self.told[fate.message_id]
+    def settle(self, fates: Iterable[TailFate]) -> None:
+        """Queue the fates of messages that this client was shown."""
+        for fate in fates:
+            if fate.message_id in self.undecided:
+                del self.undecided[fate.message_id]
                 self.fates.append(fate)
                 self.news.set()
 
@@ -164,7 +164,7 @@ class _Follower:
 
 
 class Tail:
-    """Reads while somebody follows. :meth:`close` ends every :meth:`follow`."""
+    """Reads while a client follows. :meth:`close` ends every :meth:`follow`."""
 
     def __init__(
         self, log: Transport, pool: Pool, *, timeout_seconds: float, interval: float = 0.5
@@ -174,7 +174,7 @@ class Tail:
         self._timeout = timeout_seconds
         self._interval = interval
         self._followers: set[_Follower] = set()
-        self._seen: dict[int, _Seen] = {}
+        self._positions: dict[int, _ReadPosition] = {}
         self._error: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -190,7 +190,7 @@ class Tail:
         self._followers.add(follower)
         try:
             if self._task is None or self._task.done():
-                self._seen = {}
+                self._positions = {}
                 await self._look()
                 if self._task is None or self._task.done():
                     self._task = asyncio.create_task(self._run())
@@ -203,13 +203,13 @@ class Tail:
             self._followers.discard(follower)
 
     def end(self) -> None:
-        """Let everyone who follows come to an end, so that the server can stop."""
+        """Let every follower come to an end, so that the server can stop."""
         self._closed = True
         for follower in self._followers:
             follower.news.set()
 
     async def close(self) -> None:
-        """End the reading and everyone who follows."""
+        """End the reading and every follower."""
         self.end()
         if self._task:
             self._task.cancel()
@@ -241,48 +241,50 @@ class Tail:
     async def _read(self) -> tuple[list[Record], int]:
         """Return new records by the time of their append, and how many were passed over."""
         now = await self._log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        if not self._seen:
-            self._seen = {one.partition: _Seen(one.end, one.appended or 0) for one in now}
+        if not self._positions:
+            self._positions = {
+                one.partition: _ReadPosition(one.end, one.appended or 0) for one in now
+            }
             return [], 0
         at_once = asyncio.Semaphore(_AT_ONCE)
 
         async def partition(one: Progress) -> tuple[Sequence[Record], int]:
-            seen = self._seen[one.partition]
-            if one.end is None or one.end == seen.end:
+            position = self._positions[one.partition]
+            if one.end is None or one.end == position.end:
                 return [], 0
             async with at_once:
                 read = await self._log.read(
-                    Topic.MESSAGES, one.partition, after=seen.end, limit=_RECORDS
+                    Topic.MESSAGES, one.partition, after=position.end, limit=_RECORDS
                 )
-            return read, self._passed_over(seen, one, page_of(read, _RECORDS))
+            return read, self._passed_over(position, one, page_of(read, _RECORDS))
 
         parts = await asyncio.gather(*(partition(one) for one in now))
         records = [record for part, _ in parts for record in part]
         return sorted(records, key=lambda one: one.appended_at), sum(count for _, count in parts)
 
-    def _passed_over(self, seen: _Seen, now: Progress, page: RecordPage) -> int:
+    def _passed_over(self, position: _ReadPosition, now: Progress, page: RecordPage) -> int:
         """Go on behind what was read, or at the end where that is too far away.
 
         Returns how many records that passes over.
         """
-        seen.count += len(page.records)
+        position.count += len(page.records)
         if page.records:
-            seen.end = page.records[-1].offset
+            position.end = page.records[-1].offset
         end = now.end
         if (
             page.ended
             or end is None
-            or self._log.sort_key(seen.end or end) >= self._log.sort_key(end)
+            or self._log.sort_key(position.end or end) >= self._log.sort_key(end)
         ):
             return 0
-        seen.end = end
-        passed = max(0, (now.appended or 0) - seen.count)
-        seen.count += passed
+        position.end = end
+        passed = max(0, (now.appended or 0) - position.count)
+        position.count += passed
         return passed
 
     async def _settle(self) -> None:
-        """Ask what became of those that were told of."""
-        wanted = {one for follower in self._followers for one in follower.told}
+        """Look up the fates of the messages that were shown."""
+        wanted = {one for follower in self._followers for one in follower.undecided}
         if not wanted:
             return
         try:
@@ -290,12 +292,12 @@ class Tail:
                 found = await fates(self._pool, sorted(wanted)[:_FOLLOWED])
         except (Outage, TimeoutError):
             return  # told when it is back
-        known = [
+        outcomes = [
             TailFate(one.message_id, "dead_lettered" if one.reason else "persisted", one.at)
             for one in found
         ]
         for follower in self._followers:
-            follower.settle(known)
+            follower.settle(outcomes)
 
 
 def _line(log: str, record: Record) -> tuple[TailLine, Message | None]:

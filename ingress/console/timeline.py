@@ -1,7 +1,7 @@
-"""One message's whole story: accepted, appended, tried, persisted or dead, come back, received.
+"""The history of one message: accepted, appended, tried, persisted or dead, redriven, received.
 
-It is put together from what is kept anyway: the row, the logs, the dead letters, the attempts that
-failed, the receipts. Nothing is written on a message's way for it.
+It is put together from the row, the logs, the dead letters, the failed attempts and the receipts.
+Nothing is written on a message's way for it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _ORDER = (
 _MILLISECOND = len("2026-11-24T20:18:19.123")
 
 
-class _Kept(NamedTuple):
-    """What PostgreSQL has beside the row."""
+class _StoredHistory(NamedTuple):
+    """The parts of the history that PostgreSQL has beside the row."""
 
     places: list[LogPosition]
     deaths: list[Death]
@@ -54,7 +54,7 @@ class _Kept(NamedTuple):
 
 
 class Timelines:
-    """Tells stories. ``logs`` are the logs that this process can read, by name."""
+    """Builds histories. ``logs`` are the logs that this process can read, by name."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Timelines:
         self._timeout = timeout_seconds
 
     async def of(self, message_id: str) -> Timeline | None:
-        """Return the story of a message; ``None`` where nobody has heard of it.
+        """Return the history of a message; ``None`` where it is unknown.
 
         Raises:
             Problem: PostgreSQL can't tell, and the log does not have it either.
@@ -106,10 +106,10 @@ class Timelines:
             incomplete=f"Could not be asked: {'; '.join(gaps)}." if gaps else None,
         )
 
-    async def _kept(self, message_id: str, gaps: list[str]) -> _Kept:
+    async def _kept(self, message_id: str, gaps: list[str]) -> _StoredHistory:
         try:
             async with asyncio.timeout(self._timeout):
-                return _Kept(
+                return _StoredHistory(
                     await places_of(self._pool, message_id),
                     await deaths_of(self._pool, message_id),
                     await attempts_of(self._pool, message_id),
@@ -117,29 +117,31 @@ class Timelines:
                 )
         except (Outage, TimeoutError) as error:
             gaps.append(f"PostgreSQL ({' '.join(str(error).split()) or 'no answer in time'})")
-            return _Kept([], [], [], [])
+            return _StoredHistory([], [], [], [])
 
-    async def _places(self, message_id: str, shown: MessageView, kept: _Kept) -> list[LogPosition]:
-        """Return every place that is known, each with the time its log gives it."""
+    async def _places(
+        self, message_id: str, shown: MessageView, kept: _StoredHistory
+    ) -> list[LogPosition]:
+        """Return every known position, each with the time of append."""
         asked = {(p.transport, p.partition, p.offset) for p in shown.positions}
         asked |= {(one.transport, one.partition, one.offset) for one in kept.deaths}
-        known = {(one.transport, one.partition, one.offset): one for one in kept.places}
-        # Twice: what is found there may be a copy, which says where its original stands.
+        positions = {(one.transport, one.partition, one.offset): one for one in kept.places}
+        # Twice: a record that is found may be a copy, which says where its original stands.
         for _ in range(2):
             found = await asyncio.gather(
-                *(self._look(message_id, *where) for where in sorted(asked - known.keys()))
+                *(self._look(message_id, *where) for where in sorted(asked - positions.keys()))
             )
             for place, record in found:
-                known[place.transport, place.partition, place.offset] = place
+                positions[place.transport, place.partition, place.offset] = place
                 origin = origin_of(record) if record else None
                 if origin is not None:
                     asked.add((origin.transport, place.partition, origin.offset))
-        return sorted(known.values(), key=lambda one: one.appended_at or "~")
+        return sorted(positions.values(), key=lambda one: one.appended_at or "~")
 
     async def _look(
         self, message_id: str, name: str, partition: int, offset: str
     ) -> tuple[LogPosition, Record | None]:
-        """Return a place with its log's time of it, and the record if it still stands there."""
+        """Return a position with its time of append, and the record if it still stands there."""
         log = self._logs.get(name)
         if log is None or not 0 <= partition < log.partitions:
             return LogPosition(name, partition, offset, ""), None
@@ -160,7 +162,7 @@ def in_order(steps: Iterable[Step]) -> list[Step]:
 
 
 def _when(step: Step) -> tuple[bool, bool, str, int, str]:
-    """Return what steps are ordered by.
+    """Return the sort key of a step.
 
     A log's clock may have milliseconds only. So within one millisecond the kind of step decides,
     and only for steps of one kind the rest of their time.
@@ -175,12 +177,12 @@ def _is(record: Record, message_id: str) -> bool:
     try:
         event = decode(record)
     except DecodeError:
-        return True  # a dead letter's own record: whatever it is, it stands there
+        return True  # a dead letter's own record
     return event.message_id == message_id or not isinstance(event, Message)
 
 
 def _settled(death: Death) -> Found:
-    """Return what is left of a message whose dead letters are all redriven or discarded."""
+    """Make the lookup of a message whose dead letters are all redriven or discarded."""
     return Dead(
         Lost(
             death.id, death.reason, death.error, death.attempts, death.transport,

@@ -1,4 +1,4 @@
-"""What somebody looks for: the text in the box, read in every way that it can be meant."""
+"""The text of a search, read in every way that it can be meant."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PLACE = re.compile(
 
 
 class LogPlace(msgspec.Struct, frozen=True):
-    """A place in a log, as somebody wrote it down: the offset may be none."""
+    """A place in a log, as it was typed: the offset need not be one of that log."""
 
     log: str
     partition: int
@@ -46,7 +46,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, text: str, logs: Iterable[str]) -> Wanted:
-        """Return what ``text`` may be, where there are these logs."""
+        """Read ``text`` as ids, a place in one of ``logs``, or a letter's number."""
         first, last = _range(text)
         number = _LETTER.fullmatch(text)
         return cls(
@@ -59,7 +59,7 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
     def matched(self, identifier: str, message: Message | None) -> list[Matched]:
-        """Return what of a message is the text; nothing where it is another message."""
+        """Return which fields of a message the text is; none where it is another message."""
         found: list[Matched] = []
         if identifier == self.text.lower():
             found.append("message id")

@@ -17,7 +17,7 @@ _RECORDS = 100
 
 
 async def ahead(log: Transport, *, by: float) -> float:
-    """Return how many seconds the newest messages of ``log`` are ahead; 0 if less than ``by``.
+    """Measure by how many seconds the newest messages of ``log`` are ahead; 0 if less than ``by``.
 
     Looks at messages only: a time that a foreign producer wrote says nothing of the log's clock.
 

@@ -31,9 +31,8 @@ async def gate(scene: Scene) -> GateResult:
 def judge(source: str, before: Durability, target: str, after: Durability) -> GateResult:
     """Return red where ``after`` survives less than ``before``.
 
-    Power is lost by all machines at once or by one: several machines that answer for an append make
-    up for one that does not flush it, since who looks for copies on machines of their own finds
-    them.
+    Several machines that answer for an append make up for one that does not flush it: a power cut
+    of one machine leaves the copies of the others.
     """
     evidence = {source: msgspec.to_builtins(before), target: msgspec.to_builtins(after)}
     if None in (before.crash, before.power, before.disk):

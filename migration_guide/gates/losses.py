@@ -1,4 +1,4 @@
-"""What a log of the pair has lost, however long ago: for gates that rest on places in it."""
+"""Records that a log of the pair has lost, however long ago: for gates that rest on offsets."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from transport.contract import Progress, Transport
 
-__all__ = ["lost_of", "told"]
+__all__ = ["lost_of", "words"]
 
 Lost = Mapping[str, Mapping[int, int]]
 
 
 def lost_of(*logs: tuple[Transport, Sequence[Progress]]) -> dict[str, dict[int, int]]:
-    """Return how many records each log has lost, by name and partition; without those of none."""
+    """Count the records that each log has lost, by name and partition; leave out those of none."""
     found = {log.name: {one.partition: one.lost for one in of if one.lost} for log, of in logs}
     return {name: lost for name, lost in found.items() if lost}
 
 
-def told(lost: Lost) -> str:
-    """Return it as a part of a sentence."""
+def words(lost: Lost) -> str:
+    """Word losses as a part of a sentence."""
     return " and ".join(
         f"{name} once lost {sum(of.values())} records (partitions {', '.join(map(str, of))})"
         for name, of in lost.items()

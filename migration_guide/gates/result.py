@@ -92,7 +92,7 @@ class Scene:
 
 
 class Gate(Protocol):
-    """Looks at the scene, changes nothing, and answers. Errors of servers may come out of it."""
+    """Looks at the scene, changes nothing, and answers. It may raise errors of servers."""
 
     def __call__(self, scene: Scene) -> Awaitable[GateResult]:
         """Return the answer."""
@@ -109,5 +109,5 @@ def red(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> Ga
 
 
 def unknown(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> GateResult:
-    """Return that it can't be told."""
+    """Return an answer that neither passes nor refuses."""
     return GateResult(name, "unknown", reason, dict(evidence or {}))

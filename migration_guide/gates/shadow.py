@@ -1,9 +1,8 @@
 """Gate ``shadow``: in every process the copies keep up: none waits, and the breaker is closed.
 
-A copy that waits is in the memory of one process only: to go on before it is written would be to
-trust a log that does not have it yet. In async mode every copy waits for as long as its append
-takes, so under load some copy always does: there only those that wait for longer are a queue. In
-sync mode what waits is a repair, of whatever age.
+A copy that waits is in the memory of one process only; the log does not have it yet. In async mode
+every copy waits for as long as its append takes, so under load some copy always does: there only
+those that wait for longer are a queue. In sync mode a copy that waits is a repair, of any age.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _ON_ITS_WAY = 2.0  # seconds
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Judge what every process that publishes says of its shadow."""
-    told = {one.member: one.shadow for one in scene.processes}
-    silent = [member for member, shadow in told.items() if shadow is None]
-    known = {member: shadow for member, shadow in told.items() if shadow is not None}
-    waiting = {member: shadow["waiting"] for member, shadow in known.items() if _behind(shadow)}
+    """Judge the shadow as each process that publishes reports it."""
+    shadows = {one.member: one.shadow for one in scene.processes}
+    silent = [member for member, shadow in shadows.items() if shadow is None]
+    reported = {member: shadow for member, shadow in shadows.items() if shadow is not None}
+    waiting = {member: shadow["waiting"] for member, shadow in reported.items() if _behind(shadow)}
     broken = {
         member: shadow["error"] or shadow["breaker"]
-        for member, shadow in known.items()
+        for member, shadow in reported.items()
         if shadow["breaker"] != "closed"
     }
     evidence = {"waiting": waiting, "broken": broken, "silent": silent}
@@ -38,11 +37,11 @@ async def gate(scene: Scene) -> GateResult:
     if waiting:
         member, count = next(iter(waiting.items()))
         return red(NAME, f"{count} copies wait in {member}", evidence)
-    if silent or not known:
+    if silent or not reported:
         who = ", ".join(silent) or "anybody"
         return unknown(NAME, f"no word of the shadow from {who}", evidence)
     return green(
-        NAME, f"no copy waits for more than its append in {len(known)} processes", evidence
+        NAME, f"no copy waits for more than its append in {len(reported)} processes", evidence
     )
 
 

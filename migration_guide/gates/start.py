@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from migration_guide.gates.losses import lost_of, told
+from migration_guide.gates.losses import lost_of, words
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
@@ -33,19 +33,19 @@ _PAGE = 1000
 _AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
 
 
-class _TooMuch(Exception):  # noqa: N818 - ends the work, answers red
+class _TooManyRecords(Exception):  # noqa: N818 - ends the work, answers red
     def __init__(self, log: str) -> None:
         super().__init__(log)
         self.log = log
 
 
-class _Budget:
+class _BoundedReader:
     def __init__(self, log: Transport) -> None:
         self._log = log
         self._left = MOST
 
     async def after(self, partition: int, floor: str | None) -> list[UnsettledRecord]:
-        """Return everything after ``floor``, as something that can be asked about."""
+        """Return every record after ``floor``, ready for a settlement query."""
         found: list[UnsettledRecord] = []
         while True:
             page = await self._log.read(Topic.MESSAGES, partition, after=floor, limit=_PAGE)
@@ -53,7 +53,7 @@ class _Budget:
                 return found
             self._left -= len(page)
             if self._left < 0:
-                raise _TooMuch(self._log.name)
+                raise _TooManyRecords(self._log.name)
             found += [asked_of(record) for record in page]
             floor = page[-1].offset
 
@@ -64,18 +64,18 @@ async def gate(scene: Scene) -> GateResult:
     now, then = await scene.log(reads), await scene.log(will_read)
     try:
         return await _look(scene, now, then)
-    except _TooMuch as much:
+    except _TooManyRecords as error:
         return red(
             NAME,
-            f"more than {MOST} records stand unacknowledged in {much.log}: too many to look at one "
-            "by one; let the workers catch up first",
-            {"log": much.log, "most": MOST},
+            f"more than {MOST} records stand unacknowledged in {error.log}: too many to look at "
+            "one by one; let the workers catch up first",
+            {"log": error.log, "most": MOST},
         )
 
 
 async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
-    # Positions first: they only move on, and a reader that starts later than we assume is a reader
-    # of whom less is promised than we prove.
+    # Positions first: they only move on, so a reader that starts later than seen here skips nothing
+    # but what was acknowledged in between.
     starts = await then.progress(Topic.MESSAGES, group=WORKER_GROUP)
     stands = await now.progress(Topic.MESSAGES, group=WORKER_GROUP)
     if held := {at.partition: at.held for at in stands if at.held}:
@@ -85,10 +85,10 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
             f"{', '.join(map(str, held))}) can't be read until another producer's transaction ends",
             {"held": held},
         )
-    budget = _Budget(now)
+    reader = _BoundedReader(now)
     evidence: dict[str, dict[str, object]] = {}
     for at, start in zip(stands, starts, strict=True):
-        waiting = await _unsettled(scene, now, at, await budget.after(at.partition, at.floor))
+        waiting = await _unsettled(scene, now, at, await reader.after(at.partition, at.floor))
         missing = await _not_ahead(scene, now, then, start, waiting)
         if waiting:
             evidence[str(at.partition)] = {
@@ -114,7 +114,7 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
     if lost := lost_of((then, starts), (now, stands)):
         return unknown(
             NAME,
-            f"{ahead}, but {told(lost)}: stop what removed them, see that 'crossfade audit' is "
+            f"{ahead}, but {words(lost)}: stop what removed them, see that 'crossfade audit' is "
             f"clean, and accept it with a reason",
             {**evidence, "lost": lost},
         )
@@ -141,7 +141,7 @@ async def _not_ahead(
     for pause in (*_AGAIN_SECONDS, None):
         if not missing:
             break
-        ahead = await _Budget(then).after(start.partition, start.floor)
+        ahead = await _BoundedReader(then).after(start.partition, start.floor)
         bodies = {one.record.body for one in ahead}
         missing = [one for one in missing if one.record.body not in bodies]
         missing = await _unsettled(scene, now, start, missing)

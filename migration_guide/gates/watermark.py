@@ -6,7 +6,7 @@ watermark is where both logs ended when every process was first seen on a phase 
 
 from __future__ import annotations
 
-from migration_guide.gates.losses import lost_of, told
+from migration_guide.gates.losses import lost_of, words
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
 
@@ -60,8 +60,8 @@ async def gate(scene: Scene) -> GateResult:
     if lost := lost_of((log, progress)):
         return unknown(
             NAME,
-            f"{told(lost)}: what stood there before the watermark may have gone with them, and its "
-            "place may be another record's by now. Stop what removed them, see that 'crossfade "
+            f"{words(lost)}: what stood there before the watermark may have gone with them, and "
+            "its place may be another record's by now. Stop what removed them, see that 'crossfade "
             "audit' is clean, and accept it with a reason",
             {**evidence, "lost": lost},
         )

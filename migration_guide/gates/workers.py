@@ -1,4 +1,4 @@
-"""Gate ``workers``: nobody who persists waits for anything, and the log is not far behind.
+"""Gate ``workers``: no worker waits for a dependency, and the log is not far behind.
 
 A change of the log that is read while workers retry something would hide what they wait for.
 """

@@ -153,7 +153,7 @@ async def comparisons(
 async def starts(
     primary: Transport, shadow: Transport, *, since: float | None
 ) -> list[tuple[Beginning, Beginning]]:
-    """Return where to begin in both logs, by partition.
+    """Find the offsets to begin at in both logs, by partition.
 
     Raises:
         ConfigurationError: the two can't be compared.
@@ -189,17 +189,17 @@ async def drain(
     Raises:
         TransportUnavailable: a log can't be read. Call again: nothing is skipped.
     """
-    read, told, began = 0, 0, time.thread_time() - merged.elsewhere
+    read, reported, began = 0, 0, time.thread_time() - merged.elsewhere
     while (facts := await merged.next()) is not None:
-        question = comparison.read(facts)
-        if question is not None:
-            await _answer(comparison, question, merged)
+        orphan = comparison.read(facts)
+        if orphan is not None:
+            await _look_up_original(comparison, orphan, merged)
         read += 1
         if read % _TURN == 0:
             await _judge(comparison, merged, before)
             if progress:
-                progress(read - told)
-                told = read
+                progress(read - reported)
+                reported = read
             await pause(time.thread_time() - merged.elsewhere - began)
             began = time.thread_time() - merged.elsewhere
     for side in (PRIMARY, SHADOW):
@@ -208,7 +208,7 @@ async def drain(
             comparison.at_end(side, moment)
     await _judge(comparison, merged, before)
     if progress:
-        progress(read - told)
+        progress(read - reported)
     return read
 
 
@@ -239,7 +239,7 @@ def same_shape(primary: Transport, shadow: Transport) -> None:
         )
 
 
-async def _answer(comparison: Comparison, facts: Facts, merged: Merged) -> None:
+async def _look_up_original(comparison: Comparison, facts: Facts, merged: Merged) -> None:
     assert facts.mirror is not None
     home = 1 - facts.side
     original = await merged.at(home, facts.mirror)

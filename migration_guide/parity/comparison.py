@@ -76,7 +76,7 @@ class Comparison:
         self._first_held = list(first_held)
         self._read_after = read_after
         self._waiting = UnpairedRecords(limits.in_memory)
-        self._known: OrderedDict[bytes, bytes] = OrderedDict()
+        self._paired: OrderedDict[bytes, bytes] = OrderedDict()
         self._sampled: dict[ParityResult, int] = {}
         self._cursor = [b"", b""]
         self._begin: list[bytes | None] = [None, None]
@@ -149,7 +149,8 @@ class Comparison:
     def judge(self, before: float = float("inf")) -> None:
         """Judge what had time to meet its counterpart and did not.
 
-        Nothing appended at ``before`` or later, so that who goes on from there counts none twice.
+        Nothing appended at ``before`` or later, so that the next monitor, which begins there,
+        counts none twice.
         """
         for side in (PRIMARY, SHADOW):
             for facts in self._waiting.ripe(side, self._ripe_before(side, before)):
@@ -192,7 +193,7 @@ class Comparison:
         if copy is not None:
             self._pair(facts, copy)
             return
-        facts.known = self._known.get(facts.identity)
+        facts.known = self._paired.get(facts.identity)
         self._waiting.add(facts)
 
     def _copy(self, facts: Facts, home: int) -> Facts | None:
@@ -258,7 +259,7 @@ class Comparison:
                 self._count(result, first, second, detail, count, other=facts.passed_by)
 
     def _ripe_before(self, side: int, before: float) -> float:
-        """Return when what still waits in a log was appended, at which the other is far enough."""
+        """Return the time of append before which a waiting record of a log can be judged."""
         return min(before, self._reach[1 - side] - self._limits.settle)
 
     def _judge(self, facts: Facts, other: int) -> None:
@@ -310,10 +311,10 @@ class Comparison:
             if facts.known is None and facts.mirror is None:
                 facts.known = one.content
                 self._waiting.keep(facts)
-        self._known[one.identity] = one.content
-        self._known.move_to_end(one.identity)
-        if len(self._known) > self._limits.in_memory:
-            self._known.popitem(last=False)
+        self._paired[one.identity] = one.content
+        self._paired.move_to_end(one.identity)
+        if len(self._paired) > self._limits.in_memory:
+            self._paired.popitem(last=False)
 
     def _add(self, result: ParityResult, count: int = 1) -> None:
         self.tally.add(result, count)

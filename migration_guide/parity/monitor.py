@@ -1,6 +1,6 @@
 """The comparison that runs with the service: in one process at a time, its results for all.
 
-Every process with a shadow and with workers runs a keeper; the one that holds a lock of PostgreSQL
+Every process with a shadow and with workers runs a monitor; the one that holds a lock of PostgreSQL
 compares, with connections of its own, in a small part of one processor, and writes what it found
 to ``parity_reports``, a row a minute. The next one goes on where everything had been judged, so
 nothing is left out over restarts and crashes, and nothing that is missing is counted twice; what
@@ -50,7 +50,7 @@ _SHARE = 0.2
 
 
 class ParityMonitor:
-    """Compares ``primary`` and ``shadow`` while it is the one elected to.
+    """Compares ``primary`` and ``shadow`` while this process is the elected one.
 
     ``make`` returns a new transport of that name, not entered: its reading has its own connections.
     """
@@ -76,7 +76,7 @@ class ParityMonitor:
         self._limits = limits or ParityLimits()
         self._interval = interval
         self._failing = False
-        self.keeps = False
+        self.is_comparing = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Compare, or stand by to, until ``stop`` is set."""
@@ -92,7 +92,7 @@ class ParityMonitor:
                     _log.warning("Parity is not watched now", error=str(error))
                 self._failing = True
             finally:
-                self.keeps = False
+                self.is_comparing = False
                 self._metrics.forget()
             await stopped_within(stop, _CANDIDATE_SECONDS if self._interval >= 1 else 0.1)
 
@@ -110,7 +110,7 @@ class ParityMonitor:
         self, connection: Connection, logs: Sequence[Transport], since: float, stop: asyncio.Event
     ) -> bool:
         """Compare from ``since`` on; return whether a log lost records, so that it ended."""
-        losses = _Losses(logs, every=_LOSSES_ROUNDS * self._interval)
+        losses = _LossWatch(logs, every=_LOSSES_ROUNDS * self._interval)
         await losses.grew()
         follower = Follower(
             logs[0],
@@ -122,9 +122,9 @@ class ParityMonitor:
         )
         with closing(follower):
             await follower.start()
-            self.keeps = True
+            self.is_comparing = True
             _log.info("Watching parity", primary=self._primary, shadow=self._shadow)
-            rows = _Rows(connection, follower, self._primary, self._shadow, self._member)
+            rows = _ReportRows(connection, follower, self._primary, self._shadow, self._member)
             while True:
                 follower.mirrored(await mirrored_since(self._pool))
                 await follower.round()
@@ -140,7 +140,7 @@ class ParityMonitor:
                     return True
 
     async def _since(self) -> float:
-        """Return the time through which an earlier keeper judged, if that is not long ago.
+        """Return the time through which an earlier monitor judged, if that is not long ago.
 
         Not later than now: by a clock that was ahead it may have judged the future.
         """
@@ -153,7 +153,7 @@ class ParityMonitor:
         if count > 0:  # what is taken back was counted once; the rows take it back
             self._metrics.results.labels(result.value).inc(count)
 
-    def _show(self, follower: Follower, rows: _Rows) -> None:
+    def _show(self, follower: Follower, rows: _ReportRows) -> None:
         self._metrics.show(
             (self._primary, self._shadow),
             lag=follower.lag(),
@@ -163,8 +163,8 @@ class ParityMonitor:
         )
 
 
-class _Losses:
-    """How much both logs have lost, looked at ``every`` so many seconds."""
+class _LossWatch:
+    """Watches how many records both logs have lost, every so many seconds."""
 
     def __init__(self, logs: Sequence[Transport], *, every: float) -> None:
         self._logs = logs
@@ -190,8 +190,8 @@ class _Losses:
         return before is not None and lost > before
 
 
-class _Rows:
-    """One keeper's rows: each is what changed in its minute."""
+class _ReportRows:
+    """One monitor's rows: each has what changed in its minute."""
 
     def __init__(
         self, connection: Connection, follower: Follower, primary: str, shadow: str, member: str

@@ -65,7 +65,7 @@ def passed(
 
 
 def settled(facts: Facts, counterpart: Facts, *, mirrored: float | None) -> dict[ParityResult, int]:
-    """Return what the pairs noted in ``facts`` are, now that its counterpart is known."""
+    """Classify the pairs noted in ``facts``, now that its counterpart is known."""
     results = {
         ParityResult.ORDER_OVERLAPPED: facts.passed_overlapping,
         ParityResult.ORDER_BACKFILLED: facts.passed_backfilled,
@@ -84,7 +84,7 @@ def settled(facts: Facts, counterpart: Facts, *, mirrored: float | None) -> dict
 
 
 def _mode(copy: Facts, original: Facts, mirrored: float | None) -> Mode:
-    """Return what ``copy`` proves about when it was made."""
+    """Return the mode that ``copy`` proves: a late sync copy proves no more than an async one."""
     if copy.mode is original.mode is Mode.ORIGINAL:
         return Mode.ASYNC  # two producers' records: either may have come after the answer
     if copy.mode is not Mode.SYNC:

@@ -66,7 +66,7 @@ class Merged:
         return self._ended[side]
 
     async def first(self, side: int) -> tuple[bytes, float]:
-        """Return where a log begins now: the place of its first record, and from when it holds all.
+        """Find where a log begins now: the first record's place, and the time it is complete from.
 
         An empty one begins at ``NOWHERE``.
 
@@ -140,7 +140,7 @@ def _sooner(one: Record, other: Record) -> bool:
 
 
 async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginning]:
-    """Return where to begin in each partition of ``log`` to see what came from ``since`` on.
+    """Find the offsets to begin at in each partition of ``log`` to read from ``since`` on.
 
     Raises:
         TransportUnavailable: the log can't be read.

@@ -55,7 +55,7 @@ class UnpairedRecords:
         # Both in the order of each log, since that is how records come.
         self._identities: dict[bytes, dict[str, Facts]] = {}
         self._scopes: dict[bytes, dict[str, Facts]] = {}
-        self._file: _File | None = None
+        self._file: _SpillFile | None = None
         self.young = [0, 0]  # originals, by side
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class UnpairedRecords:
         return found
 
     def before(self, side: int, scope: bytes, place: bytes) -> list[Facts]:
-        """Return what stands in ``side`` before ``place`` in the same conversation; see `same`.
+        """Return the waiting records of ``side`` before ``place`` in one conversation; see `same`.
 
         Not what was judged and passed already: of a message that comes so late, one pair tells all,
         and a conversation that lacks very many stays cheap.
@@ -190,7 +190,7 @@ class UnpairedRecords:
     def _spill(self) -> None:
         """Move a quarter to the file: what is missing, and then what waits longest."""
         if self._file is None:
-            self._file = _File()
+            self._file = _SpillFile()
         count = max(1, self._limit // 4)
         for source in (self._old, self._young):
             for slot in list(islice(source, count)):
@@ -200,7 +200,7 @@ class UnpairedRecords:
                 count -= 1
 
 
-class _File:
+class _SpillFile:
     """The table of what had no room in memory."""
 
     def __init__(self) -> None:
@@ -269,7 +269,7 @@ class _File:
 
 
 def _slot(facts: Facts) -> str:
-    """Return what a record waits for: its copy, or the original that it names."""
+    """Name the counterpart that a record waits for: its copy, or the original that it names."""
     if facts.mirror is None:
         return f"o{facts.side}{facts.offset}"
     return f"c{1 - facts.side}{facts.mirror}"

@@ -50,7 +50,7 @@ async def test_a_log_that_lost_records_is_compared_again(
         return total is not None and total.counts.get("matched", 0) == count
 
     try:
-        await eventually(lambda: one.keeps)
+        await eventually(lambda: one.is_comparing)
         await send(redis_log, kafka_log, range(10))
         await eventually(lambda: matched(10))
         where = {"host": both_settings.redis_host, "port": both_settings.redis_port}
@@ -70,7 +70,7 @@ async def test_one_process_compares_and_the_next_goes_on_where_it_ended(
     (one, metrics), (two, others) = keeper("one"), keeper("two")
     stop_one, stop_two = asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(one.run(stop_one))
-    await eventually(lambda: one.keeps)
+    await eventually(lambda: one.is_comparing)
     second = asyncio.create_task(two.run(stop_two))
     long_ago = datetime.now(UTC) - timedelta(hours=1)
 
@@ -93,7 +93,7 @@ async def test_one_process_compares_and_the_next_goes_on_where_it_ended(
         assert others.registry.get_sample_value("shadow_lag_messages", {"partition": "0"}) is None
         stop_one.set()
         await first
-        await eventually(lambda: two.keeps)
+        await eventually(lambda: two.is_comparing)
         await send(redis_log, kafka_log, range(40, 60))
         # Added up over both. (What matched in the last half second is counted by both.)
         await eventually(lambda: found(59, 1))
