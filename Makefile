@@ -9,7 +9,7 @@ JOBS   ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check containers bench chaos rehearse generated-clients fmt clean env env-dev
+.PHONY: help up test check docs containers bench chaos rehearse generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,7 +25,7 @@ else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
-check: env-dev ## Lint, format, types, imports; the OpenAPI documents and compose.yml where their tools are
+check: env-dev docs ## Lint, format, types, imports, the site; the OpenAPI documents and compose.yml where their tools are
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff . ; exit 1; }
 	@$(BIN)/mypy
@@ -33,6 +33,9 @@ check: env-dev ## Lint, format, types, imports; the OpenAPI documents and compos
 	@$(BIN)/python -m tests.generated_clients.lint
 	@clients/typescript/check
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
+
+docs: env-dev ## Build the documentation site, strictly, in build/site/html
+	@$(BIN)/python -m docs.site.build
 
 containers: TEST_SERVICES = docker
 containers: env-dev ## Build and run the container files on Docker, or as root on an engine of our own

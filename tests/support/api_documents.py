@@ -24,7 +24,7 @@ def documents(*, keys: bool) -> Documents:
     settings = TransportSettings()
     pool: asyncpg.Pool[Any] = asyncpg.create_pool("postgresql://", min_size=0)  # never connected
     app = build(
-        settings=IngressSettings(**({"api_keys": _KEYS} if keys else {})),
+        settings=IngressSettings(api_keys=_KEYS) if keys else IngressSettings(),
         transport=create("memory", settings),
         pool=pool,
         metrics=Metrics(),
