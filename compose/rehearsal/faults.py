@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 
-from compose.rehearsal.load import Load
+from compose.harness.load import Load
 from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import FaultMark, RehearsalTimeline

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from compose.rehearsal.logs import Log
 from compose.rehearsal.samples import Lag
 from compose.rehearsal.timeline import Band, RehearsalTimeline

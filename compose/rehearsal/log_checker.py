@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.final import FinalRow
-from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.final import FinalRow
+from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from compose.rehearsal.logs import Log, LogEntry
 from migration_guide.choice import CHOICES
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.checker import check
+from compose.harness.final import gather
+from compose.harness.history import ClientHistory
+from compose.harness.load import Load, Mix
 from compose.local.server import ServerError
-from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.checker import check
 from compose.rehearsal.faults import StuckError
-from compose.rehearsal.final import gather
 from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
-from compose.rehearsal.history import ClientHistory
-from compose.rehearsal.load import Load, Mix
 from compose.rehearsal.log_checker import check_logs
 from compose.rehearsal.logs import Log, read_log
 from compose.rehearsal.options import Options

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from compose.rehearsal.anomaly import Anomaly, What
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.final import Final
+from compose.harness.history import ClientHistory, RequestKind
 from compose.rehearsal.figures import (
     PhaseFigures,
     Posts,
@@ -17,8 +19,6 @@ from compose.rehearsal.figures import (
     over_time,
     posts,
 )
-from compose.rehearsal.final import Final
-from compose.rehearsal.history import ClientHistory, RequestKind
 from compose.rehearsal.logs import Log
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Lag

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
+from compose.harness.eventually import eventually
 from compose.process.reconnecting import ReconnectingTransport
-from compose.rehearsal.eventually import eventually
 from compose.rehearsal.parity_watch import Parity, ParityWatch
 from compose.rehearsal.timeline import RehearsalTimeline
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
+from compose.harness.service import RehearsedService
 from compose.local.binaries import find_redis
 from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
@@ -15,7 +16,6 @@ from compose.local.server import all_started
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
 from compose.rehearsal.part import Part
-from compose.rehearsal.service import RehearsedService
 from compose.rehearsal.timeline import RehearsalTimeline
 from migration_guide.choice import CHOICES
 from persistence.migrate import upgrade

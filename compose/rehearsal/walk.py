@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from compose.harness.load import Load
 from compose.rehearsal.faults import Faults
 from compose.rehearsal.gates import RehearsalGate
-from compose.rehearsal.load import Load
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage

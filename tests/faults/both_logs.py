@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from compose.harness.eventually import eventually
 from compose.local.server import LocalServer
-from compose.rehearsal.eventually import eventually
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand

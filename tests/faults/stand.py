@@ -9,14 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from compose.harness.anomaly import Anomaly, report
+from compose.harness.checker import check
+from compose.harness.eventually import eventually
+from compose.harness.final import Final, gather
+from compose.harness.history import ClientHistory
+from compose.harness.load import Load
+from compose.harness.reader import PageReader
 from compose.local.postgres import PostgresServer
-from compose.rehearsal.anomaly import Anomaly, report
-from compose.rehearsal.checker import check
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.final import Final, gather
-from compose.rehearsal.history import ClientHistory
-from compose.rehearsal.load import Load
-from compose.rehearsal.reader import PageReader
 from tests.faults.logs import FaultyLog, settings_of
 from tests.support.forked_service import ForkedService
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from compose.rehearsal.load import Load
+from compose.harness.load import Load
 from tests.faults.database import crash, drop_connections, inserts_held
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand

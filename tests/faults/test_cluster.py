@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from compose.harness.eventually import eventually
 from compose.local.kafka import KafkaCluster
-from compose.rehearsal.eventually import eventually
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
 from tests.faults.stand import Stand

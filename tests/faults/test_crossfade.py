@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.load import Mix
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.eventually import eventually
+from compose.harness.load import Mix
 from tests.faults.both_logs import CONSUME, KAFKA, MIRROR, PRIMARY, REDIS, BothLogs, BothStand
 from tests.support.forked_service import ForkedService
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.history import Outcome
-from compose.rehearsal.load import PLAIN
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.eventually import eventually
+from compose.harness.history import Outcome
+from compose.harness.load import PLAIN
 from tests.faults.database import inserts_held
 from tests.faults.stand import Stand
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from compose.harness.eventually import eventually
+from compose.harness.history import Outcome
 from compose.local.kafka import KafkaServer
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.history import Outcome
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
 from tests.faults.stand import Stand

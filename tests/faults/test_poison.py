@@ -7,7 +7,7 @@ import uuid
 
 import msgspec
 
-from compose.rehearsal.history import ClientAttempt, Outcome
+from compose.harness.history import ClientAttempt, Outcome
 from tests.faults.stand import Stand
 from transport.clock import now
 from transport.contract import Appended, Envelope, Reason

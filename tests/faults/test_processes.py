@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.history import Outcome
+from compose.harness.eventually import eventually
+from compose.harness.history import Outcome
 from tests.faults.database import inserts_held
 from tests.faults.stand import Stand
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from compose.rehearsal.anomaly import What
-from compose.rehearsal.checker import check
-from compose.rehearsal.final import gather
-from compose.rehearsal.load import PLAIN
+from compose.harness.anomaly import What
+from compose.harness.checker import check
+from compose.harness.final import gather
+from compose.harness.load import PLAIN
 from tests.faults.both_logs import CONSUME, MIRROR, REDIS, BothLogs, BothStand
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import TransportUnavailable

@@ -15,9 +15,9 @@ import pytest_asyncio
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
+from compose.harness.http_client import Client
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
-from compose.rehearsal.http_client import Client
 from persistence.standby.takeover_rules import Originals
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService

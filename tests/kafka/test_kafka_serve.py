@@ -8,9 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from compose.harness.http_client import Client, HttpAnswer
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
-from compose.rehearsal.http_client import Client, HttpAnswer
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 

@@ -9,13 +9,13 @@ from typing import Literal
 
 import asyncpg
 
+from compose.harness.eventually import eventually
+from compose.harness.history import ClientHistory
+from compose.harness.load import PLAIN, Load, Mix
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.history import ClientHistory
-from compose.rehearsal.load import PLAIN, Load, Mix
 from persistence.migrate import upgrade
 from tests.monitoring.prometheus import Prometheus
 from tests.support.crossfade import Crossfade

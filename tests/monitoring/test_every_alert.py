@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from compose.rehearsal.load import Mix
+from compose.harness.load import Mix
 from tests.monitoring.hurting import envelope, locked, opened, post_many, repeated
 from tests.monitoring.rules import alerts
 from tests.monitoring.site import PARTITIONS, Site

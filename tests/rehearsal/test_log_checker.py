@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import pytest
 
-from compose.rehearsal.anomaly import What
-from compose.rehearsal.final import FinalRow
-from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome
+from compose.harness.anomaly import What
+from compose.harness.final import FinalRow
+from compose.harness.history import ClientAttempt, ClientHistory, Outcome
 from compose.rehearsal.log_checker import asked_of, check_logs
 from compose.rehearsal.logs import LogEntry
 from compose.rehearsal.report import PROMISES

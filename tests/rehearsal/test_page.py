@@ -7,10 +7,10 @@ import re
 import msgspec
 import pytest
 
-from compose.rehearsal.anomaly import Anomaly, What
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.final import Final, FinalRow
+from compose.harness.history import ClientAttempt, ClientHistory, Outcome
 from compose.rehearsal.figures import first_tries, posts
-from compose.rehearsal.final import Final, FinalRow
-from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome
 from compose.rehearsal.logs import LogEntry
 from compose.rehearsal.options import Options
 from compose.rehearsal.page import render

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from compose.rehearsal.eventually import eventually
+from compose.harness.eventually import eventually
 
 __all__ = ["eventually"]

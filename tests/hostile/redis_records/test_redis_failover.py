@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
+from compose.harness.history import ClientAttempt, Outcome
 from compose.local.valkey import ValkeyServer
-from compose.rehearsal.history import ClientAttempt, Outcome
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
 from tests.support.eventually import eventually

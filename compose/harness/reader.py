@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 from urllib.parse import urlencode
 
-from compose.rehearsal.http_client import Client
-from compose.rehearsal.load import Target
+from compose.harness.http_client import Client
+from compose.harness.load import Target
 
 __all__ = ["PageReader"]
 

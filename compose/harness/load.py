@@ -3,7 +3,7 @@
 Most conversations have one writer that sends its next message only when the last one was
 acknowledged, and through another ingress than the last, so that "sent after" is exact and spans
 processes; some have several writers at once. Every attempt goes into the
-:class:`~compose.rehearsal.history.ClientHistory`.
+:class:`~compose.harness.history.ClientHistory`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
-from compose.rehearsal.http_client import Client, HttpAnswer, NeverSentError, UnansweredError
+from compose.harness.eventually import eventually
+from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.harness.http_client import Client, HttpAnswer, NeverSentError, UnansweredError
 from transport.identity import idempotency_key
 
 __all__ = ["PLAIN", "Load", "Mix", "Target"]

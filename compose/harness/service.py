@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from compose.harness.eventually import eventually
+from compose.harness.http_client import Client
 from compose.local.ports import free_port
 from compose.local.server import LocalServer
-from compose.rehearsal.eventually import eventually
-from compose.rehearsal.http_client import Client
 
 __all__ = ["RehearsedService"]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from compose.rehearsal.anomaly import Anomaly, What
-from compose.rehearsal.final import Final, FinalRow, Letter
-from compose.rehearsal.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.final import Final, FinalRow, Letter
+from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from transport.contract import Reason
 
 __all__ = ["check"]
