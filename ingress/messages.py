@@ -50,8 +50,8 @@ def visible(found: Found, key: ApiKey | None) -> bool:
     """Tell whether ``key`` may read the message; one that can't be read as such, only if all."""
     if key is None or not key.limited:
         return True
-    parties = found if isinstance(found, StoredMessage) else found.message
-    return parties is not None and key.sees(parties.sender_id, parties.conversation_id)
+    message = found.message
+    return message is not None and key.sees(message.sender_id, message.conversation_id)
 
 
 class Messages:

@@ -21,7 +21,6 @@ A copy in a second log has the same body, key and partition, and two headers mor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import sha256
 from typing import Literal
 
@@ -47,7 +46,6 @@ __all__ = [
     "Message",
     "Receipt",
     "decode",
-    "fingerprint",
     "reseal",
     "seal_message",
     "seal_receipt",
@@ -83,6 +81,15 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
     payload_key: str | None = None
     v: Literal[1] = 1
 
+    def fingerprint(self) -> str:
+        """Return 32 hexadecimal characters that differ when the body differs (promise 5).
+
+        Only what the sender wrote counts: neither ids nor times, which differ between retries. Rows
+        and logs keep fingerprints, so a field that is added later may count only where it is set.
+        """
+        written = (self.content, self.content_type, self.recipient_ids)
+        return sha256(_encode(written)).hexdigest()[:32]
+
 
 class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="camel"):
     """That a user got (``delivered``) or saw (``read``) a message. ``at`` is RFC 3339, UTC."""
@@ -94,19 +101,16 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="came
     correlation_id: str = ""
     v: Literal[1] = 1
 
+    @property
+    def identity(self) -> str:
+        """Its name in every log and table: one for each message, state and user."""
+        return f"{self.message_id}/{self.state}/{self.user_id}"
+
 
 Event = Message | Receipt
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-
-
-def fingerprint(content: str, content_type: str, recipient_ids: Sequence[str]) -> str:
-    """Return 32 hexadecimal characters that differ when the body differs (promise 5).
-
-    Only what the sender wrote counts: neither ids nor times, which differ between retries.
-    """
-    return sha256(_encode((content, content_type, recipient_ids))).hexdigest()[:32]
 
 
 def seal_message(
@@ -120,7 +124,7 @@ def seal_message(
         body=_encode(message),
         headers=_headers(message.message_id, message.correlation_id, traceparent, tracestate),
         accepted_at=message.accepted_at,
-        fingerprint=fingerprint(message.content, message.content_type, message.recipient_ids),
+        fingerprint=message.fingerprint(),
     )
 
 
@@ -132,7 +136,7 @@ def seal_receipt(
     The key is the message id: the conversation is not known here, and the partition is explicit.
     """
     return Envelope(
-        message_id=f"{receipt.message_id}/{receipt.state}/{receipt.user_id}",
+        message_id=receipt.identity,
         partition=partition_of(receipt.message_id, partitions),
         key=receipt.message_id,
         body=_encode(receipt),

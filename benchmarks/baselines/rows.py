@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from transport.envelope import Message, fingerprint
+from transport.envelope import Message
 
 __all__ = ["INSERT", "columns"]
 
@@ -44,7 +44,7 @@ def columns(records: Iterable[tuple[str, bytes]]) -> list[list[object]]:
                 _array(m.recipient_ids),
                 m.content,
                 m.content_type,
-                fingerprint(m.content, m.content_type, m.recipient_ids),
+                m.fingerprint(),
                 datetime.fromisoformat(m.accepted_at),
                 offset,
             )

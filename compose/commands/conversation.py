@@ -45,7 +45,7 @@ def show(
         shown, last = 0, ""
         async for message in _messages(settings, identifier, after, limit):
             _print(message, content=content, as_json=as_json)
-            shown, last = shown + 1, message.message_id
+            shown, last = shown + 1, message.message.message_id
         return shown, last
 
     shown, last = run(main)
@@ -83,17 +83,23 @@ async def _messages(
 async def _position(pool: Pool, identifier: str, after: UUID) -> int:
     """Return where a message stands in the conversation; end the command where it does not."""
     message = await queries.message(pool, str(after))
-    if message is None or message.conversation_id != identifier:
+    if message is None or message.message.conversation_id != identifier:
         fail(f"message {after} is no persisted message of conversation {identifier!r}")
     return message.seq
 
 
-def _print(message: StoredMessage, *, content: bool, as_json: bool) -> None:
+_OF_THE_LOG = ("type", "v", "idempotencyKey", "payloadKey")
+"""Members of an envelope that are not shown."""
+
+
+def _print(stored: StoredMessage, *, content: bool, as_json: bool) -> None:
+    message = stored.message
     if as_json:
-        told = msgspec.to_builtins(message)
-        if not content:
-            del told["content"]
-        out.json(told, indent=None)
+        row = msgspec.to_builtins(stored)
+        members = row.pop("message") | row
+        for name in (*_OF_THE_LOG, *(() if content else ("content",))):
+            del members[name]
+        out.json(members, indent=None)
         return
     parts = [message.accepted_at, message.message_id, brief(message.sender_id)]
     if content:

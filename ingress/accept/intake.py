@@ -15,6 +15,8 @@ from ingress.schema.requests import (
     MessageRequest,
     RequestLimits,
     decode_message,
+    exceeds,
+    names_given,
     suspicious,
 )
 from ingress.schema.validation_errors import MOST_ERRORS, explain, field_problem, malformed
@@ -136,29 +138,19 @@ class Intake:
         if b"\\u0000" in body:
             return None
         limits = self._limits
-        most = limits.content_bytes // 4
         names = 0
         items: list[Item] = []
         for request in requests:
             client = request.client_message_id
             if client is UNSET:
                 return None
-            names += 4
-            if request.content_type is not UNSET:
-                names += 1
-            recipients = request.recipient_ids
-            if recipients is not UNSET:
-                names += 1
-                if len(recipients) > limits.recipients:
-                    return None
-            content = request.content
-            if len(content) > most and len(content.encode()) > limits.content_bytes:
+            names += names_given(request)
+            if exceeds(request, limits):
                 return None
-            one = submission(request, client, context, len(content) + 256)
+            one = submission(request, client, context, len(request.content) + 256)
             if one is None:
                 return None
             items.append(one)
-        # As in `suspicious`: more colons than names is how a name given twice shows.
         return items if body.count(b":") == names else None
 
     def _item(self, data: memoryview | bytes, context: Context, most: int) -> Item:

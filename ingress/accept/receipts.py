@@ -85,5 +85,4 @@ class Receipts:
 
 def _conversation(found: Found) -> str:
     """Return the message's conversation; nothing where the message can't be read."""
-    parties = found if isinstance(found, StoredMessage) else found.message
-    return parties.conversation_id if parties else ""
+    return found.message.conversation_id if found.message else ""

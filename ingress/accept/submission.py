@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from msgspec import UNSET
 
 from ingress.schema.problems import KEY_CONFLICT, Problem
 from ingress.schema.requests import MessageRequest
@@ -14,7 +13,7 @@ from ingress.web.headers import Context
 from ingress.web.key_entries import ApiKey
 from otel.tracing.requests import MessageTrace, Trace
 from transport.contract import Envelope
-from transport.envelope import Message, Receipt, fingerprint, seal_message, seal_receipt
+from transport.envelope import Message, Receipt, seal_message, seal_receipt
 from transport.identity import partition_of
 from transport.partitioner import partition_for
 
@@ -127,19 +126,8 @@ class Submission:
 
     def event(self, accepted_at: str) -> Message:
         """Return the complete message."""
-        request = self.request
-        recipients = request.recipient_ids
-        return Message(
-            request.conversation_id,
-            request.sender_id,
-            self.client_message_id,
-            request.content,
-            "text" if request.content_type is UNSET else request.content_type,
-            () if recipients is UNSET else recipients,
-            self.message_id,
-            self.key,
-            accepted_at,
-            self.correlation_id,
+        return self.request.message(
+            self.client_message_id, self.message_id, self.key, accepted_at, self.correlation_id
         )
 
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
@@ -153,12 +141,7 @@ class Submission:
 
     def fingerprint(self) -> str:
         """Return the digest of what the sender wrote."""
-        request = self.request
-        return fingerprint(
-            request.content,
-            "text" if request.content_type is UNSET else request.content_type,
-            () if request.recipient_ids is UNSET else request.recipient_ids,
-        )
+        return self.request.message(self.client_message_id).fingerprint()
 
     def answer(self) -> Ack:
         """Return the acknowledgement.
@@ -217,8 +200,7 @@ class ReceiptSubmission:
     def __init__(self, receipt: Receipt, trace: Trace, *, persisted: bool) -> None:
         self.receipt = receipt
         self.persisted = persisted
-        # As `seal_receipt` names it: one per message, state and user.
-        self.message_id = f"{receipt.message_id}/{receipt.state}/{receipt.user_id}"
+        self.message_id = receipt.identity
         self.trace: MessageTrace | None = None
         self.traceparent = trace.traceparent
         self.tracestate = trace.tracestate

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import msgspec
 from fastapi import APIRouter, Path, Query
 
 from ingress.messages import Dead, Found, Messages, Pending, visible
@@ -128,7 +127,7 @@ def messages_router(
                 pool, conversation_id, position, limit, most_bytes=_PAGE_BYTES
             )
         return ConversationPage(
-            items=[MessageSummary.of(row) for row in page if visible(row, key)],
+            items=[MessageSummary(**_persisted_members(row)) for row in page if visible(row, key)],
             next=cursor.encode(page[-1].seq, subject) if page else after,
             has_more=more,
         )
@@ -157,10 +156,9 @@ def _persisted(
     elsewhere: Sequence[StoredPosition],
     trace_url: str | None,
 ) -> MessageView:
-    members = msgspec.structs.asdict(row)
     own = StoredPosition(row.transport, row.partition, row.offset) if row.offset else None
     return MessageView(
-        **{name: members[name] for name in MessageSummary.model_fields},
+        **_persisted_members(row),
         state="persisted",
         trace_url=trace_link(trace_url, row.trace_id),
         positions=_positions(own, elsewhere),
@@ -209,17 +207,19 @@ def _positions(own: StoredPosition | None, elsewhere: Sequence[StoredPosition]) 
     return [Position.of(one) for one in ([own] if own else []) + others]
 
 
+_OF_MESSAGE = MessageSummary.model_fields.keys() & set(Message.__struct_fields__)
+_CONTENT = _OF_MESSAGE - {"message_id", "accepted_at", "correlation_id"}
+"""The fields of a message that its sender wrote."""
+
+
+def _persisted_members(row: StoredMessage) -> dict[str, Any]:
+    """Return what is shown of a row, alone or in a conversation."""
+    members = {name: getattr(row.message, name) for name in _OF_MESSAGE}
+    return {**members, "persisted_at": row.persisted_at, "trace_id": row.trace_id}
+
+
 def _content(message: Message | None) -> dict[str, Any]:
-    if message is None:
-        return {}
-    return {
-        "conversation_id": message.conversation_id,
-        "sender_id": message.sender_id,
-        "client_message_id": message.client_message_id,
-        "recipient_ids": list(message.recipient_ids),
-        "content": message.content,
-        "content_type": message.content_type,
-    }
+    return {name: getattr(message, name) for name in _CONTENT} if message else {}
 
 
 def _time(text: str) -> str | None:

@@ -109,7 +109,7 @@ class MessageSummary(Model):
     conversation_id: str
     sender_id: str
     client_message_id: str
-    recipient_ids: list[str]
+    recipient_ids: tuple[str, ...]
     content: str
     content_type: str
     accepted_at: Time
@@ -126,7 +126,7 @@ class MessageView(Model):
     conversation_id: str | None = None
     sender_id: str | None = None
     client_message_id: str | None = None
-    recipient_ids: list[str] | None = None
+    recipient_ids: tuple[str, ...] | None = None
     content: str | None = None
     content_type: str | None = None
     accepted_at: Time | None = None

@@ -6,12 +6,14 @@ A body that passes costs about a microsecond. One that may not goes to
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ingress.settings import IngressSettings
+from transport.envelope import Message
 
 __all__ = [
     "CONTENT_TYPE_LENGTH",
@@ -20,6 +22,8 @@ __all__ = [
     "MessageRequest",
     "RequestLimits",
     "decode_message",
+    "exceeds",
+    "names_given",
     "suspicious",
 ]
 
@@ -57,6 +61,45 @@ class MessageRequest(
     client_message_id: Id | UnsetType = UNSET
     recipient_ids: tuple[Id, ...] | UnsetType = UNSET
 
+    def message(
+        self,
+        client_message_id: str,
+        message_id: str = "",
+        key: str = "",
+        accepted_at: str = "",
+        correlation_id: str = "",
+    ) -> Message:
+        """Return the message that was sent, with the identity and the times that it was given."""
+        return Message(
+            self.conversation_id,
+            self.sender_id,
+            client_message_id,
+            self.content,
+            "text" if self.content_type is UNSET else self.content_type,
+            () if self.recipient_ids is UNSET else self.recipient_ids,
+            message_id,
+            key,
+            accepted_at,
+            correlation_id,
+        )
+
+
+_FIELDS = len(MessageRequest.__struct_fields__)
+_optional = attrgetter(
+    *(field.name for field in msgspec.structs.fields(MessageRequest) if not field.required)
+)
+
+
+def names_given(request: MessageRequest) -> int:
+    """Return how many fields the JSON of ``request`` names.
+
+    A decoder keeps the last of two equal names in silence. More colons in the text than this number
+    is how the other shows; a colon in a value is a false alarm, which
+    :func:`ingress.schema.validation_errors.explain` tells from a real one.
+    """
+    unset: int = _optional(request).count(UNSET)
+    return _FIELDS - unset
+
 
 class RequestLimits(msgspec.Struct, frozen=True):
     """The limits that are settings (those of ids are fixed)."""
@@ -85,27 +128,22 @@ def suspicious(request: MessageRequest, data: bytes, limits: RequestLimits) -> b
     """Tell whether a decoded request may break a rule that the decoder can't check.
 
     Those are: the two limits that are settings, no U+0000 (which JSON has to escape), and no name
-    twice in the object (a decoder keeps the last in silence; more colons than fields is how a
-    second one shows). A colon in a text is a false alarm that
-    :func:`ingress.schema.validation_errors.explain` tells from a real one.
+    twice in the object (see :func:`names_given`).
     """
-    content = request.content
-    recipients = request.recipient_ids
-    fields = 3
-    if request.content_type is not UNSET:
-        fields += 1
-    if request.client_message_id is not UNSET:
-        fields += 1
-    if recipients is not UNSET:
-        fields += 1
-        if len(recipients) > limits.recipients:
-            return True
     return (
-        data.count(_COLON) != fields
+        data.count(_COLON) != names_given(request)
         # Most texts have no backslash at all, and to look for one byte is ten times as fast.
         or (_BACKSLASH in data and b"\\u0000" in data)
+        or exceeds(request, limits)
+    )
+
+
+def exceeds(request: MessageRequest, limits: RequestLimits) -> bool:
+    """Tell whether a request is over a limit that is a setting."""
+    content, recipients = request.content, request.recipient_ids
+    most = limits.content_bytes
+    return (
         # A character is at most 4 bytes of UTF-8: short text needs no encoding to be sure.
-        or (
-            len(content) * 4 > limits.content_bytes and len(content.encode()) > limits.content_bytes
-        )
+        (len(content) * 4 > most and len(content.encode()) > most)
+        or (recipients is not UNSET and len(recipients) > limits.recipients)
     )

@@ -15,7 +15,7 @@ import msgspec
 
 from ingress.schema.members import Array, Members, Other, Value
 from ingress.schema.problems import INVALID, MALFORMED, FieldError, Problem
-from ingress.schema.requests import CONTENT_TYPE_LENGTH, ID_LENGTH, RequestLimits
+from ingress.schema.requests import ID_LENGTH, MessageRequest, RequestLimits
 
 __all__ = ["MOST_ERRORS", "explain", "field_problem", "malformed"]
 
@@ -139,14 +139,6 @@ def _unknown(name: str, *, suggest: bool) -> Iterator[FieldError]:
     yield FieldError(_encodable(name)[:_SHOWN], "is not a known field", remedy)
 
 
-def _id(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:  # noqa: ARG001 - one shape for all
-    return _text(name, value, at_least=1, at_most=ID_LENGTH)
-
-
-def _content_type(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:  # noqa: ARG001
-    return _text(name, value, at_least=1, at_most=CONTENT_TYPE_LENGTH)
-
-
 def _content(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:
     errors = list(_text(name, value, at_least=0, at_most=None))
     yield from errors
@@ -208,12 +200,26 @@ def _kind_of(value: Value) -> str:
             return "an array"
 
 
-_REQUIRED = ("conversationId", "senderId", "content")
-_CHECKS: dict[str, _Check] = {
-    "conversationId": _id,
-    "senderId": _id,
-    "content": _content,
-    "contentType": _content_type,
-    "clientMessageId": _id,
-    "recipientIds": _recipients,
+def _text_check(kind: msgspec.inspect.Type) -> _Check:
+    """Return the check of a text of the lengths that the request's struct gives it."""
+    while not isinstance(kind, msgspec.inspect.StrType):
+        # Beside "is not given" in a union, and with a description around it.
+        assert isinstance(kind, msgspec.inspect.UnionType | msgspec.inspect.Metadata)
+        kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.types[0]
+    at_least, at_most = kind.min_length or 0, kind.max_length
+
+    def check(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:  # noqa: ARG001 - one shape for all
+        return _text(name, value, at_least=at_least, at_most=at_most)
+
+    return check
+
+
+_STRUCT = msgspec.inspect.type_info(MessageRequest)
+assert isinstance(_STRUCT, msgspec.inspect.StructType)
+_REQUIRED = [field.encode_name for field in _STRUCT.fields if field.required]
+_LIMITED: dict[str, _Check] = {"content": _content, "recipientIds": _recipients}
+"""The fields with a limit that is a setting."""
+_CHECKS = {
+    field.encode_name: _LIMITED.get(field.encode_name) or _text_check(field.type)
+    for field in _STRUCT.fields
 }

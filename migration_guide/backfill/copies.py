@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import asyncpg
 
-from persistence.timestamps import rfc3339
+from persistence.tables.columns import message_of, receipt_of
 from transport.contract import Envelope, Record
 from transport.envelope import (
     HEADER_MIRROR_OF,
     HEADER_SHADOW_MODE,
     Message,
-    Receipt,
     decode,
-    fingerprint,
     seal_message,
     seal_receipt,
 )
@@ -50,10 +48,9 @@ def of_record(record: Record, source: str) -> Envelope:
     else:
         if isinstance(event, Message):
             identifier, accepted_at = event.message_id, event.accepted_at
-            print_ = fingerprint(event.content, event.content_type, event.recipient_ids)
+            print_ = event.fingerprint()
         else:
-            identifier = f"{event.message_id}/{event.state}/{event.user_id}"
-            accepted_at = event.at
+            identifier, accepted_at = event.identity, event.at
     envelope = Envelope(
         identifier, record.partition, record.key, record.body, headers, accepted_at, print_
     )
@@ -62,32 +59,14 @@ def of_record(record: Record, source: str) -> Envelope:
 
 def of_row(row: asyncpg.Record, partitions: int) -> Envelope:
     """Return the envelope of a row of ``messages``."""
-    identifier = str(row["id"])
-    message = Message(
-        row["conversation_id"],
-        row["sender_id"],
-        row["client_message_id"],
-        row["content"],
-        row["content_type"],
-        tuple(row["recipient_ids"]),
-        identifier,
-        row["idempotency_key"],
-        rfc3339(row["accepted_at"]),
-        row["correlation_id"],
-        row["payload_key"],
-    )
     trace = f"00-{row['trace_id']}-{row['id'].hex[-16:]}-01" if row["trace_id"] else None
-    envelope = seal_message(message, partitions=partitions, traceparent=trace)
+    envelope = seal_message(message_of(row), partitions=partitions, traceparent=trace)
     return mirrored(envelope, f"{row['transport']}:{row['log_offset']}", BACKFILL)
 
 
 def of_receipt(row: asyncpg.Record, partitions: int) -> Envelope:
     """Return the envelope of a row of ``message_receipts``."""
-    receipt = Receipt(
-        str(row["message_id"]), row["user_id"], row["state"], rfc3339(row["at"]),
-        row["correlation_id"],
-    )  # fmt: skip
-    envelope = seal_receipt(receipt, partitions=partitions, traceparent=None)
+    envelope = seal_receipt(receipt_of(row), partitions=partitions, traceparent=None)
     headers = {**envelope.headers, HEADER_SHADOW_MODE: BACKFILL}
     return Envelope(
         envelope.message_id, envelope.partition, envelope.key, envelope.body, headers,

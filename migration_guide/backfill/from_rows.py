@@ -19,6 +19,7 @@ from migration_guide.parity.check import starts
 from migration_guide.parity.facts import facts_of
 from migration_guide.parity.reading import Beginning
 from persistence.database.pool import using
+from persistence.tables.columns import MESSAGE, RECEIPT, names, receipt_of
 from transport.contract import Envelope, Topic, Transport
 
 if TYPE_CHECKING:
@@ -28,22 +29,20 @@ __all__ = ["FromRows"]
 
 _PAGE = 500
 
-_MESSAGES = """
-SELECT seq, id, idempotency_key, correlation_id, conversation_id, sender_id, client_message_id,
-    recipient_ids, content, content_type, accepted_at, transport, partition, log_offset, trace_id,
-    payload_key
+_MESSAGES = f"""
+SELECT {names(MESSAGE)}, seq, transport, partition, log_offset, trace_id
 FROM messages
 WHERE seq > $1 AND transport = $2 AND ($3::timestamptz IS NULL OR accepted_at >= $3)
 ORDER BY seq LIMIT $4
-"""
+"""  # noqa: S608 - constants only
 
-_RECEIPTS = """
-SELECT receipts.message_id, receipts.user_id, receipts.state, receipts.at, receipts.correlation_id
+_RECEIPTS = f"""
+SELECT {names(RECEIPT, "receipts")}
 FROM message_receipts AS receipts JOIN messages ON messages.id = receipts.message_id
 WHERE (receipts.message_id, receipts.user_id, receipts.state) > ($1, $2, $3)
     AND messages.transport = $4 AND ($5::timestamptz IS NULL OR receipts.at >= $5)
 ORDER BY receipts.message_id, receipts.user_id, receipts.state LIMIT $6
-"""
+"""  # noqa: S608 - constants only
 
 
 class FromRows:
@@ -160,4 +159,4 @@ class _Identities:
 
 
 def _name(row: asyncpg.Record) -> str:
-    return f"{row['message_id']}/{row['state']}/{row['user_id']}"
+    return receipt_of(row).identity

@@ -21,7 +21,6 @@ from transport.envelope import (
     HEADER_TRACEPARENT,
     Message,
     decode,
-    fingerprint,
 )
 from transport.errors import DecodeError
 
@@ -102,11 +101,10 @@ def facts_of(
         message_id = event.message_id
         if isinstance(event, Message):
             name, at = message_id, event.accepted_at
-            said = fingerprint(event.content, event.content_type, event.recipient_ids)
-            content = blake2b(said.encode(), digest_size=16).digest()
+            content = blake2b(event.fingerprint().encode(), digest_size=16).digest()
         else:
             content = b""  # there is one receipt of a user and state, whenever it is sent
-            name, at = f"{message_id}/{event.state}/{event.user_id}", event.at
+            name, at = event.identity, event.at
         identity = blake2b(name.encode("utf-8", "replace"), digest_size=16).digest()
         accepted_at = _seconds(at, record.appended_at)
     mode, mirror, mirror_place = _copied(record, other, other_key)

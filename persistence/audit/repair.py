@@ -22,13 +22,13 @@ from persistence.audit.scan import REPAIRED, AuditFinding, scan
 from persistence.database.pool import Connection, Pool, using
 from persistence.database.translation import translated
 from persistence.store.batch import PositionedEvent, Written
-from persistence.store.columns import text_array
 from persistence.store.writer import insert
+from persistence.tables.columns import MESSAGE, names
 from persistence.worker.bisect import isolate
 from persistence.worker.decoding import trace_id_of
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record, Transport
-from transport.envelope import Event, Message, decode, fingerprint
+from transport.envelope import Event, Message, decode
 from transport.errors import DecodeError
 
 __all__ = ["repair"]
@@ -70,21 +70,17 @@ DELETE FROM message_receipts WHERE NOT EXISTS (
 )
 """
 
-_RESTORE = """
-UPDATE messages SET conversation_id = sent.conversation_id, sender_id = sent.sender_id,
-    client_message_id = sent.client_message_id, content = sent.content,
-    content_type = sent.content_type, recipient_ids = sent.recipient_ids::text[],
-    fingerprint = sent.fingerprint
+_SENT = [column for column in MESSAGE if column.sent]
+_RESTORE = f"""
+UPDATE messages SET fingerprint = sent.fingerprint,
+    {", ".join(f"{c.name} = sent.{c.name}::{c.type}" for c in _SENT)}
 FROM unnest(
-    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::text[]
-) AS sent (
-    seq, conversation_id, sender_id, client_message_id, content, content_type, recipient_ids,
-    fingerprint
-)
+    $1::bigint[], $2::text[],
+    {", ".join(f"${n}::{c.type.removesuffix('[]')}[]" for n, c in enumerate(_SENT, 3))}
+) AS sent (seq, fingerprint, {names(_SENT)})
 WHERE messages.seq = sent.seq
 RETURNING messages.seq
-"""
+"""  # noqa: S608 - constants only
 
 
 async def repair(pool: Pool, transport: Transport) -> RepairReport:
@@ -179,13 +175,8 @@ async def _restore(connection: Connection, findings: Sequence[AuditFinding]) -> 
     rows = await connection.fetch(
         _RESTORE,
         list(wrong),
-        [e.conversation_id for e in sent],
-        [e.sender_id for e in sent],
-        [e.client_message_id for e in sent],
-        [e.content for e in sent],
-        [e.content_type for e in sent],
-        [text_array(e.recipient_ids) for e in sent],
-        [fingerprint(e.content, e.content_type, e.recipient_ids) for e in sent],
+        [event.fingerprint() for event in sent],
+        *([column.write(getattr(event, column.field)) for event in sent] for column in _SENT),
         timeout=LONGEST_SECONDS,
     )
     # A row that went with its duplicates in the meantime is not there to restore.

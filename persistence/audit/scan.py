@@ -15,9 +15,10 @@ import msgspec
 from persistence.audit.report import Differing, Disorder, Lack, Range, Unaccounted
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.rows import identity_of
+from persistence.tables.columns import MESSAGE, names
 from transport.contract import WORKER_GROUP, DeadLetter, Progress, Record, Topic, Transport
 from transport.dead_letters import dead_letter_of
-from transport.envelope import Event, Message, Receipt, decode, fingerprint
+from transport.envelope import Event, Message, Receipt, decode
 from transport.errors import DecodeError
 
 __all__ = ["REPAIRED", "AuditFinding", "Scan", "scan"]
@@ -28,11 +29,10 @@ conversation is known to be late."""
 
 _PAGE = 1000
 
-_ROWS = """
-SELECT seq, id, idempotency_key, conversation_id, sender_id, client_message_id, recipient_ids,
-    content, content_type, fingerprint, transport, partition, log_offset, attempts
+_ROWS = f"""
+SELECT {names(MESSAGE)}, seq, fingerprint, transport, partition, log_offset, attempts
 FROM messages WHERE id = ANY($1::uuid[]) OR idempotency_key = ANY($2::text[])
-"""
+"""  # noqa: S608 - constants only
 
 _RECEIPTS = """
 SELECT asked.message_id, asked.user_id, asked.state
@@ -42,14 +42,7 @@ JOIN message_receipts USING (message_id, user_id, state)
 
 _LETTERS = "SELECT identity FROM dead_letters WHERE identity = ANY($1::bytea[])"
 
-_COMPARED = (
-    "conversation_id",
-    "sender_id",
-    "client_message_id",
-    "content",
-    "content_type",
-    "recipient_ids",
-)
+_COMPARED = [column for column in MESSAGE if column.sent]
 
 
 class AuditFinding(msgspec.Struct, frozen=True):
@@ -146,12 +139,16 @@ class _Partition:
             record.partition,
             record.offset,
         )
-        body = fingerprint(event.content, event.content_type, event.recipient_ids)
+        body = event.fingerprint()
         if own and row["attempts"] != REPAIRED:
             self._follow(record, event, row["seq"])
         if not own and body != row["fingerprint"]:
             return [_unaccounted(record, event, Lack.DEAD_LETTER)]
-        columns = [name for name in _COMPARED if _sent(event, name) != row[name]]
+        columns = [
+            column.name
+            for column in _COMPARED
+            if getattr(event, column.field) != column.read(row[column.name])
+        ]
         if body != row["fingerprint"]:
             columns.append("fingerprint")
         if not columns:
@@ -236,11 +233,6 @@ def _decoded(record: Record) -> Event | None:
         return decode(record)
     except DecodeError:
         return None
-
-
-def _sent(event: Message, column: str) -> object:
-    value = getattr(event, column)
-    return list(value) if column == "recipient_ids" else value
 
 
 def _uuid(text: str) -> UUID | None:

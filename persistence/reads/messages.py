@@ -8,7 +8,9 @@ import asyncpg
 import msgspec
 
 from persistence.database.pool import Pool, using
+from persistence.tables.columns import MESSAGE, message_of, names
 from persistence.timestamps import rfc3339
+from transport.envelope import Message
 
 __all__ = [
     "Lost",
@@ -34,22 +36,14 @@ class StoredReceipt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StoredMessage(msgspec.Struct, frozen=True, rename="camel"):
-    """A message as it was persisted, and where it came from. Times are RFC 3339, UTC.
+    """A message that has a row, and where it came from. Times are RFC 3339, UTC.
 
     ``seq`` is the reading order within the conversation and the cursor of its pages.
     ``transport`` is ``direct`` (and ``offset`` empty) where no log was involved.
     """
 
-    message_id: str
-    conversation_id: str
-    sender_id: str
-    client_message_id: str
-    recipient_ids: list[str]
-    content: str
-    content_type: str
-    accepted_at: str
+    message: Message
     persisted_at: str
-    correlation_id: str
     trace_id: str | None
     seq: int
     transport: str
@@ -79,9 +73,9 @@ class Lost(msgspec.Struct, frozen=True, rename="camel"):
     failed_at: str
 
 
-_COLUMNS = """id, conversation_id, sender_id, client_message_id, recipient_ids, content,
-    content_type, accepted_at, created_at, correlation_id, trace_id, seq, transport, partition,
-    log_offset, attempts"""
+_COLUMNS = (
+    f"{names(MESSAGE)}, created_at, trace_id, seq, transport, partition, log_offset, attempts"
+)
 
 _MESSAGE = f"SELECT {_COLUMNS} FROM messages WHERE id = $1::uuid"  # noqa: S608 - constants only
 
@@ -204,16 +198,8 @@ async def dead_lettered(
 
 def _stored(row: asyncpg.Record) -> StoredMessage:
     return StoredMessage(
-        message_id=str(row["id"]),
-        conversation_id=row["conversation_id"],
-        sender_id=row["sender_id"],
-        client_message_id=row["client_message_id"],
-        recipient_ids=row["recipient_ids"],
-        content=row["content"],
-        content_type=row["content_type"],
-        accepted_at=rfc3339(row["accepted_at"]),
+        message=message_of(row),
         persisted_at=rfc3339(row["created_at"]),
-        correlation_id=row["correlation_id"],
         trace_id=row["trace_id"],
         seq=row["seq"],
         transport=row["transport"],

@@ -19,7 +19,7 @@ import msgspec
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.rows import identity_of
 from transport.contract import Record
-from transport.envelope import Message, Receipt, decode, fingerprint
+from transport.envelope import Message, Receipt, decode
 from transport.errors import DecodeError
 
 __all__ = ["SettlementQuery", "UnsettledRecord", "asked_of"]
@@ -106,7 +106,7 @@ def asked_of(record: Record) -> UnsettledRecord:
         return UnsettledRecord(record)
     if isinstance(event, Message):
         key = event.idempotency_key
-        body = fingerprint(event.content, event.content_type, event.recipient_ids)
+        body = event.fingerprint()
         return (
             UnsettledRecord(record, message=(key, body))
             if _storable(key)

@@ -2,114 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
-from asyncpg.pgproto.pgproto import UUID
 
 from persistence.errors import Rejected
 from persistence.store.batch import PositionedEvent
-from transport.envelope import Message, Receipt, fingerprint
+from persistence.tables import columns as tables
+from transport.envelope import Message, Receipt
 
-__all__ = ["MessageColumns", "ReceiptColumns", "columns", "text_array"]
+__all__ = ["MESSAGE", "RECEIPT", "BatchColumns", "InsertColumn", "columns"]
 
 _MOST_ATTEMPTS = 32_767  # of a smallint
 
 
-class MessageColumns(msgspec.Struct):
-    """The messages of a batch; ``indexes`` says where in it each stood."""
+Records = Sequence[PositionedEvent]
+Events = Sequence[Any]
+"""The messages of the records, or their receipts."""
+
+
+class InsertColumn(NamedTuple):
+    """A column that the insert fills."""
+
+    name: str
+    type: str
+    """PostgreSQL's, of the column."""
+    values: Callable[[Records, Events], list[Any]]
+    """From records and their events to the column's values."""
+
+
+def _of_field(column: tables.Column) -> InsertColumn:
+    """Return the column that holds a field of the event."""
+    field, write = attrgetter(column.field), column.write
+    if write is tables.as_it_is:
+        return InsertColumn(column.name, column.type, lambda _, events: list(map(field, events)))
+    return InsertColumn(
+        column.name, column.type, lambda _, events: [write(field(event)) for event in events]
+    )
+
+
+MESSAGE = (
+    *map(_of_field, tables.MESSAGE),
+    InsertColumn("fingerprint", "text", lambda _, events: [e.fingerprint() for e in events]),
+    InsertColumn("partition", "int", lambda records, _: [r.partition for r in records]),
+    InsertColumn("log_offset", "text", lambda records, _: [r.offset for r in records]),
+    InsertColumn(
+        "attempts",
+        "smallint",
+        lambda records, _: [min(r.attempts, _MOST_ATTEMPTS) for r in records],
+    ),
+    InsertColumn("trace_id", "text", lambda records, _: [r.trace_id for r in records]),
+)
+"""What a batch says of each message; the log's name, which all share, is beside them."""
+
+RECEIPT = tuple(map(_of_field, tables.RECEIPT))
+
+
+class BatchColumns(msgspec.Struct):
+    """The messages of a batch, or its receipts; ``indexes`` says where in it each stood."""
 
     indexes: list[int]
-    partitions: list[int]
-    ids: list[UUID]
-    keys: list[str]
-    fingerprints: list[str]
-    values: tuple[Sequence[object], ...]
-    """The statement's arguments, in its order."""
+    values: dict[str, list[Any]]
+    """By the name of the column, in the order of the statement's parameters."""
 
 
-class ReceiptColumns(msgspec.Struct):
-    """The receipts of a batch; ``keys`` are spelled as the statement returns them."""
-
-    indexes: list[int]
-    keys: list[str]
-    values: tuple[Sequence[object], ...]
-
-
-def columns(batch: Sequence[PositionedEvent]) -> tuple[MessageColumns, ReceiptColumns]:
+def columns(batch: Records) -> tuple[BatchColumns, BatchColumns]:
     """Return the messages and the receipts of ``batch``, each in its order.
 
     Raises:
         Rejected: some record has an id that is no UUID, or a time that is not RFC 3339.
     """
-    messages = [i for i, placed in enumerate(batch) if type(placed.event) is Message]
-    receipts = [i for i, placed in enumerate(batch) if type(placed.event) is Receipt]
     try:
-        return _messages(batch, messages), _receipts(batch, receipts)
+        return _columns(batch, Message, MESSAGE), _columns(batch, Receipt, RECEIPT)
     except ValueError as error:
         raise Rejected("an id is not a UUID, or a time is not RFC 3339 with an offset") from error
 
 
-def _messages(batch: Sequence[PositionedEvent], indexes: list[int]) -> MessageColumns:
-    placed = [batch[i] for i in indexes]
-    events: list[Message] = [p.event for p in placed]  # type: ignore[misc]
-    ids = [UUID(e.message_id) for e in events]
-    keys = [e.idempotency_key for e in events]
-    prints = [fingerprint(e.content, e.content_type, e.recipient_ids) for e in events]
-    partitions = [p.partition for p in placed]
-    values: tuple[Sequence[object], ...] = (
-        ids,
-        keys,
-        [e.correlation_id for e in events],
-        [e.conversation_id for e in events],
-        [e.sender_id for e in events],
-        [e.client_message_id for e in events],
-        [text_array(e.recipient_ids) for e in events],
-        [e.content for e in events],
-        [e.content_type for e in events],
-        prints,
-        [_moment(e.accepted_at) for e in events],
-        partitions,
-        [p.offset for p in placed],
-        [min(p.attempts, _MOST_ATTEMPTS) for p in placed],
-        [p.trace_id for p in placed],
-        [e.payload_key for e in events],
-    )
-    return MessageColumns(indexes, partitions, ids, keys, prints, values)
-
-
-def _receipts(batch: Sequence[PositionedEvent], indexes: list[int]) -> ReceiptColumns:
-    events: list[Receipt] = [batch[i].event for i in indexes]  # type: ignore[misc]
-    ids = [UUID(e.message_id) for e in events]
-    return ReceiptColumns(
-        indexes,
-        [f"{i}/{e.state}/{e.user_id}" for i, e in zip(ids, events, strict=True)],
-        (
-            ids,
-            [e.user_id for e in events],
-            [e.state for e in events],
-            [_moment(e.at) for e in events],
-            [e.correlation_id for e in events],
-        ),
-    )
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("no offset")
-    return moment
-
-
-def text_array(values: Sequence[str]) -> str:
-    """Return ``values`` as the text of a PostgreSQL array.
-
-    Rows have arrays of different lengths, which an array of arrays can't hold.
-    """
-    if not values:
-        return "{}"
-    joined = '","'.join(values)
-    if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
-        joined = '","'.join(v.replace("\\", "\\\\").replace('"', '\\"') for v in values)
-    return '{"' + joined + '"}'
+def _columns(batch: Records, kind: type, table: Sequence[InsertColumn]) -> BatchColumns:
+    indexes = [i for i, record in enumerate(batch) if type(record.event) is kind]
+    if not indexes:
+        return BatchColumns(indexes, {column.name: [] for column in table})
+    records = [batch[i] for i in indexes]
+    events = [record.event for record in records]
+    return BatchColumns(indexes, {column.name: column.values(records, events) for column in table})

@@ -17,6 +17,10 @@ Sent outside a transaction block it is its own transaction, committed with Postg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from persistence.store.columns import MESSAGE, RECEIPT, InsertColumn
+
 __all__ = ["CLASSIFY", "INSERT", "LOCK_CLASS", "TAKE"]
 
 LOCK_CLASS = 0x63726673
@@ -35,6 +39,32 @@ RETURNING epoch
 $1 transport, $2 partition, $3 epoch, $4 owner.
 """
 
+
+def _batch(columns: Sequence[InsertColumn], first: int) -> str:
+    """Return the rows of a batch as a table; its columns are the parameters from ``first`` on."""
+    parameters = ", ".join(
+        # Rows have arrays of different lengths, which an array of arrays can't hold.
+        f"${number}::{column.type.removesuffix('[]')}[]"
+        for number, column in enumerate(columns, first)
+    )
+    names = ", ".join(column.name for column in columns)
+    return f"unnest({parameters}) WITH ORDINALITY AS batch ({names}, place)"
+
+
+def _inserted(columns: Sequence[InsertColumn]) -> str:
+    return ", ".join(column.name for column in columns)
+
+
+def _selected(columns: Sequence[InsertColumn]) -> str:
+    return ", ".join(
+        f"{column.name}::{column.type}" if column.type.endswith("[]") else column.name
+        for column in columns
+    )
+
+
+_FIRST_OF_MESSAGE = 5
+_FIRST_OF_RECEIPT = _FIRST_OF_MESSAGE + len(MESSAGE)
+
 INSERT = f"""
 WITH locked AS MATERIALIZED (
     SELECT count(pg_advisory_xact_lock({LOCK_CLASS}, partition)) AS locks
@@ -50,33 +80,18 @@ allowed AS MATERIALIZED (
         AND ($4::bigint IS NULL OR EXISTS (SELECT FROM fence)) AS yes
 ),
 placed AS (
-    INSERT INTO messages (
-        id, idempotency_key, correlation_id, conversation_id, sender_id, client_message_id,
-        recipient_ids, content, content_type, fingerprint, accepted_at, transport, partition,
-        log_offset, attempts, trace_id, payload_key
-    )
-    SELECT id, key, correlation_id, conversation_id, sender_id, client_message_id,
-        recipient_ids::text[], content, content_type, fingerprint, accepted_at, $2, partition,
-        log_offset, attempts, trace_id, payload_key
-    FROM unnest(
-        $5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
-        $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::int[], $17::text[],
-        $18::smallint[], $19::text[], $20::text[]
-    ) WITH ORDINALITY AS batch (
-        id, key, correlation_id, conversation_id, sender_id, client_message_id, recipient_ids,
-        content, content_type, fingerprint, accepted_at, partition, log_offset, attempts,
-        trace_id, payload_key, place
-    )
+    INSERT INTO messages (transport, {_inserted(MESSAGE)})
+    SELECT $2, {_selected(MESSAGE)}
+    FROM {_batch(MESSAGE, _FIRST_OF_MESSAGE)}
     WHERE (SELECT yes FROM allowed)
     ORDER BY place
     ON CONFLICT DO NOTHING
     RETURNING id
 ),
 received AS (
-    INSERT INTO message_receipts (message_id, user_id, state, at, correlation_id)
-    SELECT message_id, user_id, state, at, correlation_id
-    FROM unnest($21::uuid[], $22::text[], $23::text[], $24::timestamptz[], $25::text[])
-        AS batch (message_id, user_id, state, at, correlation_id)
+    INSERT INTO message_receipts ({_inserted(RECEIPT)})
+    SELECT {_selected(RECEIPT)}
+    FROM {_batch(RECEIPT, _FIRST_OF_RECEIPT)}
     WHERE (SELECT yes FROM allowed)
     ON CONFLICT DO NOTHING
     RETURNING message_id, user_id, state
@@ -84,19 +99,20 @@ received AS (
 SELECT (SELECT yes FROM allowed) AS allowed, placed_count, placed, received_count, received
 FROM (
     SELECT count(*) AS placed_count,
-        CASE WHEN count(*) < cardinality($5::uuid[]) THEN array_agg(id) END AS placed
+        CASE WHEN count(*) < cardinality(${_FIRST_OF_MESSAGE}::uuid[])
+            THEN array_agg(id) END AS placed
     FROM placed
 ) AS messages, (
     SELECT count(*) AS received_count,
-        CASE WHEN count(*) < cardinality($21::uuid[])
+        CASE WHEN count(*) < cardinality(${_FIRST_OF_RECEIPT}::uuid[])
             THEN array_agg(message_id || '/' || state || '/' || user_id) END AS received
     FROM received
 ) AS receipts
-"""  # noqa: S608 - the one thing put in is a constant of ours
+"""  # noqa: S608 - what is put in are constants of ours
 """Insert a batch. Ids of new rows come back only when some are not new: mostly all are.
 
 $1 partitions to lock (ascending), $2 transport, $3 and $4 the fence's partition and epoch (null
-without one), $5 to $20 the messages' columns, $21 to $25 the receipts'.
+without one), then the messages' columns and the receipts', each from its uuid on.
 """
 
 CLASSIFY = """

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import Contended, FenceLost
 from persistence.store.batch import Fence, PositionedEvent, Written
-from persistence.store.columns import MessageColumns, columns
+from persistence.store.columns import BatchColumns, columns
 from persistence.store.statement import CLASSIFY, INSERT, TAKE
 
 __all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
@@ -96,23 +96,25 @@ async def insert(
     row = await connection.fetchrow(
         INSERT,
         # Ascending, so that two batches over several partitions can't deadlock.
-        sorted(set(messages.partitions)),
+        sorted(set(messages.values["partition"])),
         transport,
         fence.partition if fence else None,
         fence.epoch if fence else None,
-        *messages.values,
-        *receipts.values,
+        *messages.values.values(),
+        *receipts.values.values(),
     )
     assert row is not None
     if fence is not None and not row["allowed"]:
         raise FenceLost(f"partition {fence.partition} of {transport} has a newer owner")
-    placed, again = _split(messages.indexes, messages.ids, row["placed_count"], row["placed"])
+    placed, again = _split(
+        messages.indexes, messages.values["id"], row["placed_count"], row["placed"]
+    )
     duplicates, conflicts = again, list[int]()
     if again:
         duplicates, conflicts = await _judge(connection, messages, set(again))
     if receipts.indexes:
         received, known = _split(
-            receipts.indexes, receipts.keys, row["received_count"], row["received"]
+            receipts.indexes, _receipt_keys(receipts), row["received_count"], row["received"]
         )
         placed = sorted(placed + received)
         duplicates = sorted(duplicates + known)
@@ -120,13 +122,17 @@ async def insert(
 
 
 async def _judge(
-    connection: Connection, messages: MessageColumns, again: set[int]
+    connection: Connection, messages: BatchColumns, again: set[int]
 ) -> tuple[list[int], list[int]]:
     """Tell repeats from conflicts among messages whose key or id was there already."""
     asked = [
         (index, identifier, key, body)
         for index, identifier, key, body in zip(
-            messages.indexes, messages.ids, messages.keys, messages.fingerprints, strict=True
+            messages.indexes,
+            messages.values["id"],
+            messages.values["idempotency_key"],
+            messages.values["fingerprint"],
+            strict=True,
         )
         if index in again
     ]
@@ -138,6 +144,17 @@ async def _judge(
     # No row of that key: the id is another key's, which a producer of ours can't cause.
     same = [index for index, _, key, body in asked if bodies.get(key) == body]
     return same, [index for index, _, key, body in asked if bodies.get(key) != body]
+
+
+def _receipt_keys(receipts: BatchColumns) -> list[str]:
+    """Return the receipts' keys as the statement spells them."""
+    values = receipts.values
+    return [
+        f"{message_id}/{state}/{user_id}"
+        for message_id, state, user_id in zip(
+            values["message_id"], values["state"], values["user_id"], strict=True
+        )
+    ]
 
 
 def _split(

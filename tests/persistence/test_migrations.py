@@ -19,6 +19,10 @@ from persistence.tables.models import metadata
 from tests.persistence.samples import message, placed
 
 INSERT_0001 = (Path(__file__).parent / "fixtures" / "insert_0001.sql").read_text()
+COLUMNS_0001 = (
+    "id", "idempotency_key", "correlation_id", "conversation_id", "sender_id", "client_message_id",
+    "recipient_ids", "content", "content_type", "fingerprint", "accepted_at", "log_offset",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -87,7 +91,7 @@ async def test_processes_that_start_together_migrate_once(empty_url):
 async def test_yesterdays_insert_works_on_todays_schema(database_pool):
     fence = await Writer(database_pool).take("redis", 0, 1, "yesterday")
     of_message, _ = columns([placed(message("a")), placed(message("b"))])
-    old = (*of_message.values[:11], of_message.values[12])
+    old = [of_message.values[name] for name in COLUMNS_0001]
     row = await database_pool.fetchrow(INSERT_0001, 0, "redis", fence.epoch, *old)
     assert (row["placed"], row["received"]) == (2, 2)
     assert await database_pool.fetchval("SELECT min(attempts) FROM messages") == 1

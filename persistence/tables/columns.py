@@ -1,0 +1,102 @@
+"""Which column holds which field of a message or a receipt: the one list that everything reads.
+
+The insert, its parameters, the reads, the audit and the backfill are made from these tables. A
+field added here (and to the event, the model and a migration) is written and read everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from persistence.timestamps import rfc3339
+from transport.envelope import Message, Receipt
+
+__all__ = ["MESSAGE", "RECEIPT", "Column", "as_it_is", "message_of", "names", "receipt_of"]
+
+
+def as_it_is(value: Any) -> Any:
+    """Return ``value``: the column and the field hold the same."""
+    return value
+
+
+class Column(NamedTuple):
+    """One column, and the field of the event that it holds."""
+
+    field: str
+    name: str
+    type: str = "text"
+    """PostgreSQL's. An array of rows' arrays can't be sent: those go as text."""
+    write: Callable[[Any], object] = as_it_is
+    """From the field to what asyncpg takes. Raises ValueError for what the column can't hold."""
+    read: Callable[[Any], Any] = as_it_is
+    """From what asyncpg gives to the field."""
+    sent: bool = False
+    """Whether the sender wrote it: an audit compares and restores it."""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the column itself holds an array."""
+        return self.type.endswith("[]")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no offset")
+    return moment
+
+
+def _text_array(values: Sequence[str]) -> str:
+    """Return ``values`` as the text of a PostgreSQL array."""
+    if not values:
+        return "{}"
+    joined = '","'.join(values)
+    if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
+        joined = '","'.join(v.replace("\\", "\\\\").replace('"', '\\"') for v in values)
+    return '{"' + joined + '"}'
+
+
+MESSAGE = (
+    Column("message_id", "id", "uuid", UUID, str),
+    Column("idempotency_key", "idempotency_key"),
+    Column("correlation_id", "correlation_id"),
+    Column("conversation_id", "conversation_id", sent=True),
+    Column("sender_id", "sender_id", sent=True),
+    Column("client_message_id", "client_message_id", sent=True),
+    Column("recipient_ids", "recipient_ids", "text[]", _text_array, tuple, sent=True),
+    Column("content", "content", sent=True),
+    Column("content_type", "content_type", sent=True),
+    Column("accepted_at", "accepted_at", "timestamptz", _moment, rfc3339),
+    Column("payload_key", "payload_key"),
+)
+"""The columns of ``messages`` that hold a :class:`~transport.envelope.Message`."""
+
+RECEIPT = (
+    Column("message_id", "message_id", "uuid", UUID, str),
+    Column("user_id", "user_id"),
+    Column("state", "state"),
+    Column("at", "at", "timestamptz", _moment, rfc3339),
+    Column("correlation_id", "correlation_id"),
+)
+"""The columns of ``message_receipts`` that hold a :class:`~transport.envelope.Receipt`."""
+
+
+def names(columns: Iterable[Column], table: str = "") -> str:
+    """Return the columns' names as a statement lists them, each with its ``table`` if given."""
+    prefix = f"{table}." if table else ""
+    return ", ".join(prefix + column.name for column in columns)
+
+
+def message_of(row: asyncpg.Record) -> Message:
+    """Return the message in a row that has every column of :data:`MESSAGE`."""
+    return Message(**{column.field: column.read(row[column.name]) for column in MESSAGE})
+
+
+def receipt_of(row: asyncpg.Record) -> Receipt:
+    """Return the receipt in a row that has every column of :data:`RECEIPT`."""
+    return Receipt(**{column.field: column.read(row[column.name]) for column in RECEIPT})

@@ -1,0 +1,55 @@
+"""Every field of an event has its column, and every column that an insert has to fill is filled."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ingress.routes.models import MessageSummary, MessageView
+from ingress.schema.requests import MessageRequest
+from persistence.store.columns import MESSAGE, RECEIPT
+from persistence.tables import columns as tables
+from persistence.tables.models import MessageReceipt, MessageRow
+from transport.envelope import Message, Receipt
+
+BY_DATABASE = {"created_at", "seq"}
+WITH_THE_BATCH = {"transport"}
+NOT_OF_THE_SENDER = {"message_id", "idempotency_key", "accepted_at", "correlation_id"}
+NOT_SHOWN = {"idempotency_key", "payload_key"}
+
+
+@pytest.mark.parametrize(
+    ("event", "columns"), [(Message, tables.MESSAGE), (Receipt, tables.RECEIPT)]
+)
+def test_each_field_of_an_event_has_one_column(event, columns):
+    fields = [column.field for column in columns]
+    assert sorted(fields) == sorted(set(event.__struct_fields__) - {"v"})
+
+
+@pytest.mark.parametrize(("model", "columns"), [(MessageRow, MESSAGE), (MessageReceipt, RECEIPT)])
+def test_the_insert_fills_each_column_that_the_database_does_not(model, columns):
+    filled = {column.name for column in columns}
+    table = {column.name for column in model.__table__.columns}
+    assert table - filled - WITH_THE_BATCH == BY_DATABASE & table
+    assert filled <= table
+
+
+def test_what_a_request_says_is_kept_compared_and_shown():
+    said = set(MessageRequest.__struct_fields__)
+    assert said == {column.field for column in tables.MESSAGE if column.sent}
+    assert said == set(Message.__struct_fields__) - NOT_OF_THE_SENDER - {"payload_key", "v"}
+    shown = set(Message.__struct_fields__) - NOT_SHOWN - {"v"}
+    assert shown <= MessageSummary.model_fields.keys()
+    assert shown <= MessageView.model_fields.keys()
+
+
+def test_each_field_that_a_request_says_reaches_the_message():
+    texts = {field.name: field.name for field in msgspec.structs.fields(MessageRequest)}
+    request = MessageRequest(**(texts | {"recipient_ids": ("recipient",)}))
+    message = request.message(texts["client_message_id"])
+    for name in request.__struct_fields__:
+        assert getattr(message, name) == getattr(request, name)
+        if name not in {"conversation_id", "sender_id", "client_message_id"}:  # of the key
+            other = ("other",) if name == "recipient_ids" else "other"
+            changed = msgspec.structs.replace(message, **{name: other})
+            assert changed.fingerprint() != message.fingerprint()
