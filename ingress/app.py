@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from ingress.accept.bodies import Bodies, Disconnected, replayed
 from ingress.accept.commit import Acceptance
+from ingress.accept.context import AcceptContext
 from ingress.accept.direct import Direct
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.hot_path import MessageHotPath
@@ -41,7 +42,7 @@ from ingress.routes.traced import traced
 from ingress.schema.problems import Problem
 from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
-from ingress.web.asgi import Receive, Scope, Send, respond_problem
+from ingress.web.asgi import AsgiApp, Receive, Scope, Send, respond_problem
 from ingress.web.auth import Authenticator
 from ingress.web.browser import SAFE, Guard
 from ingress.web.headers import by_name
@@ -52,6 +53,7 @@ from otel.tracing.requests import PassOn, Tracer
 from persistence.database.pool import Pool
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.redrive import Redriver
+from persistence.metrics import IdempotencyMetrics
 from persistence.operator_actions import Actions
 from persistence.store.writer import Writer
 from transport.contract import Transport
@@ -67,7 +69,6 @@ _ORDINARY_LIMIT = "INGRESS_MAX_BODY_BYTES, and 64 KiB on this route"
 _FOR_PROBES = {"/healthz", "/readyz"}
 """They tell nothing of any message, and a load balancer may send any name."""
 _TRACED = "/api/"  # not health and documents: they would be most of the traces
-_Route = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Ingress:
@@ -77,32 +78,29 @@ class Ingress:
         self,
         api: FastAPI,
         documents: Documents,
-        one: PostMessage,
-        many: PostBatch,
+        accept: AcceptContext,
         readiness: ReadinessChecks,
         *,
-        guard: Guard,
-        bodies: Bodies,
-        body_limit: int,
-        tracer: Tracer,
-        followed: Sequence[Sampler | Tail],
-        bounds: Bounds,
+        settings: IngressSettings,
         metrics: Metrics,
+        followed: Sequence[Sampler | Tail],
     ) -> None:
-        self._guard = guard
-        self._bodies = bodies
-        self._body_limit = body_limit
         self.api = api
         """The ordinary routes."""
         self.documents = documents
         """The OpenAPI documents of all routes."""
+        self.accept = accept
+        """The parts that messages pass on their way in."""
+        post = PostMessage(accept, settings.ingress_max_body_bytes)
+        batch = PostBatch(accept, settings.ingress_max_batch_bytes)
+        bounds = Bounds.of(settings)
         self.listener = Listener(
-            bounds, metrics.of(IngressMetrics).connections_ended, MessageHotPath(one, bounds)
+            bounds, metrics.of(IngressMetrics).connections_ended, MessageHotPath(post, bounds)
         )
         """Makes uvicorn's connections; any other ASGI server does without, more slowly."""
-        self._hot: Mapping[str, _Route] = {MESSAGES: one, BATCH: many}
+        self._hot: Mapping[str, AsgiApp] = {MESSAGES: post, BATCH: batch}
+        self._body_limit = min(settings.ingress_max_body_bytes, _ORDINARY_BODY)
         self._readiness = readiness
-        self._tracer = tracer
         self._followed = followed
 
     def drain(self) -> None:
@@ -115,8 +113,8 @@ class Ingress:
         """
         self._readiness.drain()
         self.listener.leaving = True
-        for one in self._followed:
-            one.end()
+        for stream in self._followed:
+            stream.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
@@ -130,7 +128,7 @@ class Ingress:
         try:
             if scope["path"] not in _FOR_PROBES:
                 changes = scope["method"] not in SAFE
-                self._guard.check(dict(scope["headers"]), changes=changes)
+                self.accept.guard.check(dict(scope["headers"]), changes=changes)
             if route is not None:
                 await other_method(scope, send, ["OPTIONS", "POST"])
             else:
@@ -150,10 +148,12 @@ class Ingress:
             scope, send = head(scope, send)
         elif method != "GET":
             headers = by_name(scope["headers"])
-            body = await self._bodies.read(headers, receive, self._body_limit, _ORDINARY_LIMIT)
+            body = await self.accept.bodies.read(
+                headers, receive, self._body_limit, _ORDINARY_LIMIT
+            )
             receive = replayed(body, receive)
         if scope["path"].startswith(_TRACED):
-            await traced(self.api, self._tracer, scope, receive, send)
+            await traced(self.api, self.accept.tracer, scope, receive, send)
         else:
             await self.api(scope, receive, send)
 
@@ -172,33 +172,27 @@ def build(
     seen_by: str = "this process",
     migration: MigrationActions | None = None,
 ) -> Ingress:
-    """Return the application. It starts nothing and connects to nothing of its own.
+    """Build the application. It starts nothing and connects to nothing of its own.
 
-    ``consumed`` is the log that workers read where it is not ``transport``. ``worker`` tells how
-    this process's workers are, if it has any; ``probes`` how other dependencies are. ``logs`` are
-    all the logs that the console shows, and ``seen_by`` is the name it gives this process;
-    ``migration`` is who knows of the migration between logs.
+    Args:
+        settings: Of the ingress.
+        transport: The log that messages are appended to.
+        pool: Connections to PostgreSQL.
+        metrics: Of this process.
+        worker: Tells how this process's workers are, if it has any.
+        consumed: The log that workers read, where it is not ``transport``.
+        probes: Tell how other dependencies are.
+        tracer: Begins the trace of each request; without one, clients' traces are passed on.
+        logs: All logs that the console shows; ``transport`` and ``consumed`` without them.
+        seen_by: The name that the console gives this process.
+        migration: Shows and steers the migration between logs, in the console.
 
     Raises:
-        ConfigurationError: the API keys can't be used.
+        ConfigurationError: The API keys can't be used.
     """
     read = consumed or transport
-    tracer = tracer or PassOn()
-    auth = Authenticator(settings)
-    known = RowLookup(
-        pool,
-        timeout_seconds=settings.ingress_lookup_timeout_ms / 1000,
-        at_once=settings.ingress_appends_in_flight,
-    )
-    direct = None
-    if not settings.all_queued:
-        direct = Direct(transport=read, pool=pool, writer=Writer(pool), settings=settings)
-    acceptance = Acceptance(transport=transport, known=known, direct=direct, metrics=metrics)
-    commits = GroupCommit(
-        acceptance.commit,
-        settings=settings,
-        metrics=metrics,
-        company=transport.features.worthwhile,
+    accept = _accept_context(
+        settings, transport=transport, read=read, pool=pool, metrics=metrics, tracer=tracer
     )
     readiness = ReadinessChecks(
         transport=transport,
@@ -216,19 +210,20 @@ def build(
     )
     redriver = Redriver(pool, transport, metrics)
     actions = Actions(pool)
+    auth = accept.auth
     console = console_of(
         settings=settings,
         auth=auth,
         messages=messages,
         pool=pool,
         actions=actions,
-        commits=commits,
+        commits=accept.commits,
         logs=list(logs) or watched(transport, read),
         seen_by=seen_by,
         migration=migration,
     )
     routers = [
-        *_message_routers(settings, auth, commits, messages, pool),
+        *_message_routers(settings, accept, messages, pool),
         # Before the routes of single letters: "redrives" is not one of their ids.
         redrives_router(auth=auth, redriver=redriver, actions=actions),
         dead_letters_router(auth=auth, letters=DeadLetters(pool), actions=actions),
@@ -237,83 +232,69 @@ def build(
         problem_types_router(),
         root_router(),
     ]
-    closing = [commits.close, redriver.close, known.close, console.sampler.close]
-    closing += [console.tail.close, console.hour.close]
+    closing = [accept.commits.close, redriver.close, accept.row_lookup.close]
+    closing += [console.sampler.close, console.tail.close, console.hour.close]
     api = _api(routers, starting=[console.hour.start], closing=closing)
     api.state.console = console
     documents = Documents(api, settings=settings, keys_required=auth.required)
     api.include_router(docs_router(documents))
-    bodies = Bodies(
-        held_bytes=settings.ingress_queue_bytes, seconds=settings.ingress_body_timeout_ms / 1000
-    )
-    guard = Guard(Hosts(settings, guarded=not auth.required), keys_required=auth.required)
-    one, many = _hot_path(
-        settings,
-        auth=auth,
-        guard=guard,
-        commits=commits,
-        metrics=metrics,
-        tracer=tracer,
-        bodies=bodies,
-    )
     return Ingress(
         api,
         documents,
-        one,
-        many,
+        accept,
         readiness,
-        guard=guard,
-        bodies=bodies,
-        body_limit=min(settings.ingress_max_body_bytes, _ORDINARY_BODY),
-        tracer=tracer,
-        followed=(console.sampler, console.tail),
-        bounds=Bounds.of(settings),
+        settings=settings,
         metrics=metrics,
+        followed=(console.sampler, console.tail),
     )
 
 
-def _hot_path(
+def _accept_context(
     settings: IngressSettings,
     *,
-    auth: Authenticator,
-    guard: Guard,
-    commits: GroupCommit,
+    transport: Transport,
+    read: Transport,
+    pool: Pool,
     metrics: Metrics,
-    tracer: Tracer,
-    bodies: Bodies,
-) -> tuple[PostMessage, PostBatch]:
-    intake = Intake(RequestLimits.of(settings))
-    one = PostMessage(
-        auth=auth,
-        guard=guard,
-        bodies=bodies,
-        commits=commits,
-        intake=intake,
-        metrics=metrics,
-        limit=settings.ingress_max_body_bytes,
-        tracer=tracer,
+    tracer: Tracer | None,
+) -> AcceptContext:
+    auth = Authenticator(settings)
+    row_lookup = RowLookup(
+        pool,
+        timeout_seconds=settings.ingress_lookup_timeout_ms / 1000,
+        at_once=settings.ingress_appends_in_flight,
     )
-    many = PostBatch(
-        auth=auth,
-        guard=guard,
-        bodies=bodies,
-        commits=commits,
-        intake=intake,
-        metrics=metrics,
-        limit=settings.ingress_max_batch_bytes,
-        tracer=tracer,
+    direct = None
+    if not settings.all_queued:
+        direct = Direct(transport=read, pool=pool, writer=Writer(pool), settings=settings)
+    acceptance = Acceptance(
+        transport=transport, row_lookup=row_lookup, direct=direct, metrics=metrics
     )
-    return one, many
+    return AcceptContext(
+        guard=Guard(Hosts(settings, guarded=not auth.required), keys_required=auth.required),
+        auth=auth,
+        bodies=Bodies(
+            held_bytes=settings.ingress_queue_bytes,
+            seconds=settings.ingress_body_timeout_ms / 1000,
+        ),
+        intake=Intake(RequestLimits.of(settings)),
+        commits=GroupCommit(
+            acceptance.commit,
+            settings=settings,
+            metrics=metrics,
+            worthwhile=transport.features.worthwhile,
+        ),
+        row_lookup=row_lookup,
+        tracer=tracer or PassOn(),
+        hits=metrics.of(IdempotencyMetrics).hits.labels("ingress"),
+    )
 
 
 def _message_routers(
-    settings: IngressSettings,
-    auth: Authenticator,
-    commits: GroupCommit,
-    messages: Messages,
-    pool: Pool,
+    settings: IngressSettings, accept: AcceptContext, messages: Messages, pool: Pool
 ) -> list[APIRouter]:
     timeout = settings.ingress_read_timeout_ms / 1000
+    auth, commits = accept.auth, accept.commits
     receipts = Receipts(commits=commits, messages=messages, pool=pool, timeout_seconds=timeout)
     return [
         messages_router(

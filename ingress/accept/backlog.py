@@ -19,7 +19,7 @@ _PAGE = 1000
 _ID_MOST = 256  # characters of a conversation's id
 
 
-class _Tail:
+class _PartitionTail:
     """The unacknowledged records of one partition that have been read so far, oldest first."""
 
     __slots__ = ("conversations", "lost", "read_to", "records")
@@ -52,7 +52,7 @@ class Backlog:
     def __init__(self, transport: Transport, *, limit: int) -> None:
         self._transport = transport
         self._limit = limit
-        self._tails: dict[int, _Tail] = {}
+        self._tails: dict[int, _PartitionTail] = {}
         self._turn = asyncio.Lock()
 
     async def behind(self, conversations: Iterable[tuple[int, str]]) -> set[str]:
@@ -98,7 +98,7 @@ class Backlog:
         ):
             # First look, or the log went back (it lost data): what was read before means nothing,
             # and where it was read there may be other records by now.
-            tail = self._tails[partition] = _Tail(progress.lost)
+            tail = self._tails[partition] = _PartitionTail(progress.lost)
         if progress.floor is not None:
             floor = key(progress.floor)
             while tail.records and key(tail.records[0][0]) <= floor:
@@ -107,7 +107,7 @@ class Backlog:
                 tail.read_to = progress.floor
         return await self._read_on(partition, tail, progress)
 
-    async def _read_on(self, partition: int, tail: _Tail, progress: Progress) -> bool:
+    async def _read_on(self, partition: int, tail: _PartitionTail, progress: Progress) -> bool:
         key = self._transport.sort_key
         end = None if progress.end is None else key(progress.end)
         while end is not None and (tail.read_to is None or key(tail.read_to) < end):

@@ -39,34 +39,39 @@ class Acceptance:
     """Commits ticks of messages and receipts."""
 
     def __init__(
-        self, *, transport: Transport, known: RowLookup, direct: Direct | None, metrics: Metrics
+        self,
+        *,
+        transport: Transport,
+        row_lookup: RowLookup,
+        direct: Direct | None,
+        metrics: Metrics,
     ) -> None:
         self._transport = transport
-        self._known = known
+        self._row_lookup = row_lookup
         self._direct = direct
         self._checked = metrics.of(IdempotencyMetrics).requests.labels("ingress")
         self._failing = False
 
     async def commit(self, tick: list[AnySubmission], decide: Decide) -> None:
         """Give every submission of ``tick`` its verdict; the order of ``tick`` is the log's."""
-        ids = [one.message_id for one in tick if isinstance(one, Submission)]
+        ids = [submission.message_id for submission in tick if isinstance(submission, Submission)]
         self._checked.inc(len(ids))
-        traces = [one.trace for one in tick if one.trace is not None]
+        traces = [submission.trace for submission in tick if submission.trace is not None]
         began = time.time_ns() if traces else 0
-        known = await self._known.answers(ids)
+        rows = await self._row_lookup.answers(ids)
         if traces:
             ended = time.time_ns()
             for trace in traces:
                 trace.checked(began, ended)
         new: list[AnySubmission] = tick
-        if known:
+        if rows:
             new = []
-            for one in tick:
-                answer = known.get(one.message_id)
+            for submission in tick:
+                answer = rows.get(submission.message_id)
                 if answer is None:
-                    new.append(one)
+                    new.append(submission)
                 else:
-                    decide(one, _stored(answer))
+                    decide(submission, _stored(answer))
         if self._direct is None:
             await self._queue(new, decide)
             return
@@ -82,22 +87,25 @@ class Acceptance:
         at = now()
         partitions = self._transport.partitions
         began = time.time_ns()
-        envelopes = [one.seal(at, partitions) for one in submissions]
-        for one, envelope in zip(submissions, envelopes, strict=True):
-            if one.trace is not None:
-                one.trace.created(began, time.time_ns(), envelope.partition)
+        envelopes = [submission.seal(at, partitions) for submission in submissions]
+        for submission, envelope in zip(submissions, envelopes, strict=True):
+            if submission.trace is not None:
+                submission.trace.created(began, time.time_ns(), envelope.partition)
         remembered: list[tuple[AnySubmission, Remembered]] = []
         failure: TransportError | None = None
         outcomes = await self._transport.publish(envelopes)
-        for one, envelope, outcome in zip(submissions, envelopes, outcomes, strict=True):
+        for submission, envelope, outcome in zip(submissions, envelopes, outcomes, strict=True):
             if isinstance(outcome, Appended):
                 correlation_id = envelope.headers["correlationId"]
-                decide(one, Stored(at, envelope.fingerprint, correlation_id, "pending", fresh=True))
+                decide(
+                    submission,
+                    Stored(at, envelope.fingerprint, correlation_id, "pending", fresh=True),
+                )
             elif isinstance(outcome, Remembered):
-                remembered.append((one, outcome))
+                remembered.append((submission, outcome))
             else:
                 failure = outcome
-                decide(one, failed(outcome))
+                decide(submission, failed(outcome))
         self._note(failure, len(submissions))
         if remembered:
             await self._repeat(remembered, decide)
@@ -106,13 +114,15 @@ class Acceptance:
         self, repeats: Sequence[tuple[AnySubmission, Remembered]], decide: Decide
     ) -> None:
         """Answer what the log remembers, in the state in which it is now."""
-        ids = [one.message_id for one, _ in repeats if isinstance(one, Submission)]
-        rows = await self._known.answers(ids)
-        lost = await self._known.dead_lettered([one for one in ids if one not in rows])
-        for one, first in repeats:
-            row = rows.get(one.message_id)
-            state: State = "dead_lettered" if one.message_id in lost else "pending"
-            decide(one, _stored(row) if row else _remembered(first, state))
+        ids = [
+            submission.message_id for submission, _ in repeats if isinstance(submission, Submission)
+        ]
+        rows = await self._row_lookup.answers(ids)
+        lost = await self._row_lookup.dead_lettered([id_ for id_ in ids if id_ not in rows])
+        for submission, first in repeats:
+            row = rows.get(submission.message_id)
+            state: State = "dead_lettered" if submission.message_id in lost else "pending"
+            decide(submission, _stored(row) if row else _remembered(first, state))
 
     def _note(self, failure: TransportError | None, submissions: int) -> None:
         """Log the first failure and the recovery, not every tick of an outage."""

@@ -71,12 +71,12 @@ class Direct:
 
         Where the log can't say whether a conversation has a backlog, its messages are refused.
         """
-        direct = [one for one in submissions if self._chosen(one)]
-        queue = [one for one in submissions if not self._chosen(one)]
+        direct = [submission for submission in submissions if self._chosen(submission)]
+        queue = [submission for submission in submissions if not self._chosen(submission)]
         places = [
-            (one.partition(self._partitions), one.request.conversation_id)
-            for one in direct
-            if isinstance(one, Submission)
+            (submission.partition(self._partitions), submission.request.conversation_id)
+            for submission in direct
+            if isinstance(submission, Submission)
         ]
         if not places:
             return direct, queue
@@ -86,18 +86,19 @@ class Direct:
         except (TransportError, TimeoutError) as error:
             _log.warning("backlog_unknown", error=str(error), messages=len(direct))
             detail = "The log can't say whether earlier messages of the conversation wait in it."
-            for one in direct:
-                decide(one, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+            for submission in direct:
+                decide(submission, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
             return [], queue
-        held = [one for one in direct if _conversation(one) in behind]
-        return [one for one in direct if _conversation(one) not in behind], [*queue, *held]
+        held = [submission for submission in direct if _conversation(submission) in behind]
+        free = [submission for submission in direct if _conversation(submission) not in behind]
+        return free, [*queue, *held]
 
-    def _chosen(self, one: AnySubmission) -> bool:
-        if isinstance(one, Submission):
-            return not queued(one.request.conversation_id, self._percent)
+    def _chosen(self, submission: AnySubmission) -> bool:
+        if isinstance(submission, Submission):
+            return not queued(submission.request.conversation_id, self._percent)
         # A receipt can't overtake a message that has its row. Its conversation is not known here,
         # so the canary leaves receipts to the log; direct mode does without it.
-        return self._percent == 0 and one.persisted
+        return self._percent == 0 and submission.persisted
 
     async def persist(self, submissions: Sequence[AnySubmission], decide: Decide) -> None:
         """Insert ``submissions`` in their order and give each its verdict."""
@@ -116,15 +117,18 @@ class Direct:
     async def _write(self, submissions: Sequence[AnySubmission], at: str) -> Written:
         batch = [
             PositionedEvent(
-                one.event(at),
+                submission.event(at),
                 DIRECT,
-                one.partition(self._partitions),
+                submission.partition(self._partitions),
                 "",
-                sampled_trace_id(one.traceparent),
+                sampled_trace_id(submission.traceparent),
             )
-            for one in submissions
+            for submission in submissions
         ]
-        traces = [(one.trace, at.partition) for one, at in zip(submissions, batch, strict=True)]
+        traces = [
+            (submission.trace, at.partition)
+            for submission, at in zip(submissions, batch, strict=True)
+        ]
         began, failure = time.time_ns(), None
         try:
             async with asyncio.timeout(self._timeout):
@@ -142,45 +146,53 @@ class Direct:
         self, submissions: Sequence[AnySubmission], at: str, decide: Decide
     ) -> None:
         """Find out which message PostgreSQL refuses, so that it sinks no other."""
-        for one in submissions:
+        for submission in submissions:
             try:
-                written = await self._write([one], at)
+                written = await self._write([submission], at)
             except Rejected as error:
-                decide(one, Problem(INVALID, f"PostgreSQL can't store this message: {error}"))
+                decide(
+                    submission, Problem(INVALID, f"PostgreSQL can't store this message: {error}")
+                )
             except (Outage, TimeoutError) as error:
-                self._refuse([one], error, decide)
+                self._refuse([submission], error, decide)
             else:
-                await self._answer([one], at, written, decide)
+                await self._answer([submission], at, written, decide)
 
     async def _answer(
         self, submissions: Sequence[AnySubmission], at: str, written: Written, decide: Decide
     ) -> None:
         for index in written.persisted:
-            one = submissions[index]
-            stored = Stored(at, one.fingerprint(), one.correlation_id, "persisted", fresh=True)
-            decide(one, stored)
+            submission = submissions[index]
+            stored = Stored(
+                at, submission.fingerprint(), submission.correlation_id, "persisted", fresh=True
+            )
+            decide(submission, stored)
         there = [submissions[index] for index in (*written.duplicates, *written.conflicts)]
         if there:
             await self._repeat(there, decide)
 
     async def _repeat(self, submissions: Sequence[AnySubmission], decide: Decide) -> None:
         """Answer those that somebody else persisted between our look-up and our insert."""
-        ids = [one.message_id for one in submissions if isinstance(one, Submission)]
+        ids = [
+            submission.message_id
+            for submission in submissions
+            if isinstance(submission, Submission)
+        ]
         try:
             async with asyncio.timeout(self._timeout):
                 rows = await answers(self._rows, ids, within=self._timeout)
-                times = [await self._recorded(one) for one in submissions]
+                times = [await self._recorded(submission) for submission in submissions]
         except (Outage, TimeoutError) as error:
             self._refuse(submissions, error, decide)
             return
-        for one, at in zip(submissions, times, strict=True):
-            decide(one, _there(one, rows.get(one.message_id), at))
+        for submission, at in zip(submissions, times, strict=True):
+            decide(submission, _there(submission, rows.get(submission.message_id), at))
 
-    async def _recorded(self, one: AnySubmission) -> str | None:
+    async def _recorded(self, submission: AnySubmission) -> str | None:
         """Return when a receipt was recorded."""
-        if isinstance(one, Submission):
+        if isinstance(submission, Submission):
             return None
-        receipt = one.receipt
+        receipt = submission.receipt
         return await receipt_at(self._pool, receipt.message_id, receipt.user_id, receipt.state)
 
     def _refuse(
@@ -188,17 +200,19 @@ class Direct:
     ) -> None:
         _log.warning("direct_insert_failed", error=str(error), messages=len(submissions))
         detail = "The database did not answer. Retry with the same key."
-        for one in submissions:
-            decide(one, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
+        for submission in submissions:
+            decide(submission, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
 
 
-def _conversation(one: AnySubmission) -> str | None:
-    return one.request.conversation_id if isinstance(one, Submission) else None
+def _conversation(submission: AnySubmission) -> str | None:
+    return submission.request.conversation_id if isinstance(submission, Submission) else None
 
 
-def _there(one: AnySubmission, answer: StoredAnswer | None, receipt_at: str | None) -> Verdict:
+def _there(
+    submission: AnySubmission, answer: StoredAnswer | None, receipt_at: str | None
+) -> Verdict:
     if receipt_at is not None:
-        return Stored(receipt_at, "", one.correlation_id, "persisted")
+        return Stored(receipt_at, "", submission.correlation_id, "persisted")
     if answer is None:
         detail = "The row was there a moment ago and is gone."
         return Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER)

@@ -33,8 +33,6 @@ Commit = Callable[[list[AnySubmission], Decide], Awaitable[None]]
 
 _RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
-# Seconds. A tick costs some 200 us and more whatever it holds, so one beside others waits for
-# company: for as many messages per tick under way as the log says are worth it, but not longer.
 _PATIENCE = 0.005
 _log = structlog.get_logger(__name__)
 
@@ -43,10 +41,14 @@ class GroupCommit:
     """The queue between requests and the log. Belongs to one event loop."""
 
     def __init__(
-        self, commit: Commit, *, settings: IngressSettings, metrics: Metrics, company: int
+        self, commit: Commit, *, settings: IngressSettings, metrics: Metrics, worthwhile: int
     ) -> None:
         self._commit = commit
-        self._company = company
+        # A tick costs some 200 us whatever it holds, so a tick beside others waits for company.
+        self.worthwhile = worthwhile
+        """Messages that have to wait per tick under way, for another tick to be worth it."""
+        self.patience = _PATIENCE
+        """Seconds after which a tick begins with fewer messages."""
         self._metrics = metrics.of(IngressMetrics)
         for problem in (OVERLOADED, LOG_UNAVAILABLE, OUTCOME_UNKNOWN):
             self._metrics.failed.labels(problem.name)  # at zero, so that rate() sees the first
@@ -67,6 +69,11 @@ class GroupCommit:
         self._idle.set()
 
     @property
+    def oldest_wait(self) -> float:
+        """Seconds that the oldest message has waited for its tick; 0 where none waits."""
+        return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
+
+    @property
     def held(self) -> int:
         """Messages handed in and not yet answered."""
         return self._held
@@ -78,7 +85,7 @@ class GroupCommit:
             Problem: too many messages or bytes are held, or the oldest has waited too long.
         """
         if self._held < self._limit and self._held_bytes < self._limit_bytes:
-            if not self._waiting or time.monotonic() - self._waiting[0].since <= self._max_wait:
+            if self.oldest_wait <= self._max_wait:
                 if self._closing:
                     raise _shutting_down()
                 return
@@ -113,18 +120,18 @@ class GroupCommit:
         waiter = Waiter(decided, len(submissions))
         since = time.monotonic()
         leaders = self._leaders
-        for one in submissions:
-            one.waiter = waiter
-            one.since = since
-            self._held_bytes += one.size
-            leader = leaders.setdefault(one.message_id, one)
-            if leader is one:
-                self._waiting.append(one)
+        for submission in submissions:
+            submission.waiter = waiter
+            submission.since = since
+            self._held_bytes += submission.size
+            leader = leaders.setdefault(submission.message_id, submission)
+            if leader is submission:
+                self._waiting.append(submission)
             else:
-                one.follows = True
+                submission.follows = True
                 if leader.followers is None:
                     leader.followers = []
-                leader.followers.append(one)
+                leader.followers.append(submission)
         self._held += len(submissions)
         self._idle.clear()
         if not self._scheduled and len(self._ticks) < self._slots:
@@ -146,16 +153,16 @@ class GroupCommit:
 
     def _is_enough(self) -> bool:
         """Whether what waits is worth a tick beside those under way."""
-        return len(self._waiting) >= self._company * len(self._ticks)
+        return len(self._waiting) >= self.worthwhile * len(self._ticks)
 
     def _look_later(self) -> None:
-        self._later = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
+        self._later = asyncio.get_running_loop().call_later(self.patience, self._look)
 
     def _look(self) -> None:
         """Begin a tick for what has waited long enough for company."""
         self._later = None
         if self._waiting and not self._scheduled and len(self._ticks) < self._slots:
-            if time.monotonic() - self._waiting[0].since >= _PATIENCE:
+            if self.oldest_wait >= self.patience:
                 self._begin(self._next_tick())
             else:
                 self._look_later()
@@ -181,7 +188,7 @@ class GroupCommit:
         if len(self._ticks) + 1 < self._slots:
             # Of many, half: while one half is answered, and its clients send again, the other is
             # appended. All in one tick, each side would wait for the other.
-            most = min(most, max(2 * self._company, (self._held + 1) // 2))
+            most = min(most, max(2 * self.worthwhile, (self._held + 1) // 2))
         if len(waiting) <= most:
             tick = list(waiting)
             waiting.clear()
@@ -195,9 +202,9 @@ class GroupCommit:
     def _expire(self) -> None:
         oldest = time.monotonic() - self._max_wait
         while self._waiting and self._waiting[0].since < oldest:
-            one = self._waiting.popleft()
+            submission = self._waiting.popleft()
             self._decide(
-                one,
+                submission,
                 Problem(
                     OVERLOADED,
                     f"The append did not begin within {self._max_wait:g} s.",
@@ -212,15 +219,14 @@ class GroupCommit:
         finally:
             self._metrics.append.observe(time.perf_counter() - started)
             ended = time.monotonic()
-            traced = next(
-                ((ended - one.since, one.trace.trace_id) for one in tick if one.trace), None
-            )
-            waited = [ended - one.since for one in tick]
+            traced = next(((ended - s.since, s.trace.trace_id) for s in tick if s.trace), None)
+            waited = [ended - submission.since for submission in tick]
             self._metrics.ack.observe_all(waited, traced=traced)
-            for one in tick:
-                if one.verdict is None:
+            for submission in tick:
+                if submission.verdict is None:
                     # Only after an error in our own code, which `_ended` logs.
-                    self._decide(one, Problem(INTERNAL, "The message's outcome is not known."))
+                    unknown = Problem(INTERNAL, "The message's outcome is not known.")
+                    self._decide(submission, unknown)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._ticks.discard(task)
@@ -229,23 +235,23 @@ class GroupCommit:
         if self._waiting and not self._scheduled:
             self._start()
 
-    def _decide(self, one: AnySubmission, verdict: Verdict) -> None:
-        del self._leaders[one.message_id]
+    def _decide(self, submission: AnySubmission, verdict: Verdict) -> None:
+        del self._leaders[submission.message_id]
         if not isinstance(verdict, Stored) and verdict.kind.status >= _OUR_FAULT:
             self._metrics.failed.labels(verdict.kind.name).inc()
-        self._deliver(one, verdict)
-        if one.followers:
-            for follower in one.followers:
+        self._deliver(submission, verdict)
+        if submission.followers:
+            for follower in submission.followers:
                 self._deliver(follower, verdict)
-            one.followers = None
+            submission.followers = None
         if self._held == 0:
             self._idle.set()
 
-    def _deliver(self, one: AnySubmission, verdict: Verdict) -> None:
-        one.verdict = verdict
+    def _deliver(self, submission: AnySubmission, verdict: Verdict) -> None:
+        submission.verdict = verdict
         self._held -= 1
-        self._held_bytes -= one.size
-        one.waiter.count_down()
+        self._held_bytes -= submission.size
+        submission.waiter.count_down()
 
 
 def _wake(future: asyncio.Future[None]) -> None:

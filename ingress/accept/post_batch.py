@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingress.accept.bodies import Bodies, Disconnected
-from ingress.accept.group_commit import GroupCommit
-from ingress.accept.intake import Intake, Item
+from ingress.accept.bodies import Disconnected
+from ingress.accept.context import AcceptContext
+from ingress.accept.intake import Item
 from ingress.accept.submission import Submission
 from ingress.accept.turns import Turns
 from ingress.schema.problems import FieldError, Problem
@@ -14,12 +14,9 @@ from ingress.schema.responses import AckResult, BatchResult, ProblemResult, enco
 from ingress.schema.validation_errors import field_problem
 from ingress.web import asgi as wire
 from ingress.web.asgi import Receive, Send, respond, respond_problem
-from ingress.web.auth import ApiKey, Authenticator, Scope
-from ingress.web.browser import Guard
+from ingress.web.auth import ApiKey
 from ingress.web.headers import Context, by_name, correlation_id, media_type
-from otel.metrics import Metrics
-from otel.tracing.requests import CLIENT_GONE, Tracer
-from persistence.metrics import IdempotencyMetrics
+from otel.tracing.requests import CLIENT_GONE
 
 __all__ = ["BATCH", "MEDIA_TYPES", "NDJSON", "PostBatch"]
 
@@ -32,52 +29,36 @@ _UNAVAILABLE = 503
 class PostBatch:
     """``POST /api/messages:batch``."""
 
-    def __init__(
-        self,
-        *,
-        auth: Authenticator,
-        guard: Guard,
-        bodies: Bodies,
-        commits: GroupCommit,
-        intake: Intake,
-        metrics: Metrics,
-        limit: int,
-        tracer: Tracer,
-    ) -> None:
-        self._auth = auth
-        self._guard = guard
-        self._bodies = bodies
-        self._commits = commits
-        self._intake = intake
-        self._hits = metrics.of(IdempotencyMetrics).hits.labels("ingress")
+    def __init__(self, context: AcceptContext, limit: int) -> None:
+        self._context = context
         self._limit = limit
-        self._tracer = tracer
         self._turns = Turns()
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept a batch; answered when every message in it has its outcome."""
+        shared = self._context
         headers = by_name(scope["headers"])
-        trace = self._tracer.begin(headers, "POST", BATCH)
+        trace = shared.tracer.begin(headers, "POST", BATCH)
         correlation: str | None = None
         status = CLIENT_GONE
         try:
-            self._guard.check(headers, changes=True)
-            key = self._auth.check(headers, Scope.PRODUCE, limited=True)
-            self._commits.admit()
+            key = shared.admit(headers)
             correlation = correlation_id(headers)
             if b"idempotency-key" in headers:
                 raise field_problem([_ONE_KEY])
             media = media_type(headers, MEDIA_TYPES)
-            body = await self._bodies.read(headers, receive, self._limit, "INGRESS_MAX_BATCH_BYTES")
+            body = await shared.bodies.read(
+                headers, receive, self._limit, "INGRESS_MAX_BATCH_BYTES"
+            )
             context = Context(correlation, trace)
             lines = media in NDJSON
-            read = self._intake.lines if lines else self._intake.batch
+            read = shared.intake.lines if lines else shared.intake.batch
             items: list[Item] = await self._turns.take(read(body, context))
-            if key is not None and key.limited:
+            if key is not None:
                 items = [_permitted(item, key) for item in items]
             accepted = [item for item in items if isinstance(item, Submission)]
             if accepted:
-                await self._commits.submit(accepted)
+                await shared.commits.submit(accepted)
             results = self._results(items, correlation)
             answer_headers = _headers(results, media, correlation)
             status = 207
@@ -119,7 +100,7 @@ class PostBatch:
                 )
             )
         if hits:
-            self._hits.inc(hits)
+            self._context.hits.inc(hits)
         if unavailable is not None and refused == len(items):
             # Nothing went in: say so where proxies and clients look first.
             raise Problem(unavailable.kind, unavailable.detail, headers=unavailable.headers)

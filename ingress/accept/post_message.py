@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ingress.accept.bodies import Bodies, Disconnected
-from ingress.accept.group_commit import GroupCommit
-from ingress.accept.intake import Intake
+from ingress.accept.bodies import Disconnected
+from ingress.accept.context import AcceptContext
 from ingress.accept.submission import Submission
 from ingress.schema.problems import Problem
 from ingress.schema.responses import encode
 from ingress.web import asgi as wire
 from ingress.web.asgi import Receive, Send, problem_answer, respond
-from ingress.web.auth import ApiKey, Authenticator, Scope
-from ingress.web.browser import Guard
+from ingress.web.auth import ApiKey
 from ingress.web.headers import (
     Context,
     Headers,
@@ -29,9 +27,7 @@ from ingress.web.headers import (
     idempotency_key,
     media_type,
 )
-from otel.metrics import Metrics
-from otel.tracing.requests import Trace, Tracer
-from persistence.metrics import IdempotencyMetrics
+from otel.tracing.requests import Trace
 
 __all__ = ["MESSAGES", "PostMessage"]
 
@@ -46,42 +42,25 @@ class PostMessage:
     cost.
     """
 
-    def __init__(
-        self,
-        *,
-        auth: Authenticator,
-        guard: Guard,
-        bodies: Bodies,
-        commits: GroupCommit,
-        intake: Intake,
-        metrics: Metrics,
-        limit: int,
-        tracer: Tracer,
-    ) -> None:
-        self._auth = auth
-        self._guard = guard
-        self._bodies = bodies
-        self._commits = commits
-        self._intake = intake
-        self._hits = metrics.of(IdempotencyMetrics).hits.labels("ingress")
-        self.begin = partial(tracer.begin, method="POST", route=MESSAGES)
-        """Return what goes with a request, by its headers; the first step."""
+    def __init__(self, context: AcceptContext, limit: int) -> None:
+        self._context = context
+        self.begin = partial(context.tracer.begin, method="POST", route=MESSAGES)
+        """Begins the trace of a request, by its headers: the first step."""
         self.limit = limit
         """The largest body, in bytes."""
 
     def admit(self, headers: Headers) -> ApiKey | None:
-        """Return if the request may go on, before its body is read.
+        """Let a request in, before its body is read.
 
-        What is returned is its key, if that has a prefix to hold the message against.
+        Returns:
+            The request's key if it has a prefix to hold the message against, else ``None``.
 
         Raises:
-            Problem: who sends it may not, too much is waiting, or its media type is another.
+            Problem: The request may not produce, too much is waiting, or its media type is another.
         """
-        self._guard.check(headers, changes=True)
-        key = self._auth.check(headers, Scope.PRODUCE, limited=True)
-        self._commits.admit()
+        key = self._context.admit(headers)
         media_type(headers, _JSON)
-        return key if key is not None and key.limited else None
+        return key
 
     def submission(
         self,
@@ -97,31 +76,31 @@ class PostMessage:
             Problem: it is not a message that can be accepted.
         """
         context = Context(correlation, trace)
-        one = self._intake.message(body, context, idempotency_key(headers))
+        message = self._context.intake.message(body, context, idempotency_key(headers))
         if key is not None:
-            one.admit(key)
-        return one
+            message.admit(key)
+        return message
 
-    def hand_in(self, one: Submission, decided: Callable[[], None]) -> None:
+    def hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
         """Give the message to the group commit, which calls ``decided`` when it has its verdict.
 
         Raises:
             Problem: the service is shutting down.
         """
-        self._commits.hand_in((one,), decided)
+        self._context.commits.hand_in((message,), decided)
 
-    def answer(self, one: Submission, correlation: str | None) -> tuple[int, bytes, bytes]:
+    def answer(self, message: Submission, correlation: str | None) -> tuple[int, bytes, bytes]:
         """Return status, ``X-Correlation-ID`` and JSON body for a message that has its verdict.
 
         Raises:
             Problem: it was not accepted, or its key stands for another body.
         """
-        ack = one.answer()
+        ack = message.answer()
         status, given = 202, correlation or ack.correlation_id
         if ack.idempotent_hit:
-            self._hits.inc()
+            self._context.hits.inc()
             status = 200
-        if given is one.message_id:  # the usual case: its own id, which is always a header value
+        if given is message.message_id:  # usually; its own id is always a header value
             return status, given.encode(), encode(ack)
         return status, header_safe(given, ack.message_id), encode(ack)
 
@@ -133,10 +112,12 @@ class PostMessage:
         try:
             correlation = correlation_id(headers)
             key = self.admit(headers)
-            body = await self._bodies.read(headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES")
-            one = self.submission(headers, correlation, trace, body, key)
-            await self._commits.submit((one,))
-            status, given, ack = self.answer(one, correlation)
+            body = await self._context.bodies.read(
+                headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES"
+            )
+            message = self.submission(headers, correlation, trace, body, key)
+            await self._context.commits.submit((message,))
+            status, given, ack = self.answer(message, correlation)
         except Problem as problem:
             answer = problem_answer(problem, correlation)
         except Disconnected:

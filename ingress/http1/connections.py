@@ -66,36 +66,36 @@ class Connections:
     def __iter__(self) -> Iterator[Connection]:
         return iter((*self._open, *self._for_health))
 
-    def add(self, one: Connection) -> bool:
+    def add(self, connection: Connection) -> bool:
         """Take in a new connection; return whether it may ask for anything, else for health."""
-        self._addresses[one.address] += 1
+        self._addresses[connection.address] += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._sweep, self._check)
-        if len(self._open) < self._bounds.connections or self._make_room(one):
-            self._open[one] = None
+        if len(self._open) < self._bounds.connections or self._make_room(connection):
+            self._open[connection] = None
             return True
         if len(self._for_health) >= self._bounds.health_connections:
             oldest = next(iter(self._for_health))
             self.remove(oldest)
             oldest.turn_away()
-        self._for_health[one] = None
+        self._for_health[connection] = None
         return False
 
-    def remove(self, one: Connection) -> None:
+    def remove(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
-        of = self._open if one in self._open else self._for_health
-        if one not in of:
+        of = self._open if connection in self._open else self._for_health
+        if connection not in of:
             return
-        del of[one]
-        self.hold(one, 0)
-        self._addresses[one.address] -= 1
-        if not self._addresses[one.address]:
-            del self._addresses[one.address]
+        del of[connection]
+        self.hold(connection, 0)
+        self._addresses[connection.address] -= 1
+        if not self._addresses[connection.address]:
+            del self._addresses[connection.address]
 
-    def hold(self, one: Connection, held: int) -> None:
+    def hold(self, connection: Connection, held: int) -> None:
         """Note that ``one`` holds so many bytes. Past the limit, what holds most is closed."""
-        self._held += held - one.held
-        one.held = held
+        self._held += held - connection.held
+        connection.held = held
         if self._held > self._bounds.held_bytes:
             most = max(self, key=lambda other: other.held)
             self.remove(most)
@@ -109,33 +109,33 @@ class Connections:
             self._idle.extend(self._idle_ones(now))
         share = self._addresses[newcomer.address]
         while self._idle:
-            one = self._idle[0]
-            since = one.idle_since() if one in self._open else None
+            connection = self._idle[0]
+            since = connection.idle_since() if connection in self._open else None
             if since is None or now - since < _IDLE:
                 self._idle.popleft()  # it was closed, or asked for something
                 continue
-            if self._addresses[one.address] < share:
+            if self._addresses[connection.address] < share:
                 return False
             self._idle.popleft()
-            self.remove(one)
+            self.remove(connection)
             self.ended.labels("idle").inc()
-            one.end()
+            connection.end()
             return True
         return False
 
     def _idle_ones(self, now: float) -> list[Connection]:
         """Return what is idle, of the addresses with most connections first."""
         found = [
-            (-self._addresses[one.address], since, number, one)
-            for number, one in enumerate(self._open)
-            if (since := one.idle_since()) is not None and now - since >= _IDLE
+            (-self._addresses[connection.address], since, number, connection)
+            for number, connection in enumerate(self._open)
+            if (since := connection.idle_since()) is not None and now - since >= _IDLE
         ]
-        return [one for *_, one in sorted(found, key=lambda item: item[:3])]
+        return [connection for *_, connection in sorted(found, key=lambda item: item[:3])]
 
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
         # First, so that an error in one connection's check ends no later sweep.
         self._timer = loop.call_later(self._sweep, self._check) if len(self) else None
         now = loop.time()
-        for one in self:
-            one.check(now)
+        for connection in self:
+            connection.check(now)

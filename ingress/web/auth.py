@@ -58,7 +58,7 @@ class Authenticator:
         if not self.required:
             return None
         if self._path is not None and time.monotonic() >= self._next_check:
-            self._reload(self._path)
+            self.reload()
         secret = _secret(headers)
         if secret is None:
             raise Problem(
@@ -93,7 +93,11 @@ class Authenticator:
         self._keys = {**self._fixed, **parse_entries(text, f"API_KEYS_FILE={path}")}
         self._seen = (stat.st_mtime_ns, stat.st_size)
 
-    def _reload(self, path: Path) -> None:
+    def reload(self) -> None:
+        """Read the keys file again if it has changed; :meth:`check` does so each second."""
+        path = self._path
+        if path is None:
+            return
         self._next_check = time.monotonic() + _RECHECK
         try:
             stat = path.stat()

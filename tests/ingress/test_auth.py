@@ -134,7 +134,7 @@ async def test_the_keys_file_is_read_again_when_it_changes(start, tmp_path: Path
     assert await status("read") == 403
     path.write_text("nonsense\n")  # a slip: what worked goes on working
     os.utime(path, ns=(1, 1))
-    service.app._hot["/api/messages"]._auth._next_check = 0.0
+    service.app.accept.auth.reload()
     assert await status("read") == 403
 
 

@@ -176,7 +176,7 @@ async def test_a_batch_stays_in_one_append(gated: GatedLog, start) -> None:
         asyncio.create_task(_post(service, [message(10 * n + k) for k in range(5)], False))
         for n in range(3)
     ]
-    commits = service.app._hot["/api/messages"]._commits
+    commits = service.app.accept.commits
     await eventually(lambda: commits.held == 16)
     gated.gate.set()
     await asyncio.gather(*tasks)

@@ -8,7 +8,6 @@ import httpx
 import msgspec
 import pytest
 
-from ingress.accept import group_commit
 from ingress.accept.intake import Intake
 from ingress.accept.submission import Submission
 from ingress.schema.requests import RequestLimits
@@ -33,7 +32,7 @@ def _submission(number: int) -> Submission:
 
 async def _held(service: Service, count: int) -> None:
     """Wait until ``count`` messages are handed in and not answered."""
-    commits = service.app._hot["/api/messages"]._commits
+    commits = service.app.accept.commits
     await eventually(lambda: commits.held == count)
 
 
@@ -65,12 +64,10 @@ async def test_no_more_appends_are_in_flight_than_are_allowed(gated: GatedLog, s
     assert sorted(len(envelopes) for envelopes in gated.published) == [1, 1, 3]
 
 
-async def test_a_second_append_waits_for_company_or_for_its_patience(
-    gated: GatedLog, start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "_PATIENCE", 60)
+async def test_a_second_append_waits_for_company(gated: GatedLog, start) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=4)
-    service.app._hot["/api/messages"]._commits._company = 8
+    commits = service.app.accept.commits
+    commits.worthwhile, commits.patience = 8, 60
     gated.gate.clear()
     tasks = _soon(service, message(0))
     await eventually(lambda: gated.waiting == 1)
@@ -79,13 +76,25 @@ async def test_a_second_append_waits_for_company_or_for_its_patience(
     assert gated.waiting == 1
     tasks += _soon(service, message(8))
     await eventually(lambda: gated.waiting == 2)
-    monkeypatch.setattr(group_commit, "_PATIENCE", 0.001)
-    service.app._hot["/api/messages"]._commits._look_later()  # the one set before is a minute off
-    tasks += _soon(service, message(9))
-    await eventually(lambda: gated.waiting == 3)
     gated.gate.set()
     await asyncio.gather(*tasks)
-    assert sorted(len(envelopes) for envelopes in gated.published) == [1, 1, 8]
+    assert sorted(len(envelopes) for envelopes in gated.published) == [1, 8]
+
+
+async def test_a_second_append_waits_for_company_no_longer_than_its_patience(
+    gated: GatedLog, start
+) -> None:
+    service = await start(transport=gated, ingress_appends_in_flight=4)
+    commits = service.app.accept.commits
+    commits.worthwhile, commits.patience = 8, 0.001
+    gated.gate.clear()
+    tasks = _soon(service, message(0))
+    await eventually(lambda: gated.waiting == 1)
+    tasks += _soon(service, message(1))
+    await eventually(lambda: gated.waiting == 2)
+    gated.gate.set()
+    await asyncio.gather(*tasks)
+    assert sorted(len(envelopes) for envelopes in gated.published) == [1, 1]
 
 
 @pytest.mark.parametrize(("slots", "appends"), [(2, [20, 20]), (1, [40])])
@@ -93,8 +102,8 @@ async def test_many_that_wait_are_halved_if_both_halves_can_be_under_way(
     gated: GatedLog, start, slots: int, appends: list[int]
 ) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=slots)
-    commits = service.app._hot["/api/messages"]._commits
-    commits._company = 8
+    commits = service.app.accept.commits
+    commits.worthwhile = 8
     gated.gate.clear()
     answered: list[None] = []
     one_turn = [_submission(number) for number in range(40)]
@@ -108,10 +117,8 @@ async def test_many_that_wait_are_halved_if_both_halves_can_be_under_way(
 
 async def test_a_request_is_never_halved(gated: GatedLog, start) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=2)
-    service.app._hot["/api/messages"]._commits._company = 8
-    await service.app._hot["/api/messages"]._commits.submit(
-        [_submission(number) for number in range(40)]
-    )
+    service.app.accept.commits.worthwhile = 8
+    await service.app.accept.commits.submit([_submission(number) for number in range(40)])
     assert [len(envelopes) for envelopes in gated.published] == [40]
 
 
@@ -250,7 +257,7 @@ async def test_a_bug_in_the_commit_answers_500_and_stops_nothing(
 
 async def test_stopping_answers_what_was_handed_in(gated: GatedLog, start) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=1)
-    commits = service.app._hot["/api/messages"]._commits
+    commits = service.app.accept.commits
     gated.gate.clear()
     tasks = _soon(service, message(1), message(2))
     await _held(service, 2)

@@ -37,8 +37,8 @@ async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> 
 
     answers = await asyncio.gather(*(service.post(message(n)) for n in range(2, 20)))
     assert {answer.status_code for answer in answers} == {202}
-    known = service.app._hot["/api/messages"]._commits._commit.__self__._known
-    assert not known.asking
+    lookup = service.app.accept.row_lookup
+    assert not lookup.asking
 
     # Only the first had to find out; nobody pays the time limit again.
     began = time.monotonic()
@@ -55,7 +55,7 @@ async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> 
     assert (database["status"], database["required"]) == ("down", False)
 
     await (server.start() if how == "stopped" else server.resume())
-    await eventually(lambda: known.asking, 20)
+    await eventually(lambda: lookup.asking, 20)
 
     async def persisted() -> bool:
         return (await service.post(message(1))).json()["state"] == "persisted"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from tests.ingress.conftest import Service, message
 from tests.ingress.gated import GatedLog
@@ -28,7 +27,7 @@ async def test_a_full_queue_refuses_before_the_body_is_read(gated: GatedLog, sta
     service = await start(transport=gated, ingress_queue_limit=3)
     gated.gate.clear()
     tasks = [asyncio.create_task(service.post(message(number))) for number in range(3)]
-    commits = service.app._hot["/api/messages"]._commits
+    commits = service.app.accept.commits
     await eventually(lambda: commits.held == 3)
     await _refused(service)
     batch = await service.client.post("/api/messages:batch", json=[message(9)])
@@ -63,11 +62,10 @@ async def test_an_append_that_does_not_begin_in_time_is_refused_and_not_made(
     first = asyncio.create_task(service.post(message(1)))
     await eventually(lambda: gated.waiting == 1)
     late = asyncio.create_task(service.post(message(2)))
-    commits = service.app._hot["/api/messages"]._commits
+    commits = service.app.accept.commits
     await eventually(lambda: commits.held == 2)
 
-    oldest = commits._waiting[0]
-    await eventually(lambda: time.monotonic() - oldest.since > 0.1)
+    await eventually(lambda: commits.oldest_wait > 0.1)
     # It has waited too long: new ones are refused at the door ...
     await _refused(service)
     gated.gate.set()

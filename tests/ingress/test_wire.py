@@ -153,7 +153,7 @@ async def test_a_client_that_goes_away_in_its_body_leaves_nothing(
         wire.writer.write(head)
         await wire.writer.drain()
         wire.writer.transport.abort()
-    bodies = service.app._hot["/api/messages"]._bodies
+    bodies = service.app.accept.bodies
     await eventually(lambda: bodies.held == 0)
     assert (await service.post(message(2))).status_code == 202
     assert await service.records() == 1
@@ -183,7 +183,7 @@ async def test_many_large_bodies_at_once_are_bounded(start, connect) -> None:
         wire.writer.write(_head() + _chunk(b" " * 900))
         await wire.writer.drain()
         wire.writer.write(_chunk(b" " * 50))
-    bodies = service.app._hot["/api/messages"]._bodies
+    bodies = service.app.accept.bodies
     await eventually(lambda: bodies.held == 2850)
     wires[3].writer.write(_head() + _chunk(b" " * 100))
     await wires[3].writer.drain()

@@ -1,0 +1,47 @@
+"""What the two routes that accept messages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from ingress.accept.bodies import Bodies
+from ingress.accept.group_commit import GroupCommit
+from ingress.accept.intake import Intake
+from ingress.accept.row_lookup import RowLookup
+from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.browser import Guard
+from ingress.web.headers import Headers
+from otel.tracing.requests import Tracer
+
+__all__ = ["AcceptContext"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptContext:
+    """The parts that a message passes on its way in; one of each for a process."""
+
+    guard: Guard
+    auth: Authenticator
+    bodies: Bodies
+    intake: Intake
+    commits: GroupCommit
+    row_lookup: RowLookup
+    tracer: Tracer
+    hits: Counter
+    """Counts the messages that were accepted before."""
+
+    def admit(self, headers: Headers) -> ApiKey | None:
+        """Let a producer's request in, before its body is read.
+
+        Returns:
+            The request's key if it has a prefix to hold each message against, else ``None``.
+
+        Raises:
+            Problem: The request may not produce, or too much is waiting.
+        """
+        self.guard.check(headers, changes=True)
+        key = self.auth.check(headers, Scope.PRODUCE, limited=True)
+        self.commits.admit()
+        return key if key is not None and key.limited else None
