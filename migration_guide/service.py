@@ -158,16 +158,16 @@ class MigrationService:
             samples=[self._sample(one) for one in reversed(summed.samples[-_SAMPLES:])],
         )
 
-    def _sample(self, one: dict[str, Any]) -> SampleView:
+    def _sample(self, sample: dict[str, Any]) -> SampleView:
         return SampleView(
-            result=one["result"],
-            partition=one["partition"],
-            message_id=one["messageId"],
-            primary_offset=one["primaryOffset"],
-            shadow_offset=one["shadowOffset"],
-            correlation_id=one["correlationId"],
-            trace_url=trace_link(self._trace_url, one.get("traceId")),
-            detail=one["detail"],
+            result=sample["result"],
+            partition=sample["partition"],
+            message_id=sample["messageId"],
+            primary_offset=sample["primaryOffset"],
+            shadow_offset=sample["shadowOffset"],
+            correlation_id=sample["correlationId"],
+            trace_url=trace_link(self._trace_url, sample.get("traceId")),
+            detail=sample["detail"],
         )
 
 
@@ -180,7 +180,7 @@ def _explained() -> Iterator[None]:
 
 
 def _must_be_gates(named: Collection[str], results: Sequence[GateResult]) -> None:
-    gates = [one.name for one in results]
+    gates = [result.name for result in results]
     if strange := sorted(set(named) - set(gates)):
         raise Problem(
             STATE, f"This step has no gate {strange[0][:32]!r}: its gates are {', '.join(gates)}."
@@ -188,12 +188,12 @@ def _must_be_gates(named: Collection[str], results: Sequence[GateResult]) -> Non
 
 
 def _stands_in_the_way(
-    one: GateResult, accepted: Collection[str], overruled: Collection[str]
+    result: GateResult, accepted: Collection[str], overruled: Collection[str]
 ) -> str:
-    text = f"{one.name} is {one.verdict}: {one.reason}"
-    if one.verdict == "red" and one.name in accepted and one.name not in overruled:
+    text = f"{result.name} is {result.verdict}: {result.reason}"
+    if result.verdict == "red" and result.name in accepted and result.name not in overruled:
         return f"{text} (accepted as unknown only)"
-    if one.name in accepted or one.name in overruled:
+    if result.name in accepted or result.name in overruled:
         return f"{text} (nobody can pass it)"
     return text
 
@@ -201,13 +201,13 @@ def _stands_in_the_way(
 def _phases() -> list[PhaseView]:
     return [
         PhaseView(
-            number=one.number,
-            name=one.name,
-            what=one.what,
-            why=one.why,
-            settings=one.choice.environment(),
+            number=phase.number,
+            name=phase.name,
+            what=phase.what,
+            why=phase.why,
+            settings=phase.choice.environment(),
         )
-        for one in PHASES
+        for phase in PHASES
     ]
 
 
@@ -226,30 +226,30 @@ def _step(direction: Direction, checked: Checked) -> StepView:
         refusal=None,
         note=checked.step.note or None,
         epoch=checked.look.state.epoch,
-        ready=all(one.verdict == "green" for one in checked.results),
+        ready=all(result.verdict == "green" for result in checked.results),
         gates=[
             GateView(
-                name=one.name,
-                verdict=one.verdict,
-                reason=one.reason,
-                evidence=one.evidence,
-                overridable=one.name in OVERRIDABLE
-                or (one.verdict == "unknown" and one.name in ACCEPTABLE),
+                name=result.name,
+                verdict=result.verdict,
+                reason=result.reason,
+                evidence=result.evidence,
+                overridable=result.name in OVERRIDABLE
+                or (result.verdict == "unknown" and result.name in ACCEPTABLE),
             )
-            for one in checked.results
+            for result in checked.results
         ],
         judged_at=now(),
     )
 
 
-def _event(one: MigrationEvent) -> EventView:
+def _event(event: MigrationEvent) -> EventView:
     return EventView(
-        at=one.at,
-        kind=one.kind,
-        from_phase=one.from_phase,
-        to_phase=one.to_phase,
-        who=one.who,
-        why=one.why,
-        red=[str(gate["name"]) for gate in one.gates or [] if gate.get("verdict") != "green"],
-        passed={str(gate): str(why) for gate, why in (one.overrides or {}).items()},
+        at=event.at,
+        kind=event.kind,
+        from_phase=event.from_phase,
+        to_phase=event.to_phase,
+        who=event.who,
+        why=event.why,
+        red=[str(gate["name"]) for gate in event.gates or [] if gate.get("verdict") != "green"],
+        passed={str(gate): str(why) for gate, why in (event.overrides or {}).items()},
     )

@@ -149,7 +149,7 @@ class Steps:
             assert name is not None
             async with create(name, self._settings) as log:
                 progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-                ends[name] = {str(one.partition): one.end for one in progress}
+                ends[name] = {str(partition.partition): partition.end for partition in progress}
         return ends
 
 
@@ -158,12 +158,16 @@ def refused(
 ) -> list[GateResult]:
     """Return the results that stand in the way, given the reasons that an operator gave."""
     return [
-        one
-        for one in results
+        result
+        for result in results
         if not (
-            one.verdict == "green"
-            or (one.verdict == "unknown" and one.name in accepted and one.name in ACCEPTABLE)
-            or (one.name in overridden and one.name in OVERRIDABLE)
+            result.verdict == "green"
+            or (
+                result.verdict == "unknown"
+                and result.name in accepted
+                and result.name in ACCEPTABLE
+            )
+            or (result.name in overridden and result.name in OVERRIDABLE)
         )
     ]
 
@@ -173,11 +177,11 @@ def passed(
 ) -> dict[str, str]:
     """Return the reason of each gate that is not green, none of which stands in the way."""
     return {
-        one.name: accepted[one.name]
-        if one.verdict == "unknown" and one.name in accepted
-        else overridden[one.name]
-        for one in results
-        if one.verdict != "green"
+        result.name: accepted[result.name]
+        if result.verdict == "unknown" and result.name in accepted
+        else overridden[result.name]
+        for result in results
+        if result.verdict != "green"
     }
 
 
@@ -187,11 +191,11 @@ def way_on(in_the_way: Sequence[GateResult]) -> list[str]:
     Empty where one of them can't be passed: then the others are of no use.
     """
     options = []
-    for one in in_the_way:
-        if one.verdict == "unknown" and one.name in ACCEPTABLE:
-            options.append(f"--accept-unknown {one.name}='the reason'")
-        elif one.verdict == "red" and one.name in OVERRIDABLE:
-            options.append(f"--overrule {one.name}='the reason'")
+    for result in in_the_way:
+        if result.verdict == "unknown" and result.name in ACCEPTABLE:
+            options.append(f"--accept-unknown {result.name}='the reason'")
+        elif result.verdict == "red" and result.name in OVERRIDABLE:
+            options.append(f"--overrule {result.name}='the reason'")
         else:
             return []
     return options

@@ -120,27 +120,27 @@ def _stalled(
 ) -> Iterator[Sentence]:
     """Say which partitions don't move, those with one cause together."""
     causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
-    for one in log.partitions:
-        if one.stalled_seconds is not None and one.stalled_seconds >= _STALLED:
-            causes[_cause(one, processes, now)].append(one)
+    for partition in log.partitions:
+        if partition.stalled_seconds is not None and partition.stalled_seconds >= _STALLED:
+            causes[_cause(partition, processes, now)].append(partition)
     for (why, remedy), stuck in causes.items():
-        waiting = sum(one.lag or 0 for one in stuck)
-        longest = max(one.stalled_seconds or 0.0 for one in stuck)
+        waiting = sum(partition.lag or 0 for partition in stuck)
+        longest = max(partition.stalled_seconds or 0.0 for partition in stuck)
         verb = "is" if len(stuck) == 1 else "are"
         records = "1 record waits" if waiting == 1 else f"{waiting} records wait"
         yield Sentence(
             level="alarm",
-            text=f"{_named([one.partition for one in stuck]).capitalize()} of {log.name} "
-            f"{verb} not moving: {why}. {records}, for {span(longest)} now.",
+            text=f"{_named([each.partition for each in stuck]).capitalize()} of {log.name} {verb} "
+            f"not moving: {why}. {records}, for {span(longest)} now.",
             next=remedy,
             page="partitions",
         )
 
 
 def _cause(
-    one: PartitionView, processes: Sequence[ProcessView] | None, now: datetime
+    partition: PartitionView, processes: Sequence[ProcessView] | None, now: datetime
 ) -> tuple[str, str]:
-    if one.owner is None:
+    if partition.owner is None:
         return (
             "no worker owns it",
             "Start a worker (`crossfade worker`), or set ENABLE_STREAM_CONSUMERS=true.",
@@ -150,10 +150,10 @@ def _cause(
             "PostgreSQL does not answer",
             "Bring PostgreSQL back; the workers go on by themselves.",
         )
-    owner = next((p for p in processes if p.member == one.owner), None)
+    owner = next((p for p in processes if p.member == partition.owner), None)
     if owner is None:
         return (
-            f"its worker {one.owner} is not among the processes that report",
+            f"its worker {partition.owner} is not among the processes that report",
             "Look at that worker's log; when its lease is over another one takes the partition.",
         )
     if owner.paused:
@@ -165,20 +165,24 @@ def _cause(
         )
     if not owner.live:
         return (
-            f"its worker {one.owner} has not been heard of for {span(owner.silent_seconds)}",
+            f"its worker {partition.owner} has not been heard of for {span(owner.silent_seconds)}",
             "If that process is dead or suspended, another takes over within STREAM_LEASE_MS.",
         )
     return (
-        f"its worker {one.owner} is alive and waits for nothing it knows of",
+        f"its worker {partition.owner} is alive and waits for nothing it knows of",
         f"Look at the log of process {owner.pid} on {owner.host}, and at locks in PostgreSQL.",
     )
 
 
 def _unowned(log: LogView) -> Iterator[Sentence]:
-    free = [one for one in log.partitions if one.owner is None and not one.stalled_seconds]
+    free = [
+        partition
+        for partition in log.partitions
+        if partition.owner is None and not partition.stalled_seconds
+    ]
     if free:
         everyone = len(free) == len(log.partitions)
-        whom = "any partition" if everyone else _named([one.partition for one in free])
+        whom = "any partition" if everyone else _named([partition.partition for partition in free])
         yield Sentence(
             level="warning",
             text=f"No worker owns {whom} of {log.name}: what comes in waits.",
@@ -212,20 +216,21 @@ def _behind(log: LogView) -> Iterator[Sentence]:
 
 def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sentence]:
     waits: dict[tuple[str, str], list[ProcessView]] = defaultdict(list)
-    for one in processes:
-        if not one.live:
+    for process in processes:
+        if not process.live:
             yield Sentence(
                 level="warning",
-                text=f"The process {one.member} has not been heard of for "
-                f"{span(one.silent_seconds)}: it died, or is cut off from PostgreSQL and works on.",
+                text=f"The process {process.member} has not been heard of for "
+                f"{span(process.silent_seconds)}: it died, or is cut off from PostgreSQL and works "
+                "on.",
                 next="If it is dead for good, `crossfade migrate forget` takes it off the list.",
                 page="migration",
             )
-        elif one.paused:
-            paused = one.paused[0]
-            waits[paused.dependency, paused.error].append(one)
+        elif process.paused:
+            paused = process.paused[0]
+            waits[paused.dependency, paused.error].append(process)
     for (dependency, error), those in waits.items():
-        since = min(one.paused[0].since for one in those)
+        since = min(process.paused[0].since for process in those)
         who = f"{len(those)} processes wait" if len(those) > 1 else f"{those[0].member} waits"
         yield Sentence(
             level="warning",

@@ -101,27 +101,31 @@ class Readings:
             for old, new in zip(first.progress, last.progress, strict=True)
         ]
 
-    def _watch(self, one: Progress, now: float) -> None:
-        done = _done(one)
-        if not one.lag:
-            self._waiting.pop(one.partition, None)
-        elif one.partition not in self._waiting or self._waiting[one.partition][0] != done:
-            self._waiting[one.partition] = (done, now)
+    def _watch(self, progress: Progress, now: float) -> None:
+        done = _done(progress)
+        if not progress.lag:
+            self._waiting.pop(progress.partition, None)
+        elif (
+            progress.partition not in self._waiting or self._waiting[progress.partition][0] != done
+        ):
+            self._waiting[progress.partition] = (done, now)
 
-    def _stalled(self, one: Progress, now: float) -> float | None:
-        if one.lag is None:
+    def _stalled(self, progress: Progress, now: float) -> float | None:
+        if progress.lag is None:
             return None
-        if one.lag == 0:
+        if progress.lag == 0:
             return 0.0
         # Nothing has moved for as long as we have looked, and nothing older than this waits.
-        watched = now - self._waiting[one.partition][1]
+        watched = now - self._waiting[progress.partition][1]
         # (An age of 0 where records wait is that of a clock of ours that is behind the log's.)
-        return min(watched, one.oldest_age or watched)
+        return min(watched, progress.oldest_age or watched)
 
 
-def _done(one: Progress) -> int | None:
+def _done(progress: Progress) -> int | None:
     """Count the records that were ever acknowledged (or lost)."""
-    return None if one.appended is None or one.lag is None else one.appended - one.lag
+    if progress.appended is None or progress.lag is None:
+        return None
+    return progress.appended - progress.lag
 
 
 def _rate(old: int | None, new: int | None, seconds: float) -> float | None:

@@ -114,8 +114,8 @@ def page_of(records: Sequence[Record], limit: int) -> RecordPage:
     return RecordPage(records, ended=whole)
 
 
-def _may_see(key: ApiKey, one: LogRecord) -> bool:
-    return key.sees(one.sender_id, one.conversation_id)
+def _may_see(key: ApiKey, record: LogRecord) -> bool:
+    return key.sees(record.sender_id, record.conversation_id)
 
 
 def _shown(log: Transport, record: Record) -> LogRecord:

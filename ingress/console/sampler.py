@@ -199,24 +199,24 @@ class Sampler:
         )
 
 
-def _process(one: Process) -> ProcessView:
-    shadow = f", shadow {one.transport_shadow} {one.transport_shadow_mode}"
+def _process(process: Process) -> ProcessView:
+    shadow = f", shadow {process.transport_shadow} {process.transport_shadow_mode}"
     return ProcessView(
-        member=one.member,
-        role=one.role,
-        host=one.host,
-        pid=one.pid,
-        version=one.version,
-        phase=one.phase,
-        settings=f"{one.transport}{shadow if one.transport_shadow else ''}, reads "
-        f"{one.consume_from}",
-        owned={name: sorted(int(p) for p in owned) for name, owned in one.owned.items()},
-        paused=[PausedView.model_validate(paused) for paused in one.paused],
-        started_at=one.started_at,
-        silent_seconds=round(one.silent_seconds, 1),
-        live=one.live,
-        shadow=one.shadow,
-        standby=one.standby,
+        member=process.member,
+        role=process.role,
+        host=process.host,
+        pid=process.pid,
+        version=process.version,
+        phase=process.phase,
+        settings=f"{process.transport}{shadow if process.transport_shadow else ''}, reads "
+        f"{process.consume_from}",
+        owned={name: sorted(int(p) for p in owned) for name, owned in process.owned.items()},
+        paused=[PausedView.model_validate(paused) for paused in process.paused],
+        started_at=process.started_at,
+        silent_seconds=round(process.silent_seconds, 1),
+        live=process.live,
+        shadow=process.shadow,
+        standby=process.standby,
     )
 
 
@@ -225,7 +225,9 @@ def _latency(there: list[Process] | None, name: str) -> Latency | None:
     if there is None:
         return None
     reports = [
-        one.figures[name] for one in there if one.live and one.figures and name in one.figures
+        process.figures[name]
+        for process in there
+        if process.live and process.figures and name in process.figures
     ]
     counts = [sum(column) for column in zip(*reports, strict=False)]
     return Latency(

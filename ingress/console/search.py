@@ -249,21 +249,25 @@ def _among(matched: _Match, records: Iterable[Record]) -> Iterable[FoundMessage]
 def _once(found: Iterable[FoundMessage]) -> list[FoundMessage]:
     """Return each message once, as it was found first, with all that it was found as."""
     kept: dict[object, FoundMessage] = {}
-    for one in found:
-        name = one.message_id or one.dead_letter_id or one.position
-        first = kept.setdefault(name, one)
-        more = [what for what in one.matched if what not in first.matched]
+    for message in found:
+        name = message.message_id or message.dead_letter_id or message.position
+        first = kept.setdefault(name, message)
+        more = [what for what in message.matched if what not in first.matched]
         if more:
             kept[name] = first.model_copy(update={"matched": [*first.matched, *more]})
     return list(kept.values())
 
 
 def _visible(found: Iterable[FoundMessage], key: ApiKey | None) -> list[FoundMessage]:
-    return [one for one in found if key is None or key.sees(one.sender_id, one.conversation_id)]
+    return [
+        message
+        for message in found
+        if key is None or key.sees(message.sender_id, message.conversation_id)
+    ]
 
 
-def _exact(one: FoundMessage) -> bool:
-    return one.matched != ["beginning of the message id"]
+def _exact(message: FoundMessage) -> bool:
+    return message.matched != ["beginning of the message id"]
 
 
 def _incomplete(gaps: list[str]) -> str | None:

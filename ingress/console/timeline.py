@@ -192,7 +192,7 @@ def _settled(death: Death) -> Found:
 
 
 def _receipts(kept: Sequence[KeptReceipt]) -> list[StoredReceipt]:
-    return [StoredReceipt(one.user_id, one.state, one.at) for one in kept]
+    return [StoredReceipt(receipt.user_id, receipt.state, receipt.at) for receipt in kept]
 
 
 def _accepted(shown: MessageView) -> Iterator[Step]:
@@ -224,16 +224,16 @@ def _appended(
 
 
 def _attempts(attempts: Sequence[FailedAttempt]) -> Iterator[Step]:
-    for one in attempts:
-        what = "its receipt" if one.kind == "receipt" else "it"
+    for attempt in attempts:
+        what = "its receipt" if attempt.kind == "receipt" else "it"
         yield Step(
             kind="attempt",
-            title=f"Attempt {one.attempt} to persist {what} failed",
-            at=one.failed_at,
-            log=one.transport,
-            partition=one.partition,
-            offset=one.offset,
-            detail=f"{one.error} (worker {one.worker})",
+            title=f"Attempt {attempt.attempt} to persist {what} failed",
+            at=attempt.failed_at,
+            log=attempt.transport,
+            partition=attempt.partition,
+            offset=attempt.offset,
+            detail=f"{attempt.error} (worker {attempt.worker})",
             failed=True,
         )
 
@@ -266,36 +266,36 @@ def _outcome(shown: MessageView, found: Found, places: Sequence[LogPosition]) ->
 
 def _deaths(deaths: Sequence[Death], places: Sequence[LogPosition]) -> Iterator[Step]:
     appended = {(p.transport, p.partition, p.offset): p.appended_at for p in places}
-    for one in deaths:
-        what = "Its receipt was" if one.kind == "receipt" else "Was"
-        tries = "1 attempt" if one.attempts == 1 else f"{one.attempts} attempts"
+    for death in deaths:
+        what = "Its receipt was" if death.kind == "receipt" else "Was"
+        tries = "1 attempt" if death.attempts == 1 else f"{death.attempts} attempts"
         yield Step(
             kind="dead_lettered",
-            title=f"{what} dead-lettered: {one.reason}",
-            at=one.failed_at,
-            since=appended.get((one.transport, one.partition, one.offset)) or None,
-            log=one.transport,
-            partition=one.partition,
-            offset=one.offset,
-            detail=f"{one.error} (after {tries})",
+            title=f"{what} dead-lettered: {death.reason}",
+            at=death.failed_at,
+            since=appended.get((death.transport, death.partition, death.offset)) or None,
+            log=death.transport,
+            partition=death.partition,
+            offset=death.offset,
+            detail=f"{death.error} (after {tries})",
             failed=True,
-            dead_letter_id=one.id,
+            dead_letter_id=death.id,
         )
-        if one.state in {"redriven", "discarded"}:
+        if death.state in {"redriven", "discarded"}:
             yield Step(
-                kind="redriven" if one.state == "redriven" else "discarded",
-                title="Redriven to the primary log" if one.state == "redriven" else "Discarded",
-                at=one.settled_at,
-                detail=f"by {one.settled_by}: {one.settled_why}",
-                dead_letter_id=one.id,
+                kind="redriven" if death.state == "redriven" else "discarded",
+                title="Redriven to the primary log" if death.state == "redriven" else "Discarded",
+                at=death.settled_at,
+                detail=f"by {death.settled_by}: {death.settled_why}",
+                dead_letter_id=death.id,
             )
 
 
 def _received(receipts: Sequence[KeptReceipt]) -> Iterator[Step]:
-    for one in receipts:
+    for receipt in receipts:
         yield Step(
             kind="receipt",
-            title=f"Receipt: {one.state}",
-            at=one.at,
-            detail=f"by {one.user_id}, persisted at {one.persisted_at}",
+            title=f"Receipt: {receipt.state}",
+            at=receipt.at,
+            detail=f"by {receipt.user_id}, persisted at {receipt.persisted_at}",
         )

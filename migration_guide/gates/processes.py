@@ -29,14 +29,18 @@ def judge(processes: Collection[Process], allowed: Collection[int]) -> GateResul
     phases = " or ".join(map(str, sorted(allowed)))
     evidence = {
         "processes": len(processes),
-        "missing": [one.member for one in processes if not one.live],
+        "missing": [process.member for process in processes if not process.live],
         "elsewhere": {
-            one.member: one.phase for one in processes if one.live and one.phase not in allowed
+            process.member: process.phase
+            for process in processes
+            if process.live and process.phase not in allowed
         },
     }
-    if elsewhere := [one for one in processes if one.live and one.phase not in allowed]:
+    if elsewhere := [
+        process for process in processes if process.live and process.phase not in allowed
+    ]:
         return red(NAME, f"not on phase {phases}: {named(elsewhere)}", evidence)
-    if missing := [one for one in processes if not one.live]:
+    if missing := [process for process in processes if not process.live]:
         return unknown(
             NAME,
             f"not heard of: {named(missing)}; if it is gone for good, say so with 'crossfade "
@@ -52,10 +56,10 @@ def judge(processes: Collection[Process], allowed: Collection[int]) -> GateResul
 def named(processes: Collection[Process]) -> str:
     """Return the processes in words: who, and on which phase or for how long silent."""
     return ", ".join(
-        f"{one.member} ({one.role}, "
-        + (_phase(one) if one.live else f"silent for {one.silent_seconds:.0f} s")
+        f"{process.member} ({process.role}, "
+        + (_phase(process) if process.live else f"silent for {process.silent_seconds:.0f} s")
         + ")"
-        for one in processes
+        for process in processes
     )
 
 
