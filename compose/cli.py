@@ -44,6 +44,7 @@ _COMMANDS = {
     "dlq": "compose.commands.dlq:app",
     "db": "compose.commands.db:app",
     "dev": "compose.commands.dev:app",
+    "jobs": "compose.commands.jobs:app",
     "keys": "compose.commands.keys:app",
     "migrate": "compose.commands.migrate:app",
 }

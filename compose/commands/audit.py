@@ -8,15 +8,17 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
+from compose.commands.dlq_selection import caller
 from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.grid import Grid
-from compose.output import client_settings, err, out, run
+from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import confirm, styled
 from persistence.audit.audit import audit as look
-from persistence.audit.repair import repair as mend
+from persistence.audit.job import run_repair
 from persistence.audit.report import AuditReport, RepairReport
 from persistence.database.pool import Pool, connect
+from persistence.jobs.table import JobRunning, JobStopped
 from transport.contract import Transport
 from transport.existing import must_exist
 from transport.registry import create
@@ -58,9 +60,18 @@ def audit(
     if not yes:
         err.print("Repairing holds up writers until it is done. Duplicates but the earliest go.")
         confirm("Repair?")
-    done = run(lambda: _with(settings, name, mend))
+    done = run(lambda: _with(settings, name, _mend))
     _say(done, as_json=as_json)
     raise typer.Exit(_FOUND if done.disorders else 0)
+
+
+async def _mend(pool: Pool, log: Transport) -> RepairReport:
+    try:
+        return await run_repair(pool, log, by=caller())
+    except JobRunning as error:
+        fail(f"{error}; see it with: crossfade jobs list")
+    except JobStopped:
+        fail("the repair was cancelled before it began")
 
 
 async def _with(

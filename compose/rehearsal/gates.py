@@ -12,12 +12,13 @@ import msgspec
 
 from compose.rehearsal.timeline import GateMark, Waited
 from migration_guide.backfill.request import Request
-from migration_guide.backfill.run import Backfill, Busy
+from migration_guide.backfill.run import Backfill
 from migration_guide.choice import CHOICES
 from migration_guide.errors import MigrationError
 from migration_guide.steps import Checked, Steps, refused
 from persistence.database.pool import Pool, connect
 from persistence.errors import Outage
+from persistence.jobs.table import JobRunning
 from persistence.settings import PersistenceSettings
 from transport.errors import TransportError
 from transport.registry import create
@@ -106,7 +107,7 @@ class Gates:
                 return await attempt(pool)
             finally:
                 pool.terminate()
-        except (Busy, MigrationError, Outage, TransportError, TimeoutError) as error:
+        except (JobRunning, MigrationError, Outage, TransportError, TimeoutError) as error:
             return {"step": f"not taken: {' '.join(str(error).split()) or type(error).__name__}"}
 
     async def _begin(self, phase: int, mark: GateMark, pool: Pool) -> dict[str, str]:

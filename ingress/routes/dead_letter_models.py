@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, model_validator
 
 from ingress.routes.models import RFC3339, UUID_PATTERN, Id, Model, Small, Text, Time, known
-from persistence.tables.states import LetterState, RunState
+from persistence.tables.states import JobState, LetterState
 from transport.contract import Reason
 
 __all__ = [
@@ -209,7 +209,7 @@ class RedriveView(Model):
     """
 
     id: Id
-    state: Annotated[RunState | str, known(*RunState)]
+    state: Annotated[JobState | str, known(*JobState)]
     stalled: bool
     resumable: bool
     total: int

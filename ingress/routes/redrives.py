@@ -148,5 +148,5 @@ async def _shown(redriver: Redriver, identifier: UUID) -> RedriveView:
 
 def _steered(view: RedriveView, *, done: bool) -> RedriveView:
     if not done:
-        raise Problem(STATE, f"Redrive {view.id} is over: {view.state}.")
+        raise Problem(STATE, f"Redrive {view.id} is {view.state}.")
     return view

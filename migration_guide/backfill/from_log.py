@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migration_guide.backfill.copies import of_record
+from migration_guide.backfill.ledger import close_gaps, open_gaps
 from migration_guide.backfill.plan import Plan, find_missing
 from transport.contract import Envelope, Topic
 
@@ -95,10 +96,10 @@ class FromLog:
 
         A gap whose place nobody noted is closed if the whole log was examined.
         """
-        key, state = self._source.sort_key, self._of.state
+        key, pool = self._source.sort_key, self._of.pool
         closed = [
             gap["id"]
-            for gap in await state.gaps(self._source.name, self._of.target.name, plan.until)
+            for gap in await open_gaps(pool, self._source.name, self._of.target.name, plan.until)
             if (
                 plan.whole
                 if gap["first_offset"] is None
@@ -106,5 +107,5 @@ class FromLog:
             )
         ]
         if closed and not self._of.status.refused:
-            await state.repaired(closed)
+            await close_gaps(pool, closed)
             self._of.status.gaps_repaired = len(closed)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Literal
 
 import msgspec
 
 from migration_guide.parity.comparison import ParityLimits
 
-__all__ = ["BackfillStatus", "Rate", "Request"]
+__all__ = ["BackfillOrder", "BackfillStatus", "Request"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -29,6 +27,16 @@ class Request(msgspec.Struct, frozen=True):
     limits: ParityLimits = ParityLimits(settle=15.0)
 
 
+class BackfillOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """What makes two backfills the same one: an unfinished one of the same order is resumed."""
+
+    source: str
+    target: str
+    from_rows: bool = False
+    since: float | None = None
+    everything: bool = False
+
+
 class BackfillStatus(msgspec.Struct):
     """How far a run is; read it while it runs. Counts are records.
 
@@ -36,7 +44,7 @@ class BackfillStatus(msgspec.Struct):
     missing. ``uncopied``: older than what the target holds, and left alone.
     """
 
-    stage: Literal["comparing", "appending", "waiting", "done"] = "comparing"
+    stage: Literal["comparing", "appending", "done"] = "comparing"
     examined: int = 0
     missing: int = 0
     appended: int = 0
@@ -44,25 +52,3 @@ class BackfillStatus(msgspec.Struct):
     refused: int = 0
     uncopied: int = 0
     gaps_repaired: int = 0
-    error: str | None = None
-
-
-class Rate:
-    """At most so many records a second, from the first one on; 0: as many as there are."""
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._next = 0.0
-
-    @property
-    def at_once(self) -> int:
-        """How many to spend in one go."""
-        return min(100, max(1, self._per_second // 4)) if self._per_second else 100
-
-    async def spend(self, records: int) -> None:
-        """Return when so many may go."""
-        if not self._per_second:
-            return
-        now = time.monotonic()
-        await asyncio.sleep(max(0.0, self._next - now))
-        self._next = max(self._next, now) + records / self._per_second

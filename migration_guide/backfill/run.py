@@ -5,75 +5,73 @@ An append whose outcome is not known is not repeated; the next comparison shows 
 there. Beside live traffic it leaves the newest seconds alone (``settle``), which are the live
 shadow's. Should a copy of those come later still, the message has one record more, and one row.
 
-While PostgreSQL or a log is down it waits and goes on. One backfill at a time writes to a target.
+It is a job of :mod:`persistence.jobs`, which waits out outages and lets one at a time write to a
+target.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from migration_guide.backfill.from_log import FromLog
 from migration_guide.backfill.from_rows import FromRows
-from migration_guide.backfill.request import BackfillStatus, Rate, Request
-from migration_guide.backfill.state import BackfillState, Begun
+from migration_guide.backfill.request import BackfillOrder, BackfillStatus, Request
+from persistence.database.outage import unless
 from persistence.database.pool import Pool
-from persistence.errors import Outage
-from persistence.fleet.leader_lock import elected
-from persistence.tables.states import RunState
-from transport.backoff import Backoff
+from persistence.jobs.job import JobProgress, NewJob
+from persistence.jobs.rate import Rate
+from persistence.jobs.runner import JobRun, JobRunner
+from persistence.jobs.table import JobStopped
+from persistence.tables.states import JobKind, JobState
 from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
-from transport.errors import ConfigurationError, TransportError
+from transport.errors import TransportError
 
-__all__ = ["Backfill", "Busy"]
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
-
-
-class Busy(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """Another process backfills the same target now."""
+__all__ = ["Backfill"]
 
 
 class Backfill:
-    """One run, of one request, from ``source`` into ``target`` (both entered by the caller)."""
+    """One run, of one request, from ``source`` into ``target`` (both entered by the caller).
+
+    ``job`` is the job that it runs as, once it has begun.
+    """
 
     def __init__(self, pool: Pool, source: Transport, target: Transport, request: Request) -> None:
         self.status = BackfillStatus()
-        self.begun: Begun | None = None
+        self.job: JobRun | None = None
         self.request = request
         self.source = source
         self.target = target
         self.pool = pool
-        self.state = BackfillState(pool)
         self.rate = Rate(request.rate)
         self.cursor: dict[str, str] = {}
+        self._work = FromRows(self) if request.from_rows else FromLog(self)
 
     async def run(self) -> BackfillStatus:
         """Return when the target lacks nothing of what was asked for.
 
         Raises:
-            Busy: another one runs.
-            Cancelled: somebody cancelled it.
+            JobRunning: another backfill into the same target runs.
+            JobStopped: somebody cancelled it.
             ConfigurationError: the two logs can't be compared.
         """
-        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-        work = FromRows(self) if self.request.from_rows else FromLog(self)
-        while True:
-            done = self.status.appended
-            try:
-                async with elected(self.pool, f"backfill {self.target.name}") as lock:
-                    if lock is None and self.begun is None:
-                        raise Busy(f"another backfill into {self.target.name} is running")
-                    if lock is not None and await self._attempt(work):
-                        return self.status
-            except ConfigurationError:
-                raise
-            except (TransportError, Outage) as error:
-                self.status.stage, self.status.error = "waiting", str(error)
-                if self.status.appended > done:
-                    backoff.reset()
-                await asyncio.sleep(backoff.next())
+        request, source, target = self.request, self.source.name, self.target.name
+        order = BackfillOrder(source, target, request.from_rows, request.since, request.everything)
+        runner = JobRunner(self.pool)
+        try:
+            job = NewJob(
+                kind=JobKind.BACKFILL,
+                request=order,
+                by=request.by,
+                rate=request.rate,
+                alone={"target": target},
+            )
+            run = await runner.start(job, self._step)
+            await runner.wait(run.id)
+        finally:
+            await runner.close()
+        if run.state == JobState.CANCELLED:
+            raise JobStopped
+        return self.status
 
     async def preview(self) -> BackfillStatus:
         """Return what a run would do; nothing is appended or written.
@@ -82,49 +80,33 @@ class Backfill:
             ConfigurationError: the two logs can't be compared.
             TransportError, Outage: the logs or the rows can't be read.
         """
-        if self.request.from_rows:
-            self.status.missing = await FromRows(self).count()
-        else:
-            self.status.missing = await FromLog(self).count()
+        self.status.missing = await self._work.count()
         return self.status
 
-    async def _attempt(self, work: FromLog | FromRows) -> bool:
-        """Do one round; true if there was nothing left to do."""
-        if self.begun is None:
-            await self._begin()
-        assert self.begun is not None
-        try:
-            if await work.round():
-                return False
-        except asyncio.CancelledError:
-            # Whoever asks for the same again goes on here.
-            await self.state.finish(self.begun.id, RunState.INTERRUPTED)
-            raise
-        self.status.stage, self.status.error = "done", None
+    async def _step(self, run: JobRun) -> bool:
+        """Do one round, or as much of it as there is time for."""
+        if self.job is None:
+            self._take_up(run)
+        repaired = await unless(run.stop, self._work.round())
+        if repaired is not False:  # some was missing, or it is to stop
+            return True
+        self.status.stage = "done"
         await self.note()
-        await self.state.finish(self.begun.id, RunState.DONE)
-        return True
+        return False
 
-    async def _begin(self) -> None:
-        request = self.request
-        since = None if request.since is None else datetime.fromtimestamp(request.since, UTC)
-        self.begun = await self.state.begin(
-            self.source.name,
-            self.target.name,
-            from_rows=request.from_rows,
-            since=since,
-            rate=request.rate,
-            by=request.by,
-        )
-        self.cursor = dict(self.begun.cursor)
-        self.status.appended, self.status.present = self.begun.appended, self.begun.present
+    def _take_up(self, run: JobRun) -> None:
+        """Go on where an earlier run of the same job left off."""
+        self.job = run
+        self.cursor = dict(run.cursor)
+        self.status.appended = run.progress.done
+        self.status.present = run.progress.counts.get("present", 0)
 
     async def append(self, envelopes: Sequence[Envelope], through: dict[str, str]) -> None:
         """Append, in order and at the rate; note ``through`` once all of them are there.
 
         Raises:
             TransportError: one of them is not, or not surely. Compare again.
-            Cancelled: somebody cancelled it.
+            JobStopped: somebody cancelled it.
         """
         failure: TransportError | None = None
         if envelopes:
@@ -151,17 +133,16 @@ class Backfill:
         """Write how far it is.
 
         Raises:
-            Cancelled: somebody cancelled it.
+            JobStopped: somebody cancelled it.
         """
-        assert self.begun is not None
+        assert self.job is not None
         status = self.status
-        status.error = error
-        await self.state.note(
-            self.begun.id,
-            cursor=self.cursor,
-            examined=status.examined,
-            missing=status.missing,
-            appended=status.appended,
-            present=status.present,
-            error=error,
-        )
+        counts = {
+            "examined": status.examined,
+            "present": status.present,
+            "uncopied": status.uncopied,
+            "gapsRepaired": status.gaps_repaired,
+        }
+        progress = JobProgress(status.missing, status.appended, status.refused, counts)
+        await self.job.note(progress, cursor=self.cursor, error=error)
+        self.job.progress = progress

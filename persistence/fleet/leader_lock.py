@@ -12,7 +12,7 @@ from persistence.database.failover import leave_if_demoted
 from persistence.database.pool import Connection, Pool
 from persistence.database.translation import translated
 
-__all__ = ["elected"]
+__all__ = ["elected", "is_held"]
 
 # The first key of a two-key advisory lock; the second says what for.
 _CLASS = 0x63726674
@@ -58,3 +58,12 @@ async def _unlock(connection: Connection, what: str) -> None:
         # The lock goes with the connection; one that was lost is the pool's again, and refuses.
         with suppress(asyncpg.InterfaceError):
             connection.terminate()
+
+
+def is_held(name: str) -> str:
+    """Return SQL that tells whether any process holds the lock which the expression names."""
+    return f"""EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = {_CLASS}
+            AND objid = hashtext({name})::oid
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""  # noqa: S608 - of constants

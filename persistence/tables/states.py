@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["UNFINISHED", "LetterState", "RunState"]
+__all__ = ["UNFINISHED", "JobKind", "JobState", "LetterState"]
 
 
 class LetterState(StrEnum):
@@ -19,11 +19,19 @@ class LetterState(StrEnum):
     DISCARDED = "discarded"
 
 
-class RunState(StrEnum):
-    """Of a redrive or a backfill.
+class JobKind(StrEnum):
+    """What a long job does."""
+
+    REDRIVE = "redrive"
+    BACKFILL = "backfill"
+    REPAIR = "repair"
+
+
+class JobState(StrEnum):
+    """Of a long job.
 
     ``INTERRUPTED``: its process was stopped. ``FAILED``: it met an error that is not an outage,
-    which is logged. Both can be taken up again.
+    which is logged. Both can be resumed.
     """
 
     RUNNING = "running"
@@ -33,5 +41,5 @@ class RunState(StrEnum):
     FAILED = "failed"
 
 
-UNFINISHED = (RunState.RUNNING, RunState.INTERRUPTED, RunState.FAILED)
-"""The states of a run that has work left: it can be resumed, and cancelled."""
+UNFINISHED = (JobState.RUNNING, JobState.INTERRUPTED, JobState.FAILED)
+"""The states of a job that has work left: it can be resumed, and cancelled."""

@@ -97,7 +97,7 @@ async def test_a_redrive_that_failed_is_shown_and_resumed(
             "UPDATE dead_letters SET state = 'pending' WHERE conversation_id = $1", name
         )
         await database.execute(
-            "UPDATE redrives SET state = 'failed', redriven = 0, error = 'why' WHERE id = $1::uuid",
+            "UPDATE jobs SET state = 'failed', done = 0, error = 'why' WHERE id = $1::uuid",
             redrive,
         )
     page = await look(both)

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from ingress.routes.dead_letter_models import DeadLetterQuery
-from persistence.tables.states import LetterState, RunState
+from persistence.tables.states import JobState, LetterState
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.contract import DeadLetter, Reason, Topic
@@ -165,14 +165,14 @@ async def test_a_slow_redrive_can_be_cancelled(service: Service, dead: list[dict
     assert (await service.client.post(f"{missing}/resume")).status_code == 404
 
 
-@pytest.mark.parametrize("state", [*RunState, "of a later version"])
+@pytest.mark.parametrize("state", [*JobState, "of a later version"])
 async def test_redrives_of_every_state_are_shown_and_steered(
     service: Service, dead: list[dict], state: str
 ) -> None:
     begun = await service.client.post(f"{URL}/redrive", json={"filter": {}, "ratePerSecond": 1})
     watch = begun.headers["location"]
     assert (await service.client.post(f"{watch}/cancel")).status_code == 200
-    await service.pool.execute("UPDATE redrives SET state = $1", state)
+    await service.pool.execute("UPDATE jobs SET state = $1", state)
     (listed,) = (await service.client.get(f"{URL}/redrives")).json()["items"]
     assert listed["state"] == state
     unfinished = state in {"interrupted", "failed"}

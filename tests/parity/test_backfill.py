@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 
@@ -10,12 +11,12 @@ import pytest
 from redis.asyncio import Redis
 
 from migration_guide.backfill.request import Request
-from migration_guide.backfill.run import Backfill, Busy
-from migration_guide.backfill.state import BackfillState, Cancelled
+from migration_guide.backfill.run import Backfill
 from migration_guide.parity.check import check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import ParityResult, Verdict
 from persistence.fleet.leader_lock import elected
+from persistence.jobs.table import JobRunning, JobStopped, JobTable
 from persistence.store.batch import PositionedEvent
 from persistence.store.writer import Writer
 from tests.parity.mirroring import every, message, send
@@ -106,16 +107,17 @@ async def test_killed_in_the_middle_it_goes_on_and_appends_nothing_twice(
     await hanging.stopped.wait()
     task.cancel()
     await asyncio.wait([task])
-    assert first.begun is not None
-    progress = await BackfillState(database_pool).progress(first.begun.id)
+    assert first.job is not None
+    progress = await JobTable(database_pool).get(first.job.id)
     assert progress is not None
     assert progress.state == "interrupted"
 
+    noted = await database_pool.fetchval("SELECT cursor FROM jobs")
+    assert json.loads(noted) == first.cursor
     second = Backfill(database_pool, redis_log, kafka_log, request())
     status = await second.run()
-    assert second.begun is not None
-    assert second.begun.id == first.begun.id  # the same one, taken up
-    assert first.cursor == second.begun.cursor
+    assert second.job is not None
+    assert second.job.id == first.job.id  # the same one, taken up
     assert status.appended < 360
     records = await every(kafka_log)
     assert len(records) == len({r.headers["messageId"] for r in records}) == 400
@@ -168,23 +170,23 @@ async def test_a_cancelled_one_stops_and_is_not_taken_up(
     redis_log, kafka_log, database_pool, eventually
 ):
     await send(redis_log, kafka_log, range(100), copied=lambda n: n < 20)
-    state = BackfillState(database_pool)
+    jobs = JobTable(database_pool)
     slow = Backfill(database_pool, redis_log, kafka_log, request(rate=20))
     task = asyncio.create_task(slow.run())
     await eventually(lambda: slow.status.appended)
-    assert slow.begun is not None
-    with pytest.raises(Busy):
+    assert slow.job is not None
+    with pytest.raises(JobRunning):
         await Backfill(database_pool, redis_log, kafka_log, request()).run()
-    assert await state.finish(slow.begun.id, "cancelled")
-    with pytest.raises(Cancelled):
+    assert await jobs.cancel(slow.job.id)
+    with pytest.raises(JobStopped):
         await task
-    progress = await state.progress(slow.begun.id)
+    progress = await jobs.get(slow.job.id)
     assert progress is not None
-    assert (progress.state, progress.appended < 80) == ("cancelled", True)
+    assert (progress.state, progress.done < 80) == ("cancelled", True)
     again = Backfill(database_pool, redis_log, kafka_log, request())
     await again.run()
-    assert again.begun is not None
-    assert again.begun.id != slow.begun.id
+    assert again.job is not None
+    assert again.job.id != slow.job.id
 
 
 async def test_the_ledgers_gaps_are_closed_where_everything_was_seen(

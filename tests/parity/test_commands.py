@@ -111,7 +111,7 @@ async def test_a_killed_backfill_goes_on_and_the_next_one_appends_nothing(
     await killed.kill()
     listed = await crossfade("backfills")
     assert await listed.ends() == 0
-    assert re.search(r"redis +kafka +running +\d+ of 50 ", listed.text), listed.text
+    assert re.search(r"redis to kafka +stalled +\d+ of 50 ", listed.text), listed.text
 
     resumed = await crossfade("backfill", *settled)
     assert await resumed.ends() == 0
@@ -123,11 +123,11 @@ async def test_a_killed_backfill_goes_on_and_the_next_one_appends_nothing(
     assert sorted(found) == sorted(message(n).message_id for n in range(60))
     equal = await crossfade("parity", *settled)
     assert await equal.ends() == 0
-    rows = await database_pool.fetch("SELECT state, appended FROM backfills ORDER BY started_at")
+    rows = await database_pool.fetch("SELECT state, done FROM jobs ORDER BY started_at")
     assert [row["state"] for row in rows] == ["done", "done"]
     # What the killed one had not noted before it died is found there, and not appended again.
-    assert 46 <= rows[0]["appended"] <= 50
-    assert rows[1]["appended"] == 0
+    assert 46 <= rows[0]["done"] <= 50
+    assert rows[1]["done"] == 0
 
 
 async def test_a_backfill_keeps_to_its_rate_and_ctrl_c_interrupts_it(
@@ -142,14 +142,13 @@ async def test_a_backfill_keeps_to_its_rate_and_ctrl_c_interrupts_it(
     await eventually(begun, timeout=40)
     assert await slow.interrupt() == 130
     assert "interrupted; the same command goes on where it stopped" in slow.text
-    assert await database_pool.fetchval("SELECT state FROM backfills") == "interrupted"
+    assert await database_pool.fetchval("SELECT state FROM jobs") == "interrupted"
     left = 40 - len(await every(kafka_log))
     assert left > 12, "the rate was not kept"
     resumed = await crossfade("backfill", "--settle", "0", "--rate", "12")
     assert await resumed.ends() == 0
     row = await database_pool.fetchrow(
-        "SELECT state, appended, extract(epoch FROM finished_at - started_at) AS seconds"
-        " FROM backfills"
+        "SELECT state, done, extract(epoch FROM finished_at - started_at) AS seconds FROM jobs"
     )
-    assert (row["state"], row["appended"]) == ("done", 36)
+    assert (row["state"], row["done"]) == ("done", 36)
     assert row["seconds"] > left / 12 - 1

@@ -11,7 +11,7 @@ import pytest
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.rows import insert
 from persistence.operator_actions import Actions
-from persistence.tables.states import RunState
+from persistence.tables.states import JobState
 from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.crossfade import Crossfade
@@ -135,7 +135,7 @@ async def test_ctrl_c_leaves_a_redrive_that_resume_finishes(
     slow.process.send_signal(signal.SIGINT)
     assert await slow.ends() == 130
     assert f"--resume {identifier}" in slow.text
-    state = await database_pool.fetchval("SELECT state FROM redrives")
+    state = await database_pool.fetchval("SELECT state FROM jobs")
     assert state == "interrupted"
     resumed = await crossfade("dlq", "redrive", "--resume", identifier)
     assert "done: redrove 3 of 3" in resumed.text
@@ -190,11 +190,11 @@ async def test_audit_finds_and_repairs(crossfade, transport, database_pool, star
     assert (await crossfade("audit")).status == 0
 
 
-@pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.FAILED])
+@pytest.mark.parametrize("state", [JobState.INTERRUPTED, JobState.FAILED])
 async def test_a_redrive_that_did_not_end_is_resumed(crossfade, buried, database_pool, state):
     assert (await crossfade("dlq", "redrive", str(buried[0]))).status == 0
     await database_pool.execute("UPDATE dead_letters SET state = 'pending'")
-    await database_pool.execute("UPDATE redrives SET state = $1", state)
+    await database_pool.execute("UPDATE jobs SET state = $1", state)
     listed = await crossfade("dlq", "redrives")
     assert state in listed.text
     identifier = re.search(r"^([0-9a-f-]{36}) ", listed.text, re.MULTILINE)[1]
@@ -230,3 +230,32 @@ async def test_letters_are_grouped_found_by_text_and_acted_on_by_cause(
     [action] = await Actions(database_pool).recent()
     assert (action.action, action.why, action.result) == ("discard", "a test", "1 discarded")
     assert action.target == "dead letters with reason rejected, cause [e]"
+
+
+async def test_a_killed_repair_is_listed_as_stalled_and_the_next_one_resumes_it(
+    crossfade, transport, database_pool, start, eventually
+):
+    await append(transport, message("c1", content="1"))
+    worker = start()
+    await eventually(lambda: worker.count("persisted") == 1)
+    await worker.stop()
+    await database_pool.execute("DELETE FROM messages")
+    async with database_pool.acquire() as writer, writer.transaction():
+        await writer.execute("LOCK TABLE messages IN ROW EXCLUSIVE MODE")  # the repair waits
+        killed = await crossfade("audit", "--repair", "--yes", wait=False)
+
+        async def begun() -> bool:
+            return bool(await database_pool.fetchval("SELECT count(*) FROM jobs"))
+
+        await eventually(begun, timeout=40)
+        other = await crossfade("audit", "--repair", "--yes")
+        assert (other.status, "another repair is running" in other.text) == (1, True)
+        await killed.kill()
+        listed = await crossfade("jobs", "list", "--json")
+        (job,) = json.loads(listed.text)
+        assert (job["kind"], job["stalled"], job["resumable"]) == ("repair", True, True)
+    repaired = await crossfade("audit", "--repair", "--yes")
+    assert "1 rows made from the log" in repaired.text
+    (row,) = await database_pool.fetch("SELECT id::text, state, done, counts FROM jobs")
+    assert (row["id"], row["state"], row["done"]) == (job["id"], "done", 1)
+    assert json.loads(row["counts"])["inserted"] == 1

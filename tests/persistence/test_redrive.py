@@ -6,15 +6,16 @@ import asyncio
 import time
 from functools import partial
 
+import msgspec
 import pytest
 
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.pending import RedriveOrder
 from persistence.dead_letters.redrive import Redriver
-from persistence.dead_letters.redrive_state import RedriveState
 from persistence.dead_letters.rows import HEADER_REDRIVES, insert
 from persistence.dead_letters.selection import Selection
-from persistence.tables.states import RunState
+from persistence.tables.states import JobKind, JobState
 from tests.persistence.loglib import append, broken, contents
 from tests.persistence.samples import PARTITIONS, message, raw_record, record
 from transport.clock import now
@@ -146,8 +147,9 @@ async def test_a_crash_between_append_and_settling_leaves_the_letter_pending_and
     dying = Redriver(database_pool, Log(transport, crash), metrics)
     identifier = await dying.start(EVERYTHING, by="ann")
     await appended.wait()
-    dying._running[identifier].cancel()
-    await asyncio.gather(*dying._running.values(), return_exceptions=True)
+    (task,) = [one for one in asyncio.all_tasks() if one.get_name() == f"job {identifier}"]
+    task.cancel()
+    await asyncio.wait([task])
     assert len(await dead_letters.list()) == 3
     assert await redriver.resume(identifier)
     await redriver.wait(identifier)
@@ -204,7 +206,7 @@ async def test_a_process_that_stops_leaves_a_redrive_that_another_resumes(
     await eventually(lambda: _redriven(stopping, identifier))
     await stopping.close()
     assert (await stopping.progress(identifier)).state == "interrupted"
-    await database_pool.execute("UPDATE redrives SET rate = 0")
+    await database_pool.execute("UPDATE jobs SET rate = 0")
     other = Redriver(database_pool, transport, metrics)
     assert await other.resume(identifier)
     await other.wait(identifier)
@@ -277,12 +279,19 @@ async def test_a_redrive_goes_to_whichever_log_is_primary_now(bury, database_poo
 
 async def test_a_redrive_without_a_runner_is_seen_to_be_stalled(database_pool, redriver, bury):
     await bury(record(message()))
-    identifier = await RedriveState(database_pool).create(EVERYTHING, "ann", 0, None)
+    order = msgspec.json.encode(RedriveOrder(EVERYTHING, 1)).decode()
+    identifier = await database_pool.fetchval(
+        "INSERT INTO jobs (id, kind, state, request, started_by) "
+        "VALUES (gen_random_uuid(), $1, $2, $3, 'ann') RETURNING id",
+        JobKind.REDRIVE,
+        JobState.RUNNING,
+        order,
+    )
     assert not (await redriver.progress(identifier)).stalled
-    await database_pool.execute("UPDATE redrives SET seen_at = now() - interval '2 minutes'")
+    await database_pool.execute("UPDATE jobs SET seen_at = now() - interval '2 minutes'")
     assert (await redriver.recent())[0].stalled
     # Seen before PostgreSQL's clock was set back by an hour.
-    await database_pool.execute("UPDATE redrives SET seen_at = now() + interval '1 hour'")
+    await database_pool.execute("UPDATE jobs SET seen_at = now() + interval '1 hour'")
     assert (await redriver.progress(identifier)).stalled
 
 
@@ -304,13 +313,13 @@ async def test_a_redrive_that_failed_says_so_and_is_resumed(
     with pytest.raises(RuntimeError):
         await redriver.wait(identifier)
     progress = await redriver.progress(identifier)
-    assert (progress.state, progress.resumable) == (RunState.FAILED, True)
+    assert (progress.state, progress.resumable) == (JobState.FAILED, True)
     assert progress.error.startswith("RuntimeError: ")
     assert "not understood" not in progress.error  # it may quote what a message says
     assert await redriver.resume(identifier)
     await redriver.wait(identifier)
     progress = await redriver.progress(identifier)
-    assert (progress.state, progress.resumable) == (RunState.DONE, False)
+    assert (progress.state, progress.resumable) == (JobState.DONE, False)
     assert (progress.redriven, progress.error) == (150, None)
     assert not await dead_letters.list()
 

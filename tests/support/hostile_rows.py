@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.tables.states import RunState
+from persistence.tables.states import JobState
 
 __all__ = ["BACKFILL", "DEAD", "MESSAGE", "REDRIVE", "fill"]
 
@@ -93,7 +93,7 @@ def _jobs(text: str) -> list[dict[str, Any]]:
             "request": json.dumps(request),
         }
         for kind, (first, request) in requests.items()
-        for number, state in enumerate([*RunState, text])
+        for number, state in enumerate([*JobState, text])
     ]  # fmt: skip
 
 

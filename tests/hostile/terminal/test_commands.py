@@ -81,6 +81,9 @@ def cases(text: str) -> dict[str, list[Case]]:
         "dlq redrives": [(["dlq", "redrives"], {})],
         "dlq watch": [(["dlq", "watch", redrive[:-1] + "9"], {}), (["dlq", "watch", text], {})],
         "dlq cancel": [(["dlq", "cancel", redrive[:-1] + "9"], {})],
+        "jobs list": [(["jobs", "list"], {}), (["jobs", "list", "--json"], {})],
+        "jobs watch": [(["jobs", "watch", redrive[:-1] + "9"], {})],
+        "jobs cancel": [(["jobs", "cancel", redrive[:-1] + "9"], {})],
         "db current": [(["db", "current"], {})],
         "db upgrade": [(["db", "upgrade", "--", text], {})],
         "db downgrade": [(["db", "downgrade", "--", text], {"answer": b"n\n"})],
@@ -156,7 +159,7 @@ def check(ran: Ran, case: list[str]) -> None:
     assert "Traceback (most recent call last)" not in shown, f"{case}:\n{shown}"
 
 
-LOOKING = ("message", "dlq list", "dlq show", "dlq redrives", "migrate status", "migrate backfills")
+LOOKING = ("message", "dlq list", "dlq show", "dlq redrives", "migrate status", "jobs list")
 
 
 async def run_all(
@@ -335,7 +338,7 @@ async def test_bytes_are_not_written_to_a_terminal(installation: Installation) -
         (["dlq", "redrive", "99999999999999999999"], 2, "Invalid value for"),
         (["dlq", "redrive", "--all", "--rate", "99999999999"], 2, "Invalid value for '--rate'"),
         (["dlq", "list", "--older-than", "999999d"], 2, "longer ago than times reach"),
-        (["dlq", "watch", "\u202e"], 2, "Invalid value for 'REDRIVE'"),
+        (["dlq", "watch", "\u202e"], 2, "Invalid value for 'ID'"),
         (["dlq", "li\x1b[6nst"], 2, "No such command"),
         (["--opt\x1b[6nion"], 2, "No such option"),
         (["migrate", "forget", "--yes", "--why", "x", "--", "-x"], 1, "error: "),

@@ -1,0 +1,226 @@
+"""``crossfade jobs``, and what the commands of each kind of job share: list, watch, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+import typer
+
+from compose.commands.options import Json, JsonLines, Wide
+from compose.grid import Grid
+from compose.output import client_settings, err, fail, out, run
+from compose.terminal import progress_bar
+from persistence.database.pool import Pool, connect
+from persistence.jobs.job import Job
+from persistence.jobs.table import JobTable
+from persistence.settings import PersistenceSettings
+from persistence.tables.states import JobKind, JobState
+
+__all__ = [
+    "JobId",
+    "Limit",
+    "app",
+    "cancel_job",
+    "database",
+    "follow",
+    "say_end",
+    "show",
+    "watch_job",
+]
+
+_REFRESH = 0.2
+_VERBS = {JobKind.REDRIVE: "redrove", JobKind.BACKFILL: "appended", JobKind.REPAIR: "repaired"}
+
+JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id, as the list shows it.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many.")]
+_Kind = Annotated[JobKind | None, typer.Option(help="Only those of this kind.")]
+
+app = typer.Typer(
+    no_args_is_help=True, help="Long jobs (redrives, backfills, repairs): list, watch, cancel."
+)
+
+
+@app.command(name="list")
+def list_jobs(
+    *, kind: _Kind = None, limit: Limit = 20, as_json: Json = False, _wide: Wide = False
+) -> None:
+    """List the latest jobs, newest first."""
+    show(kind, limit, as_json=as_json)
+
+
+@app.command()
+def watch(identifier: JobId, *, as_json: JsonLines = False) -> None:
+    """Watch a job, wherever it runs, to its end.
+
+    One that is stalled is not waited for.
+    """
+    watch_job(identifier, None, as_json=as_json)
+
+
+@app.command()
+def cancel(identifier: JobId, *, as_json: Json = False) -> None:
+    """Stop a job, wherever it runs, after the batch in hand; what was done stays."""
+    cancel_job(identifier, None, as_json=as_json)
+
+
+def show(kind: JobKind | None, limit: int, *, as_json: bool) -> None:
+    """Print the latest jobs of a kind, or of every kind."""
+
+    async def main() -> list[Job]:
+        async with database(client_settings().persistence) as pool:
+            return await JobTable(pool).recent(limit + 1, kind)
+
+    found = run(main)
+    jobs = found[:limit]
+    if len(found) > limit:
+        err.print(f"These are the latest {limit}; --limit shows more.")
+    if as_json:
+        out.json(msgspec.to_builtins(jobs))
+        return
+    if not jobs:
+        err.print(f"There were no {kind or 'job'}s yet.")
+        return
+    table = Grid()
+    for heading, drop in (("job", 0), ("kind", 6), ("of", 3), ("state", 0), ("progress", 0)):
+        table.add_column(heading, drop=drop)
+    table.add_column("failed", drop=4)
+    table.add_column("started at", drop=2)
+    table.add_column("by", drop=5)
+    table.add_column("error", prose=True, drop=1)
+    for job in jobs:
+        table.add_row(
+            job.id,
+            job.kind,
+            _subject(job),
+            _state(job),
+            f"{job.done} of {job.total}",
+            str(job.failed),
+            job.started_at,
+            job.started_by,
+            job.error or "",
+        )
+    out.print(table)
+
+
+def watch_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None:
+    """Show how far a job is until it is over or stalled, and end with its status."""
+
+    def changed(job: Job) -> None:
+        if as_json:
+            out.json(msgspec.to_builtins(job), indent=None)
+
+    async def main() -> None:
+        async with database(client_settings().persistence) as pool:
+            job = await follow(pool, identifier, kind, until_stalled=True, changed=changed)
+        say_end(job, as_json=as_json, indent=None)
+
+    run(main)
+
+
+def cancel_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None:
+    """Cancel a job that is not over."""
+
+    async def main() -> bool:
+        async with database(client_settings().persistence) as pool:
+            jobs = JobTable(pool)
+            job = await jobs.get(identifier, kind)
+            if job and job.kind == JobKind.REPAIR and job.state == JobState.RUNNING:
+                fail("a repair is one transaction: stop the process that runs it, and it is undone")
+            return await jobs.cancel(identifier, kind)
+
+    if not run(main):
+        fail(f"no {kind or 'job'} {identifier} is under way")
+    if as_json:
+        out.json({"cancelled": str(identifier)})
+        return
+    out.print("cancelled")
+
+
+async def follow(
+    pool: Pool,
+    identifier: UUID,
+    kind: JobKind | None,
+    *,
+    until_stalled: bool = False,
+    changed: Callable[[Job], None] | None = None,
+) -> Job:
+    """Return the job once it is over; ``changed`` is given it each time that it changed before."""
+    jobs, last = JobTable(pool), None
+    with progress_bar(err) as bar:
+        task = bar.add_task("", total=None)
+        while True:
+            job = await jobs.get(identifier, kind)
+            if job is None:
+                fail(f"there is no {kind or 'job'} {identifier}")
+            bar.update(
+                task,
+                total=job.total or None,
+                completed=job.done + job.failed,
+                description=f"waiting: {job.error}" if job.error else job.kind,
+            )
+            if job.state != JobState.RUNNING or (until_stalled and job.stalled):
+                return job
+            if job != last and changed:
+                changed(job)
+            last = job
+            await asyncio.sleep(_REFRESH)
+
+
+def say_end(job: Job, *, as_json: bool, indent: int | None = 2) -> None:
+    """Say how a job ended: with status 1 unless all of it was done."""
+    if as_json:
+        out.json(msgspec.to_builtins(job), indent=indent)
+    line = f"{_state(job)}: {_VERBS.get(JobKind(job.kind))} {job.done} of {job.total}"
+    if job.failed and job.kind == JobKind.REDRIVE:
+        line += f"; {job.failed} could not be appended and stay pending ({job.error})"
+    elif job.failed:
+        line += f"; {job.failed} are left as they are"
+    if job.state == JobState.FAILED:
+        line += f" ({job.error})"
+    if job.resumable:
+        fail(line, f"go on with: {_resume(job)}")
+    if job.state != JobState.DONE or job.failed:
+        fail(line)
+    if not as_json:
+        out.print(line)
+
+
+@asynccontextmanager
+async def database(settings: PersistenceSettings) -> AsyncIterator[Pool]:
+    """Lend a pool of connections."""
+    pool = await connect(settings)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def _state(job: Job) -> str:
+    return "stalled" if job.stalled else job.state
+
+
+def _resume(job: Job) -> str:
+    if job.kind == JobKind.REDRIVE:
+        return f"crossfade dlq redrive --resume {job.id}"
+    if job.kind == JobKind.BACKFILL:
+        return f"crossfade migrate backfill --resume {job.id}"
+    return f"crossfade audit --repair --transport {job.request.get('transport')}"
+
+
+def _subject(job: Job) -> str:
+    request = job.request
+    if job.kind == JobKind.REDRIVE:
+        chosen = request.get("selection") or {}
+        ids = chosen.get("ids")
+        if ids:
+            return f"{len(ids)} by id"
+        return ", ".join(f"{name} {value}" for name, value in chosen.items()) or "all pending"
+    if job.kind == JobKind.BACKFILL:
+        source = "rows" if request.get("fromRows") else request.get("source")
+        return f"{source} to {request.get('target')}"
+    return str(request.get("transport", ""))

@@ -1,0 +1,30 @@
+"""The ledger of what a shadow was not given (``shadow_gaps``), closed where all is there again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+
+from persistence.database.pool import Pool, using
+
+__all__ = ["close_gaps", "open_gaps"]
+
+_OPEN = """
+SELECT id, partition, first_offset, last_offset FROM shadow_gaps
+WHERE transport = $1 AND shadow = $2 AND repaired_at IS NULL AND noted_at <= $3
+"""
+_CLOSE = "UPDATE shadow_gaps SET repaired_at = now() WHERE id = ANY($1::bigint[])"
+
+
+async def open_gaps(pool: Pool, source: str, target: str, until: float) -> Sequence[asyncpg.Record]:
+    """Return the gaps that are not repaired, noted before ``until`` (seconds since the epoch)."""
+    async with using(pool) as connection:
+        return await connection.fetch(_OPEN, source, target, datetime.fromtimestamp(until, UTC))
+
+
+async def close_gaps(pool: Pool, gaps: Sequence[int]) -> None:
+    """Note that gaps, by their ids, are repaired."""
+    async with using(pool) as connection:
+        await connection.execute(_CLOSE, gaps)

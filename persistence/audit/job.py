@@ -1,0 +1,65 @@
+"""A repair as a long job: one at a time, listed with who asked and what came of it.
+
+It changes everything in one transaction, so there is no middle to go on from: where its process
+dies nothing was changed, and resuming it means to begin again.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from persistence.audit.repair import repair
+from persistence.audit.report import RepairReport
+from persistence.database.pool import Pool
+from persistence.jobs.job import JobProgress, NewJob
+from persistence.jobs.runner import JobRun, JobRunner
+from persistence.jobs.table import JobStopped
+from persistence.tables.states import JobKind
+from transport.contract import Transport
+
+__all__ = ["RepairOrder", "run_repair"]
+
+
+class RepairOrder(msgspec.Struct, frozen=True):
+    """What a repair is asked for: to hold the rows against the log of this name."""
+
+    transport: str
+
+
+async def run_repair(pool: Pool, transport: Transport, *, by: str) -> RepairReport:
+    """Run :func:`persistence.audit.repair.repair` as a job.
+
+    Raises:
+        JobRunning: another repair runs.
+        JobStopped: somebody cancelled it before it began to change anything.
+        Outage, TransportError: see there. The job is listed as failed, with the error.
+    """
+    reports: list[RepairReport] = []
+
+    async def step(run: JobRun) -> bool:
+        report = await repair(pool, transport)
+        counts = {
+            "removed": sum(len(duplicate.surplus) for duplicate in report.removed),
+            "receiptsRemoved": report.receipts_removed,
+            "constraints": len(report.constraints),
+            "inserted": len(report.inserted),
+            "deadLettered": len(report.dead_lettered),
+            "restored": len(report.restored),
+        }
+        reports.append(report)
+        done = sum(counts.values())
+        left = len(report.disorders)
+        run.progress = JobProgress(done + left, done, left, counts)
+        await run.note(run.progress)
+        return False
+
+    runner = JobRunner(pool, patient=False)
+    try:
+        order = RepairOrder(transport.name)
+        run = await runner.start(NewJob(kind=JobKind.REPAIR, request=order, by=by, alone={}), step)
+        await runner.wait(run.id)
+    finally:
+        await runner.close()
+    if not reports:
+        raise JobStopped
+    return reports[0]

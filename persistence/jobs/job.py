@@ -1,0 +1,69 @@
+"""A long job as it is asked for, as it runs, and as it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from persistence.tables.states import JobKind
+
+__all__ = ["Job", "JobProgress", "NewJob"]
+
+
+class JobProgress(msgspec.Struct, frozen=True):
+    """How far a job is: letters, records or findings, and ``counts`` of the kind's own."""
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    counts: Mapping[str, int] = {}
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job to begin.
+
+    Args:
+        kind: What it does.
+        request: What is asked for, in the kind's own words. Written as JSON.
+        by: Who asks.
+        rate: At most so many letters or records a second; 0 for no limit.
+        total: How many there are to do, as far as is known.
+        alone: Names and values of the request. One job at a time runs that has them, and an
+            unfinished one of the same request is resumed. ``None`` for jobs that may overlap.
+    """
+
+    kind: JobKind
+    request: msgspec.Struct
+    by: str
+    rate: int = 0
+    total: int = 0
+    alone: Mapping[str, str] | None = None
+
+
+class Job(msgspec.Struct, frozen=True, rename="camel"):
+    """A job as any process sees it. Times are RFC 3339, UTC.
+
+    ``kind`` is a :class:`persistence.tables.states.JobKind`, ``state`` a ``JobState``. ``request``
+    is what was asked for. ``rate`` is the most a second, 0 for no limit. ``stalled``: it should be
+    running, and its process is gone or has not been heard of for a minute. ``resumable``: it has
+    work left, and nothing is at work on it. ``failed`` ones stay undone; ``error`` is the last
+    one's, or what the job waits for, or what ended it.
+    """
+
+    id: str
+    kind: str
+    state: str
+    stalled: bool
+    resumable: bool
+    request: dict[str, Any]
+    rate: int
+    total: int
+    done: int
+    failed: int
+    counts: dict[str, Any]
+    error: str | None
+    started_by: str
+    started_at: str
+    finished_at: str | None

@@ -1,0 +1,97 @@
+"""How other processes see that the one that runs a job still lives.
+
+While a process runs jobs, one of its connections holds a lock in PostgreSQL under the process's own
+name (:func:`persistence.fleet.leader_lock.elected`). The lock ends with the connection, so a job
+whose process was killed can be resumed at once. A process that is only suspended keeps its lock;
+its jobs count as stalled when nothing was heard of them for a minute.
+
+A process that lost its lock and lives (PostgreSQL was restarted) takes it again. Where another one
+has resumed its job meanwhile, its next write finds another owner in the row, and it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from uuid import uuid4
+
+from persistence.database.pool import Pool
+from persistence.database.translation import translated
+from persistence.errors import Outage, PersistenceError
+from persistence.fleet.leader_lock import elected
+from persistence.tables.states import JobState
+from transport.backoff import Backoff
+
+__all__ = ["Lease"]
+
+_HEARTBEAT_SECONDS = 5.0
+# A job whose row is locked is at work, and says so itself.
+_SEEN = """
+UPDATE jobs SET seen_at = now()
+WHERE id IN (SELECT id FROM jobs WHERE owner = $1 AND state = $2 FOR UPDATE SKIP LOCKED)
+"""
+
+
+class Lease:
+    """The lock of this process, held between the first :meth:`take` and the last :meth:`release`.
+
+    ``owner`` is its name: the host, the process, and what tells it from those before.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._pool = pool
+        self._jobs = 0
+        self._holding: asyncio.Task[None] | None = None
+        self._held: asyncio.Future[None] | None = None
+
+    async def take(self) -> None:
+        """Hold the lock for one more job.
+
+        Raises:
+            Outage: PostgreSQL can't give it now; it is not held for this job.
+        """
+        self._jobs += 1
+        try:
+            if self._holding is None or self._holding.done():
+                self._held = asyncio.get_running_loop().create_future()
+                self._holding = asyncio.create_task(self._hold(self._held))
+            assert self._held is not None
+            await asyncio.shield(self._held)
+        except BaseException:
+            await self.release()
+            raise
+
+    async def release(self) -> None:
+        """Hold the lock for one job less; give it back after the last."""
+        self._jobs -= 1
+        if self._jobs or self._holding is None:
+            return
+        holding, self._holding = self._holding, None
+        holding.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([holding])
+
+    async def _hold(self, held: asyncio.Future[None]) -> None:
+        backoff = Backoff(0.5, _HEARTBEAT_SECONDS)
+        while True:
+            try:
+                await self._beat(held)
+            except PersistenceError as error:
+                if not held.done():
+                    held.set_exception(error)
+                    return
+            await asyncio.sleep(backoff.next())
+
+    async def _beat(self, held: asyncio.Future[None]) -> None:
+        async with elected(self._pool, self.owner) as connection:
+            if connection is None:
+                raise Outage("another process has this process's lock: start the job again")
+            if not held.done():
+                held.set_result(None)
+            while True:
+                await asyncio.sleep(_HEARTBEAT_SECONDS)
+                with translated():
+                    await connection.execute(_SEEN, self.owner, JobState.RUNNING)

@@ -1,0 +1,220 @@
+"""Runs long jobs in this process: step after step, through outages, until nothing is left.
+
+One process at a time runs a job. The row names it (``owner``), and each write of another one is
+refused, so a job that was resumed elsewhere ends here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from uuid import UUID
+
+import structlog
+
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Connection, Pool, using
+from persistence.errors import Outage, PersistenceError
+from persistence.jobs.job import JobProgress, NewJob
+from persistence.jobs.lease import Lease
+from persistence.jobs.rate import Rate
+from persistence.jobs.table import ClaimedJob, JobStopped, JobTable
+from persistence.tables.states import JobKind, JobState
+from transport.backoff import Backoff
+from transport.errors import ConfigurationError, TransportError
+
+__all__ = ["JobRun", "JobRunner", "Step"]
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
+
+
+class JobRun:
+    """One run of a job, as its work sees it.
+
+    ``progress`` and ``cursor`` begin where an earlier run left off; ``stop`` is set when this
+    process is to run it no more. ``state`` is what this run ended in, ``None`` while it goes on,
+    and ``CANCELLED`` also where another process has resumed the job.
+    """
+
+    def __init__(
+        self, claimed: ClaimedJob, table: JobTable, lease: Lease, pool: Pool, stop: asyncio.Event
+    ) -> None:
+        self.id = claimed.id
+        self.request = claimed.request
+        self.by = claimed.by
+        self.rate = Rate(claimed.rate)
+        self.cursor = claimed.cursor
+        self.progress = claimed.progress
+        self.error: str | None = None
+        self.state: JobState | None = None
+        self.stop = stop
+        self._table = table
+        self._lease = lease
+        self._pool = pool
+
+    async def lock(self, connection: Connection) -> None:
+        """Keep the job from being cancelled or resumed elsewhere until the transaction ends.
+
+        Raises:
+            JobStopped: this run is to go on no more.
+        """
+        await self._table.lock(connection, self.id, self._lease.owner)
+
+    async def note(
+        self,
+        progress: JobProgress,
+        *,
+        cursor: Mapping[str, str] | None = None,
+        error: str | None = None,
+        connection: Connection | None = None,
+    ) -> None:
+        """Write how far it is; in the transaction of ``connection`` where one is given.
+
+        Raises:
+            JobStopped: this run is to go on no more.
+            Outage: PostgreSQL can't take it now.
+        """
+        if connection is None:
+            async with using(self._pool) as own:
+                await self.note(progress, cursor=cursor, error=error, connection=own)
+            return
+        passed = cursor or {}
+        await self._table.note(
+            connection, self.id, self._lease.owner, progress, cursor=passed, error=error
+        )
+        self.cursor.update(passed)
+        self.error = error
+
+
+Step = Callable[[JobRun], Awaitable[bool]]
+"""Does a part of a job's work, and returns whether some is left."""
+
+
+class JobRunner:
+    """Starts jobs in this process. :meth:`close` interrupts them; they can be resumed anywhere.
+
+    ``patient``: outages of PostgreSQL and of logs are waited out. Else they end the job as failed.
+    """
+
+    def __init__(self, pool: Pool, *, patient: bool = True) -> None:
+        self.table = JobTable(pool)
+        self._pool = pool
+        self._patient = patient
+        self._lease = Lease(pool)
+        self._stop = asyncio.Event()
+        self._running: dict[UUID, asyncio.Task[None]] = {}
+
+    async def start(self, job: NewJob, step: Step) -> JobRun:
+        """Begin a job, or resume one that has to run alone and asked for the same.
+
+        Raises:
+            JobRunning: it is to run alone, and another one runs.
+            Outage: PostgreSQL can't take it now; nothing was begun.
+        """
+        await self._lease.take()
+        try:
+            claimed = await self.table.begin(job, self._lease.owner)
+        except BaseException:
+            await self._lease.release()
+            raise
+        return self._spawn(claimed, step)
+
+    async def resume(self, identifier: UUID, kind: JobKind, step: Step) -> bool:
+        """Resume a job that nothing is at work on; return whether there is such a one.
+
+        Raises:
+            Outage: PostgreSQL can't tell now.
+        """
+        await self._lease.take()
+        try:
+            claimed = await self.table.resume(identifier, kind, self._lease.owner)
+        except BaseException:
+            await self._lease.release()
+            raise
+        if claimed is None:
+            await self._lease.release()
+            return False
+        self._spawn(claimed, step)
+        return True
+
+    async def wait(self, identifier: UUID) -> None:
+        """Return when a job that runs in this process has ended here.
+
+        Raises:
+            Exception: what made it fail.
+        """
+        if task := self._running.get(identifier):
+            await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Stop what runs here after the step in hand. It can be resumed, here or elsewhere."""
+        self._stop.set()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def _spawn(self, claimed: ClaimedJob, step: Step) -> JobRun:
+        run = JobRun(claimed, self.table, self._lease, self._pool, self._stop)
+        self._running = {i: task for i, task in self._running.items() if not task.done()}
+        task = asyncio.create_task(self._run(run, step), name=f"job {run.id}")
+        self._running[run.id] = task
+        task.add_done_callback(_retrieve)
+        return run
+
+    async def _run(self, run: JobRun, step: Step) -> None:
+        state, error = JobState.INTERRUPTED, None
+        try:
+            if await self._work(run, step):
+                state, error = JobState.DONE, run.error
+        except JobStopped:
+            state = JobState.CANCELLED
+        except Exception as failure:
+            state, error = JobState.FAILED, _told(failure)
+            _log.exception("Job failed; it can be resumed", job=str(run.id))
+            raise
+        finally:
+            run.state = state
+            if state != JobState.CANCELLED:
+                # Where this can't be written, the lock's end shows that nothing runs it.
+                with suppress(PersistenceError):
+                    await self.table.finish(run.id, self._lease.owner, state, error)
+            await self._lease.release()
+            _log.info("Job ended here", job=str(run.id), state=state)
+
+    async def _work(self, run: JobRun, step: Step) -> bool:
+        """Repeat ``step``; return whether nothing is left."""
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        while not self._stop.is_set():
+            done = run.progress.done
+            try:
+                if not await step(run):
+                    return True
+            except ConfigurationError:
+                raise
+            except (TransportError, Outage) as error:
+                if not self._patient:
+                    raise
+                _log.warning("Job waits for an outage to end", job=str(run.id), error=str(error))
+                with suppress(Outage):
+                    await run.note(run.progress, error=str(error))
+                if run.progress.done > done:
+                    backoff.reset()
+                await stopped_within(self._stop, backoff.next())
+                run.error = None
+            else:
+                backoff.reset()
+        return False
+
+
+def _told(failure: Exception) -> str:
+    if isinstance(failure, TransportError | PersistenceError):
+        return str(failure)
+    # Its text may quote what a message says, which only the log may know how to withhold.
+    return f"{type(failure).__name__}: the log of the process that ran it has the traceback"
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    # Its error is logged, and its state says so; nobody has to be waiting for it.
+    if not task.cancelled():
+        task.exception()

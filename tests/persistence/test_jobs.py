@@ -1,0 +1,116 @@
+"""Long jobs, whatever they do: one process runs a job, and a failure is listed with its error."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from persistence.audit.job import run_repair
+from persistence.errors import Outage
+from persistence.jobs.job import JobProgress, NewJob
+from persistence.jobs.runner import JobRun, JobRunner
+from persistence.jobs.table import JobRunning
+from persistence.tables.states import JobKind, JobState
+from transport.errors import TransportUnavailable
+
+
+class Order(msgspec.Struct):
+    target: str = "kafka"
+
+
+def job(**changes) -> NewJob:
+    return NewJob(
+        **{"kind": JobKind.BACKFILL, "request": Order(), "by": "ann", "alone": {"target": "kafka"}}
+        | changes
+    )
+
+
+async def forever(run: JobRun) -> bool:
+    await run.note(JobProgress(9, run.progress.done))
+    await asyncio.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+async def runners(database_pool):
+    made = [JobRunner(database_pool), JobRunner(database_pool)]
+    yield made
+    for runner in made:
+        await runner.close()
+
+
+async def test_of_two_starts_at_once_one_runs_and_the_other_is_told(runners):
+    begun = await asyncio.gather(
+        *(runner.start(job(), forever) for runner in runners), return_exceptions=True
+    )
+    (run,) = [one for one in begun if isinstance(one, JobRun)]
+    (refused,) = [one for one in begun if isinstance(one, JobRunning)]
+    assert refused.id == run.id
+    assert not await runners[0].resume(run.id, JobKind.BACKFILL, forever)
+
+
+async def test_a_job_resumed_elsewhere_ends_where_it_ran(runners, database_pool):
+    first, second = runners
+    suspended = await first.start(job(), forever)
+    await database_pool.execute(
+        "UPDATE jobs SET seen_at = now() - interval '2 minutes', owner = 'x'"
+    )
+    assert await second.resume(suspended.id, JobKind.BACKFILL, forever)
+    await first.wait(suspended.id)
+    assert suspended.state == JobState.CANCELLED
+    shown = await second.table.get(suspended.id)
+    assert (shown.state, shown.stalled) == (JobState.RUNNING, False)
+    await second.close()
+    assert (await second.table.get(suspended.id)).state == JobState.INTERRUPTED
+
+
+async def test_a_process_that_lost_its_lock_is_seen_to_be_gone_and_can_be_followed(
+    runners, database_pool
+):
+    first, second = runners
+    run = await first.start(job(), forever)
+    # Its connection ends, as that of a killed process does.
+    await database_pool.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks "
+        "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+    )
+    shown = await second.table.get(run.id)
+    assert (shown.stalled, shown.resumable) == (True, True)
+    taken = await second.start(job(), forever)
+    assert taken.id == run.id
+
+
+async def test_an_outage_is_noted_while_it_lasts_and_a_fault_ends_the_job(runners):
+    runner, _ = runners
+    failures = [Outage("down"), TransportUnavailable("away"), RuntimeError("secret")]
+    noted = []
+
+    async def fails(run: JobRun) -> bool:
+        shown = await runner.table.get(run.id)
+        noted.append(shown.error)
+        raise failures[len(noted) - 1]
+
+    run = await runner.start(job(), fails)
+    with pytest.raises(RuntimeError):
+        await runner.wait(run.id)
+    assert noted == [None, "down", "away"]
+    (listed,) = await runner.table.recent(20)
+    assert (listed.state, listed.resumable) == (JobState.FAILED, True)
+    assert listed.error.startswith("RuntimeError: ")
+    assert "secret" not in listed.error  # it may quote what a message says
+
+
+class _Away:
+    name = "redis"
+
+    async def progress(self, *_arguments, **_options):
+        raise TransportUnavailable("the log is away")
+
+
+async def test_a_repair_that_failed_is_listed_with_its_error(runners, database_pool):
+    with pytest.raises(TransportUnavailable):
+        await run_repair(database_pool, _Away(), by="ann")
+    (listed,) = await runners[0].table.recent(20, JobKind.REPAIR)
+    assert (listed.state, listed.error, listed.started_by) == ("failed", "the log is away", "ann")
