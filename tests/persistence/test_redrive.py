@@ -331,6 +331,9 @@ class _CountsNothingOnce:
         self.redriven = self
         self.broken = True
 
+    def of(self, _kind: type) -> _CountsNothingOnce:
+        return self
+
     def inc(self, _number: float) -> None:
         broken, self.broken = self.broken, False
         if broken:
