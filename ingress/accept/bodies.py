@@ -101,7 +101,7 @@ class Bodies:
             share.check()
 
     async def _inflated(self, coding: bytes, body: bytes, limit: _Limit, share: _Share) -> bytes:
-        """Return what a body inflates to.
+        """Inflate a body.
 
         Only a whole body is inflated, and only one at a time is inflated far. So a client that
         stalls takes no room from others, nor do many small bodies that stand for large ones.
@@ -125,7 +125,7 @@ class Bodies:
         return b"".join(pieces)
 
     def check(self) -> None:
-        """Return if there is room.
+        """Refuse if there is no room.
 
         Raises:
             Problem: All bodies together hold more than they may.

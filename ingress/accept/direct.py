@@ -67,7 +67,7 @@ class Direct:
     async def split(
         self, submissions: Sequence[AnySubmission], decide: Decide
     ) -> tuple[list[AnySubmission], list[AnySubmission]]:
-        """Return what to persist directly, and what is to be queued, each in order.
+        """Split submissions into those to persist directly and those to queue, each in order.
 
         Where the log can't say whether a conversation has a backlog, its messages are refused.
         """

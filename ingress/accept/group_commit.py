@@ -27,7 +27,7 @@ from otel.metrics import Metrics
 __all__ = ["Commit", "Decide", "GroupCommit"]
 
 Decide = Callable[[AnySubmission, Verdict], None]
-"""Gives a message its verdict and wakes whoever waits for nothing else."""
+"""Gives a message its verdict, and wakes its request with the last one."""
 Commit = Callable[[list[AnySubmission], Decide], Awaitable[None]]
 """Makes every message of a tick durable, or tells why not, through :data:`Decide`."""
 
@@ -79,7 +79,7 @@ class GroupCommit:
         return self._held
 
     def admit(self) -> None:
-        """Return if a request may hand something in. Called before its body is read.
+        """Refuse a request if too much waits. Called before its body is read.
 
         Raises:
             Problem: too many messages or bytes are held, or the oldest has waited too long.

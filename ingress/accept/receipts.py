@@ -40,7 +40,7 @@ class Receipts:
         trace: Trace,
         key: ApiKey | None,
     ) -> Stored:
-        """Return what stands for this receipt, ``fresh`` if it is this one; durable by then.
+        """Record a receipt; return the first one of its kind, ``fresh`` if it is this one.
 
         A key with a conversation prefix may give it for messages of such conversations, whoever
         sent them; for others it is answered as if there were none.

@@ -47,7 +47,7 @@ class RowLookup:
         return self._probing is None
 
     async def answers(self, message_ids: Sequence[str]) -> dict[str, StoredAnswer]:
-        """Return what stands under each id that is a row; nothing while PostgreSQL is out."""
+        """Return the rows of these ids; none while PostgreSQL is out."""
         if not message_ids or self._probing is not None:
             return {}
         try:
@@ -57,7 +57,7 @@ class RowLookup:
             return {}
 
     async def dead_lettered(self, message_ids: Sequence[str]) -> set[str]:
-        """Return which ids are dead letters; none while PostgreSQL is out."""
+        """Return those ids that are dead letters; none while PostgreSQL is out."""
         if not message_ids or self._probing is not None:
             return set()
         try:

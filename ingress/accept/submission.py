@@ -112,7 +112,7 @@ class Submission:
         self.verdict: Verdict | None = None
 
     def admit(self, key: ApiKey) -> None:
-        """Return if ``key`` may send this message.
+        """Refuse the message if ``key`` may not send it.
 
         Raises:
             Problem: its sender or its conversation has not the key's prefix.
@@ -166,7 +166,7 @@ class Submission:
         return Ack(self.message_id, verdict.state, verdict.accepted_at, hit, verdict.correlation_id)
 
     def _outcome(self, verdict: Verdict) -> str:
-        """Return what the idempotency check came to, for its span."""
+        """Name the outcome of the idempotency check, for its span."""
         if isinstance(verdict, Problem):
             return verdict.kind.name
         if verdict.fresh and not self.follows:
@@ -239,7 +239,7 @@ class ReceiptSubmission:
         return ""
 
     def stored(self) -> Stored:
-        """Return what stands in the log.
+        """Return the receipt as the log has it.
 
         Raises:
             Problem: it was not accepted.

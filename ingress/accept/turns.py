@@ -26,7 +26,7 @@ class Turns:
         self._slice = asyncio.Lock()
 
     async def take(self, steps: Iterable[_Step | None]) -> list[_Step]:
-        """Return what ``steps`` yields, but for ``None``: that only lets others have a turn.
+        """Collect the results of ``steps``; ``None`` is none, and lets others have a turn.
 
         The first slice begins at once; most work needs no other. What a step raises is raised.
         """

@@ -24,7 +24,7 @@ _CRLF = b"\r\n"
 
 
 class Chunks:
-    """What is known of one chunked body in the middle of it."""
+    """The state of one chunked body that is being read."""
 
     def __init__(self) -> None:
         self._left = 0  # of the chunk's data

@@ -124,7 +124,7 @@ class Connections:
         return False
 
     def _idle_ones(self, now: float) -> list[Connection]:
-        """Return what is idle, of the addresses with most connections first."""
+        """Return the idle connections, of the addresses with most connections first."""
         found = [
             (-self._addresses[connection.address], since, number, connection)
             for number, connection in enumerate(self._open)

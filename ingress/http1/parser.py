@@ -67,7 +67,7 @@ class RequestParser:
         return "head" if self._buffer or self._empty_line else "between"
 
     def next(self) -> Event:
-        """Return what comes next in the stream.
+        """Return the next event of the stream.
 
         Raises:
             Problem: it is not HTTP/1.1, can be read in two ways, or is past a limit. Nothing that

@@ -25,7 +25,7 @@ from ingress.schema.problems import (
 __all__ = ["CHUNKED", "RequestHead", "check_start", "parse", "too_large", "too_long"]
 
 CHUNKED = -1
-"""The length of a body whose length is told chunk by chunk."""
+"""The length of a body that comes in chunks, each with a length of its own."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 # All repeats are possessive: a head that does not match is refused in linear time.
@@ -65,7 +65,7 @@ def _refused(detail: str) -> Problem:
 
 
 def check_start(data: bytearray, looked_at: int) -> None:
-    """Return if ``data`` may be the start of a head; ``looked_at`` bytes of it were checked before.
+    """Refuse ``data`` if no head starts so; ``looked_at`` bytes of it were checked before.
 
     So what is not HTTP (a TLS handshake, say) is refused as it comes, and not waited for.
 
@@ -79,7 +79,7 @@ def check_start(data: bytearray, looked_at: int) -> None:
 
 
 def parse(data: bytes, bounds: Bounds) -> RequestHead:
-    """Return what a whole head says; ``data`` is all of it, with the empty line.
+    """Parse a head; ``data`` is all of it, with the empty line.
 
     Raises:
         Problem: it is not one, it can be read in two ways, or it is past a limit.
@@ -178,14 +178,14 @@ def _body_length(meant: dict[bytes, bytes], version: str) -> int:
     RFC 9112 section 6: a server may refuse a coding that it does not know with 501, and a request
     that has both headers; and has to take HTTP/1.0 with a coding for faulty.
     """
-    told, coding = meant.get(b"content-length"), meant.get(b"transfer-encoding")
+    stated, coding = meant.get(b"content-length"), meant.get(b"transfer-encoding")
     if coding is None:
-        if told is None:
+        if stated is None:
             return 0
-        if not _LENGTH.fullmatch(told):
+        if not _LENGTH.fullmatch(stated):
             raise _refused("Content-Length is not one decimal number.")
-        return int(told)
-    if told is not None:
+        return int(stated)
+    if stated is not None:
         raise _refused("The body's length is given twice.")
     if version == "1.0":
         raise _refused("HTTP/1.0 has no Transfer-Encoding.")
@@ -224,7 +224,7 @@ def _other_target(
 
 
 def _why(data: bytes) -> str:
-    """Return what is wrong with a head that is not one."""
+    """Explain the fault of a head that is not one."""
     if _FORBIDDEN.search(data):
         return _NO_LINES
     line, _, _ = data.partition(b"\r\n")

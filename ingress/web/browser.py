@@ -41,7 +41,7 @@ class Guard:
         self.needed = not keys_required
 
     def check(self, headers: Headers, *, changes: bool) -> None:
-        """Return if a request is by a known name and no other site's doing.
+        """Refuse a request by an unknown name, or sent by another site.
 
         Raises:
             Problem: it is neither (421, 403).
@@ -102,7 +102,7 @@ def _held(headers: Headers) -> bytes | None:
 
 
 def same_site(headers: Headers, *, marked: bool = False) -> None:
-    """Return if a request that changes something is no other site's doing.
+    """Refuse a request that changes something if another site sent it.
 
     With ``marked`` it has to carry the console's own header too.
 

@@ -92,7 +92,7 @@ def header_safe(correlation: str, otherwise: str) -> bytes:
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """Return what ``Idempotency-Key`` gives in place of ``clientMessageId``, if it was sent.
+    """Return the key that ``Idempotency-Key`` gives in place of ``clientMessageId``, if any.
 
     Raises:
         Problem: it is empty, too long, or holds what is not printable ASCII.

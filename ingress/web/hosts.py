@@ -52,7 +52,7 @@ class Hosts:
             )
 
     def check(self, headers: Headers) -> None:
-        """Return if the request asks for one of the names, or need not.
+        """Refuse a request that asks for another name, where it has to ask for one.
 
         Raises:
             Problem: it asks for another, to which this machine has not to answer (421).

@@ -45,7 +45,7 @@ def coding_of(headers: dict[bytes, bytes]) -> bytes | None:
 
 
 class Inflater:
-    """Inflates one body. ``grown`` is told how many bytes each step adds, and may raise."""
+    """Inflates one body. ``grown`` gets the number of bytes that each step adds, and may raise."""
 
     def __init__(self, coding: bytes, grown: Callable[[int], None]) -> None:
         self._window = _WINDOWS[coding]
@@ -63,7 +63,7 @@ class Inflater:
             yield from self._step(data[at : at + _IN])
 
     def end(self) -> None:
-        """Return if the body is complete.
+        """Refuse a body that is not complete.
 
         Raises:
             Problem: it ends in the middle (400).

@@ -64,7 +64,7 @@ class ApiKey(msgspec.Struct, frozen=True):
         )
 
     def answers_for(self, *, sender: str = "", conversation: str = "") -> None:
-        """Return if the key may act as ``sender`` in ``conversation``; one not given may be any.
+        """Refuse a key that may not act as ``sender`` in ``conversation``; without one, any counts.
 
         Raises:
             Problem: it may not (403). Both are the client's own words, so this tells it nothing.
@@ -75,7 +75,7 @@ class ApiKey(msgspec.Struct, frozen=True):
             raise self._refused("conversations", self.conversation_prefix)
 
     def refuse_limited(self) -> None:
-        """Return if the key is for all senders and conversations.
+        """Refuse a key that is not for all senders and conversations.
 
         Raises:
             Problem: it has a prefix (403).
