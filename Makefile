@@ -31,6 +31,7 @@ check: env-dev docs ## Lint, format, types, imports, the site; the OpenAPI docum
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.generated_clients.lint
+	@$(BIN)/python -m tests.console.javascript
 	@clients/typescript/check
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
 
@@ -55,6 +56,7 @@ rehearse: env ## Walk the migration there and back under load, and prove it (ARG
 
 fmt: env-dev ## Format, and fix what can be fixed without judgement
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+	@$(BIN)/python -m tests.console.javascript --fix
 
 clean: ## Remove the environment and every cache (not .crossfade, which holds your messages)
 	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

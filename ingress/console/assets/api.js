@@ -14,7 +14,9 @@ async function call(method, path, body) {
   let response;
   try {
     response = await fetch(path, {
-      method, headers, credentials: "same-origin",
+      method,
+      headers,
+      credentials: "same-origin",
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
@@ -22,7 +24,11 @@ async function call(method, path, body) {
   }
   const text = await response.text();
   let content = null;
-  try { content = text ? JSON.parse(text) : null; } catch { /* a proxy's own page */ }
+  try {
+    content = text ? JSON.parse(text) : null;
+  } catch {
+    /* a proxy's own page */
+  }
   if (!response.ok) {
     if (response.status === 401) document.dispatchEvent(new Event("signed-out"));
     throw new Refused(response.status, content);
@@ -31,8 +37,9 @@ async function call(method, path, body) {
 }
 
 export const get = (path, query) => {
-  const given = Object.entries(query ?? {})
-    .filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const given = Object.entries(query ?? {}).filter(
+    ([, value]) => value !== undefined && value !== null && value !== "",
+  );
   const text = new URLSearchParams(given).toString();
   return call("GET", text ? `${path}?${text}` : path);
 };

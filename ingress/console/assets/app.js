@@ -17,8 +17,14 @@ import { tailPage } from "./page-tail.js";
 import { listenForKeys, showKeys } from "./shortcuts.js";
 
 const PAGES = [
-  ["#/", "Now"], ["#/find", "Find"], ["#/browse", "Browse"], ["#/tail", "Tail"], ["#/dead-letters", "Dead letters"],
-  ["#/migration", "Migration"], ["#/actions", "Actions"], ["#/produce", "Send"],
+  ["#/", "Now"],
+  ["#/find", "Find"],
+  ["#/browse", "Browse"],
+  ["#/tail", "Tail"],
+  ["#/dead-letters", "Dead letters"],
+  ["#/migration", "Migration"],
+  ["#/actions", "Actions"],
+  ["#/produce", "Send"],
 ];
 const ROUTES = [
   [/^\/$/, nowPage, "#/"],
@@ -38,7 +44,9 @@ const nav = document.getElementById("nav");
 const chip = document.getElementById("live");
 const stale = document.getElementById("stale");
 const who = document.getElementById("who");
-let session = null, leave = null, first = true;
+let session = null,
+  leave = null,
+  first = true;
 
 const live = new Live(({ connected, age }) => {
   chip.className = `live ${connected ? "on" : "off"}`;
@@ -46,7 +54,10 @@ const live = new Live(({ connected, age }) => {
   stale.hidden = connected || age === null;
   document.body.classList.toggle("is-stale", !stale.hidden);
   if (!stale.hidden)
-    say(stale, `The connection to the service is lost. What you see is ${span(age / 1000)} old; it is tried again.`);
+    say(
+      stale,
+      `The connection to the service is lost. What you see is ${span(age / 1000)} old; it is tried again.`,
+    );
   if (age === null) say(chip, connected ? "live" : "connecting");
 });
 
@@ -64,8 +75,13 @@ function show() {
   const [path, text] = (location.hash.slice(1) || "/").split("?");
   const query = new URLSearchParams(text ?? "");
   fill(main);
-  if (!session?.mayRead) { loginPage(); return; }
-  const found = ROUTES.map(([pattern, page, tab]) => [pattern.exec(path), page, tab]).find(([match]) => match);
+  if (!session?.mayRead) {
+    loginPage();
+    return;
+  }
+  const found = ROUTES.map(([pattern, page, tab]) => [pattern.exec(path), page, tab]).find(
+    ([match]) => match,
+  );
   for (const link of nav.children)
     if (found && link.getAttribute("href") === found[2]) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -82,36 +98,73 @@ function signedIn(next) {
   session = next;
   const pages = PAGES.filter(([href]) => href !== "#/produce" || session.mayProduce);
   fill(nav, session.mayRead ? pages.map(([href, title]) => h("a", { href }, title)) : null);
-  fill(who, session.keysRequired && session.mayRead
-    ? [h("span", { class: "chip" }, session.name, session.mayAct ? "" : ", read only"), button("Sign out", signOut)]
-    : session.keysRequired ? null : h("span", {
-      class: "chip", title: "No API keys are configured: everybody on this machine may do everything.",
-    }, "no keys"));
+  fill(
+    who,
+    session.keysRequired && session.mayRead
+      ? [
+          h("span", { class: "chip" }, session.name, session.mayAct ? "" : ", read only"),
+          button("Sign out", signOut),
+        ]
+      : session.keysRequired
+        ? null
+        : h(
+            "span",
+            {
+              class: "chip",
+              title: "No API keys are configured: everybody on this machine may do everything.",
+            },
+            "no keys",
+          ),
+  );
   if (session.mayRead) live.start();
-  else { live.stop(); fill(chip); stale.hidden = true; }
+  else {
+    live.stop();
+    fill(chip);
+    stale.hidden = true;
+  }
   show();
 }
 
 function loginPage() {
   const key = h("input", {
-    type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false",
+    type: "password",
+    id: "key",
+    required: true,
+    autocomplete: "current-password",
+    spellcheck: "false",
     "aria-describedby": "key-note",
   });
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
-  fill(main, h("form", { class: "login", onsubmit: async (event) => {
-    event.preventDefault();
-    problem.hidden = true;
-    try {
-      signedIn(await post("api/console/session", { key: key.value.trim() }));
-    } catch (error) {
-      say(problem, error.message);
-      problem.hidden = false;
-      key.select();
-    }
-  } }, h("h1", null, "Sign in"), h("label", { for: "key" }, "API key", key),
-  h("small", { id: "key-note" }, "One with the scope read, or admin to act as well. " +
-    "The browser holds it in a cookie that no script can read, until it is closed."),
-  problem, h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Sign in"))));
+  fill(
+    main,
+    h(
+      "form",
+      {
+        class: "login",
+        onsubmit: async (event) => {
+          event.preventDefault();
+          problem.hidden = true;
+          try {
+            signedIn(await post("api/console/session", { key: key.value.trim() }));
+          } catch (error) {
+            say(problem, error.message);
+            problem.hidden = false;
+            key.select();
+          }
+        },
+      },
+      h("h1", null, "Sign in"),
+      h("label", { for: "key" }, "API key", key),
+      h(
+        "small",
+        { id: "key-note" },
+        "One with the scope read, or admin to act as well. " +
+          "The browser holds it in a cookie that no script can read, until it is closed.",
+      ),
+      problem,
+      h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Sign in")),
+    ),
+  );
   key.focus();
 }
 
@@ -125,21 +178,45 @@ async function begin() {
   try {
     signedIn(await get("api/console/session"));
   } catch (error) {
-    fill(main, h("div", { class: "empty" }, h("strong", null, "The service does not answer"),
-      h("p", null, error.message), button("Try again", begin)));
-    setTimeout(() => { if (!session) begin(); }, 3000);
+    fill(
+      main,
+      h(
+        "div",
+        { class: "empty" },
+        h("strong", null, "The service does not answer"),
+        h("p", null, error.message),
+        button("Try again", begin),
+      ),
+    );
+    setTimeout(() => {
+      if (!session) begin();
+    }, 3000);
   }
 }
 
-document.addEventListener("signed-out", () => { if (session?.mayRead && session.keysRequired) begin(); });
+document.addEventListener("signed-out", () => {
+  if (session?.mayRead && session.keysRequired) begin();
+});
 window.addEventListener("hashchange", show);
 const KEYS = {
-  n: "#/", f: "#/find", b: "#/browse", t: "#/tail", d: "#/dead-letters", m: "#/migration", a: "#/actions",
+  n: "#/",
+  f: "#/find",
+  b: "#/browse",
+  t: "#/tail",
+  d: "#/dead-letters",
+  m: "#/migration",
+  a: "#/actions",
   s: "#/produce",
 };
-const titles = () => new Map([...nav.children].map((link) =>
-  [link.getAttribute("href"), PAGES.find(([href]) => href === link.getAttribute("href"))[1]]));
+const titles = () =>
+  new Map(
+    [...nav.children].map((link) => [
+      link.getAttribute("href"),
+      PAGES.find(([href]) => href === link.getAttribute("href"))[1],
+    ]),
+  );
 listenForKeys(KEYS, titles);
-document.querySelector(".corner").append(
-  button("Shortcuts", () => showKeys(KEYS, titles()), { title: "Shortcuts of the keyboard: ?" }));
+document
+  .querySelector(".corner")
+  .append(button("Shortcuts", () => showKeys(KEYS, titles()), { title: "Shortcuts of the keyboard: ?" }));
 begin();

@@ -4,7 +4,12 @@
 const DEEPEST = 20;
 const PER_LINE = 16;
 
-export const FORMS = [["auto", "as it is best read"], ["text", "text"], ["json", "JSON"], ["hex", "hexadecimal"]];
+export const FORMS = [
+  ["auto", "as it is best read"],
+  ["text", "text"],
+  ["json", "JSON"],
+  ["hex", "hexadecimal"],
+];
 
 export function fromBase64(text) {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -13,7 +18,8 @@ export function fromBase64(text) {
 // `cut`: these are the first of more bytes, so that a character at the end may not be whole.
 export function readable(bytes, form, cut) {
   const text = form === "hex" ? null : decoded(bytes, cut);
-  if (text === null) return { text: hexadecimal(bytes), note: form === "hex" ? null : "not UTF-8, so in hexadecimal" };
+  if (text === null)
+    return { text: hexadecimal(bytes), note: form === "hex" ? null : "not UTF-8, so in hexadecimal" };
   if (form === "text") return { text, note: null };
   if (isJson(text)) return { text: indented(text), note: null };
   return { text, note: form !== "json" ? null : cut ? "cut off, so as text" : "not JSON, so as text" };
@@ -38,8 +44,15 @@ function isJson(text) {
 
 export function indented(text) {
   const lines = [];
-  let depth = 0, line = "", quoted = false, escaped = false, empty = false;
-  const end = () => { lines.push(line); line = "  ".repeat(Math.min(depth, DEEPEST)); };
+  let depth = 0,
+    line = "",
+    quoted = false,
+    escaped = false,
+    empty = false;
+  const end = () => {
+    lines.push(line);
+    line = "  ".repeat(Math.min(depth, DEEPEST));
+  };
   for (const character of text) {
     if (quoted) {
       line += character;
@@ -49,7 +62,8 @@ export function indented(text) {
       continue;
     }
     if (/\s/.test(character)) continue;
-    const opens = character === "{" || character === "[", closes = character === "}" || character === "]";
+    const opens = character === "{" || character === "[",
+      closes = character === "}" || character === "]";
     if (closes) depth -= 1;
     if (empty ? !closes : closes) end();
     line += character === ":" ? ": " : character;
@@ -65,8 +79,11 @@ function hexadecimal(bytes) {
   const lines = [];
   for (let at = 0; at < bytes.length; at += PER_LINE) {
     const part = [...bytes.subarray(at, at + PER_LINE)];
-    const digits = part.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(PER_LINE * 3 - 1);
-    const text = part.map((byte) => byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".").join("");
+    const digits = part
+      .map((byte) => byte.toString(16).padStart(2, "0"))
+      .join(" ")
+      .padEnd(PER_LINE * 3 - 1);
+    const text = part.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".")).join("");
     lines.push(`${at.toString(16).padStart(4, "0")}  ${digits}  ${text}`);
   }
   return lines.join("\n");

@@ -45,14 +45,29 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
     const problem = h("p", { class: "problem", role: "alert", hidden: true });
     const shown = h("div", { class: "preview", "aria-live": "polite" });
     const go = h("button", { type: "submit", class: danger ? "danger" : "primary" }, verb);
-    const form = h("form", { method: "dialog" },
-      h("h2", { id: "dialog-title" }, title), shown,
-      fields.map((field, index) => h("div", { class: "field" },
-        h("label", { for: `field-${index}` }, field.label),
-        field.hint ? h("small", { id: `hint-${index}` }, field.hint) : null,
-        prepared(field, index))),
-      h("div", { class: "field" }, h("label", { for: "why" }, reason), why), problem,
-      h("div", { class: "actions" }, button("Leave", () => dialog.close()), go));
+    const form = h(
+      "form",
+      { method: "dialog" },
+      h("h2", { id: "dialog-title" }, title),
+      shown,
+      fields.map((field, index) =>
+        h(
+          "div",
+          { class: "field" },
+          h("label", { for: `field-${index}` }, field.label),
+          field.hint ? h("small", { id: `hint-${index}` }, field.hint) : null,
+          prepared(field, index),
+        ),
+      ),
+      h("div", { class: "field" }, h("label", { for: "why" }, reason), why),
+      problem,
+      h(
+        "div",
+        { class: "actions" },
+        button("Leave", () => dialog.close()),
+        go,
+      ),
+    );
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
     const reasons = [...form.querySelectorAll("textarea")];
     let result = null;
@@ -76,18 +91,29 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
     // How far a long action is. One that is left ends after the part in hand.
     const progress = {
       wanted: () => dialog.open,
-      tell: (done, total, text) => fill(shown,
-        h("progress", { max: Math.max(1, total), value: done, "aria-label": title }), h("p", null, text)),
+      tell: (done, total, text) =>
+        fill(
+          shown,
+          h("progress", { max: Math.max(1, total), value: done, "aria-label": title }),
+          h("p", null, text),
+        ),
     };
-    dialog.addEventListener("close", () => { dialog.remove(); resolve(result); });
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(result);
+    });
     modal(dialog);
     (fields.find((field) => field.input.required)?.input ?? why).focus();
     if (preview) {
       fill(shown, h("p", { class: "muted" }, "Counting …"));
       go.disabled = true;
       preview().then(
-        ({ text, nothing }) => { fill(shown, text); go.disabled = Boolean(nothing); },
-        (error) => fill(shown, h("p", { class: "problem" }, error.message)));
+        ({ text, nothing }) => {
+          fill(shown, text);
+          go.disabled = Boolean(nothing);
+        },
+        (error) => fill(shown, h("p", { class: "problem" }, error.message)),
+      );
     }
   });
 }

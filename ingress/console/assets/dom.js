@@ -67,19 +67,47 @@ export function say(element, text) {
 
 // A table that is a list of cards where there is no room for columns.
 export function table(headings, rows, properties) {
-  return h("table", { class: "grid", ...properties },
-    h("thead", null, h("tr", null, headings.map((one) =>
-      h("th", { scope: "col", class: one.numeric ? "n" : null },
-        one.hidden ? h("span", { class: "hidden-text" }, one.title) : one.title)))),
-    h("tbody", null, rows.map((cells) =>
-      cells instanceof Node ? cells : row(headings, cells))));
+  return h(
+    "table",
+    { class: "grid", ...properties },
+    h(
+      "thead",
+      null,
+      h(
+        "tr",
+        null,
+        headings.map((one) =>
+          h(
+            "th",
+            { scope: "col", class: one.numeric ? "n" : null },
+            one.hidden ? h("span", { class: "hidden-text" }, one.title) : one.title,
+          ),
+        ),
+      ),
+    ),
+    h(
+      "tbody",
+      null,
+      rows.map((cells) => (cells instanceof Node ? cells : row(headings, cells))),
+    ),
+  );
 }
 
 export function row(headings, cells, properties) {
-  return h("tr", properties, cells.map((cell, index) =>
-    h("td", { class: headings[index].numeric ? "n" : null,
-      "data-label": headings[index].hidden ? "" : headings[index].title },
-      cell === null || cell === undefined ? "" : cell)));
+  return h(
+    "tr",
+    properties,
+    cells.map((cell, index) =>
+      h(
+        "td",
+        {
+          class: headings[index].numeric ? "n" : null,
+          "data-label": headings[index].hidden ? "" : headings[index].title,
+        },
+        cell === null || cell === undefined ? "" : cell,
+      ),
+    ),
+  );
 }
 
 export function empty(title, text) {

@@ -12,28 +12,58 @@ const AT_ONCE = 5000;
 export function letterActions(session, label, selection, again) {
   if (!session.mayAct) return null;
   return [
-    button("Redrive …", () => redrive(label, selection).then((begun) => { if (begun) again(); })),
-    button("Discard …", () => discard(label, selection).then((done) => { if (done) again(); }),
-      { class: "quiet-danger" }),
+    button("Redrive …", () =>
+      redrive(label, selection).then((begun) => {
+        if (begun) again();
+      }),
+    ),
+    button(
+      "Discard …",
+      () =>
+        discard(label, selection).then((done) => {
+          if (done) again();
+        }),
+      { class: "quiet-danger" },
+    ),
   ];
 }
 
 function redrive(label, selection) {
   const rate = h("input", { type: "number", min: 0, max: 1000000, value: 100 });
   return ask({
-    title: `Redrive ${label}`, verb: "Redrive",
-    fields: [{ name: "rate", label: "Letters a second", input: rate,
-      hint: "0 is as fast as the log takes them. It can be cancelled at any moment." }],
+    title: `Redrive ${label}`,
+    verb: "Redrive",
+    fields: [
+      {
+        name: "rate",
+        label: "Letters a second",
+        input: rate,
+        hint: "0 is as fast as the log takes them. It can be cancelled at any moment.",
+      },
+    ],
     preview: async () => {
       const found = await post("api/dead-letters/redrive", { ...selection, dryRun: true });
-      const parts = Object.entries(found.byReason).map(([reason, number]) => `${number} ${reason}`).join(", ");
+      const parts = Object.entries(found.byReason)
+        .map(([reason, number]) => `${number} ${reason}`)
+        .join(", ");
       return {
         nothing: found.letters === 0,
-        text: [h("p", null, h("strong", null, plural(found.letters, "letter", "letters")),
-          ` will be appended to the primary log again${parts ? ` (${parts})` : ""}. `
-          + "A message can't be doubled by it: its key decides."),
-        found.redrivenTooOften ? h("p", { class: "muted" },
-          `${found.redrivenTooOften} were redriven three times or more already and are left out.`) : null],
+        text: [
+          h(
+            "p",
+            null,
+            h("strong", null, plural(found.letters, "letter", "letters")),
+            ` will be appended to the primary log again${parts ? ` (${parts})` : ""}. ` +
+              "A message can't be doubled by it: its key decides.",
+          ),
+          found.redrivenTooOften
+            ? h(
+                "p",
+                { class: "muted" },
+                `${found.redrivenTooOften} were redriven three times or more already and are left out.`,
+              )
+            : null,
+        ],
       };
     },
     act: ({ why, rate: perSecond }) =>
@@ -44,14 +74,25 @@ function redrive(label, selection) {
 function discard(label, selection) {
   let total = 0;
   return ask({
-    title: `Discard ${label}`, verb: "Discard for good", danger: true,
+    title: `Discard ${label}`,
+    verb: "Discard for good",
+    danger: true,
     preview: async () => {
-      total = (await post("api/dead-letters/discard", { ...selection, why: "preview", dryRun: true })).discarded;
-      return { nothing: total === 0, text: h("p", null, h("strong", null, plural(total, "letter", "letters")),
-        " will be given up for good. They stay on record as discarded, and can't be redriven.") };
+      total = (await post("api/dead-letters/discard", { ...selection, why: "preview", dryRun: true }))
+        .discarded;
+      return {
+        nothing: total === 0,
+        text: h(
+          "p",
+          null,
+          h("strong", null, plural(total, "letter", "letters")),
+          " will be given up for good. They stay on record as discarded, and can't be redriven.",
+        ),
+      };
     },
     act: async ({ why }, progress) => {
-      let done = 0, last = AT_ONCE;
+      let done = 0,
+        last = AT_ONCE;
       while (last === AT_ONCE && progress.wanted()) {
         last = (await post("api/dead-letters/discard", { ...selection, why, most: AT_ONCE })).discarded;
         done += last;

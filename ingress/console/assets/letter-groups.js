@@ -7,7 +7,10 @@ import { letterActions } from "./letter-actions.js";
 
 const SAMPLED = 1000;
 const HEADINGS = [
-  { title: "Cause" }, { title: "Letters", numeric: true }, { title: "Failed" }, { title: "Act on the group" },
+  { title: "Cause" },
+  { title: "Letters", numeric: true },
+  { title: "Failed" },
+  { title: "Act on the group" },
 ];
 
 // The address of a list of letters.
@@ -18,19 +21,45 @@ export function letterAddress(filter) {
 }
 
 export function showGroups(root, { session, again }) {
-  let rows = [], ended = false;
-  const read = (after) => get("api/console/dead-letters", { after }).then(({ items, next, ungrouped }) => {
-    if (ended) return;
-    rows = (after ? rows : []).concat(items.map((one) => group(one, session, again)));
-    const waiting = ungrouped ? h("p", { class: "muted" }, `${plural(ungrouped, "letter", "letters")} of an older `
-      + "release have no cause yet: they are given one, a thousand at a time. They are listed below.") : null;
-    fill(root, rows.length ? [h("h2", null, "By cause"), table(HEADINGS, rows)] : null,
-      rows.length || ungrouped ? null : empty("No dead letters wait",
-        "Every record could be persisted, or was dealt with. What was done about earlier ones stands under Actions."),
-      waiting, next ? button("Show more causes", () => read(next)) : null);
-  }, (error) => { if (!ended) fill(root, h("p", { class: "problem" }, error.message)); });
+  let rows = [],
+    ended = false;
+  const read = (after) =>
+    get("api/console/dead-letters", { after }).then(
+      ({ items, next, ungrouped }) => {
+        if (ended) return;
+        rows = (after ? rows : []).concat(items.map((one) => group(one, session, again)));
+        const waiting = ungrouped
+          ? h(
+              "p",
+              { class: "muted" },
+              `${plural(ungrouped, "letter", "letters")} of an older ` +
+                "release have no cause yet: they are given one, a thousand at a time. They are listed below.",
+            )
+          : null;
+        fill(
+          root,
+          rows.length ? [h("h2", null, "By cause"), table(HEADINGS, rows)] : null,
+          rows.length || ungrouped
+            ? null
+            : empty(
+                "No dead letters wait",
+                "Every record could be persisted, or was dealt with. What was done about earlier ones stands under Actions.",
+              ),
+          waiting,
+          next ? button("Show more causes", () => read(next)) : null,
+        );
+      },
+      (error) => {
+        if (!ended) fill(root, h("p", { class: "problem" }, error.message));
+      },
+    );
   read();
-  return { read: () => read(), end: () => { ended = true; } };
+  return {
+    read: () => read(),
+    end: () => {
+      ended = true;
+    },
+  };
 }
 
 function group(one, session, again) {
@@ -38,17 +67,37 @@ function group(one, session, again) {
   const many = one.letters > SAMPLED;
   const known = [
     one.reason,
-    one.conversations ? `${many ? `the latest ${count(SAMPLED)} are` : ""} in ${
-      plural(one.conversations, "conversation", "conversations")}`.trim() : null,
+    one.conversations
+      ? `${many ? `the latest ${count(SAMPLED)} are` : ""} in ${plural(
+          one.conversations,
+          "conversation",
+          "conversations",
+        )}`.trim()
+      : null,
     one.redrives ? `redriven up to ${plural(one.redrives, "time", "times")} already` : null,
-  ].filter(Boolean).join("; ");
+  ]
+    .filter(Boolean)
+    .join("; ");
   return row(HEADINGS, [
-    h("div", null, h("strong", null, one.cause), h("small", null, known),
-      one.error === one.cause ? null : h("small", { class: "clamped" }, "Latest: ", one.error)),
+    h(
+      "div",
+      null,
+      h("strong", null, one.cause),
+      h("small", null, known),
+      one.error === one.cause ? null : h("small", { class: "clamped" }, "Latest: ", one.error),
+    ),
     `${count(one.letters)}${one.more ? "+" : ""}`,
-    h("div", null, ago(one.newest),
-      ago(one.newest) === ago(one.oldest) ? null : h("small", null, `the oldest ${ago(one.oldest)}`)),
-    h("div", { class: "actions" }, h("a", { class: "button", href: letterAddress(filter) }, "Show"),
-      letterActions(session, `all of one cause (${one.reason})`, { filter }, again)),
+    h(
+      "div",
+      null,
+      ago(one.newest),
+      ago(one.newest) === ago(one.oldest) ? null : h("small", null, `the oldest ${ago(one.oldest)}`),
+    ),
+    h(
+      "div",
+      { class: "actions" },
+      h("a", { class: "button", href: letterAddress(filter) }, "Show"),
+      letterActions(session, `all of one cause (${one.reason})`, { filter }, again),
+    ),
   ]);
 }

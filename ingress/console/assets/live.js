@@ -55,7 +55,9 @@ export class Live {
     this.status = null;
   }
 
-  get age() { return this.#last ? Date.now() - this.#last : null; }
+  get age() {
+    return this.#last ? Date.now() - this.#last : null;
+  }
 
   #connect() {
     clearTimeout(this.#timer);
@@ -90,8 +92,11 @@ export class Live {
     const primary = status.logs.find((log) => log.roles.includes("primary"));
     if (this.history.at(-1)?.at !== status.at) {
       this.history.push({
-        at: status.at, inRate: primary?.inRate ?? null, outRate: read?.outRate ?? null,
-        lag: read?.lag ?? null, oldest: oldest(read),
+        at: status.at,
+        inRate: primary?.inRate ?? null,
+        outRate: read?.outRate ?? null,
+        lag: read?.lag ?? null,
+        oldest: oldest(read),
       });
       if (this.history.length > 180) this.history.shift();
     }
@@ -101,8 +106,11 @@ export class Live {
 
   #visible() {
     if (!this.#asked) return;
-    if (document.hidden) { this.#source?.close(); this.#source = null; clearTimeout(this.#timer); }
-    else this.#connect();
+    if (document.hidden) {
+      this.#source?.close();
+      this.#source = null;
+      clearTimeout(this.#timer);
+    } else this.#connect();
   }
 
   #tell() {

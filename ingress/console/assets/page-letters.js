@@ -15,16 +15,27 @@ export function lettersPage(root, { session, query }) {
   const filter = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
   const filtered = Object.values(filter).some(Boolean);
   const parts = [];
-  const again = () => { for (const part of parts) part.read(); };
+  const again = () => {
+    for (const part of parts) part.read();
+  };
   parts.push(
     showGroups(groups, { session, again }),
     showLetters(letters, { session, filter, again }),
-    showRuns(runs, { session, over: () => { parts[0].read(); parts[1].read(); } }));
+    showRuns(runs, {
+      session,
+      over: () => {
+        parts[0].read();
+        parts[1].read();
+      },
+    }),
+  );
   // Whoever asked for some of them is led to these.
   if (filtered) {
     const title = letters.querySelector("h2");
     title.focus();
     title.scrollIntoView({ block: "nearest" });
   }
-  return () => { for (const part of parts) part.end(); };
+  return () => {
+    for (const part of parts) part.end();
+  };
 }

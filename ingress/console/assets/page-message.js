@@ -11,20 +11,40 @@ const LINEAR = 2;
 export function messagePage(root, { id }) {
   const body = h("div", { class: "stack" }, h("p", { class: "muted" }, "Reading …"));
   root.append(body);
-  let ended = false, timer = null, said = "";
-  const read = () => get(`api/console/messages/${encodeURIComponent(id)}`).then((story) => {
-    if (ended) return;
-    const now = JSON.stringify(story);
-    if (now !== said) { said = now; fill(body, view(story, read)); }
-    // While it is on its way its story goes on.
-    if (story.message.state === "pending") timer = setTimeout(read, 1000);
-  }, (error) => {
-    if (!ended) fill(body, h("h1", null, "Message"), error.status === 404
-      ? empty("There is no such message", "Neither a row, nor a record that waits, nor a dead letter has this id.")
-      : h("p", { class: "problem" }, error.message));
-  });
+  let ended = false,
+    timer = null,
+    said = "";
+  const read = () =>
+    get(`api/console/messages/${encodeURIComponent(id)}`).then(
+      (story) => {
+        if (ended) return;
+        const now = JSON.stringify(story);
+        if (now !== said) {
+          said = now;
+          fill(body, view(story, read));
+        }
+        // While it is on its way its story goes on.
+        if (story.message.state === "pending") timer = setTimeout(read, 1000);
+      },
+      (error) => {
+        if (!ended)
+          fill(
+            body,
+            h("h1", null, "Message"),
+            error.status === 404
+              ? empty(
+                  "There is no such message",
+                  "Neither a row, nor a record that waits, nor a dead letter has this id.",
+                )
+              : h("p", { class: "problem" }, error.message),
+          );
+      },
+    );
   read();
-  return () => { ended = true; clearTimeout(timer); };
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
 }
 
 function view({ message, steps, incomplete }, again) {
@@ -36,31 +56,62 @@ function view({ message, steps, incomplete }, again) {
     ["Recipients", message.recipientIds?.join(", ")],
     ["Client message id", message.clientMessageId && copyable(message.clientMessageId)],
     ["Correlation id", message.correlationId && copyable(message.correlationId)],
-    ["Trace", message.traceUrl && /^https?:/.test(message.traceUrl)
-      ? h("a", { href: message.traceUrl, rel: "noreferrer", target: "_blank" }, "Open the trace ↗")
-      : message.traceId && copyable(message.traceId)],
-    ["Stands at", message.positions.length ? message.positions.map((one) =>
-      h("div", null, mixed`${one.transport}, partition ${one.partition}, `,
-        h("a", { href: placeLink(one) }, copyable(one.offset)))) : null],
+    [
+      "Trace",
+      message.traceUrl && /^https?:/.test(message.traceUrl)
+        ? h("a", { href: message.traceUrl, rel: "noreferrer", target: "_blank" }, "Open the trace ↗")
+        : message.traceId && copyable(message.traceId),
+    ],
+    [
+      "Stands at",
+      message.positions.length
+        ? message.positions.map((one) =>
+            h(
+              "div",
+              null,
+              mixed`${one.transport}, partition ${one.partition}, `,
+              h("a", { href: placeLink(one) }, copyable(one.offset)),
+            ),
+          )
+        : null,
+    ],
   ];
   return [
-    h("div", { class: "head" }, h("h1", null, "Message"),
+    h(
+      "div",
+      { class: "head" },
+      h("h1", null, "Message"),
       h("span", { class: `state ${message.state}` }, states[message.state]),
-      button("Read again", again)),
+      button("Read again", again),
+    ),
     incomplete ? h("p", { class: "problem" }, incomplete) : null,
     waterfall(steps),
-    h("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([name, value]) =>
-      h("div", null, h("dt", null, name), h("dd", null, value)))),
+    h(
+      "dl",
+      { class: "facts" },
+      facts
+        .filter(([, value]) => value)
+        .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+    ),
     message.content !== null && message.content !== undefined
-      ? h("section", null, h("h2", null, "Content ", h("small", null, message.contentType)),
-        h("pre", { class: "content", tabindex: 0 }, message.content)) : null,
+      ? h(
+          "section",
+          null,
+          h("h2", null, "Content ", h("small", null, message.contentType)),
+          h("pre", { class: "content", tabindex: 0 }, message.content),
+        )
+      : null,
   ];
 }
 
 export function waterfall(steps) {
-  const times = steps.flatMap((one) => [one.at, one.since]).filter(Boolean).map(instant);
+  const times = steps
+    .flatMap((one) => [one.at, one.since])
+    .filter(Boolean)
+    .map(instant);
   // The first step is zero: what another clock puts before it happened no earlier all the same.
-  const start = times[0], end = Math.max(...times, start + 0.001);
+  const start = times[0],
+    end = Math.max(...times, start + 0.001);
   const total = end - start;
   const linear = total <= LINEAR;
   // Milliseconds and days on one scale: beyond two seconds it is logarithmic.
@@ -71,16 +122,41 @@ export function waterfall(steps) {
   const ticks = linear
     ? [0, total / 4, total / 2, (3 * total) / 4, total]
     : [0, 0.01, 0.1, 1, 10, 60, 3600, 86400, 864000].filter((one) => one < total).concat(total);
-  const shownTicks = ticks.filter((one, index) =>
-    index === ticks.length - 1 || place(start + total) - place(start + one) > 0.12);
-  return h("section", { "aria-label": "What happened" },
-    h("ol", { class: "fall" },
-      h("li", { class: "axis", "aria-hidden": "true" }, h("span"), h("span", { class: "track" }, shownTicks.map((one) =>
-        h("span", { class: "tick", style: { left: `${place(start + one) * 100}%` } }, one ? `+${span(one)}` : "0")))),
-      steps.map((one) => step(one, start, place))),
-    h("p", { class: "muted" }, `${precise(steps[0]?.at ?? steps[0]?.since)} is 0. `,
+  const shownTicks = ticks.filter(
+    (one, index) => index === ticks.length - 1 || place(start + total) - place(start + one) > 0.12,
+  );
+  return h(
+    "section",
+    { "aria-label": "What happened" },
+    h(
+      "ol",
+      { class: "fall" },
+      h(
+        "li",
+        { class: "axis", "aria-hidden": "true" },
+        h("span"),
+        h(
+          "span",
+          { class: "track" },
+          shownTicks.map((one) =>
+            h(
+              "span",
+              { class: "tick", style: { left: `${place(start + one) * 100}%` } },
+              one ? `+${span(one)}` : "0",
+            ),
+          ),
+        ),
+      ),
+      steps.map((one) => step(one, start, place)),
+    ),
+    h(
+      "p",
+      { class: "muted" },
+      `${precise(steps[0]?.at ?? steps[0]?.since)} is 0. `,
       linear ? "" : "The scale is logarithmic. ",
-      "Times are those of the clocks that wrote them: ingress, log, PostgreSQL."));
+      "Times are those of the clocks that wrote them: ingress, log, PostgreSQL.",
+    ),
+  );
 }
 
 function step(one, start, place) {
@@ -91,18 +167,42 @@ function step(one, start, place) {
   const right = place(at ?? since ?? start);
   const partition = one.partition === null ? "" : `, partition ${one.partition}`;
   const where = one.log ? `${one.log}${partition}${one.offset ? `, at ${one.offset}` : ""}` : null;
-  return h("li", { class: `step ${one.kind}${one.failed ? " failed" : ""}` },
-    h("div", { class: "told" },
+  return h(
+    "li",
+    { class: `step ${one.kind}${one.failed ? " failed" : ""}` },
+    h(
+      "div",
+      { class: "told" },
       h("strong", null, one.title),
-      h("small", null, [
-        one.at ? `${precise(one.at)} (+${span(Math.max(0, at - start))})` : "not yet",
-        took ? `took ${span(took)}` : null,
-      ].filter(Boolean).join(" · ")),
+      h(
+        "small",
+        null,
+        [
+          one.at ? `${precise(one.at)} (+${span(Math.max(0, at - start))})` : "not yet",
+          took ? `took ${span(took)}` : null,
+        ]
+          .filter(Boolean)
+          .join(" · "),
+      ),
       where ? h("small", null, where) : null,
       one.detail ? h("small", { class: "why" }, one.detail) : null,
-      one.deadLetterId ? h("small", null,
-        h("a", { href: `#/dead-letter/${one.deadLetterId}` }, `Dead letter ${one.deadLetterId}`)) : null),
-    h("span", { class: "track", "aria-hidden": "true" }, at === null && since === null ? null : h("span", {
-      class: "stretch", style: { left: `${left * 100}%`, width: `max(3px, ${(right - left) * 100}%)` },
-    })));
+      one.deadLetterId
+        ? h(
+            "small",
+            null,
+            h("a", { href: `#/dead-letter/${one.deadLetterId}` }, `Dead letter ${one.deadLetterId}`),
+          )
+        : null,
+    ),
+    h(
+      "span",
+      { class: "track", "aria-hidden": "true" },
+      at === null && since === null
+        ? null
+        : h("span", {
+            class: "stretch",
+            style: { left: `${left * 100}%`, width: `max(3px, ${(right - left) * 100}%)` },
+          }),
+    ),
+  );
 }

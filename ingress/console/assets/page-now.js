@@ -1,8 +1,8 @@
 // How everything is now: sentences, figures, a heat strip for each log, the processes.
 
+import { sparkline } from "./chart.js";
 import { empty, fill, h, mixed, row, say, table } from "./dom.js";
 import { ago, bound, count, plural, rate, short, span } from "./format.js";
-import { sparkline } from "./chart.js";
 import { hourPart } from "./hour.js";
 import { visible } from "./visible.js";
 
@@ -18,10 +18,19 @@ export function nowPage(root, { live }) {
   const processes = h("div");
   root.append(
     h("section", { "aria-labelledby": "health-title" }, h("h1", { id: "health-title" }, "Now"), health),
-    figures.element, hour.element, logs,
-    h("section", { "aria-labelledby": "processes-title" }, h("h2", { id: "processes-title" }, "Processes"), processes));
+    figures.element,
+    hour.element,
+    logs,
+    h(
+      "section",
+      { "aria-labelledby": "processes-title" },
+      h("h2", { id: "processes-title" }, "Processes"),
+      processes,
+    ),
+  );
   const parts = new Map();
-  let saidHealth = "", saidProcesses = "";
+  let saidHealth = "",
+    saidProcesses = "";
   const unlisten = live.listen((status) => {
     const now = JSON.stringify(status.health.map((one) => [one.level, one.page, one.next !== null]));
     if (now !== saidHealth) {
@@ -35,7 +44,10 @@ export function nowPage(root, { live }) {
     });
     figures.update(status, live.history);
     for (const [name, part] of parts)
-      if (!status.logs.some((log) => log.name === name)) { part.element.remove(); parts.delete(name); }
+      if (!status.logs.some((log) => log.name === name)) {
+        part.element.remove();
+        parts.delete(name);
+      }
     for (const log of status.logs) {
       if (parts.get(log.name)?.size !== log.partitions.length) {
         parts.get(log.name)?.element.remove();
@@ -49,21 +61,34 @@ export function nowPage(root, { live }) {
       saidProcesses = there;
       fill(processes, processTable(status.processes));
     }
-    processes.querySelectorAll("[data-heard]").forEach((cell, index) =>
-      say(cell, `${span(status.processes[index].silentSeconds)} ago`));
+    for (const [index, cell] of processes.querySelectorAll("[data-heard]").entries())
+      say(cell, `${span(status.processes[index].silentSeconds)} ago`);
   });
-  return () => { unlisten(); hour.leave(); };
+  return () => {
+    unlisten();
+    hour.leave();
+  };
 }
 
 function sentence(one) {
-  return h("li", { class: `sentence ${one.level}` },
+  return h(
+    "li",
+    { class: `sentence ${one.level}` },
     h("span", { class: "mark", "aria-hidden": "true" }, MARKS[one.level]),
-    h("div", null,
-      h("p", { class: "what" }, h("span", { class: "hidden-text" }, `${WORDS[one.level]}: `),
-        h("span", { class: "text" }, one.text)),
+    h(
+      "div",
+      null,
+      h(
+        "p",
+        { class: "what" },
+        h("span", { class: "hidden-text" }, `${WORDS[one.level]}: `),
+        h("span", { class: "text" }, one.text),
+      ),
       one.next ? h("p", { class: "next" }, one.next) : null,
       one.page === "dead-letters" ? h("p", null, h("a", { href: "#/dead-letters" }, "Dead letters")) : null,
-      one.page === "migration" ? h("p", null, h("a", { href: "#/migration" }, "Migration")) : null));
+      one.page === "migration" ? h("p", null, h("a", { href: "#/migration" }, "Migration")) : null,
+    ),
+  );
 }
 
 function figuresPart() {
@@ -76,15 +101,25 @@ function figuresPart() {
     persist: ["Row written", "after acceptance; 99 of 100, half"],
   };
   const parts = {};
-  const element = h("section", { class: "figures", "aria-label": "Figures" },
+  const element = h(
+    "section",
+    { class: "figures", "aria-label": "Figures" },
     Object.entries(names).map(([name, [title, note]]) => {
       const value = h("strong", null, "–");
       const small = h("small", null, note);
       const drawn = ["inRate", "outRate", "lag", "oldest"].includes(name);
       const spark = drawn ? sparkline(`${title}, the last minutes`) : null;
       parts[name] = { value, small, spark };
-      return h("div", { class: "figure" }, h("span", { class: "title" }, title), value, small, spark?.element);
-    }));
+      return h(
+        "div",
+        { class: "figure" },
+        h("span", { class: "title" }, title),
+        value,
+        small,
+        spark?.element,
+      );
+    }),
+  );
   return {
     element,
     update(status, history) {
@@ -98,9 +133,14 @@ function figuresPart() {
       for (const name of ["ack", "persist"]) {
         const figure = status[name];
         say(parts[name].value, figure ? bound(figure.p99) : "unknown");
-        say(parts[name].small, figure?.p50 != null
-          ? `99 of 100; half ${bound(figure.p50)}`
-          : figure ? "nothing in the last 10 s" : "PostgreSQL, which knows, is silent");
+        say(
+          parts[name].small,
+          figure?.p50 != null
+            ? `99 of 100; half ${bound(figure.p50)}`
+            : figure
+              ? "nothing in the last 10 s"
+              : "PostgreSQL, which knows, is silent",
+        );
       }
       for (const name of ["inRate", "outRate", "lag", "oldest"])
         parts[name].spark.update(history.map((point) => point[name]));
@@ -115,12 +155,19 @@ function logPart(log) {
   const sums = h("p", { class: "sums" });
   const problem = h("p", { class: "problem", hidden: true });
   const strip = h("div", {
-    class: "strip", role: "listbox", "aria-label": `Partitions of ${log.name}`, "aria-orientation": "horizontal",
+    class: "strip",
+    role: "listbox",
+    "aria-label": `Partitions of ${log.name}`,
+    "aria-orientation": "horizontal",
   });
   const detail = h("div", { class: "detail", role: "status" });
   const headings = [
-    { title: "Partition", numeric: true }, { title: "Waiting", numeric: true }, { title: "Delivered", numeric: true },
-    { title: "Oldest", numeric: true }, { title: "In /s", numeric: true }, { title: "Out /s", numeric: true },
+    { title: "Partition", numeric: true },
+    { title: "Waiting", numeric: true },
+    { title: "Delivered", numeric: true },
+    { title: "Oldest", numeric: true },
+    { title: "In /s", numeric: true },
+    { title: "Out /s", numeric: true },
     { title: "Owner" },
   ];
   const cells = log.partitions.map((one, index) => {
@@ -129,20 +176,43 @@ function logPart(log) {
     const lag = h("span", { class: "lag", "aria-hidden": "true" });
     const wait = h("span", { class: "wait", "aria-hidden": "true" });
     const told = h("span", { class: "hidden-text" });
-    const cell = h("div", {
-      class: "cell", role: "option", tabindex: index ? -1 : 0, "aria-selected": "false",
-      onclick: () => choose(index), onkeydown: (event) => move(event, index),
-    }, number, lag, wait, told);
+    const cell = h(
+      "div",
+      {
+        class: "cell",
+        role: "option",
+        tabindex: index ? -1 : 0,
+        "aria-selected": "false",
+        onclick: () => choose(index),
+        onkeydown: (event) => move(event, index),
+      },
+      number,
+      lag,
+      wait,
+      told,
+    );
     return { cell, lag, wait, told };
   });
   strip.style.setProperty("--columns", Math.min(16, log.partitions.length));
   strip.append(...cells.map((one) => one.cell));
   const rows = log.partitions.map((one) => row(headings, [one.partition, "", "", "", "", "", ""]));
-  const details = h("details", null, h("summary", null, `All partitions of ${log.name} as a table`),
-    table(headings, rows));
-  const element = h("section", { class: "log", "aria-label": `Log ${log.name}` },
-    h("div", { class: "head" }, title, roles, sums), problem, strip, detail, details);
-  let chosen = -1, current = log;
+  const details = h(
+    "details",
+    null,
+    h("summary", null, `All partitions of ${log.name} as a table`),
+    table(headings, rows),
+  );
+  const element = h(
+    "section",
+    { class: "log", "aria-label": `Log ${log.name}` },
+    h("div", { class: "head" }, title, roles, sums),
+    problem,
+    strip,
+    detail,
+    details,
+  );
+  let chosen = -1,
+    current = log;
 
   function choose(index) {
     if (chosen >= 0) cells[chosen].cell.setAttribute("aria-selected", "false");
@@ -152,8 +222,15 @@ function logPart(log) {
   }
   function move(event, index) {
     const steps = { ArrowRight: 1, ArrowLeft: -1, Home: -index, End: cells.length - 1 - index };
-    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(index); return; }
-    if (event.key === "Escape" && chosen >= 0) { choose(chosen); return; }
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      choose(index);
+      return;
+    }
+    if (event.key === "Escape" && chosen >= 0) {
+      choose(chosen);
+      return;
+    }
     if (!(event.key in steps)) return;
     event.preventDefault();
     const to = Math.min(cells.length - 1, Math.max(0, index + steps[event.key]));
@@ -162,19 +239,30 @@ function logPart(log) {
     cells[to].cell.focus();
   }
   function tell() {
-    if (chosen < 0) { say(detail, ""); return; }
+    if (chosen < 0) {
+      say(detail, "");
+      return;
+    }
     say(detail, words(current.partitions[chosen]));
   }
   return {
-    element, size: log.partitions.length,
+    element,
+    size: log.partitions.length,
     update(now) {
       current = now;
       if (roles.childElementCount !== now.roles.length)
-        fill(roles, now.roles.map((one) => h("span", { class: "chip" }, ROLES[one])));
+        fill(
+          roles,
+          now.roles.map((one) => h("span", { class: "chip" }, ROLES[one])),
+        );
       const unread = now.deadLettersUnread;
-      say(sums, now.error ? "unknown" :
-        `${plural(now.lag, "record waits", "records wait")} · in ${rate(now.inRate)}/s · out ${rate(now.outRate)}/s` +
-        (unread ? ` · ${plural(unread, "dead letter", "dead letters")} not listed yet` : ""));
+      say(
+        sums,
+        now.error
+          ? "unknown"
+          : `${plural(now.lag, "record waits", "records wait")} · in ${rate(now.inRate)}/s · out ${rate(now.outRate)}/s` +
+              (unread ? ` · ${plural(unread, "dead letter", "dead letters")} not listed yet` : ""),
+      );
       problem.hidden = !now.error;
       say(problem, now.error ? `It does not answer: ${now.error}. Everything below is unknown.` : "");
       element.classList.toggle("unreachable", Boolean(now.error));
@@ -182,16 +270,31 @@ function logPart(log) {
         const { cell, lag, wait, told } = cells[index];
         cell.className = `cell ${heat(one, now)}`;
         say(lag, short(one.lag));
-        say(wait, one.lag === null ? "unknown" : one.stalledSeconds >= 5 ? "stuck" : one.lag ? span(one.oldestAge)
-          : one.owner || !now.roles.includes("consumed") ? "" : "no owner");
+        say(
+          wait,
+          one.lag === null
+            ? "unknown"
+            : one.stalledSeconds >= 5
+              ? "stuck"
+              : one.lag
+                ? span(one.oldestAge)
+                : one.owner || !now.roles.includes("consumed")
+                  ? ""
+                  : "no owner",
+        );
         const text = words(one);
         say(told, text);
         cell.title = text;
         const values = [
-          one.partition, count(one.lag), count(one.pending), one.lag === 0 ? "–" : span(one.oldestAge),
-          rate(one.inRate), rate(one.outRate), one.owner ?? "nobody",
+          one.partition,
+          count(one.lag),
+          count(one.pending),
+          one.lag === 0 ? "–" : span(one.oldestAge),
+          rate(one.inRate),
+          rate(one.outRate),
+          one.owner ?? "nobody",
         ];
-        values.forEach((value, column) => say(rows[index].cells[column], value));
+        for (const [column, value] of values.entries()) say(rows[index].cells[column], value);
       });
       tell();
     },
@@ -204,7 +307,7 @@ function heat(one, log) {
   if (one.lost) classes.push("lost");
   if (one.stalledSeconds >= 5) classes.push("stalled");
   if (!one.owner && log.roles.includes("consumed")) classes.push("free");
-  const age = one.lag ? one.oldestAge ?? 0 : 0;
+  const age = one.lag ? (one.oldestAge ?? 0) : 0;
   classes.push(one.lag === 0 ? "h0" : age < 1 ? "h1" : age < 5 ? "h2" : age < 30 ? "h3" : "h4");
   return classes.join(" ");
 }
@@ -212,28 +315,58 @@ function heat(one, log) {
 function words(one) {
   if (one.lag === null) return `Partition ${one.partition}: unknown`;
   const waits = one.lag
-    ? `${plural(one.lag, "record waits", "records wait")}, the oldest for ${span(one.oldestAge)}` : "nothing waits";
+    ? `${plural(one.lag, "record waits", "records wait")}, the oldest for ${span(one.oldestAge)}`
+    : "nothing waits";
   const stuck = one.stalledSeconds >= 5 ? `, none acknowledged for ${span(one.stalledSeconds)}` : "";
   const lost = one.lost ? `, ${one.lost} left the log unread` : "";
-  return visible(`Partition ${one.partition}: ${waits}${stuck}${lost}; delivered ${count(one.pending)}; ` +
-    `in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? "nobody"}`);
+  return visible(
+    `Partition ${one.partition}: ${waits}${stuck}${lost}; delivered ${count(one.pending)}; ` +
+      `in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? "nobody"}`,
+  );
 }
 
 function processTable(processes) {
-  if (processes === null) return empty("Unknown", "Processes report through PostgreSQL, which does not answer.");
+  if (processes === null)
+    return empty("Unknown", "Processes report through PostgreSQL, which does not answer.");
   if (!processes.length) return empty("No process reports yet", "Each writes its line every two seconds.");
   const headings = [
-    { title: "Process" }, { title: "Runs" }, { title: "Phase", numeric: true }, { title: "Owns" },
-    { title: "Waits for" }, { title: "Heard of", numeric: true },
+    { title: "Process" },
+    { title: "Runs" },
+    { title: "Phase", numeric: true },
+    { title: "Owns" },
+    { title: "Waits for" },
+    { title: "Heard of", numeric: true },
   ];
-  return table(headings, processes.map((one) => row(headings, [
-    h("div", null, h("strong", null, one.member),
-      h("small", null, mixed`${one.role}, ${one.version}, since ${ago(one.startedAt).replace(" ago", "")}`)),
-    one.settings, one.phase ?? "none",
-    Object.entries(one.owned).map(([log, owned]) => `${log}: ${ranges(owned)}`).join("; ") || "nothing",
-    one.paused.map((paused) => h("div", { class: "problem" }, mixed`${paused.dependency}: ${paused.error}`)),
-    h("span", { "data-heard": true }),
-  ], { class: one.live ? null : "gone" })));
+  return table(
+    headings,
+    processes.map((one) =>
+      row(
+        headings,
+        [
+          h(
+            "div",
+            null,
+            h("strong", null, one.member),
+            h(
+              "small",
+              null,
+              mixed`${one.role}, ${one.version}, since ${ago(one.startedAt).replace(" ago", "")}`,
+            ),
+          ),
+          one.settings,
+          one.phase ?? "none",
+          Object.entries(one.owned)
+            .map(([log, owned]) => `${log}: ${ranges(owned)}`)
+            .join("; ") || "nothing",
+          one.paused.map((paused) =>
+            h("div", { class: "problem" }, mixed`${paused.dependency}: ${paused.error}`),
+          ),
+          h("span", { "data-heard": true }),
+        ],
+        { class: one.live ? null : "gone" },
+      ),
+    ),
+  );
 }
 
 export function ranges(numbers) {
@@ -242,5 +375,5 @@ export function ranges(numbers) {
   for (const number of numbers)
     if (runs.length && number === runs.at(-1)[1] + 1) runs.at(-1)[1] = number;
     else runs.push([number, number]);
-  return runs.map(([from, to]) => from === to ? from : `${from}–${to}`).join(", ");
+  return runs.map(([from, to]) => (from === to ? from : `${from}–${to}`)).join(", ");
 }
