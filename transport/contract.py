@@ -224,6 +224,9 @@ class Claim(Protocol):
         For a store that holds a higher epoch than the owner's: the log lost its data, epochs and
         all, while the clock that it is seeded from was behind. Later claims have greater epochs.
 
+        Args:
+            above: the epoch that the other store holds.
+
         Raises:
             PartitionLost: the partition has another owner, so a higher epoch is rightly there.
             TransportUnavailable: it may not have counted. Call again; at worst the claim is lost.
@@ -232,11 +235,16 @@ class Claim(Protocol):
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
         """Return the records after the last one delivered to this claim, in order.
 
-        At most ``max_records``; empty if none came within ``max_wait`` seconds. An append wakes it
-        at once.
+        An append wakes it at once. The first call after a takeover delivers the records that
+        earlier owners left unacknowledged, in order. A caller may ask for the next batch before it
+        has acknowledged the last.
 
-        The first call after a takeover delivers what earlier owners left unacknowledged, in order.
-        A caller may ask for the next batch before it has acknowledged the last.
+        Args:
+            max_records: the most records to return.
+            max_wait: seconds to wait where there is no record yet; 0 does not wait.
+
+        Returns:
+            The records; none if none came in time.
 
         Raises:
             PartitionLost: the partition has, or is to have, another owner. Leave the block.
@@ -245,7 +253,10 @@ class Claim(Protocol):
         """
 
     async def ack(self, through: str) -> None:
-        """Acknowledge every delivered record up to and including offset ``through``.
+        """Acknowledge every delivered record up to and including one.
+
+        Args:
+            through: the offset of a record that this claim delivered.
 
         Raises:
             PartitionLost: the acknowledgement did not count.
@@ -298,38 +309,68 @@ class Transport(Protocol):
         """
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
-        """Return what is remembered of each message id, ``None`` where nothing is.
+        """Look up message ids among those appended within the idempotency window.
 
-        A transport that does not remember returns ``None`` for all. ``None`` proves nothing: the
-        window may have passed. Raises ``TransportUnavailable``.
+        Args:
+            message_ids: the ids, as :attr:`Envelope.message_id` has them.
+
+        Returns:
+            The first append of each id, in the order of the ids. ``None`` proves nothing: the
+            window may have passed, and a transport that does not remember returns it for all.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
         """
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Append dead letters, bytes and headers intact, durable before return.
+
+        Args:
+            letters: the letters, each with its record.
 
         Raises:
             TransportUnavailable: not written, or not surely. Do not acknowledge the source.
         """
 
     def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
-        """Return a member of ``group``. ``member`` is unique among live processes."""
+        """Return a member of a group, not yet entered.
+
+        Args:
+            topic: the log to read.
+            group: the group to join; a new one begins at the first record that the log holds.
+            member: a name for this member, unique among live processes.
+        """
 
     async def read(
         self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
-        """Return up to ``limit`` records after offset ``after`` (from the start if ``None``).
+        """Return records in log order, without a group.
 
-        Fewer where their bytes come to :data:`READ_BYTES`: the one that passes it is the last.
-        Touches no group. Empty at the end of the log, and only there.
+        Args:
+            topic: the log to read.
+            partition: its partition, from 0.
+            after: the offset to read after; ``None`` reads from the start.
+            limit: the most records to return.
+
+        Returns:
+            The records; fewer where their bytes come to :data:`READ_BYTES` (the one that passes it
+            is the last). Empty at the end of the log, and only there.
         """
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
-        """Return the last ``limit`` records before offset ``before``, in log order.
+        """Return the last records before an offset, in log order, without a group.
 
-        Without ``before``, the last of the log. Fewer where their bytes come to
-        :data:`READ_BYTES`. Touches no group. Empty at the log's beginning, and only there.
+        Args:
+            topic: the log to read.
+            partition: its partition, from 0.
+            before: the offset to read before; ``None`` reads the last records of the log.
+            limit: the most records to return.
+
+        Returns:
+            The records; fewer where their bytes come to :data:`READ_BYTES`. Empty at the log's
+            beginning, and only there.
 
         Raises:
             ValueError: ``before`` is no offset of this transport.

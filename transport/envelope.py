@@ -116,7 +116,14 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 def seal_message(
     message: Message, *, partitions: int, traceparent: str | None, tracestate: str | None = None
 ) -> Envelope:
-    """Return the envelope of a complete message (ids and times set), its partition computed."""
+    """Encode a message, and compute its partition.
+
+    Args:
+        message: a complete one: ids and times are set.
+        partitions: how many partitions the log has.
+        traceparent: the W3C trace context to send along, if any.
+        tracestate: its vendor part.
+    """
     return Envelope(
         message_id=message.message_id,
         partition=partition_for(message.conversation_id, partitions),
@@ -131,9 +138,15 @@ def seal_message(
 def seal_receipt(
     receipt: Receipt, *, partitions: int, traceparent: str | None, tracestate: str | None = None
 ) -> Envelope:
-    """Return the envelope of a receipt, in its message's own partition so that it can't overtake.
+    """Encode a receipt for its message's own partition, so that it can't overtake the message.
 
     The key is the message id: the conversation is not known here, and the partition is explicit.
+
+    Args:
+        receipt: a complete one: its time is set.
+        partitions: how many partitions the log has.
+        traceparent: the W3C trace context to send along, if any.
+        tracestate: its vendor part.
     """
     return Envelope(
         message_id=receipt.identity,
@@ -146,15 +159,22 @@ def seal_receipt(
 
 
 def reseal(envelope: Envelope, first: Remembered) -> Envelope:
-    """Return ``envelope``, which repeats a message, with the body that the first one had.
+    """Encode the repeat of a message with the very bytes of the first one.
 
-    What a repeat differs in is when it was accepted and its correlation id; with those of the
-    first, the codec writes the same bytes again.
+    A repeat differs in its time of acceptance and its correlation id; with those of the first, the
+    codec writes the same bytes again.
+
+    Args:
+        envelope: the repeat.
+        first: the first one, as the log remembers it.
+
+    Returns:
+        The envelope of the first; ``envelope`` itself where its body is none of ours.
     """
     try:
         event = _decoder.decode(envelope.body)
     except msgspec.DecodeError:
-        return envelope  # nothing that we sealed
+        return envelope  # not sealed by this codec
     at, correlation_id = first.accepted_at, first.correlation_id
     if isinstance(event, Message):
         event = msgspec.structs.replace(event, accepted_at=at, correlation_id=correlation_id)
@@ -180,7 +200,10 @@ def _headers(
 
 
 def decode(record: Record) -> Event:
-    """Return the event in ``record``, with everything a foreign producer left out filled in.
+    """Decode a record, and fill in the fields that a foreign producer may leave out.
+
+    Args:
+        record: a record of the messages log.
 
     Raises:
         DecodeError: the body is not an envelope of a version we know; the text says where.

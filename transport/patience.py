@@ -1,4 +1,4 @@
-"""How long to wait for a log's answer, whatever the asking still has to put away."""
+"""Wait for an answer with a deadline that a slow cancellation can't extend."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 __all__ = ["answer"]
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 _ending: set[asyncio.Task[Any]] = set()
 """Given up, and not over yet. The event loop itself keeps no task alive."""
 
 
-async def answer(asking: Coroutine[Any, Any, _Answer], *, within: float) -> _Answer:
-    """Return what ``asking`` returns, or raise what it raises, if it does so in time.
+async def answer(asking: Coroutine[Any, Any, _Result], *, within: float) -> _Result:
+    """Await ``asking`` for at most ``within`` seconds.
 
     ``asyncio.timeout`` would wait for it to end: a client that is cut off while it connects to a
-    broker that is there and silent takes its own time (Kafka's: 5 s where 2 were promised). Whoever
-    has promised an answer by then can't wait for that; it ends by itself.
+    broker that is there and silent takes its own time (Kafka's: 5 s where 2 were promised). A
+    caller that promised an answer by then can't wait for that; the client ends by itself.
 
     Args:
         asking: what to wait for; cancelled if it does not come, or if the caller is.

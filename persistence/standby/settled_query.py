@@ -99,7 +99,7 @@ class UnsettledRecord(msgspec.Struct):
 
 
 def asked_of(record: Record) -> UnsettledRecord:
-    """Return what can be asked about ``record``, whatever is in it."""
+    """Return ``record`` with the keys by which its row would be found."""
     try:
         event = decode(record)
     except DecodeError:

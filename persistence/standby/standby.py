@@ -135,7 +135,7 @@ class Standby:
         await self._claims.run(stop)
 
     def status(self) -> StandbyStatus:
-        """Return what this process keeps and waits for, now."""
+        """Return the partitions that this process keeps, and its waits."""
         barriers = (self._tools.worker.log, self._tools.worker.database)
         paused = [paused for barrier in barriers if (paused := barrier.paused())]
         standbys = sorted(self._partitions.items())

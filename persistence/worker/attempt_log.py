@@ -1,4 +1,4 @@
-"""Every attempt that PostgreSQL refused, so that a message's story can be told in full.
+"""Every attempt that PostgreSQL refused, so that a message's history is complete.
 
 Only records that failed alone come here: what is stored at once costs nothing.
 """
@@ -72,7 +72,7 @@ class AttemptLog:
 
     async def add(self, failed: Sequence[Failed]) -> None:
         """Keep these attempts; where PostgreSQL can't, say so in the log and go on."""
-        # What has no id that could be looked for has no story to add to.
+        # A record without an id has no history to add to.
         rows = [(UUID(one.message_id), one) for one in failed if _ID.fullmatch(one.message_id)]
         if not rows:
             return

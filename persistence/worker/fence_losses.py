@@ -18,7 +18,7 @@ _SOON_SECONDS = 10.0
 """After a loss the claim is given back, taken anew and tried within a few seconds."""
 
 
-class _Losses(NamedTuple):
+class _LossCount(NamedTuple):
     times: int
     began: float
     last: float
@@ -29,23 +29,23 @@ class FenceLosses:
     """The losses of one process's claims, by partition. Ages are of the monotonic clock."""
 
     def __init__(self) -> None:
-        self._losses: dict[int, _Losses] = {}
+        self._losses: dict[int, _LossCount] = {}
 
     def note(self, partition: int, error: Exception) -> None:
         """Note that the fence of ``partition`` was lost."""
         now = time.monotonic()
         before = self._losses.get(partition)
         if before is None or now - before.last > _SOON_SECONDS:
-            before = _Losses(0, now, now, "")
-        self._losses[partition] = _Losses(before.times + 1, before.began, now, str(error))
+            before = _LossCount(0, now, now, "")
+        self._losses[partition] = _LossCount(before.times + 1, before.began, now, str(error))
 
     def paused(self) -> list[Paused]:
         """Return the partitions whose fence was lost repeatedly, and a moment ago."""
         now = time.monotonic()
         return [
-            Paused(f"the fence of partition {partition}", _since(now, one.began), one.error)
-            for partition, one in sorted(self._losses.items())
-            if one.times > 1 and now - one.last <= _SOON_SECONDS
+            Paused(f"the fence of partition {partition}", _since(now, loss.began), loss.error)
+            for partition, loss in sorted(self._losses.items())
+            if loss.times > 1 and now - loss.last <= _SOON_SECONDS
         ]
 
 

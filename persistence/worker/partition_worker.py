@@ -63,7 +63,7 @@ class Tools(msgspec.Struct, frozen=True):
     deliveries: Deliveries
 
 
-class _Batch(msgspec.Struct, frozen=True):
+class _DeliveredBatch(msgspec.Struct, frozen=True):
     records: Sequence[Record]
     delivered: float
     is_full: bool
@@ -71,7 +71,7 @@ class _Batch(msgspec.Struct, frozen=True):
     trace: Delivery = UNTRACED
 
 
-_NOTHING = _Batch((), 0.0, is_full=False)
+_NOTHING = _DeliveredBatch((), 0.0, is_full=False)
 
 
 class PartitionWorker:
@@ -147,9 +147,11 @@ class PartitionWorker:
         For the standby, which reads the claim itself; raises as :meth:`run` does.
         """
         trace = self._trace(records, time.time_ns())
-        await self._persist(_Batch(records, time.perf_counter(), is_full=False, trace=trace))
+        await self._persist(
+            _DeliveredBatch(records, time.perf_counter(), is_full=False, trace=trace)
+        )
 
-    async def _read(self) -> _Batch:
+    async def _read(self) -> _DeliveredBatch:
         """Wait for records; empty only when stopping."""
         while not self._stop.is_set():
             # Records that arrive just as the stop does are redelivered to the next owner.
@@ -160,12 +162,12 @@ class PartitionWorker:
                 return batch
         return _NOTHING
 
-    async def _next(self, wait: float) -> _Batch:
+    async def _next(self, wait: float) -> _DeliveredBatch:
         asked = self._batch_size.size
         began = time.time_ns()
         records = await self._claim.next(max_records=asked, max_wait=wait)
         trace = self._trace(records, began)
-        return _Batch(records, time.perf_counter(), len(records) >= asked, trace)
+        return _DeliveredBatch(records, time.perf_counter(), len(records) >= asked, trace)
 
     def _trace(self, records: Sequence[Record], asked: int) -> Delivery:
         if not records:
@@ -173,7 +175,7 @@ class PartitionWorker:
         name = self._tools.transport.name
         return self._tools.deliveries.begin(name, WORKER_GROUP, records, asked)
 
-    async def _persist(self, batch: _Batch) -> _Batch | None:
+    async def _persist(self, batch: _DeliveredBatch) -> _DeliveredBatch | None:
         """Write a batch, dead-letter, acknowledge; return the next if it was read ahead."""
         with batch.trace as trace:
             began = time.perf_counter()
@@ -195,7 +197,9 @@ class PartitionWorker:
         self._batch_size.took(len(batch.records), done - began)
         return ahead
 
-    async def _write_and_read_ahead(self, batch: _Batch) -> tuple[list[DeadLetter], _Batch | None]:
+    async def _write_and_read_ahead(
+        self, batch: _DeliveredBatch
+    ) -> tuple[list[DeadLetter], _DeliveredBatch | None]:
         if not batch.is_full or self._stop.is_set():
             return await self._write_all(batch), None
         writing = asyncio.create_task(self._write_all(batch))
@@ -207,7 +211,7 @@ class PartitionWorker:
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
 
-    async def _read_ahead(self) -> _Batch | None:
+    async def _read_ahead(self) -> _DeliveredBatch | None:
         try:
             batch = await self._next(0.0)
         except TransportError:
@@ -215,7 +219,7 @@ class PartitionWorker:
             return None
         return batch if batch.records else None
 
-    async def _write_all(self, batch: _Batch) -> list[DeadLetter]:
+    async def _write_all(self, batch: _DeliveredBatch) -> list[DeadLetter]:
         """Make a committed row of every record that can be one; return the letters of the rest."""
         records, trace = batch.records, batch.trace
         placed, at, undecodable = decode_all(records, self._tools.transport.name, trace.begun)

@@ -68,7 +68,7 @@ class Worker:
         await self._claims.run(stop)
 
     def status(self) -> WorkerStatus:
-        """Return what this process owns and waits for, now."""
+        """Return the partitions that this process owns, and its waits."""
         gates = (self._tools.log, self._tools.database)
         waiting = [paused for gate in gates if (paused := gate.paused())]
         owned = self._claims.owned()

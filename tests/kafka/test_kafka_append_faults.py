@@ -38,7 +38,7 @@ def _line(transport: KafkaTransport, partition: int = 0) -> PartitionQueue:
     """Return what the producer has under way and waiting for a partition."""
     producer = transport._appender._producer
     assert producer is not None
-    return producer.line(transport._logs[Topic.MESSAGES].name, partition)
+    return producer.queue(transport._logs[Topic.MESSAGES].name, partition)
 
 
 async def test_a_frozen_broker_is_answered_for_in_time_and_then_at_once(

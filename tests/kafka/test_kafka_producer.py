@@ -40,7 +40,7 @@ def _count_requests(transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch) 
 
     async def counted(node: int, request: Any) -> Any:
         if isinstance(request, Produce):
-            counts.append(sum(len(batches) for batches in request._question._topics.values()))
+            counts.append(sum(len(batches) for batches in request._request._topics.values()))
         return await send(node, request)
 
     monkeypatch.setattr(client, "send", counted)
@@ -64,7 +64,7 @@ async def test_what_comes_while_a_batch_is_under_way_is_the_next_one_and_is_sent
     kafka_server: KafkaServer, kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = _count_requests(kafka_transport, monkeypatch)
-    line = _producer(kafka_transport).line(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = _producer(kafka_transport).queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
     await kafka_server.suspend()
     tasks: list[asyncio.Task[Any]] = []
     try:
@@ -88,7 +88,7 @@ async def test_a_rest_that_ends_while_the_batch_is_under_way_again_sends_nothing
     """So it is if there was no leader, and then, before the rest was over, one more to send."""
     requests = _count_requests(kafka_transport, monkeypatch)
     producer = _producer(kafka_transport)
-    line = producer.line(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = producer.queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
     await kafka_server.suspend()
     try:
         task = _start(kafka_transport, "once")
@@ -125,7 +125,7 @@ async def test_a_batch_that_is_full_is_followed_by_the_next_in_order(
 async def test_numbers_begin_again_after_the_last(kafka_transport: KafkaTransport) -> None:
     """They have 31 bits: a partition with 1,000 messages a second has used them in 25 days."""
     producer = _producer(kafka_transport)
-    line = producer.line(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = producer.queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
     line.sequence = 2**31 - 4
     for texts in (["a"], ["b"], ["c", "d", "e"], ["f"]):
         outcomes = await kafka_transport.publish(messages(texts, partition=0, of=kafka_transport))
@@ -136,7 +136,7 @@ async def test_numbers_begin_again_after_the_last(kafka_transport: KafkaTranspor
 
 
 async def test_the_last_number_is_followed_by_the_first(kafka_transport: KafkaTransport) -> None:
-    line = _producer(kafka_transport).line(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = _producer(kafka_transport).queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
     line.sequence = 2**31 - 1
     for text in "ab":
         one = message(text, partition=0, of=kafka_transport)
@@ -150,7 +150,7 @@ async def test_closing_delivers_what_is_under_way_and_what_waits(
 ) -> None:
     transport = KafkaTransport(kafka_settings)
     async with transport:
-        line = _producer(transport).line(transport._logs[Topic.MESSAGES].name, 0)
+        line = _producer(transport).queue(transport._logs[Topic.MESSAGES].name, 0)
         await kafka_server.suspend()
         try:
             first = _start(transport, "under way")

@@ -1,4 +1,4 @@
-"""What a transport's author gives to the suite."""
+"""The log that the author of a transport hands to the suite, and the faults it can be given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Backend:
     """What the transport promises. The suite holds it to each."""
 
     append_raw: Callable[[int, bytes], Awaitable[None]] | None = None
-    """Append these bytes to a partition as somebody else's program would."""
+    """Append these bytes to a partition, as another program would."""
 
     silence: Callable[[Consumer], Awaitable[None]] | None = None
     """Have a consumer be heard of no more, as when its process is suspended: it keeps its claims
@@ -41,7 +41,7 @@ class Backend:
     """Start it again."""
 
     remove: Callable[[int], Awaitable[None]] | None = None
-    """Delete a partition of the messages log with its records, under whoever uses it."""
+    """Delete a partition of the messages log with its records, while it is used."""
 
     remove_group: Callable[[int, str], Awaitable[None]] | None = None
     """Delete a group of a partition, its records staying."""
@@ -50,7 +50,11 @@ class Backend:
     """Seconds within which anything the contract promises must have happened."""
 
     def need(self, *names: str) -> None:
-        """Skip the test unless the backend has, or the transport promises, all of ``names``."""
+        """Skip the test unless the backend has, or the transport promises, all of ``names``.
+
+        Args:
+            names: fields of this class, or of :class:`~transport.contract.Features`.
+        """
         for name in names:
             has = getattr(self.features, name, None) or getattr(self, name, None)
             if not has:

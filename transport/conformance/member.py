@@ -54,13 +54,13 @@ def messages(texts: Sequence[str], *, partition: int, of: Transport) -> list[Env
 
 
 def contents(records: Sequence[Record]) -> list[str]:
-    """Return what the messages in ``records`` say."""
-    told = []
+    """Return the contents of the messages in ``records``."""
+    texts = []
     for record in records:
         event = decode(record)
         assert isinstance(event, Message)
-        told.append(event.content)
-    return told
+        texts.append(event.content)
+    return texts
 
 
 async def drain(claim: Claim, count: int, *, patience: float) -> list[Record]:

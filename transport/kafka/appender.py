@@ -89,9 +89,9 @@ class Appender:
         """
         if self._producer is None:
             raise TransportUnavailable(f"no producer: {self._why_not}")
-        for line in self._producer.lines():
-            if line.stuck is not None and not line.stuck.done:
-                raise TransportUnavailable(f"{line} has not acknowledged for too long")
+        for queue in self._producer.queues():
+            if queue.stuck is not None and not queue.stuck.done:
+                raise TransportUnavailable(f"{queue} has not acknowledged for too long")
 
     async def append(
         self, topic: str, records: Sequence[tuple[int, Outgoing]]
@@ -104,7 +104,7 @@ class Appender:
         opened: list[_Opened] = []
         # Nothing is awaited between two records, so one call's records keep their order.
         places = [
-            self._place(producer, producer.line(topic, partition), record, call, opened)
+            self._place(producer, producer.queue(topic, partition), record, call, opened)
             for partition, record in records
         ]
         if opened:
@@ -118,71 +118,71 @@ class Appender:
         producer = self._producer
         if producer is None:
             return TransportUnavailable(f"no producer: {self._why_not}")
-        line = producer.line(topic, partition)
-        refused = self._refusal(producer, line, packed.size)
+        queue = producer.queue(topic, partition)
+        refused = self._refusal(producer, queue, packed.size)
         if refused is not None:
             return refused
-        if line.waiting:
-            line.waiting[-1].closed = True
-        batch, call = producer.open(line, packed), Call()
+        if queue.waiting:
+            queue.waiting[-1].closed = True
+        batch, call = producer.open(queue, packed), Call()
         batch.await_by(call)
-        self._watch([(line, batch)])
+        self._watch([(queue, batch)])
         await call.answered
-        return self._outcome(line, batch, 0)
+        return self._outcome(queue, batch, 0)
 
     def _place(
         self,
         producer: Producer,
-        line: PartitionQueue,
+        queue: PartitionQueue,
         record: Outgoing,
         call: Call,
         opened: list[_Opened],
     ) -> _Place | TransportError:
         """Put ``record`` at the end of its partition's last batch, or of one that it opens."""
-        if line.stuck is not None and not line.stuck.done:
-            return _stuck(line)
-        batch = line.waiting[-1] if line.waiting else None
+        if queue.stuck is not None and not queue.stuck.done:
+            return _stuck(queue)
+        batch = queue.waiting[-1] if queue.waiting else None
         # Whatever joins a batch is smaller than a batch, and any topic takes that.
         if batch is None or batch.closed or not batch.add(record):
-            refused = self._refusal(producer, line, record.size)
+            refused = self._refusal(producer, queue, record.size)
             if refused is not None:
                 return refused
-            batch = producer.open(line)
+            batch = producer.open(queue)
             batch.add(record)
-            opened.append((line, batch))
+            opened.append((queue, batch))
         batch.await_by(call)
-        return line, batch, batch.count - 1
+        return queue, batch, batch.count - 1
 
     def _refusal(
-        self, producer: Producer, line: PartitionQueue, size: int
+        self, producer: Producer, queue: PartitionQueue, size: int
     ) -> TransportError | None:
         """Return why no batch for a record of ``size`` bytes can be opened now, if so it is."""
-        if line.stuck is not None and not line.stuck.done:
-            return _stuck(line)
-        if size > (most := self._topics[line.partition.topic]):
+        if queue.stuck is not None and not queue.stuck.done:
+            return _stuck(queue)
+        if size > (most := self._topics[queue.partition.topic]):
             return TransportError(f"a record of {size} bytes; {most} fit into the topic")
-        if producer.leader(line) is None:
-            return self._leaderless(producer, line)
+        if producer.leader(queue) is None:
+            return self._leaderless(producer, queue)
         return None
 
-    def _leaderless(self, producer: Producer, line: PartitionQueue) -> TransportUnavailable:
+    def _leaderless(self, producer: Producer, queue: PartitionQueue) -> TransportUnavailable:
         """Refuse what could only wait for a leader, and be given up with a hole in the sequence."""
-        topic = line.partition.topic
+        topic = queue.partition.topic
         if not producer.knows(topic):
             self._on_missing()
             return TopicMissing(f"topic {topic} is gone; not sent")
-        return TransportUnavailable(f"{line} has no leader now; not sent")
+        return TransportUnavailable(f"{queue} has no leader now; not sent")
 
-    def _outcome(self, line: PartitionQueue, batch: Batch, index: int) -> Outcome:
+    def _outcome(self, queue: PartitionQueue, batch: Batch, index: int) -> Outcome:
         if not batch.done:
             return AppendUnknown(
-                f"{line} did not acknowledge in {self._connector.timeout:g} s; "
+                f"{queue} did not acknowledge in {self._connector.timeout:g} s; "
                 "the record may stand in the log, or come to"
             )
         if batch.error is not None:
             return batch.error
         if batch.base < 0:  # a resend of what the broker has, too long ago for it to say where
-            return AppendUnknown(f"{line} has the record, but not where")
+            return AppendUnknown(f"{queue} has the record, but not where")
         return Appended(str(batch.base + index))
 
     def _watch(self, opened: list[_Opened]) -> None:
@@ -199,31 +199,33 @@ class Appender:
         loop = asyncio.get_running_loop()
         late = loop.time() + 0.001  # a timer may be early by the clock's resolution
         while self._deadlines and self._deadlines[0][0] <= late:
-            for line, batch in self._deadlines.popleft()[1]:
+            for queue, batch in self._deadlines.popleft()[1]:
                 if not batch.done:
-                    self._give_up_waiting(line, batch)
+                    self._give_up_waiting(queue, batch)
         self._timer = None
         if self._deadlines:
             self._timer = loop.call_at(self._deadlines[0][0], self._look_for_late_ones)
 
-    def _give_up_waiting(self, line: PartitionQueue, batch: Batch) -> None:
+    def _give_up_waiting(self, queue: PartitionQueue, batch: Batch) -> None:
         """Answer for a batch that takes too long, and refuse others until it is delivered."""
         if not batch.sent:
             batch.end(
-                error=TransportUnavailable(f"{line} did not acknowledge what came before; not sent")
+                error=TransportUnavailable(
+                    f"{queue} did not acknowledge what came before; not sent"
+                )
             )
             return
         batch.answer()
         producer = self._producer
-        if producer is not None and (line.stuck is None or line.stuck.done):
-            line.stuck = batch
-            log.warning("Kafka does not acknowledge", extra={"partition": str(line)})
+        if producer is not None and (queue.stuck is None or queue.stuck.done):
+            queue.stuck = batch
+            log.warning("Kafka does not acknowledge", extra={"partition": str(queue)})
             loop = asyncio.get_running_loop()
-            loop.call_later(_REPLACE_AFTER, self._replace_if_stuck, producer, line, batch)
+            loop.call_later(_REPLACE_AFTER, self._replace_if_stuck, producer, queue, batch)
 
-    def _replace_if_stuck(self, producer: Producer, line: PartitionQueue, batch: Batch) -> None:
+    def _replace_if_stuck(self, producer: Producer, queue: PartitionQueue, batch: Batch) -> None:
         if not batch.done:
-            self._replace(producer, f"{line} was stuck for {_REPLACE_AFTER:g} s")
+            self._replace(producer, f"{queue} was stuck for {_REPLACE_AFTER:g} s")
 
     def _replace(self, broken: Producer, why: str) -> None:
         """Give up ``broken``: its outstanding batches fail, and a new producer is made."""
@@ -250,5 +252,5 @@ class Appender:
                 return
 
 
-def _stuck(line: PartitionQueue) -> TransportUnavailable:
-    return TransportUnavailable(f"{line} does not acknowledge; not sent")
+def _stuck(queue: PartitionQueue) -> TransportUnavailable:
+    return TransportUnavailable(f"{queue} does not acknowledge; not sent")

@@ -42,7 +42,7 @@ class Owner(Protocol):
         """Note that the claim's user has left it, though the partition is still ours."""
 
 
-class _State(Enum):
+class _ClaimState(Enum):
     OWNED = "owned"
     ENDING = "ending"  # its log went back: what it holds is handed out, and then it is claimed anew
     LEAVING = "leaving"  # the group wants it back: no more records, but what is done may be acked
@@ -85,24 +85,24 @@ class KafkaClaim:
         self._last = mark.last
         self._seen = mark.seen
         self._leaders = _Leaders(self.leader)
-        self._state = _State.OWNED
+        self._state = _ClaimState.OWNED
         self._in_use = False
         self._changed = asyncio.Event()
 
     @property
     def owned(self) -> bool:
         """Whether records may still be handed out."""
-        return self._state in (_State.OWNED, _State.ENDING) and not self._outlived
+        return self._state in (_ClaimState.OWNED, _ClaimState.ENDING) and not self._outlived
 
     @property
     def reading(self) -> bool:
         """Whether it takes in what is fetched."""
-        return self._state is _State.OWNED and not self._outlived
+        return self._state is _ClaimState.OWNED and not self._outlived
 
     @property
     def lost(self) -> bool:
         """Whether nothing counts any longer: another owner has it, or its topic is gone."""
-        return self._state is _State.LOST or self._outlived
+        return self._state is _ClaimState.LOST or self._outlived
 
     async def __aenter__(self) -> Self:
         self._in_use = True
@@ -122,7 +122,7 @@ class KafkaClaim:
         if not self.window.ready:
             await self._arrival(max_wait)
             self._require_owned()
-        if self._state is _State.ENDING and not self.window.unacknowledged:
+        if self._state is _ClaimState.ENDING and not self.window.unacknowledged:
             self.lose()
             self._owner.handed_back(self)
             raise self._loss()
@@ -151,7 +151,7 @@ class KafkaClaim:
         await self._owner.commit(self.partition, committed)
         self._last, self._seen = last, committed.mark.seen
         self.window.ack(offset)
-        if self._state is _State.ENDING:
+        if self._state is _ClaimState.ENDING:
             self._changed.set()
 
     async def nack(self) -> None:
@@ -198,7 +198,7 @@ class KafkaClaim:
         self.window.pass_over(offset)
 
     def gap(self) -> Committed | None:
-        """Return what to commit where only offsets without a record are behind the last one.
+        """Return the offset to commit where only offsets without a record are behind the last one.
 
         They are committed once when they are passed, and once more when the log has been seen
         beyond them: by that sight others know that no record has taken their place.
@@ -241,8 +241,8 @@ class KafkaClaim:
 
         When all of it is acknowledged the claim is handed back.
         """
-        if self._state is _State.OWNED:
-            self._state = _State.ENDING
+        if self._state is _ClaimState.OWNED:
+            self._state = _ClaimState.ENDING
             self._changed.set()
 
     def wake(self) -> None:
@@ -252,12 +252,12 @@ class KafkaClaim:
     def revoke(self) -> None:
         """Hand out no more: the group wants the partition back. ``ack`` still counts for now."""
         if self.owned:
-            self._state = _State.LEAVING
+            self._state = _ClaimState.LEAVING
             self._changed.set()
 
     def lose(self) -> None:
         """Let everything raise: the partition is no longer ours."""
-        self._state = _State.LOST
+        self._state = _ClaimState.LOST
         self._changed.set()
 
     async def left(self) -> None:
@@ -270,7 +270,7 @@ class KafkaClaim:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_wait
         while self.owned and not self.window.ready and self._owner.fault is None:
-            if self._state is _State.ENDING and not self.window.unacknowledged:
+            if self._state is _ClaimState.ENDING and not self.window.unacknowledged:
                 return
             self._changed.clear()
             try:

@@ -24,7 +24,7 @@ _GETTING_READY = (
 _LATE = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
 
 _Client = TypeVar("_Client")
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 class ClientPool(Generic[_Client]):
@@ -48,8 +48,8 @@ class ClientPool(Generic[_Client]):
         self._connecting = asyncio.Lock()
 
     async def ask(
-        self, request: Callable[[_Client], Awaitable[_Answer]], *, within: float | None = None
-    ) -> _Answer:
+        self, request: Callable[[_Client], Awaitable[_Result]], *, within: float | None = None
+    ) -> _Result:
         """Make a request, to be done ``within`` so many seconds, and return its answer.
 
         It is made again while Kafka is only getting ready (electing a leader, or making the topic
@@ -76,8 +76,8 @@ class ClientPool(Generic[_Client]):
                 await asyncio.sleep(_PAUSE if getting_ready else 0)
 
     async def _once(
-        self, request: Callable[[_Client], Awaitable[_Answer]], within: float
-    ) -> _Answer:
+        self, request: Callable[[_Client], Awaitable[_Result]], within: float
+    ) -> _Result:
         async with self._connecting:
             if self._client is None:
                 self._client = await self._connect()
@@ -86,15 +86,15 @@ class ClientPool(Generic[_Client]):
             async with asyncio.timeout(within):
                 return await request(client)
         except TransportError:
-            raise  # told by the request itself
+            raise  # translated by the request itself
         except Exception as error:
             # Whatever: of an answer that lacks what it expects, aiokafka makes an AttributeError.
             if client is self._client and not isinstance(error, _GETTING_READY):
                 await self.close()
-            told = translate(error)
-            if not isinstance(told, TransportUnavailable):
-                told = TransportUnavailable(str(told))
-            raise told from error
+            translated = translate(error)
+            if not isinstance(translated, TransportUnavailable):
+                translated = TransportUnavailable(str(translated))
+            raise translated from error
 
     async def close(self) -> None:
         """Disconnect; a later request connects again."""

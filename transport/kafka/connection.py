@@ -147,7 +147,7 @@ class Connector:
         )
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Return what verifies the brokers, or ``None`` where the protocol has no TLS.
+        """Return the TLS context for the brokers, or ``None`` where the protocol has no TLS.
 
         Raises:
             ConfigurationError: KAFKA_SSL_CAFILE can't be read.
@@ -221,7 +221,7 @@ class Connector:
         return found
 
     async def _unknown(self, host: str) -> TransportUnavailable | None:
-        """Return what says that ``host`` has no address; ``None`` where it has one."""
+        """Return the error if ``host`` has no address, else ``None``."""
         try:
             async with asyncio.timeout(self.timeout):
                 await asyncio.get_running_loop().getaddrinfo(host, None)

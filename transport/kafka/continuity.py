@@ -40,7 +40,7 @@ class Continuity:
         return self._sights.of(partition)
 
     def lost_before(self, partition: int) -> int:
-        """Return what a claim of ours whose log went back had counted, and not committed."""
+        """Return the uncommitted losses of a claim whose log went back."""
         return self._counted.get(partition, 0)
 
     # Making claims.

@@ -64,19 +64,19 @@ class DamagedBatch:
         time = 0
         if len(self._batch) >= _HEADER_BYTES:
             (time,) = _LONG.unpack_from(self._batch, _TIME_AT)
-        told = json.dumps({"records": self._damage.records, "damaged": True})
-        yield _Record(
+        header = json.dumps({"records": self._damage.records, "damaged": True})
+        yield _DamageRecord(
             self.base_offset,
             max(0, min(time, 2**53)),  # it may be anything
             0,
             None,
             bytes(self._batch),
-            [(HEADER_BATCH, told.encode())],
+            [(HEADER_BATCH, header.encode())],
             self._damage,
         )
 
 
-class _Record(NamedTuple):
+class _DamageRecord(NamedTuple):
     """What aiokafka's fetcher asks of a record. It hands ``checksum`` on as it is."""
 
     offset: int
@@ -89,7 +89,7 @@ class _Record(NamedTuple):
 
 
 def damage_of(record: Any) -> Damage | None:
-    """Return what a fetched record stands for, if for a damaged batch."""
+    """Return the damage that a fetched record stands for, if it stands for any."""
     checksum = record.checksum
     return checksum if isinstance(checksum, Damage) else None
 
@@ -103,7 +103,7 @@ def follows_well(data: memoryview, at: int, end: int) -> bool:
 
 
 def _end(data: memoryview, base: int, size: int) -> int | None:
-    """Return the offset behind a damaged batch of ``size`` bytes, if that can be told."""
+    """Return the offset behind a damaged batch of ``size`` bytes, if that can be header."""
     if size < _HEADER_BYTES or size > len(data):
         return None
     following = _sound(data[size:])

@@ -19,7 +19,7 @@ _ASKED = ("min.insync.replicas", "flush.messages", "unclean.leader.election.enab
 
 
 async def durability(admins: ClientPool[AIOKafkaAdminClient], topic: str) -> Durability:
-    """Return what an acknowledged append survives (our producer asks for ``acks=all``).
+    """Return the faults that an acknowledged append survives (our producer asks for ``acks=all``).
 
     Unknown where the topic's configuration may not be read.
 

@@ -182,18 +182,20 @@ def translate(error: BaseException, *, starting: bool = False) -> TransportError
     meaning, remedy = _meaning(error)
     if meaning is ConfigurationError and not starting:
         meaning = TransportUnavailable
-    told = meaning(f"{remedy} ({_name(error)})")
-    told.__cause__ = error
-    return told
+    translated = meaning(f"{remedy} ({_name(error)})")
+    translated.__cause__ = error
+    return translated
 
 
 def append_error(error: BaseException) -> TransportError:
-    """Return what it means for records that ``error`` came instead of their acknowledgement."""
+    """Translate an error that came in place of an acknowledgement: was it appended or not?"""
     if isinstance(error, (TransportError, *_NOT_APPENDED)):
         return translate(error)
-    told = AppendUnknown(f"{_meaning(error)[1]}; the records may stand in the log ({_name(error)})")
-    told.__cause__ = error
-    return told
+    translated = AppendUnknown(
+        f"{_meaning(error)[1]}; the records may stand in the log ({_name(error)})"
+    )
+    translated.__cause__ = error
+    return translated
 
 
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:

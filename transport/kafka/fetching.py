@@ -86,8 +86,8 @@ class Fetching:
                 )
             except KafkaError as error:
                 failures += 1
-                told = translate(error, starting=True)
-                if failures > _ERRORS_BORNE or isinstance(told, ConfigurationError):
+                translated = translate(error, starting=True)
+                if failures > _ERRORS_BORNE or isinstance(translated, ConfigurationError):
                     raise
                 log.warning("Reading from Kafka failed", extra={"error": str(error)})
                 self._read_again()

@@ -30,7 +30,7 @@ class Groups:
         self._admin = admin
 
     async def committed(self, group: str, topic: str, partitions: int) -> Mapping[int, Committed]:
-        """Return what ``group`` has committed; a partition is absent where it has nothing.
+        """Return the committed offsets of ``group``; a partition without one is absent.
 
         Raises:
             TransportUnavailable: the coordinator can't say now.
@@ -46,7 +46,7 @@ class Groups:
         }
 
     async def owners(self, group: str, topic: str) -> Mapping[int, str]:
-        """Return which member (by the name it was given) owns each partition of ``topic``.
+        """Return the owner of each partition of ``topic``, by the name that the member was given.
 
         Raises:
             TransportUnavailable: the coordinator can't say now.

@@ -19,14 +19,14 @@ __all__ = ["Holds"]
 log = logging.getLogger(__name__)
 
 _AGAIN = 1.0  # seconds between two looks
-_TELL_AGAIN = 60.0
+_LOG_AGAIN = 60.0
 
 
 class _Hold(NamedTuple):
     offset: int
     since: float
     until: float
-    told: float
+    logged: float
 
 
 class Holds:
@@ -65,8 +65,8 @@ class Holds:
                 extra={**self._where(partition, offset), "records": damage.records},
             )
             return False
-        elif damage.end is None and now - hold.told >= min(_TELL_AGAIN, self._patience):
-            hold = hold._replace(told=now)
+        elif damage.end is None and now - hold.logged >= min(_LOG_AGAIN, self._patience):
+            hold = hold._replace(logged=now)
             log.error(
                 "A partition waits at a damaged batch whose end can't be told: let another replica "
                 "lead it, or move the group's offset past it. See docs/durability.md, Kafka",

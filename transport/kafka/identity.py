@@ -45,7 +45,7 @@ class _Uuid(AbstractType):  # type: ignore[misc] # aiokafka is not typed
         return uuid.UUID(bytes=data.read(16))
 
 
-class _Answer(Response):  # type: ignore[misc]
+class _MetadataResponse(Response):  # type: ignore[misc]
     API_KEY = _METADATA
     API_VERSION = _WITH_IDS
     SCHEMA = Schema(
@@ -90,11 +90,11 @@ class _Answer(Response):  # type: ignore[misc]
     )
 
 
-class _Question(RequestStruct):  # type: ignore[misc]
+class _MetadataRequest(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = _METADATA
     API_VERSION = _WITH_IDS
-    RESPONSE_TYPE = _Answer
+    RESPONSE_TYPE = _MetadataResponse
     SCHEMA = Schema(
         (
             "topics",
@@ -123,9 +123,9 @@ class Described(NamedTuple):
 
 
 async def described(admin: AIOKafkaAdminClient, topic: str) -> Described:
-    """Return what Kafka says of ``topic``. Raises aiokafka's error where there is none."""
+    """Describe ``topic``. Raises aiokafka's error where there is none."""
     # It makes no topic, and asks for no authorizations.
-    request = OneVersion(_Question, [(_BY_NAME, topic, {})], False, False, {})
+    request = OneVersion(_MetadataRequest, [(_BY_NAME, topic, {})], False, False, {})
     answer: Any = await admin._send_request(request)  # noqa: SLF001 - no public way
     ((code, _name, found, _internal, partitions, *_),) = answer.topics
     error = for_code(code)

@@ -31,7 +31,7 @@ _CONSUMER, _ANY_LEADER = -1, -1
 _EPOCH_AT, _MAGIC_AT, _MAGIC = 12, 16, 2  # in the head of a record batch
 
 
-class _Answer(Response):  # type: ignore[misc] # aiokafka is not typed
+class _EpochEndsResponse(Response):  # type: ignore[misc] # aiokafka is not typed
     API_KEY = _OFFSET_FOR_LEADER_EPOCH
     API_VERSION = _VERSION
     SCHEMA = Schema(
@@ -54,10 +54,10 @@ class _Answer(Response):  # type: ignore[misc] # aiokafka is not typed
     )
 
 
-class _Question(RequestStruct):  # type: ignore[misc]
+class _EpochEndsRequest(RequestStruct):  # type: ignore[misc]
     API_KEY = _OFFSET_FOR_LEADER_EPOCH
     API_VERSION = _VERSION
-    RESPONSE_TYPE = _Answer
+    RESPONSE_TYPE = _EpochEndsResponse
     SCHEMA = Schema(
         ("replica_id", Int32),
         (
@@ -108,7 +108,7 @@ async def _ends(
     found: dict[int, int] = {}
     for node, of in by_node.items():
         asked = [(partition, _ANY_LEADER, epoch) for partition, epoch in of.items()]
-        request = OneVersion(_Question, _CONSUMER, [(topic, asked)])
+        request = OneVersion(_EpochEndsRequest, _CONSUMER, [(topic, asked)])
         answer: Any = await admin._send_request(request, node)  # noqa: SLF001
         for _topic, partitions in answer.topics:
             for code, partition, _epoch, end in partitions:

@@ -53,7 +53,7 @@ _DECOMPRESS: Mapping[int, Callable[[bytes], bytes]] = {
 }
 
 
-class _Record(NamedTuple):
+class _ParsedRecord(NamedTuple):
     """What aiokafka's fetcher asks of a record."""
 
     offset: int
@@ -126,13 +126,13 @@ class FetchedRecords:
             self._at = len(self._data)
             return DamagedBatch(self._data[at:], placed=False)
         self._end = batch.next_offset
-        return _Batch(batch, self._data[at : self._at], self._count)
+        return _ParsedBatch(batch, self._data[at : self._at], self._count)
 
     def _count(self, size: int) -> None:
         self._unpacked += size
 
 
-class _Batch:
+class _ParsedBatch:
     """aiokafka's batch, but for what it can't read."""
 
     def __init__(self, batch: Any, data: memoryview, unpacked: Callable[[int], None]) -> None:
@@ -194,7 +194,7 @@ def _size(record: Any) -> int:
     )
 
 
-def _records(data: memoryview) -> Iterator[_Record]:
+def _records(data: memoryview) -> Iterator[_ParsedRecord]:
     """Yield the records of a batch.
 
     Raises:
@@ -216,17 +216,17 @@ def _records(data: memoryview) -> Iterator[_Record]:
         if cursor.at != end:
             raise CorruptRecordException(f"a record of {length} bytes ends {cursor.at - end} late")
         time = last_time if of_append else first_time + since
-        yield _Record(base + delta, time, int(of_append), key, value, headers)
+        yield _ParsedRecord(base + delta, time, int(of_append), key, value, headers)
 
 
-def _as_it_stands(data: memoryview) -> _Record:
+def _as_it_stands(data: memoryview) -> _ParsedRecord:
     """Return a batch as one record, at the place of its first."""
     base, *_, attributes, _last, _, last_time, _, _, _, count = _HEADER.unpack_from(data)
     codec = attributes & _CODEC
     told = f'{{"records":{count},"compression":"{_CODECS.get(codec, codec)}"}}'
     headers: list[tuple[str, bytes | None]] = [(HEADER_BATCH, told.encode())]
     of_append = int(bool(attributes & _APPEND_TIME))
-    return _Record(base, last_time, of_append, None, bytes(data), headers)
+    return _ParsedRecord(base, last_time, of_append, None, bytes(data), headers)
 
 
 class _Cursor:

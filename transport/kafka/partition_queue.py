@@ -32,7 +32,7 @@ class PartitionQueue:
         return f"{self.partition.topic}-{self.partition.partition}"
 
     def next(self) -> Batch | None:
-        """Return what is to be sent now, the same again until it has ended."""
+        """Return the batch to send now: the same one until it has ended."""
         while self.under_way is None and self.waiting:
             batch = self.waiting.popleft()
             if not batch.done:  # it did not wait for too long

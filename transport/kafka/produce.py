@@ -28,7 +28,7 @@ _ACKNOWLEDGED = Struct(">ihqqq")  # partition, error, offset of the first, time,
 Topics = Mapping[str, Iterable[tuple[int, bytes]]]
 
 
-class _Answer(Response):  # type: ignore[misc] # aiokafka is not typed
+class _ProduceResponse(Response):  # type: ignore[misc] # aiokafka is not typed
     API_KEY, API_VERSION, SCHEMA = _KEY, _VERSION, Schema()
 
     def __init__(self, partitions: dict[tuple[str, int], tuple[int, int]]) -> None:
@@ -53,9 +53,9 @@ class _Answer(Response):  # type: ignore[misc] # aiokafka is not typed
         return cls(partitions)
 
 
-class _Question(RequestStruct):  # type: ignore[misc]
+class _ProduceRequest(RequestStruct):  # type: ignore[misc]
     API_KEY, API_VERSION, SCHEMA = _KEY, _VERSION, Schema()
-    RESPONSE_TYPE = _Answer
+    RESPONSE_TYPE = _ProduceResponse
 
     def __init__(self, topics: Topics, milliseconds: int) -> None:
         self._topics = topics
@@ -72,7 +72,7 @@ class _Question(RequestStruct):  # type: ignore[misc]
         return b"".join(parts)
 
 
-class Produce(Request[_Question]):  # type: ignore[misc]
+class Produce(Request[_ProduceRequest]):  # type: ignore[misc]
     """Ask a leader to append a batch to each of these partitions, on all replicas in step.
 
     The answer's ``partitions`` has an error code (0: none) and the first record's offset for each.
@@ -83,8 +83,8 @@ class Produce(Request[_Question]):  # type: ignore[misc]
     required_acks = _ALL_IN_STEP
 
     def __init__(self, topics: Topics, milliseconds: int) -> None:
-        self._question = _Question(topics, milliseconds)
+        self._request = _ProduceRequest(topics, milliseconds)
 
-    def build(self, request_struct_class: Any) -> _Question:  # noqa: ARG002 - there is one
+    def build(self, request_struct_class: Any) -> _ProduceRequest:  # noqa: ARG002 - there is one
         """Return it as it is written; called by aiokafka for the version it chose."""
-        return self._question
+        return self._request

@@ -68,7 +68,7 @@ class Producer:
         self._milliseconds = milliseconds
         self._on_broken = on_broken
         self._identity = (-1, -1)
-        self._lines: dict[str, dict[int, PartitionQueue]] = {}
+        self._queues: dict[str, dict[int, PartitionQueue]] = {}
         self._ready: dict[PartitionQueue, None] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._woken = False
@@ -109,21 +109,21 @@ class Producer:
                 await asyncio.sleep(_REST)
                 await self._client.force_metadata_update()
 
-    def line(self, topic: str, partition: int) -> PartitionQueue:
-        """Return the line of a partition."""
-        lines = self._lines.setdefault(topic, {})
-        line = lines.get(partition)
-        if line is None:
-            line = lines[partition] = PartitionQueue(TopicPartition(topic, partition))
-        return line
+    def queue(self, topic: str, partition: int) -> PartitionQueue:
+        """Return the queue of a partition."""
+        queues = self._queues.setdefault(topic, {})
+        queue = queues.get(partition)
+        if queue is None:
+            queue = queues[partition] = PartitionQueue(TopicPartition(topic, partition))
+        return queue
 
-    def lines(self) -> Iterator[PartitionQueue]:
-        """Return the lines of the partitions that there was something for."""
-        return (line for lines in self._lines.values() for line in lines.values())
+    def queues(self) -> Iterator[PartitionQueue]:
+        """Return the queues of the partitions that there was something for."""
+        return (queue for queues in self._queues.values() for queue in queues.values())
 
-    def leader(self, line: PartitionQueue) -> int | None:
+    def leader(self, queue: PartitionQueue) -> int | None:
         """Return the node that leads this partition now; ``None``, and it is asked for, if none."""
-        leader: int | None = self._client.cluster.leader_for_partition(line.partition)
+        leader: int | None = self._client.cluster.leader_for_partition(queue.partition)
         if leader is None or leader < 0:
             self._client.force_metadata_update()
             return None
@@ -133,12 +133,12 @@ class Producer:
         """Tell whether the brokers have such a topic, as far as is known."""
         return bool(self._client.cluster.partitions_for_topic(topic))
 
-    def open(self, line: PartitionQueue, packed: Packed | None = None) -> Batch:
-        """Return a new batch at the end of ``line``: of ``packed``, or to be filled until sent."""
+    def open(self, queue: PartitionQueue, packed: Packed | None = None) -> Batch:
+        """Return a new batch at the end of ``queue``: of ``packed``, or to be filled until sent."""
         batch = Batch(self._compression, packed)
-        line.waiting.append(batch)
-        if line.under_way is None:
-            self._ready[line] = None
+        queue.waiting.append(batch)
+        if queue.under_way is None:
+            self._ready[queue] = None
             self._wake()
         return batch
 
@@ -151,79 +151,79 @@ class Producer:
         self._woken = False
         requests: dict[int, list[tuple[PartitionQueue, Batch]]] = {}
         ready, self._ready = self._ready, {}
-        for line in ready:
-            leader = self.leader(line)
+        for queue in ready:
+            leader = self.leader(queue)
             if leader is None:
-                self._rest(line)
-            elif (batch := self._next(line)) is not None:
-                requests.setdefault(leader, []).append((line, batch))
+                self._rest(queue)
+            elif (batch := self._next(queue)) is not None:
+                requests.setdefault(leader, []).append((queue, batch))
         for leader, batches in requests.items():
             task = asyncio.create_task(self._request(leader, batches))
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
 
-    def _next(self, line: PartitionQueue) -> Batch | None:
-        batch = line.next()
+    def _next(self, queue: PartitionQueue) -> Batch | None:
+        batch = queue.next()
         if batch is None:
             return None
         if not batch.sent:
-            batch.number(*self._identity, line.sequence)
+            batch.number(*self._identity, queue.sequence)
             batch.sent = True
-            line.sequence = (line.sequence + batch.count) % _SEQUENCES
-        line.in_flight = True
+            queue.sequence = (queue.sequence + batch.count) % _SEQUENCES
+        queue.in_flight = True
         return batch
 
     async def _request(self, leader: int, batches: list[tuple[PartitionQueue, Batch]]) -> None:
         topics: dict[str, list[tuple[int, bytes]]] = {}
-        for line, batch in batches:
-            topic, partition = line.partition
+        for queue, batch in batches:
+            topic, partition = queue.partition
             topics.setdefault(topic, []).append((partition, batch.data))
         try:
             answer = await self._client.send(leader, Produce(topics, self._milliseconds))
         except (KafkaError, OSError, TimeoutError) as error:
-            for line, batch in batches:
-                self._failed(line, batch, error)
+            for queue, batch in batches:
+                self._failed(queue, batch, error)
         else:
-            for line, batch in batches:
-                code, base = answer.partitions.get(line.partition, _NO_ANSWER)
+            for queue, batch in batches:
+                code, base = answer.partitions.get(queue.partition, _NO_ANSWER)
                 # A duplicate that is too long ago for the broker to say where it stands.
                 if code in (NoError.errno, DuplicateSequenceNumber.errno):
-                    self._acknowledged(line, batch, base)
+                    self._acknowledged(queue, batch, base)
                 else:
-                    self._failed(line, batch, for_code(code)())
+                    self._failed(queue, batch, for_code(code)())
         finally:
             self._answered.set()
             if self._ready:
                 self._wake()
 
-    def _acknowledged(self, line: PartitionQueue, batch: Batch, base: int) -> None:
-        line.in_flight, line.under_way = False, None
+    def _acknowledged(self, queue: PartitionQueue, batch: Batch, base: int) -> None:
+        queue.in_flight, queue.under_way = False, None
         batch.end(base=base)
-        if line.waiting:
-            self._ready[line] = None
+        if queue.waiting:
+            self._ready[queue] = None
 
-    def _failed(self, line: PartitionQueue, batch: Batch, error: Exception) -> None:
-        line.in_flight = False
+    def _failed(self, queue: PartitionQueue, batch: Batch, error: Exception) -> None:
+        queue.in_flight = False
         if not isinstance(error, KafkaError) or error.invalid_metadata:
             self._client.force_metadata_update()
         if not isinstance(error, KafkaError) or error.retriable:
-            self._rest(line)
+            self._rest(queue)
             return
-        line.under_way = None
+        queue.under_way = None
         batch.end(error=append_error(error))
-        self._on_broken(self, f"{line}: {error}")
+        self._on_broken(self, f"{queue}: {error}")
 
-    def _rest(self, line: PartitionQueue) -> None:
-        asyncio.get_running_loop().call_later(_REST, self._try_again, line)
+    def _rest(self, queue: PartitionQueue) -> None:
+        asyncio.get_running_loop().call_later(_REST, self._try_again, queue)
 
-    def _try_again(self, line: PartitionQueue) -> None:
-        if not line.in_flight:
-            self._ready[line] = None
+    def _try_again(self, queue: PartitionQueue) -> None:
+        if not queue.in_flight:
+            self._ready[queue] = None
             self._wake()
 
     async def flush(self) -> None:
         """Return when nothing waits or is under way."""
-        while any(line.has_work() for line in self.lines()):
+        while any(queue.has_work() for queue in self.queues()):
             self._answered.clear()
             await self._answered.wait()
 
@@ -232,12 +232,12 @@ class Producer:
         self._closed = True
         unknown = append_error(KafkaConnectionError("the producer was closed"))
         unsent = TransportUnavailable("the producer was closed; not sent")
-        for line in self.lines():
-            if line.under_way is not None:
-                line.under_way.end(error=unknown)
-            for batch in line.waiting:
+        for queue in self.queues():
+            if queue.under_way is not None:
+                queue.under_way.end(error=unknown)
+            for batch in queue.waiting:
                 batch.end(error=unsent)
-        self._lines.clear()
+        self._queues.clear()
         self._ready.clear()
 
     async def stop(self) -> None:

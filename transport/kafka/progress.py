@@ -124,7 +124,7 @@ class _Search:
     async def waiting(
         self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, _Waiting]:
-        """Return what waits from ``starts`` on and below ``ends``, which are all the same ones."""
+        """Return the first unread record of each partition between ``starts`` and ``ends``."""
         begins = {at: self._passed(at, start, ends[at]) for at, start in starts.items()}
         found = {at: _Waiting(begin, 0.0) for at, begin in begins.items()}
         behind = {at: begin for at, begin in begins.items() if begin < ends[at]}

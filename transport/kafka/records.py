@@ -89,7 +89,7 @@ def outgoing_dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
 
 
 def record_of(topic: Topic, raw: ConsumerRecord) -> Record:
-    """Return what a client fetched, as the contract's record."""
+    """Convert a fetched record to the contract's."""
     headers = dict(raw.headers)
     plain = raw.key is not None and raw.value is not None and len(headers) == len(raw.headers)
     plain = plain and None not in headers.values()

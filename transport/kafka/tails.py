@@ -32,7 +32,7 @@ class KnownTail(NamedTuple):
 
     @classmethod
     def by(cls, mark: Mark, topic_id: str) -> Self:
-        """Return what a mark remembers of the topic with this id."""
+        """Return the tail that a mark remembers of the topic with this id."""
         if mark.topic_id != topic_id:
             return cls()
         return cls((mark.last,) if mark.last else (), (mark.seen,) if mark.seen else ())
@@ -53,7 +53,7 @@ class Regress(NamedTuple):
     last: Anchor | None = None
 
 
-class _State(NamedTuple):
+class _LogBounds(NamedTuple):
     begins: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
 
@@ -114,7 +114,7 @@ class Tails:
             return {}
         # After what is known was noted: the log only grows from there, unless it lost something.
         begins, ends = await asyncio.gather(self._reader.begins(where), self._reader.ends(where))
-        state = _State(begins, ends)
+        state = _LogBounds(begins, ends)
         gone = await self._gone({at: of.anchors for at, of in known.items()}, state)
         cut = await self._cut({at: of.sights for at, of in known.items()}, state, leaders)
         if not gone and not cut:
@@ -124,7 +124,7 @@ class Tails:
         return {at: _together(back.get(at), gone.get(at, ()), cut.get(at)) for at in {*gone, *cut}}
 
     async def _gone(
-        self, anchors: Mapping[TopicPartition, Sequence[Anchor]], state: _State
+        self, anchors: Mapping[TopicPartition, Sequence[Anchor]], state: _LogBounds
     ) -> Mapping[TopicPartition, Sequence[Anchor]]:
         """Return the anchors that the log no longer has. What it removed as old tells nothing.
 
@@ -152,7 +152,7 @@ class Tails:
     async def _cut(
         self,
         sights: Mapping[TopicPartition, Sequence[Sight]],
-        state: _State,
+        state: _LogBounds,
         leaders: Mapping[int, Leader],
     ) -> dict[TopicPartition, tuple[int, int]]:
         """Return where the log was cut that was seen to be longer, and where it had ended."""
@@ -173,7 +173,7 @@ class Tails:
         return cut
 
     async def _back(
-        self, gone: Mapping[TopicPartition, Anchor], state: _State
+        self, gone: Mapping[TopicPartition, Anchor], state: _LogBounds
     ) -> Mapping[TopicPartition, _Cut]:
         """Return where each log was cut, at the latest at its anchor."""
         ends = await self._epochs.ends(
@@ -201,7 +201,7 @@ class Tails:
         return cuts
 
     async def _at(
-        self, places: Mapping[TopicPartition, int], state: _State
+        self, places: Mapping[TopicPartition, int], state: _LogBounds
     ) -> Mapping[TopicPartition, Anchor]:
         held = {at: place for at, place in places.items() if place >= state.begins[at]}
         found = await self._reader.at_each(held, state.ends)

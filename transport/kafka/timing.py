@@ -18,7 +18,7 @@ class Timing(NamedTuple):
 
     @classmethod
     def of(cls, lease: float, request: float) -> Timing:
-        """Return what suits a lease."""
+        """Derive the timing from a lease."""
         return cls(lease, min(max(lease / 2, 1.0), 10.0), request)
 
     @property

@@ -50,7 +50,7 @@ class MemoryLog:
         return groups[name]
 
     def known(self, message_id: str) -> Remembered | None:
-        """Return what is remembered of a message id."""
+        """Return the remembered outcome of a message id, if any."""
         expires, remembered = self._known.get(message_id, (0.0, None))
         return remembered if expires > time.monotonic() else None
 

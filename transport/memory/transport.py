@@ -59,7 +59,7 @@ class MemoryTransport:
         return [self._log.append(envelope, remember=remember) for envelope in envelopes]
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
-        """Return what is remembered; see the contract."""
+        """Look up remembered message ids; see the contract."""
         return [self._log.known(identifier) for identifier in message_ids]
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
@@ -104,7 +104,7 @@ class MemoryTransport:
         return None
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """Return how far a group is; see the contract."""
+        """Return a group's progress; see the contract."""
         state = self._log.group(topic, group)
         return [_progress(state, partition) for partition in state.partitions]
 

@@ -38,7 +38,7 @@ class AppendNotifier:
         self._covered: frozenset[str] = frozenset()  # by the read in flight
         self._armed = asyncio.Event()
         self._closed = False
-        self._line: RedisConnection | None = None
+        self._connection: RedisConnection | None = None
         self._client_id: int | None = None
         self._listener: asyncio.Task[None] | None = None
         self._interrupter: asyncio.Task[None] | None = None
@@ -104,21 +104,21 @@ class AppendNotifier:
     async def _listen(self) -> None:
         while True:
             try:
-                async with self._connections.lend() as line:
-                    (told,) = await line.exchange([("CLIENT", "ID")])
-                    self._client_id = told if isinstance(told, int) else None
-                    self._line = line
-                    while line.is_open:
+                async with self._connections.lend() as connection:
+                    (client_id,) = await connection.exchange([("CLIENT", "ID")])
+                    self._client_id = client_id if isinstance(client_id, int) else None
+                    self._connection = connection
+                    while connection.is_open:
                         await self._armed.wait()
-                        await self._read(line)
+                        await self._read(connection)
             except TransportError:
                 # Whoever waits looks for itself, meets what is wrong, and tells its caller.
                 self._ring_all()
                 await asyncio.sleep(_PAUSE_SECONDS)
             finally:
-                self._line, self._covered = None, frozenset()
+                self._connection, self._covered = None, frozenset()
 
-    async def _read(self, line: RedisConnection) -> None:
+    async def _read(self, connection: RedisConnection) -> None:
         watched = dict(self._watched)
         if not watched:
             self._armed.clear()
@@ -134,9 +134,9 @@ class AppendNotifier:
             *watched,
             *watched.values(),
         )
-        (reply,) = await line.exchange([command], block=_BLOCK_MS / 1000)
+        (reply,) = await connection.exchange([command], block=_BLOCK_MS / 1000)
         self._covered = frozenset()
-        if self._line is not line:
+        if self._connection is not connection:
             return  # we hung up on it ourselves
         if isinstance(reply, Exception):
             raise translate(reply)
@@ -150,11 +150,11 @@ class AppendNotifier:
 
     async def _interrupt(self) -> None:
         """End the blocking read until there is one that covers all that is watched."""
-        while self._line and self._covered and not self._covered.issuperset(self._watched):
-            line = self._line
+        while self._connection and self._covered and not self._covered.issuperset(self._watched):
+            connection = self._connection
             if not await self._unblock():
-                self._line = None if self._line is line else self._line
-                line.hang_up()
+                self._connection = None if self._connection is connection else self._connection
+                connection.hang_up()
                 return
             await asyncio.sleep(_RACE_SECONDS)  # it may have been sent and not yet have blocked
 

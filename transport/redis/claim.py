@@ -21,7 +21,7 @@ class RedisClaim:
     def __init__(
         self,
         inbox: Inbox,
-        doorbell: AppendNotifier,
+        notifier: AppendNotifier,
         *,
         retention: Retention,
         left: Callable[[RedisClaim], Awaitable[None]],
@@ -32,7 +32,7 @@ class RedisClaim:
         self.lease = inbox.lease
         self.retention = retention
         self._inbox = inbox
-        self._doorbell = doorbell
+        self._notifier = notifier
         self._left = left
         self._revoked = False
         self._lost = False
@@ -67,14 +67,14 @@ class RedisClaim:
                 self.lose()
                 raise
             except TopicMissing:
-                self._doorbell.forget(self.stream)  # ids may begin anew, below what it listens to
+                self._notifier.forget(self.stream)  # ids may begin anew, below what it listens to
                 raise
             remaining = deadline - loop.time()
             if found or remaining <= 0:
                 return found
             if self._lost or self._revoked:
                 continue  # while it read: nobody rang then, as nobody waited
-            await self._doorbell.wait(self.stream, after=self._inbox.heard, seconds=remaining)
+            await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=remaining)
 
     async def ack(self, through: str) -> None:
         """Acknowledge through ``through``; see :meth:`transport.contract.Claim.ack`."""
@@ -103,12 +103,12 @@ class RedisClaim:
     def revoke(self) -> None:
         """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
         self._revoked = True
-        self._doorbell.ring(self.stream)
+        self._notifier.ring(self.stream)
 
     def lose(self) -> None:
         """Have every call raise from now on."""
         self._lost = True
-        self._doorbell.ring(self.stream)
+        self._notifier.ring(self.stream)
 
     def _check(self) -> None:
         if self._lost:

@@ -37,7 +37,7 @@ class RedisConsumer:
         connections: RedisConnections,
         functions: Functions,
         membership: RedisMembership,
-        doorbell: AppendNotifier,
+        notifier: AppendNotifier,
         *,
         retention_seconds: int,
         retention_records: int,
@@ -45,7 +45,7 @@ class RedisConsumer:
         self._connections = connections
         self._functions = functions
         self._membership = membership
-        self._doorbell = doorbell
+        self._notifier = notifier
         self._retention_seconds = retention_seconds
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
@@ -55,7 +55,7 @@ class RedisConsumer:
         self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._doorbell.__aenter__()
+        await self._notifier.__aenter__()
         self._keeper = asyncio.create_task(self._keep(), name="lease keeper")
         self._keeper.add_done_callback(lambda _: self._arrived.put_nowait(None))
         return self
@@ -70,7 +70,7 @@ class RedisConsumer:
             with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
                 await self._membership.leave()
         finally:
-            await self._doorbell.__aexit__()
+            await self._notifier.__aexit__()
 
     async def claims(self) -> AsyncIterator[Claim]:
         """Yield partitions as they come; see :meth:`transport.contract.Consumer.claims`."""
@@ -90,7 +90,7 @@ class RedisConsumer:
                 _log.warning("can't keep leases: %s", error)
                 await asyncio.sleep(membership.pace)
             else:
-                await self._doorbell.wait(membership.bell, after=rung, seconds=membership.pace)
+                await self._notifier.wait(membership.bell, after=rung, seconds=membership.pace)
 
     async def _look(self) -> str:
         rung, mine = await self._membership.look()
@@ -133,7 +133,7 @@ class RedisConsumer:
                 position=position,
                 witness=self._membership.witness,
             ),
-            self._doorbell,
+            self._notifier,
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
             left=self._give_back,
         )
@@ -198,9 +198,9 @@ class RedisConsumer:
         )
 
     async def _give_back(self, claim: RedisClaim) -> None:
-        self._doorbell.forget(claim.stream)
+        self._notifier.forget(claim.stream)
         if claim.lost:
-            self._doorbell.ring(self._membership.bell)  # look at once who has it
+            self._notifier.ring(self._membership.bell)  # look at once who has it
             return
         claim.lose()
         self._held.pop(claim.partition, None)

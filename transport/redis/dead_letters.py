@@ -93,11 +93,11 @@ class RedisDeadLetters:
 
         Redis says so and hangs up; what is on its way then can cost us the answer.
         """
-        told = error.__cause__
-        if isinstance(told, ResponseError):
-            text = str(told)
+        cause = error.__cause__
+        if isinstance(cause, ResponseError):
+            text = str(cause)
             return "bulk length" in text or "too large to be stored" in text
-        if not isinstance(told, RedisError) or _largest(fields) <= _LEAST_BYTES:
+        if not isinstance(cause, RedisError) or _largest(fields) <= _LEAST_BYTES:
             return False
         (reply,) = await self._functions.exchange([("CONFIG", "GET", "proto-max-bulk-len")])
         if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - forbidden, or away
@@ -117,8 +117,8 @@ class RedisDeadLetters:
             arguments += (f"{letter.failed_at}  ", len(fields), *fields)
         for item in await self._functions.call("set_aside", keys, *arguments):
             if item.startswith(b"!"):
-                told = ResponseError(item[1:].decode("utf-8", "replace"))
-                raise TransportUnavailable(f"a dead letter was refused: {told}") from told
+                cause = ResponseError(item[1:].decode("utf-8", "replace"))
+                raise TransportUnavailable(f"a dead letter was refused: {cause}") from cause
 
     def _plain(self, fields: Fields) -> Command:
         return ("XADD", self._stream, "*", *fields)
@@ -168,8 +168,8 @@ def cut(letter: DeadLetter, fields: Fields, *, most: int) -> Fields:
         f"fields any more; the whole record is at {source_of(letter)})"
     )
     bare = msgspec.structs.replace(record, headers={})
-    told = dead_letter_headers(msgspec.structs.replace(letter, record=bare, error=error))
-    told[HEADER_CUT] = msgspec.json.encode(
+    headers = dead_letter_headers(msgspec.structs.replace(letter, record=bare, error=error))
+    headers[HEADER_CUT] = msgspec.json.encode(
         {
             "keyBytes": len(_bytes(record.key)),
             "valueBytes": len(record.body),
@@ -185,7 +185,7 @@ def cut(letter: DeadLetter, fields: Fields, *, most: int) -> Fields:
         if left < 0 or len(kept) >= MOST_VALUES // 2:
             break
         kept += (_bytes(name), value)
-    for name, value in told.items():
+    for name, value in headers.items():
         kept += (name, value)
     return kept
 

@@ -16,7 +16,7 @@ _ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
 
 
 async def durability(connections: RedisConnections) -> Durability:
-    """Return what an acknowledged append survives; unknown where ``CONFIG`` is forbidden.
+    """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden.
 
     Raises:
         TransportUnavailable: the server can't be reached.

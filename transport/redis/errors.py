@@ -116,9 +116,9 @@ def translate(error: BaseException) -> TransportError:
     if isinstance(error, TransportError):
         return error
     meaning, remedy = _meaning(error)
-    told = meaning(f"{remedy} ({type(error).__name__}: {error})")
-    told.__cause__ = error
-    return told
+    translated = meaning(f"{remedy} ({type(error).__name__}: {error})")
+    translated.__cause__ = error
+    return translated
 
 
 def is_refusal(reply: object) -> bool:
@@ -148,9 +148,9 @@ def is_function_missing(reply: object) -> bool:
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
     if type(error) is redis.ResponseError:
         text = str(error)
-        known = _CODES.get(text.split(" ", 1)[0])
-        if known:
-            return known
+        meaning = _CODES.get(text.split(" ", 1)[0])
+        if meaning:
+            return meaning
         for words, meaning in _TEXTS.items():
             if words in text:
                 return meaning

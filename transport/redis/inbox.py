@@ -162,9 +162,9 @@ class Inbox:
         """
         if not self._is_unsure:
             return
-        told: bytes = await self._functions.call("position", (self.stream,), self._group)
-        if told and sort_key(told.decode()) < sort_key(self.heard):
-            raise self._gone_back(told.decode())
+        position: bytes = await self._functions.call("position", (self.stream,), self._group)
+        if position and sort_key(position.decode()) < sort_key(self.heard):
+            raise self._gone_back(position.decode())
         self._is_unsure = False
 
     def _gone_back(self, to: str) -> PartitionLost:
@@ -173,7 +173,7 @@ class Inbox:
         )
 
     async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
-        """Return what was delivered before and is to come again, and what is new."""
+        """Return the entries to deliver again, and the new ones."""
         self._is_unsure = True
         after = (self._last,) if self._behind else (self._last, ">")
         read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
@@ -226,12 +226,12 @@ class Inbox:
         return found
 
     async def _failed(self, error: Exception) -> NoReturn:
-        told = translate(error)
-        if isinstance(told, TopicMissing):
+        translated = translate(error)
+        if isinstance(translated, TopicMissing):
             await self._call("reopen")
             self.rewind()
             self.heard = _BEGINNING
-        raise told
+        raise translated
 
     async def _again(self, entries: Sequence[Entry]) -> list[Record]:
         """Return records that were delivered before, with how often they have been now."""

@@ -165,7 +165,7 @@ class Publisher:
         return self._functions.command("append", keys, *arguments)
 
     async def recall(self, message_ids: Sequence[str]) -> list[Remembered | None]:
-        """Return what is remembered of each message id.
+        """Look up what was appended under each message id, within the idempotency window.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
@@ -227,7 +227,7 @@ def _fields_of(envelope: Envelope) -> list[str | bytes | int]:
 
 
 def remembered(value: bytes) -> Remembered:
-    """Return what ``append`` wrote under a message id."""
+    """Parse the value that ``append`` wrote under a message id."""
     offset, accepted_at, fingerprint, correlation_id = value.decode().split(" ", 3)
     return Remembered(offset, accepted_at, fingerprint, correlation_id)
 

@@ -49,7 +49,7 @@ async def _range(
 async def progress(
     functions: Functions, log: TopicKeys, group: str, witness: Witness | None
 ) -> Sequence[Progress]:
-    """Return how far ``group`` is in every partition; see ``Transport.progress``."""
+    """Return the progress of ``group`` in every partition; see ``Transport.progress``."""
     keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
     connections = witness.connections() if witness else 0
     known = [witness.arguments(p) if witness else NO_WITNESS for p in range(len(keys))]

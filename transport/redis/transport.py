@@ -127,7 +127,7 @@ class RedisTransport:
         return await self._publisher.publish(envelopes, remember=remember)
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
-        """Return what is remembered of message ids; see the contract."""
+        """Look up remembered message ids; see the contract."""
         return await self._publisher.recall(message_ids)
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
@@ -186,7 +186,7 @@ class RedisTransport:
         return time_in(offset)
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """Return how far a group is; see the contract."""
+        """Return a group's progress; see the contract."""
         witness = self._witnesses.get((topic, group))
         return await reading.progress(self._functions, self._log(topic), group, witness)
 
@@ -195,7 +195,7 @@ class RedisTransport:
         return id_key(offset)
 
     async def durability(self) -> Durability:
-        """Return what an append survives; unknown where ``CONFIG`` is forbidden."""
+        """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden."""
         return await durability(self._connections)
 
     async def ping(self) -> None:

@@ -28,7 +28,7 @@ NO_WITNESS = (_NOTHING, _NOTHING, 0, _NOTHING, 0)
 """The arguments of one that knows nothing, as of a group that is not the log's own."""
 
 
-class _Seen(msgspec.Struct):
+class _LastLook(msgspec.Struct):
     """Of one stream: the last look's figures, and ids known from what was done there since."""
 
     added: str = _NOTHING
@@ -48,7 +48,7 @@ class Witness:
 
     def __init__(self, partitions: int, connections: Callable[[], int]) -> None:
         self.connections = connections
-        self._seen = [_Seen() for _ in range(partitions)]
+        self._seen = [_LastLook() for _ in range(partitions)]
 
     def stands(self, partition: int, offset: str) -> None:
         """Note that ``offset`` was appended, or read."""
@@ -80,10 +80,10 @@ class Witness:
 
     def forget(self, partition: int) -> None:
         """Begin anew: what is missing has been counted."""
-        self._seen[partition] = _Seen()
+        self._seen[partition] = _LastLook()
 
     def arguments(self, partition: int) -> tuple[str, str, int, str, int]:
-        """Return what lua/back.lua takes: added, tail, unread, last, may_be_unread."""
+        """Return the arguments of lua/back.lua: added, tail, unread, last, may_be_unread."""
         seen = self._seen[partition]
         is_settled = bool(seen.acknowledged) and sort_key(seen.last or "0-0") <= sort_key(
             seen.acknowledged

@@ -104,7 +104,7 @@ class Mirror:
                 log.warning("Copies for the shadow are dropped", extra={"records": len(left)})
 
     def status(self) -> ShadowStatus:
-        """Return what waits, what was dropped, and whether the shadow works."""
+        """Return the state of the shadow: waiting and dropped copies, the breaker."""
         backlog = self._queue.backlog()
         for tally in self._tallies:
             tally.waiting = self._queue.count(tally.partition)

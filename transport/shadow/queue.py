@@ -22,7 +22,7 @@ class Queue:
     """
 
     def __init__(self, partitions: int, *, records: int, size: int) -> None:
-        self._lines: list[deque[Copy]] = [deque() for _ in range(partitions)]
+        self._partitions: list[deque[Copy]] = [deque() for _ in range(partitions)]
         self._all: deque[Copy] = deque()
         self._waiting: dict[str, Copy] = {}
         self._limit, self._limit_size = records, size
@@ -44,7 +44,7 @@ class Queue:
         if self._counts[partition] >= self._limit or self._size + size > self._limit_size:
             return False
         copy.queued = True
-        self._lines[partition].append(copy)
+        self._partitions[partition].append(copy)
         self._all.append(copy)
         self._counts[partition] += 1
         self._total += 1
@@ -67,13 +67,13 @@ class Queue:
         those in ``skip`` miss theirs.
         """
         taken: list[Copy] = []
-        partitions = len(self._lines)
+        partitions = len(self._partitions)
         self._turn = (self._turn + 1) % partitions
         for step in range(partitions):
             partition = (self._turn + step) % partitions
             if partition in skip:
                 continue
-            for copy in self._lines[partition]:
+            for copy in self._partitions[partition]:
                 if copy.done:
                     continue
                 if len(taken) == most:
@@ -93,7 +93,7 @@ class Queue:
         self._size -= copy.size
         if self._waiting.get(copy.envelope.message_id) is copy:
             del self._waiting[copy.envelope.message_id]
-        _tidy(self._lines[copy.envelope.partition], self._counts[copy.envelope.partition])
+        _tidy(self._partitions[copy.envelope.partition], self._counts[copy.envelope.partition])
         _tidy(self._all, self._total)
 
     def all(self) -> list[Copy]:
@@ -105,11 +105,11 @@ class Queue:
         return ShadowBacklog(self._total, self._size, self._all[0].since if self._all else 0.0)
 
 
-def _tidy(line: deque[Copy], waiting: int) -> None:
+def _tidy(queue: deque[Copy], waiting: int) -> None:
     """Let go of what is removed: at the front at once, behind what waits before it is the most."""
-    while line and line[0].done:
-        line.popleft()
-    if len(line) > 2 * waiting + _SLACK:
-        left = [copy for copy in line if not copy.done]
-        line.clear()
-        line.extend(left)
+    while queue and queue[0].done:
+        queue.popleft()
+    if len(queue) > 2 * waiting + _SLACK:
+        left = [copy for copy in queue if not copy.done]
+        queue.clear()
+        queue.extend(left)

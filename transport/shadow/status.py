@@ -62,13 +62,13 @@ class ShadowStatus(msgspec.Struct, frozen=True):
 
         ``dropped_at`` is when the last copy was dropped, ``None`` if none was.
         """
-        told: dict[str, Any] = msgspec.to_builtins(self)
-        told["dropped"] = self.dropped
+        summary: dict[str, Any] = msgspec.to_builtins(self)
+        summary["dropped"] = self.dropped
         moments = [one.dropped_at for one in self.partitions if one.dropped_at is not None]
-        told["dropped_at"] = max(moments, default=None)
-        told["partitions"] = [
+        summary["dropped_at"] = max(moments, default=None)
+        summary["partitions"] = [
             part
-            for part, one in zip(told["partitions"], self.partitions, strict=True)
+            for part, one in zip(summary["partitions"], self.partitions, strict=True)
             if one.waiting or one.dropped
         ]
-        return told
+        return summary

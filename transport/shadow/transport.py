@@ -131,7 +131,7 @@ class ShadowTransport(Forwarding):
         return outcomes
 
     def _copy(self, envelope: Envelope, outcome: Outcome, remember: bool) -> Copy | None:
-        """Return what the shadow is to get before this outcome is told; ``None`` if nothing."""
+        """Return the copy that the shadow must have before this outcome; ``None`` if none."""
         if isinstance(outcome, TransportError):
             return None
         if isinstance(outcome, Remembered):
