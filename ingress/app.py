@@ -30,14 +30,14 @@ from ingress.metrics import IngressMetrics
 from ingress.openapi import Documents
 from ingress.openapi.docs_routes import docs_router
 from ingress.readiness import Probe, ReadinessChecks, WorkerProbe
+from ingress.routes import dead_letters, redrives
 from ingress.routes import error_handlers as failures
-from ingress.routes.dead_letters import dead_letters_router
+from ingress.routes import messages as message_routes
+from ingress.routes import receipts as receipt_routes
 from ingress.routes.health import health_router
-from ingress.routes.messages import messages_router
 from ingress.routes.problem_types import problem_types_router
-from ingress.routes.receipts import receipts_router
-from ingress.routes.redrives import redrives_router
 from ingress.routes.root import root_router
+from ingress.routes.state import RoutesState
 from ingress.routes.traced import traced
 from ingress.schema.problems import Problem
 from ingress.schema.requests import RequestLimits
@@ -223,10 +223,11 @@ def build(
         migration=migration,
     )
     routers = [
-        *_message_routers(settings, accept, messages, pool),
+        message_routes.router,
+        receipt_routes.router,
         # Before the routes of single letters: "redrives" is not one of their ids.
-        redrives_router(auth=auth, redriver=redriver, actions=actions),
-        dead_letters_router(auth=auth, letters=DeadLetters(pool), actions=actions),
+        redrives.router,
+        dead_letters.router,
         *console_routers(console),
         health_router(readiness),
         problem_types_router(),
@@ -236,6 +237,21 @@ def build(
     closing += [console.sampler.close, console.tail.close, console.hour.close]
     api = _api(routers, starting=[console.hour.start], closing=closing)
     api.state.console = console
+    timeout = settings.ingress_read_timeout_ms / 1000
+    api.state.routes = RoutesState(
+        auth=auth,
+        messages=messages,
+        commits=accept.commits,
+        receipts=Receipts(
+            commits=accept.commits, messages=messages, pool=pool, timeout_seconds=timeout
+        ),
+        letters=DeadLetters(pool),
+        redriver=redriver,
+        actions=actions,
+        pool=pool,
+        trace_url=settings.ingress_trace_url,
+        timeout_seconds=timeout,
+    )
     documents = Documents(api, settings=settings, keys_required=auth.required)
     api.include_router(docs_router(documents))
     return Ingress(
@@ -288,24 +304,6 @@ def _accept_context(
         tracer=tracer or PassOn(),
         hits=metrics.of(IdempotencyMetrics).hits.labels("ingress"),
     )
-
-
-def _message_routers(
-    settings: IngressSettings, accept: AcceptContext, messages: Messages, pool: Pool
-) -> list[APIRouter]:
-    timeout = settings.ingress_read_timeout_ms / 1000
-    auth, commits = accept.auth, accept.commits
-    receipts = Receipts(commits=commits, messages=messages, pool=pool, timeout_seconds=timeout)
-    return [
-        messages_router(
-            auth=auth,
-            messages=messages,
-            pool=pool,
-            trace_url=settings.ingress_trace_url,
-            timeout_seconds=timeout,
-        ),
-        receipts_router(auth=auth, commits=commits, receipts=receipts),
-    ]
 
 
 def _api(

@@ -6,7 +6,7 @@ from base64 import b64encode
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 
 from ingress.routes import cursor
 from ingress.routes.dead_letter_models import (
@@ -20,15 +20,15 @@ from ingress.routes.dead_letter_models import (
     FullDeadLetter,
     RecordHeader,
 )
-from ingress.routes.described import caller, json_body, needs, problems, scoped
+from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.state import ADMIN, READER, Caller, Routes
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, Problem
-from ingress.web.auth import Authenticator, Scope
-from persistence.dead_letters.dead_letters import DeadLetterBytes, DeadLetters, StoredDeadLetter
+from ingress.web.auth import Scope
+from persistence.dead_letters.dead_letters import DeadLetterBytes, StoredDeadLetter
 from persistence.dead_letters.selection import Selection, described
-from persistence.operator_actions import Actions
 
-__all__ = ["dead_letters_router", "selection_of"]
+__all__ = ["router", "selection_of"]
 
 _LISTING = "dead letters"
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
@@ -41,85 +41,82 @@ def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Sele
     return Selection(**(chosen or DeadLetterFilter()).model_dump())
 
 
-def dead_letters_router(
-    *, auth: Authenticator, letters: DeadLetters, actions: Actions
-) -> APIRouter:
-    """Return the routes that list, read and discard dead letters."""
-    router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
-    reader = needs(auth, Scope.READ, Scope.ADMIN)
+router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
 
-    @router.get(
-        "",
-        summary="List dead letters, newest first",
-        description="A page at a time, without their bytes. Pending ones unless `state` says "
-        "otherwise.",
-        operation_id="listDeadLetters",
-        dependencies=[reader],
-        responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
+
+@router.get(
+    "",
+    summary="List dead letters, newest first",
+    description="A page at a time, without their bytes. Pending ones unless `state` says "
+    "otherwise.",
+    operation_id="listDeadLetters",
+    dependencies=[READER],
+    responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def list_dead_letters(
+    query: Annotated[DeadLetterQuery, Query()],
+    routes: Routes,
+) -> DeadLetterPage:
+    before = cursor.decode(query.after, _LISTING) if query.after is not None else None
+    selection = Selection(
+        reason=query.reason,
+        cause=query.cause,
+        conversation_id=query.conversation_id,
+        message_id=query.message_id,
+        failed_after=query.failed_after,
+        failed_before=query.failed_before,
     )
-    async def list_dead_letters(
-        query: Annotated[DeadLetterQuery, Query()],
-    ) -> DeadLetterPage:
-        before = cursor.decode(query.after, _LISTING) if query.after is not None else None
-        selection = Selection(
-            reason=query.reason,
-            cause=query.cause,
-            conversation_id=query.conversation_id,
-            message_id=query.message_id,
-            failed_after=query.failed_after,
-            failed_before=query.failed_before,
-        )
-        state = None if query.state == "any" else query.state
-        page = await letters.page(
-            selection, text=query.text, state=state, before=before, limit=query.limit
-        )
-        return DeadLetterPage(
-            items=[DeadLetterView.of(row) for row in page.items],
-            next=None if page.next is None else cursor.encode(page.next, _LISTING),
-            has_more=page.next is not None,
-        )
-
-    @router.get(
-        "/{dead_letter_id:int}",
-        summary="Read a dead letter, its record and why it is one",
-        description="The record byte for byte, with its headers and the error that ended it.",
-        operation_id="getDeadLetter",
-        dependencies=[reader],
-        responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
+    state = None if query.state == "any" else query.state
+    page = await routes.letters.page(
+        selection, text=query.text, state=state, before=before, limit=query.limit
     )
-    async def get_dead_letter(
-        dead_letter_id: Annotated[int, Path(ge=1, le=LARGEST)],
-    ) -> FullDeadLetter:
-        found = await letters.get(dead_letter_id)
-        if found is None:
-            raise Problem(NOT_FOUND, f"There is no dead letter {dead_letter_id}.")
-        return _full(*found)
-
-    @router.post(
-        "/discard",
-        summary="Give dead letters up for good",
-        description="They stay on record, with who gave them up and why, and are no longer "
-        "pending. With `dryRun` they are only counted.",
-        operation_id="discardDeadLetters",
-        dependencies=[needs(auth, Scope.ADMIN), json_body()],
-        responses=problems(*_WRITE),
-        openapi_extra=scoped(Scope.ADMIN),
+    return DeadLetterPage(
+        items=[DeadLetterView.of(row) for row in page.items],
+        next=None if page.next is None else cursor.encode(page.next, _LISTING),
+        has_more=page.next is not None,
     )
-    async def discard_dead_letters(body: DiscardRequest, request: Request) -> Discarded:
-        selection = selection_of(body.ids, body.filter)
-        if body.dry_run:
-            return Discarded(discarded=sum((await letters.count(selection)).values()))
-        who = caller(auth, request)
-        async with actions.recorded(
-            "discard", who=who, target=described(selection), why=body.why
-        ) as entry:
-            count = await letters.discard(selection, by=who, why=body.why, most=body.most)
-            entry.result = f"{count} discarded"
-        return Discarded(discarded=count)
 
-    return router
+
+@router.get(
+    "/{dead_letter_id:int}",
+    summary="Read a dead letter, its record and why it is one",
+    description="The record byte for byte, with its headers and the error that ended it.",
+    operation_id="getDeadLetter",
+    dependencies=[READER],
+    responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def get_dead_letter(
+    dead_letter_id: Annotated[int, Path(ge=1, le=LARGEST)],
+    routes: Routes,
+) -> FullDeadLetter:
+    found = await routes.letters.get(dead_letter_id)
+    if found is None:
+        raise Problem(NOT_FOUND, f"There is no dead letter {dead_letter_id}.")
+    return _full(*found)
+
+
+@router.post(
+    "/discard",
+    summary="Give dead letters up for good",
+    description="They stay on record, with who gave them up and why, and are no longer "
+    "pending. With `dryRun` they are only counted.",
+    operation_id="discardDeadLetters",
+    dependencies=[ADMIN, json_body()],
+    responses=problems(*_WRITE),
+    openapi_extra=scoped(Scope.ADMIN),
+)
+async def discard_dead_letters(body: DiscardRequest, routes: Routes, who: Caller) -> Discarded:
+    selection = selection_of(body.ids, body.filter)
+    if body.dry_run:
+        return Discarded(discarded=sum((await routes.letters.count(selection)).values()))
+    async with routes.actions.recorded(
+        "discard", who=who, target=described(selection), why=body.why
+    ) as entry:
+        count = await routes.letters.discard(selection, by=who, why=body.why, most=body.most)
+        entry.result = f"{count} discarded"
+    return Discarded(discarded=count)
 
 
 def _full(letter: StoredDeadLetter, record: DeadLetterBytes) -> FullDeadLetter:

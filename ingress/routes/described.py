@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.params import Depends as DependsParameter
 
 from ingress.schema.problems import MEDIA_TYPE, ProblemKind
-from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.auth import Authenticator, Scope
 from ingress.web.browser import MARK, visitor
 from ingress.web.headers import media_type
 
@@ -18,8 +18,6 @@ __all__ = [
     "SCOPE",
     "caller",
     "json_body",
-    "needs",
-    "permitted",
     "problems",
     "scoped",
 ]
@@ -40,30 +38,6 @@ def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
             "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}},
         }
     return described
-
-
-def needs(auth: Authenticator, *scopes: Scope) -> DependsParameter:
-    """Return the dependency that lets only keys with one of ``scopes`` and no prefix through."""
-
-    def check(request: Request) -> None:
-        visitor(auth, request.method, dict(request.scope["headers"]), *scopes)
-
-    dependency: DependsParameter = Depends(check)
-    return dependency
-
-
-def permitted(auth: Authenticator, *scopes: Scope) -> Any:
-    """Return the dependency that gives a route the key, ``None`` where none is needed.
-
-    Unlike :func:`needs` it lets keys with a prefix through: the route holds what it takes and
-    gives against it.
-    """
-
-    def check(request: Request) -> ApiKey | None:
-        headers = dict(request.scope["headers"])
-        return visitor(auth, request.method, headers, *scopes, limited=True)
-
-    return Depends(check)
 
 
 def caller(auth: Authenticator, request: Request) -> str:

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
 
-from ingress.messages import Dead, Found, Messages, Pending, visible
+from ingress.messages import Dead, Found, Pending, visible
 from ingress.routes import cursor
-from ingress.routes.described import permitted, problems, scoped
+from ingress.routes.described import problems, scoped
 from ingress.routes.models import (
     MOST_RECEIPTS,
     RFC3339,
@@ -24,6 +24,7 @@ from ingress.routes.models import (
     Position,
     ReceiptView,
 )
+from ingress.routes.state import ReadKey, Routes
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,
     INVALID,
@@ -32,13 +33,12 @@ from ingress.schema.problems import (
     Problem,
 )
 from ingress.schema.requests import ID_LENGTH
-from ingress.web.auth import ApiKey, Authenticator, Scope
-from persistence.database.pool import Pool
+from ingress.web.auth import Scope
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
 from transport.envelope import Message
 
-__all__ = ["MessageId", "canonical", "messages_router", "not_found", "trace_link", "view"]
+__all__ = ["MessageId", "canonical", "not_found", "router", "trace_link", "view"]
 
 MessageId = Annotated[
     str,
@@ -64,75 +64,69 @@ def not_found(message_id: str) -> Problem:
     return Problem(NOT_FOUND, f"There is no message {message_id}.")
 
 
-def messages_router(
-    *,
-    auth: Authenticator,
-    messages: Messages,
-    pool: Pool,
-    trace_url: str | None,
-    timeout_seconds: float,
-) -> APIRouter:
-    """Return the routes that read messages."""
-    router = APIRouter(prefix="/api", tags=["messages"])
-    reader = permitted(auth, Scope.READ)
+router = APIRouter(prefix="/api", tags=["messages"])
 
-    @router.get(
-        "/messages/{message_id}",
-        summary="Read one message, wherever it is",
-        description="Found as a row, as a dead letter, or in the log where it waits. What can't "
-        "be told yet is null.",
-        operation_id="getMessage",
-        responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def get_message(message_id: MessageId, key: ApiKey | None = reader) -> MessageView:
-        identifier = canonical(message_id)
-        found = await messages.find(identifier, content=True)
-        if found is None or not visible(found, key):
-            raise not_found(identifier)
-        if isinstance(found, Pending):
-            return view(identifier, found, trace_url)
-        async with asyncio.timeout(timeout_seconds):
-            elsewhere = await queries.positions(pool, identifier)
-            # Of a dead letter there are none: a receipt's row needs its message's.
-            persisted = isinstance(found, StoredMessage)
-            receipts = await queries.receipts(pool, identifier, MOST_RECEIPTS) if persisted else ()
-        return view(identifier, found, trace_url, receipts, elsewhere)
 
-    @router.get(
-        "/conversations/{conversation_id:path}/messages",  # an id may hold a slash
-        summary="Read a conversation, oldest first",
-        description="A page ends early, with `hasMore`, once its contents come to 1 MiB. For a key "
-        "with a sender prefix it leaves out the messages of other senders.",
-        operation_id="listMessages",
-        responses=problems(INVALID, DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def list_messages(
-        conversation_id: Annotated[
-            str, Path(min_length=1, max_length=ID_LENGTH, pattern="^[^\\x00]*$")
-        ],
-        after: Annotated[
-            str | None, Query(max_length=64, description="`next` of the page before.")
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=_MOST)] = _USUAL,
-        key: ApiKey | None = reader,
-    ) -> ConversationPage:
-        if key is not None:
-            key.answers_for(conversation=conversation_id)
-        subject = f"conversation:{conversation_id}"
-        position = cursor.decode(after, subject) if after is not None else None
-        async with asyncio.timeout(timeout_seconds):
-            page, more = await queries.conversation(
-                pool, conversation_id, position, limit, most_bytes=_PAGE_BYTES
-            )
-        return ConversationPage(
-            items=[MessageSummary(**_persisted_members(row)) for row in page if visible(row, key)],
-            next=cursor.encode(page[-1].seq, subject) if page else after,
-            has_more=more,
+@router.get(
+    "/messages/{message_id}",
+    summary="Read one message, wherever it is",
+    description="Found as a row, as a dead letter, or in the log where it waits. What can't "
+    "be told yet is null.",
+    operation_id="getMessage",
+    responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> MessageView:
+    identifier = canonical(message_id)
+    found = await routes.messages.find(identifier, content=True)
+    if found is None or not visible(found, key):
+        raise not_found(identifier)
+    if isinstance(found, Pending):
+        return view(identifier, found, routes.trace_url)
+    async with asyncio.timeout(routes.timeout_seconds):
+        elsewhere = await queries.positions(routes.pool, identifier)
+        # Of a dead letter there are none: a receipt's row needs its message's.
+        persisted = isinstance(found, StoredMessage)
+        receipts = (
+            await queries.receipts(routes.pool, identifier, MOST_RECEIPTS) if persisted else ()
         )
+    return view(identifier, found, routes.trace_url, receipts, elsewhere)
 
-    return router
+
+@router.get(
+    "/conversations/{conversation_id:path}/messages",  # an id may hold a slash
+    summary="Read a conversation, oldest first",
+    description="A page ends early, with `hasMore`, once its contents come to 1 MiB. For a key "
+    "with a sender prefix it leaves out the messages of other senders.",
+    operation_id="listMessages",
+    responses=problems(INVALID, DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def list_messages(
+    *,
+    routes: Routes,
+    key: ReadKey,
+    conversation_id: Annotated[
+        str, Path(min_length=1, max_length=ID_LENGTH, pattern="^[^\\x00]*$")
+    ],
+    after: Annotated[
+        str | None, Query(max_length=64, description="`next` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=_MOST)] = _USUAL,
+) -> ConversationPage:
+    if key is not None:
+        key.answers_for(conversation=conversation_id)
+    subject = f"conversation:{conversation_id}"
+    position = cursor.decode(after, subject) if after is not None else None
+    async with asyncio.timeout(routes.timeout_seconds):
+        page, more = await queries.conversation(
+            routes.pool, conversation_id, position, limit, most_bytes=_PAGE_BYTES
+        )
+    return ConversationPage(
+        items=[MessageSummary(**_persisted_members(row)) for row in page if visible(row, key)],
+        next=cursor.encode(page[-1].seq, subject) if page else after,
+        has_more=more,
+    )
 
 
 def view(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from ingress.routes.dead_letter_models import (
     Reasoned,
@@ -15,124 +15,126 @@ from ingress.routes.dead_letter_models import (
     RedriveView,
 )
 from ingress.routes.dead_letters import selection_of
-from ingress.routes.described import caller, json_body, needs, problems, scoped
+from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.state import ADMIN, READER, Caller, Routes
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, STATE, Problem
-from ingress.web.auth import Authenticator, Scope
+from ingress.web.auth import Scope
 from persistence.dead_letters.redrive import RedriveProgress, Redriver
 from persistence.dead_letters.selection import described
-from persistence.operator_actions import Actions
 
-__all__ = ["redrives_router"]
+__all__ = ["router"]
 
 _PREFIX = "/api/dead-letters"
 Why = Annotated[Reasoned | None, Query(description="Kept on record with who asked and when.")]
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
+router = APIRouter(prefix=_PREFIX, tags=["dead letters"])
 
-def redrives_router(*, auth: Authenticator, redriver: Redriver, actions: Actions) -> APIRouter:
-    """Return the routes of redrives."""
-    router = APIRouter(prefix=_PREFIX, tags=["dead letters"])
-    reader, admin = needs(auth, Scope.READ, Scope.ADMIN), needs(auth, Scope.ADMIN)
 
-    @router.post(
-        "/redrive",
-        status_code=202,
-        response_model_exclude_none=True,
-        summary="Append dead letters to the primary log again",
-        description="In their order, at the rate asked for. A redrive can't double a message: its "
-        "key decides. A letter that fails again becomes a new one.",
-        operation_id="redriveDeadLetters",
-        dependencies=[admin, json_body()],
-        responses={
-            200: {"model": RedriveAnswer, "description": "With `dryRun`: what it would take."},
-            **problems(*_WRITE),
-        },
-        openapi_extra=scoped(Scope.ADMIN),
-    )
-    async def redrive_dead_letters(
-        body: RedriveRequest, request: Request, response: Response
-    ) -> RedriveAnswer:
-        selection = selection_of(body.ids, body.filter)
-        if body.dry_run:
-            preview = await redriver.preview(selection, most_redrives=body.most_redrives)
-            response.status_code = 200
-            return RedriveAnswer.of(preview)
-        who = caller(auth, request)
-        async with actions.recorded(
-            "redrive", who=who, target=described(selection), why=body.why
-        ) as entry:
-            identifier = await redriver.start(
-                selection, by=who, rate=body.rate_per_second, most_redrives=body.most_redrives
-            )
-            entry.result = f"redrive {identifier} begun"
-        response.headers["Location"] = f"{_PREFIX}/redrives/{identifier}"
-        return RedriveAnswer(redrive_id=str(identifier))
+@router.post(
+    "/redrive",
+    status_code=202,
+    response_model_exclude_none=True,
+    summary="Append dead letters to the primary log again",
+    description="In their order, at the rate asked for. A redrive can't double a message: its "
+    "key decides. A letter that fails again becomes a new one.",
+    operation_id="redriveDeadLetters",
+    dependencies=[ADMIN, json_body()],
+    responses={
+        200: {"model": RedriveAnswer, "description": "With `dryRun`: what it would take."},
+        **problems(*_WRITE),
+    },
+    openapi_extra=scoped(Scope.ADMIN),
+)
+async def redrive_dead_letters(
+    body: RedriveRequest, response: Response, routes: Routes, who: Caller
+) -> RedriveAnswer:
+    selection = selection_of(body.ids, body.filter)
+    if body.dry_run:
+        preview = await routes.redriver.preview(selection, most_redrives=body.most_redrives)
+        response.status_code = 200
+        return RedriveAnswer.of(preview)
+    async with routes.actions.recorded(
+        "redrive", who=who, target=described(selection), why=body.why
+    ) as entry:
+        identifier = await routes.redriver.start(
+            selection, by=who, rate=body.rate_per_second, most_redrives=body.most_redrives
+        )
+        entry.result = f"redrive {identifier} begun"
+    response.headers["Location"] = f"{_PREFIX}/redrives/{identifier}"
+    return RedriveAnswer(redrive_id=str(identifier))
 
-    @router.get(
-        "/redrives",
-        summary="List the latest redrives",
-        description="The latest 20, newest first.",
-        operation_id="listRedrives",
-        dependencies=[reader],
-        responses=problems(p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def list_redrives() -> Redrives:
-        return Redrives(items=[_view(one) for one in await redriver.recent()])
 
-    @router.get(
-        "/redrives/{redrive_id}",
-        summary="See how far a redrive is",
-        description="Counts go up while it runs. One that has stopped and has work left is "
-        "`resumable`.",
-        operation_id="getRedrive",
-        dependencies=[reader],
-        responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.READ),
-    )
-    async def get_redrive(redrive_id: UUID) -> RedriveView:
-        return await _shown(redriver, redrive_id)
+@router.get(
+    "/redrives",
+    summary="List the latest redrives",
+    description="The latest 20, newest first.",
+    operation_id="listRedrives",
+    dependencies=[READER],
+    responses=problems(p.DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def list_redrives(routes: Routes) -> Redrives:
+    return Redrives(items=[_view(one) for one in await routes.redriver.recent()])
 
-    @router.post(
-        "/redrives/{redrive_id}/cancel",
-        summary="Stop a redrive after the batch in hand",
-        description="Letters that were appended again stay so; the others stay pending.",
-        operation_id="cancelRedrive",
-        dependencies=[admin],
-        responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.ADMIN),
-    )
-    async def cancel_redrive(redrive_id: UUID, request: Request, why: Why = None) -> RedriveView:
-        await _shown(redriver, redrive_id)
-        who, target = caller(auth, request), f"redrive {redrive_id}"
-        async with actions.recorded("cancel redrive", who=who, target=target, why=why) as entry:
-            done = await redriver.cancel(redrive_id)
-            view = await _shown(redriver, redrive_id)
-            entry.result = f"{view.redriven} of {view.total} redriven" if done else "was over"
-        return _steered(view, done=done)
 
-    @router.post(
-        "/redrives/{redrive_id}/resume",
-        status_code=202,
-        summary="Take up a redrive whose process has stopped",
-        description="It goes on where it was left. A letter that was appended twice is one "
-        "message all the same.",
-        operation_id="resumeRedrive",
-        dependencies=[admin],
-        responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
-        openapi_extra=scoped(Scope.ADMIN),
-    )
-    async def resume_redrive(redrive_id: UUID, request: Request, why: Why = None) -> RedriveView:
-        await _shown(redriver, redrive_id)
-        who, target = caller(auth, request), f"redrive {redrive_id}"
-        async with actions.recorded("resume redrive", who=who, target=target, why=why) as entry:
-            done = await redriver.resume(redrive_id)
-            view = await _shown(redriver, redrive_id)
-            entry.result = "resumed" if done else "was over"
-        return _steered(view, done=done)
+@router.get(
+    "/redrives/{redrive_id}",
+    summary="See how far a redrive is",
+    description="Counts go up while it runs. One that has stopped and has work left is "
+    "`resumable`.",
+    operation_id="getRedrive",
+    dependencies=[READER],
+    responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def get_redrive(redrive_id: UUID, routes: Routes) -> RedriveView:
+    return await _shown(routes.redriver, redrive_id)
 
-    return router
+
+@router.post(
+    "/redrives/{redrive_id}/cancel",
+    summary="Stop a redrive after the batch in hand",
+    description="Letters that were appended again stay so; the others stay pending.",
+    operation_id="cancelRedrive",
+    dependencies=[ADMIN],
+    responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.ADMIN),
+)
+async def cancel_redrive(
+    redrive_id: UUID, routes: Routes, who: Caller, why: Why = None
+) -> RedriveView:
+    await _shown(routes.redriver, redrive_id)
+    target = f"redrive {redrive_id}"
+    async with routes.actions.recorded("cancel redrive", who=who, target=target, why=why) as entry:
+        done = await routes.redriver.cancel(redrive_id)
+        view = await _shown(routes.redriver, redrive_id)
+        entry.result = f"{view.redriven} of {view.total} redriven" if done else "was over"
+    return _steered(view, done=done)
+
+
+@router.post(
+    "/redrives/{redrive_id}/resume",
+    status_code=202,
+    summary="Take up a redrive whose process has stopped",
+    description="It goes on where it was left. A letter that was appended twice is one "
+    "message all the same.",
+    operation_id="resumeRedrive",
+    dependencies=[ADMIN],
+    responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.ADMIN),
+)
+async def resume_redrive(
+    redrive_id: UUID, routes: Routes, who: Caller, why: Why = None
+) -> RedriveView:
+    await _shown(routes.redriver, redrive_id)
+    target = f"redrive {redrive_id}"
+    async with routes.actions.recorded("resume redrive", who=who, target=target, why=why) as entry:
+        done = await routes.redriver.resume(redrive_id)
+        view = await _shown(routes.redriver, redrive_id)
+        entry.result = "resumed" if done else "was over"
+    return _steered(view, done=done)
 
 
 def _view(progress: RedriveProgress) -> RedriveView:
