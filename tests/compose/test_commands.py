@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from tests.support.crossfade import Crossfade
 from transport.contract import WORKER_GROUP, Topic
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -73,35 +75,36 @@ async def test_settings_shows_values_and_sources_and_no_secret(crossfade):
     assert "hunter2" not in shown.text
 
 
-async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(crossfade, postgres_server):
+async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(tmp_path, postgres_server):
     url = await postgres_server.create_database("schema")
+    crossfade = partial(Crossfade.fork, cwd=tmp_path, DATABASE_URL=url)
     try:
-        before = await crossfade("db", "current", DATABASE_URL=url)
+        before = await crossfade("db", "current")
         assert await before.ends() == 1
         assert "never migrated" in before.text
-        assert await (await crossfade("db", "upgrade", DATABASE_URL=url)).ends() == 0
-        assert await (await crossfade("db", "current", DATABASE_URL=url)).ends() == 0
-        unknown = await crossfade("db", "upgrade", "9999", DATABASE_URL=url)
+        assert await (await crossfade("db", "upgrade")).ends() == 0
+        assert await (await crossfade("db", "current")).ends() == 0
+        unknown = await crossfade("db", "upgrade", "9999")
         assert await unknown.ends() == 2
         assert "give base, head or one of 0001" in unknown.text
         preview = ("--dry-run", "--json", "--", "-2")
         for revision, error in (("--json", "no revision"), ("+99", "can't be taken there")):
-            wrong = await crossfade("db", "upgrade", "--", revision, DATABASE_URL=url)
+            wrong = await crossfade("db", "upgrade", "--", revision)
             assert (await wrong.ends(), error in wrong.text) == (2, True)
 
-        would = await crossfade("db", "downgrade", *preview, DATABASE_URL=url)
+        would = await crossfade("db", "downgrade", *preview)
         assert await would.ends() == 0
         undone = [one["revision"] for one in json.loads(would.text)["wouldUndo"]]
         assert len(undone) == 2
         assert undone == sorted(undone, reverse=True)
-        to_first = await crossfade("db", "downgrade", "0001", "--dry-run", DATABASE_URL=url)
+        to_first = await crossfade("db", "downgrade", "0001", "--dry-run")
         assert await to_first.ends() == 0
         assert undone[0] in to_first.text
         assert "0001" not in to_first.text  # it stays
-        asked = await crossfade("db", "downgrade", "base", DATABASE_URL=url)
+        asked = await crossfade("db", "downgrade", "base")
         assert await asked.ends() == 1  # nobody there to say yes
-        assert await (await crossfade("db", "current", DATABASE_URL=url)).ends() == 0
-        down = await crossfade("db", "downgrade", "base", "--yes", DATABASE_URL=url)
+        assert await (await crossfade("db", "current")).ends() == 0
+        down = await crossfade("db", "downgrade", "base", "--yes")
         assert await down.ends() == 0
         assert "empty database" in down.text
     finally:

@@ -44,7 +44,11 @@ def crossfade(tmp_path, database_url):
 
     async def start(*arguments: str, typed: bool = False, **more: str) -> Crossfade:
         settings = {"DATABASE_URL": database_url, **more}
-        one = await Crossfade.start("migrate", *arguments, cwd=tmp_path, typed=typed, **settings)
+        arguments = ("migrate", *arguments)
+        if typed:
+            one = await Crossfade.start(*arguments, cwd=tmp_path, typed=True, **settings)
+        else:
+            one = await Crossfade.fork(*arguments, cwd=tmp_path, **settings)
         started.append(one)
         return one
 

@@ -106,7 +106,7 @@ class Site:
 
     async def command(self, *arguments: str) -> Crossfade:
         """Run a command with the settings of a process of the site, to its end."""
-        made = await Crossfade.start(*arguments, cwd=self._folder, **self.environment())
+        made = await Crossfade.fork(*arguments, cwd=self._folder, **self.environment())
         assert await made.ends(120) == 0, made.text
         return made
 

@@ -25,7 +25,7 @@ def crossfade(tmp_path, both_settings, database_url):
 
     async def start(*arguments: str, **more: str) -> Crossfade:
         named = {**settings, "DATABASE_URL": database_url, **more}
-        return await Crossfade.start("migrate", *arguments, cwd=tmp_path, **named)
+        return await Crossfade.fork("migrate", *arguments, cwd=tmp_path, **named)
 
     return start
 

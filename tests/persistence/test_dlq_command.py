@@ -33,7 +33,7 @@ async def crossfade(tmp_path, transport_settings, database_url, transport):
     }
 
     async def run(*arguments: str, wait: bool = True) -> Crossfade:
-        command = await Crossfade.start(*arguments, cwd=tmp_path, **settings)
+        command = await Crossfade.fork(*arguments, cwd=tmp_path, **settings)
         started.append(command)
         if wait:
             command.status = await command.ends()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from compose.local.guard import family
 from tests.support.eventually import eventually
+from tests.support.fork_server import ForkedProcess, fork_crossfade
 
 __all__ = ["COMMAND", "Crossfade"]
 
@@ -25,7 +26,7 @@ _SETTINGS = re.compile(
 class Crossfade:
     """One run of the command. Its settings are ``settings`` alone, whatever our shell has."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | _Forked) -> None:
         self.process = process
         self.lines: list[str] = []
         self._reading = asyncio.create_task(self._read())
@@ -43,12 +44,11 @@ class Crossfade:
 
         With ``typed`` it reads what :meth:`types` sends, else nothing.
         """
-        inherited = {k: v for k, v in os.environ.items() if not _SETTINGS.match(k)}
         process = await asyncio.create_subprocess_exec(
             str(command),
             *arguments,
             cwd=cwd,
-            env={**inherited, "COLUMNS": "200", **settings},
+            env=_environment(settings),
             stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -57,6 +57,25 @@ class Crossfade:
             preexec_fn=_mind_ctrl_c,
         )
         return cls(process)
+
+    @classmethod
+    async def fork(cls, *arguments: str, cwd: Path, **settings: str) -> Crossfade:
+        """Start the command in a twentieth of the time, for tests of what it does then."""
+        output, its_output = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        forked = fork_crossfade(
+            arguments,
+            environment=_environment(settings),
+            folder=cwd,
+            files=(nothing, its_output, its_output),
+        )
+        os.close(nothing)
+        os.close(its_output)
+        lines = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(output, "rb")
+        )
+        return cls(_Forked(forked, lines))
 
     async def types(self, text: str) -> None:
         """Send what somebody would type."""
@@ -112,6 +131,37 @@ class Crossfade:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self.lines.append(line.decode(errors="replace").rstrip("\n"))
+
+
+class _Forked:
+    """A forked process, by the names that asyncio has for one it started."""
+
+    stdin = None
+
+    def __init__(self, process: ForkedProcess, stdout: asyncio.StreamReader) -> None:
+        self.pid = process.pid
+        self.stdout = stdout
+        self._process = process
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    async def wait(self) -> int | None:
+        status = await asyncio.to_thread(self._process.wait)
+        self._process.close()
+        return status
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not _SETTINGS.match(k)}
+    return {**inherited, "COLUMNS": "200", **settings}
 
 
 def _mind_ctrl_c() -> None:

@@ -34,7 +34,7 @@ async def start(served_settings: dict[str, str], tmp_path: Path) -> AsyncIterato
         async def run(**settings: str) -> tuple[Crossfade, str]:
             port, metrics = str(free_port()), str(free_port())
             given = {**served_settings, "PORT": port, "METRICS_PORT": metrics, **settings}
-            running = await Crossfade.start("serve", cwd=tmp_path, **given)
+            running = await Crossfade.fork("serve", cwd=tmp_path, **given)
             stack.push_async_callback(running.kill)
             await running.says("Worker started")
             return running, f"http://127.0.0.1:{port}"
