@@ -165,8 +165,8 @@ async def _run(
             await asyncio.wait([task])
             err.print("interrupted; the same command goes on where it stopped")
             raise
-        assert work.job is not None
-        job = await JobTable(pool).get(work.job.id)
+        assert work.appends.job is not None
+        job = await JobTable(pool).get(work.appends.job.id)
         assert job is not None
         return work.status, job
 
@@ -177,8 +177,8 @@ async def _show(work: Backfill, task: asyncio.Task[BackfillStatus]) -> None:
         while not task.done():
             status = work.status
             what = f"{status.stage}, {status.examined} examined"
-            if work.job is not None and work.job.error:
-                what = f"waiting: {work.job.error}"
+            if work.appends.job is not None and work.appends.job.error:
+                what = f"waiting: {work.appends.job.error}"
             bar.update(
                 shown,
                 total=status.missing or None,

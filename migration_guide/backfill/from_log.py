@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.copies import of_record
 from migration_guide.backfill.ledger import close_gaps, open_gaps
 from migration_guide.backfill.plan import Plan, find_missing
 from transport.contract import Envelope, Topic
-
-if TYPE_CHECKING:
-    from migration_guide.backfill.run import Backfill
 
 __all__ = ["FromLog"]
 
@@ -20,7 +16,7 @@ _PAGE = 500
 class FromLog:
     """The rounds of one backfill."""
 
-    def __init__(self, of: Backfill) -> None:
+    def __init__(self, of: BackfillAppends) -> None:
         self._of = of
         self._source = of.source
         self._first = True

@@ -10,10 +10,11 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import asyncpg
 
+from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.copies import of_receipt, of_row
 from migration_guide.parity.check import starts
 from migration_guide.parity.facts import facts_of
@@ -21,9 +22,6 @@ from migration_guide.parity.reading import Beginning
 from persistence.database.pool import using
 from persistence.tables.columns import MESSAGE, RECEIPT, names, receipt_of
 from transport.contract import Envelope, Topic, Transport
-
-if TYPE_CHECKING:
-    from migration_guide.backfill.run import Backfill
 
 __all__ = ["FromRows"]
 
@@ -48,7 +46,7 @@ ORDER BY receipts.message_id, receipts.user_id, receipts.state LIMIT $6
 class FromRows:
     """The rounds of one backfill."""
 
-    def __init__(self, of: Backfill) -> None:
+    def __init__(self, of: BackfillAppends) -> None:
         self._of = of
         since = of.request.since
         self._since = None if since is None else datetime.fromtimestamp(since, UTC)

@@ -11,20 +11,17 @@ target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.from_log import FromLog
 from migration_guide.backfill.from_rows import FromRows
 from migration_guide.backfill.request import BackfillOrder, BackfillStatus, Request
 from persistence.database.outage import unless
 from persistence.database.pool import Pool
-from persistence.jobs.job import JobProgress, NewJob
-from persistence.jobs.rate import Rate
+from persistence.jobs.job import NewJob
 from persistence.jobs.runner import JobRun, JobRunner
 from persistence.jobs.table import JobStopped
 from persistence.tables.states import JobKind, JobState
-from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
-from transport.errors import TransportError
+from transport.contract import Transport
 
 __all__ = ["Backfill"]
 
@@ -32,19 +29,14 @@ __all__ = ["Backfill"]
 class Backfill:
     """One run, of one request, from ``source`` into ``target`` (both entered by the caller).
 
-    ``job`` is the job that it runs as, once it has begun.
+    ``appends`` has its job and its cursor, once it has begun.
     """
 
     def __init__(self, pool: Pool, source: Transport, target: Transport, request: Request) -> None:
-        self.status = BackfillStatus()
-        self.job: JobRun | None = None
-        self.request = request
-        self.source = source
-        self.target = target
-        self.pool = pool
-        self.rate = Rate(request.rate)
-        self.cursor: dict[str, str] = {}
-        self._work = FromRows(self) if request.from_rows else FromLog(self)
+        self.appends = BackfillAppends(pool, source, target, request)
+        self.status = self.appends.status
+        work = FromRows if request.from_rows else FromLog
+        self._work = work(self.appends)
 
     async def run(self) -> BackfillStatus:
         """Return when the target lacks nothing of what was asked for.
@@ -54,9 +46,10 @@ class Backfill:
             JobStopped: somebody cancelled it.
             ConfigurationError: the two logs can't be compared.
         """
-        request, source, target = self.request, self.source.name, self.target.name
+        appends, request = self.appends, self.appends.request
+        source, target = appends.source.name, appends.target.name
         order = BackfillOrder(source, target, request.from_rows, request.since, request.everything)
-        runner = JobRunner(self.pool)
+        runner = JobRunner(appends.pool)
         try:
             job = NewJob(
                 kind=JobKind.BACKFILL,
@@ -85,64 +78,18 @@ class Backfill:
 
     async def _step(self, run: JobRun) -> bool:
         """Do one round, or as much of it as there is time for."""
-        if self.job is None:
+        if self.appends.job is None:
             self._take_up(run)
         repaired = await unless(run.stop, self._work.round())
         if repaired is not False:  # some was missing, or it is to stop
             return True
         self.status.stage = "done"
-        await self.note()
+        await self.appends.note()
         return False
 
     def _take_up(self, run: JobRun) -> None:
         """Go on where an earlier run of the same job left off."""
-        self.job = run
-        self.cursor = dict(run.cursor)
+        self.appends.job = run
+        self.appends.cursor = dict(run.cursor)
         self.status.appended = run.progress.done
         self.status.present = run.progress.counts.get("present", 0)
-
-    async def append(self, envelopes: Sequence[Envelope], through: dict[str, str]) -> None:
-        """Append, in order and at the rate; note ``through`` once all of them are there.
-
-        Raises:
-            TransportError: one of them is not, or not surely. Compare again.
-            JobStopped: somebody cancelled it.
-        """
-        failure: TransportError | None = None
-        if envelopes:
-            await self.rate.spend(len(envelopes))
-            failure = self._count(await self.target.publish(envelopes))
-        if failure is not None:
-            await self.note(str(failure))
-            raise failure
-        self.cursor |= through
-        await self.note()
-
-    def _count(self, outcomes: Sequence[Outcome]) -> TransportError | None:
-        failure: TransportError | None = None
-        for outcome in outcomes:
-            if isinstance(outcome, Appended):
-                self.status.appended += 1
-            elif isinstance(outcome, Remembered):
-                self.status.present += 1
-            else:
-                failure = failure or outcome
-        return failure
-
-    async def note(self, error: str | None = None) -> None:
-        """Write how far it is.
-
-        Raises:
-            JobStopped: somebody cancelled it.
-        """
-        assert self.job is not None
-        status = self.status
-        counts = {
-            "examined": status.examined,
-            "present": status.present,
-            "uncopied": status.uncopied,
-            "gapsRepaired": status.gaps_repaired,
-        }
-        progress = JobProgress(status.missing, status.appended, status.refused, counts)
-        await self.job.note(progress, cursor=self.cursor, error=error)
-        self.job.progress = progress

@@ -107,17 +107,17 @@ async def test_killed_in_the_middle_it_goes_on_and_appends_nothing_twice(
     await hanging.stopped.wait()
     task.cancel()
     await asyncio.wait([task])
-    assert first.job is not None
-    progress = await JobTable(database_pool).get(first.job.id)
+    assert first.appends.job is not None
+    progress = await JobTable(database_pool).get(first.appends.job.id)
     assert progress is not None
     assert progress.state == "interrupted"
 
     noted = await database_pool.fetchval("SELECT cursor FROM jobs")
-    assert json.loads(noted) == first.cursor
+    assert json.loads(noted) == first.appends.cursor
     second = Backfill(database_pool, redis_log, kafka_log, request())
     status = await second.run()
-    assert second.job is not None
-    assert second.job.id == first.job.id  # the same one, taken up
+    assert second.appends.job is not None
+    assert second.appends.job.id == first.appends.job.id  # the same one, taken up
     assert status.appended < 360
     records = await every(kafka_log)
     assert len(records) == len({r.headers["messageId"] for r in records}) == 400
@@ -174,19 +174,19 @@ async def test_a_cancelled_one_stops_and_is_not_taken_up(
     slow = Backfill(database_pool, redis_log, kafka_log, request(rate=20))
     task = asyncio.create_task(slow.run())
     await eventually(lambda: slow.status.appended)
-    assert slow.job is not None
+    assert slow.appends.job is not None
     with pytest.raises(JobRunning):
         await Backfill(database_pool, redis_log, kafka_log, request()).run()
-    assert await jobs.cancel(slow.job.id)
+    assert await jobs.cancel(slow.appends.job.id)
     with pytest.raises(JobStopped):
         await task
-    progress = await jobs.get(slow.job.id)
+    progress = await jobs.get(slow.appends.job.id)
     assert progress is not None
     assert (progress.state, progress.done < 80) == ("cancelled", True)
     again = Backfill(database_pool, redis_log, kafka_log, request())
     await again.run()
-    assert again.job is not None
-    assert again.job.id != slow.job.id
+    assert again.appends.job is not None
+    assert again.appends.job.id != slow.appends.job.id
 
 
 async def test_the_ledgers_gaps_are_closed_where_everything_was_seen(

@@ -1,0 +1,78 @@
+"""The state of one backfill, and its appends: counted, at the rate, and noted in the job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from migration_guide.backfill.request import BackfillStatus, Request
+from persistence.database.pool import Pool
+from persistence.jobs.job import JobProgress
+from persistence.jobs.rate import Rate
+from persistence.jobs.runner import JobRun
+from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
+from transport.errors import TransportError
+
+__all__ = ["BackfillAppends"]
+
+
+class BackfillAppends:
+    """Appends what a round finds missing in ``target``.
+
+    ``job`` is the job that the backfill runs as, once it has begun. ``cursor`` says how far it is.
+    """
+
+    def __init__(self, pool: Pool, source: Transport, target: Transport, request: Request) -> None:
+        self.status = BackfillStatus()
+        self.job: JobRun | None = None
+        self.request = request
+        self.source = source
+        self.target = target
+        self.pool = pool
+        self.rate = Rate(request.rate)
+        self.cursor: dict[str, str] = {}
+
+    async def append(self, envelopes: Sequence[Envelope], through: dict[str, str]) -> None:
+        """Append, in order and at the rate; note ``through`` once all of them are there.
+
+        Raises:
+            TransportError: one of them is not, or not surely. Compare again.
+            JobStopped: somebody cancelled it.
+        """
+        failure: TransportError | None = None
+        if envelopes:
+            await self.rate.spend(len(envelopes))
+            failure = self._count(await self.target.publish(envelopes))
+        if failure is not None:
+            await self.note(str(failure))
+            raise failure
+        self.cursor |= through
+        await self.note()
+
+    def _count(self, outcomes: Sequence[Outcome]) -> TransportError | None:
+        failure: TransportError | None = None
+        for outcome in outcomes:
+            if isinstance(outcome, Appended):
+                self.status.appended += 1
+            elif isinstance(outcome, Remembered):
+                self.status.present += 1
+            else:
+                failure = failure or outcome
+        return failure
+
+    async def note(self, error: str | None = None) -> None:
+        """Write how far it is.
+
+        Raises:
+            JobStopped: somebody cancelled it.
+        """
+        assert self.job is not None
+        status = self.status
+        counts = {
+            "examined": status.examined,
+            "present": status.present,
+            "uncopied": status.uncopied,
+            "gapsRepaired": status.gaps_repaired,
+        }
+        progress = JobProgress(status.missing, status.appended, status.refused, counts)
+        await self.job.note(progress, cursor=self.cursor, error=error)
+        self.job.progress = progress
