@@ -26,10 +26,11 @@ async def serve() -> AsyncIterator[Serve]:
         async def make(handle: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             async def app(scope: Any, receive: Any, send: Any) -> None:
                 if scope["type"] == "lifespan":
-                    while True:
+                    for _ in ("startup", "shutdown"):
                         event = await receive()
                         await send({"type": f"{event['type']}.complete"})
-                await handle(receive, send)
+                else:
+                    await handle(receive, send)
 
             port = await stack.enter_async_context(listening(app, "asgi", Bounds()))
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=64 * 1024)
