@@ -39,6 +39,7 @@ from compose.commands.jobs import (
 )
 from compose.commands.options import DryRun, Json, JsonLines, Wide
 from compose.output import client_settings, err, fail, out, run
+from compose.process.context import ProcessContext
 from compose.process.reconnecting import ReconnectingTransport
 from compose.process.transports import shadowed
 from compose.settings import Settings, otel_variables
@@ -208,6 +209,7 @@ async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Pool]]:
             settings.tracing, transport, metrics.registry, environment=otel_variables()
         )
         stack.push_async_callback(asyncio.to_thread, tracing.close)
+        context = ProcessContext(settings, pool, metrics, f"redrive-{os.getpid()}", tracing)
         primary = await stack.enter_async_context(create(transport.transport, transport))
         log: Transport = ObservedTransport(primary, tracing.append_observers(transport.transport))
         if transport.transport_shadow is not None:
@@ -218,14 +220,7 @@ async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Pool]]:
                 observers=tracing.append_observers(transport.transport_shadow),
             )
             log = await stack.enter_async_context(
-                shadowed(
-                    log,
-                    await stack.enter_async_context(shadow),
-                    transport,
-                    pool=pool,
-                    metrics=metrics,
-                    member=f"redrive-{os.getpid()}",
-                )
+                shadowed(context, log, await stack.enter_async_context(shadow))
             )
         redriver = Redriver(pool, log, metrics)
         stack.push_async_callback(redriver.close)

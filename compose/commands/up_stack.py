@@ -147,10 +147,10 @@ class _Logging:
 
 async def _announce(running: Running, settings: Settings, panel: UpPanel) -> None:
     """Show the panel once the workers have their partitions: their log lines come before it."""
-    if worker := running.service.worker:
+    if consumers := running.service.consumers:
         deadline = time.monotonic() + _CLAIMED_WITHIN
         while (  # noqa: ASYNC110
-            len(worker.status().partitions) < settings.transport.stream_partitions
+            len(consumers.worker.status().partitions) < settings.transport.stream_partitions
             and time.monotonic() < deadline
         ):
             await asyncio.sleep(0.05)  # a status to look at; there is no event to wait for

@@ -7,15 +7,13 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI
 
+from compose.process.context import ProcessContext
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
 from ingress.metrics import IngressMetrics
 from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
 from ingress.routes.health import health_router
-from ingress.settings import IngressSettings
 from otel.losses import Losses
-from otel.metrics import Metrics
-from persistence.database.pool import Pool
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.worker.worker import Worker
 from transport.contract import Transport
@@ -51,17 +49,16 @@ class HealthOnly:
 
     def __init__(
         self,
+        context: ProcessContext,
         *,
         transport: Transport,
-        pool: Pool,
-        settings: IngressSettings,
         worker: WorkerProbe,
-        metrics: Metrics,
         probes: Sequence[Probe] = (),
     ) -> None:
+        settings, metrics = context.settings.ingress, context.metrics
         self._readiness = ReadinessChecks(
             transport=transport,
-            pool=pool,
+            pool=context.pool,
             database_required=True,
             timeout_seconds=settings.ingress_health_timeout_ms / 1000,
             worker=worker,

@@ -1,4 +1,4 @@
-"""What a process says of itself to the others: settings, addresses, and how its parts are."""
+"""What a process tells the others about itself: settings, addresses, and how its parts are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from importlib.metadata import version
 from compose.process.metrics import ProcessMetrics
 from compose.process.role import Role
 from compose.process.wiring import Service
-from compose.settings import Settings
 from ingress.metrics import IngressMetrics
 from migration_guide.choice import choice_of, phase_of
 from migration_guide.expectation import Expectation
@@ -21,16 +20,16 @@ from persistence.fleet.heartbeat import machine as this_machine
 from persistence.fleet.migration_state import MigrationState
 from persistence.metrics import PersistenceMetrics
 
-__all__ = ["presence_of"]
+__all__ = ["heartbeat_of"]
 
 
-def presence_of(
-    settings: Settings, role: Role, parts: Service, *, url: str, metrics_url: str
-) -> Heartbeat:
-    """Return the presence of this process, whose parts are ``parts``."""
-    choice = choice_of(settings.transport)
+def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> Heartbeat:
+    """Return the heartbeat of this process, whose parts are ``parts``."""
+    context = parts.context
+    settings, metrics = context.settings.transport, context.metrics
+    choice = choice_of(settings)
     identity = Identity(
-        member=parts.member,
+        member=context.member,
         role=role.value,
         host=socket.gethostname(),
         machine=this_machine(),
@@ -38,7 +37,7 @@ def presence_of(
         version=version("crossfade"),
         api_url=url,
         metrics_url=metrics_url,
-        phase=phase_of(settings.transport),
+        phase=phase_of(settings),
         transport=choice.transport,
         transport_shadow=choice.shadow,
         transport_shadow_mode=choice.mode,
@@ -46,8 +45,8 @@ def presence_of(
         started_at=datetime.now(UTC),
     )
 
-    expectation = Expectation(choice, parts.metrics)
-    machine = Machine(parts.pool)
+    expectation = Expectation(choice, metrics)
+    machine = Machine(context.pool)
 
     async def heard(state: MigrationState | None) -> None:
         if state is None and identity.phase is not None:
@@ -56,34 +55,34 @@ def presence_of(
 
     figures = Figures(
         {
-            "ack": parts.metrics.of(IngressMetrics).ack,
-            "persist": parts.metrics.of(PersistenceMetrics).end_to_end,
+            "ack": metrics.of(IngressMetrics).ack,
+            "persist": metrics.of(PersistenceMetrics).end_to_end,
         }
     )
-    died = parts.metrics.of(ProcessMetrics).processes_died.inc
-    return Heartbeat(parts.pool, identity, lambda: _report(parts, figures), heard, died=died)
+    died = metrics.of(ProcessMetrics).processes_died.inc
+    return Heartbeat(context.pool, identity, lambda: _report(parts, figures), heard, died=died)
 
 
 def _report(parts: Service, figures: Figures) -> HeartbeatReport:
-    shadow = parts.mirror.status().summary() if parts.mirror else None
-    if parts.worker is None:
+    shadow = parts.logs.mirror.status().summary() if parts.logs.mirror else None
+    if parts.consumers is None:
         return HeartbeatReport(figures=figures.report(), shadow=shadow)
-    status = parts.worker.status()
-    standbys = {one.transport.name: one.status() for one in parts.standbys}
-    if parts.leftovers:
-        standbys |= parts.leftovers.status()
-    epochs = {parts.consumed.name: status.epochs}
-    epochs |= {name: one.epochs for name, one in standbys.items()}
+    consumers = parts.consumers
+    status = consumers.worker.status()
+    standbys = {standby.transport.name: standby.status() for standby in consumers.standbys}
+    standbys |= consumers.drainer.status()
+    epochs = {parts.logs.consumed.name: status.epochs}
+    epochs |= {name: standby.epochs for name, standby in standbys.items()}
     return HeartbeatReport(
         owned={
             name: {str(part): epoch for part, epoch in owned.items()}
             for name, owned in epochs.items()
         },
         paused=[
-            {"dependency": one.dependency, "since": one.since, "error": one.error}
-            for one in status.paused
+            {"dependency": paused.dependency, "since": paused.since, "error": paused.error}
+            for paused in status.paused
         ],
         shadow=shadow,
-        standby={name: one.summary() for name, one in standbys.items()} or None,
+        standby={name: standby.summary() for name, standby in standbys.items()} or None,
         figures=figures.report(),
     )

@@ -19,10 +19,10 @@ __all__ = ["ProcessMetrics", "process_metrics"]
 
 
 class ProcessMetrics:
-    """What a process finds beside itself: logs left behind, processes that died."""
+    """Of what a process finds beside itself: orphaned logs, processes that died."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.leftover = Gauge(
+        self.orphaned = Gauge(
             "stream_leftover",
             "1 while a log that is used, or was, and is not configured here may hold messages.",
             ("transport",),

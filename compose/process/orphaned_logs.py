@@ -1,12 +1,12 @@
 """Logs that may hold messages and that the settings of this process don't name.
 
-Whoever changes ``TRANSPORT`` by hand may leave messages behind, accepted and not persisted; and
-whoever changes it for some processes only has them accept messages that no worker looks for. So a
-process with workers looks, every few seconds, which logs are used by others or were used before,
-and is a standby on those it does not know otherwise: copies are acknowledged once their originals
-are rows, and originals, which no other log will bring, are persisted. That loses and doubles
-nothing; only the order can't be kept, which is said once. A log that stays empty, and that no
-process uses, is left alone from then on.
+A change of ``TRANSPORT`` by hand may leave messages behind, accepted and not persisted. A change
+for some processes only has them accept messages that no worker looks for. So a process with workers
+looks, every few seconds, which logs are used by others or were used before. It is a standby on
+those that its settings don't name: copies are acknowledged once their originals are rows, and
+originals, which no other log will bring, are persisted. That loses and doubles nothing. Only the
+order can't be kept, which is logged once. A log that stays empty, and that no process uses, is left
+alone from then on.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
 
+from compose.process.context import ProcessContext
 from compose.process.metrics import ProcessMetrics
 from compose.process.reconnecting import ReconnectingTransport
-from compose.settings import Settings
 from otel.lag_reporter import LagReporter
-from otel.metrics import Metrics
-from otel.tracing.deliveries import Deliveries
-from otel.tracing.start import OFF
 from persistence.database.outage import stopped_within
-from persistence.database.pool import Pool
-from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError
 from persistence.fleet.used_logs import drained, used, used_logs
 from persistence.standby.standby import Standby, StandbyStatus
@@ -46,32 +40,24 @@ _EMPTY_SECONDS = 60.0
 
 
 class OrphanedLogDrainer:
-    """Looks after the logs that nobody configured here. ``configured`` are all others, by name."""
+    """Drains the logs that are not configured here. ``configured`` are all others, by name."""
 
     def __init__(
         self,
-        settings: Settings,
+        context: ProcessContext,
         configured: Mapping[str, Transport],
         *,
-        pool: Pool,
-        metrics: Metrics,
-        member: str,
-        deliveries: Deliveries = OFF.deliveries,
         empty_seconds: float = _EMPTY_SECONDS,
     ) -> None:
-        self._settings = settings
+        self._context = context
         self._configured = configured
-        self._pool = pool
-        self._metrics = metrics
-        self._member = member
-        self._deliveries = deliveries
         self._empty = empty_seconds
         self._look = min(_LOOK_SECONDS, empty_seconds / 3)
         self._standbys: dict[str, Standby] = {}
         self._impossible: set[str] = set()
 
     def status(self) -> dict[str, StandbyStatus]:
-        """Return how the standby of each leftover log is, by its name."""
+        """Return how the standby of each orphaned log is, by its name."""
         return {name: one.status() for name, one in self._standbys.items()}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -87,16 +73,18 @@ class OrphanedLogDrainer:
 
     async def _others(self) -> list[str]:
         try:
-            names = await used_logs(self._pool)
+            names = await used_logs(self._context.pool)
         except PersistenceError:
             return []
         return [n for n in names if n not in self._configured and n not in self._impossible]
 
     async def _drain(self, name: str, stop: asyncio.Event) -> None:
-        left = self._metrics.of(ProcessMetrics).leftover.labels(name)
-        left.set(1)
+        orphaned = self._context.metrics.of(ProcessMetrics).orphaned.labels(name)
+        orphaned.set(1)
         try:
-            log = ReconnectingTransport(create(name, self._settings.transport), needed=False)
+            log = ReconnectingTransport(
+                create(name, self._context.settings.transport), needed=False
+            )
             async with log:
                 await self._warn(log)
                 await self._stand_by(log, stop)
@@ -105,13 +93,13 @@ class OrphanedLogDrainer:
             _log.warning(f"{name} is not configured here, and can't be looked into: {error}")
             return
         if not stop.is_set():
-            left.set(0)
+            orphaned.set(0)
             _log.info(f"Nothing is left in {name}, which nobody uses any more", transport=name)
 
     async def _warn(self, log: ReconnectingTransport) -> None:
         """Say once what may be left there, or come there, and what that does to the order."""
         try:
-            whose = "another process uses it" if await used(self._pool, log.name) else ""
+            whose = "another process uses it" if await used(self._context.pool, log.name) else ""
         except PersistenceError:
             whose = ""
         try:
@@ -134,22 +122,15 @@ class OrphanedLogDrainer:
     async def _stand_by(self, log: ReconnectingTransport, stop: asyncio.Event) -> None:
         """Be a standby until nothing is left, or ``stop``."""
         ending = asyncio.Event()
-        common: dict[str, Any] = {
-            "transport": log,
-            "pool": self._pool,
-            "settings": self._settings.persistence,
-            "metrics": self._metrics,
-            "member": self._member,
-        }
         logs = {**self._configured, log.name: log}
-        standby = Standby(role=LogRole.OTHER, logs=logs, deliveries=self._deliveries, **common)
+        standby = self._context.standby(log, role=LogRole.OTHER, logs=logs)
         self._standbys[log.name] = standby
         connecting = asyncio.create_task(log.connect())
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(standby.run(ending))
-                tasks.create_task(DeadLetterIndexer(**common).run(ending))
-                tasks.create_task(LagReporter(log, self._metrics).run(ending))
+                tasks.create_task(self._context.indexer(log).run(ending))
+                tasks.create_task(LagReporter(log, self._context.metrics).run(ending))
                 await self._until_empty(log, stop)
                 ending.set()
         finally:
@@ -186,6 +167,6 @@ class OrphanedLogDrainer:
     async def _given_up(self, name: str) -> bool:
         """Note that the log is drained, unless some process still uses it."""
         try:
-            return await drained(self._pool, name)
+            return await drained(self._context.pool, name)
         except PersistenceError:
             return False

@@ -15,12 +15,12 @@ from compose.local.ports import pick
 from compose.process import http_server
 from compose.process import open_files as descriptors
 from compose.process import settings_warnings as by_hand
-from compose.process.heartbeat import presence_of
+from compose.process.heartbeat import heartbeat_of
 from compose.process.role import Role
 from compose.process.scrape_targets import Targets
 from compose.process.tasks import Tasks
 from compose.process.wiring import PRIVATE_ERRORS, Service, service
-from compose.settings import ProcessSettings, Settings
+from compose.settings import Settings
 from otel import metrics_server
 from otel.lag_reporter import LagReporter
 from otel.logging import configure
@@ -78,23 +78,24 @@ async def run(
     try:
         async with service(settings, role) as parts:
             _calm_collector()
-            observe_process(parts.metrics)
-            targets = Targets(parts.pool)
+            metrics = parts.context.metrics
+            observe_process(metrics)
+            targets = Targets(parts.context.pool)
             with metrics_server.serve(
-                parts.metrics,
+                metrics,
                 settings.otel.metrics_host,
                 settings.otel.metrics_port,
                 targets=targets.answer,
                 connections=settings.otel.metrics_max_connections,
                 seconds=settings.otel.metrics_timeout_ms / 1000,
-            ) as metrics:
-                running = Running(f"http://{_shown(host)}:{port}", metrics.url, parts)
-                presence = presence_of(
-                    settings, role, parts, url=running.url, metrics_url=metrics.url
+            ) as exposed:
+                running = Running(f"http://{_shown(host)}:{port}", exposed.url, parts)
+                heartbeat = heartbeat_of(
+                    role, parts, url=running.url, metrics_url=running.metrics_url
                 )
-                log.info("Starting", role=role.value, url=running.url, metrics=metrics.url)
-                await presence.beat()  # seen before it takes a request, where that is possible
-                process = _Process(settings.process, parts, presence, targets)
+                log.info("Starting", role=role.value, url=running.url, metrics=exposed.url)
+                await heartbeat.beat()  # seen before it takes a request, where that is possible
+                process = _Process(parts, heartbeat, targets)
                 await process.run(bound, stop, partial(started, running))
     finally:
         bound.close()
@@ -115,12 +116,10 @@ def _calm_collector() -> None:
 class _Process:
     """The tasks of a process, and the order in which they end."""
 
-    def __init__(
-        self, settings: ProcessSettings, parts: Service, presence: Heartbeat, targets: Targets
-    ) -> None:
-        self._settings = settings
+    def __init__(self, parts: Service, heartbeat: Heartbeat, targets: Targets) -> None:
+        self._settings = parts.context.settings.process
         self._parts = parts
-        self._presence = presence
+        self._heartbeat = heartbeat
         self._targets = targets
         self._http_stop = asyncio.Event()
         self._workers_stop = asyncio.Event()
@@ -131,32 +130,25 @@ class _Process:
     ) -> None:
         """Run until ``stop`` is set or a part fails; either way end in order."""
         parts, tasks = self._parts, Tasks()
+        context = parts.context
         grace = self._settings.shutdown_grace_seconds / 2  # half for requests, half for workers
         http = http_server.serve(
             parts.app, bound, self._http_stop, grace_seconds=max(1, int(grace)), started=started
         )
         api = [tasks.add("http", http)]
-        workers = [tasks.add("dead letters", one.run(self._workers_stop)) for one in parts.indexers]
-        if parts.worker:
-            workers.append(tasks.add("worker", parts.worker.run(self._workers_stop)))
-        for standby in parts.standbys:
-            name = f"standby {standby.transport.name}"
-            workers.append(tasks.add(name, standby.run(self._workers_stop)))
-        if parts.leftovers:
-            left = parts.leftovers.run(self._workers_stop)
-            workers.append(tasks.add("logs not configured", left))
+        workers = self._add_consumers(tasks)
         observers = [
-            tasks.add("loop delay", LoopDelay(parts.metrics).run(self._observers_stop)),
+            tasks.add("loop delay", LoopDelay(context.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
             tasks.add("housekeeping", parts.housekeeper.run(self._observers_stop)),
             tasks.add("metrics targets", self._targets.run(self._observers_stop)),
-            # Ends after the workers: whoever reads that it is gone may take it for harmless.
-            tasks.add("presence", self._presence.run(self._observers_stop)),
+            # Ends after the workers: a process without a heartbeat is taken for stopped.
+            tasks.add("heartbeat", self._heartbeat.run(self._observers_stop)),
         ]
         if parts.parity:
             observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
-        for transport in parts.transports:
-            lag = LagReporter(transport, parts.metrics, losses=parts.losses)
+        for transport in parts.logs.every:
+            lag = LagReporter(transport, context.metrics, losses=context.losses)
             observers.append(tasks.add(f"lag {transport.name}", lag.run(self._observers_stop)))
             tasks.add(f"connect {transport.name}", transport.connect(), may_return=True)
         try:
@@ -173,6 +165,20 @@ class _Process:
             self._observers_stop.set()
             await tasks.end(observers, within=1)
             await tasks.cancel_all()
+
+    def _add_consumers(self, tasks: Tasks) -> list[asyncio.Task[None]]:
+        consumers, stop = self._parts.consumers, self._workers_stop
+        if consumers is None:
+            return []
+        return [
+            *(tasks.add("dead letters", indexer.run(stop)) for indexer in consumers.indexers),
+            tasks.add("worker", consumers.worker.run(stop)),
+            *(
+                tasks.add(f"standby {standby.transport.name}", standby.run(stop))
+                for standby in consumers.standbys
+            ),
+            tasks.add("orphaned logs", consumers.drainer.run(stop)),
+        ]
 
 
 def _shown(host: str) -> str:

@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
+from compose.process.context import ProcessContext
 from compose.process.reconnecting import ReconnectingTransport
 from otel.append_metrics import AppendMetrics
-from otel.metrics import Metrics
 from otel.shadow_metrics import ShadowMetrics
-from otel.tracing.start import OFF, Tracing
-from persistence.database.pool import Pool
 from persistence.shadow_gaps import ShadowGaps
 from persistence.standby.takeover_rules import LogRole
 from transport.contract import Transport
@@ -35,19 +33,13 @@ class Logs(NamedTuple):
 
 
 @asynccontextmanager
-async def open_logs(
-    settings: TransportSettings,
-    *,
-    pool: Pool,
-    metrics: Metrics,
-    member: str,
-    tracing: Tracing = OFF,
-) -> AsyncIterator[Logs]:
+async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
     """Make the logs and try to connect each; close them when the block ends.
 
     Raises:
         ConfigurationError: a setting can't work against the servers that are there.
     """
+    settings = context.settings.transport
     shadow = settings.transport_shadow
     needed = {settings.transport, settings.consumed}
     if settings.transport_shadow_mode == "sync":
@@ -60,8 +52,8 @@ async def open_logs(
                 create(name, settings),
                 needed=name in needed,
                 observers=(
-                    AppendMetrics(metrics, name, settings.stream_partitions),
-                    *tracing.append_observers(name),
+                    AppendMetrics(context.metrics, name, settings.stream_partitions),
+                    *context.tracing.append_observers(name),
                 ),
             )
             logs[name] = await stack.enter_async_context(log)
@@ -70,35 +62,27 @@ async def open_logs(
         if shadow is None:
             yield Logs(every, primary, consumed, None)
             return
-        both = await stack.enter_async_context(
-            shadowed(primary, logs[shadow], settings, pool=pool, metrics=metrics, member=member)
-        )
+        both = await stack.enter_async_context(shadowed(context, primary, logs[shadow]))
         yield Logs(every, both, consumed, both.mirror)
 
 
 @asynccontextmanager
 async def shadowed(
-    primary: Transport,
-    shadow: Transport,
-    settings: TransportSettings,
-    *,
-    pool: Pool,
-    metrics: Metrics,
-    member: str,
+    context: ProcessContext, primary: Transport, shadow: Transport
 ) -> AsyncIterator[ShadowTransport]:
     """Return ``primary`` with ``shadow`` behind it; send what waits for it when the block ends."""
     gaps = ShadowGaps(
-        pool,
+        context.pool,
         transport=primary.name,
         shadow=shadow.name,
         sort_key=primary.sort_key,
-        member=member,
+        member=context.member,
     )
     mirror = Mirror(
         shadow,
         primary=primary.name,
-        settings=settings,
-        observer=metrics.of(ShadowMetrics),
+        settings=context.settings.transport,
+        observer=context.metrics.of(ShadowMetrics),
         gaps=gaps,
     )
     async with gaps, mirror:

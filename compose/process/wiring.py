@@ -6,19 +6,18 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 import pydantic
 
+from compose.process.context import ProcessContext
 from compose.process.health import Application, HealthOnly, loss_probe, shadow_probe, worker_probe
 from compose.process.metrics import process_metrics
 from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.process.read_only import watched
-from compose.process.reconnecting import ReconnectingTransport
 from compose.process.role import Role
 from compose.process.transports import Logs, open_logs, role_of
 from compose.settings import Settings, otel_variables
@@ -27,9 +26,6 @@ from ingress.readiness import Probe
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.monitor import ParityMonitor
 from migration_guide.service import MigrationService
-from otel.losses import Losses
-from otel.metrics import Metrics
-from otel.tracing.start import Tracing
 from otel.tracing.start import start as start_tracing
 from persistence.database.pool import Pool, connect
 from persistence.dead_letters.depth_reporter import DepthReporter
@@ -37,13 +33,9 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.housekeeping import Housekeeper
 from persistence.standby.standby import Standby
 from persistence.worker.worker import Worker
-from transport.contract import Transport
 from transport.registry import create
-from transport.shadow import Mirror
 
-__all__ = ["PRIVATE_ERRORS", "Service", "service"]
-
-_C = TypeVar("_C", Worker, Standby, DeadLetterIndexer)
+__all__ = ["PRIVATE_ERRORS", "Consumers", "Service", "service"]
 
 # Their texts may quote what a client sent: logs say that they happened, not what they say.
 PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
@@ -55,27 +47,29 @@ PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
 
 
 @dataclass(frozen=True)
+class Consumers:
+    """What reads the logs: the worker the log that is consumed, the others the rest."""
+
+    worker: Worker
+    standbys: list[Standby]
+    drainer: OrphanedLogDrainer
+    indexers: list[DeadLetterIndexer]
+
+
+@dataclass(frozen=True)
 class Service:
     """The parts of one process, connected where their servers are up, and not yet running.
 
-    ``member`` is the process's name in the groups and among the processes.
+    A process that only ingests has no ``consumers``.
     """
 
-    member: str
-    pool: Pool
+    context: ProcessContext
+    logs: Logs
+    consumers: Consumers | None
     app: Application
-    metrics: Metrics
-    transports: list[ReconnectingTransport]
-    consumed: Transport
-    mirror: Mirror | None
-    worker: Worker | None
-    standbys: list[Standby]
-    leftovers: OrphanedLogDrainer | None
-    indexers: list[DeadLetterIndexer]
     depth: DepthReporter
-    parity: ParityMonitor | None
     housekeeper: Housekeeper
-    losses: Losses
+    parity: ParityMonitor | None
 
 
 @asynccontextmanager
@@ -85,76 +79,98 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
     Raises:
         ConfigurationError: a setting can't work against the servers that are there.
     """
-    metrics, losses = process_metrics(), Losses()
-    member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     async with AsyncExitStack() as stack:
-        pool = await connect(settings.persistence)
-        stack.push_async_callback(_close, pool)
-        tracing = start_tracing(
-            settings.tracing, settings.transport, metrics.registry, environment=otel_variables()
-        )
-        stack.push_async_callback(asyncio.to_thread, tracing.close)
-        logs = await stack.enter_async_context(
-            open_logs(
-                settings.transport, pool=pool, metrics=metrics, member=member, tracing=tracing
-            )
-        )
-        consumers = _Consumers(None, [], None, [])
+        context = await _context(settings, stack)
+        logs = await stack.enter_async_context(open_logs(context))
+        consumers = None
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
-            consumers = _consumers(
-                settings, logs, pool, metrics=metrics, member=member, tracing=tracing
-            )
-        worker, standbys, leftovers, indexers = consumers
-        probe = worker_probe(worker, standbys, required=role is Role.WORKER) if worker else None
-        if role is Role.WORKER and probe:
-            app: Application = HealthOnly(
-                transport=logs.consumed,
-                pool=pool,
-                settings=settings.ingress,
-                worker=probe,
-                metrics=metrics,
-                probes=[loss_probe(losses)],
-            )
-        else:
-            app = build(
-                settings=settings.ingress,
-                transport=logs.written,
-                pool=pool,
-                metrics=metrics,
-                worker=probe,
-                consumed=logs.consumed,
-                probes=[*_probes(settings, logs), loss_probe(losses)],
-                tracer=tracing.requests,
-                logs=watched(settings.transport, logs.every),
-                seen_by=member,
-                migration=MigrationService(
-                    pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
-                ),
-            )
-        depth = DepthReporter(pool, logs.every, metrics)
-        housekeeper = Housekeeper(pool, days=settings.persistence.database_history_days)
-        parity = _parity(settings, pool, metrics, member) if worker else None
+            consumers = _consumers(context, logs)
         yield Service(
-            member, pool, app, metrics, logs.every, logs.consumed, logs.mirror, worker, standbys,
-            leftovers, indexers, depth, parity, housekeeper, losses,
-        )  # fmt: skip
+            context=context,
+            logs=logs,
+            consumers=consumers,
+            app=_application(context, role, logs, consumers),
+            depth=DepthReporter(context.pool, logs.every, context.metrics),
+            housekeeper=Housekeeper(context.pool, days=settings.persistence.database_history_days),
+            parity=_parity(context) if consumers else None,
+        )
 
 
-def _parity(settings: Settings, pool: Pool, metrics: Metrics, member: str) -> ParityMonitor | None:
+async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
+    """Connect to the database and start tracing; ``stack`` closes both."""
+    metrics = process_metrics()
+    pool = await connect(settings.persistence)
+    stack.push_async_callback(_close, pool)
+    tracing = start_tracing(
+        settings.tracing, settings.transport, metrics.registry, environment=otel_variables()
+    )
+    stack.push_async_callback(asyncio.to_thread, tracing.close)
+    member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    return ProcessContext(settings, pool, metrics, member, tracing)
+
+
+def _consumers(context: ProcessContext, logs: Logs) -> Consumers:
+    """Return the worker, on the log that is consumed, and what the other logs need.
+
+    That is a standby on each, something that looks after logs used elsewhere or before, and on
+    every log what indexes its dead letters.
+    """
+    by_name = {log.name: log for log in logs.every}
+    return Consumers(
+        worker=context.worker(logs.consumed),
+        standbys=[
+            context.standby(log, role=role_of(log.name, context.settings.transport), logs=by_name)
+            for log in logs.every
+            if log.name != logs.consumed.name
+        ],
+        drainer=OrphanedLogDrainer(context, by_name),
+        indexers=[context.indexer(log) for log in logs.every],
+    )
+
+
+def _application(
+    context: ProcessContext, role: Role, logs: Logs, consumers: Consumers | None
+) -> Application:
+    """Return the API; of a process that is a worker only, its health."""
+    settings, losses = context.settings, loss_probe(context.losses)
+    probe = None
+    if consumers:
+        required = role is Role.WORKER
+        probe = worker_probe(consumers.worker, consumers.standbys, required=required)
+        if required:
+            return HealthOnly(context, transport=logs.consumed, worker=probe, probes=[losses])
+    return build(
+        settings=settings.ingress,
+        transport=logs.written,
+        pool=context.pool,
+        metrics=context.metrics,
+        worker=probe,
+        consumed=logs.consumed,
+        probes=[*_probes(settings, logs), losses],
+        tracer=context.tracing.requests,
+        logs=watched(settings.transport, logs.every),
+        seen_by=context.member,
+        migration=MigrationService(
+            context.pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
+        ),
+    )
+
+
+def _parity(context: ProcessContext) -> ParityMonitor | None:
     """Return what compares the two logs, where there are two. Not for processes that only ingest.
 
     Theirs is the latency that people feel.
     """
-    ours = settings.transport
+    ours = context.settings.transport
     if ours.transport_shadow is None:
         return None
     return ParityMonitor(
         lambda name: create(name, ours),
         primary=ours.transport,
         shadow=ours.transport_shadow,
-        pool=pool,
-        metrics=metrics,
-        member=member,
+        pool=context.pool,
+        metrics=context.metrics,
+        member=context.member,
         limits=ParityLimits(settle=ours.transport_shadow_settle_ms / 1000),
     )
 
@@ -164,64 +180,6 @@ def _probes(settings: Settings, logs: Logs) -> list[Probe]:
         return []
     timeout = settings.ingress.ingress_health_timeout_ms / 1000
     return [shadow_probe(logs.mirror, timeout_seconds=timeout)]
-
-
-class _Consumers(NamedTuple):
-    worker: Worker | None
-    standbys: list[Standby]
-    leftovers: OrphanedLogDrainer | None
-    indexers: list[DeadLetterIndexer]
-
-
-def _consumers(
-    settings: Settings,
-    logs: Logs,
-    pool: Pool,
-    *,
-    metrics: Metrics,
-    member: str,
-    tracing: Tracing,
-) -> _Consumers:
-    """Return the worker, on the log that is consumed, and what the other logs need.
-
-    That is a standby on each, something that looks after logs used elsewhere or before, and on
-    every log what indexes its dead letters.
-    """
-
-    def consumer(kind: Callable[..., _C], transport: Transport, **more: Any) -> _C:
-        return kind(
-            transport=transport,
-            pool=pool,
-            settings=settings.persistence,
-            metrics=metrics,
-            member=member,
-            **more,
-        )
-
-    by_name = {one.name: one for one in logs.every}
-    return _Consumers(
-        consumer(Worker, logs.consumed, deliveries=tracing.deliveries),
-        [
-            consumer(
-                Standby,
-                one,
-                role=role_of(one.name, settings.transport),
-                logs=by_name,
-                deliveries=tracing.deliveries,
-            )
-            for one in logs.every
-            if one.name != logs.consumed.name
-        ],
-        OrphanedLogDrainer(
-            settings,
-            by_name,
-            pool=pool,
-            metrics=metrics,
-            member=member,
-            deliveries=tracing.deliveries,
-        ),
-        [consumer(DeadLetterIndexer, one) for one in logs.every],
-    )
 
 
 async def _close(pool: Pool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from compose.process.context import ProcessContext
 from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.settings import load
 from otel.metrics import Metrics
@@ -47,22 +48,21 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
         " 'redis', now())"
     )
     stop = asyncio.Event()
-    leftovers = OrphanedLogDrainer(
-        settings, {}, pool=database_pool, metrics=metrics, member="m", empty_seconds=0.3
-    )
+    context = ProcessContext(settings, database_pool, metrics, "m")
+    drainer = OrphanedLogDrainer(context, {}, empty_seconds=0.3)
     with structlog.testing.capture_logs() as logs:
-        running = asyncio.create_task(leftovers.run(stop))
+        running = asyncio.create_task(drainer.run(stop))
         try:
             await eventually(lambda: database_pool.fetchval("SELECT count(*) = 40 FROM messages"))
             assert gauge(metrics, "stream_leftover") == 1
-            assert list(leftovers.status()) == ["redis"]
+            assert list(drainer.status()) == ["redis"]
             await eventually(
                 lambda: gauge(metrics, "stream_standby_acknowledged_total") is not None
             )
             assert gauge(metrics, "stream_leftover") == 1, "somebody may still append"
             await database_pool.execute("DELETE FROM processes")
             await eventually(lambda: gauge(metrics, "stream_leftover") == 0)
-            assert leftovers.status() == {}
+            assert drainer.status() == {}
         finally:
             stop.set()
             await running

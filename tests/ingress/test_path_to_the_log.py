@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from compose.process.context import ProcessContext
 from compose.process.transports import open_logs
+from compose.settings import load
 from otel.metrics import Metrics
 from persistence.database.pool import Pool
 from tests.ingress.conftest import Start, message
@@ -51,7 +53,8 @@ async def test_a_message_passes_few_frames_to_the_socket(
 ) -> None:
     settings = redis_settings.model_copy(update=shadow)
     server = RedisConnections(redis_settings)
-    async with open_logs(settings, pool=database_pool, metrics=metrics, member="test") as logs:
+    context = ProcessContext(load()._replace(transport=settings), database_pool, metrics, "test")
+    async with open_logs(context) as logs:
         service = await launch(transport=logs.written)
         await server.call("CLIENT", "PAUSE", 60_000, "WRITE")
         posting = asyncio.create_task(service.post(message()))

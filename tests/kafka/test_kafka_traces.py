@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from compose.process.context import ProcessContext
 from compose.process.transports import Logs, open_logs
+from compose.settings import load
 from ingress.app import build
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
@@ -86,9 +88,9 @@ async def test_a_message_is_followed_over_both_logs_by_ids_alone(
 ):
     metrics = Metrics()
     tracing = start(TracingSettings(), both, metrics.registry, environment={})
-    async with open_logs(
-        both, pool=database_pool, metrics=metrics, member="test", tracing=tracing
-    ) as logs:
+    settings = load()._replace(transport=both)
+    context = ProcessContext(settings, database_pool, metrics, "test", tracing)
+    async with open_logs(context) as logs:
         for log in logs.every:
             await log.connect()
         app = build(

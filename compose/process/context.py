@@ -1,0 +1,68 @@
+"""The settings and the shared parts of one process, made once at its start and passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compose.settings import Settings
+from otel.losses import Losses
+from otel.metrics import Metrics
+from otel.tracing.start import OFF, Tracing
+from persistence.database.pool import Pool
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.standby.standby import Standby
+from persistence.standby.takeover_rules import LogRole
+from persistence.worker.worker import Worker
+from transport.contract import Transport
+
+__all__ = ["ProcessContext"]
+
+
+@dataclass(frozen=True)
+class ProcessContext:
+    """What every part of one process is made from, and the consumers that are made from it."""
+
+    settings: Settings
+    pool: Pool
+    metrics: Metrics
+    member: str
+    """The name of this process in the consumer groups and among the processes."""
+    tracing: Tracing = OFF
+    losses: Losses = field(default_factory=Losses)
+
+    def worker(self, transport: Transport) -> Worker:
+        """Return a worker on ``transport``."""
+        return Worker(
+            transport=transport,
+            pool=self.pool,
+            settings=self.settings.persistence,
+            metrics=self.metrics,
+            member=self.member,
+            deliveries=self.tracing.deliveries,
+        )
+
+    def standby(
+        self, transport: Transport, *, role: LogRole, logs: Mapping[str, Transport]
+    ) -> Standby:
+        """Return a standby on ``transport``, which is one of ``logs``."""
+        return Standby(
+            transport=transport,
+            pool=self.pool,
+            settings=self.settings.persistence,
+            metrics=self.metrics,
+            member=self.member,
+            role=role,
+            logs=logs,
+            deliveries=self.tracing.deliveries,
+        )
+
+    def indexer(self, transport: Transport) -> DeadLetterIndexer:
+        """Return what lists the dead letters of ``transport`` in the database."""
+        return DeadLetterIndexer(
+            transport=transport,
+            pool=self.pool,
+            settings=self.settings.persistence,
+            metrics=self.metrics,
+            member=self.member,
+        )
