@@ -46,6 +46,8 @@ class Lease:
         self._jobs = 0
         self._holding: asyncio.Task[None] | None = None
         self._held: asyncio.Future[None] | None = None
+        # Taking and giving back take turns: a lock that is still given back can't be taken.
+        self._turn = asyncio.Lock()
 
     async def take(self) -> None:
         """Hold the lock for one more job.
@@ -55,11 +57,12 @@ class Lease:
         """
         self._jobs += 1
         try:
-            if self._holding is None or self._holding.done():
-                self._held = asyncio.get_running_loop().create_future()
-                self._holding = asyncio.create_task(self._hold(self._held))
-            assert self._held is not None
-            await asyncio.shield(self._held)
+            async with self._turn:
+                if self._holding is None or self._holding.done():
+                    self._held = asyncio.get_running_loop().create_future()
+                    self._holding = asyncio.create_task(self._hold(self._held))
+                assert self._held is not None
+                await asyncio.shield(self._held)
         except BaseException:
             await self.release()
             raise
@@ -67,12 +70,13 @@ class Lease:
     async def release(self) -> None:
         """Hold the lock for one job less; give it back after the last."""
         self._jobs -= 1
-        if self._jobs or self._holding is None:
-            return
-        holding, self._holding = self._holding, None
-        holding.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([holding])
+        async with self._turn:
+            if self._jobs or self._holding is None:
+                return
+            holding, self._holding = self._holding, None
+            holding.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([holding])
 
     async def _hold(self, held: asyncio.Future[None]) -> None:
         backoff = Backoff(0.5, _HEARTBEAT_SECONDS)
@@ -88,7 +92,7 @@ class Lease:
     async def _beat(self, held: asyncio.Future[None]) -> None:
         async with elected(self._pool, self.owner) as connection:
             if connection is None:
-                raise Outage("another process has this process's lock: start the job again")
+                raise Outage("PostgreSQL still holds this process's lock for a lost connection")
             if not held.done():
                 held.set_result(None)
             while True:

@@ -9,7 +9,9 @@ import pytest
 
 from persistence.audit.job import run_repair
 from persistence.errors import Outage
+from persistence.fleet.leader_lock import elected
 from persistence.jobs.job import JobProgress, NewJob
+from persistence.jobs.lease import Lease
 from persistence.jobs.runner import JobRun, JobRunner
 from persistence.jobs.table import JobRunning
 from persistence.tables.states import JobKind, JobState
@@ -114,3 +116,18 @@ async def test_a_repair_that_failed_is_listed_with_its_error(runners, database_p
         await run_repair(database_pool, _Away(), by="ann")
     (listed,) = await runners[0].table.recent(20, JobKind.REPAIR)
     assert (listed.state, listed.error, listed.started_by) == ("failed", "the log is away", "ann")
+
+
+async def test_jobs_that_follow_each_other_closely_find_the_lock_free(database_pool):
+    """The last one's lock may still be on its way back when the next one begins."""
+    lease = Lease(database_pool)
+
+    await lease.take()
+    for _ in range(20):
+        leaving = asyncio.create_task(lease.release())
+        await asyncio.sleep(0)
+        await lease.take()
+        await leaving
+    await lease.release()
+    async with elected(database_pool, lease.owner) as connection:
+        assert connection is not None
