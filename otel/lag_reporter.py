@@ -106,7 +106,11 @@ class LagReporter:
             progress = await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except TransportError as error:
             if not self._unknown:
-                log.warning("Lag unknown", transport=self._transport.name, error=str(error))
+                log.warning(
+                    "Lag unknown: the log does not answer; will retry",
+                    transport=self._transport.name,
+                    error=str(error),
+                )
             self._unknown = True
             for partition in range(self._transport.partitions):
                 self._set(Progress(partition, None, None, None, None, None), lost=None)

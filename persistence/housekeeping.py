@@ -62,7 +62,7 @@ class Housekeeper:
                     if connection is not None:
                         await self._sweep(connection, stop)
             except (PersistenceError, TimeoutError) as error:
-                _log.warning("What is old is deleted later", error=str(error))
+                _log.warning("Housekeeping failed; will retry", error=str(error))
 
     async def _sweep(self, connection: Connection, stop: asyncio.Event) -> None:
         for table, statement in (("delivery_attempts", _ATTEMPTS), ("parity_reports", _REPORTS)):
@@ -74,7 +74,9 @@ class Housekeeper:
                 if rows < self._at_once or await stopped_within(stop, _PAUSE):
                     break
             if deleted:
-                _log.info("Deleted what is old", table=table, rows=deleted, days=self._days)
+                _log.info(
+                    "Housekeeping deleted old rows", table=table, rows=deleted, days=self._days
+                )
         await self._causes(connection, stop)
 
     async def _causes(self, connection: Connection, stop: asyncio.Event) -> None:
@@ -86,7 +88,7 @@ class Housekeeper:
             if given < self._at_once or await stopped_within(stop, _PAUSE):
                 break
         if total:
-            _log.info("Gave dead letters their causes", letters=total)
+            _log.info("Housekeeping recorded the causes of dead letters", letters=total)
 
 
 def _count(status: str) -> int:

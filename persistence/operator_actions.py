@@ -108,7 +108,9 @@ class Actions:
             async with using(self._pool) as connection:
                 await connection.execute(_END, identifier, result[:_LONGEST_RESULT])
             return
-        _log.warning("An operator's action has no result on record", action=identifier)
+        _log.warning(
+            "Result of an operator's action not recorded: PostgreSQL failed", action=identifier
+        )
 
 
 def _action(row: asyncpg.Record) -> Action:

@@ -100,7 +100,11 @@ class ShadowGaps:
             await self._write()
         if self._noted:
             lost = sum(one.records for one in self._noted.values())
-            _log.warning("The gap ledger was not written", records=lost)
+            _log.warning(
+                "Gap ledger not written before exit: find these messages with "
+                "'crossfade migrate parity'",
+                records=lost,
+            )
 
     @property
     def unwritten(self) -> int:
@@ -125,7 +129,7 @@ class ShadowGaps:
                 await self._write()
             except (PersistenceError, TimeoutError) as error:
                 if not failing:
-                    _log.warning("The gap ledger can't be written yet", error=str(error))
+                    _log.warning("Gap ledger not written; will retry", error=str(error))
                 failing = True
             else:
                 failing = False

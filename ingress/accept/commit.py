@@ -127,9 +127,13 @@ class Acceptance:
     def _note(self, failure: TransportError | None, submissions: int) -> None:
         """Log the first failure and the recovery, not every tick of an outage."""
         if failure is not None and not self._failing:
-            _log.warning("append_failed", error=str(failure), messages=submissions)
+            _log.warning(
+                "Append failed: clients are answered 503 and retry with the same key",
+                error=str(failure),
+                messages=submissions,
+            )
         elif failure is None and self._failing:
-            _log.info("append_recovered")
+            _log.info("Append recovered: the log takes messages again")
         self._failing = failure is not None
 
 

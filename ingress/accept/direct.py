@@ -84,7 +84,11 @@ class Direct:
             async with asyncio.timeout(self._timeout):
                 behind = await self._backlog.behind(places)
         except (TransportError, TimeoutError) as error:
-            _log.warning("backlog_unknown", error=str(error), messages=len(direct))
+            _log.warning(
+                "Backlog unknown: direct messages are refused with 503 until the log answers",
+                error=str(error),
+                messages=len(direct),
+            )
             detail = "The log can't say whether earlier messages of the conversation wait in it."
             for submission in direct:
                 decide(submission, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
@@ -198,7 +202,11 @@ class Direct:
     def _refuse(
         self, submissions: Sequence[AnySubmission], error: Exception, decide: Decide
     ) -> None:
-        _log.warning("direct_insert_failed", error=str(error), messages=len(submissions))
+        _log.warning(
+            "Direct insert failed: clients are answered 503 and retry with the same key",
+            error=str(error),
+            messages=len(submissions),
+        )
         detail = "The database did not answer. Retry with the same key."
         for submission in submissions:
             decide(submission, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))

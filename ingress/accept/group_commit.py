@@ -231,7 +231,9 @@ class GroupCommit:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._ticks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("group_commit_failed", exc_info=error)
+            _log.error(
+                "Group commit failed: unhandled exception; clients are answered 500", exc_info=error
+            )
         if self._waiting and not self._scheduled:
             self._start()
 

@@ -153,7 +153,9 @@ class MessageExchange:
             self._refuse(problem)
         except Exception:  # noqa: BLE001 - the tick must go on, and the client be answered
             _log.exception(
-                "answer_failed", message_id=message.message_id, correlation_id=self._correlation
+                "Answer failed: unhandled exception; the client is answered 500",
+                message_id=message.message_id,
+                correlation_id=self._correlation,
             )
             self._refuse(Problem(INTERNAL, "The message's outcome is not known."))
         else:

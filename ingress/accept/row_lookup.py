@@ -75,7 +75,7 @@ class RowLookup:
 
     def _suspend(self, error: Outage) -> None:
         if self._probing is None:
-            _log.warning("lookup_suspended", error=str(error))
+            _log.warning("Row lookup suspended until PostgreSQL answers", error=str(error))
             self._probing = asyncio.get_running_loop().create_task(self._probe())
 
     async def _probe(self) -> None:
@@ -86,4 +86,4 @@ class RowLookup:
                 await answers(self._connections, [_PROBE], within=self._timeout)
                 break
         self._probing = None
-        _log.info("lookup_resumed")
+        _log.info("Row lookup resumed: PostgreSQL answers")

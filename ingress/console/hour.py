@@ -61,7 +61,7 @@ class LastHour:
             try:
                 point = _point(await self._sampler.glance())
             except Exception:  # noqa: BLE001 - a gap in the charts; the next may succeed
-                _log.exception("The console could not take a sample for its charts")
+                _log.exception("Console sample failed: its charts get a gap; will retry")
                 continue
             if not self._points or self._points[-1].at != point.at:
                 self._points.append(point)

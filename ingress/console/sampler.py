@@ -131,7 +131,7 @@ class Sampler:
             try:
                 await self._take()
             except Exception:  # noqa: BLE001 - watchers see it grow stale; the next may succeed
-                _log.exception("The console could not take a sample")
+                _log.exception("Console sample failed: its figures are stale; will retry")
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
 
     async def _fresh(self, *, noted: bool = True) -> Status:

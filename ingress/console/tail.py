@@ -223,7 +223,7 @@ class Tail:
                 await self._settle()
             except Exception:  # noqa: BLE001 - followers are told; the next may succeed
                 self._error = "the reading failed; the service's log says how"
-                _log.exception("The console could not follow the log")
+                _log.exception("Console tail failed: the log was not read; will retry")
             await asyncio.sleep(max(0.05, self._interval - (time.monotonic() - began)))
 
     async def _look(self) -> None:

@@ -106,7 +106,9 @@ class AsgiRequest:
         try:
             await app(scope, self.receive, self.send)
         except Exception:  # noqa: BLE001 - the client has to be answered
-            _log.exception("request_failed", method=scope["method"], path=scope["path"])
+            _log.exception(
+                "Request failed: unhandled exception", method=scope["method"], path=scope["path"]
+            )
         finally:
             if not self._done and not self._gone:
                 self._fail()

@@ -106,9 +106,13 @@ class Authenticator:
             self._load(path)
         except (OSError, ConfigurationError) as error:
             # The keys that worked go on working: a slip of an editor must not shut everyone out.
-            _log.error("api_keys_file_unusable", path=str(path), error=str(error))
+            _log.error(
+                "API keys not reloaded: the earlier keys stay valid; correct API_KEYS_FILE",
+                path=str(path),
+                error=str(error),
+            )
         else:
-            _log.info("api_keys_reloaded", keys=len(self._keys))
+            _log.info("API keys reloaded", keys=len(self._keys))
 
 
 def _secret(headers: Headers) -> bytes | None:

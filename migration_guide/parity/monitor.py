@@ -89,7 +89,7 @@ class ParityMonitor:
             except (ConfigurationError, TransportError, PersistenceError, TimeoutError) as error:
                 # Also what the settings disagree on: a topic can be altered, and altered back.
                 if not self._failing:
-                    _log.warning("Parity is not watched now", error=str(error))
+                    _log.warning("Parity comparison failed; will retry", error=str(error))
                 self._failing = True
             finally:
                 self.is_comparing = False
@@ -123,7 +123,7 @@ class ParityMonitor:
         with closing(follower):
             await follower.start()
             self.is_comparing = True
-            _log.info("Watching parity", primary=self._primary, shadow=self._shadow)
+            _log.info("Parity comparison started", primary=self._primary, shadow=self._shadow)
             rows = _ReportRows(connection, follower, self._primary, self._shadow, self._member)
             while True:
                 follower.mirrored(await mirrored_since(self._pool))
@@ -136,7 +136,9 @@ class ParityMonitor:
                     return False
                 if await losses.grew():
                     # It reads on from offsets that may be those of later records by now.
-                    _log.warning("Comparing again: a log lost records", seconds=_LOOKBACK_SECONDS)
+                    _log.warning(
+                        "Parity comparison restarted: a log lost records", seconds=_LOOKBACK_SECONDS
+                    )
                     return True
 
     async def _since(self) -> float:

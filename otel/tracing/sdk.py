@@ -210,7 +210,7 @@ class Pipeline:
             except Exception:  # noqa: BLE001 - logged with its traceback
                 # A mistake here must not become the fate of the message that is traced.
                 self._spans.export_failed.inc()
-                _log.exception("A span could not be recorded", span=span.name)
+                _log.exception("Span dropped: unhandled exception", span=span.name)
 
     def readable(self, span: Span) -> ReadableSpan:
         """Return a span as the SDK's exporters have it."""

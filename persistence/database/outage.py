@@ -134,13 +134,21 @@ class OutageBarrier:
         self._outage += 1
         self._since = time.time()
         self._gauge.inc()
-        _log.warning("Paused", dependency=self._dependency, error=self._error)
+        _log.warning(
+            "Paused: a dependency fails; will resume when it works again",
+            dependency=self._dependency,
+            error=self._error,
+        )
 
     def _open(self) -> None:
         since, self._since = self._since, None
         self._gauge.dec()
         seconds = round(time.time() - (since or 0.0), 3)
-        _log.info("Resumed", dependency=self._dependency, paused_seconds=seconds)
+        _log.info(
+            "Resumed: the dependency works again",
+            dependency=self._dependency,
+            paused_seconds=seconds,
+        )
 
 
 async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:

@@ -137,7 +137,7 @@ class DeadLetterIndex:
     def _tell(self, record: Record, lacks: str) -> None:
         self._incomplete.labels(lacks).inc()
         _log.warning(
-            "The table can't hold a dead letter whole; the log has it",
+            "Dead letter stored incompletely in PostgreSQL; the log has all of it",
             transport=self._transport,
             offset=record.offset[:100],
             lacks=lacks,

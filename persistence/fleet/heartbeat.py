@@ -138,7 +138,10 @@ class Heartbeat:
             await self._heard(state_of(row) if row["phase"] is not None else None)
         except PersistenceError as error:
             if not self._unheard:
-                _log.warning("This process is not seen by the others", error=str(error))
+                _log.warning(
+                    "Heartbeat failed: other processes do not see this one; will retry",
+                    error=str(error),
+                )
             self._unheard = True
             return
         self._unheard = False
@@ -151,7 +154,7 @@ class Heartbeat:
         """
         silent = zip(row["members"] or (), row["pids"] or (), strict=True)
         if dead := [member for member, pid in silent if not _alive(pid)]:
-            _log.info("Processes of this machine died", members=dead)
+            _log.info("Removing the heartbeats of dead processes of this machine", members=dead)
             self._died(await self._remove(dead, within=_WITHIN))
 
     async def _remove(self, members: list[str], *, within: float) -> int:

@@ -180,7 +180,7 @@ class JobRunner:
                 with suppress(PersistenceError):
                     await self.table.finish(run.id, self._lease.owner, state, error)
             await self._lease.release()
-            _log.info("Job ended here", job=str(run.id), state=state)
+            _log.info("Job ended in this process", job=str(run.id), state=state)
 
     async def _work(self, run: JobRun, step: Step) -> bool:
         """Repeat ``step``; return whether nothing is left."""
@@ -195,7 +195,9 @@ class JobRunner:
             except (TransportError, Outage) as error:
                 if not self._patient:
                     raise
-                _log.warning("Job waits for an outage to end", job=str(run.id), error=str(error))
+                _log.warning(
+                    "Job paused by an outage; will retry", job=str(run.id), error=str(error)
+                )
                 with suppress(Outage):
                     await run.note(run.progress, error=str(error))
                 if run.progress.done > done:

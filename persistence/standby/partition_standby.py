@@ -190,7 +190,7 @@ class PartitionStandby:
             return False
         records = [one.record for one in islice(self._waiting, count)]
         _log.warning(
-            "Standby persists",
+            "Standby takes over records that no other worker will persist",
             reason=why.value,
             transport=self._tools.worker.transport.name,
             partition=self._claim.partition,

@@ -97,7 +97,9 @@ class AttemptLog:
             async with using(self._pool, within=_WITHIN) as connection:
                 await connection.execute(_INSERT, *map(list, columns), timeout=_WITHIN)
         except (PersistenceError, TimeoutError) as error:
-            _log.warning("Failed attempts are not on record", count=len(rows), error=str(error))
+            _log.warning(
+                "Failed attempts not recorded: PostgreSQL failed", count=len(rows), error=str(error)
+            )
 
 
 async def attempts_of(pool: Pool, message_id: str) -> list[FailedAttempt]:

@@ -122,9 +122,15 @@ class Claims:
             async with claim:
                 await self._serve_claim(claim, stop)
         except PartitionLost:
-            log.info("Partition lost", epoch=claim.epoch)
+            log.info(
+                "Partition lost: its next owner resumes after the last acknowledged record",
+                epoch=claim.epoch,
+            )
         except TransportError as error:
-            log.warning("Partition not handed back", error=str(error))
+            log.warning(
+                "Partition not handed back: its next owner may read some records again",
+                error=str(error),
+            )
         except Exception as error:  # noqa: BLE001 - one claim's end must not end the others
             await self._pause_on(f"partition {claim.partition}", error, stop)
         finally:
@@ -142,7 +148,11 @@ class Claims:
             except Stopping:
                 return
             except FenceLost as error:
-                _log.warning("Fence lost", partition=claim.partition, error=str(error))
+                _log.warning(
+                    "Fence lost: a newer owner persists this partition; leaving it",
+                    partition=claim.partition,
+                    error=str(error),
+                )
                 self._fence_losses.note(claim.partition, error)
                 await stopped_within(stop, _STALE_SECONDS)
                 return

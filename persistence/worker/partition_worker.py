@@ -132,8 +132,8 @@ class PartitionWorker:
         claim, below = self._claim, self._claim.epoch
         await self._tools.log.through(lambda: claim.raise_epoch(held), self._stop)
         _log.warning(
-            "The epoch in PostgreSQL was ahead of the log's owner: raised above it. The log lost "
-            "its data, or its server's clock was set back; compare the servers' clocks",
+            "The epoch in PostgreSQL was ahead of the log's: raised the log's above it. The log "
+            "lost its data, or its server's clock was set back; compare the servers' clocks",
             transport=self._tools.transport.name,
             partition=claim.partition,
             fence=held,

@@ -54,7 +54,7 @@ class WorkerMetrics:
         if duplicates:
             self._duplicate.inc(duplicates)
             self._hits.inc(duplicates)
-            _say("Idempotent", batch, outcome.duplicates)
+            _say("Idempotent: persisted earlier, no new row", batch, outcome.duplicates)
 
     def refused(self) -> None:
         """Count one attempt on a single record that PostgreSQL refused."""
@@ -68,7 +68,7 @@ class WorkerMetrics:
             trace_id = trace_id_of(record)
             self._reasons.labels(letter.reason.value).inc(exemplar=exemplar_of(trace_id))
             _log.warning(
-                "Failed",
+                "Failed: the record is a dead letter now; see 'crossfade dlq list'",
                 reason=letter.reason.value,
                 error=letter.error,
                 attempts=letter.attempts,

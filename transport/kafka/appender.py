@@ -219,7 +219,10 @@ class Appender:
         producer = self._producer
         if producer is not None and (queue.stuck is None or queue.stuck.done):
             queue.stuck = batch
-            log.warning("Kafka does not acknowledge", extra={"partition": str(queue)})
+            log.warning(
+                "Kafka does not acknowledge a batch: appends to its partition are refused",
+                extra={"partition": str(queue)},
+            )
             loop = asyncio.get_running_loop()
             loop.call_later(_REPLACE_AFTER, self._replace_if_stuck, producer, queue, batch)
 
@@ -236,7 +239,10 @@ class Appender:
         self._replacing = asyncio.create_task(self._connect_again(self._discarding, why))
 
     async def _connect_again(self, discarding: asyncio.Task[None], why: str) -> None:
-        log.warning("Replacing the Kafka producer", extra={"error": why})
+        log.warning(
+            "Replacing the Kafka producer: appends are refused until a new one is connected",
+            extra={"error": why},
+        )
         await asyncio.wait([discarding])
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
@@ -248,7 +254,7 @@ class Appender:
                 self._why_not = str(error)
                 await asyncio.sleep(backoff.next())
             else:
-                log.info("The Kafka producer is replaced")
+                log.info("Kafka producer replaced: appends are taken again")
                 return
 
 

@@ -100,7 +100,7 @@ class Claiming:
             except (PartitionLost, TransportUnavailable) as error:
                 # Where the group has moved on, it revokes first, which ends this task. Until then
                 # these are ours, and nobody else will read them.
-                log.warning("Can't claim partitions yet", extra={"error": str(error)})
+                log.warning("Partitions not claimed; will retry", extra={"error": str(error)})
                 await asyncio.sleep(backoff.next())
             else:
                 break

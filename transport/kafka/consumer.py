@@ -106,7 +106,10 @@ class KafkaConsumer:
             if isinstance(self._trouble, ConfigurationError):
                 self._offers.put_nowait(None)
                 return
-            log.warning("Replacing the Kafka consumer", extra={"error": str(error)})
+            log.warning(
+                "Replacing the Kafka consumer: a new one joins the group",
+                extra={"error": str(error)},
+            )
             await asyncio.sleep(backoff.next())
 
     async def _one_life(self) -> Exception:

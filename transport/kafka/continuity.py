@@ -66,8 +66,8 @@ class Continuity:
             self._sights.forget(partition)
         for at, regress in regressed.items():
             log.error(
-                "Kafka lost the end of a partition: what it has since is read from there. "
-                "See docs/durability.md, Kafka",
+                "Kafka lost the end of a partition: reading goes on from `offset`. "
+                "Run `crossfade audit`; see docs/durability.md, Kafka",
                 extra={
                     "topic": self._name,
                     "partition": at.partition,

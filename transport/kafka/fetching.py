@@ -89,7 +89,7 @@ class Fetching:
                 translated = translate(error, starting=True)
                 if failures > _ERRORS_BORNE or isinstance(translated, ConfigurationError):
                     raise
-                log.warning("Reading from Kafka failed", extra={"error": str(error)})
+                log.warning("Read from Kafka failed; will retry", extra={"error": str(error)})
                 self._read_again()
                 await asyncio.sleep(_ERROR_PAUSE)
                 continue
@@ -107,7 +107,10 @@ class Fetching:
         try:
             broken = await self._continuity.broken(claims)
         except TransportUnavailable as error:
-            log.warning("Can't compare the log with what was read", extra={"error": str(error)})
+            log.warning(
+                "Check that the log still has the records read failed; will retry",
+                extra={"error": str(error)},
+            )
             for claim in claims:
                 if self.holds(claim):
                     self._client.seek(self._source.at(claim.partition), claim.window.fetched)
@@ -168,5 +171,8 @@ class Fetching:
         except TransportUnavailable:
             return
         if begin > expected:
-            log.error("Records were removed unread", extra={"partition": claim.partition})
+            log.error(
+                "Kafka removed records before they were read. Run `crossfade audit`",
+                extra={"partition": claim.partition},
+            )
             claim.lose_records(begin - expected)

@@ -56,7 +56,10 @@ class Holds:
         hold = self._holds.get(partition)
         if hold is None or hold.offset != offset:
             hold = _Hold(offset, now, now, now)
-            log.warning("A damaged batch is read again", extra=self._where(partition, offset))
+            log.warning(
+                "Kafka sent a damaged batch; will read it again",
+                extra=self._where(partition, offset),
+            )
         elif damage.end is not None and now - hold.since >= self._patience:
             del self._holds[partition]
             log.error(
@@ -68,7 +71,7 @@ class Holds:
         elif damage.end is None and now - hold.logged >= min(_LOG_AGAIN, self._patience):
             hold = hold._replace(logged=now)
             log.error(
-                "A partition waits at a damaged batch whose end can't be told: let another replica "
+                "A partition waits at a damaged batch whose end is unknown: let another replica "
                 "lead it, or move the group's offset past it. See docs/durability.md, Kafka",
                 extra=self._where(partition, offset),
             )

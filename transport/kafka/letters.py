@@ -76,7 +76,8 @@ class KafkaDeadLetters:
             # smaller gets through, and the caller tries again.
             self._most = min(self._most, max(size // 2, _LEAST_BYTES))
             log.warning(
-                "The dead-letter topic refuses large records: set its max.message.bytes as it was",
+                "The dead-letter topic refuses a large record: will cut it smaller; restore the "
+                "topic's max.message.bytes",
                 extra={"error": str(outcome), "bytes": self._most},
             )
         raise TransportUnavailable(str(outcome)) from outcome

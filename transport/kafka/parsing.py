@@ -170,7 +170,10 @@ class _ParsedBatch:
             try:
                 return list(_records(self._data))
             except Exception as error:  # noqa: BLE001
-                log.warning("A record batch can't be read", extra={"error": str(error)})
+                log.warning(
+                    "A record batch can't be parsed; delivered whole as one record",
+                    extra={"error": str(error)},
+                )
                 return [_as_it_stands(self._data)]
 
 

@@ -189,7 +189,8 @@ async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]
     if len(partitions) > spec.partitions:
         # Kafka can't take them away again, so this is no reason not to start.
         log.error(
-            "A topic has more partitions than are written: those are read, and not in the lag",
+            "A topic has more partitions than configured: the others are read, but not written "
+            "and not in the lag",
             extra={"topic": spec.name, "partitions": len(partitions), "written": spec.partitions},
         )
     actual = {

@@ -279,10 +279,16 @@ class KafkaTransport:
         try:
             created = await self._ensure_topics()
         except TransportError as error:
-            log.error("Topics can't be made again", extra={"error": str(error)})  # noqa: TRY400
+            log.error(  # noqa: TRY400
+                "Missing topics not created: appends are refused until they are",
+                extra={"error": str(error)},
+            )
         else:
             if created:
-                log.error("Topics were gone and are made again", extra={"topics": created})
+                log.error(
+                    "Topics were missing: created again, empty. Run `crossfade audit`",
+                    extra={"topics": created},
+                )
 
 
 def _location(settings: TransportSettings) -> LogLocation:

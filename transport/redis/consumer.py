@@ -87,7 +87,7 @@ class RedisConsumer:
             try:
                 rung = await self._look()
             except TransportError as error:
-                _log.warning("can't keep leases: %s", error)
+                _log.warning("Lease renewal failed; will retry: %s", error)
                 await asyncio.sleep(membership.pace)
             else:
                 await self._notifier.wait(membership.bell, after=rung, seconds=membership.pace)
@@ -119,7 +119,7 @@ class RedisConsumer:
     def _tell_refused(self, partition: int, why: str) -> None:
         if self._refused.get(partition) != why:  # once, and not at every look
             self._refused[partition] = why
-            _log.warning("can't take partition %d: %s", partition, why)
+            _log.warning("Partition %d not taken; will retry: %s", partition, why)
 
     def _begin(self, partition: int, epoch: int, position: str) -> None:
         claim = RedisClaim(
@@ -151,7 +151,7 @@ class RedisConsumer:
                 claim.lose()
         for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
             if isinstance(reply, Exception):
-                _log.warning("can't trim %s: %s", claim.stream, translate(reply))
+                _log.warning("Trim of %s failed; will retry: %s", claim.stream, translate(reply))
         await self._gather_strays([claim for claim in claims if not claim.lost])
 
     async def _gather_strays(self, claims: Sequence[RedisClaim]) -> None:
@@ -165,7 +165,7 @@ class RedisConsumer:
         for claim, reply in zip(claims, await self._membership.strays(claims), strict=True):
             if isinstance(reply, int) and reply > 0:
                 _log.warning(
-                    "another consumer of group %s has %d records of %s: they are taken from it; "
+                    "Another consumer of group %s has %d records of %s: they are taken from it; "
                     "use a group of your own to read the log",
                     self._membership.group,
                     reply,
@@ -181,8 +181,8 @@ class RedisConsumer:
         if reply.lost >= 0:
             _log.error(
                 "%s lost its tail: a replica that was behind was promoted, or an older file "
-                "restored. Records that were confirmed are gone; not acknowledged before were at "
-                "least %d of them. Run `crossfade audit`, and have clients retry",
+                "restored. Confirmed records are gone, at least %d of them not yet persisted. "
+                "Run `crossfade audit`, and have clients retry",
                 claim.stream,
                 reply.lost,
             )

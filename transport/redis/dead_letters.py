@@ -79,7 +79,7 @@ class RedisDeadLetters:
                 error = again
             else:
                 _log.warning(
-                    "the dead letter of %s was cut to %d bytes, as Redis takes no more: raise "
+                    "The dead letter of %s was cut to %d bytes, as Redis takes no more: raise "
                     "proto-max-bulk-len (%s)",
                     source_of(letter),
                     most,

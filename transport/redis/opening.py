@@ -72,8 +72,8 @@ async def _check_server(connections: RedisConnections) -> bool:
         )
     if told.get("aof_enabled") == "0":
         _log.warning(
-            "this Redis keeps no append-only file: what it has acknowledged is lost with its "
-            "process; set appendonly yes and appendfsync always"
+            "This Redis has no append-only file: acknowledged messages are lost when its process "
+            "ends; set appendonly yes and appendfsync always"
         )
     return clustered
 

@@ -101,7 +101,10 @@ class Mirror:
             for copy in left:
                 self._drop(copy, Drop.CLOSED)
             if left:
-                log.warning("Copies for the shadow are dropped", extra={"records": len(left)})
+                log.warning(
+                    "Copies for the shadow dropped at exit; the gap ledger notes them",
+                    extra={"records": len(left)},
+                )
 
     def status(self) -> ShadowStatus:
         """Return the state of the shadow: waiting and dropped copies, the breaker."""
@@ -239,7 +242,7 @@ class Mirror:
             failure = error
         except Exception as error:
             # A fault in somebody's transport: it must not become the primary's.
-            log.exception("The shadow failed in a way that is not in the contract")
+            log.exception("Unhandled exception in the shadow's transport; will retry")
             failure = AppendUnknown(
                 f"{type(error).__name__} in the transport {self.transport.name}"
             )
@@ -272,7 +275,7 @@ class Mirror:
         failure = next((error for error in errors if error is not None), None)
         text = str(failure) if failure is not None else ""
         if failure is not None and not self._error:
-            log.warning("The shadow does not take copies", extra={"error": text})
+            log.warning("Copy to the shadow failed; will retry", extra={"error": text})
         elif failure is None and self._error:
             log.info("The shadow takes copies again")
         self._error = text
