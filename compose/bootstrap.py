@@ -35,7 +35,7 @@ def fail(message: str) -> NoReturn:
 
 
 def runs(command: str) -> bool:
-    """Tell whether a Python runs. A version manager's stand-in may be there and run nothing."""
+    """Return whether a Python runs. A version manager's stand-in may be there and run nothing."""
     try:
         done = subprocess.run(
             [command, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
@@ -61,7 +61,7 @@ def use_new_enough_python() -> None:
 
 
 def wanted(extras: "Iterable[str]") -> str:
-    """Return what the environment is made from; it is remade when this changes."""
+    """Return the environment's inputs; it is remade when they change."""
     digest = hashlib.sha256()
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())
@@ -70,7 +70,7 @@ def wanted(extras: "Iterable[str]") -> str:
 
 
 def installed() -> str:
-    """Return what the environment was made from; empty where it is missing, broken or moved."""
+    """Return the inputs of the installed environment; empty if it is missing, broken or moved."""
     try:
         stamp = STAMP.read_text()
     except OSError:
@@ -79,7 +79,7 @@ def installed() -> str:
 
 
 def is_enough(has: str, needs: str) -> bool:
-    """Tell whether the installed environment serves: same inputs, at least these extras."""
+    """Return whether the installed environment serves: same inputs, at least these extras."""
     got, asked = has.split("\n"), needs.split("\n")
     return got[:3] == asked[:3] and set(asked[3:]) <= with_contained(got[3:])
 

@@ -146,7 +146,7 @@ def _not_empty(arguments: list[str]) -> None:
 
 
 def _misused(error: typer.TyperException) -> NoReturn:
-    """Say what is wrong with the arguments."""
+    """Print the error in the arguments."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":  # a class that Typer does not export
         sys.exit(error.exit_code)

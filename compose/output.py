@@ -194,7 +194,7 @@ def _explained() -> Iterator[None]:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Say what takes its time, where somebody waits at a terminal."""
+    """Show a long step's name on a terminal while it runs."""
     if not err.is_terminal:
         yield
         return

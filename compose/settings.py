@@ -213,7 +213,7 @@ def otel_variables() -> dict[str, str]:
 
 
 def _disagreements(settings: Settings) -> Iterator[str]:
-    """Say what no part can see alone."""
+    """Yield errors that need the settings of several parts."""
     transport, ingress, otel = settings.transport, settings.ingress, settings.otel
     named = {"TRANSPORT": transport.transport, "CONSUME_FROM": transport.consumed}
     if transport.transport_shadow is not None:
@@ -292,7 +292,7 @@ def _address(secret: str) -> str:
 
 
 def _allowed(info: FieldInfo) -> str:
-    """Say what a field takes, from its type and limits."""
+    """Describe a field's allowed values, from its type and limits."""
     choices = [
         str(c) for t in _types(info.annotation) if get_origin(t) is Literal for c in get_args(t)
     ]

@@ -1,4 +1,4 @@
-"""What the command writes to a terminal: every text in it is text, whoever wrote it.
+"""Terminal output of the command; text from outside can't act as control codes.
 
 A message's id, an error of a server, a reason that somebody typed: none of them may steer the
 terminal, colour it, or end the command. So strings are never read as Rich's markup here and what
@@ -88,7 +88,7 @@ class Terminal(Console):
             self.json_line({"level": "note", "message": text})
 
     def json_line(self, value: object) -> None:
-        """Print a JSON object on one line, whatever else is written in which form."""
+        """Print a JSON object on one line."""
         super().print(Text(visible_json(json.dumps(value, ensure_ascii=False))))
 
     def render_str(

@@ -1,4 +1,4 @@
-"""What a record carries: messages and receipts, their ids and their partition.
+"""The envelope of a record: messages and receipts, their ids and their partition.
 
 For programs that read a log (:func:`decode`) or write to it beside the service
 (:func:`seal_message`). The format is described in ``docs/records.md``.

@@ -1,4 +1,4 @@
-"""What a transport is: the contract that every log keeps, its records and its errors.
+"""The transport contract that every log keeps, its records and its errors.
 
 For programs that write a transport of their own (``docs/write_a_transport.md``) or read a log
 without the service. Start at :class:`Transport`.

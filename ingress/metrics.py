@@ -1,4 +1,4 @@
-"""What the ingress counts: requests on their way to the log, and connections."""
+"""Metrics of the ingress: requests on their way to the log, and connections."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["IngressSettings", "is_loopback"]
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server bound to ``host``."""
+    """Return whether only this machine can reach a server bound to ``host``."""
     if host == "localhost":
         return True
     try:

@@ -25,7 +25,7 @@ PAIR = LogPair(old="redis", new="kafka")
 
 
 class Choice(NamedTuple):
-    """Which log is written first, which after it and how, and which one is read."""
+    """The log that is written, its shadow and the shadow's mode, and the log that is read."""
 
     transport: str
     shadow: str | None

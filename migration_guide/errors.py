@@ -24,7 +24,7 @@ class NotAStep(MigrationError):  # noqa: N818
 
 
 class Overtaken(MigrationError):  # noqa: N818
-    """Somebody changed the state after it was looked at, so the decision is void."""
+    """The state changed after it was read, so the decision is void."""
 
     def __init__(self, decided_on: int) -> None:
         super().__init__(

@@ -227,7 +227,7 @@ class Machine:
         return state
 
     async def _over(self, connection: Connection, state: MigrationState) -> bool:
-        """Tell whether the command that queued the step is gone."""
+        """Return whether the command that queued the step is gone."""
         assert state.queued is not None
         return bool(await connection.fetchval(_GIVEN_UP, SILENT_SECONDS))
 

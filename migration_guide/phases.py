@@ -25,7 +25,7 @@ class Phase(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What people read: ``2 mirror``."""
+        """The phase as people read it: ``2 mirror``."""
         return f"{self.number} {self.name}"
 
 

@@ -1,1 +1,1 @@
-"""What an operator sees: metrics, logs, and the decorators that feed them. No business logic."""
+"""Metrics, logs, traces, and the decorators that feed them. No business logic."""

@@ -16,7 +16,7 @@ __all__ = ["AppendMetrics", "TransportMetrics"]
 
 
 class TransportMetrics:
-    """What is appended to the logs."""
+    """Metrics of appends to the logs."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.enqueued = Counter(

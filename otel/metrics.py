@@ -25,7 +25,7 @@ class Metrics:
 
     @property
     def rooms(self) -> Mapping[Callable[[CollectorRegistry], Any], Any]:
-        """What there is so far, by its class."""
+        """The rooms' metrics that exist so far, by class."""
         return self._rooms
 
     def of(self, room: Callable[[CollectorRegistry], _Room]) -> _Room:

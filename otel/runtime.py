@@ -1,4 +1,4 @@
-"""What the process itself is doing: memory, CPU, garbage collection, and the event loop's delay."""
+"""Metrics of the process: memory, CPU, garbage collection, and the event loop's delay."""
 
 from __future__ import annotations
 

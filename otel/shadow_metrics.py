@@ -1,4 +1,4 @@
-"""What becomes of the copies for the shadow, as metrics: an observer of its mirror."""
+"""Metrics of the copies for the shadow: an observer of its mirror."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Unexpected(Outage):
 
 
 class Rejected(PersistenceError):  # noqa: N818 - a verdict on the data, not a mistake of ours
-    """PostgreSQL can't store a record of this batch, whatever the state of the world.
+    """PostgreSQL can't store a record of this batch; a retry can't succeed.
 
     ``reason`` is the dead letter's, when the record is alone. The text has no message content.
 

@@ -1,4 +1,4 @@
-"""What is only looked back on is deleted when it is old: by one process, a little at a time.
+"""Delete old history, in one process of all, a little at a time.
 
 Failed attempts and results of comparisons; messages, receipts, dead letters and what was done by
 hand are nobody's to delete but their owner's. Dead letters that have no cause yet are given one.

@@ -1,4 +1,4 @@
-"""What becomes of records: metrics that several rooms of persistence and ingress count in."""
+"""Metrics of records' outcomes that several rooms of persistence and ingress count in."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Actions:
         await self._end(identifier, entry.result)
 
     async def recent(self, *, before: int | None = None, limit: int = 50) -> list[Action]:
-        """Return what was done, newest first; ``before`` is the last id of the page before.
+        """Return recorded actions, newest first; ``before`` is the last id of the page before.
 
         Raises:
             Outage: PostgreSQL can't tell now.

@@ -1,4 +1,4 @@
-"""What comparisons of two logs found, as rows: for gates, the console and any other process.
+"""Rows of the findings of comparisons, for gates, the console and other processes.
 
 Comparing is :mod:`migration_guide.parity`; here its results are written and read. Counts are by the
 names of :class:`migration_guide.parity.result.GateResult`.
@@ -109,7 +109,7 @@ async def latest(
 
 
 async def recent(pool: Pool, limit: int = 60) -> list[ParityReport]:
-    """Return the newest reports on whatever logs, newest first.
+    """Return the newest reports on any logs, newest first.
 
     Raises:
         Outage: PostgreSQL can't tell.
@@ -120,7 +120,7 @@ async def recent(pool: Pool, limit: int = 60) -> list[ParityReport]:
 
 
 async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summed | None:
-    """Return what the running comparison judged since then; ``None`` where it did not run.
+    """Return the running comparison's counts since then; ``None`` if it did not run.
 
     Raises:
         Outage: PostgreSQL can't tell.

@@ -11,7 +11,7 @@ __all__ = ["PersistenceSettings"]
 
 
 class PersistenceSettings(BaseSettings):
-    """Which database, and how much the workers take at once."""
+    """Settings of the database and of the workers' batches."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 

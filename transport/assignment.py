@@ -1,4 +1,4 @@
-"""Who should own which partition: fair shares, moving as few as possible."""
+"""Assign partitions to members: fair shares, moving as few as possible."""
 
 from __future__ import annotations
 

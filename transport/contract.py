@@ -1,4 +1,4 @@
-"""What a transport is: a partitioned, replayable, acknowledged log, and nothing about HTTP or SQL.
+"""The transport contract: a partitioned, replayable, acknowledged log. No HTTP, no SQL.
 
 An ingress appends (:meth:`Transport.publish`); workers read through a consumer group, one owner to
 a partition (:meth:`Transport.consume`); anyone may read without a group (:meth:`Transport.read`).
@@ -168,7 +168,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Features(msgspec.Struct, frozen=True):
-    """What a transport can do. Every flag is a promise, which the conformance suite then tests."""
+    """Features of a transport. Every flag is a promise, which the conformance suite then tests."""
 
     remembers: bool
     """A repeat of a remembered message id is answered with :class:`Remembered`, not appended."""
@@ -410,7 +410,7 @@ class Transport(Protocol):
         """
 
     async def durability(self) -> Durability:
-        """Return what an acknowledged append survives, as the server's own configuration says.
+        """Return the durability of an acknowledged append, by the server's own configuration.
 
         Raises:
             TransportUnavailable: the server can't be asked now.

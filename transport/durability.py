@@ -1,4 +1,4 @@
-"""What a log's acknowledgement survives, as far as the log itself can be asked."""
+"""Durability of a log's acknowledgements, as far as the log itself can be asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Durability"]
 
 
 class Durability(msgspec.Struct, frozen=True):
-    """What an acknowledged record survives. ``figures`` is what that was concluded from.
+    """Faults that an acknowledged record survives. ``figures`` are the evidence.
 
     ``crash``: the server's process is killed. ``power``: every machine of it loses power at once,
     or the one that there is. ``disk``: one machine is lost with its disk. ``None``: not known.

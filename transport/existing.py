@@ -1,4 +1,4 @@
-"""Whether a log has been made where the settings lead, asked without making one.
+"""Check whether the log that the settings name exists, without making it.
 
 To connect a transport makes its log where there is none. That is right for the service. A command
 that only looks must not: the server may be another program's.
@@ -24,7 +24,7 @@ class Existing(Protocol):
         """The server and the log's place on it, for people."""
 
     async def exists(self) -> bool:
-        """Tell whether the log has been made. May be asked before the transport is connected.
+        """Return whether the log has been made. May be asked before the transport is connected.
 
         Raises:
             TransportUnavailable: the server can't be reached, or does not say.

@@ -1,4 +1,4 @@
-"""Which partition a conversation lives in: the Java client's murmur2, computed once per message.
+"""Compute a conversation's partition: the Java client's murmur2, once per message.
 
 Every transport is told the partition explicitly, so partition 7 in Redis is partition 7 in Kafka,
 and a native Kafka producer in another language, given the conversation id as its key, agrees.

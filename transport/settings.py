@@ -13,7 +13,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class TransportSettings(BaseSettings):
-    """Which log, where it is, and how it is read."""
+    """Settings of the log: its kind, its address, its readers."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a run, by name."""
+"""Anomalies that a run can have, by name."""
 
 from __future__ import annotations
 

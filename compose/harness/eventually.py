@@ -1,4 +1,4 @@
-"""Wait for a condition, with a deadline; never for a while."""
+"""Poll until a condition holds, or a deadline passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is there once everything has settled: rows in reading order, receipts, dead letters."""
+"""The final state of a run: rows in reading order, receipts, dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client knows: every attempt it made, and how each one ended as far as it can tell."""
+"""A client's history: every attempt it made, and the outcome of each as far as it can tell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 
 
 class RequestKind(StrEnum):
-    """What was sent."""
+    """Kind of a request."""
 
     MESSAGE = "message"
     RECEIPT = "receipt"

@@ -42,7 +42,7 @@ class Target(Protocol):
 
 
 class Mix(NamedTuple):
-    """What follows an acknowledged message, as shares of them; with the rest, nothing does."""
+    """Follow-up requests of acknowledged messages, as shares of them; the rest get none."""
 
     repeat: float = 0.06
     """The same request once more."""

@@ -50,7 +50,7 @@ class Folder:
 
     @property
     def held(self) -> bool:
-        """Whether it is ours now."""
+        """Whether this process holds the folder now."""
         return self._lock is not None
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""Run one server, and stop it when whoever asked for it is gone, even by SIGKILL.
+"""Run one server, and stop it when the process that asked for it ends, even by SIGKILL.
 
 Started by :mod:`compose.local.server` as a program of its own, with the standard library alone::
 
@@ -70,7 +70,7 @@ def signal_all(pid: int, number: signal.Signals) -> None:
 
 
 def _dies_with_guard() -> Callable[[], None] | None:
-    """Return what the server runs before exec, so that it also ends if the guard is killed.
+    """Return the server's pre-exec hook, which also ends the server if the guard is killed.
 
     Linux only, and lost where the server changes its user (the kernel clears it): a second line of
     defence. The library is loaded here because loading it after fork isn't safe.

@@ -108,7 +108,7 @@ class KafkaServer(LocalServer):
 
     @property
     def bootstrap(self) -> str:
-        """What a client's ``bootstrap.servers`` should say."""
+        """Addresses for a client's ``bootstrap.servers``."""
         return f"{self.host}:{self._advertised or self.port}"
 
     def _command(self) -> list[str]:
@@ -194,7 +194,7 @@ class KafkaServer(LocalServer):
             raise ServerError(f"Kafka could not format {self.data_dir}:\n{said}")
 
     async def _is_ready(self) -> bool:
-        """Tell whether clients that connect to the ports reach this node, and are served.
+        """Return whether clients that connect to the ports reach this node, and are served.
 
         It answers before the controller has let it in, so it has to be among the brokers that it
         tells clients of. A listener that demands a password or TLS is not asked.

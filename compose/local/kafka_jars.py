@@ -97,7 +97,7 @@ def _java_version(path: Path) -> int | None:
 
 
 def are_fetched() -> bool:
-    """Tell whether Kafka's jars are in the cache."""
+    """Return whether Kafka's jars are in the cache."""
     return _folder().joinpath("jars").is_dir()
 
 

@@ -1,4 +1,4 @@
-"""What a local Kafka's client listener demands: nothing, a password, TLS, or both."""
+"""Security of a local Kafka's client listener: none, a password, TLS, or both."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Security(NamedTuple):
         return self.protocol.startswith("SASL")
 
     def format_arguments(self) -> list[str]:
-        """Return what the storage tool needs to know: SCRAM's users live in the metadata log."""
+        """Return arguments for the storage tool: SCRAM's users live in the metadata log."""
         if not self._sasl or not self.mechanism.startswith("SCRAM"):
             return []
         who = f"{self.mechanism}=[name={self.username},password={self.password}]"

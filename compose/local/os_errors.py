@@ -1,4 +1,4 @@
-"""What the system refuses (another user's folder, a full disk), as a sentence with a remedy."""
+"""Explain errors of the system (another user's folder, a full disk), each with a remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
 def explained(error: OSError) -> str | None:
-    """Return what happened, to which file, and what to do; ``None`` where it names no file."""
+    """Return the error, its file and the remedy as text; ``None`` if the error names no file."""
     if error.errno in _FULL:
         where = f" for {error.filename}" if error.filename else ""
         return f"no space is left on the disk{where}: free some, and run the command again"

@@ -25,7 +25,7 @@ _ours: set[int] = set()
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Tell whether a server of ours could be reached at ``host:port``.
+    """Return whether a server of ours could be reached at ``host:port``.
 
     A listener on ``::1`` counts too: ``curl http://localhost:...`` would find it before ours.
     """
@@ -75,7 +75,7 @@ def _claims() -> int:
 
 
 def _claim(port: int) -> bool:
-    """Take ``port`` for this process; tell whether it was nobody's."""
+    """Claim ``port`` for this process; return whether it was free."""
     if port in _ours:
         return False
     try:

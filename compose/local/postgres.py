@@ -194,7 +194,7 @@ class PostgresServer(LocalServer):
             pid_file.unlink(missing_ok=True)
 
     async def _is_ready(self) -> bool:
-        """Tell whether our server takes connections, and is what clients reach at the port.
+        """Return whether our server takes connections, and is what clients reach at the port.
 
         It says the first in its data folder. What answers at the port is asked for its own.
         """
@@ -221,7 +221,7 @@ class PostgresServer(LocalServer):
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """Tell whether a live process has ``folder`` as its working directory, as a postmaster has."""
+    """Return whether a live process has ``folder`` as working directory, as a postmaster has."""
     at = Path(f"/proc/{pid}/cwd")
     if Path("/proc/self").exists():
         with contextlib.suppress(OSError):

@@ -48,7 +48,7 @@ def running_settings(folder: Path = DEFAULT_FOLDER) -> dict[str, str]:
 
 
 def is_starting(folder: Path = DEFAULT_FOLDER) -> bool:
-    """Tell whether a ``crossfade up`` in ``folder`` has begun to start its servers."""
+    """Return whether a ``crossfade up`` in ``folder`` has begun to start its servers."""
     return _running(folder) == {}
 
 

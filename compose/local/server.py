@@ -117,7 +117,7 @@ class LocalServer(ABC):
 
     @abstractmethod
     async def _is_ready(self) -> bool:
-        """Tell whether this server, and no other on its port, takes requests."""
+        """Return whether this server, and no other on its port, takes requests."""
 
     async def start(self) -> None:
         """Start it; return once it takes requests.
@@ -186,7 +186,7 @@ class LocalServer(ABC):
         signal_all(self._live_pid(), signal.SIGCONT)
 
     def held(self) -> bool:
-        """Tell whether some server of ours, of this run or an earlier one, has the data now."""
+        """Return whether some server of ours, of this run or an earlier one, has the data now."""
         try:
             with self._lock_path.open("a+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -105,7 +105,7 @@ class Stack:
         await asyncio.gather(*(server.stop() for server in self.servers))
 
     async def keep_running(self, say: Callable[[str], None]) -> None:
-        """Start again whatever ends by itself. The service waits meanwhile, and loses nothing."""
+        """Restart servers that end by themselves. The service waits, and loses nothing."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             for server in self.servers:

@@ -79,7 +79,7 @@ class ValkeyServer(LocalServer):
         return [str(self.binary.path), *options, *ours]
 
     async def _is_ready(self) -> bool:
-        """Tell whether our server, and not another on the same port, takes requests.
+        """Return whether our server, and not another on the same port, takes requests.
 
         The password is sent before anything else, and no other server knows it. Spoken by hand, so
         that starting a server needs no client library.

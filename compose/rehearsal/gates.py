@@ -1,4 +1,4 @@
-"""What stands between two phases: the migration's own gates, as ``crossfade migrate`` asks them."""
+"""The migration's gates between two phases, as ``crossfade migrate`` asks them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rehearsal shows while it runs: a bar on a terminal, a line at each step elsewhere."""
+"""A rehearsal's progress display: a bar on a terminal, a line at each step elsewhere."""
 
 from __future__ import annotations
 

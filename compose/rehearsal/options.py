@@ -1,4 +1,4 @@
-"""What a rehearsal is asked to do."""
+"""Options of a rehearsal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service's own running comparison of the two logs says, as the page draws it."""
+"""Figures of the service's running comparison of the two logs, for the page's chart."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ParityWatch:
         self._connection: asyncpg.Connection | None = None
 
     async def look(self) -> Parity | None:
-        """Return what it says; ``None`` where nobody compares, or PostgreSQL can't tell."""
+        """Return its latest figures; ``None`` if no process compares or PostgreSQL is out."""
         try:
             with translated():
                 async with asyncio.timeout(_WITHIN):

@@ -60,7 +60,7 @@ class Rehearsal:
             return await self._judge(stopped)
 
     def gate(self) -> RehearsalGate:
-        """Return what stands between two phases."""
+        """Return the gates between two phases."""
         return Gates(
             self.stage.database_url,
             self.stage.transport_settings(),

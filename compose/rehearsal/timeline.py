@@ -1,4 +1,4 @@
-"""What happened when, in seconds since the rehearsal began: phases, processes, faults, gates."""
+"""Timeline of a rehearsal, in seconds since it began: phases, processes, faults, gates."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class RehearsalTimeline:
         spans.append(StateSpan(state=state, begun=self.now, phase=phase))
 
     def close(self) -> None:
-        """End whatever is still open."""
+        """End every span that is still open."""
         for spans in self.lanes.values():
             spans[-1].ended = self.now
         if self.bands:

@@ -33,7 +33,7 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz "
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What to send."""
+    """Plan of a load: messages to send, and how fast."""
 
     rate: float
     """Messages a second."""
@@ -50,7 +50,7 @@ class LoadPlan:
 
 @dataclass
 class Counts:
-    """What came of it so far."""
+    """Outcomes of a load so far."""
 
     sent: int = 0
     accepted: int = 0

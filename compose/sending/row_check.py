@@ -1,4 +1,4 @@
-"""Whether each message that was acknowledged became one row, in order, read back over the API."""
+"""Check over the API that each acknowledged message is one row, in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED = 5
 
 @dataclass
 class RowCheck:
-    """What was found."""
+    """Result of the check."""
 
     rows: int = 0
     unacknowledged: int = 0

@@ -57,7 +57,7 @@ def ack_of(reply: Reply) -> Ack:
 
 
 def results_of(reply: Reply, count: int) -> list[Ack | ProblemError]:
-    """Return what became of each of ``count`` messages of a batch, in their order."""
+    """Return the outcomes of the ``count`` messages of a batch, in their order."""
     wait = retry_after(reply.headers)
 
     def result(item: Any) -> Ack | ProblemError:
@@ -117,7 +117,7 @@ def problem_of(reply: Reply) -> ProblemError:
 
 
 def reason_of(reply: Reply) -> str:
-    """Return what an answer that is not ours is, for a person."""
+    """Describe an answer that is not the service's, for a person."""
     if "location" in reply.headers:
         return f"it leads to {reply.headers['location'][:_QUOTED]}"
     kind = reply.headers.get("content-type", "no content type")

@@ -174,7 +174,7 @@ class _Request:
         return self._outcomes[one.place]
 
     def _rest(self) -> Retry:
-        """Return what is left of the time and the attempts."""
+        """Return the remaining time and attempts."""
         ends, attempts = self._ends, self._retry.attempts
         return replace(
             self._retry,
@@ -202,7 +202,7 @@ def _cut(items: Sequence[_Item], limits: BatchLimits) -> Iterator[Sequence[_Item
 
 
 def _too_much(error: CrossfadeError) -> bool:
-    """Tell whether the request as a whole was too large: the service's limits can be lower."""
+    """Return whether the request as a whole was too large: the service's limits can be lower."""
     if isinstance(error, TooLargeError):
         return True
     return isinstance(error, InvalidRequestError) and error.field == "(body)"

@@ -1,4 +1,4 @@
-"""What both clients ask of httpx: where, with which headers, and what its errors mean."""
+"""The part that both clients share of httpx: addresses, headers, translation of errors."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _check(url: str) -> None:
 
 
 def failure(error: httpx.RequestError) -> Failure:
-    """Return what an error of httpx means.
+    """Translate an error of httpx.
 
     Raises:
         httpx.RequestError: it is none of the connection's: the request itself can't be made.
@@ -97,7 +97,7 @@ def failure(error: httpx.RequestError) -> Failure:
 
 
 def _distrusted(error: BaseException | None) -> bool:
-    """Tell whether the server's certificate is the reason."""
+    """Return whether the server's certificate is the reason."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

@@ -55,7 +55,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand a value to whoever iterates."""
+    """Hand a value to the iterating caller."""
 
     value: object
 
@@ -122,7 +122,7 @@ _FAULTY = 400
 
 
 def _may_be_accepted(outcome: Outcome) -> bool:
-    """Tell whether the service may have taken what it was sent."""
+    """Return whether the service may have taken what it was sent."""
     if isinstance(outcome, Failure):
         return outcome.sent
     assert outcome is not None

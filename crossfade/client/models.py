@@ -1,4 +1,4 @@
-"""What is sent and what is answered. Times are RFC 3339 text in UTC, as the service writes them."""
+"""Requests and answers. Times are RFC 3339 text in UTC, as the service writes them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of one message of a batch: an acknowledgement or an error."""
+    """Outcome of one message of a batch: an acknowledgement or an error."""
 
     message: NewMessage
     ack: Ack | None = None

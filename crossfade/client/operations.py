@@ -42,7 +42,7 @@ _FIRST_LOOK, _SLOWEST_LOOK = 0.02, 1.0
 
 
 class Operations:
-    """What the API can do, for a driver to carry out."""
+    """The API's operations, for a driver to carry out."""
 
     def __init__(self, retry: Retry, timeout: float, limits: batches.BatchLimits) -> None:
         self._retry = retry

@@ -1,4 +1,4 @@
-"""Which conversations have records in the log that no worker has acknowledged yet.
+"""Find conversations with records in the log that no worker has acknowledged yet.
 
 A message of such a conversation must be queued behind them, whatever the canary says: persisted
 directly it would overtake them (promise 3). So the question is asked after the message came in,

@@ -22,5 +22,5 @@ def bucket(conversation_id: str) -> int:
 
 
 def queued(conversation_id: str, percent: int) -> bool:
-    """Tell whether the conversation is among the ``percent`` of 100 that are queued."""
+    """Return whether the conversation is among the ``percent`` of 100 that are queued."""
     return bucket(conversation_id) < percent

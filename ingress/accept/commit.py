@@ -1,4 +1,4 @@
-"""What one group commit does: one question to PostgreSQL, then one append for what is new.
+"""One group commit: one query to PostgreSQL, then one append of the new messages.
 
 ::
 

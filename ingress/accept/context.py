@@ -1,4 +1,4 @@
-"""What the two routes that accept messages share."""
+"""The context that the two routes that accept messages share."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class Direct:
             await self._repeat(there, decide)
 
     async def _repeat(self, submissions: Sequence[AnySubmission], decide: Decide) -> None:
-        """Answer those that somebody else persisted between our look-up and our insert."""
+        """Answer messages that another request persisted between our look-up and our insert."""
         ids = [
             submission.message_id
             for submission in submissions

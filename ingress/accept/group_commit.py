@@ -152,7 +152,7 @@ class GroupCommit:
             await asyncio.wait(self._ticks)
 
     def _is_enough(self) -> bool:
-        """Whether what waits is worth a tick beside those under way."""
+        """Whether enough is queued for another concurrent commit."""
         return len(self._waiting) >= self.worthwhile * len(self._ticks)
 
     def _look_later(self) -> None:

@@ -21,7 +21,7 @@ _CHANGING = (b"x-correlation-id", b"idempotency-key", b"traceparent", b"b3", b"x
 
 
 class CachedHead(msgspec.Struct, frozen=True, gc=False):
-    """What the parser made of a head."""
+    """A parsed head."""
 
     headers: Headers
     length: int

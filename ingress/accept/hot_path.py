@@ -82,7 +82,7 @@ class MessageHotPath:
         return cached, data[end:]
 
     def wants(self, head: RequestHead) -> bool:
-        """Tell whether a request is a plain message, as far as its head says."""
+        """Return whether a request is a plain message, as far as its head says."""
         return self._plain(head) is not None
 
     def _plain(self, head: RequestHead) -> Headers | None:

@@ -1,4 +1,4 @@
-"""What PostgreSQL already knows of a group commit's messages, without ever holding one up.
+"""Look up a group commit's messages in PostgreSQL, without waiting in an outage.
 
 The look-up makes answers exact after every cache has expired. It is not needed for correctness:
 the id is derived from the key and the worker's unique key decides. So when PostgreSQL is down or

@@ -21,7 +21,7 @@ __all__ = ["ReceiptSubmission", "Stored", "Submission", "Verdict", "Waiter"]
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """What the service holds under a message id: the first one's answer and its body's digest.
+    """The first message stored under an id: its answer and its body's digest.
 
     ``fresh`` is true for the submission that put it there. An empty ``fingerprint`` is unknown
     (another producer's record) and conflicts with nothing.

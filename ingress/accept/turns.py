@@ -1,4 +1,4 @@
-"""Long work in short steps, so that nobody waits for the whole of it.
+"""Run long work in short steps, so that no other task waits for the whole of it.
 
 The event loop serves one thing at a time. What takes long for one client is therefore done in
 slices, and between two of them everybody else has a turn. Those who have long work take turns too:

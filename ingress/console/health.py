@@ -118,7 +118,7 @@ def _silent(log: LogView) -> Sentence:
 def _stalled(
     log: LogView, processes: Sequence[ProcessView] | None, now: datetime
 ) -> Iterator[Sentence]:
-    """Say which partitions don't move, those with one cause together."""
+    """List the partitions that make no progress, grouped by cause."""
     causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
     for partition in log.partitions:
         if partition.stalled_seconds is not None and partition.stalled_seconds >= _STALLED:

@@ -122,7 +122,7 @@ class SampleView(Model):
 
 
 class ParityView(Model):
-    """What comparisons of the last hour found, by class. ``compared`` of nothing is no parity."""
+    """Findings of the last hour's comparisons, by class. ``compared`` of nothing is no parity."""
 
     primary: str
     shadow: str

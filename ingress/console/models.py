@@ -1,4 +1,4 @@
-"""What the console's own routes take and give, beside :mod:`ingress.console.views`."""
+"""Bodies of the console's own routes, beside :mod:`ingress.console.views`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CancelRequest(Model):
 
 
 class Recorded(Model):
-    """Whether there was something to record."""
+    """Whether an action was recorded."""
 
     recorded: bool
 
@@ -88,7 +88,7 @@ class ActionView(Model):
 
 
 class ActionPage(Model):
-    """What was done by hand, newest first."""
+    """Recorded operator actions, newest first."""
 
     items: list[ActionView]
     next: str | None

@@ -1,4 +1,4 @@
-"""What the console reads: status and its stream, timelines, groups, recorded actions."""
+"""The console's routes: status and its stream, timelines, groups, recorded actions."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _Match = Callable[[str, Message | None], list[Matched]]
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What to list: everything that is set narrows it."""
+    """Filters of a listing; each one that is set narrows it."""
 
     conversation: str | None = None
     sender: str | None = None

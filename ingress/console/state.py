@@ -1,4 +1,4 @@
-"""What the console's routes work with: built once, kept on the application's state."""
+"""State of the console's routes: built once, kept on the application's state."""
 
 from __future__ import annotations
 

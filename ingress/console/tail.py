@@ -84,7 +84,7 @@ class TailNews(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TailFilter(msgspec.Struct, frozen=True):
-    """Which messages to tell of: everything that is set narrows it."""
+    """Filters of a tail; each one that is set narrows it."""
 
     conversation: str | None = None
     sender: str | None = None
@@ -93,7 +93,7 @@ class TailFilter(msgspec.Struct, frozen=True):
     key: ApiKey | None = None
 
     def takes(self, message: Message | None) -> bool:
-        """Tell whether a record is wanted; one that is no message, only where all are."""
+        """Return whether a record is wanted; one that is no message, only where all are."""
         if message is None:
             narrowed = (self.conversation, self.sender, self.text) != (None, None, None)
             return not narrowed and not (self.key and self.key.limited)
@@ -181,7 +181,7 @@ class Tail:
 
     @property
     def full(self) -> bool:
-        """Whether nobody else may follow here."""
+        """Whether the limit of followers is reached."""
         return len(self._followers) >= MOST_FOLLOWERS
 
     async def follow(self, wanted: TailFilter) -> AsyncIterator[TailNews]:

@@ -1,4 +1,4 @@
-"""What the console shows, as it goes over the wire. ``None`` is *unknown*, never zero."""
+"""The console's views, as they go over the wire. ``None`` is *unknown*, never zero."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class LogView(Model):
 
 
 class PausedView(Model):
-    """What a process waits for, and since when."""
+    """A dependency that a process waits for, and since when."""
 
     dependency: str
     since: Time
@@ -116,7 +116,7 @@ class Latency(Model):
 
 
 class Database(Model):
-    """Whether PostgreSQL answers, and what it says if not."""
+    """State of PostgreSQL, and its error if it does not answer."""
 
     up: bool
     error: str | None
@@ -233,7 +233,7 @@ class FoundMessage(Model):
 
 
 class FoundMessages(Model):
-    """What was found, latest first. ``incomplete`` says what could not be asked."""
+    """Messages found, latest first. ``incomplete`` names sources that did not answer."""
 
     items: list[FoundMessage]
     more: bool

@@ -59,7 +59,7 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
     def matched(self, identifier: str, message: Message | None) -> list[Matched]:
-        """Return which fields of a message the text is; none where it is another message."""
+        """Return the fields of a message that equal the text; none if it is another message."""
         found: list[Matched] = []
         if identifier == self.text.lower():
             found.append("message id")

@@ -52,7 +52,7 @@ class AnswerWriter:
         return self._unread is not None
 
     def is_stuck(self, now: float, seconds: float) -> bool:
-        """Tell whether the client left an answer unread for more than ``seconds``."""
+        """Return whether the client left an answer unread for more than ``seconds``."""
         pending = self._transport.get_write_buffer_size()
         if not pending:
             self._unread = None

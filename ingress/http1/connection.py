@@ -61,7 +61,7 @@ class HotPath(Protocol):
         """Serve ``data`` if it is one whole request of the hot path; tell whether it is."""
 
     def wants(self, head: RequestHead) -> bool:
-        """Tell whether a request is for the hot path, if its body has come."""
+        """Return whether a request is for the hot path, if its body has come."""
 
     def serve(self, connection: HttpConnection, head: RequestHead, body: bytes) -> bool:
         """Serve a request that is wanted; tell whether its body can be taken."""

@@ -1,4 +1,4 @@
-"""What the kernel holds for a connection.
+"""Query the kernel's buffers of a connection.
 
 It takes megabytes for a client that reads slowly, and asks for more only when a third of that is
 read: by our own buffer alone, such a client looks as if it read nothing.
@@ -28,7 +28,7 @@ def unsent(transport: asyncio.Transport) -> int:
 
 
 def has_unread(transport: asyncio.Transport) -> bool:
-    """Tell whether bytes came that this process has not read yet."""
+    """Return whether bytes came that this process has not read yet."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
         return False

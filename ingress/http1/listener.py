@@ -1,4 +1,4 @@
-"""What the connections of one listening port share."""
+"""State that the connections of one listening port share."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class RequestParser:
 
     @property
     def stage(self) -> Stage:
-        """What the next bytes belong to; ``between``: to a request of which nothing came yet."""
+        """Part that the next bytes belong to; ``between``: a request that has not begun."""
         if self._in_body:
             return "body"
         return "head" if self._buffer or self._empty_line else "between"

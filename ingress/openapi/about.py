@@ -1,4 +1,4 @@
-"""What stands at the head of a document: whose API it is, where it is served, and its parts."""
+"""The head of a document: the API's title, its servers and its tags."""
 
 from __future__ import annotations
 

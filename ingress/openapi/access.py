@@ -1,4 +1,4 @@
-"""What a document says about keys, and about what is refused where none are needed."""
+"""A document's security schemes, and its answers to requests that are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SCHEMES = {
 
 
 def add_access(document: dict[str, Any], *, required: bool) -> None:
-    """Say which operations need a key, and add the answers that follow from it.
+    """Mark the operations that need a key, and add the answers that follow from it.
 
     Where no keys are configured they are optional, so that a client generated from a developer's
     own service can still hold a key.

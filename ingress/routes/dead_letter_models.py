@@ -1,4 +1,4 @@
-"""What the routes of dead letters take and give."""
+"""Bodies of the dead-letter routes."""
 
 from __future__ import annotations
 

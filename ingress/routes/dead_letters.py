@@ -35,7 +35,7 @@ _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
 
 def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Selection:
-    """Return what a request chose."""
+    """Return the selection that a request describes."""
     if ids is not None:
         return Selection(ids=tuple(ids))
     return Selection(**(chosen or DeadLetterFilter()).model_dump())

@@ -41,7 +41,7 @@ def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
 
 
 def caller(auth: Authenticator, request: Request) -> str:
-    """Return who asks, for the record: the name of the API key."""
+    """Return the name of the caller's API key, for the record of actions."""
     headers = dict(request.scope["headers"])
     key = visitor(auth, request.method, headers, Scope.ADMIN)
     door = "console" if MARK in headers else "api"

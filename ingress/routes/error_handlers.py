@@ -1,4 +1,4 @@
-"""Whatever goes wrong in an ordinary route, as a problem document."""
+"""Answer errors of ordinary routes with problem documents."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ _CONTENT = _OF_MESSAGE - {"message_id", "accepted_at", "correlation_id"}
 
 
 def _persisted_members(row: StoredMessage) -> dict[str, Any]:
-    """Return what is shown of a row, alone or in a conversation."""
+    """Return the members shown of a row, alone or in a conversation."""
     members = {name: getattr(row.message, name) for name in _OF_MESSAGE}
     return {**members, "persisted_at": row.persisted_at, "trace_id": row.trace_id}
 

@@ -1,4 +1,4 @@
-"""What the ordinary routes take and give, as pydantic models, so that FastAPI documents them."""
+"""Bodies of the ordinary routes, as pydantic models, so that FastAPI documents them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Model(BaseModel):
 
     @classmethod
     def of(cls, thing: object) -> Self:
-        """Return what a struct of another package says, by the names of its attributes."""
+        """Convert a struct of another package, by the names of its attributes."""
         return cls.model_validate(thing, from_attributes=True)
 
 

@@ -1,4 +1,4 @@
-"""What each problem type means: the pages that the ``type`` of a problem points to."""
+"""Explain each problem type: the pages that the ``type`` of a problem points to."""
 
 from __future__ import annotations
 

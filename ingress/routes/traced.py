@@ -15,7 +15,7 @@ _App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def trace_of(scope: Scope) -> Trace:
-    """Return what goes with the request, for what it puts into the log."""
+    """Return the request's trace, for the records that it appends."""
     trace: Trace = scope[_TRACE]
     return trace
 

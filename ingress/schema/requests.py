@@ -1,4 +1,4 @@
-"""What a producer may send: the request struct, decoded and checked at C speed.
+"""The request struct of a message, decoded and checked at C speed.
 
 A body that passes costs about a microsecond. One that may not goes to
 :mod:`ingress.schema.validation_errors`, which takes its time to say exactly what is wrong.
@@ -125,7 +125,7 @@ decode_message = msgspec.json.Decoder(MessageRequest).decode
 
 
 def suspicious(request: MessageRequest, data: bytes, limits: RequestLimits) -> bool:
-    """Tell whether a decoded request may break a rule that the decoder can't check.
+    """Return whether a decoded request may break a rule that the decoder can't check.
 
     Those are: the two limits that are settings, no U+0000 (which JSON has to escape), and no name
     twice in the object (see :func:`names_given`).
@@ -139,7 +139,7 @@ def suspicious(request: MessageRequest, data: bytes, limits: RequestLimits) -> b
 
 
 def exceeds(request: MessageRequest, limits: RequestLimits) -> bool:
-    """Tell whether a request is over a limit that is a setting."""
+    """Return whether a request is over a limit that is a setting."""
     content, recipients = request.content, request.recipient_ids
     most = limits.content_bytes
     return (

@@ -1,4 +1,4 @@
-"""What the hot path answers with. The ordinary routes' are in :mod:`ingress.routes.models`."""
+"""Answers of the hot path. The ordinary routes' are in :mod:`ingress.routes.models`."""
 
 from __future__ import annotations
 

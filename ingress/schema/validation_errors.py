@@ -1,4 +1,4 @@
-"""What exactly is wrong with a body, in the client's own terms. Slow, and only for bodies in doubt.
+"""Explain why a body is invalid, in the client's own terms. Slow; only for bodies in doubt.
 
 Faults are reported together, each with the field's name and the remedy, so that a client is not
 sent through them one by one. They are bounded: a body with a million faults is answered as quickly,

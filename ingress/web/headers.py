@@ -53,7 +53,7 @@ def by_name(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
-    """What a request's headers say about every message in it."""
+    """Properties of a request that its headers give to every message in it."""
 
     correlation_id: str | None
     trace: Trace

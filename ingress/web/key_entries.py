@@ -28,7 +28,7 @@ _PLAIN = "/@+"  # beside those that `quote` leaves alone
 
 
 class Scope(StrEnum):
-    """What a key may do."""
+    """Permission of a key."""
 
     PRODUCE = "produce"
     """Post messages and receipts."""
@@ -53,7 +53,7 @@ class ApiKey(msgspec.Struct, frozen=True):
         return bool(self.sender_prefix or self.conversation_prefix)
 
     def sees(self, sender: str | None, conversation: str | None) -> bool:
-        """Tell whether it may read a message; of one whose parties are not known, only if all."""
+        """Return whether it may read a message; of one whose parties are not known, only if all."""
         if not self.limited:
             return True
         return (

@@ -89,7 +89,7 @@ class FromRows:
         self._of.status.examined += records
 
     def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
-        """Tell whether the log still has it: then an exact copy can be made, and is not ours."""
+        """Return whether the log still has it: then an exact copy can be made, and is not ours."""
         first = ours[row["partition"]].first_held
         return bool(first) and self._of.source.sort_key(row["log_offset"]) >= first
 
@@ -111,7 +111,7 @@ class FromRows:
 
 
 class _Identities:
-    """Which messages a log has."""
+    """Identities of the messages that a log has."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
@@ -150,7 +150,7 @@ class _Identities:
                 examined(len(page))
 
     def has(self, name: str) -> bool:
-        """Tell whether the log has the message or receipt of this name."""
+        """Return whether the log has the message or receipt of this name."""
         identity = blake2b(name.encode("utf-8", "replace"), digest_size=16).digest()
         found = self._db.execute("SELECT 1 FROM known WHERE identity = ?", (identity,)).fetchone()
         return found is not None

@@ -1,4 +1,4 @@
-"""What is missing in a log, found by comparing: offsets by partition, in a temporary file."""
+"""Records missing in a log, found by comparison: offsets by partition, in a temporary file."""
 
 from __future__ import annotations
 

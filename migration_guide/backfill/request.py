@@ -1,4 +1,4 @@
-"""What to backfill, and how far a run is."""
+"""Request for a backfill, and the progress of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["BackfillOrder", "BackfillStatus", "Request"]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to backfill. ``since``: seconds since the epoch; ``None`` for all that is held.
+    """Request for a backfill. ``since``: seconds since the epoch; ``None`` for all records.
 
     ``rate``: records a second at most, 0 for no limit. ``everything``: also what the target has
     trimmed, or never had because it is younger, although the source's workers are done with it.
@@ -28,7 +28,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class BackfillOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """What makes two backfills the same one: an unfinished one of the same order is resumed."""
+    """Identity of a backfill: an unfinished one with an equal order is resumed."""
 
     source: str
     target: str

@@ -67,7 +67,7 @@ class Backfill:
         return self.status
 
     async def preview(self) -> BackfillStatus:
-        """Return what a run would do; nothing is appended or written.
+        """Preview a run; nothing is appended or written.
 
         Raises:
             ConfigurationError: the two logs can't be compared.

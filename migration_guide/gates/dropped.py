@@ -63,7 +63,7 @@ async def gate(scene: Scene) -> GateResult:
 
 
 def _behind_its_word(shadow: Mapping[str, Any], recent: float) -> bool:
-    """Tell whether the ledger may not have yet what this process dropped."""
+    """Return whether the ledger may not have yet what this process dropped."""
     unwritten: int | None = shadow.get("unwritten")
     if unwritten is not None:
         return unwritten > 0

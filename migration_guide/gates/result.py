@@ -1,4 +1,4 @@
-"""What a gate answers, and what it may look at."""
+"""Result of a gate, and the context that it may read."""
 
 from __future__ import annotations
 

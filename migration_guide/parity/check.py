@@ -47,7 +47,7 @@ class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ParityCheck(msgspec.Struct, frozen=True, rename="camel"):
-    """What a comparison found. Times are RFC 3339; ``since`` is ``None`` for the whole logs."""
+    """Findings of a comparison. Times are RFC 3339; ``since`` is ``None`` for the whole logs."""
 
     primary: str
     shadow: str

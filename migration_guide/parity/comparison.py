@@ -26,7 +26,7 @@ _MISSING_IN = (ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)
 
 
 class ParityLimits(msgspec.Struct, frozen=True):
-    """What a comparison may keep, and when it judges.
+    """Limits of a comparison's memory, and delays before it judges.
 
     ``settle``: seconds that a copy may take before it is missed. ``tolerance``: seconds by which
     the clocks of ingress and logs may differ. ``in_memory``: records waiting in memory, and
@@ -290,7 +290,7 @@ class Comparison:
         self._count(_MISSING_IN[home], facts, None, f"its original {facts.mirror} is gone")
 
     def _took_its_place(self, there: Facts, copy: Facts) -> bool:
-        """Tell whether a log gave the offset of a copy's original to another record.
+        """Return whether a log gave the offset of a copy's original to another record.
 
         So a log does that lost its tail. A copy can't be older than what it is a copy of.
         """

@@ -1,4 +1,4 @@
-"""What a comparison keeps of a record: digests and a few ids, never the body."""
+"""Facts of a record for a comparison: digests and a few ids, never the body."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class _LossWatch:
         self._looked = 0.0
 
     async def grew(self) -> bool:
-        """Tell whether it is more than at the look before.
+        """Return whether it is more than at the look before.
 
         Raises:
             TransportUnavailable: a log can't say.

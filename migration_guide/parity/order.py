@@ -1,4 +1,4 @@
-"""What two messages of a conversation that stand the other way round in the two logs are.
+"""Classify two messages of a conversation that stand in opposite order in the two logs.
 
 Promised is: a message sent *after* another's acknowledgement stands after it. So of two that are
 exchanged it is only to be asked whether one may have been acknowledged before the other was sent.

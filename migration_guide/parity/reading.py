@@ -19,7 +19,7 @@ _PAGE = 500
 
 
 class Beginning(NamedTuple):
-    """What one log holds of one partition, and after which offset to read it.
+    """Extent of one partition in one log, and the offset after which to read it.
 
     ``held_from``: complete from this time on. ``read_after`` is the place of ``after``.
     ``untrimmed``: nothing that it was ever given is gone.
@@ -132,7 +132,7 @@ class Merged:
 
 
 def _sooner(one: Record, other: Record) -> bool:
-    """Tell whether ``one`` is to be read first."""
+    """Return whether ``one`` is to be read first."""
     if one.appended_at == other.appended_at:
         # Of the same millisecond the original first: its copy can't be older.
         return HEADER_MIRROR_OF in other.headers

@@ -1,4 +1,4 @@
-"""What a comparison can say of a message, and what its answers add up to."""
+"""Verdicts of a comparison on a message, and their summary."""
 
 from __future__ import annotations
 

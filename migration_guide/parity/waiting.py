@@ -142,7 +142,7 @@ class UnpairedRecords:
             self._file.put(facts)
 
     def has_ripe(self, side: int, until: float) -> bool:
-        """Tell whether :meth:`ripe` would yield anything, without reading it."""
+        """Return whether :meth:`ripe` would yield anything, without reading it."""
         if self._file and self._file.where(f"{_RIPE} LIMIT 1", side, until):
             return True
         first = next((one for one in self._young.values() if one.side == side), None)

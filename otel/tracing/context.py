@@ -50,7 +50,7 @@ class Parent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def sampled(self) -> bool:
-        """Whether whoever sent it records the trace."""
+        """Whether its sender records the trace."""
         return bool(self.flags & SAMPLED)
 
 
@@ -82,7 +82,7 @@ def state(value: bytes | None) -> str | None:
 
 
 def is_sampled(traceparent: str | None) -> bool:
-    """Tell whether a ``traceparent``, if it is valid, says that its trace is recorded."""
+    """Return whether a ``traceparent``, if it is valid, says that its trace is recorded."""
     return traceparent is not None and traceparent[54:55] in _ODD
 
 

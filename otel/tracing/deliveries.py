@@ -1,4 +1,4 @@
-"""What is traced of a delivered batch: each delivery of each sampled record, to its end.
+"""Tracing of delivered batches: each delivery of each sampled record, to its end.
 
 ::
 
@@ -130,7 +130,7 @@ class TracedDeliveries(Deliveries):
 
 
 class _Together(msgspec.Struct, frozen=True):
-    """What the records of a batch have in common."""
+    """Attributes that the records of a batch share."""
 
     group: str
     records: int

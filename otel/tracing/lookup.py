@@ -28,7 +28,7 @@ class LookUp:
         threading.Thread(target=self._ask, name="traces-look-up", daemon=True).start()
 
     def is_without_answer(self, after: float) -> bool:
-        """Tell whether ``after`` seconds have passed and no address is known."""
+        """Return whether ``after`` seconds have passed and no address is known."""
         return not self._found and time.monotonic() - self._began > after
 
     def _ask(self) -> None:

@@ -1,4 +1,4 @@
-"""What is traced of a request: decided before anything else, recorded once it is answered.
+"""Tracing of a request: decided before anything else, recorded once it is answered.
 
 ::
 
@@ -57,7 +57,7 @@ _LOW = 2**64 - 1
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
-    """What came with a request. ``request`` is there if it is sampled."""
+    """Trace context of a request. ``request`` is set if it is sampled."""
 
     traceparent: str | None
     """To go with its messages, unless they have one each (:meth:`RequestTrace.message`)."""
@@ -75,11 +75,11 @@ class Tracer(Protocol):
     """Whether a request may be sampled at all."""
 
     def begin(self, headers: Headers, method: str, route: str) -> Trace:
-        """Return what goes with a request. ``headers`` are as ASGI gives them."""
+        """Return the trace context of a request. ``headers`` are as ASGI gives them."""
 
 
 class PassOn:
-    """Tracing is off: a client's context goes on to whoever reads the log, and that is all."""
+    """Tracing is off: a client's context is only passed on to readers of the log."""
 
     recording = False
 

@@ -1,4 +1,4 @@
-"""What the exporters of OpenTelemetry tell only their log: that they wait before they try again."""
+"""Notice retries of OpenTelemetry's exporters, which they report in their log alone."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ _EXTRA = "install it with pip install 'crossfade[tracing]'"
 
 
 class Spans:
-    """What became of spans, as metrics."""
+    """Metrics of spans: exported and dropped."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.exported = Counter(
@@ -133,7 +133,7 @@ class _Queue:
         self._given = 0
 
     def has_room(self) -> bool:
-        """Tell whether a span can be added; count it as lost if not.
+        """Return whether a span can be added; count it as lost if not.
 
         Asked first, because the processor takes its time to throw one away: it logs each.
         """
@@ -369,7 +369,7 @@ def _ask(sampler: Sampler, trace_id: int, parent: Parent | None) -> bool:
 
 
 def reader(settings: TracingSettings) -> Read | None:
-    """Return what reads a request's context by ``OTEL_PROPAGATORS``; ``None``: W3C's, by hand.
+    """Return the propagator that ``OTEL_PROPAGATORS`` names; ``None`` for our parser of W3C's.
 
     Raises:
         ConfigurationError: there is no such propagator.

@@ -74,7 +74,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         return self.location.dead_letters
 
     def attributes(self, operation: str, kind: str, destination: str) -> Attributes:
-        """Return what every span about this log has."""
+        """Return the attributes of every span about this log."""
         made: Attributes = {
             "messaging.system": self.location.system,
             "messaging.operation.name": operation,

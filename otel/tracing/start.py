@@ -33,7 +33,7 @@ class Tracing:
     deliveries = Deliveries()
 
     def append_observers(self, log: str) -> Sequence[AppendObserver]:  # noqa: ARG002 - for On
-        """Return what records the appends to ``log``: nothing."""
+        """Return the observers of appends to ``log``: none."""
         return ()
 
     def close(self, within: float = CLOSE_SECONDS) -> None:
@@ -64,7 +64,7 @@ class On(Tracing):
         self.deliveries = TracedDeliveries(record, sampling, endpoints)
 
     def append_observers(self, log: str) -> Sequence[AppendObserver]:
-        """Return what records the appends to ``log``."""
+        """Return the observers of appends to ``log``."""
         return (AppendSpans(self._record, self._sampling, self._endpoints[log]),)
 
     def close(self, within: float = CLOSE_SECONDS) -> None:

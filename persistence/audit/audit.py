@@ -111,7 +111,7 @@ async def unhurried(connection: Connection) -> None:
 
 
 async def missing_constraints(connection: Connection) -> list[str]:
-    """Return which of :data:`CONSTRAINTS` the database lacks."""
+    """Return those of :data:`CONSTRAINTS` that the database lacks."""
     present = {row["conname"] for row in await connection.fetch(_PRESENT)}
     return [name for name in CONSTRAINTS if name not in present]
 

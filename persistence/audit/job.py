@@ -21,7 +21,7 @@ __all__ = ["RepairOrder", "run_repair"]
 
 
 class RepairOrder(msgspec.Struct, frozen=True):
-    """What a repair is asked for: to hold the rows against the log of this name."""
+    """Order of a repair: the name of the log to compare the rows with."""
 
     transport: str
 

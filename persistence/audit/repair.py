@@ -220,7 +220,7 @@ async def _insert(
 
 
 def _lettered(record: Record, event: Event | None) -> DeadLetter:
-    """Return the letter of a record that nobody can decode, or whose key has another body."""
+    """Return the letter of a record that can't be decoded, or whose key has another body."""
     if event is not None:
         error = "the key was used before, with another body; the first one stays"
         return DeadLetter(record, Reason.IDEMPOTENCY_CONFLICT, error, 1, now())

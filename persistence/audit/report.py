@@ -1,4 +1,4 @@
-"""What an audit finds, and what a repair did about it. Ids and places only; never content."""
+"""Findings of an audit, and the actions of a repair. Ids and places only; never content."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Duplicate(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Lack(StrEnum):
-    """What an acknowledged record should have led to, and did not."""
+    """A row or dead letter that an acknowledged record lacks."""
 
     ROW = "row"
     """A message or a receipt that is no row and no dead letter."""
@@ -80,7 +80,7 @@ class Disorder(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Range(msgspec.Struct, frozen=True, rename="camel"):
-    """What of one partition was compared: acknowledged records the log still holds.
+    """Range of one partition that was compared: acknowledged records the log still holds.
 
     ``lost`` records it holds no longer, though it should: nothing can be said of those.
     """

@@ -54,7 +54,7 @@ class AuditFinding(msgspec.Struct, frozen=True):
 
 
 class Scan(msgspec.Struct):
-    """What reading the whole log found."""
+    """Findings of a scan of the whole log."""
 
     ranges: list[Range]
     findings: list[AuditFinding]

@@ -28,7 +28,7 @@ _DEMOTED = frozenset(
 
 
 def is_left(connection: Connection) -> bool:
-    """Tell whether the pool's connections were given up after this one was made."""
+    """Return whether the pool's connections were given up after this one was made."""
     servers = _servers_of(connection)
     made: int | None = getattr(connection, "generation", None)
     return servers is not None and made != servers.generation
@@ -44,12 +44,12 @@ async def leave_if_demoted(pool: Pool, connection: Connection, error: BaseExcept
 
 
 def _servers_of(connection: Connection) -> Servers | None:
-    """Return what ``connection`` was made from; ``None`` where the pool has it back already."""
+    """Return the servers ``connection`` was made from; ``None`` if the pool has it back already."""
     return getattr(connection, "servers", None)
 
 
 def _is_demotion(error: BaseException | None) -> bool:
-    """Tell whether ``error``, or what it was made of, is the answer of such a server."""
+    """Return whether ``error``, or what it was made of, is the answer of such a server."""
     while error is not None:
         if isinstance(error, BaseExceptionGroup):
             return any(_is_demotion(one) for one in error.exceptions)

@@ -91,7 +91,7 @@ class OutageBarrier:
         return Paused(self._dependency, timestamp(self._since), self._error)
 
     async def through(self, call: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _T:
-        """Return what ``call`` returns, called again after each outage, for ever.
+        """Return the result of ``call``, called again after each outage, for ever.
 
         Raises:
             Stopping: ``stop`` was set while it waited.
@@ -152,7 +152,7 @@ class OutageBarrier:
 
 
 async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
-    """Return what ``call`` returns, or ``None``, with ``call`` cancelled, once ``stop`` is set."""
+    """Await ``call`` and return its result; once ``stop`` is set, cancel it and return ``None``."""
     working = asyncio.ensure_future(call)
     stopping = asyncio.ensure_future(stop.wait())
     try:

@@ -59,7 +59,7 @@ _ORPHAN = "message_receipts_message_id_fkey"
 
 
 def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table of types
-    """Return what ``error`` means. The text never quotes a value (it could be content)."""
+    """Translate ``error``. The text never quotes a value (it could be content)."""
     if isinstance(error, PersistenceError):
         return error
     # SQLAlchemy's wrapper, known by what it has: to import it takes a fifth of a process's start,

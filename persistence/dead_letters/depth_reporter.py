@@ -1,4 +1,4 @@
-"""How many dead letters wait for somebody: in the table for a decision, in the log for the table.
+"""Report how many dead letters wait: in the table for a decision, in the log for the table.
 
 Every process reports them, so that the figures outlive any one of them; over several processes
 take the largest, never a sum. Unknown is absent, never zero.

@@ -1,4 +1,4 @@
-"""Rows for records of the dead-letter log, whatever another program wrote there.
+"""Write a row for each record of the dead-letter log, also for foreign programs' records.
 
 A batch that PostgreSQL refuses is halved until the record at fault stands alone. Its row then gets
 less of it: without what was read out of its bytes, then without its bytes. No letter keeps those
@@ -113,7 +113,7 @@ class DeadLetterIndex:
         return None
 
     def _is_server_slow(self, record: Record, size: int) -> bool:
-        """Tell whether to wait until the server is faster, rather than list less of a letter.
+        """Return whether to wait until the server is faster, rather than list less of a letter.
 
         A busy server is no reason to keep a letter's bytes out of the table. But no letter may keep
         those behind it from being listed for ever.
@@ -146,7 +146,7 @@ class DeadLetterIndex:
 
 
 def _may_be_its_fault(error: Exception) -> bool:
-    """Tell whether ``error`` may come from what is in the records, and not from the database."""
+    """Return whether ``error`` may come from what is in the records, and not from the database."""
     return not isinstance(error, PersistenceError) or isinstance(
         error, Rejected | TooSlow | Unexpected
     )

@@ -56,7 +56,7 @@ class DeadLetterIndexer:
         await self._claims.run(stop)
 
     def paused(self) -> list[Paused]:
-        """Return what it waits for (empty: nothing)."""
+        """Return the dependency that it waits for (empty: none)."""
         waiting = [paused for gate in (self._log, self._database) if (paused := gate.paused())]
         return waiting + self._claims.paused()
 

@@ -1,4 +1,4 @@
-"""What is counted of dead letters, once they are in their table."""
+"""Metrics of dead letters in their table."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ WHERE id = ANY($1::bigint[])
 
 
 class RedriveOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """What a redrive is asked to take: the pending letters of ``selection`` up to ``until_id``.
+    """Order of a redrive: the pending letters of ``selection`` up to ``until_id``.
 
     Those that were redriven ``most_redrives`` times already are left out; ``None`` leaves out none.
     """

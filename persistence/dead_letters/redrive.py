@@ -40,7 +40,7 @@ _SKIP = "skip"
 
 
 class Preview(msgspec.Struct, frozen=True, rename="camel"):
-    """What a redrive would do: how many letters by reason, and how many it would leave out."""
+    """Preview of a redrive: how many letters by reason, and how many it would leave out."""
 
     letters: int
     by_reason: dict[str, int]
@@ -82,7 +82,7 @@ class Redriver:
     async def preview(
         self, selection: Selection, *, most_redrives: int | None = MOST_REDRIVES
     ) -> Preview:
-        """Return what :meth:`start` would take, without taking anything.
+        """Preview :meth:`start`, without taking any letter.
 
         Raises:
             Outage: PostgreSQL can't tell now.

@@ -22,7 +22,7 @@ _OF_A_COPY = (HEADER_MIRROR_OF.encode(), HEADER_SHADOW_MODE.encode())
 
 
 class RedriveAttempt(msgspec.Struct):
-    """What became of some letters, by id: appended, for another try soon, or not appendable."""
+    """Outcomes of some letters, by id: appended, to be tried again soon, or not appendable."""
 
     appended: list[int]
     waiting: list[int]

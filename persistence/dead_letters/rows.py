@@ -1,4 +1,4 @@
-"""A record of the dead-letter log as a row, whatever is in it.
+"""Convert any record of the dead-letter log to a row.
 
 Nothing here may refuse a letter: this is where records end that nobody could store. So bytes stay
 bytes, and text is made storable.
@@ -157,7 +157,7 @@ def _bytes_of(record: Record) -> tuple[object, ...]:
 
 
 def _bytes(text: str) -> bytes:
-    """Return what ``text`` was before it was decoded; any other lone surrogate becomes ``?``."""
+    """Return the bytes that ``text`` was decoded from; other lone surrogates become ``?``."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -173,7 +173,7 @@ def _letter(record: Record) -> DeadLetter:
 
 
 def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
-    """Return what the record is, and the ids of the message and the conversation it is about."""
+    """Return the record's kind, and the ids of its message and its conversation."""
     try:
         event = decode(record)
     except DecodeError:

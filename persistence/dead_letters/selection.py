@@ -1,4 +1,4 @@
-"""Which dead letters: the one filter that listing, redriving and discarding share."""
+"""The filter of dead letters that listing, redriving and discarding share."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ _GOODBYE = "DELETE FROM processes WHERE member = ANY($1::text[])"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a process never changes. See :class:`persistence.fleet.processes.Process`."""
+    """Constant part of a process's row. See :class:`persistence.fleet.processes.Process`."""
 
     member: str
     role: str
@@ -77,7 +77,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatReport(msgspec.Struct, frozen=True):
-    """What of a process changes: what it owns, waits for, and holds. JSON's own types only."""
+    """Changing part of a process's row: claims, outages, holdings. JSON's own types only."""
 
     owned: dict[str, dict[str, int]] = {}
     paused: list[dict[str, str]] = []
@@ -167,7 +167,7 @@ class Heartbeat:
 
 
 def machine() -> str | None:
-    """Return what processes have in common whose ids can be compared; ``None`` if not known."""
+    """Return the scope in which process ids can be compared; ``None`` if not known."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

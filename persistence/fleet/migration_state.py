@@ -92,7 +92,7 @@ async def state(pool: Pool, *, within: float | None = None) -> MigrationState | 
 
 
 async def history(pool: Pool, limit: int = 50) -> list[MigrationEvent]:
-    """Return what happened, newest first."""
+    """Return the migration's events, newest first."""
     async with using(pool) as connection:
         rows = await connection.fetch(_HISTORY, limit)
     return [

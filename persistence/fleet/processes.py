@@ -136,7 +136,7 @@ def _process(row: asyncpg.Record) -> Process:
 
 
 def _shaped(text: str | None, shape: type[T]) -> T | None:
-    """Return what the JSON says, ``None`` where it says nothing or is of another shape."""
+    """Decode the JSON; ``None`` where it is empty or of another shape."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which logs may hold messages of ours: used by anybody now, or before and not known to be drained.
+"""Find logs that may hold our messages: in use now, or used before and not known drained.
 
 A worker takes the fence of a partition before it persists anything of it, so a log that has been
 consumed has rows in ``fences``. A process notes the log that it writes in the same place, with each

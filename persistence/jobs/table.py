@@ -85,7 +85,7 @@ class JobRunning(PersistenceError):  # noqa: N818 - a state of the world, not a 
 
 
 class JobStopped(PersistenceError):  # noqa: N818 - a request, not a mistake
-    """Somebody cancelled the job, or another process has resumed it. What was done stays."""
+    """The job was cancelled, or another process has resumed it. Finished steps stay."""
 
 
 class ClaimedJob(msgspec.Struct, frozen=True):

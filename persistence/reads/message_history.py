@@ -1,4 +1,4 @@
-"""What PostgreSQL knows of one message beyond its row: where it stands, how it died, came back."""
+"""History of one message in PostgreSQL beyond its row: positions, dead letters, redrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the HTTP routes read. Every function raises ``Outage`` when PostgreSQL can't answer."""
+"""Queries of the HTTP routes. Every function raises ``Outage`` when PostgreSQL can't answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of some messages are rows or dead letters by now, and since when."""
+"""Find which messages are rows or dead letters by now, and since when."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHERE message_id = ANY($1::uuid[]) AND state = 'pending' AND kind = 'message'
 
 
 class Fate(msgspec.Struct, frozen=True):
-    """What became of a message, and when (RFC 3339). ``reason`` is a dead letter's."""
+    """Outcome of a message, and its time (RFC 3339). ``reason`` is a dead letter's."""
 
     message_id: str
     at: str
@@ -28,7 +28,7 @@ class Fate(msgspec.Struct, frozen=True):
 
 
 async def fates(pool: Pool, message_ids: Sequence[str]) -> list[Fate]:
-    """Return what became of those that are no longer on their way.
+    """Return the outcomes of those that are no longer on their way.
 
     Raises:
         Outage: PostgreSQL can't tell now.

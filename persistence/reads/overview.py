@@ -1,4 +1,4 @@
-"""What the console asks PostgreSQL for once a second, whoever watches: a few small statements."""
+"""The console's statements of each second, shared by all watchers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Letters(msgspec.Struct, frozen=True):
 
 
 async def letters(pool: Pool, *, within: float) -> Letters:
-    """Return what waits for a decision.
+    """Return counts of the dead letters that wait for a decision.
 
     Raises:
         Outage, TimeoutError: PostgreSQL can't tell within ``within`` seconds.

@@ -71,7 +71,7 @@ class RecentMessage(msgspec.Struct, frozen=True):
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """What was found, newest first. ``next`` is null where there is nothing before it."""
+    """Rows found, newest first. ``next`` is null where there is nothing before them."""
 
     rows: list[RecentMessage]
     next: RecentPlace | None
@@ -109,7 +109,7 @@ async def latest(
 def _chosen(
     rows: list[RecentMessage], sender: str | None, since: datetime | None, limit: int, *, end: bool
 ) -> Looked:
-    """Return what is wanted of rows of a conversation; ``end``: there are no others behind."""
+    """Return the wanted rows of a conversation; ``end``: there are no others behind."""
     found: list[RecentMessage] = []
     for one in rows:
         if since is not None and one.created_at < since:

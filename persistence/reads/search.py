@@ -92,7 +92,7 @@ async def messages_with(
 async def dead_letters_with(
     pool: Pool, text: str, identifier: UUID | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Return the dead letters of a message or of a conversation, whatever became of them.
+    """Return the dead letters of a message or of a conversation, in any state.
 
     Raises:
         Outage: PostgreSQL can't tell now.
@@ -148,7 +148,7 @@ async def messages_at(
 
 
 async def dead_letter_at(pool: Pool, number: int) -> list[asyncpg.Record]:
-    """Return the dead letter of that number, whatever became of it.
+    """Return the dead letter of that number, in any state.
 
     Raises:
         Outage: PostgreSQL can't tell now.

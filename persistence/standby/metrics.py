@@ -1,4 +1,4 @@
-"""What standbys count."""
+"""Metrics of standbys."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _PROBE = 8
 
 
 class StandbyTools(msgspec.Struct, frozen=True):
-    """What the standbys of all partitions share. ``patience`` is in seconds.
+    """Dependencies that the standbys of all partitions share. ``patience`` is in seconds.
 
     ``queries`` bounds how many of them ask at once, so that they leave connections to others.
     """
@@ -175,7 +175,7 @@ class PartitionStandby:
             self._waiting.popleft()
 
     async def _take_over(self) -> bool:
-        """Persist what nobody else will, if it is time; return whether that was anything."""
+        """Persist records that no other worker will, if it is time; return whether any were."""
         first = self._waiting[0]
         why = self._tools.role.why(first.record)
         if why is None:

@@ -39,7 +39,7 @@ class Why(StrEnum):
 
 
 class LogRole(StrEnum):
-    """What a log that is not consumed is to this process."""
+    """Role of a log that is not consumed."""
 
     MIRRORED = "mirrored"
     """The primary, whose every message is in the consumed log before it is acknowledged."""

@@ -1,4 +1,4 @@
-"""What the writer takes and gives back."""
+"""Input and result of the writer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fence(msgspec.Struct, frozen=True, gc=False):
 
 
 class Written(msgspec.Struct):
-    """What became of a batch: indexes into it, ascending, each in exactly one list."""
+    """Result of a batch: indexes into it, ascending, each in exactly one list."""
 
     persisted: list[int]
     """New rows."""

@@ -1,4 +1,4 @@
-"""What the ingress asks once per tick: which of these messages are rows already (promise 4)."""
+"""The ingress's query of each tick: the messages that are rows already (promise 4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHERE id = ANY($1::text::uuid[])
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
-    """What the first request was answered, and the digest of its body (promise 5).
+    """Answer to the first request, and the digest of its body (promise 5).
 
     ``accepted_at`` is the RFC 3339 text the first answer had.
     """

@@ -160,7 +160,7 @@ def _receipt_keys(receipts: BatchColumns) -> list[str]:
 def _split(
     indexes: list[int], keys: Sequence[Hashable], count: int, new: list[Hashable] | None
 ) -> tuple[list[int], list[int]]:
-    """Return which of ``indexes`` are new, and which were there. Of equals the first is new."""
+    """Split ``indexes`` into new ones and duplicates. Of equals the first is new."""
     if count == len(indexes):
         return indexes, []
     left = set(new or ())

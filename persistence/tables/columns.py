@@ -1,4 +1,4 @@
-"""Which column holds which field of a message or a receipt: the one list that everything reads.
+"""Map fields of messages and receipts to columns: the one list that everything reads.
 
 The insert, its parameters, the reads, the audit and the backfill are made from these tables. A
 field added here (and to the event, the model and a migration) is written and read everywhere.

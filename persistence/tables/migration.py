@@ -50,7 +50,7 @@ class MigrationRow(Table, table=True):
 
 
 class MigrationEventRow(Table, table=True):
-    """What happened to the migration: never changed, never deleted.
+    """An event of the migration: never changed, never deleted.
 
     ``kind`` is ``adopted``, ``begun``, ``completed``, ``queued``, ``cancelled``, ``expired`` or
     ``forgotten``. ``gates`` are the gates' results as they were when it was decided; ``overrides``

@@ -20,7 +20,7 @@ def _json() -> Column[Any]:
 
 
 class ParityReportRow(Table, table=True):
-    """What was found of the messages that were judged between ``since`` and ``until``.
+    """Findings on the messages that were judged between ``since`` and ``until``.
 
     ``kind`` is ``running`` (one row a minute, by the process that is elected to compare) or
     ``check`` (somebody asked). ``counts`` are by result; of a running one they are what changed,

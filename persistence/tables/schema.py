@@ -1,4 +1,4 @@
-"""What every table model is made from: the one metadata, its base class, and two kinds of column.
+"""Parts of every table model: the metadata, the base class, and two kinds of column.
 
 The models are in :mod:`persistence.tables.models` and the modules it gathers.
 """

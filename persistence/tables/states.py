@@ -20,7 +20,7 @@ class LetterState(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a long job does."""
+    """Kind of a long job."""
 
     REDRIVE = "redrive"
     BACKFILL = "backfill"

@@ -27,7 +27,7 @@ class Refused(msgspec.Struct):
 
 
 class BatchOutcome(msgspec.Struct):
-    """What became of the records of a batch: indexes, each in exactly one list."""
+    """Outcomes of the records of a batch: indexes, each in exactly one list."""
 
     persisted: list[int]
     duplicates: list[int]

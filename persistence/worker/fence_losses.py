@@ -1,4 +1,4 @@
-"""Which partitions lose their fence again and again: owned, and not persisted by this process.
+"""Find partitions that lose their fence repeatedly: owned, but not persisted here.
 
 Losing a fence once is how a partition moves. A second loss soon after the first means that the log
 gives the partition to this process, and PostgreSQL keeps it for another.

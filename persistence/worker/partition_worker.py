@@ -44,7 +44,7 @@ _STATEMENT_BYTES = 8 * 2**20
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What the workers of all partitions share. ``poll`` is the longest idle wait, in seconds.
+    """Dependencies that all partition workers share. ``poll`` is the longest idle wait, in seconds.
 
     ``slots`` bounds how many of them write at once, so that they leave connections to others.
     """

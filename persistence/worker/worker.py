@@ -27,7 +27,7 @@ __all__ = ["Worker", "WorkerStatus", "tools_of"]
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """Which partitions this process owns, and what it waits for (empty: nothing).
+    """Partitions that this process owns, and dependencies it waits for.
 
     ``epochs`` are the fencing numbers of the partitions it owns. ``surplus`` are those of them that
     the log should not have, by the settings: they are persisted, and nothing counts their lag.

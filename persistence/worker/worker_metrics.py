@@ -1,4 +1,4 @@
-"""What a worker counts and says of each batch. Content never appears; ids and counts do."""
+"""A worker's metrics and log lines of each batch. Content never appears; ids and counts do."""
 
 from __future__ import annotations
 

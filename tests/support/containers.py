@@ -171,7 +171,7 @@ class KafkaContainer(ContainerServer):
 
     @property
     def bootstrap(self) -> str:
-        """What a client's ``bootstrap.servers`` should say."""
+        """Addresses for a client's ``bootstrap.servers``."""
         return f"{self.host}:{self.port}"
 
     async def _ask(self) -> None:

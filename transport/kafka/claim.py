@@ -20,7 +20,7 @@ __all__ = ["KafkaClaim", "Owner"]
 
 
 class Owner(Protocol):
-    """What a claim needs of the membership it belongs to."""
+    """The part of its membership that a claim needs."""
 
     @property
     def fault(self) -> TransportUnavailable | None:
@@ -33,7 +33,7 @@ class Owner(Protocol):
         """Commit; raises ``PartitionLost`` or ``TransportUnavailable``."""
 
     def proved(self) -> bool:
-        """Tell whether the group has confirmed our membership recently enough."""
+        """Return whether the group has confirmed our membership recently enough."""
 
     def seen(self, partition: int) -> Sight | None:
         """Return where the log of the partition was last seen to end, and under which leader."""
@@ -211,7 +211,7 @@ class KafkaClaim:
         return self._committed(window.fetched, self._last)
 
     def _unvouched(self) -> bool:
-        """Tell whether a committed gap has been seen since, and its mark does not say so yet."""
+        """Return whether a committed gap has been seen since, and its mark does not say so yet."""
         place = self.window.acked
         if self._last is None or self._last.at + 1 >= place:
             return False
@@ -261,7 +261,7 @@ class KafkaClaim:
         self._changed.set()
 
     async def left(self) -> None:
-        """Return when nobody uses the claim any longer."""
+        """Wait until no caller uses the claim any longer."""
         while self._in_use:
             self._changed.clear()
             await self._changed.wait()

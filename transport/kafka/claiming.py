@@ -87,7 +87,7 @@ class Claiming:
         self._tried.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Tell of a failure: the partitions would be ours, and read by nobody."""
+        """Report a failure: the partitions would be ours, and remain unread."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)

@@ -1,4 +1,4 @@
-"""A member of a group, whatever becomes of the client it reads with."""
+"""A member of a group that outlives the clients it reads with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the log of a member's claims still is the one that they have read.
+"""Check that the log of a member's claims still is the one that they have read.
 
 Asked before a claim is made (of what the group's mark remembers), and of a claim that lives on
 whenever something may have happened to its log. See :mod:`~transport.kafka.tails` for how the log
@@ -77,7 +77,7 @@ class Continuity:
             )
 
     def revoked(self) -> None:
-        """Forget our own claims: whoever is next counts by the group's mark, and not we as well."""
+        """Forget our own claims: the next owner counts by the group's mark, and not we as well."""
         self._remembered.clear()
         self._counted.clear()
 

@@ -28,7 +28,7 @@ _ANYWHERE = 2**62  # an offset that no fetch passes over as read already
 
 
 class Damage(NamedTuple):
-    """What a record stands for: a batch of so many ``records``, and ``end`` is behind its last.
+    """A damaged batch of so many ``records``; ``end`` is the offset behind its last.
 
     ``end`` is ``None`` where the batch does not tell any more.
     """
@@ -38,7 +38,7 @@ class Damage(NamedTuple):
 
 
 class DamagedBatch:
-    """What aiokafka's fetcher asks of a batch."""
+    """The interface of a batch that aiokafka's fetcher uses."""
 
     is_control_batch = False
     is_transactional = False
@@ -77,7 +77,7 @@ class DamagedBatch:
 
 
 class _DamageRecord(NamedTuple):
-    """What aiokafka's fetcher asks of a record. It hands ``checksum`` on as it is."""
+    """The interface of a record that aiokafka's fetcher uses. It passes ``checksum`` on."""
 
     offset: int
     timestamp: int
@@ -95,7 +95,7 @@ def damage_of(record: Any) -> Damage | None:
 
 
 def follows_well(data: memoryview, at: int, end: int) -> bool:
-    """Tell whether the batch at ``at``, as far as it was fetched, is one from ``end`` on.
+    """Return whether the batch at ``at``, as far as it was fetched, is one from ``end`` on.
 
     No checksum covers the offset of a batch.
     """

@@ -1,4 +1,4 @@
-"""What an acknowledgement of this Kafka is worth, from the topic's own configuration."""
+"""Durability of Kafka's acknowledgements, from the topic's own configuration."""
 
 from __future__ import annotations
 

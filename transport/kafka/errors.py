@@ -1,4 +1,4 @@
-"""What aiokafka raises, as the transport's errors. The one place where that is decided.
+"""Translate aiokafka's errors to the transport's. The one place where that is decided.
 
 Each class of :mod:`aiokafka.errors` has a row in :data:`MEANING` (a test looks for ones without),
 so a new release can't slip an unknown error past us.

@@ -34,7 +34,7 @@ _XERIAL, _XERIAL_HEAD, _XERIAL_LENGTH = b"\x82SNAPPY\0", 16, struct.Struct(">I")
 
 
 def expands_past(codec: int, data: bytes, most: int) -> bool:
-    """Tell whether ``data``, compressed with ``codec``, is more than ``most`` bytes unpacked.
+    """Return whether ``data``, compressed with ``codec``, is more than ``most`` bytes unpacked.
 
     It is unpacked to find out only where its kind of compression could do it, and then no further
     than ``most``.

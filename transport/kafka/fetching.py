@@ -124,7 +124,7 @@ class Fetching:
         return not broken and all(self.holds(claim) for claim in claims)
 
     def holds(self, claim: KafkaClaim) -> bool:
-        """Tell whether a claim is one of ours, and takes records in."""
+        """Return whether a claim is one of ours, and takes records in."""
         return claim.reading and self._claims.get(claim.partition) is claim
 
     def _read_again(self) -> None:

@@ -14,7 +14,7 @@ __all__ = ["Gaps", "TopicEpoch"]
 
 
 class TopicEpoch(NamedTuple):
-    """Which log it is. Under another leader epoch it may have other records at these offsets."""
+    """Identity of a log. Under another leader epoch its offsets may hold other records."""
 
     topic_id: str
     leader_epoch: int

@@ -1,4 +1,4 @@
-"""What Kafka knows of a group: committed offsets with their marks, and who owns what."""
+"""Read a group's state from Kafka: committed offsets with their marks, and owners."""
 
 from __future__ import annotations
 

@@ -38,20 +38,20 @@ class Holds:
         self._holds: dict[int, _Hold] = {}
 
     def __contains__(self, partition: int) -> bool:
-        """Tell whether nothing of the partition is wanted now."""
+        """Return whether nothing of the partition is wanted now."""
         hold = self._holds.get(partition)
         return hold is not None and _now() < hold.until
 
     def any(self) -> bool:
-        """Tell whether a partition stands still."""
+        """Return whether a partition stands still."""
         return bool(self._holds)
 
     def waits(self, partition: int) -> bool:
-        """Tell whether the partition stands still, also while it is looked at again."""
+        """Return whether the partition stands still, also while it is looked at again."""
         return partition in self._holds
 
     def holds(self, partition: int, offset: int, damage: Damage) -> bool:
-        """Tell whether the damage at ``offset`` is to be read again; else pass over it."""
+        """Return whether the damage at ``offset`` is to be read again; else pass over it."""
         now = _now()
         hold = self._holds.get(partition)
         if hold is None or hold.offset != offset:

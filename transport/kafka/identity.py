@@ -1,4 +1,4 @@
-"""Which topic stands behind a name: Kafka gives each an id (KIP-516), and one made anew another.
+"""Identity of a topic: Kafka gives each an id (KIP-516), and a new one to one made anew.
 
 Offsets of a deleted topic mean other records in its successor, and requests that carry names only
 (aiokafka's do) can't tell the two apart. So we ask for the id, which aiokafka does not (0.14).
@@ -145,7 +145,7 @@ async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
 
 
 class TopicIds:
-    """The ids as they were last seen, for whoever can't wait for an answer."""
+    """The ids as last seen, for callers that can't wait for an answer."""
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin

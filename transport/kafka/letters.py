@@ -1,4 +1,4 @@
-"""Dead letters, made to fit into their topic whatever the dead record is like.
+"""Dead letters, made to fit into their topic.
 
 A record may be far larger than any batch that carries it: compressed by its producer, a few
 kilobytes hold gigabytes. A letter that is too large as it is goes compressed. One that is too
@@ -84,7 +84,7 @@ class KafkaDeadLetters:
 
 
 def _with_its_batch_named(letter: DeadLetter) -> DeadLetter:
-    """Say in the letter of a batch that nobody could read that it is one."""
+    """Mark the letter of an unreadable batch as a batch."""
     told = letter.record.headers.get(HEADER_BATCH)
     if told is None:
         return letter

@@ -1,4 +1,4 @@
-"""What went with a topic that was deleted: Kafka forgets the group's offsets with it, and our mark.
+"""Losses of a deleted topic: Kafka forgets the group's offsets with it, and our mark.
 
 So each process remembers, of every topic it has seen behind a name, what was unread in it. Whoever
 claims a partition of the successor writes that into its first commit, where it outlives us all; a

@@ -1,4 +1,4 @@
-"""What we keep beside a committed offset: who may write, what was lost, and what was read last.
+"""The mark beside a committed offset: the owner's epoch, losses, and the last record read.
 
 Kafka stores a short text with each committed offset, under the same check of the group's
 generation. So the fencing epoch kept there can't be moved by a member that the group has expelled.

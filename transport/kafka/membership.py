@@ -122,7 +122,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             await self._failure
 
     async def end(self) -> None:
-        """Lose every claim; nothing is committed any more, whatever the group still assigns."""
+        """Lose every claim; nothing is committed any more, also if the group still assigns some."""
         self._ended = True
         await self._claiming.cancel()
         await self._lose_claims()
@@ -247,6 +247,6 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                     claim.wake()
 
     def _everywhere(self) -> list[TopicPartition]:
-        """Return every partition, and those of ours that somebody added to the topic by hand."""
+        """Return every partition, and those of ours that an operator added to the topic."""
         added = [self._source.at(p) for p in self.claims if p >= self._source.partitions]
         return self._source.all() + added

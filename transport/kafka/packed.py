@@ -51,7 +51,7 @@ def pack(record: Outgoing, *, most: int) -> Packed | None:
 
 
 class PackedBuilder:
-    """What :class:`~transport.kafka.batch.Batch` wants of a builder, for a batch that is packed."""
+    """The builder that :class:`~transport.kafka.batch.Batch` needs, for a packed batch."""
 
     def __init__(self, packed: Packed) -> None:
         self._packed = packed

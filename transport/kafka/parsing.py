@@ -1,4 +1,4 @@
-"""Reading record batches that other clients wrote, whatever is in them.
+"""Read record batches that any client wrote.
 
 aiokafka decodes header names as strict UTF-8, as the protocol asks; no broker checks that. One
 record with another name made it raise for the whole fetch, so that every partition of the client
@@ -54,7 +54,7 @@ _DECOMPRESS: Mapping[int, Callable[[bytes], bytes]] = {
 
 
 class _ParsedRecord(NamedTuple):
-    """What aiokafka's fetcher asks of a record."""
+    """The interface of a record that aiokafka's fetcher uses."""
 
     offset: int
     timestamp: int
@@ -82,7 +82,7 @@ class FetchedRecords:
         self._given = False
 
     def has_next(self) -> bool:
-        """Tell whether there is another whole batch that may be read: the rest comes again."""
+        """Return whether there is another whole batch that may be read: the rest comes again."""
         if self._unpacked >= _AT_ONCE:
             return False
         if self._ahead is None:
@@ -102,7 +102,7 @@ class FetchedRecords:
         return batch
 
     def _look(self) -> Any:
-        """Return the batch that is next, if there is one. Never raises: nobody would be told."""
+        """Return the next batch, if there is one. Never raises: no caller would see the error."""
         at, size = self._at, len(self._data) - self._at
         if size < _LENGTH_ENDS:
             return None
@@ -178,7 +178,7 @@ class _ParsedBatch:
 
 
 def _in_place(records: list[Any], begin: int, end: int) -> bool:
-    """Tell whether the offsets are those that the batch says it has.
+    """Return whether the offsets are those that the batch says it has.
 
     aiokafka takes a record's attributes (one byte) for a number of any length. Where their high bit
     is set, it may take what comes next for the offset: neighbours would pass for read.

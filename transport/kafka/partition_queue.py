@@ -40,5 +40,5 @@ class PartitionQueue:
         return self.under_way
 
     def has_work(self) -> bool:
-        """Tell whether anything waits or is under way."""
+        """Return whether anything waits or is under way."""
         return self.under_way is not None or any(not batch.done for batch in self.waiting)

@@ -75,7 +75,7 @@ class GapPassing:
             claim.passed(gap)
 
     async def _position(self, partition: int) -> int | None:
-        """Return which offset the client fetches next; ``None`` while it looks for its place."""
+        """Return the offset that the client fetches next; ``None`` while it looks for its place."""
         try:
             async with asyncio.timeout(_POSITION_WITHIN):
                 position: int = await self._client.position(self._source.at(partition))

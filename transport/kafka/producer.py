@@ -130,7 +130,7 @@ class Producer:
         return leader
 
     def knows(self, topic: str) -> bool:
-        """Tell whether the brokers have such a topic, as far as is known."""
+        """Return whether the brokers have such a topic, as far as is known."""
         return bool(self._client.cluster.partitions_for_topic(topic))
 
     def open(self, queue: PartitionQueue, packed: Packed | None = None) -> Batch:

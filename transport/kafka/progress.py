@@ -96,7 +96,7 @@ async def progress_of(
 
 
 class _Waiting(NamedTuple):
-    """What of a partition is not acknowledged: from which offset on, appended since when.
+    """The unacknowledged part of a partition: its first offset, and that record's append time.
 
     ``held`` of it can't be read.
     """

@@ -68,7 +68,7 @@ class KafkaReader:
             await one.close()
 
     async def include(self, partitions: Sequence[TopicPartition]) -> None:
-        """Be able to read ``partitions``, which somebody added to a topic, from now on."""
+        """Add ``partitions``, which were added to a topic, to those that can be read."""
         added = [one for one in partitions if one not in self._partitions]
         if added:
             self._partitions += added

@@ -38,7 +38,7 @@ def raw_size(raw: ConsumerRecord) -> int:
 
 
 class Outgoing(NamedTuple):
-    """What is appended. ``None`` is Kafka's null, which is not the same as empty."""
+    """A record to append. ``None`` is Kafka's null, which is not the same as empty."""
 
     key: bytes | None
     value: bytes | None

@@ -1,4 +1,4 @@
-"""Whether a log lost its tail, from where on, and how many offsets went with it.
+"""Find logs that lost their tail: from which offset on, and how many offsets.
 
 An unclean election, a restored disk or a power cut without flush takes records away that were
 acknowledged, and Kafka gives their offsets to others. Then a place in the log means something else
@@ -25,7 +25,7 @@ __all__ = ["KnownTail", "Regress", "Tails"]
 
 
 class KnownTail(NamedTuple):
-    """What is remembered of one partition: by its group's mark, and by us since."""
+    """The remembered end of one partition: by its group's mark, and by us since."""
 
     anchors: tuple[Anchor, ...] = ()
     sights: tuple[Sight, ...] = ()

@@ -36,7 +36,7 @@ _POLL = 0.05
 
 
 class TopicSpec(NamedTuple):
-    """What a topic has to be. ``settings`` names the variable behind each figure."""
+    """Required configuration of a topic. ``settings`` names the variable behind each figure."""
 
     name: str
     partitions: int

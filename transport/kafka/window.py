@@ -1,4 +1,4 @@
-"""What a claim holds: records that were fetched and are not yet acknowledged, in order."""
+"""A claim's window: records that were fetched and are not yet acknowledged, in order."""
 
 from __future__ import annotations
 

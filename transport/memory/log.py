@@ -1,4 +1,4 @@
-"""What a broker would hold, in memory."""
+"""The log of :mod:`transport.memory`: a broker's state, in memory."""
 
 from __future__ import annotations
 

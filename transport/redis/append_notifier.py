@@ -23,7 +23,7 @@ _RACE_SECONDS = 0.001
 
 
 class AppendNotifier:
-    """Rings whoever waits for a stream. One waiter to a stream.
+    """Wakes the waiter of a stream after an append. One waiter to a stream.
 
     A stream stays in the read after it rang, listened to from the entry that rang: most often its
     claim has read that entry by the time it waits again, and the read in flight already covers it.

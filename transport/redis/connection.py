@@ -68,12 +68,12 @@ class RedisConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is connected, as far as is known."""
+        """Whether it is connected, as far as it can tell."""
         return self._wire is not None and self._wire.lost is None
 
     @property
     def is_misplaced(self) -> bool:
-        """Whether its server said that another one is to be asked: it became a replica, say.
+        """Whether its server refused as one that can't take writes (it became a replica).
 
         Connecting again leads to the new primary where the address is that of a proxy, a service
         name or a floating IP, which move at a failover and leave old sessions where they were.

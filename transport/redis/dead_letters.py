@@ -89,7 +89,7 @@ class RedisDeadLetters:
         raise error
 
     async def _is_too_large(self, error: TransportUnavailable, fields: Fields) -> bool:
-        """Tell whether a letter was refused for its size, and not for the state of the server.
+        """Return whether a letter was refused for its size, and not for the state of the server.
 
         Redis says so and hangs up; what is on its way then can cost us the answer.
         """

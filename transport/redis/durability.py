@@ -1,4 +1,4 @@
-"""What an acknowledgement of this Redis is worth, from its own configuration."""
+"""Durability of Redis's acknowledgements, from its own configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What redis-py raises, as the transport's errors. The one place where that is decided.
+"""Translate redis-py's errors to the transport's. The one place where that is decided.
 
 Each class of :mod:`redis.exceptions` has a row in :data:`MEANING` (a test looks for ones without),
 so a new release of the client can't slip an unknown error past us.
@@ -122,14 +122,14 @@ def translate(error: BaseException) -> TransportError:
 
 
 def is_refusal(reply: object) -> bool:
-    """Tell whether the server answered that it did not execute the command."""
+    """Return whether the server answered that it did not execute the command."""
     return isinstance(
         reply, (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
     )
 
 
 def is_wrong_server(error: Exception) -> bool:
-    """Tell whether an error reply says that this server can't take writes as it stands now.
+    """Return whether an error reply says that this server can't take writes as it stands now.
 
     It is a replica or became one, it is loading another server's data, or it has lost its replicas
     (a primary that was cut off keeps its sessions, and refuses where ``min-replicas-to-write`` is
@@ -141,7 +141,7 @@ def is_wrong_server(error: Exception) -> bool:
 
 
 def is_function_missing(reply: object) -> bool:
-    """Tell whether a reply says that our library is not loaded (so nothing was executed)."""
+    """Return whether a reply says that our library is not loaded (so nothing was executed)."""
     return isinstance(reply, redis.ResponseError) and "Function not found" in str(reply)
 
 

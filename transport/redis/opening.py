@@ -1,4 +1,4 @@
-"""What must be there before the log is used: our functions, the streams and their groups."""
+"""Make the prerequisites of the log: our functions, the streams and their groups."""
 
 from __future__ import annotations
 

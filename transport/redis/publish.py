@@ -1,4 +1,4 @@
-"""Appending: one round trip and one function call for a whole tick, whatever its partitions.
+"""Append a whole tick with one round trip and one function call, for all its partitions.
 
 A call for each of sixteen partitions made a quarter of the server's work and half of ours. Only in
 a cluster it is a call for each: a partition has a slot of its own, with its side keys, and no call

@@ -1,4 +1,4 @@
-"""Which acknowledged records need no longer be kept. What is unacknowledged always stays."""
+"""Choose acknowledged records to remove. Unacknowledged records always stay."""
 
 from __future__ import annotations
 

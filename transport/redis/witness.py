@@ -1,4 +1,4 @@
-"""What this process knows of the streams that Redis itself may forget.
+"""This process's memory of the streams, to detect records that Redis itself forgot.
 
 A replica that was behind and is promoted, or a server started from an older file, is consistent in
 itself: records, group, accounts and memory all went back together. Only those who were told of the

@@ -314,5 +314,5 @@ def _may_be_retried(error: TransportError | None) -> bool:
 
 
 def _shows_life(outcome: Outcome) -> bool:
-    """Tell whether the shadow answered, be it by refusing one record for its own fault."""
+    """Return whether the shadow answered, be it by refusing one record for its own fault."""
     return not (isinstance(outcome, TransportError) and _may_be_retried(outcome))

@@ -17,7 +17,7 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 
 class ShadowBacklog(msgspec.Struct, frozen=True, gc=False):
-    """What waits for the shadow. ``oldest_since`` is of ``time.monotonic``; 0 if nothing waits."""
+    """Copies that wait for the shadow. ``oldest_since`` is of ``time.monotonic``; 0 if none."""
 
     records: int = 0
     size: int = 0

@@ -1,4 +1,4 @@
-"""Whether a record is a copy, how it was made, and where its original stands.
+"""Tell copies from originals: how a copy was made, and where its original stands.
 
 A copy says so itself, in two headers (see :mod:`transport.envelope`). A foreign producer's record
 says nothing, and neither does an original.

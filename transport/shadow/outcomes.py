@@ -1,4 +1,4 @@
-"""What can become of a copy, in the words that metrics and the gap ledger use."""
+"""Outcomes of a copy, in the words that metrics and the gap ledger use."""
 
 from __future__ import annotations
 

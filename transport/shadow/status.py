@@ -1,4 +1,4 @@
-"""What a mirror knows of itself: for readiness, the terminal, the console and the gates."""
+"""State of a mirror, for readiness, the terminal, the console and the gates."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ShadowStatus(msgspec.Struct, frozen=True):
         return sum(sum(one.dropped.values()) for one in self.partitions)
 
     def dropped_since(self, moment: float) -> bool:
-        """Tell whether any copy was dropped at or after ``moment``."""
+        """Return whether any copy was dropped at or after ``moment``."""
         return any(
             one.dropped_at is not None and one.dropped_at >= moment for one in self.partitions
         )

@@ -79,7 +79,7 @@ export function problemOf(reply: Reply): ProblemError {
   }
 }
 
-/** Return what an answer that is not ours is, for a person. */
+/** Describe an answer that is not the service's, for a person. */
 export function reasonOf(reply: Reply): string {
   const location = reply.headers.get("location");
   if (location !== null) {

@@ -1,4 +1,4 @@
-/** What is sent and what is answered. Times are RFC 3339 text in UTC, as the service writes them. */
+/** Requests and answers. Times are RFC 3339 text in UTC, as the service writes them. */
 import type { CrossfadeError } from "./errors.js";
 
 /** `pending`: in the log. `persisted`: has its row. `dead_lettered`: could not be stored. */
@@ -66,7 +66,7 @@ export interface Ack {
   correlationId: string;
 }
 
-/** What became of one message of a batch: an acknowledgement or an error. */
+/** Outcome of one message of a batch: an acknowledgement or an error. */
 export interface BatchResult {
   message: NewMessage;
   ack?: Ack;

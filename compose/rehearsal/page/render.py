@@ -110,6 +110,6 @@ def _lanes(report: RehearsalReport) -> Iterator[_Lane]:
 
 
 def _data(report: RehearsalReport) -> Markup:
-    """Return what the script reads. ``</script>`` can't stand in it."""
+    """Return the script's input as JSON. ``</script>`` can't stand in it."""
     kept = {"series": report.series, "phases": report.phases, "faults": report.faults}
     return Markup(msgspec.json.encode(kept).decode().replace("<", "\\u003c"))  # noqa: S704 - JSON
