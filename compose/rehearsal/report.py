@@ -85,7 +85,7 @@ class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
     phases: list[PhaseFigures]
     gates: list[GateMark]
     faults: list[FaultMark]
-    lanes: dict[str, list[StateSpan]]
+    tracks: dict[str, list[StateSpan]]
     series: Series
 
 
@@ -116,7 +116,7 @@ def make_report(
         phases=by_phase(history, timeline),
         gates=timeline.gates,
         faults=timeline.faults,
-        lanes=timeline.lanes,
+        tracks=timeline.tracks,
         series=over_time(history, timeline, lags, logs),
     )
 

@@ -71,7 +71,7 @@ class RehearsalTimeline:
         self.zero = time.monotonic()
         self.started_at = datetime.now(UTC)
         self.bands: list[Band] = []
-        self.lanes: dict[str, list[StateSpan]] = {}
+        self.tracks: dict[str, list[StateSpan]] = {}
         self.faults: list[FaultMark] = []
         self.gates: list[GateMark] = []
 
@@ -94,7 +94,7 @@ class RehearsalTimeline:
         """Count from now on: what came before was setting the stage."""
         self.zero = time.monotonic()
         self.started_at = datetime.now(UTC)
-        for spans in self.lanes.values():
+        for spans in self.tracks.values():
             spans[:] = spans[-1:]
             spans[0].begun = 0.0
 
@@ -106,16 +106,16 @@ class RehearsalTimeline:
         self.bands.append(band)
         return band
 
-    def mark(self, lane: str, state: str, phase: int | None = None) -> None:
+    def mark(self, track: str, state: str, phase: int | None = None) -> None:
         """Say that a process or server is in another state from now on."""
-        spans = self.lanes.setdefault(lane, [])
+        spans = self.tracks.setdefault(track, [])
         if spans:
             spans[-1].ended = self.now
         spans.append(StateSpan(state=state, begun=self.now, phase=phase))
 
     def close(self) -> None:
         """End every span that is still open."""
-        for spans in self.lanes.values():
+        for spans in self.tracks.values():
             spans[-1].ended = self.now
         if self.bands:
             self.bands[-1].ended = self.now

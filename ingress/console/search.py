@@ -95,14 +95,14 @@ class Search:
         gaps: list[str] = []
         notes: list[str] = []
         wanted = Wanted.of(text, self._logs)
-        placed, rows, letters, waiting = await asyncio.gather(
+        at_offset, rows, letters, waiting = await asyncio.gather(
             self._guarded(self._places.find(wanted.place, notes), "the place", gaps),
             self._guarded(self._rows(wanted), "PostgreSQL", gaps),
             self._guarded(self._letters(wanted), "the dead letters", gaps),
             self._waiting_of(wanted.matched, text, gaps),
         )
         # A row before a dead letter before a record, but a place is asked for by its name.
-        seen = _visible(_once([*placed, *rows, *letters, *waiting]), key)
+        seen = _visible(_once([*at_offset, *rows, *letters, *waiting]), key)
         items = sorted(seen, key=lambda one: (_exact(one), one.accepted_at or ""), reverse=True)
         more = len(rows) > _MOST and not (key and key.limited)  # it may not learn of others'
         secret = key is not None and key.limited and not items

@@ -20,7 +20,7 @@ def decode_all(
 
     ``begun`` has the trace ids, by offset, of records that came without one.
     """
-    placed: list[PositionedEvent] = []
+    positioned: list[PositionedEvent] = []
     indexes: list[int] = []
     failed: list[tuple[int, DecodeError]] = []
     for index, record in enumerate(records):
@@ -29,7 +29,7 @@ def decode_all(
         except DecodeError as error:
             failed.append((index, error))
             continue
-        placed.append(
+        positioned.append(
             PositionedEvent(
                 event,
                 transport,
@@ -40,7 +40,7 @@ def decode_all(
             )
         )
         indexes.append(index)
-    return placed, indexes, failed
+    return positioned, indexes, failed
 
 
 def trace_id_of(record: Record) -> str | None:

@@ -222,14 +222,14 @@ class PartitionWorker:
     async def _write_all(self, batch: _DeliveredBatch) -> list[DeadLetter]:
         """Make a committed row of every record that can be one; return the letters of the rest."""
         records, trace = batch.records, batch.trace
-        placed, at, undecodable = decode_all(records, self._tools.transport.name, trace.begun)
+        positioned, at, undecodable = decode_all(records, self._tools.transport.name, trace.begun)
         letters = {
             index: _letter(records[index], Reason.UNDECODABLE, error, 1)
             for index, error in undecodable
         }
-        trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in placed)
+        trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in positioned)
         write = partial(self._write, trace)
-        for start, chunk in _chunks(placed, records, at):
+        for start, chunk in _chunks(positioned, records, at):
             outcome = await isolate(chunk, write, attempts=self._tools.attempts)
             self._tools.metrics.written(chunk, outcome)
             await self._record_failures()
@@ -252,7 +252,7 @@ class PartitionWorker:
                         error = failure
                         raise
                     finally:
-                        trace.attempted((placed.offset for placed in batch), began, error)
+                        trace.attempted((positioned.offset for positioned in batch), began, error)
             except Unexpected:
                 raise
             except Rejected as rejection:
@@ -265,16 +265,16 @@ class PartitionWorker:
                 if isinstance(outage, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
 
-    def _note(self, placed: PositionedEvent, error: Rejected) -> None:
-        before = sum(1 for attempt in self._failed if attempt.offset == placed.offset)
-        kind = "message" if isinstance(placed.event, Message) else "receipt"
+    def _note(self, positioned: PositionedEvent, error: Rejected) -> None:
+        before = sum(1 for attempt in self._failed if attempt.offset == positioned.offset)
+        kind = "message" if isinstance(positioned.event, Message) else "receipt"
         self._failed.append(
             Failed(
-                placed.event.message_id,
+                positioned.event.message_id,
                 kind,
-                placed.transport,
-                placed.partition,
-                placed.offset,
+                positioned.transport,
+                positioned.partition,
+                positioned.offset,
                 before + 1,
                 datetime.now(UTC),
                 " ".join(str(error).split()),
@@ -306,15 +306,15 @@ def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> 
 
 
 def _chunks(
-    placed: Sequence[PositionedEvent], records: Sequence[Record], at: Sequence[int]
+    positioned: Sequence[PositionedEvent], records: Sequence[Record], at: Sequence[int]
 ) -> Iterator[tuple[int, Sequence[PositionedEvent]]]:
     """Split a batch where it would make too large a statement; mostly it is one chunk."""
     start = size = 0
     for index, record in enumerate(at):
         length = len(records[record].body)
         if size + length > _STATEMENT_BYTES and index > start:
-            yield start, placed[start:index]
+            yield start, positioned[start:index]
             start, size = index, 0
         size += length
-    if start < len(placed):
-        yield start, placed[start:]
+    if start < len(positioned):
+        yield start, positioned[start:]

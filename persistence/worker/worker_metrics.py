@@ -87,8 +87,8 @@ class WorkerMetrics:
         self._processing.observe(seconds, records, trace_id=trace_id)
 
 
-def _accepted(placed: PositionedEvent) -> float:
-    event = placed.event
+def _accepted(positioned: PositionedEvent) -> float:
+    event = positioned.event
     text = event.accepted_at if isinstance(event, Message) else event.at
     return datetime.fromisoformat(text).timestamp()
 

@@ -54,7 +54,7 @@ async def test_a_request_is_answered_though_the_last_client_will_not_close(
     async def refused(_: Any) -> None:
         raise KafkaConnectionError("gone")
 
-    lender = ClientPool(connect, discard_admin, timeout=0.5)
+    client_pool = ClientPool(connect, discard_admin, timeout=0.5)
     async with asyncio.timeout(5):
         with pytest.raises(TransportUnavailable):
-            await lender.ask(refused)
+            await client_pool.ask(refused)

@@ -18,7 +18,7 @@ from transport.registry import create
 
 
 @pytest.fixture
-def keeper(both_settings, database_pool):
+def monitor(both_settings, database_pool):
     def make(member: str) -> tuple[ParityMonitor, Metrics]:
         metrics = Metrics()
         made = ParityMonitor(
@@ -37,10 +37,10 @@ def keeper(both_settings, database_pool):
 
 
 async def test_a_log_that_lost_records_is_compared_again(
-    keeper, redis_log, kafka_log, both_settings, database_pool, eventually
+    monitor, redis_log, kafka_log, both_settings, database_pool, eventually
 ):
     """Where it had read to, there may be other records by now than those that it has not read."""
-    one, _ = keeper("one")
+    one, _ = monitor("one")
     stop = asyncio.Event()
     running = asyncio.create_task(one.run(stop))
     long_ago = datetime.now(UTC) - timedelta(hours=1)
@@ -65,9 +65,9 @@ async def test_a_log_that_lost_records_is_compared_again(
 
 
 async def test_one_process_compares_and_the_next_goes_on_where_it_ended(
-    keeper, redis_log, kafka_log, database_pool, eventually
+    monitor, redis_log, kafka_log, database_pool, eventually
 ):
-    (one, metrics), (two, others) = keeper("one"), keeper("two")
+    (one, metrics), (two, others) = monitor("one"), monitor("two")
     stop_one, stop_two = asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(one.run(stop_one))
     await eventually(lambda: one.is_comparing)

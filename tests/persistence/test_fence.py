@@ -130,7 +130,7 @@ async def test_who_is_owner_by_the_log_no_more_raises_no_fence(
     async with transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="zombie") as consumer:
         claims = consumer.claims()
         stale = await anext(claims)
-        consumer._keeper.cancel()  # not heard of any more
+        consumer._renewer.cancel()  # not heard of any more
         await eventually(
             lambda: first.consumer.status().epochs.get(stale.partition, 0) > stale.epoch
         )

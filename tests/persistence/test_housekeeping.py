@@ -48,12 +48,12 @@ async def test_what_is_old_goes_in_batches_and_what_is_young_stays(
 
     stop = asyncio.Event()
     # Two processes, of which one at a time keeps house.
-    keepers = [
+    housekeepers = [
         asyncio.create_task(Housekeeper(database_pool, days=14, interval=0, at_once=2).run(stop))
         for _ in range(2)
     ]
     await eventually(swept)
     stop.set()
-    await asyncio.gather(*keepers)
+    await asyncio.gather(*housekeepers)
     assert await database_pool.fetchval(f"SELECT count(*) FROM {table}") == 3
     assert await database_pool.fetchval("SELECT max(rows) FROM deletions") == 2

@@ -32,7 +32,7 @@ def short_settings(
 
 async def silence(consumer: Consumer) -> None:
     """Keep a consumer from renewing its leases, as a suspended process is kept."""
-    consumer._keeper.cancel()  # type: ignore[attr-defined]
+    consumer._renewer.cancel()  # type: ignore[attr-defined]
 
 
 def backend_on(server: ValkeyServer | RedisContainer, **changes: Any) -> Backend:

@@ -1,4 +1,4 @@
-"""The doorbell: one blocking read for all idle claims, whose failures cost time and no more."""
+"""The append notifier: one blocking read for all idle claims; its failures only cost time."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class AppendNotifier:
         self._interrupter: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._listener = asyncio.create_task(self._listen(), name="doorbell")
+        self._listener = asyncio.create_task(self._listen(), name="append notifier")
         return self
 
     async def __aexit__(self, *exc: object) -> None:

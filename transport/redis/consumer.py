@@ -52,21 +52,21 @@ class RedisConsumer:
         self._unread: dict[int, int] = {}
         self._refused: dict[int, str] = {}
         self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
-        self._keeper: asyncio.Task[None] | None = None
+        self._renewer: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._notifier.__aenter__()
-        self._keeper = asyncio.create_task(self._keep(), name="lease keeper")
-        self._keeper.add_done_callback(lambda _: self._arrived.put_nowait(None))
+        self._renewer = asyncio.create_task(self._keep(), name="lease renewer")
+        self._renewer.add_done_callback(lambda _: self._arrived.put_nowait(None))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         for claim in self._held.values():
             claim.lose()
         try:
-            if self._keeper:
-                self._keeper.cancel()
-                await asyncio.wait([self._keeper])
+            if self._renewer:
+                self._renewer.cancel()
+                await asyncio.wait([self._renewer])
             with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
                 await self._membership.leave()
         finally:
@@ -78,8 +78,8 @@ class RedisConsumer:
             if not claim.lost:
                 yield claim
         self._arrived.put_nowait(None)  # for whoever else iterates
-        if self._keeper and self._keeper.done() and not self._keeper.cancelled():
-            self._keeper.result()  # it ends in no other way but by a mistake of ours: show that
+        if self._renewer and self._renewer.done() and not self._renewer.cancelled():
+            self._renewer.result()  # it ends in no other way but by a mistake of ours: show that
 
     async def _keep(self) -> None:
         membership = self._membership

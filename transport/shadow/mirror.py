@@ -26,7 +26,7 @@ from transport.shadow.copies import Copy, mirrored
 from transport.shadow.observer import GapLedger, Nobody, NoGaps, ShadowObserver
 from transport.shadow.outcomes import Drop, Sent
 from transport.shadow.queue import Queue
-from transport.shadow.status import PartitionTally, ShadowStatus
+from transport.shadow.status import CopyCounts, ShadowStatus
 
 __all__ = ["Mirror"]
 
@@ -69,7 +69,7 @@ class Mirror:
             records=settings.transport_shadow_queue_records,
             size=settings.transport_shadow_queue_bytes,
         )
-        self._tallies = [PartitionTally(p) for p in range(transport.partitions)]
+        self._counts = [CopyCounts(p) for p in range(transport.partitions)]
         self._held: dict[int, float] = {}
         self._work = asyncio.Event()
         self._empty = asyncio.Event()
@@ -109,8 +109,8 @@ class Mirror:
     def status(self) -> ShadowStatus:
         """Return the state of the shadow: waiting and dropped copies, the breaker."""
         backlog = self._queue.backlog()
-        for tally in self._tallies:
-            tally.waiting = self._queue.count(tally.partition)
+        for counts in self._counts:
+            counts.waiting = self._queue.count(counts.partition)
         return ShadowStatus(
             name=self.transport.name,
             mode=self.mode,
@@ -120,7 +120,7 @@ class Mirror:
             oldest_age=time.monotonic() - backlog.oldest_since if backlog.records else 0.0,
             error=self._error,
             since=self._since,
-            partitions=self._tallies,
+            partitions=self._counts,
             unwritten=self._gaps.unwritten,
         )
 
@@ -150,7 +150,7 @@ class Mirror:
 
     def missed(self, partition: int, drop: Drop, offset: str | None = None) -> None:
         """Count, and note in the ledger, one message that the shadow will not get from here."""
-        self._tallies[partition].drop(drop)
+        self._counts[partition].drop(drop)
         self._observer.published(drop.label, 1)
         self._gaps.note(partition, drop, offset)
 
@@ -254,7 +254,7 @@ class Mirror:
         partition = copy.envelope.partition
         if isinstance(outcome, (Appended, Remembered)):
             counts[_sent(copy, outcome)] += 1
-            self._tallies[partition].copied += 1
+            self._counts[partition].copied += 1
             self._queue.remove(copy)
             return None
         counts[_failed(outcome)] += 1

@@ -10,10 +10,10 @@ import msgspec
 from transport.shadow.observer import BreakerState
 from transport.shadow.outcomes import Drop
 
-__all__ = ["PartitionTally", "ShadowStatus"]
+__all__ = ["CopyCounts", "ShadowStatus"]
 
 
-class PartitionTally(msgspec.Struct):
+class CopyCounts(msgspec.Struct):
     """One partition since the process started. ``dropped_at`` is seconds since the epoch."""
 
     partition: int
@@ -43,7 +43,7 @@ class ShadowStatus(msgspec.Struct, frozen=True):
     oldest_age: float
     error: str
     since: float
-    partitions: list[PartitionTally]
+    partitions: list[CopyCounts]
     unwritten: int | None = None
 
     @property

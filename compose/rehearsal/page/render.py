@@ -21,7 +21,7 @@ _MARKS = 16
 _ORDER = ("ingress", "worker", "redis", "kafka", "postgres")
 
 
-class _Lane(NamedTuple):
+class _Track(NamedTuple):
     """A process or a server: what it ran when, and what was done to it."""
 
     name: str
@@ -44,7 +44,7 @@ def render(report: RehearsalReport) -> str:
         title=_title(report),
         command=_command(report),
         charts=pictures(report.series),
-        lanes=list(_lanes(report)),
+        tracks=list(_tracks(report)),
         length=report.series.step * len(report.series.ok),
         marks=list(_marks(report)),
         names={number: phase.name for number, phase in enumerate(PHASES)},
@@ -100,13 +100,15 @@ def _marks(report: RehearsalReport) -> Iterator[int]:
     yield from range(step, int(length * 0.985), step)
 
 
-def _lanes(report: RehearsalReport) -> Iterator[_Lane]:
+def _tracks(report: RehearsalReport) -> Iterator[_Track]:
     def place(name: str) -> tuple[int, str]:
         return _ORDER.index(name.partition("-")[0]), name
 
-    for name in sorted(report.lanes, key=place):
-        spans = [one for one in report.lanes[name] if one.state != "down" and one.ended is not None]
-        yield _Lane(name, spans, [fault for fault in report.faults if fault.victim == name])
+    for name in sorted(report.tracks, key=place):
+        spans = [
+            one for one in report.tracks[name] if one.state != "down" and one.ended is not None
+        ]
+        yield _Track(name, spans, [fault for fault in report.faults if fault.victim == name])
 
 
 def _data(report: RehearsalReport) -> Markup:
