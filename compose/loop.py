@@ -19,7 +19,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody handled, as asyncio does, but for a name that could not be resolved.
+    """Log unhandled errors, as asyncio does, except a name that could not be resolved.
 
     uvloop's ``create_connection`` leaves the look-up running when it is cancelled, and nobody asks
     for its result any more. Who gave it up has said so already.

@@ -49,7 +49,7 @@ __all__ = [
     "styled",
 ]
 
-_CELL = 500  # characters of a cell or a name: more than anybody reads there
+_CELL = 500  # characters of a cell or a name
 
 
 class Terminal(Console):
@@ -68,7 +68,7 @@ class Terminal(Console):
 
     @property
     def fits(self) -> bool:
-        """Whether what is shown has to fit a width: somebody looks at it, and asked for no more."""
+        """Whether output must fit the terminal's width: it is one, without ``--wide``."""
         return self.is_terminal and not self.wide
 
     def print(self, *objects: Any, **options: Any) -> None:

@@ -36,9 +36,9 @@ class ReadinessReport(msgspec.Struct, frozen=True):
 
 
 WorkerProbe = Callable[[], ComponentState]
-"""Tells how the workers of this process are; made by whoever starts them."""
+"""Reports the state of this process's workers; made by the code that starts them."""
 Probe = Callable[[], Awaitable[ComponentState]]
-"""Asks one more dependency, in its own time limit; made by whoever put it there."""
+"""Asks one more dependency, in its own time limit; made by the code that added it."""
 
 
 class ReadinessChecks:

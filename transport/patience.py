@@ -43,4 +43,4 @@ async def answer(asking: Coroutine[Any, Any, _Result], *, within: float) -> _Res
 def _ended(task: asyncio.Task[Any]) -> None:
     _ending.discard(task)
     if not task.cancelled():
-        task.exception()  # seen: nobody waits for it any more
+        task.exception()  # retrieved: it has no waiter any more

@@ -9,7 +9,7 @@ guard then sends ``SIGNAL`` to the server, waits ``GRACE`` seconds, and kills wh
 in a session of its own, so a Ctrl-C in the terminal reaches the program that owns it, which stops
 its servers in order, and not the servers themselves. The first line on standard output is the
 server's process id. Guard and server both hold ``LOCK_FD``, a locked file: while either lives,
-nobody else can start a server on the same data.
+no other process can start a server on the same data.
 """
 
 from __future__ import annotations

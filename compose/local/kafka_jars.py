@@ -30,7 +30,7 @@ __all__ = [
 KAFKA_VERSION = "4.3.1"
 JAVA_AT_LEAST = 17
 
-# Kafka leaves the logging back end to whoever runs it. This one is a single small jar that writes
+# Kafka leaves the logging back end to its operator. This one is a single small jar that writes
 # to standard error; its version must be of the line that kafka_2.13 names for slf4j-api.
 _DEPENDENCIES = (
     ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),

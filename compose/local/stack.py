@@ -22,7 +22,7 @@ __all__ = ["Stack", "logs_in"]
 _REDIS_PORT = 6379
 _POSTGRES_PORT = 5432
 _KAFKA_PORT = 9092
-_NOBODY = "1"  # a port that nobody listens at
+_NOBODY = "1"  # a port without a listener
 _DATABASE = "crossfade"
 _WATCH_SECONDS = 0.5
 

@@ -49,7 +49,7 @@ class Faults:
             await asyncio.sleep(self._dice.uniform(*_REST))
 
     async def one(self, load: Load, kind: str, way: str) -> None:
-        """Hurt one part of a kind for a while, and wait until messages are acknowledged again."""
+        """Inject a fault into a part of a kind; wait until messages are acknowledged again."""
         part = self._dice.choice([part for part in self._stage.parts if part.kind == kind])
         lasts = self._dice.uniform(0.0, _LONGEST)
         async with part.held():

@@ -57,7 +57,7 @@ class Open:
         del phase, mark
 
     async def reached(self, phase: int) -> None:
-        """Ask nobody."""
+        """Pass without a gate."""
 
 
 class Gates:
@@ -100,7 +100,7 @@ class Gates:
             await asyncio.sleep(_AGAIN)
 
     async def _refused(self, attempt: _Attempt) -> dict[str, str]:
-        """Try once; return by whom, and why, it was refused: nothing if it was done."""
+        """Try once; return the gate that refused and its reason, or nothing if it was done."""
         try:
             pool = await connect(self._persistence)
             try:

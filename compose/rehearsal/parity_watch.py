@@ -15,7 +15,7 @@ from persistence.errors import PersistenceError
 __all__ = ["Parity", "ParityWatch"]
 
 _WITHIN = 1.0
-_ANSWER_AGE = "20 seconds"  # older: nobody compares now
+_ANSWER_AGE = "20 seconds"  # older: no process compares now
 
 _LATEST = f"""
 SELECT counts FROM parity_reports

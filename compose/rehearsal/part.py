@@ -57,7 +57,7 @@ class Part:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Keep everyone else's hand off it for a while: a restart and a fault take turns."""
+        """Hold the part exclusively: a restart and a fault take turns."""
         async with self._hand:
             yield
 

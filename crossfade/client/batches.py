@@ -77,7 +77,7 @@ def sent(
     timeout: float,
     headers: Mapping[str, str],
 ) -> Operation[list[BatchResult]]:
-    """Send ``messages`` in order, and return what became of each, in the same order.
+    """Send ``messages`` in order, and return the outcome of each, in the same order.
 
     A request is sent after the one before it is settled. Where that can't be, the messages after
     it are not sent: they would overtake.
@@ -162,7 +162,7 @@ class _Request:
         return []
 
     def _note(self, one: _Item, result: Ack | ProblemError) -> bool:
-        """Note what became of a message; return whether to send it again."""
+        """Note the outcome of a message; return whether to send it again."""
         self._outcomes[one.place] = result
         if isinstance(result, Ack):
             return False

@@ -20,7 +20,7 @@ _STEPS_AT_ONCE = 2  # of inflating: enough for nearly every message
 
 
 class Disconnected(Exception):  # noqa: N818 - what happened
-    """The client went away before its body was complete: there is nobody to answer."""
+    """The client disconnected before its body was complete, so no answer is possible."""
 
 
 class Bodies:

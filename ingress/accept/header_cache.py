@@ -52,7 +52,7 @@ class RequestHeadCache:
 
         Args:
             raw: All bytes of the head, and never a part of them: the rest of a head whose beginning
-                came before is itself a sound head, and would stand for a request that nobody sent.
+                came before is itself a sound head, and would stand for a request never sent.
             head: What it says, of a request that has come as a whole.
         """
         if len(raw) > _LONGEST or not head.length:

@@ -1,4 +1,4 @@
-"""The last hour, kept by this process: a point every ten seconds, whether anybody looks or not."""
+"""The last hour, kept by this process: a point every ten seconds, with or without watchers."""
 
 from __future__ import annotations
 

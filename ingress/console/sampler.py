@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 _HISTORY = 180
 _LINGER = 15.0
-"""Seconds to go on sampling when nobody watches: a page that is reloaded finds its history."""
+"""Seconds to go on sampling without watchers: a page that is reloaded finds its history."""
 _FIGURES_SECONDS = 10.0
 _LONGEST_PAUSE = 5.0
 """Seconds between two events at most: a key is checked before each."""
@@ -144,7 +144,7 @@ class Sampler:
         before = self._taken
         async with self._taking:
             if self._taken != before:
-                return  # somebody else just did
+                return  # another task just did
             _, database = await asyncio.gather(
                 asyncio.gather(*(one.take() for one in self._readings)), self._ask_database()
             )

@@ -347,5 +347,5 @@ def _later(text: str, since: datetime) -> bool:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return True  # nobody knows
+        return True  # not known
     return moment.tzinfo is None or moment >= since

@@ -93,4 +93,4 @@ Migration = Annotated[MigrationActions, Depends(_migration)]
 OwnKey = Annotated[ApiKey | None, Depends(_own_key)]
 """The request's key, which may be limited to a prefix; ``None`` where no keys are needed."""
 Caller = Annotated[str, Depends(_caller)]
-"""Who asks, for the record: the name of the API key."""
+"""The name of the caller's API key, for the record of actions."""

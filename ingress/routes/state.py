@@ -76,4 +76,4 @@ ReadKey = Annotated[ApiKey | None, Depends(_read_key)]
 ProduceKey = Annotated[ApiKey | None, Depends(_produce_key)]
 """A key that may send, perhaps limited to a prefix; ``None`` where no keys are needed."""
 Caller = Annotated[str, Depends(_caller)]
-"""Who asks, for the record: the name of the API key."""
+"""The name of the caller's API key, for the record of actions."""

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details: every type there is, and how one becomes bytes.
 
 A type's URI is a path of this service (``/problems/<name>``) that answers with its description,
-so whoever meets one in a log can read what it means and what to do.
+so a reader of a log finds its meaning and its remedy there.
 """
 
 from __future__ import annotations

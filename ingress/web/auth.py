@@ -1,4 +1,4 @@
-"""API keys: who may call what.
+"""API keys: the permissions of callers.
 
 A key is ``cf_`` and 32 random bytes; only its SHA-256 is configured. A plain hash is right here,
 where a password would need a slow one: guessing 256 random bits is hopeless at any speed. Finding

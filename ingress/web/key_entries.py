@@ -44,7 +44,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     name: str
     scopes: frozenset[Scope]
     sender_prefix: str = ""
-    """What the ids of senders, and of users who give receipts, have to begin with."""
+    """Prefix that ids of senders, and of users who give receipts, must have."""
     conversation_prefix: str = ""
 
     @property

@@ -36,7 +36,7 @@ class BackfillAppends:
 
         Raises:
             TransportError: one of them is not, or not surely. Compare again.
-            JobStopped: somebody cancelled it.
+            JobStopped: the job was cancelled.
         """
         failure: TransportError | None = None
         if envelopes:
@@ -63,7 +63,7 @@ class BackfillAppends:
         """Write how far it is.
 
         Raises:
-            JobStopped: somebody cancelled it.
+            JobStopped: the job was cancelled.
         """
         assert self.job is not None
         status = self.status

@@ -43,7 +43,7 @@ class Backfill:
 
         Raises:
             JobRunning: another backfill into the same target runs.
-            JobStopped: somebody cancelled it.
+            JobStopped: the job was cancelled.
             ConfigurationError: the two logs can't be compared.
         """
         appends, request = self.appends, self.appends.request

@@ -93,7 +93,7 @@ class DeadLetterIndex:
     async def _attempt(
         self, form: Callable[[str, Record], Row], record: Record, size: int
     ) -> Exception | None:
-        """Try to insert a row of one form; return what speaks against the form, if anything."""
+        """Try to insert a row of one form; return the error that rules the form out, if any."""
         for attempt in range(_ATTEMPTS):
             try:
                 await self._insert([form(self._transport, record)])

@@ -26,7 +26,7 @@ FROM migration_events ORDER BY id DESC LIMIT $1
 class Queued(msgspec.Struct, frozen=True, rename="camel"):
     """A step that waits for its gates. Times are RFC 3339, UTC.
 
-    ``seen_at`` is when whoever waits last said so. ``red`` names the gates it waits for.
+    ``seen_at`` is the waiting process's last heartbeat. ``red`` names the gates it waits for.
     """
 
     to: int

@@ -58,7 +58,7 @@ async def used(pool: Pool, transport: str) -> bool:
 async def drained(pool: Pool, transport: str) -> bool:
     """Note that nothing is left in the log, unless a process still uses it; return whether noted.
 
-    Whoever still owns a partition takes its fence anew.
+    A worker that still owns a partition takes its fence anew.
 
     Raises:
         Outage: PostgreSQL can't do it now.

@@ -27,7 +27,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         kind: What it does.
         request: What is asked for, in the kind's own words. Written as JSON.
-        by: Who asks.
+        by: Name of the caller.
         rate: At most so many letters or records a second; 0 for no limit.
         total: How many there are to do, as far as is known.
         alone: Names and values of the request. One job at a time runs that has them, and an

@@ -1,4 +1,4 @@
-"""Connections that are kept between questions, for who asks hundreds of times a second.
+"""Connections that are kept between queries, for callers with hundreds of queries a second.
 
 Taking one from the pool and handing it back costs as much as a small question itself (60 of 120
 microseconds measured): a task, a check for listeners, a proxy each time.

@@ -5,7 +5,7 @@ One statement does everything, in an order that its data dependencies force:
 1. ``locked``: the advisory lock of each partition, ascending. So within a partition ``seq`` is the
    order in which rows become visible, and a page cursor never skips one. It has to come first:
    ``seq`` is drawn as rows are inserted, and nothing is inserted before the lock is held.
-2. ``fence``: the row that says who owns the partition, held until commit. No row: nothing is
+2. ``fence``: the row that names the partition's owner, held until commit. No row: nothing is
    inserted, and the caller learns that it lost the partition.
 3. ``placed``: the messages, in log order. The unique key decides duplicates.
 4. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt

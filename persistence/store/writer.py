@@ -62,7 +62,7 @@ class Writer:
                 await trial.rollback()
 
     async def write(self, batch: Sequence[PositionedEvent], fence: Fence | None) -> Written:
-        """Insert ``batch`` in its order, all or nothing, and say what became of each record.
+        """Insert ``batch`` in its order, all or nothing, and return the outcome of each record.
 
         With a fence the batch is of its partition. Without one (the direct ingress) it may span
         several. All of it comes from one transport.

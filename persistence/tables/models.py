@@ -64,7 +64,7 @@ class MessageRow(_Table, table=True):
     __table_args__ = (
         Index(None, "conversation_id", "seq"),
         # For people who look for a message. Hash: another producer's ids may be of any length,
-        # which a B-tree would refuse. A correlation id that nobody gave is the message id.
+        # which a B-tree would refuse. A correlation id that was not given is the message id.
         Index(None, "client_message_id", postgresql_using="hash"),
         Index(
             None,

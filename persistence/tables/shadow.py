@@ -18,7 +18,7 @@ class ShadowGap(Table, table=True):
     ``records`` of them, of one kind (:class:`transport.shadow.outcomes.Drop`), stand from
     ``first_offset`` to ``last_offset`` in ``transport``; others between them may have been copied.
     The offsets are null where nobody knows them, or whether the messages stand there at all.
-    ``noted_by`` is the process. Whoever has seen the shadow made whole sets ``repaired_at``.
+    ``noted_by`` is the process. A finished repair of the shadow sets ``repaired_at``.
     """
 
     __tablename__ = "shadow_gaps"

@@ -14,7 +14,7 @@ class AdaptiveBatchSize:
     """The batch size of one partition: halved when batches get slow, doubled when they are quick.
 
     Small batches cost throughput and large ones latency, but only when the log has that many
-    waiting; below the limit a batch is whatever has arrived.
+    waiting; below the limit a batch is all that has arrived.
     """
 
     def __init__(self, most: int) -> None:

@@ -88,7 +88,7 @@ class ClientPool(Generic[_Client]):
         except TransportError:
             raise  # translated by the request itself
         except Exception as error:
-            # Whatever: of an answer that lacks what it expects, aiokafka makes an AttributeError.
+            # Any error: aiokafka raises AttributeError for an answer that lacks an expected field.
             if client is self._client and not isinstance(error, _GETTING_READY):
                 await self.close()
             translated = translate(error)

@@ -87,7 +87,7 @@ class KafkaConsumer:
         while True:
             claim = await self._offers.get()
             if claim is None:
-                self._offers.put_nowait(None)  # for whoever else iterates
+                self._offers.put_nowait(None)  # for other iterators
                 if isinstance(self._trouble, ConfigurationError):
                     raise self._trouble
                 return

@@ -2,7 +2,7 @@
 
 Asked before a claim is made (of what the group's mark remembers), and of a claim that lives on
 whenever something may have happened to its log. See :mod:`~transport.kafka.tails` for how the log
-is compared, and :mod:`~transport.kafka.sights` for what nobody has read yet.
+is compared, and :mod:`~transport.kafka.sights` for records that are unread.
 """
 
 from __future__ import annotations

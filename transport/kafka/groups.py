@@ -55,7 +55,7 @@ class Groups:
         found: dict[int, str] = {}
         for code, _group, _state, _kind, _protocol, members, *_ in response.groups:
             if for_code(code) is not NoError:
-                continue  # a group that nobody has joined yet
+                continue  # a group without members yet
             for _id, client, _host, _metadata, assigned, *_more in members:
                 if not assigned:
                     continue  # the group is rebalancing

@@ -160,7 +160,7 @@ class TopicIds:
         return (await self.describe(topic)).id
 
     async def describe(self, topic: str) -> Described:
-        """Return the id of ``topic`` and who leads its partitions.
+        """Return the id of ``topic`` and the leaders of its partitions.
 
         Raises:
             TransportUnavailable: Kafka can't say now, or there is no such topic.

@@ -1,8 +1,8 @@
 """Losses of a deleted topic: Kafka forgets the group's offsets with it, and our mark.
 
-So each process remembers, of every topic it has seen behind a name, what was unread in it. Whoever
-claims a partition of the successor writes that into its first commit, where it outlives us all; a
-process that claims nothing tells what it saw for as long as it runs. Nobody knows of it if no
+So each process remembers the unread records of every topic that it has seen behind a name. The
+first owner of a partition of the successor writes them into its first commit, which outlives the
+process; a process without a claim reports them for as long as it runs. The loss stays unknown if no
 process ran from the deletion to the first claim: the rows in PostgreSQL are the only witness then.
 """
 

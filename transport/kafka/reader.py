@@ -99,7 +99,7 @@ class KafkaReader:
     async def readable_ends(
         self, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, int]:
-        """Return where each partition ends for who reads what is committed (KIP-98).
+        """Return the end of each partition for readers of committed records (KIP-98).
 
         That is at the first record of the oldest transaction that is open, else at its end.
 

@@ -73,7 +73,7 @@ class Tails:
     async def since_elections(
         self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
     ) -> Mapping[TopicPartition, Regress]:
-        """Return the same as :meth:`regressed`, for who asks again and again.
+        """Return the same as :meth:`regressed`, for callers that ask repeatedly.
 
         A log loses its tail with its leader. So only what was noted under another leader is
         compared, and once under each.

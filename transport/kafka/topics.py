@@ -58,7 +58,7 @@ def topic_specs(settings: TransportSettings) -> dict[Topic, TopicSpec]:
     common = {
         # Compaction would drop all but the last message of a conversation.
         "cleanup.policy": "delete",
-        # Ages and retention go by the broker's clock, not by that of whoever produced.
+        # Ages and retention go by the broker's clock, not by the producer's.
         "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": str(in_sync),
         "unclean.leader.election.enable": "false",
@@ -81,7 +81,7 @@ def topic_specs(settings: TransportSettings) -> dict[Topic, TopicSpec]:
 
 
 async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
-    """Create the topics that are missing and check those that are there; return what was created.
+    """Create missing topics and check the others; return the names of those created.
 
     Raises:
         ConfigurationError: a topic differs from its spec; the text lists every difference.

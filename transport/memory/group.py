@@ -1,4 +1,4 @@
-"""Consumer groups in memory: who owns what, and how far each is."""
+"""Consumer groups in memory: the owners of partitions, and their positions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["MemoryClaim", "MemoryConsumer", "MemoryGroup"]
 
 
 class MemoryGroup:
-    """Where one group is in every partition of a topic, and who owns what."""
+    """Positions of one group in the partitions of a topic, and their owners."""
 
     def __init__(self, partitions: Sequence[MemoryPartition]) -> None:
         self.partitions = partitions

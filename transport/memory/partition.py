@@ -45,7 +45,7 @@ class MemoryPartition:
         self.first = max(self.first, below)
 
     def wake(self) -> None:
-        """Wake everyone who waits."""
+        """Wake every waiter."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

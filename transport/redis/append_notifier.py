@@ -112,7 +112,7 @@ class AppendNotifier:
                         await self._armed.wait()
                         await self._read(connection)
             except TransportError:
-                # Whoever waits looks for itself, meets what is wrong, and tells its caller.
+                # Each waiter reads by itself, meets the error, and raises it to its caller.
                 self._ring_all()
                 await asyncio.sleep(_PAUSE_SECONDS)
             finally:

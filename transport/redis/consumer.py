@@ -77,7 +77,7 @@ class RedisConsumer:
         while (claim := await self._arrived.get()) is not None:
             if not claim.lost:
                 yield claim
-        self._arrived.put_nowait(None)  # for whoever else iterates
+        self._arrived.put_nowait(None)  # for other iterators
         if self._renewer and self._renewer.done() and not self._renewer.cancelled():
             self._renewer.result()  # it ends in no other way but by a mistake of ours: show that
 
@@ -200,7 +200,7 @@ class RedisConsumer:
     async def _give_back(self, claim: RedisClaim) -> None:
         self._notifier.forget(claim.stream)
         if claim.lost:
-            self._notifier.ring(self._membership.bell)  # look at once who has it
+            self._notifier.ring(self._membership.bell)  # have members look for its owner
             return
         claim.lose()
         self._held.pop(claim.partition, None)

@@ -141,7 +141,7 @@ class RedisMembership:
         )
 
     async def release(self, claims: Sequence[RedisClaim]) -> None:
-        """Give up leases, and have every member look who takes them."""
+        """Give up leases, and have every member look for them."""
         await self._functions.exchange(
             [
                 *(self._functions.command("release", (c.lease,), c.epoch) for c in claims),

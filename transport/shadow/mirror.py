@@ -36,7 +36,7 @@ _AT_ONCE, _TRIAL = 500, 10
 """The most copies in a call, and in one that only tries whether the shadow works again: to put
 hundreds into a call keeps the process from its requests for milliseconds, each time for nothing."""
 _GATHER = 0.01
-"""Seconds between two calls of the sender. Nobody waits for it, and few large calls are cheap."""
+"""Seconds between two calls of the sender. Few large calls are cheap, and no caller waits."""
 _HOLD = 0.25
 """Seconds for which a partition rests that failed while others did not."""
 
@@ -241,7 +241,7 @@ class Mirror:
         except TransportError as error:
             failure = error
         except Exception as error:
-            # A fault in somebody's transport: it must not become the primary's.
+            # A fault in the shadow's transport must not become the primary's.
             log.exception("Unhandled exception in the shadow's transport; will retry")
             failure = AppendUnknown(
                 f"{type(error).__name__} in the transport {self.transport.name}"

@@ -1,4 +1,4 @@
-"""Hooks: how the shadow is watched without knowing by whom.
+"""Hooks through which observers watch the shadow.
 
 They are called on the event loop, so they return at once and never raise.
 """

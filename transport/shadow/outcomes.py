@@ -30,7 +30,7 @@ class Drop(StrEnum):
     BREAKER_OPEN = "breaker_open"
     """The queue was full while the shadow was not working."""
     REFUSED = "refused"
-    """The shadow won't take this record, whatever is done (too large for it, say)."""
+    """The shadow will never take this record (too large for it, say)."""
     CLOSED = "closed"
     """It still waited when the process stopped."""
     PRIMARY_UNKNOWN = "primary_unknown"

@@ -1,6 +1,6 @@
 """Lines and areas over time, as paths of SVG: 1000 wide, 100 high, drawn to stretch.
 
-So a picture fills whatever width there is; its labels are HTML, and stay as large as they are.
+So a picture fills its container's width; its labels are HTML, and stay as large as they are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Chart(NamedTuple):
     title: str
     says: str
     label: str
-    """For those who don't see it."""
+    """The chart's text alternative."""
     legend: dict[str, str]
     """What each kind of line or area is."""
     pixels: int
