@@ -24,7 +24,7 @@ from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.check import ParityCheck, PartitionReport, check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.follower import Follower
-from migration_guide.parity.result import DIFFERENCES, ParityCounts, ParityResult, Verdict
+from migration_guide.parity.result import DIFFERENCES, ParityResult, Verdict
 from persistence import parity_reports
 from persistence.database.pool import connect, using
 from persistence.errors import PersistenceError
@@ -84,7 +84,7 @@ def parity(
     else:
         report = run(lambda: _once(settings, (one, two), (start, end), limits, quiet=as_json))
         _print(report, as_json=as_json)
-    raise typer.Exit(_STATUS[report.tally.verdict])
+    raise typer.Exit(_STATUS[report.totals.verdict])
 
 
 def _period(since: str | None, window: str | None) -> tuple[float | None, float | None]:
@@ -180,7 +180,7 @@ async def _mirrored(settings: Settings) -> float | None:
 
 async def _record(settings: Settings, report: ParityCheck) -> None:
     """Keep what was found, for others to read. Without PostgreSQL it is only shown."""
-    tally = report.tally
+    total = report.totals
     try:
         pool = await connect(settings.persistence)
         try:
@@ -194,12 +194,12 @@ async def _record(settings: Settings, report: ParityCheck) -> None:
                         shadow=report.shadow,
                         since=report.since,
                         until=report.until,
-                        counts={result.value: n for result, n in tally.counts.items()},
+                        counts={result.value: n for result, n in total.counts.items()},
                         lag=[one.lag for one in report.partitions],
                         samples=[msgspec.to_builtins(sample) for sample in report.samples],
-                        verdict=tally.verdict.value,
-                        compared=tally.compared,
-                        coverage=tally.coverage,
+                        verdict=total.verdict.value,
+                        compared=total.compared,
+                        coverage=total.coverage,
                         made_by=caller(),
                     ),
                 )
@@ -217,20 +217,19 @@ def _print(report: ParityCheck, *, as_json: bool) -> None:
 
 
 def _data(report: ParityCheck) -> dict[str, Any]:
-    tally = report.tally
+    total = report.totals
     return {
-        "verdict": tally.verdict.value,
-        "compared": tally.compared,
-        "coverage": tally.coverage,
-        "parity": tally.parity,
-        "counts": {result.value: tally.of(result) for result, _ in _COLUMNS},
+        "verdict": total.verdict.value,
+        "compared": total.compared,
+        "coverage": total.coverage,
+        "parity": total.parity,
+        "counts": {result.value: total.of(result) for result, _ in _COLUMNS},
         **msgspec.to_builtins(report),
     }
 
 
 def _shown(report: ParityCheck) -> RenderableType:
-    tally = report.tally
-    return Group(_partitions(report), *_samples(report), "", _sentence(report, tally))
+    return Group(_partitions(report), *_samples(report), "", _sentence(report))
 
 
 def _partitions(report: ParityCheck) -> Grid:
@@ -238,7 +237,7 @@ def _partitions(report: ParityCheck) -> Grid:
     table.title = f"{report.primary} (primary) and {report.shadow} (shadow)"
     table.title += f" since {report.since}" if report.since else ", as far as both reach"
     table.add_column("partition", right=True)
-    total = report.tally
+    total = report.totals
     shown = [
         (r, name)
         for r, name in _COLUMNS
@@ -248,8 +247,8 @@ def _partitions(report: ParityCheck) -> Grid:
         table.add_column(name, right=True)
     table.add_column("coverage", right=True, drop=1)
     for one in report.partitions:
-        if any(one.tally.counts.values()):
-            table.add_row(str(one.partition), *_cells(one, shown), _percent(one.tally.coverage))
+        if any(one.totals.counts.values()):
+            table.add_row(str(one.partition), *_cells(one, shown), _percent(one.totals.coverage))
     sums = PartitionReport(-1, total, 0, 0)
     table.add_row("all", *_cells(sums, shown), _percent(total.coverage))
     return table
@@ -258,7 +257,7 @@ def _partitions(report: ParityCheck) -> Grid:
 def _cells(one: PartitionReport, shown: Sequence[tuple[ParityResult, str]]) -> list[Cell]:
     cells: list[Cell] = []
     for result, _ in shown:
-        count = one.tally.of(result)
+        count = one.totals.of(result)
         cells.append(
             styled((str(count), "bold red")) if count and result in DIFFERENCES else str(count)
         )
@@ -294,14 +293,15 @@ def _samples(report: ParityCheck) -> list[RenderableType]:
     return ["", table, *([f"and {rest} more samples; --json has them"] if rest > 0 else [])]
 
 
-def _sentence(report: ParityCheck, tally: ParityCounts) -> RenderableType:
-    verdict = tally.verdict
+def _sentence(report: ParityCheck) -> RenderableType:
+    total = report.totals
+    verdict = total.verdict
     if verdict is Verdict.NOTHING:
         return styled(("nothing to compare", "yellow"), ": that is not parity")
-    counted = f"{tally.compared} compared, coverage {_percent(tally.coverage)}"
+    counted = f"{total.compared} compared, coverage {_percent(total.coverage)}"
     if verdict is Verdict.EQUAL:
         return styled(("equal", "green"), f": {counted}")
-    share = "-" if tally.parity is None else f"{tally.parity:.4%}"
+    share = "-" if total.parity is None else f"{total.parity:.4%}"
     return styled(
         ("they differ", "red"),
         f": {counted}, {share} matched"

@@ -52,26 +52,26 @@ async def gate(scene: Scene) -> GateResult:
         mirrored=reached if scene.origin in MIRRORED else None,
         limits=limits,
     )
-    tally = report.tally
+    totals = report.totals
     evidence = {
-        "counts": {result.value: count for result, count in tally.counts.items()},
-        "coverage": tally.coverage,
+        "counts": {result.value: count for result, count in totals.counts.items()},
+        "coverage": totals.coverage,
         "seconds": round(seconds, 1),
         "samples": msgspec.to_builtins(report.samples[:5]),
     }
-    if tally.verdict is Verdict.DIFFERS:
+    if totals.verdict is Verdict.DIFFERS:
         found = ", ".join(
-            f"{tally.of(result)} {result.value}" for result in DIFFERENCES if tally.of(result)
+            f"{totals.of(result)} {result.value}" for result in DIFFERENCES if totals.of(result)
         )
         return red(NAME, f"over {seconds:.0f} s the logs differ: {found}", evidence)
-    if tally.verdict is Verdict.NOTHING:
+    if totals.verdict is Verdict.NOTHING:
         return unknown(
             NAME,
             f"nothing was sent in the last {seconds:.0f} s that could be compared: 100 % of "
             "nothing is not parity",
             evidence,
         )
-    coverage = tally.coverage or 0.0
+    coverage = totals.coverage or 0.0
     if coverage < _COVERAGE:
         return unknown(
             NAME,
@@ -81,6 +81,6 @@ async def gate(scene: Scene) -> GateResult:
         )
     return green(
         NAME,
-        f"100 % of {tally.compared} messages of {seconds:.0f} s, coverage {coverage:.0%}",
+        f"100 % of {totals.compared} messages of {seconds:.0f} s, coverage {coverage:.0%}",
         evidence,
     )

@@ -41,7 +41,8 @@ class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
     """One partition's counts. ``lag``: originals of the primary whose copies may still come."""
 
     partition: int
-    tally: ParityCounts
+    # The JSON of `crossfade migrate parity --json` calls it so.
+    totals: ParityCounts = msgspec.field(name="tally")
     repaired: int
     lag: int
 
@@ -58,11 +59,11 @@ class ParityCheck(msgspec.Struct, frozen=True, rename="camel"):
     last_difference: str | None = None
 
     @property
-    def tally(self) -> ParityCounts:
+    def totals(self) -> ParityCounts:
         """The sum over the partitions."""
         total = ParityCounts()
         for one in self.partitions:
-            total.merge(one.tally)
+            total.merge(one.totals)
         return total
 
 

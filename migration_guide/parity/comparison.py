@@ -63,7 +63,7 @@ class Comparison:
         read_after: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         self.partition = partition
-        self.tally = ParityCounts()
+        self.totals = ParityCounts()
         self.samples: list[Sample] = []
         self.repaired = 0
         self.last_difference = 0.0
@@ -171,9 +171,9 @@ class Comparison:
 
     def result(self) -> ParityCounts:
         """Return the counts, with what is not judged yet."""
-        tally = ParityCounts(dict(self.tally.counts))
-        tally.add(ParityResult.NOT_YET_COMPARABLE, sum(self._waiting.young))
-        return tally
+        totals = ParityCounts(dict(self.totals.counts))
+        totals.add(ParityResult.NOT_YET_COMPARABLE, sum(self._waiting.young))
+        return totals
 
     def _original(self, facts: Facts) -> None:
         side = facts.side
@@ -317,7 +317,7 @@ class Comparison:
             self._paired.popitem(last=False)
 
     def _add(self, result: ParityResult, count: int = 1) -> None:
-        self.tally.add(result, count)
+        self.totals.add(result, count)
         if self.found:
             self.found(result, count)
 

@@ -159,7 +159,7 @@ class ParityMonitor:
         self._metrics.show(
             (self._primary, self._shadow),
             lag=follower.lag(),
-            coverage=rows.tally.coverage,
+            coverage=rows.totals.coverage,
             judged=follower.judged_until,
             last_mismatch=follower.last_difference,
         )
@@ -210,16 +210,16 @@ class _ReportRows:
         self._since = since
         self._begun = time.monotonic()
         self._samples: list[dict[str, object]] = []
-        self.tally = ParityCounts()
+        self.totals = ParityCounts()
 
     async def write(self) -> None:
         """Write this minute's row as it is now; after the minute begin the next."""
         follower = self._follower
-        total = follower.report().tally
+        total = follower.report().totals
         open_ = total.counts.pop(ParityResult.NOT_YET_COMPARABLE, 0)
         counts = Counter(total.counts)
         change = {r: counts[r] - self._written[r] for r in counts if counts[r] != self._written[r]}
-        self.tally = ParityCounts(change)
+        self.totals = ParityCounts(change)
         self._samples += [msgspec.to_builtins(sample) for sample in follower.samples()]
         shown = {result.value: count for result, count in change.items()}
         shown[ParityResult.NOT_YET_COMPARABLE.value] = open_
@@ -235,9 +235,9 @@ class _ReportRows:
                 counts=shown,
                 lag=follower.lag(),
                 samples=self._samples[:100],
-                verdict=self.tally.verdict.value,
-                compared=self.tally.compared,
-                coverage=self.tally.coverage,
+                verdict=self.totals.verdict.value,
+                compared=self.totals.compared,
+                coverage=self.totals.coverage,
                 made_by=self._member,
             ),
         )

@@ -94,11 +94,11 @@ async def test_parity_of_the_tenth_that_could_be_compared_is_unknown(scene, logs
         """A comparison that could compare one of ten."""
 
         async def __call__(self, *_args, **_options):
-            return ParityCheck("redis", "kafka", None, "", [PartitionReport(0, tally, 0, 0)], [])
+            return ParityCheck("redis", "kafka", None, "", [PartitionReport(0, totals, 0, 0)], [])
 
-    tally = ParityCounts()
-    tally.add(Found.MATCHED, 1)
-    tally.add(Found.TRIMMED, 9)
+    totals = ParityCounts()
+    totals.add(Found.MATCHED, 1)
+    totals.add(Found.TRIMMED, 9)
     monkeypatch.setattr(parity_gate, "check", Mostly())
     before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
     result = await ask(await scene(2, 3, reached_at=before), "parity")

@@ -34,7 +34,7 @@ def request(**changes) -> Request:
 
 
 def counts(report) -> dict[ParityResult, int]:
-    return {result: n for result, n in report.tally.counts.items() if n}
+    return {result: n for result, n in report.totals.counts.items() if n}
 
 
 async def compared(one, two, **options):
@@ -61,7 +61,7 @@ async def test_lost_copies_are_named_repaired_and_equal_again(
     found = counts(report)
     assert found.pop(ParityResult.ORDER_BACKFILLED) > 0
     assert found == {ParityResult.MATCHED: 200}
-    assert report.tally.verdict is Verdict.EQUAL
+    assert report.totals.verdict is Verdict.EQUAL
 
     # Again: nothing is appended twice.
     status = await Backfill(database_pool, one, two, request()).run()
@@ -121,7 +121,7 @@ async def test_killed_in_the_middle_it_goes_on_and_appends_nothing_twice(
     assert status.appended < 360
     records = await every(kafka_log)
     assert len(records) == len({r.headers["messageId"] for r in records}) == 400
-    assert (await compared(redis_log, kafka_log)).tally.verdict is Verdict.EQUAL
+    assert (await compared(redis_log, kafka_log)).totals.verdict is Verdict.EQUAL
 
 
 async def test_an_outage_is_waited_out_and_unknown_appends_are_looked_for(

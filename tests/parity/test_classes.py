@@ -28,7 +28,7 @@ def mirrored(
 
 
 def counts(report: ParityCheck) -> dict[ParityResult, int]:
-    return {result: n for result, n in report.tally.counts.items() if n}
+    return {result: n for result, n in report.totals.counts.items() if n}
 
 
 async def test_equal_logs_are_equal_and_wholly_covered() -> None:
@@ -36,14 +36,14 @@ async def test_equal_logs_are_equal_and_wholly_covered() -> None:
     mirrored(primary, shadow, range(50))
     report = await check(primary, shadow)
     assert counts(report) == {ParityResult.MATCHED: 50}
-    assert (report.tally.coverage, report.tally.verdict) == (1.0, Verdict.EQUAL)
+    assert (report.totals.coverage, report.totals.verdict) == (1.0, Verdict.EQUAL)
 
 
 async def test_nothing_is_not_parity() -> None:
     report = await check(*pair())
-    assert report.tally.verdict is Verdict.NOTHING
-    assert report.tally.parity is None
-    assert report.tally.coverage is None
+    assert report.totals.verdict is Verdict.NOTHING
+    assert report.totals.parity is None
+    assert report.totals.coverage is None
 
 
 @pytest.mark.parametrize("swapped", [False, True], ids=["primary", "shadow"])
@@ -60,7 +60,7 @@ async def test_a_lost_copy_is_named_with_its_position_and_trace(swapped: bool) -
     assert ((there, here) if swapped else (here, there)) == ("3", None)
     assert sample.trace_id == f"{4:032x}"
     assert sample.correlation_id == "correlation-3"
-    assert report.tally.verdict is Verdict.DIFFERS
+    assert report.totals.verdict is Verdict.DIFFERS
 
 
 async def test_a_lost_original_is_missing_in_the_primary() -> None:
@@ -103,7 +103,7 @@ async def test_a_doubled_copy_is_a_duplicate_and_no_difference() -> None:
     shadow.put(1, 9.0, of="redis:1", mode="sync", accepted=1.0)
     report = await check(primary, shadow)
     assert counts(report) == {ParityResult.MATCHED: 5, ParityResult.DUPLICATE: 1}
-    assert report.tally.verdict is Verdict.EQUAL
+    assert report.totals.verdict is Verdict.EQUAL
     (sample,) = report.samples
     assert (sample.primary_offset, sample.shadow_offset) == ("1", "5")
 
@@ -130,12 +130,12 @@ async def test_a_second_body_under_a_key_is_a_conflict_and_no_difference(first: 
     shadow.put(0, 3.2, of=of, mode="sync", accepted=accepted, content=content)
     report = await check(primary, shadow)
     assert counts(report) == {ParityResult.MATCHED: 3, ParityResult.CONFLICT: 1}
-    assert report.tally.verdict is Verdict.EQUAL
+    assert report.totals.verdict is Verdict.EQUAL
     (sample,) = report.samples
     assert sample.primary_offset == ("3" if first else "2")
     # Where the window begins between them as well.
     edge = await check(primary, shadow, since=EPOCH + 3.05)
-    assert edge.tally.of(ParityResult.MISSING_IN_SHADOW, ParityResult.MISSING_IN_PRIMARY) == 0
+    assert edge.totals.of(ParityResult.MISSING_IN_SHADOW, ParityResult.MISSING_IN_PRIMARY) == 0
 
 
 async def test_a_redriven_message_stands_twice_in_both_logs_and_matches_twice() -> None:
@@ -195,7 +195,7 @@ async def exchanged(
 async def test_an_exchanged_async_pair_differs_unless_the_clocks_show_an_overlap() -> None:
     report = await exchanged("async", accepted=1.9)
     assert counts(report) == {ParityResult.MATCHED: 2, ParityResult.ORDER_DIFFERS: 1}
-    assert report.tally.verdict is Verdict.DIFFERS
+    assert report.totals.verdict is Verdict.DIFFERS
     (sample,) = report.samples
     assert sample.other == body_of(2, "c", 1.9).message_id
     assert (sample.primary_offset, sample.shadow_offset) == ("0", "1")
@@ -208,7 +208,7 @@ async def test_an_exchanged_async_pair_differs_unless_the_clocks_show_an_overlap
 async def test_an_exchanged_sync_pair_shows_by_itself_that_its_requests_overlapped() -> None:
     report = await exchanged("sync", accepted=1.9)
     assert counts(report) == {ParityResult.MATCHED: 2, ParityResult.ORDER_OVERLAPPED: 1}
-    assert report.tally.verdict is Verdict.EQUAL
+    assert report.totals.verdict is Verdict.EQUAL
 
 
 async def test_a_sync_copy_of_a_later_retry_shows_nothing() -> None:
@@ -229,7 +229,7 @@ async def test_a_sync_copy_proves_an_overlap_however_late_if_every_process_mirro
 async def test_a_backfilled_copy_stands_late_on_purpose() -> None:
     report = await exchanged("backfill", accepted=1.9)
     assert counts(report) == {ParityResult.MATCHED: 2, ParityResult.ORDER_BACKFILLED: 1}
-    assert report.tally.verdict is Verdict.EQUAL
+    assert report.totals.verdict is Verdict.EQUAL
 
 
 async def test_other_conversations_have_no_order_between_them() -> None:
@@ -265,7 +265,7 @@ async def test_what_the_other_log_has_trimmed_is_counted_as_not_comparable() -> 
     shadow.drop(0, *range(10))
     report = await check(primary, shadow)
     assert counts(report) == {ParityResult.MATCHED: 10, ParityResult.TRIMMED: 2}
-    assert report.tally.coverage == 10 / 12
+    assert report.totals.coverage == 10 / 12
 
 
 async def test_what_came_before_the_shadow_began_is_not_missing() -> None:
@@ -330,5 +330,5 @@ async def test_a_copy_in_the_wrong_partition_is_missing_in_its_own() -> None:
         of = primary.put(number, number, partition=0)
         shadow.put(number, number + 0.1, of=of, mode="sync", partition=int(number == 2))
     report = await check(primary, shadow)
-    assert report.tally.counts[ParityResult.MISSING_IN_SHADOW] == 1
-    assert report.tally.verdict is Verdict.DIFFERS
+    assert report.totals.counts[ParityResult.MISSING_IN_SHADOW] == 1
+    assert report.totals.verdict is Verdict.DIFFERS

@@ -132,7 +132,7 @@ async def test_every_class_is_counted_exactly(sent: list[Sent], in_memory: int) 
     redis, kafka, both = written(sent)
     limits = ParityLimits(settle=3600.0, tolerance=TOLERANCE, in_memory=in_memory)
     report = await check(redis, kafka, limits=limits)
-    found = Counter({r: n for r, n in report.tally.counts.items() if n})
+    found = Counter({r: n for r, n in report.totals.counts.items() if n})
     assert found == expected(sent, both)
 
 
@@ -175,7 +175,7 @@ async def test_memory_does_not_grow_with_the_volume() -> None:
         progress=lambda _, read: seen.append((read, process.memory_info().rss)),
     )
     missing = (length - 1) // 5
-    assert report.tally.counts[ParityResult.MISSING_IN_SHADOW] == missing
-    assert report.tally.counts[ParityResult.MATCHED] == length - missing
+    assert report.totals.counts[ParityResult.MISSING_IN_SHADOW] == missing
+    assert report.totals.counts[ParityResult.MATCHED] == length - missing
     warm = seen[len(seen) // 8][1]
     assert seen[-1][1] - warm < 4 * 1024 * 1024

@@ -49,21 +49,21 @@ def pair(
 @pytest.mark.parametrize("left", [LEFT, 0], ids=["some-left", "nothing-left"])
 async def test_what_was_trimmed_before_it_was_read_is_not_missing(trimmed: str, left: int) -> None:
     report = await check(*pair(trimmed, left=left), limits=AT_ONCE)
-    found = report.tally.counts
+    found = report.totals.counts
     assert not found.get(ParityResult.MISSING_IN_PRIMARY)
     assert not found.get(ParityResult.MISSING_IN_SHADOW)
     # The first page, which was read before it went, and what is still there.
     assert found[ParityResult.MATCHED] == 500 + left
-    assert report.tally.verdict is Verdict.EQUAL
+    assert report.totals.verdict is Verdict.EQUAL
 
 
 async def test_what_the_trimmed_log_lacks_of_the_time_that_it_holds_is_missing() -> None:
     report = await check(*pair("kafka", left=LEFT, lost=LENGTH - 5), limits=AT_ONCE)
     assert [s.primary_offset for s in report.samples] == [str(LENGTH - 5)]
-    assert report.tally.counts[ParityResult.MISSING_IN_SHADOW] == 1
+    assert report.totals.counts[ParityResult.MISSING_IN_SHADOW] == 1
     report = await check(*pair("redis", left=LEFT, alone=LENGTH - 5), limits=AT_ONCE)
     assert [s.shadow_offset for s in report.samples] == [str(LENGTH - 5)]
-    assert report.tally.counts[ParityResult.MISSING_IN_PRIMARY] == 1
+    assert report.totals.counts[ParityResult.MISSING_IN_PRIMARY] == 1
 
 
 async def test_a_partition_that_never_held_anything_was_not_trimmed() -> None:
@@ -73,7 +73,7 @@ async def test_a_partition_that_never_held_anything_was_not_trimmed() -> None:
         if number % 2 == 0:
             logs[1].put(number, number + 0.01, of=of, mode="sync", accepted=float(number))
     report = await check(*logs, limits=AT_ONCE)
-    assert report.tally.counts == {ParityResult.MATCHED: 10, ParityResult.MISSING_IN_SHADOW: 10}
+    assert report.totals.counts == {ParityResult.MATCHED: 10, ParityResult.MISSING_IN_SHADOW: 10}
 
 
 async def test_who_follows_goes_on_after_a_log_was_emptied() -> None:
@@ -82,16 +82,16 @@ async def test_who_follows_goes_on_after_a_log_was_emptied() -> None:
     await follower.start()
     try:
         await follower.round()
-        assert not follower.report().tally.counts.get(ParityResult.MISSING_IN_PRIMARY)
+        assert not follower.report().totals.counts.get(ParityResult.MISSING_IN_PRIMARY)
         redis.trims_to = None
         for number in range(LENGTH, LENGTH + 10):
             at = number * 0.1
             of = redis.put(number, at, offset=number)
             if number != LENGTH + 4:
                 kafka.put(number, at + 0.01, of=of, mode="sync", accepted=at)
-        before = follower.report().tally.counts[ParityResult.MATCHED]
+        before = follower.report().totals.counts[ParityResult.MATCHED]
         await follower.round()
-        found = follower.report().tally.counts
+        found = follower.report().totals.counts
         assert found[ParityResult.MATCHED] - before == 9
         # Nobody can tell when the log was emptied; from its first record on it holds all.
         assert found[ParityResult.MISSING_IN_SHADOW] == 1
@@ -119,10 +119,10 @@ async def test_a_real_stream_trimmed_under_the_comparison(
     redis_log.read = read_and_trim
     async with client:
         report = await check(redis_log, kafka_log, limits=AT_ONCE)
-    assert not report.tally.of(ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)
+    assert not report.totals.of(ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)
     sent = [
-        one.tally.compared + one.tally.of(ParityResult.TRIMMED) > 0 for one in report.partitions
+        one.totals.compared + one.totals.of(ParityResult.TRIMMED) > 0 for one in report.partitions
     ]
-    matched = [one.tally.of(ParityResult.MATCHED) for one in report.partitions]
+    matched = [one.totals.of(ParityResult.MATCHED) for one in report.partitions]
     assert matched == [(10 + left) * used for used in sent]
     assert any(sent)

@@ -72,10 +72,10 @@ async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pai
     assert await firsts(pair, pair.primary) == ["warm", "first", "second"]
     assert await firsts(pair, pair.shadow) == ["warm", "second", "first"]
     known = await compared(pair, mirrored)
-    assert known.tally.of(ParityResult.ORDER_OVERLAPPED) == 1
-    assert known.tally.verdict is Verdict.EQUAL
+    assert known.totals.of(ParityResult.ORDER_OVERLAPPED) == 1
+    assert known.totals.verdict is Verdict.EQUAL
     # Where nobody knows that the phase was reached, an overlap is not shown.
-    assert (await compared(pair, None)).tally.of(ParityResult.ORDER_DIFFERS) == 1
+    assert (await compared(pair, None)).totals.of(ParityResult.ORDER_DIFFERS) == 1
 
 
 @from_redis
@@ -98,8 +98,8 @@ async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair)
     assert await firsts(pair, pair.primary) == ["first", "second"]
     assert await firsts(pair, pair.shadow) == ["second", "first"]
     report = await compared(pair, mirrored)
-    assert report.tally.of(ParityResult.ORDER_DIFFERS) == 1
-    assert report.tally.verdict is Verdict.DIFFERS
+    assert report.totals.of(ParityResult.ORDER_DIFFERS) == 1
+    assert report.totals.verdict is Verdict.DIFFERS
 
 
 @from_kafka
@@ -118,5 +118,5 @@ async def test_two_bodies_under_one_key_are_a_conflict_and_not_missing(pair: Pai
         assert await accepted(two, other)
         assert two.watch.counts["conflict"] == 1
     report = await compared(pair, None)
-    assert report.tally.counts == {ParityResult.MATCHED: 1, ParityResult.CONFLICT: 1}
-    assert report.tally.verdict is Verdict.EQUAL
+    assert report.totals.counts == {ParityResult.MATCHED: 1, ParityResult.CONFLICT: 1}
+    assert report.totals.verdict is Verdict.EQUAL
