@@ -14,12 +14,9 @@ from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.claim import KafkaClaim, Owner
 from transport.kafka.commits import Commits
 from transport.kafka.continuity import Continuity
-from transport.kafka.groups import Committed, Groups
-from transport.kafka.identity import TopicIds
-from transport.kafka.log import TopicLayout
-from transport.kafka.losses import TopicLosses
+from transport.kafka.group_context import GroupContext
+from transport.kafka.groups import Committed
 from transport.kafka.mark import Mark, next_epoch
-from transport.kafka.reader import KafkaReader
 from transport.kafka.standing import standing
 from transport.kafka.tails import Regress
 
@@ -46,25 +43,16 @@ class Claiming:
     def __init__(
         self,
         owner: Owner,
+        context: GroupContext,
         *,
-        source: TopicLayout,
-        group: str,
-        reader: KafkaReader,
-        groups: Groups,
-        ids: TopicIds,
-        losses: TopicLosses,
         continuity: Continuity,
         commits: Commits,
         ready: Callable[[KafkaClaim], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._owner = owner
-        self._source = source
-        self._group = group
-        self._reader = reader
-        self._groups = groups
-        self._ids = ids
-        self._losses = losses
+        self._context = context
+        self._source = context.source
         self._continuity = continuity
         self._commits = commits
         self._ready = ready
@@ -109,15 +97,15 @@ class Claiming:
 
     async def _claim(self, partitions: Sequence[int]) -> list[KafkaClaim]:
         """Raise the epoch of ``partitions``, under our generation, and return their claims."""
-        source = self._source
+        context, source = self._context, self._source
         where = [source.at(partition) for partition in sorted(partitions)]
-        topic = await self._ids.describe(source.name)
-        await self._reader.include([at for at in where if at.partition >= source.partitions])
+        topic = await context.ids.describe(source.name)
+        await context.reader.include([at for at in where if at.partition >= source.partitions])
         count = max(source.partitions, *(partition + 1 for partition in partitions))
-        committed = await self._groups.committed(self._group, source.name, count)
+        committed = await context.groups.committed(context.group, source.name, count)
         self._find_what_counted(partitions, committed)
-        begins = await self._reader.begins(where)
-        ends = await self._reader.ends(where)
+        begins = await context.reader.begins(where)
+        ends = await context.reader.ends(where)
         regressed = await self._continuity.regressed(partitions, committed, topic)
         marks: dict[int, Committed] = {}
         for at in where:
@@ -127,7 +115,7 @@ class Claiming:
                 begin=begins[at],
                 end=ends[at],
                 lost_before=max(
-                    self._losses.before(at.partition, topic.id),
+                    context.losses.before(at.partition, topic.id),
                     self._continuity.lost_before(at.partition),
                 ),
                 regress=regressed.get(at),

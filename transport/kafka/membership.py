@@ -23,15 +23,11 @@ from transport.kafka.closing import start
 from transport.kafka.commits import Commits
 from transport.kafka.continuity import Continuity
 from transport.kafka.fetching import Fetching
-from transport.kafka.groups import Committed, Groups
+from transport.kafka.group_context import GroupContext
+from transport.kafka.groups import Committed
 from transport.kafka.holds import Holds
-from transport.kafka.identity import TopicIds
-from transport.kafka.log import TopicLayout
-from transport.kafka.losses import TopicLosses
 from transport.kafka.mark import Sight
 from transport.kafka.passing import GapPassing
-from transport.kafka.reader import KafkaReader
-from transport.kafka.tails import Tails
 from transport.kafka.timing import Timing
 from transport.kafka.watchdog import StalledError, Stalls, Watchdog
 
@@ -41,39 +37,28 @@ log = logging.getLogger(__name__)
 
 
 class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
-    """Runs ``client`` in ``group`` until it fails. ``offer`` gets each claim.
+    """Runs ``client`` in its group until it fails. ``offer`` gets each claim.
 
-    ``on_unreadable`` is called while the log can't be read. ``ids`` tell whether the topic was made
-    anew, which this client can't; ``losses``, which outlive us, what was unread when it went;
-    ``tails`` whether the log lost what it had; ``stalls`` where earlier clients came to a stop.
+    ``on_unreadable`` is called while the log can't be read. ``stalls`` tell where earlier clients
+    came to a stop.
     """
 
     def __init__(
         self,
         client: AIOKafkaConsumer,
+        context: GroupContext,
         *,
-        source: TopicLayout,
-        group: str,
         timing: Timing,
-        reader: KafkaReader,
-        groups: Groups,
         offer: Callable[[KafkaClaim], None],
         on_unreadable: Callable[[], None],
-        ids: TopicIds,
-        losses: TopicLosses,
-        tails: Tails,
         stalls: Stalls,
     ) -> None:
         self._client = client
-        self._source = source
-        self._group = group
+        self._context = context
+        self._source = source = context.source
         self._timing = timing
-        self._reader = reader
-        self._groups = groups
         self._offer = offer
         self._on_unreadable = on_unreadable
-        self._ids = ids
-        self._losses = losses
         self._ended = False
         self._ends: dict[int, int] = {}
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -81,26 +66,21 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         self.claims: dict[int, KafkaClaim] = {}
         self.fault: TransportUnavailable | None = None
         self._held = Holds(source.name, patience=timing.damage)
-        self._continuity = Continuity(source.name, ids=ids, tails=tails)
+        self._continuity = Continuity(source.name, ids=context.ids, tails=context.tails)
         self._commits = Commits(client, source.name, timeout=timing.request)
         self._gaps = GapPassing(client, self.claims, source=source, commits=self._commits)
         self._fetching = Fetching(
             client,
             self.claims,
             source=source,
-            reader=reader,
+            reader=context.reader,
             continuity=self._continuity,
             gaps=self._gaps,
             held=self._held,
         )
         self._claiming = Claiming(
             self,
-            source=source,
-            group=group,
-            reader=reader,
-            groups=groups,
-            ids=ids,
-            losses=losses,
+            context,
             continuity=self._continuity,
             commits=self._commits,
             ready=self._ready,
@@ -111,8 +91,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         """Be a member. Never returns; raises (a group of) what ended it."""
         # Asked for the first time ever, Kafka has yet to make the topic of its groups. We wait for
         # that in peace; the client would tell each refusal as an error.
-        source = self._source
-        await self._groups.committed(self._group, source.name, source.partitions)
+        context, source = self._context, self._source
+        await context.groups.committed(context.group, source.name, source.partitions)
         await start(self._client, within=self._timing.request)
         self._client.subscribe([self._source.name], listener=self)
         self._watchdog.joining()
@@ -135,7 +115,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
 
     def topic_id(self) -> str | None:
         """See :class:`transport.kafka.claim.Owner`."""
-        return self._ids.last_seen(self._source.name)
+        return self._context.ids.last_seen(self._source.name)
 
     def proved(self) -> bool:
         """See :class:`transport.kafka.claim.Owner`.
@@ -172,7 +152,9 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                 task.cancel()
         await self._lose_claims()
         if revoked:  # on joining, there are none
-            log.info("Partitions revoked", extra={"group": self._group, "count": len(revoked)})
+            log.info(
+                "Partitions revoked", extra={"group": self._context.group, "count": len(revoked)}
+            )
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin to claim what we were given. Heartbeats wait for this to return, so it is short."""
@@ -180,7 +162,9 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         if assigned and not self._ended:
             self._client.pause(*assigned)
             self._claiming.start([at.partition for at in assigned])
-        log.info("Partitions assigned", extra={"group": self._group, "count": len(assigned)})
+        log.info(
+            "Partitions assigned", extra={"group": self._context.group, "count": len(assigned)}
+        )
 
     async def _lose_claims(self) -> None:
         for partition, claim in self.claims.items():
@@ -209,7 +193,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         """Remember what would be lost with the topic, as far as we know it."""
         end = max(claim.window.fetched, self._ends.get(partition, 0))
         unread = end - claim.window.acked
-        self._losses.note(partition, claim.topic_id, unread=unread, lost=claim.lost_records)
+        self._context.losses.note(partition, claim.topic_id, unread=unread, lost=claim.lost_records)
 
     async def _watch(self) -> None:
         """Tell claims whether Kafka can be read; raise if it can and yet nothing comes."""
@@ -218,10 +202,10 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             doubtful = self.fault is not None
             read = {claim: claim.window.fetched for claim in self.claims.values()}
             try:
-                topic = await self._ids.describe(self._source.name)
+                topic = await self._context.ids.describe(self._source.name)
                 where = self._everywhere()
-                ends = await self._reader.ends(where)
-                readable = await self._reader.readable_ends(where)
+                ends = await self._context.reader.ends(where)
+                readable = await self._context.reader.readable_ends(where)
             except TransportUnavailable as error:
                 self.fault = error
                 self._on_unreadable()

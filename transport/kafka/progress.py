@@ -12,41 +12,31 @@ from aiokafka.structs import TopicPartition
 from transport.contract import Progress
 from transport.kafka.claim import KafkaClaim
 from transport.kafka.gaps import Gaps, TopicEpoch
-from transport.kafka.groups import Committed, Groups
-from transport.kafka.identity import TopicIds
-from transport.kafka.log import TopicLayout
-from transport.kafka.losses import TopicLosses
+from transport.kafka.group_context import GroupContext
+from transport.kafka.groups import Committed
 from transport.kafka.reader import FirstRecord, KafkaReader
 from transport.kafka.standing import standing
-from transport.kafka.tails import KnownTail, Tails
+from transport.kafka.tails import KnownTail
 
 __all__ = ["progress_of"]
 
 
 async def progress_of(
-    source: TopicLayout,
-    group: str,
-    *,
-    reader: KafkaReader,
-    groups: Groups,
-    ids: TopicIds,
-    losses: TopicLosses,
-    tails: Tails,
-    gaps: Gaps,
-    ours: Mapping[int, KafkaClaim],
+    context: GroupContext, *, gaps: Gaps, ours: Mapping[int, KafkaClaim]
 ) -> list[Progress]:
     """Return the group's progress in each partition. ``ours`` are this process's own claims.
 
     Raises:
         TransportUnavailable: Kafka can't say now.
     """
+    source, reader, losses = context.source, context.reader, context.losses
     where = source.all()
-    topic = await ids.describe(source.name)
+    topic = await context.ids.describe(source.name)
     topic_id = topic.id
     # Committed before ends: a record appended and acknowledged in between then counts as neither.
-    committed = await groups.committed(group, source.name, source.partitions)
+    committed = await context.groups.committed(context.group, source.name, source.partitions)
     begins, ends, owners = await asyncio.gather(
-        reader.begins(where), reader.ends(where), groups.owners(group, source.name)
+        reader.begins(where), reader.ends(where), context.groups.owners(context.group, source.name)
     )
     # Before its next claim a group may stand where a log that lost its tail has other records.
     known = {
@@ -54,7 +44,7 @@ async def progress_of(
         for at in where
         if (found := committed.get(at.partition)) is not None
     }
-    regressed = await tails.since_elections(known, topic.leaders)
+    regressed = await context.tails.since_elections(known, topic.leaders)
     stands = {
         at: standing(
             committed.get(at.partition),

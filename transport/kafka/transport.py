@@ -35,6 +35,7 @@ from transport.kafka.connection import Connector
 from transport.kafka.consumer import KafkaConsumer
 from transport.kafka.durability import durability
 from transport.kafka.gaps import Gaps
+from transport.kafka.group_context import GroupContext
 from transport.kafka.groups import Groups
 from transport.kafka.identity import TopicIds
 from transport.kafka.leader_epochs import LeaderEpochs
@@ -165,22 +166,16 @@ class KafkaTransport:
 
     def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
         """See :meth:`transport.contract.Transport.consume`."""
-        timing = self._timing
+        context, timing = self._context(topic, group), self._timing
         stalls = Stalls()
 
         def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> KafkaMembership:
             return KafkaMembership(
                 client,
-                source=self._logs[topic],
-                group=group,
+                context,
                 timing=timing,
-                reader=self._reader,
-                groups=self._groups,
                 offer=offer,
                 on_unreadable=self._look_for_topics,
-                ids=self._ids,
-                losses=self._losses[topic, group],
-                tails=self._tails[topic],
                 stalls=stalls,
             )
 
@@ -232,17 +227,7 @@ class KafkaTransport:
         for consumer in self._consumers:
             if (consumer.topic, consumer.group) == (topic, group):
                 ours.update(consumer.claims_now)
-        return await progress_of(
-            self._logs[topic],
-            group,
-            reader=self._reader,
-            groups=self._groups,
-            ids=self._ids,
-            losses=self._losses[topic, group],
-            tails=self._tails[topic],
-            gaps=self._gaps,
-            ours=ours,
-        )
+        return await progress_of(self._context(topic, group), gaps=self._gaps, ours=ours)
 
     def sort_key(self, offset: str) -> bytes:
         """See :meth:`transport.contract.Transport.sort_key`."""
@@ -263,6 +248,17 @@ class KafkaTransport:
                 raise TransportUnavailable(f"a consumer can't read: {consumer.fault}")
         specs = list(self._specs.values())
         await self._admin.ask(lambda admin: in_step(admin, specs))
+
+    def _context(self, topic: Topic, group: str) -> GroupContext:
+        return GroupContext(
+            group=group,
+            source=self._logs[topic],
+            reader=self._reader,
+            groups=self._groups,
+            ids=self._ids,
+            losses=self._losses[topic, group],
+            tails=self._tails[topic],
+        )
 
     async def _ensure_topics(self) -> list[str]:
         specs = list(self._specs.values())
