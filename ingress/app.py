@@ -158,7 +158,7 @@ class Ingress:
             await self.api(scope, receive, send)
 
 
-def build(
+def build(  # noqa: PLR0913 - what a process gives its API, once
     *,
     settings: IngressSettings,
     transport: Transport,
@@ -213,11 +213,10 @@ def build(
     auth = accept.auth
     console = console_of(
         settings=settings,
-        auth=auth,
+        accept=accept,
         messages=messages,
         pool=pool,
         actions=actions,
-        commits=accept.commits,
         logs=list(logs) or watched(transport, read),
         seen_by=seen_by,
         migration=migration,

@@ -67,7 +67,7 @@ class Load:
     ``crowded`` conversations have three writers each, whose requests overlap.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, of which each caller sets few
         self,
         history: ClientHistory,
         targets: Sequence[Target],

@@ -79,7 +79,7 @@ class KafkaServer(LocalServer):
     # A few seconds alone; on a busy machine a JVM was seen to take most of a minute.
     ready_within = 240.0
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, of which each server sets few
         self,
         data_dir: Path,
         *,

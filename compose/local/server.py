@@ -63,7 +63,7 @@ class LocalServer(ABC):
     ready_within = 180.0
     """Seconds for one start."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, of which each server sets few
         self,
         name: str,
         data_dir: Path,

@@ -39,7 +39,7 @@ class AsyncClient:
     accepted: send the same :class:`~crossfade.NewMessage` again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the public options
         self,
         base_url: str | None = None,
         *,

@@ -40,7 +40,7 @@ class Client:
     :class:`~crossfade.CrossfadeError` whose docstring and ``remedy`` say what to do.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the public options
         self,
         base_url: str | None = None,
         *,

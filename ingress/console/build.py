@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from ingress.accept.group_commit import GroupCommit
+from ingress.accept.context import AcceptContext
 from ingress.accept.intake import Intake
 from ingress.console import (
     find_routes,
@@ -29,7 +29,6 @@ from ingress.console.timeline import Timelines
 from ingress.messages import Messages
 from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
-from ingress.web.auth import Authenticator
 from persistence.database.pool import Pool
 from persistence.operator_actions import Actions
 from transport.contract import Transport
@@ -47,11 +46,10 @@ def watched(written: Transport, read: Transport) -> list[WatchedLog]:
 def console_of(
     *,
     settings: IngressSettings,
-    auth: Authenticator,
+    accept: AcceptContext,
     messages: Messages,
     pool: Pool,
     actions: Actions,
-    commits: GroupCommit,
     logs: Sequence[WatchedLog],
     seen_by: str,
     migration: MigrationActions | None,
@@ -62,7 +60,7 @@ def console_of(
     by_name = {one.transport.name: one.transport for one in logs}
     read = next(one.transport for one in logs if "consumed" in one.roles)
     return ConsoleState(
-        auth=auth,
+        auth=accept.auth,
         sampler=sampler,
         hour=LastHour(sampler, seen_by=seen_by, grafana_url=settings.ingress_grafana_url),
         timelines=Timelines(
@@ -76,7 +74,7 @@ def console_of(
         tail=Tail(read, pool, timeout_seconds=timeout),
         logs=list(logs),
         actions=actions,
-        commits=commits,
+        commits=accept.commits,
         intake=Intake(RequestLimits.of(settings)),
         pool=pool,
         migration=migration,

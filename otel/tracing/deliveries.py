@@ -272,7 +272,7 @@ class TracedDelivery(Delivery):
             made["crossfade.delivery_count"] = record.delivery_count
         return made | one.about
 
-    def _add(
+    def _add(  # noqa: PLR0913 - the fields of a span
         self,
         one: _Received,
         name: str,

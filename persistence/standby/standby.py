@@ -80,7 +80,7 @@ class Standby:
     ``member`` names this process, as for its worker. ``patience`` is in seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a worker's, and its own three
         self,
         *,
         transport: Transport,

@@ -32,7 +32,7 @@ class StillLog:
         self.offsets: list[list[int]] = [[] for _ in range(partitions)]
         self.reads = 0
 
-    def put(
+    def put(  # noqa: PLR0913 - what a test may set of a record
         self,
         number: int,
         at: float,
