@@ -53,8 +53,8 @@ def status(
             found = await read_history(pool, events + 1) if events else []
         lines, more = found[:events], len(found) > events
         if as_json:
-            told = {**shown.as_data(look), "history": lines, "history_goes_on": more}
-            out.json(shown.plain_data(told))
+            data = {**shown.as_data(look), "history": lines, "history_goes_on": more}
+            out.json(shown.plain_data(data))
             return
         out.print(shown.head(look.state))
         out.print()

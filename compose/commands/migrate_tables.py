@@ -169,10 +169,10 @@ def _short(moment: str) -> str:
     return f"{moment[:10]} {moment[11:19]}"
 
 
-def _shadow(told: dict[str, Any] | None) -> Cell:
-    if told is None:
+def _shadow(status: dict[str, Any] | None) -> Cell:
+    if status is None:
         return "-"
-    breaker, sick = told.get("breaker"), told.get("breaker") != "closed"
-    counts = f"{told.get('waiting')} wait, {told.get('dropped')} dropped"
-    text = f"{told.get('name')} {told.get('mode')}: {counts}"
+    breaker, sick = status.get("breaker"), status.get("breaker") != "closed"
+    counts = f"{status.get('waiting')} wait, {status.get('dropped')} dropped"
+    text = f"{status.get('name')} {status.get('mode')}: {counts}"
     return styled((f"{text}, {breaker}", "red")) if sick else text

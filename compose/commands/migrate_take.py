@@ -183,8 +183,8 @@ async def _judged_again(
 def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> None:
     waits = [one.name for one in in_the_way]
     if as_json:
-        told: dict[str, Any] = {"taken": False, "ended": "dry_run", "wouldWaitFor": waits}
-        out.json({**shown.step_data(checked), **told})
+        outcome: dict[str, Any] = {"taken": False, "ended": "dry_run", "wouldWaitFor": waits}
+        out.json({**shown.step_data(checked), **outcome})
         return
     out.print()
     out.print(f"would wait for {', '.join(waits)}, and then say:" if waits else "would say:")

@@ -112,8 +112,8 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # 
             await asyncio.sleep(_LOOK_SECONDS)
     if done.phase == to:
         phase = PHASES[to].label
-        told = styled(("complete:", "green"), f" every process is on phase {phase}")
-        (err if err.notes_as_json else out).print(told)
+        line = styled(("complete:", "green"), f" every process is on phase {phase}")
+        (err if err.notes_as_json else out).print(line)
         return Ended.COMPLETE
     err.print(styled(("overtaken:", "yellow"), f" {done.changed_by} took another step meanwhile"))
     return Ended.OVERTAKEN

@@ -23,7 +23,7 @@ async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None
     """
     if transport.transport_shadow is None:
         return None
-    told: dict[str, Any] = {
+    status: dict[str, Any] = {
         "name": transport.transport_shadow,
         "mode": transport.transport_shadow_mode,
         "processes": None,
@@ -31,14 +31,14 @@ async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None
     }
     try:
         alive = await processes(pool, within=_WITHIN)
-        told["processes"] = {
+        status["processes"] = {
             one.member: one.shadow for one in alive if one.live and one.shadow is not None
         }
         async with using(pool, within=_WITHIN) as connection:
-            told["missed"] = await open_gaps(connection, transport.transport_shadow)
+            status["missed"] = await open_gaps(connection, transport.transport_shadow)
     except (PersistenceError, TimeoutError):
         pass
-    return told
+    return status
 
 
 def lines(shadow: dict[str, Any]) -> list[str]:

@@ -112,7 +112,7 @@ class _Tail:
         try:
             settled: list[Fate] = await fates(self._look.pool, list(self._waiting))
         except Outage:
-            return []  # told when it is back
+            return []  # shown when it is back
         lines = []
         for fate in sorted(settled, key=lambda one: one.at):
             if (event := self._waiting.pop(fate.message_id, None)) is None:
@@ -136,8 +136,8 @@ class _Printer:
             out.json(line, indent=None)
             return
         what = line["what"]
-        told = {**line, "at": milliseconds(line["at"])}
-        shown = "  ".join(brief(value) for name, value in told.items() if name != "what")
+        fields = {**line, "at": milliseconds(line["at"])}
+        shown = "  ".join(brief(value) for name, value in fields.items() if name != "what")
         out.print(styled((f"{what:13}", _STYLES[what]), f" {shown}"))
 
 

@@ -33,7 +33,7 @@ class RotatingFile(io.TextIOBase):
     """A text file that is moved aside (``.1`` is the newest of those) once it has its size.
 
     A line that can't be written (the disk is full) is given up: the service goes on without it.
-    ``failed`` is told the first time, and again once lines could be written in between.
+    ``failed`` is called the first time, and again once lines could be written in between.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Notices:
         self._passed_over: dict[str, int] = {}
 
     def __call__(self, event: EventDict) -> None:
-        """Show the event if somebody has to know of it."""
+        """Show the event if an operator has to know of it."""
         level = event.get("level", "")
         if level not in _COLOURS:
             return

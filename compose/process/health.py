@@ -27,7 +27,7 @@ _LOSS_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
 
 
 class Application(Protocol):
-    """An ASGI application that can be told to say not ready."""
+    """An ASGI application that can be made to answer "not ready"."""
 
     listener: Listener
     """Makes the connections that it is served on."""
@@ -82,27 +82,27 @@ class HealthOnly:
 def worker_probe(
     worker: Worker, standbys: Sequence[Standby] = (), *, required: bool
 ) -> WorkerProbe:
-    """Return what tells how the workers are: degraded while they wait for something.
+    """Return the probe of the workers: degraded while they wait for something.
 
-    A standby that waits is told of, and degrades nothing: no message waits for it.
+    A standby that waits is named, and degrades nothing: no message waits for it.
     """
 
     def probe() -> ComponentState:
         status = worker.status()
-        told = "".join(f" {_standby(one.status())}" for one in standbys)
+        others = "".join(f" {_standby(standby.status())}" for standby in standbys)
         if status.paused:
             waits = "; ".join(
-                f"waits for {one.dependency} since {one.since}: {one.error}"
-                for one in status.paused
+                f"waits for {paused.dependency} since {paused.since}: {paused.error}"
+                for paused in status.paused
             )
-            return ComponentState("workers", "degraded", required, f"{waits}.{told}")
+            return ComponentState("workers", "degraded", required, f"{waits}.{others}")
         if status.surplus:
             which = ", ".join(map(str, status.surplus))
             detail = f"The log has more partitions than STREAM_PARTITIONS: {which} are persisted,"
-            detail += f" and their lag is not counted. Write to the others only.{told}"
+            detail += f" and their lag is not counted. Write to the others only.{others}"
             return ComponentState("workers", "degraded", required, detail)
         count = len(status.partitions)
-        return ComponentState("workers", "up", required, f"Own {count} partitions.{told}")
+        return ComponentState("workers", "up", required, f"Own {count} partitions.{others}")
 
     return probe
 
@@ -110,8 +110,8 @@ def worker_probe(
 def _standby(status: StandbyStatus) -> str:
     kept = f"Standby on {len(status.epochs)} of {status.transport}"
     if status.paused:
-        one = status.paused[0]
-        return f"{kept}, which waits for {one.dependency} since {one.since}: {one.error}."
+        paused = status.paused[0]
+        return f"{kept}, which waits for {paused.dependency} since {paused.since}: {paused.error}."
     if status.stalled:
         first = status.stalled[0]
         return (
@@ -124,7 +124,7 @@ def _standby(status: StandbyStatus) -> str:
 def loss_probe(losses: Losses) -> Probe:
     """Return the probe that reports lost records: degraded for an hour after a loss was seen.
 
-    A loss that is older than the process is told and degrades nothing.
+    A loss that is older than the process is reported and degrades nothing.
 
     The process goes on accepting and persisting, so a loss never makes it unavailable.
     """
@@ -134,10 +134,10 @@ def loss_probe(losses: Losses) -> Probe:
         if not found:
             return ComponentState("losses", "up", False, "No record left a log unread.")
         counts = "; ".join(
-            f"{one.lost} {'record' if one.lost == 1 else 'records'} left {one.transport} unread"
-            for one in found
+            f"{loss.lost} {'record' if loss.lost == 1 else 'records'} left {loss.transport} unread"
+            for loss in found
         )
-        recent = any(one.seconds is not None and one.seconds < _LOSS_SECONDS for one in found)
+        recent = any(loss.seconds is not None and loss.seconds < _LOSS_SECONDS for loss in found)
         detail = f"{counts}. Run `crossfade audit`; see QueueMessagesLost in the runbooks."
         return ComponentState("losses", "degraded" if recent else "up", False, detail)
 
@@ -145,7 +145,7 @@ def loss_probe(losses: Losses) -> Probe:
 
 
 def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:
-    """Return what tells how the shadow is. Only in sync mode can nothing be accepted without it."""
+    """Return the probe of the shadow. Only in sync mode is nothing accepted without it."""
     required = mirror.mode == "sync"
     name = f"shadow ({mirror.transport.name}, {mirror.mode})"
 

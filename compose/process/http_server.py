@@ -40,7 +40,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve what the kernel has accepted already, too: it would be reset with its listener."""
-        waiting = [one for listener in sockets or [] for one in _accepted(listener)]
+        waiting = [each for listener in sockets or [] for each in _accepted(listener)]
         for server in self.servers:
             server.close()
         loop = asyncio.get_running_loop()

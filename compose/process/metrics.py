@@ -1,4 +1,4 @@
-"""Every metric that a process shows, from its start on and whatever it does."""
+"""Every metric of a process, each exposed from its start on."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class OrphanedLogDrainer:
 
     def status(self) -> dict[str, StandbyStatus]:
         """Return how the standby of each orphaned log is, by its name."""
-        return {name: one.status() for name, one in self._standbys.items()}
+        return {name: standby.status() for name, standby in self._standbys.items()}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look for such logs, and drain each while it needs it, until ``stop`` is set."""
@@ -107,7 +107,7 @@ class OrphanedLogDrainer:
         except TransportError as error:
             holds = f"can't be reached ({error}). What it holds unread will be"
         else:
-            lags = [one.lag for one in progress]
+            lags = [partition.lag for partition in progress]
             if not whose and not any(lag or lag is None for lag in lags):
                 return
             count = "an unknown number of" if None in lags else f"{sum(filter(None, lags))}"
@@ -153,12 +153,12 @@ class OrphanedLogDrainer:
     async def _is_empty(self, log: Transport) -> bool:
         try:
             unread = [
-                one.lag
+                partition.lag
                 for topic, group in (
                     (Topic.MESSAGES, WORKER_GROUP),
                     (Topic.DEAD_LETTERS, DLQ_GROUP),
                 )
-                for one in await log.progress(topic, group=group)
+                for partition in await log.progress(topic, group=group)
             ]
         except TransportError:
             return False

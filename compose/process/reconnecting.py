@@ -19,9 +19,9 @@ __all__ = ["ReconnectingTransport"]
 log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-_A_MOMENT = 2.0
-_NEEDED_MOMENT = 5.0
-_SAY_AGAIN = 60.0
+_OPTIONAL_SECONDS = 2.0
+_NEEDED_SECONDS = 5.0
+_LOG_AGAIN_SECONDS = 60.0
 
 
 class ReconnectingTransport(ObservedTransport):
@@ -31,8 +31,8 @@ class ReconnectingTransport(ObservedTransport):
     outage is waited for: a setting that can't work ends :meth:`connect` with the error.
 
     Entering waits for it a moment only: a server may be silent, and health has to answer meanwhile.
-    For what is not ``needed`` the moment is shorter, and a setting that turns out later not to work
-    for it is logged, and tried again.
+    For a log that is not ``needed`` the moment is shorter. A setting that turns out later not to
+    work for it is logged, and tried again.
     """
 
     def __init__(
@@ -42,23 +42,23 @@ class ReconnectingTransport(ObservedTransport):
         self._needed = needed
         self._first: asyncio.Task[None] | None = None
         self._connected = False
-        self._why = "not connected yet"
-        self._told = ""
-        self._told_at = 0.0
+        self._error = "not connected yet"
+        self._logged = ""
+        self._logged_at = 0.0
 
     async def __aenter__(self) -> Self:
         """Try once; :meth:`connect` goes on trying."""
         self._first = asyncio.create_task(self._try())
         try:
-            moment = _NEEDED_MOMENT if self._needed else _A_MOMENT
-            await asyncio.wait([self._first], timeout=moment)
+            seconds = _NEEDED_SECONDS if self._needed else _OPTIONAL_SECONDS
+            await asyncio.wait([self._first], timeout=seconds)
         except asyncio.CancelledError:
             await self._end_first()
             raise
         if self._first.done():
             self._first.result()
         else:
-            self._why = f"{self.name} has not answered within {moment:g} s"
+            self._error = f"{self.name} has not answered within {seconds:g} s"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -77,11 +77,11 @@ class ReconnectingTransport(ObservedTransport):
             return
         if self._first is not None:
             if not self._first.done():
-                self._tell()
+                self._log_error()
             await self._once(asyncio.shield(self._first))
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not self._connected:
-            self._tell()
+            self._log_error()
             await asyncio.sleep(backoff.next())
             await self._once(self._try())
         log.info("The log is available", transport=self.name)
@@ -92,7 +92,7 @@ class ReconnectingTransport(ObservedTransport):
         except ConfigurationError as error:
             if self._needed:
                 raise
-            self._why = str(error)
+            self._error = str(error)
 
     async def _try(self) -> None:
         try:
@@ -100,17 +100,17 @@ class ReconnectingTransport(ObservedTransport):
         except ConfigurationError:
             raise
         except TransportError as error:
-            self._why = str(error)
+            self._error = str(error)
         else:
             self._connected = True
 
-    def _tell(self) -> None:
+    def _log_error(self) -> None:
         """Log why it is not connected: a new reason at once, the same one every minute."""
         now = time.monotonic()
-        if self._why == self._told and now - self._told_at < _SAY_AGAIN:
+        if self._error == self._logged and now - self._logged_at < _LOG_AGAIN_SECONDS:
             return
-        self._told, self._told_at = self._why, now
-        log.warning("The log is not available yet", transport=self.name, error=self._why)
+        self._logged, self._logged_at = self._error, now
+        log.warning("The log is not available yet", transport=self.name, error=self._error)
 
     async def _end_first(self) -> None:
         if self._first is not None and not self._first.done():
@@ -119,5 +119,5 @@ class ReconnectingTransport(ObservedTransport):
 
     def _ready(self) -> Transport:
         if not self._connected:
-            raise TransportUnavailable(self._why)
+            raise TransportUnavailable(self._error)
         return self.inner

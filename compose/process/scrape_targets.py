@@ -62,9 +62,9 @@ class Targets:
 def described(found: Iterable[Process]) -> list[dict[str, object]]:
     """Return the processes as Prometheus's service discovery has them."""
     return [
-        {"targets": [address], "labels": {"role": one.role}}
-        for one in found
-        if (address := _address(one))
+        {"targets": [address], "labels": {"role": process.role}}
+        for process in found
+        if (address := _address(process))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Settings that are no phase of the migration, and work, but not as somebody may expect."""
+"""Warnings about settings that work, but match no phase of the migration."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _ECHO_SECONDS = 0.5
 T = TypeVar("T")
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked to stop
+class Interrupted(Exception):  # noqa: N818 - not an error: a stop was asked for
     """A stop was asked for before the work was done."""
 
 

@@ -68,7 +68,7 @@ class Tasks:
                 log.error("Failed while stopping", task=task.get_name(), exc_info=result)
 
     async def cancel_all(self) -> None:
-        """Cancel whatever still runs, and wait for it."""
+        """Cancel the tasks that still run, and wait for them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

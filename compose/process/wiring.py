@@ -183,5 +183,5 @@ def _probes(settings: Settings, logs: Logs) -> list[Probe]:
 
 
 async def _close(pool: Pool) -> None:
-    # Everybody who used it has ended: what is still busy hangs on a server that does not answer.
+    # Its users have ended: a connection that is still busy waits for a server that is silent.
     pool.terminate()
