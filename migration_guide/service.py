@@ -1,4 +1,4 @@
-"""The migration for the console: what ``crossfade migrate`` does, asked for over HTTP.
+"""The migration for the console: the actions of ``crossfade migrate``, over HTTP.
 
 Judging gates compares logs, which takes its time: a second request within some seconds, or while
 the first is under way, gets the same answer. A decision names the epoch it was judged on.

@@ -28,7 +28,7 @@ class TransportMetrics:
 
 
 class AppendMetrics:
-    """Counts what is appended to the log ``name``, by partition.
+    """Counts appends to the log ``name``, by partition.
 
     An :class:`~transport.observed.AppendObserver`.
     """

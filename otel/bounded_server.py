@@ -58,7 +58,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
                 self._asked.add(request)
 
     def service_actions(self) -> None:
-        """End what has lasted too long; called twice a second."""
+        """End connections that have lasted too long; called twice a second."""
         too_old = time.monotonic() - self._seconds
         with self._lock:
             for one in [one for one, since in self._open.items() if since < too_old]:

@@ -33,7 +33,7 @@ class _Log:
 
 
 class Losses:
-    """Remembers what each log says that it lost, and when that last rose.
+    """Remembers each log's count of lost records, and when it last rose.
 
     ``clock`` returns seconds that never go back.
     """
@@ -43,7 +43,7 @@ class Losses:
         self._logs: dict[str, _Log] = {}
 
     def note(self, transport: str, progress: Sequence[Progress]) -> None:
-        """Take in what a log says of all its partitions.
+        """Take in a log's progress in all its partitions.
 
         A figure that fell was begun anew, with the data of the log: what it has now is a loss too.
         """

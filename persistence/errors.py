@@ -1,4 +1,4 @@
-"""Everything persistence may raise, each with what to do about it.
+"""Every error that persistence may raise, each with its remedy.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The record of what people did by hand: written before the action, completed after it."""
+"""The record of operators' actions: written before the action, completed after it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Action(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ActionInProgress:
-    """The action under way. Set ``result`` to what came of it."""
+    """The action under way. Set ``result`` to its outcome."""
 
     def __init__(self) -> None:
         self.result = "done"

@@ -1,4 +1,4 @@
-"""The gap ledger: what the shadow was not given, kept in PostgreSQL for a backfill to find.
+"""The gap ledger: messages the shadow was not given, in PostgreSQL for a backfill to find.
 
 Noting is cheap and waits for nothing. What is noted is merged in memory, one range for each
 partition and kind, and written in one statement now and then; while PostgreSQL is down the ranges

@@ -1,4 +1,4 @@
-"""The envelope: what a message is on every log, and the one codec that writes and reads it.
+"""The envelope: a message's form on every log, and the one codec that writes and reads it.
 
 The body is JSON, so a consumer in any language reads it without our code. Version 1::
 

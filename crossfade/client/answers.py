@@ -1,4 +1,4 @@
-"""From an answer's bytes to what it says. Members that are not known are ignored."""
+"""Decode an answer's bytes. Unknown members are ignored."""
 
 from __future__ import annotations
 

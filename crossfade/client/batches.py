@@ -37,7 +37,7 @@ class BatchLimits:
 
 @dataclass(slots=True)
 class _Item:
-    """One message with its place in what was given, and what became of it so far."""
+    """One message with its index in the caller's list, and its outcome so far."""
 
     place: int
     body: bytes

@@ -35,7 +35,7 @@ class Connection:
     def of(
         cls, base_url: str | None, api_key: str | None, headers: Mapping[str, str], connect: float
     ) -> Connection:
-        """Return the connection; what is not given is read from the environment.
+        """Return the connection; options that are not given are read from the environment.
 
         Raises:
             ValueError: the URL or the key can't be one.

@@ -1,4 +1,4 @@
-"""One call as a generator: it yields what is to be done, and is sent what came of it.
+"""One call as a generator: it yields operations, and is sent their results.
 
 Nothing here does I/O, sleeps or knows an HTTP library. A driver carries out each :class:`Send` and
 :class:`Pause`, hands on each :class:`Emit`, and sends back a :class:`Reply` or a :class:`Failure`.

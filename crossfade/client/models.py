@@ -115,7 +115,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message wherever it is now. What can't be told yet is ``None``."""
+    """A message, stored or on its way. Unknown members are ``None``."""
 
     message_id: str
     state: State

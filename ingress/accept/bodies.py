@@ -24,7 +24,7 @@ class Disconnected(Exception):  # noqa: N818 - what happened
 
 
 class Bodies:
-    """Reads bodies, and bounds what all of them that are being read hold together.
+    """Reads bodies, and bounds the memory of all bodies that are being read.
 
     Args:
         held_bytes: How many bytes they may hold.
@@ -181,7 +181,7 @@ class _Limit(NamedTuple):
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a ``receive`` that gives the body that was read, and then what comes after it."""
+    """Return a ``receive`` that gives the body that was read, then the events after it."""
     left: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": body, "more_body": False}
     ]

@@ -1,4 +1,4 @@
-"""One message on its way through a group commit, and what became of it."""
+"""One message on its way through a group commit, and its outcome."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Submission:
         )
 
     def fingerprint(self) -> str:
-        """Return the digest of what the sender wrote."""
+        """Return the digest of the sender's content."""
         return self.request.message(self.client_message_id).fingerprint()
 
     def answer(self) -> Ack:

@@ -1,4 +1,4 @@
-"""The operator's console: what it knows, its pages, and the routes that serve them.
+"""The operator's console: its data, its pages, and the routes that serve them.
 
 Files named ``…routes``, ``pages``, ``session`` and ``build`` need FastAPI; the others do not.
 

@@ -1,4 +1,4 @@
-"""The logs themselves: which there are, and what stands in them, page by page."""
+"""Routes of the logs: their list, and their records, page by page."""
 
 from __future__ import annotations
 

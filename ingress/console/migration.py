@@ -1,4 +1,4 @@
-"""The migration as the console shows it, and what it can ask for.
+"""The migration as the console shows it, and the steps that it can take.
 
 The gates are :mod:`migration_guide`'s, which stands above this package: it implements
 :class:`MigrationActions`, and ``compose`` hands it in.

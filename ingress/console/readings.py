@@ -20,7 +20,7 @@ _WINDOW = 5.0
 
 
 class WatchedLog(msgspec.Struct, frozen=True):
-    """A log, and what it is used for."""
+    """A log, and its roles."""
 
     transport: Transport
     roles: tuple[Part, ...]
@@ -66,7 +66,7 @@ class Readings:
         )
 
     def view(self) -> LogView:
-        """Return the log as it was last seen; what can't be known now is ``None``."""
+        """Return the log as it was last seen; unknown members are ``None``."""
         partitions = self._partitions()
         return LogView(
             name=self.log.transport.name,

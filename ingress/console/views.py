@@ -213,7 +213,7 @@ class Timeline(Model):
 
 
 class FoundMessage(Model):
-    """A message that has what was looked for, and as what.
+    """A message found, and the fields that matched.
 
     ``message_id`` is null of a dead letter, or of a record, that is no message.
     """
@@ -256,7 +256,7 @@ class FoundPage(Model):
 
 
 class NamedLog(Model):
-    """A log, what it is used for, and how many partitions it has."""
+    """A log, its roles, and its number of partitions."""
 
     name: str
     roles: list[Part]

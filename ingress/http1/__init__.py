@@ -1,1 +1,1 @@
-"""HTTP/1.1 on the wire: what a stranger may send, how much of it, and how slowly."""
+"""HTTP/1.1 on the wire, with limits on a client's syntax, sizes and slowness."""

@@ -1,4 +1,4 @@
-"""Whole answers as bytes, for what is answered without ASGI."""
+"""Whole answers as bytes, for requests that are answered without ASGI."""
 
 from __future__ import annotations
 

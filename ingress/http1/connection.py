@@ -117,7 +117,7 @@ class HttpConnection(asyncio.Protocol):
         self._fresh = self._is_fresh()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Give the place back, and end what is under way."""
+        """Give the place back, and end the request under way."""
         self.listener.connections.remove(self)
         self._server_state.connections.discard(self)
         if self._exchange is not None:

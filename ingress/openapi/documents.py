@@ -42,7 +42,7 @@ class Documents:
 
     @cached_property
     def public(self) -> dict[str, Any]:
-        """The document of what producers, readers, operators and probes call."""
+        """The document of the API for producers, readers, operators and probes."""
         return self._made(list(PUBLIC), console=False)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Examples: what a first message, its answers and the usual refusals look like."""
+"""Examples of a first message, its answers and the usual refusals."""
 
 from __future__ import annotations
 

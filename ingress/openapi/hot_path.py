@@ -31,7 +31,7 @@ _FULL = (p.OVERLOADED, p.LOG_UNAVAILABLE, p.OUTCOME_UNKNOWN)
 
 
 def hot_components(settings: IngressSettings) -> dict[str, Any]:
-    """Return the schemas of what the two routes take and give."""
+    """Return the schemas of the two routes' requests and answers."""
     _, components = msgspec.json.schema_components(
         [MessageRequest, Ack, AckResult, ProblemResult, ProblemBody], ref_template=_REF
     )

@@ -54,7 +54,7 @@ class Inflater:
         self._members = 0
 
     def take(self, data: bytes) -> Iterator[bytes | None]:
-        """Yield what ``data`` inflates to, piece by piece, or ``None`` for a step without any.
+        """Inflate ``data``; yield the bytes piece by piece, or ``None`` for a step without any.
 
         Raises:
             Problem: it is not compressed so (400).

@@ -16,7 +16,7 @@ __all__ = ["BackfillAppends"]
 
 
 class BackfillAppends:
-    """Appends what a round finds missing in ``target``.
+    """Appends the records that a round finds missing in ``target``.
 
     ``job`` is the job that the backfill runs as, once it has begun. ``cursor`` says how far it is.
     """

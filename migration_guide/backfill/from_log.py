@@ -22,7 +22,7 @@ class FromLog:
         self._first = True
 
     async def round(self) -> bool:
-        """Compare, append what is missing, and return whether there was any."""
+        """Compare, append missing records, and return whether there were any."""
         status = self._of.status
         with Plan() as plan:
             await self._compare(plan)

@@ -52,7 +52,7 @@ class FromRows:
         self._since = None if since is None else datetime.fromtimestamp(since, UTC)
 
     async def round(self) -> bool:
-        """Compare, append what is missing, and return whether there was any."""
+        """Compare, append missing records, and return whether there were any."""
         of = self._of
         before, step = of.status.appended, of.rate.at_once
         async for envelopes, through in self._lacking():

@@ -1,4 +1,4 @@
-"""The ledger of what a shadow was not given (``shadow_gaps``), closed where all is there again."""
+"""The ledger of a shadow's gaps (``shadow_gaps``), closed where all is there again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a backfill: find what the target lacks, append it in order, look again, until all is there.
+"""Run a backfill: find records the target lacks, append them in order, repeat until none lack.
 
 Safe to run twice, and to be killed anywhere: what is missing is found by comparing, never assumed.
 An append whose outcome is not known is not repeated; the next comparison shows whether it stands
@@ -39,7 +39,7 @@ class Backfill:
         self._work = work(self.appends)
 
     async def run(self) -> BackfillStatus:
-        """Return when the target lacks nothing of what was asked for.
+        """Return when the target lacks no requested record.
 
         Raises:
             JobRunning: another backfill into the same target runs.

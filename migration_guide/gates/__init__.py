@@ -53,7 +53,7 @@ _WITHIN_SECONDS = 60.0
 
 
 async def judge(scene: Scene, names: Sequence[str]) -> list[GateResult]:
-    """Return every gate's answer, in order. What can't be looked at is unknown, never green."""
+    """Return every gate's answer, in order. A gate that can't look is unknown, never green."""
     return [await _judge(scene, name) for name in names]
 
 

@@ -84,7 +84,7 @@ class Comparison:
         self._reach = [0.0, 0.0]
 
     def close(self) -> None:
-        """Give back what does not live in memory."""
+        """Close the temporary file."""
         self._waiting.close()
 
     @property
@@ -147,7 +147,7 @@ class Comparison:
             self._held_from[side] = max(self._held_from[side], held_from)
 
     def judge(self, before: float = float("inf")) -> None:
-        """Judge what had time to meet its counterpart and did not.
+        """Judge records that had time to meet their counterpart and did not.
 
         Nothing appended at ``before`` or later, so that the next monitor, which begins there,
         counts none twice.
@@ -170,7 +170,7 @@ class Comparison:
         return self._waiting.judged(side)
 
     def result(self) -> ParityCounts:
-        """Return the counts, with what is not judged yet."""
+        """Return the counts, including records that are not judged yet."""
         totals = ParityCounts(dict(self.totals.counts))
         totals.add(ParityResult.NOT_YET_COMPARABLE, sum(self._waiting.young))
         return totals

@@ -63,7 +63,7 @@ class Follower:
             comparison.mirrored = since
 
     def close(self) -> None:
-        """Give back what does not live in memory."""
+        """Close the temporary files."""
         for comparison, _ in self._at:
             comparison.close()
 

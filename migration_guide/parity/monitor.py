@@ -193,7 +193,7 @@ class _LossWatch:
 
 
 class _ReportRows:
-    """One monitor's rows: each has what changed in its minute."""
+    """One monitor's rows: each has the changes of its minute."""
 
     def __init__(
         self, connection: Connection, follower: Follower, primary: str, shadow: str, member: str

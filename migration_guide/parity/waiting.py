@@ -201,7 +201,7 @@ class UnpairedRecords:
 
 
 class _SpillFile:
-    """The table of what had no room in memory."""
+    """The table of records that had no room in memory."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)

@@ -62,7 +62,7 @@ class Delivery:
         """Record one attempt to insert the records at ``offsets``, that has just ended."""
 
     def written(self, outcome: str, offsets: Iterable[str]) -> None:
-        """Note what became of the records at ``offsets``: ``persisted`` or ``duplicate``."""
+        """Note the outcome of the records at ``offsets``: ``persisted`` or ``duplicate``."""
 
     def dead_lettered(self, letters: Sequence[DeadLetter], began: int) -> None:
         """Record the append of dead letters, that has just ended."""
@@ -202,7 +202,7 @@ class TracedDelivery(Delivery):
             )  # fmt: skip
 
     def written(self, outcome: str, offsets: Iterable[str]) -> None:
-        """Note what became of the records at ``offsets``: ``persisted`` or ``duplicate``."""
+        """Note the outcome of the records at ``offsets``: ``persisted`` or ``duplicate``."""
         for offset in offsets:
             if one := self._found.get(offset):
                 one.outcome = outcome

@@ -206,7 +206,7 @@ class RequestTrace:
 
 
 class MessageTrace:
-    """One message of a sampled request: what was decided on it, and when it was created."""
+    """One message of a sampled request: its verdict, and the time of its creation."""
 
     __slots__ = (
         "_checked", "_created", "_inserted", "_partition", "_request", "_span_id", "correlation_id",

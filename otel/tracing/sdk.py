@@ -158,7 +158,7 @@ class _Queue:
         return self._counted.failed
 
     def close(self, within: float, look_up: LookUp) -> bool:
-        """Export what waits, and end; return whether it ended in that many seconds.
+        """Export queued spans, and end; return whether it ended in that many seconds.
 
         A collector that is gone delays no stop: what has to be tried again is given up, and all of
         it where ``look_up`` finds no address.
@@ -247,7 +247,7 @@ class Pipeline:
         )  # fmt: skip
 
     def close(self, within: float) -> None:
-        """Export what waits for at most ``within`` seconds; what is left then is lost, counted."""
+        """Export queued spans for at most ``within`` seconds; the rest is lost, and counted."""
         self._retries.silence()
         failed = sum(queue.failed for queue in self._queues)
         with ThreadPoolExecutor(max(1, len(self._queues))) as pool:

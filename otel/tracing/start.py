@@ -1,4 +1,4 @@
-"""Tracing of one process: what its parts are given, on or off."""
+"""Tracing of one process: the observers of its parts, on or off."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tracing:
         return ()
 
     def close(self, within: float = CLOSE_SECONDS) -> None:
-        """Export what waits, for at most ``within`` seconds. Blocks."""
+        """Export queued spans, for at most ``within`` seconds. Blocks."""
 
 
 OFF = Tracing()
@@ -68,7 +68,7 @@ class On(Tracing):
         return (AppendSpans(self._record, self._sampling, self._endpoints[log]),)
 
     def close(self, within: float = CLOSE_SECONDS) -> None:
-        """Export what waits, for at most ``within`` seconds. Blocks."""
+        """Export queued spans, for at most ``within`` seconds. Blocks."""
         if self._close is not None:
             self._close(within)
 

@@ -1,4 +1,4 @@
-"""Compare rows with a log, report what is wrong, and repair it on request.
+"""Compare rows with a log, report differences, and repair them on request.
 
 It reads whole tables and whole logs. Nothing else depends on it.
 """

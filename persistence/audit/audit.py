@@ -1,4 +1,4 @@
-"""The guide's third rollback scenario, made exact: what is wrong in the tables, and with what.
+"""The guide's third rollback scenario, made exact: find errors in the tables.
 
 Read-only. :mod:`persistence.audit.repair` changes things, and only what this reports.
 """

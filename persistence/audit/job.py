@@ -1,4 +1,4 @@
-"""A repair as a long job: one at a time, listed with who asked and what came of it.
+"""A repair as a long job: one at a time, listed with its caller and its outcome.
 
 It changes everything in one transaction, so there is no middle to go on from: where its process
 dies nothing was changed, and resuming it means to begin again.

@@ -1,4 +1,4 @@
-"""Repair what an audit finds, in one transaction, and report exactly what was changed.
+"""Repair an audit's findings, in one transaction, and report each change.
 
 Writers wait while it runs: the tables are locked against changes, not against reading. Records
 that can't be rows become dead letters afterwards; a crash before that leaves them unaccounted for,

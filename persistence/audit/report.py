@@ -122,7 +122,7 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RepairReport(msgspec.Struct, frozen=True, rename="camel"):
-    """Exactly what a repair changed, and what it left."""
+    """A repair's changes, and the findings it left."""
 
     removed: Sequence[Duplicate]
     """Surplus rows deleted; their receipts went to the row that was kept."""

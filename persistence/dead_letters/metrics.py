@@ -8,7 +8,7 @@ __all__ = ["DeadLetterMetrics"]
 
 
 class DeadLetterMetrics:
-    """How many wait, and what became of them."""
+    """How many wait, and their outcomes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.depth = Gauge(

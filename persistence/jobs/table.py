@@ -1,4 +1,4 @@
-"""Jobs as rows of ``jobs``: what any process can read and change about one."""
+"""Jobs as rows of ``jobs``, for any process to read and change."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class LogPosition(msgspec.Struct, frozen=True):
 
 
 class Death(msgspec.Struct, frozen=True):
-    """One of the message's dead letters (or of a receipt's of it), and what became of it."""
+    """One of the message's dead letters (or of a receipt's of it), and its outcome."""
 
     id: int
     kind: str

@@ -147,7 +147,7 @@ class FenceRow(_Table, table=True):
 
 
 class DeadLetterRow(_Table, table=True):
-    """A record that could not be persisted, its bytes intact, and what became of it.
+    """A record that could not be persisted, its bytes intact, and its outcome.
 
     ``identity`` is a digest of where the record stood and of its bytes: however often the letter
     is delivered or appended, it is one row. ``kind`` is ``message``, ``receipt`` or ``unknown``.

@@ -1,4 +1,4 @@
-"""The tables an operator reads: what was done by hand, and every attempt that failed."""
+"""The tables an operator reads: operators' actions, and failed attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DeliveryAttempt", "OperatorAction"]
 
 
 class OperatorAction(Table, table=True):
-    """Something a person did: who, when, what, to what, why, and what came of it.
+    """An operator's action: caller, time, action, target, reason and result.
 
     Written before the action, so one whose process died is here too, without a ``result``.
     """

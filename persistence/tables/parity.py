@@ -1,4 +1,4 @@
-"""The table of what comparisons of two logs found."""
+"""The table of findings of comparisons of two logs."""
 
 from __future__ import annotations
 

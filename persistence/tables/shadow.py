@@ -1,4 +1,4 @@
-"""The table of what a shadow log was not given."""
+"""The table of messages that a shadow log was not given."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _WITHIN = 1.0
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """An attempt that failed: on what, where, which one, when and why."""
+    """A failed attempt: its record, its number, its time and its error."""
 
     message_id: str
     kind: str
@@ -64,7 +64,7 @@ class FailedAttempt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AttemptLog:
-    """Writes failed attempts down. Best effort: it never stops what it reports on."""
+    """Writes failed attempts down. Best effort: it never stops a worker."""
 
     def __init__(self, pool: Pool, worker: str) -> None:
         self._pool = pool

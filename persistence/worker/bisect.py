@@ -35,7 +35,7 @@ class BatchOutcome(msgspec.Struct):
     refused: list[Refused]
 
     def add(self, written: Written, start: int) -> None:
-        """Take over what became of a part of the batch that began at ``start``."""
+        """Merge the outcomes of a part of the batch that began at ``start``."""
         self.persisted += [start + i for i in written.persisted]
         self.duplicates += [start + i for i in written.duplicates]
         self.conflicts += [start + i for i in written.conflicts]

@@ -16,7 +16,7 @@ __all__ = ["decode_all", "trace_id_of"]
 def decode_all(
     records: Sequence[Record], transport: str, begun: Mapping[str, str] | None = None
 ) -> tuple[list[PositionedEvent], list[int], list[tuple[int, DecodeError]]]:
-    """Return the events, the index of each one's record, and what could not be decoded.
+    """Return the events, the index of each one's record, and the records that can't be decoded.
 
     ``begun`` has the trace ids, by offset, of records that came without one.
     """

@@ -89,7 +89,7 @@ def tools_of(
     deliveries: Deliveries = OFF.deliveries,
     label: str | None = None,
 ) -> Tools:
-    """Make what the partition workers of one process on one log share.
+    """Make the dependencies that one process's partition workers on one log share.
 
     ``label`` is what ``stream_worker_paused`` calls the log while it is waited for.
     """

@@ -113,7 +113,7 @@ async def test_a_log_that_was_deleted_is_begun_anew_and_its_loss_told(backend: B
 
 @pytest.mark.asyncio
 async def test_a_repeat_of_what_was_deleted_is_appended_again(backend: Backend) -> None:
-    """Before anybody reads again, and after: what was unread is nowhere, so nobody may wait."""
+    """Before a consumer reads again, and after: unread records are gone, so no caller may wait."""
     backend.need("remove", "remembers")
     assert backend.remove is not None
     async with backend.create() as transport:

@@ -69,7 +69,7 @@ class Appender:
         self._producer = await self._connector.producer(self._topics, self._replace)
 
     async def close(self) -> None:
-        """Deliver what is under way, if that takes a moment only, and disconnect."""
+        """Deliver batches under way, if that takes a moment only, and disconnect."""
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait([self._replacing])

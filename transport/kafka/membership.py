@@ -88,7 +88,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         )
 
     async def run(self) -> None:
-        """Be a member. Never returns; raises (a group of) what ended it."""
+        """Run the membership until it fails. Never returns; raises a group of the errors."""
         # Asked for the first time ever, Kafka has yet to make the topic of its groups. We wait for
         # that in peace; the client would tell each refusal as an error.
         context, source = self._context, self._source
@@ -157,7 +157,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             )
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Begin to claim what we were given. Heartbeats wait for this to return, so it is short."""
+        """Begin to claim the assigned partitions. Heartbeats wait for this, so it is short."""
         self._watchdog.joined()
         if assigned and not self._ended:
             self._client.pause(*assigned)

@@ -133,7 +133,7 @@ class FetchedRecords:
 
 
 class _ParsedBatch:
-    """aiokafka's batch, but for what it can't read."""
+    """aiokafka's batch, with our parser for batches that it can't read."""
 
     def __init__(self, batch: Any, data: memoryview, unpacked: Callable[[int], None]) -> None:
         self._batch = batch

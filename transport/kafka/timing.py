@@ -1,4 +1,4 @@
-"""For how long a member of a group waits for what."""
+"""Time limits of a member of a group."""
 
 from __future__ import annotations
 

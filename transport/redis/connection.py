@@ -263,7 +263,7 @@ class _Wire(asyncio.Protocol):
         self._lose(RedisConnectionError(str(exc) if exc else "the server closed the connection"))
 
     def hang_up(self) -> None:
-        """Close without waiting for what is unsent."""
+        """Close without waiting for unsent bytes."""
         self._lose(RedisConnectionError("hung up"))
 
     def _expire(self, seconds: float, received: int) -> None:

@@ -38,7 +38,7 @@ class ShadowObserver(Protocol):
 
 
 class GapLedger(Protocol):
-    """Records what the shadow will not get, so that a backfill can find it."""
+    """Records messages that the shadow will not get, so that a backfill can find them."""
 
     @property
     def unwritten(self) -> int | None:

@@ -95,7 +95,7 @@ export interface DeadLetter {
   failedAt: string;
 }
 
-/** A message wherever it is now. What can't be told yet is `null`. */
+/** A message, stored or on its way. Unknown members are `null`. */
 export interface Message {
   messageId: string;
   state: State;
