@@ -19,6 +19,7 @@ from persistence.fleet.migration_state import history, state
 from persistence.operator_actions import Actions
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
 
 
 @pytest.fixture(autouse=True)
@@ -223,10 +224,10 @@ async def test_settings_changed_by_hand_are_said_once_and_seen(
         for _ in range(3):
             expectation.compare(moving)
     assert len(said) == (1 if unexpected else 0)
-    assert metrics.of(MigrationMetrics).unexpected_settings._value.get() == (1 if unexpected else 0)
+    assert value_of(metrics.of(MigrationMetrics).unexpected_settings) == (1 if unexpected else 0)
     assert (
-        metrics.of(MigrationMetrics).phase._value.get(),
-        metrics.of(MigrationMetrics).target._value.get(),
+        value_of(metrics.of(MigrationMetrics).phase),
+        value_of(metrics.of(MigrationMetrics).target),
     ) == (1, 2)
     if unexpected:
         assert "order" in said[0]["event"]

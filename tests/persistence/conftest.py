@@ -16,6 +16,7 @@ from persistence.store.batch import Fence
 from persistence.store.writer import Writer
 from persistence.worker.worker import Worker
 from tests.persistence.samples import PARTITIONS
+from tests.support.metric_values import value_of
 from transport.contract import Transport
 from transport.redis import RedisTransport
 
@@ -56,7 +57,7 @@ class Running:
         await asyncio.gather(self.task, return_exceptions=True)
 
     def count(self, status: str) -> int:
-        return int(self.metrics.of(PersistenceMetrics).processed.labels(status)._value.get())
+        return int(value_of(self.metrics.of(PersistenceMetrics).processed.labels(status)))
 
 
 @pytest.fixture

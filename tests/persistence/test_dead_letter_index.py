@@ -20,6 +20,7 @@ from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.errors import Outage, TooSlow
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, record
+from tests.support.metric_values import value_of
 from transport.clock import timestamp
 from transport.contract import DeadLetter, Reason, Record, Topic
 
@@ -54,7 +55,7 @@ async def offsets(pool) -> list[str]:
 
 def lacking(metrics: Metrics) -> dict[str, float]:
     found = {
-        lacks: metrics.of(DeadLetterMetrics).incomplete.labels(lacks)._value.get()
+        lacks: value_of(metrics.of(DeadLetterMetrics).incomplete.labels(lacks))
         for lacks in ("fields", "bytes", "row")
     }
     return {lacks: count for lacks, count in found.items() if count}

@@ -12,6 +12,7 @@ from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.loglib import append, contents, lag, letters
 from tests.persistence.samples import PARTITIONS, message
+from tests.support.metric_values import value_of
 from transport.contract import Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.redis import RedisTransport
@@ -68,11 +69,11 @@ async def test_postgresql_stopped_under_load_and_started_again(
     [paused] = worker.consumer.status().paused
     assert paused.since.endswith("Z")
     assert "PostgreSQL" in paused.error
-    assert worker.metrics.of(PersistenceMetrics).paused.labels("postgresql")._value.get() == 1
+    assert value_of(worker.metrics.of(PersistenceMetrics).paused.labels("postgresql")) == 1
     await server.start()
     await eventually(lambda: worker.count("persisted") == 200)
     assert waits_for(worker) == []
-    assert worker.metrics.of(PersistenceMetrics).paused.labels("postgresql")._value.get() == 0
+    assert value_of(worker.metrics.of(PersistenceMetrics).paused.labels("postgresql")) == 0
     await eventually(lambda: _empty(transport))
     assert await letters(transport) == []
     assert await contents(pool) == [f"{i}" for i in range(100)]

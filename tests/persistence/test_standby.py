@@ -24,6 +24,7 @@ from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import broken, contents, raw
 from tests.persistence.mirrors import append, copy_of, drained, lag, mirror, seal, unread
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
+from tests.support.metric_values import value_of
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.memory import MemoryTransport
 from transport.settings import TransportSettings
@@ -56,7 +57,7 @@ def taken_over(standby, reason: str) -> int:
     counter = standby.metrics.of(StandbyMetrics).taken_over.labels(
         standby.consumer.transport.name, reason
     )
-    return int(counter._value.get())
+    return int(value_of(counter))
 
 
 async def indexed(transport) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from persistence.database.outage import OutageBarrier, Stopping
 from persistence.errors import Outage
 from persistence.metrics import PersistenceMetrics
+from tests.support.metric_values import value_of
 from transport.backoff import Backoff
 
 
@@ -116,4 +117,4 @@ async def test_a_call_goes_through_after_outages_and_verdicts_come_out(metrics, 
     answers = [FileNotFoundError("gone")]
     with pytest.raises(FileNotFoundError):
         await barrier.through(call, asyncio.Event())
-    assert metrics.of(PersistenceMetrics).processed.labels("error")._value.get() == 2
+    assert value_of(metrics.of(PersistenceMetrics).processed.labels("error")) == 2

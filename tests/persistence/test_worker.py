@@ -8,6 +8,7 @@ from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.store.statement import LOCK_CLASS
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
 from tests.persistence.samples import PARTITIONS, message, receipt
+from tests.support.metric_values import value_of
 from transport.contract import Reason
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -58,8 +59,7 @@ async def test_records_at_fault_are_dead_lettered_with_bytes_intact_and_the_rest
     assert worker.count("dead_lettered") == 4
     for reason in Reason:
         assert (
-            worker.metrics.of(PersistenceMetrics).dead_letters.labels(reason.value)._value.get()
-            == 1
+            value_of(worker.metrics.of(PersistenceMetrics).dead_letters.labels(reason.value)) == 1
         )
     failed = [log for log in logs if log["event"].startswith("Failed: ")]
     assert {log["reason"] for log in failed} == {reason.value for reason in Reason}
@@ -70,8 +70,8 @@ async def test_a_repeat_in_the_log_is_one_row_and_counted(start, transport, even
     await append(transport, message("a"), message("a"), message("b"), message("a"))
     worker = start()
     await eventually(lambda: worker.count("persisted") == 2 and worker.count("duplicate") == 2)
-    assert worker.metrics.of(IdempotencyMetrics).hits.labels("persist")._value.get() == 2
-    assert worker.metrics.of(IdempotencyMetrics).requests.labels("persist")._value.get() == 4
+    assert value_of(worker.metrics.of(IdempotencyMetrics).hits.labels("persist")) == 2
+    assert value_of(worker.metrics.of(IdempotencyMetrics).requests.labels("persist")) == 4
 
 
 async def test_a_new_record_wakes_an_idle_worker_at_once(start, transport, eventually):

@@ -24,6 +24,7 @@ from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
 from tests.support.services import empty_redis
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, Topic
 from transport.envelope import Message, seal_message
@@ -116,7 +117,7 @@ class Site:
         """Return how many records the worker says it finished with, by outcome."""
         status = self.metrics.of(PersistenceMetrics).processed.labels
         return {
-            name: int(status(name)._value.get())
+            name: int(value_of(status(name)))
             for name in ("persisted", "duplicate", "dead_lettered")
         }
 

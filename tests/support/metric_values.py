@@ -1,0 +1,18 @@
+"""What a counter or gauge of a process counts now."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+__all__ = ["value_of"]
+
+
+def value_of(metric: Counter | Gauge) -> float:
+    """Return the value of ``metric``; of one label's child where it has labels."""
+    (value,) = (
+        sample.value
+        for family in metric.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    )
+    return value
