@@ -64,7 +64,7 @@ def watch(identifier: JobId, *, as_json: JsonLines = False) -> None:
 
 @app.command()
 def cancel(identifier: JobId, *, as_json: Json = False) -> None:
-    """Stop a job, wherever it runs, after the batch in hand; what was done stays."""
+    """Stop a job after the batch in hand. What was done stays."""
     cancel_job(identifier, None, as_json=as_json)
 
 

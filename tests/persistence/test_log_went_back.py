@@ -62,7 +62,8 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
         await failover.cut()
         await running.kill()  # so that nothing of what is lost became a row
         await accept(lost)
-        reporter = LagReporter(log, running.metrics, interval=60.0)
+        metrics = running.metrics
+        reporter = LagReporter(log, metrics, interval=60.0)
         await reporter.report()
         running = start(log=log, member="w2")
         await failover.promote()
@@ -72,7 +73,7 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
 
         async def told() -> bool:
             await reporter.report()
-            families = reporter._metrics.registry.collect()
+            families = metrics.registry.collect()
             samples = [s for f in families if f.name == "stream_loss_detected" for s in f.samples]
             return sum(s.value for s in samples) > 0
 

@@ -60,7 +60,7 @@ async def test_pages_read_while_others_write_skip_nothing(writer, database_pool)
             page, _ = await conversation(database_pool, "conv", cursor, 7, most_bytes=1_000)
             if page:
                 cursor = page[-1].seq
-                seen += [m.client_message_id for m in page]
+                seen += [m.message.client_message_id for m in page]
             written = are_done and not page
     for name in "ab":
         mine = [int(c[1:]) for c in seen if c[0] == name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from compose.local.ports import free_port
 from otel.tracing.lookup import LookUp, collector_host
+from otel.tracing.retries import Retries
 from otel.tracing.start import Tracing
 from tests.tracing.test_standard_variables import PROTOCOLS, begin, one_request
 
@@ -76,6 +78,20 @@ def test_a_collector_without_an_address_is_not_waited_for(monkeypatch):
     with structlog.testing.capture_logs() as said:
         assert _closed(tracing, FOR_EVER) < 20
     assert [line["spans"] for line in said] == [1]
+
+
+def test_an_exporter_that_never_ended_hides_no_retries_of_the_next():
+    hung, later = Retries(), None
+    try:
+        hung.silence()
+        later = Retries()
+        name = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+        logging.getLogger(name).warning("Transient error UNAVAILABLE")
+        assert later.under_way
+    finally:
+        for one in (later, hung):
+            if one is not None:
+                one.close()
 
 
 def test_a_look_up_without_an_answer_is_one_only_after_a_while():

@@ -158,7 +158,7 @@ async def test_a_letter_and_a_redrive_as_json(filled: Installation) -> None:
                                          "--json")).output)  # fmt: skip
     assert would == {"wouldDiscard": 2, "byReason": {"rejected": 2}}
     done = json.loads((await filled.run("dlq", "redrive", "1", "--json")).output)
-    assert (done["state"], done["redriven"]) == ("done", 1)
+    assert (done["state"], done["done"]) == ("done", 1)
     gone = json.loads((await filled.run("dlq", "discard", "--why", "x", "2", "--yes",
                                         "--json")).output)  # fmt: skip
     assert gone == {"discarded": 1}
