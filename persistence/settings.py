@@ -18,7 +18,7 @@ class PersistenceSettings(BaseSettings):
     database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/crossfade")
     """``postgresql://user:password@host:port/name``; the options of libpq (``sslmode``) work. Name
     a primary and its standbys as ``one:5432,two:5432``: the one that takes writes is used."""
-    database_pool_size: Annotated[int, Field(ge=2, le=512)] = 10
+    database_pool_size: Annotated[int, Field(ge=4, le=512)] = 10
     """Connections this process may open. More than a few per core of the server gain nothing."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """A statement that takes longer counts as an outage, and is tried again with fewer rows."""

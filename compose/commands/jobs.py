@@ -129,7 +129,12 @@ def cancel_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None
         async with database(client_settings().persistence) as pool:
             jobs = JobTable(pool)
             job = await jobs.get(identifier, kind)
-            if job and job.kind == JobKind.REPAIR and job.state == JobState.RUNNING:
+            if (
+                job
+                and job.kind == JobKind.REPAIR
+                and job.state == JobState.RUNNING
+                and not job.stalled
+            ):
                 fail("a repair is one transaction: stop the process that runs it, and it is undone")
             return await jobs.cancel(identifier, kind)
 

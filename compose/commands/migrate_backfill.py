@@ -37,14 +37,15 @@ def backfill(
         typer.Option("--from-rows", help="From PostgreSQL: what the source's log has trimmed."),
     ] = False,
     rate: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             max=LARGEST_INTEGER,
             metavar="N",
             help="At most so many records a second; 0: no limit.",
+            show_default=f"{Request().rate}, or that of the one resumed",
         ),
-    ] = Request().rate,
+    ] = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -77,7 +78,11 @@ def backfill(
         return
     settings = client_settings()
     if resume is not None:
-        order = run(lambda: _order(settings, resume))
+        if from_rows or everything or source or into or since:
+            fail("--resume goes on with what was asked for: leave the other options out")
+        job = run(lambda: _resumable(settings, resume))
+        order = msgspec.convert(job.request, BackfillOrder)
+        rate = job.rate if rate is None else rate
     else:
         one = source or settings.transport.transport
         two = other(settings, one, into, "--into")
@@ -86,7 +91,7 @@ def backfill(
     request = Request(
         from_rows=order.from_rows,
         since=order.since,
-        rate=rate,
+        rate=Request().rate if rate is None else rate,
         everything=order.everything,
         by=caller(),
         limits=ParityLimits(settle=settle),
@@ -129,14 +134,14 @@ def _say(status: BackfillStatus, target: str) -> None:
     _left_out(status, target)
 
 
-async def _order(settings: Settings, identifier: UUID) -> BackfillOrder:
-    """Return what a backfill that did not end was asked for."""
+async def _resumable(settings: Settings, identifier: UUID) -> Job:
+    """Return a backfill that did not end."""
     async with database(settings.persistence) as pool:
         job = await JobTable(pool).get(identifier, JobKind.BACKFILL)
     if job is None or not job.resumable:
         state = f"it is {job.state}" if job else "there is none"
         fail(f"no backfill {identifier} is left to resume: {state}")
-    return msgspec.convert(job.request, BackfillOrder)
+    return job
 
 
 async def _preview(settings: Settings, names: tuple[str, str], request: Request) -> BackfillStatus:

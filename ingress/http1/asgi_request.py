@@ -87,7 +87,7 @@ class AsgiRequest:
     @property
     def is_full(self) -> bool:
         """Whether the application has to take some of the body before more of it is read."""
-        return len(self._body) > _BODY_BYTES
+        return not self._done and len(self._body) > _BODY_BYTES
 
     def end(self) -> None:
         """Note that the body is complete."""
@@ -181,12 +181,11 @@ class AsgiRequest:
             lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        self.started = True
-        self._continue = False
         connection = self._connection
-        connection.writer.write(
-            b"%b%b%b\r\n" % (STATUS_LINES[status], connection.common_headers(), b"".join(lines))
-        )
+        head = (STATUS_LINES[status], connection.common_headers(), b"".join(lines))
+        self.started = True  # after all that can fail: no answer has begun until then
+        self._continue = False
+        connection.writer.write(b"%b%b%b\r\n" % head)
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
         write = self._connection.writer.write

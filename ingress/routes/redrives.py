@@ -133,7 +133,7 @@ async def resume_redrive(
     async with routes.actions.recorded("resume redrive", who=who, target=target, why=why) as entry:
         done = await routes.redriver.resume(redrive_id)
         view = await _shown(routes.redriver, redrive_id)
-        entry.result = "resumed" if done else "was over"
+        entry.result = "resumed" if done else "was over, or runs"
     return _steered(view, done=done)
 
 

@@ -11,19 +11,25 @@ target.
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.from_log import FromLog
 from migration_guide.backfill.from_rows import FromRows
 from migration_guide.backfill.request import BackfillOrder, BackfillStatus, Request
 from persistence.database.outage import unless
 from persistence.database.pool import Pool
+from persistence.fleet.leader_lock import elected
 from persistence.jobs.job import NewJob
 from persistence.jobs.runner import JobRun, JobRunner
-from persistence.jobs.table import JobStopped
+from persistence.jobs.table import JobRunning, JobStopped, JobTable
 from persistence.tables.states import JobKind, JobState
 from transport.contract import Transport
 
 __all__ = ["Backfill"]
+
+_LATEST = 20
+"""Of so many backfills one may be the one that runs."""
 
 
 class Backfill:
@@ -49,6 +55,24 @@ class Backfill:
         appends, request = self.appends, self.appends.request
         source, target = appends.source.name, appends.target.name
         order = BackfillOrder(source, target, request.from_rows, request.since, request.everything)
+        async with elected(appends.pool, f"backfill {target}") as lock:
+            # The release before this one knows only this lock, and may run beside it.
+            if lock is None:
+                raise JobRunning(JobKind.BACKFILL, await self._running(target))
+            return await self._run(order)
+
+    async def _running(self, target: str) -> UUID | None:
+        """Return the backfill that runs into ``target``."""
+        jobs = await JobTable(self.appends.pool).recent(_LATEST, JobKind.BACKFILL)
+        running = (
+            UUID(job.id)
+            for job in jobs
+            if job.state == JobState.RUNNING and job.request.get("target") == target
+        )
+        return next(running, None)
+
+    async def _run(self, order: BackfillOrder) -> BackfillStatus:
+        appends, request = self.appends, self.appends.request
         runner = JobRunner(appends.pool)
         try:
             job = NewJob(
@@ -56,7 +80,7 @@ class Backfill:
                 request=order,
                 by=request.by,
                 rate=request.rate,
-                alone={"target": target},
+                alone={"target": order.target},
             )
             run = await runner.start(job, self._step)
             await runner.wait(run.id)

@@ -11,6 +11,7 @@ import msgspec
 from persistence.audit.repair import repair
 from persistence.audit.report import RepairReport
 from persistence.database.pool import Pool
+from persistence.errors import Outage
 from persistence.jobs.job import JobProgress, NewJob
 from persistence.jobs.runner import JobRun, JobRunner
 from persistence.jobs.table import JobStopped
@@ -58,6 +59,9 @@ async def run_repair(pool: Pool, transport: Transport, *, by: str) -> RepairRepo
         order = RepairOrder(transport.name)
         run = await runner.start(NewJob(kind=JobKind.REPAIR, request=order, by=by, alone={}), step)
         await runner.wait(run.id)
+    except Outage:
+        if not reports:  # else it was done, and only its row does not say so
+            raise
     finally:
         await runner.close()
     if not reports:

@@ -24,16 +24,19 @@ _UNLOCK = "SELECT pg_advisory_unlock($1, hashtext($2))"
 
 
 @asynccontextmanager
-async def elected(pool: Pool, what: str) -> AsyncIterator[Connection | None]:
+async def elected(
+    pool: Pool, what: str, *, within: float | None = None
+) -> AsyncIterator[Connection | None]:
     """Lend a connection that holds the lock ``what``, or ``None`` if another process holds it.
 
     While the connection works the lock is held: use it for what nobody else may do meanwhile.
+    ``within`` is how many seconds to wait for a free connection (for ever where ``None``).
 
     Raises:
         Outage: PostgreSQL can't tell, or the connection is gone, and with it the lock.
     """
     with translated():
-        connection = await pool.acquire()
+        connection = await pool.acquire(timeout=within)
     try:
         with translated():
             held = await connection.fetchval(_TRY, _CLASS, what)

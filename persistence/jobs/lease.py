@@ -15,7 +15,9 @@ import asyncio
 import os
 import socket
 from contextlib import suppress
-from uuid import uuid4
+from uuid import UUID, uuid4
+
+import structlog
 
 from persistence.database.pool import Pool
 from persistence.database.translation import translated
@@ -26,22 +28,32 @@ from transport.backoff import Backoff
 
 __all__ = ["Lease"]
 
+_log = structlog.get_logger(__name__)
+
 _HEARTBEAT_SECONDS = 5.0
 # A job whose row is locked is at work, and says so itself.
 _SEEN = """
 UPDATE jobs SET seen_at = now()
-WHERE id IN (SELECT id FROM jobs WHERE owner = $1 AND state = $2 FOR UPDATE SKIP LOCKED)
+WHERE id IN (
+    SELECT id FROM jobs WHERE owner = $1 AND state = $2 AND id = ANY($3::uuid[])
+    FOR UPDATE SKIP LOCKED
+)
 """
+_POOL_SECONDS = 10.0
+"""How long to wait for a free connection of the pool."""
 
 
 class Lease:
     """The lock of this process, held between the first :meth:`take` and the last :meth:`release`.
 
-    ``owner`` is its name: the host, the process, and what tells it from those before.
+    ``owner`` is its name: the host, the process, and what tells it from those before. It is a new
+    one each time: the server may hold the last one's lock long after the network was cut.
+    ``running`` has the jobs that are really at work here; only those are said to be alive.
     """
 
     def __init__(self, pool: Pool) -> None:
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self.owner = _name()
+        self.running: set[UUID] = set()
         self._pool = pool
         self._jobs = 0
         self._holding: asyncio.Task[None] | None = None
@@ -59,6 +71,7 @@ class Lease:
         try:
             async with self._turn:
                 if self._holding is None or self._holding.done():
+                    self.owner = _name()
                     self._held = asyncio.get_running_loop().create_future()
                     self._holding = asyncio.create_task(self._hold(self._held))
                 assert self._held is not None
@@ -87,10 +100,11 @@ class Lease:
                 if not held.done():
                     held.set_exception(error)
                     return
+                _log.warning("Lock of this process's jobs lost; will retry", error=str(error))
             await asyncio.sleep(backoff.next())
 
     async def _beat(self, held: asyncio.Future[None]) -> None:
-        async with elected(self._pool, self.owner) as connection:
+        async with elected(self._pool, self.owner, within=_POOL_SECONDS) as connection:
             if connection is None:
                 raise Outage("PostgreSQL still holds this process's lock for a lost connection")
             if not held.done():
@@ -98,4 +112,10 @@ class Lease:
             while True:
                 await asyncio.sleep(_HEARTBEAT_SECONDS)
                 with translated():
-                    await connection.execute(_SEEN, self.owner, JobState.RUNNING)
+                    await connection.execute(
+                        _SEEN, self.owner, JobState.RUNNING, list(self.running)
+                    )
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"

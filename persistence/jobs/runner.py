@@ -159,6 +159,7 @@ class JobRunner:
         self._running = {i: task for i, task in self._running.items() if not task.done()}
         task = asyncio.create_task(self._run(run, step), name=f"job {run.id}")
         self._running[run.id] = task
+        self._lease.running.add(run.id)
         task.add_done_callback(_retrieve)
         return run
 
@@ -179,6 +180,7 @@ class JobRunner:
                 # Where this can't be written, the lock's end shows that nothing runs it.
                 with suppress(PersistenceError):
                     await self.table.finish(run.id, self._lease.owner, state, error)
+            self._lease.running.discard(run.id)
             await self._lease.release()
             _log.info("Job ended in this process", job=str(run.id), state=state)
 

@@ -21,6 +21,9 @@ __all__ = ["ClaimedJob", "JobRunning", "JobStopped", "JobTable"]
 _ALONE = 0x6A6F6273
 """The first key of the lock under which a job that runs alone is begun: the letters of "jobs"."""
 
+_POOL_SECONDS = 10.0
+"""How long to wait for a free connection before a job is begun."""
+
 # Yesterday's release names no owner: of its jobs only the silence tells.
 _STALLED = f"""(state = '{JobState.RUNNING}' AND (abs(extract(epoch FROM now() - seen_at)) > 60
     OR (owner IS NOT NULL AND NOT {is_held("owner")})))"""
@@ -39,6 +42,12 @@ WHERE kind = $1 AND request @> $2::jsonb AND state = '{JobState.RUNNING}' AND NO
 LIMIT 1
 """  # noqa: S608 - constants only
 
+# One that only seems dead finds another state in its row, and ends.
+_FENCE = f"""
+UPDATE jobs SET state = '{JobState.INTERRUPTED}', owner = NULL
+WHERE kind = $1 AND request @> $2::jsonb AND {_STALLED}
+"""  # noqa: S608 - constants only
+
 _SAME = f"""
 SELECT id FROM jobs WHERE kind = $1 AND request = $2::jsonb AND {_RESUMABLE}
 ORDER BY started_at DESC LIMIT 1
@@ -46,7 +55,7 @@ ORDER BY started_at DESC LIMIT 1
 
 _RESUME = f"""
 UPDATE jobs SET state = $3, owner = $4, rate = coalesce($5, rate), seen_at = now(),
-    finished_at = NULL, error = NULL
+    finished_at = NULL, error = NULL, started_by = coalesce($6, started_by)
 WHERE id = $1 AND kind = $2 AND {_RESUMABLE} RETURNING {_CLAIMED}
 """  # noqa: S608 - constants only
 
@@ -79,8 +88,8 @@ FROM jobs
 class JobRunning(PersistenceError):  # noqa: N818 - a state of the world, not a mistake
     """A job that has to run alone was not begun: another one like it runs. ``id`` is that one's."""
 
-    def __init__(self, kind: str, identifier: UUID) -> None:
-        super().__init__(f"another {kind} is running: {identifier}")
+    def __init__(self, kind: str, identifier: UUID | None) -> None:
+        super().__init__(f"another {kind} is running: {identifier or 'it has not begun yet'}")
         self.id = identifier
 
 
@@ -117,7 +126,10 @@ class JobTable:
             JobRunning: it is to run alone, and another one runs.
         """
         request = msgspec.json.encode(job.request).decode()
-        async with using(self._pool) as connection, connection.transaction():
+        async with (
+            using(self._pool, within=_POOL_SECONDS) as connection,
+            connection.transaction(),
+        ):
             if job.alone is not None:
                 alone = msgspec.json.encode(job.alone).decode()
                 # Two that begin at once come one after the other.
@@ -125,8 +137,11 @@ class JobTable:
                 await connection.execute(lock, _ALONE, f"{job.kind} {alone}")
                 if other := await connection.fetchval(_OTHER, job.kind, alone):
                     raise JobRunning(job.kind, other)
+                await connection.execute(_FENCE, job.kind, alone)
                 if same := await connection.fetchval(_SAME, job.kind, request):
-                    resumed = await self._resume(connection, same, job.kind, owner, job.rate)
+                    resumed = await self._resume(
+                        connection, same, job.kind, owner, job.rate, job.by
+                    )
                     if resumed is not None:
                         return resumed
             row = await connection.fetchrow(
@@ -138,8 +153,8 @@ class JobTable:
 
     async def resume(self, identifier: UUID, kind: JobKind, owner: str) -> ClaimedJob | None:
         """Give ``owner`` a job to go on with; ``None`` if there is none, or it is over, or runs."""
-        async with using(self._pool) as connection:
-            return await self._resume(connection, identifier, kind, owner, None)
+        async with using(self._pool, within=_POOL_SECONDS) as connection:
+            return await self._resume(connection, identifier, kind, owner, None, None)
 
     async def _resume(
         self,
@@ -148,8 +163,11 @@ class JobTable:
         kind: JobKind,
         owner: str,
         rate: int | None,
+        by: str | None,
     ) -> ClaimedJob | None:
-        row = await connection.fetchrow(_RESUME, identifier, kind, JobState.RUNNING, owner, rate)
+        row = await connection.fetchrow(
+            _RESUME, identifier, kind, JobState.RUNNING, owner, rate, by
+        )
         return None if row is None else _claimed(row)
 
     async def lock(self, connection: Connection, identifier: UUID, owner: str) -> None:

@@ -57,6 +57,17 @@ async def connect():
         await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
 
+@pytest.mark.parametrize("size", [50_000, 400_000, 2_000_000])
+async def test_a_connection_goes_on_after_an_answer_that_did_not_wait_for_the_body(
+    service: Service, connect, size: int
+) -> None:
+    wire = await connect(service)
+    head = _head(size, path="/api/messages:batch").replace(b"localhost", b"evil.example")
+    wire.writer.write(head + bytes(size) + _head(len(BODY)) + BODY)
+    assert (await wire.answer())[0] == 421
+    assert (await wire.answer())[0] == 202
+
+
 async def test_a_body_in_pieces_is_put_together(service: Service, connect) -> None:
     wire = await connect(service)
     wire.writer.write(_head(len(BODY)))

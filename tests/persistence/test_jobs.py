@@ -131,3 +131,30 @@ async def test_jobs_that_follow_each_other_closely_find_the_lock_free(database_p
     await lease.release()
     async with elected(database_pool, lease.owner) as connection:
         assert connection is not None
+
+
+async def test_a_job_that_seems_dead_is_fenced_before_another_request_begins(
+    runners, database_pool
+):
+    first, second = runners
+    suspended = await first.start(job(request=Order("kafka")), forever)
+    await database_pool.execute("UPDATE jobs SET seen_at = now() - interval '2 minutes'")
+    other = await second.start(job(request=Order("else"), alone={}), forever)
+    await first.wait(suspended.id)
+    assert (suspended.state, other.state) == (JobState.CANCELLED, None)
+
+
+async def test_only_jobs_that_are_at_work_here_are_said_to_be_alive(runners, database_pool):
+    """One whose end could not be written is stalled, also while its process runs another."""
+    runner, _ = runners
+    live = await runner.start(job(request=Order("a"), alone=None), forever)
+    owner = await database_pool.fetchval("SELECT owner FROM jobs WHERE id = $1", live.id)
+    lost = await database_pool.fetchval(
+        "INSERT INTO jobs (id, kind, state, request, rate, owner, started_by, seen_at)"
+        " SELECT gen_random_uuid(), kind, state, request, rate, $1, started_by,"
+        " now() - interval '1 hour' FROM jobs RETURNING id",
+        owner,
+    )
+    shown = await runner.table.get(lost)
+    assert shown is not None
+    assert (shown.stalled, shown.resumable) == (True, True)

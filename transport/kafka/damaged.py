@@ -103,7 +103,7 @@ def follows_well(data: memoryview, at: int, end: int) -> bool:
 
 
 def _end(data: memoryview, base: int, size: int) -> int | None:
-    """Return the offset behind a damaged batch of ``size`` bytes, if that can be header."""
+    """Return the offset behind a damaged batch of ``size`` bytes, if that is known."""
     if size < _HEADER_BYTES or size > len(data):
         return None
     following = _sound(data[size:])

@@ -104,7 +104,10 @@ _TRIGGERS = [
             total = NEW.missing, done = NEW.appended, error = NEW.error, seen_at = NEW.seen_at,
             finished_at = NEW.finished_at, counts = counts || jsonb_build_object(
                 'examined', NEW.examined, 'present', NEW.present)
-        WHERE id = OLD.id;
+        WHERE id = OLD.id AND state = OLD.state;
+        IF NOT FOUND THEN  -- it was cancelled meanwhile
+            RETURN NULL;
+        END IF;
         RETURN NEW;
     END $$
     """,
