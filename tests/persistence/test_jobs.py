@@ -134,14 +134,23 @@ async def test_jobs_that_follow_each_other_closely_find_the_lock_free(database_p
 
 
 async def test_a_job_that_seems_dead_is_fenced_before_another_request_begins(
-    runners, database_pool
+    runners, database_pool, monkeypatch
 ):
+    monkeypatch.setattr("persistence.jobs.lease._HEARTBEAT_SECONDS", 3600.0)
     first, second = runners
-    suspended = await first.start(job(request=Order("kafka")), forever)
+    awake = asyncio.Event()
+
+    async def suspended(run: JobRun) -> bool:
+        await awake.wait()
+        await run.note(JobProgress(9, run.progress.done))
+        return True
+
+    old = await first.start(job(request=Order("kafka")), suspended)
     await database_pool.execute("UPDATE jobs SET seen_at = now() - interval '2 minutes'")
-    other = await second.start(job(request=Order("else"), alone={}), forever)
-    await first.wait(suspended.id)
-    assert (suspended.state, other.state) == (JobState.CANCELLED, None)
+    new = await second.start(job(request=Order("else"), alone={}), forever)
+    awake.set()
+    await first.wait(old.id)
+    assert (old.state, new.state) == (JobState.CANCELLED, None)
 
 
 async def test_only_jobs_that_are_at_work_here_are_said_to_be_alive(runners, database_pool):
