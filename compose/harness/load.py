@@ -83,7 +83,6 @@ class Load:
     ) -> None:
         self.history = history
         self.acknowledged = 0
-        self.in_flight = 0
         self.answered = 0
         """Requests answered as they should be."""
         self.unanswered = 0
@@ -229,7 +228,6 @@ class Load:
         target = self._another(attempt.conversation)
         attempt.via, attempt.phase = target.name, target.phase
         self.history.begin(attempt)
-        self.in_flight += 1
         attempt.sent = time.monotonic()
         try:
             response = await self._client.post(target.url + path, body)
@@ -241,7 +239,6 @@ class Load:
             _judge(attempt, response)
         finally:
             attempt.ended = time.monotonic()
-            self.in_flight -= 1
             self.answered += attempt.answered
             self.unanswered += not attempt.answered
         return attempt

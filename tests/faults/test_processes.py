@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
+import time
 
 import pytest
 
@@ -10,8 +13,18 @@ from compose.harness.eventually import eventually
 from compose.harness.history import Outcome
 from tests.faults.database import inserts_held
 from tests.faults.stand import Stand
+from tests.support.forked_service import ForkedService
 
 DUPLICATE = {"status": "duplicate"}
+
+
+def _waiting_at(ingress: ForkedService, stand: Stand, *, since: float) -> int:
+    """Return how many requests that ``ingress`` got since then, a monotonic time, lack an answer.
+
+    An earlier request may have been answered already, and its client not have read the answer.
+    """
+    recent = itertools.takewhile(lambda a: a.sent > since, reversed(stand.history.attempts))
+    return sum(a.via == ingress.name and math.isinf(a.ended) for a in recent)
 
 
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "rolled-back"])
@@ -41,7 +54,8 @@ async def test_an_ingress_killed_in_the_middle_of_requests(stand: Stand) -> None
         for ingress in ingresses:
             await load.goes_on(150)
             await stand.log.server.suspend()
-            await eventually(lambda: load.in_flight >= 10)
+            suspended = time.monotonic()
+            await eventually(lambda: _waiting_at(ingress, stand, since=suspended) >= 5)  # noqa: B023
             await ingress.kill()
             await stand.log.server.resume()
             await load.goes_on(50)

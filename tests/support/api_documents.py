@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -22,7 +23,10 @@ _KEYS = f"all:produce+read+admin:{'a' * 64}"
 def documents(*, keys: bool) -> Documents:
     """Return them as a service with API keys serves them, or one without."""
     settings = TransportSettings()
-    pool: asyncpg.Pool[Any] = asyncpg.create_pool("postgresql://", min_size=0)  # never connected
+    # The pool never connects, but it asks for a loop, which a caller outside of one need not have.
+    loop = asyncio.new_event_loop()
+    loop.close()
+    pool: asyncpg.Pool[Any] = asyncpg.create_pool("postgresql://", min_size=0, loop=loop)
     app = build(
         settings=IngressSettings(api_keys=_KEYS) if keys else IngressSettings(),
         transport=create("memory", settings),
