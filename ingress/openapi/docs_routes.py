@@ -6,12 +6,13 @@ Served without an address outside this service, and made once: all can be asked 
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.resources import files
 
 import msgspec
 from fastapi import APIRouter, Response
 
 from ingress.openapi import CONSOLE_PATH, PATH, Documents
-from ingress.openapi.docs_page import SCRIPT, STYLE, page
+from ingress.openapi.docs_page import page
 
 __all__ = ["docs_router"]
 
@@ -34,6 +35,10 @@ def docs_router(documents: Documents) -> APIRouter:
     def console() -> bytes:
         return msgspec.json.encode(documents.console)
 
+    @lru_cache(maxsize=2)
+    def asset(name: str) -> bytes:
+        return files("ingress.openapi").joinpath("assets", name).read_bytes()
+
     @router.get(PATH)
     async def get_openapi() -> Response:
         return Response(public(), media_type="application/json")
@@ -48,10 +53,10 @@ def docs_router(documents: Documents) -> APIRouter:
 
     @router.get("/docs/style.css")
     async def get_style() -> Response:
-        return Response(STYLE, media_type="text/css")
+        return Response(asset("style.css"), media_type="text/css")
 
     @router.get("/docs/script.js")
     async def get_script() -> Response:
-        return Response(SCRIPT, media_type="text/javascript")
+        return Response(asset("script.js"), media_type="text/javascript")
 
     return router

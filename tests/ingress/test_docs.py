@@ -7,6 +7,7 @@ import re
 import pytest
 
 from ingress.openapi import CONSOLE_PATH, PATH
+from ingress.openapi.docs_page import page
 from ingress.schema.problems import kinds
 from tests.ingress.conftest import Service
 
@@ -26,15 +27,37 @@ async def test_the_documentation_needs_no_other_server(service: Service) -> None
 
 
 async def test_the_documentation_shows_every_operation(service: Service) -> None:
-    page = (await service.client.get("/docs")).text
+    shown = (await service.client.get("/docs")).text
     places = []
     for name in DOCUMENTS:
         document = (await service.client.get(name)).json()
         for path, methods in document["paths"].items():
-            places += [page.index(f'id="{one["operationId"]}"') for one in methods.values()]
-            assert f"<code>{path}</code>" in page
+            places += [shown.index(f'id="{one["operationId"]}"') for one in methods.values()]
+            assert f"<code>{path}</code>" in shown
     assert places == sorted(places)  # what producers need first, the console's routes last
-    assert "Hello!" in page
+    assert "Hello!" in shown
+
+
+def test_a_description_is_text_wherever_it_stands() -> None:
+    hostile = "</textarea><script>alert('&')</script>"
+    content = {"text/plain": {"schema": {"enum": [hostile]}}}
+    operation = {
+        "tags": [hostile],
+        "operationId": hostile,
+        "summary": hostile,
+        "description": hostile,
+        "parameters": [{"name": hostile, "in": "query", "schema": {"type": hostile}}],
+        "requestBody": {"content": content},
+        "responses": {"200": {"description": hostile, "content": content}},
+    }
+    document = {
+        "info": {"title": hostile, "description": hostile, "version": hostile},
+        "tags": [{"name": hostile, "description": hostile}],
+        "paths": {hostile: {"post": operation}},
+    }
+    shown = page(document, document)
+    assert shown.count("<script") == 1  # the page's own
+    assert "&lt;script&gt;alert(&#39;&amp;&#39;)" in shown
 
 
 @pytest.mark.parametrize("kind", kinds().values(), ids=kinds())
