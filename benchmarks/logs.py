@@ -36,7 +36,7 @@ class Log(Protocol):
         """Stop the server."""
 
     async def empty(self) -> None:
-        """See that :meth:`environment` leads to a log without records."""
+        """See that ``environment`` leads to a log without records."""
 
     async def clear(self) -> None:
         """Remove what running processes have appended, if keeping it would cost; they go on."""

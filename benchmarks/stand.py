@@ -44,7 +44,7 @@ class Stand:
         return create(self.transport, TransportSettings(**names))  # type: ignore[arg-type]
 
     async def empty_log(self) -> None:
-        """Go on with an empty log; :meth:`environment` leads there from now on."""
+        """Go on with an empty log; ``environment`` leads there from now on."""
         await self.log.empty()
 
     async def database(self) -> str:

@@ -27,7 +27,7 @@ _LONGEST_WORD = 40  # those that its longest word may ask for: a UUID has 36
 _INDENT = "    "
 
 Cell = str | Text
-"""What a cell may be: a string, or a :func:`~compose.terminal.styled` text."""
+"""What a cell may be: a string, or a ``styled`` text."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Grid:
         self._columns.append(_Column(heading, right, prose, drop, style))
 
     def add_row(self, *cells: Cell | None, style: str | None = None) -> None:
-        """Add a row of strings and :func:`~compose.terminal.styled` texts."""
+        """Add a row of strings and ``styled`` texts."""
         for column, cell in zip(self._columns, cells, strict=True):
             text = cell if isinstance(cell, Text) else Text(visible(cell or ""))
             column.cells.append(text)

@@ -157,7 +157,7 @@ def _located(settings: Settings, *, say: bool) -> Settings:
 
 
 def joined() -> dict[str, str]:
-    """Return the settings that :func:`client_settings` took from a ``crossfade up``, by name."""
+    """Return the settings that ``client_settings`` took from a ``crossfade up``, by name."""
     return dict(_taken)
 
 

@@ -2,7 +2,7 @@
 
 A message's id, an error of a server, a reason that somebody typed: none of them may steer the
 terminal, colour it, or end the command. So strings are never read as Rich's markup here and what
-can't be seen is written out; what we colour ourselves is made by :func:`styled`. Everything that a
+can't be seen is written out; what we colour ourselves is made by ``styled``. Everything that a
 command shows goes through this module (``tests/hostile/terminal`` looks for ways around it).
 """
 
@@ -56,7 +56,7 @@ class Terminal(Console):
     """A console whose strings are text: no markup, no emoji codes, no colours guessed.
 
     A string is one line: a line feed in it is written out too. Lines of our own are printed one by
-    one, or as a :func:`paragraph`.
+    one, or as a ``paragraph``.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:

@@ -9,8 +9,8 @@
         client.wait(ack.message_id)
 
 The client is all that is imported with this package. What else is public has a module of its own:
-:mod:`crossfade.transport` (the contract of a log), :mod:`crossfade.envelope` (what a record
-carries), :mod:`crossfade.conformance` (the contract as tests) and :mod:`crossfade.settings`.
+``crossfade.transport`` (the contract of a log), ``crossfade.envelope`` (what a record
+carries), ``crossfade.conformance`` (the contract as tests) and ``crossfade.settings``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The envelope of a record: messages and receipts, their ids and their partition.
 
-For programs that read a log (:func:`decode`) or write to it beside the service
-(:func:`seal_message`). The format is described in ``docs/records.md``.
+For programs that read a log (``decode``) or write to it beside the service
+(``seal_message``). The format is described in ``docs/records.md``.
 """
 
 from __future__ import annotations

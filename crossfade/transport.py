@@ -1,7 +1,7 @@
 """The transport contract that every log keeps, its records and its errors.
 
 For programs that write a transport of their own (``docs/write_a_transport.md``) or read a log
-without the service. Start at :class:`Transport`.
+without the service. Start at ``Transport``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
     settled at n, a step queued ──begin──▶ under way
 
 Every change names the epoch it was decided on and raises it, in one statement: of two operators who
-decide on the same state one is :class:`Overtaken`. What a change rests on (gates, overrides) is
+decide on the same state one is ``Overtaken``. What a change rests on (gates, overrides) is
 kept with it in the history.
 """
 

@@ -30,7 +30,7 @@ class Phase(NamedTuple):
 
 
 class PhaseStep(NamedTuple):
-    """From one phase to a neighbour. ``gates`` are names in :data:`migration_guide.gates.GATES`."""
+    """From one phase to a neighbour. ``gates`` are names in ``migration_guide.gates.GATES``."""
 
     origin: int
     to: int

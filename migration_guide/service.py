@@ -49,7 +49,7 @@ _SAMPLES = 20
 
 
 class MigrationService:
-    """See :class:`ingress.console.migration.MigrationActions`."""
+    """See ``ingress.console.migration.MigrationActions``."""
 
     def __init__(self, pool: Pool, settings: TransportSettings, *, trace_url: str | None) -> None:
         self._pool = pool

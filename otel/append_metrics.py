@@ -30,7 +30,7 @@ class TransportMetrics:
 class AppendMetrics:
     """Counts appends to the log ``name``, by partition.
 
-    An :class:`~transport.observed.AppendObserver`.
+    An ``AppendObserver``.
     """
 
     def __init__(self, metrics: Metrics, name: str, partitions: int) -> None:

@@ -72,7 +72,7 @@ class LagMetrics:
 
 
 class LagReporter:
-    """Sets the lag gauges from :meth:`Transport.progress` every ``interval`` seconds.
+    """Sets the lag gauges from ``Transport.progress`` every ``interval`` seconds.
 
     ``losses`` gets what was lost, for readiness to tell.
     """

@@ -4,7 +4,7 @@ Every line has ``timestamp``, ``level`` and ``event``; lines about a message hav
 ``correlation_id`` and ``trace_id`` where they are known. Message content and secrets are never
 logged: an error whose text may quote content has its text withheld, and a password in an address is
 masked. Lines quote ids of clients: what can't be seen in them is written out, so that a log shown
-in a terminal can't steer it (:mod:`otel.visible`).
+in a terminal can't steer it (``otel.visible``).
 """
 
 from __future__ import annotations

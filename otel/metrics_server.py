@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class MetricsServer:
-    """A running server. Use as a context manager, or call :meth:`close`."""
+    """A running server. Use as a context manager, or call ``close``."""
 
     def __init__(self, server: BoundedServer, host: str) -> None:
         self.host = host

@@ -15,7 +15,7 @@ _STATES: tuple[BreakerState, ...] = ("closed", "open", "half_open")
 
 
 class ShadowMetrics:
-    """See :class:`transport.shadow.observer.ShadowObserver`. Children are there at zero."""
+    """See ``transport.shadow.observer.ShadowObserver``. Children are there at zero."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         published = Counter(

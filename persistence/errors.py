@@ -11,7 +11,7 @@
     ├── Rejected          this record can't be stored, for its own fault: isolate, dead-letter
     └── FenceLost         a newer owner writes this partition: drop the batch, leave the claim
 
-:mod:`persistence.database.translation` makes these from asyncpg's, in one place, and chains the
+``persistence.database.translation`` makes these from asyncpg's, in one place, and chains the
 cause.
 """
 

@@ -68,7 +68,7 @@ async def current(url: str) -> str | None:
 
 
 async def steps_down(url: str, revision: str) -> list[Revision]:
-    """Return the revisions that :func:`downgrade` would undo, in its order; change nothing.
+    """Return the revisions that ``downgrade`` would undo, in its order; change nothing.
 
     Raises:
         ConfigurationError: there is no such revision.

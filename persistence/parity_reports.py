@@ -1,7 +1,7 @@
 """Rows of the findings of comparisons, for gates, the console and other processes.
 
-Comparing is :mod:`migration_guide.parity`; here its results are written and read. Counts are by the
-names of :class:`migration_guide.parity.result.GateResult`.
+Comparing is ``migration_guide.parity``; here its results are written and read. Counts are by the
+names of ``migration_guide.parity.result.GateResult``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _YOUNG = "not_yet_comparable"
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One row; see :class:`persistence.tables.parity.ParityReportRow`. Times are RFC 3339."""
+    """One row; see ``persistence.tables.parity.ParityReportRow``. Times are RFC 3339."""
 
     id: str
     kind: str

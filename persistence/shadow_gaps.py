@@ -65,7 +65,7 @@ class _Range(msgspec.Struct):
 
 
 class ShadowGaps:
-    """A :class:`transport.shadow.observer.GapLedger`, and a context manager: it writes at the end.
+    """A ``transport.shadow.observer.GapLedger``, and a context manager: it writes at the end.
 
     ``sort_key`` is that of the primary, whose offsets are noted.
     """

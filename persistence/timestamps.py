@@ -8,7 +8,7 @@ __all__ = ["rfc3339"]
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return ``moment`` (with an offset) as :mod:`transport.clock` would have written it.
+    """Return ``moment`` (with an offset) as ``transport.clock`` would have written it.
 
     For PostgreSQL's infinities asyncpg returns Python's first and last moment, without an offset.
     """

@@ -16,7 +16,7 @@ def moment(seconds: float) -> datetime:
     """Return seconds since the epoch as a time in UTC.
 
     A log takes any number for a time: Redis ids go up to 2^64 milliseconds, Kafka's timestamps to
-    2^63. What lies before the year 1 or after 9999 becomes :data:`FIRST` or :data:`LAST`.
+    2^63. What lies before the year 1 or after 9999 becomes ``FIRST`` or ``LAST``.
     """
     try:
         return min(max(datetime.fromtimestamp(seconds, UTC), FIRST), LAST)
@@ -25,7 +25,7 @@ def moment(seconds: float) -> datetime:
 
 
 def timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as RFC 3339 text; see :func:`moment` for odd ones."""
+    """Return seconds since the epoch as RFC 3339 text; see ``moment`` for odd ones."""
     # Not strftime, which writes the year 1 with one digit.
     return moment(seconds).isoformat(timespec="microseconds").replace("+00:00", "Z")
 

@@ -1,8 +1,8 @@
 """The transport contract: a partitioned, replayable, acknowledged log. No HTTP, no SQL.
 
-An ingress appends (:meth:`Transport.publish`); workers read through a consumer group, one owner to
-a partition (:meth:`Transport.consume`); anyone may read without a group (:meth:`Transport.read`).
-The conformance suite in :mod:`transport.conformance` is this file as tests.
+An ingress appends (``Transport.publish``); workers read through a consumer group, one owner to
+a partition (``Transport.consume``); anyone may read without a group (``Transport.read``).
+The conformance suite in ``transport.conformance`` is this file as tests.
 
 Semantics every transport keeps:
 
@@ -13,7 +13,7 @@ Semantics every transport keeps:
 * **Prefix acknowledgement.** ``ack(through)`` covers every record up to and including ``through``:
   the one meaning that Kafka's commit and Redis's XACK can share.
 * **One owner.** A partition has one live claim per group. A claim that lost its partition can
-  neither read, acknowledge nor hand back anything: every call raises :class:`PartitionLost`.
+  neither read, acknowledge nor hand back anything: every call raises ``PartitionLost``.
 * **Beginning, never end.** A new group starts at the first record the log still holds.
 """
 
@@ -93,7 +93,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as it stands in a log.
 
     ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset). Compare two with
-    :meth:`Transport.sort_key`. ``appended_at`` is the log's own clock in seconds since the epoch.
+    ``Transport.sort_key``. ``appended_at`` is the log's own clock in seconds since the epoch.
     ``delivery_count`` is ``None`` where the log keeps none.
     """
 
@@ -171,7 +171,7 @@ class Features(msgspec.Struct, frozen=True):
     """Features of a transport. Every flag is a promise, which the conformance suite then tests."""
 
     remembers: bool
-    """A repeat of a remembered message id is answered with :class:`Remembered`, not appended."""
+    """A repeat of a remembered message id is answered with ``Remembered``, not appended."""
     durable: bool
     """Records survive a restart of the server."""
     counts_deliveries: bool
@@ -268,7 +268,7 @@ class Claim(Protocol):
 
 
 class Consumer(Protocol):
-    """A member of a group. Partitions come and go; each arrival is a :class:`Claim`."""
+    """A member of a group. Partitions come and go; each arrival is a ``Claim``."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -296,23 +296,23 @@ class Transport(Protocol):
     ) -> Sequence[Outcome]:
         """Append envelopes, in order, and return one outcome for each, in the same order.
 
-        A :class:`~transport.errors.TransportError` is the outcome of the envelopes that it
+        A ``TransportError`` is the outcome of the envelopes that it
         concerns, and is not raised. Cancelling the call may leave any of the envelopes appended.
 
         Args:
             envelopes: what to append; none is allowed.
             remember: do not append a message id again that was seen within the idempotency window
-                (needs :attr:`Features.remembers`). Redrives pass ``False``: always append.
+                (needs ``Features.remembers``). Redrives pass ``False``: always append.
 
         Returns:
-            :class:`Appended`, :class:`Remembered` or an error for each envelope.
+            ``Appended``, ``Remembered`` or an error for each envelope.
         """
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
         """Look up message ids among those appended within the idempotency window.
 
         Args:
-            message_ids: the ids, as :attr:`Envelope.message_id` has them.
+            message_ids: the ids, as ``Envelope.message_id`` has them.
 
         Returns:
             The first append of each id, in the order of the ids. ``None`` proves nothing: the
@@ -353,7 +353,7 @@ class Transport(Protocol):
             limit: the most records to return.
 
         Returns:
-            The records; fewer where their bytes come to :data:`READ_BYTES` (the one that passes it
+            The records; fewer where their bytes come to ``READ_BYTES`` (the one that passes it
             is the last). Empty at the end of the log, and only there.
         """
 
@@ -369,7 +369,7 @@ class Transport(Protocol):
             limit: the most records to return.
 
         Returns:
-            The records; fewer where their bytes come to :data:`READ_BYTES`. Empty at the log's
+            The records; fewer where their bytes come to ``READ_BYTES``. Empty at the log's
             beginning, and only there.
 
         Raises:

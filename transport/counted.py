@@ -22,7 +22,7 @@ def counted(offset: str) -> int:
 
 
 def counted_key(offset: str) -> bytes:
-    """Return a key that orders such offsets; see :meth:`transport.contract.Transport.sort_key`.
+    """Return a key that orders such offsets; see ``transport.contract.Transport.sort_key``.
 
     Raises:
         ValueError: it is no number, or one that takes more than 63 bits.

@@ -11,12 +11,12 @@ tools read our dead letters) and with ``crossfade.`` where it has none.
 ``__connect.errors.exception.message``    one line for people
 ``__connect.errors.exception.class.name`` the reason again, where Connect's tools look for it
 ``crossfade.topic``                       ``messages`` or ``dead_letters``
-``crossfade.reason``                      a :class:`~transport.contract.Reason`
+``crossfade.reason``                      a ``Reason``
 ``crossfade.attempts``                    decimal
 ``crossfade.failedAt``                    RFC 3339
 ``crossfade.appendedAt``                  RFC 3339: when the source log got the record
 ``crossfade.cut``                         only on a letter that lacks part of the record: JSON, what
-                                          the whole was (:mod:`transport.kafka.letters`)
+                                          the whole was (``transport.kafka.letters``)
 ========================================= =====================================================
 """
 

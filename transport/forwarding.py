@@ -25,7 +25,7 @@ __all__ = ["Forwarding"]
 
 
 class Forwarding:
-    """Forwards every call to ``inner``; see :class:`transport.contract.Transport`."""
+    """Forwards every call to ``inner``; see ``transport.contract.Transport``."""
 
     def __init__(self, inner: Transport) -> None:
         self.inner = inner

@@ -37,7 +37,7 @@ def idempotency_key(sender_id: str, conversation_id: str, client_message_id: str
 
 
 def message_id(key: str, conversation_id: str) -> str:
-    """Return the canonical UUID text for an idempotency key made by :func:`idempotency_key`."""
+    """Return the canonical UUID text for an idempotency key made by ``idempotency_key``."""
     digest = sha256(key.encode()).hexdigest()
     # Text all the way: arithmetic on the 128 bits gives the same id in twice the time.
     return (
@@ -49,7 +49,7 @@ def message_id(key: str, conversation_id: str) -> str:
 def partition_of(message: str | UUID, partitions: int) -> int:
     """Return the partition of the conversation that ``message`` belongs to.
 
-    ``message`` is an id made by :func:`message_id`; any other UUID gives some valid partition.
+    ``message`` is an id made by ``message_id``; any other UUID gives some valid partition.
     """
     value = message.int if isinstance(message, UUID) else UUID(message).int
     return partition_of_hash(value >> 96, partitions)

@@ -50,5 +50,5 @@ def partition_for(conversation_id: str, partitions: int) -> int:
 
 
 def partition_of_hash(hashed: int, partitions: int) -> int:
-    """Return the partition for a hash taken earlier with :func:`key_hash`."""
+    """Return the partition for a hash taken earlier with ``key_hash``."""
     return (hashed & 0x7FFFFFFF) % partitions

@@ -1,6 +1,6 @@
 """Transports by name. A third party registers one through the ``crossfade.transports`` entry point.
 
-An entry is a callable that takes :class:`~transport.settings.TransportSettings` and returns a
+An entry is a callable that takes ``TransportSettings`` and returns a
 transport that is not yet connected.
 """
 

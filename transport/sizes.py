@@ -15,7 +15,7 @@ def size_of(record: Record) -> int:
 
 
 def of_one_read(records: Sequence[Record], *, last: bool = False) -> list[Record]:
-    """Return the first of ``records`` (or the ``last``) that come to :data:`READ_BYTES`.
+    """Return the first of ``records`` (or the ``last``) that come to ``READ_BYTES``.
 
     With the record that passes it, so there is one at least.
     """

@@ -1,5 +1,5 @@
 """The load generator: a process of its own, cheap enough not to be what is measured.
 
-``python -m benchmarks.load`` reads one :class:`~benchmarks.load.job.Job` as JSON from standard
-input and writes one :class:`~benchmarks.load.job.Result` as JSON to standard output.
+``python -m benchmarks.load`` reads one ``Job`` as JSON from standard
+input and writes one ``Result`` as JSON to standard output.
 """

@@ -53,7 +53,7 @@ class Client:
         self._idle: dict[tuple[str, int], list[Stream]] = defaultdict(list)
 
     async def get(self, url: str) -> HttpAnswer:
-        """GET it. Raises as :meth:`post` does."""
+        """GET it. Raises as ``post`` does."""
         return await self._request("GET", url, b"")
 
     async def post(self, url: str, body: Mapping[str, Any]) -> HttpAnswer:

@@ -3,7 +3,7 @@
 Most conversations have one writer that sends its next message only when the last one was
 acknowledged, and through another ingress than the last, so that "sent after" is exact and spans
 processes; some have several writers at once. Every attempt goes into the
-:class:`~compose.harness.history.ClientHistory`.
+``ClientHistory``.
 """
 
 from __future__ import annotations

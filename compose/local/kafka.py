@@ -68,7 +68,7 @@ class KafkaServer(LocalServer):
     ``security`` is what the client listener demands; ``config`` adds to or replaces the defaults.
     ``thorough``: begin slowly and run fast, as a broker that stays does, instead of the reverse.
     ``advertised_port`` is where clients are told to connect, for a test that puts a proxy between.
-    ``cluster_id`` and ``voters`` (node id to controller port) are given by :class:`KafkaCluster`.
+    ``cluster_id`` and ``voters`` (node id to controller port) are given by ``KafkaCluster``.
     ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
 
     It has a name made for this object, which the broker tells clients as its rack. So an answer is

@@ -2,7 +2,7 @@
 
 A port is chosen some time before the server binds it. The processes of Crossfade of one user agree
 by claims: locked bytes of a file. Other programs don't know of those, so a server that was started
-must be asked whether it is ours (:mod:`compose.local.server`), and one that lost its port gets
+must be asked whether it is ours (``compose.local.server``), and one that lost its port gets
 another.
 """
 
@@ -94,7 +94,7 @@ def _claim(port: int) -> bool:
 def pick(preferred: int, host: str = "127.0.0.1") -> int:
     """Return ``preferred`` where it is free, else the next one up that is.
 
-    It is this process's own from now on, as with :func:`free_port`, and is not returned again. A
+    It is this process's own from now on, as with ``free_port``, and is not returned again. A
     program that knows nothing of these claims may still bind it first.
     """
     for port in range(preferred, min(preferred + _TRIES, 65536)):

@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave signals alone: :mod:`compose.process.signals` stops the parts in order."""
+        """Leave signals alone: ``compose.process.signals`` stops the parts in order."""
         yield
 
 

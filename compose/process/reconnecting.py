@@ -25,10 +25,10 @@ _LOG_AGAIN_SECONDS = 60.0
 
 
 class ReconnectingTransport(ObservedTransport):
-    """``inner``; until it is connected, every call fails with :class:`TransportUnavailable`.
+    """``inner``; until it is connected, every call fails with ``TransportUnavailable``.
 
     So from the first second health answers, readiness names the log, and a POST gets 503. Only an
-    outage is waited for: a setting that can't work ends :meth:`connect` with the error.
+    outage is waited for: a setting that can't work ends ``connect`` with the error.
 
     Entering waits for it a moment only: a server may be silent, and health has to answer meanwhile.
     For a log that is not ``needed`` the moment is shorter. A setting that turns out later not to
@@ -47,7 +47,7 @@ class ReconnectingTransport(ObservedTransport):
         self._logged_at = 0.0
 
     async def __aenter__(self) -> Self:
-        """Try once; :meth:`connect` goes on trying."""
+        """Try once; ``connect`` goes on trying."""
         self._first = asyncio.create_task(self._try())
         try:
             seconds = _NEEDED_SECONDS if self._needed else _OPTIONAL_SECONDS

@@ -40,13 +40,13 @@ class RehearsalGate(Protocol):
     """Asked before the processes are restarted to a phase, and told when all of them were."""
 
     async def pass_to(self, phase: int, mark: GateMark) -> None:
-        """Return once all are green. Raises :class:`GateRedError`.
+        """Return once all are green. Raises ``GateRedError``.
 
         Notes in ``mark`` what each said last, and which of them the step waited for.
         """
 
     async def reached(self, phase: int) -> None:
-        """Return once it is known that every process runs it. Raises :class:`GateRedError`."""
+        """Return once it is known that every process runs it. Raises ``GateRedError``."""
 
 
 class Open:

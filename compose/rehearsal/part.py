@@ -63,7 +63,7 @@ class Part:
 
     @asynccontextmanager
     async def hurt(self, way: str, phase: int | None) -> AsyncIterator[None]:
-        """Hurt it (see :data:`WAYS`); heal it when the block ends, however it ends."""
+        """Hurt it (see ``WAYS``); heal it when the block ends, however it ends."""
         suspended = way == "suspend"
         self._timeline.mark(self.name, "suspended" if suspended else "down")
         harm = {"kill": self._runs.kill, "suspend": self._runs.suspend, "restart": self._runs.stop}

@@ -32,7 +32,7 @@ class Lag(msgspec.Struct, rename="camel"):
 
 
 class Observer:
-    """Looks at both logs from outside. A log is :meth:`watch`-ed once the service has used it."""
+    """Looks at both logs from outside. A log is ``watch``-ed once the service has used it."""
 
     def __init__(self, timeline: RehearsalTimeline, parity: ParityWatch) -> None:
         self.samples: list[Lag] = []

@@ -1,7 +1,7 @@
 """A test producer: so many messages a second in so many conversations, each with its key.
 
 A conversation's messages are sent one after the other, each after the one before it was
-acknowledged: then their order is promised, and can be checked (:mod:`compose.sending.row_check`).
+acknowledged: then their order is promised, and can be checked (``compose.sending.row_check``).
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class ProducerLoad:
         self.counts.requests += request.method == "POST"
 
     async def run(self, client: AsyncClient) -> None:
-        """Send until the plan is done or :meth:`stop` is called.
+        """Send until the plan is done or ``stop`` is called.
 
         Raises:
             CrossfadeError: the service refuses what no repeat can change, such as the key.

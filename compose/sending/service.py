@@ -69,7 +69,7 @@ async def connected(
 
 
 def explain(error: CrossfadeError, to: ServiceAddress) -> list[str]:
-    """Return an error as lines for :func:`~compose.output.fail`."""
+    """Return an error as lines for ``fail``."""
     if isinstance(error, UnreachableError):
         where = "" if joined() else "; name it with --url or CROSSFADE_URL if it is elsewhere"
         return [f"no service answers at {to.url} ({error}){where}"]

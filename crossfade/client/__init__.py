@@ -1,6 +1,5 @@
-"""The Python client. Import it from :mod:`crossfade`.
+"""The Python client. Import it from ``crossfade``.
 
-:mod:`~crossfade.client.operations` has each operation as a generator that yields requests and
-pauses and is sent what came of them. It does no I/O: the synchronous and the asynchronous client
-carry out the same generators.
+``operations.py`` has each operation as a generator: it yields requests and pauses, and is sent their
+results. It does no I/O. The synchronous and the asynchronous client run the same generators.
 """

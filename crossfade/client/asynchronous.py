@@ -35,8 +35,8 @@ T = TypeVar("T")
 class AsyncClient:
     """A client of one Crossfade service; several tasks may share it.
 
-    The same methods as :class:`~crossfade.Client`, awaited. A call that is cancelled may have been
-    accepted: send the same :class:`~crossfade.NewMessage` again.
+    The same methods as ``Client``, awaited. A call that is cancelled may have been accepted: send
+    the same ``NewMessage`` again.
     """
 
     def __init__(  # noqa: PLR0913 - the public options
@@ -52,7 +52,7 @@ class AsyncClient:
         limits: httpx.Limits | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        """Make a client, as :class:`~crossfade.Client` says. It connects when it is first used.
+        """Make a client, as ``Client`` says. It connects when it is first used.
 
         Raises:
             ValueError: the URL or the key can't be one.
@@ -88,7 +88,7 @@ class AsyncClient:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> Ack:
-        """Send a message; return once it is durable in the log. See :meth:`Client.send`."""
+        """Send a message; return once it is durable in the log. See ``Client.send``."""
         return await self._run(self._operations.send(message, correlation_id, trace))
 
     async def send_batch(
@@ -98,34 +98,34 @@ class AsyncClient:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> list[BatchResult]:
-        """Send messages; return one result for each. See :meth:`Client.send_batch`."""
+        """Send messages; return one result for each. See ``Client.send_batch``."""
         return await self._run(self._operations.send_batch(messages, correlation_id, trace))
 
     async def message(self, message_id: str) -> Message:
-        """Read a message, wherever it is now. See :meth:`Client.message`."""
+        """Read a message, wherever it is now. See ``Client.message``."""
         return await self._run(self._operations.message(message_id))
 
     async def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:  # noqa: ASYNC109
-        """Return the message once it is persisted. See :meth:`Client.wait`."""
+        """Return the message once it is persisted. See ``Client.wait``."""
         return await self._run(self._operations.wait(message_id, timeout))
 
     async def page(
         self, conversation_id: str, *, after: str | None = None, limit: int = 100
     ) -> Page:
-        """Read one page of a conversation's persisted messages. See :meth:`Client.page`."""
+        """Read one page of a conversation's persisted messages. See ``Client.page``."""
         return await self._run(self._operations.page(conversation_id, after, limit))
 
     def pages(
         self, conversation_id: str, *, after: str | None = None, page_size: int = 100
     ) -> AsyncIterator[Page]:
-        """Iterate over the pages of a conversation. See :meth:`Client.pages`."""
+        """Iterate over the pages of a conversation. See ``Client.pages``."""
         pages = self._iterate(self._operations.pages(conversation_id, after, page_size))
         return cast("AsyncIterator[Page]", pages)
 
     def messages(
         self, conversation_id: str, *, after: str | None = None, page_size: int = 100
     ) -> AsyncIterator[Message]:
-        """Iterate over the persisted messages of a conversation. See :meth:`Client.messages`."""
+        """Iterate over the persisted messages of a conversation. See ``Client.messages``."""
         messages = self._iterate(self._operations.messages(conversation_id, after, page_size))
         return cast("AsyncIterator[Message]", messages)
 
@@ -138,12 +138,12 @@ class AsyncClient:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> ReceiptAck:
-        """Record that a user got or saw a message. See :meth:`Client.give_receipt`."""
+        """Record that a user got or saw a message. See ``Client.give_receipt``."""
         operation = self._operations.give_receipt(message_id, user_id, state, correlation_id, trace)
         return await self._run(operation)
 
     async def receipts(self, message_id: str) -> Receipts:
-        """Read a message's receipts. See :meth:`Client.receipts`."""
+        """Read a message's receipts. See ``Client.receipts``."""
         return await self._run(self._operations.receipts(message_id))
 
     async def _run(self, operation: Operation[T]) -> T:

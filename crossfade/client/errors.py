@@ -70,7 +70,7 @@ class CrossfadeError(Exception):
 
     ``attempts`` is the number of requests that were made. ``maybe_accepted`` tells of a message
     or a receipt whether the service may have accepted it although this error was raised: send the
-    same :class:`~crossfade.NewMessage` again, whose key makes sure that it is stored once.
+    same ``NewMessage`` again, whose key makes sure that it is stored once.
     """
 
     remedy: str = ""

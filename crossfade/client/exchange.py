@@ -1,7 +1,7 @@
 """One call as a generator: it yields operations, and is sent their results.
 
-Nothing here does I/O, sleeps or knows an HTTP library. A driver carries out each :class:`Send` and
-:class:`Pause`, hands on each :class:`Emit`, and sends back a :class:`Reply` or a :class:`Failure`.
+Nothing here does I/O, sleeps or knows an HTTP library. A driver carries out each ``Send`` and
+``Pause``, hands on each ``Emit``, and sends back a ``Reply`` or a ``Failure``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each operation of the API as a generator of requests and pauses. See :mod:`.exchange`."""
+"""Each operation of the API as a generator of requests and pauses. See ``exchange``."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ T = TypeVar("T")
 class Client:
     """A client of one Crossfade service; several threads may share it.
 
-    It tries again where that may help (:class:`~crossfade.Retry`) and always with the same key, so
+    It tries again where that may help (``Retry``) and always with the same key, so
     that nothing is stored twice. Every method raises a
-    :class:`~crossfade.CrossfadeError` whose docstring and ``remedy`` say what to do.
+    ``CrossfadeError`` whose docstring and ``remedy`` say what to do.
     """
 
     def __init__(  # noqa: PLR0913 - the public options
@@ -117,7 +117,7 @@ class Client:
         Only what was refused for the moment is sent again. Results are in the order given, each
         with its acknowledgement or its error; nothing is raised for a message that failed. Once
         one can't be sent until the deadline, those of later requests are left out
-        (:class:`~crossfade.NotSentError`), so that none overtakes it.
+        (``NotSentError``), so that none overtakes it.
 
         Raises:
             ValueError: a text can't be written as UTF-8; nothing was sent.

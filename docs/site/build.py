@@ -23,7 +23,7 @@ from docs.site.http_api import page as http_api_page
 __all__ = ["Site", "SiteError"]
 
 _LINK = re.compile(r"(\]\()(?!https?:|#|mailto:)([^)#\s]+)")
-_UNRESOLVED = re.compile(r"\[(?:<code>)?[\w.]+(?:</code>)?\]\[[\w.]*\]|:[a-z]+:<code>[^<]*")
+_UNRESOLVED = re.compile(r"\[(?:<code>)?[\w.]+(?:</code>)?\]\[[\w.]*\]")
 _PRE = re.compile(r"<pre.*?</pre>", re.DOTALL)
 _FENCE = re.compile(r"( *)(`{3,})")
 _ITEM = re.compile(r" *(?:[-*]|\d+\.) ")

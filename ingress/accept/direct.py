@@ -1,7 +1,7 @@
 """Messages that are persisted before the answer, past the log (canary, and rollback scenario 2).
 
 A conversation that still has unacknowledged records in the log is queued behind them instead
-(:mod:`ingress.accept.backlog`), and every insert, a worker's or ours, takes the partition's lock in
+(``ingress.accept.backlog``), and every insert, a worker's or ours, takes the partition's lock in
 PostgreSQL. So changing ``INGRESS_MODE`` or ``INGRESS_QUEUE_PERCENT`` under traffic, also with old
 and new processes side by side, keeps every conversation in order:
 

@@ -1,6 +1,6 @@
 """Group commit: concurrent requests share one append, and one fsync, instead of one each.
 
-Requests hand in their messages (:meth:`GroupCommit.submit`) and wait on one future. Whatever is
+Requests hand in their messages (``GroupCommit.submit``) and wait on one future. Whatever is
 waiting when a slot is free becomes one *tick*, committed by the function given at construction.
 The group commit owns the ticks: a request that is cancelled, or whose client is gone, neither
 cancels the tick nor loses anyone's message.
@@ -29,7 +29,7 @@ __all__ = ["Commit", "Decide", "GroupCommit"]
 Decide = Callable[[AnySubmission, Verdict], None]
 """Gives a message its verdict, and wakes its request with the last one."""
 Commit = Callable[[list[AnySubmission], Decide], Awaitable[None]]
-"""Makes every message of a tick durable, or tells why not, through :data:`Decide`."""
+"""Makes every message of a tick durable, or tells why not, through ``Decide``."""
 
 _RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
@@ -108,7 +108,7 @@ class GroupCommit:
         return future
 
     def hand_in(self, submissions: Sequence[AnySubmission], decided: Callable[[], None]) -> None:
-        """As :meth:`submit`, without a future: ``decided`` is called when each has its verdict.
+        """As ``submit``, without a future: ``decided`` is called when each has its verdict.
 
         It is called in the middle of the tick, so it must be quick and must not raise.
 

@@ -2,7 +2,7 @@
 
 ASGI's task, events and dictionaries of a request cost as much as everything else that accepting a
 message takes (26 of 50 microseconds). Nearly every ``POST /api/messages`` arrives as a whole. It
-takes the steps of :class:`~ingress.accept.post_message.PostMessage` where it is read, and its
+takes the steps of ``PostMessage`` where it is read, and its
 answer is written when the group commit has it.
 
 Everything else goes through ASGI, untouched: other routes, bodies that come in pieces or

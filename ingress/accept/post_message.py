@@ -1,7 +1,7 @@
 """The two routes that carry the traffic, as plain ASGI in front of FastAPI.
 
 FastAPI's routing and validation cost several times what accepting a message does. So these two
-never reach it; they are described in the same OpenAPI document by :mod:`ingress.openapi`. Nothing
+never reach it; they are described in the same OpenAPI document by ``ingress.openapi``. Nothing
 here is logged or traced per request, and nothing is awaited but the body and the group commit.
 """
 
@@ -38,7 +38,7 @@ _JSON = (b"application/json",)
 class PostMessage:
     """``POST /api/messages``: the steps of it, and the ASGI door to them.
 
-    The other door is :mod:`ingress.accept.hot_path`, which takes the same steps without ASGI's
+    The other door is ``ingress.accept.hot_path``, which takes the same steps without ASGI's
     cost.
     """
 
@@ -70,7 +70,7 @@ class PostMessage:
         body: bytes,
         key: ApiKey | None,
     ) -> Submission:
-        """Return the message, checked, for :meth:`hand_in`; ``key`` is what :meth:`admit` gave.
+        """Return the message, checked, for ``hand_in``; ``key`` is what ``admit`` gave.
 
         Raises:
             Problem: it is not a message that can be accepted.

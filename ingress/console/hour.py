@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LastHour:
-    """Asks the sampler every ten seconds from :meth:`start` to :meth:`close`.
+    """Asks the sampler every ten seconds from ``start`` to ``close``.
 
     What it keeps are sums over every process, as the sampler has them; each process keeps its own.
     """

@@ -1,7 +1,7 @@
 """The migration as the console shows it, and the steps that it can take.
 
-The gates are :mod:`migration_guide`'s, which stands above this package: it implements
-:class:`MigrationActions`, and ``compose`` hands it in.
+The gates are ``migration_guide``'s, which stands above this package: it implements
+``MigrationActions``, and ``compose`` hands it in.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bodies of the console's own routes, beside :mod:`ingress.console.views`."""
+"""Bodies of the console's own routes, beside ``ingress.console.views``."""
 
 from __future__ import annotations
 

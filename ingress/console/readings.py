@@ -32,7 +32,7 @@ class _Reading(msgspec.Struct, frozen=True):
 
 
 class Readings:
-    """The readings of one log. :meth:`take` asks it once; :meth:`view` says what they tell."""
+    """The readings of one log. ``take`` asks it once; ``view`` says what they tell."""
 
     def __init__(self, log: WatchedLog, *, timeout_seconds: float) -> None:
         self.log = log

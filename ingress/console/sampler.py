@@ -49,7 +49,7 @@ _LONGEST_PAUSE = 5.0
 
 
 class Sampler:
-    """Takes :class:`Status` samples. :meth:`close` ends every :meth:`follow`."""
+    """Takes ``Status`` samples. ``close`` ends every ``follow``."""
 
     def __init__(
         self,

@@ -164,7 +164,7 @@ class _Follower:
 
 
 class Tail:
-    """Reads while a client follows. :meth:`close` ends every :meth:`follow`."""
+    """Reads while a client follows. ``close`` ends every ``follow``."""
 
     def __init__(
         self, log: Transport, pool: Pool, *, timeout_seconds: float, interval: float = 0.5

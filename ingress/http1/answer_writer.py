@@ -48,7 +48,7 @@ class AnswerWriter:
 
     @property
     def is_unread(self) -> bool:
-        """Whether bytes waited for the client at the last :meth:`is_stuck`."""
+        """Whether bytes waited for the client at the last ``is_stuck``."""
         return self._unread is not None
 
     def is_stuck(self, now: float, seconds: float) -> bool:

@@ -48,8 +48,8 @@ def scope_of(head: RequestHead) -> Scope:
 class AsgiRequest:
     """A request between its connection and the application.
 
-    The connection calls :meth:`feed`, :meth:`end` and :meth:`disconnect`; the application calls
-    :meth:`receive` and :meth:`send`.
+    The connection calls ``feed``, ``end`` and ``disconnect``; the application calls
+    ``receive`` and ``send``.
     """
 
     __slots__ = (

@@ -1,8 +1,8 @@
 """One client's connection: its requests one after another, within the bounds.
 
-Bytes go to a :class:`~ingress.http1.parser.RequestParser`, which gives one event at a time. A
+Bytes go to a ``RequestParser``, which gives one event at a time. A
 request that has come as a whole is offered to the hot path. Every other one is an
-:class:`~ingress.http1.asgi_request.AsgiRequest`. A request is begun when the one before it is
+``AsgiRequest``. A request is begun when the one before it is
 answered; until then it is only bytes.
 """
 

@@ -17,7 +17,7 @@ _HTTP_1_1_REQUIRED = 0xD
 
 
 class Http2RefusedError(Problem):
-    """Raised for a connection that begins as HTTP/2; :data:`REFUSAL` is the answer."""
+    """Raised for a connection that begins as HTTP/2; ``REFUSAL`` is the answer."""
 
     def __init__(self) -> None:
         super().__init__(VERSION, "This is HTTP/2; send HTTP/1.1.")

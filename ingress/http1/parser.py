@@ -98,7 +98,7 @@ class RequestParser:
         """Return the body of the head that was just given, and end its request.
 
         Returns:
-            ``None`` if a part of the body is missing; :meth:`next` gives it in pieces then.
+            ``None`` if a part of the body is missing; ``next`` gives it in pieces then.
 
         Raises:
             Problem: The body's chunks are not chunks.

@@ -24,7 +24,7 @@ __all__ = [
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 SCOPE = "x-crossfade-scope"
-"""Marks an operation with the scope it needs; :mod:`ingress.openapi` adds what follows from it."""
+"""Marks an operation with the scope it needs; ``ingress.openapi`` adds what follows from it."""
 
 
 def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The request struct of a message, decoded and checked at C speed.
 
 A body that passes costs about a microsecond. One that may not goes to
-:mod:`ingress.schema.validation_errors`, which takes its time to say exactly what is wrong.
+``ingress.schema.validation_errors``, which takes its time to say exactly what is wrong.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def names_given(request: MessageRequest) -> int:
 
     A decoder keeps the last of two equal names in silence. More colons in the text than this number
     is how the other shows; a colon in a value is a false alarm, which
-    :func:`ingress.schema.validation_errors.explain` tells from a real one.
+    ``ingress.schema.validation_errors.explain`` tells from a real one.
     """
     unset: int = _optional(request).count(UNSET)
     return _FIELDS - unset
@@ -128,7 +128,7 @@ def suspicious(request: MessageRequest, data: bytes, limits: RequestLimits) -> b
     """Return whether a decoded request may break a rule that the decoder can't check.
 
     Those are: the two limits that are settings, no U+0000 (which JSON has to escape), and no name
-    twice in the object (see :func:`names_given`).
+    twice in the object (see ``names_given``).
     """
     return (
         data.count(_COLON) != names_given(request)

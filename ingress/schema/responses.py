@@ -1,4 +1,4 @@
-"""Answers of the hot path. The ordinary routes' are in :mod:`ingress.routes.models`."""
+"""Answers of the hot path. The ordinary routes' are in ``ingress.routes.models``."""
 
 from __future__ import annotations
 

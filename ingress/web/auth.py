@@ -94,7 +94,7 @@ class Authenticator:
         self._seen = (stat.st_mtime_ns, stat.st_size)
 
     def reload(self) -> None:
-        """Read the keys file again if it has changed; :meth:`check` does so each second."""
+        """Read the keys file again if it has changed; ``check`` does so each second."""
         path = self._path
         if path is None:
             return

@@ -8,7 +8,7 @@ between processes or to lose with PostgreSQL, and a key that is taken away ends 
 What a browser sends by itself proves nothing about who asked for it. So a request that changes
 something and names no key in a header must come from a page of this service. ``Sec-Fetch-Site`` or
 ``Origin`` say so, which pages can't forge; and, with the cookie, a header no other site may set.
-Where no keys are needed, :class:`Guard` asks that of every request, and by which name it comes.
+Where no keys are needed, ``Guard`` asks that of every request, and by which name it comes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def visitor(
 ) -> ApiKey | None:
     """Return the key that a request may use one of ``scopes`` with, ``None`` where none is needed.
 
-    ``limited`` is as for :meth:`~ingress.web.auth.Authenticator.check`.
+    ``limited`` is as for ``check``.
 
     Raises:
         Problem: no key, an unknown one (401), one that may not do this, or another site's doing

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Headers = dict[bytes, bytes]
-"""The headers of one request, names in lower case as ASGI gives them; see :func:`by_name`."""
+"""The headers of one request, names in lower case as ASGI gives them; see ``by_name``."""
 
 CORRELATION_LENGTH = 128
 CORRELATION_PATTERN = r"^[A-Za-z0-9._~:/+=@-]{1,128}$"
@@ -63,7 +63,7 @@ def correlation_id(headers: Headers) -> str | None:
     """Return the client's ``X-Correlation-ID``, if it sent one.
 
     Raises:
-        Problem: it holds something other than the characters of :data:`CORRELATION_PATTERN`.
+        Problem: it holds something other than the characters of ``CORRELATION_PATTERN``.
     """
     value = headers.get(b"x-correlation-id")
     if value is None:

@@ -5,7 +5,7 @@ An append whose outcome is not known is not repeated; the next comparison shows 
 there. Beside live traffic it leaves the newest seconds alone (``settle``), which are the live
 shadow's. Should a copy of those come later still, the message has one record more, and one row.
 
-It is a job of :mod:`persistence.jobs`, which waits out outages and lets one at a time write to a
+It is a job of ``persistence.jobs``, which waits out outages and lets one at a time write to a
 target.
 """
 

@@ -1,7 +1,7 @@
 """The gates of a step: each looks at one thing, changes nothing, and answers with a reason.
 
-The answer is green, red or unknown. Gates may use :mod:`migration_guide.parity`; they never change
-the migration's state (:mod:`migration_guide.machine` does).
+The answer is green, red or unknown. Gates may use ``migration_guide.parity``; they never change
+the migration's state (``migration_guide.machine`` does).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""One partition of two logs, compared record by record. No I/O; memory bounded by :mod:`waiting`.
+"""One partition of two logs, compared record by record. No I/O; memory bounded by ``waiting``.
 
 Records come in the order of each log, the two logs merged in any way (by time keeps least waiting).
 A pair is complete when the second of its records is read. What waits at that moment, in the same
 conversation and before one of the two, is passed: its own counterpart is still to be read, so it
 stands after the pair there. Every two messages that stand the other way round are met so, exactly
-once, however the reading was interleaved (:mod:`migration_guide.parity.order` says what they are).
+once, however the reading was interleaved (``migration_guide.parity.order`` says what they are).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Comparison:
     def read(self, facts: Facts) -> Facts | None:
         """Take the next record of its log. Returns it if only its original can tell what it is.
 
-        The caller then looks whether the log holds ``facts.mirror`` and calls :meth:`answered`.
+        The caller then looks whether the log holds ``facts.mirror`` and calls ``answered``.
         """
         side = facts.side
         self._cursor[side] = facts.place
@@ -127,9 +127,9 @@ class Comparison:
         self._reach[side] = max(self._reach[side], moment)
 
     def doubted(self, before: float = float("inf")) -> list[int]:
-        """Return the logs in which :meth:`judge` would miss something now.
+        """Return the logs in which ``judge`` would miss something now.
 
-        They may have been trimmed since they were begun: look, and call :meth:`begins_at` first.
+        They may have been trimmed since they were begun: look, and call ``begins_at`` first.
         """
         return [
             1 - side

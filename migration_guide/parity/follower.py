@@ -20,7 +20,7 @@ _SAMPLES = 100
 
 
 class Follower:
-    """A comparison that goes on. Enter it, and call :meth:`round` again and again.
+    """A comparison that goes on. Enter it, and call ``round`` again and again.
 
     ``share`` is the part of one processor that it may use while it has much to catch up with:
     beside a service's own work it stays below it, at the cost of being later.

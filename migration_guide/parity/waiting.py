@@ -108,7 +108,7 @@ class UnpairedRecords:
         self._take(_slot(facts))
 
     def same(self, identity: bytes) -> list[Facts]:
-        """Return the records of one message. Give changed ones to :meth:`keep`."""
+        """Return the records of one message. Give changed ones to ``keep``."""
         found = list(self._identities.get(identity, {}).values())
         if self._file and self._file.may_have(identity):
             found += self._file.where("identity = ?", identity)
@@ -142,7 +142,7 @@ class UnpairedRecords:
             self._file.put(facts)
 
     def has_ripe(self, side: int, until: float) -> bool:
-        """Return whether :meth:`ripe` would yield anything, without reading it."""
+        """Return whether ``ripe`` would yield anything, without reading it."""
         if self._file and self._file.where(f"{_RIPE} LIMIT 1", side, until):
             return True
         first = next((one for one in self._young.values() if one.side == side), None)

@@ -23,9 +23,9 @@ __all__ = ["AppendSpans"]
 class AppendSpans:
     """Records a ``send`` span for every sampled envelope that is published to one log.
 
-    An :class:`~transport.observed.AppendObserver`. One span for each message and not one for a
+    An ``AppendObserver``. One span for each message and not one for a
     whole append, so that a trace is one waterfall; ``messaging.batch.message_count`` tells how many
-    shared the append. Sends of dead letters are the worker's (:mod:`otel.tracing.deliveries`),
+    shared the append. Sends of dead letters are the worker's (``otel.tracing.deliveries``),
     which knows why.
     """
 

@@ -10,7 +10,7 @@
             └── ack <log>  CLIENT
 
 A record without a valid ``traceparent`` begins a trace of its own. A batch in which nothing is
-sampled is :data:`UNTRACED`.
+sampled is ``UNTRACED``.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     """Trace context of a request. ``request`` is set if it is sampled."""
 
     traceparent: str | None
-    """To go with its messages, unless they have one each (:meth:`RequestTrace.message`)."""
+    """To go with its messages, unless they have one each (``RequestTrace.message``)."""
     tracestate: str | None
     request: RequestTrace | None = None
 

@@ -15,7 +15,7 @@ _RETRYING = "Transient error "  # what both begin the line with
 
 
 class Retries(logging.Filter):
-    """Notices that an exporter retries. After :meth:`silence` nothing that they log is shown.
+    """Notices that an exporter retries. After ``silence`` nothing that they log is shown.
 
     The warning has to be made for that, also where the process shows errors alone (``LOG_LEVEL``).
     """

@@ -1,6 +1,6 @@
 """The guide's third rollback scenario, made exact: find errors in the tables.
 
-Read-only. :mod:`persistence.audit.repair` changes things, and only what this reports.
+Read-only. ``persistence.audit.repair`` changes things, and only what this reports.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ async def unhurried(connection: Connection) -> None:
 
 
 async def missing_constraints(connection: Connection) -> list[str]:
-    """Return those of :data:`CONSTRAINTS` that the database lacks."""
+    """Return those of ``CONSTRAINTS`` that the database lacks."""
     present = {row["conname"] for row in await connection.fetch(_PRESENT)}
     return [name for name in CONSTRAINTS if name not in present]
 

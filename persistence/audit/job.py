@@ -28,7 +28,7 @@ class RepairOrder(msgspec.Struct, frozen=True):
 
 
 async def run_repair(pool: Pool, transport: Transport, *, by: str) -> RepairReport:
-    """Run :func:`persistence.audit.repair.repair` as a job.
+    """Run ``persistence.audit.repair.repair`` as a job.
 
     Raises:
         JobRunning: another repair runs.

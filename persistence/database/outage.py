@@ -1,7 +1,7 @@
 """Waiting out an outage: one prober for all who wait, and everyone goes on at once when it is over.
 
 An outage is not a poison message (promise 6): nothing is dropped, nothing is dead-lettered, and
-there is no last attempt. Whoever meets it calls :meth:`OutageBarrier.hold`.
+there is no last attempt. Whoever meets it calls ``OutageBarrier.hold``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Paused(msgspec.Struct, frozen=True):
 
 
 class OutageBarrier:
-    """One dependency. Open while it works; :meth:`hold` waits in front of it until it does again.
+    """One dependency. Open while it works; ``hold`` waits in front of it until it does again.
 
     ``probe`` returns when the dependency works and raises when it does not. ``outages`` are the
     errors that mean it doesn't, but for ``verdicts`` among them, which waiting won't change.

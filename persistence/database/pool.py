@@ -65,7 +65,7 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
 
 @asynccontextmanager
 async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Connection]:
-    """Lend a connection; what the block raises comes out as :mod:`persistence.errors`.
+    """Lend a connection; what the block raises comes out as ``persistence.errors``.
 
     ``within`` is how many seconds to wait for a free connection (for ever where ``None``).
     """

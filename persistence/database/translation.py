@@ -1,7 +1,7 @@
-"""asyncpg's exceptions into ours (:mod:`persistence.errors`), in one place.
+"""asyncpg's exceptions into ours (``persistence.errors``), in one place.
 
 The rule stands in two tables by SQLSTATE (PostgreSQL documentation, appendix A): whole codes
-first, then the class, its first two characters. What is in neither is :class:`Unexpected`.
+first, then the class, its first two characters. What is in neither is ``Unexpected``.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _rejected(error: asyncpg.PostgresError, code: str) -> Rejected:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the block raises into :class:`PersistenceError`, the cause chained."""
+    """Turn what the block raises into ``PersistenceError``, the cause chained."""
     try:
         yield
     except PersistenceError:

@@ -37,7 +37,7 @@ _PLACEHOLDERS = {"quoted": "'…'", "time": "<time>", "id": "<id>", "number": "<
 
 
 def cause_of(error: str) -> str:
-    """Return the cause that ``error`` tells of, in at most :data:`LONGEST_CAUSE` characters."""
+    """Return the cause that ``error`` tells of, in at most ``LONGEST_CAUSE`` characters."""
     text = _VARIABLE.sub(_replaced, " ".join(error[:_READ].split()))
     return text if len(text) <= LONGEST_CAUSE else f"{text[: LONGEST_CAUSE - 1]}…"
 

@@ -1,6 +1,6 @@
 """The dead letters as an operator handles them: list, read, count, discard (promise 7).
 
-Redriving is :mod:`persistence.dead_letters.redrive`.
+Redriving is ``persistence.dead_letters.redrive``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
 
     ``topic``, ``partition`` and ``offset`` are where the record stood in the log ``transport``.
     ``kind`` is ``message``, ``receipt`` or ``unknown``; ``state`` is a
-    :class:`persistence.tables.states.LetterState`, and ``settled_*`` say when, by whom and why.
+    ``persistence.tables.states.LetterState``, and ``settled_*`` say when, by whom and why.
     ``redrives`` is how often the record had been redriven when it failed. ``cause`` is the error's
-    text without what differs from letter to letter (:mod:`persistence.dead_letters.cause`), where
+    text without what differs from letter to letter (``persistence.dead_letters.cause``), where
     it is known.
     """
 
@@ -112,7 +112,7 @@ class DeadLetters:
     ) -> LetterPage:
         """Return a page of dead letters whose error has ``text`` in it, upper or lower case.
 
-        However many there are, one index is read, and no more than :data:`LOOKED_AT` letters of it.
+        However many there are, one index is read, and no more than ``LOOKED_AT`` letters of it.
         """
         part = narrowed(
             selection,

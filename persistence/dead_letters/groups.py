@@ -1,7 +1,7 @@
 """Pending dead letters by cause: a page of groups, each looked at no further than a bound.
 
 Nothing here reads every letter. From one cause to the next the index is entered anew, and the
-letters of a cause are counted, in the index alone, up to :data:`COUNTED`.
+letters of a cause are counted, in the index alone, up to ``COUNTED``.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ SELECT count(*) FROM (SELECT id {_WAITING} AND cause IS NULL LIMIT {COUNTED + 1}
 class LetterGroup(msgspec.Struct, frozen=True, rename="camel"):
     """Pending dead letters of one reason and one cause. Times are RFC 3339, UTC.
 
-    ``letters`` is counted up to :data:`COUNTED`; ``more`` says that there are others. They failed
+    ``letters`` is counted up to ``COUNTED``; ``more`` says that there are others. They failed
     from ``oldest`` to ``newest``. ``error`` is the whole text of the latest, whose id is
     ``latest``. ``redrives`` is the most that one of those counted was redriven, and
-    ``conversations`` those of the latest :data:`SAMPLED`.
+    ``conversations`` those of the latest ``SAMPLED``.
     """
 
     reason: str

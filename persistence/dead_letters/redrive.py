@@ -9,7 +9,7 @@ A redrive takes the letters that were there when it began. One that fails again 
 which counts how often that happened: so a redrive ends, and a selection leaves out those that
 have been through it too often.
 
-It is a job of :mod:`persistence.jobs`.
+It is a job of ``persistence.jobs``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Preview(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RedriveProgress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a redrive is, in letters; the fields are those of :class:`persistence.jobs.job.Job`.
+    """How far a redrive is, in letters; the fields are those of ``persistence.jobs.job.Job``.
 
     ``failed`` letters could not be appended and stay pending.
     """
@@ -70,7 +70,7 @@ class RedriveProgress(msgspec.Struct, frozen=True, rename="camel"):
 class Redriver:
     """Starts redrives in this process, and watches and cancels them wherever they run.
 
-    ``transport`` is the primary log. :meth:`close` ends what runs here; it can be resumed.
+    ``transport`` is the primary log. ``close`` ends what runs here; it can be resumed.
     """
 
     def __init__(self, pool: Pool, transport: Transport, metrics: Metrics) -> None:
@@ -82,7 +82,7 @@ class Redriver:
     async def preview(
         self, selection: Selection, *, most_redrives: int | None = MOST_REDRIVES
     ) -> Preview:
-        """Preview :meth:`start`, without taking any letter.
+        """Preview ``start``, without taking any letter.
 
         Raises:
             Outage: PostgreSQL can't tell now.

@@ -58,7 +58,7 @@ _GOODBYE = "DELETE FROM processes WHERE member = ANY($1::text[])"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Constant part of a process's row. See :class:`persistence.fleet.processes.Process`."""
+    """Constant part of a process's row. See ``persistence.fleet.processes.Process``."""
 
     member: str
     role: str

@@ -1,4 +1,4 @@
-"""Where the migration stands, as anyone may read it. Only :mod:`migration_guide` changes it."""
+"""Where the migration stands, as anyone may read it. Only ``migration_guide`` changes it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def history(pool: Pool, limit: int = 50) -> list[MigrationEvent]:
 
 
 def state_of(row: asyncpg.Record) -> MigrationState:
-    """Return the state in a row of :data:`COLUMNS`."""
+    """Return the state in a row of ``COLUMNS``."""
     queued = row["queued"]
     return MigrationState(
         phase=row["phase"],

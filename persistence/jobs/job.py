@@ -45,7 +45,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 class Job(msgspec.Struct, frozen=True, rename="camel"):
     """A job as any process sees it. Times are RFC 3339, UTC.
 
-    ``kind`` is a :class:`persistence.tables.states.JobKind`, ``state`` a ``JobState``. ``request``
+    ``kind`` is a ``persistence.tables.states.JobKind``, ``state`` a ``JobState``. ``request``
     is what was asked for. ``rate`` is the most a second, 0 for no limit. ``stalled``: it should be
     running, and its process is gone or has not been heard of for a minute. ``resumable``: it has
     work left, and nothing is at work on it. ``failed`` ones stay undone; ``error`` is the last

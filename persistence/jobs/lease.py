@@ -1,7 +1,7 @@
 """How other processes see that the one that runs a job still lives.
 
 While a process runs jobs, one of its connections holds a lock in PostgreSQL under the process's own
-name (:func:`persistence.fleet.leader_lock.elected`). The lock ends with the connection, so a job
+name (``persistence.fleet.leader_lock.elected``). The lock ends with the connection, so a job
 whose process was killed can be resumed at once. A process that is only suspended keeps its lock;
 its jobs count as stalled when nothing was heard of them for a minute.
 
@@ -44,7 +44,7 @@ _POOL_SECONDS = 10.0
 
 
 class Lease:
-    """The lock of this process, held between the first :meth:`take` and the last :meth:`release`.
+    """The lock of this process, held between the first ``take`` and the last ``release``.
 
     ``owner`` is its name: the host, the process, and what tells it from those before. It is a new
     one each time: the server may hold the last one's lock long after the network was cut.

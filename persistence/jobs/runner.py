@@ -94,7 +94,7 @@ Step = Callable[[JobRun], Awaitable[bool]]
 
 
 class JobRunner:
-    """Starts jobs in this process. :meth:`close` interrupts them; they can be resumed anywhere.
+    """Starts jobs in this process. ``close`` interrupts them; they can be resumed anywhere.
 
     ``patient``: outages of PostgreSQL and of logs are waited out. Else they end the job as failed.
     """

@@ -1,1 +1,1 @@
-"""Alembic's directory: one revision per file in ``versions``, run by :mod:`persistence.migrate`."""
+"""Alembic's directory: one revision per file in ``versions``, run by ``persistence.migrate``."""

@@ -1,4 +1,4 @@
-"""Alembic runs this file for every command; :mod:`persistence.migrate` hands it the connection."""
+"""Alembic runs this file for every command; ``persistence.migrate`` hands it the connection."""
 
 from __future__ import annotations
 

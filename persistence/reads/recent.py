@@ -3,7 +3,7 @@
 A conversation is read by its own index. The rest is read in slices of time, newest first, by the
 BRIN index on ``created_at``: it costs an insert next to nothing, where a B-tree on the sender would
 cost a third more WAL. A slice grows while PostgreSQL answers quickly and shrinks where it does not,
-and a listing ends, with a cursor to go on from, when it has looked for :data:`SECONDS`.
+and a listing ends, with a cursor to go on from, when it has looked for ``SECONDS``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def latest(
 ) -> Looked:
     """Return up to ``limit`` rows, newest first, that were persisted at ``since`` or later.
 
-    There may be fewer although more follow: it looks for :data:`SECONDS`, or through so many rows
+    There may be fewer although more follow: it looks for ``SECONDS``, or through so many rows
     of the conversation.
 
     Raises:

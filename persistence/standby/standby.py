@@ -5,8 +5,8 @@ whose message is settled, because the workers persist it from the log that *is* 
 group's place in this log is always right for a worker to begin at, which makes every change of
 ``CONSUME_FROM`` safe and instant, and what is settled can be trimmed.
 
-What it does with a partition is in :mod:`persistence.standby.partition_standby`, when it may
-persist after all in :mod:`persistence.standby.takeover_rules`. Why order survives:
+What it does with a partition is in ``persistence.standby.partition_standby``, when it may
+persist after all in ``persistence.standby.takeover_rules``. Why order survives:
 ``docs/order.md``.
 """
 

@@ -33,7 +33,7 @@ class ReservedConnections:
         """Return the rows. ``within`` bounds the wait for a connection, and that for the answer.
 
         Raises:
-            PersistenceError: see :mod:`persistence.errors`.
+            PersistenceError: see ``persistence.errors``.
         """
         with translated():
             connection = await self._take(within)

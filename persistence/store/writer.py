@@ -1,6 +1,6 @@
 """The writer: one batch, one statement, one transaction (promises 2 and 3).
 
-The statement is in :mod:`persistence.store.statement`. It commits as a whole or not at all, so
+The statement is in ``persistence.store.statement``. It commits as a whole or not at all, so
 there is no transaction to open, to keep short or to roll back.
 """
 
@@ -87,7 +87,7 @@ class Writer:
 async def insert(
     connection: Connection, batch: Sequence[PositionedEvent], fence: Fence | None = None
 ) -> Written:
-    """Do what :meth:`Writer.write` does, once, on a connection (in its transaction, if any).
+    """Do what ``Writer.write`` does, once, on a connection (in its transaction, if any).
 
     asyncpg's errors come out as they are; wrap it in ``using`` or ``translated``.
     """

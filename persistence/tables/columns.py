@@ -74,7 +74,7 @@ MESSAGE = (
     Column("accepted_at", "accepted_at", "timestamptz", _moment, rfc3339),
     Column("payload_key", "payload_key"),
 )
-"""The columns of ``messages`` that hold a :class:`~transport.envelope.Message`."""
+"""The columns of ``messages`` that hold a ``Message``."""
 
 RECEIPT = (
     Column("message_id", "message_id", "uuid", UUID, str),
@@ -83,7 +83,7 @@ RECEIPT = (
     Column("at", "at", "timestamptz", _moment, rfc3339),
     Column("correlation_id", "correlation_id"),
 )
-"""The columns of ``message_receipts`` that hold a :class:`~transport.envelope.Receipt`."""
+"""The columns of ``message_receipts`` that hold a ``Receipt``."""
 
 
 def names(columns: Iterable[Column], table: str = "") -> str:
@@ -93,10 +93,10 @@ def names(columns: Iterable[Column], table: str = "") -> str:
 
 
 def message_of(row: asyncpg.Record) -> Message:
-    """Return the message in a row that has every column of :data:`MESSAGE`."""
+    """Return the message in a row that has every column of ``MESSAGE``."""
     return Message(**{column.field: column.read(row[column.name]) for column in MESSAGE})
 
 
 def receipt_of(row: asyncpg.Record) -> Receipt:
-    """Return the receipt in a row that has every column of :data:`RECEIPT`."""
+    """Return the receipt in a row that has every column of ``RECEIPT``."""
     return Receipt(**{column.field: column.read(row[column.name]) for column in RECEIPT})

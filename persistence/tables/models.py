@@ -1,6 +1,6 @@
 """The tables. Migrations are written from these, and a test holds the two against each other.
 
-Rows are written by :mod:`persistence.store.writer` and read by :mod:`persistence.reads.messages`,
+Rows are written by ``persistence.store.writer`` and read by ``persistence.reads.messages``,
 both in SQL: the ORM costs ten times as much per row. The models are the schema's one description.
 """
 
@@ -134,7 +134,7 @@ class MessagePosition(_Table, table=True):
 class FenceRow(_Table, table=True):
     """The newest owner of each partition of each log. Only raised; every insert checks it.
 
-    An epoch of -1 is no owner's: a process writes the log (:mod:`persistence.fleet.used_logs`).
+    An epoch of -1 is no owner's: a process writes the log (``persistence.fleet.used_logs``).
     """
 
     __tablename__ = "fences"

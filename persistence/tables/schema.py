@@ -1,6 +1,6 @@
 """Parts of every table model: the metadata, the base class, and two kinds of column.
 
-The models are in :mod:`persistence.tables.models` and the modules it gathers.
+The models are in ``persistence.tables.models`` and the modules it gathers.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ __all__ = ["ShadowGap"]
 class ShadowGap(Table, table=True):
     """Messages of one partition that ``transport`` has and ``shadow`` was not given.
 
-    ``records`` of them, of one kind (:class:`transport.shadow.outcomes.Drop`), stand from
+    ``records`` of them, of one kind (``transport.shadow.outcomes.Drop``), stand from
     ``first_offset`` to ``last_offset`` in ``transport``; others between them may have been copied.
     The offsets are null where nobody knows them, or whether the messages stand there at all.
     ``noted_by`` is the process. A finished repair of the shadow sets ``repaired_at``.

@@ -44,7 +44,7 @@ class BatchOutcome(msgspec.Struct):
 async def isolate(batch: Sequence[PositionedEvent], write: Write, *, attempts: int) -> BatchOutcome:
     """Write ``batch``, isolating every record that is refused ``attempts`` times when alone.
 
-    ``write`` is :meth:`~persistence.store.writer.Writer.write` or something around it; everything
+    ``write`` is ``Writer.write`` or something around it; everything
     it raises but ``Rejected`` (and ``TooSlow``, while there is something to halve) comes through.
     """
     outcome = BatchOutcome([], [], [], [])

@@ -1,7 +1,7 @@
 """Serve every partition this process is given: one task per claim, until asked to stop.
 
-Used for the messages log (:mod:`persistence.worker.worker`) and for the dead-letter log
-(:mod:`persistence.dead_letters.indexer`). What is done with a claim is theirs; that no claim's end
+Used for the messages log (``persistence.worker.worker``) and for the dead-letter log
+(``persistence.dead_letters.indexer``). What is done with a claim is theirs; that no claim's end
 disturbs another, and that a stop drains, is here.
 """
 

@@ -106,7 +106,7 @@ class PartitionWorker:
             batch = await self._persist(batch) or await self._read()
 
     async def open(self) -> None:
-        """Take the partition's fence; raises as :meth:`run` does."""
+        """Take the partition's fence; raises as ``run`` does."""
         try:
             self._fence = await self._take_fence()
         except FenceLost as error:
@@ -144,7 +144,7 @@ class PartitionWorker:
     async def persist(self, records: Sequence[Record]) -> None:
         """Persist records that the claim delivered, and acknowledge them, once open.
 
-        For the standby, which reads the claim itself; raises as :meth:`run` does.
+        For the standby, which reads the claim itself; raises as ``run`` does.
         """
         trace = self._trace(records, time.time_ns())
         await self._persist(

@@ -1,7 +1,7 @@
 """The worker of a process: takes its share of the partitions and persists what is in them.
 
 Any number of processes share the partitions; the transport gives each to one of them. What is done
-with a partition is in :mod:`persistence.worker.partition_worker`.
+with a partition is in ``persistence.worker.partition_worker``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ makes no bridge on it, and nothing of it runs on when it is stopped or killed. W
 and the folders of containers, is in one folder, so that the next start is a matter of seconds.
 
 The network of that namespace leads nowhere. What has to be fetched is fetched before, by a first
-``dockerd`` on the same folder that shares the machine's network (:meth:`OwnEngine.building`).
+``dockerd`` on the same folder that shares the machine's network (``OwnEngine.building``).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ KAFKA = {"TRANSPORT": "kafka"}
 
 
 class BothLogs:
-    """A :class:`~tests.faults.logs.FaultyLog` of two; a process begins with Redis."""
+    """A ``FaultyLog`` of two; a process begins with Redis."""
 
     name = "redis"
     markers: ClassVar[Mapping[str, bytes]] = {}

@@ -1,6 +1,6 @@
 """The log that is hurt: what a fault test needs of a broker, and Redis as the first of them.
 
-Scenarios know only :class:`FaultyLog`, so each runs on every transport from one source.
+Scenarios know only ``FaultyLog``, so each runs on every transport from one source.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _SETTINGS = {
 
 
 class Stand:
-    """One test's service: :meth:`run` it, :meth:`load` it, hurt it, then judge."""
+    """One test's service: ``run`` it, ``load`` it, hurt it, then judge."""
 
     def __init__(
         self,

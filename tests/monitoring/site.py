@@ -43,7 +43,7 @@ _SETTINGS = {
 
 
 class Site:
-    """Everything is the site's own, so that it can be hurt. Use :meth:`open`, then close the stack.
+    """Everything is the site's own, so that it can be hurt. Use ``open``, then close the stack.
 
     ``app`` is the API with workers, ``worker`` workers alone; both ask for the same metrics port.
     """

@@ -3,7 +3,7 @@
 The same load goes in turns to a process without a shadow and to one whose shadow is refusing,
 hanging, cut off or slow. This runs where anything else may run: what disturbs a turn only adds to
 its p99, so it compares each side's quietest turn, and allows some milliseconds more. To 10 % it is
-held in :mod:`tests.shadow.test_promise_strictly`.
+held in ``tests.shadow.test_promise_strictly``.
 """
 
 from __future__ import annotations

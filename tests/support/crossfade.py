@@ -42,7 +42,7 @@ class Crossfade:
     ) -> Crossfade:
         """Start the command in ``cwd`` and go on reading what it says.
 
-        With ``typed`` it reads what :meth:`types` sends, else nothing.
+        With ``typed`` it reads what ``types`` sends, else nothing.
         """
         process = await asyncio.create_subprocess_exec(
             str(command),

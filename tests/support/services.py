@@ -99,7 +99,7 @@ def redis_servers(*, ours: bool = False) -> list[Any]:
 async def run_redis(
     choice: Any, data_dir: Path, **config: str
 ) -> AsyncIterator[ValkeyServer | RedisContainer | RedisAddress]:
-    """Run (or find) the Redis that a parameter of :func:`redis_servers` stands for.
+    """Run (or find) the Redis that a parameter of ``redis_servers`` stands for.
 
     One of ours is started with ``config`` besides, its names with ``_`` for ``-``.
     """

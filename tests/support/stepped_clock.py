@@ -22,7 +22,7 @@ _PLACES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libf
 
 
 class SteppedClock:
-    """The wall clock of the programs made with :meth:`binary`. The test is skipped without it."""
+    """The wall clock of the programs made with ``binary``. The test is skipped without it."""
 
     def __init__(self, folder: Path) -> None:
         root = Path("/")

@@ -10,7 +10,7 @@ In a test module of your own (pytest and pytest-asyncio must be there)::
         log = ...  # an empty log of this test's own
         return Backend(create=lambda: MyTransport(log), features=MyTransport.features)
 
-Each test gets a ``backend``; :class:`Backend` says what else it may carry, and a test that needs
+Each test gets a ``backend``; ``Backend`` says what else it may carry, and a test that needs
 what yours has not is skipped with that as the reason. The tests use public methods of the contract
 only. They may be run in any order, and take seconds where a lease has to run out.
 """

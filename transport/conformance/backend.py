@@ -53,7 +53,7 @@ class Backend:
         """Skip the test unless the backend has, or the transport promises, all of ``names``.
 
         Args:
-            names: fields of this class, or of :class:`~transport.contract.Features`.
+            names: fields of this class, or of ``Features``.
         """
         for name in names:
             has = getattr(self.features, name, None) or getattr(self, name, None)

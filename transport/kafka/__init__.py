@@ -1,9 +1,8 @@
 """The log on Apache Kafka: topic ``msg.stream``, dead letters on ``msg.dlq``.
 
-:mod:`~transport.kafka.transport` puts the parts together. Appending is in
-:mod:`~transport.kafka.appender`, over a :mod:`~transport.kafka.producer`; a group's member is a
-:mod:`~transport.kafka.consumer`, whose life with one Kafka client is a
-:mod:`~transport.kafka.membership`, and whose partitions are :mod:`~transport.kafka.claim` objects.
+``transport.py`` puts the parts together. Follow an append: ``appender.py`` -> ``producer.py``. Follow
+a delivery: ``consumer.py`` is a member of a group, ``membership.py`` its life with one Kafka client,
+and ``claim.py`` one partition of it.
 """
 
 from transport.kafka.transport import KafkaTransport

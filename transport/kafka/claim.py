@@ -68,7 +68,7 @@ class _Leaders:
 
 
 class KafkaClaim:
-    """A :class:`~transport.contract.Claim`."""
+    """A ``Claim``."""
 
     def __init__(
         self, owner: Owner, *, topic: Topic, partition: int, start: int, mark: Mark
@@ -116,7 +116,7 @@ class KafkaClaim:
             self._owner.handed_back(self)
 
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
-        """See :meth:`transport.contract.Claim.next`."""
+        """See ``transport.contract.Claim.next``."""
         self._require_owned()
         self._in_use = True
         if not self.window.ready:
@@ -137,7 +137,7 @@ class KafkaClaim:
         return self.window.take(max_records)
 
     async def ack(self, through: str) -> None:
-        """See :meth:`transport.contract.Claim.ack`."""
+        """See ``transport.contract.Claim.ack``."""
         if self.lost:
             raise self._loss()
         # Past the offsets behind it that have no record (markers of transactions, say), as far as
@@ -155,13 +155,13 @@ class KafkaClaim:
             self._changed.set()
 
     async def nack(self) -> None:
-        """See :meth:`transport.contract.Claim.nack`."""
+        """See ``transport.contract.Claim.nack``."""
         self._require_owned()
         self.window.rewind()
         self._changed.set()
 
     async def raise_epoch(self, above: int) -> None:
-        """See :meth:`transport.contract.Claim.raise_epoch`.
+        """See ``transport.contract.Claim.raise_epoch``.
 
         The epoch is in the mark of every commit, which the group takes of its current member only.
         """
@@ -228,7 +228,7 @@ class KafkaClaim:
         return newest is not None and self.window.back_to(newest.at + 1)
 
     def passed(self, gap: Committed) -> None:
-        """Note that a :meth:`gap` is committed."""
+        """Note that a ``gap`` is committed."""
         self._seen = gap.mark.seen
         self.window.ack(gap.offset)
 

@@ -61,7 +61,7 @@ class Claiming:
         self._tried: dict[int, _Tried] = {}
 
     def start(self, partitions: Iterable[int]) -> None:
-        """Claim ``partitions`` in the background, until :meth:`cancel`."""
+        """Claim ``partitions`` in the background, until ``cancel``."""
         task = asyncio.create_task(self._until_claimed(list(partitions)))
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -2,7 +2,7 @@
 
 aiokafka's own ``stop()`` waits for brokers that may be gone: for ever where a join is not answered.
 What is needed to go on without them is private to it; this module is the only one that reaches in
-(and :mod:`~transport.kafka.identity`, to send one request).
+(and ``identity``, to send one request).
 """
 # ruff: noqa: SLF001
 

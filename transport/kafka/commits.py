@@ -31,7 +31,7 @@ class Commits:
     """Coalesces commits: while one is under way, all that come wait for the next, together.
 
     aiokafka sends one at a time, and resends it after an error even if the group has moved on to a
-    generation in which the partition is another member's. So :meth:`abort` comes before that.
+    generation in which the partition is another member's. So ``abort`` comes before that.
     """
 
     def __init__(self, client: AIOKafkaConsumer, topic: str, *, timeout: float) -> None:

@@ -39,7 +39,7 @@ _FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append e
 class _SaidByUs(logging.Filter):
     """Drop what aiokafka logs of a client that can't start, often without its reason.
 
-    :class:`Connector` raises it, with the reason and the remedy.
+    ``Connector`` raises it, with the reason and the remedy.
     """
 
     _MESSAGES = ('Unable connect to "%s:%s": %s', 'Unable to request metadata from "%s:%s": %s')
@@ -84,7 +84,7 @@ class Connector:
 
         Raises:
             ConfigurationError: Kafka refuses us for a reason that a setting names.
-            TransportUnavailable: it can't be reached; :class:`TopicMissing`: a topic isn't there.
+            TransportUnavailable: it can't be reached; ``TopicMissing``: a topic isn't there.
         """
         # Below our own deadline, so that a leader which died in silence is left in time.
         requests = self._requests(self.timeout * 0.8)

@@ -25,7 +25,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class KafkaConsumer:
-    """A :class:`~transport.contract.Consumer`.
+    """A ``Consumer``.
 
     A member of ``group`` on ``topic``. ``connect`` makes a client that is not yet started; ``join``
     makes the membership that runs it and offers its claims to the callable it is given.
@@ -79,7 +79,7 @@ class KafkaConsumer:
         self._on_closed(self)
 
     async def claims(self) -> AsyncIterator[KafkaClaim]:
-        """See :meth:`transport.contract.Consumer.claims`.
+        """See ``transport.contract.Consumer.claims``.
 
         Raises:
             ConfigurationError: the group will never let us in as we are configured.

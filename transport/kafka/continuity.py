@@ -1,8 +1,8 @@
 """Check that the log of a member's claims still is the one that they have read.
 
 Asked before a claim is made (of what the group's mark remembers), and of a claim that lives on
-whenever something may have happened to its log. See :mod:`~transport.kafka.tails` for how the log
-is compared, and :mod:`~transport.kafka.sights` for records that are unread.
+whenever something may have happened to its log. See ``tails`` for how the log
+is compared, and ``sights`` for records that are unread.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Continuity:
         """Note how the log is now; return the claims to compare, and where a leader changed.
 
         ``read`` is how far each claim was before the log was asked. ``doubtful``: it could not be
-        asked the last time. Where nothing is broken :meth:`whole` is to be told of the changes.
+        asked the last time. Where nothing is broken ``whole`` is to be told of the changes.
         """
         ours = {claim.partition for claim in read}
         changed = self._sights.look({p: end for p, end in ends.items() if p in ours}, leaders)

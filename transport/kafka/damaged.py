@@ -2,8 +2,8 @@
 
 No broker looks at a checksum when it sends a batch, so it is the reader that finds out. aiokafka
 raises for that, and throws away what it had taken of *other* partitions in the same call. So a
-damaged batch is given as one record that says what it stands for (:class:`Damage`): its value is
-the batch as it stands, and its header :data:`HEADER_BATCH` says that it is one.
+damaged batch is given as one record that says what it stands for (``Damage``): its value is
+the batch as it stands, and its header ``HEADER_BATCH`` says that it is one.
 """
 
 from __future__ import annotations

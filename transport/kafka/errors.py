@@ -1,6 +1,6 @@
 """Translate aiokafka's errors to the transport's. The one place where that is decided.
 
-Each class of :mod:`aiokafka.errors` has a row in :data:`MEANING` (a test looks for ones without),
+Each class of ``aiokafka.errors`` has a row in ``MEANING`` (a test looks for ones without),
 so a new release can't slip an unknown error past us.
 """
 
@@ -174,7 +174,7 @@ _NOT_APPENDED = (
 def translate(error: BaseException, *, starting: bool = False) -> TransportError:
     """Return ``error`` as the transport's own, its cause chained; ours come back as they are.
 
-    What only an operator can put right is a :class:`ConfigurationError` while ``starting``, so that
+    What only an operator can put right is a ``ConfigurationError`` while ``starting``, so that
     the start stops. Later (rights were taken away, say) it is an outage: it is retried.
     """
     if isinstance(error, TransportError):

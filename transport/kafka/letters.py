@@ -3,7 +3,7 @@
 A record may be far larger than any batch that carries it: compressed by its producer, a few
 kilobytes hold gigabytes. A letter that is too large as it is goes compressed. One that is too
 large even so is *cut*: it keeps the beginning of the value, and as many headers as fit, and says in
-the header :data:`~transport.dead_letters.HEADER_CUT` and in its error what the record was; that
+the header ``HEADER_CUT`` and in its error what the record was; that
 itself stays readable in its topic for as long as the topic keeps it.
 """
 

@@ -110,15 +110,15 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     # What a claim asks of its owner.
 
     async def commit(self, partition: int, committed: Committed) -> None:
-        """See :class:`transport.kafka.claim.Owner`."""
+        """See ``transport.kafka.claim.Owner``."""
         await self._commits.commit({partition: committed})
 
     def topic_id(self) -> str | None:
-        """See :class:`transport.kafka.claim.Owner`."""
+        """See ``transport.kafka.claim.Owner``."""
         return self._context.ids.last_seen(self._source.name)
 
     def proved(self) -> bool:
-        """See :class:`transport.kafka.claim.Owner`.
+        """See ``transport.kafka.claim.Owner``.
 
         The group expels a member it has not heard of for a lease. A commit is being heard.
         """
@@ -126,11 +126,11 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         return age < self._timing.lease / 2
 
     def seen(self, partition: int) -> Sight | None:
-        """See :class:`transport.kafka.claim.Owner`."""
+        """See ``transport.kafka.claim.Owner``."""
         return self._continuity.seen(partition)
 
     def handed_back(self, claim: KafkaClaim) -> None:
-        """See :class:`transport.kafka.claim.Owner`. A single partition can't leave us: offer it."""
+        """See ``transport.kafka.claim.Owner``. A single partition can't leave us: offer it."""
         if self.claims.get(claim.partition) is claim and not self._ended:
             del self.claims[claim.partition]
             self._held.forget(claim.partition)

@@ -51,7 +51,7 @@ def pack(record: Outgoing, *, most: int) -> Packed | None:
 
 
 class PackedBuilder:
-    """The builder that :class:`~transport.kafka.batch.Batch` needs, for a packed batch."""
+    """The builder that ``Batch`` needs, for a packed batch."""
 
     def __init__(self, packed: Packed) -> None:
         self._packed = packed

@@ -2,14 +2,14 @@
 
 aiokafka decodes header names as strict UTF-8, as the protocol asks; no broker checks that. One
 record with another name made it raise for the whole fetch, so that every partition of the client
-stood still. :class:`FetchedRecords` takes the place of aiokafka's parser: batches are read by it
+stood still. ``FetchedRecords`` takes the place of aiokafka's parser: batches are read by it
 first, as quickly as before, and those that it fails on are read again here. A name that is not
 UTF-8 is decoded with ``surrogateescape``, from which its bytes can be had back.
 
-A batch that can't be read even so, or would be larger than :data:`UNPACKED_MOST` unpacked, is given
-as one record: its value is the batch as it stands, and its header :data:`HEADER_BATCH` says so.
+A batch that can't be read even so, or would be larger than ``UNPACKED_MOST`` unpacked, is given
+as one record: its value is the batch as it stands, and its header ``HEADER_BATCH`` says so.
 
-aiokafka 0.14 has no way to be given a parser: its fetcher names the class. So :func:`install`
+aiokafka 0.14 has no way to be given a parser: its fetcher names the class. So ``install``
 replaces that name, for every consumer in the process.
 """
 
@@ -68,7 +68,7 @@ class _ParsedRecord(NamedTuple):
 class FetchedRecords:
     """The batches of one partition in one answer, as aiokafka's ``MemoryRecords`` gives them.
 
-    A damaged batch (:mod:`~transport.kafka.damaged`) is only ever the first that is given: what is
+    A damaged batch (``damaged``) is only ever the first that is given: what is
     before it is handed out by itself, and then it comes again.
     """
 
@@ -96,7 +96,7 @@ class FetchedRecords:
         return len(self._data)
 
     def next_batch(self) -> Any:
-        """Return the next batch, which :meth:`has_next` has told of."""
+        """Return the next batch, which ``has_next`` has told of."""
         batch, self._ahead = self._ahead, None
         self._given = True
         return batch
@@ -269,5 +269,5 @@ class _Cursor:
 
 
 def install() -> None:
-    """Let every consumer of aiokafka in this process read with :class:`FetchedRecords`."""
+    """Let every consumer of aiokafka in this process read with ``FetchedRecords``."""
     fetcher.MemoryRecords = FetchedRecords

@@ -49,7 +49,7 @@ _NO_ANSWER = (UnknownError.errno, -1)
 
 
 class Producer:
-    """One identity at the brokers, from :meth:`start` to :meth:`stop`.
+    """One identity at the brokers, from ``start`` to ``stop``.
 
     ``milliseconds`` is how long a request may take. ``on_broken`` is called with the reason when
     nothing can be sent any more under this identity.

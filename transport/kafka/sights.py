@@ -30,7 +30,7 @@ class Sights:
     def look(self, ends: Mapping[int, int], leaders: Mapping[int, Leader]) -> Collection[int]:
         """Note the ``leaders``, and the ``ends`` found after them; return where a leader changed.
 
-        There the old sights stay until they are compared, and :meth:`forget` is called.
+        There the old sights stay until they are compared, and ``forget`` is called.
         """
         changed = []
         for partition, leader in leaders.items():

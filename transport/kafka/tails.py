@@ -3,7 +3,7 @@
 An unclean election, a restored disk or a power cut without flush takes records away that were
 acknowledged, and Kafka gives their offsets to others. Then a place in the log means something else
 than it did: what stands before it may never have been read. Nobody tells a consumer, so it compares
-what it remembers of the log (:class:`~transport.kafka.mark.Anchor` and ``Sight``) with the log.
+what it remembers of the log (``Anchor`` and ``Sight``) with the log.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Tails:
     async def since_elections(
         self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
     ) -> Mapping[TopicPartition, Regress]:
-        """Return the same as :meth:`regressed`, for callers that ask repeatedly.
+        """Return the same as ``regressed``, for callers that ask repeatedly.
 
         A log loses its tail with its leader. So only what was noted under another leader is
         compared, and once under each.

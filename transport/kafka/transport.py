@@ -62,7 +62,7 @@ _TOPICS_WITHIN = 30.0
 
 
 class KafkaTransport:
-    """A :class:`~transport.contract.Transport`."""
+    """A ``Transport``."""
 
     name = "kafka"
     features = Features(
@@ -117,12 +117,12 @@ class KafkaTransport:
 
     @property
     def where(self) -> str:
-        """See :class:`transport.existing.Existing`."""
+        """See ``transport.existing.Existing``."""
         topic = self._specs[Topic.MESSAGES].name
         return f"the Kafka at {self._bootstrap}, topic {topic},"
 
     async def exists(self) -> bool:
-        """See :class:`transport.existing.Existing`."""
+        """See ``transport.existing.Existing``."""
         topic = self._specs[Topic.MESSAGES].name
         try:
             return topic in await self._admin.ask(lambda admin: admin.list_topics())
@@ -152,20 +152,20 @@ class KafkaTransport:
         *,
         remember: bool = True,  # noqa: ARG002 - Kafka keeps no memory of ids; PostgreSQL decides
     ) -> Sequence[Outcome]:
-        """See :meth:`transport.contract.Transport.publish`."""
+        """See ``transport.contract.Transport.publish``."""
         records = [(envelope.partition, outgoing_envelope(envelope)) for envelope in envelopes]
         return await self._appender.append(self._logs[Topic.MESSAGES].name, records)
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
-        """See :meth:`transport.contract.Transport.recall`."""
+        """See ``transport.contract.Transport.recall``."""
         return [None] * len(message_ids)
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """See :meth:`transport.contract.Transport.dead_letter`."""
+        """See ``transport.contract.Transport.dead_letter``."""
         await self._letters.append(letters)
 
     def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
-        """See :meth:`transport.contract.Transport.consume`."""
+        """See ``transport.contract.Transport.consume``."""
         context, timing = self._context(topic, group), self._timing
         stalls = Stalls()
 
@@ -192,7 +192,7 @@ class KafkaTransport:
     async def read(
         self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
-        """See :meth:`transport.contract.Transport.read`."""
+        """See ``transport.contract.Transport.read``."""
         start = 0 if after is None else int(after) + 1
         at = TopicPartition(self._logs[topic].name, partition)
         found = await self._reader.read(at, start, limit)
@@ -201,19 +201,19 @@ class KafkaTransport:
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
-        """See :meth:`transport.contract.Transport.read_back`."""
+        """See ``transport.contract.Transport.read_back``."""
         stop = None if before is None else counted(before)
         at = TopicPartition(self._logs[topic].name, partition)
         found = await self._reader.read_back(at, stop, limit)
         return of_one_read([record_of(topic, raw) for raw in found], last=True)
 
     def offset_before(self, offset: str) -> str | None:
-        """See :meth:`transport.contract.Transport.offset_before`."""
+        """See ``transport.contract.Transport.offset_before``."""
         number = counted(offset)
         return str(number - 1) if number else None
 
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
-        """See :meth:`transport.contract.Transport.offset_before_time`."""
+        """See ``transport.contract.Transport.offset_before_time``."""
         at = TopicPartition(self._logs[topic].name, partition)
         return self.offset_before(str(await self._reader.at_time(at, time)))
 
@@ -222,7 +222,7 @@ class KafkaTransport:
         return None
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """See :meth:`transport.contract.Transport.progress`."""
+        """See ``transport.contract.Transport.progress``."""
         ours = {}
         for consumer in self._consumers:
             if (consumer.topic, consumer.group) == (topic, group):
@@ -230,15 +230,15 @@ class KafkaTransport:
         return await progress_of(self._context(topic, group), gaps=self._gaps, ours=ours)
 
     def sort_key(self, offset: str) -> bytes:
-        """See :meth:`transport.contract.Transport.sort_key`."""
+        """See ``transport.contract.Transport.sort_key``."""
         return counted_key(offset)
 
     async def durability(self) -> Durability:
-        """See :meth:`transport.contract.Transport.durability`."""
+        """See ``transport.contract.Transport.durability``."""
         return await durability(self._admin, self._logs[Topic.MESSAGES].name)
 
     async def ping(self) -> None:
-        """See :meth:`transport.contract.Transport.ping`.
+        """See ``transport.contract.Transport.ping``.
 
         A consumer that can't read is told here too: to readiness it is the same outage.
         """

@@ -1,6 +1,6 @@
 """The log in memory, for tests and demonstrations. Nothing survives the process.
 
-Several transports may share one :class:`MemoryLog`, as several processes would share a broker.
+Several transports may share one ``MemoryLog``, as several processes would share a broker.
 """
 
 from transport.memory.log import MemoryLog

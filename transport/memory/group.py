@@ -52,7 +52,7 @@ class MemoryGroup:
 
 
 class MemoryClaim:
-    """See :class:`transport.contract.Claim`."""
+    """See ``transport.contract.Claim``."""
 
     def __init__(
         self, group: MemoryGroup, partition: MemoryPartition, member: str, epoch: int
@@ -140,7 +140,7 @@ class MemoryClaim:
 
 
 class MemoryConsumer:
-    """See :class:`transport.contract.Consumer`."""
+    """See ``transport.contract.Consumer``."""
 
     def __init__(self, group: MemoryGroup, member: str) -> None:
         self.arrived: asyncio.Queue[MemoryClaim | None] = asyncio.Queue()

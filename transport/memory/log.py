@@ -1,4 +1,4 @@
-"""The log of :mod:`transport.memory`: a broker's state, in memory."""
+"""The log of ``transport.memory``: a broker's state, in memory."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class MemoryPartition:
                 waiter.set_result(None)
 
     async def wait(self, seconds: float) -> None:
-        """Return at the next append or :meth:`wake`, or after ``seconds``."""
+        """Return at the next append or ``wake``, or after ``seconds``."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:

@@ -31,7 +31,7 @@ __all__ = ["MemoryTransport"]
 
 
 class MemoryTransport:
-    """See :class:`transport.contract.Transport`."""
+    """See ``transport.contract.Transport``."""
 
     name = "memory"
     features = Features(remembers=True, durable=False, counts_deliveries=True, shared=False)

@@ -59,7 +59,7 @@ class AppendNotifier:
     async def wait(self, stream: str, *, after: str, seconds: float) -> bool:
         """Return True once ``stream`` may hold an entry after ``after``; False after ``seconds``.
 
-        :meth:`ring` ends the wait too, and so does closing.
+        ``ring`` ends the wait too, and so does closing.
         """
         if self._closed:
             return True

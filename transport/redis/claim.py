@@ -16,7 +16,7 @@ __all__ = ["RedisClaim"]
 
 
 class RedisClaim:
-    """See :class:`transport.contract.Claim`."""
+    """See ``transport.contract.Claim``."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class RedisClaim:
         await self._left(self)
 
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
-        """Return the next records in order; see :meth:`transport.contract.Claim.next`."""
+        """Return the next records in order; see ``transport.contract.Claim.next``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_wait
         while True:
@@ -77,7 +77,7 @@ class RedisClaim:
             await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=remaining)
 
     async def ack(self, through: str) -> None:
-        """Acknowledge through ``through``; see :meth:`transport.contract.Claim.ack`."""
+        """Acknowledge through ``through``; see ``transport.contract.Claim.ack``."""
         self._check()
         try:
             count = await self._inbox.ack(through)
@@ -87,12 +87,12 @@ class RedisClaim:
         self.retention.acked(count, through)
 
     async def nack(self) -> None:
-        """Deliver the unacknowledged again; see :meth:`transport.contract.Claim.nack`."""
+        """Deliver the unacknowledged again; see ``transport.contract.Claim.nack``."""
         self._check()
         self._inbox.rewind()
 
     async def raise_epoch(self, above: int) -> None:
-        """Exceed ``above``; see :meth:`transport.contract.Claim.raise_epoch`."""
+        """Exceed ``above``; see ``transport.contract.Claim.raise_epoch``."""
         self._check()
         try:
             await self._inbox.raise_epoch(above)

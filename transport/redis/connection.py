@@ -144,7 +144,7 @@ class RedisConnection:
         return replies
 
     def hang_up(self) -> None:
-        """Close at once; :meth:`open` connects anew. A trip under way ends with what it has."""
+        """Close at once; ``open`` connects anew. A trip under way ends with what it has."""
         self._is_retired = False
         if self._wire is not None:
             self._wire.hang_up()
@@ -220,7 +220,7 @@ class _Wire(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def trip(self, packed: list[bytes], seconds: float, most: int) -> list[Reply]:
-        """Send, and return the replies; fewer than were asked for if :attr:`lost` is set."""
+        """Send, and return the replies; fewer than were asked for if ``lost`` is set."""
         assert self._transport is not None
         assert self._done is None, "one trip at a time"
         loop = asyncio.get_running_loop()

@@ -82,7 +82,7 @@ class RedisConnections:
     async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
         """Send ``commands`` in one go and return their replies.
 
-        See :meth:`RedisConnection.exchange`.
+        See ``RedisConnection.exchange``.
 
         Raises:
             TransportUnavailable: no connection could be had, so nothing was sent.

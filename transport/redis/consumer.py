@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class RedisConsumer:
-    """See :class:`transport.contract.Consumer`.
+    """See ``transport.contract.Consumer``.
 
     One task looks, at least once per pace and whenever the group's bell rings, at who is alive and
     who owns what; renews this member's leases; takes what falls to it; and asks for what no longer
@@ -73,7 +73,7 @@ class RedisConsumer:
             await self._notifier.__aexit__()
 
     async def claims(self) -> AsyncIterator[Claim]:
-        """Yield partitions as they come; see :meth:`transport.contract.Consumer.claims`."""
+        """Yield partitions as they come; see ``transport.contract.Consumer.claims``."""
         while (claim := await self._arrived.get()) is not None:
             if not claim.lost:
                 yield claim

@@ -1,7 +1,7 @@
 """Appending dead letters: bytes intact, durable, and once however often the call is repeated.
 
 A letter that Redis can't take whole, because its settings changed since it took the record, is
-*cut*: it keeps what fits, and says in the header :data:`~transport.dead_letters.HEADER_CUT` and in
+*cut*: it keeps what fits, and says in the header ``HEADER_CUT`` and in
 its error what the record was.
 """
 
@@ -49,7 +49,7 @@ class RedisDeadLetters:
         self._seconds = seconds
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
-        """Append in order; see :meth:`transport.contract.Transport.dead_letter`."""
+        """Append in order; see ``transport.contract.Transport.dead_letter``."""
         for some in _calls([(letter, _fields(letter)) for letter in letters]):
             await self._append(some)
 

@@ -32,7 +32,7 @@ def id_before(text: str) -> str | None:
 
 
 def id_key(text: str) -> bytes:
-    """Return a key that orders ids; see :meth:`transport.contract.Transport.sort_key`.
+    """Return a key that orders ids; see ``transport.contract.Transport.sort_key``.
 
     Raises:
         ValueError: it is no entry id.

@@ -1,6 +1,6 @@
 """Translate redis-py's errors to the transport's. The one place where that is decided.
 
-Each class of :mod:`redis.exceptions` has a row in :data:`MEANING` (a test looks for ones without),
+Each class of ``redis.exceptions`` has a row in ``MEANING`` (a test looks for ones without),
 so a new release of the client can't slip an unknown error past us.
 """
 

@@ -51,7 +51,7 @@ class Functions:
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send ``commands`` in one go and return their replies; load the library where it is gone.
 
-        See :meth:`RedisConnection.exchange`.
+        See ``RedisConnection.exchange``.
 
         Raises:
             TransportUnavailable: no connection could be had, or no library loaded.

@@ -70,7 +70,7 @@ class Publisher:
         self._by_slot = True
 
     async def publish(self, envelopes: Sequence[Envelope], *, remember: bool) -> list[Outcome]:
-        """Append in order; see :meth:`transport.contract.Transport.publish`."""
+        """Append in order; see ``transport.contract.Transport.publish``."""
         outcomes: list[Outcome] = []
         # One trip after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.

@@ -42,7 +42,7 @@ _PROBE_MS = 60_000
 
 
 class RedisTransport:
-    """See :class:`transport.contract.Transport`; one instance per process and event loop.
+    """See ``transport.contract.Transport``; one instance per process and event loop.
 
     How durable an acknowledged append is, the server's configuration says: ``appendonly yes`` with
     ``appendfsync always`` survives a power cut, ``everysec`` may lose the last second; replicas
@@ -84,12 +84,12 @@ class RedisTransport:
 
     @property
     def where(self) -> str:
-        """See :class:`transport.existing.Existing`."""
+        """See ``transport.existing.Existing``."""
         ours = self._settings
         return f"the Redis at {ours.redis_host}:{ours.redis_port}, database {ours.redis_stream_db},"
 
     async def exists(self) -> bool:
-        """See :class:`transport.existing.Existing`."""
+        """See ``transport.existing.Existing``."""
         connections = RedisConnections(self._settings)
         try:
             keys = [PARTITIONS_KEY, *self._messages.streams, *self._dead.streams]

@@ -1,7 +1,7 @@
 """A second log that gets a copy of every message, so that the first one can be left.
 
-:class:`~transport.shadow.transport.ShadowTransport` is the decorator, and says how order is kept;
-:class:`~transport.shadow.mirror.Mirror` is the shadow's side of it.
+``ShadowTransport`` is the decorator, and says how order is kept;
+``Mirror`` is the shadow's side of it.
 """
 
 from transport.shadow.mirror import Mirror

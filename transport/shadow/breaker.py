@@ -40,7 +40,7 @@ class Breaker:
         return max(0.0, self._until - self._clock())
 
     def begin(self) -> bool:
-        """Return whether to make a call now. If so, :meth:`succeeded` or :meth:`failed` follows."""
+        """Return whether to make a call now. If so, ``succeeded`` or ``failed`` follows."""
         if self.wait() > 0.0:
             return False
         if self.state == "open":

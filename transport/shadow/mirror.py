@@ -1,6 +1,6 @@
-"""The shadow's side: copies are appended now (:meth:`Mirror.append`) or later (:meth:`offer`).
+"""The shadow's side: copies are appended now (``Mirror.append``) or later (``offer``).
 
-Copies for later wait in a :class:`~transport.shadow.queue.Queue`. One task sends them, whatever
+Copies for later wait in a ``Queue``. One task sends them, whatever
 waits in one call, and sends again what was not appended, each partition in order, until the shadow
 has it. What will never be sent (no room, refused for its own fault, process stopping) is dropped:
 counted by kind, and noted in the gap ledger.
@@ -129,7 +129,7 @@ class Mirror:
         return self._queue.waiting(envelope)
 
     def offer_soon(self, copies: Sequence[Copy]) -> None:
-        """As :meth:`offer`, in the next turn of the event loop.
+        """As ``offer``, in the next turn of the event loop.
 
         By then it has written the answers that its present turn gave: nobody's acknowledgement
         waits for a copy to be put anywhere.

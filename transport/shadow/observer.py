@@ -28,7 +28,7 @@ class ShadowObserver(Protocol):
     """Counts."""
 
     def published(self, outcome: str, records: int) -> None:
-        """Count copies that ended like this: a :class:`Sent`, or the label of a :class:`Drop`."""
+        """Count copies that ended like this: a ``Sent``, or the label of a ``Drop``."""
 
     def waiting(self, backlog: ShadowBacklog) -> None:
         """Take note of how much waits now."""
@@ -52,13 +52,13 @@ class Nobody:
     """An observer that looks away."""
 
     def published(self, outcome: str, records: int) -> None:
-        """See :class:`ShadowObserver`."""
+        """See ``ShadowObserver``."""
 
     def waiting(self, backlog: ShadowBacklog) -> None:
-        """See :class:`ShadowObserver`."""
+        """See ``ShadowObserver``."""
 
     def breaker(self, state: BreakerState) -> None:
-        """See :class:`ShadowObserver`."""
+        """See ``ShadowObserver``."""
 
 
 class NoGaps:
@@ -67,4 +67,4 @@ class NoGaps:
     unwritten = None
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
-        """See :class:`GapLedger`."""
+        """See ``GapLedger``."""

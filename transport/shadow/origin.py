@@ -1,6 +1,6 @@
 """Tell copies from originals: how a copy was made, and where its original stands.
 
-A copy says so itself, in two headers (see :mod:`transport.envelope`). A foreign producer's record
+A copy says so itself, in two headers (see ``transport.envelope``). A foreign producer's record
 says nothing, and neither does an original.
 """
 

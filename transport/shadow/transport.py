@@ -2,7 +2,7 @@
 
 Everything but appending is the primary's business: a dead letter belongs to the log that its record
 was read from, and whether the shadow works is asked of the mirror. A copy has the primary's body,
-key and partition, its headers, and ``mirrorOf`` and ``shadowMode`` (:mod:`transport.envelope`).
+key and partition, its headers, and ``mirrorOf`` and ``shadowMode`` (``transport.envelope``).
 
 **async.** ``publish`` is the primary's, outcome and time; after it the copies are put in a queue.
 

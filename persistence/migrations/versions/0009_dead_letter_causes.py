@@ -1,7 +1,7 @@
 """Dead letters by their cause: a column, which is computed where a letter becomes a row.
 
 The column begins empty: what stands in the table already is given its cause a little at a time
-(:mod:`persistence.dead_letters.causes`). The indexes are made under a lock that holds up new rows
+(``persistence.dead_letters.causes``). The indexes are made under a lock that holds up new rows
 of this table, not reads: dead letters wait in their log meanwhile.
 """
 

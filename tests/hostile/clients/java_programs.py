@@ -24,7 +24,7 @@ _SMALL = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx25
 
 
 class JavaPrograms:
-    """Compiled into ``folder`` once; :meth:`command` runs one of them."""
+    """Compiled into ``folder`` once; ``command`` runs one of them."""
 
     def __init__(self, folder: Path) -> None:
         names = "-".join(f"{artifact}-{version}" for _, artifact, version in _LIBRARIES)
