@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from compose.load.arrivals import Arrivals
+
 __all__ = ["Job", "Result", "percentile"]
 
 
@@ -28,6 +30,7 @@ class Job(msgspec.Struct, kw_only=True):
     warmup_seconds: float = 0.0
     """``closed``: load that is sent first and not counted."""
     rate: float = 0.0
+    arrivals: Arrivals = "even"
     begin: float = 0.0
     """``open``: when to begin, in seconds since the epoch, so that runs can take turns."""
     bursts: int = 1
@@ -54,12 +57,15 @@ class Result(msgspec.Struct, kw_only=True):
     p50: float
     p90: float
     p99: float
+    p999: float
     worst: float
     cpu_share: float
     """Of one core, used by the generator itself. Near 1.0 the generator was the bottleneck."""
     request_bytes: int
     late_p99: float = 0.0
     """``open``: how late the generator itself was in sending, 99th percentile."""
+    numbers: list[int] = []
+    """``keep_times``: the requests that were answered, and their times."""
     due: list[float] = []
     answered: list[float] = []
 

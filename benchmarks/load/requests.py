@@ -36,7 +36,7 @@ class Requests:
         ]
         self.request_bytes = len(head) + len(b"%d\r\n\r\n" % size) + size
 
-    def nth(self, number: int) -> bytes:
+    def request(self, number: int) -> bytes:
         """Return request ``number``; a batch holds messages ``number * batch`` and following."""
         if self._batch == 1:
             before, after = self._single[number % self._count]

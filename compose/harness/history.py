@@ -41,6 +41,8 @@ class ClientAttempt(msgspec.Struct, kw_only=True):
     conversation: str
     content: str
     sent: float
+    due: float | None = None
+    """When its message was due: earlier than ``sent`` where the sender was kept waiting."""
     kind: RequestKind = RequestKind.MESSAGE
     via: str = ""
     """The ingress that it went to."""
@@ -59,6 +61,11 @@ class ClientAttempt(msgspec.Struct, kw_only=True):
     def answered(self) -> bool:
         """Whether the client got what it should: 2xx, or 422 for another body under its key."""
         return self.outcome is Outcome.OK or self.status == 422
+
+    @property
+    def took(self) -> float:
+        """Seconds until it ended, from when it was due: a wait for the sender's turn counts too."""
+        return self.ended - (self.sent if self.due is None else self.due)
 
 
 class ClientHistory:

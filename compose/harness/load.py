@@ -16,7 +16,10 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from compose.harness.eventually import eventually
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
-from compose.harness.http_client import Client, HttpAnswer, NeverSentError, UnansweredError
+from compose.load.arrivals import gaps
+from compose.load.client import Client, NeverSentError, UnansweredError
+from compose.load.connection import HttpAnswer
+from compose.load.turns import turns
 from transport.identity import idempotency_key
 
 __all__ = ["PLAIN", "Load", "Mix", "Target"]
@@ -62,8 +65,10 @@ PLAIN = Mix(repeat=0, old=0, other_body=0, race=0, receipt=0)
 class Load:
     """``async with`` runs it: leaving stops new messages, and retries what is not yet answered.
 
-    ``pause`` is the mean time from one message of a writer to its next, in seconds. ``patience`` is
-    the share of messages that are retried until they are acknowledged; the rest stay unknown.
+    ``pause`` is the mean time from one message of a writer to its next, in seconds. With
+    ``catch_up`` a writer that had to wait sends what was due meanwhile as fast as it is answered.
+    ``patience`` is the share of messages that are retried until they are acknowledged; the rest
+    stay unknown.
     ``crowded`` conversations have three writers each, whose requests overlap.
     """
 
@@ -77,6 +82,7 @@ class Load:
         conversations: int = 24,
         crowded: int = 4,
         pause: float = 0.04,
+        catch_up: bool = False,
         patience: float = 0.9,
         timeout: float = 2.0,
         mix: Mix = Mix(),  # noqa: B008 - immutable
@@ -95,6 +101,7 @@ class Load:
         self._last_via: dict[str, str] = {}
         self._old: list[dict[str, Any]] = []
         self._pause = pause
+        self._catch_up = catch_up
         self._patience = patience
         self._timeout = timeout
         self._mix = mix
@@ -137,15 +144,13 @@ class Load:
         return True
 
     async def _write(self, conversation: str, writer: str) -> None:
+        rests = gaps(1 / self._pause, "poisson", f"{self.run}{conversation}{writer}")
         number = 0
-        while not self._closing.is_set():
+        async for due in turns(rests, self._closing, catch_up=self._catch_up):
             number += 1
-            began = time.monotonic()
-            await self._message(conversation, f"{writer}{number}")
-            rest = min(self._random.expovariate(1 / self._pause), 10 * self._pause)
-            await asyncio.sleep(max(0.0, rest - (time.monotonic() - began)))
+            await self._message(conversation, f"{writer}{number}", due)
 
-    async def _message(self, conversation: str, client_id: str) -> None:
+    async def _message(self, conversation: str, client_id: str, due: float) -> None:
         patient = self._random.random() < self._patience
         body = {
             "conversationId": conversation,
@@ -155,7 +160,7 @@ class Load:
             "clientMessageId": client_id,
             "recipientIds": ["reader"],
         }
-        attempt = await self._until_answered(lambda: self._post(body), patient=patient)
+        attempt = await self._until_answered(lambda: self._post(body, due), patient=patient)
         if attempt.outcome is Outcome.OK:
             self.acknowledged += 1
             await self._afterwards(body, attempt)
@@ -198,10 +203,14 @@ class Load:
                 return attempt
             await asyncio.sleep(self._random.uniform(0.02, 0.25))
 
-    async def _post(self, body: dict[str, Any]) -> ClientAttempt:
+    async def _post(self, body: dict[str, Any], due: float | None = None) -> ClientAttempt:
         key = idempotency_key(body["senderId"], body["conversationId"], body["clientMessageId"])
         attempt = ClientAttempt(
-            key=key, conversation=body["conversationId"], content=body["content"], sent=0.0
+            key=key,
+            conversation=body["conversationId"],
+            content=body["content"],
+            due=due,
+            sent=0.0,
         )
         return await self._send(attempt, "/api/messages", body)
 

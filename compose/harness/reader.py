@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 from urllib.parse import urlencode
 
-from compose.harness.http_client import Client
 from compose.harness.load import Target
+from compose.load.client import Client
 
 __all__ = ["PageReader"]
 

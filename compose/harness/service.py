@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from compose.harness.eventually import eventually
-from compose.harness.http_client import Client
+from compose.load.client import Client
 from compose.local.ports import free_port
 from compose.local.server import LocalServer
 

@@ -84,7 +84,7 @@ def posts(attempts: Iterable[ClientAttempt], first: frozenset[int]) -> Posts:
         unknown += attempt.outcome is Outcome.UNKNOWN
         if attempt.answered:
             ok += 1
-            took.append((attempt.ended - attempt.sent) * 1000)
+            took.append(attempt.took * 1000)
     took.sort()
     return Posts(
         posts=count,
@@ -157,7 +157,7 @@ def over_time(
         bucket = at(attempt.ended - timeline.zero)
         if attempt.answered:
             ok[bucket] += 1
-            took[bucket].append((attempt.ended - attempt.sent) * 1000)
+            took[bucket].append(attempt.took * 1000)
         else:
             failed[bucket] += 1
         if (

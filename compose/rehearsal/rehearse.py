@@ -88,6 +88,7 @@ class Rehearsal:
             conversations=options.conversations,
             crowded=options.crowded,
             pause=writers / options.rate,
+            catch_up=True,
             patience=0.95,
             mix=_MIX,
         )

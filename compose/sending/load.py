@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import secrets
 import time
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from compose.sending.latencies import Latencies
+from compose.load.arrivals import gaps
+from compose.load.latencies import Latencies
+from compose.load.turns import turns
 from crossfade import (
     AsyncClient,
     CrossfadeError,
@@ -46,6 +49,13 @@ class LoadPlan:
     """Characters of a message's content."""
     repeats: float
     """The share of messages that are sent a second time, with the same key."""
+
+    @property
+    def total(self) -> int | None:
+        """How many messages become due; ``None`` where nothing ends it."""
+        due = math.inf if self.duration is None else math.ceil(self.duration * self.rate)
+        most = min(due, self.count or math.inf)
+        return None if most == math.inf else int(most)
 
 
 @dataclass
@@ -106,7 +116,7 @@ class ProducerLoad:
     def behind(self) -> int:
         """How many messages are due and not yet begun."""
         due = int(self.seconds * self.plan.rate)
-        return max(0, min(due, self.plan.count or due) - self.counts.sent)
+        return max(0, min(due, self.plan.total or due) - self.counts.sent)
 
     def stop(self) -> None:
         """Begin no further message."""
@@ -135,26 +145,15 @@ class ProducerLoad:
     async def _send_all(self, client: AsyncClient, to: Conversation, first: int) -> None:
         """Send the messages of one conversation, each when it is due or as soon as it can be."""
         plan = self.plan
-        for number in itertools.count(first, plan.conversations):
-            due = number / plan.rate
-            if plan.count is not None and number >= plan.count:
+        rests = gaps(plan.rate / plan.conversations)
+        if (count := plan.total) is not None:
+            rests = itertools.islice(rests, len(range(first, count, plan.conversations)))
+        async for due in turns(rests, self._stopped, first=first / plan.rate):
+            if plan.duration is not None and self.seconds >= plan.duration:
                 return
-            if plan.duration is not None and max(due, self.seconds) >= plan.duration:
-                return
-            if await self._stopped_within(due - self.seconds):
-                return
-            await self._send(client, to)
+            await self._send(client, to, due)
 
-    async def _stopped_within(self, seconds: float) -> bool:
-        if seconds <= 0:
-            return self._stopped.is_set()
-        try:
-            await asyncio.wait_for(self._stopped.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _send(self, client: AsyncClient, to: Conversation) -> None:
+    async def _send(self, client: AsyncClient, to: Conversation, due: float) -> None:
         number = to.sent
         to.sent += 1
         self.counts.sent += 1
@@ -162,21 +161,22 @@ class ProducerLoad:
         message = NewMessage(to.name, SENDER, content)
         to.open.add(number)
         try:
-            await self._call(client, message, to)
+            await self._call(client, message, to, due)
             to.open.discard(number)
             if random.random() < self.plan.repeats:  # noqa: S311 - dice for a load
-                await self._call(client, message, to)
+                await self._call(client, message, to, time.monotonic())
         except (UnauthenticatedError, ForbiddenError, InvalidRequestError):
             raise
         except CrossfadeError as error:
             self.counts.failed += 1
             self.counts.last_error = str(error)
 
-    async def _call(self, client: AsyncClient, message: NewMessage, to: Conversation) -> None:
+    async def _call(
+        self, client: AsyncClient, message: NewMessage, to: Conversation, due: float
+    ) -> None:
         self.counts.calls += 1
-        begun = time.monotonic()
         ack = await client.send(message)
-        self.counts.latencies.add(time.monotonic() - begun)
+        self.counts.latencies.add(time.monotonic() - due)
         if ack.message_id != to.last_id:
             to.accepted += 1
             to.last_id = ack.message_id

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from compose.sending.latencies import Latencies
+from compose.load.latencies import Latencies
 from compose.sending.load import Conversation
 from compose.sending.row_check import check_rows
 from crossfade import AsyncClient, NewMessage

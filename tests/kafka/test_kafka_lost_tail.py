@@ -15,7 +15,7 @@ import pytest_asyncio
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from compose.harness.http_client import Client
+from compose.load.client import Client
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from persistence.standby.takeover_rules import Originals

@@ -8,7 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from compose.harness.http_client import Client, HttpAnswer
+from compose.load.client import Client
+from compose.load.connection import HttpAnswer
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from tests.support.eventually import eventually

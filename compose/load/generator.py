@@ -1,0 +1,132 @@
+"""Many connections that take one workload's requests: closed loop, or open at given moments."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Protocol, Self
+
+from compose.load.connection import HttpAnswer, LoadConnection
+
+__all__ = ["Generator", "Workload"]
+
+_GRACE_SECONDS = 10.0
+
+
+class Workload(Protocol):
+    """What is sent, and what becomes of it. Requests are numbered from 0."""
+
+    def request(self, number: int) -> bytes:
+        """Return a whole request."""
+
+    def answered(self, number: int, due: float, answer: HttpAnswer | None) -> None:
+        """Take an answer, ``None`` where the connection broke before it came.
+
+        ``due`` (``time.monotonic``) is when the request was to be sent; a latency counts from
+        there, so that a stall of the server shows in every request that it delayed.
+        """
+
+
+class Generator:
+    """``async with`` holds ``connections`` open. A connection that breaks is not made again."""
+
+    def __init__(self, address: tuple[str, int], connections: int, workload: Workload) -> None:
+        self._address = address
+        self._count = connections
+        self._workload = workload
+        self._connections: list[LoadConnection] = []
+        self._free: deque[LoadConnection] = deque()
+        self._waiting: deque[tuple[int, float]] = deque()
+        self._closed_loop = False
+        self._unanswered = 0
+        self._moments: Iterator[float] = iter(())
+        self._all_sent = asyncio.Event()
+        self._all_answered = asyncio.Event()
+        self.sent = 0
+        """Requests, those that wait for a free connection included."""
+        self.late: list[float] = []
+        """Open loop: how late the generator itself was, in seconds, by request."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            for _ in range(self._count):
+                self._connections.append(await LoadConnection.to(self._address, self._answered))
+        except OSError:
+            self._close()
+            raise
+        self._free.extend(self._connections)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._close()
+
+    async def closed(self, enough: asyncio.Event, seconds: float) -> None:
+        """Send on each connection whenever its last request is answered, until one says stop."""
+        self._closed_loop = True
+        for connection in self._connections:
+            self._fire(connection, self._next(), time.monotonic())
+        try:
+            async with asyncio.timeout(seconds):
+                await enough.wait()
+        except TimeoutError:
+            pass
+
+    async def open(self, moments: Iterable[float]) -> None:
+        """Send at these moments (``time.monotonic``), whatever the answers do.
+
+        A request waits for a free connection if there is none.
+
+        Raises:
+            TimeoutError: some are not answered 10 s after the last was due.
+        """
+        self._moments = iter(moments)
+        self._send_due(next(self._moments, None))
+        await self._all_sent.wait()
+        if self._unanswered:
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self._all_answered.wait()
+
+    def _send_due(self, due: float | None) -> None:
+        """Send whatever is due now, and come back when the next one is."""
+        now = time.monotonic()
+        while due is not None and due <= now:
+            self.late.append(now - due)
+            self._unanswered += 1
+            if self._free:
+                self._fire(self._free.popleft(), self._next(), due)
+            else:
+                self._waiting.append((self._next(), due))
+            due = next(self._moments, None)
+        if due is None:
+            self._all_answered.clear()
+            self._all_sent.set()
+        else:
+            asyncio.get_running_loop().call_at(due, self._send_due, due)
+
+    def _next(self) -> int:
+        self.sent += 1
+        return self.sent - 1
+
+    def _fire(self, connection: LoadConnection, number: int, due: float) -> None:
+        connection.number, connection.due = number, due
+        connection.send(self._workload.request(number))
+
+    def _answered(self, connection: LoadConnection, answer: HttpAnswer | None) -> None:
+        self._workload.answered(connection.number, connection.due, answer)
+        self._unanswered -= 1
+        if self._unanswered == 0:
+            self._all_answered.set()
+        if not connection.open:
+            return
+        if self._closed_loop:
+            self._fire(connection, self._next(), time.monotonic())
+        elif self._waiting:
+            self._fire(connection, *self._waiting.popleft())
+        else:
+            self._free.append(connection)
+
+    def _close(self) -> None:
+        for connection in self._connections:
+            connection.close()
