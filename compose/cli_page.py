@@ -1,12 +1,14 @@
-"""The reference of ``docs/cli.md``: made from the command line, so that it can't say anything else.
+"""The reference in ``docs/cli.md``, generated from the command line.
 
-``python -m compose.cli_page docs/cli.md`` writes it anew, below what people wrote; a test compares.
+``python -m compose.cli_page docs/cli.md`` replaces it, below the sections written by hand. A test
+compares the page with the commands.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,22 @@ from compose.cli import application
 __all__ = ["leaves", "page"]
 
 _BEGIN = "\n## Commands\n"
+_WIDTH = 110
 
 
 def page(before: str) -> str:
-    """Return the page, with every command in place of those that it had."""
+    """Return the page with a section for each command.
+
+    Args:
+        before: The page as it is. Its sections of commands are replaced.
+    """
     parts = [before.partition(_BEGIN)[0], _BEGIN]
     for name, command in leaves(get_command(application())):
         about = inspect.cleandoc(command.help).replace("\n\n", "\n").split("\n")
-        parts.append(f"\n### crossfade {name}\n\n{' '.join(about)}\n")
-        rows = [row for param in command.params if (row := _row(param))]
-        if rows:
-            parts += ["\n| | |\n|---|---|\n", *rows]
+        parts.append(f"\n### crossfade {name}\n\n{_wrapped(' '.join(about))}\n")
+        items = [item for param in command.params if (item := _item(param))]
+        if items:
+            parts += ["\n", *items]
     return "".join(parts)
 
 
@@ -38,11 +45,17 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
     if inner is None:
         yield " ".join(path), command
         return
-    for name, one in inner.items():
-        yield from leaves(one, (*path, name))
+    for name, member in inner.items():
+        yield from leaves(member, (*path, name))
 
 
-def _row(param: Any) -> str:
+def _wrapped(text: str) -> str:
+    return textwrap.fill(
+        text, _WIDTH, subsequent_indent="  " * text.startswith("- "), break_on_hyphens=False
+    )
+
+
+def _item(param: Any) -> str:
     about = getattr(param, "help", None)
     if about is None or getattr(param, "hidden", False):
         return ""
@@ -56,7 +69,7 @@ def _row(param: Any) -> str:
         if param.metavar:
             names += f" {param.metavar}"
     end = "" if about.endswith((".", "?")) else "."
-    return f"| `{names}` | {about}{end}{note} |\n".replace("|x|", "x")
+    return _wrapped(f"- `{names}`: {about}{end}{note}") + "\n"
 
 
 if __name__ == "__main__":

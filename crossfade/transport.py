@@ -16,6 +16,7 @@ from transport.contract import (
     DeadLetter,
     Envelope,
     Features,
+    LogLocation,
     Outcome,
     Progress,
     Reason,
@@ -24,6 +25,7 @@ from transport.contract import (
     Topic,
     Transport,
 )
+from transport.durability import Durability
 from transport.errors import (
     AppendUnknown,
     ConfigurationError,
@@ -46,8 +48,10 @@ __all__ = [
     "Consumer",
     "DeadLetter",
     "DecodeError",
+    "Durability",
     "Envelope",
     "Features",
+    "LogLocation",
     "Outcome",
     "PartitionLost",
     "Progress",

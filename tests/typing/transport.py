@@ -11,6 +11,7 @@ from crossfade.transport import (
     Appended,
     Claim,
     Envelope,
+    LogLocation,
     Outcome,
     Record,
     Remembered,
@@ -27,6 +28,11 @@ async def reads(claim: Claim) -> None:
         assert_type(records, Sequence[Record])
         await claim.ack(records[-1].offset)
         await claim.ack(records[-1])  # type: ignore[arg-type]
+
+
+def is_somewhere(transport: Transport) -> str:
+    assert_type(transport.location, LogLocation)
+    return transport.location.address
 
 
 async def appends(transport: Transport, envelope: Envelope) -> str:
