@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Compared", "Figure", "Limit", "median"]
+__all__ = ["Compared", "Figure", "Limit", "Point", "median"]
 
 
 class Compared(msgspec.Struct, kw_only=True, tag="compared"):
@@ -52,6 +52,32 @@ class Limit(msgspec.Struct, kw_only=True, tag="limit"):
     def met(self) -> bool:
         """Whether the limit is kept."""
         return self.value < self.limit if self.must_be == "below" else self.value >= self.limit
+
+
+class Point(msgspec.Struct, kw_only=True, tag="point"):
+    """What one service did with one load. There is no target: it is to be read beside others.
+
+    Latencies are milliseconds from when a message was due: the median, p99 and p99.9.
+    """
+
+    name: str
+    load: str
+    posts_per_second: float
+    rows_per_second: float
+    """Messages over the time until the last row was committed."""
+    refused: int
+    """Requests that were not answered 2xx."""
+    post_ms: list[float]
+    row_ms: list[float]
+    cpu_us: dict[str, float]
+    """CPU time a message, in microseconds, by process tree."""
+    generator_cpu: float
+    """Of one core, used by the load generator."""
+
+    @property
+    def met(self) -> bool:
+        """True."""
+        return True
 
 
 Figure = Compared | Limit

@@ -29,6 +29,10 @@ class Log(Protocol):
     label: str
     fsync: str
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+
     async def start(self) -> None:
         """Start the server."""
 
@@ -55,9 +59,17 @@ class RedisLog:
         self._server = ValkeyServer(folder / "redis" / "data")
         self.label = self._server.binary.label
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._server.pid
+
     async def start(self) -> None:
-        """Start the server."""
+        """Start the server, and ask it what it allocates with."""
         await self._server.start()
+        async with Redis(host=self._server.host, port=self._server.port) as client:
+            memory = await client.info("memory")
+        self.label = f"{self._server.binary.label}, {memory['mem_allocator']}"
 
     async def stop(self) -> None:
         """Stop the server."""
@@ -113,6 +125,11 @@ class KafkaLog:
         )
         self._topics = itertools.count(1)
         self._topic = "bench0"
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._server.pid
 
     async def start(self) -> None:
         """Start the server."""

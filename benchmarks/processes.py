@@ -19,7 +19,7 @@ from benchmarks.load.job import Job, Result
 from compose.local.ports import free_port
 from compose.local.server import LocalServer
 
-__all__ = ["Running", "crossfade", "load", "program", "uvicorn_app"]
+__all__ = ["ROOT", "Running", "crossfade", "load", "program", "python_of", "uvicorn_app"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +38,7 @@ class Running(LocalServer):
         ready: str,
         metrics_port: int = 0,
     ) -> None:
-        environment = {**environment, "PYTHONPATH": str(ROOT)}
+        environment = {"PYTHONPATH": str(ROOT), **environment}
         super().__init__(name, folder / name, port=port, environment=environment)
         self.metrics_port = metrics_port
         self._arguments = command
@@ -77,20 +77,26 @@ class Running(LocalServer):
         return True
 
 
+def python_of(checkout: Path) -> str:
+    """Return the interpreter of a checkout: ours, or the one of its own environment."""
+    return sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
+
+
 def crossfade(
-    command: str, folder: Path, environment: dict[str, str]
+    command: str, folder: Path, environment: dict[str, str], *, checkout: Path = ROOT
 ) -> AbstractAsyncContextManager[Running]:
     """Run ``crossfade serve`` or ``crossfade worker`` until the block ends."""
     port, metrics_port = free_port(), free_port()
     asked = f"{port}/healthz" if command == "serve" else f"{metrics_port}/metrics"
     return Running(
         f"crossfade-{command}-{port}",
-        [sys.executable, "-c", "from compose.cli import main; main()", command],
+        [python_of(checkout), "-c", "from compose.cli import main; main()", command],
         folder,
         {
             "PORT": str(port),
             "METRICS_PORT": str(metrics_port),
             "LOG_LEVEL": "warning",
+            "PYTHONPATH": str(checkout),
             **environment,
         },
         port=port,

@@ -29,6 +29,8 @@ class Stand:
         self.log = log
         self.folder = folder
         self.transport = log.transport
+        self.templates: dict[Path, str] = {}
+        """Migrated databases that others are copied from, by the checkout that made them."""
 
     def environment(self, database_url: str) -> dict[str, str]:
         """Return the settings that lead a process of ours to these servers."""
@@ -49,9 +51,17 @@ class Stand:
 
     async def database(self) -> str:
         """Return the address of a fresh, migrated database."""
-        url = await self.postgres.create_database(f"bench{next(_numbers)}")
+        url = await self.new_database()
         await upgrade(url)
         return url
+
+    async def new_database(self, *, template: str | None = None) -> str:
+        """Return the address of a fresh database, empty or a copy of ``template``."""
+        return await self.postgres.create_database(f"bench{next(_numbers)}", template=template)
+
+    def pids(self) -> dict[str, int]:
+        """Return the servers' processes."""
+        return {"log": self.log.pid, "postgres": self.postgres.pid}
 
     async def backlog(self) -> int:
         """Return how many records no worker has acknowledged."""

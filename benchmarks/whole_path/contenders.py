@@ -1,0 +1,73 @@
+"""Who is measured: this service in its modes, another checkout of it, and other ways to do it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.processes import ROOT, Running, crossfade, python_of
+from benchmarks.stand import Stand
+from persistence.migrate import upgrade
+
+__all__ = ["CONTENDERS", "Contender", "other_checkout"]
+
+Environment = Mapping[str, str]
+
+
+class Contender(msgspec.Struct, kw_only=True, frozen=True):
+    """One service that takes ``POST /api/messages`` and inserts into ``messages``."""
+
+    name: str
+    start: Callable[[Path, dict[str, str]], AbstractAsyncContextManager[Running]]
+    """Runs it in a folder, with these settings."""
+    settings: Environment = {}
+    checkout: Path = ROOT
+    """Whose migrations make the tables."""
+
+    async def database(self, stand: Stand) -> str:
+        """Return the address of a fresh database with this checkout's tables."""
+        if self.checkout not in stand.templates:
+            template = f"source{len(stand.templates)}"
+            url = await stand.postgres.create_database(template)
+            await self._migrate(url)
+            stand.templates[self.checkout] = template
+        return await stand.new_database(template=stand.templates[self.checkout])
+
+    async def _migrate(self, url: str) -> None:
+        if self.checkout == ROOT:
+            await upgrade(url)
+            return
+        process = await asyncio.create_subprocess_exec(
+            python_of(self.checkout), "-c", "from compose.cli import main; main()", "db", "upgrade",
+            env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(self.checkout)},
+            cwd=self.checkout, stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        if await process.wait():
+            raise RuntimeError(f"{self.checkout} could not migrate its database")
+
+
+def _serve(checkout: Path) -> Callable[..., AbstractAsyncContextManager[Running]]:
+    def start(folder: Path, environment: dict[str, str]) -> AbstractAsyncContextManager[Running]:
+        return crossfade("serve", folder, environment, checkout=checkout)
+
+    return start
+
+
+def other_checkout(path: Path) -> Contender:
+    """Return the service as another checkout has it, with that checkout's environment."""
+    path = path.resolve()
+    return Contender(name=path.name, start=_serve(path), checkout=path)
+
+
+CONTENDERS = {
+    one.name: one
+    for one in (
+        Contender(name="crossfade", start=_serve(ROOT)),
+        Contender(name="crossfade direct", start=_serve(ROOT), settings={"INGRESS_MODE": "direct"}),
+    )
+}

@@ -1,0 +1,28 @@
+"""The CPU time of whole process trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import psutil
+
+__all__ = ["cpu_seconds"]
+
+
+def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
+    """Return the user and system time that each tree has used, by name, in seconds.
+
+    Children that ended count as soon as their parent has waited for them, which PostgreSQL's does.
+    """
+    return {name: _of_tree(psutil.Process(pid)) for name, pid in pids.items()}
+
+
+def _of_tree(root: psutil.Process) -> float:
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total

@@ -1,0 +1,106 @@
+"""One measurement: a fresh service on a fresh database, one load, and all of its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import asyncpg
+
+from benchmarks.figure import Point
+from benchmarks.load.job import percentile
+from benchmarks.load.requests import client_message_id
+from benchmarks.processes import load
+from benchmarks.stand import Stand
+from benchmarks.whole_path.contenders import Contender
+from benchmarks.whole_path.cpu import cpu_seconds
+from benchmarks.whole_path.offered import Offered
+
+__all__ = ["measure"]
+
+_PATIENCE = 120.0
+_EVERY = 0.1
+_runs = itertools.count(1)
+
+
+async def measure(
+    stand: Stand, contender: Contender, offered: Offered, *, url: str | None = None
+) -> Point:
+    """Load one contender, wait for its last row, and say what came of it.
+
+    ``url`` is of a database that is to be used as it is.
+    """
+    await stand.empty_log()
+    fresh = url is None
+    url = url or await contender.database(stand)
+    environment = {
+        **stand.environment(url),
+        "STREAM_PARTITIONS": str(offered.partitions),
+        "REDIS_POOL_SIZE": str(offered.partitions + 20),
+        **contender.settings,
+        **offered.settings,
+    }
+    connection = await asyncpg.connect(url)
+    try:
+        async with contender.start(stand.folder, environment) as app:
+            job = offered.job(app.port, f"run{next(_runs)}")
+            await load(offered.warm(job))
+            first = await _all_rows(connection, 1)
+            pids = {"service": app.pid, **stand.pids()}
+            before = cpu_seconds(pids)
+            result = await load(job)
+            last = await _all_rows(connection, first + result.messages)
+            cpu = {name: one - before[name] for name, one in cpu_seconds(pids).items()}
+        commits = await _commits(connection, first, last)
+    finally:
+        await connection.close()
+        if fresh:
+            await stand.postgres.drop_database(url.rsplit("/", 1)[1])
+    sent = {
+        client_message_id(job.run, n): at for n, at in zip(result.numbers, result.due, strict=True)
+    }
+    took = sorted(at - sent[key] for key, at in commits.items() if key in sent)
+    if len(took) < result.messages:
+        raise RuntimeError(f"{contender.name}: {len(took)} rows of {result.messages} messages")
+    seconds = max(*commits.values(), *result.answered) - min(result.due)
+    return Point(
+        name=contender.name,
+        load=offered.label,
+        posts_per_second=round(result.messages_per_second, 1),
+        rows_per_second=round(len(took) / seconds, 1),
+        refused=result.errors,
+        post_ms=[round(one * 1000, 2) for one in (result.p50, result.p99, result.p999)],
+        row_ms=[round(percentile(took, share) * 1000, 2) for share in (0.5, 0.99, 0.999)],
+        cpu_us={name: round(one / len(took) * 1e6, 1) for name, one in cpu.items()},
+        generator_cpu=round(result.cpu_share, 2),
+    )
+
+
+async def _all_rows(connection: asyncpg.Connection, at_least: int) -> int:
+    """Return the last row's number once it is ``at_least`` and grows no more.
+
+    Counting rows would load the server that is measured; reading a sequence doesn't.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    seen = -1
+    while True:
+        last = int(await connection.fetchval("SELECT last_value FROM messages_seq_seq"))
+        if last >= at_least and last == seen:
+            return last
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{last} rows of {at_least} after {_PATIENCE:.0f} s")
+        seen = last
+        await asyncio.sleep(_EVERY)
+
+
+async def _commits(connection: asyncpg.Connection, after: int, last: int) -> dict[str, float]:
+    """Return when each row was committed, by the client's id: before its WAL was flushed."""
+    rows = await connection.fetch(
+        "SELECT client_message_id AS id,"
+        " extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS at"
+        " FROM messages WHERE seq > $1 AND seq <= $2",
+        after,
+        last,
+    )
+    return {row["id"]: row["at"] for row in rows}

@@ -1,0 +1,61 @@
+"""What a service is offered: how many connections, at which rate, for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from benchmarks.load.job import Job
+
+__all__ = ["Offered"]
+
+_WARM_SECONDS = 1.5
+_WARM_CONNECTIONS = 64
+
+
+class Offered(msgspec.Struct, kw_only=True, frozen=True):
+    """One load. Without a ``rate`` it is a closed loop, with one Poisson arrivals."""
+
+    connections: int = 64
+    rate: float | None = None
+    """Messages a second."""
+    seconds: float = 5.0
+    partitions: int = 16
+    settings: Mapping[str, str] = {}
+    """Of the service, beside those that lead it to its servers."""
+    what: str = ""
+    """What is special, for the table."""
+
+    @property
+    def label(self) -> str:
+        """What is offered, in words."""
+        rate = "closed loop" if self.rate is None else f"{self.rate:,.0f}/s"
+        words = [self.what, f"{self.connections:,} connections, {rate}"]
+        if self.partitions != 16:
+            words.insert(1, f"{self.partitions} partitions")
+        return ", ".join(word for word in words if word)
+
+    def job(self, port: int, run: str) -> Job:
+        """Return the job of a load generator."""
+        return Job(
+            host="127.0.0.1",
+            port=port,
+            mode="closed" if self.rate is None else "open",
+            arrivals="poisson",
+            rate=self.rate or 0.0,
+            connections=self.connections,
+            seconds=self.seconds,
+            run=run,
+            keep_times=True,
+        )
+
+    def warm(self, job: Job) -> Job:
+        """Return the load before it: caches fill, and a compiler compiles."""
+        return Job(
+            host=job.host,
+            port=job.port,
+            connections=min(self.connections, _WARM_CONNECTIONS),
+            seconds=_WARM_SECONDS,
+            run=f"{job.run}-warm",
+        )
