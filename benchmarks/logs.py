@@ -57,7 +57,7 @@ class RedisLog:
 
     def __init__(self, folder: Path) -> None:
         self._server = ValkeyServer(folder / "redis" / "data")
-        self.label = self._server.binary.label
+        self.label = self._server.description
 
     @property
     def pid(self) -> int:

@@ -101,7 +101,7 @@ class UpPanel:
         yield "Metrics", running.metrics_url, ""
         if stack.redis:
             label, remark = part(settings, "redis")
-            yield label, stack.redis.binary.label, remark
+            yield label, stack.redis.description, remark
             yield "", f"redis-cli -p {stack.redis.port} -n {settings.transport.redis_stream_db}", ""
         if stack.kafka:
             label, remark = part(settings, "kafka")

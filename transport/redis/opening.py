@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from transport.errors import ConfigurationError
+from transport.redis.allocator import is_replaced
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
@@ -14,6 +15,7 @@ from transport.redis.keys import PARTITIONS_KEY, TopicKeys
 __all__ = ["open_logs"]
 
 _log = logging.getLogger(__name__)
+_SECTIONS = ("server", "memory", "persistence", "cluster")
 
 
 async def open_logs(
@@ -47,10 +49,10 @@ async def open_logs(
 async def _check_server(connections: RedisConnections) -> bool:
     """Refuse a server that evicts records or has a part of the slots; tell if it is a cluster's.
 
-    Warn of one that keeps nothing on disk.
+    Warn of one that keeps nothing on disk, and of one that has the C library's allocator.
     """
     replies = await connections.exchange(
-        [("INFO", "memory"), ("INFO", "persistence"), ("INFO", "cluster"), ("CLUSTER", "INFO")]
+        [*(("INFO", section) for section in _SECTIONS), ("CLUSTER", "INFO")]
     )
     told: dict[str, str] = {}
     for reply in replies:
@@ -74,6 +76,12 @@ async def _check_server(connections: RedisConnections) -> bool:
         _log.warning(
             "This Redis has no append-only file: acknowledged messages are lost when its process "
             "ends; set appendonly yes and appendfsync always"
+        )
+    if told.get("mem_allocator") == "libc" and not is_replaced(told.get("process_id", "")):
+        _log.warning(
+            "This Redis was built with the C library's malloc: expect a third fewer appends a "
+            "second than with jemalloc, and memory that is kept after a backlog was drained; "
+            "install your distribution's or the official image's, which have jemalloc"
         )
     return clustered
 
