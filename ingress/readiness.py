@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-import msgspec
-
+from ingress.schema.structs import ApiStruct
 from persistence.database.pool import Pool, using
 from persistence.errors import Outage
 from transport.contract import Transport
@@ -19,19 +18,21 @@ __all__ = ["ComponentState", "Probe", "ReadinessChecks", "ReadinessReport", "Wor
 Status = Literal["up", "degraded", "down"]
 
 
-class ComponentState(msgspec.Struct, frozen=True):
-    """One dependency. ``required``: without it the process can't do its work."""
+class ComponentState(ApiStruct, frozen=True):
+    """One dependency. ``detail`` says what an operator should know."""
 
     name: str
     status: Status
     required: bool
+    """Without it the process can't do its work."""
     detail: str
 
 
-class ReadinessReport(msgspec.Struct, frozen=True):
-    """The whole: ``unavailable`` if a required component is down, ``degraded`` if another is."""
+class ReadinessReport(ApiStruct, frozen=True):
+    """Whether this process can do its work now."""
 
     status: Literal["ready", "degraded", "unavailable"]
+    """``unavailable`` if a required component is down, ``degraded`` if another is."""
     components: list[ComponentState]
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
+from persistence.json_types import Time
 from persistence.timestamps import rfc3339
 
 __all__ = ["NO_REASON", "Action", "ActionInProgress", "Actions", "record_done"]
@@ -38,19 +39,16 @@ WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
 
 
 class Action(msgspec.Struct, frozen=True, rename="camel"):
-    """Something a person did. Times are RFC 3339, UTC.
-
-    ``result`` is ``None`` where it is under way, or its process died in the middle.
-    """
+    """Something a person did. ``result`` is null while under way, or if its process died."""
 
     id: int
-    at: str
+    at: Time
     who: str
     action: str
     target: str
     why: str
     result: str | None
-    finished_at: str | None
+    finished_at: Time | None
 
 
 class ActionInProgress:

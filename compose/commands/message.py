@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from compose.commands.options import Json, Wide
@@ -45,12 +46,12 @@ def show(
     found = run(lambda: _find(settings, identifier))
     if isinstance(found, Timeline):
         if as_json:
-            out.json(found.model_dump(mode="json", by_alias=True))
+            out.json(msgspec.to_builtins(found))
         else:
             _tell(found)
         return
     if as_json:
-        out.json(found.model_dump(mode="json", by_alias=True))
+        out.json(msgspec.to_builtins(found))
     else:
         _list(found)
     if found.note:

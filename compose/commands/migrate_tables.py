@@ -100,7 +100,7 @@ def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableT
         right = one.phase in expected
         seen = f"{one.silent_seconds:.0f} s ago"
         owned = " ".join(f"{name}:{len(parts)}" for name, parts in one.owned.items() if parts)
-        waits = ", ".join(str(pause.get("dependency")) for pause in one.paused)
+        waits = ", ".join(pause.dependency for pause in one.paused)
         table.add_row(
             one.member,
             one.role,

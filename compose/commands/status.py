@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -119,7 +120,7 @@ class _Look:
             "dead_letters_pending": waiting.pending if waiting else None,
             "shadow": await shadow_status.ask(self._settings, self._pool),
             "standbys": await standby_status.ask(self._pool),
-            "health": [one.model_dump(by_alias=True) for one in status.health],
+            "health": msgspec.to_builtins(status.health),
         }
 
     async def lines(self) -> list[RenderableType]:
@@ -154,7 +155,7 @@ class _Look:
         try:
             return await self.data()
         except TransportUnavailable as error:
-            health = [one.model_dump(by_alias=True) for one in (await self._status()).health]
+            health = msgspec.to_builtins((await self._status()).health)
             return {"transport": self._transport.name, "error": str(error), "health": health}
 
     async def _progress(self) -> tuple[Sequence[Progress], Sequence[Progress]]:

@@ -78,10 +78,7 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
             name: {str(part): epoch for part, epoch in owned.items()}
             for name, owned in epochs.items()
         },
-        paused=[
-            {"dependency": paused.dependency, "since": paused.since, "error": paused.error}
-            for paused in status.paused
-        ],
+        paused=status.paused,
         shadow=shadow,
         standby={name: standby.summary() for name, standby in standbys.items()} or None,
         figures=figures.report(),

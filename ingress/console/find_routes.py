@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 
 from ingress.console.search import Listing
@@ -87,7 +88,7 @@ async def list_latest(
     before = _place(after, subject) if after is not None else None
     page, following = await console.search.latest(listing, before=before, limit=limit, key=key)
     following_text = _text(following, subject) if following else None
-    return page.model_copy(update={"next": following_text})
+    return msgspec.structs.replace(page, next=following_text)
 
 
 def _text(place: RecentPlace, subject: str) -> str:

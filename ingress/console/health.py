@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from ingress.console.views import Database, LogView, PartitionView, ProcessView, Sentence, Waiting
+from ingress.console.views import Database, LogView, PartitionView, ProcessView, Sentence
+from persistence.reads.overview import Letters
 
 __all__ = ["ago", "sentences", "span"]
 
@@ -23,7 +24,7 @@ def sentences(
     logs: Sequence[LogView],
     database: Database,
     processes: Sequence[ProcessView] | None,
-    letters: Waiting | None,
+    letters: Letters | None,
     *,
     now: datetime,
 ) -> list[Sentence]:
@@ -239,7 +240,7 @@ def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sent
         )
 
 
-def _letters(letters: Waiting | None, now: datetime) -> Iterator[Sentence]:
+def _letters(letters: Letters | None, now: datetime) -> Iterator[Sentence]:
     if letters is None or not letters.pending:
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in letters.by_reason.items())

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from ingress.routes.dead_letter_models import Reasoned, Whole
-from ingress.routes.models import Model, Time
+from ingress.routes.models import Model
+from ingress.schema.structs import ApiStruct
+from persistence.json_types import Time
 
 __all__ = [
     "Direction",
@@ -32,7 +34,7 @@ Direction = Literal["forward", "back"]
 Verdict = Literal["green", "red", "unknown"]
 
 
-class PhaseView(Model):
+class PhaseView(ApiStruct, frozen=True):
     """One phase, and the settings it amounts to (an empty one is to be unset)."""
 
     number: int
@@ -42,7 +44,7 @@ class PhaseView(Model):
     settings: dict[str, str]
 
 
-class QueuedView(Model):
+class QueuedView(ApiStruct, frozen=True):
     """A step that waits for its gates."""
 
     to: int
@@ -52,7 +54,7 @@ class QueuedView(Model):
     red: list[str]
 
 
-class StandView(Model):
+class StandView(ApiStruct, frozen=True):
     """Where the migration stands. While ``target`` differs from ``phase`` a step is under way."""
 
     phase: int
@@ -65,7 +67,7 @@ class StandView(Model):
     queued: QueuedView | None
 
 
-class GateView(Model):
+class GateView(ApiStruct, frozen=True):
     """One gate's answer: a verdict, one sentence that says why, and what it rests on."""
 
     name: str
@@ -76,7 +78,7 @@ class GateView(Model):
     """Whether it may be passed all the same, with a reason of its own."""
 
 
-class StepView(Model):
+class StepView(ApiStruct, frozen=True):
     """A step to a neighbour, judged. ``origin`` is null where there is none: ``refusal`` says why.
 
     ``epoch`` is the state it was judged on: a decision on an older one is refused.
@@ -93,7 +95,7 @@ class StepView(Model):
     judged_at: Time
 
 
-class EventView(Model):
+class EventView(ApiStruct, frozen=True):
     """One line of the history."""
 
     at: Time
@@ -108,7 +110,7 @@ class EventView(Model):
     """Those of them that were passed all the same, each with its reason."""
 
 
-class SampleView(Model):
+class SampleView(ApiStruct, frozen=True):
     """A finding, with where to look."""
 
     result: str
@@ -121,7 +123,7 @@ class SampleView(Model):
     detail: str
 
 
-class ParityView(Model):
+class ParityView(ApiStruct, frozen=True):
     """Findings of the last hour's comparisons, by class. ``compared`` of nothing is no parity."""
 
     primary: str
@@ -135,7 +137,7 @@ class ParityView(Model):
     samples: list[SampleView]
 
 
-class MigrationView(Model):
+class MigrationView(ApiStruct, frozen=True):
     """All but the gates, which take their time. ``reached``: every process is on the target."""
 
     phases: list[PhaseView]

@@ -7,15 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ingress.routes.dead_letter_models import Reasoned
-from ingress.routes.models import Model, Time
+from ingress.routes.models import Model
+from ingress.schema.structs import ApiStruct
+from persistence.dead_letters.groups import LetterGroup
+from persistence.operator_actions import Action
 
 __all__ = [
     "STATUS_EVENT",
     "TAIL_EVENT",
     "ActionPage",
-    "ActionView",
     "CancelRequest",
-    "LetterGroupView",
     "LetterGroups",
     "Login",
     "Recorded",
@@ -37,13 +38,13 @@ class CancelRequest(Model):
     why: Reasoned
 
 
-class Recorded(Model):
+class Recorded(ApiStruct, frozen=True):
     """Whether an action was recorded."""
 
     recorded: bool
 
 
-class Session(Model):
+class Session(ApiStruct, frozen=True):
     """The key of this browser, and its permissions."""
 
     keys_required: bool
@@ -56,14 +57,14 @@ class Session(Model):
     """Whether it has both admin and produce, and so may send a test message from here."""
 
 
-class StatusEvent(Model):
+class StatusEvent(ApiStruct, frozen=True):
     """One event of the stream; ``data`` is JSON: what ``/status`` answers, or a problem."""
 
     event: Literal["status", "end"]
     data: str
 
 
-class TailEvent(Model):
+class TailEvent(ApiStruct, frozen=True):
     """One event of the tail; ``data`` is JSON: news of the log, or a problem."""
 
     event: Literal["news", "end"]
@@ -74,52 +75,19 @@ STATUS_EVENT = {"$ref": f"#/components/schemas/{StatusEvent.__name__}"}
 TAIL_EVENT = {"$ref": f"#/components/schemas/{TailEvent.__name__}"}
 
 
-class ActionView(Model):
-    """Something a person did. ``result`` is null while under way, or if its process died."""
-
-    id: int
-    at: Time
-    who: str
-    action: str
-    target: str
-    why: str
-    result: str | None
-    finished_at: Time | None
-
-
-class ActionPage(Model):
+class ActionPage(ApiStruct, frozen=True):
     """Recorded operator actions, newest first."""
 
-    items: list[ActionView]
+    items: list[Action]
     next: str | None
 
 
-class LetterGroupView(Model):
-    """Pending dead letters of one reason and one cause, which are an action's filter.
-
-    ``cause`` is the error without what differs from letter to letter; ``error`` is the whole of
-    the letter ``latest``. Of more than 10,000 letters so many are counted, and ``more`` is true.
-    ``conversations`` are those of the latest 1,000. They failed from ``oldest`` to ``newest``.
-    """
-
-    reason: str
-    cause: str
-    letters: int
-    more: bool
-    oldest: Time
-    newest: Time
-    redrives: int
-    error: str
-    latest: int
-    conversations: int
-
-
-class LetterGroups(Model):
+class LetterGroups(ApiStruct, frozen=True):
     """A page of groups, by reason and cause.
 
     ``ungrouped`` letters were written by an older release, and are being given their cause.
     """
 
-    items: list[LetterGroupView]
+    items: list[LetterGroup]
     next: str | None
     ungrouped: int

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from ingress.console.views import FoundMessage
 from ingress.console.wanted import LogPlace
-from ingress.routes.models import Position
 from ingress.schema.responses import State
 from persistence.database.pool import Pool
 from persistence.reads import outcomes as settled
 from persistence.reads import search
+from persistence.reads.messages import StoredPosition
 from persistence.timestamps import rfc3339
 from transport.contract import Record, Topic, Transport
 from transport.envelope import Message, decode
@@ -54,7 +54,7 @@ class Places:
         return [await self._standing(place, record, notes)]
 
     async def _standing(self, place: LogPlace, record: Record, notes: list[str]) -> FoundMessage:
-        where = Position(transport=place.log, partition=record.partition, offset=record.offset)
+        where = StoredPosition(place.log, record.partition, record.offset)
         try:
             event = decode(record)
         except DecodeError as error:
@@ -120,9 +120,7 @@ class Places:
                 client_message_id=row["client_message_id"],
                 correlation_id=row["correlation_id"],
                 accepted_at=rfc3339(row["accepted_at"]),
-                position=Position(
-                    transport=place.log, partition=place.partition, offset=place.offset
-                ),
+                position=StoredPosition(place.log, place.partition, place.offset),
             )
             for row in rows
         ]

@@ -11,14 +11,16 @@ from pydantic import Field
 from ingress.console.state import ADMIN, Caller, Console
 from ingress.routes.dead_letter_models import Reasoned
 from ingress.routes.described import json_body, problems, scoped
-from ingress.routes.models import Id, Model, Small, Text, Time
+from ingress.routes.models import Model, Text
 from ingress.routes.traced import trace_of
 from ingress.schema import problems as p
 from ingress.schema.requests import CONTENT_TYPE_LENGTH
-from ingress.schema.responses import State
+from ingress.schema.responses import Ack
+from ingress.schema.structs import ApiStruct
 from ingress.web.auth import Scope
 from ingress.web.browser import visitor
 from ingress.web.headers import CORRELATION_PATTERN, Context
+from persistence.json_types import Small
 
 __all__ = ["router"]
 
@@ -45,14 +47,9 @@ class TestMessage(Model):
     why: Reasoned
 
 
-class Produced(Model):
+class Produced(Ack, ApiStruct, frozen=True):
     """The acknowledgement, as `POST /api/messages` gives it, and what came of the key."""
 
-    message_id: Id
-    state: State
-    accepted_at: Time
-    idempotent_hit: bool
-    correlation_id: str
     status: Literal[200, 202]
     idempotency_key: str
     """What makes the message the one it is: sender, conversation and client message id."""
@@ -93,11 +90,7 @@ async def produce(
         entry.result = f"message {ack.message_id}{', accepted before' * ack.idempotent_hit}"
     response.status_code = 200 if ack.idempotent_hit else 202
     return Produced(
-        message_id=ack.message_id,
-        state=ack.state,
-        accepted_at=ack.accepted_at,
-        idempotent_hit=ack.idempotent_hit,
-        correlation_id=ack.correlation_id,
+        **msgspec.structs.asdict(ack),
         status=200 if ack.idempotent_hit else 202,
         idempotency_key=item.key,
         log=console.primary.name,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from ingress.console.views import LogRecord, LogRecords
 from ingress.routes.dead_letter_models import RecordHeader
@@ -123,33 +124,30 @@ def _shown(log: Transport, record: Record) -> LogRecord:
         RecordHeader(name=_cut(_plain(name)), value=_cut(value.decode("utf-8", "backslashreplace")))
         for name, value in list(record.headers.items())[:_HEADERS]
     ]
-    common = {
-        "offset": record.offset,
-        "place": f"{log.name} {record.partition}:{record.offset}",
-        "appended_at": record.appended_at,
-        "key": _cut(_plain(record.key)),
-        "size": size_of(record),
-        "headers": headers,
-        "more_headers": max(0, len(record.headers) - _HEADERS),
-        "body_base64": b64encode(record.body[:_BODY_BYTES]).decode(),
-        "body_size": len(record.body),
-    }
+    shown = LogRecord(
+        offset=record.offset,
+        place=f"{log.name} {record.partition}:{record.offset}",
+        appended_at=record.appended_at,
+        key=_cut(_plain(record.key)),
+        size=size_of(record),
+        headers=headers,
+        more_headers=max(0, len(record.headers) - _HEADERS),
+        body_base64=b64encode(record.body[:_BODY_BYTES]).decode(),
+        body_size=len(record.body),
+        kind="unreadable",
+    )
     try:
         event = decode(record)
     except DecodeError as error:
-        return LogRecord.model_validate({**common, "kind": "unreadable", "error": _cut(str(error))})
+        return replace(shown, error=_cut(str(error)))
     if not isinstance(event, Message):
-        return LogRecord.model_validate(
-            {**common, "kind": "receipt", "message_id": event.message_id}
-        )
-    return LogRecord.model_validate(
-        {
-            **common,
-            "kind": "message",
-            "message_id": event.message_id,
-            "conversation_id": event.conversation_id,
-            "sender_id": event.sender_id,
-        }
+        return replace(shown, kind="receipt", message_id=event.message_id)
+    return replace(
+        shown,
+        kind="message",
+        message_id=event.message_id,
+        conversation_id=event.conversation_id,
+        sender_id=event.sender_id,
     )
 
 

@@ -11,9 +11,7 @@ from fastapi.responses import StreamingResponse
 from ingress.console.models import (
     STATUS_EVENT,
     ActionPage,
-    ActionView,
     LetterGroups,
-    LetterGroupView,
 )
 from ingress.console.sampler import Sampler
 from ingress.console.state import READER, Console, OwnKey
@@ -148,7 +146,7 @@ async def group_dead_letters(
     place = cursor.decode(after, _GROUPS) if after is not None else None
     page = await letter_groups(console.pool, after=place, limit=limit)
     return LetterGroups(
-        items=[LetterGroupView.of(one) for one in page.items],
+        items=page.items,
         next=None if page.next is None else cursor.encode(page.next, _GROUPS),
         ungrouped=page.ungrouped,
     )
@@ -175,7 +173,7 @@ async def list_actions(
     page = rows[:limit]
     more = len(rows) > limit
     return ActionPage(
-        items=[ActionView.of(row) for row in page],
+        items=page,
         next=cursor.encode(page[-1].id, _ACTIONS) if more else None,
     )
 

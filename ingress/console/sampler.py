@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
+from msgspec.structs import replace
 
 from ingress.console.health import sentences
 from ingress.console.readings import Readings, WatchedLog
@@ -23,11 +24,10 @@ from ingress.console.views import (
     Latency,
     LogView,
     MigrationBrief,
-    PausedView,
     ProcessView,
     Status,
-    Waiting,
 )
+from ingress.schema.responses import encode
 from otel.figures import quantile
 from persistence.database.pool import Pool
 from persistence.errors import Outage
@@ -78,7 +78,7 @@ class Sampler:
     async def status(self) -> Status:
         """Return a status no older than an interval, with the history."""
         status = await self._fresh()
-        return status.model_copy(update={"history": list(self._history)})
+        return replace(status, history=list(self._history))
 
     async def glance(self) -> Status:
         """Return a status no older than an interval, and leave the history as it is.
@@ -152,7 +152,7 @@ class Sampler:
             if noted:
                 self._history.append(_point(status))
             self._latest, self._taken = status, time.monotonic()
-            self._encoded = status.model_dump_json(by_alias=True).encode()
+            self._encoded = encode(status)
         tick, self._tick = self._tick, asyncio.Event()
         tick.set()
 
@@ -183,7 +183,6 @@ class Sampler:
     ) -> Status:
         logs = [one.view() for one in self._readings]
         shown = None if there is None else [_process(one) for one in there]
-        waiting = Waiting.of(letters) if letters else None
         return Status(
             at=now_text(),
             seen_by=self._seen_by,
@@ -192,9 +191,9 @@ class Sampler:
             processes=shown,
             ack=_latency(there, "ack"),
             persist=_latency(there, "persist"),
-            dead_letters=waiting,
+            dead_letters=letters,
             migration=MigrationBrief.of(state) if state else None,
-            health=sentences(logs, database, shown, waiting, now=datetime.now(UTC)),
+            health=sentences(logs, database, shown, letters, now=datetime.now(UTC)),
             history=[],
         )
 
@@ -211,7 +210,7 @@ def _process(process: Process) -> ProcessView:
         settings=f"{process.transport}{shadow if process.transport_shadow else ''}, reads "
         f"{process.consume_from}",
         owned={name: sorted(int(p) for p in owned) for name, owned in process.owned.items()},
-        paused=[PausedView.model_validate(paused) for paused in process.paused],
+        paused=process.paused,
         started_at=process.started_at,
         silent_seconds=round(process.silent_seconds, 1),
         live=process.live,

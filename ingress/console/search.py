@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from msgspec.structs import replace
 
 from ingress.console.places import Places
 from ingress.console.views import FoundMessage, FoundMessages, FoundPage, Matched
@@ -254,7 +255,7 @@ def _once(found: Iterable[FoundMessage]) -> list[FoundMessage]:
         first = kept.setdefault(name, message)
         more = [what for what in message.matched if what not in first.matched]
         if more:
-            kept[name] = first.model_copy(update={"matched": [*first.matched, *more]})
+            kept[name] = replace(first, matched=[*first.matched, *more])
     return list(kept.values())
 
 
@@ -275,17 +276,15 @@ def _incomplete(gaps: list[str]) -> str | None:
 
 
 def _row(row: asyncpg.Record | Mapping[str, Any], matched: list[Matched]) -> FoundMessage:
-    return FoundMessage.model_validate(
-        {
-            "message_id": str(row["id"]),
-            "matched": matched,
-            "state": "persisted",
-            "conversation_id": row["conversation_id"],
-            "sender_id": row["sender_id"],
-            "client_message_id": row["client_message_id"],
-            "correlation_id": row["correlation_id"],
-            "accepted_at": rfc3339(row["accepted_at"]),
-        }
+    return FoundMessage(
+        message_id=str(row["id"]),
+        matched=matched,
+        state="persisted",
+        conversation_id=row["conversation_id"],
+        sender_id=row["sender_id"],
+        client_message_id=row["client_message_id"],
+        correlation_id=row["correlation_id"],
+        accepted_at=rfc3339(row["accepted_at"]),
     )
 
 
@@ -303,15 +302,14 @@ def _as_message(row: asyncpg.Record) -> Message:
 def _matching(row: asyncpg.Record, matched: _Match) -> Iterable[FoundMessage]:
     one = _letter(row, [])
     if one.message_id and (names := matched(one.message_id, _in(row))):
-        yield one.model_copy(update={"matched": names})
+        yield replace(one, matched=names)
 
 
 def _letter(row: asyncpg.Record, matched: list[Matched]) -> FoundMessage:
     message = _in(row)
     identifier = str(row["message_id"] or "") or (message.message_id if message else None)
-    return _found(message, identifier, "dead_lettered", matched).model_copy(
-        update={"dead_letter_id": row["id"]}
-    )
+    found = _found(message, identifier, "dead_lettered", matched)
+    return replace(found, dead_letter_id=row["id"])
 
 
 def _in(row: asyncpg.Record) -> Message | None:

@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ingress.console.views import Step, Timeline
 from ingress.messages import Dead, Found, Messages
 from ingress.routes.messages import view
-from ingress.routes.models import MessageView, Position
+from ingress.routes.models import MessageView
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads.message_history import (
@@ -24,7 +26,7 @@ from persistence.reads.message_history import (
     places_of,
     receipts_of,
 )
-from persistence.reads.messages import Lost, StoredMessage, StoredReceipt
+from persistence.reads.messages import Lost, StoredMessage, StoredPosition, StoredReceipt
 from persistence.worker.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
@@ -96,12 +98,9 @@ class Timelines:
             *_received(kept.receipts),
         ]
         steps = in_order(steps)
-        positions = [
-            Position(transport=one.transport, partition=one.partition, offset=one.offset)
-            for one in places
-        ]
+        positions = [StoredPosition(one.transport, one.partition, one.offset) for one in places]
         return Timeline(
-            message=shown.model_copy(update={"positions": positions}),
+            message=replace(shown, positions=positions),
             steps=steps,
             incomplete=f"Could not be asked: {'; '.join(gaps)}." if gaps else None,
         )

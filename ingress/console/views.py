@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ingress.routes.dead_letter_models import RecordHeader
-from ingress.routes.models import MessageView, Model, Position, Small, Time
+from ingress.routes.models import MessageView
 from ingress.schema.responses import State
+from ingress.schema.structs import ApiStruct
+from persistence.database.outage import Paused
+from persistence.json_types import Small, Time
+from persistence.reads.messages import StoredPosition
+from persistence.reads.overview import Letters
 
 __all__ = [
     "Database",
@@ -26,13 +31,11 @@ __all__ = [
     "NamedLog",
     "Part",
     "PartitionView",
-    "PausedView",
     "ProcessView",
     "Sentence",
     "Status",
     "Step",
     "Timeline",
-    "Waiting",
 ]
 
 Part = Literal["primary", "consumed", "shadow"]
@@ -49,7 +52,7 @@ Matched = Literal[
 ]
 
 
-class PartitionView(Model):
+class PartitionView(ApiStruct, frozen=True):
     """One partition of one log. Ages are seconds, rates records a second of the last seconds."""
 
     partition: int
@@ -66,7 +69,7 @@ class PartitionView(Model):
     """For how long records have waited without one being acknowledged; 0 where none wait."""
 
 
-class LogView(Model):
+class LogView(ApiStruct, frozen=True):
     """One log. ``error`` says why it can't be asked; its partitions are then unknown."""
 
     name: str
@@ -80,15 +83,7 @@ class LogView(Model):
     partitions: list[PartitionView]
 
 
-class PausedView(Model):
-    """A dependency that a process waits for, and since when."""
-
-    dependency: str
-    since: Time
-    error: str
-
-
-class ProcessView(Model):
+class ProcessView(ApiStruct, frozen=True):
     """One process, in its own words of ``silent_seconds`` ago."""
 
     member: str
@@ -99,7 +94,7 @@ class ProcessView(Model):
     phase: int | None
     settings: str
     owned: dict[str, list[int]]
-    paused: list[PausedView]
+    paused: list[Paused]
     started_at: Time
     silent_seconds: float
     live: bool
@@ -107,7 +102,7 @@ class ProcessView(Model):
     standby: dict[str, Any] | None
 
 
-class Latency(Model):
+class Latency(ApiStruct, frozen=True):
     """Of the last ten seconds, over every process: upper bounds, in seconds."""
 
     per_second: float
@@ -115,22 +110,14 @@ class Latency(Model):
     p99: float | None
 
 
-class Database(Model):
+class Database(ApiStruct, frozen=True):
     """State of PostgreSQL, and its error if it does not answer."""
 
     up: bool
     error: str | None
 
 
-class Waiting(Model):
-    """Dead letters that wait for a decision."""
-
-    pending: int
-    by_reason: dict[str, int]
-    oldest: Time | None
-
-
-class MigrationBrief(Model):
+class MigrationBrief(ApiStruct, frozen=True):
     """Where the migration stands."""
 
     phase: int
@@ -141,7 +128,7 @@ class MigrationBrief(Model):
     why: str
 
 
-class Sentence(Model):
+class Sentence(ApiStruct, frozen=True):
     """One thing worth saying: what is so, why, and what to do next."""
 
     level: Literal["ok", "notice", "warning", "alarm"]
@@ -150,7 +137,7 @@ class Sentence(Model):
     page: Literal["partitions", "dead-letters", "migration"] | None = None
 
 
-class HistoryPoint(Model):
+class HistoryPoint(ApiStruct, frozen=True):
     """A moment's sums: into the primary log, out of the one that is read, and what waits there."""
 
     at: Time
@@ -160,7 +147,7 @@ class HistoryPoint(Model):
     oldest: float | None
 
 
-class Status(Model):
+class Status(ApiStruct, frozen=True):
     """Everything at once, as one process sees it at ``at``."""
 
     at: Time
@@ -172,14 +159,14 @@ class Status(Model):
     """From handing a message in to its acknowledgement."""
     persist: Latency | None
     """From acceptance to the committed row."""
-    dead_letters: Waiting | None
+    dead_letters: Letters | None
     migration: MigrationBrief | None
     health: list[Sentence]
     history: list[HistoryPoint]
     """The last minutes as far as this process has them; empty in the stream of events."""
 
 
-class Step(Model):
+class Step(ApiStruct, frozen=True):
     """One thing that happened to a message. ``since`` is when what it took began."""
 
     kind: Literal[
@@ -204,7 +191,7 @@ class Step(Model):
     dead_letter_id: int | None = None
 
 
-class Timeline(Model):
+class Timeline(ApiStruct, frozen=True):
     """A message's whole story, oldest first. ``incomplete`` says what could not be asked."""
 
     message: MessageView
@@ -212,7 +199,7 @@ class Timeline(Model):
     incomplete: str | None = None
 
 
-class FoundMessage(Model):
+class FoundMessage(ApiStruct, frozen=True):
     """A message found, and the fields that matched.
 
     ``message_id`` is null of a dead letter, or of a record, that is no message.
@@ -228,11 +215,11 @@ class FoundMessage(Model):
     accepted_at: Time | None = None
     dead_letter_id: int | None = None
     """Its dead letter, where it was found by that."""
-    position: Position | None = None
+    position: StoredPosition | None = None
     """Where it stands, where it was found by that."""
 
 
-class FoundMessages(Model):
+class FoundMessages(ApiStruct, frozen=True):
     """Messages found, latest first. ``incomplete`` names sources that did not answer."""
 
     items: list[FoundMessage]
@@ -242,7 +229,7 @@ class FoundMessages(Model):
     incomplete: str | None = None
 
 
-class FoundPage(Model):
+class FoundPage(ApiStruct, frozen=True):
     """A page of a listing, newest first; the first begins with what is not a row yet.
 
     A page with fewer than were asked for may have a next one: then ``looked_back_to`` says how far
@@ -255,7 +242,7 @@ class FoundPage(Model):
     incomplete: str | None = None
 
 
-class NamedLog(Model):
+class NamedLog(ApiStruct, frozen=True):
     """A log, its roles, and its number of partitions."""
 
     name: str
@@ -263,13 +250,13 @@ class NamedLog(Model):
     partitions: Small
 
 
-class LogNames(Model):
+class LogNames(ApiStruct, frozen=True):
     """The logs that this process can look into."""
 
     items: list[NamedLog]
 
 
-class LogRecord(Model):
+class LogRecord(ApiStruct, frozen=True):
     """A record as it stands in a log. Of what is long, the beginning is given."""
 
     offset: str
@@ -292,7 +279,7 @@ class LogRecord(Model):
     sender_id: str | None = None
 
 
-class LogRecords(Model):
+class LogRecords(ApiStruct, frozen=True):
     """A page of records, in log order."""
 
     log: str
@@ -308,7 +295,7 @@ class LogRecords(Model):
     """Whether nothing is behind it by now."""
 
 
-class HourPoint(Model):
+class HourPoint(ApiStruct, frozen=True):
     """A moment of the last hour: rates are a second's, of the seconds before; p99 are seconds."""
 
     at: Time
@@ -322,7 +309,7 @@ class HourPoint(Model):
     """From acceptance to the committed row."""
 
 
-class Hour(Model):
+class Hour(ApiStruct, frozen=True):
     """The last hour as far as this process has it, oldest first."""
 
     seen_by: str

@@ -18,6 +18,7 @@ _INT32 = 2**31 - 1
 _MARKUP = re.compile(r":\w+:`([^`]*)`|``([^`]*)``")
 _LISTS = ("allOf", "anyOf", "oneOf")
 _NULL = {"type": "null"}
+_SAY_NOTHING = (("default", None), ("required", []))
 
 
 def plain(schema: Schema, *, title: str | None = None) -> Schema:
@@ -26,6 +27,7 @@ def plain(schema: Schema, *, title: str | None = None) -> Schema:
     ``title`` is the name of a component; other schemas get none.
     """
     made = {name: value for name, value in schema.items() if name not in {"title", "examples"}}
+    made = {name: value for name, value in made.items() if (name, value) not in _SAY_NOTHING}
     made, nullable = _without_null(made)
     if "const" in made:
         made["enum"] = [made.pop("const")]
@@ -98,6 +100,8 @@ def _plain_inner(schema: Schema) -> None:
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), dict):
             schema[name] = plain(schema[name])
+    if schema.get("type") == "object" and "properties" not in schema:
+        schema.setdefault("additionalProperties", True)
     if "properties" in schema:
         schema["properties"] = {name: plain(one) for name, one in schema["properties"].items()}
 

@@ -6,19 +6,20 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ingress.console.models import StatusEvent, TailEvent
 from ingress.openapi.about import CONSOLE, PUBLIC, head
 from ingress.openapi.access import add_access
 from ingress.openapi.dialect import plain, plain_parameter, plain_text, referred
 from ingress.openapi.examples import add_examples
 from ingress.openapi.headers import add_headers
-from ingress.openapi.hot_path import hot_components, hot_paths
+from ingress.openapi.hot_path import REF, hot_components, hot_paths
 from ingress.openapi.operations import operations
 from ingress.routes.described import problems
 from ingress.schema.problems import HEAD_TOO_LARGE
+from ingress.schema.structs import ApiStruct
 from ingress.settings import IngressSettings
 
 __all__ = ["CONSOLE_PATH", "PATH", "Documents"]
@@ -27,7 +28,18 @@ PATH = "/openapi.json"
 CONSOLE_PATH = "/openapi-console.json"
 
 _NAMES = {
+    "Action": "ActionView",
+    "ComponentState": "Component",
+    "LetterGroup": "LetterGroupView",
+    "Letters": "Waiting",
+    "Paused": "PausedView",
+    "ProblemBody": "Problem",
+    "ReadinessReport": "Readiness",
     "Reason": "DeadLetterReason",
+    "RedriveProgress": "RedriveView",
+    "StoredDeadLetter": "DeadLetterView",
+    "StoredPosition": "Position",
+    "StoredReceipt": "ReceiptView",
 }
 """Components whose classes are named for their own packages, where the name says enough."""
 
@@ -56,9 +68,8 @@ class Documents:
         document = get_openapi(title="", version="", routes=self._app.routes)
         document["paths"] |= hot_paths(self._settings)
         schemas = document["components"]["schemas"]
-        schemas |= hot_components(self._settings)
-        for event in (StatusEvent, TailEvent):
-            schemas[event.__name__] = event.model_json_schema()
+        _, components = msgspec.json.schema_components(_structs(ApiStruct), ref_template=REF)
+        schemas |= components | hot_components(self._settings)
         return document
 
     def _made(self, tags: list[str], *, console: bool) -> dict[str, Any]:
@@ -73,6 +84,12 @@ class Documents:
         _keep_reached(document)
         _open_answers(document)
         return document
+
+
+def _structs(base: type[ApiStruct]) -> Iterator[type[ApiStruct]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _structs(kind)
 
 
 def _paths(whole: dict[str, Any], tags: list[str]) -> dict[str, Any]:

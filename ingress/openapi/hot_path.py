@@ -22,9 +22,9 @@ from ingress.web.auth import Scope
 from ingress.web.headers import CORRELATION_PATTERN
 from ingress.web.inflate import ACCEPTED
 
-__all__ = ["hot_components", "hot_paths"]
+__all__ = ["REF", "hot_components", "hot_paths"]
 
-_REF = "#/components/schemas/{name}"
+REF = "#/components/schemas/{name}"
 _COMMON = (p.TOO_LARGE, p.TIMED_OUT, p.MEDIA, p.MALFORMED, p.INVALID)
 _CODINGS = f"The body may be compressed: `Content-Encoding` {ACCEPTED.replace(',', ' or')}."
 _FULL = (p.OVERLOADED, p.LOG_UNAVAILABLE, p.OUTCOME_UNKNOWN)
@@ -33,9 +33,8 @@ _FULL = (p.OVERLOADED, p.LOG_UNAVAILABLE, p.OUTCOME_UNKNOWN)
 def hot_components(settings: IngressSettings) -> dict[str, Any]:
     """Return the schemas of the two routes' requests and answers."""
     _, components = msgspec.json.schema_components(
-        [MessageRequest, Ack, AckResult, ProblemResult, ProblemBody], ref_template=_REF
+        [MessageRequest, Ack, AckResult, ProblemResult, ProblemBody], ref_template=REF
     )
-    components["Problem"] = components.pop("ProblemBody")
     components["BatchResult"] = _batch_result()
     _limit(components["MessageRequest"], settings)
     return components
@@ -59,7 +58,7 @@ def _batch_result() -> dict[str, Any]:
 
 
 def _reference(name: str) -> dict[str, str]:
-    return {"$ref": _REF.format(name=name)}
+    return {"$ref": REF.format(name=name)}
 
 
 def _limit(schema: dict[str, Any], settings: IngressSettings) -> None:

@@ -8,8 +8,11 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, model_validator
 
-from ingress.routes.models import RFC3339, UUID_PATTERN, Id, Model, Small, Text, Time, known
-from persistence.tables.states import JobState, LetterState
+from ingress.routes.models import RFC3339, UUID_PATTERN, Model, Text
+from ingress.schema.structs import ApiStruct
+from persistence.dead_letters.dead_letters import StoredDeadLetter
+from persistence.dead_letters.redrive import RedriveProgress
+from persistence.json_types import Id
 from transport.contract import Reason
 
 __all__ = [
@@ -17,7 +20,6 @@ __all__ = [
     "DeadLetterFilter",
     "DeadLetterPage",
     "DeadLetterQuery",
-    "DeadLetterView",
     "DiscardRequest",
     "Discarded",
     "FullDeadLetter",
@@ -25,7 +27,6 @@ __all__ = [
     "RecordHeader",
     "RedriveAnswer",
     "RedriveRequest",
-    "RedriveView",
     "Redrives",
     "Whole",
 ]
@@ -132,53 +133,26 @@ class DiscardRequest(_Chosen):
     """Discard the oldest, at most so many; null: all. Where fewer are discarded, none is left."""
 
 
-class DeadLetterView(Model):
-    """A dead letter without its bytes; `size` is its body's. Times are RFC 3339, UTC.
-
-    `cause` is the error without what differs from letter to letter; null until it is known.
-    """
-
-    id: int
-    kind: str
-    message_id: Id | None
-    conversation_id: str | None
-    reason: str
-    error: str
-    cause: str | None
-    attempts: Small
-    redrives: Small
-    failed_at: Time
-    state: Annotated[LetterState | str, known(*LetterState)]
-    transport: str
-    topic: str
-    partition: Small
-    offset: str
-    size: int
-    settled_at: Time | None
-    settled_by: str | None
-    settled_why: str | None
-
-
-class DeadLetterPage(Model):
+class DeadLetterPage(ApiStruct, frozen=True):
     """A page of dead letters, newest first.
 
     With conditions that no index finds (a text, a time), a page may have few items, or none, and
     a `next`: so many letters were looked at, and the search goes on from there.
     """
 
-    items: list[DeadLetterView]
+    items: list[StoredDeadLetter]
     next: str | None
     has_more: bool
 
 
-class RecordHeader(Model):
+class RecordHeader(ApiStruct, frozen=True):
     """One header of a record; what is not UTF-8 in it is written as escapes."""
 
     name: str
     value: str
 
 
-class FullDeadLetter(DeadLetterView):
+class FullDeadLetter(StoredDeadLetter, ApiStruct, frozen=True):
     """A dead letter with its record.
 
     `body` is null where it is not UTF-8; the bytes are always whole in `bodyBase64`.
@@ -190,7 +164,7 @@ class FullDeadLetter(DeadLetterView):
     headers: list[RecordHeader]
 
 
-class RedriveAnswer(Model):
+class RedriveAnswer(ApiStruct, frozen=True, omit_defaults=True):
     """The redrive that has begun (`redriveId`), or, of a dry run, what one would take.
 
     One model for both: most generated clients know one for all answers that are no errors.
@@ -202,33 +176,13 @@ class RedriveAnswer(Model):
     redriven_too_often: int | None = None
 
 
-class RedriveView(Model):
-    """How far a redrive is; `stalled`: it should be running and has not been heard of.
-
-    `resumable`: it has work left, and nothing is at work on it.
-    """
-
-    id: Id
-    state: Annotated[JobState | str, known(*JobState)]
-    stalled: bool
-    resumable: bool
-    total: int
-    redriven: int
-    failed: int
-    rate: int
-    error: str | None
-    started_by: str
-    started_at: Time
-    finished_at: Time | None
-
-
-class Redrives(Model):
+class Redrives(ApiStruct, frozen=True):
     """The latest redrives, newest first."""
 
-    items: list[RedriveView]
+    items: list[RedriveProgress]
 
 
-class Discarded(Model):
+class Discarded(ApiStruct, frozen=True):
     """How many dead letters were given up, or would be."""
 
     discarded: int

@@ -14,7 +14,6 @@ from ingress.routes.dead_letter_models import (
     DeadLetterFilter,
     DeadLetterPage,
     DeadLetterQuery,
-    DeadLetterView,
     Discarded,
     DiscardRequest,
     FullDeadLetter,
@@ -72,7 +71,7 @@ async def list_dead_letters(
         selection, text=query.text, state=state, before=before, limit=query.limit
     )
     return DeadLetterPage(
-        items=[DeadLetterView.of(row) for row in page.items],
+        items=page.items,
         next=None if page.next is None else cursor.encode(page.next, _LISTING),
         has_more=page.next is not None,
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
 from fastapi import APIRouter, Response
 
-from ingress import readiness
-from ingress.routes import models
+from ingress.readiness import ReadinessChecks, ReadinessReport
+from ingress.routes.models import Health
 
 __all__ = ["health_router"]
 
 
-def health_router(state: readiness.ReadinessChecks) -> APIRouter:
+def health_router(state: ReadinessChecks) -> APIRouter:
     """Return the routes that say how this process is."""
     router = APIRouter(tags=["health"])
 
@@ -21,8 +20,8 @@ def health_router(state: readiness.ReadinessChecks) -> APIRouter:
         description="Answers as long as the process can answer at all. It asks no dependency.",
         operation_id="getHealth",
     )
-    async def get_health() -> models.Health:
-        return models.Health(status="ok")
+    async def get_health() -> Health:
+        return Health(status="ok")
 
     @router.get(
         "/readyz",
@@ -30,15 +29,13 @@ def health_router(state: readiness.ReadinessChecks) -> APIRouter:
         description="503 where a required component is down, and before the process stops; "
         "`degraded` means that it works, with something an operator should see to.",
         operation_id="getReadiness",
-        responses={
-            503: {"model": models.Readiness, "description": "A required component is down."}
-        },
+        responses={503: {"model": ReadinessReport, "description": "A required component is down."}},
     )
-    async def get_readiness(response: Response) -> models.Readiness:
+    async def get_readiness(response: Response) -> ReadinessReport:
         report = await state.report()
         if report.status == "unavailable":
             response.status_code = 503
             response.headers["Retry-After"] = "2"
-        return models.Readiness.model_validate(msgspec.to_builtins(report))
+        return report
 
     return router

@@ -21,8 +21,6 @@ from ingress.routes.models import (
     DeadLetterSummary,
     MessageSummary,
     MessageView,
-    Position,
-    ReceiptView,
 )
 from ingress.routes.state import ReadKey, Routes
 from ingress.schema.problems import (
@@ -157,7 +155,7 @@ def _persisted(
         trace_url=trace_link(trace_url, row.trace_id),
         positions=_positions(own, elsewhere),
         attempts=row.attempts,
-        receipts=[ReceiptView.of(one) for one in receipts],
+        receipts=list(receipts),
     )
 
 
@@ -170,9 +168,7 @@ def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageV
         correlation_id=found.correlation_id,
         trace_id=found.trace_id,
         trace_url=trace_link(trace_url, found.trace_id),
-        positions=[
-            Position(transport=found.transport, partition=found.partition, offset=found.offset)
-        ],
+        positions=[StoredPosition(found.transport, found.partition, found.offset)],
         receipts=[],
     )
 
@@ -195,13 +191,15 @@ def _dead(identifier: str, found: Dead, elsewhere: Sequence[StoredPosition]) -> 
     )
 
 
-def _positions(own: StoredPosition | None, elsewhere: Sequence[StoredPosition]) -> list[Position]:
+def _positions(
+    own: StoredPosition | None, elsewhere: Sequence[StoredPosition]
+) -> list[StoredPosition]:
     """Return where it was persisted or died from, then where it stands in other logs."""
     others = [one for one in elsewhere if own is None or one.transport != own.transport]
-    return [Position.of(one) for one in ([own] if own else []) + others]
+    return [own, *others] if own else others
 
 
-_OF_MESSAGE = MessageSummary.model_fields.keys() & set(Message.__struct_fields__)
+_OF_MESSAGE = set(MessageSummary.__struct_fields__) & set(Message.__struct_fields__)
 _CONTENT = _OF_MESSAGE - {"message_id", "accepted_at", "correlation_id"}
 """The fields of a message that its sender wrote."""
 

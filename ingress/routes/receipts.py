@@ -11,7 +11,6 @@ from ingress.routes.models import (
     ReceiptAck,
     ReceiptList,
     ReceiptRequest,
-    ReceiptView,
 )
 from ingress.routes.state import ProduceKey, ReadKey, Routes
 from ingress.routes.traced import trace_of
@@ -86,10 +85,4 @@ async def post_receipt(
 )
 async def list_receipts(message_id: MessageId, routes: Routes, key: ReadKey) -> ReceiptList:
     rows = await routes.receipts.of(canonical(message_id), MOST_RECEIPTS + 1, key=key)
-    return ReceiptList(
-        items=[
-            ReceiptView.model_validate({"user_id": one.user_id, "state": one.state, "at": one.at})
-            for one in rows[:MOST_RECEIPTS]
-        ],
-        has_more=len(rows) > MOST_RECEIPTS,
-    )
+    return ReceiptList(items=list(rows[:MOST_RECEIPTS]), has_more=len(rows) > MOST_RECEIPTS)

@@ -12,13 +12,13 @@ from ingress.routes.dead_letter_models import (
     RedriveAnswer,
     RedriveRequest,
     Redrives,
-    RedriveView,
 )
 from ingress.routes.dead_letters import selection_of
 from ingress.routes.described import json_body, problems, scoped
 from ingress.routes.state import ADMIN, READER, Caller, Routes
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, STATE, Problem
+from ingress.schema.structs import AS_ANSWER
 from ingress.web.auth import Scope
 from persistence.dead_letters.redrive import RedriveProgress, Redriver
 from persistence.dead_letters.selection import described
@@ -29,13 +29,14 @@ _PREFIX = "/api/dead-letters"
 Why = Annotated[Reasoned | None, Query(description="Kept on record with who asked and when.")]
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
+_Shown = Annotated[RedriveProgress, AS_ANSWER]
+
 router = APIRouter(prefix=_PREFIX, tags=["dead letters"])
 
 
 @router.post(
     "/redrive",
     status_code=202,
-    response_model_exclude_none=True,
     summary="Append dead letters to the primary log again",
     description="In their order, at the rate asked for. A redrive can't double a message: its "
     "key decides. A letter that fails again becomes a new one.",
@@ -76,7 +77,7 @@ async def redrive_dead_letters(
     openapi_extra=scoped(Scope.READ),
 )
 async def list_redrives(routes: Routes) -> Redrives:
-    return Redrives(items=[_view(one) for one in await routes.redriver.recent()])
+    return Redrives(items=await routes.redriver.recent())
 
 
 @router.get(
@@ -89,7 +90,7 @@ async def list_redrives(routes: Routes) -> Redrives:
     responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),
 )
-async def get_redrive(redrive_id: UUID, routes: Routes) -> RedriveView:
+async def get_redrive(redrive_id: UUID, routes: Routes) -> _Shown:
     return await _shown(routes.redriver, redrive_id)
 
 
@@ -102,9 +103,7 @@ async def get_redrive(redrive_id: UUID, routes: Routes) -> RedriveView:
     responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
     openapi_extra=scoped(Scope.ADMIN),
 )
-async def cancel_redrive(
-    redrive_id: UUID, routes: Routes, who: Caller, why: Why = None
-) -> RedriveView:
+async def cancel_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why = None) -> _Shown:
     await _shown(routes.redriver, redrive_id)
     target = f"redrive {redrive_id}"
     async with routes.actions.recorded("cancel redrive", who=who, target=target, why=why) as entry:
@@ -125,9 +124,7 @@ async def cancel_redrive(
     responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
     openapi_extra=scoped(Scope.ADMIN),
 )
-async def resume_redrive(
-    redrive_id: UUID, routes: Routes, who: Caller, why: Why = None
-) -> RedriveView:
+async def resume_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why = None) -> _Shown:
     await _shown(routes.redriver, redrive_id)
     target = f"redrive {redrive_id}"
     async with routes.actions.recorded("resume redrive", who=who, target=target, why=why) as entry:
@@ -137,18 +134,14 @@ async def resume_redrive(
     return _steered(view, done=done)
 
 
-def _view(progress: RedriveProgress) -> RedriveView:
-    return RedriveView.of(progress)
-
-
-async def _shown(redriver: Redriver, identifier: UUID) -> RedriveView:
+async def _shown(redriver: Redriver, identifier: UUID) -> RedriveProgress:
     progress = await redriver.progress(identifier)
     if progress is None:
         raise Problem(NOT_FOUND, f"There is no redrive {identifier}.")
-    return _view(progress)
+    return progress
 
 
-def _steered(view: RedriveView, *, done: bool) -> RedriveView:
+def _steered(view: RedriveProgress, *, done: bool) -> RedriveProgress:
     if not done:
         raise Problem(STATE, f"Redrive {view.id} is {view.state}.")
     return view

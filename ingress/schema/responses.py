@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
 from ingress.schema.problems import ProblemBody
+from persistence.json_types import Id, Time
 
 __all__ = ["Ack", "AckResult", "BatchResult", "ProblemResult", "State", "encode", "encode_lines"]
 
 State = Literal["pending", "persisted", "dead_lettered"]
 """``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored."""
 
-_Id = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
-_Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-
 
 class Ack(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The acknowledgement of a message. It is durable before this is sent."""
 
-    message_id: _Id
+    message_id: Id
     state: State
-    accepted_at: _Time
+    accepted_at: Time
     idempotent_hit: bool
     correlation_id: str
 
@@ -31,9 +29,9 @@ class AckResult(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field
     """One acknowledged item of a batch; ``status`` is what it would have had on its own."""
 
     status: Literal[200, 202]
-    message_id: _Id
+    message_id: Id
     state: State
-    accepted_at: _Time
+    accepted_at: Time
     idempotent_hit: bool
     correlation_id: str
 

@@ -18,7 +18,7 @@ _TOO_FAR = 10_000
 async def gate(scene: Scene) -> GateResult:
     """Judge the processes' own words and the group's lag in the log that is read."""
     waiting = {
-        one.member: [pause["dependency"] for pause in one.paused]
+        one.member: [pause.dependency for pause in one.paused]
         for one in scene.processes
         if one.paused
     }

@@ -16,6 +16,7 @@ import structlog
 
 from otel.metrics import Metrics
 from persistence.errors import Outage, PersistenceError, Unexpected
+from persistence.json_types import Time
 from persistence.metrics import PersistenceMetrics
 from transport.backoff import Backoff
 from transport.clock import timestamp
@@ -45,11 +46,12 @@ class Stopping(Exception):  # noqa: N818 - a request, not a mistake
 
 
 class Paused(msgspec.Struct, frozen=True):
-    """A dependency that is waited for. ``since`` is RFC 3339; ``error`` is its last, one line."""
+    """A dependency that a process waits for, and since when."""
 
     dependency: str
-    since: str
+    since: Time
     error: str
+    """Its last one, as one line."""
 
 
 class OutageBarrier:

@@ -5,11 +5,14 @@ Redriving is ``persistence.dead_letters.redrive``.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import asyncpg
 import msgspec
 
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.selection import Selection, narrowed, where
+from persistence.json_types import Id, Small, Time, known
 from persistence.tables.states import LetterState
 from persistence.timestamps import rfc3339
 
@@ -22,33 +25,32 @@ _AT_ONCE = 1_000
 
 
 class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
-    """A dead letter without its bytes. Times are RFC 3339, UTC; ``size`` is the body's, in bytes.
+    """A dead letter without its bytes; `size` is its body's. Times are RFC 3339, UTC.
 
-    ``topic``, ``partition`` and ``offset`` are where the record stood in the log ``transport``.
-    ``kind`` is ``message``, ``receipt`` or ``unknown``; ``state`` is a
-    ``persistence.tables.states.LetterState``, and ``settled_*`` say when, by whom and why.
-    ``redrives`` is how often the record had been redriven when it failed. ``cause`` is the error's
-    text without what differs from letter to letter (``persistence.dead_letters.cause``), where
-    it is known.
+    `cause` is the error without what differs from letter to letter; null until it is known.
     """
 
     id: int
     kind: str
-    message_id: str | None
+    """``message``, ``receipt`` or ``unknown``."""
+    message_id: Id | None
     conversation_id: str | None
     reason: str
     error: str
     cause: str | None
-    attempts: int
-    redrives: int
-    failed_at: str
-    state: str
+    """See :mod:`persistence.dead_letters.cause`."""
+    attempts: Small
+    redrives: Small
+    """How often the record had been redriven when it failed."""
+    failed_at: Time
+    state: Annotated[str, known(*LetterState)]
     transport: str
     topic: str
-    partition: int
+    partition: Small
     offset: str
     size: int
-    settled_at: str | None
+    settled_at: Time | None
+    """When it was redriven or discarded, by whom and why."""
     settled_by: str | None
     settled_why: str | None
 

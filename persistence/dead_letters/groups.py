@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from persistence.database.pool import Pool, using
+from persistence.json_types import Time
 from persistence.timestamps import rfc3339
 
 __all__ = ["COUNTED", "SAMPLED", "CauseGroups", "LetterGroup", "letter_groups"]
@@ -65,21 +66,21 @@ SELECT count(*) FROM (SELECT id {_WAITING} AND cause IS NULL LIMIT {COUNTED + 1}
 
 
 class LetterGroup(msgspec.Struct, frozen=True, rename="camel"):
-    """Pending dead letters of one reason and one cause. Times are RFC 3339, UTC.
+    """Pending dead letters of one reason and one cause, which are an action's filter.
 
-    ``letters`` is counted up to ``COUNTED``; ``more`` says that there are others. They failed
-    from ``oldest`` to ``newest``. ``error`` is the whole text of the latest, whose id is
-    ``latest``. ``redrives`` is the most that one of those counted was redriven, and
-    ``conversations`` those of the latest ``SAMPLED``.
+    ``cause`` is the error without what differs from letter to letter; ``error`` is the whole of
+    the letter ``latest``. Of more than 10,000 letters so many are counted, and ``more`` is true.
+    ``conversations`` are those of the latest 1,000. They failed from ``oldest`` to ``newest``.
     """
 
     reason: str
     cause: str
     letters: int
     more: bool
-    oldest: str
-    newest: str
+    oldest: Time
+    newest: Time
     redrives: int
+    """The most that one of those counted was redriven."""
     error: str
     latest: int
     conversations: int

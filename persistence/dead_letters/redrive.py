@@ -14,6 +14,7 @@ It is a job of ``persistence.jobs``.
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -26,7 +27,8 @@ from persistence.dead_letters.republish import republish
 from persistence.dead_letters.selection import Selection
 from persistence.jobs.job import Job, JobProgress, NewJob
 from persistence.jobs.runner import JobRun, JobRunner
-from persistence.tables.states import JobKind
+from persistence.json_types import Id, Time, known
+from persistence.tables.states import JobKind, JobState
 from transport.contract import Transport
 from transport.errors import TransportUnavailable
 
@@ -48,23 +50,24 @@ class Preview(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RedriveProgress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a redrive is, in letters; the fields are those of ``persistence.jobs.job.Job``.
+    """How far a redrive is; `stalled`: it should be running and has not been heard of.
 
-    ``failed`` letters could not be appended and stay pending.
+    `resumable`: it has work left, and nothing is at work on it.
     """
 
-    id: str
-    state: str
+    id: Id
+    state: Annotated[str, known(*JobState)]
     stalled: bool
     resumable: bool
     total: int
     redriven: int
     failed: int
+    """Letters that could not be appended, and stay pending."""
     rate: int
     error: str | None
     started_by: str
-    started_at: str
-    finished_at: str | None
+    started_at: Time
+    finished_at: Time | None
 
 
 class Redriver:

@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from persistence.database.outage import stopped_within
+from persistence.database.outage import Paused, stopped_within
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
@@ -77,10 +77,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatReport(msgspec.Struct, frozen=True):
-    """Changing part of a process's row: claims, outages, holdings. JSON's own types only."""
+    """Changing part of a process's row: claims, outages, holdings."""
 
     owned: dict[str, dict[str, int]] = {}
-    paused: list[dict[str, str]] = []
+    paused: list[Paused] = []
     shadow: dict[str, Any] | None = None
     standby: dict[str, Any] | None = None
     figures: dict[str, Any] | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 import asyncpg
 import msgspec
 
+from persistence.database.outage import Paused
 from persistence.database.pool import Pool, using
 from persistence.timestamps import rfc3339
 
@@ -32,12 +33,6 @@ _Partition = Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}$")]
 T = TypeVar("T")
 
 
-class _Paused(TypedDict):
-    dependency: str
-    since: str
-    error: str
-
-
 class _Shadow(TypedDict):
     name: str
     mode: str
@@ -53,7 +48,7 @@ class _Shadow(TypedDict):
 class _Standby(TypedDict):
     epochs: dict[_Partition, int]
     stalled: list[dict[str, Any]]
-    paused: list[_Paused]
+    paused: list[Paused]
 
 
 class Process(msgspec.Struct, frozen=True, rename="camel"):
@@ -83,7 +78,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     seen_at: str
     silent_seconds: float
     owned: dict[str, dict[str, int]]
-    paused: list[dict[str, str]]
+    paused: list[Paused]
     shadow: dict[str, Any] | None
     standby: dict[str, Any] | None
     figures: dict[str, Any] | None = None
@@ -128,7 +123,7 @@ def _process(row: asyncpg.Record) -> Process:
         seen_at=rfc3339(row["seen_at"]),
         silent_seconds=row["silent_seconds"],
         owned=_shaped(row["owned"], dict[str, dict[_Partition, int]]) or {},
-        paused=_shaped(row["paused"], list[_Paused]) or [],  # type: ignore[arg-type]  # a dict
+        paused=_shaped(row["paused"], list[Paused]) or [],
         shadow=_as_it_is(row["shadow"], _Shadow),
         standby=_as_it_is(row["standby"], dict[str, _Standby]),
         figures=_shaped(row["figures"], dict[str, list[int]]),

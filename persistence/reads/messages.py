@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, get_args
 
 import asyncpg
 import msgspec
 
 from persistence.database.pool import Pool, using
+from persistence.json_types import Small, Time, known
 from persistence.tables.columns import MESSAGE, message_of, names
 from persistence.timestamps import rfc3339
-from transport.envelope import Message
+from transport.envelope import Message, ReceiptState
 
 __all__ = [
     "Lost",
@@ -28,11 +30,11 @@ __all__ = [
 
 
 class StoredReceipt(msgspec.Struct, frozen=True, rename="camel"):
-    """A receipt as it was persisted. Times are RFC 3339, UTC."""
+    """That a user got or saw a message."""
 
     user_id: str
-    state: str
-    at: str
+    state: Annotated[str, known(*get_args(ReceiptState))]
+    at: Time
 
 
 class StoredMessage(msgspec.Struct, frozen=True, rename="camel"):
@@ -53,10 +55,10 @@ class StoredMessage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StoredPosition(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a message stands in a log."""
+    """Where a message stands in one log. ``offset`` is that log's own text."""
 
     transport: str
-    partition: int
+    partition: Small
     offset: str
 
 

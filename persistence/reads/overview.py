@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from persistence.database.pool import Pool, using
+from persistence.json_types import Time
 from persistence.timestamps import rfc3339
 
 __all__ = ["Letters", "letters"]
@@ -21,12 +22,12 @@ GROUP BY reason ORDER BY count(*) DESC, reason
 """  # noqa: S608 - a constant
 
 
-class Letters(msgspec.Struct, frozen=True):
-    """Pending dead letters: how many, by reason, and since when (RFC 3339, UTC)."""
+class Letters(msgspec.Struct, frozen=True, rename="camel"):
+    """Dead letters that wait for a decision."""
 
     pending: int
     by_reason: dict[str, int]
-    oldest: str | None
+    oldest: Time | None
 
 
 async def letters(pool: Pool, *, within: float) -> Letters:

@@ -10,11 +10,11 @@ from ingress.console.views import (
     Database,
     LogView,
     PartitionView,
-    PausedView,
     ProcessView,
     Sentence,
-    Waiting,
 )
+from persistence.database.outage import Paused
+from persistence.reads.overview import Letters
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 UP = Database(up=True, error=None)
@@ -58,7 +58,7 @@ def test_all_well_is_one_calm_sentence() -> None:
 
 
 def test_a_partition_that_does_not_move_is_told_with_what_its_worker_lost() -> None:
-    lost = PausedView(dependency="postgresql", since="2026-11-25T11:59:20Z", error="refused")
+    lost = Paused(dependency="postgresql", since="2026-11-25T11:59:20Z", error="refused")
     first = said(
         log(partition(6), partition(7, lag=3, stalled_seconds=12.0, oldest_age=40.0)),
         processes=[process(paused=[lost])],
@@ -115,6 +115,6 @@ def test_loss_lag_and_dead_letters_are_said() -> None:
     )
     ahead = log(partition(0, lag=5000), in_rate=100.0, out_rate=600.0)
     assert any("none in 10 s" in one.text for one in said(ahead))
-    letters = Waiting(pending=2, by_reason={"rejected": 2}, oldest="2026-11-25T09:00:00Z")
+    letters = Letters(pending=2, by_reason={"rejected": 2}, oldest="2026-11-25T09:00:00Z")
     notice = said(log(partition(0)), letters=letters)[-1]
     assert notice.text == ("2 dead letters wait for a decision (2 rejected), the oldest for 3 h.")

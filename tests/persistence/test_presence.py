@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from compose.process.scrape_targets import described
+from persistence.database.outage import Paused
 from persistence.database.pool import connect
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
 from persistence.fleet.processes import forget, processes
@@ -65,14 +66,12 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     assert (seen.member, seen.phase, seen.transport_shadow_mode) == ("one", 2, "sync")
     assert (seen.owned, seen.shadow, seen.standby) == ({"redis": {"3": 17}}, SHADOW, None)
     assert seen.live
-    reports.append(
-        HeartbeatReport(paused=[{"dependency": "redis", "since": "now", "error": "gone"}])
-    )
+    reports.append(HeartbeatReport(paused=[Paused("redis", "now", "gone")]))
 
     async def paused():
         return (await processes(database_pool))[0].paused
 
-    assert (await eventually(paused))[0]["dependency"] == "redis"
+    assert (await eventually(paused))[0].dependency == "redis"
     stop.set()
     await running
     assert await names(database_pool) == []
