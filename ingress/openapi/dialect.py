@@ -18,7 +18,7 @@ _INT32 = 2**31 - 1
 _MARKUP = re.compile(r":\w+:`([^`]*)`|``([^`]*)``")
 _LISTS = ("allOf", "anyOf", "oneOf")
 _NULL = {"type": "null"}
-_SAY_NOTHING = (("default", None), ("required", []))
+_SAY_NOTHING: tuple[tuple[str, Any], ...] = (("default", None), ("required", []))
 
 
 def plain(schema: Schema, *, title: str | None = None) -> Schema:
