@@ -15,7 +15,7 @@ __all__ = ["plain", "plain_parameter", "plain_text", "referred"]
 Schema = dict[str, Any]
 
 _INT32 = 2**31 - 1
-_MARKUP = re.compile(r":\w+:`([^`]*)`|``([^`]*)``")
+_MARKUP = re.compile(r"``([^`]*)``")
 _LISTS = ("allOf", "anyOf", "oneOf")
 _NULL = {"type": "null"}
 _SAY_NOTHING: tuple[tuple[str, Any], ...] = (("default", None), ("required", []))
@@ -56,7 +56,7 @@ def plain_parameter(schema: Schema) -> Schema:
 
 def plain_text(text: str) -> str:
     """Return a docstring as Markdown in one paragraph a paragraph."""
-    text = _MARKUP.sub(lambda match: f"`{match[1] or match[2]}`", text)
+    text = _MARKUP.sub(r"`\1`", text)
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 

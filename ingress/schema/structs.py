@@ -1,7 +1,7 @@
 """Lets FastAPI answer with msgspec's structs, and describe the routes that do.
 
 FastAPI leaves a type to pydantic, and pydantic asks the type itself. What it learns here is the
-name of a component; :mod:`ingress.openapi.documents` has msgspec write the component.
+name of a component; ``ingress.openapi.documents`` has msgspec write the component.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     reason: str
     error: str
     cause: str | None
-    """See :mod:`persistence.dead_letters.cause`."""
+    """See ``persistence.dead_letters.cause``."""
     attempts: Small
     redrives: Small
     """How often the record had been redriven when it failed."""
