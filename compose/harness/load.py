@@ -14,8 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
-from compose.harness.eventually import eventually
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.harness.waiting import wait_until
 from compose.load.arrivals import gaps
 from compose.load.client import Client, NeverSentError, UnansweredError
 from compose.load.connection import HttpAnswer
@@ -132,9 +132,17 @@ class Load:
         return sorted({conversation for conversation, _ in self._writers})
 
     async def goes_on(self, messages: int = 100, within: float = 30.0) -> None:
-        """Return once this many more messages have been acknowledged."""
+        """Return once this many more messages have been acknowledged.
+
+        Raises:
+            StuckError: they were not ``within`` seconds.
+        """
         goal = self.acknowledged + messages
-        await eventually(lambda: self._may_go_on() and self.acknowledged >= goal, timeout=within)
+        await wait_until(
+            lambda: self._may_go_on() and self.acknowledged >= goal,
+            within=within,
+            otherwise=lambda: f"{goal - self.acknowledged} of {messages} were not acknowledged",
+        )
 
     def _may_go_on(self) -> bool:
         # A writer that broke is a broken test: say so at once and not after a time-out.

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from compose.harness.eventually import eventually
+from compose.harness.waiting import wait_until
 from compose.load.client import Client
 from compose.local.ports import free_port
 from compose.local.server import LocalServer
@@ -82,12 +82,21 @@ class RehearsedService(LocalServer):
         return await self.metric("stream_partition_owned")
 
     async def owns_eventually(self, at_least: int = 1, within: float = 20.0) -> None:
-        """Return once it owns so many partitions."""
+        """Return once it owns so many partitions.
+
+        Raises:
+            StuckError: it does not ``within`` seconds.
+        """
 
         async def enough() -> bool:
             return await self.owns() >= at_least
 
-        await eventually(enough, timeout=within, every=0.1)
+        await wait_until(
+            enough,
+            within=within,
+            otherwise=lambda: f"{self.name} owns fewer than {at_least} partitions",
+            every=0.1,
+        )
 
     async def _get(self, port: int, path: str) -> str:
         client = Client()

@@ -7,12 +7,13 @@ import random
 from collections.abc import Callable, Iterator
 
 from compose.harness.load import Load
+from compose.harness.waiting import StuckError
 from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import FaultMark, RehearsalTimeline
 from migration_guide.choice import CHOICES
 
-__all__ = ["Faults", "StuckError"]
+__all__ = ["Faults"]
 
 _GOES_ON = 20  # messages acknowledged after a fault, before the next
 # That it goes on is to be proved, and not how fast this machine is: one that is busy with other
@@ -20,10 +21,6 @@ _GOES_ON = 20  # messages acknowledged after a fault, before the next
 _GOES_ON_WITHIN = 180.0
 _LONGEST = 3.5  # seconds; longer than a lease, so that some faults outlast it and some don't
 _REST = (0.2, 1.5)
-
-
-class StuckError(Exception):
-    """After a fault was healed, the service did not go on."""
 
 
 class Faults:
@@ -69,7 +66,7 @@ class Faults:
     async def _goes_on(self, load: Load, part: Part, mark: FaultMark) -> None:
         try:
             await load.goes_on(_GOES_ON, within=_GOES_ON_WITHIN)
-        except AssertionError:
+        except StuckError:
             raise StuckError(
                 f"{_GOES_ON_WITHIN:.0f} s after the {mark.way} of {part.name} in phase "
                 f"{mark.phase} was healed, fewer than {_GOES_ON} messages were acknowledged"

@@ -10,8 +10,8 @@ from compose.harness.checker import check
 from compose.harness.final import gather
 from compose.harness.history import ClientHistory
 from compose.harness.load import Load, Mix
+from compose.harness.waiting import StuckError
 from compose.local.server import ServerError
-from compose.rehearsal.faults import StuckError
 from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
 from compose.rehearsal.log_checker import check_logs
 from compose.rehearsal.logs import Log, read_log
@@ -129,6 +129,6 @@ class Rehearsal:
         consumed = CHOICES[self.timeline.phase].consume_from
         try:
             await self.observer.settled(consumed)
-        except AssertionError as error:
+        except StuckError as error:
             return [Anomaly(What.STUCK, consumed, str(error))]
         return []

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
-from compose.harness.eventually import eventually
+from compose.harness.waiting import wait_until
 from compose.process.reconnecting import ReconnectingTransport
 from compose.rehearsal.parity_watch import Parity, ParityWatch
 from compose.rehearsal.timeline import RehearsalTimeline
@@ -65,20 +65,35 @@ class Observer:
             self._tasks.add(asyncio.create_task(log.connect()))
 
     async def settled(self, log: str, within: float = 300.0) -> None:
-        """Return once everything in a log is acknowledged, dead letters too."""
+        """Return once everything in a log is acknowledged, dead letters too.
+
+        Raises:
+            StuckError: it is not ``within`` seconds.
+        """
         transport = self.logs[log]
+        left: dict[tuple[str, int], int | None] | None = None
 
         async def nothing_left() -> bool:
+            nonlocal left
             try:
                 messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
                 letters = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
             except TransportError:
                 return False
-            left = {p.partition: p.lag for p in (*messages, *letters) if p.lag != 0}
-            assert not left, f"not acknowledged in {log} after {within:.0f} s: {left}"
-            return True
+            left = {
+                (topic, one.partition): one.lag
+                for topic, progress in (("messages", messages), ("dead letters", letters))
+                for one in progress
+                if one.lag != 0
+            }
+            return not left
 
-        await eventually(nothing_left, timeout=within, every=0.2)
+        await wait_until(
+            nothing_left,
+            within=within,
+            otherwise=lambda: f"not acknowledged in {log}: {'unknown' if left is None else left}",
+            every=0.2,
+        )
 
     async def _sample(self) -> None:
         while True:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from compose.harness.eventually import eventually
 from compose.local.server import LocalServer
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import RedisLog
 from tests.faults.stand import Stand
+from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.registry import create
 from transport.settings import TransportSettings

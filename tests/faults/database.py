@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from compose.harness.eventually import eventually
 from compose.local.postgres import PostgresServer
+from tests.support.eventually import eventually
 
 __all__ = ["Held", "crash", "drop_connections", "inserts_held"]
 

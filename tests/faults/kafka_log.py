@@ -11,8 +11,8 @@ from typing import ClassVar
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from compose.harness.eventually import eventually
 from compose.local.kafka import KafkaCluster, KafkaServer
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from transport.kafka.identity import topic_id
 

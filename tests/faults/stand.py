@@ -11,13 +11,13 @@ from typing import Any, Literal, Self
 
 from compose.harness.anomaly import Anomaly, report
 from compose.harness.checker import check
-from compose.harness.eventually import eventually
 from compose.harness.final import Final, gather
 from compose.harness.history import ClientHistory
 from compose.harness.load import Load
 from compose.harness.reader import PageReader
 from compose.local.postgres import PostgresServer
 from tests.faults.logs import FaultyLog, settings_of
+from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.errors import TransportUnavailable

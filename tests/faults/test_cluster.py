@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.harness.eventually import eventually
 from compose.local.kafka import KafkaCluster
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
 from tests.faults.stand import Stand
+from tests.support.eventually import eventually
 from tests.support.kafka import run_kafka_cluster
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]

@@ -11,9 +11,9 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from compose.harness.anomaly import Anomaly, What
-from compose.harness.eventually import eventually
 from compose.harness.load import Mix
 from tests.faults.both_logs import CONSUME, KAFKA, MIRROR, PRIMARY, REDIS, BothLogs, BothStand
+from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 TAKEOVER = "stream_standby_takeover_total"

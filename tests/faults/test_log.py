@@ -7,11 +7,11 @@ import time
 import pytest
 
 from compose.harness.anomaly import Anomaly, What
-from compose.harness.eventually import eventually
 from compose.harness.history import Outcome
 from compose.harness.load import PLAIN
 from tests.faults.database import inserts_held
 from tests.faults.stand import Stand
+from tests.support.eventually import eventually
 
 
 @pytest.mark.parametrize("fault", ["stop", "kill", "suspend"])

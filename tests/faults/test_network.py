@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.harness.eventually import eventually
 from compose.harness.history import Outcome
 from compose.local.kafka import KafkaServer
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
 from tests.faults.stand import Stand
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka import run_kafka_behind_a_proxy
 

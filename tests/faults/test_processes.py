@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from compose.harness.eventually import eventually
 from compose.harness.history import Outcome
 from tests.faults.database import inserts_held
 from tests.faults.stand import Stand
+from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 DUPLICATE = {"status": "duplicate"}

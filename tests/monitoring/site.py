@@ -9,7 +9,6 @@ from typing import Literal
 
 import asyncpg
 
-from compose.harness.eventually import eventually
 from compose.harness.history import ClientHistory
 from compose.harness.load import PLAIN, Load, Mix
 from compose.local.kafka import KafkaServer
@@ -19,6 +18,7 @@ from compose.local.valkey import ValkeyServer
 from persistence.migrate import upgrade
 from tests.monitoring.prometheus import Prometheus
 from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 __all__ = ["PARTITIONS", "Site"]
