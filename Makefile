@@ -7,6 +7,9 @@ ARGS   ?=
 # Tests mostly wait, for processes to start and leases to end: more of them at once than cores.
 JOBS   ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
+# Tests start hundreds of processes: each would compile the same files again.
+unexport PYTHONDONTWRITEBYTECODE
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help up test check docs containers bench chaos rehearse generated-clients fmt clean env env-dev
