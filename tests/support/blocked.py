@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Blocked", "watching"]
+__all__ = ["Blocked", "heap_set_aside", "watching"]
 
 
 @dataclass
@@ -26,14 +26,26 @@ class Blocked:
 
 
 @contextmanager
-def watching() -> Iterator[Blocked]:
-    """Note the longest callback of asyncio's own loop while the block runs.
+def heap_set_aside() -> Iterator[None]:
+    """Keep what was there before from the garbage collector while the block runs.
 
-    What was there before is kept from the garbage collector: to look through all that pytest holds
-    takes it a tenth of a second.
+    It takes the collector a tenth of a second to look through all that pytest holds.
     """
     gc.collect()
     gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
+def watching() -> Iterator[Blocked]:
+    """Note the longest callback of asyncio's own loop while the block runs.
+
+    Use it within :func:`heap_set_aside`, or the collector may be the longest.
+    """
+    gc.collect()
     blocked = Blocked()
     original = asyncio.Handle._run
 
@@ -49,4 +61,3 @@ def watching() -> Iterator[Blocked]:
         yield blocked
     finally:
         asyncio.Handle._run = original
-        gc.unfreeze()
