@@ -111,6 +111,10 @@ class KafkaServer(LocalServer):
         """Addresses for a client's ``bootstrap.servers``."""
         return f"{self.host}:{self._advertised or self.port}"
 
+    async def initialize(self) -> None:
+        """Make the data folder, without starting the server."""
+        await asyncio.to_thread(self._prepare)
+
     def _command(self) -> list[str]:
         return [
             str(self._java.path), *(_THOROUGH if self._thorough else _QUICK), *_JVM,

@@ -8,13 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import UnknownTopicOrPartitionError
-
 from compose.local.kafka import KafkaCluster, KafkaServer
-from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from transport.kafka.identity import topic_id
+from tests.support.kafka import delete_topics
 
 __all__ = ["KafkaLog"]
 
@@ -65,18 +61,4 @@ class KafkaLog:
 
     async def wipe(self) -> None:
         """Delete the topics; return when they are gone, or others have taken their names."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.server.bootstrap)
-        await admin.start()
-        try:
-            before = await topic_id(admin, self._topic)
-            await admin.delete_topics([self._topic, self._dlq_topic])
-
-            async def gone() -> bool:
-                try:
-                    return await topic_id(admin, self._topic) != before
-                except UnknownTopicOrPartitionError:
-                    return True
-
-            await eventually(gone, timeout=10, every=0.01)
-        finally:
-            await admin.close()
+        await delete_topics(self.server.bootstrap, self._topic, self._dlq_topic)

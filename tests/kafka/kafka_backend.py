@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 
 from compose.local.kafka import KafkaServer
+from tests.support.kafka import delete_topics
 from transport.conformance import Backend
 from transport.contract import Consumer
 from transport.kafka import KafkaTransport
@@ -33,10 +33,7 @@ def backend_on(server: KafkaServer, settings: TransportSettings) -> Backend:
 
     async def remove(_partition: int) -> None:
         # Kafka has no way to delete one partition of a topic.
-        admin = AIOKafkaAdminClient(bootstrap_servers=server.bootstrap)
-        await admin.start()
-        await admin.delete_topics([settings.kafka_topic])
-        await admin.close()
+        await delete_topics(server.bootstrap, settings.kafka_topic)
 
     return Backend(
         create=lambda: KafkaTransport.from_settings(settings),

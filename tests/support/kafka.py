@@ -10,18 +10,25 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError
+
 from compose.local.kafka import KafkaCluster, KafkaServer
 from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.ports import free_port
 from compose.local.server import ServerError
 from tests.support.absent import absent
 from tests.support.containers import KafkaContainer
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
+from tests.support.kafka_format import format_data, new_id
 from tests.support.services import KIND, run_kafka_container
+from transport.kafka.identity import topic_id
 from transport.settings import TransportSettings
 
 __all__ = [
     "TOPICS",
+    "delete_topics",
     "fresh_settings",
     "require_kafka",
     "run_kafka",
@@ -49,6 +56,8 @@ async def run_kafka(folder: Path, **options: Any) -> AsyncIterator[KafkaServer]:
     """Run a node of the caller's own on ``folder``."""
     await require_kafka()
     server = KafkaServer(folder / "data", **options)
+    if "security" not in options and not server.data_dir.exists():
+        await format_data(server.data_dir, cluster_id=new_id())
     await server.start()
     try:
         yield server
@@ -83,11 +92,41 @@ async def run_kafka_cluster(folder: Path, **options: Any) -> AsyncIterator[Kafka
     """Run three nodes of the caller's own in ``folder``."""
     await require_kafka()
     cluster = KafkaCluster(folder, **options)
+    cluster_id = new_id()
+    for node in cluster.nodes:
+        await format_data(node.data_dir, node_id=node.node_id, cluster_id=cluster_id)
     try:
         await cluster.start()
         yield cluster
     finally:
         await cluster.kill()
+
+
+async def delete_topics(bootstrap: str, *names: str) -> None:
+    """Delete topics; return when they are gone, or others have taken their names.
+
+    Kafka's answer says no more than that they will be: for some time, seconds on a busy machine, it
+    still takes appends to them.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        before = {name: await topic_id(admin, name) for name in names}
+        await admin.delete_topics(list(names))
+
+        async def gone() -> bool:
+            return all([await _id_now(admin, name) != id_ for name, id_ in before.items()])
+
+        await eventually(gone, 30.0)
+    finally:
+        await admin.close()
+
+
+async def _id_now(admin: AIOKafkaAdminClient, name: str) -> str | None:
+    try:
+        return await topic_id(admin, name)
+    except UnknownTopicOrPartitionError:
+        return None
 
 
 def fresh_settings(bootstrap: str, **changes: Any) -> TransportSettings:
