@@ -66,10 +66,12 @@ def serve(
     targets: Targets = lambda: None,
     connections: int = 32,
     seconds: float = 10.0,
+    several: bool = False,
 ) -> MetricsServer:
     """Serve ``metrics`` at ``host:port``, or the next free port up, which a log line then names.
 
-    At most so many ``connections`` at once, each for ``seconds`` at most.
+    At most so many ``connections`` at once, each for ``seconds`` at most. Where ``several``
+    processes are started together, a port that is taken is no reason for a warning.
 
     9090 is also Prometheus's own port, so on one machine it is often taken.
 
@@ -89,7 +91,7 @@ def serve(
             if error.errno != errno.EADDRINUSE:
                 raise
             continue
-        if candidate != port:
+        if candidate != port and not several:
             log.warning(
                 "METRICS_PORT is taken; using the next free one", wanted=port, port=candidate
             )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from compose.commands.layout import Processes, Workers, layout_of
 from compose.local.folder import Folder
 from compose.local.run_file import DEFAULT_FOLDER
 from compose.output import run
@@ -19,6 +20,8 @@ def up(
         Path, typer.Option(readable=False, help="Where the servers keep their data.")
     ] = DEFAULT_FOLDER,
     *,
+    processes: Processes = None,
+    workers: Workers = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every log line here, as LOG_FORMAT says.")
     ] = False,
@@ -26,9 +29,11 @@ def up(
     """Run everything here, on real servers, until Ctrl-C.
 
     That is a log, PostgreSQL with its migrations, the API, workers and metrics. Warnings and errors
-    are shown here; everything is logged to crossfade.log in the data folder.
+    are shown here; everything is logged to crossfade.log in the data folder. With --processes or
+    --workers the service runs as 'crossfade serve' does with them.
     """
     # FastAPI and Alembic take most of a second to import: other commands do without.
     from compose.commands import up_stack as everything  # noqa: PLC0415
 
-    run(lambda: everything.up(Folder(data), verbose=verbose))
+    layout = layout_of(processes, workers)
+    run(lambda: everything.up(Folder(data), layout, verbose=verbose))

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from compose.commands.up_key import PassingKey
 from compose.local.stack import Stack
 from compose.output import err
-from compose.process.serve import Running
 from compose.settings import Settings
+from compose.supervisor.supervisor import Layout
 from compose.terminal import paragraph, styled
 
 __all__ = ["CURL", "Moved", "UpPanel", "moved_ports", "part"]
@@ -67,13 +67,14 @@ class UpPanel:
     stack: Stack
     log_file: Path
     key: PassingKey | None = None
+    layout: Layout | None = None
 
-    def show(self, running: Running) -> None:
-        """Print it."""
+    def show(self, url: str, metrics_url: str) -> None:
+        """Print it. ``metrics_url`` is the first process's."""
         err.print()
         err.print(styled(("Crossfade is running", "bold green")))
         err.print()
-        for label, value, remark in self._rows(running):
+        for label, value, remark in self._rows(url, metrics_url):
             shown = f" {value}" if label or value else ""
             # A remark that does not fit beside its value stands whole below it.
             below = len(remark) + len(shown) + _LABEL + len(_GAP) > err.width
@@ -89,16 +90,20 @@ class UpPanel:
             )
         err.print("Try it, twice: the second answer is the same, and there is still one row.")
         err.print()
-        err.print(paragraph(request(running.url, self.key)))
+        err.print(paragraph(request(url, self.key)))
         err.print()
         err.print("Ctrl-C stops everything.")
         err.print()
         sys.stderr.flush()
 
-    def _rows(self, running: Running) -> Iterator[tuple[str, str, str]]:
+    def _rows(self, url: str, metrics_url: str) -> Iterator[tuple[str, str, str]]:
         settings, stack = self.settings, self.stack
-        yield "API", running.url, "/console, /docs, /readyz"
-        yield "Metrics", running.metrics_url, ""
+        yield "API", url, "/console, /docs, /readyz"
+        if self.layout is None:
+            yield "Metrics", metrics_url, ""
+        else:
+            yield "Runs as", str(self.layout), ""
+            yield "Metrics", metrics_url, "of the first process; /metrics/targets lists all"
         if stack.redis:
             label, remark = part(settings, "redis")
             yield label, stack.redis.description, remark

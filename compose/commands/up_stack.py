@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -19,16 +21,19 @@ from compose.local import run_file
 from compose.local.folder import Folder
 from compose.local.ports import pick
 from compose.local.stack import Stack, logs_in
-from compose.output import err, settings_or_exit, warn
-from compose.process import http_server
+from compose.output import err, fail, settings_or_exit, warn
+from compose.process.listening_socket import listen_near
 from compose.process.role import Role
 from compose.process.serve import Running
 from compose.process.serve import run as run_process
 from compose.process.signals import Interrupted, Signals
 from compose.process.wiring import PRIVATE_ERRORS
 from compose.settings import Settings, unseen
-from compose.terminal import styled
-from otel.logging import configure, printer
+from compose.supervisor.listeners import Listeners
+from compose.supervisor.shutdown import longest_stop
+from compose.supervisor.supervisor import Layout, StartFailedError, Supervisor
+from compose.terminal import paragraph, styled
+from otel.logging import Echo, configure, printer
 from otel.settings import OtelSettings
 from persistence.migrate import upgrade
 
@@ -39,10 +44,11 @@ _SETTLED_AFTER = 0.2  # seconds; each worker says one line when it has its parti
 _SERVERS_OF_YOURS = ("DATABASE_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
 
 
-async def up(folder: Folder, *, verbose: bool = False) -> None:
+async def up(folder: Folder, layout: Layout | None = None, *, verbose: bool = False) -> None:
     """Run until Ctrl-C, or until a setting or a server turns out unusable.
 
     The log goes to a file in ``folder``; all of it is shown here too where ``verbose`` asks for it.
+    The service runs in this process, or in those of ``layout``.
     """
     signals = Signals()
     signals.install()
@@ -55,7 +61,7 @@ async def up(folder: Folder, *, verbose: bool = False) -> None:
             warn(note, label="note")
         run_file.write(folder.path, {})
         with suppress(Interrupted), RotatingFile(folder.path / NAME, failed=warn) as file:
-            await _Up(folder, asked, stack, signals, file, verbose=verbose).run()
+            await _Up(folder, asked, stack, signals, _Logging(file, verbose=verbose), layout).run()
         err.print(f"Stopped. Your data stays in {folder.path}")
     finally:
         if folder.held:
@@ -76,8 +82,8 @@ class _Up:
     asked: Settings
     stack: Stack
     signals: Signals
-    file: RotatingFile
-    verbose: bool
+    logging: _Logging
+    layout: Layout | None
 
     async def run(self) -> None:
         """Start the servers, run the service on them, and stop them whatever happens."""
@@ -94,7 +100,7 @@ class _Up:
 
     async def _serve(self) -> None:
         asked, stack = self.asked, self.stack
-        bound, port = http_server.listen_near(asked.ingress.host, asked.ingress.port)
+        bound, port = listen_near(asked.ingress.host, asked.ingress.port)
         metrics = pick(asked.otel.metrics_port, asked.otel.metrics_host)
         ports = {"PORT": str(port), "METRICS_PORT": str(metrics)}
         overrides = {**stack.settings(), **ports, **_log_format(asked)}
@@ -105,44 +111,91 @@ class _Up:
         for one in moved_ports(asked, settings, stack):
             warn(f"{one.name} {one.usual} is taken; using {one.used}", label="note")
         run_file.write(self.folder.path, {**unseen(overrides), **_key(key)})
-        panel = UpPanel(asked, settings, stack, self.file.path, key)
+        panel = UpPanel(asked, settings, stack, self.logging.path, key, self.layout)
         helpers = {asyncio.create_task(stack.keep_running(partial(err.print, style="yellow")))}
 
-        def started(running: Running) -> None:
-            helpers.add(asyncio.create_task(_announce(running, settings, panel)))
-
         try:
-            await run_process(
-                settings,
-                Role.SERVE,
-                self.signals.stop,
-                started=started,
-                logging=_Logging(self.file, verbose=self.verbose),
-                bound=bound,
-            )
+            if self.layout is None:
+                await self._run_here(settings, bound, panel, helpers)
+            else:
+                bound.close()
+                await self._supervise(self.layout, settings, overrides, panel)
         finally:
             bound.close()
             for helper in helpers:
                 helper.cancel()
             await asyncio.wait(helpers)
 
+    async def _run_here(
+        self,
+        settings: Settings,
+        bound: socket.socket,
+        panel: UpPanel,
+        helpers: set[asyncio.Task[None]],
+    ) -> None:
+        def started(running: Running) -> None:
+            helpers.add(asyncio.create_task(_announce(running, settings, panel)))
+
+        await run_process(
+            settings,
+            Role.SERVE,
+            self.signals.stop,
+            started=started,
+            logging=self.logging,
+            bound=bound,
+        )
+
+    async def _supervise(
+        self, layout: Layout, settings: Settings, overrides: dict[str, str], panel: UpPanel
+    ) -> None:
+        self.logging(settings.otel)
+        supervisor = Supervisor(
+            layout,
+            Listeners(settings.ingress.host, settings.ingress.port, layout.processes),
+            stop_seconds=longest_stop(settings.process),
+            environment={**overrides, "LOG_FORMAT": "json"},
+            said=self.logging.pass_on,
+        )
+        self.signals.forced = supervisor.kill
+        try:
+            addresses = await self.signals.unless_stopped(supervisor.start())
+            panel.show(addresses.url, addresses.metrics_url)
+            await self.signals.unless_stopped(supervisor.run(asyncio.Event()))
+        except StartFailedError as error:
+            fail(str(error), status=error.status)
+        finally:
+            await supervisor.stop()
+
 
 class _Logging:
-    """Sets up the log: JSON in the file, warnings and errors on standard error."""
+    """The log: JSON in the file; on standard error what matters, or all of it."""
 
     def __init__(self, file: RotatingFile, *, verbose: bool) -> None:
         self._file = file
         self._verbose = verbose
+        self._echo: Echo = Notices(err, file.path)
+        self.path = file.path
 
     def __call__(self, settings: OtelSettings) -> None:
         """Set it up for this process."""
-        notices = Notices(err, self._file.path)
+        if self._verbose:
+            self._echo = printer(settings, sys.stderr)
         configure(
             settings.model_copy(update={"log_format": "json"}),
             stream=cast("TextIO", self._file),
             private_errors=PRIVATE_ERRORS,
-            echo=printer(settings, sys.stderr) if self._verbose else notices,
+            echo=self._echo,
         )
+
+    def pass_on(self, line: str) -> None:
+        """Log a line of another process."""
+        self._file.write(f"{line}\n")
+        try:
+            event = json.loads(line)
+        except ValueError:  # of Python's own, or of a command
+            err.print(paragraph(line))
+        else:
+            self._echo(event)
 
 
 async def _announce(running: Running, settings: Settings, panel: UpPanel) -> None:
@@ -155,7 +208,7 @@ async def _announce(running: Running, settings: Settings, panel: UpPanel) -> Non
         ):
             await asyncio.sleep(0.05)  # a status to look at; there is no event to wait for
         await asyncio.sleep(_SETTLED_AFTER)
-    panel.show(running)
+    panel.show(running.url, running.metrics_url)
 
 
 def _log_format(asked: Settings) -> dict[str, str]:

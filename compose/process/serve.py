@@ -16,6 +16,7 @@ from compose.process import http_server
 from compose.process import open_files as descriptors
 from compose.process import settings_warnings as by_hand
 from compose.process.heartbeat import heartbeat_of
+from compose.process.listening_socket import bind
 from compose.process.role import Role
 from compose.process.scrape_targets import Targets
 from compose.process.tasks import Tasks
@@ -56,11 +57,13 @@ async def run(
     started: Callable[[Running], None] = lambda _: None,
     logging: Callable[[OtelSettings], None] = _to_standard_error,
     bound: socket.socket | None = None,
+    supervised: bool = False,
 ) -> None:
     """Run until ``stop`` is set; return when everything is handed back and closed.
 
     ``logging`` sets up where the process logs. The API is served on ``bound`` where that is given,
-    else on HOST and PORT.
+    else on HOST and PORT. A process that is ``supervised`` has others beside it, which take ports
+    for their metrics too.
 
     The order: readiness says no; the API ends its requests and flushes; workers end their batches
     and hand back their partitions; metrics go last.
@@ -72,9 +75,11 @@ async def run(
     by_hand.warn(settings.transport)
     descriptors.raise_limit()
     host, port = settings.ingress.host, settings.ingress.port
-    if role is Role.WORKER:  # its health is of less importance than that several fit on one host
+    if bound is not None:
+        port = bound.getsockname()[1]
+    elif role is Role.WORKER:  # its health is of less importance than that several fit on one host
         port = pick(port, host)
-    bound = bound or http_server.bind(host, port)
+    bound = bound or bind(host, port)
     try:
         async with service(settings, role) as parts:
             _calm_collector()
@@ -88,6 +93,7 @@ async def run(
                 targets=targets.answer,
                 connections=settings.otel.metrics_max_connections,
                 seconds=settings.otel.metrics_timeout_ms / 1000,
+                several=supervised,
             ) as exposed:
                 running = Running(f"http://{_shown(host)}:{port}", exposed.url, parts)
                 heartbeat = heartbeat_of(

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly stop, the second forces."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly stop, the second forces.
+
+SIGHUP from anything but a terminal that closes can mean "reload".
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 from compose.output import err
@@ -31,12 +35,28 @@ class Signals:
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self._asked = 0.0
+        self.forced: Callable[[], None] = lambda: None
+        """Called before the second signal ends the process."""
 
     def install(self) -> None:
         """Take the signals over, on the running loop."""
         loop = asyncio.get_running_loop()
         for number in _HANDLED:
             loop.add_signal_handler(number, self._received)
+
+    def reload_by_hangup(self) -> asyncio.Event:
+        """Return an event that SIGHUP sets, unless the terminal that there is now has closed."""
+        reload = asyncio.Event()
+        had_terminal = _has_terminal()
+
+        def hung_up() -> None:
+            if had_terminal and not _has_terminal():
+                self._received()
+            else:
+                reload.set()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+        return reload
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what ``work`` returns; cancel it when a stop is asked for.
@@ -61,7 +81,16 @@ class Signals:
             if time.monotonic() - self._asked < _ECHO_SECONDS:
                 return
             err.print("Stopping at once. Nothing acknowledged is lost.")
+            self.forced()
             # Not sys.exit: a task that hangs would be waited for. Guards stop our servers.
             os._exit(_FORCED)
         self._asked = time.monotonic()
         self.stop.set()
+
+
+def _has_terminal() -> bool:
+    try:
+        Path("/dev/tty").open("rb").close()
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from compose.local.ports import free_port
 from tests.support.crossfade import Crossfade
 
 
@@ -38,3 +39,17 @@ async def up(
         return running, api, metrics
 
     return start
+
+
+@pytest_asyncio.fixture
+async def places(new_redis, database_url) -> dict[str, str]:
+    """Settings for a Redis of the test's own, a fresh database, and free ports."""
+    redis = await new_redis()
+    return {
+        "REDIS_PORT": str(redis.port),
+        "REDIS_HOST": redis.host,
+        "DATABASE_URL": database_url,
+        "PORT": str(free_port()),
+        "METRICS_PORT": str(free_port()),
+        "STREAM_LEASE_MS": "2000",
+    }

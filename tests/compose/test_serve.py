@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 import httpx
-import pytest_asyncio
 from redis.asyncio import Redis
 
 from compose.local.ports import free_port
@@ -24,20 +23,6 @@ async def _get(url: str) -> httpx.Response:
 async def _post(api: str) -> httpx.Response:
     async with httpx.AsyncClient() as client:
         return await client.post(f"{api}/api/messages", content=BODY, headers=JSON)
-
-
-@pytest_asyncio.fixture
-async def places(new_redis, database_url) -> dict[str, str]:
-    """Settings for a Redis of the test's own, a fresh database, and free ports."""
-    redis = await new_redis()
-    return {
-        "REDIS_PORT": str(redis.port),
-        "REDIS_HOST": redis.host,
-        "DATABASE_URL": database_url,
-        "PORT": str(free_port()),
-        "METRICS_PORT": str(free_port()),
-        "STREAM_LEASE_MS": "2000",
-    }
 
 
 async def test_a_taken_port_is_an_error_that_says_what_to_do(crossfade, places):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,6 +62,22 @@ async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_me
     assert "\\n" not in narrow.text  # a remark goes to a line of its own
     assert again["messageId"] == first["messageId"]
     assert again["acceptedAt"] == first["acceptedAt"]
+
+
+async def test_several_processes_share_the_port_the_log_file_and_the_end(up, tmp_path):
+    running, api, metrics = await up("--processes", "2", "--workers", "1")
+    await running.says("Runs as +2 processes accept, 1 consumes")
+    answer = await _post(api)
+    assert answer.status_code == 202
+    log = (tmp_path / ".crossfade" / "crossfade.log").read_text()
+    assert {'"serve 1"', '"serve 2"', '"worker 1"'} <= set(re.findall(r'"process":("[^"]+")', log))
+    assert "Worker started" not in running.text  # in the file: no warning
+    async with httpx.AsyncClient() as client:
+        assert "stream_enqueue_total" in (await client.get(metrics)).text
+    members = running.family()
+    assert await running.interrupt() == 0
+    assert _alive(members) == []
+    assert "error" not in running.text
 
 
 async def test_nothing_is_left_running_when_up_itself_is_killed_and_the_next_run_starts(up):

@@ -13,7 +13,8 @@ import sys
 import uvloop
 
 from compose.local.ports import free_port
-from compose.process.http_server import bind, serve
+from compose.process.http_server import serve
+from compose.process.listening_socket import bind
 from compose.process.metrics import process_metrics
 from otel import metrics_server
 from otel.logging import configure

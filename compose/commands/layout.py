@@ -1,0 +1,31 @@
+"""How many processes ``crossfade serve`` and ``crossfade up`` run the service in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compose.supervisor.supervisor import Layout
+
+__all__ = ["Processes", "Workers", "layout_of"]
+
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=256,
+        metavar="N",
+        help="So many processes accept on the port. They consume too, unless there are --workers.",
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(min=0, max=256, metavar="M", help="So many processes only consume.")
+]
+
+
+def layout_of(processes: int | None, workers: int) -> Layout | None:
+    """Return what the options ask for; ``None`` for one process without a supervisor."""
+    if processes is None and not workers:
+        return None
+    return Layout(processes or 1, workers)

@@ -1,0 +1,101 @@
+"""One process of the supervisor's, as the supervisor sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+
+from compose.process.role import Role
+from compose.supervisor.lifeline import Addresses
+
+__all__ = ["ChildProcess", "Said"]
+
+Said = Callable[[str], None]
+"""Is given each line that a process says on standard error."""
+
+
+class ChildProcess:
+    """A running process. Made by :meth:`start`."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, lifeline: asyncio.StreamReader, said: Said | None
+    ) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+        """Where it is reached; done once it serves, cancelled if it ends before."""
+        self.silent = 0
+        """How often in a row the supervisor has looked and heard nothing."""
+        self.ended = asyncio.create_task(self._run(lifeline, said))
+        """Done when it has ended: its exit status, or less than 0 for a signal."""
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        role: Role,
+        *,
+        listener: int | None,
+        environment: Mapping[str, str],
+        said: Said | None,
+    ) -> ChildProcess:
+        """Start a process that accepts on the socket ``listener``, where it is given.
+
+        It is in a session of its own: Ctrl-C in the terminal reaches the supervisor alone.
+        """
+        ours, its = socket.socketpair()
+        with its:
+            inherited = [its.fileno()] if listener is None else [its.fileno(), listener]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "compose.supervisor.child", name, role.value,
+                *map(str, inherited),
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stderr=None if said is None else subprocess.PIPE,
+                pass_fds=inherited,
+                start_new_session=True,
+            )  # fmt: skip
+        lifeline, writer = await asyncio.open_connection(sock=ours)
+        child = cls(process, lifeline, said)
+        child.ended.add_done_callback(lambda _: writer.close())
+        return child
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def _run(self, lifeline: asyncio.StreamReader, said: Said | None) -> int:
+        reading = [asyncio.create_task(self._listen(lifeline))]
+        if self._process.stderr is not None and said is not None:
+            reading.append(asyncio.create_task(_pass_on(self._process.stderr, said)))
+        status = await self._process.wait()
+        await asyncio.wait(reading, timeout=1.0)
+        self.addresses.cancel()
+        return status
+
+    async def _listen(self, lifeline: asyncio.StreamReader) -> None:
+        with suppress(ConnectionError):
+            async for line in lifeline:
+                self.silent = 0
+                if (said := line.strip()) and not self.addresses.done():
+                    self.addresses.set_result(msgspec.json.decode(said, type=Addresses))
+
+
+async def _pass_on(lines: asyncio.StreamReader, said: Said) -> None:
+    while True:
+        try:
+            line = await lines.readline()
+        except ValueError:  # longer than the buffer; it goes on behind it
+            continue
+        if not line:
+            return
+        said(line.decode(errors="replace").rstrip("\n"))

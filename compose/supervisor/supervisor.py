@@ -1,0 +1,234 @@
+"""Keep several processes running: start, restart with backoff, replace one by one, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from compose.process.role import Role
+from compose.supervisor.child_process import ChildProcess, Said
+from compose.supervisor.lifeline import BEAT_SECONDS, Addresses
+from compose.supervisor.listeners import Listeners
+from transport.backoff import Backoff
+
+__all__ = ["Layout", "StartFailedError", "Supervisor"]
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE = 1.0  # seconds; doubled up to the longest
+_LONGEST_PAUSE = 30.0
+_CALM_SECONDS = 60.0  # a process that ran for so long died of something new
+_START_SECONDS = 60.0
+_SILENT_SECONDS = 30.0
+
+
+class StartFailedError(Exception):
+    """A process ended before it served, and has said why."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"a process ended with status {status} before it served")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many processes of each role there are."""
+
+    processes: int
+    """Accept messages; consume too, unless there are ``workers``."""
+    workers: int = 0
+    """Consume only."""
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        if not self.workers:
+            return _count(self.processes, "process", "processes")
+        accept = _count(self.processes, "process accepts", "processes accept")
+        return f"{accept}, {_count(self.workers, 'consumes', 'consume')}"
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+class _Slot:
+    """The place of one process: when it ends, another takes it."""
+
+    def __init__(self, role: Role, number: int) -> None:
+        self.role = role
+        self.name = f"{role.value} {number}"
+        self.listener = number - 1 if role is Role.SERVE else None
+        self.child: ChildProcess | None = None
+        self.changing = asyncio.Lock()
+        """Held while a process is started for it."""
+        self.backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_CALM_SECONDS)
+
+
+class Supervisor:
+    """The processes of one port.
+
+    Args:
+        layout: How many there are.
+        listeners: A socket for each process that accepts.
+        stop_seconds: How long a process may take to stop; then it is killed.
+        environment: Settings that differ from this process's environment.
+        said: Gets what the processes log; without it they share our standard error.
+        silent_seconds: After so long without a sign of its event loop, a process is killed.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        listeners: Listeners,
+        *,
+        stop_seconds: float,
+        environment: Mapping[str, str] | None = None,
+        said: Said | None = None,
+        silent_seconds: float = _SILENT_SECONDS,
+    ) -> None:
+        self._listeners = listeners
+        self._stop_seconds = stop_seconds
+        self._environment = dict(environment or {})
+        if layout.workers:
+            self._environment["ENABLE_STREAM_CONSUMERS"] = "false"  # a worker consumes all the same
+        self._said = said
+        self._silent_beats = int(silent_seconds / BEAT_SECONDS)
+        self._children: set[ChildProcess] = set()
+        self._slots = [
+            *(_Slot(Role.SERVE, number + 1) for number in range(layout.processes)),
+            *(_Slot(Role.WORKER, number + 1) for number in range(layout.workers)),
+        ]
+
+    async def start(self) -> Addresses:
+        """Start every process; return where the first is reached once all of them serve.
+
+        The first one alone, so that a setting that can't work is told once.
+
+        Raises:
+            StartFailedError: one ended before it served.
+        """
+        first, *others = self._slots
+        addresses = await self._first(first)
+        await asyncio.gather(*map(self._first, others))
+        return addresses
+
+    async def _first(self, slot: _Slot) -> Addresses:
+        child = slot.child = await self._spawn(slot)
+        try:
+            return await child.addresses
+        except asyncio.CancelledError:
+            if not child.ended.done():
+                raise  # it is us who are cancelled
+            raise StartFailedError(child.ended.result()) from None
+
+    async def run(self, reload: asyncio.Event) -> None:
+        """Keep the processes running, and replace each when ``reload`` is set. Never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            for slot in self._slots:
+                tasks.create_task(self._keep(slot))
+            tasks.create_task(self._watch())
+            tasks.create_task(self._reload(reload))
+
+    async def stop(self) -> None:
+        """Stop all at once, each in good order. Returns when none is left."""
+        self._listeners.close()  # theirs are open until each has taken what waits
+        await asyncio.gather(*map(self._end, set(self._children)))
+
+    def kill(self) -> None:
+        """End all on the spot."""
+        for child in self._children:
+            child.send(signal.SIGKILL)
+
+    async def _spawn(self, slot: _Slot) -> ChildProcess:
+        listener = None if slot.listener is None else self._listeners.descriptor(slot.listener)
+        child = await ChildProcess.start(
+            slot.name, slot.role, listener=listener, environment=self._environment, said=self._said
+        )
+        self._children.add(child)
+        child.ended.add_done_callback(lambda _: self._children.discard(child))
+        return child
+
+    async def _keep(self, slot: _Slot) -> None:
+        """Start another process for each that ends unasked."""
+        while True:
+            child = slot.child
+            assert child is not None
+            await asyncio.wait({child.ended})
+            async with slot.changing:
+                if slot.child is child:
+                    await self._restart(slot, child)
+
+    async def _restart(self, slot: _Slot, dead: ChildProcess) -> None:
+        if slot.listener is not None:
+            self._listeners.renew(slot.listener)
+        pause = slot.backoff.next()
+        log.error(
+            "Process ended: starting another",
+            process=slot.name,
+            pid=dead.pid,
+            ended=_how(dead.ended.result()),
+            in_seconds=round(pause, 1),
+        )
+        await asyncio.sleep(pause)
+        slot.child = await self._spawn(slot)
+
+    async def _watch(self) -> None:
+        """Kill what shows no sign of life.
+
+        Looks are counted, not seconds: a machine that was suspended has not looked.
+        """
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            for child in self._children:
+                child.silent += 1
+                if child.silent == self._silent_beats:
+                    log.error("Process does not respond: killing it", pid=child.pid)
+                    child.send(signal.SIGKILL)
+
+    async def _reload(self, reload: asyncio.Event) -> None:
+        while True:
+            await reload.wait()
+            reload.clear()
+            log.info("Reloading: replacing each process")
+            for slot in self._slots:
+                if not await self._replace(slot):
+                    break
+            else:
+                log.info("Reloaded")
+
+    async def _replace(self, slot: _Slot) -> bool:
+        """Start another process for the slot, and stop the old one once the new one serves."""
+        async with slot.changing:
+            old, new = slot.child, await self._spawn(slot)
+            assert old is not None
+            # Cancelled if it ends before it serves.
+            done, _ = await asyncio.wait({new.addresses}, timeout=_START_SECONDS)
+            if not done or new.addresses.cancelled():
+                new.send(signal.SIGKILL)
+                log.error(
+                    "Reload given up: the new process did not start, and the old ones go on",
+                    process=slot.name,
+                    ended=_how(await new.ended),
+                )
+                return False
+            slot.child = new
+        await self._end(old)
+        return True
+
+    async def _end(self, child: ChildProcess) -> None:
+        child.send(signal.SIGTERM)
+        done, _ = await asyncio.wait({child.ended}, timeout=self._stop_seconds)
+        if not done:
+            log.error(
+                "Process did not stop: killing it", pid=child.pid, after_seconds=self._stop_seconds
+            )
+            child.send(signal.SIGKILL)
+            await asyncio.wait({child.ended})
+
+
+def _how(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"status {status}"

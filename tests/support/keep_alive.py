@@ -1,0 +1,74 @@
+"""Clients that keep their connections and send again at once, and count what no server may do."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+__all__ = ["KeepAliveLoad", "keep_alive_load"]
+
+
+class KeepAliveLoad:
+    """What became of the requests so far."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._numbers = itertools.count()
+        self.statuses: Counter[int] = Counter()
+        self.faults: list[str] = []
+        """Connections that were refused, reset, or closed without an answer."""
+        self.told_to_leave = 0
+        """Answers with ``Connection: close``."""
+
+    async def send_for_ever(self) -> None:
+        """Be one client. Its connections are closed only where an answer says so."""
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError as error:
+                self.faults.append(f"no connection: {error}")
+                await asyncio.sleep(0.01)
+                continue
+            try:
+                while await self._send(reader, writer):
+                    pass
+            except (OSError, EOFError) as error:
+                self.faults.append(f"no answer: {error!r}")
+            finally:
+                writer.close()
+
+    async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        number = next(self._numbers)
+        body = json.dumps(
+            {"conversationId": f"conversation {number % 50}", "senderId": "load", "content": "x",
+             "clientMessageId": str(number)}
+        ).encode()  # fmt: skip
+        writer.write(
+            b"POST /api/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        await reader.readexactly(int(length))
+        self.statuses[int(head.split()[1])] += 1
+        if b"connection: close" in head:
+            self.told_to_leave += 1
+            return False
+        return True
+
+
+@asynccontextmanager
+async def keep_alive_load(port: int, clients: int) -> AsyncIterator[KeepAliveLoad]:
+    """Send while the block runs, from so many clients."""
+    load = KeepAliveLoad(port)
+    sending = [asyncio.create_task(load.send_for_ever()) for _ in range(clients)]
+    try:
+        yield load
+    finally:
+        for one in sending:
+            one.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
