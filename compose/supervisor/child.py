@@ -11,6 +11,7 @@ import sys
 
 import structlog
 
+from compose.local.os_errors import explained
 from compose.output import fail, run
 from compose.process.role import Role
 from compose.process.serve import Running
@@ -34,7 +35,9 @@ def main(name: str, role: Role, lifeline: Lifeline, listener: socket.socket | No
         fail(*error.problems, status=_BAD_SETTINGS)
     try:
         run(lambda: _run(settings, role, lifeline, listener))
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and (told := explained(error)):
+            fail(told)
         log.exception("Failed: unhandled exception")
         sys.exit(1)
 

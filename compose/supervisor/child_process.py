@@ -32,6 +32,8 @@ class ChildProcess:
         self.pid = process.pid
         self.addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
         """Where it is reached; done once it serves, cancelled if it ends before."""
+        self.heard = False
+        """Whether it has shown a sign of life."""
         self.silent = 0
         """How often in a row the supervisor has looked and heard nothing."""
         self.ended = asyncio.create_task(self._run(lifeline, said))
@@ -85,7 +87,7 @@ class ChildProcess:
     async def _listen(self, lifeline: asyncio.StreamReader) -> None:
         with suppress(ConnectionError):
             async for line in lifeline:
-                self.silent = 0
+                self.heard, self.silent = True, 0
                 if (said := line.strip()) and not self.addresses.done():
                     self.addresses.set_result(msgspec.json.decode(said, type=Addresses))
 

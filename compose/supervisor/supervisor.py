@@ -23,6 +23,7 @@ _FIRST_PAUSE = 1.0  # seconds; doubled up to the longest
 _LONGEST_PAUSE = 30.0
 _CALM_SECONDS = 60.0  # a process that ran for so long died of something new
 _START_SECONDS = 60.0
+_START_BEATS = int(_START_SECONDS / BEAT_SECONDS)
 _SILENT_SECONDS = 30.0
 
 
@@ -185,7 +186,8 @@ class Supervisor:
             await asyncio.sleep(BEAT_SECONDS)
             for child in self._children:
                 child.silent += 1
-                if child.silent == self._silent_beats:
+                limit = self._silent_beats if child.heard else _START_BEATS
+                if child.silent == limit:
                     log.error("Process does not respond: killing it", pid=child.pid)
                     child.send(signal.SIGKILL)
 
