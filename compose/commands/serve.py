@@ -66,7 +66,7 @@ async def _supervise(settings: Settings, layout: Layout) -> None:
         with suppress(Interrupted):
             await signals.unless_stopped(supervisor.start())
             log.info("Started", layout=str(layout))
-            await signals.unless_stopped(supervisor.run(reload))
+            await supervisor.run(signals.stop, reload)
     except StartFailedError as error:
         fail(str(error), status=error.status)
     finally:

@@ -160,7 +160,7 @@ class _Up:
         try:
             addresses = await self.signals.unless_stopped(supervisor.start())
             panel.show(addresses.url, addresses.metrics_url)
-            await self.signals.unless_stopped(supervisor.run(asyncio.Event()))
+            await supervisor.run(self.signals.stop, reload=asyncio.Event())
         except StartFailedError as error:
             fail(str(error), status=error.status)
         finally:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from compose.process.role import Role
+from compose.process.tasks import Tasks
 from compose.supervisor.child_process import ChildProcess, Said
 from compose.supervisor.lifeline import BEAT_SECONDS, Addresses
 from compose.supervisor.listeners import Listeners
@@ -19,6 +21,7 @@ __all__ = ["Layout", "StartFailedError", "Supervisor"]
 
 log = structlog.get_logger(__name__)
 
+_BAD_SETTINGS = 2  # the status of a command that finds a setting which can't work
 _FIRST_PAUSE = 1.0  # seconds; doubled up to the longest
 _LONGEST_PAUSE = 30.0
 _CALM_SECONDS = 60.0  # a process that ran for so long died of something new
@@ -28,11 +31,11 @@ _SILENT_SECONDS = 30.0
 
 
 class StartFailedError(Exception):
-    """A process ended before it served, and has said why."""
+    """A process ended as it started, and has said why."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(f"a process ended with status {status} before it served")
-        self.status = status
+        super().__init__(f"a process that was started ended with {_how(status)}")
+        self.status = max(1, status)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Supervisor:
             self._environment["ENABLE_STREAM_CONSUMERS"] = "false"  # a worker consumes all the same
         self._said = said
         self._silent_beats = int(silent_seconds / BEAT_SECONDS)
+        self._began = 0.0
         self._children: set[ChildProcess] = set()
         self._slots = [
             *(_Slot(Role.SERVE, number + 1) for number in range(layout.processes)),
@@ -126,13 +130,22 @@ class Supervisor:
                 raise  # it is us who are cancelled
             raise StartFailedError(child.ended.result()) from None
 
-    async def run(self, reload: asyncio.Event) -> None:
-        """Keep the processes running, and replace each when ``reload`` is set. Never returns."""
-        async with asyncio.TaskGroup() as tasks:
-            for slot in self._slots:
-                tasks.create_task(self._keep(slot))
-            tasks.create_task(self._watch())
-            tasks.create_task(self._reload(reload))
+    async def run(self, stop: asyncio.Event, reload: asyncio.Event) -> None:
+        """Keep the processes running until ``stop`` is set; replace each when ``reload`` is set.
+
+        Raises:
+            StartFailedError: soon after the start, one found that a setting can't work.
+        """
+        self._began = time.monotonic()
+        tasks = Tasks()
+        for slot in self._slots:
+            tasks.add(slot.name, self._keep(slot))
+        tasks.add("watch", self._watch())
+        tasks.add("reload", self._reload(reload))
+        try:
+            await tasks.until(stop)
+        finally:
+            await tasks.cancel_all()
 
     async def stop(self) -> None:
         """Stop all at once, each in good order. Returns when none is left."""
@@ -164,6 +177,9 @@ class Supervisor:
                     await self._restart(slot, child)
 
     async def _restart(self, slot: _Slot, dead: ChildProcess) -> None:
+        status = dead.ended.result()
+        if status == _BAD_SETTINGS and time.monotonic() - self._began < _CALM_SECONDS:
+            raise StartFailedError(status)
         if slot.listener is not None:
             self._listeners.renew(slot.listener)
         pause = slot.backoff.next()
@@ -171,7 +187,7 @@ class Supervisor:
             "Process ended: starting another",
             process=slot.name,
             pid=dead.pid,
-            ended=_how(dead.ended.result()),
+            ended=_how(status),
             in_seconds=round(pause, 1),
         )
         await asyncio.sleep(pause)
