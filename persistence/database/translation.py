@@ -31,6 +31,7 @@ by_code: dict[str, type[PersistenceError]] = {
     "42501": Outage,  # the role lacks a permission: granted by an operator
     "42703": SchemaOutdated,  # a column is missing
     "42P01": SchemaOutdated,  # a table is missing
+    "55P03": Contended,  # a lock was not to be had within lock_timeout
     "57014": TooSlow,  # statement_timeout, or cancelled by an operator
 }
 """Rules for single SQLSTATEs; they come before the class's."""

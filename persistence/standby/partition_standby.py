@@ -27,10 +27,10 @@ from persistence.database.outage import stopped_within, unless
 from persistence.errors import Outage, Unexpected
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from persistence.standby.takeover_rules import LogRole, Originals, Why
-from persistence.worker.partition_worker import PartitionWorker, Tools
+from persistence.worker.partition_worker import PartitionWorker, WorkerContext
 from transport.contract import Claim, Record
 
-__all__ = ["PartitionStandby", "StandbyTools"]
+__all__ = ["PartitionStandby", "StandbyContext"]
 
 _log = structlog.get_logger(__name__)
 
@@ -41,13 +41,13 @@ _LONGEST_WAIT = 1.0
 _PROBE = 8
 
 
-class StandbyTools(msgspec.Struct, frozen=True):
+class StandbyContext(msgspec.Struct, frozen=True):
     """Dependencies that the standbys of all partitions share. ``patience`` is in seconds.
 
     ``queries`` bounds how many of them ask at once, so that they leave connections to others.
     """
 
-    worker: Tools
+    worker: WorkerContext
     role: LogRole
     originals: Originals
     patience: float
@@ -63,10 +63,10 @@ class PartitionStandby:
     """
 
     def __init__(
-        self, claim: Claim, tools: StandbyTools, query: SettlementQuery, stop: asyncio.Event
+        self, claim: Claim, context: StandbyContext, query: SettlementQuery, stop: asyncio.Event
     ) -> None:
         self._claim = claim
-        self._tools = tools
+        self._context = context
         self._query = query
         self._stop = stop
         self._waiting: deque[UnsettledRecord] = deque()
@@ -83,17 +83,17 @@ class PartitionStandby:
     @property
     def stalled(self) -> bool:
         """Whether the first record has been waited for too long."""
-        return self.first is not None and self._waited() > self._tools.patience
+        return self.first is not None and self._waited() > self._context.patience
 
     async def run(self) -> None:
         """Acknowledge until the stop event is set. What waits then stays unacknowledged."""
-        wait = self._tools.worker.poll
+        wait = self._context.worker.poll
         while not self._stop.is_set():
             await self._gather(wait)
             if not self._waiting:
-                wait = self._tools.worker.poll
+                wait = self._context.worker.poll
                 continue
-            behind = len(self._waiting) >= self._tools.worker.batch_size
+            behind = len(self._waiting) >= self._context.worker.batch_size
             await self._look()
             moved = await self._acknowledge()
             if moved:
@@ -109,7 +109,7 @@ class PartitionStandby:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        most = self._tools.worker.batch_size
+        most = self._context.worker.batch_size
         while not self._stop.is_set():
             if len(self._waiting) >= 2 * most:
                 self._waiting.clear()
@@ -126,7 +126,7 @@ class PartitionStandby:
                 await stopped_within(self._stop, min(_LULL, left))
 
     async def _next(self, most: int, wait: float) -> Sequence[Record]:
-        claim, log = self._claim, self._tools.worker.log
+        claim, log = self._claim, self._context.worker.log
         return (
             await log.through(
                 lambda: unless(self._stop, claim.next(max_records=most, max_wait=wait)), self._stop
@@ -147,22 +147,22 @@ class PartitionStandby:
         asked = list(records)
         while True:
             try:
-                async with self._tools.queries:
+                async with self._context.queries:
                     return await self._query.ask(asked, letters=letters)
             except Unexpected:
                 raise
             except Outage as error:
                 self.first = None  # no worker could have persisted it: patience begins anew
-                await self._tools.worker.database.hold(error, self._stop)
+                await self._context.worker.database.hold(error, self._stop)
 
     async def _acknowledge(self) -> bool:
         """Acknowledge what is settled from the first on; return whether that was anything."""
         count = sum(1 for _ in takewhile(lambda one: one.settled, self._waiting))
         if count:
             through = self._waiting[count - 1].record.offset
-            await self._tools.worker.log.through(lambda: self._claim.ack(through), self._stop)
+            await self._context.worker.log.through(lambda: self._claim.ack(through), self._stop)
             self._passed(count)
-            self._tools.acknowledged.inc(count)
+            self._context.acknowledged.inc(count)
         if not self._waiting:
             self.first = None
         elif self.first is None or self.first.offset != self._waiting[0].record.offset:
@@ -177,12 +177,12 @@ class PartitionStandby:
     async def _take_over(self) -> bool:
         """Persist records that no other worker will, if it is time; return whether any were."""
         first = self._waiting[0]
-        why = self._tools.role.why(first.record)
+        why = self._context.role.why(first.record)
         if why is None:
             count = await self._orphans() if self.stalled else 0
             why = Why.ORPHANED
         elif self._is_time(first.record):
-            allowed = takewhile(lambda one: self._tools.role.why(one.record), self._waiting)
+            allowed = takewhile(lambda one: self._context.role.why(one.record), self._waiting)
             count = sum(1 for _ in allowed)
         else:
             return False
@@ -192,17 +192,17 @@ class PartitionStandby:
         _log.warning(
             "Standby takes over records that no other worker will persist",
             reason=why.value,
-            transport=self._tools.worker.transport.name,
+            transport=self._context.worker.transport.name,
             partition=self._claim.partition,
             first=records[0].offset,
             count=count,
         )
         if self._worker is None:
-            worker = PartitionWorker(self._claim, self._tools.worker, self._stop)
+            worker = PartitionWorker(self._claim, self._context.worker, self._stop)
             await worker.open()
             self._worker = worker
         await self._worker.persist(records)
-        self._tools.taken_over.labels(self._tools.worker.transport.name, why.value).inc(count)
+        self._context.taken_over.labels(self._context.worker.transport.name, why.value).inc(count)
         self._passed(count)
         self.first, self._taking_over = None, True
         return True
@@ -210,18 +210,18 @@ class PartitionStandby:
     def _is_time(self, record: Record) -> bool:
         # Once it has taken over it goes on without being patient with each record anew, until
         # another process persists one.
-        old = time.time() - record.appended_at > self._tools.patience
+        old = time.time() - record.appended_at > self._context.patience
         return self.stalled or (self._taking_over and old)
 
     async def _orphans(self) -> int:
         """Return how many records from the first on are copies whose originals are lost."""
-        if time.monotonic() - self._looked_up < self._tools.patience:
+        if time.monotonic() - self._looked_up < self._context.patience:
             return 0
         self._looked_up = time.monotonic()
         passed = 0
         for one in self._waiting:
-            if self._tools.role.why(one.record) is not None or not (
-                await self._tools.originals.passed(one.record, seen=one.seen)
+            if self._context.role.why(one.record) is not None or not (
+                await self._context.originals.passed(one.record, seen=one.seen)
             ):
                 break
             passed += 1
@@ -238,5 +238,5 @@ class PartitionStandby:
         if moved:
             return 0.0 if behind else _LULL
         wait = min(_LONGEST_WAIT, max(_LULL, 2 * last))
-        left = self._tools.patience - self._waited()
+        left = self._context.patience - self._waited()
         return min(wait, max(0.05, left)) if left > 0 else wait

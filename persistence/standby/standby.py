@@ -26,11 +26,11 @@ from persistence.database.outage import Paused
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
 from persistence.standby.metrics import StandbyMetrics
-from persistence.standby.partition_standby import PartitionStandby, StandbyTools
+from persistence.standby.partition_standby import PartitionStandby, StandbyContext
 from persistence.standby.settled_query import SettlementQuery
 from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.claims import Claims
-from persistence.worker.worker import tools_of
+from persistence.worker.worker import worker_context
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Claim, Record, Topic, Transport
 from transport.shadow.origin import origin_of
@@ -96,9 +96,9 @@ class Standby:
         self.transport = transport
         self._pool = pool
         counts = metrics.of(StandbyMetrics)
-        self._tools = StandbyTools(
+        self._context = StandbyContext(
             # Not the worker's pause: what it consumes may be well.
-            worker=tools_of(
+            worker=worker_context(
                 transport,
                 pool,
                 settings,
@@ -125,7 +125,7 @@ class Standby:
             Topic.MESSAGES,
             group=WORKER_GROUP,
             member=member,
-            log=self._tools.worker.log,
+            log=self._context.worker.log,
             metrics=metrics,
             serve=self._serve,
         )
@@ -136,7 +136,7 @@ class Standby:
 
     def status(self) -> StandbyStatus:
         """Return the partitions that this process keeps, and its waits."""
-        barriers = (self._tools.worker.log, self._tools.worker.database)
+        barriers = (self._context.worker.log, self._context.worker.database)
         paused = [paused for barrier in barriers if (paused := barrier.paused())]
         standbys = sorted(self._partitions.items())
         return StandbyStatus(
@@ -154,7 +154,7 @@ class Standby:
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         query = SettlementQuery(self._pool, self.transport.name, claim.partition)
-        standby = PartitionStandby(claim, self._tools, query, stop)
+        standby = PartitionStandby(claim, self._context, query, stop)
         self._partitions[claim.partition] = standby
         try:
             await standby.run()

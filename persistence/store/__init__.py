@@ -1,1 +1,1 @@
-"""Write one batch: one statement, in the order of the log, fenced by the claim's epoch."""
+"""Write batches: one statement, each batch in the order of its log and under its own fence."""

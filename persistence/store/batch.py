@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from transport.envelope import Message, Receipt
 
-__all__ = ["Fence", "PositionedEvent", "Written"]
+__all__ = ["Fence", "FencedBatch", "PositionedEvent", "Written"]
 
 
 class PositionedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event and where it stands in its log. ``offset`` is empty for the direct ingress."""
+    """An event and where it stands in its log. ``offset`` is empty for the direct ingress.
+
+    ``size`` is how many bytes its body has in the log (0 for the direct ingress).
+    """
 
     event: Message | Receipt
     transport: str
@@ -18,6 +23,7 @@ class PositionedEvent(msgspec.Struct, frozen=True, gc=False):
     offset: str
     trace_id: str | None
     attempts: int = 1
+    size: int = 0
 
 
 class Fence(msgspec.Struct, frozen=True, gc=False):
@@ -26,6 +32,13 @@ class Fence(msgspec.Struct, frozen=True, gc=False):
     transport: str
     partition: int
     epoch: int
+
+
+class FencedBatch(msgspec.Struct, frozen=True):
+    """Records of one partition, in the order of the log, and the right to write them."""
+
+    records: Sequence[PositionedEvent]
+    fence: Fence
 
 
 class Written(msgspec.Struct):

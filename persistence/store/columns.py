@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import compress
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from persistence.store.batch import PositionedEvent
 from persistence.tables import columns as tables
 from transport.envelope import Message, Receipt
 
-__all__ = ["MESSAGE", "RECEIPT", "BatchColumns", "InsertColumn", "columns"]
+__all__ = ["MESSAGE", "RECEIPT", "SENT_RECEIPT", "BatchColumns", "InsertColumn", "columns"]
 
 _MOST_ATTEMPTS = 32_767  # of a smallint
 
@@ -43,10 +45,12 @@ def _of_field(column: tables.Column) -> InsertColumn:
     )
 
 
+_PARTITION = InsertColumn("partition", "int", lambda records, _: [r.partition for r in records])
+
 MESSAGE = (
     *map(_of_field, tables.MESSAGE),
     InsertColumn("fingerprint", "text", lambda _, events: [e.fingerprint() for e in events]),
-    InsertColumn("partition", "int", lambda records, _: [r.partition for r in records]),
+    _PARTITION,
     InsertColumn("log_offset", "text", lambda records, _: [r.offset for r in records]),
     InsertColumn(
         "attempts",
@@ -59,6 +63,9 @@ MESSAGE = (
 
 RECEIPT = tuple(map(_of_field, tables.RECEIPT))
 
+SENT_RECEIPT = (*RECEIPT, _PARTITION)
+"""What a batch says of each receipt: its row, and the partition whose fence it is under."""
+
 
 class BatchColumns(msgspec.Struct):
     """The messages of a batch, or its receipts; ``indexes`` says where in it each stood."""
@@ -66,6 +73,14 @@ class BatchColumns(msgspec.Struct):
     indexes: list[int]
     values: dict[str, list[Any]]
     """By the name of the column, in the order of the statement's parameters."""
+
+    def without(self, partitions: AbstractSet[int]) -> BatchColumns:
+        """Return the same without the records of ``partitions``."""
+        kept = [partition not in partitions for partition in self.values["partition"]]
+        return BatchColumns(
+            list(compress(self.indexes, kept)),
+            {name: list(compress(values, kept)) for name, values in self.values.items()},
+        )
 
 
 def columns(batch: Records) -> tuple[BatchColumns, BatchColumns]:
@@ -75,7 +90,7 @@ def columns(batch: Records) -> tuple[BatchColumns, BatchColumns]:
         Rejected: some record has an id that is no UUID, or a time that is not RFC 3339.
     """
     try:
-        return _columns(batch, Message, MESSAGE), _columns(batch, Receipt, RECEIPT)
+        return _columns(batch, Message, MESSAGE), _columns(batch, Receipt, SENT_RECEIPT)
     except ValueError as error:
         raise Rejected("an id is not a UUID, or a time is not RFC 3339 with an offset") from error
 

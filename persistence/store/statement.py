@@ -1,15 +1,22 @@
 """The SQL of the writer.
 
-One statement does everything, in an order that its data dependencies force:
+One statement does everything, for one partition or for several, in an order that its data
+dependencies force:
 
-1. ``locked``: the advisory lock of each partition, ascending. So within a partition ``seq`` is the
-   order in which rows become visible, and a page cursor never skips one. It has to come first:
-   ``seq`` is drawn as rows are inserted, and nothing is inserted before the lock is held.
-2. ``fence``: the row that names the partition's owner, held until commit. No row: nothing is
-   inserted, and the caller learns that it lost the partition.
-3. ``placed``: the messages, in log order. The unique key decides duplicates.
-4. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt
+1. ``bounded``: where others' rows are in the statement too, a lock is not waited for long.
+2. ``locked``: the advisory lock of each partition, ascending. So within a partition ``seq`` is the
+   order in which rows become visible, and a page cursor never skips one. It has to come before
+   the rows: ``seq`` is drawn as rows are inserted, and nothing is inserted before the lock is held.
+3. ``fence``: the rows that name the partitions' owners, held until commit. Of a partition without
+   such a row nothing is inserted, and the caller learns that it lost the partition.
+4. ``placed``: the messages, in log order. The unique key decides duplicates.
+5. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt
    may come in the same batch as its message.
+
+Two statements can't wait for each other's locks in a circle: each takes all its advisory locks
+first, in one order, then shares of fences, and an owner that takes a fence waits for no other. Only
+rows can close a circle: the same two keys in two logs, in different orders. PostgreSQL then ends
+one of the two, which is tried again.
 
 Sent outside a transaction block it is its own transaction, committed with PostgreSQL's
 ``synchronous_commit`` when the answer arrives.
@@ -19,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from persistence.store.columns import MESSAGE, RECEIPT, InsertColumn
+from persistence.store.columns import MESSAGE, RECEIPT, SENT_RECEIPT, InsertColumn
 
 __all__ = ["CLASSIFY", "INSERT", "LOCK_CLASS", "TAKE"]
 
@@ -62,45 +69,53 @@ def _selected(columns: Sequence[InsertColumn]) -> str:
     )
 
 
-_FIRST_OF_MESSAGE = 5
+_FIRST_OF_MESSAGE = 6
 _FIRST_OF_RECEIPT = _FIRST_OF_MESSAGE + len(MESSAGE)
 
+_MAY_WRITE = "($3::int[] IS NULL OR partition = ANY ((SELECT partitions FROM owned)::int[]))"
+
 INSERT = f"""
-WITH locked AS MATERIALIZED (
+WITH bounded AS MATERIALIZED (
+    SELECT CASE WHEN $5::text IS NOT NULL THEN set_config('lock_timeout', $5, true) END AS wait
+),
+locked AS MATERIALIZED (
     SELECT count(pg_advisory_xact_lock({LOCK_CLASS}, partition)) AS locks
     FROM unnest($1::int[]) AS partition
+    WHERE (SELECT coalesce(wait, '') FROM bounded) IS NOT NULL
 ),
 fence AS MATERIALIZED (
-    SELECT 1 FROM fences
-    WHERE (SELECT locks FROM locked) >= 0 AND transport = $2 AND partition = $3 AND epoch = $4
-    FOR SHARE
+    SELECT fences.partition
+    FROM fences JOIN unnest($3::int[], $4::bigint[]) AS held (partition, epoch)
+        ON fences.partition = held.partition AND fences.epoch = held.epoch
+    WHERE (SELECT locks FROM locked) >= 0 AND transport = $2
+    FOR SHARE OF fences
 ),
-allowed AS MATERIALIZED (
-    SELECT (SELECT locks FROM locked) >= 0
-        AND ($4::bigint IS NULL OR EXISTS (SELECT FROM fence)) AS yes
+owned AS MATERIALIZED (
+    SELECT CASE WHEN (SELECT locks FROM locked) >= 0
+        THEN ARRAY(SELECT partition FROM fence) END AS partitions
 ),
 placed AS (
     INSERT INTO messages (transport, {_inserted(MESSAGE)})
     SELECT $2, {_selected(MESSAGE)}
     FROM {_batch(MESSAGE, _FIRST_OF_MESSAGE)}
-    WHERE (SELECT yes FROM allowed)
+    WHERE (SELECT partitions FROM owned) IS NOT NULL AND {_MAY_WRITE}
     ORDER BY place
     ON CONFLICT DO NOTHING
-    RETURNING id
+    RETURNING id, idempotency_key
 ),
 received AS (
     INSERT INTO message_receipts ({_inserted(RECEIPT)})
     SELECT {_selected(RECEIPT)}
-    FROM {_batch(RECEIPT, _FIRST_OF_RECEIPT)}
-    WHERE (SELECT yes FROM allowed)
+    FROM {_batch(SENT_RECEIPT, _FIRST_OF_RECEIPT)}
+    WHERE (SELECT partitions FROM owned) IS NOT NULL AND {_MAY_WRITE}
     ON CONFLICT DO NOTHING
     RETURNING message_id, user_id, state
 )
-SELECT (SELECT yes FROM allowed) AS allowed, placed_count, placed, received_count, received
+SELECT (SELECT partitions FROM owned) AS owned, placed_count, placed, received_count, received
 FROM (
     SELECT count(*) AS placed_count,
         CASE WHEN count(*) < cardinality(${_FIRST_OF_MESSAGE}::uuid[])
-            THEN array_agg(id) END AS placed
+            THEN array_agg(id || '/' || idempotency_key) END AS placed
     FROM placed
 ) AS messages, (
     SELECT count(*) AS received_count,
@@ -109,10 +124,11 @@ FROM (
     FROM received
 ) AS receipts
 """  # noqa: S608 - what is put in are constants of ours
-"""Insert a batch. Ids of new rows come back only when some are not new: mostly all are.
+"""Insert batches. The new rows' names come back only when some are not new: mostly all are.
 
-$1 partitions to lock (ascending), $2 transport, $3 and $4 the fence's partition and epoch (null
-without one), then the messages' columns and the receipts', each from its uuid on.
+$1 partitions to lock (ascending), $2 transport, $3 and $4 the fences' partitions and epochs (null
+without any), $5 how long to wait for a lock (null: as the session has it), then the messages'
+columns and the receipts', each from its uuid on.
 """
 
 CLASSIFY = """

@@ -6,17 +6,21 @@ there is no transaction to open, to keep short or to roll back.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, pairwise
 
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import Contended, FenceLost
-from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.columns import BatchColumns, columns
 from persistence.store.statement import CLASSIFY, INSERT, TAKE
 
 __all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
 
 _CONTENDED_RETRIES = 3
+_TOGETHER_LOCK_MS = "1000"
+"""How long others' rows may keep a statement of several partitions waiting."""
 
 
 class Writer:
@@ -83,6 +87,26 @@ class Writer:
         async with using(self._pool) as connection:
             return await insert(connection, batch, fence)
 
+    async def write_together(self, batches: Sequence[FencedBatch]) -> list[Written | FenceLost]:
+        """Insert batches of different partitions of one log, in one statement; see :meth:`write`.
+
+        Returns, in their order, the outcome of each. Of a batch whose partition has a newer owner
+        nothing is written, and the others are.
+
+        Raises:
+            Rejected: some record of them can't be stored; nothing was written.
+            Contended: another transaction stood in the way; nothing was written.
+            Outage: the database can't do it now; it *may* have been written.
+        """
+        fences = [batch.fence for batch in batches]
+        records = list(chain.from_iterable(batch.records for batch in batches))
+        async with using(self._pool) as connection:
+            written, lost = await _insert(connection, records, fences, wait=_TOGETHER_LOCK_MS)
+        return [
+            _lost(fence) if fence.partition in lost else part
+            for fence, part in zip(fences, _parts(written, batches), strict=True)
+        ]
+
 
 async def insert(
     connection: Connection, batch: Sequence[PositionedEvent], fence: Fence | None = None
@@ -91,23 +115,56 @@ async def insert(
 
     asyncpg's errors come out as they are; wrap it in ``using`` or ``translated``.
     """
+    written, lost = await _insert(connection, batch, [fence] if fence else None)
+    if fence is not None and lost:
+        raise _lost(fence)
+    return written
+
+
+def _lost(fence: Fence) -> FenceLost:
+    return FenceLost(f"partition {fence.partition} of {fence.transport} has a newer owner")
+
+
+def _parts(written: Written, batches: Sequence[FencedBatch]) -> list[Written]:
+    """Split the outcome of batches that were written together into theirs."""
+    bounds = [0, *accumulate(len(batch.records) for batch in batches)]
+
+    def split(indexes: list[int]) -> Iterator[list[int]]:
+        for start, end in pairwise(bounds):
+            low, high = bisect_left(indexes, start), bisect_left(indexes, end)
+            yield [index - start for index in indexes[low:high]]
+
+    lists = (written.persisted, written.duplicates, written.conflicts)
+    return list(map(Written, *map(split, lists)))
+
+
+async def _insert(
+    connection: Connection,
+    batch: Sequence[PositionedEvent],
+    fences: Sequence[Fence] | None,
+    wait: str | None = None,
+) -> tuple[Written, set[int]]:
+    """Return the outcome, and the partitions whose fence is lost: of these nothing is in it."""
     messages, receipts = columns(batch)
-    transport = batch[0].transport
     row = await connection.fetchrow(
         INSERT,
         # Ascending, so that two batches over several partitions can't deadlock.
         sorted(set(messages.values["partition"])),
-        transport,
-        fence.partition if fence else None,
-        fence.epoch if fence else None,
+        batch[0].transport,
+        None if fences is None else [fence.partition for fence in fences],
+        None if fences is None else [fence.epoch for fence in fences],
+        wait,
         *messages.values.values(),
         *receipts.values.values(),
     )
     assert row is not None
-    if fence is not None and not row["allowed"]:
-        raise FenceLost(f"partition {fence.partition} of {transport} has a newer owner")
+    lost = {fence.partition for fence in fences or ()}.difference(row["owned"])
+    if lost and len(lost) == len(fences or ()):
+        return Written([], [], []), lost
+    if lost:
+        messages, receipts = messages.without(lost), receipts.without(lost)
     placed, again = _split(
-        messages.indexes, messages.values["id"], row["placed_count"], row["placed"]
+        messages.indexes, _message_keys(messages), row["placed_count"], row["placed"]
     )
     duplicates, conflicts = again, list[int]()
     if again:
@@ -118,7 +175,7 @@ async def insert(
         )
         placed = sorted(placed + received)
         duplicates = sorted(duplicates + known)
-    return Written(placed, duplicates, conflicts)
+    return Written(placed, duplicates, conflicts), lost
 
 
 async def _judge(
@@ -146,19 +203,25 @@ async def _judge(
     return same, [index for index, _, key, body in asked if bodies.get(key) != body]
 
 
-def _receipt_keys(receipts: BatchColumns) -> list[str]:
+def _message_keys(messages: BatchColumns) -> Iterator[str]:
+    """Return the messages' names as the statement spells them: of a stranger, one may be another's.
+
+    Made one by one as they are asked for, which mostly none is.
+    """
+    values = messages.values
+    pairs = zip(values["id"], values["idempotency_key"], strict=True)
+    return (f"{identifier}/{key}" for identifier, key in pairs)
+
+
+def _receipt_keys(receipts: BatchColumns) -> Iterator[str]:
     """Return the receipts' keys as the statement spells them."""
     values = receipts.values
-    return [
-        f"{message_id}/{state}/{user_id}"
-        for message_id, state, user_id in zip(
-            values["message_id"], values["state"], values["user_id"], strict=True
-        )
-    ]
+    rows = zip(values["message_id"], values["state"], values["user_id"], strict=True)
+    return (f"{message_id}/{state}/{user_id}" for message_id, state, user_id in rows)
 
 
 def _split(
-    indexes: list[int], keys: Sequence[Hashable], count: int, new: list[Hashable] | None
+    indexes: list[int], keys: Iterable[str], count: int, new: Sequence[str] | None
 ) -> tuple[list[int], list[int]]:
     """Split ``indexes`` into new ones and duplicates. Of equals the first is new."""
     if count == len(indexes):

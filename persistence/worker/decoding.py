@@ -37,6 +37,7 @@ def decode_all(
                 record.offset,
                 trace_id_of(record) or (begun.get(record.offset) if begun else None),
                 record.delivery_count or 1,
+                len(record.body),
             )
         )
         indexes.append(index)

@@ -3,6 +3,7 @@
 ::
 
     next ──► decode ──► one statement ──► dead letters, if any ──► ack
+      │                  └── with what other partitions have ready
       └── while a full batch is written, the next one is read
 
 Nothing is acknowledged before it is a committed row or a durable dead letter (promise 1), and what
@@ -24,6 +25,7 @@ from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
 from persistence.database.outage import OutageBarrier, unless
 from persistence.errors import FenceLost, Outage, Rejected, TooSlow, Unexpected
 from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.group_writer import STATEMENT_BYTES, GroupWriter
 from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog, Failed
 from persistence.worker.batch_size import AdaptiveBatchSize
@@ -35,22 +37,20 @@ from transport.contract import WORKER_GROUP, Claim, DeadLetter, Reason, Record, 
 from transport.envelope import Message
 from transport.errors import TransportError
 
-__all__ = ["PartitionWorker", "Tools"]
+__all__ = ["PartitionWorker", "WorkerContext"]
 
 _log = structlog.get_logger(__name__)
 
-# A statement has to stay far below the protocol's limit of 1 GiB, and be quick.
-_STATEMENT_BYTES = 8 * 2**20
 
+class WorkerContext(msgspec.Struct, frozen=True):
+    """Dependencies that all partition workers of one log share.
 
-class Tools(msgspec.Struct, frozen=True):
-    """Dependencies that all partition workers share. ``poll`` is the longest idle wait, in seconds.
-
-    ``slots`` bounds how many of them write at once, so that they leave connections to others.
+    ``poll`` is the longest idle wait, in seconds.
     """
 
     transport: Transport
     writer: Writer
+    group_writer: GroupWriter
     log: OutageBarrier
     database: OutageBarrier
     metrics: WorkerMetrics
@@ -58,7 +58,6 @@ class Tools(msgspec.Struct, frozen=True):
     attempts: int
     batch_size: int
     poll: float
-    slots: asyncio.Semaphore
     failures: AttemptLog
     deliveries: Deliveries
 
@@ -77,11 +76,11 @@ _NOTHING = _DeliveredBatch((), 0.0, is_full=False)
 class PartitionWorker:
     """Works on one claim. Waits out outages of the log and of the database where it meets them."""
 
-    def __init__(self, claim: Claim, tools: Tools, stop: asyncio.Event) -> None:
+    def __init__(self, claim: Claim, context: WorkerContext, stop: asyncio.Event) -> None:
         self._claim = claim
-        self._tools = tools
+        self._context = context
         self._stop = stop
-        self._batch_size = AdaptiveBatchSize(tools.batch_size)
+        self._batch_size = AdaptiveBatchSize(context.batch_size)
         self._fence: Fence | None = None
         self._failed: list[Failed] = []
 
@@ -98,7 +97,7 @@ class PartitionWorker:
         _log.info(
             f"Worker started for partition {partition}",
             partition=partition,
-            transport=self._tools.transport.name,
+            transport=self._context.transport.name,
             epoch=self._claim.epoch,
         )
         batch = await self._read()
@@ -116,10 +115,11 @@ class PartitionWorker:
             self._fence = await self._take_fence()
 
     async def _take_fence(self) -> Fence:
-        tools = self._tools
-        name, claim = tools.transport.name, self._claim
-        return await tools.database.through(
-            lambda: tools.writer.take(name, claim.partition, claim.epoch, tools.member), self._stop
+        context = self._context
+        name, claim = context.transport.name, self._claim
+        return await context.database.through(
+            lambda: context.writer.take(name, claim.partition, claim.epoch, context.member),
+            self._stop,
         )
 
     async def _outbid(self, held: int) -> None:
@@ -130,11 +130,11 @@ class PartitionWorker:
         the process with the fence is not. An epoch of the log's alone could stay below for hours.
         """
         claim, below = self._claim, self._claim.epoch
-        await self._tools.log.through(lambda: claim.raise_epoch(held), self._stop)
+        await self._context.log.through(lambda: claim.raise_epoch(held), self._stop)
         _log.warning(
             "The epoch in PostgreSQL was ahead of the log's: raised the log's above it. The log "
             "lost its data, or its server's clock was set back; compare the servers' clocks",
-            transport=self._tools.transport.name,
+            transport=self._context.transport.name,
             partition=claim.partition,
             fence=held,
             epoch_before=below,
@@ -155,8 +155,8 @@ class PartitionWorker:
         """Wait for records; empty only when stopping."""
         while not self._stop.is_set():
             # Records that arrive just as the stop does are redelivered to the next owner.
-            batch = await self._tools.log.through(
-                lambda: unless(self._stop, self._next(self._tools.poll)), self._stop
+            batch = await self._context.log.through(
+                lambda: unless(self._stop, self._next(self._context.poll)), self._stop
             )
             if batch and batch.records:
                 return batch
@@ -172,26 +172,26 @@ class PartitionWorker:
     def _trace(self, records: Sequence[Record], asked: int) -> Delivery:
         if not records:
             return UNTRACED
-        name = self._tools.transport.name
-        return self._tools.deliveries.begin(name, WORKER_GROUP, records, asked)
+        name = self._context.transport.name
+        return self._context.deliveries.begin(name, WORKER_GROUP, records, asked)
 
     async def _persist(self, batch: _DeliveredBatch) -> _DeliveredBatch | None:
         """Write a batch, dead-letter, acknowledge; return the next if it was read ahead."""
         with batch.trace as trace:
             began = time.perf_counter()
             letters, ahead = await self._write_and_read_ahead(batch)
-            log, through = self._tools.log, batch.records[-1].offset
+            log, through = self._context.log, batch.records[-1].offset
             if letters:
                 # An append whose answer was lost is made twice, and indexed once.
                 sending = time.time_ns()
-                await log.through(lambda: self._tools.transport.dead_letter(letters), self._stop)
-                self._tools.metrics.dead_lettered(letters)
+                await log.through(lambda: self._context.transport.dead_letter(letters), self._stop)
+                self._context.metrics.dead_lettered(letters)
                 trace.dead_lettered(letters, sending)
             acknowledging = time.time_ns()
             await log.through(lambda: self._claim.ack(through), self._stop)
             trace.acknowledged(acknowledging)
         done = time.perf_counter()
-        self._tools.metrics.acknowledged(
+        self._context.metrics.acknowledged(
             len(batch.records), done - batch.delivered, trace_id=trace.trace_id
         )
         self._batch_size.took(len(batch.records), done - began)
@@ -222,16 +222,16 @@ class PartitionWorker:
     async def _write_all(self, batch: _DeliveredBatch) -> list[DeadLetter]:
         """Make a committed row of every record that can be one; return the letters of the rest."""
         records, trace = batch.records, batch.trace
-        positioned, at, undecodable = decode_all(records, self._tools.transport.name, trace.begun)
+        positioned, at, undecodable = decode_all(records, self._context.transport.name, trace.begun)
         letters = {
             index: _letter(records[index], Reason.UNDECODABLE, error, 1)
             for index, error in undecodable
         }
         trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in positioned)
         write = partial(self._write, trace)
-        for start, chunk in _chunks(positioned, records, at):
-            outcome = await isolate(chunk, write, attempts=self._tools.attempts)
-            self._tools.metrics.written(chunk, outcome)
+        for start, chunk in _chunks(positioned):
+            outcome = await isolate(chunk, write, attempts=self._context.attempts)
+            self._context.metrics.written(chunk, outcome)
             await self._record_failures()
             trace.written("persisted", (chunk[i].offset for i in outcome.persisted))
             trace.written("duplicate", (chunk[i].offset for i in outcome.duplicates))
@@ -239,29 +239,25 @@ class PartitionWorker:
         return [letters[index] for index in sorted(letters)]
 
     async def _write(self, trace: Delivery, batch: Sequence[PositionedEvent]) -> Written:
-        """Write one statement; wait out outages of the database."""
-        tools = self._tools
+        """Write records of this partition; wait out outages of the database."""
+        context, fence = self._context, self._fence
+        assert fence is not None, "open() comes first"
+
+        def attempted(began: int, error: BaseException | None) -> None:
+            trace.attempted((positioned.offset for positioned in batch), began, error)
+
         while True:
-            error: BaseException | None = None
             try:
-                async with tools.slots:
-                    began = time.time_ns()
-                    try:
-                        return await tools.writer.write(batch, self._fence)
-                    except BaseException as failure:
-                        error = failure
-                        raise
-                    finally:
-                        trace.attempted((positioned.offset for positioned in batch), began, error)
+                return await context.group_writer.write(batch, fence, attempted)
             except Unexpected:
                 raise
             except Rejected as rejection:
                 if len(batch) == 1:
-                    tools.metrics.refused()
+                    context.metrics.refused()
                     self._note(batch[0], rejection)
                 raise
             except Outage as outage:
-                await tools.database.hold(outage, self._stop)
+                await context.database.hold(outage, self._stop)
                 if isinstance(outage, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
 
@@ -283,7 +279,7 @@ class PartitionWorker:
 
     async def _record_failures(self) -> None:
         failed, self._failed = self._failed, []
-        await self._tools.failures.add(failed)
+        await self._context.failures.add(failed)
 
 
 def _letters(
@@ -306,15 +302,14 @@ def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> 
 
 
 def _chunks(
-    positioned: Sequence[PositionedEvent], records: Sequence[Record], at: Sequence[int]
+    positioned: Sequence[PositionedEvent],
 ) -> Iterator[tuple[int, Sequence[PositionedEvent]]]:
     """Split a batch where it would make too large a statement; mostly it is one chunk."""
     start = size = 0
-    for index, record in enumerate(at):
-        length = len(records[record].body)
-        if size + length > _STATEMENT_BYTES and index > start:
+    for index, one in enumerate(positioned):
+        if size + one.size > STATEMENT_BYTES and index > start:
             yield start, positioned[start:index]
             start, size = index, 0
-        size += length
+        size += one.size
     if start < len(positioned):
         yield start, positioned[start:]

@@ -16,14 +16,15 @@ from otel.tracing.start import OFF
 from persistence.database.outage import Paused, database_barrier, log_barrier
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
+from persistence.store.group_writer import GroupWriter
 from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog
 from persistence.worker.claims import Claims
-from persistence.worker.partition_worker import PartitionWorker, Tools
+from persistence.worker.partition_worker import PartitionWorker, WorkerContext
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, Claim, Topic, Transport
 
-__all__ = ["Worker", "WorkerStatus", "tools_of"]
+__all__ = ["Worker", "WorkerStatus", "worker_context"]
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -52,13 +53,15 @@ class Worker:
         member: str,
         deliveries: Deliveries = OFF.deliveries,
     ) -> None:
-        self._tools = tools_of(transport, pool, settings, metrics, member, deliveries=deliveries)
+        self._context = worker_context(
+            transport, pool, settings, metrics, member, deliveries=deliveries
+        )
         self._claims = Claims(
             transport,
             Topic.MESSAGES,
             group=WORKER_GROUP,
             member=member,
-            log=self._tools.log,
+            log=self._context.log,
             metrics=metrics,
             serve=self._serve,
         )
@@ -69,17 +72,17 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Return the partitions that this process owns, and its waits."""
-        gates = (self._tools.log, self._tools.database)
+        gates = (self._context.log, self._context.database)
         waiting = [paused for gate in gates if (paused := gate.paused())]
         owned = self._claims.owned()
-        surplus = sorted(p for p in owned if p >= self._tools.transport.partitions)
+        surplus = sorted(p for p in owned if p >= self._context.transport.partitions)
         return WorkerStatus(sorted(owned), waiting + self._claims.paused(), owned, surplus)
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
-        await PartitionWorker(claim, self._tools, stop).run()
+        await PartitionWorker(claim, self._context, stop).run()
 
 
-def tools_of(
+def worker_context(
     transport: Transport,
     pool: Pool,
     settings: PersistenceSettings,
@@ -88,16 +91,23 @@ def tools_of(
     *,
     deliveries: Deliveries = OFF.deliveries,
     label: str | None = None,
-) -> Tools:
+) -> WorkerContext:
     """Make the dependencies that one process's partition workers on one log share.
 
     ``label`` is what ``stream_worker_paused`` calls the log while it is waited for.
     """
     writer = Writer(pool)
     poll = settings.stream_poll_interval_ms / 1000
-    return Tools(
+    return WorkerContext(
         transport=transport,
         writer=writer,
+        group_writer=GroupWriter(
+            writer,
+            most_rows=settings.stream_batch_size,
+            # Half of the pool: more at once insert no faster (measured), and the ingress asks its
+            # questions over the same pool.
+            slots=max(1, settings.database_pool_size // 2),
+        ),
         log=log_barrier(transport, metrics, longest=poll, label=label),
         database=database_barrier(writer.probe, metrics, longest=poll),
         metrics=WorkerMetrics(metrics),
@@ -105,9 +115,6 @@ def tools_of(
         attempts=settings.stream_max_retries,
         batch_size=settings.stream_batch_size,
         poll=poll,
-        # Half of the pool: more at once insert no faster (measured), and the ingress asks its
-        # questions over the same pool.
-        slots=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
         failures=AttemptLog(pool, member),
         deliveries=deliveries,
     )

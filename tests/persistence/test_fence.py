@@ -136,7 +136,7 @@ async def test_who_is_owner_by_the_log_no_more_raises_no_fence(
         )
         held = first.consumer.status().epochs[stale.partition]
         with pytest.raises(PartitionLost):
-            await PartitionWorker(stale, first.consumer._tools, asyncio.Event()).open()
+            await PartitionWorker(stale, first.consumer._context, asyncio.Event()).open()
 
         async def its_heirs() -> bool:
             return (await _fences(database_pool))[stale.partition] == held
@@ -157,7 +157,7 @@ async def test_a_fence_that_is_lost_again_and_again_is_told(
 
     running = start()
     worker = running.consumer
-    worker._tools = msgspec.structs.replace(worker._tools, writer=Stubborn(database_pool))
+    worker._context = msgspec.structs.replace(worker._context, writer=Stubborn(database_pool))
     paused = await eventually(lambda: worker.status().paused)
     assert [one.dependency for one in paused] == ["the fence of partition 1"]
     state = worker_probe(worker, required=True)()

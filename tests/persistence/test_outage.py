@@ -170,14 +170,23 @@ async def test_a_record_is_not_acknowledged_before_its_dead_letter_is_appended(
 async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_letters_nothing(
     start, transport, database_pool, eventually, monkeypatch
 ):
-    write, puzzle = Writer.write, [True]
+    write, write_together, puzzle = Writer.write, Writer.write_together, [True]
 
-    async def puzzled(self, batch, fence):
+    def look(batch) -> None:
         if puzzle and any(placed.event.content == "puzzle" for placed in batch):
             raise LookupError("a fault of ours")
+
+    async def puzzled(self, batch, fence):
+        look(batch)
         return await write(self, batch, fence)
 
+    async def puzzled_together(self, batches):
+        for batch in batches:
+            look(batch.records)
+        return await write_together(self, batches)
+
     monkeypatch.setattr(Writer, "write", puzzled)
+    monkeypatch.setattr(Writer, "write_together", puzzled_together)
     worker = start()
     await append(transport, message("c1", "conv1", "puzzle"), message("c2", "conv2", "fine"))
     await eventually(lambda: worker.consumer.status().paused)
