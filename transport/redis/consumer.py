@@ -17,11 +17,15 @@ from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.inbox import Inbox
 from transport.redis.membership import RedisMembership, Renewed
+from transport.redis.pipeline import Pipeline
 from transport.redis.trimming import Retention
 
 __all__ = ["RedisConsumer"]
 
 _log = logging.getLogger(__name__)
+
+_REPLY_BYTES = 64 << 20
+"""Of the reads that go together. Mostly they bring a few records each."""
 
 
 class RedisConsumer:
@@ -42,7 +46,7 @@ class RedisConsumer:
         retention_seconds: int,
         retention_records: int,
     ) -> None:
-        self._connections = connections
+        self._reads = Pipeline(connections, most=_REPLY_BYTES)
         self._functions = functions
         self._membership = membership
         self._notifier = notifier
@@ -124,7 +128,7 @@ class RedisConsumer:
     def _begin(self, partition: int, epoch: int, position: str) -> None:
         claim = RedisClaim(
             Inbox(
-                self._connections,
+                self._reads,
                 self._functions,
                 self._membership.log,
                 partition,

@@ -13,6 +13,7 @@ from transport.errors import ConfigurationError
 from transport.redis.connection import Command, Reply
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import is_function_missing, translate
+from transport.redis.pipeline import Pipeline
 
 __all__ = ["Functions"]
 
@@ -38,6 +39,7 @@ class Functions:
 
     def __init__(self, connections: RedisConnections) -> None:
         self._connections = connections
+        self._calls = Pipeline(connections)
         folder = files("transport.redis").joinpath("lua")
         source = "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in _FILES)
         self._library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
@@ -56,8 +58,10 @@ class Functions:
         Raises:
             TransportUnavailable: no connection could be had, or no library loaded.
         """
-        async with self._connections.lend() as connection:
-            replies = await connection.exchange(commands)
+        return await self._with_library(commands, await self._connections.exchange(commands))
+
+    async def _with_library(self, commands: Sequence[Command], replies: list[Reply]) -> list[Reply]:
+        """Make the calls again that found no library, once it is loaded."""
         for _ in range(_LOADS):
             missing = [i for i, reply in enumerate(replies) if is_function_missing(reply)]
             if not missing:
@@ -69,12 +73,13 @@ class Functions:
         return replies
 
     async def call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
-        """Call one function and return its reply.
+        """Call one function, in a trip with others' calls of this moment, and return its reply.
 
         Raises:
             TransportError: what the server's error, or its silence, means.
         """
-        (reply,) = await self.exchange([self.command(name, keys, *arguments)])
+        commands = [self.command(name, keys, *arguments)]
+        (reply,) = await self._with_library(commands, await self._calls.exchange(commands))
         if isinstance(reply, Exception):
             raise translate(reply)
         return reply

@@ -12,10 +12,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from transport.contract import Record
 from transport.errors import PartitionLost, TopicMissing, TransportUnavailable
 from transport.redis.connection import Command, Reply, ReplyTooLargeError
-from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys, consumer
+from transport.redis.pipeline import Pipeline
 from transport.redis.records import Entry, records, sort_key
 from transport.redis.witness import Witness
 
@@ -43,7 +43,7 @@ class Inbox:
 
     def __init__(
         self,
-        connections: RedisConnections,
+        reads: Pipeline,
         functions: Functions,
         log: TopicKeys,
         partition: int,
@@ -60,8 +60,10 @@ class Inbox:
         self.lease = log.lease(partition, group)
         self.heard = position
         """The id up to which the group was given everything, as far as is known here."""
-        self._connections = connections
+        self._connections = reads.connections
         self._functions = functions
+        self._reads = reads
+        self._is_large = True  # what it reads: more than goes into a trip with other partitions'
         self._group = group
         self._epoch = _text(epoch)
         self._consumer = consumer(partition)
@@ -93,6 +95,7 @@ class Inbox:
                 continue
             self._most = min(_MOST, 2 * self._most)
             self._behind = len(before) == asked
+            self._is_large = self._behind or len(before) + len(fresh) >= asked
             found = await self._again(before) if before else []
             if not self._behind:
                 found += records(self.topic, self.partition, fresh)
@@ -110,9 +113,14 @@ class Inbox:
 
         Returns whether to read again at once. Of one record the reply may be as large as it is.
         """
-        if asked == 1 or not isinstance(error.__cause__, RedisTimeoutError):
+        if not isinstance(error.__cause__, RedisTimeoutError):
             return False
-        self._most = max(1, asked // 8)
+        was_large, self._is_large = self._is_large, True
+        if was_large:
+            if asked == 1:
+                return False
+            self._most = max(1, asked // 8)
+        # Of a trip with others' reads it may have been theirs that was too much.
         return isinstance(error.__cause__, ReplyTooLargeError)
 
     async def ack(self, through: str) -> int:
@@ -177,15 +185,17 @@ class Inbox:
         self._is_unsure = True
         after = (self._last,) if self._behind else (self._last, ">")
         read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
-        replies = await self._connections.exchange(
-            [
-                ("MULTI",),
-                ("HGET", self.lease, "epoch"),
-                *((*read, place) for place in after),
-                ("EXEC",),
-            ],
-            most=_REPLY_BYTES if count > 1 else 0,
-        )
+        transaction: list[Command] = [
+            ("MULTI",),
+            ("HGET", self.lease, "epoch"),
+            *((*read, place) for place in after),
+            ("EXEC",),
+        ]
+        if self._is_large:
+            most = _REPLY_BYTES if count > 1 else 0
+            replies = await self._connections.exchange(transaction, most=most)
+        else:
+            replies = await self._reads.exchange(transaction)
         refusal = next((reply for reply in replies if isinstance(reply, Exception)), None)
         if isinstance(refusal, OutOfMemoryError):
             # A full server queues nothing. The function costs more, and makes room.

@@ -1,0 +1,84 @@
+"""Pipelining across callers: what is asked in one turn of the loop goes out in one trip.
+
+The partitions of a process are read and acknowledged by a task each, and those come in waves: an
+append wakes several, a statement ends for several. A trip costs this process several times what
+one command more in it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from transport.redis.connection import Command, Reply
+from transport.redis.connections import RedisConnections
+
+__all__ = ["Pipeline"]
+
+
+class _Asked:
+    """Commands of one caller, and its replies once they are here."""
+
+    __slots__ = ("commands", "replies")
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.commands = commands
+        self.replies: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+
+
+class Pipeline:
+    """Exchanges commands over ``connections``, those of several callers together.
+
+    ``most`` bounds the bytes of the replies of a trip (0: any number).
+    """
+
+    def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
+        self.connections = connections
+        self._most = most
+        self._next: list[_Asked] = []
+        self._under_way: dict[asyncio.Task[None], Sequence[_Asked]] = {}
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send ``commands`` next to each other and return their replies.
+
+        See :meth:`RedisConnection.exchange`. A call that is cancelled leaves the trip to the others
+        in it, so its commands may be executed.
+
+        Raises:
+            TransportUnavailable: no connection could be had, so nothing was sent.
+        """
+        asked = _Asked(commands)
+        self._next.append(asked)
+        if len(self._next) == 1:
+            asyncio.get_running_loop().call_soon(self._send)
+        try:
+            return await asked.replies
+        except asyncio.CancelledError:
+            for task, trip in self._under_way.items():
+                if all(one.replies.cancelled() for one in trip):
+                    task.cancel()
+            raise
+
+    def _send(self) -> None:
+        trip = [one for one in self._next if not one.replies.done()]
+        self._next = []
+        if trip:
+            task = asyncio.create_task(self._exchange(trip))
+            self._under_way[task] = trip
+            task.add_done_callback(self._under_way.pop)
+
+    async def _exchange(self, trip: Sequence[_Asked]) -> None:
+        commands = [command for one in trip for command in one.commands]
+        try:
+            replies = await self.connections.exchange(commands, most=self._most)
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+            for one in trip:
+                if not one.replies.done():
+                    one.replies.set_exception(error)
+            return
+        start = 0
+        for one in trip:
+            end = start + len(one.commands)
+            if not one.replies.done():
+                one.replies.set_result(replies[start:end])
+            start = end
