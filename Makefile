@@ -45,6 +45,7 @@ containers: TEST_SERVICES = docker
 containers: env-dev ## Build and run the container files on Docker, or as root on an engine of our own
 	@$(BIN)/python -m tests.containers $(ARGS)
 
+bench: EXTRA = bench
 bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -71,4 +72,4 @@ env:
 
 env-dev:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
-	@$(PYTHON) compose/bootstrap.py local dev $(filter docker,$(TEST_SERVICES))
+	@$(PYTHON) compose/bootstrap.py local dev $(EXTRA) $(filter docker,$(TEST_SERVICES))

@@ -17,9 +17,15 @@ from benchmarks.logs import LOGS
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.report import save, show, side_by_side
 from benchmarks.stand import Stand, stand
+from benchmarks.whole_path import parts
 
 Measure = Callable[[Stand, Plan], Awaitable[list[Figure]]]
 PARTS: dict[str, Measure] = {
+    "whole": parts.beside_others,
+    "rates": parts.at_rates,
+    "partitions": parts.on_partitions,
+    "growth": parts.in_a_large_table,
+    "shadow": parts.with_a_shadow,
     "single": single_post.measure,
     "publish": publish.measure,
     "batch": batch_post.measure,

@@ -52,7 +52,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             name=f"draining {plan.backlog:,}, one worker process",
             unit="rows/s",
             ours=ours,
-            baseline_name="hand-written read, unnest insert, ack",
+            baseline_name="hand-written loop that reads ahead",
             baseline=loop,
             target=0.7,
             details=details,

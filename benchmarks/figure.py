@@ -62,6 +62,8 @@ class Point(msgspec.Struct, kw_only=True, tag="point"):
 
     name: str
     load: str
+    rate: float | None
+    """Offered, messages a second; ``None`` of a closed loop."""
     posts_per_second: float
     rows_per_second: float
     """Messages over the time until the last row was committed."""
@@ -80,7 +82,7 @@ class Point(msgspec.Struct, kw_only=True, tag="point"):
         return True
 
 
-Figure = Compared | Limit
+Figure = Compared | Limit | Point
 
 
 def median(values: Sequence[float]) -> float:

@@ -69,7 +69,7 @@ class RedisLog:
         await self._server.start()
         async with Redis(host=self._server.host, port=self._server.port) as client:
             memory = await client.info("memory")
-        self.label = f"{self._server.binary.label}, {memory['mem_allocator']}"
+        self.label = f"{self._server.binary.label}, allocator {memory['mem_allocator']}"
 
     async def stop(self) -> None:
         """Stop the server."""

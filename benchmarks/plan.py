@@ -21,6 +21,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     steady_seconds: float
     rows_before: int
     """Rows already in the table when posting begins: a look-up in an empty table is no look-up."""
+    rows_large: int
+    """Rows of the large table of the whole path."""
+    rounds: int
+    """Of the whole path: each service in turn, with each load."""
+    connections: tuple[int, ...]
+    """Of the whole path, beside 64."""
+    rates: tuple[float, ...]
+    """Of the whole path, open loop: messages a second, and up to 1.0 shares of what 64
+    connections reach."""
 
 
 FULL = Plan(
@@ -30,6 +39,10 @@ FULL = Plan(
     backlog=200_000,
     steady_seconds=60.0,
     rows_before=200_000,
+    rows_large=10_000_000,
+    rounds=3,
+    connections=(1, 16, 256, 1024),
+    rates=(100, 1000, 0.25, 0.5, 0.8, 0.95),
 )
 QUICK = Plan(
     runs=1,
@@ -38,4 +51,8 @@ QUICK = Plan(
     backlog=20_000,
     steady_seconds=5.0,
     rows_before=20_000,
+    rows_large=100_000,
+    rounds=1,
+    connections=(1, 1024),
+    rates=(1000, 0.5),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,7 +20,16 @@ from benchmarks.load.job import Job, Result
 from compose.local.ports import free_port
 from compose.local.server import LocalServer
 
-__all__ = ["ROOT", "Running", "crossfade", "load", "program", "python_of", "uvicorn_app"]
+__all__ = [
+    "ROOT",
+    "Running",
+    "crossfade",
+    "go_service",
+    "load",
+    "program",
+    "python_of",
+    "uvicorn_app",
+]
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,6 +132,30 @@ def uvicorn_app(
         port=port,
         ready=f"http://127.0.0.1:{port}/",
     ).measured()
+
+
+@asynccontextmanager
+async def go_service(folder: Path, environment: dict[str, str]) -> AsyncIterator[Running]:
+    """Build the Go service and run it.
+
+    Raises:
+        RuntimeError: there is no Go, or it does not build.
+    """
+    program = ROOT / "build" / "bench" / "go-service"
+    if shutil.which("go") is None:
+        raise RuntimeError("the Go service can't be measured: there is no go on the PATH")
+    source = ROOT / "benchmarks" / "baselines" / "go"
+    building = await asyncio.create_subprocess_exec(
+        "go", "build", "-o", str(program), ".", cwd=source
+    )
+    if await building.wait():
+        raise RuntimeError(f"{source} does not build")
+    port = free_port()
+    environment = {**environment, "PORT": str(port)}
+    ready = f"http://127.0.0.1:{port}/"
+    service = Running("go", [str(program)], folder, environment, port=port, ready=ready)
+    async with service.measured():
+        yield service
 
 
 async def load(job: Job) -> Result:

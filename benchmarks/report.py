@@ -13,7 +13,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figure import Compared, Figure, Limit, median
+from benchmarks.figure import Compared, Figure, Limit, Point, median
+from benchmarks.whole_path.table import show_points
 
 __all__ = ["save", "show", "side_by_side"]
 
@@ -23,13 +24,18 @@ _PACKAGES = ("uvicorn", "fastapi", "pydantic", "redis", "asyncpg", "aiokafka", "
 
 
 def show(console: Console, figures: list[Figure], *, title: str) -> None:
-    """Print the figures of one log."""
+    """Print the figures of one log: the whole path first."""
+    points = [figure for figure in figures if isinstance(figure, Point)]
+    if points:
+        show_points(console, points)
     table = _table(console, title)
     for column in ("ours", "baseline", "ratio", "target"):
         table.add_column(column, justify="right")
     table.add_column("against")
     table.add_column("")
     for figure in figures:
+        if isinstance(figure, Point):
+            continue
         verdict = "[green]met[/]" if figure.met else "[bold red]not met[/]"
         if isinstance(figure, Compared):
             table.add_row(
@@ -60,10 +66,14 @@ def side_by_side(console: Console, found: dict[str, list[Figure]]) -> None:
     table = _table(console, "side by side (each from its own run on this machine)")
     for log in found:
         table.add_column(log, justify="right")
-    names = dict.fromkeys(figure.name for figures in found.values() for figure in figures)
+    judged = {
+        log: [figure for figure in figures if not isinstance(figure, Point)]
+        for log, figures in found.items()
+    }
+    names = dict.fromkeys(figure.name for figures in judged.values() for figure in figures)
     for name in names:
         cells = []
-        for figures in found.values():
+        for figures in judged.values():
             figure = next((one for one in figures if one.name == name), None)
             cells.append(_cell(figure) if figure else "")
         table.add_row(name, *cells)
@@ -78,7 +88,7 @@ def _table(console: Console, title: str) -> Table:
     return table
 
 
-def _cell(figure: Figure) -> str:
+def _cell(figure: Compared | Limit) -> str:
     if isinstance(figure, Compared):
         return f"{median(figure.ours):,.0f} {figure.unit} ({figure.ratio:.2f} x)"
     return _value(figure)
@@ -117,6 +127,8 @@ def save(figures: list[Figure], *, transport: str, quick: bool, servers: dict[st
 
 
 def _summary(figure: Figure) -> dict[str, float]:
+    if isinstance(figure, Point):
+        return {}
     if isinstance(figure, Compared):
         return {"ratio": round(figure.ratio, 3)}
     return {"value": round(figure.value, 3)}

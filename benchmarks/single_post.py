@@ -16,6 +16,7 @@ from benchmarks.stand import Stand
 __all__ = ["fill_table", "measure"]
 
 _CONNECTIONS = 64
+_NO_WORKERS = {"ENABLE_STREAM_CONSUMERS": "false"}
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
@@ -24,14 +25,16 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     url = await stand.database()
     await fill_table(url, plan.rows_before)
     async with AsyncExitStack() as stack:
-        environment = {**stand.environment(url), "ENABLE_STREAM_CONSUMERS": "false"}
+        environment = {**stand.environment(url), **_NO_WORKERS}
         apps = {
             "ours": crossfade("serve", stand.folder, environment),
             "bare": uvicorn_app("benchmarks.baselines.bare_fastapi:app", stand.folder, {}),
         }
         if stand.transport == "redis":
             apps["usual"] = uvicorn_app(
-                "benchmarks.baselines.usual_fastapi:app", stand.folder, stand.log_environment()
+                "benchmarks.baselines.usual_fastapi:app",
+                stand.folder,
+                {**stand.log_environment(), "REDIS_STREAM_DB": "2", **_NO_WORKERS},
             )
         running = {name: await stack.enter_async_context(app) for name, app in apps.items()}
         results: dict[str, list[Result]] = {name: [] for name in running}
@@ -64,7 +67,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
         )
         for name, what, target in (
             ("bare", "bare FastAPI handler that does nothing", 2.5),
-            ("usual", "FastAPI + redis-py SET NX + XADD", 6.0),
+            ("usual", "FastAPI + redis-py, one Lua call", 5.0),
         )
         if name in running
     ]

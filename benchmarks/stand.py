@@ -31,6 +31,8 @@ class Stand:
         self.transport = log.transport
         self.templates: dict[Path, str] = {}
         """Migrated databases that others are copied from, by the checkout that made them."""
+        self.others: dict[str, int] = {}
+        """Processes of further servers, by name."""
 
     def environment(self, database_url: str) -> dict[str, str]:
         """Return the settings that lead a process of ours to these servers."""
@@ -61,7 +63,7 @@ class Stand:
 
     def pids(self) -> dict[str, int]:
         """Return the servers' processes."""
-        return {"log": self.log.pid, "postgres": self.postgres.pid}
+        return {"log": self.log.pid, "postgres": self.postgres.pid, **self.others}
 
     async def backlog(self) -> int:
         """Return how many records no worker has acknowledged."""

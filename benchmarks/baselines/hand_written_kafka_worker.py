@@ -40,8 +40,8 @@ async def main() -> None:
         while left:
             polled = await consumer.getmany(timeout_ms=1000, max_records=_BATCH)
             for source, records in polled.items():
-                made = columns((str(record.offset), record.value) for record in records)
-                await insert.fetch(source.partition, *made, "kafka")
+                made = columns((source.partition, str(r.offset), r.value) for r in records)
+                await insert.fetch(*made, "kafka")
                 await consumer.commit({source: records[-1].offset + 1})
                 left -= len(records)
     await connection.close()

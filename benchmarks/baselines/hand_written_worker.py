@@ -1,12 +1,13 @@
 """What one would write by hand to move messages from Redis to PostgreSQL, and write well.
 
-Read 500, decode, one ``unnest`` insert, acknowledge; partition by partition, over redis-py with
-hiredis and asyncpg. It knows no ownership, no fencing, no outage, no poison, no receipts, no
-metrics. It ends when nothing is left.
+Read all streams at once, read on while the batch before is inserted, one ``unnest`` insert,
+acknowledge in one pipeline; over redis-py with hiredis and asyncpg. It knows no ownership, no
+fencing, no outage, no poison, no receipts, no metrics. As a program it ends when nothing is left.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -16,37 +17,61 @@ from redis.asyncio import Redis
 
 from benchmarks.baselines.rows import INSERT, columns
 
-_BATCH = 500
+__all__ = ["drain", "new_redis"]
+
+_BATCH = 100  # of each stream
 _GROUP = "hand-written"
+_WAIT_MS = 1000
+
+Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
 
 
-async def main() -> None:
-    """Move everything."""
-    redis = Redis(
+def new_redis() -> Redis:
+    """Return a client, which connects when it is used."""
+    return Redis(
         host=os.environ["REDIS_HOST"],
         port=int(os.environ["REDIS_PORT"]),
         db=int(os.environ.get("REDIS_STREAM_DB", "1")),
         protocol=2,
     )
+
+
+async def drain(*, for_ever: bool) -> None:
+    """Move everything there is, and with ``for_ever`` everything that comes."""
+    redis = new_redis()
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     insert = await connection.prepare(INSERT)
-    streams = [f"msg:stream:{p}" for p in range(int(os.environ.get("STREAM_PARTITIONS", "16")))]
-    for stream in streams:
-        await redis.xgroup_create(stream, _GROUP, "0", mkstream=True)
-    moved = True
-    while moved:
-        moved = False
-        for partition, stream in enumerate(streams):
-            reply: Any = await redis.xreadgroup(_GROUP, "one", {stream: ">"}, count=_BATCH)
-            if reply:
-                entries = reply[0][1]
-                records = ((entry_id.decode(), fields[b"body"]) for entry_id, fields in entries)
-                await insert.fetch(partition, *columns(records), "redis")
-                await redis.xack(stream, _GROUP, *(entry_id for entry_id, _ in entries))
-                moved = True
-    await connection.close()
-    await redis.aclose()
+    partitions = int(os.environ.get("STREAM_PARTITIONS", "16"))
+    names = {f"msg:stream:{p}".encode(): p for p in range(partitions)}
+    for name in names:
+        await redis.xgroup_create(name, _GROUP, "0", mkstream=True)
+    new: Any = dict.fromkeys(names, ">")
+
+    async def read() -> Streams:
+        wait = _WAIT_MS if for_ever else None
+        return await redis.xreadgroup(_GROUP, "one", new, count=_BATCH, block=wait)
+
+    reading = asyncio.create_task(read())
+    try:
+        while (streams := await reading) or for_ever:
+            reading = asyncio.create_task(read())
+            if not streams:
+                continue
+            records = (
+                (names[name], entry_id.decode(), fields[b"body"])
+                for name, entries in streams
+                for entry_id, fields in entries
+            )
+            await insert.fetch(*columns(records), "redis")
+            acknowledged = redis.pipeline(transaction=False)
+            for name, entries in streams:
+                acknowledged.xack(name, _GROUP, *(entry_id for entry_id, _ in entries))
+            await acknowledged.execute()
+    finally:
+        reading.cancel()
+        await connection.close()
+        await redis.aclose()
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(drain(for_ever=False))

@@ -9,32 +9,38 @@ import msgspec
 
 from transport.envelope import Message
 
-__all__ = ["INSERT", "columns"]
+__all__ = ["INSERT", "columns", "message_columns"]
 
 INSERT = """
-INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, sender_id,
-    client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at, transport,
-    partition, log_offset)
-SELECT id, key, correlation_id, conversation_id, sender_id, client_message_id,
-    recipient_ids::text[], content, content_type, fingerprint, accepted_at, $14, $1, log_offset
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::text[])
-    AS batch (id, key, correlation_id, conversation_id, sender_id, client_message_id,
-        recipient_ids, content, content_type, fingerprint, accepted_at, log_offset)
+INSERT INTO messages (partition, log_offset, id, idempotency_key, correlation_id, conversation_id,
+    sender_id, client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at,
+    transport)
+SELECT partition, log_offset, id, key, correlation_id, conversation_id, sender_id,
+    client_message_id, recipient_ids::text[], content, content_type, fingerprint, accepted_at, $14
+FROM unnest($1::int[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[])
+    AS batch (partition, log_offset, id, key, correlation_id, conversation_id, sender_id,
+        client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at)
 ON CONFLICT DO NOTHING
 """
-"""$1 partition, $2 to $13 the columns, $14 the log's name."""
+"""$1 to $13 the columns, $14 the log's name."""
 
 _decode = msgspec.json.Decoder(Message).decode
 
 
-def columns(records: Iterable[tuple[str, bytes]]) -> list[list[object]]:
-    """Return the columns of records given as offset and body."""
+def columns(records: Iterable[tuple[int, str, bytes]]) -> list[list[object]]:
+    """Return the columns of records given as partition, offset and body."""
+    return message_columns((place, offset, _decode(body)) for place, offset, body in records)
+
+
+def message_columns(messages: Iterable[tuple[int, str, Message]]) -> list[list[object]]:
+    """Return the columns of messages given with their partition and offset."""
     rows = []
-    for offset, body in records:
-        m = _decode(body)
+    for partition, offset, m in messages:
         rows.append(
             (
+                partition,
+                offset,
                 m.message_id,
                 m.idempotency_key,
                 m.correlation_id,
@@ -46,7 +52,6 @@ def columns(records: Iterable[tuple[str, bytes]]) -> list[list[object]]:
                 m.content_type,
                 m.fingerprint(),
                 datetime.fromisoformat(m.accepted_at),
-                offset,
             )
         )
     return [list(column) for column in zip(*rows, strict=True)]

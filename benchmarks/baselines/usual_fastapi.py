@@ -1,45 +1,61 @@
-"""The usual way: FastAPI, and for each request ``SET NX`` to claim the key, then ``XADD``."""
+"""The usual way: FastAPI, and for each request one Lua call that claims the key and appends.
+
+With workers on, the same process drains the streams by the loop of ``hand_written_worker``.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import uuid
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from redis.asyncio import Redis
 
-from benchmarks.baselines.bodies import MessageBody
+from benchmarks.baselines.bodies import MessageBody, accepted, encode
+from benchmarks.baselines.hand_written_worker import drain, new_redis
 from transport.partitioner import partition_for
 
-app = FastAPI(openapi_url=None)
-redis = Redis(
-    host=os.environ["REDIS_HOST"], port=int(os.environ["REDIS_PORT"]), db=2, decode_responses=True
-)
+_TTL_SECONDS = 300
+_PARTITIONS = int(os.environ.get("STREAM_PARTITIONS", "16"))
+_APPEND_ONCE = """
+local seen = redis.call('GET', KEYS[1])
+if seen then return seen end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+redis.call('XADD', KEYS[2], '*', 'messageId', ARGV[1], 'body', ARGV[2])
+return false
+"""
+
+redis = new_redis()
+append_once = redis.register_script(_APPEND_ONCE)
+
+
+@asynccontextmanager
+async def _draining(_: FastAPI) -> AsyncIterator[None]:
+    if os.environ.get("ENABLE_STREAM_CONSUMERS", "true") != "true":
+        yield
+        return
+    task = asyncio.create_task(drain(for_ever=True))
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+app = FastAPI(openapi_url=None, lifespan=_draining)
 
 
 @app.post("/api/messages", status_code=202)
 async def post_message(body: MessageBody) -> dict[str, str | bool]:
-    """Claim the key, append, answer; a repeat is answered with the id that was claimed."""
-    message_id = str(uuid.uuid4())
-    key = f"idem:{body.senderId}:{body.conversationId}:{body.clientMessageId}"
-    accepted_at = datetime.now(UTC).isoformat()
-    hit = not await redis.set(key, message_id, nx=True, ex=300)
-    if hit:
-        message_id = str(await redis.get(key))
-    else:
-        stream = f"msg:stream:{partition_for(body.conversationId, 16)}"
-        await redis.xadd(
-            stream,
-            {
-                "messageId": message_id,
-                "acceptedAt": accepted_at,
-                "body": body.model_dump_json(),
-            },
-        )
+    """Claim the key and append; a repeat is answered with the id that was claimed."""
+    message = accepted(body)
+    stream = f"msg:stream:{partition_for(body.conversationId, _PARTITIONS)}"
+    seen = await append_once(
+        keys=[f"idem:{message.idempotency_key}", stream],
+        args=[message.message_id, encode(message), _TTL_SECONDS],
+    )
     return {
-        "messageId": message_id,
+        "messageId": seen.decode() if seen else message.message_id,
         "state": "pending",
-        "acceptedAt": accepted_at,
-        "idempotentHit": hit,
+        "acceptedAt": message.accepted_at,
+        "idempotentHit": bool(seen),
     }

@@ -6,11 +6,19 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.processes import ROOT, Running, crossfade, python_of
+from benchmarks.processes import (
+    ROOT,
+    Running,
+    crossfade,
+    go_service,
+    python_of,
+    uvicorn_app,
+)
 from benchmarks.stand import Stand
 from persistence.migrate import upgrade
 
@@ -64,10 +72,19 @@ def other_checkout(path: Path) -> Contender:
     return Contender(name=path.name, start=_serve(path), checkout=path)
 
 
+def _uvicorn(module: str) -> Callable[..., AbstractAsyncContextManager[Running]]:
+    return partial(uvicorn_app, f"benchmarks.baselines.{module}:app")
+
+
 CONTENDERS = {
     one.name: one
     for one in (
         Contender(name="crossfade", start=_serve(ROOT)),
         Contender(name="crossfade direct", start=_serve(ROOT), settings={"INGRESS_MODE": "direct"}),
+        Contender(name="go", start=go_service),
+        Contender(name="fastapi", start=_uvicorn("usual_fastapi")),
+        Contender(name="fastapi row per post", start=_uvicorn("fastapi_row_per_post")),
+        Contender(name="faststream", start=_uvicorn("faststream_service")),
     )
 }
+"""By name. ``fastapi`` is one Lua call for each request, and a drain loop that reads ahead."""

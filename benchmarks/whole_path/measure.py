@@ -11,7 +11,7 @@ import asyncpg
 from benchmarks.figure import Point
 from benchmarks.load.job import percentile
 from benchmarks.load.requests import client_message_id
-from benchmarks.processes import load
+from benchmarks.processes import Running, load
 from benchmarks.stand import Stand
 from benchmarks.whole_path.contenders import Contender
 from benchmarks.whole_path.cpu import cpu_seconds
@@ -19,7 +19,7 @@ from benchmarks.whole_path.offered import Offered
 
 __all__ = ["measure"]
 
-_PATIENCE = 120.0
+_PATIENCE = 30.0
 _EVERY = 0.1
 _runs = itertools.count(1)
 
@@ -45,12 +45,14 @@ async def measure(
     try:
         async with contender.start(stand.folder, environment) as app:
             job = offered.job(app.port, f"run{next(_runs)}")
-            await load(offered.warm(job))
-            first = await _all_rows(connection, 1)
+            warm = await load(offered.warm(job))
+            first = await _all_rows(connection, app, warm.messages)
             pids = {"service": app.pid, **stand.pids()}
             before = cpu_seconds(pids)
             result = await load(job)
-            last = await _all_rows(connection, first + result.messages)
+            if not result.messages:
+                raise RuntimeError(f"{contender.name}: {result.statuses}\n{app.log_tail()}")
+            last = await _all_rows(connection, app, first + result.messages)
             cpu = {name: one - before[name] for name, one in cpu_seconds(pids).items()}
         commits = await _commits(connection, first, last)
     finally:
@@ -67,6 +69,7 @@ async def measure(
     return Point(
         name=contender.name,
         load=offered.label,
+        rate=offered.rate,
         posts_per_second=round(result.messages_per_second, 1),
         rows_per_second=round(len(took) / seconds, 1),
         refused=result.errors,
@@ -77,7 +80,7 @@ async def measure(
     )
 
 
-async def _all_rows(connection: asyncpg.Connection, at_least: int) -> int:
+async def _all_rows(connection: asyncpg.Connection, app: Running, at_least: int) -> int:
     """Return the last row's number once it is ``at_least`` and grows no more.
 
     Counting rows would load the server that is measured; reading a sequence doesn't.
@@ -89,7 +92,7 @@ async def _all_rows(connection: asyncpg.Connection, at_least: int) -> int:
         if last >= at_least and last == seen:
             return last
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{last} rows of {at_least} after {_PATIENCE:.0f} s")
+            raise RuntimeError(f"{last} rows of {at_least}: {app.name}\n{app.log_tail()}")
         seen = last
         await asyncio.sleep(_EVERY)
 

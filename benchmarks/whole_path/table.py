@@ -30,6 +30,7 @@ def _median(group: Sequence[Point]) -> Point:
     return Point(
         name=group[0].name,
         load=group[0].load,
+        rate=group[0].rate,
         posts_per_second=of(lambda p: p.posts_per_second),
         rows_per_second=of(lambda p: p.rows_per_second),
         refused=max(point.refused for point in group),

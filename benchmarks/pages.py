@@ -1,0 +1,94 @@
+"""What the documentation says of a result: a page's tables, and one picture.
+
+``python -m benchmarks.pages RESULT.json ...`` writes ``docs/figures.md`` and
+``docs/images/latency.svg`` from what ``make bench`` kept. Of several results, a later one adds to
+the ones before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.figure import Compared, Figure, Limit, Point, median
+from benchmarks.latency_picture import draw
+from benchmarks.whole_path.table import medians
+
+__all__ = ["main", "page"]
+
+_LATENCIES = ("POST p50 / p99 / p99.9", "row p50 / p99 / p99.9")
+_DOCS = Path(__file__).parent.parent / "docs"
+
+
+class _Result(msgspec.Struct):
+    """What ``report.save`` writes, as far as a page needs it."""
+
+    at: str
+    transport: str
+    machine: dict[str, str | int]
+    servers: dict[str, str]
+    figures: list[Figure]
+
+
+def main(files: Sequence[str], docs: Path = _DOCS) -> None:
+    """Write the page and the picture."""
+    (docs / "images").mkdir(exist_ok=True)
+    results = [msgspec.json.decode(Path(file).read_bytes(), type=_Result) for file in files]
+    (docs / "figures.md").write_text(page(results))
+    points = [one for result in results for one in result.figures if isinstance(one, Point)]
+    (docs / "images" / "latency.svg").write_text(draw(medians(points)))
+
+
+def page(results: Iterable[_Result]) -> str:
+    """Return the page."""
+    parts = [(Path(__file__).parent / "pages.md").read_text().rstrip()]
+    for result in results:
+        points = [one for one in result.figures if isinstance(one, Point)]
+        if points:
+            parts.append("\n".join(_points(points)))
+        if others := [one for one in result.figures if not isinstance(one, Point)]:
+            parts.append("\n".join(_judged(others)))
+        parts.append(_where(result))
+    return "\n\n".join(parts) + "\n"
+
+
+def _points(points: Iterable[Point]) -> Iterable[str]:
+    columns = ("load", "service", "rows/s", *_LATENCIES, "CPU a message")
+    yield f"| {' | '.join(columns)} |"
+    yield "|---|---|---|---|---|---|"
+    for one in medians(points):
+        post, row = (" / ".join(f"{ms:,.1f}" for ms in of) for of in (one.post_ms, one.row_ms))
+        cpu = ", ".join(f"{name} {us:,.0f}" for name, us in one.cpu_us.items())
+        refused = f" ({one.refused:,} refused)" if one.refused else ""
+        yield (
+            f"| {one.load} | {one.name} | {one.rows_per_second:,.0f}{refused} | {post} | {row} "
+            f"| {cpu} |"
+        )
+
+
+def _judged(figures: Iterable[Compared | Limit]) -> Iterable[str]:
+    yield "| figure | measured | beside | ratio | target |"
+    yield "|---|---|---|---|---|"
+    for one in figures:
+        if isinstance(one, Compared):
+            beside = f"{one.baseline_name}: {median(one.baseline):,.0f}"
+            measured = f"{median(one.ours):,.0f} {one.unit}"
+            yield f"| {one.name} | {measured} | {beside} | {one.ratio:.2f} | >= {one.target:g} |"
+        else:
+            sign = "<" if one.must_be == "below" else ">="
+            yield f"| {one.name} | {one.value:,.1f} {one.unit} | | | {sign} {one.limit:g} |"
+
+
+def _where(result: _Result) -> str:
+    machine, servers = result.machine, result.servers
+    return (
+        f"Measured at {result.at} on {machine['cores']} cores ({machine['cpu']}), Python "
+        f"{machine['python']}; {servers['log']}; {servers['postgres']}; {servers['fsync']}."
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,152 @@
+"""The whole path's parts of ``make bench``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from benchmarks.figure import Compared, Figure, Point
+from benchmarks.logs import KafkaLog
+from benchmarks.plan import Plan
+from benchmarks.single_post import fill_table
+from benchmarks.stand import Stand
+from benchmarks.whole_path.contenders import CONTENDERS, Contender
+from benchmarks.whole_path.measure import measure
+from benchmarks.whole_path.offered import Offered
+
+__all__ = ["at_rates", "beside_others", "in_a_large_table", "on_partitions", "with_a_shadow"]
+
+_OURS = CONTENDERS["crossfade"]
+_OPEN_CONNECTIONS = 256
+_PARTITIONS = (16, 64, 256)
+_SHADOW_MODES = ("async", "sync")
+
+
+async def beside_others(stand: Stand, plan: Plan) -> list[Figure]:
+    """64 connections, closed loop, each service in turn; then ours with other numbers of them."""
+    usual = Offered(seconds=plan.seconds)
+    points = await _rounds(stand, plan, [(one, usual) for one in _comparable(stand)])
+    others = [(_OURS, msgspec.structs.replace(usual, connections=n)) for n in plan.connections]
+    compared = [
+        _compared(points, f"whole path, {usual.label}: beside {name}", (_OURS.name, name), target)
+        for name, target in (("go", 1.2), ("fastapi", 1.5), ("faststream", 4.0))
+        if any(point.name == name for point in points)
+    ]
+    return [*compared, *points, *await _rounds(stand, plan, others)]
+
+
+async def at_rates(stand: Stand, plan: Plan) -> list[Figure]:
+    """Poisson arrivals at rates that a service can keep up with, and some that it hardly can."""
+    contenders = [one for one in _comparable(stand) if one.name in {"crossfade", "go"}]
+    ceiling = (await measure(stand, _OURS, Offered(seconds=plan.seconds))).rows_per_second
+    rates = [rate if rate > 1 else round(rate * ceiling, -2) for rate in plan.rates]
+    loads = [
+        (one, Offered(connections=_OPEN_CONNECTIONS, rate=rate, seconds=plan.seconds))
+        for rate in rates
+        for one in contenders
+    ]
+    return list(await _rounds(stand, plan, loads))
+
+
+async def on_partitions(stand: Stand, plan: Plan) -> list[Figure]:
+    """The same load on more partitions."""
+    usual = Offered(seconds=plan.seconds)
+    loads = [msgspec.structs.replace(usual, partitions=number) for number in _PARTITIONS]
+    points = await _rounds(stand, plan, [(_OURS, load) for load in loads])
+    few, *_, many = loads
+    return [_between(points, "whole path, 256 partitions beside 16", many, few, 0.85), *points]
+
+
+async def in_a_large_table(stand: Stand, plan: Plan) -> list[Figure]:
+    """The same load into a table that has many rows, and into an empty one."""
+    url = await _OURS.database(stand)
+    await fill_table(url, plan.rows_large)
+    empty = Offered(seconds=plan.seconds)
+    large = msgspec.structs.replace(empty, what=f"{plan.rows_large:,} rows in the table")
+    points = []
+    for _ in range(plan.rounds):
+        points.append(await measure(stand, _OURS, empty))
+        points.append(await measure(stand, _OURS, large, url=url))
+    name = f"whole path, {plan.rows_large:,} rows beside an empty table"
+    return [_between(points, name, large, empty, 0.95), *points]
+
+
+async def with_a_shadow(stand: Stand, plan: Plan) -> list[Figure]:
+    """The same load with Kafka as shadow, all on this machine."""
+    if stand.transport != "redis":
+        return []
+    async with _kafka(stand) as environment:
+        alone = Offered(seconds=plan.seconds)
+        loads = [alone]
+        for mode in _SHADOW_MODES:
+            settings = {
+                **environment,
+                "TRANSPORT": "redis",
+                "TRANSPORT_SHADOW": "kafka",
+                "TRANSPORT_SHADOW_MODE": mode,
+            }
+            loads.append(msgspec.structs.replace(alone, what=f"{mode} shadow", settings=settings))
+        points = await _rounds(stand, plan, [(_OURS, load) for load in loads])
+    return list(points)
+
+
+@asynccontextmanager
+async def _kafka(stand: Stand) -> AsyncIterator[dict[str, str]]:
+    log = KafkaLog(stand.folder)
+    await log.start()
+    stand.others["shadow"] = log.pid
+    try:
+        yield log.environment()
+    finally:
+        del stand.others["shadow"]
+        await log.stop()
+
+
+def _comparable(stand: Stand) -> list[Contender]:
+    """Return who can be measured here: the others know Redis alone, and one is built with Go."""
+    if stand.transport != "redis":
+        return [one for one in CONTENDERS.values() if one.name.startswith("crossfade")]
+    return [one for one in CONTENDERS.values() if one.name != "go" or shutil.which("go")]
+
+
+async def _rounds(
+    stand: Stand, plan: Plan, loads: Iterable[tuple[Contender, Offered]]
+) -> list[Point]:
+    """Measure each in turn, again and again."""
+    loads = list(loads)
+    return [
+        await measure(stand, contender, offered)
+        for _ in range(plan.rounds)
+        for contender, offered in loads
+    ]
+
+
+def _compared(
+    points: Sequence[Point], name: str, services: tuple[str, str], target: float
+) -> Compared:
+    ours, other = ([p.rows_per_second for p in points if p.name == one] for one in services)
+    return Compared(
+        name=name,
+        unit="rows/s",
+        ours=ours,
+        baseline_name=services[1],
+        baseline=other,
+        target=target,
+    )
+
+
+def _between(
+    points: Sequence[Point], name: str, one: Offered, other: Offered, target: float
+) -> Compared:
+    ours, base = ([p.rows_per_second for p in points if p.load == o.label] for o in (one, other))
+    return Compared(
+        name=name,
+        unit="rows/s",
+        ours=ours,
+        baseline_name=other.label,
+        baseline=base,
+        target=target,
+    )

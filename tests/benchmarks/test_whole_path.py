@@ -1,0 +1,71 @@
+"""What ``make bench`` says of the whole path, from a measurement to the page that is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import pages, report
+from benchmarks.figure import Compared, Point
+from benchmarks.stand import stand
+from benchmarks.whole_path.contenders import CONTENDERS
+from benchmarks.whole_path.measure import measure
+from benchmarks.whole_path.offered import Offered
+
+_RATE = 200.0
+
+
+@pytest.mark.timeout(180)
+async def test_a_measurement_counts_every_row_from_when_it_was_due(tmp_path: Path) -> None:
+    async with stand(tmp_path) as servers:
+        closed = await measure(servers, CONTENDERS["crossfade"], Offered(seconds=0.5))
+        usual = CONTENDERS["fastapi"]
+        open_loop = await measure(
+            servers, usual, Offered(rate=_RATE, seconds=1.0, connections=300, partitions=3)
+        )
+        assert ", allocator " in servers.versions()["log"]
+    for point in (closed, open_loop):
+        assert point.refused == 0
+        assert point.rows_per_second > 0
+        assert 0 < point.row_ms[0] <= point.row_ms[1] <= point.row_ms[2]
+        assert 0 < point.post_ms[0] <= point.post_ms[1] <= point.post_ms[2]
+        assert set(point.cpu_us) == {"service", "log", "postgres"}
+        assert all(cpu > 0 for cpu in point.cpu_us.values())
+    assert (closed.rate, open_loop.rate) == (None, _RATE)
+    assert open_loop.load == "3 partitions, 300 connections, 200/s"
+
+
+def test_a_result_becomes_a_page_and_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [_point(rate, ms) for rate, ms in ((1000.0, 2.0), (1000.0, 4.0), (4000.0, 40.0))]
+    ratio = Compared(
+        name="whole path", unit="rows/s", ours=[30.0], baseline_name="go", baseline=[20.0], target=1
+    )
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    servers = {"log": "valkey 9, jemalloc-5.3.0", "postgres": "postgres 18", "fsync": "always"}
+    kept = report.save([*points, ratio], transport="redis", quick=True, servers=servers)
+    pages.main([str(kept)], docs=tmp_path)
+    page = (tmp_path / "figures.md").read_text()
+    assert "| 256 connections, 1,000/s | crossfade | 900 | 3.0 / 6.0 / 12.0 |" in page
+    assert "| whole path | 30 rows/s | go: 20 | 1.50 | >= 1 |" in page
+    assert "jemalloc" in page
+    picture = (tmp_path / "images" / "latency.svg").read_text()
+    assert picture.count('stroke-width="2"') == 4
+    assert "row p99" in picture
+
+
+def _point(rate: float, ms: float) -> Point:
+    return Point(
+        name="crossfade",
+        load=f"256 connections, {rate:,.0f}/s",
+        rate=rate,
+        posts_per_second=1000.0,
+        rows_per_second=900.0,
+        refused=0,
+        post_ms=[ms, ms * 2, ms * 4],
+        row_ms=[ms * 2, ms * 4, ms * 8],
+        cpu_us={"service": 60.0},
+        generator_cpu=0.1,
+    )
