@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.report import save, show, side_by_side
 from benchmarks.stand import Stand, stand
 from benchmarks.whole_path import parts
+from benchmarks.whole_path.contenders import CONTENDERS
 
 Measure = Callable[[Stand, Plan], Awaitable[list[Figure]]]
 PARTS: dict[str, Measure] = {
@@ -59,9 +61,7 @@ def main(
         )
     plan = QUICK if quick else FULL
     if runs:
-        plan = Plan(
-            **{name: getattr(plan, name) for name in Plan.__struct_fields__} | {"runs": runs}
-        )
+        plan = msgspec.structs.replace(plan, runs=runs, rounds=runs)
     console = Console()
     found = {log: asyncio.run(_measure(console, log, wanted, plan, quick=quick)) for log in logs}
     for log, figures in found.items():
@@ -79,6 +79,9 @@ async def _measure(
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as folder:
         async with stand(Path(folder), transport) as servers:
+            absent = [one.name for one in CONTENDERS.values() if not one.needs()]
+            if absent:
+                console.print(f"[bold red]not here, so not measured: {', '.join(absent)}[/]")
             for name in wanted:
                 console.print(f"measuring {name} on {transport} ...")
                 figures += await PARTS[name](servers, plan)

@@ -1,8 +1,7 @@
 """What the documentation says of a result: a page's tables, and one picture.
 
 ``python -m benchmarks.pages RESULT.json ...`` writes ``docs/figures.md`` and
-``docs/images/latency.svg`` from what ``make bench`` kept. Of several results, a later one adds to
-the ones before.
+``docs/images/latency.svg`` from what ``make bench`` kept, in one run or in several.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ def main(files: Sequence[str], docs: Path = _DOCS) -> None:
 
 def page(results: Iterable[_Result]) -> str:
     """Return the page."""
+    results = list(results)
+    figures = [figure for result in results for figure in result.figures]
     parts = [(Path(__file__).parent / "pages.md").read_text().rstrip()]
-    for result in results:
-        points = [one for one in result.figures if isinstance(one, Point)]
-        if points:
-            parts.append("\n".join(_points(points)))
-        if others := [one for one in result.figures if not isinstance(one, Point)]:
-            parts.append("\n".join(_judged(others)))
-        parts.append(_where(result))
+    if points := [one for one in figures if isinstance(one, Point)]:
+        parts.append("\n".join(_points(points)))
+    if judged := [one for one in figures if not isinstance(one, Point)]:
+        parts.append("\n".join(_judged(judged)))
+    parts += dict.fromkeys(_where(result) for result in results)
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,7 +84,7 @@ def _judged(figures: Iterable[Compared | Limit]) -> Iterable[str]:
 def _where(result: _Result) -> str:
     machine, servers = result.machine, result.servers
     return (
-        f"Measured at {result.at} on {machine['cores']} cores ({machine['cpu']}), Python "
+        f"Measured on {result.at[:10]} on {machine['cores']} cores ({machine['cpu']}), Python "
         f"{machine['python']}; {servers['log']}; {servers['postgres']}; {servers['fsync']}."
     )
 

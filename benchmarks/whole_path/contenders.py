@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -34,6 +36,8 @@ class Contender(msgspec.Struct, kw_only=True, frozen=True):
     start: Callable[[Path, dict[str, str]], AbstractAsyncContextManager[Running]]
     """Runs it in a folder, with these settings."""
     settings: Environment = {}
+    needs: Callable[[], object] = lambda: True
+    """Tells whether what it takes is on this machine."""
     checkout: Path = ROOT
     """Whose migrations make the tables."""
 
@@ -81,10 +85,14 @@ CONTENDERS = {
     for one in (
         Contender(name="crossfade", start=_serve(ROOT)),
         Contender(name="crossfade direct", start=_serve(ROOT), settings={"INGRESS_MODE": "direct"}),
-        Contender(name="go", start=go_service),
+        Contender(name="go", start=go_service, needs=lambda: shutil.which("go")),
         Contender(name="fastapi", start=_uvicorn("usual_fastapi")),
         Contender(name="fastapi row per post", start=_uvicorn("fastapi_row_per_post")),
-        Contender(name="faststream", start=_uvicorn("faststream_service")),
+        Contender(
+            name="faststream",
+            start=_uvicorn("faststream_service"),
+            needs=lambda: importlib.util.find_spec("faststream"),
+        ),
     )
 }
 """By name. ``fastapi`` is one Lua call for each request, and a drain loop that reads ahead."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
@@ -106,10 +105,10 @@ async def _kafka(stand: Stand) -> AsyncIterator[dict[str, str]]:
 
 
 def _comparable(stand: Stand) -> list[Contender]:
-    """Return who can be measured here: the others know Redis alone, and one is built with Go."""
+    """Return who can be measured here: the others know Redis alone."""
     if stand.transport != "redis":
         return [one for one in CONTENDERS.values() if one.name.startswith("crossfade")]
-    return [one for one in CONTENDERS.values() if one.name != "go" or shutil.which("go")]
+    return [one for one in CONTENDERS.values() if one.needs()]
 
 
 async def _rounds(
