@@ -132,7 +132,7 @@ def _read(reply: Reply, read: Callable[[Any], T]) -> T:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         unexpected = UnexpectedAnswerError(reason_of(reply), reply.status)
-        unexpected.maybe_accepted = True
+        unexpected.attempts, unexpected.maybe_accepted = reply.attempts, True
         raise unexpected from error
 
 

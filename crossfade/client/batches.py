@@ -143,10 +143,11 @@ class _Request:
         body = b"[" + b",".join(one.body for one in self._left) + b"]"
         call = Call("POST", _PATH, headers=self._headers, body=body)
         reply = yield from tried(call, self._rest(), self._timeout)
-        self._attempts += reply.attempts
         for one in self._left:
             one.maybe_accepted |= reply.maybe_accepted
-        return results_of(reply, len(self._left))
+        results = results_of(reply, len(self._left))
+        self._attempts += reply.attempts
+        return results
 
     def _failed(self, error: CrossfadeError) -> list[Sequence[_Item]]:
         """Give the messages the error of their request; or return them in parts."""

@@ -18,9 +18,11 @@ from crossfade import (
     OutcomeUnknownError,
     Retry,
     UnavailableError,
+    UnexpectedAnswerError,
 )
 from crossfade.client.batches import BatchLimits, sent
 from crossfade.client.exchange import Call, Failure, Outcome, Pause, Send, tried
+from crossfade.client.operations import Operations
 from crossfade.client.reply import Reply
 from crossfade.client.retry import RETRIED, retry_after
 
@@ -246,3 +248,16 @@ def test_an_answer_that_counts_wrong_is_no_answer() -> None:
     results, sends, _ = _drive(_batch(3), [_results(202, 202)])
     assert len(sends) == 1
     assert all(one.error and one.error.maybe_accepted for one in results)
+
+
+def test_an_answer_that_is_not_the_services_counts_its_requests() -> None:
+    foreign = Reply(202, {}, b"<html>")
+    messages = [NewMessage(conversation_id="c", sender_id="s", content=f"{n}") for n in range(2)]
+    operations = Operations(PATIENT, 1.0, BatchLimits())
+    error, _, _ = _drive(operations.send(messages[0], None, None), [_problem(503), foreign])
+    assert (type(error), error.attempts) == (UnexpectedAnswerError, 2)
+    refused = {"type": "/problems/log-unavailable", "title": "T", "status": 503}
+    again = Reply(207, {}, json.dumps([refused, refused]).encode())
+    outcomes = [_problem(503), again, foreign]
+    found, _, _ = _drive(operations.send_batch(messages, None, None), outcomes)
+    assert {(type(one.error), one.error.attempts) for one in found} == {(UnexpectedAnswerError, 3)}

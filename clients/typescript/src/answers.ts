@@ -97,6 +97,7 @@ function read<T>(reply: Reply, from: (body: unknown) => T): T {
       throw error;
     }
     const unexpected = new UnexpectedAnswerError(reasonOf(reply), reply.status, { cause: error });
+    unexpected.attempts = reply.attempts;
     unexpected.maybeAccepted = true;
     throw unexpected;
   }

@@ -90,11 +90,11 @@ export class Batch {
           deadlineMs: Math.max(LEAST, ends - performance.now()),
           attempts: this.retry.attempts - attempts,
         });
-        attempts += reply.attempts;
         for (const one of left) {
           one.maybeAccepted ||= reply.maybeAccepted;
         }
         results = resultsOf(reply, left.length);
+        attempts += reply.attempts;
       } catch (error) {
         if (!(error instanceof CrossfadeError)) {
           throw error;

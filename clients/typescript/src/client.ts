@@ -22,7 +22,7 @@ import type {
   State,
   TraceContext,
 } from "./models.js";
-import { RETRY, type Retry } from "./retry.js";
+import { retryOf, type Retry } from "./retry.js";
 import { traceHeaders } from "./tracing.js";
 
 export interface ClientOptions {
@@ -67,7 +67,7 @@ export class Client {
   /**
    * @param baseUrl CROSSFADE_URL of the environment where it is not given, else
    * http://localhost:3000
-   * @throws RangeError the URL or the key can't be one
+   * @throws RangeError the URL or the key can't be one, or a figure of `retry` is out of range
    */
   constructor(baseUrl?: string, options: ClientOptions = {}) {
     const url = baseUrl || environment("CROSSFADE_URL") || DEFAULT_URL;
@@ -90,7 +90,7 @@ export class Client {
       timeoutMs: options.timeoutMs ?? 10_000,
       fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
     };
-    this.#retry = { ...RETRY, ...options.retry };
+    this.#retry = retryOf(options.retry);
     this.#limits = { ...LIMITS, ...options.batchLimits };
   }
 

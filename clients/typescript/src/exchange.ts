@@ -26,6 +26,8 @@ export interface Connection {
 }
 
 const LEAST = 50;
+/** What a timer can wait: one of more milliseconds ends at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 /** Problem types that promise that nothing of the request was taken. */
 const NOT_ENQUEUED = new Set(["overloaded", "too-many-connections", "log-unavailable"]);
 /** Causes, as Node and Bun name them, of a request that never left. */
@@ -85,13 +87,21 @@ export async function tried(
 
 /** Return after so many milliseconds; throws what `signal` is aborted with. */
 export async function paused(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  let left = milliseconds;
+  for (; left > LONGEST_TIMER; left -= LONGEST_TIMER) {
+    await timer(LONGEST_TIMER, signal);
+  }
+  await timer(left, signal);
+}
+
+async function timer(milliseconds: number, signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted();
   await new Promise<void>((resolve, reject) => {
     const abort = (): void => {
-      clearTimeout(timer);
+      clearTimeout(running);
       reject(signal?.reason);
     };
-    const timer = setTimeout(() => {
+    const running = setTimeout(() => {
       signal?.removeEventListener("abort", abort);
       resolve();
     }, milliseconds);
@@ -106,7 +116,7 @@ async function exchanged(
   signal?: AbortSignal,
 ): Promise<Reply | Failure> {
   signal?.throwIfAborted();
-  const late = AbortSignal.timeout(Math.ceil(timeoutMs));
+  const late = AbortSignal.timeout(Math.min(Math.ceil(timeoutMs), LONGEST_TIMER));
   try {
     const response = await connection.fetch(connection.baseUrl + call.path, {
       method: call.method,

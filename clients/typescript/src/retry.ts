@@ -25,6 +25,27 @@ export const RETRY: Retry = {
   longestPauseMs: 5_000,
 };
 
+/**
+ * Return `given` with the defaults for what it lacks.
+ *
+ * @throws RangeError a figure is out of range
+ */
+export function retryOf(given: Partial<Retry> = {}): Retry {
+  const retry = { ...RETRY, ...given };
+  if (!(retry.deadlineMs > 0)) {
+    throw new RangeError(`deadlineMs is ${retry.deadlineMs}: give more than 0, or Infinity`);
+  }
+  if (!(retry.attempts >= 1)) {
+    throw new RangeError(`attempts is ${retry.attempts}: give 1 or more, or Infinity`);
+  }
+  for (const name of ["firstPauseMs", "longestPauseMs"] as const) {
+    if (!(retry[name] >= 0)) {
+      throw new RangeError(`${name} is ${retry[name]}: give 0 or more`);
+    }
+  }
+  return retry;
+}
+
 /** The statuses after which the same request may succeed. No other 4xx is ever retried. */
 export const RETRIED: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
 

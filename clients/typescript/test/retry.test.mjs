@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, beforeEach, test } from "node:test";
 import { Client, NewMessage, NotSentError, UnavailableError } from "../dist/index.js";
+import { paused } from "../dist/exchange.js";
 import { pauseAfter } from "../dist/retry.js";
 
 const ACK = {
@@ -143,4 +144,43 @@ test("an answer of something else is named, and nothing is followed", async () =
   const page = await failed({}, [200, { "content-type": "text/html" }, "<p>Welcome</p>"]);
   assert.match(page.message, /Welcome/);
   assert.equal(requests.length, 2);
+});
+
+test("what can't be meant is refused", () => {
+  for (const retry of [
+    { deadlineMs: 0 }, { deadlineMs: NaN }, { attempts: 0 }, { attempts: undefined },
+    { firstPauseMs: -1 }, { longestPauseMs: NaN },
+  ]) {
+    const [[name, value]] = Object.entries(retry);
+    const told = { name: "RangeError", message: new RegExp(`^${name} is ${value}: give `) };
+    assert.throws(() => new Client(url, { retry }), told);
+  }
+  new Client(url, { retry: { deadlineMs: Infinity, attempts: 1, firstPauseMs: 0 } });
+});
+
+test("a pause longer than a timer can wait does not end at once", async () => {
+  for (const milliseconds of [2 ** 31, 2 ** 40]) {
+    const told = new AbortController();
+    const pause = paused(milliseconds, told.signal).then(() => "over", () => "aborted");
+    setTimeout(() => told.abort(), 50);
+    assert.equal(await pause, "aborted");
+  }
+});
+
+test("a timeout longer than a timer can wait does not end a request", async () => {
+  for (const timeoutMs of [2 ** 31, Infinity]) {
+    answers = [[202, {}, JSON.stringify(ACK)]];
+    const client = new Client(url, { timeoutMs, retry: { attempts: 1, deadlineMs: Infinity } });
+    assert.equal((await client.send(message())).messageId, "m");
+  }
+});
+
+test("an answer that is not the service's counts its requests", async () => {
+  const error = await failed({}, problem(503), [202, {}, "<html>"]);
+  assert.deepEqual([error.name, error.attempts], ["UnexpectedAnswerError", 2]);
+  requests = [];
+  answers = [problem(503), results(503, 202), [207, {}, "<html>"]];
+  const client = new Client(url, { retry: QUICK });
+  const [{ error: last }] = await client.sendBatch([message(), message(1)]);
+  assert.deepEqual([last.name, last.attempts], ["UnexpectedAnswerError", 3]);
 });
