@@ -1,0 +1,17 @@
+"""Entry point of the ``crossfade`` command: Ctrl-C ends it without a traceback, at any time."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Import the command line and run it. Imports take most of a second, so they count too."""
+    try:
+        from compose.cli import main as command_line  # noqa: PLC0415
+
+        command_line()
+    except KeyboardInterrupt:
+        sys.exit(130)
