@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from compose.dashboards.queue import QUEUE
 from compose.local.kafka_jars import KAFKA_VERSION
 from compose.settings import load
 
@@ -88,6 +89,18 @@ def test_a_message_leads_to_its_trace_where_traces_are_published(services):
     own = {"INGRESS_TRACE_URL": "https://traces.example/{traceId}"}
     assert interpolated(services["app"]["environment"]["INGRESS_TRACE_URL"], own) == (
         "https://traces.example/{traceId}"
+    )
+
+
+def test_the_console_leads_to_the_dashboards_where_grafana_is_published(services):
+    (published,) = services["grafana"]["ports"]
+    for given in ({}, {"GRAFANA_PORT": "17001"}):
+        port = interpolated(published, given).split(":")[1]
+        address = interpolated(services["app"]["environment"]["INGRESS_GRAFANA_URL"], given)
+        assert address == f"http://localhost:{port}/d/{QUEUE.uid}"
+    own = {"INGRESS_GRAFANA_URL": "https://grafana.example/"}
+    assert interpolated(services["app"]["environment"]["INGRESS_GRAFANA_URL"], own) == (
+        "https://grafana.example/"
     )
 
 
