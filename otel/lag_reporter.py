@@ -117,7 +117,7 @@ class LagReporter:
         else:
             self._unknown = False
             for one in progress:
-                self._set(one, lost=one.lost)
+                self._set(one, lost=None if one.unavailable else one.lost)
             if self._losses is not None:
                 self._losses.note(self._transport.name, progress)
 

@@ -49,6 +49,8 @@ class Losses:
         """
         log = self._logs.setdefault(transport, _Log())
         for one in progress:
+            if one.unavailable:
+                continue
             before = log.lost.get(one.partition)
             if before is not None and (one.lost > before or 0 < one.lost < before):
                 log.rose = self._clock()

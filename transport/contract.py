@@ -151,7 +151,8 @@ class Progress(msgspec.Struct, frozen=True):
     that of ``appended - lag`` what was acknowledged. ``held`` is how many at the end of the log
     nobody can read yet, because another producer's transaction is open (Kafka); they are part of
     ``lag``. ``untrimmed``: the partition is known to hold every record ever
-    appended to it.
+    appended to it. ``unavailable``: nobody can tell anything about the partition now, because no
+    server serves it (Kafka has no leader for it); every other figure is unknown then.
     """
 
     partition: int
@@ -165,6 +166,7 @@ class Progress(msgspec.Struct, frozen=True):
     appended: int | None = None
     held: int = 0
     untrimmed: bool = False
+    unavailable: bool = False
 
 
 class Features(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from transport.contract import WORKER_GROUP, Record, Topic
 from transport.envelope import Message, decode
 from transport.errors import DecodeError
 from transport.partitioner import partition_for
+from transport.progress import progress_everywhere
 
 __all__ = ["follow"]
 
@@ -55,7 +56,7 @@ async def _follow(settings: Settings, printer: _Printer, conversation: str | Non
             if conversation is None
             else [partition_for(conversation, log.partitions)]
         )
-        progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
         positions = {one.partition: one.end for one in progress if one.partition in chosen}
         err.print(f"Following {log.name} from here on. Ctrl-C ends it.")
         tail = _Tail(look, positions, conversation)

@@ -71,7 +71,7 @@ class Backlog:
             for partition, names in wanted.items():
                 if progress[partition].lag == 0:
                     self._tails.pop(partition, None)
-                elif progress[partition].held:
+                elif progress[partition].held or progress[partition].unavailable:
                     found |= names  # what can't be read may be of any conversation
                 elif await self._follow(partition, progress[partition]):
                     counts = self._tails[partition].conversations

@@ -241,14 +241,15 @@ class Tail:
     async def _read(self) -> tuple[list[Record], int]:
         """Return new records by the time of their append, and how many were passed over."""
         now = await self._log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        if not self._positions:
-            self._positions = {
-                one.partition: _ReadPosition(one.end, one.appended or 0) for one in now
-            }
-            return [], 0
+        for one in now:
+            if not one.unavailable:
+                start = _ReadPosition(one.end, one.appended or 0)
+                self._positions.setdefault(one.partition, start)
         at_once = asyncio.Semaphore(_AT_ONCE)
 
         async def partition(one: Progress) -> tuple[Sequence[Record], int]:
+            if one.unavailable:
+                return [], 0
             position = self._positions[one.partition]
             if one.end is None or one.end == position.end:
                 return [], 0

@@ -12,6 +12,7 @@ from migration_guide.parity.comparison import PRIMARY, Comparison, ParityLimits
 from migration_guide.parity.reading import NOWHERE, Beginning, Merged
 from migration_guide.parity.result import ParityResult
 from transport.contract import WORKER_GROUP, Topic, Transport
+from transport.progress import progress_everywhere
 
 __all__ = ["Plan", "find_missing"]
 
@@ -85,7 +86,7 @@ async def find_missing(
     """
     plan.until = time.time() - limits.settle
     plan.whole = since is None
-    progress = await source.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    progress = await progress_everywhere(source, Topic.MESSAGES, group=WORKER_GROUP)
     floors = [source.sort_key(one.floor) if one.floor else b"" for one in progress]
     # Where records were lost, offsets below a cursor may be those of records that came later.
     cursor = {at: of for at, of in cursor.items() if not progress[int(at)].lost}

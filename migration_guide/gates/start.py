@@ -22,6 +22,7 @@ from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID
+from transport.progress import progress_everywhere
 
 __all__ = ["NAME", "gate"]
 
@@ -76,8 +77,8 @@ async def gate(scene: Scene) -> GateResult:
 async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
     # Positions first: they only move on, so a reader that starts later than seen here skips nothing
     # but what was acknowledged in between.
-    starts = await then.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    stands = await now.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    starts = await progress_everywhere(then, Topic.MESSAGES, group=WORKER_GROUP)
+    stands = await progress_everywhere(now, Topic.MESSAGES, group=WORKER_GROUP)
     if held := {at.partition: at.held for at in stands if at.held}:
         return unknown(
             NAME,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from migration_guide.gates.losses import lost_of, words
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
+from transport.progress import progress_everywhere
 
 __all__ = ["NAME", "gate"]
 
@@ -28,7 +29,7 @@ async def gate(scene: Scene) -> GateResult:
     log = await scene.log(name)
     below: dict[str, str | None] = {}
     short: dict[str, str] = {}
-    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
     for one in progress:
         mark = marks.get(str(one.partition))
         if mark is None:

@@ -36,6 +36,7 @@ from persistence.parity_reports import ParityReport
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import ConfigurationError, TransportError
+from transport.progress import progress_everywhere
 
 __all__ = ["ParityMonitor"]
 
@@ -186,7 +187,7 @@ class _LossWatch:
         self._looked = now
         lost = 0
         for log in self._logs:
-            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
             lost += sum(one.lost for one in progress)
         before, self._lost = self._lost, lost
         return before is not None and lost > before

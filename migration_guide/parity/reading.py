@@ -10,6 +10,7 @@ from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MIRROR_OF
 from transport.lookup import record_at
+from transport.progress import progress_everywhere
 
 __all__ = ["NOWHERE", "Beginning", "Merged", "beginnings"]
 
@@ -147,7 +148,7 @@ async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginni
     """
     numbers = range(log.partitions)
     firsts = [await _first(log, partition) for partition in numbers]
-    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
     # Of an untrimmed log: it did not exist before the first message that any partition has, by the
     # time that message was accepted (its copy may have come much later).
     times = [accepted_at(first) for first in firsts if first]

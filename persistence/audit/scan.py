@@ -20,6 +20,7 @@ from transport.contract import WORKER_GROUP, DeadLetter, Progress, Record, Topic
 from transport.dead_letters import dead_letter_of
 from transport.envelope import Event, Message, Receipt, decode
 from transport.errors import DecodeError
+from transport.progress import progress_everywhere
 
 __all__ = ["REPAIRED", "AuditFinding", "Scan", "scan"]
 
@@ -69,7 +70,7 @@ async def scan(pool: Pool, transport: Transport) -> Scan:
         TransportUnavailable: the log can't be read.
     """
     found = Scan([], [], [])
-    for progress in await transport.progress(Topic.MESSAGES, group=WORKER_GROUP):
+    for progress in await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP):
         await _Partition(pool, transport, found).compare(progress)
     open_ends = [f for f in found.findings if isinstance(f.what, Unaccounted)]
     if open_ends:

@@ -18,6 +18,7 @@ from transport.conformance.member import ConformanceWorker, contents, messages
 from transport.contract import WORKER_GROUP, Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.kafka import KafkaTransport
+from transport.progress import progress_everywhere
 from transport.settings import TransportSettings
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -157,6 +158,48 @@ async def test_two_of_three_lost_refuses_in_time_and_loses_nothing_acknowledged(
         await eventually(lambda: _healthy(transport), 60.0)
     async with KafkaTransport(settings) as transport:
         await _all_there(transport, load)
+
+
+async def test_a_partition_without_a_leader_makes_only_its_own_lag_unknown(
+    cluster: KafkaCluster, settings: TransportSettings
+) -> None:
+    alone = settings.model_copy(update={"kafka_replication_factor": 1})
+    async with KafkaTransport(alone) as transport:
+        batch = [
+            one
+            for partition in range(transport.partitions)
+            for one in messages(["waits"], partition=partition, of=transport)
+        ]
+        assert all(isinstance(o, Appended) for o in await transport.publish(batch))
+        leaders = [
+            await _leader(cluster, alone.kafka_topic, p) for p in range(transport.partitions)
+        ]
+        victim = max(leaders)
+        await cluster.node(victim).kill()
+
+        async def unknown() -> bool:
+            try:
+                progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            except TransportUnavailable:
+                return False  # the cluster has not noticed yet that the leader is gone
+            return any(one.unavailable for one in progress)
+
+        await eventually(unknown, 60.0)
+        progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert {one.lag for one in progress if not one.unavailable} == {1}
+        assert {(one.lag, one.end) for one in progress if one.unavailable} == {(None, None)}
+        with pytest.raises(TransportUnavailable, match="have no leader"):
+            await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP)
+        await cluster.node(victim).start()
+
+        async def known() -> bool:
+            try:
+                progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            except TransportUnavailable:
+                return False
+            return [one.lag for one in progress] == [1] * 4
+
+        await eventually(known, 60.0)
 
 
 def _refused_everywhere(transport: KafkaTransport) -> Callable[[], Awaitable[bool]]:

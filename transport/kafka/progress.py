@@ -26,12 +26,14 @@ async def progress_of(
 ) -> list[Progress]:
     """Return the group's progress in each partition. ``ours`` are this process's own claims.
 
+    A partition without a leader is not asked for: all that is known of it is what was committed.
+
     Raises:
         TransportUnavailable: Kafka can't say now.
     """
     source, reader, losses = context.source, context.reader, context.losses
-    where = source.all()
     topic = await context.ids.describe(source.name)
+    where = [at for at in source.all() if at.partition in topic.leaders]
     topic_id = topic.id
     # Committed before ends: a record appended and acknowledged in between then counts as neither.
     committed = await context.groups.committed(context.group, source.name, source.partitions)
@@ -59,16 +61,12 @@ async def progress_of(
     }
     for at, (start, mark) in stands.items():
         losses.note(at.partition, topic_id, unread=ends[at] - start, lost=mark.lost)
-    histories = {
-        at: TopicEpoch(topic_id, leader.epoch)
-        for at in where
-        if (leader := topic.leaders.get(at.partition)) is not None
-    }
+    histories = {at: TopicEpoch(topic_id, topic.leaders[at.partition].epoch) for at in where}
     search = _Search(reader, gaps, histories)
     waiting = await search.waiting({at: stands[at].offset for at in where}, ends)
     now = time.time()
-    return [
-        Progress(
+    told = {
+        at.partition: Progress(
             partition=at.partition,
             lag=(lag := ends[at] - waiting[at].start),
             pending=_pending(ours.get(at.partition), lag),
@@ -82,7 +80,21 @@ async def progress_of(
             untrimmed=begins[at] == 0,
         )
         for at in where
+    }
+    return [
+        told.get(partition) or _unavailable(partition, committed.get(partition), owners)
+        for partition in range(source.partitions)
     ]
+
+
+def _unavailable(
+    partition: int, committed: Committed | None, owners: Mapping[int, str]
+) -> Progress:
+    lost = committed.mark.lost if committed is not None else 0
+    return Progress(
+        partition, None, None, None, None, None,
+        owner=owners.get(partition), lost=lost, unavailable=True,
+    )  # fmt: skip
 
 
 class _Waiting(NamedTuple):
