@@ -33,6 +33,7 @@ __all__ = [
     "READ_BYTES",
     "WORKER_GROUP",
     "Appended",
+    "Blockage",
     "Claim",
     "Consumer",
     "DeadLetter",
@@ -201,6 +202,16 @@ class LogLocation(msgspec.Struct, frozen=True):
     numbered: bool = False
 
 
+class Blockage(msgspec.Struct, frozen=True):
+    """What keeps a claimed partition from being read. ``reason`` says where, and the remedy.
+
+    ``since`` is in seconds since the epoch.
+    """
+
+    since: float
+    reason: str
+
+
 class Claim(Protocol):
     """One partition, owned. Used by one task; ``async with`` hands it back when the block ends.
 
@@ -215,6 +226,10 @@ class Claim(Protocol):
     @property
     def epoch(self) -> int:
         """The fencing number, as it is now."""
+
+    @property
+    def blocked(self) -> Blockage | None:
+        """Why ``next`` gives nothing although records wait; ``None`` while it reads well."""
 
     async def __aenter__(self) -> Self: ...
 

@@ -17,6 +17,7 @@ from persistence.database.outage import OutageBarrier, Paused, Stopping, stopped
 from persistence.errors import FenceLost
 from persistence.metrics import PersistenceMetrics
 from persistence.worker.fence_losses import FenceLosses
+from transport.clock import timestamp
 from transport.contract import Claim, Consumer, Topic, Transport
 from transport.errors import PartitionLost, TransportError
 
@@ -64,11 +65,16 @@ class Claims:
         return {partition: claim.epoch for partition, claim in self._owned.items()}
 
     def paused(self) -> list[Paused]:
-        """Return the partitions that wait: on an unexpected error, or for their fence."""
+        """Return the partitions that wait: on an error, for their fence, or blocked in the log."""
         unexpected = [
             paused for barrier in self._unexpected.values() if (paused := barrier.paused())
         ]
-        return unexpected + self._fence_losses.paused()
+        blocked = [
+            Paused(f"partition {number} of {self._transport.name}", timestamp(of.since), of.reason)
+            for number, claim in sorted(self._owned.items())
+            if (of := claim.blocked)
+        ]
+        return unexpected + self._fence_losses.paused() + blocked
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve claims until ``stop`` is set, then let each finish what it has in hand."""

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from aiokafka import ConsumerRecord
 
-from transport.contract import Record, Topic
+from transport.contract import Blockage, Record, Topic
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.groups import Committed
 from transport.kafka.mark import Anchor, Mark, Sight, anchor_of
@@ -76,6 +76,7 @@ class KafkaClaim:
         self.topic = topic
         self.partition = partition
         self.epoch = mark.epoch
+        self.blocked: Blockage | None = None
         self.window = Window(start)
         self.topic_id = mark.topic_id
         self._owner = owner

@@ -153,9 +153,11 @@ class Fetching:
                     continue
             damage = damage_of(records[0])
             if damage is not None and self._held.holds(at.partition, records[0].offset, damage):
+                claim.blocked = self._held.blockage(at.partition)
                 self._client.seek(at, expected)
                 continue
             self._held.forget(at.partition)
+            claim.blocked = None
             missing = claim.receive(records, under[at])
             if damage is not None and damage.end is not None:
                 claim.pass_over(damage.end)

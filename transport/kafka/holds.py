@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import NamedTuple
 
+from transport.contract import Blockage
 from transport.kafka.damaged import Damage
 
 __all__ = ["Holds"]
@@ -27,6 +29,7 @@ class _Hold(NamedTuple):
     since: float
     until: float
     logged: float
+    passable: bool
 
 
 class Holds:
@@ -55,7 +58,7 @@ class Holds:
         now = _now()
         hold = self._holds.get(partition)
         if hold is None or hold.offset != offset:
-            hold = _Hold(offset, now, now, now)
+            hold = _Hold(offset, now, now, now, damage.end is not None)
             log.warning(
                 "Kafka sent a damaged batch; will read it again",
                 extra=self._where(partition, offset),
@@ -77,6 +80,21 @@ class Holds:
             )
         self._holds[partition] = hold._replace(until=now + _AGAIN)
         return True
+
+    def blockage(self, partition: int) -> Blockage:
+        """Return what a partition that stands still waits for."""
+        hold = self._holds[partition]
+        then = (
+            "it is passed over soon"
+            if hold.passable
+            else "its end is unknown: let another replica lead the partition, or move the group's "
+            "offset past it"
+        )
+        return Blockage(
+            time.time() - (_now() - hold.since),
+            f"partition {partition} of topic {self._name} has a damaged batch at offset "
+            f"{hold.offset}; {then} (docs/durability.md, Kafka)",
+        )
 
     def forget(self, partition: int) -> None:
         """Note that the partition reads well, or is no longer ours."""

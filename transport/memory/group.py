@@ -54,6 +54,8 @@ class MemoryGroup:
 class MemoryClaim:
     """See ``transport.contract.Claim``."""
 
+    blocked = None
+
     def __init__(
         self, group: MemoryGroup, partition: MemoryPartition, member: str, epoch: int
     ) -> None:

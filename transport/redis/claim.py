@@ -18,6 +18,8 @@ __all__ = ["RedisClaim"]
 class RedisClaim:
     """See ``transport.contract.Claim``."""
 
+    blocked = None
+
     def __init__(
         self,
         inbox: Inbox,

@@ -12,6 +12,7 @@ import pytest
 from aiokafka.errors import CorruptRecordException
 
 from compose.local.kafka import KafkaServer
+from compose.process.health import worker_probe
 from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.kafka_damage import damage_batch
@@ -96,10 +97,15 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
             progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
             assert [one.lag for one in progress] == [2, 0]
             await kafka_transport.ping()
+            told = worker_probe(site.worker, required=True)()
+            assert told.status == "degraded", "ready for the other partitions"
+            assert f"partition 0 of topic {topic} has a damaged batch at offset 1" in told.detail
+            assert "let another replica lead the partition" in told.detail
             damage_batch(kafka_server, topic, 0, offset=1, at=_LENGTH_AT, by=was)
             await site.settled(within=20)
             assert await site.rows() == _of(0, 1, 2, 3) + _of(1, *range(1, sent + 1))
             assert await site.letters() == []
+            assert worker_probe(site.worker, required=True)().status == "up"
     assert "Replacing" not in caplog.text
 
 
