@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -161,20 +162,18 @@ class _ParsedBatch:
 
     def _read(self) -> list[Any]:
         # Its checksum is right, so all that goes wrong now is as its producer had it.
-        try:
+        with suppress(Exception):  # whatever parsers of Cython raise
             records = list(self._batch)
             if _in_place(records, self._batch.base_offset, self._batch.next_offset):
                 return records
+        try:
             return list(_records(self._data))
-        except Exception:  # noqa: BLE001 - whatever parsers of Cython and Rust raise
-            try:
-                return list(_records(self._data))
-            except Exception as error:  # noqa: BLE001
-                log.warning(
-                    "A record batch can't be parsed; delivered whole as one record",
-                    extra={"error": str(error)},
-                )
-                return [_as_it_stands(self._data)]
+        except Exception as error:  # noqa: BLE001 - of parsers of Cython and Rust too
+            log.warning(
+                "A record batch can't be parsed; delivered whole as one record",
+                extra={"error": str(error)},
+            )
+            return [_as_it_stands(self._data)]
 
 
 def _in_place(records: list[Any], begin: int, end: int) -> bool:
