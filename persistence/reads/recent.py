@@ -3,7 +3,8 @@
 A conversation is read by its own index. The rest is read in slices of time, newest first, by the
 BRIN index on ``created_at``: it costs an insert next to nothing, where a B-tree on the sender would
 cost a third more WAL. A slice grows while PostgreSQL answers quickly and shrinks where it does not,
-and a listing ends, with a cursor to go on from, when it has looked for ``SECONDS``.
+and a listing ends, with a cursor to go on from, when it has looked for ``SECONDS``. Where no
+slice was read by then it fails: a cursor would lead to the same again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from persistence.database.pool import Connection, Pool, using
+from persistence.errors import TooSlow
 
 __all__ = ["SECONDS", "SLICE_SECONDS", "Looked", "RecentMessage", "RecentPlace", "latest"]
 
@@ -22,7 +24,8 @@ SECONDS = 2.0
 """How long a listing looks for rows before it gives what it has."""
 
 SLICE_SECONDS = 1.0
-"""How long PostgreSQL may take for a slice; a narrower one is tried then."""
+"""The longest that PostgreSQL may take for a slice. The first may take an eighth of it; after each
+that takes too long a much narrower one may take twice as long."""
 
 _COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at,
     created_at, seq"""
@@ -44,10 +47,13 @@ _CONVERSATION_ROWS = 2_000
 """Rows of a conversation that are looked at for those of one sender."""
 _FIRST_SLICE = timedelta(seconds=10)
 _WIDER = 4
+_NARROWER = 16
 _QUICK = 0.1
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
 """How far ahead of ours PostgreSQL's clock may be (of another host, after a failover)."""
+_STEP = timedelta(hours=1)
+"""How far back PostgreSQL's clock may have been set: rows in order have times that are not."""
 
 
 class RecentPlace(msgspec.Struct, frozen=True):
@@ -92,7 +98,7 @@ async def latest(
     of the conversation.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't tell now, or took too long for every slice that was tried.
     """
     if conversation is not None:
         most = limit + 1 if sender is None else _CONVERSATION_ROWS
@@ -113,7 +119,9 @@ def _chosen(
     found: list[RecentMessage] = []
     for one in rows:
         if since is not None and one.created_at < since:
-            return Looked(found, None)
+            if one.created_at < since - _STEP:
+                return Looked(found, None)
+            continue
         if sender is None or one.sender_id == sender:
             if len(found) == limit:
                 return Looked(found, RecentPlace(found[-1].created_at, found[-1].seq))
@@ -130,15 +138,20 @@ async def _by_time(
 ) -> Looked:
     now = datetime.now(UTC)
     until = before or RecentPlace(now + _AHEAD, _LAST)
-    width = _FIRST_SLICE
+    width, patience = _FIRST_SLICE, SLICE_SECONDS / 8
+    begun = until
     found: list[RecentMessage] = []
     ends = time.monotonic() + SECONDS
     while until.at > since and time.monotonic() < ends:
         began = time.monotonic()
         lower = max(since, min(until.at, now) - width)
-        rows = await _slice(connection, lower, until, sender, limit + 1 - len(found))
-        if rows is None:
-            width /= _WIDER
+        try:
+            # Where that takes too long, PostgreSQL leaves it; the connection can be used again.
+            rows = await connection.fetch(
+                _SLICE, lower, until.at, until.seq, sender, limit + 1 - len(found), timeout=patience
+            )
+        except TimeoutError:
+            width, patience = width / _NARROWER, min(patience * 2, SLICE_SECONDS)
             continue
         found += [_found(row) for row in rows]
         if len(found) > limit:
@@ -147,20 +160,9 @@ async def _by_time(
         until = RecentPlace(lower, 0)
         if time.monotonic() - began < _QUICK:
             width = min(width * _WIDER, until.at - _BEGINNING + _FIRST_SLICE)
+    if until == begun and until.at > since:
+        raise TooSlow(f"PostgreSQL read no slice of the messages within {SECONDS:g} s")
     return Looked(found, until if until.at > since else None)
-
-
-async def _slice(
-    connection: Connection, lower: datetime, until: RecentPlace, sender: str | None, limit: int
-) -> list[Any] | None:
-    """Return the rows of a slice, or ``None`` where that takes PostgreSQL too long."""
-    try:
-        rows: list[Any] = await connection.fetch(
-            _SLICE, lower, until.at, until.seq, sender, limit, timeout=SLICE_SECONDS
-        )
-    except TimeoutError:
-        return None  # PostgreSQL is told to leave it; the connection can be used again
-    return rows
 
 
 def _found(row: Any) -> RecentMessage:

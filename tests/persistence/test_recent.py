@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from persistence.errors import TooSlow
 from persistence.reads import recent
 from persistence.reads.recent import latest
 from tests.persistence.samples import message, placed
@@ -103,11 +104,36 @@ async def test_rows_of_one_batch_have_one_time_and_are_paged_all_the_same(
         assert seen == list(range(24, -1, -1))
 
 
-async def test_what_takes_too_long_ends_with_a_place_to_go_on_from(full, monkeypatch):
+async def test_what_can_not_be_read_at_all_is_told_and_is_no_page(full, monkeypatch):
+    place = recent.RecentPlace(datetime.now(UTC), 1)
     monkeypatch.setattr(recent, "SECONDS", 0.5)
     monkeypatch.setattr(recent, "SLICE_SECONDS", 0.1)
-    place = recent.RecentPlace(datetime.now(UTC), 1)
     async with full.acquire() as other, other.transaction():
         await other.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
-        assert await latest(full, before=place, limit=50) == recent.Looked([], place)
+        with pytest.raises(TooSlow, match="read no slice of the messages"):
+            await latest(full, before=place, limit=50)
     assert len((await latest(full, before=place, limit=50)).rows) == 50
+
+
+async def test_slices_that_take_long_are_narrowed_until_one_is_read(full, monkeypatch):
+    """As of a busy day on a cold disk: PostgreSQL takes a second for each second of rows."""
+    slow = "AND (SELECT pg_sleep(extract(epoch FROM $2::timestamptz - $1))) IS NOT NULL ORDER"
+    monkeypatch.setattr(recent, "_SLICE", recent._SLICE.replace("ORDER", slow))
+    place = recent.RecentPlace(datetime.now(UTC), 1)
+    looked = await latest(full, before=place, limit=50)
+    assert looked.next is not None
+    assert looked.next.at < place.at
+
+
+async def test_a_clock_that_was_set_back_hides_no_row_of_a_conversation(
+    writer, fence, database_pool
+):
+    await writer.write([placed(message(f"{n}")) for n in range(3)], fence)
+    await database_pool.execute(
+        "UPDATE messages SET created_at = now() - interval '20 minutes' "
+        "WHERE client_message_id = '1'"
+    )
+    since = datetime.now(UTC) - timedelta(minutes=10)
+    looked = await latest(database_pool, conversation="conv", since=since, limit=10)
+    assert [row.client_message_id for row in looked.rows] == ["2", "0"]
+    assert looked.next is None
