@@ -16,7 +16,7 @@ from compose.commands.options import DryRun, Json, Wide
 from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import progress_bar
-from migration_guide.backfill.request import BackfillOrder, BackfillStatus, Request
+from migration_guide.backfill.request import SETTLE, BackfillOrder, BackfillStatus, Request
 from migration_guide.backfill.run import Backfill
 from migration_guide.parity.comparison import ParityLimits
 from persistence.jobs.job import Job
@@ -55,9 +55,14 @@ def backfill(
     source: Annotated[str | None, typer.Option(help="The log to copy from; TRANSPORT.")] = None,
     into: Annotated[str | None, typer.Option(help="The log to copy to; TRANSPORT_SHADOW.")] = None,
     settle: Annotated[
-        float,
-        typer.Option(min=0, metavar="SECONDS", help="Leave what is younger to the live shadow."),
-    ] = Request().limits.settle,
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Leave what is younger to the live shadow.",
+            show_default=f"{SETTLE:g}",
+        ),
+    ] = None,
     resume: Annotated[
         UUID | None, typer.Option(metavar="BACKFILL", help="Resume one that did not end.")
     ] = None,
@@ -78,7 +83,7 @@ def backfill(
         return
     settings = client_settings()
     if resume is not None:
-        if from_rows or everything or source or into or since:
+        if from_rows or everything or source or into or since or settle is not None:
             fail("--resume goes on with what was asked for: leave the other options out")
         job = run(lambda: _resumable(settings, resume))
         order = msgspec.convert(job.request, BackfillOrder)
@@ -86,7 +91,9 @@ def backfill(
     else:
         one = source or settings.transport.transport
         two = other(settings, one, into, "--into")
-        order = BackfillOrder(one, two, from_rows, moment(since, "--since"), everything)
+        begin = moment(since, "--since")
+        young = SETTLE if settle is None else settle
+        order = BackfillOrder(one, two, from_rows, begin, everything, young)
     one, two = order.source, order.target
     request = Request(
         from_rows=order.from_rows,
@@ -94,7 +101,8 @@ def backfill(
         rate=Request().rate if rate is None else rate,
         everything=order.everything,
         by=caller(),
-        limits=ParityLimits(settle=settle),
+        limits=ParityLimits(settle=order.settle),
+        resume=resume,
     )
     if dry_run:
         status = run(lambda: _preview(settings, (one, two), request))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 
 from migration_guide.parity.comparison import ParityLimits
 
-__all__ = ["BackfillOrder", "BackfillStatus", "Request"]
+__all__ = ["SETTLE", "BackfillOrder", "BackfillStatus", "Request"]
+
+SETTLE = 15.0
+"""Seconds in which a record comes to the other log by itself, where nothing else is asked for."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -17,6 +21,7 @@ class Request(msgspec.Struct, frozen=True):
     ``rate``: records a second at most, 0 for no limit. ``everything``: also what the target has
     trimmed, or never had because it is younger, although the source's workers are done with it.
     ``by``: who asked. ``limits.settle``: how young a record is the live shadow's own business.
+    ``resume``: the backfill to go on with, where it is not the latest of an equal order.
     """
 
     from_rows: bool = False
@@ -24,7 +29,8 @@ class Request(msgspec.Struct, frozen=True):
     rate: int = 1000
     everything: bool = False
     by: str = ""
-    limits: ParityLimits = ParityLimits(settle=15.0)
+    limits: ParityLimits = ParityLimits(settle=SETTLE)
+    resume: UUID | None = None
 
 
 class BackfillOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -35,6 +41,7 @@ class BackfillOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="cam
     from_rows: bool = False
     since: float | None = None
     everything: bool = False
+    settle: float = SETTLE
 
 
 class BackfillStatus(msgspec.Struct):

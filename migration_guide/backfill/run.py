@@ -54,7 +54,14 @@ class Backfill:
         """
         appends, request = self.appends, self.appends.request
         source, target = appends.source.name, appends.target.name
-        order = BackfillOrder(source, target, request.from_rows, request.since, request.everything)
+        order = BackfillOrder(
+            source,
+            target,
+            request.from_rows,
+            request.since,
+            request.everything,
+            request.limits.settle,
+        )
         async with elected(appends.pool, f"backfill {target}") as lock:
             # The release before this one knows only this lock, and may run beside it.
             if lock is None:
@@ -81,6 +88,7 @@ class Backfill:
                 by=request.by,
                 rate=request.rate,
                 alone={"target": order.target},
+                resume=request.resume,
             )
             run = await runner.start(job, self._step)
             await runner.wait(run.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -32,6 +33,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
         total: How many there are to do, as far as is known.
         alone: Names and values of the request. One job at a time runs that has them, and an
             unfinished one of the same request is resumed. ``None`` for jobs that may overlap.
+        resume: Id of the unfinished job to resume, where it is not the latest of the same request.
     """
 
     kind: JobKind
@@ -40,6 +42,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     rate: int = 0
     total: int = 0
     alone: Mapping[str, str] | None = None
+    resume: UUID | None = None
 
 
 class Job(msgspec.Struct, frozen=True, rename="camel"):

@@ -124,6 +124,7 @@ class JobTable:
 
         Raises:
             JobRunning: it is to run alone, and another one runs.
+            JobStopped: ``job.resume`` names one that can't be resumed any more.
         """
         request = msgspec.json.encode(job.request).decode()
         async with (
@@ -138,12 +139,15 @@ class JobTable:
                 if other := await connection.fetchval(_OTHER, job.kind, alone):
                     raise JobRunning(job.kind, other)
                 await connection.execute(_FENCE, job.kind, alone)
-                if same := await connection.fetchval(_SAME, job.kind, request):
+                same = job.resume or await connection.fetchval(_SAME, job.kind, request)
+                if same:
                     resumed = await self._resume(
                         connection, same, job.kind, owner, job.rate, job.by
                     )
                     if resumed is not None:
                         return resumed
+                    if job.resume:
+                        raise JobStopped
             row = await connection.fetchrow(
                 _BEGIN, uuid4(), job.kind, JobState.RUNNING, request, job.rate, job.total, owner,
                 job.by,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from uuid import uuid4
 
 import pytest
 
@@ -152,3 +153,25 @@ async def test_a_backfill_keeps_to_its_rate_and_ctrl_c_interrupts_it(
     )
     assert (row["state"], row["done"]) == ("done", 36)
     assert row["seconds"] > left / 12 - 1
+
+
+async def test_resume_goes_on_with_the_backfill_that_is_named_as_it_was_asked_for(
+    crossfade, redis_log, kafka_log, database_pool
+):
+    await send(redis_log, kafka_log, range(6), copied=lambda n: n < 2)
+    older, newer = uuid4(), uuid4()
+    for identifier in (older, newer):
+        await database_pool.execute(
+            "INSERT INTO jobs (id, kind, state, request, rate, total, started_by, started_at) "
+            "VALUES ($1, 'backfill', 'interrupted', $2, 0, 0, 'ann', clock_timestamp())",
+            identifier,
+            '{"source": "redis", "target": "kafka", "settle": 0.0}',
+        )
+    refused = await crossfade("backfill", "--resume", str(older), "--settle", "9")
+    assert await refused.ends() == 1
+    assert "leave the other options out" in refused.text
+    resumed = await crossfade("backfill", "--resume", str(older))
+    assert await resumed.ends() == 0
+    assert "done: 4 records appended to kafka" in resumed.text, "of records younger than 15 s"
+    rows = await database_pool.fetch("SELECT id, state, done FROM jobs ORDER BY started_at")
+    assert [tuple(row) for row in rows] == [(older, "done", 4), (newer, "interrupted", 0)]
