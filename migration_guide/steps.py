@@ -23,6 +23,7 @@ from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import Process
 from persistence.fleet.processes import processes as read_processes
 from transport.contract import WORKER_GROUP, Topic
+from transport.existing import must_exist
 from transport.progress import progress_everywhere
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -148,6 +149,7 @@ class Steps:
         choice, ends = CHOICES[phase], {}
         for name in (choice.transport, choice.shadow):
             assert name is not None
+            await must_exist(name, self._settings)
             async with create(name, self._settings) as log:
                 progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
                 ends[name] = {str(partition.partition): partition.end for partition in progress}

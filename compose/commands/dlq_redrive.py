@@ -53,6 +53,7 @@ from persistence.dead_letters.selection import Selection, described
 from persistence.operator_actions import Actions
 from persistence.tables.states import JobKind
 from transport.contract import Transport
+from transport.existing import must_exist
 from transport.observed import ObservedTransport
 from transport.registry import create
 
@@ -203,6 +204,8 @@ async def _see_through(redriver: Redriver, pool: Pool, identifier: UUID, *, as_j
 @asynccontextmanager
 async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Pool]]:
     transport, metrics = settings.transport, Metrics()
+    # Where no worker reads, a redrive would only take letters from the pending ones.
+    await must_exist(transport.transport, transport)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(database(settings.persistence))
         tracing = start_tracing(

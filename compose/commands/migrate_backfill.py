@@ -162,7 +162,7 @@ async def _run(
 ) -> tuple[BackfillStatus, Job]:
     async with (
         database(settings.persistence) as pool,
-        two_logs(settings, *names) as (one, two),
+        two_logs(settings, *names, make=True) as (one, two),
     ):
         work = Backfill(pool, one, two, request)
         task = asyncio.create_task(work.run())

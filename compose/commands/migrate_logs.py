@@ -14,6 +14,7 @@ import typer
 from compose.settings import Settings
 from migration_guide.choice import PAIR
 from transport.contract import Transport
+from transport.existing import must_exist
 from transport.registry import create
 
 __all__ = ["Since", "moment", "other", "two_logs"]
@@ -64,13 +65,15 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
 
 @asynccontextmanager
 async def two_logs(
-    settings: Settings, one: str, two: str
+    settings: Settings, one: str, two: str, *, make: bool = False
 ) -> AsyncIterator[tuple[Transport, Transport]]:
-    """Connect both.
+    """Connect both. With ``make``, the second is made where there is none yet.
 
     Raises:
         TransportError: one of them can't be reached, or is none.
     """
+    for name in (one,) if make else (one, two):
+        await must_exist(name, settings.transport)
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(create(one, settings.transport))
         yield first, await stack.enter_async_context(create(two, settings.transport))

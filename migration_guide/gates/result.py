@@ -14,6 +14,7 @@ from persistence.database.pool import Pool
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.processes import Process
 from transport.contract import Transport
+from transport.existing import must_exist
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -78,9 +79,11 @@ class Scene:
         """Return an open log.
 
         Raises:
-            TransportError: it can't be opened.
+            TransportError: it can't be opened, or the processes use it and it does not exist.
         """
         if name not in self._logs:
+            if name in (self.before.transport, self.before.shadow, self.before.consume_from):
+                await must_exist(name, self.settings)
             self._logs[name] = await self._stack.enter_async_context(create(name, self.settings))
         return self._logs[name]
 

@@ -15,11 +15,22 @@ from compose import output as console
 from compose.cli import application
 from compose.local import run_file
 from compose.local.valkey import ValkeyServer
+from migration_guide.gates import judge
+from migration_guide.gates.result import Scene
+from migration_guide.machine import Machine
+from persistence.database.pool import Pool
+from persistence.fleet.migration_state import state as read_state
 from tests.support.eventually import eventually
 from transport.existing import must_exist
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
+_WRITERS = [
+    ("dlq", "redrive", "--all"),
+    ("migrate", "backfill"),
+    ("migrate", "backfill", "--dry-run"),
+    ("migrate", "parity"),
+]
 _COMMANDS = [("status",), ("status", "--watch"), ("tail",), ("message", "x"), ("audit",)]
 
 
@@ -56,6 +67,37 @@ async def test_a_redis_without_a_log_of_ours_is_refused_and_left_as_it_is(
     async with Redis(port=stranger.port, db=1) as client:
         assert await client.keys() == [b"theirs"]
         assert await client.function_list() == []
+
+
+@pytest.mark.parametrize("arguments", _WRITERS, ids=" ".join)
+async def test_a_command_that_appends_or_compares_makes_no_log_there_either(
+    stranger: ValkeyServer,
+    arguments: tuple[str, ...],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the right PostgreSQL, so that nothing else refuses it."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    ended = await asyncio.to_thread(CliRunner().invoke, application(), arguments)
+    assert ended.exit_code == 2
+    assert "holds no log of Crossfade" in " ".join(ended.output.split())
+    async with Redis(port=stranger.port, db=1) as client:
+        assert await client.keys() == [b"theirs"]
+
+
+async def test_a_gate_makes_no_log_that_the_processes_should_have_made(
+    stranger: ValkeyServer, database_pool: Pool
+) -> None:
+    await Machine(database_pool).adopt(0, "first")
+    state = await read_state(database_pool)
+    assert state is not None
+    settings = TransportSettings(redis_port=stranger.port)
+    async with Scene(database_pool, settings, state, [], origin=0, to=1) as scene:
+        (answer,) = await judge(scene, ["workers"])
+    assert answer.verdict == "unknown"
+    assert "holds no log of Crossfade" in answer.reason
+    async with Redis(port=stranger.port, db=1) as client:
+        assert await client.keys() == [b"theirs"]
 
 
 async def test_a_log_that_was_made_is_found_and_one_that_is_down_is_told_later(
