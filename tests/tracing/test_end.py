@@ -11,8 +11,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from compose.local.ports import free_port
-from otel.tracing.lookup import LookUp, collector_host
-from otel.tracing.retries import Retries
+from otel.tracing.sdk.lookup import LookUp, collector_host
+from otel.tracing.sdk.retries import Retries
 from otel.tracing.start import Tracing
 from tests.tracing.test_standard_variables import PROTOCOLS, begin, one_request
 

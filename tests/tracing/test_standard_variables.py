@@ -323,11 +323,11 @@ def test_another_packages_propagator_is_used(exporting: Collector, setting, monk
         TraceContextTextMapPropagator,
     )
 
-    from otel.tracing import sdk  # noqa: PLC0415
+    from otel.tracing.sdk import plugins  # noqa: PLC0415
 
-    known = sdk._registered
+    known = plugins._registered
     monkeypatch.setattr(
-        sdk,
+        plugins,
         "_registered",
         lambda group, name: TraceContextTextMapPropagator if name == "b3" else known(group, name),
     )

@@ -1,0 +1,125 @@
+"""From our finished spans to the queues of the exporters that are configured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import structlog
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SpanExporter
+from prometheus_client import CollectorRegistry
+
+from otel.tracing.sdk.lookup import LookUp, collector_host
+from otel.tracing.sdk.plugins import exporter
+from otel.tracing.sdk.queue import SpanCounts, SpanQueue
+from otel.tracing.sdk.readable import SpanConverter
+from otel.tracing.sdk.retries import Retries
+from otel.tracing.settings import TracingSettings
+from otel.tracing.span import Span
+
+__all__ = ["Pipeline", "pipeline"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Pipeline:
+    """Turns our spans into the SDK's and hands them to its exporters, in threads of its own."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        queues: Sequence[SpanQueue],
+        counts: SpanCounts,
+        retries: Retries,
+        host: str,
+    ) -> None:
+        self.readable = SpanConverter(resource).readable
+        self._queues = queues
+        self._counts = counts
+        self._retries = retries
+        self._host = host
+
+    def record(self, span: Span) -> None:
+        """Take a finished span."""
+        queues = [queue for queue in self._queues if queue.has_room()]
+        if queues:
+            try:
+                made = self.readable(span)
+                for queue in queues:
+                    queue.add(made)
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                # A mistake here must not become the fate of the message that is traced.
+                self._counts.export_failed.inc()
+                _log.exception("Span dropped: unhandled exception", span=span.name)
+
+    def close(self, within: float) -> None:
+        """Export queued spans for at most ``within`` seconds; the rest is lost, and counted."""
+        self._retries.silence()
+        failed = sum(queue.failed for queue in self._queues)
+        with ThreadPoolExecutor(max(1, len(self._queues))) as pool:
+            look_up = LookUp(self._host)
+            ended = list(pool.map(lambda queue: queue.close(within, look_up), self._queues))
+        left = sum(
+            queue.unsettled for queue, done in zip(self._queues, ended, strict=True) if not done
+        )
+        self._counts.stopped.inc(left)
+        lost = left + sum(queue.failed for queue in self._queues) - failed
+        if all(ended):
+            self._retries.close()
+        if lost:
+            _log.warning(
+                "The last spans were not delivered",
+                spans=lost,
+                remedy="the collector is gone or does not answer: see OTEL_EXPORTER_OTLP_ENDPOINT",
+            )
+
+
+def pipeline(
+    settings: TracingSettings,
+    registry: CollectorRegistry,
+    *,
+    environment: Mapping[str, str],
+    resource: Mapping[str, str],
+    exporters: Sequence[SpanExporter] | None = None,
+) -> Pipeline:
+    """Return the pipeline that ``settings`` ask for (``exporters`` go before theirs, in tests).
+
+    ``environment`` holds ``OTEL_`` variables that the process's own has not: the SDK reads them.
+    ``resource`` is what every span is to say of this process.
+
+    Raises:
+        ConfigurationError: there is no such exporter.
+    """
+    with _variables(environment):
+        counts = SpanCounts(registry)
+        if exporters is None:
+            exporters = [exporter(name, settings.protocol) for name in settings.exporters]
+        size, retries = settings.otel_bsp_max_queue_size, Retries()
+        queues = [SpanQueue(one, counts, size, retries) for one in exporters]
+        endpoint = (
+            settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
+        )
+        return Pipeline(_resource(resource), queues, counts, retries, collector_host(endpoint))
+
+
+@contextmanager
+def _variables(environment: Mapping[str, str]) -> Iterator[None]:
+    """Put variables that came from ``.env`` where the SDK reads them, while it is set up."""
+    added = [name for name in environment if name not in os.environ]
+    os.environ.update({name: environment[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _resource(ours: Mapping[str, str]) -> Resource:
+    given = Resource.create()
+    named = not str(given.attributes.get("service.name", "")).startswith("unknown_service")
+    return Resource(ours).merge(
+        given if named else given.merge(Resource({"service.name": "crossfade"}))
+    )

@@ -1,0 +1,122 @@
+"""What the standard variables name: an exporter, a sampler, propagators, built in or installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, TraceIdRatioBased
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
+
+from otel.tracing.context import SAMPLED, Parent
+from otel.tracing.requests import Headers, Read
+from otel.tracing.sampling import EVERY, Sampling
+from otel.tracing.settings import SAMPLERS, TracingSettings
+from transport.errors import ConfigurationError
+
+__all__ = ["exporter", "reader", "sampling"]
+
+_PARENT_BASED = "parentbased_"
+_EXTRA = "install it with pip install 'crossfade[tracing]'"
+
+
+def exporter(name: str, protocol: str) -> SpanExporter:
+    """Return the exporter called ``name``.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if name == "otlp":
+        name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+    kind = _registered("opentelemetry_traces_exporter", name)
+    if kind is None:
+        raise ConfigurationError(
+            f"OTEL_TRACES_EXPORTER: there is no exporter {name!r} here; choose otlp, console or "
+            f"none, or {_EXTRA}"
+        )
+    if name == "console":
+        return ConsoleSpanExporter(out=sys.stdout)  # now, and not when the SDK was imported
+    made: SpanExporter = kind()
+    return made
+
+
+def sampling(settings: TracingSettings) -> Sampling:
+    """Return a sampler's decisions: of those built in as two facts, of another as a question.
+
+    Raises:
+        ConfigurationError: there is no such sampler.
+    """
+    name, argument = settings.otel_traces_sampler, settings.otel_traces_sampler_arg
+    if name in SAMPLERS:
+        bounds = {
+            "always_on": EVERY,
+            "always_off": 0,
+            "traceidratio": TraceIdRatioBased(float(argument or 1.0)).bound,
+        }
+        return Sampling(bounds[name.removeprefix(_PARENT_BASED)], name.startswith(_PARENT_BASED))
+    factory = _registered("opentelemetry_traces_sampler", name)
+    if factory is None:
+        raise ConfigurationError(
+            f"OTEL_TRACES_SAMPLER={name!r} is not a sampler; choose one of {', '.join(SAMPLERS)}, "
+            "or install the package that registers it"
+        )
+    return Sampling(0, parent_based=False, ask=partial(_ask, factory(argument)))
+
+
+def _ask(sampler: Sampler, trace_id: int, parent: Parent | None) -> bool:
+    context = None
+    if parent is not None:
+        flags = TraceFlags(parent.flags & SAMPLED)
+        remote = SpanContext(trace_id, parent.span_id, is_remote=True, trace_flags=flags)
+        context = set_span_in_context(NonRecordingSpan(remote))
+    result = sampler.should_sample(context, trace_id, "POST /api/messages", SpanKind.SERVER, {})
+    return result.decision is Decision.RECORD_AND_SAMPLE
+
+
+def reader(settings: TracingSettings) -> Read | None:
+    """Return the propagator that ``OTEL_PROPAGATORS`` names; ``None`` for our parser of W3C's.
+
+    Raises:
+        ConfigurationError: there is no such propagator.
+    """
+    names = settings.propagators
+    if names == ["tracecontext"]:
+        return None
+    propagators: list[TextMapPropagator] = []
+    for name in names:
+        kind = _registered("opentelemetry_propagator", name)
+        if kind is None:
+            raise ConfigurationError(
+                f"OTEL_PROPAGATORS: there is no propagator {name!r} here; install the package that "
+                "registers it, or leave it out"
+            )
+        propagators.append(kind())
+    return partial(_read, propagators)
+
+
+def _read(propagators: Sequence[TextMapPropagator], headers: Headers) -> Parent | None:
+    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+    for propagator in propagators:
+        found = get_current_span(propagator.extract(carrier, Context())).get_span_context()
+        if found.is_valid:
+            state = found.trace_state.to_header() or None
+            return Parent(found.trace_id, found.span_id, int(found.trace_flags), state)
+    return None
+
+
+def _registered(group: str, name: str) -> Any:
+    found = entry_points(group=group, name=name)
+    return next(iter(found)).load() if found else None
