@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,14 +37,17 @@ class RowCheck:
 async def check_rows(
     client: AsyncClient, conversations: Sequence[Conversation], seconds: float
 ) -> RowCheck:
-    """Wait up to ``seconds`` for the rows of each conversation, and read them all."""
+    """Wait up to ``seconds`` for the rows of all conversations together, and read them all."""
     checked = RowCheck()
+    ends = time.monotonic() + seconds
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(conversation: Conversation) -> None:
         async with turns:
             try:
-                await _check(client, conversation, seconds, checked)
+                # One look, at least, also when the time is up.
+                left = max(0.0, ends - time.monotonic())
+                await _check(client, conversation, left, checked)
             except CrossfadeError as error:
                 checked.not_checked = f"{conversation.name}: {error}"
 

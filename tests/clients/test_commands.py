@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -223,6 +224,15 @@ async def test_missing_doubled_and_misplaced_rows_are_found(site: Site, conversa
     assert "message 2 has a second row" in found
     assert "message 9 has a second row" in found
     assert "2 acknowledged messages have no row (3, 5" in found
+
+
+async def test_rows_that_never_come_are_waited_for_once_and_not_once_a_conversation(
+    site: Site,
+) -> None:
+    given = [Conversation(f"none {n}", sent=1, accepted=1, last_id=str(uuid4())) for n in range(24)]
+    async with AsyncClient(site.url, api_key=API_KEY) as client, asyncio.timeout(6.0):
+        checked = await check_rows(client, given, 3.0)
+    assert len(checked.faults) == 24
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 3.0])
