@@ -64,7 +64,7 @@ def field_problem(
     first = errors[0]
     more = (len(errors) if total is None else total) - 1
     said = ""
-    if more or or_more:
+    if more:
         said = f" (and {'at least ' * or_more}{more} more)"
     return Problem(INVALID, f"{first.field}: {first.message}{said}", errors=errors)
 

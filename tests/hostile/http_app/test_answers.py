@@ -51,6 +51,7 @@ def test_what_is_too_long_to_look_through_is_refused_all_the_same() -> None:
     assert [(one.field, one.message) for one in inside.errors] == [
         ("content", "is an array, not a string")
     ]
+    assert inside.detail == "content: is an array, not a string", "and no word of at least 0 more"
 
 
 @pytest.mark.parametrize(
