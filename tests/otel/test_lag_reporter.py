@@ -82,6 +82,11 @@ async def test_a_loss_is_dated_when_it_rises(metrics: Metrics):
     log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=6)]
     await reporter.report()
     assert losses.all() == [Loss("fake", 6, 0.0)]
+    now = 150.0
+    log.answer = [Progress(0, None, None, None, None, None, lost=2, unavailable=True)]
+    await reporter.report()
+    assert losses.all() == [Loss("fake", 6, 20.0)], "what nobody can tell now has not changed"
+    assert _value(metrics, "stream_loss_detected") == 6
 
 
 async def test_a_loss_older_than_the_process_has_no_date_and_a_later_one_has(metrics: Metrics):
