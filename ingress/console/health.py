@@ -123,7 +123,7 @@ def _stalled(
     causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
     for partition in log.partitions:
         if partition.stalled_seconds is not None and partition.stalled_seconds >= _STALLED:
-            causes[_cause(partition, processes, now)].append(partition)
+            causes[_cause(partition, log.name, processes, now)].append(partition)
     for (why, remedy), stuck in causes.items():
         waiting = sum(partition.lag or 0 for partition in stuck)
         longest = max(partition.stalled_seconds or 0.0 for partition in stuck)
@@ -139,7 +139,7 @@ def _stalled(
 
 
 def _cause(
-    partition: PartitionView, processes: Sequence[ProcessView] | None, now: datetime
+    partition: PartitionView, log: str, processes: Sequence[ProcessView] | None, now: datetime
 ) -> tuple[str, str]:
     if partition.owner is None:
         return (
@@ -157,13 +157,8 @@ def _cause(
             f"its worker {partition.owner} is not among the processes that report",
             "Look at that worker's log; when its lease is over another one takes the partition.",
         )
-    if owner.paused:
-        paused = owner.paused[0]
-        name = _dependency(paused.dependency)
-        return (
-            f"its worker lost {name} {ago(paused.since, now)} ago ({paused.error})",
-            f"Bring {name} back where {owner.host} can reach it; the worker goes on by itself.",
-        )
+    if wait := _wait(owner, f"partition {partition.partition} of {log}", now):
+        return wait
     if not owner.live:
         return (
             f"its worker {partition.owner} has not been heard of for {span(owner.silent_seconds)}",
@@ -173,6 +168,20 @@ def _cause(
         f"its worker {partition.owner} is alive and waits for nothing it knows of",
         f"Look at the log of process {owner.pid} on {owner.host}, and at locks in PostgreSQL.",
     )
+
+
+def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | None:
+    """Return what the owner of ``place`` says that it waits for, and the remedy."""
+    for one in owner.paused:
+        if one.dependency == place:
+            return f"it has been blocked for {ago(one.since, now)}", f"{one.error}."
+        if not one.dependency.startswith("partition "):  # another one's, that is
+            name = _dependency(one.dependency)
+            return (
+                f"its worker lost {name} {ago(one.since, now)} ago ({one.error})",
+                f"Bring {name} back where {owner.host} can reach it; the worker goes on by itself.",
+            )
+    return None
 
 
 def _unowned(log: LogView) -> Iterator[Sentence]:
