@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from migration_guide.gates import durability as durability_gate
 from tests.migration.asking import ask
 from transport.durability import Durability
+from transport.redis import RedisTransport
 
 
 async def test_durability_asks_the_servers(scene, both, new_redis):
@@ -15,6 +16,8 @@ async def test_durability_asks_the_servers(scene, both, new_redis):
     assert (await ask(await scene(2, 3), "durability")).verdict == "green"
     weak = await new_redis(appendfsync="no")
     settings = both.model_copy(update={"redis_host": weak.host, "redis_port": weak.port})
+    async with RedisTransport(settings):
+        pass  # made, as by the processes that use it
     async with await scene(2, 3, settings=settings, opened={}) as forward:
         assert (await ask(forward, "durability")).verdict == "green"
     async with await scene(4, 3, settings=settings, opened={}) as back:
@@ -28,6 +31,8 @@ async def test_durability_is_unknown_where_the_server_does_not_tell(scene, both,
     async with Redis(host=mute.host, port=mute.port) as client:
         await client.execute_command("ACL", "SETUSER", "default", "-config")
     settings = both.model_copy(update={"redis_host": mute.host, "redis_port": mute.port})
+    async with RedisTransport(settings):
+        pass
     async with await scene(2, 3, settings=settings, opened={}) as asked:
         result = await ask(asked, "durability")
     assert (result.verdict, "does not tell" in result.reason) == ("unknown", True)
