@@ -74,7 +74,7 @@ def test_a_partition_that_does_not_move_is_told_with_what_its_worker_lost() -> N
 
 def test_a_partition_that_is_blocked_is_told_apart_from_the_others_of_its_worker() -> None:
     why = "partition 3 of topic msg.stream has a damaged batch at offset 7; let another lead it"
-    told = PausedView(dependency="partition 3 of redis", since="2026-11-25T11:59:20Z", error=why)
+    told = Paused(dependency="partition 3 of redis", since="2026-11-25T11:59:20Z", error=why)
     stuck = {"lag": 1, "stalled_seconds": 12.0, "oldest_age": 40.0}
     first, second, *_ = said(
         log(partition(3, **stuck), partition(4, **stuck)), processes=[process(paused=[told])]
