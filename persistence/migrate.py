@@ -5,6 +5,7 @@ Several processes may start at once: a session advisory lock lets one migrate wh
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,6 +27,7 @@ __all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"
 
 # Any constant serves, as long as every version uses the same: the letters of "migrate".
 _LOCK = 0x6D6967726174
+_ASK_AGAIN = 0.2
 _STEPS = re.compile(r"[+-][0-9]{1,4}")
 
 
@@ -131,7 +133,12 @@ async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
     with translated():
         guard = await Servers(url).connect()
         try:
-            await guard.execute("SELECT pg_advisory_lock($1)", _LOCK)
+            # Asked again and again: a statement that waits has a snapshot, and CREATE INDEX
+            # CONCURRENTLY waits until every older snapshot is gone.
+            while not await guard.fetchval(  # noqa: ASYNC110 - PostgreSQL tells nobody
+                "SELECT pg_try_advisory_lock($1)", _LOCK
+            ):
+                await asyncio.sleep(_ASK_AGAIN)
             at = await _with_connection(url, migrate)
         finally:
             await guard.close()

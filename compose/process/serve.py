@@ -151,6 +151,8 @@ class _Process:
             # Ends after the workers: a process without a heartbeat is taken for stopped.
             tasks.add("heartbeat", self._heartbeat.run(self._observers_stop)),
         ]
+        advice = by_hand.warn_of_database(context.pool, self._observers_stop)
+        tasks.add("database settings", advice, may_return=True)
         if parts.parity:
             observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
         for transport in parts.logs.every:

@@ -1,14 +1,29 @@
-"""Warnings about settings that work, but match no phase of the migration."""
+"""Warnings about settings that work, but not well: of the migration's phases, of PostgreSQL."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator, Mapping
+
+import asyncpg
 import structlog
 
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Pool, using
+from persistence.errors import PersistenceError
 from transport.settings import TransportSettings
 
-__all__ = ["warn"]
+__all__ = ["warn", "warn_of_database"]
 
 _log = structlog.get_logger(__name__)
+
+_PAUSE = 5.0
+_MOST_WAL_MB = 4096
+_CHECKPOINT_SECONDS = 900
+_WAL = """
+SELECT name, setting, coalesce(enumvals, '{}') AS choices FROM pg_settings
+WHERE name IN ('wal_compression', 'max_wal_size', 'checkpoint_timeout')
+"""
 
 
 def warn(settings: TransportSettings) -> None:
@@ -30,3 +45,32 @@ def warn(settings: TransportSettings) -> None:
             remedy=f"set TRANSPORT_SHADOW_MODE=sync, or CONSUME_FROM={written}; 'crossfade migrate "
             f"backfill' copies what is missing (stream_standby_stalled > 0 says that some is)",
         )
+
+
+async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
+    """Say once, when PostgreSQL can be reached, which of its settings make rows dear."""
+    while not stop.is_set():
+        try:
+            async with using(pool) as connection:
+                rows = await connection.fetch(_WAL)
+        except PersistenceError:
+            await stopped_within(stop, _PAUSE)
+            continue
+        if changes := list(_changes({row["name"]: row for row in rows})):
+            _log.warning(
+                "PostgreSQL writes more WAL than it has to: up to twice as much for each row of a "
+                "large table, which takes a third of the rate",
+                remedy="".join(f"ALTER SYSTEM SET {change}; " for change in changes)
+                + "SELECT pg_reload_conf();",
+            )
+        return
+
+
+def _changes(found: Mapping[str, asyncpg.Record]) -> Iterator[str]:
+    compression = found["wal_compression"]
+    if compression["setting"] == "off":
+        yield f"wal_compression = {'lz4' if 'lz4' in compression['choices'] else 'on'}"
+    if int(found["max_wal_size"]["setting"]) < _MOST_WAL_MB:  # in MB
+        yield "max_wal_size = '4GB'"
+    if int(found["checkpoint_timeout"]["setting"]) < _CHECKPOINT_SECONDS:
+        yield "checkpoint_timeout = '15min'"

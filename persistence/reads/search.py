@@ -20,7 +20,8 @@ __all__ = [
 
 _COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at"""
 
-# Each branch has its own index. A correlation id that was not given is the message id.
+# Each branch has its own index. A correlation id that was not given is the message id, and is found
+# as that.
 _MESSAGES = f"""
 SELECT {_COLUMNS} FROM messages WHERE id = $2
 UNION SELECT {_COLUMNS} FROM messages WHERE correlation_id = $1 AND correlation_id <> id::text

@@ -53,6 +53,15 @@ def test_the_log_is_as_durable_as_promise_1_says(services):
     assert options["--maxmemory-policy"] == "noeviction"
 
 
+def test_the_database_has_the_settings_that_the_service_advises(services):
+    options = dict(one.split("=") for one in services["database"]["command"][2::2])
+    assert options == {
+        "wal_compression": "lz4",
+        "max_wal_size": "4GB",
+        "checkpoint_timeout": "15min",
+    }
+
+
 def test_kafka_is_there_by_a_profile_as_durable_and_as_it_is_tested(services):
     kafka = services["kafka"]
     assert kafka["profiles"] == ["kafka"]

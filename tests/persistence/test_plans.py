@@ -5,6 +5,9 @@ Whatever its statistics say.
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 import pytest
 
 from persistence.reads import messages as queries
@@ -28,6 +31,32 @@ ASKED = {
     "a conversation, newest first": recent._OF_CONVERSATION,
     "a slice of time": recent._SLICE,
 }
+
+
+_ROWS = """
+INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, sender_id,
+    client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at, transport,
+    partition, log_offset)
+SELECT id, id::text, id::text, 'c', 's', md5(n::text), '{}', repeat('x', 200), 'text', 'f', now(),
+    'redis', 0, n || '-0'
+FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, 30000) AS n) AS made
+"""
+
+
+async def test_a_message_is_found_by_an_id_of_its_sender_without_reading_the_table(database_pool):
+    """Looking costs some megabytes of rows, as it would in a table of any size."""
+    async with database_pool.acquire() as connection:
+        await connection.execute(_ROWS)
+        await connection.execute("VACUUM ANALYZE messages")
+        pages = await connection.fetchval("SELECT pg_relation_size('messages') / 8192")
+        (row,) = await connection.fetch(
+            search._MESSAGES, hashlib.md5(b"15000").hexdigest(), None, 2
+        )
+        assert row["correlation_id"] == str(row["id"])
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {search._MESSAGES}"
+        plan = await connection.fetchval(explain, row["client_message_id"], None, 2)
+    looked = sum(int(blocks) for blocks in re.findall(r'"Lossy Heap Blocks": (\d+)', plan))
+    assert 0 < looked < pages / 2
 
 
 @pytest.mark.parametrize("sql", ASKED.values(), ids=ASKED)

@@ -1,0 +1,53 @@
+"""What a start says of PostgreSQL's settings: the exact statements that mend them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+import structlog
+
+from compose.local.postgres import _OPTIONS, PostgresServer
+from compose.process.settings_warnings import warn_of_database
+
+
+async def _warnings(url: str, **session: str) -> list[str]:
+    """Return the remedies; ``session`` are settings of the connection that asks."""
+    async with asyncpg.create_pool(url, min_size=0, server_settings=session) as pool:
+        with structlog.testing.capture_logs() as logs:
+            await warn_of_database(pool, asyncio.Event())
+    return [entry["remedy"] for entry in logs]
+
+
+@pytest.fixture
+def ours(postgres_server) -> PostgresServer:
+    if not isinstance(postgres_server, PostgresServer):
+        pytest.skip("a server with settings of its own")
+    return postgres_server
+
+
+async def test_a_server_of_up_gives_no_cause(ours: PostgresServer):
+    assert await _warnings(ours.url) == []
+
+
+async def test_pages_that_are_not_compressed_are_told_with_the_statement(ours: PostgresServer):
+    (remedy,) = await _warnings(ours.url, wal_compression="off")
+    assert remedy.startswith("ALTER SYSTEM SET wal_compression = ")
+    connection = await asyncpg.connect(ours.url)
+    try:
+        for statement in remedy.strip(";").split("; "):
+            await connection.execute(statement)
+        await connection.execute("ALTER SYSTEM RESET wal_compression")
+    finally:
+        await connection.close()
+
+
+async def test_a_server_as_it_is_installed_is_told_of_all_three(tmp_path, monkeypatch):
+    plain = [one for one in _OPTIONS if not one.startswith(("max_wal_size", "checkpoint_timeout"))]
+    monkeypatch.setattr("compose.local.postgres._OPTIONS", plain)
+    monkeypatch.setattr("compose.local.postgres._compression", lambda _binary: "off")
+    async with PostgresServer(tmp_path / "data") as server:
+        (remedy,) = await _warnings(server.url)
+    for setting in ("wal_compression", "max_wal_size", "checkpoint_timeout"):
+        assert f"ALTER SYSTEM SET {setting} = " in remedy
