@@ -93,6 +93,10 @@ class ClientHistory:
         """Yield the attempts that were acknowledged."""
         return (a for a in self.attempts if a.kind is kind and a.outcome is Outcome.OK)
 
+    def in_order(self) -> None:
+        """Put attempts that were added as they ended in the order they were sent."""
+        self.attempts.sort(key=lambda attempt: attempt.sent)
+
     def count(self, outcome: Outcome) -> int:
         """Return how many attempts ended this way."""
         return sum(a.outcome is outcome for a in self.attempts)

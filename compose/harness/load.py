@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
+import msgspec
+
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from compose.harness.waiting import wait_until
 from compose.load.arrivals import gaps
@@ -22,7 +24,7 @@ from compose.load.connection import HttpAnswer
 from compose.load.turns import turns
 from transport.identity import idempotency_key
 
-__all__ = ["PLAIN", "Load", "Mix", "Target"]
+__all__ = ["PLAIN", "Load", "LoadOptions", "Mix", "Target", "acknowledges"]
 
 _SETTLE_SECONDS = 40.0
 _OLD_KEPT = 300
@@ -62,30 +64,59 @@ class Mix(NamedTuple):
 PLAIN = Mix(repeat=0, old=0, other_body=0, race=0, receipt=0)
 
 
+class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """What a load sends, and how often."""
+
+    run: str
+    """Begins the name of every conversation."""
+    seed: int = 0
+    conversations: int = 24
+    """With one writer each."""
+    crowded: int = 4
+    """Conversations with three writers each, whose requests overlap."""
+    pause: float = 0.04
+    """The mean time from one message of a writer to its next, in seconds."""
+    catch_up: bool = False
+    """A writer that had to wait sends what was due meanwhile as fast as it is answered."""
+    patience: float = 0.9
+    """The share of messages that are retried until they are acknowledged; the rest stay unknown."""
+    timeout: float = 2.0
+    """Of a request, in seconds."""
+    mix: Mix = Mix()
+
+    def writers(self) -> list[tuple[str, str]]:
+        """Return the conversation and the name of each writer."""
+        writers = [(f"{self.run}-c{n}", "w") for n in range(self.conversations)]
+        writers += [(f"{self.run}-crowd{n}", w) for n in range(self.crowded) for w in "xyz"]
+        return writers
+
+
+async def acknowledges(count: Callable[[], int], messages: int, within: float) -> None:
+    """Return once ``count``, of what was acknowledged, is by ``messages`` more than now.
+
+    Raises:
+        StuckError: it was not ``within`` seconds.
+    """
+    goal = count() + messages
+    await wait_until(
+        lambda: count() >= goal,
+        within=within,
+        otherwise=lambda: f"{goal - count()} of {messages} were not acknowledged",
+    )
+
+
 class Load:
     """``async with`` runs it: leaving stops new messages, and retries what is not yet answered.
 
-    ``pause`` is the mean time from one message of a writer to its next, in seconds. With
-    ``catch_up`` a writer that had to wait sends what was due meanwhile as fast as it is answered.
-    ``patience`` is the share of messages that are retried until they are acknowledged; the rest
-    stay unknown.
-    ``crowded`` conversations have three writers each, whose requests overlap.
+    ``ended`` is called with each attempt when it has.
     """
 
-    def __init__(  # noqa: PLR0913 - options, of which each caller sets few
+    def __init__(
         self,
         history: ClientHistory,
         targets: Sequence[Target],
-        *,
-        run: str,
-        seed: int = 0,
-        conversations: int = 24,
-        crowded: int = 4,
-        pause: float = 0.04,
-        catch_up: bool = False,
-        patience: float = 0.9,
-        timeout: float = 2.0,
-        mix: Mix = Mix(),  # noqa: B008 - immutable
+        options: LoadOptions,
+        ended: Callable[[ClientAttempt], None] = lambda _: None,
     ) -> None:
         self.history = history
         self.acknowledged = 0
@@ -93,34 +124,29 @@ class Load:
         """Requests answered as they should be."""
         self.unanswered = 0
         """Requests that were not."""
+        self.options = options
         self._targets = targets
-        self.run = run
-        self._random = random.Random(seed)
-        self._writers = [(f"{run}-c{n}", "w") for n in range(conversations)]
-        self._writers += [(f"{run}-crowd{n}", w) for n in range(crowded) for w in "xyz"]
+        self._ended = ended
+        self._random = random.Random(options.seed)
+        self._writers = options.writers()
         self._last_via: dict[str, str] = {}
         self._old: list[dict[str, Any]] = []
-        self._pause = pause
-        self._catch_up = catch_up
-        self._patience = patience
-        self._timeout = timeout
-        self._mix = mix
         self._closing = asyncio.Event()
         self._give_up = float("inf")
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._client = Client(self._timeout)
-        self._tasks = [asyncio.create_task(self._write(*writer)) for writer in self._writers]
+        self._client = Client(self.options.timeout)
+        self.tasks = [asyncio.create_task(self._write(*writer)) for writer in self._writers]
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self._closing.set()
         self._give_up = time.monotonic() + _SETTLE_SECONDS
         if kind is not None:
-            for task in self._tasks:
+            for task in self.tasks:
                 task.cancel()
-        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        results = await asyncio.gather(*self.tasks, return_exceptions=True)
         await self._client.close()
         failures = [r for r in results if isinstance(r, Exception)]
         if failures and kind is None:
@@ -137,29 +163,25 @@ class Load:
         Raises:
             StuckError: they were not ``within`` seconds.
         """
-        goal = self.acknowledged + messages
-        await wait_until(
-            lambda: self._may_go_on() and self.acknowledged >= goal,
-            within=within,
-            otherwise=lambda: f"{goal - self.acknowledged} of {messages} were not acknowledged",
-        )
+        await acknowledges(self._count, messages, within)
 
-    def _may_go_on(self) -> bool:
+    def _count(self) -> int:
         # A writer that broke is a broken test: say so at once and not after a time-out.
-        for task in self._tasks:
+        for task in self.tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
-        return True
+        return self.acknowledged
 
     async def _write(self, conversation: str, writer: str) -> None:
-        rests = gaps(1 / self._pause, "poisson", f"{self.run}{conversation}{writer}")
+        options = self.options
+        rests = gaps(1 / options.pause, "poisson", f"{options.seed}{conversation}{writer}")
         number = 0
-        async for due in turns(rests, self._closing, catch_up=self._catch_up):
+        async for due in turns(rests, self._closing, catch_up=options.catch_up):
             number += 1
             await self._message(conversation, f"{writer}{number}", due)
 
     async def _message(self, conversation: str, client_id: str, due: float) -> None:
-        patient = self._random.random() < self._patience
+        patient = self._random.random() < self.options.patience
         body = {
             "conversationId": conversation,
             "senderId": "sender",
@@ -176,7 +198,8 @@ class Load:
 
     async def _afterwards(self, body: dict[str, Any], first: ClientAttempt) -> None:
         """Now and then: repeat it, claim its key for another body, or send a receipt for it."""
-        chosen = self._random.choices(range(len(self._mix) + 1), [*self._mix, 1 - sum(self._mix)])
+        mix = self.options.mix
+        chosen = self._random.choices(range(len(mix) + 1), [*mix, 1 - sum(mix)])
         match chosen[0]:
             case 0:
                 await self._post(body)
@@ -258,6 +281,7 @@ class Load:
             attempt.ended = time.monotonic()
             self.answered += attempt.answered
             self.unanswered += not attempt.answered
+            self._ended(attempt)
         return attempt
 
 

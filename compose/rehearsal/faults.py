@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 
-from compose.harness.load import Load
+from compose.harness.load_process import LoadProcess
 from compose.harness.waiting import StuckError
 from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage
@@ -31,7 +31,7 @@ class Faults:
         self._timeline = timeline
         self._dice = dice
 
-    async def run(self, load: Load, *, most: int | None, until: Callable[[], bool]) -> None:
+    async def run(self, load: LoadProcess, *, most: int | None, until: Callable[[], bool]) -> None:
         """Deal faults until ``until`` says so or ``most`` were dealt; the last one is healed.
 
         Raises:
@@ -45,7 +45,7 @@ class Faults:
                 return
             await asyncio.sleep(self._dice.uniform(*_REST))
 
-    async def one(self, load: Load, kind: str, way: str) -> None:
+    async def one(self, load: LoadProcess, kind: str, way: str) -> None:
         """Inject a fault into a part of a kind; wait until messages are acknowledged again."""
         part = self._dice.choice([part for part in self._stage.parts if part.kind == kind])
         lasts = self._dice.uniform(0.0, _LONGEST)
@@ -63,7 +63,7 @@ class Faults:
             mark.healed = self._timeline.now
         await self._goes_on(load, part, mark)
 
-    async def _goes_on(self, load: Load, part: Part, mark: FaultMark) -> None:
+    async def _goes_on(self, load: LoadProcess, part: Part, mark: FaultMark) -> None:
         try:
             await load.goes_on(_GOES_ON, within=_GOES_ON_WITHIN)
         except StuckError:

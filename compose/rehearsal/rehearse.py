@@ -9,7 +9,8 @@ from compose.harness.anomaly import Anomaly, What
 from compose.harness.checker import check
 from compose.harness.final import gather
 from compose.harness.history import ClientHistory
-from compose.harness.load import Load, Mix
+from compose.harness.load import LoadOptions, Mix
+from compose.harness.load_process import LoadProcess
 from compose.harness.waiting import StuckError
 from compose.local.server import ServerError
 from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
@@ -45,7 +46,7 @@ class Rehearsal:
         self.history = ClientHistory()
         self.stage = Stage(folder, options, self.timeline)
         self.observer = Observer(self.timeline, ParityWatch(self.stage.database_url))
-        self.load: Load | None = None
+        self.load: LoadProcess | None = None
         self._say = say
 
     async def run(self) -> RehearsalReport:
@@ -80,9 +81,7 @@ class Rehearsal:
         )
         options = self.options
         writers = options.conversations + 3 * options.crowded
-        self.load = load = Load(
-            self.history,
-            self.stage.ingresses,
+        plan = LoadOptions(
             run=f"r{self.timeline.started_at:%H%M%S}",
             seed=options.seed,
             conversations=options.conversations,
@@ -92,6 +91,7 @@ class Rehearsal:
             patience=0.95,
             mix=_MIX,
         )
+        self.load = load = LoadProcess(self.history, self.stage.ingresses, plan)
         try:
             async with load:
                 await walk.run(load)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from compose.harness.load import Load
+from compose.harness.load_process import LoadProcess
 from compose.rehearsal.faults import Faults
 from compose.rehearsal.gates import RehearsalGate
 from compose.rehearsal.options import Options
@@ -45,7 +45,7 @@ class Walk:
         self._dice = random.Random(options.seed)
         self._faults = Faults(stage, timeline, random.Random(options.seed + 1))
 
-    async def run(self, load: Load) -> None:
+    async def run(self, load: LoadProcess) -> None:
         """Walk all the way.
 
         Raises:
@@ -68,7 +68,7 @@ class Walk:
         await self._gate.pass_to(phase, mark)
         mark.passed = self._timeline.now
 
-    async def _roll(self, load: Load, phase: int) -> None:
+    async def _roll(self, load: LoadProcess, phase: int) -> None:
         """Restart the processes one by one, in any order: neighbours are safe beside each other."""
         band = self._timeline.enter(phase, back=phase < self._timeline.phase)
         order = list(self._stage.processes)
@@ -90,7 +90,7 @@ class Walk:
         await self._gate.reached(phase)
         band.rolled = self._timeline.now
 
-    async def _stay(self, load: Load) -> None:
+    async def _stay(self, load: LoadProcess) -> None:
         self._say(f"phase {self._timeline.phase}")
         await self._hurting(load, asyncio.sleep(self._rest()))
         await load.goes_on(1, within=180.0)
@@ -103,7 +103,7 @@ class Walk:
         share = len(self._timeline.bands) / len(options.phases)
         return max(_SHORTEST, options.minutes * 60 * share - self._timeline.now)
 
-    async def _hurting(self, load: Load, work: Coroutine[Any, Any, None]) -> None:
+    async def _hurting(self, load: LoadProcess, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` and deal faults beside it, of which the last is healed at the end."""
         try:
             async with asyncio.TaskGroup() as tasks:

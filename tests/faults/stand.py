@@ -13,7 +13,7 @@ from compose.harness.anomaly import Anomaly, report
 from compose.harness.checker import check
 from compose.harness.final import Final, gather
 from compose.harness.history import ClientHistory
-from compose.harness.load import Load
+from compose.harness.load import Load, LoadOptions
 from compose.harness.reader import PageReader
 from compose.local.postgres import PostgresServer
 from tests.faults.logs import FaultyLog, settings_of
@@ -107,7 +107,8 @@ class Stand:
     def load(self, ingresses: list[ForkedService], **options: Any) -> Load:
         """Return a load on these ingresses that writes into this stand's history."""
         number = next(_numbers)
-        return Load(self.history, ingresses, run=f"run{number}", seed=number, **options)
+        plan = LoadOptions(run=f"run{number}", seed=number, **options)
+        return Load(self.history, ingresses, plan)
 
     def reader(self, ingresses: list[ForkedService], conversations: Sequence[str]) -> PageReader:
         """Return a reader that follows these conversations; what it saw is judged too."""

@@ -10,7 +10,7 @@ from typing import Literal
 import asyncpg
 
 from compose.harness.history import ClientHistory
-from compose.harness.load import PLAIN, Load, Mix
+from compose.harness.load import PLAIN, Load, LoadOptions, Mix
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
@@ -137,13 +137,15 @@ class Site:
         return Load(
             self.history,
             [self.app],
-            run=f"run{self._runs}",
-            seed=self._runs,
-            conversations=conversations,
-            crowded=0,
-            pause=pause,
-            patience=1.0,
-            mix=mix,
+            LoadOptions(
+                run=f"run{self._runs}",
+                seed=self._runs,
+                conversations=conversations,
+                crowded=0,
+                pause=pause,
+                patience=1.0,
+                mix=mix,
+            ),
         )
 
     async def started_at(self) -> float | None:

@@ -1,0 +1,170 @@
+"""A load in a process of its own, so that it measures the service and not what watches it.
+
+``python -m compose.harness`` is the process. It reads a ``Start``, then a ``TargetState`` whenever
+an ingress goes or comes, and stops at the end of its input; it writes each attempt when it ended.
+All of them are one JSON object a line. Times are the machine's monotonic clock, which both share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+
+from compose.harness.history import ClientAttempt, ClientHistory, Outcome
+from compose.harness.load import Load, LoadOptions, Target, acknowledges
+
+__all__ = ["LoadProcess", "serve"]
+
+_LOOK_SECONDS = 0.01
+_LONGEST_LINE = 1 << 20
+
+
+class TargetState(msgspec.Struct, kw_only=True):
+    """An ingress, as ``Target`` has it."""
+
+    name: str
+    url: str
+    up: bool
+    phase: int | None
+
+
+class Start(msgspec.Struct):
+    """The first line."""
+
+    options: LoadOptions
+    targets: list[TargetState]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class LoadProcess:
+    """Runs the process until the block ends; its attempts become ``history``'s."""
+
+    def __init__(
+        self, history: ClientHistory, targets: Sequence[Target], options: LoadOptions
+    ) -> None:
+        self.acknowledged = 0
+        self.answered = 0
+        """Requests answered as they should be."""
+        self.unanswered = 0
+        """Requests that were not."""
+        self._history = history
+        self._targets = targets
+        self._options = options
+        self._process: Process
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "compose.harness", stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
+        )
+        states = self._states()
+        self._tell(Start(self._options, states))
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch(states))]
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        reading, watching = self._tasks
+        watching.cancel()
+        if kind is not None:
+            self._process.kill()
+        assert self._process.stdin
+        self._process.stdin.close()
+        await asyncio.gather(watching, return_exceptions=True)
+        await reading
+        self._history.in_order()
+        if await self._process.wait() and kind is None:
+            raise RuntimeError("the load's process failed; it wrote why to standard error")
+
+    async def goes_on(self, messages: int = 100, within: float = 30.0) -> None:
+        """Return once this many more messages have been acknowledged.
+
+        Raises:
+            StuckError: they were not ``within`` seconds.
+        """
+        await acknowledges(self._count, messages, within)
+
+    def _count(self) -> int:
+        if self._process.returncode is not None:
+            raise RuntimeError("the load's process ended; it wrote why to standard error")
+        return self.acknowledged
+
+    async def _read(self) -> None:
+        assert self._process.stdout
+        decode = msgspec.json.Decoder(ClientAttempt).decode
+        async for line in self._process.stdout:
+            attempt = decode(line)
+            self._history.begin(attempt)
+            self.answered += attempt.answered
+            self.unanswered += not attempt.answered
+            self.acknowledged += attempt.outcome is Outcome.OK and attempt.due is not None
+
+    async def _watch(self, known: list[TargetState]) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            states = self._states()
+            for state in states:
+                if state not in known:
+                    self._tell(state)
+            known = states
+
+    def _states(self) -> list[TargetState]:
+        return [TargetState(name=t.name, url=t.url, up=t.up, phase=t.phase) for t in self._targets]
+
+    def _tell(self, what: Start | TargetState) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(_encode(what) + b"\n")
+
+
+class _Forgetful(ClientHistory):
+    """Keeps nothing: the other process does."""
+
+    def begin(self, attempt: ClientAttempt) -> ClientAttempt:
+        """Return it."""
+        return attempt
+
+
+async def serve() -> None:
+    """Be the process: load from standard input's first line to its end."""
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(_LONGEST_LINE)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    # A buffer without bounds: whoever reads slowly must not be felt as a slow service.
+    answers, output = await loop.connect_write_pipe(_Output, sys.stdout)
+    start = msgspec.json.decode(await lines.readline(), type=Start)
+    targets = {target.name: target for target in start.targets}
+
+    def tell(attempt: ClientAttempt) -> None:
+        answers.write(_encode(attempt) + b"\n")
+
+    async with Load(_Forgetful(), list(targets.values()), start.options, tell) as load:
+        following = asyncio.create_task(_follow(lines, targets))
+        await asyncio.wait({following, *load.tasks}, return_when=asyncio.FIRST_COMPLETED)
+        following.cancel()
+    answers.close()
+    await output.written.wait()
+
+
+class _Output(asyncio.Protocol):
+    """Says when all is written and the pipe is closed."""
+
+    def __init__(self) -> None:
+        self.written = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+        """Take the end."""
+        self.written.set()
+
+
+async def _follow(lines: asyncio.StreamReader, targets: dict[str, TargetState]) -> None:
+    decode = msgspec.json.Decoder(TargetState).decode
+    async for line in lines:
+        state = decode(line)
+        target = targets[state.name]
+        target.up, target.phase, target.url = state.up, state.phase, state.url

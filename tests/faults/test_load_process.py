@@ -1,0 +1,32 @@
+"""The load of a rehearsal: in a process of its own, and as true as the one in ours."""
+
+from __future__ import annotations
+
+from compose.harness.history import Outcome
+from compose.harness.load import LoadOptions
+from compose.harness.load_process import LoadProcess
+from tests.faults.stand import Stand
+
+
+async def test_a_load_apart_records_what_its_clients_were_told(stand: Stand) -> None:
+    """It learns which ingress is down and which phase each has, and we learn every attempt."""
+    ingresses, _ = await stand.run()
+    first, second = ingresses
+    options = LoadOptions(run="apart", pause=0.05, catch_up=True, patience=1.0)
+    async with LoadProcess(stand.history, ingresses, options) as load:
+        await load.goes_on(100)
+        await first.kill()
+        first.phase = 3
+        await load.goes_on(50)
+        await first.start()
+        await load.goes_on(200)
+    await stand.assert_promises_held()
+    attempts = stand.history.attempts
+    assert [a.sent for a in attempts] == sorted(a.sent for a in attempts)
+    assert {a.phase for a in attempts if a.via == first.name} == {None, 3}
+    assert {a.phase for a in attempts if a.via == second.name} == {None}
+    assert load.answered == sum(a.answered for a in attempts)
+    assert load.answered + load.unanswered == len(attempts)
+    assert load.acknowledged == sum(a.outcome is Outcome.OK and a.due is not None for a in attempts)
+    # No message is sent before it is due.
+    assert all(a.sent >= a.due - 1e-6 for a in attempts if a.due is not None)
