@@ -18,7 +18,7 @@ from aiohttp import web
 
 import crossfade
 from compose.local.ports import free_port
-from tests.support.absent import absent, program
+from tests.support.requirements import absent, program
 
 from .conftest import API_KEY, PRODUCER_KEY, Site
 

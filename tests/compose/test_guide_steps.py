@@ -13,9 +13,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.absent import program
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
+from tests.support.requirements import program
 
 # The body of steps 4 and 5, as it stands there.
 BODY = """{

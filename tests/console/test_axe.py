@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.console.conftest import Open, Place
-from tests.console.doing import bury
+from tests.console.page_actions import bury
 from tests.support.axe import axe_source, violations
 
 pytestmark = pytest.mark.timeout(300)

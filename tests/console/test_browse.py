@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import Open, Place
-from tests.console.doing import HOSTILE
+from tests.console.page_actions import HOSTILE
 from transport.contract import Envelope, Topic
 from transport.partitioner import partition_for
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import PARTITIONS, Open, Place
-from tests.console.doing import bury
+from tests.console.page_actions import bury
 
 pytestmark = pytest.mark.timeout(180)
 

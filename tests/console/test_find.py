@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import Open, Place
-from tests.console.doing import HOSTILE, TRACEPARENT, WHY, bury
+from tests.console.page_actions import HOSTILE, TRACEPARENT, WHY, bury
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(180)

@@ -10,8 +10,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import Open, Place
-from tests.console.doing import TRACEPARENT, WHY, connected
 from tests.console.mismatches import differ
+from tests.console.page_actions import TRACEPARENT, WHY, connected
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -19,7 +19,7 @@ from playwright.async_api import Page, expect
 
 from ingress.openapi import CONSOLE_PATH, PATH
 from tests.console.conftest import Open, Place
-from tests.console.doing import connected
+from tests.console.page_actions import connected
 from tests.support.hostile_rows import BACKFILL, DEAD, MESSAGE, REDRIVE, fill
 from tests.support.hostile_text import WORST, hostile_texts
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import Open, Place
-from tests.console.doing import WHY, bury, connected, sure
+from tests.console.page_actions import WHY, bury, connected, sure
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(180)

@@ -8,8 +8,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import READER, Open, Place
-from tests.console.doing import TRACEPARENT, WHY, sure
 from tests.console.mismatches import differ
+from tests.console.page_actions import TRACEPARENT, WHY, sure
 
 pytestmark = pytest.mark.timeout(180)
 

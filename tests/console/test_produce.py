@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import READER, Open, Place
-from tests.console.doing import HOSTILE, WHY
+from tests.console.page_actions import HOSTILE, WHY
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import Open, Place
-from tests.console.doing import HOSTILE
+from tests.console.page_actions import HOSTILE
 
 pytestmark = pytest.mark.timeout(180)
 

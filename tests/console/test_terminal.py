@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.console.conftest import Place
-from tests.console.doing import bury
+from tests.console.page_actions import bury
 from tests.support.crossfade import Crossfade
 
 pytestmark = pytest.mark.timeout(180)

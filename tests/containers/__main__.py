@@ -92,7 +92,7 @@ class Run:
         reading, writing = os.pipe()
         command = [
             *engine.inside, sys.executable, "-m", "pytest", "-q", "-m", "containers",
-            "-p", "tests.containers.telling", str(Path(__file__).parent), *arguments,
+            "-p", "tests.containers.progress_lines", str(Path(__file__).parent), *arguments,
         ]  # fmt: skip
         told = {"CONTAINERS_TELL": str(writing), "CONTAINERS_WITHOUT": " ".join(without)}
         if engine.inside:  # all that it runs ends with it: nothing has to clean up after us

@@ -8,8 +8,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.support.absent import program
 from tests.support.eventually import eventually
+from tests.support.requirements import program
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text("utf-8")
 BIN = Path(sys.executable).parent

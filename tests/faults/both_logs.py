@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from compose.local.server import LocalServer
+from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import RedisLog
-from tests.faults.stand import Stand
 from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["CONSUME", "KAFKA", "MIRROR", "PRIMARY", "REDIS", "BothLogs", "BothStand"]
+__all__ = ["CONSUME", "KAFKA", "MIRROR", "PRIMARY", "REDIS", "BothLogs", "BothLogsDeployment"]
 
 REDIS = {"TRANSPORT": "redis"}
 MIRROR = {**REDIS, "TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "sync"}
@@ -51,8 +51,8 @@ class BothLogs:
         await self.kafka.wipe()
 
 
-class BothStand(Stand):
-    """A stand whose records are settled when they are in both logs."""
+class BothLogsDeployment(Deployment):
+    """A deployment whose records are settled when they are in both logs."""
 
     async def open(self, name: str) -> Transport:
         """Return a log for the test's own use."""

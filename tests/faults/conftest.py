@@ -13,9 +13,9 @@ from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from persistence.migrate import upgrade
+from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog, RedisLog
-from tests.faults.stand import Stand
 from tests.support.kafka import run_kafka
 
 _DATABASE = "faults"
@@ -82,8 +82,10 @@ def log(request: pytest.FixtureRequest) -> FaultyLog:
 
 
 @pytest_asyncio.fixture
-async def stand(log: FaultyLog, postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[Stand]:
+async def deployment(
+    log: FaultyLog, postgres: PostgresServer, tmp_path: Path
+) -> AsyncIterator[Deployment]:
     """Everything together. Its processes are stopped before its servers."""
     url = postgres.url_of(_DATABASE)
-    async with Stand.on(log, postgres, url, tmp_path / "services") as made:
+    async with Deployment.on(log, postgres, url, tmp_path / "services") as made:
         yield made

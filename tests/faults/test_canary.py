@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.stand import Stand
+from tests.faults.deployment import Deployment
 
 
 @pytest.mark.parametrize(
@@ -15,10 +15,15 @@ from tests.faults.stand import Stand
     ],
     ids=["100-10-100", "queue-direct-queue"],
 )
-async def test_a_rolling_change_keeps_the_order(stand: Stand, steps: list[dict[str, str]]) -> None:
+async def test_a_rolling_change_keeps_the_order(
+    deployment: Deployment, steps: list[dict[str, str]]
+) -> None:
     """For a while one ingress queues what the other persists directly."""
-    ingresses, (worker,) = await stand.run()
-    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[-8:]):
+    ingresses, (worker,) = await deployment.run()
+    async with (
+        deployment.load(ingresses) as load,
+        deployment.reader(ingresses, load.conversations[-8:]),
+    ):
         for step in steps:
             await load.goes_on(150)
             # The hard part of the promise: what was queued before the change is still in the log
@@ -31,5 +36,5 @@ async def test_a_rolling_change_keeps_the_order(stand: Stand, steps: list[dict[s
             await load.goes_on(50)
             await ingresses[1].restart(**step)
         await load.goes_on(150)
-    final = await stand.assert_promises_held()
-    assert {row.transport for row in final.rows} == {stand.log.name, "direct"}
+    final = await deployment.assert_promises_held()
+    assert {row.transport for row in final.rows} == {deployment.log.name, "direct"}

@@ -18,8 +18,8 @@ import pytest
 
 from compose.harness.load import Load
 from tests.faults.database import crash, drop_connections, inserts_held
+from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
-from tests.faults.stand import Stand
 from tests.support.forked_service import ForkedService
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "2"))
@@ -33,12 +33,12 @@ class Chaos:
 
     def __init__(
         self,
-        stand: Stand,
+        deployment: Deployment,
         ingresses: list[ForkedService],
         workers: list[ForkedService],
         dice: random.Random,
     ) -> None:
-        self._stand = stand
+        self._deployment = deployment
         self._ingresses = ingresses
         self._workers = workers
         self._dice = dice
@@ -61,7 +61,7 @@ class Chaos:
             self.suspend_database,
             self.cut_database,
         ]
-        if isinstance(self._stand.log, RedisLog):
+        if isinstance(self._deployment.log, RedisLog):
             faults.append(self.cut_log)
         return faults
 
@@ -73,7 +73,7 @@ class Chaos:
 
     async def kill_worker_in_a_batch(self) -> None:
         worker = self._dice.choice(self._workers)
-        async with inserts_held(self._stand.database_url) as held:
+        async with inserts_held(self._deployment.database_url) as held:
             await held.waiting()
             await worker.kill()
             if self._dice.random() < 0.5:
@@ -104,42 +104,42 @@ class Chaos:
             await ingress.restart(INGRESS_QUEUE_PERCENT=percent)
 
     async def stop_log(self) -> None:
-        await self._stand.log.server.stop()
+        await self._deployment.log.server.stop()
         await self._while()
-        await self._stand.log.server.start()
+        await self._deployment.log.server.start()
 
     async def kill_log(self) -> None:
-        await self._stand.log.server.kill()
+        await self._deployment.log.server.kill()
         await self._while()
-        await self._stand.log.server.start()
+        await self._deployment.log.server.start()
 
     async def suspend_log(self) -> None:
-        await self._stand.log.server.suspend()
+        await self._deployment.log.server.suspend()
         await self._while()
-        await self._stand.log.server.resume()
+        await self._deployment.log.server.resume()
 
     async def cut_log(self) -> None:
-        log = self._stand.log
+        log = self._deployment.log
         assert isinstance(log, RedisLog)
         await log.drop_connections()
 
     async def stop_database(self) -> None:
-        await self._stand.postgres.stop()
+        await self._deployment.postgres.stop()
         await self._while()
-        await self._stand.postgres.start()
+        await self._deployment.postgres.start()
 
     async def crash_database(self) -> None:
-        await crash(self._stand.postgres)
+        await crash(self._deployment.postgres)
         await self._while()
-        await self._stand.postgres.start()
+        await self._deployment.postgres.start()
 
     async def suspend_database(self) -> None:
-        await self._stand.postgres.suspend()
+        await self._deployment.postgres.suspend()
         await self._while()
-        await self._stand.postgres.resume()
+        await self._deployment.postgres.resume()
 
     async def cut_database(self) -> None:
-        await drop_connections(self._stand.database_url)
+        await drop_connections(self._deployment.database_url)
 
     async def _while(self) -> None:
         """Let the fault last: sometimes past the lease, sometimes not. Its length is the test."""
@@ -148,18 +148,23 @@ class Chaos:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(MINUTES * 60 + 300)
-async def test_nothing_acknowledged_is_lost_doubled_or_reordered_by_chaos(stand: Stand) -> None:
+async def test_nothing_acknowledged_is_lost_doubled_or_reordered_by_chaos(
+    deployment: Deployment,
+) -> None:
     dice = random.Random(SEED)
     done: list[str] = []
     print(f"CHAOS_SEED={SEED}")
-    ingresses, workers = await stand.run(ingresses=2, workers=2)
-    chaos = Chaos(stand, ingresses, workers, dice)
+    ingresses, workers = await deployment.run(ingresses=2, workers=2)
+    chaos = Chaos(deployment, ingresses, workers, dice)
     deadline = time.monotonic() + MINUTES * 60
-    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[-8:]):
+    async with (
+        deployment.load(ingresses) as load,
+        deployment.reader(ingresses, load.conversations[-8:]),
+    ):
         while time.monotonic() < deadline:
             await _one(dice.choice(chaos.all()), load, done)
-    print(f"{stand.history}; faults: {', '.join(done)}")
-    await stand.assert_promises_held(within=90.0)
+    print(f"{deployment.history}; faults: {', '.join(done)}")
+    await deployment.assert_promises_held(within=90.0)
 
 
 async def _one(fault: Fault, load: Load, done: list[str]) -> None:

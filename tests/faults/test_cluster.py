@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from compose.local.kafka import KafkaCluster
+from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
-from tests.faults.stand import Stand
 from tests.support.eventually import eventually
 from tests.support.kafka import run_kafka_cluster
 
@@ -32,25 +32,27 @@ async def log(cluster: KafkaCluster) -> FaultyLog:
     return KafkaLog(cluster)
 
 
-async def test_any_one_of_three_nodes_may_be_lost(stand: Stand, cluster: KafkaCluster) -> None:
+async def test_any_one_of_three_nodes_may_be_lost(
+    deployment: Deployment, cluster: KafkaCluster
+) -> None:
     """Each in turn, with its leaders, and the group's coordinator and the controller among them."""
-    ingresses, _ = await stand.run()
-    async with stand.load(ingresses) as load:
+    ingresses, _ = await deployment.run()
+    async with deployment.load(ingresses) as load:
         await load.goes_on(100)
         for node in cluster.nodes:
             await node.kill()
             await load.goes_on(200, within=60.0)
             await node.start()
             await load.goes_on(50, within=60.0)
-    await stand.assert_promises_held(within=90.0)
+    await deployment.assert_promises_held(within=90.0)
 
 
 async def test_two_of_three_nodes_lost_is_a_503_that_says_when_to_come_back(
-    stand: Stand, cluster: KafkaCluster
+    deployment: Deployment, cluster: KafkaCluster
 ) -> None:
-    ingresses, _ = await stand.run()
-    attempts = stand.history.attempts
-    async with stand.load(ingresses) as load:
+    ingresses, _ = await deployment.run()
+    attempts = deployment.history.attempts
+    async with deployment.load(ingresses) as load:
         await load.goes_on(100)
         for node in cluster.nodes[1:]:
             await node.kill()
@@ -64,4 +66,4 @@ async def test_two_of_three_nodes_lost_is_a_503_that_says_when_to_come_back(
         for node in cluster.nodes[1:]:
             await node.start()
         await load.goes_on(200, within=120.0)
-    await stand.assert_promises_held(within=90.0)
+    await deployment.assert_promises_held(within=90.0)

@@ -12,7 +12,15 @@ from redis.asyncio import Redis
 
 from compose.harness.anomaly import Anomaly, What
 from compose.harness.load import Mix
-from tests.faults.both_logs import CONSUME, KAFKA, MIRROR, PRIMARY, REDIS, BothLogs, BothStand
+from tests.faults.both_logs import (
+    CONSUME,
+    KAFKA,
+    MIRROR,
+    PRIMARY,
+    REDIS,
+    BothLogs,
+    BothLogsDeployment,
+)
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
@@ -20,10 +28,12 @@ TAKEOVER = "stream_standby_takeover_total"
 
 
 @pytest_asyncio.fixture
-async def stand(redis_log, kafka_log, postgres, tmp_path: Path) -> AsyncIterator[BothStand]:
+async def deployment(
+    redis_log, kafka_log, postgres, tmp_path: Path
+) -> AsyncIterator[BothLogsDeployment]:
     logs = BothLogs(redis_log, kafka_log)
     url = postgres.url_of("faults")
-    async with BothStand.on(logs, postgres, url, tmp_path / "services") as made:
+    async with BothLogsDeployment.on(logs, postgres, url, tmp_path / "services") as made:
         yield made
 
 
@@ -40,11 +50,14 @@ async def owns(worker: ForkedService, redis: int, kafka: int) -> None:
 
 
 async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers_overlap(
-    stand: BothStand,
+    deployment: BothLogsDeployment,
 ) -> None:
     """Half of each log's partitions is the old worker's, half the new one's, and all crosswise."""
-    ingresses, (first, second) = await stand.run(workers=2, **MIRROR)
-    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[-8:]):
+    ingresses, (first, second) = await deployment.run(workers=2, **MIRROR)
+    async with (
+        deployment.load(ingresses) as load,
+        deployment.reader(ingresses, load.conversations[-8:]),
+    ):
         await load.goes_on(100)
         for step in (CONSUME, MIRROR):
             for restarted in (first, second):
@@ -53,17 +66,19 @@ async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers
                 await owns(second, 4, 4)
                 await load.goes_on(150)
                 # While they are mixed nobody may be waiting for ever.
-                await stand.catches_up()
+                await deployment.catches_up()
         await load.goes_on(100)
-    final = await stand.assert_promises_held()
+    final = await deployment.assert_promises_held()
     assert {row.transport for row in final.rows} == {"redis", "kafka"}
 
 
 @pytest.mark.chaos
-async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(stand: BothStand) -> None:
+async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(
+    deployment: BothLogsDeployment,
+) -> None:
     """It wakes past its lease, with a batch of the log that nobody consumes any more."""
-    ingresses, (old, new) = await stand.run(workers=2, **MIRROR)
-    async with stand.load(ingresses) as load:
+    ingresses, (old, new) = await deployment.run(workers=2, **MIRROR)
+    async with deployment.load(ingresses) as load:
         await owns(old, 4, 4)
         await owns(new, 4, 4)
         await load.goes_on(100)
@@ -77,64 +92,66 @@ async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(stand: 
         await load.goes_on(50)
         await old.start(**CONSUME)
         await load.goes_on(50)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()
 
 
-async def test_redis_stays_small_as_the_shadow_of_kafka(stand: BothStand) -> None:
+async def test_redis_stays_small_as_the_shadow_of_kafka(deployment: BothLogsDeployment) -> None:
     """What the workers persisted from Kafka is acknowledged in Redis, and trimmed."""
     small = {"STREAM_RETENTION_SECONDS": "0", "STREAM_RETENTION_RECORDS": "16"}
-    ingresses, (worker,) = await stand.run(ingresses=1, **PRIMARY, **small)
+    ingresses, (worker,) = await deployment.run(ingresses=1, **PRIMARY, **small)
     sizes: list[int] = []
     async with (
-        stand.load(ingresses, conversations=40, pause=0.01) as load,
-        Redis(host=stand.log.server.host, port=stand.log.server.port, db=1) as client,
+        deployment.load(ingresses, conversations=40, pause=0.01) as load,
+        Redis(host=deployment.log.server.host, port=deployment.log.server.port, db=1) as client,
     ):
         for _ in range(4):
             await load.goes_on(500)
             sizes.append(sum([await client.xlen(f"msg:stream:{p}") for p in range(16)]))
-    final = await stand.assert_promises_held()
+    final = await deployment.assert_promises_held()
     assert len(final.rows) > 2000
     assert max(sizes) < 1500, f"records in Redis after each 500 messages: {sizes}"
     assert await worker.metric(TAKEOVER, transport="redis") == 0
     assert {row.transport for row in final.rows} == {"kafka"}
 
 
-async def test_a_log_changed_by_hand_strands_and_doubles_nothing(stand: BothStand) -> None:
+async def test_a_log_changed_by_hand_strands_and_doubles_nothing(
+    deployment: BothLogsDeployment,
+) -> None:
     """TRANSPORT is simply another one, there and back, each time with unread messages behind."""
-    ingresses, (worker,) = await stand.run(ingresses=1, **REDIS)
+    ingresses, (worker,) = await deployment.run(ingresses=1, **REDIS)
     # No receipts: one whose message waits in the other log would be refused as nobody's.
     mix = Mix(receipt=0)
-    async with stand.load(ingresses, conversations=12, mix=mix) as load:
+    async with deployment.load(ingresses, conversations=12, mix=mix) as load:
         for there in (KAFKA, REDIS):
             await load.goes_on(60)
             await worker.stop()
             await load.goes_on(80)  # nobody persists these
             await asyncio.gather(*(one.restart(**there) for one in (*ingresses, worker)))
             await load.goes_on(60)
-            await stand.catches_up()
+            await deployment.catches_up()
 
     def by_hand(anomaly: Anomaly) -> bool:
         return anomaly.what is What.REORDERED  # it is what a change by hand does not keep
 
-    await stand.assert_promises_held(except_for=by_hand)
+    await deployment.assert_promises_held(except_for=by_hand)
     said = worker.log_path.read_text()
     assert said.count("is not configured here, but") == 2
 
 
 @pytest.mark.parametrize(("read", "written"), [(REDIS, KAFKA), (KAFKA, REDIS)])
 async def test_a_running_worker_finds_the_log_that_only_others_write(
-    stand: BothStand, read: dict[str, str], written: dict[str, str]
+    deployment: BothLogsDeployment, read: dict[str, str], written: dict[str, str]
 ) -> None:
     """Changed by hand for the processes that accept, and not for those that persist."""
-    _, (worker,) = await stand.run(ingresses=0, **read)
-    ingress = stand.ingress(**written)
+    _, (worker,) = await deployment.run(ingresses=0, **read)
+    ingress = deployment.ingress(**written)
     await ingress.start()
-    async with stand.load([ingress], conversations=12, mix=Mix(receipt=0)) as load:
+    async with deployment.load([ingress], conversations=12, mix=Mix(receipt=0)) as load:
         await load.goes_on(60)
-        await stand.catches_up()
+        await deployment.catches_up()
         await load.goes_on(60)
     await ingress.stop()  # what it wrote is persisted, although nobody says any more that he writes
-    final = await stand.assert_promises_held()
+    final = await deployment.assert_promises_held()
     assert {row.transport for row in final.rows} == {written["TRANSPORT"]}
     said = worker.log_path.read_text()
     assert said.count("another process uses it") == 1, "and nothing is started twice"

@@ -5,23 +5,23 @@ from __future__ import annotations
 from compose.harness.history import Outcome
 from compose.harness.load import LoadOptions
 from compose.harness.load_process import LoadProcess
-from tests.faults.stand import Stand
+from tests.faults.deployment import Deployment
 
 
-async def test_a_load_apart_records_what_its_clients_were_told(stand: Stand) -> None:
+async def test_a_load_apart_records_what_its_clients_were_told(deployment: Deployment) -> None:
     """It learns which ingress is down and which phase each has, and we learn every attempt."""
-    ingresses, _ = await stand.run()
+    ingresses, _ = await deployment.run()
     first, second = ingresses
     options = LoadOptions(run="apart", pause=0.05, catch_up=True, patience=1.0)
-    async with LoadProcess(stand.history, ingresses, options) as load:
+    async with LoadProcess(deployment.history, ingresses, options) as load:
         await load.goes_on(100)
         await first.kill()
         first.phase = 3
         await load.goes_on(50)
         await first.start()
         await load.goes_on(200)
-    await stand.assert_promises_held()
-    attempts = stand.history.attempts
+    await deployment.assert_promises_held()
+    attempts = deployment.history.attempts
     assert [a.sent for a in attempts] == sorted(a.sent for a in attempts)
     assert {a.phase for a in attempts if a.via == first.name} == {None, 3}
     assert {a.phase for a in attempts if a.via == second.name} == {None}

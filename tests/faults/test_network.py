@@ -9,9 +9,9 @@ import pytest_asyncio
 
 from compose.harness.history import Outcome
 from compose.local.kafka import KafkaServer
+from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
-from tests.faults.stand import Stand
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka import run_kafka_behind_a_proxy
@@ -34,75 +34,90 @@ def kafka_log(_kafka_behind_a_proxy: tuple[KafkaServer, FaultProxy]) -> FaultyLo
 
 
 @pytest_asyncio.fixture
-async def to_log(stand: Stand) -> AsyncIterator[FaultProxy]:
-    async with stand.log.proxy() as proxy:
+async def to_log(deployment: Deployment) -> AsyncIterator[FaultProxy]:
+    async with deployment.log.proxy() as proxy:
         yield proxy
         proxy.heal()
-        await stand.stop()
+        await deployment.stop()
 
 
 @pytest_asyncio.fixture
-async def to_database(stand: Stand) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(stand.postgres.host, stand.postgres.port) as proxy:
+async def to_database(deployment: Deployment) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(deployment.postgres.host, deployment.postgres.port) as proxy:
         yield proxy
-        await stand.stop()
+        await deployment.stop()
 
 
 async def test_connections_to_the_log_are_cut_again_and_again(
-    stand: Stand, to_log: FaultProxy
+    deployment: Deployment, to_log: FaultProxy
 ) -> None:
-    ingresses, _ = await stand.run(**stand.log.environment_through(to_log.host, to_log.port))
-    async with stand.load(ingresses) as load:
+    ingresses, _ = await deployment.run(
+        **deployment.log.environment_through(to_log.host, to_log.port)
+    )
+    async with deployment.load(ingresses) as load:
         for _ in range(15):
             await load.goes_on(25)
             to_log.reset()
         await load.goes_on(50)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()
 
 
 @pytest.mark.parametrize("command", ["append", "read", "ack"])
-async def test_the_logs_replies_get_lost(stand: Stand, to_log: FaultProxy, command: str) -> None:
+async def test_the_logs_replies_get_lost(
+    deployment: Deployment, to_log: FaultProxy, command: str
+) -> None:
     """The server did it, and nobody was told."""
-    ingresses, _ = await stand.run(**stand.log.environment_through(to_log.host, to_log.port))
-    async with stand.load(ingresses) as load:
+    ingresses, _ = await deployment.run(
+        **deployment.log.environment_through(to_log.host, to_log.port)
+    )
+    async with deployment.load(ingresses) as load:
         for _ in range(TIMES):
             await load.goes_on(25)
             lost = to_log.lost_replies
-            to_log.lose_reply_to(stand.log.markers[command])
+            to_log.lose_reply_to(deployment.log.markers[command])
             await eventually(lambda before=lost: to_log.lost_replies > before, timeout=20)
         await load.goes_on(50)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()
 
 
-async def test_the_databases_replies_get_lost(stand: Stand, to_database: FaultProxy) -> None:
+async def test_the_databases_replies_get_lost(
+    deployment: Deployment, to_database: FaultProxy
+) -> None:
     """A batch is committed and its worker is cut off before it hears so."""
-    through = stand.database_url.replace(f":{stand.postgres.port}/", f":{to_database.port}/")
-    ingresses, (worker,) = await stand.run(DATABASE_URL=through)
-    async with stand.load(ingresses) as load:
+    through = deployment.database_url.replace(
+        f":{deployment.postgres.port}/", f":{to_database.port}/"
+    )
+    ingresses, (worker,) = await deployment.run(DATABASE_URL=through)
+    async with deployment.load(ingresses) as load:
         inserted = load.run.encode()  # of all statements, only inserts carry conversation ids
         for n in range(TIMES):
             await load.goes_on(25)
             to_database.lose_reply_to(inserted)
             await eventually(lambda lost=n + 1: to_database.lost_replies >= lost, timeout=20)
         await load.goes_on(50)
-    final = await stand.assert_promises_held()
+    final = await deployment.assert_promises_held()
     assert {letter.reason for letter in final.letters} <= {"idempotency_conflict"}
     assert await worker.metric("stream_consumer_processed_total", status="duplicate") > 0
 
 
-async def test_the_network_to_the_log_goes_quiet(stand: Stand, to_log: FaultProxy) -> None:
+async def test_the_network_to_the_log_goes_quiet(
+    deployment: Deployment, to_log: FaultProxy
+) -> None:
     """Nothing is refused and nothing is answered, for longer than a lease."""
-    ingresses, _ = await stand.run(**stand.log.environment_through(to_log.host, to_log.port))
-    async with stand.load(ingresses) as load:
+    ingresses, _ = await deployment.run(
+        **deployment.log.environment_through(to_log.host, to_log.port)
+    )
+    async with deployment.load(ingresses) as load:
         for cut in (False, True):
             await load.goes_on(100)
-            unknown = stand.history.count(Outcome.UNKNOWN)
+            unknown = deployment.history.count(Outcome.UNKNOWN)
             to_log.black_hole()
             await eventually(
-                lambda seen=unknown: stand.history.count(Outcome.UNKNOWN) > seen + 20, timeout=30
+                lambda seen=unknown: deployment.history.count(Outcome.UNKNOWN) > seen + 20,
+                timeout=30,
             )
             if cut:
                 to_log.reset()
             to_log.heal()
             await load.goes_on(100, within=60.0)
-    await stand.assert_promises_held(within=60.0)
+    await deployment.assert_promises_held(within=60.0)

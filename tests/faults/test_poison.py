@@ -8,7 +8,7 @@ import uuid
 import msgspec
 
 from compose.harness.history import ClientAttempt, Outcome
-from tests.faults.stand import Stand
+from tests.faults.deployment import Deployment
 from transport.clock import now
 from transport.contract import Appended, Envelope, Reason
 from transport.envelope import Message, Receipt, seal_message, seal_receipt
@@ -92,31 +92,33 @@ def conflict(conversation: str) -> tuple[ClientAttempt, Envelope, Envelope]:
     return attempt, first, second
 
 
-async def test_poison_is_set_aside_with_its_bytes_and_the_rest_goes_on(stand: Stand) -> None:
+async def test_poison_is_set_aside_with_its_bytes_and_the_rest_goes_on(
+    deployment: Deployment,
+) -> None:
     """Also a second body for a key, past the ingress: the first is kept, the second set aside."""
-    ingresses, _ = await stand.run(STREAM_MAX_RETRIES=str(MAX_RETRIES))
-    transport = await stand.transport()
+    ingresses, _ = await deployment.run(STREAM_MAX_RETRIES=str(MAX_RETRIES))
+    transport = await deployment.transport()
     bodies: dict[str, bytes] = {}
 
     async def append(*envelopes: Envelope) -> None:
         outcomes = await transport.publish(envelopes, remember=False)
         assert [type(outcome) for outcome in outcomes] == [Appended] * len(envelopes)
 
-    async with stand.load(ingresses) as load:
+    async with deployment.load(ingresses) as load:
         for conversation in load.conversations[:6]:
             await load.goes_on(50)
             attempt, first, second = conflict(conversation)
             await append(first)
             attempt.ended = time.monotonic()
-            stand.history.begin(attempt)
+            deployment.history.begin(attempt)
             for envelope, reason in [*poison(conversation), (second, Reason.IDEMPOTENCY_CONFLICT)]:
                 named = marked(envelope)
                 header = named.headers["messageId"]
-                stand.history.planted[header] = reason
+                deployment.history.planted[header] = reason
                 bodies[header] = named.body
                 await append(named)
         await load.goes_on(100)
-    final = await stand.assert_promises_held()
+    final = await deployment.assert_promises_held()
     kept = {letter.message_id: letter for letter in final.letters}
     assert {header: kept[header].body for header in bodies} == bodies
     assert max(kept[header].attempts for header in bodies) <= MAX_RETRIES

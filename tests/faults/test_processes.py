@@ -11,30 +11,32 @@ import pytest
 
 from compose.harness.history import Outcome
 from tests.faults.database import inserts_held
-from tests.faults.stand import Stand
+from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 DUPLICATE = {"status": "duplicate"}
 
 
-def _waiting_at(ingress: ForkedService, stand: Stand, *, since: float) -> int:
+def _waiting_at(ingress: ForkedService, deployment: Deployment, *, since: float) -> int:
     """Return how many requests that ``ingress`` got since then, a monotonic time, lack an answer.
 
     An earlier request may have been answered already, and its client not have read the answer.
     """
-    recent = itertools.takewhile(lambda a: a.sent > since, reversed(stand.history.attempts))
+    recent = itertools.takewhile(lambda a: a.sent > since, reversed(deployment.history.attempts))
     return sum(a.via == ingress.name and math.isinf(a.ended) for a in recent)
 
 
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "rolled-back"])
-async def test_a_worker_killed_in_the_middle_of_a_batch(stand: Stand, committed: bool) -> None:
+async def test_a_worker_killed_in_the_middle_of_a_batch(
+    deployment: Deployment, committed: bool
+) -> None:
     """Its batch is at the database, unacknowledged, when it dies."""
-    ingresses, (worker,) = await stand.run()
-    async with stand.load(ingresses) as load:
+    ingresses, (worker,) = await deployment.run()
+    async with deployment.load(ingresses) as load:
         for _ in range(2):
             await load.goes_on(150)
-            async with inserts_held(stand.database_url) as held:
+            async with inserts_held(deployment.database_url) as held:
                 await held.waiting()
                 await worker.kill()
                 if not committed:
@@ -42,52 +44,52 @@ async def test_a_worker_killed_in_the_middle_of_a_batch(stand: Stand, committed:
             await worker.start()
             await worker.owns_eventually(16)
         await load.goes_on(100)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()
     again = await worker.metric("stream_consumer_processed_total", **DUPLICATE)
     assert not committed or again > 0, "the batch that was committed was not delivered again"
 
 
-async def test_an_ingress_killed_in_the_middle_of_requests(stand: Stand) -> None:
+async def test_an_ingress_killed_in_the_middle_of_requests(deployment: Deployment) -> None:
     """Its appends are on their way to the log, and its clients never hear of them."""
-    ingresses, _ = await stand.run()
-    async with stand.load(ingresses) as load:
+    ingresses, _ = await deployment.run()
+    async with deployment.load(ingresses) as load:
         for ingress in ingresses:
             await load.goes_on(150)
-            await stand.log.server.suspend()
+            await deployment.log.server.suspend()
             suspended = time.monotonic()
-            await eventually(lambda: _waiting_at(ingress, stand, since=suspended) >= 5)  # noqa: B023
+            await eventually(lambda: _waiting_at(ingress, deployment, since=suspended) >= 5)  # noqa: B023
             await ingress.kill()
-            await stand.log.server.resume()
+            await deployment.log.server.resume()
             await load.goes_on(50)
             await ingress.start()
         await load.goes_on(100)
-    assert stand.history.count(Outcome.UNKNOWN) > 0
-    await stand.assert_promises_held()
+    assert deployment.history.count(Outcome.UNKNOWN) > 0
+    await deployment.assert_promises_held()
 
 
-async def test_everything_killed_at_once(stand: Stand) -> None:
+async def test_everything_killed_at_once(deployment: Deployment) -> None:
     """One process that accepts and persists, as ``crossfade serve`` is by default."""
-    (both,), _ = await stand.run(ingresses=1, workers=0, ENABLE_STREAM_CONSUMERS="true")
-    async with stand.load([both]) as load:
+    (both,), _ = await deployment.run(ingresses=1, workers=0, ENABLE_STREAM_CONSUMERS="true")
+    async with deployment.load([both]) as load:
         for _ in range(3):
             await load.goes_on(150)
             await both.kill()
             await both.start()
         await load.goes_on(100)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()
 
 
 async def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(
-    stand: Stand,
+    deployment: Deployment,
 ) -> None:
     """It wakes in the middle of a batch whose partition has another owner by then."""
-    ingresses, (first, second) = await stand.run(workers=2)
-    async with stand.load(ingresses) as load:
+    ingresses, (first, second) = await deployment.run(workers=2)
+    async with deployment.load(ingresses) as load:
         await first.owns_eventually()
         await second.owns_eventually()
         for sleeper, other in ((first, second), (second, first)):
             await load.goes_on(100)
-            async with inserts_held(stand.database_url) as held:
+            async with inserts_held(deployment.database_url) as held:
                 await held.waiting(2)
                 await sleeper.suspend()
             await other.owns_eventually(16)
@@ -95,26 +97,29 @@ async def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(
             await sleeper.resume()
             await sleeper.owns_eventually()
         await load.goes_on(100)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()
 
 
-async def test_workers_and_ingresses_replaced_one_by_one(stand: Stand) -> None:
+async def test_workers_and_ingresses_replaced_one_by_one(deployment: Deployment) -> None:
     """A rolling restart by SIGTERM, as a deployment does it."""
-    ingresses, workers = await stand.run(workers=2)
-    async with stand.load(ingresses) as load:
+    ingresses, workers = await deployment.run(workers=2)
+    async with deployment.load(ingresses) as load:
         for service in (*ingresses, *workers):
             await load.goes_on(80)
             await service.restart()
         await load.goes_on(80)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()
 
 
-async def test_workers_come_and_go_under_load(stand: Stand) -> None:
+async def test_workers_come_and_go_under_load(deployment: Deployment) -> None:
     """Scale out from one to three and in again, in good order and by SIGKILL."""
-    ingresses, (first,) = await stand.run()
-    async with stand.load(ingresses) as load, stand.reader(ingresses, load.conversations[-8:]):
+    ingresses, (first,) = await deployment.run()
+    async with (
+        deployment.load(ingresses) as load,
+        deployment.reader(ingresses, load.conversations[-8:]),
+    ):
         await load.goes_on(80)
-        second, third = stand.worker(), stand.worker()
+        second, third = deployment.worker(), deployment.worker()
         await asyncio.gather(second.start(), third.start())
         for worker in (first, second, third):
             await worker.owns_eventually(4)
@@ -124,4 +129,4 @@ async def test_workers_come_and_go_under_load(stand: Stand) -> None:
         await second.kill()
         await third.owns_eventually(16)
         await load.goes_on(80)
-    await stand.assert_promises_held()
+    await deployment.assert_promises_held()

@@ -16,7 +16,7 @@ from compose.harness.anomaly import What
 from compose.harness.checker import check
 from compose.harness.final import gather
 from compose.harness.load import PLAIN
-from tests.faults.both_logs import CONSUME, MIRROR, REDIS, BothLogs, BothStand
+from tests.faults.both_logs import CONSUME, MIRROR, REDIS, BothLogs, BothLogsDeployment
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import TransportUnavailable
 
@@ -36,17 +36,21 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 @pytest_asyncio.fixture
-async def stand(redis_log, kafka_log, postgres, tmp_path: Path) -> AsyncIterator[BothStand]:
+async def deployment(
+    redis_log, kafka_log, postgres, tmp_path: Path
+) -> AsyncIterator[BothLogsDeployment]:
     logs = BothLogs(redis_log, kafka_log)
     url = postgres.url_of("faults")
-    async with BothStand.on(logs, postgres, url, tmp_path / "services") as made:
+    async with BothLogsDeployment.on(logs, postgres, url, tmp_path / "services") as made:
         yield made
 
 
-async def found(stand: BothStand, *logs: str) -> set[What]:
+async def found(deployment: BothLogsDeployment, *logs: str) -> set[What]:
     """Return what the checker finds once all is settled in ``logs``."""
-    await stand.settled(logs=logs, within=120.0)
-    return {anomaly.what for anomaly in check(stand.history, await gather(stand.database_url))}
+    await deployment.settled(logs=logs, within=120.0)
+    return {
+        anomaly.what for anomaly in check(deployment.history, await gather(deployment.database_url))
+    }
 
 
 async def acknowledge_everything(log: Transport) -> None:
@@ -67,12 +71,12 @@ async def acknowledge_everything(log: Transport) -> None:
 
 @pytest.mark.parametrize("settings", [SHADOW, TOO_EARLY], ids=["right", "too early"])
 async def test_consuming_the_shadow_while_it_may_miss_something(
-    stand: BothStand, settings: dict[str, str]
+    deployment: BothLogsDeployment, settings: dict[str, str]
 ) -> None:
     """Phase 1 with the readers of phase 3: what the shadow drops is acknowledged, and no row."""
-    ingresses, _ = await stand.run(**settings)
-    kafka = stand.log.kafka.server
-    async with stand.load(ingresses, mix=PLAIN) as load:
+    ingresses, _ = await deployment.run(**settings)
+    kafka = deployment.log.kafka.server
+    async with deployment.load(ingresses, mix=PLAIN) as load:
         await load.goes_on(40)
         await kafka.suspend()
         try:
@@ -82,35 +86,37 @@ async def test_consuming_the_shadow_while_it_may_miss_something(
         await load.goes_on(40)
     for ingress in ingresses:
         await ingress.stop()
-    harm = await found(stand, settings["CONSUME_FROM"])
+    harm = await found(deployment, settings["CONSUME_FROM"])
     assert (What.LOST in harm) == (settings is TOO_EARLY), harm
     assert settings is TOO_EARLY or not harm
 
 
 @pytest.mark.parametrize("asks", [True, False], ids=["right", "blind"])
 async def test_a_standby_that_acknowledges_what_is_not_settled(
-    stand: BothStand, *, asks: bool
+    deployment: BothLogsDeployment, *, asks: bool
 ) -> None:
     """The next reader begins behind what nobody persisted; who makes up for it comes too late."""
-    ingresses, (worker,) = await stand.run(**MIRROR)
-    async with stand.load(ingresses, mix=PLAIN) as load:
+    ingresses, (worker,) = await deployment.run(**MIRROR)
+    async with deployment.load(ingresses, mix=PLAIN) as load:
         await load.goes_on(40)
         await worker.stop()
         await load.goes_on(60)
         if not asks:
-            await acknowledge_everything(await stand.open("kafka"))
+            await acknowledge_everything(await deployment.open("kafka"))
         await worker.start(**CONSUME)
         await load.goes_on(150)
-    harm = await found(stand, "redis", "kafka")
+    harm = await found(deployment, "redis", "kafka")
     assert harm == (set() if asks else {What.REORDERED})
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["right", "no gate"])
-async def test_going_to_phase_three_without_its_gate(stand: BothStand, *, waits: bool) -> None:
+async def test_going_to_phase_three_without_its_gate(
+    deployment: BothLogsDeployment, *, waits: bool
+) -> None:
     """What phase 1 left out of the shadow was not yet persisted when the readers changed."""
-    ingresses, (worker,) = await stand.run(**SHADOW)
-    kafka = stand.log.kafka.server
-    async with stand.load(ingresses, mix=PLAIN) as load:
+    ingresses, (worker,) = await deployment.run(**SHADOW)
+    kafka = deployment.log.kafka.server
+    async with deployment.load(ingresses, mix=PLAIN) as load:
         await load.goes_on(40)
         await worker.stop()
         await kafka.suspend()
@@ -122,8 +128,8 @@ async def test_going_to_phase_three_without_its_gate(stand: BothStand, *, waits:
             await ingress.restart(**MIRROR)
         if waits:  # what the gate asks for: all that was accepted before phase 2 is a row
             await worker.start(**MIRROR)
-            await stand.catches_up(logs=("redis",))
+            await deployment.catches_up(logs=("redis",))
         await worker.restart(**CONSUME)
         await load.goes_on(150)
-    harm = await found(stand, "redis", "kafka")
+    harm = await found(deployment, "redis", "kafka")
     assert harm == (set() if waits else {What.REORDERED})

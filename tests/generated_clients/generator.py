@@ -8,7 +8,7 @@ from pathlib import Path
 from compose.local.kafka_jars import cache_dir, find_java
 from compose.local.maven import fetched_jars
 from compose.local.server import ServerError
-from tests.support.absent import absent
+from tests.support.requirements import absent
 
 __all__ = ["CURRENT", "OLD", "generate", "run"]
 

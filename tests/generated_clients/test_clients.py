@@ -19,7 +19,7 @@ from tests.generated_clients.conftest import Served
 from tests.generated_clients.contract import check
 from tests.generated_clients.generator import CURRENT, OLD, generate, run
 from tests.generated_clients.npm import NotFetchedError, fetched_packages
-from tests.support.absent import absent, program
+from tests.support.requirements import absent, program
 
 PROGRAMS = Path(__file__).with_name("programs")
 _SECONDS = 120

@@ -24,7 +24,7 @@ from persistence.database.pool import Pool, connect
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
-from tests.ingress.gated import GatedLog
+from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
 from transport.contract import DLQ_GROUP, Topic, Transport
 from transport.observed import ObservedTransport

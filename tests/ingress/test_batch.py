@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.ingress.conftest import JSON, Service, message, working
-from tests.ingress.gated import GatedLog
+from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
 from transport.contract import Topic
 from transport.envelope import decode

@@ -15,7 +15,7 @@ from ingress.settings import IngressSettings
 from ingress.web.headers import Context
 from otel.tracing.requests import Trace
 from tests.ingress.conftest import Service, message
-from tests.ingress.gated import GatedLog
+from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
 from transport.errors import AppendUnknown, TransportUnavailable
 

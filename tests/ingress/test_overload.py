@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.ingress.conftest import Service, message
-from tests.ingress.gated import GatedLog
+from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.ingress.conftest import Service, message
-from tests.ingress.gated import GatedLog
+from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
 
 BODY = json.dumps(message()).encode()

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.support.absent import program
+from tests.support.requirements import program
 from transport.conformance.member import Member, drain, message
 from transport.envelope import CONTENT_TYPE, Message, decode
 from transport.identity import idempotency_key, message_id

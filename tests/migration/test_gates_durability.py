@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from migration_guide.gates import durability as durability_gate
-from tests.migration.asking import ask
+from tests.migration.gate_inputs import ask
 from transport.durability import Durability
 from transport.redis import RedisTransport
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.migration.asking import Telling, ask
-from tests.persistence.mirrors import mirror
+from tests.migration.gate_inputs import ReportedProgress, ask
 from tests.persistence.samples import message
+from tests.support.mirrors import mirror
 
 
 async def test_partitions(scene, both):
@@ -40,7 +40,7 @@ async def test_what_a_log_says_of_its_readers_decides(
     scene, logs, gate, log, told, verdict, reason
 ):
     asked = await scene(2, 3)
-    asked._logs[log] = Telling(logs[log], **told)
+    asked._logs[log] = ReportedProgress(logs[log], **told)
     result = await ask(asked, gate)
     assert result.verdict == verdict
     assert reason in result.reason
@@ -49,7 +49,9 @@ async def test_what_a_log_says_of_its_readers_decides(
 @pytest.mark.parametrize("unclear", [{"lag": None}, {"oldest_age": None}])
 async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs, unclear):
     asked = await scene(4, 5)
-    asked._logs["redis"] = Telling(logs["redis"], **{"lag": 3, "oldest_age": 1.0, **unclear})
+    asked._logs["redis"] = ReportedProgress(
+        logs["redis"], **{"lag": 3, "oldest_age": 1.0, **unclear}
+    )
     result = await ask(asked, "drained")
     assert (result.verdict, "can't say how far" in result.reason) == ("unknown", True)
 

@@ -13,9 +13,9 @@ from migration_guide.parity.check import ParityCheck, PartitionReport
 from migration_guide.parity.result import ParityCounts
 from migration_guide.parity.result import ParityResult as Found
 from persistence.timestamps import rfc3339
-from tests.migration.asking import ask
-from tests.persistence.mirrors import append, copy_of, mirror, seal
+from tests.migration.gate_inputs import ask
 from tests.persistence.samples import message
+from tests.support.mirrors import append, copy_of, mirror, seal
 from transport.forwarding import Forwarding
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from migration_guide.gates import GATES
 from migration_guide.phases import STEPS
-from tests.migration.asking import ask
+from tests.migration.gate_inputs import ask
 from transport.contract import WORKER_GROUP, Topic
 
 SHADOW = {

@@ -6,9 +6,9 @@ from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from migration_guide.gates import start as start_gate
-from tests.migration.asking import acknowledge, ask, persist
-from tests.persistence.mirrors import append, copy_of, mirror, seal
+from tests.migration.gate_inputs import acknowledge, ask, persist
 from tests.persistence.samples import message
+from tests.support.mirrors import append, copy_of, mirror, seal
 
 
 async def test_start_is_green_when_what_is_unpersisted_is_ahead(scene, logs, database_pool):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.absent import program
+from tests.support.requirements import program
 
 
 @pytest.fixture(scope="session")

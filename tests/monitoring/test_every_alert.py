@@ -17,9 +17,9 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from compose.harness.load import Mix
-from tests.monitoring.hurting import envelope, locked, opened, post_many, repeated
+from tests.monitoring.disturbances import envelope, locked, opened, post_many, repeated
+from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.monitoring.rules import alerts
-from tests.monitoring.site import PARTITIONS, Site
 from tests.support.kafka import run_kafka
 from transport.clock import now
 from transport.contract import Appended, DeadLetter, Reason, Record, Topic
@@ -27,7 +27,7 @@ from transport.shadow.copies import mirrored
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-Scenario = Callable[[Site], Awaitable[None]]
+Scenario = Callable[[MonitoredDeployment], Awaitable[None]]
 CAUSED: dict[str, set[str]] = {}
 
 
@@ -44,11 +44,11 @@ def causes(*names: str) -> Callable[[Scenario], Scenario]:
 @pytest_asyncio.fixture(scope="module")
 async def site(
     prometheus_program: str, initialized_postgres: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[MonitoredDeployment]:
     folder = tmp_path_factory.mktemp("hurt")
     async with AsyncExitStack() as stack:
         kafka = await stack.enter_async_context(run_kafka(folder / "kafka"))
-        made = Site(folder, prometheus_program, initialized_postgres, kafka)
+        made = MonitoredDeployment(folder, prometheus_program, initialized_postgres, kafka)
         await made.open(stack, TRANSPORT_SHADOW_QUEUE_RECORDS="50")
         yield made
 
@@ -57,7 +57,7 @@ async def site(
     "QueuePartitionLagHigh", "QueuePartitionUnread", "QueueOldestMessageWaits",
     "QueuePartitionStalled", "DeadLettersUnindexed", "QueueMessagesLost",
 )  # fmt: skip
-async def test_consumers_are_off_and_unread_records_are_deleted(site: Site) -> None:
+async def test_consumers_are_off_and_unread_records_are_deleted(site: MonitoredDeployment) -> None:
     names = CAUSED["test_consumers_are_off_and_unread_records_are_deleted"]
     await site.worker.stop()
     await site.app.restart(ENABLE_STREAM_CONSUMERS="false")
@@ -78,7 +78,7 @@ async def test_consumers_are_off_and_unread_records_are_deleted(site: Site) -> N
 
 
 @causes("WorkersPaused")
-async def test_postgresql_is_down(site: Site) -> None:
+async def test_postgresql_is_down(site: MonitoredDeployment) -> None:
     async with site.load():
         await site.postgres.kill()
         await site.fires("WorkersPaused")
@@ -87,7 +87,7 @@ async def test_postgresql_is_down(site: Site) -> None:
 
 
 @causes("PersistenceBudgetBurnsFast", "PersistenceBudgetBurnsSteady", "PersistenceBudgetBurnsSlow")
-async def test_rows_are_late(site: Site) -> None:
+async def test_rows_are_late(site: MonitoredDeployment) -> None:
     names = CAUSED["test_rows_are_late"]
     async with site.load():
         async with locked(site, seconds=2, free=0.3):
@@ -96,7 +96,7 @@ async def test_rows_are_late(site: Site) -> None:
 
 
 @causes("ConsumerProcessingSlow")
-async def test_every_batch_waits_for_a_lock(site: Site) -> None:
+async def test_every_batch_waits_for_a_lock(site: MonitoredDeployment) -> None:
     async with site.load():
         async with locked(site, seconds=0.3, free=0.01):
             await site.fires("ConsumerProcessingSlow")
@@ -107,7 +107,7 @@ async def test_every_batch_waits_for_a_lock(site: Site) -> None:
     "QueueLagUnknown", "IngressOverloaded", "AcceptanceBudgetBurnsFast",
     "AcceptanceBudgetBurnsSteady", "AcceptanceBudgetBurnsSlow",
 )  # fmt: skip
-async def test_the_log_does_not_answer(site: Site) -> None:
+async def test_the_log_does_not_answer(site: MonitoredDeployment) -> None:
     names = CAUSED["test_the_log_does_not_answer"]
     async with site.load():
         await site.redis.suspend()
@@ -119,7 +119,7 @@ async def test_the_log_does_not_answer(site: Site) -> None:
 
 
 @causes("QueueDLQRateHigh", "DeadLettersGrowing", "ConsumerProcessingErrors")
-async def test_records_that_postgresql_refuses_pour_in(site: Site) -> None:
+async def test_records_that_postgresql_refuses_pour_in(site: MonitoredDeployment) -> None:
     names = CAUSED["test_records_that_postgresql_refuses_pour_in"]
     async with opened(site, "redis") as log:
 
@@ -133,14 +133,14 @@ async def test_records_that_postgresql_refuses_pour_in(site: Site) -> None:
 
 
 @causes("IdempotentHitRateHigh")
-async def test_a_client_repeats_what_was_acknowledged(site: Site) -> None:
+async def test_a_client_repeats_what_was_acknowledged(site: MonitoredDeployment) -> None:
     async with site.load(mix=Mix(repeat=0.8, old=0, other_body=0, race=0, receipt=0)):
         await site.fires("IdempotentHitRateHigh")
     await site.clears("IdempotentHitRateHigh")
 
 
 @causes("CrossfadeTargetDown", "ProcessDied", "ProcessRestarting")
-async def test_processes_die_and_restart(site: Site) -> None:
+async def test_processes_die_and_restart(site: MonitoredDeployment) -> None:
     await site.both_up()
     await site.worker.kill()
     await site.fires("CrossfadeTargetDown")
@@ -156,7 +156,7 @@ async def test_processes_die_and_restart(site: Site) -> None:
 
 
 @causes("EventLoopBlocked")
-async def test_a_process_is_suspended(site: Site) -> None:
+async def test_a_process_is_suspended(site: MonitoredDeployment) -> None:
     await site.worker.suspend()
     await asyncio.sleep(3)  # the fault itself: a stall of three seconds
     await site.worker.resume()
@@ -165,7 +165,7 @@ async def test_a_process_is_suspended(site: Site) -> None:
 
 
 @causes("MigrationPhaseMixed", "MigrationSettingsUnexpected")
-async def test_processes_run_in_different_phases(site: Site) -> None:
+async def test_processes_run_in_different_phases(site: MonitoredDeployment) -> None:
     names = CAUSED["test_processes_run_in_different_phases"]
     await site.worker.restart(TRANSPORT_SHADOW="", TRANSPORT_SHADOW_MODE="")
     await site.execute("UPDATE migration SET phase = 4, target = 4, epoch = epoch + 1")
@@ -176,7 +176,7 @@ async def test_processes_run_in_different_phases(site: Site) -> None:
 
 
 @causes("ShadowLagHigh", "ShadowDropping", "ParityMismatch")
-async def test_bursts_are_more_than_the_shadow_may_keep_waiting(site: Site) -> None:
+async def test_bursts_are_more_than_the_shadow_may_keep_waiting(site: MonitoredDeployment) -> None:
     names = CAUSED["test_bursts_are_more_than_the_shadow_may_keep_waiting"]
     pouring = repeated(lambda: post_many(site.app, 200, "uncopied"), pause=1.0)
     async with pouring:
@@ -188,7 +188,7 @@ async def test_bursts_are_more_than_the_shadow_may_keep_waiting(site: Site) -> N
 
 
 @causes("ParityMismatch")
-async def test_a_copy_has_other_bytes(site: Site) -> None:
+async def test_a_copy_has_other_bytes(site: MonitoredDeployment) -> None:
     original, other = envelope("right"), envelope("wrong")
     async with opened(site, "redis") as primary, opened(site, "kafka") as shadow:
         (outcome,) = await primary.publish([original])
@@ -202,7 +202,7 @@ async def test_a_copy_has_other_bytes(site: Site) -> None:
 
 
 @causes("ShadowFailing", "ShadowDropping", "ParityUnwatched")
-async def test_the_shadow_is_down(site: Site) -> None:
+async def test_the_shadow_is_down(site: MonitoredDeployment) -> None:
     names = CAUSED["test_the_shadow_is_down"]
     assert site.kafka
     async with site.load(pause=0.05):
@@ -215,7 +215,7 @@ async def test_the_shadow_is_down(site: Site) -> None:
 
 
 @causes("StandbyStalled")
-async def test_a_copy_is_of_a_log_that_nobody_knows(site: Site) -> None:
+async def test_a_copy_is_of_a_log_that_nobody_knows(site: MonitoredDeployment) -> None:
     original = envelope("first in the shadow, then in the primary")
     async with opened(site, "kafka") as log:
         await log.publish([mirrored(original, "elsewhere:1-0", "async")])
@@ -226,7 +226,7 @@ async def test_a_copy_is_of_a_log_that_nobody_knows(site: Site) -> None:
 
 
 @causes("LeftoverLog")
-async def test_a_log_that_was_consumed_is_forgotten(site: Site) -> None:
+async def test_a_log_that_was_consumed_is_forgotten(site: MonitoredDeployment) -> None:
     await site.execute(
         "INSERT INTO fences (transport, partition, epoch, owner)"
         " VALUES ('kafka', 0, 1, 'a test') ON CONFLICT DO NOTHING"
@@ -238,7 +238,7 @@ async def test_a_log_that_was_consumed_is_forgotten(site: Site) -> None:
 
 
 @causes("QueueLagAbsent")
-async def test_no_process_runs(site: Site) -> None:
+async def test_no_process_runs(site: MonitoredDeployment) -> None:
     await asyncio.gather(site.app.stop(), site.worker.stop())
     await site.fires("QueueLagAbsent")
     await site.app.start()

@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 
 from tests.monitoring.dashboards import concrete, queries
-from tests.monitoring.hurting import post_many
-from tests.monitoring.site import Site
+from tests.monitoring.disturbances import post_many
+from tests.monitoring.monitored import MonitoredDeployment
 from tests.support.eventually import eventually
 from tests.support.kafka import run_kafka
 
@@ -34,24 +34,24 @@ _OF_A_BUSY_MACHINE = {
 @pytest_asyncio.fixture(scope="module")
 async def site(
     prometheus_program: str, initialized_postgres: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[MonitoredDeployment]:
     folder = tmp_path_factory.mktemp("watched")
     async with AsyncExitStack() as stack:
         kafka = await stack.enter_async_context(run_kafka(folder / "kafka"))
-        made = Site(folder, prometheus_program, initialized_postgres, kafka)
+        made = MonitoredDeployment(folder, prometheus_program, initialized_postgres, kafka)
         await made.open(stack)
         yield made
 
 
 @pytest_asyncio.fixture(scope="module")
-async def loaded(site: Site) -> AsyncIterator[Site]:
+async def loaded(site: MonitoredDeployment) -> AsyncIterator[MonitoredDeployment]:
     """The same under load, to the end of the module."""
     async with site.load() as load:
         await load.goes_on(20)
         yield site
 
 
-async def test_what_several_processes_count_adds_up(site: Site) -> None:
+async def test_what_several_processes_count_adds_up(site: MonitoredDeployment) -> None:
     """Two ingresses and three sets of workers on one host; nobody knows the whole."""
     another = site.service("another", "serve")
     await another.start()
@@ -76,12 +76,14 @@ async def test_what_several_processes_count_adds_up(site: Site) -> None:
         await another.stop()
 
 
-async def test_both_processes_of_the_host_are_found_and_scraped(loaded: Site) -> None:
+async def test_both_processes_of_the_host_are_found_and_scraped(
+    loaded: MonitoredDeployment,
+) -> None:
     await loaded.both_up()
     assert len(await loaded.prometheus.targets()) == 2
 
 
-async def test_every_query_of_every_panel_returns_data(loaded: Site) -> None:
+async def test_every_query_of_every_panel_returns_data(loaded: MonitoredDeployment) -> None:
     async def shows(expr: str) -> bool:
         found = await loaded.prometheus.ask(concrete(expr, job="crossfade", interval="15s"))
         return any(math.isfinite(float(series["value"][1])) for series in found)
@@ -94,7 +96,7 @@ async def test_every_query_of_every_panel_returns_data(loaded: Site) -> None:
     await eventually(all_show, timeout=90, every=1)
 
 
-async def test_a_histograms_point_leads_to_a_trace(loaded: Site) -> None:
+async def test_a_histograms_point_leads_to_a_trace(loaded: MonitoredDeployment) -> None:
     for name in (
         "ingress_ack_duration_seconds_bucket",
         "stream_processing_duration_seconds_bucket",
@@ -105,7 +107,7 @@ async def test_a_histograms_point_leads_to_a_trace(loaded: Site) -> None:
         assert all(re.fullmatch("[0-9a-f]{32}", labels["trace_id"]) for labels in found)
 
 
-async def test_nothing_fires_on_a_service_that_is_well(loaded: Site) -> None:
+async def test_nothing_fires_on_a_service_that_is_well(loaded: MonitoredDeployment) -> None:
     async def quiet() -> bool:
         assert set(await loaded.prometheus.firing()) <= _OF_A_BUSY_MACHINE
         return True
@@ -114,7 +116,7 @@ async def test_nothing_fires_on_a_service_that_is_well(loaded: Site) -> None:
 
 
 async def test_an_outage_of_postgresql_is_told_with_a_runbook_and_the_all_clear(
-    loaded: Site,
+    loaded: MonitoredDeployment,
 ) -> None:
     await loaded.postgres.kill()
     expected = ("WorkersPaused", "QueuePartitionStalled", "QueueOldestMessageWaits")
@@ -128,7 +130,7 @@ async def test_an_outage_of_postgresql_is_told_with_a_runbook_and_the_all_clear(
     await loaded.clears(*expected)
 
 
-async def test_a_process_that_dies_is_missed_and_found_dead(loaded: Site) -> None:
+async def test_a_process_that_dies_is_missed_and_found_dead(loaded: MonitoredDeployment) -> None:
     await loaded.both_up()
     await loaded.worker.kill()
     await loaded.fires("CrossfadeTargetDown")

@@ -22,9 +22,9 @@ from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import broken, contents, raw
-from tests.persistence.mirrors import append, copy_of, drained, lag, mirror, seal, unread
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
 from tests.support.metric_values import value_of
+from tests.support.mirrors import append, copy_of, drained, lag, mirror, seal, unread
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.memory import MemoryTransport
 from transport.settings import TransportSettings

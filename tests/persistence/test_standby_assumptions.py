@@ -15,8 +15,8 @@ from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
 from persistence.worker.decoding import decode_all
 from tests.persistence.loglib import contents
-from tests.persistence.mirrors import append, copy_of, drained, mirror, seal
 from tests.persistence.samples import PARTITIONS, message
+from tests.support.mirrors import append, copy_of, drained, mirror, seal
 from transport.contract import WORKER_GROUP, Topic
 from transport.memory import MemoryTransport
 from transport.settings import TransportSettings

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
 from compose.local.valkey import ValkeyServer
-from tests.shadow.pair import Pair
+from tests.shadow.log_pair import LogPair
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka import fresh_settings, run_kafka, run_kafka_behind_a_proxy
 from tests.support.services import RedisAddress, empty_redis, redis_servers, run_redis
@@ -56,7 +56,7 @@ async def redis_proxy(redis_server: ValkeyServer | RedisAddress) -> AsyncIterato
 @pytest_asyncio.fixture(params=["redis-to-kafka", "kafka-to-redis"])
 async def pair(
     request: pytest.FixtureRequest, redis_proxy: FaultProxy, kafka_proxy: FaultProxy
-) -> AsyncIterator[Pair]:
+) -> AsyncIterator[LogPair]:
     """Both logs, empty, one of them the primary and the other its shadow."""
     primary, _, shadow = request.param.partition("-to-")
     settings = fresh_settings(
@@ -68,6 +68,6 @@ async def pair(
         redis_timeout_ms=1000,
         kafka_timeout_ms=1000,
     )
-    yield Pair(settings, {"redis": redis_proxy, "kafka": kafka_proxy})
+    yield LogPair(settings, {"redis": redis_proxy, "kafka": kafka_proxy})
     for proxy in (redis_proxy, kafka_proxy):
         proxy.heal()

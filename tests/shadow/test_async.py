@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.shadow.faults import FAULTS
-from tests.shadow.pair import Pair
+from tests.shadow.log_pair import LogPair
+from tests.shadow.proxy_faults import FAULTS
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from transport.conformance.member import messages
@@ -19,7 +19,7 @@ from transport.envelope import HEADER_MIRROR_OF
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_a_bad_shadow_changes_neither_outcome_nor_time_and_what_it_misses_is_known(
-    pair: Pair, fault: Callable[[FaultProxy], None]
+    pair: LogPair, fault: Callable[[FaultProxy], None]
 ) -> None:
     limits = {
         "transport_shadow_queue_records": 20,
@@ -63,7 +63,7 @@ async def test_a_bad_shadow_changes_neither_outcome_nor_time_and_what_it_misses_
     assert status.dropped_since(0.0)
 
 
-async def test_a_shadow_that_comes_back_gets_what_waited_in_order(pair: Pair) -> None:
+async def test_a_shadow_that_comes_back_gets_what_waited_in_order(pair: LogPair) -> None:
     async with pair.process("async", transport_shadow_timeout_ms=500) as process:
         FAULTS["refusing"](pair.shadow_proxy)
         texts = [str(i) for i in range(60)]
@@ -80,7 +80,7 @@ async def test_a_shadow_that_comes_back_gets_what_waited_in_order(pair: Pair) ->
     assert first == bodies
 
 
-async def test_stopping_sends_what_still_waits(pair: Pair) -> None:
+async def test_stopping_sends_what_still_waits(pair: LogPair) -> None:
     async with pair.process("async") as process:
         sent = messages([str(i) for i in range(300)], partition=2, of=process.transport)
         await process.transport.publish(sent)
@@ -89,7 +89,7 @@ async def test_stopping_sends_what_still_waits(pair: Pair) -> None:
     assert len(await pair.stands(pair.shadow)) == 300
 
 
-async def test_what_the_primary_did_not_answer_for_is_noted(pair: Pair) -> None:
+async def test_what_the_primary_did_not_answer_for_is_noted(pair: LogPair) -> None:
     async with pair.process("async") as process:
         await process.transport.publish(messages(["warm"], partition=0, of=process.transport))
         pair.primary_proxy.black_hole()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.shadow.pair import Pair
+from tests.shadow.log_pair import LogPair
 from tests.support.eventually import eventually
 from transport.conformance.member import message, messages
 from transport.contract import Appended, Record, Remembered
@@ -19,7 +19,7 @@ def _without(record: Record) -> tuple[int, str, bytes, dict[str, bytes]]:
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
-async def test_a_copy_is_the_primarys_record_but_for_two_headers(pair: Pair, mode: str) -> None:
+async def test_a_copy_is_the_primarys_record_but_for_two_headers(pair: LogPair, mode: str) -> None:
     async with pair.process(mode) as process:
         texts = [str(i) for i in range(30)]
         for partition in range(4):
@@ -40,7 +40,7 @@ async def test_a_copy_is_the_primarys_record_but_for_two_headers(pair: Pair, mod
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
-async def test_a_redrive_is_copied_whatever_is_remembered(pair: Pair, mode: str) -> None:
+async def test_a_redrive_is_copied_whatever_is_remembered(pair: LogPair, mode: str) -> None:
     async with pair.process(mode) as process:
         sent = message("again", partition=0, of=process.transport)
         await process.transport.publish([sent])
@@ -55,7 +55,7 @@ async def test_a_redrive_is_copied_whatever_is_remembered(pair: Pair, mode: str)
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
-async def test_copies_go_in_few_calls(pair: Pair, mode: str) -> None:
+async def test_copies_go_in_few_calls(pair: LogPair, mode: str) -> None:
     """Never one round trip per message."""
     async with pair.process(mode) as process:
         calls = 0
@@ -75,7 +75,7 @@ async def test_copies_go_in_few_calls(pair: Pair, mode: str) -> None:
 
 
 @pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)  # Kafka remembers no keys
-async def test_another_body_under_a_remembered_key_is_not_copied(pair: Pair) -> None:
+async def test_another_body_under_a_remembered_key_is_not_copied(pair: LogPair) -> None:
     async with pair.process("sync") as process:
         first = message("first", partition=0, of=process.transport)
         await process.transport.publish([first])

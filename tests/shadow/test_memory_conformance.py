@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.shadow.faulty import Faulty, hang, refuse, work
+from tests.shadow.scripted_transport import ScriptedTransport, hang, refuse, work
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
 from transport.contract import Consumer, Topic
@@ -30,7 +30,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         consumer._group.expel(consumer._member)  # type: ignore[attr-defined]
 
     def create() -> ShadowTransport:
-        shadow = Faulty(MemoryTransport(settings, log=second), behaviour)
+        shadow = ScriptedTransport(MemoryTransport(settings, log=second), behaviour)
         mirror = Mirror(shadow, primary="memory", settings=settings)
         return ShadowTransport(MemoryTransport(settings, log=log), mirror)
 

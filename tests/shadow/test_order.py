@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.shadow.faulty import Faulty, lose_reply, refuse, work
-from tests.shadow.pair import Pair, everything
+from tests.shadow.log_pair import LogPair, everything
+from tests.shadow.scripted_transport import ScriptedTransport, lose_reply, refuse, work
 from tests.support.eventually import eventually
 from transport.conformance.member import contents, message
 from transport.contract import Envelope, Outcome, Record, Transport
@@ -75,7 +75,7 @@ async def test_order_holds_under_random_faults_of_either_log(seed: int) -> None:
         loop.call_later(0.01, lambda: loop.create_task(inner.publish(sent, remember=False)))
         return [AppendUnknown("late")] * len(sent)
 
-    def bad(log: MemoryLog) -> Faulty:
+    def bad(log: MemoryLog) -> ScriptedTransport:
         async def either(
             inner: Transport, sent: Sequence[Envelope], remember: bool
         ) -> Sequence[Outcome]:
@@ -83,7 +83,7 @@ async def test_order_holds_under_random_faults_of_either_log(seed: int) -> None:
             (chosen,) = draw.choices([work, refuse, lose_reply, late], [6, 1, 1, 1])
             return await chosen(inner, sent, remember)
 
-        return Faulty(MemoryTransport(settings, log=log), either)
+        return ScriptedTransport(MemoryTransport(settings, log=log), either)
 
     clients = [_Client(f"c{i}", i % 2, draw) for i in range(6)]
 
@@ -105,7 +105,7 @@ async def test_order_holds_under_random_faults_of_either_log(seed: int) -> None:
     )
 
 
-async def test_order_holds_on_real_servers_whose_network_misbehaves(pair: Pair) -> None:
+async def test_order_holds_on_real_servers_whose_network_misbehaves(pair: LogPair) -> None:
     draw = random.Random(42)
     clients = [_Client(f"c{i}", i % 4, draw) for i in range(8)]
     limit = {"transport_shadow_timeout_ms": 300, "redis_timeout_ms": 300, "kafka_timeout_ms": 500}
@@ -158,7 +158,9 @@ async def test_the_copies_of_one_process_keep_its_order_in_async_mode() -> None:
         return await draw.choice([work, work, refuse])(inner, sent, remember)
 
     mirror = Mirror(
-        Faulty(MemoryTransport(settings, log=shadow), shaky), primary="memory", settings=settings
+        ScriptedTransport(MemoryTransport(settings, log=shadow), shaky),
+        primary="memory",
+        settings=settings,
     )
     clients = [_Client(f"c{i}", i % 2, draw) for i in range(6)]
     async with ShadowTransport(MemoryTransport(settings, log=primary), mirror) as transport:

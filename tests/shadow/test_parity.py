@@ -12,7 +12,7 @@ from migration_guide.parity import order
 from migration_guide.parity.check import ParityCheck, check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import ParityResult, Verdict
-from tests.shadow.pair import Pair, Shadowed
+from tests.shadow.log_pair import LogPair, Shadowed
 from tests.support.eventually import eventually
 from transport.conformance.member import contents, message
 from transport.contract import Envelope, Record, Topic
@@ -25,7 +25,7 @@ from_redis = pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
 from_kafka = pytest.mark.parametrize("pair", ["kafka-to-redis"], indirect=True)
 
 
-async def compared(pair: Pair, mirrored: float | None) -> ParityCheck:
+async def compared(pair: LogPair, mirrored: float | None) -> ParityCheck:
     async with (
         create(pair.primary, pair.settings) as one,
         create(pair.shadow, pair.settings) as two,
@@ -38,7 +38,7 @@ async def accepted(process: Shadowed, sent: Envelope) -> bool:
     return not isinstance(outcome, TransportError)
 
 
-async def firsts(pair: Pair, name: str) -> list[str]:
+async def firsts(pair: LogPair, name: str) -> list[str]:
     return list(dict.fromkeys(contents(await pair.stands(name))))
 
 
@@ -50,7 +50,7 @@ def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @from_redis
 @pytest.mark.usefixtures("long_ago")
-async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pair) -> None:
+async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: LogPair) -> None:
     """Neither was acknowledged before the shadow was back, and its repair turned them round."""
     async with AsyncExitStack() as stack, pair.process("sync") as two:
         one = await stack.enter_async_context(pair.process("sync", transport_shadow_flush_ms=0))
@@ -80,7 +80,7 @@ async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Pai
 
 @from_redis
 @pytest.mark.usefixtures("long_ago")
-async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair) -> None:
+async def test_what_was_acknowledged_first_and_stands_second_differs(pair: LogPair) -> None:
     """By a process that is not in sync mode yet: its copy was lost, and came with a retry."""
     async with pair.process("async", transport_shadow_flush_ms=0) as behind:
         pair.shadow_proxy.refuse()
@@ -103,7 +103,7 @@ async def test_what_was_acknowledged_first_and_stands_second_differs(pair: Pair)
 
 
 @from_kafka
-async def test_two_bodies_under_one_key_are_a_conflict_and_not_missing(pair: Pair) -> None:
+async def test_two_bodies_under_one_key_are_a_conflict_and_not_missing(pair: LogPair) -> None:
     """Phase 4: two processes accept them at once, and Redis remembers the key of the first."""
     async with pair.process("sync") as one, pair.process("sync") as two:
         sent = message("one", partition=0, of=one.transport)

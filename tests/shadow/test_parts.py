@@ -11,8 +11,8 @@ import pytest
 from otel.metrics import Metrics
 from otel.shadow_metrics import ShadowMetrics
 from persistence.shadow_gaps import ShadowGaps, open_gaps
-from tests.shadow.faulty import Faulty, hang, lose_reply, refuse, work
-from tests.shadow.watch import Watch
+from tests.shadow.recording_observer import RecordingObserver
+from tests.shadow.scripted_transport import ScriptedTransport, hang, lose_reply, refuse, work
 from tests.support.eventually import eventually
 from transport.conformance.member import message, messages
 from transport.contract import Appended
@@ -27,15 +27,15 @@ from transport.shadow.outcomes import Drop
 from transport.shadow.queue import Queue
 
 
-def _mirror(watch: Watch, behaviour, **changes) -> ShadowTransport:
+def _mirror(watch: RecordingObserver, behaviour, **changes) -> ShadowTransport:
     settings = TransportSettings(stream_partitions=2, **{"transport_shadow_flush_ms": 0, **changes})
-    shadow = Faulty(MemoryTransport(settings), behaviour)
+    shadow = ScriptedTransport(MemoryTransport(settings), behaviour)
     mirror = Mirror(shadow, primary="memory", settings=settings, observer=watch, gaps=watch)
     return ShadowTransport(MemoryTransport(settings), mirror)
 
 
 async def test_one_partitions_queue_is_full_while_anothers_has_room() -> None:
-    watch = Watch()
+    watch = RecordingObserver()
     async with _mirror(watch, hang, transport_shadow_queue_records=10) as transport:
         await transport.publish(messages([str(i) for i in range(15)], partition=0, of=transport))
         await transport.publish(messages([str(i) for i in range(5)], partition=1, of=transport))
@@ -50,7 +50,7 @@ async def test_one_partitions_queue_is_full_while_anothers_has_room() -> None:
 
 
 async def test_no_answer_waits_for_its_copy_to_be_put_in_the_queue() -> None:
-    async with _mirror(Watch(), hang) as transport:
+    async with _mirror(RecordingObserver(), hang) as transport:
         sent = messages(["a", "b"], partition=0, of=transport)
         outcomes = await transport.publish(sent)  # this loop has not turned meanwhile
         assert all(isinstance(outcome, Appended) for outcome in outcomes)
@@ -60,14 +60,14 @@ async def test_no_answer_waits_for_its_copy_to_be_put_in_the_queue() -> None:
 
 
 async def test_a_process_that_stops_at_once_still_copies_what_it_answered() -> None:
-    watch = Watch()
+    watch = RecordingObserver()
     async with _mirror(watch, work, transport_shadow_flush_ms=5000) as transport:
         await transport.publish(messages(["a", "b"], partition=0, of=transport))
     assert watch.counts == {"appended": 2}
 
 
 async def test_waiting_copies_are_bounded_in_bytes() -> None:
-    watch = Watch()
+    watch = RecordingObserver()
     limits = {"transport_shadow_queue_bytes": 1 << 20, "transport_shadow_queue_records": 1_000_000}
     async with _mirror(watch, hang, **limits) as transport:
         big = [message("x" * 100_000, partition=i % 2, of=transport) for i in range(20)]
@@ -87,7 +87,7 @@ async def test_what_the_shadow_will_never_take_is_dropped_and_holds_up_nothing()
             for sent, outcome in zip(envelopes, outcomes, strict=True)
         ]
 
-    watch = Watch()
+    watch = RecordingObserver()
     async with _mirror(watch, picky) as transport:
         await transport.publish(messages(["a", "large", "b"], partition=0, of=transport))
         await eventually(lambda: watch.counts["appended"] == 2)
@@ -130,7 +130,7 @@ async def test_a_copy_that_the_sender_brought_meanwhile_is_not_offered_again() -
             return await lose_reply(inner, envelopes, remember)
         return await inner.publish(envelopes, remember=remember)
 
-    async with _mirror(Watch(), scripted, transport_shadow_mode="sync") as transport:
+    async with _mirror(RecordingObserver(), scripted, transport_shadow_mode="sync") as transport:
         sent = message("a", partition=0, of=transport)
         await transport.publish([sent])
         retry = asyncio.create_task(transport.publish([sent]))
@@ -146,7 +146,7 @@ async def test_a_fault_in_a_third_partys_transport_stays_there(mode: str) -> Non
     async def broken(inner, envelopes, remember):
         raise ZeroDivisionError
 
-    watch = Watch()
+    watch = RecordingObserver()
     async with _mirror(watch, broken, transport_shadow_mode=mode) as transport:
         (outcome,) = await transport.publish([message("a", partition=0, of=transport)])
         assert isinstance(outcome, TransportError) is (mode == "sync")
@@ -155,7 +155,7 @@ async def test_a_fault_in_a_third_partys_transport_stays_there(mode: str) -> Non
 
 async def test_a_shadow_that_never_answers_is_given_up() -> None:
     """By the mirror's own limit, whatever those of the transport are."""
-    watch = Watch()
+    watch = RecordingObserver()
     limits = {"transport_shadow_mode": "sync", "transport_shadow_timeout_ms": 100}
     async with _mirror(watch, hang, **limits) as transport, asyncio.timeout(5):
         (outcome,) = await transport.publish([message("a", partition=0, of=transport)])
@@ -186,7 +186,7 @@ def test_the_breaker_opens_tries_once_and_closes() -> None:
 
 
 async def test_an_open_breaker_spares_the_shadow() -> None:
-    watch = Watch()
+    watch = RecordingObserver()
     async with _mirror(watch, refuse) as transport:
         await transport.publish([message("a", partition=0, of=transport)])
         await eventually(lambda: watch.states[-1:] == ["open"])
@@ -199,7 +199,7 @@ async def test_an_open_breaker_spares_the_shadow() -> None:
 async def test_a_shadow_that_may_be_down_is_tried_with_a_few_copies() -> None:
     """Hundreds in a call keep the process from its requests for milliseconds, for nothing."""
     sizes: dict[str, list[int]] = {"closed": [], "half_open": []}
-    watch = Watch()
+    watch = RecordingObserver()
 
     async def refuse_and_note(inner, envelopes, remember):
         sizes[(watch.states or ["closed"])[-1]].append(len(envelopes))
@@ -224,7 +224,7 @@ async def test_every_outcome_is_a_metric_from_the_start(metrics: Metrics) -> Non
     for outcome in outcomes:
         assert value("shadow_publish_total", {"outcome": outcome}) == 0
     settings = TransportSettings(stream_partitions=2, transport_shadow_flush_ms=0)
-    shadow = Faulty(MemoryTransport(settings), refuse)
+    shadow = ScriptedTransport(MemoryTransport(settings), refuse)
     mirror = Mirror(shadow, primary="memory", settings=settings, observer=metrics.of(ShadowMetrics))
     async with ShadowTransport(MemoryTransport(settings), mirror) as transport:
         await transport.publish([message("a", partition=0, of=transport)])

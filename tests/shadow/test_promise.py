@@ -18,9 +18,14 @@ import pytest
 from benchmarks.load.job import Job
 from benchmarks.processes import crossfade, load
 from compose.local.valkey import ValkeyServer
-from tests.shadow.faults import FAULTS
-from tests.shadow.hurt import all_is_told, environment, has_no_backlog, shadow_environment
-from tests.shadow.pair import Pair
+from tests.shadow.log_pair import LogPair
+from tests.shadow.proxy_faults import FAULTS
+from tests.shadow.shadowed_ingress import (
+    all_is_told,
+    environment,
+    has_no_backlog,
+    shadow_environment,
+)
 from tests.support.eventually import eventually
 from tests.support.services import RedisAddress
 
@@ -38,7 +43,7 @@ _SLACK = 0.01
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)
 async def test_a_bad_shadow_fails_and_slows_no_post(
-    pair: Pair,
+    pair: LogPair,
     redis_server: ValkeyServer | RedisAddress,
     database_url: str,
     tmp_path: Path,

@@ -36,9 +36,14 @@ from benchmarks.priority import ahead
 from benchmarks.processes import Running, crossfade, load
 from compose.local.kafka import KafkaServer
 from compose.local.valkey import ValkeyServer
-from tests.shadow.faults import FAULTS
-from tests.shadow.hurt import all_is_told, environment, has_no_backlog, shadow_environment
-from tests.shadow.pair import Pair
+from tests.shadow.log_pair import LogPair
+from tests.shadow.proxy_faults import FAULTS
+from tests.shadow.shadowed_ingress import (
+    all_is_told,
+    environment,
+    has_no_backlog,
+    shadow_environment,
+)
 from tests.shadow.signed_ranks import surely_below
 from tests.support.eventually import eventually
 from tests.support.services import RedisAddress
@@ -63,7 +68,7 @@ if the p99 were 10 % longer in truth, that would come once in twenty times, at a
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
-    pair: Pair,
+    pair: LogPair,
     redis_server: ValkeyServer | RedisAddress,
     quiet_kafka: KafkaServer,
     database_url: str,

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.shadow.pair import Pair, Shadowed
+from tests.shadow.log_pair import LogPair, Shadowed
 from tests.support.eventually import eventually
 from transport.clock import now
 from transport.conformance.member import message
@@ -38,7 +38,7 @@ async def _retried(process: Shadowed, sent: Envelope) -> Outcome:
     return await eventually(accepted, timeout=20)
 
 
-async def _both_have_it_once(pair: Pair, sent: Envelope) -> None:
+async def _both_have_it_once(pair: LogPair, sent: Envelope) -> None:
     """Once as workers count: by id. The copy that stands first is of a record of the primary."""
     originals, copies = await pair.stands(pair.primary), await pair.stands(pair.shadow)
     for records in (originals, copies):
@@ -51,7 +51,7 @@ async def _both_have_it_once(pair: Pair, sent: Envelope) -> None:
 @pytest.mark.parametrize("fault", ["refusing", "black hole", "lost reply"])
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "another-process"])
 async def test_a_failure_of_the_shadow_is_an_error_and_a_retry_repairs_both(
-    pair: Pair, fault: str, elsewhere: bool
+    pair: LogPair, fault: str, elsewhere: bool
 ) -> None:
     limit = {"transport_shadow_timeout_ms": 1000, "transport_shadow_flush_ms": 0}
     async with AsyncExitStack() as first, pair.process("sync") as other:
@@ -92,7 +92,7 @@ async def test_a_failure_of_the_shadow_is_an_error_and_a_retry_repairs_both(
 
 @pytest.mark.parametrize("fault", ["black hole", "lost reply"])
 async def test_a_failure_of_the_primary_is_an_error_and_a_retry_repairs_both(
-    pair: Pair, fault: str
+    pair: LogPair, fault: str
 ) -> None:
     async with pair.process("sync") as process:
         sent = message("kept", partition=0, of=process.transport)
@@ -109,7 +109,7 @@ async def test_a_failure_of_the_primary_is_an_error_and_a_retry_repairs_both(
         await _both_have_it_once(pair, sent)
 
 
-async def test_a_copy_that_failed_is_repaired_without_a_retry(pair: Pair) -> None:
+async def test_a_copy_that_failed_is_repaired_without_a_retry(pair: LogPair) -> None:
     async with pair.process("sync", transport_shadow_timeout_ms=500) as process:
         pair.shadow_proxy.refuse()
         pair.shadow_proxy.reset()
@@ -123,7 +123,7 @@ async def test_a_copy_that_failed_is_repaired_without_a_retry(pair: Pair) -> Non
     assert not process.watch.gaps
 
 
-async def test_while_the_breaker_is_open_an_error_comes_at_once(pair: Pair) -> None:
+async def test_while_the_breaker_is_open_an_error_comes_at_once(pair: LogPair) -> None:
     async with pair.process("sync", transport_shadow_timeout_ms=300) as process:
         pair.shadow_proxy.black_hole()
         for i in range(10):
@@ -139,7 +139,7 @@ async def test_while_the_breaker_is_open_an_error_comes_at_once(pair: Pair) -> N
         assert await _retried(process, sent)
 
 
-async def test_a_cancelled_publish_leaves_its_copies_to_the_repair(pair: Pair) -> None:
+async def test_a_cancelled_publish_leaves_its_copies_to_the_repair(pair: LogPair) -> None:
     async with pair.process("sync", transport_shadow_timeout_ms=500) as process:
         pair.shadow_proxy.black_hole()
         sent = message("kept", partition=0, of=process.transport)

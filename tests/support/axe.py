@@ -20,7 +20,7 @@ from typing import Any
 from playwright.async_api import Page
 
 from compose.local.kafka_jars import cache_dir
-from tests.support.absent import absent
+from tests.support.requirements import absent
 
 __all__ = ["axe_source", "violations"]
 

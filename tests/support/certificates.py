@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.absent import program
+from tests.support.requirements import program
 
 __all__ = ["Certificate", "self_signed"]
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, async_playwright
 
-from tests.support.absent import absent
+from tests.support.requirements import absent
 
 __all__ = ["run_chromium"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.absent import absent
+from tests.support.requirements import absent
 
 __all__ = ["OTHER", "folder_for_both", "run_as_other_user"]
 

@@ -14,7 +14,7 @@ import shlex
 from pathlib import Path
 
 from compose.local.binaries import Binary
-from tests.support.absent import absent
+from tests.support.requirements import absent
 
 __all__ = ["SteppedClock"]
 

@@ -16,8 +16,8 @@ from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool, connect
 from persistence.settings import PersistenceSettings
 from tests.hostile.clients.java_programs import JavaPrograms
-from tests.support.absent import program
 from tests.support.forked_service import ForkedService
+from tests.support.requirements import program
 from tests.support.services import RedisAddress
 
 

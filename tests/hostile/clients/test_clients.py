@@ -11,8 +11,8 @@ import pytest
 from tests.hostile.clients.conftest import GoClient, Served
 from tests.hostile.clients.contract import IN_TURN, Contract, talk
 from tests.hostile.clients.java_programs import JavaPrograms
-from tests.support.absent import program
 from tests.support.fault_proxy import FaultProxy
+from tests.support.requirements import program
 
 PROGRAMS = Path(__file__).with_name("programs")
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.hostile.clients.conftest import Served
-from tests.support.absent import program
 from tests.support.eventually import eventually
+from tests.support.requirements import program
 
 _JSON = ("-H", "Content-Type: application/json")
 _numbers = itertools.count(1)

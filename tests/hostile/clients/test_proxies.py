@@ -20,8 +20,8 @@ from tests.hostile.clients.conftest import GoClient, Served
 from tests.hostile.clients.contract import Contract, talk
 from tests.hostile.clients.java_programs import JavaPrograms
 from tests.hostile.clients.proxies import Proxy, documented
-from tests.support.absent import program
 from tests.support.fault_proxy import FaultProxy
+from tests.support.requirements import program
 
 PROGRAMS = Path(__file__).with_name("programs")
 _PLAIN_NGINX = """\

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from tests.hostile.clients.conftest import Served
-from tests.support.absent import program
 from tests.support.eventually import eventually
+from tests.support.requirements import program
 
 _SCRIPT = Path(__file__).with_name("programs") / "post.lua"
 

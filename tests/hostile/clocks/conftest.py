@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from compose.local.binaries import find_redis_servers
 from compose.local.valkey import ValkeyServer
+from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
-from tests.faults.stand import Stand
 from tests.support.stepped_clock import SteppedClock
 from tests.transport.redis_backend import short_settings
 from transport.redis import RedisTransport
@@ -58,13 +58,13 @@ async def client(server: ValkeyServer) -> AsyncIterator[Redis]:
 
 
 @pytest_asyncio.fixture
-async def stand(
+async def deployment(
     new_redis: Callable[..., Awaitable[ValkeyServer]],
     postgres_server: Any,
     database_url: str,
     tmp_path: Path,
-) -> AsyncIterator[Stand]:
+) -> AsyncIterator[Deployment]:
     """Processes of ours, whose clocks a test sets, on a Redis of the test's own."""
     log = RedisLog(await new_redis())
-    async with Stand.on(log, postgres_server, database_url, tmp_path / "services") as made:
+    async with Deployment.on(log, postgres_server, database_url, tmp_path / "services") as made:
         yield made

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compose.local.ports import free_port, is_free
 from compose.local.server import LocalServer
-from tests.support.absent import program
+from tests.support.requirements import program
 
 __all__ = ["Nginx"]
 

@@ -78,7 +78,7 @@ async def _feel(
 ) -> None:
     """Run ``attack`` and judge what others felt for so many seconds from its beginning."""
     before = server.memory()
-    behaving = await _start("behave", server.port)
+    behaving = await _start("well_behaved_client", server.port)
     assert behaving.stdin is not None
     assert behaving.stdout is not None
     assert await asyncio.wait_for(behaving.stdout.readline(), 30) == b"begun\n"

@@ -11,7 +11,7 @@ from compose.local.kafka import KafkaServer
 from persistence.database.pool import Pool
 from tests.support.containers import KafkaContainer
 from tests.support.kafka import fresh_settings, run_shared_kafka
-from tests.support.kafka_site import Site
+from tests.support.kafka_consumers import KafkaConsumers
 from tests.support.record_batches import RawProducer, raw_producer
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
@@ -47,7 +47,9 @@ async def producer(kafka_server: Node) -> AsyncIterator[RawProducer]:
 
 
 @pytest_asyncio.fixture
-async def site(kafka_transport: KafkaTransport, database_pool: Pool) -> AsyncIterator[Site]:
+async def site(
+    kafka_transport: KafkaTransport, database_pool: Pool
+) -> AsyncIterator[KafkaConsumers]:
     """A worker and an indexer of dead letters that run."""
-    async with Site.running(kafka_transport, database_pool) as one:
+    async with KafkaConsumers.running(kafka_transport, database_pool) as one:
         yield one

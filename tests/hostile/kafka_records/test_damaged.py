@@ -15,8 +15,8 @@ from compose.local.kafka import KafkaServer
 from compose.process.health import worker_probe
 from persistence.database.pool import Pool
 from tests.support.eventually import eventually
+from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.kafka_damage import damage_batch
-from tests.support.kafka_site import Site, good
 from tests.support.record_batches import RawProducer, encode_batch
 from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import WORKER_GROUP, Topic
@@ -52,7 +52,7 @@ async def test_a_damaged_batch_is_a_dead_letter_and_counts_as_lost_and_stops_not
     records = await kafka_transport.read(Topic.MESSAGES, 0)
     assert [one.offset for one in records] == ["0", "1", "2"], "read without a group too"
     with caplog.at_level(logging.WARNING, "transport.kafka"):
-        async with Site.running(kafka_transport, database_pool) as site:
+        async with KafkaConsumers.running(kafka_transport, database_pool) as site:
             sent = 0
             async with asyncio.timeout(30):
                 while "passed over" not in caplog.text:
@@ -87,7 +87,7 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
     short = bytes([0, 0, 0, 32])
     was = damage_batch(kafka_server, topic, 0, offset=1, at=_LENGTH_AT, by=short)
     with caplog.at_level(logging.WARNING, "transport.kafka"):
-        async with Site.running(kafka_transport, database_pool) as site:
+        async with KafkaConsumers.running(kafka_transport, database_pool) as site:
             sent = 0
             async with asyncio.timeout(30):
                 while "waits at a damaged batch" not in caplog.text:
@@ -151,7 +151,7 @@ def test_a_client_that_stops_where_the_last_one_did_is_replaced_ever_later() -> 
     assert stalls.patience(0, 8, 5.0) == 10.0
 
 
-def _is_row(site: Site, content: str) -> Callable[[], Awaitable[bool]]:
+def _is_row(site: KafkaConsumers, content: str) -> Callable[[], Awaitable[bool]]:
     async def found() -> bool:
         return content in await site.rows()
 

@@ -21,7 +21,7 @@ from compose.local.kafka import KafkaServer
 from persistence.database.pool import connect
 from persistence.settings import PersistenceSettings
 from tests.support.kafka import fresh_settings
-from tests.support.kafka_site import Site, good
+from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.record_batches import CODECS, Raw, RawProducer, encode_batch
 from transport.kafka import KafkaTransport
 
@@ -99,13 +99,18 @@ _batches = st.builds(
 
 
 @pytest_asyncio.fixture
-async def running(kafka_server: KafkaServer, database_url: str) -> AsyncIterator[tuple[Site, Any]]:
+async def running(
+    kafka_server: KafkaServer, database_url: str
+) -> AsyncIterator[tuple[KafkaConsumers, Any]]:
     settings = fresh_settings(
         kafka_server.bootstrap, stream_partitions=2, stream_lease_ms=5000, kafka_timeout_ms=5000
     )
     pool = await connect(PersistenceSettings(database_url=database_url))
     try:
-        async with KafkaTransport(settings) as transport, Site.running(transport, pool) as site:
+        async with (
+            KafkaTransport(settings) as transport,
+            KafkaConsumers.running(transport, pool) as site,
+        ):
             yield site, settings
     finally:
         await pool.close()
@@ -137,12 +142,14 @@ async def _write(
     return sent, told
 
 
-def _count(site: Site, status: str) -> float:
+def _count(site: KafkaConsumers, status: str) -> float:
     name = "stream_consumer_processed_total"
     return site.metrics.registry.get_sample_value(name, {"status": status}) or 0.0
 
 
-async def _fuzz(site: Site, topic: str, producer: RawProducer, batches: list[_Batch]) -> None:
+async def _fuzz(
+    site: KafkaConsumers, topic: str, producer: RawProducer, batches: list[_Batch]
+) -> None:
     before = {s: _count(site, s) for s in ("persisted", "duplicate", "dead_lettered")}
     letters = await site.pool.fetchval("SELECT count(*) FROM dead_letters")
     sent, told = await _write(producer, topic, batches, next(_numbers))
@@ -183,7 +190,7 @@ def drawn(request: pytest.FixtureRequest) -> list[list[_Batch]]:
 
 
 async def _fuzz_each(
-    drawn: list[list[_Batch]], running: tuple[Site, Any], producer: RawProducer
+    drawn: list[list[_Batch]], running: tuple[KafkaConsumers, Any], producer: RawProducer
 ) -> None:
     site, of_site = running
     for number, batches in enumerate(drawn):
@@ -196,7 +203,7 @@ async def _fuzz_each(
 
 @pytest.mark.parametrize("drawn", [25], indirect=True)
 async def test_any_record_stops_only_itself(
-    drawn: list[list[_Batch]], running: tuple[Site, Any], producer: RawProducer
+    drawn: list[list[_Batch]], running: tuple[KafkaConsumers, Any], producer: RawProducer
 ) -> None:
     await _fuzz_each(drawn, running, producer)
 
@@ -205,6 +212,6 @@ async def test_any_record_stops_only_itself(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("drawn", [2000], indirect=True)
 async def test_very_many_records_stop_only_themselves(
-    drawn: list[list[_Batch]], running: tuple[Site, Any], producer: RawProducer
+    drawn: list[list[_Batch]], running: tuple[KafkaConsumers, Any], producer: RawProducer
 ) -> None:
     await _fuzz_each(drawn, running, producer)

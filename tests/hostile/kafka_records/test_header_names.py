@@ -8,7 +8,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from migration_guide.backfill.copies import of_record
-from tests.support.kafka_site import Site, good
+from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.record_batches import CODECS, Raw, RawProducer, encode_batch
 from transport.contract import Topic
 from transport.kafka import KafkaTransport
@@ -20,7 +20,7 @@ _ODD = Raw(key=b"\xfe key", value=b"\xff no JSON", headers=_HEADERS)
 
 
 async def test_it_is_a_dead_letter_to_the_byte_and_its_neighbours_are_rows(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     """In every compression, and with good records before and behind it in the same batch."""
     topic = kafka_settings.kafka_topic
@@ -44,7 +44,7 @@ async def test_it_is_a_dead_letter_to_the_byte_and_its_neighbours_are_rows(
 
 
 async def test_a_message_with_such_a_header_is_a_row(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     """Its body says all that is stored; a header that nobody asks for takes nothing from it."""
     one = good("conversation", 1)._replace(headers=_HEADERS)

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from persistence.dead_letters.republish import republish
-from tests.support.kafka_site import Site, good
+from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.record_batches import Raw, RawProducer, encode_batch
 from transport.contract import Topic
 from transport.kafka.topics import MAX_RECORD_BYTES
@@ -26,7 +26,7 @@ def _noise(size: int) -> bytes:
 
 
 async def _between_good_ones(
-    site: Site, producer: RawProducer, topic: str, batch: bytes, *, within: float = 40
+    site: KafkaConsumers, producer: RawProducer, topic: str, batch: bytes, *, within: float = 40
 ) -> None:
     """Append a batch between two messages; return when all is settled and those two are rows."""
     before, after = (encode_batch([good("c", number)]) for number in (1, 2))
@@ -38,7 +38,7 @@ async def _between_good_ones(
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 async def test_what_fits_only_compressed_is_a_whole_dead_letter(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings, compression: str
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings, compression: str
 ) -> None:
     """Six MiB that were a few kilobytes on the way: the letter is compressed too."""
     value = b"no JSON " * (6 * _MIB // 8)
@@ -51,7 +51,7 @@ async def test_what_fits_only_compressed_is_a_whole_dead_letter(
 
 
 async def test_what_does_not_fit_even_so_is_cut_and_says_where_the_whole_is(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     """Its producer compressed better than we do: 7.5 MiB, of which 2.5 are not repetition."""
     value = _noise(5 * _MIB // 2) * 3
@@ -86,7 +86,7 @@ async def test_what_does_not_fit_even_so_is_cut_and_says_where_the_whole_is(
 
 
 async def test_a_hundred_thousand_headers_are_kept_in_a_dead_letter(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     """What says how long each is takes as much room as they do, and counts."""
     headers = [(b"h%06d" % number, b"v") for number in range(120_000)]
@@ -98,7 +98,7 @@ async def test_a_hundred_thousand_headers_are_kept_in_a_dead_letter(
 
 
 async def test_a_dead_letter_topic_that_somebody_made_smaller_gets_smaller_letters(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
     await admin.start()
@@ -115,7 +115,7 @@ async def test_a_dead_letter_topic_that_somebody_made_smaller_gets_smaller_lette
 
 @pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd"])
 async def test_a_batch_that_would_fill_the_memory_is_one_dead_letter_as_it_stands(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings, compression: str
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings, compression: str
 ) -> None:
     """A thousand times its own size: it is not unpacked by whoever reads it."""
     batch = encode_batch([Raw(value=bytes(64 * _MIB))], compression=compression)

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from compose.process.health import worker_probe
 from persistence.database.pool import Pool
 from tests.support.eventually import eventually
-from tests.support.kafka_site import Site, good
+from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.record_batches import Raw, RawProducer, encode_batch
 from transport.conformance.member import Member, drain, message
 from transport.contract import Appended, Topic
@@ -40,7 +40,7 @@ async def _set_partitions(settings: TransportSettings, count: int) -> None:
 
 
 async def test_odd_records_between_good_ones(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     """A message is a row whatever its key, its headers or its partition are."""
     rows = [
@@ -71,7 +71,7 @@ async def test_odd_records_between_good_ones(
 
 
 async def test_a_record_that_aiokafka_puts_elsewhere_hides_no_other(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     """With a high bit in its attributes, the length of its key passes for its offset: 63 on."""
     key = b"\x01\x7c" + bytes(61)
@@ -90,7 +90,7 @@ async def test_a_record_that_aiokafka_puts_elsewhere_hides_no_other(
 
 @pytest.mark.parametrize("timestamp", [-1, 0, 2**62])
 async def test_any_timestamp_where_somebody_lets_producers_give_it(
-    site: Site, producer: RawProducer, kafka_settings: TransportSettings, timestamp: int
+    site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings, timestamp: int
 ) -> None:
     """The topic is made with ``LogAppendTime``; this one was altered."""
     await _alter(
@@ -147,7 +147,7 @@ async def test_partitions_that_were_added_by_hand_are_persisted_and_told_of(
     for number in (1, 2):
         async with (
             KafkaTransport(kafka_settings) as transport,
-            Site.running(transport, database_pool) as site,
+            KafkaConsumers.running(transport, database_pool) as site,
         ):
             batch = encode_batch([good("c", number)])
             await producer.append(kafka_settings.kafka_topic, 3, batch)
@@ -164,7 +164,7 @@ async def test_partitions_that_were_added_by_hand_are_persisted_and_told_of(
     assert not repeats, "what was acknowledged before is not read again"
 
 
-async def _has(site: Site, count: int) -> bool:
+async def _has(site: KafkaConsumers, count: int) -> bool:
     return len(await site.rows()) == count
 
 

@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 from ingress.accept.backlog import Backlog
 from ingress.messages import Messages
 from tests.support.eventually import eventually
-from tests.support.kafka_site import Site, good
+from tests.support.kafka_consumers import KafkaConsumers, good
 from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Appended, Progress, Topic
 from transport.errors import TransportUnavailable
@@ -49,7 +49,7 @@ async def _progress(transport: KafkaTransport, partition: int = 0) -> Progress:
 
 
 async def test_what_is_committed_becomes_rows_and_what_is_aborted_does_not(
-    site: Site, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
+    site: KafkaConsumers, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And the consumer lives on, longer than one that is stalled would."""
     topic = kafka_settings.kafka_topic
@@ -179,7 +179,7 @@ async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
 
 
 async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_overtaken(
-    site: Site, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
+    site: KafkaConsumers, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Kafka gives out nothing behind it. What waits counts, and nobody takes it for a stall."""
     topic, transport = kafka_settings.kafka_topic, site.transport

@@ -20,8 +20,8 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.metrics import PersistenceMetrics
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
+from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
-from tests.faults.stand import Stand
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
@@ -33,15 +33,15 @@ from transport.settings import TransportSettings
 
 
 @pytest_asyncio.fixture
-async def stand(
+async def deployment(
     new_redis: Callable[..., Awaitable[ValkeyServer]],
     postgres_server: Any,
     database_url: str,
     tmp_path: Path,
-) -> AsyncIterator[Stand]:
+) -> AsyncIterator[Deployment]:
     """Processes of ours on a Redis of the test's own."""
     log = RedisLog(await new_redis(repl_diskless_sync_delay="0"))
-    async with Stand.on(log, postgres_server, database_url, tmp_path / "services") as made:
+    async with Deployment.on(log, postgres_server, database_url, tmp_path / "services") as made:
         yield made
 
 

@@ -24,7 +24,7 @@ from persistence.settings import PersistenceSettings
 from persistence.store.reserved_connections import ReservedConnections
 from persistence.store.writer import Writer
 from tests.faults.database import drop_connections
-from tests.faults.stand import Stand
+from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 
@@ -99,19 +99,21 @@ def _settings(url: str, **more: Any) -> PersistenceSettings:
 
 
 @pytest.mark.timeout(120)
-async def test_the_next_host_is_asked_when_the_first_was_demoted(stand: Stand, pair: Pair) -> None:
+async def test_the_next_host_is_asked_when_the_first_was_demoted(
+    deployment: Deployment, pair: Pair
+) -> None:
     """There and back, with nothing restarted: nothing is dead-lettered, all accepted are rows."""
-    stand.database_url = pair.url
-    ingresses, _ = await stand.run()
-    async with stand.load(ingresses) as load:
+    deployment.database_url = pair.url
+    ingresses, _ = await deployment.run()
+    async with deployment.load(ingresses) as load:
         for _ in range(2):
             await load.goes_on(100)
             await pair.fail_over()
             before = int(str(await _count(pair.primary)))
             await eventually(lambda least=before: _grows(pair.primary, least), timeout=20)
             await load.goes_on(50)
-    stand.database_url = pair.primary.url_of(_DATABASE)
-    final = await stand.assert_promises_held()
+    deployment.database_url = pair.primary.url_of(_DATABASE)
+    final = await deployment.assert_promises_held()
     assert {letter.reason for letter in final.letters} <= {"idempotency_conflict"}
 
 

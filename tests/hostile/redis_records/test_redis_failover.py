@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from compose.harness.history import ClientAttempt, Outcome
 from compose.local.valkey import ValkeyServer
+from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
-from tests.faults.stand import Stand
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from transport.conformance.member import Member, contents, drain, message
@@ -94,31 +94,31 @@ async def transport(pair: Pair) -> AsyncIterator[RedisTransport]:
 
 
 async def test_posts_go_on_after_a_failover_that_cuts_no_session(
-    stand: Stand, new_redis: NewRedis
+    deployment: Deployment, new_redis: NewRedis
 ) -> None:
     """Twice, there and back, with nothing restarted: and every accepted message is a row."""
-    assert isinstance(stand.log, RedisLog)
+    assert isinstance(deployment.log, RedisLog)
     replica = await new_redis(repl_diskless_sync_delay="0")
-    async with _pair(stand.log.server, replica) as pair:
-        through = stand.log.environment_through(pair.proxy.host, pair.proxy.port)
-        ingresses, _ = await stand.run(**through)
-        async with stand.load(ingresses) as load:
+    async with _pair(deployment.log.server, replica) as pair:
+        through = deployment.log.environment_through(pair.proxy.host, pair.proxy.port)
+        ingresses, _ = await deployment.run(**through)
+        async with deployment.load(ingresses) as load:
             for _ in range(2):
                 await load.goes_on(100)
                 await pair.fail_over()
                 over = time.monotonic()
                 await load.goes_on(300)
-                await _quiet_since(stand, over + RECOVERED_SECONDS)
-        stand.log.server = pair.primary  # where the verdict is read
-        await stand.assert_promises_held()
-        await stand.stop()
+                await _quiet_since(deployment, over + RECOVERED_SECONDS)
+        deployment.log.server = pair.primary  # where the verdict is read
+        await deployment.assert_promises_held()
+        await deployment.stop()
 
 
-async def _quiet_since(stand: Stand, moment: float) -> None:
+async def _quiet_since(deployment: Deployment, moment: float) -> None:
     """Wait until there were POSTs after ``moment``, and fail if one of them got no answer."""
 
     def later() -> list[ClientAttempt]:
-        attempts = stand.history.attempts
+        attempts = deployment.history.attempts
         return [a for a in attempts if a.sent > moment and a.ended < time.monotonic()]
 
     await eventually(lambda: len(later()) > 50, timeout=20)

@@ -7,8 +7,8 @@ from ingress.messages import Messages
 from persistence.database.pool import Pool
 from persistence.store.batch import PositionedEvent
 from persistence.store.writer import Writer
-from tests.persistence.mirrors import mirror, seal
 from tests.persistence.samples import PARTITIONS, message
+from tests.support.mirrors import mirror, seal
 from transport.contract import Topic, Transport
 from transport.memory import MemoryTransport
 from transport.settings import TransportSettings

@@ -1,7 +1,8 @@
 """A well-behaved client in a process of its own: what it feels is the service's doing alone.
 
-``python -m tests.hostile.http.behave PORT`` checks health on new connections and posts on one that
-is kept, until its standard input ends; then it prints what each took, in seconds, and its status.
+``python -m tests.hostile.http.well_behaved_client PORT`` checks health on new connections and posts
+on one that is kept, until its standard input ends; then it prints what each took, in seconds, and
+its status.
 """
 
 from __future__ import annotations

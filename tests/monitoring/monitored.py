@@ -21,7 +21,7 @@ from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
-__all__ = ["PARTITIONS", "Site"]
+__all__ = ["PARTITIONS", "MonitoredDeployment"]
 
 PARTITIONS = 8
 _PATIENCE = 240.0
@@ -42,7 +42,7 @@ _SETTINGS = {
 }
 
 
-class Site:
+class MonitoredDeployment:
     """Everything is the site's own, so that it can be hurt. Use ``open``, then close the stack.
 
     ``app`` is the API with workers, ``worker`` workers alone; both ask for the same metrics port.

@@ -7,10 +7,10 @@ from collections import Counter
 from transport.shadow.observer import BreakerState, ShadowBacklog
 from transport.shadow.outcomes import Drop
 
-__all__ = ["Watch"]
+__all__ = ["RecordingObserver"]
 
 
-class Watch:
+class RecordingObserver:
     """Observer and gap ledger in one."""
 
     def __init__(self) -> None:

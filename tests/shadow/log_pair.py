@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.shadow.watch import Watch
+from tests.shadow.recording_observer import RecordingObserver
 from tests.support.fault_proxy import FaultProxy
 from transport.contract import Record, Topic, Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 
-__all__ = ["Pair", "Shadowed", "everything"]
+__all__ = ["LogPair", "Shadowed", "everything"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Shadowed:
 
     transport: ShadowTransport
     mirror: Mirror
-    watch: Watch
+    watch: RecordingObserver
 
 
 @dataclass(frozen=True)
-class Pair:
+class LogPair:
     """The settings that lead to both logs, and the proxies in front of them."""
 
     settings: TransportSettings
@@ -54,7 +54,7 @@ class Pair:
     async def process(self, mode: str, **changes: Any) -> AsyncIterator[Shadowed]:
         """Do as one process does that writes to both logs, with these settings changed."""
         settings = self.settings.model_copy(update={"transport_shadow_mode": mode, **changes})
-        watch = Watch()
+        watch = RecordingObserver()
         mirror = Mirror(
             create(self.shadow, settings),
             primary=self.primary,

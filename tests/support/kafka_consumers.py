@@ -18,7 +18,7 @@ from tests.support.record_batches import Raw
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic
 from transport.kafka import KafkaTransport
 
-__all__ = ["Site", "good"]
+__all__ = ["KafkaConsumers", "good"]
 
 
 def good(conversation: str, number: int, *, content: str = "") -> Raw:
@@ -31,7 +31,7 @@ def good(conversation: str, number: int, *, content: str = "") -> Raw:
     return Raw(key=conversation.encode(), value=json.dumps(body).encode())
 
 
-class Site:
+class KafkaConsumers:
     """What runs, and its database."""
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any, Self
 from transport.contract import Envelope, Outcome, Transport
 from transport.errors import AppendUnknown, TransportUnavailable
 
-__all__ = ["Faulty", "hang", "lose_reply", "refuse", "work"]
+__all__ = ["ScriptedTransport", "hang", "lose_reply", "refuse", "work"]
 
 Behaviour = Callable[[Transport, Sequence[Envelope], bool], Awaitable[Sequence[Outcome]]]
 
@@ -40,7 +40,7 @@ async def lose_reply(
     return [AppendUnknown("told to")] * len(envelopes)
 
 
-class Faulty:
+class ScriptedTransport:
     """``inner``, but ``publish`` behaves as ``behaviour`` says."""
 
     def __init__(self, inner: Transport, behaviour: Behaviour = work) -> None:

@@ -12,10 +12,10 @@ from tests.persistence.samples import placed
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.forwarding import Forwarding
 
-__all__ = ["Telling", "acknowledge", "ask", "persist"]
+__all__ = ["ReportedProgress", "acknowledge", "ask", "persist"]
 
 
-class Telling(Forwarding):
+class ReportedProgress(Forwarding):
     """A log that says of every partition's progress what a test wants it to."""
 
     def __init__(self, inner: Transport, *, parts: int | None = None, **changes) -> None:

@@ -23,7 +23,7 @@ from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.errors import TransportUnavailable
 from transport.registry import create
 
-__all__ = ["Stand"]
+__all__ = ["Deployment"]
 
 _numbers = itertools.count(1)
 # Short, so that a test needn't wait long for a partition to change hands, or for an answer that
@@ -36,8 +36,12 @@ _SETTINGS = {
     "LOG_FORMAT": "json",
 }
 
+# Some 300 messages a second: more would take the processors from what the test waits for, and from
+# the tests beside it.
+_PAUSE = 0.12
 
-class Stand:
+
+class Deployment:
     """One test's service: ``run`` it, ``load`` it, hurt it, then judge."""
 
     def __init__(
@@ -105,9 +109,9 @@ class Stand:
         await asyncio.gather(*(service.stop() for service in self.services))
 
     def load(self, ingresses: list[ForkedService], **options: Any) -> Load:
-        """Return a load on these ingresses that writes into this stand's history."""
+        """Return a load on these ingresses that writes into this deployment's history."""
         number = next(_numbers)
-        plan = LoadOptions(run=f"run{number}", seed=number, **options)
+        plan = LoadOptions(run=f"run{number}", seed=number, **{"pause": _PAUSE, **options})
         return Load(self.history, ingresses, plan)
 
     def reader(self, ingresses: list[ForkedService], conversations: Sequence[str]) -> PageReader:

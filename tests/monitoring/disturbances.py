@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 
 from tests.faults.test_poison import message
-from tests.monitoring.site import PARTITIONS, Site
+from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.support.forked_service import ForkedService
 from transport.contract import Envelope, Transport
 from transport.envelope import seal_message
@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 
 @asynccontextmanager
-async def opened(site: Site, name: str) -> AsyncIterator[Transport]:
+async def opened(site: MonitoredDeployment, name: str) -> AsyncIterator[Transport]:
     values = {key.lower(): value for key, value in site.environment().items()}
     known = {key: value for key, value in values.items() if key in TransportSettings.model_fields}
     async with create(name, TransportSettings(**known)) as log:
@@ -72,7 +72,7 @@ async def repeated(action: Callable[[], Awaitable[object]], *, pause: float) -> 
 
 
 @asynccontextmanager
-async def locked(site: Site, *, seconds: float, free: float) -> AsyncIterator[None]:
+async def locked(site: MonitoredDeployment, *, seconds: float, free: float) -> AsyncIterator[None]:
     """Lock the table of messages for so many ``seconds``, again and again."""
     lock = f"LOCK TABLE messages IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({seconds})"
     connection = await asyncpg.connect(site.database_url)

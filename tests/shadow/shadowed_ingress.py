@@ -5,14 +5,14 @@ from __future__ import annotations
 from benchmarks.metrics_page import fetch
 from benchmarks.processes import Running
 from compose.local.valkey import ValkeyServer
-from tests.shadow.pair import Pair
+from tests.shadow.log_pair import LogPair
 from tests.support.services import RedisAddress
 
 __all__ = ["all_is_told", "environment", "has_no_backlog", "shadow_environment"]
 
 
 def environment(
-    pair: Pair, redis: ValkeyServer | RedisAddress, database_url: str
+    pair: LogPair, redis: ValkeyServer | RedisAddress, database_url: str
 ) -> dict[str, str]:
     """Return the settings of an ingress whose primary is ``pair``'s."""
     settings = pair.settings
@@ -32,7 +32,7 @@ def environment(
     }
 
 
-def shadow_environment(pair: Pair) -> dict[str, str]:
+def shadow_environment(pair: LogPair) -> dict[str, str]:
     """Return what such an ingress is told beside, to have a shadow."""
     return {
         "TRANSPORT_SHADOW": pair.shadow,
