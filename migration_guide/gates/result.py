@@ -51,7 +51,7 @@ class Scene:
     origin: int
     to: int
     window: float = 600.0
-    _logs: dict[str, Transport] = field(default_factory=dict)
+    logs: dict[str, Transport] = field(default_factory=dict)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
@@ -81,11 +81,11 @@ class Scene:
         Raises:
             TransportError: it can't be opened, or the processes use it and it does not exist.
         """
-        if name not in self._logs:
+        if name not in self.logs:
             if name in (self.before.transport, self.before.shadow, self.before.consume_from):
                 await must_exist(name, self.settings)
-            self._logs[name] = await self._stack.enter_async_context(create(name, self.settings))
-        return self._logs[name]
+            self.logs[name] = await self._stack.enter_async_context(create(name, self.settings))
+        return self.logs[name]
 
     async def __aenter__(self) -> Self:
         return self

@@ -99,7 +99,7 @@ SELECT user_id, state, at FROM message_receipts WHERE message_id = $1::uuid
 ORDER BY created_at, state, user_id LIMIT $2
 """
 
-_RECEIPT = """
+RECEIPT = """
 SELECT at FROM message_receipts WHERE message_id = $1::uuid AND user_id = $2 AND state = $3
 """
 
@@ -152,7 +152,7 @@ async def receipts(pool: Pool, message_id: str, limit: int) -> list[StoredReceip
 async def receipt_at(pool: Pool, message_id: str, user_id: str, state: str) -> str | None:
     """Return when this receipt was recorded (RFC 3339, UTC), ``None`` if it is no row."""
     async with using(pool) as connection:
-        at = await connection.fetchval(_RECEIPT, message_id, user_id, state)
+        at = await connection.fetchval(RECEIPT, message_id, user_id, state)
     return rfc3339(at) if at is not None else None
 
 

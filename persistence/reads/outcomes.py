@@ -11,7 +11,7 @@ from persistence.timestamps import rfc3339
 
 __all__ = ["Fate", "fates"]
 
-_FATES = """
+FATES = """
 SELECT id AS message_id, created_at AS at, NULL AS reason FROM messages WHERE id = ANY($1::uuid[])
 UNION ALL
 SELECT message_id, failed_at, reason FROM dead_letters
@@ -34,5 +34,5 @@ async def fates(pool: Pool, message_ids: Sequence[str]) -> list[Fate]:
         Outage: PostgreSQL can't tell now.
     """
     async with using(pool) as connection:
-        rows = await connection.fetch(_FATES, message_ids)
+        rows = await connection.fetch(FATES, message_ids)
     return [Fate(str(row["message_id"]), rfc3339(row["at"]), row["reason"]) for row in rows]

@@ -30,19 +30,19 @@ that takes too long a much narrower one may take twice as long."""
 _COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at,
     created_at, seq"""
 
-_OF_CONVERSATION = f"""
+OF_CONVERSATION = f"""
 SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3
 """  # noqa: S608 - constants only
 
 # Rows of one batch have the same time, so `seq` says where the page before ended.
-_SLICE = f"""
+SLICE = f"""
 SELECT {_COLUMNS} FROM messages
 WHERE created_at >= $1 AND created_at <= $2 AND (created_at < $2 OR seq < $3)
     AND ($4::text IS NULL OR sender_id = $4)
 ORDER BY created_at DESC, seq DESC LIMIT $5
 """  # noqa: S608 - constants only
 
-_LAST = 2**63 - 1
+LAST = 2**63 - 1
 _CONVERSATION_ROWS = 2_000
 """Rows of a conversation that are looked at for those of one sender."""
 _FIRST_SLICE = timedelta(seconds=10)
@@ -104,7 +104,7 @@ async def latest(
         most = limit + 1 if sender is None else _CONVERSATION_ROWS
         async with using(pool) as connection:
             rows = await connection.fetch(
-                _OF_CONVERSATION, conversation, before.seq if before else _LAST, most
+                OF_CONVERSATION, conversation, before.seq if before else LAST, most
             )
         end = len(rows) < most
         return _chosen([_found(row) for row in rows], sender, since, limit, end=end)
@@ -137,7 +137,7 @@ async def _by_time(
     limit: int,
 ) -> Looked:
     now = datetime.now(UTC)
-    until = before or RecentPlace(now + _AHEAD, _LAST)
+    until = before or RecentPlace(now + _AHEAD, LAST)
     width, patience = _FIRST_SLICE, SLICE_SECONDS / 8
     begun = until
     found: list[RecentMessage] = []
@@ -148,7 +148,7 @@ async def _by_time(
         try:
             # Where that takes too long, PostgreSQL leaves it; the connection can be used again.
             rows = await connection.fetch(
-                _SLICE, lower, until.at, until.seq, sender, limit + 1 - len(found), timeout=patience
+                SLICE, lower, until.at, until.seq, sender, limit + 1 - len(found), timeout=patience
             )
         except TimeoutError:
             width, patience = width / _NARROWER, min(patience * 2, SLICE_SECONDS)

@@ -22,7 +22,7 @@ _COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id,
 
 # Each branch has its own index. A correlation id that was not given is the message id, and is found
 # as that.
-_MESSAGES = f"""
+MESSAGES = f"""
 SELECT {_COLUMNS} FROM messages WHERE id = $2
 UNION SELECT {_COLUMNS} FROM messages WHERE correlation_id = $1 AND correlation_id <> id::text
 UNION SELECT {_COLUMNS} FROM messages WHERE client_message_id = $1
@@ -32,12 +32,12 @@ UNION SELECT {_COLUMNS} FROM (
 ORDER BY accepted_at DESC, id LIMIT $3
 """  # noqa: S608 - constants only
 
-_LIKE = f"""
+LIKE = f"""
 SELECT {_COLUMNS} FROM messages WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3
 """  # noqa: S608 - constants only
 
 # Rows have no index of their places: those of the time at which the record was appended are read.
-_AT = f"""
+AT = f"""
 SELECT {_COLUMNS} FROM messages
 WHERE created_at >= to_timestamp($1) - interval '1 minute'
     AND created_at <= to_timestamp($1) + interval '10 minutes'
@@ -53,7 +53,7 @@ FROM dead_letters
 WHERE kind <> 'receipt' AND (message_id = $2 OR conversation_id = $1) ORDER BY id DESC LIMIT $3
 """
 
-_LETTERS_LIKE = """
+LETTERS_LIKE = """
 SELECT id, message_id, conversation_id, failed_at, state,
     CASE WHEN length(body) <= 524288 THEN body END AS body
 FROM dead_letters
@@ -87,7 +87,7 @@ async def messages_with(
         Outage: PostgreSQL can't tell now.
     """
     async with using(pool) as connection:
-        return await connection.fetch(_MESSAGES, text, identifier, limit)
+        return await connection.fetch(MESSAGES, text, identifier, limit)
 
 
 async def dead_letters_with(
@@ -119,7 +119,7 @@ async def messages_like(pool: Pool, first: UUID, last: UUID, limit: int) -> list
         Outage: PostgreSQL can't tell now.
     """
     async with using(pool) as connection:
-        return await connection.fetch(_LIKE, first, last, limit)
+        return await connection.fetch(LIKE, first, last, limit)
 
 
 async def dead_letters_like(
@@ -131,7 +131,7 @@ async def dead_letters_like(
         Outage: PostgreSQL can't tell now.
     """
     async with using(pool) as connection:
-        return await connection.fetch(_LETTERS_LIKE, first, last, limit)
+        return await connection.fetch(LETTERS_LIKE, first, last, limit)
 
 
 async def messages_at(
@@ -145,7 +145,7 @@ async def messages_at(
         Outage: PostgreSQL can't tell now.
     """
     async with using(pool) as connection:
-        return await connection.fetch(_AT, appended_at, transport, partition, offset)
+        return await connection.fetch(AT, appended_at, transport, partition, offset)
 
 
 async def dead_letter_at(pool: Pool, number: int) -> list[asyncpg.Record]:

@@ -13,7 +13,7 @@ __all__ = ["StoredAnswer", "answers"]
 
 # The ids go as one text, an array literal: encoding a list costs the driver a type check per item,
 # half of what the whole question cost the ingress.
-_ANSWERS = """
+ANSWERS = """
 SELECT id, accepted_at, fingerprint, correlation_id FROM messages
 WHERE id = ANY($1::text::uuid[])
 """
@@ -43,7 +43,7 @@ async def answers(
     if not message_ids:
         return {}
     ids = f"{{{','.join(message_ids)}}}"
-    rows = await connections.fetch(_ANSWERS, ids, within=within)
+    rows = await connections.fetch(ANSWERS, ids, within=within)
     return {
         str(row["id"]): StoredAnswer(
             rfc3339(row["accepted_at"]), row["fingerprint"], row["correlation_id"]

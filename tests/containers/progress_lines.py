@@ -1,7 +1,7 @@
-"""What a run of tests tells the command that started it: a line of JSON when a test begins or ends.
+"""Tell the command that started the tests: a line of JSON when a test begins or ends.
 
-A plug-in of pytest (``-p tests.containers.progress_lines``). ``CONTAINERS_TELL`` is the open file to
-write to.
+A plug-in of pytest (``-p tests.containers.progress_lines``). ``CONTAINERS_TELL`` is the open file
+to write to.
 """
 
 from __future__ import annotations

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-import uvicorn
+from redis.asyncio import Redis
 
 from ingress.app import Ingress, build
 from ingress.settings import IngressSettings
@@ -26,6 +25,7 @@ from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
 from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
+from tests.support.uvicorn_server import run_uvicorn
 from transport.contract import DLQ_GROUP, Topic, Transport
 from transport.observed import ObservedTransport
 from transport.registry import create
@@ -104,33 +104,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 Start = Callable[..., Awaitable[Service]]
 
 
-@asynccontextmanager
-async def serving(app: Any, door: str) -> AsyncIterator[int]:
-    """Serve ``app`` on a free loopback port; end it as a signal would."""
-    # Named as TCP, or asyncio would not switch Nagle's algorithm off, and each answer take 40 ms.
-    bound = socket.socket(proto=socket.IPPROTO_TCP)
-    bound.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app,
-        http=app.listener.connection if door == "protocol" else "httptools",
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        ws="none",
-    )
-    server = uvicorn.Server(config)
-    # Not `serve`: it would take over the signals of the test run.
-    task = asyncio.create_task(server._serve([bound]))
-    try:
-        while not server.started:
-            if task.done():
-                task.result()
-            await asyncio.sleep(0.005)
-        yield bound.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
-        bound.close()
+def serving(app: Any, door: str) -> AbstractAsyncContextManager[int]:
+    """Serve ``app`` through this door; the port is yielded."""
+    http = app.listener.connection if door == "protocol" else "httptools"
+    return run_uvicorn(app, http=http, ws="none")
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -195,6 +172,17 @@ async def log(transport_settings: TransportSettings) -> AsyncIterator[Transport]
     """The default log, empty."""
     async with create("redis", transport_settings) as transport:
         yield transport
+
+
+@pytest_asyncio.fixture
+async def redis(transport_settings: TransportSettings) -> AsyncIterator[Redis]:
+    """A client of the log's server, for what another program may do there."""
+    async with Redis(
+        host=transport_settings.redis_host,
+        port=transport_settings.redis_port,
+        db=transport_settings.redis_stream_db,
+    ) as client:
+        yield client
 
 
 @pytest_asyncio.fixture

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 import httpx
+from redis.asyncio import Redis
 
 from tests.ingress.conftest import Service, Start, message
 from transport.contract import Topic
@@ -22,15 +23,17 @@ async def _page(service: Service, **query: object) -> dict[str, Any]:
     return page
 
 
-async def _append(service: Service, *fields: str | bytes, offset: str = "*") -> str:
+async def _append(redis: Redis, *fields: str | bytes, offset: str = "*") -> str:
     """Append an entry as somebody else's program would; return its id."""
-    connections = service.transport._connections  # type: ignore[attr-defined]
-    entry: bytes = await connections.call("XADD", f"msg:stream:{_PARTITION}", offset, *fields)
+    stream = f"msg:stream:{_PARTITION}"
+    entry: bytes = await redis.execute_command("XADD", stream, offset, *fields)
     return entry.decode()
 
 
-async def test_a_partition_is_paged_through_in_both_directions(service: Service) -> None:
-    offsets = [await _append(service, "body", f"{n}", offset=f"{1000 + n}-0") for n in range(25)]
+async def test_a_partition_is_paged_through_in_both_directions(
+    service: Service, redis: Redis
+) -> None:
+    offsets = [await _append(redis, "body", f"{n}", offset=f"{1000 + n}-0") for n in range(25)]
     newest = await _page(service, limit=10)
     assert [one["offset"] for one in newest["items"]] == offsets[15:]
     assert (newest["atBeginning"], newest["atEnd"]) == (False, True)
@@ -51,10 +54,12 @@ async def test_a_partition_is_paged_through_in_both_directions(service: Service)
     assert (empty["items"], empty["first"], empty["atEnd"]) == ([], None, True)
 
 
-async def test_a_record_is_shown_with_its_bytes_headers_and_what_it_is(service: Service) -> None:
+async def test_a_record_is_shown_with_its_bytes_headers_and_what_it_is(
+    service: Service, redis: Redis
+) -> None:
     body = b"\xff\x00<script>"
     offset = await _append(
-        service, "key", b"\xfekey", "body", body, "odd\xe9", "x" * 900, "traceparent", b"\xfd"
+        redis, "key", b"\xfekey", "body", body, "odd\xe9", "x" * 900, "traceparent", b"\xfd"
     )
     (one,) = (await _page(service))["items"]
     assert b64decode(one["bodyBase64"]) == body
@@ -80,10 +85,12 @@ async def test_a_record_is_shown_with_its_bytes_headers_and_what_it_is(service: 
     assert one["appendedAt"] == record.appended_at
 
 
-async def test_a_page_is_bounded_in_bytes_however_large_records_are(service: Service) -> None:
+async def test_a_page_is_bounded_in_bytes_however_large_records_are(
+    service: Service, redis: Redis
+) -> None:
     large = "x" * 1_500_000
-    offsets = [await _append(service, "body", large) for _ in range(8)]
-    offsets += [await _append(service, "body", "small") for _ in range(5)]
+    offsets = [await _append(redis, "body", large) for _ in range(8)]
+    offsets += [await _append(redis, "body", "small") for _ in range(5)]
     pages: list[list[str]] = []
     page = await _page(service, beginning=True)
     while True:
@@ -97,7 +104,7 @@ async def test_a_page_is_bounded_in_bytes_however_large_records_are(service: Ser
     assert len(b64decode(first["bodyBase64"])) == 16 * 1024
     assert (first["bodySize"], first["size"]) == (1_500_000, 1_500_000)
     many = [f"h{n}" for n in range(3000)]
-    await _append(service, "body", "x", *[part for name in many for part in (name, "v")])
+    await _append(redis, "body", "x", *[part for name in many for part in (name, "v")])
     (last,) = (await _page(service, limit=1))["items"]
     assert (len(last["headers"]), last["moreHeaders"]) == (50, 2950)
 
@@ -123,7 +130,7 @@ async def test_what_is_no_place_is_refused_with_the_field_named(service: Service
     }
 
 
-async def test_a_key_with_a_prefix_sees_its_own_records(start: Start) -> None:
+async def test_a_key_with_a_prefix_sees_its_own_records(start: Start, redis: Redis) -> None:
     digest = {name: sha256(f"cf_{name}".encode()).hexdigest() for name in ("all", "ann", "none")}
     service = await start(
         api_keys=f"all:produce+read:{digest['all']},ann:read:{digest['ann']}:sender=ann,"
@@ -135,7 +142,7 @@ async def test_a_key_with_a_prefix_sees_its_own_records(start: Start) -> None:
             "/api/messages", json=body, headers={"X-API-Key": "cf_all"}
         )
         assert answer.status_code == 202
-    await _append(service, "body", "junk")
+    await _append(redis, "body", "junk")
     seen: dict[str, list[str | None]] = {"all": [], "ann": []}
     for name, senders in seen.items():
         for partition in range(service.transport.partitions):

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any
 
+from redis.asyncio import Redis
+
 from tests.ingress.conftest import Service, Start, message, working
 from tests.support.eventually import eventually
 from transport.contract import Topic
@@ -55,6 +57,7 @@ async def _stands(service: Service, conversation: str) -> list[tuple[int, str]]:
 
 async def test_a_message_is_found_by_its_place_while_it_waits_and_when_it_is_a_row(
     start: Start,
+    redis: Redis,
 ) -> None:
     service = await start(**KEYS)
     identifier = await _post(service, 1, conversationId="here", senderId="ann")
@@ -73,7 +76,7 @@ async def test_a_message_is_found_by_its_place_while_it_waits_and_when_it_is_a_r
     async with working(service):
         await eventually(lambda: _is(service, written[0], "persisted"))
     # Its log trims what is acknowledged; a row of that time says that it came from there.
-    await service.transport._connections.call("DEL", f"msg:stream:{partition}")  # type: ignore[attr-defined]
+    await redis.delete(f"msg:stream:{partition}")
     assert await _found(service, written[0]) == {identifier: ["log position"]}
     assert await _found(service, written[0], "ours") == {identifier: ["log position"]}
 
@@ -98,9 +101,9 @@ async def test_a_place_where_nothing_can_stand_says_why(start: Start) -> None:
     assert (await _ask(service, "search", q="pulsar 3:1-0"))["note"] is None
 
 
-async def test_a_record_that_is_no_message_is_named_as_one(start: Start) -> None:
+async def test_a_record_that_is_no_message_is_named_as_one(start: Start, redis: Redis) -> None:
     service = await start(**KEYS)
-    await service.transport._connections.call("XADD", "msg:stream:3", "77-0", "body", "junk")  # type: ignore[attr-defined]
+    await redis.xadd("msg:stream:3", {"body": "junk"}, id="77-0")
     found = await _ask(service, "search", q="redis 3:77-0")
     (one,) = found["items"]
     assert (one["messageId"], one["position"]["offset"]) == (None, "77-0")
@@ -128,10 +131,10 @@ async def test_the_beginning_of_an_id_is_enough(start: Start) -> None:
 
 
 async def test_a_dead_letter_is_found_by_its_number(
-    start: Start, index_dead_letters: Callable[[Service], Awaitable[None]]
+    start: Start, index_dead_letters: Callable[[Service], Awaitable[None]], redis: Redis
 ) -> None:
     service = await start(**KEYS)
-    await service.transport._connections.call("XADD", "msg:stream:3", "*", "body", "junk")  # type: ignore[attr-defined]
+    await redis.xadd("msg:stream:3", {"body": "junk"}, id="*")
     async with working(service, stream_max_retries=1):
         await index_dead_letters(service)
 

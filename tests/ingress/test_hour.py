@@ -22,8 +22,8 @@ async def test_points_are_kept_while_nobody_looks_and_the_oldest_are_dropped(
     log: Transport, database_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_POINTS", 4)
-    sampler = Sampler([WatchedLog(log, ("primary", "consumed"))], database_pool, seen_by="test")
-    sampler._interval = 0.01
+    watched = [WatchedLog(log, ("primary", "consumed"))]
+    sampler = Sampler(watched, database_pool, seen_by="test", interval=0.01)
     hour = LastHour(sampler, seen_by="test", grafana_url=None, step=0.05)
     hour.start()
     try:
@@ -48,8 +48,8 @@ async def _seen(hour: LastHour, **wanted: Any) -> bool:
 async def test_what_is_not_known_is_a_gap_and_the_next_point_comes_all_the_same(
     log: Transport, database_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = Sampler([WatchedLog(log, ("primary", "consumed"))], database_pool, seen_by="test")
-    sampler._interval = 0.01
+    watched = [WatchedLog(log, ("primary", "consumed"))]
+    sampler = Sampler(watched, database_pool, seen_by="test", interval=0.01)
     hour = LastHour(sampler, seen_by="test", grafana_url=None, step=0.05)
     hour.start()
     try:

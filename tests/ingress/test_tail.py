@@ -9,6 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio import Redis
+
 from ingress.console import tail as module
 from tests.ingress.conftest import Service, Start, message, working
 from tests.support.eventually import eventually
@@ -82,10 +84,11 @@ async def test_only_what_is_wanted_is_told(service: Service) -> None:
         assert [line["content"] for line in await _lines(events, 1)] == ["In der Strasse"]
 
 
-async def test_what_is_no_message_is_told_where_nothing_is_asked_for(service: Service) -> None:
-    connections = service.transport._connections  # type: ignore[attr-defined]
+async def test_what_is_no_message_is_told_where_nothing_is_asked_for(
+    service: Service, redis: Redis
+) -> None:
     async with _following(service) as events, _following(service, sender="ann") as narrowed:
-        await connections.call("XADD", "msg:stream:3", "*", "body", "junk")
+        await redis.xadd("msg:stream:3", {"body": "junk"})
         (line,) = await _lines(events, 1)
         assert (line["messageId"], line["partition"]) == (None, 3)
         assert "not a version 1 envelope" in line["error"]

@@ -69,7 +69,7 @@ def scene(database_pool, both, logs, state_machine) -> Callable[..., Any]:
             processes=await read_processes(database_pool),
             origin=origin,
             to=to,
-            _logs=dict(opened),
+            logs=dict(opened),
         )
 
     return make

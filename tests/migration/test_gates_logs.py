@@ -12,14 +12,14 @@ from tests.support.mirrors import mirror
 async def test_partitions(scene, both):
     assert (await ask(await scene(1, 2), "partitions")).verdict == "green"
     other = await scene(1, 2, settings=both.model_copy(update={"stream_partitions": 5}))
-    other._logs.clear()
+    other.logs.clear()
     result = await ask(other, "partitions")
     assert (result.verdict, "STREAM_PARTITIONS" in result.reason) == ("red", True)
 
 
 async def test_what_cannot_be_looked_at_is_unknown(scene, both):
     gone = await scene(2, 3, settings=both.model_copy(update={"redis_port": 1}))
-    gone._logs.clear()
+    gone.logs.clear()
     result = await ask(gone, "workers")
     assert (result.verdict, "can't be looked at" in result.reason) == ("unknown", True)
     assert (await ask(gone, "durability")).verdict == "unknown"
@@ -40,7 +40,7 @@ async def test_what_a_log_says_of_its_readers_decides(
     scene, logs, gate, log, told, verdict, reason
 ):
     asked = await scene(2, 3)
-    asked._logs[log] = ReportedProgress(logs[log], **told)
+    asked.logs[log] = ReportedProgress(logs[log], **told)
     result = await ask(asked, gate)
     assert result.verdict == verdict
     assert reason in result.reason
@@ -49,7 +49,7 @@ async def test_what_a_log_says_of_its_readers_decides(
 @pytest.mark.parametrize("unclear", [{"lag": None}, {"oldest_age": None}])
 async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs, unclear):
     asked = await scene(4, 5)
-    asked._logs["redis"] = ReportedProgress(
+    asked.logs["redis"] = ReportedProgress(
         logs["redis"], **{"lag": 3, "oldest_age": 1.0, **unclear}
     )
     result = await ask(asked, "drained")

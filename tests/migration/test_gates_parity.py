@@ -76,7 +76,7 @@ async def test_parity_of_a_log_whose_clock_is_ahead_is_unknown(scene, both, logs
         async def offset_before_time(self, topic, partition, time):
             return await super().offset_before_time(topic, partition, time - 3600)
 
-    asked._logs[which] = Ahead(logs[which])
+    asked.logs[which] = Ahead(logs[which])
     result = await parity_gate.gate(asked)
     assert (result.verdict, f"{which} are 3600 s in the future" in result.reason) == (
         "unknown",

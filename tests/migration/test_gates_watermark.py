@@ -69,7 +69,7 @@ async def test_the_watermark_of_a_log_that_lost_records_is_left_to_the_operator(
     await acknowledge(redis)
     asked = await scene(2, 3, watermark={"redis": ends})
     assert (await ask(asked, "watermark")).verdict == "green"
-    asked._logs["redis"] = ReportedProgress(redis, lost=2)
+    asked.logs["redis"] = ReportedProgress(redis, lost=2)
     result = await ask(asked, "watermark")
     assert (result.verdict, "redis once lost 8 records" in result.reason) == ("unknown", True)
 

@@ -47,14 +47,15 @@ def known() -> dict[str, Known]:
         for sample in family.samples:  # those of the client library's own collectors
             found[sample.name] = Known(family.type == "counter", set(sample.labels))
     for one in (value for room in metrics.rooms.values() for value in vars(room).values()):
-        labels = set(getattr(one, "_labelnames", ()))
-        if isinstance(one, Counter):
-            found[f"{one._name}_total"] = Known(True, labels)
-        elif isinstance(one, LatencyHistogram):
-            found[f"{one._name}_bucket"] = Known(True, {"le"})
-            found |= {f"{one._name}_{part}": Known(True, set()) for part in ("sum", "count")}
-        elif isinstance(one, Gauge):
-            found[one._name] = Known(False, labels)
+        if isinstance(one, LatencyHistogram):
+            (family,) = one.collect()
+            found[f"{family.name}_bucket"] = Known(True, {"le"})
+            found |= {f"{family.name}_{part}": Known(True, set()) for part in ("sum", "count")}
+        elif isinstance(one, (Counter, Gauge)):
+            (family,) = one.describe()
+            counts = isinstance(one, Counter)
+            labels = set(getattr(one, "_labelnames", ()))
+            found[f"{family.name}_total" if counts else family.name] = Known(counts, labels)
     return found
 
 

@@ -19,17 +19,17 @@ from persistence.store import lookup, statement
 # The plan that PostgreSQL keeps for a prepared statement, made at the worst moment: the tables have
 # been analyzed while they were empty, so reading them whole looks free.
 ASKED = {
-    "look-up of a tick": lookup._ANSWERS,
+    "look-up of a tick": lookup.ANSWERS,
     "what stood in the way": statement.CLASSIFY,
     "what is settled": standby_question._SETTLED,
-    "receipt that is a row": queries._RECEIPT,
-    "what became of messages": settled._FATES,
-    "messages by any id": search._MESSAGES,
-    "messages by the beginning of an id": search._LIKE,
-    "the row that came from a place": search._AT,
-    "dead letters by the beginning of an id": search._LETTERS_LIKE,
-    "a conversation, newest first": recent._OF_CONVERSATION,
-    "a slice of time": recent._SLICE,
+    "receipt that is a row": queries.RECEIPT,
+    "what became of messages": settled.FATES,
+    "messages by any id": search.MESSAGES,
+    "messages by the beginning of an id": search.LIKE,
+    "the row that came from a place": search.AT,
+    "dead letters by the beginning of an id": search.LETTERS_LIKE,
+    "a conversation, newest first": recent.OF_CONVERSATION,
+    "a slice of time": recent.SLICE,
 }
 
 
@@ -49,11 +49,9 @@ async def test_a_message_is_found_by_an_id_of_its_sender_without_reading_the_tab
         await connection.execute(_ROWS)
         await connection.execute("VACUUM ANALYZE messages")
         pages = await connection.fetchval("SELECT pg_relation_size('messages') / 8192")
-        (row,) = await connection.fetch(
-            search._MESSAGES, hashlib.md5(b"15000").hexdigest(), None, 2
-        )
+        (row,) = await connection.fetch(search.MESSAGES, hashlib.md5(b"15000").hexdigest(), None, 2)
         assert row["correlation_id"] == str(row["id"])
-        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {search._MESSAGES}"
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {search.MESSAGES}"
         plan = await connection.fetchval(explain, row["client_message_id"], None, 2)
     looked = sum(int(blocks) for blocks in re.findall(r'"Lossy Heap Blocks": (\d+)', plan))
     assert 0 < looked < pages / 2

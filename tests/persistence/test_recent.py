@@ -44,8 +44,8 @@ async def test_a_slice_of_time_reads_a_small_part_of_a_large_table(full):
             "SELECT pg_relation_size('messages') / current_setting('block_size')::int"
         )
         plan = await connection.fetch(
-            f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {recent._SLICE}",
-            now - timedelta(hours=1), now, recent._LAST, None, 51,
+            f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {recent.SLICE}",
+            now - timedelta(hours=1), now, recent.LAST, None, 51,
         )  # fmt: skip
     text = "\n".join(row[0] for row in plan)
     assert "Bitmap Index Scan on messages_created_at_idx" in text
@@ -118,7 +118,7 @@ async def test_what_can_not_be_read_at_all_is_told_and_is_no_page(full, monkeypa
 async def test_slices_that_take_long_are_narrowed_until_one_is_read(full, monkeypatch):
     """As of a busy day on a cold disk: PostgreSQL takes a second for each second of rows."""
     slow = "AND (SELECT pg_sleep(extract(epoch FROM $2::timestamptz - $1))) IS NOT NULL ORDER"
-    monkeypatch.setattr(recent, "_SLICE", recent._SLICE.replace("ORDER", slow))
+    monkeypatch.setattr(recent, "SLICE", recent.SLICE.replace("ORDER", slow))
     place = recent.RecentPlace(datetime.now(UTC), 1)
     looked = await latest(full, before=place, limit=50)
     assert looked.next is not None

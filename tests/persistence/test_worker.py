@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
@@ -98,9 +100,10 @@ async def test_a_stop_finishes_the_batch_in_hand_and_acknowledges_it(
         worker = start()
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         await eventually(lambda: database_pool.fetchval(waiting))
-        worker._stop.set()
+        stopping = asyncio.create_task(worker.stop())
+        await asyncio.sleep(0)
         assert not worker.task.done()
-    await worker.task
+    await stopping
     assert len(await contents(database_pool)) == 10
     assert await lag(transport) == 0
 

@@ -21,6 +21,7 @@ from transport.conformance.member import (
 from transport.contract import Appended, Topic
 from transport.redis import RedisTransport
 from transport.redis.functions import Functions
+from transport.settings import TransportSettings
 
 PATIENCE = 10.0
 
@@ -48,9 +49,9 @@ async def test_workers_do_not_notice_that_the_library_is_flushed(
 
 
 async def test_processes_that_load_it_at_the_same_time_do_not_disturb_each_other(
-    near: RedisTransport, client: Redis
+    near: RedisTransport, client: Redis, settings: TransportSettings
 ) -> None:
-    async with RedisTransport.from_settings(near._settings) as other:
+    async with RedisTransport.from_settings(settings) as other:
         for _ in range(5):
             await client.execute_command("FUNCTION", "FLUSH")
             batches = [

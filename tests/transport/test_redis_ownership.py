@@ -29,6 +29,7 @@ from transport.conformance.member import (
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import PartitionLost
 from transport.redis import RedisTransport
+from transport.settings import TransportSettings
 
 PATIENCE = 20.0
 
@@ -55,13 +56,13 @@ class _Process:
 
 
 @asynccontextmanager
-async def _worker(transport: RedisTransport, name: str, *options: str) -> AsyncIterator[_Process]:
-    settings = transport._settings.model_dump(
+async def _worker(settings: TransportSettings, name: str, *options: str) -> AsyncIterator[_Process]:
+    reach = settings.model_dump(
         include={"redis_host", "redis_port", "stream_partitions", "stream_lease_ms"}
     )
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.transport.worker_process"),
-        *(name, json.dumps(settings), *options),
+        *(name, json.dumps(reach), *options),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -80,11 +81,12 @@ async def _worker(transport: RedisTransport, name: str, *options: str) -> AsyncI
 
 async def test_what_a_killed_worker_had_not_acknowledged_is_delivered_to_another(
     near: RedisTransport,
+    settings: TransportSettings,
 ) -> None:
     texts = [str(i) for i in range(40)]
     for partition in range(near.partitions):
         await near.publish(messages(texts, partition=partition, of=near))
-    async with _worker(near, "killed", "--step") as killed:
+    async with _worker(settings, "killed", "--step") as killed:
         await until(lambda: killed.count("got") >= 5 * near.partitions, patience=PATIENCE)
         killed.step()  # one partition acknowledges, the others stay in the middle of a batch
         await until(lambda: killed.count("acked") == 1, patience=PATIENCE)
@@ -102,9 +104,10 @@ async def test_what_a_killed_worker_had_not_acknowledged_is_delivered_to_another
 
 async def test_a_worker_suspended_past_its_lease_does_no_harm_when_it_wakes(
     near: RedisTransport,
+    settings: TransportSettings,
 ) -> None:
     await near.publish(messages(list("abc"), partition=0, of=near))
-    async with _worker(near, "sleeper", "--step") as sleeper:
+    async with _worker(settings, "sleeper", "--step") as sleeper:
         await until(lambda: sleeper.count("got") == 3, patience=PATIENCE)
         sleeper.signal(signal.SIGSTOP)
         async with Member(near, "heir") as heir:
@@ -125,10 +128,10 @@ async def test_a_worker_suspended_past_its_lease_does_no_harm_when_it_wakes(
 
 
 async def test_a_read_of_a_suspended_worker_takes_nothing_from_its_heir(
-    near: RedisTransport, client: Redis
+    near: RedisTransport, client: Redis, settings: TransportSettings
 ) -> None:
     """It wakes inside ``next``; what the server hands it then comes to the heir, in order."""
-    async with _worker(near, "sleeper") as sleeper:
+    async with _worker(settings, "sleeper") as sleeper:
         await until(lambda: sleeper.count("claimed") == near.partitions, patience=PATIENCE)
         sleeper.signal(signal.SIGSTOP)
         heir = ConformanceWorker(near, "heir", batch=3)
@@ -151,10 +154,11 @@ async def test_a_read_of_a_suspended_worker_takes_nothing_from_its_heir(
 
 async def test_processes_that_come_share_and_processes_that_go_are_replaced(
     near: RedisTransport,
+    settings: TransportSettings,
 ) -> None:
-    async with _worker(near, "one") as one:
+    async with _worker(settings, "one") as one:
         await until(lambda: one.count("claimed") == near.partitions, patience=PATIENCE)
-        async with _worker(near, "two") as two:
+        async with _worker(settings, "two") as two:
             await until(lambda: two.count("claimed") == near.partitions // 2, patience=PATIENCE)
             for i in range(50):
                 await near.publish([message(str(i), partition=p, of=near) for p in range(4)])
@@ -190,7 +194,7 @@ async def test_one_stream_that_something_is_wrong_with_spoils_no_other(
 
 
 async def test_a_claim_that_is_asked_back_while_it_reads_leaves_at_once(
-    own_redis: ValkeyServer, proxy: FaultProxy
+    own_redis: ValkeyServer, proxy: FaultProxy, settings: TransportSettings
 ) -> None:
     """Its wait had not begun when it was rung, so it must look before it waits."""
     settings = short_settings(own_redis, redis_host=proxy.host, redis_port=proxy.port)

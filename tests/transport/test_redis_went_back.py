@@ -50,10 +50,14 @@ async def failover(tmp_path: Path, clock: SteppedClock | None) -> AsyncIterator[
 
 @pytest_asyncio.fixture
 async def log(failover: Failover) -> AsyncIterator[RedisTransport]:
-    async with RedisTransport.from_settings(
-        short_settings(None, redis_host=failover.proxy.host, redis_port=failover.proxy.port)
-    ) as log:
+    async with _transport(failover) as log:
         yield log
+
+
+def _transport(failover: Failover) -> RedisTransport:
+    return RedisTransport.from_settings(
+        short_settings(None, redis_host=failover.proxy.host, redis_port=failover.proxy.port)
+    )
 
 
 async def _progress(log: RedisTransport) -> Progress:
@@ -128,7 +132,7 @@ async def test_what_was_lost_unread_is_counted_and_outlives_the_process(
         lost = (await _progress(log)).lost
         # With the clock behind, new records stand where lost ones did: then it is some of them.
         assert lost == 20 or (failover.replica.binary != failover.primary.binary and lost > 0)
-    async with RedisTransport.from_settings(log._settings) as another:
+    async with _transport(failover) as another:
         assert (await _progress(another)).lost == lost
 
 
@@ -148,7 +152,7 @@ async def test_a_process_that_only_accepts_tells_the_loss_of_what_it_was_told(
 async def test_what_several_processes_know_to_be_lost_is_counted_once(
     failover: Failover, log: RedisTransport
 ) -> None:
-    async with RedisTransport.from_settings(log._settings) as other:
+    async with _transport(failover) as other:
         await log.publish([message("kept", partition=0, of=log)])
         await failover.cut()
         await log.publish(messages(["lost"] * 10, partition=0, of=log))

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
-import uvicorn
 
 from ingress.app import build
 from ingress.http1.bounds import Bounds
@@ -25,6 +24,7 @@ from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from persistence.database.pool import connect
 from persistence.settings import PersistenceSettings
+from tests.support.uvicorn_server import run_uvicorn
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -137,26 +137,10 @@ async def listening(
 
     ``whole``: give the listener too.
     """
-    bound = socket.socket(proto=socket.IPPROTO_TCP)
-    bound.bind(("127.0.0.1", 0))
     asgi = Listener(bounds, Metrics().of(IngressMetrics).connections_ended)
     listener = app.listener if door == "fast" else asgi
-    config = uvicorn.Config(
-        app, http=listener.connection, log_config=None, access_log=False, lifespan="on", ws="auto"
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve([bound]))
-    try:
-        while not server.started:
-            if task.done():
-                task.result()
-            await asyncio.sleep(0.005)
-        port = bound.getsockname()[1]
+    async with run_uvicorn(app, http=listener.connection, ws="auto") as port:
         yield (port, listener) if whole else port
-    finally:
-        server.should_exit = True
-        await task
-        bound.close()
 
 
 @asynccontextmanager

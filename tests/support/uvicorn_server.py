@@ -1,0 +1,41 @@
+"""uvicorn in the process of the tests, whose signals stay theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+
+__all__ = ["run_uvicorn"]
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def run_uvicorn(app: Any, **options: Any) -> AsyncIterator[int]:
+    """Serve ``app`` on a free loopback port, which is yielded; end it as a signal would."""
+    # Named as TCP, or asyncio would not switch Nagle's algorithm off, and each answer take 40 ms.
+    bound = socket.socket(proto=socket.IPPROTO_TCP)
+    bound.bind(("127.0.0.1", 0))
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", **options)
+    )
+    task = asyncio.create_task(server.serve([bound]))
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0.005)
+        yield bound.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+        bound.close()
