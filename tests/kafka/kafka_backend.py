@@ -6,6 +6,7 @@ from aiokafka import AIOKafkaProducer
 
 from compose.local.kafka import KafkaServer
 from tests.support.kafka import delete_topics
+from tests.support.kafka_internals import client_of
 from transport.conformance import Backend
 from transport.contract import Consumer
 from transport.kafka import KafkaTransport
@@ -20,7 +21,7 @@ async def silence(consumer: Consumer) -> None:
     async def nothing() -> bool:
         return True
 
-    client = consumer._membership._client  # type: ignore[attr-defined]
+    client = client_of(consumer)
     client._coordinator._do_heartbeat = nothing
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
+from tests.support.kafka_internals import appender_of, producer_of, queue_of, replace_producer
 from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.kafka import KafkaTransport
-from transport.kafka.partition_queue import PartitionQueue
 from transport.settings import TransportSettings
 
 
@@ -32,13 +32,6 @@ async def _stands(transport: KafkaTransport) -> list[str]:
         return contents(await transport.read(Topic.MESSAGES, 0))
     except TransportUnavailable:
         return []
-
-
-def _line(transport: KafkaTransport, partition: int = 0) -> PartitionQueue:
-    """Return what the producer has under way and waiting for a partition."""
-    producer = transport._appender._producer
-    assert producer is not None
-    return producer.queue(transport._logs[Topic.MESSAGES].name, partition)
 
 
 async def test_a_frozen_broker_is_answered_for_in_time_and_then_at_once(
@@ -86,12 +79,10 @@ async def test_what_waits_behind_a_batch_that_is_not_acknowledged_is_not_sent(
 async def test_what_waits_while_the_producer_is_replaced_is_not_sent(
     kafka_server: KafkaServer, kafka_transport: KafkaTransport
 ) -> None:
-    appender = kafka_transport._appender
     await kafka_server.suspend()
     try:
         first, waiting = await _one_behind_another(kafka_transport)
-        assert appender._producer is not None
-        appender._replace(appender._producer, "for this test")
+        replace_producer(kafka_transport)
         assert isinstance(await first, AppendUnknown)
         refused = await waiting
     finally:
@@ -108,11 +99,9 @@ async def test_a_transport_closed_while_its_producer_is_replaced_closes(
         await kafka_server.suspend()
         try:
             first, waiting = await _one_behind_another(transport)
-            appender = transport._appender
-            assert appender._producer is not None
-            appender._replace(appender._producer, "for this test")
+            replace_producer(transport)
             async with asyncio.timeout(20):
-                await appender.close()
+                await appender_of(transport).close()
             assert isinstance(await first, AppendUnknown)
             assert isinstance(await waiting, TransportUnavailable)
         finally:
@@ -123,7 +112,7 @@ async def _one_behind_another(
     transport: KafkaTransport,
 ) -> tuple[asyncio.Task[Outcome], asyncio.Task[Outcome]]:
     """Publish twice to one partition of a broker that does not answer."""
-    line = _line(transport)
+    line = queue_of(transport)
     first = asyncio.create_task(_one(transport, "first"))
     # At the next turns of the loop: once the first is late, nothing may wait behind it.
     await eventually(lambda: line.under_way is not None, 5.0, every=0.0)
@@ -137,7 +126,7 @@ async def test_a_cancelled_publish_is_appended_all_the_same_and_hurts_nobody(
 ) -> None:
     """Its batch is under way, and others' records are in it."""
     await _one(kafka_transport, "before")
-    line = _line(kafka_transport)
+    line = queue_of(kafka_transport)
     await kafka_server.suspend()
     try:
         texts = ("cancelled", "beside it")
@@ -161,12 +150,12 @@ async def test_a_cancelled_publish_is_appended_all_the_same_and_hurts_nobody(
 async def test_a_broken_sequence_replaces_the_producer(kafka_transport: KafkaTransport) -> None:
     """Aiokafka issue 1017: after one failed batch, the broker refuses all that follow."""
     await _one(kafka_transport, "before")
-    broken = kafka_transport._appender._producer
+    broken = producer_of(kafka_transport)
     assert broken is not None
-    _line(kafka_transport).sequence += 5
+    queue_of(kafka_transport).sequence += 5
     assert isinstance(await _one(kafka_transport, "lost in the hole"), AppendUnknown)
     await eventually(lambda: _appended(kafka_transport, "after"), 20.0)
-    assert kafka_transport._appender._producer is not broken
+    assert producer_of(kafka_transport) is not broken
     await kafka_transport.ping()
     assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == ["before", "after"]
 
@@ -174,9 +163,7 @@ async def test_a_broken_sequence_replaces_the_producer(kafka_transport: KafkaTra
 async def test_while_the_producer_is_replaced_nothing_is_sent(
     kafka_transport: KafkaTransport,
 ) -> None:
-    appender = kafka_transport._appender
-    assert appender._producer is not None
-    appender._replace(appender._producer, "for this test")
+    replace_producer(kafka_transport)
     refused = await _one(kafka_transport, "too early")
     assert isinstance(refused, TransportUnavailable)
     with pytest.raises(TransportUnavailable, match="for this test"):

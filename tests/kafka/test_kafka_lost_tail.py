@@ -23,6 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.kafka_damage import cut_tail
+from tests.support.kafka_internals import commits_of, groups_of, ids_of, tails_of
 from transport.conformance.member import ConformanceWorker, Member, contents, drain, message
 from transport.contract import Progress, Record, Topic
 from transport.envelope import HEADER_MIRROR_OF
@@ -150,7 +151,7 @@ async def _a_commit_counts_and_nobody_hears_of_it(
         async with worker.working():
             await _append(transport, _texts(0, 30))
             await _all_read(transport, worker, _texts(0, 30))
-            commits = worker.consumer._membership._commits  # type: ignore[attr-defined]
+            commits = commits_of(worker.consumer)
             unheard = _Unheard(commits.commit)
             commits.commit = unheard
             await accident.cut(settings, end=20)
@@ -211,14 +212,14 @@ async def _is_read_whole_where_epochs_do_not_tell(
 ) -> None:
     """Such as where a node was restored with its metadata, and gives its epochs anew."""
     name = settings.kafka_topic
-    (kept,) = (await transport._groups.committed("grew-again", name, 1)).values()
+    (kept,) = (await groups_of(transport).committed("grew-again", name, 1)).values()
     last = kept.mark.last
     assert last is not None
 
     async def cut(anchor: Anchor) -> tuple[int, int]:
-        leaders = (await transport._ids.describe(name)).leaders
+        leaders = (await ids_of(transport).describe(name)).leaders
         known = {TopicPartition(name, 0): KnownTail((anchor,))}
-        (found,) = (await transport._tails[Topic.MESSAGES].regressed(known, leaders)).values()
+        (found,) = (await tails_of(transport).regressed(known, leaders)).values()
         return found.offset, found.lost
 
     assert await cut(last) == (20, 10)
@@ -237,7 +238,7 @@ async def _nobody_had_read_it(settings: TransportSettings, accident: _Accident) 
 
             async def noted() -> bool:
                 await claim.ack(next(offsets))
-                groups = transport._groups
+                groups = groups_of(transport)
                 (kept,) = (await groups.committed("unread", settings.kafka_topic, 1)).values()
                 return kept.mark.seen is not None and kept.mark.seen.end == 30
 

@@ -14,6 +14,7 @@ from aiokafka.structs import TopicPartition
 from compose.local.kafka import KafkaServer
 from tests.kafka.kafka_backend import silence
 from tests.support.eventually import eventually
+from tests.support.kafka_internals import client_of, commits_of
 from transport.conformance.member import Member, contents, drain, message, messages
 from transport.contract import WORKER_GROUP, Claim, Progress, Topic
 from transport.errors import ConfigurationError, PartitionLost, TransportUnavailable
@@ -58,7 +59,7 @@ async def test_a_consumer_that_stalls_in_silence_is_noticed_and_replaced(
     """Aiokafka issue 1154: the fetching task ends, and nothing says so."""
     async with Member(kafka_transport) as member:
         first = await member.claim(0)
-        client = member.consumer._membership._client  # type: ignore[attr-defined]
+        client = client_of(member.consumer)
         client._fetcher._fetch_task.cancel()
         # A fetch that may be under way at the broker still comes back with what ends its wait.
         await kafka_transport.publish([message("seen", partition=0, of=kafka_transport)])
@@ -176,7 +177,7 @@ async def test_records_removed_under_a_claim_are_counted_too(
     at = TopicPartition(kafka_settings.kafka_topic, 0)
     async with Member(kafka_transport) as member:
         claim = await member.claim(0)
-        client = member.consumer._membership._client  # type: ignore[attr-defined]
+        client = client_of(member.consumer)
         client.pause(at)
         await asyncio.sleep(0.6)  # a fetch that was under way when it was paused has ended
         await kafka_transport.publish(messages(list("abcdef"), partition=0, of=kafka_transport))
@@ -269,7 +270,7 @@ async def test_a_partition_that_could_not_be_claimed_is_claimed_later(
     """The group says that it is ours, so nobody else would ever read it."""
     async with Member(kafka_transport) as member:
         claim = await member.claim(0)
-        commits = member.consumer._membership._commits  # type: ignore[attr-defined]
+        commits = commits_of(member.consumer)
         refused = asyncio.Event()
 
         async def refuse(_: object) -> None:

@@ -13,6 +13,7 @@ from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings
+from tests.support.kafka_internals import appender_of, producer_of, queue_of
 from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Envelope, Outcome, Topic
 from transport.kafka import KafkaTransport
@@ -24,7 +25,7 @@ from transport.settings import TransportSettings
 
 
 def _producer(transport: KafkaTransport) -> Producer:
-    producer = transport._appender._producer
+    producer = producer_of(transport)
     assert producer is not None
     return producer
 
@@ -64,7 +65,7 @@ async def test_what_comes_while_a_batch_is_under_way_is_the_next_one_and_is_sent
     kafka_server: KafkaServer, kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = _count_requests(kafka_transport, monkeypatch)
-    line = _producer(kafka_transport).queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = queue_of(kafka_transport)
     await kafka_server.suspend()
     tasks: list[asyncio.Task[Any]] = []
     try:
@@ -88,7 +89,7 @@ async def test_a_rest_that_ends_while_the_batch_is_under_way_again_sends_nothing
     """So it is if there was no leader, and then, before the rest was over, one more to send."""
     requests = _count_requests(kafka_transport, monkeypatch)
     producer = _producer(kafka_transport)
-    line = producer.queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = queue_of(kafka_transport)
     await kafka_server.suspend()
     try:
         task = _start(kafka_transport, "once")
@@ -125,7 +126,7 @@ async def test_a_batch_that_is_full_is_followed_by_the_next_in_order(
 async def test_numbers_begin_again_after_the_last(kafka_transport: KafkaTransport) -> None:
     """They have 31 bits: a partition with 1,000 messages a second has used them in 25 days."""
     producer = _producer(kafka_transport)
-    line = producer.queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = queue_of(kafka_transport)
     line.sequence = 2**31 - 4
     for texts in (["a"], ["b"], ["c", "d", "e"], ["f"]):
         outcomes = await kafka_transport.publish(messages(texts, partition=0, of=kafka_transport))
@@ -136,7 +137,7 @@ async def test_numbers_begin_again_after_the_last(kafka_transport: KafkaTranspor
 
 
 async def test_the_last_number_is_followed_by_the_first(kafka_transport: KafkaTransport) -> None:
-    line = _producer(kafka_transport).queue(kafka_transport._logs[Topic.MESSAGES].name, 0)
+    line = queue_of(kafka_transport)
     line.sequence = 2**31 - 1
     for text in "ab":
         one = message(text, partition=0, of=kafka_transport)
@@ -150,15 +151,15 @@ async def test_closing_delivers_what_is_under_way_and_what_waits(
 ) -> None:
     transport = KafkaTransport(kafka_settings)
     async with transport:
-        line = _producer(transport).queue(transport._logs[Topic.MESSAGES].name, 0)
+        line = queue_of(transport)
         await kafka_server.suspend()
         try:
             first = _start(transport, "under way")
             await eventually(lambda: line.under_way is not None, 5.0)
             second = _start(transport, "waits")
             await eventually(lambda: len(line.waiting) == 1, 5.0)
-            closing = asyncio.create_task(transport._appender.close())
-            await eventually(lambda: transport._appender._producer is None, 5.0)
+            closing = asyncio.create_task(appender_of(transport).close())
+            await eventually(lambda: producer_of(transport) is None, 5.0)
         finally:
             await kafka_server.resume()
         await closing

@@ -8,8 +8,8 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
+from tests.support.kafka_internals import ids_of, reader_of, tails_of
 from transport.conformance.member import messages
-from transport.contract import Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.mark import Anchor
 from transport.kafka.tails import KnownTail
@@ -22,7 +22,7 @@ async def test_a_record_that_is_removed_as_old_while_it_is_looked_for_is_no_loss
     """The log had it when its beginning was asked for, and no longer when it was read."""
     at = TopicPartition(kafka_settings.kafka_topic, 0)
     await kafka_transport.publish(messages(["0", "1", "2"], partition=0, of=kafka_transport))
-    reader = kafka_transport._reader
+    reader = reader_of(kafka_transport)
     at_each = reader.at_each
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
     await admin.start()
@@ -35,8 +35,8 @@ async def test_a_record_that_is_removed_as_old_while_it_is_looked_for_is_no_loss
         return await at_each(*args)
 
     reader.at_each = after_retention  # type: ignore[method-assign]
-    leaders = (await kafka_transport._ids.describe(at.topic)).leaders
-    tails = kafka_transport._tails[Topic.MESSAGES]
+    leaders = (await ids_of(kafka_transport).describe(at.topic)).leaders
+    tails = tails_of(kafka_transport)
     old = Anchor(1, 1, "a record that was there", 0)
     assert await tails.regressed({at: KnownTail((old,))}, leaders) == {}
     assert removed

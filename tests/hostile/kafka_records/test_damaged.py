@@ -17,6 +17,7 @@ from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.kafka_damage import damage_batch
+from tests.support.kafka_internals import client_of
 from tests.support.record_batches import RawProducer, encode_batch
 from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import WORKER_GROUP, Topic
@@ -115,7 +116,7 @@ async def test_what_a_client_took_before_it_failed_is_read_again(
     """Aiokafka throws away what it had taken of one partition where another makes it raise."""
     async with Member(kafka_transport) as member:
         claim = await member.claim(0)
-        client = member.consumer._membership._client  # type: ignore[attr-defined]
+        client = client_of(member.consumer)
         getmany = client.getmany
         dropped: list[int] = []
 

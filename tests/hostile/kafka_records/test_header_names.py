@@ -9,6 +9,7 @@ from aiokafka.structs import TopicPartition
 
 from migration_guide.backfill.copies import of_record
 from tests.support.kafka_consumers import KafkaConsumers, good
+from tests.support.kafka_internals import reader_of
 from tests.support.record_batches import CODECS, Raw, RawProducer, encode_batch
 from transport.contract import Topic
 from transport.kafka import KafkaTransport
@@ -62,7 +63,7 @@ async def test_whoever_reads_without_a_group_gets_it_and_its_neighbours(
     await producer.append(topic, 0, encode_batch([good("c", 1), _ODD, good("c", 2)]))
     async with asyncio.timeout(10):
         records = await kafka_transport.read(Topic.MESSAGES, 0)
-        first = await kafka_transport._reader.first_of_each({at: 1}, {at: 3})
+        first = await reader_of(kafka_transport).first_of_each({at: 1}, {at: 3})
         progress = await kafka_transport.progress(Topic.MESSAGES, group="nobody")
     assert [record.offset for record in records] == ["0", "1", "2"]
     assert records[1].headers[_NAME.decode("utf-8", "surrogateescape")] == b"\x00\xff"

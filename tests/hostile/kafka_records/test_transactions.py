@@ -16,6 +16,7 @@ from ingress.accept.backlog import Backlog
 from ingress.messages import Messages
 from tests.support.eventually import eventually
 from tests.support.kafka_consumers import KafkaConsumers, good
+from tests.support.kafka_internals import groups_of, reader_of
 from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Appended, Progress, Topic
 from transport.errors import TransportUnavailable
@@ -104,9 +105,9 @@ async def test_markers_are_acknowledged_with_what_is_before_them(
         at = TopicPartition(topic, 0)
 
         async def passed() -> bool:
-            groups = kafka_transport._groups
+            groups = groups_of(kafka_transport)
             committed = await groups.committed(WORKER_GROUP, topic, 2)
-            ends = await kafka_transport._reader.ends([at])
+            ends = await reader_of(kafka_transport).ends([at])
             return committed[0].offset == ends[at] == 3
 
         await eventually(passed, 10.0)
@@ -145,13 +146,13 @@ async def test_a_large_aborted_transaction_is_looked_through_by_its_reader_alone
         end = 1 + 4 + 1  # with the marker
 
         async def told() -> bool:
-            committed = (await transport._groups.committed(WORKER_GROUP, topic, 1))[0]
+            committed = (await groups_of(transport).committed(WORKER_GROUP, topic, 1))[0]
             seen = committed.mark.seen
             return committed.offset == end and seen is not None and seen.end == end
 
         await eventually(told, 20.0)
     async with KafkaTransport(kafka_settings) as another:
-        another._reader.look_within = 0.0
+        reader_of(another).look_within = 0.0
         assert (await _progress(another)).lag == 0, "without a look at what was aborted"
 
 
@@ -161,7 +162,7 @@ async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
     """Nobody has read it yet. A look that is too short for it goes on with the next."""
     await _abort(kafka_settings, megabytes=4)
     await kafka_transport.publish([message("one", partition=1, of=kafka_transport)])
-    reader, lags = kafka_transport._reader, []
+    reader, lags = reader_of(kafka_transport), []
     for reader.look_within in (0.0, 0.001):
         progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert progress[1].lag == 1
