@@ -33,5 +33,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     though not at the same instants."""
     gate_seconds: float = 300.0
     """How long a gate may stay red before the rehearsal stops there."""
+    parity_seconds: float = 20.0
+    """How far back gates ask for parity. What a fault left behind in the logs' order stays there,
+    and a rehearsal has a fault every few seconds."""
     phases: tuple[int, ...] = THERE_AND_BACK
     """The phases to walk through; each a neighbour of the one before."""

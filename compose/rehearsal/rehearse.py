@@ -11,6 +11,7 @@ from compose.harness.final import gather
 from compose.harness.history import ClientHistory
 from compose.harness.load import LoadOptions, Mix
 from compose.harness.load_process import LoadProcess
+from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
 from compose.local.server import ServerError
 from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
@@ -28,9 +29,6 @@ from transport.errors import TransportError
 
 __all__ = ["Rehearsal"]
 
-# Seconds of parity that gates ask for: what a fault left behind in the logs' order stays there, and
-# a rehearsal has a fault every few seconds.
-_WINDOW = 20.0
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 
 
@@ -38,13 +36,21 @@ class Rehearsal:
     """One run in ``folder``, which it fills with servers' data and logs.
 
     What it does is there to look at while it runs: ``timeline``, ``history``, and ``load``.
+    ``service`` starts its processes.
     """
 
-    def __init__(self, folder: Path, options: Options, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        say: Callable[[str], None],
+        *,
+        service: type[RehearsedService] = RehearsedService,
+    ) -> None:
         self.options = options
         self.timeline = RehearsalTimeline()
         self.history = ClientHistory()
-        self.stage = Stage(folder, options, self.timeline)
+        self.stage = Stage(folder, options, self.timeline, service)
         self.observer = Observer(self.timeline, ParityWatch(self.stage.database_url))
         self.load: LoadProcess | None = None
         self._say = say
@@ -66,7 +72,7 @@ class Rehearsal:
             self.stage.database_url,
             self.stage.transport_settings(),
             patience=self.options.gate_seconds,
-            window=_WINDOW,
+            window=self.options.parity_seconds,
         )
 
     async def _walk(self) -> str | None:

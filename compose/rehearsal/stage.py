@@ -44,8 +44,15 @@ _SETTINGS = {
 class Stage:
     """``parts`` are what can be hurt; ``ingresses`` what the load is sent to."""
 
-    def __init__(self, folder: Path, options: Options, timeline: RehearsalTimeline) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        timeline: RehearsalTimeline,
+        service: type[RehearsedService],
+    ) -> None:
         self.folder = folder
+        self._make = service
         self._timeline = timeline
         self.redis = ValkeyServer(folder / "redis" / "data", binary=find_redis())
         self.kafka = KafkaServer(folder / "kafka" / "data")
@@ -121,7 +128,7 @@ class Stage:
         consumers = {"ENABLE_STREAM_CONSUMERS": self._consuming} if command == "serve" else {}
         folder = self.folder / "processes"
         folder.mkdir(parents=True, exist_ok=True)
-        return RehearsedService(name, command, folder, consumers)
+        return self._make(name, command, folder, consumers)
 
     def _environment(self, phase: int) -> dict[str, str]:
         return {

@@ -11,11 +11,10 @@ from compose.rehearsal.files import save
 from compose.rehearsal.options import THERE_AND_BACK, Options
 from compose.rehearsal.part import WAYS
 from compose.rehearsal.rehearse import Rehearsal
+from tests.support.forked_service import ForkedService
 from tests.support.kafka import require_kafka
 
 
-# It wants the machine for itself: what it waits for is processes that start, one after the other.
-@pytest.mark.quiet
 @pytest.mark.timeout(1200)
 async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> None:
     """Two processes that accept and persist: the least that a rolling restart can be done with.
@@ -33,9 +32,10 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
         workers=0,
         faults=True,
         faults_per_phase=1,
+        parity_seconds=5.0,
         seed=375,
     )
-    rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append)
+    rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append, service=ForkedService)
     report = await rehearsal.run()
     page = save(tmp_path / "report", report, rehearsal, tmp_path / "rehearsal")
     assert report.passed, f"{report.stopped} {report.verdict} {report.findings[:5]}\n{page}"

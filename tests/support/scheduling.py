@@ -8,8 +8,17 @@ from xdist.scheduler import LoadFileScheduling
 
 __all__ = ["SharedServers", "mixed"]
 
-_FOLDERS = ("tests/clients/", "tests/console/", "tests/hostile/kafka_records/")
+_FOLDERS = (
+    "tests/clients/", "tests/console/", "tests/hostile/kafka_records/", "tests/migration/",
+    "tests/parity/", "tests/shadow/",
+)  # fmt: skip
 """Their files share servers or a browser, which take longer to start than the tests take."""
+
+_LONGEST = (
+    "tests/console/", "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
+    "tests/rehearsal/test_rehearsal.py",
+)  # fmt: skip
+"""Begun last, one of these would go on alone when the other processes have nothing left to do."""
 
 
 class SharedServers(LoadFileScheduling):
@@ -20,10 +29,11 @@ class SharedServers(LoadFileScheduling):
         return folder or super()._split_scope(nodeid)
 
 
-def mixed(nodeid: str) -> bytes:
-    """Return what a test's file is ordered by: a digest, the same in each process and each run.
+def mixed(nodeid: str) -> tuple[bool, bytes]:
+    """Return what a test's file is ordered by: the longest, then by a digest, the same in each run.
 
     By name, the folders with the heaviest tests would run in all processes at once, and by number
     of tests (pytest-xdist's own order) the longest files would come last.
     """
-    return sha256(nodeid.partition("::")[0].encode()).digest()
+    file = nodeid.partition("::")[0]
+    return not file.startswith(_LONGEST), sha256(file.encode()).digest()
