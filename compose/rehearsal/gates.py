@@ -26,7 +26,6 @@ from transport.settings import TransportSettings
 
 __all__ = ["GateRedError", "Gates", "Open", "RehearsalGate"]
 
-_AGAIN = 0.3
 _WHO = "rehearsal"
 
 _Attempt = Callable[[Pool], Coroutine[Any, Any, dict[str, str]]]
@@ -65,16 +64,28 @@ class Gates:
 
     Where a gate says that copies were dropped, they are backfilled.
 
-    ``patience`` is how many seconds a gate may stay red, ``window`` how far back parity is asked.
+    Args:
+        database_url: The service's database.
+        settings: Of both logs.
+        patience: Seconds that a gate may stay red.
+        window: How many seconds back parity is asked for.
+        every: Seconds from one attempt to the next.
     """
 
     def __init__(
-        self, database_url: str, settings: TransportSettings, *, patience: float, window: float
+        self,
+        database_url: str,
+        settings: TransportSettings,
+        *,
+        patience: float,
+        window: float,
+        every: float = 0.3,
     ) -> None:
         self._persistence = PersistenceSettings(database_url=database_url)
         self._settings = settings
         self._patience = patience
         self._window = window
+        self._every = every
         self.backfills = 0
 
     async def pass_to(self, phase: int, mark: GateMark) -> None:
@@ -97,7 +108,7 @@ class Gates:
             if asked > began + self._patience:
                 why = "; ".join(f"{name} is {reason}" for name, reason in reasons.items())
                 raise GateRedError(f"{what}, after {self._patience:.0f} s: {why}")
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(self._every)
 
     async def _refused(self, attempt: _Attempt) -> dict[str, str]:
         """Try once; return the gate that refused and its reason, or nothing if it was done."""

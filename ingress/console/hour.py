@@ -13,7 +13,6 @@ from ingress.console.views import Hour, HourPoint, Status
 __all__ = ["LastHour"]
 
 _STEP = 10.0
-_POINTS = 360
 _log = structlog.get_logger(__name__)
 
 
@@ -24,13 +23,19 @@ class LastHour:
     """
 
     def __init__(
-        self, sampler: Sampler, *, seen_by: str, grafana_url: str | None, step: float = _STEP
+        self,
+        sampler: Sampler,
+        *,
+        seen_by: str,
+        grafana_url: str | None,
+        step: float = _STEP,
+        points: int = 360,
     ) -> None:
         self._sampler = sampler
         self._seen_by = seen_by
         self._grafana_url = grafana_url
         self._step = step
-        self._points: deque[HourPoint] = deque(maxlen=_POINTS)
+        self._points: deque[HourPoint] = deque(maxlen=points)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

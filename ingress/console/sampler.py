@@ -41,15 +41,16 @@ __all__ = ["Sampler", "with_role"]
 _log = structlog.get_logger(__name__)
 
 _HISTORY = 180
-_LINGER = 15.0
-"""Seconds to go on sampling without watchers: a page that is reloaded finds its history."""
 _FIGURES_SECONDS = 10.0
 _LONGEST_PAUSE = 5.0
 """Seconds between two events at most: a key is checked before each."""
 
 
 class Sampler:
-    """Takes ``Status`` samples. ``close`` ends every ``follow``."""
+    """Takes ``Status`` samples. ``close`` ends every ``follow``.
+
+    It goes on for ``linger`` seconds without watchers: a page that is reloaded finds its history.
+    """
 
     def __init__(
         self,
@@ -59,11 +60,13 @@ class Sampler:
         seen_by: str,
         interval: float = 1.0,
         timeout_seconds: float = 2.0,
+        linger: float = 15.0,
     ) -> None:
         self._readings = [Readings(log, timeout_seconds=timeout_seconds) for log in logs]
         self._pool = pool
         self._seen_by = seen_by
         self._interval = interval
+        self._linger = linger
         self._timeout = timeout_seconds
         self._latest: Status | None = None
         self._taken = 0.0
@@ -126,7 +129,7 @@ class Sampler:
             began = time.monotonic()
             if self._followers:
                 last_seen = began
-            elif began - last_seen > _LINGER:
+            elif began - last_seen > self._linger:
                 break  # the next follower finds it ended, and starts another
             try:
                 await self._take()

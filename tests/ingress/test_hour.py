@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ingress.console import hour as module
 from ingress.console.hour import LastHour
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
@@ -19,12 +18,11 @@ from transport.envelope import Message, seal_message
 
 
 async def test_points_are_kept_while_nobody_looks_and_the_oldest_are_dropped(
-    log: Transport, database_pool: Pool, monkeypatch: pytest.MonkeyPatch
+    log: Transport, database_pool: Pool
 ) -> None:
-    monkeypatch.setattr(module, "_POINTS", 4)
     watched = [WatchedLog(log, ("primary", "consumed"))]
     sampler = Sampler(watched, database_pool, seen_by="test", interval=0.01)
-    hour = LastHour(sampler, seen_by="test", grafana_url=None, step=0.05)
+    hour = LastHour(sampler, seen_by="test", grafana_url=None, step=0.05, points=4)
     hour.start()
     try:
         waits = Message("c", "s", "1", "x", "text", message_id="m", idempotency_key="k")

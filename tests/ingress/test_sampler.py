@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from ingress.console import sampler as module
 from ingress.console.sampler import Sampler
 
 INTERVAL = 0.4
@@ -15,7 +14,7 @@ INTERVAL = 0.4
 
 @pytest.fixture
 async def sampler(database_pool):
-    one = Sampler([], database_pool, seen_by="test", interval=INTERVAL)
+    one = Sampler([], database_pool, seen_by="test", interval=INTERVAL, linger=INTERVAL / 2)
     yield one
     await one.close()
 
@@ -24,8 +23,7 @@ async def _next(watching) -> str:
     return json.loads(await asyncio.wait_for(anext(watching), 10 * INTERVAL + 5))["at"]
 
 
-async def test_who_comes_while_it_is_about_to_end_sees_all_that_follows(sampler, monkeypatch):
-    monkeypatch.setattr(module, "_LINGER", INTERVAL / 2)
+async def test_who_comes_while_it_is_about_to_end_sees_all_that_follows(sampler):
     first = sampler.follow()
     await _next(first)
     await _next(first)  # just taken: from here on it waits for an interval, longer than it lingers
@@ -36,8 +34,7 @@ async def test_who_comes_while_it_is_about_to_end_sees_all_that_follows(sampler,
     await second.aclose()
 
 
-async def test_it_ends_when_nobody_watches_and_begins_again(sampler, monkeypatch, eventually):
-    monkeypatch.setattr(module, "_LINGER", INTERVAL / 2)
+async def test_it_ends_when_nobody_watches_and_begins_again(sampler, eventually):
     for _ in range(2):
         watching = sampler.follow()
         seen = [await _next(watching) for _ in range(2)]

@@ -11,14 +11,15 @@ from transport.settings import TransportSettings
 
 def gates(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, str], patience: float) -> Gates:
     """Gates that answer so, one attempt after the other; the last answer stays."""
-    made = Gates("postgresql:///nowhere", TransportSettings(), patience=patience, window=1.0)
+    made = Gates(
+        "postgresql:///nowhere", TransportSettings(), patience=patience, window=1.0, every=0.05
+    )
     left = list(answers)
 
     async def refused(_: object) -> dict[str, str]:
         return left.pop(0) if len(left) > 1 else left[0]
 
     monkeypatch.setattr(made, "_refused", refused)
-    monkeypatch.setattr("compose.rehearsal.gates._AGAIN", 0.05)
     return made
 
 
