@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 
 import pytest
@@ -41,10 +42,12 @@ async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> 
     assert not lookup.asking
 
     # Only the first had to find out; nobody pays the time limit again.
-    began = time.monotonic()
+    took = []
     for number in range(20, 30):
+        began = time.monotonic()
         assert (await service.post(message(number))).status_code == 202
-    assert time.monotonic() - began < 10 * 0.2
+        took.append(time.monotonic() - began)
+    assert statistics.median(took) < 0.2
     # The id needs no database, and the log remembers what it was answered.
     repeat = await service.post(message(1))
     assert (repeat.status_code, repeat.json()["messageId"]) == (200, first["messageId"])

@@ -67,7 +67,7 @@ async def test_a_black_hole_is_answered_for_in_time_and_left_when_it_closes(way:
     began = time.monotonic()
     (outcome,) = await way.transport.publish([message("unknown", partition=0, of=way.transport)])
     assert isinstance(outcome, AppendUnknown | TransportUnavailable)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 8.0
     began = time.monotonic()
     with pytest.raises(TransportUnavailable):
         await way.transport.read(Topic.MESSAGES, 0)

