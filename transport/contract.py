@@ -349,13 +349,14 @@ class Transport(Protocol):
             TransportUnavailable: not written, or not surely. Do not acknowledge the source.
         """
 
-    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
+    def consume(self, topic: Topic, *, group: str, member: str, linger: float = 0.0) -> Consumer:
         """Return a member of a group, not yet entered.
 
         Args:
             topic: the log to read.
             group: the group to join; a new one begins at the first record that the log holds.
             member: a name for this member, unique among live processes.
+            linger: for how many seconds a record may wait at the log for others to be read with it.
         """
 
     async def read(

@@ -59,9 +59,9 @@ class Forwarding:
         """As the inner transport."""
         await self._ready().dead_letter(letters)
 
-    def consume(self, topic: Topic, *, group: str, member: str) -> Consumer:
+    def consume(self, topic: Topic, *, group: str, member: str, linger: float = 0.0) -> Consumer:
         """As the inner transport."""
-        return self._ready().consume(topic, group=group, member=member)
+        return self._ready().consume(topic, group=group, member=member, linger=linger)
 
     async def read(
         self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000

@@ -126,7 +126,7 @@ async def _unsettled(
     scene: Scene, log: Transport, at: Progress, asked: Sequence[UnsettledRecord]
 ) -> list[UnsettledRecord]:
     if asked:
-        await SettlementQuery(scene.pool, log.name, at.partition).ask(asked, letters=True)
+        await SettlementQuery(scene.pool, log.name).ask(asked, letters=True)
     return [one for one in asked if not one.settled]
 
 

@@ -43,10 +43,9 @@ __all__ = ["ParityMonitor"]
 _log = structlog.get_logger(__name__)
 
 _CANDIDATE_SECONDS = 5.0
-_ROUND_SECONDS = 1.0
+_ROUND_SECONDS = 5.0  # half of the time that a copy may take; a round asks each partition of both
 _ROW_SECONDS = 60.0
 _LOOKBACK_SECONDS = 600.0
-_LOSSES_ROUNDS = 5
 _SHARE = 0.2
 
 
@@ -111,7 +110,7 @@ class ParityMonitor:
         self, connection: Connection, logs: Sequence[Transport], since: float, stop: asyncio.Event
     ) -> bool:
         """Compare from ``since`` on; return whether a log lost records, so that it ended."""
-        losses = _LossWatch(logs, every=_LOSSES_ROUNDS * self._interval)
+        losses = _LossWatch(logs)
         await losses.grew()
         follower = Follower(
             logs[0],
@@ -167,13 +166,11 @@ class ParityMonitor:
 
 
 class _LossWatch:
-    """Watches how many records both logs have lost, every so many seconds."""
+    """Watches how many records both logs have lost."""
 
-    def __init__(self, logs: Sequence[Transport], *, every: float) -> None:
+    def __init__(self, logs: Sequence[Transport]) -> None:
         self._logs = logs
-        self._every = every
         self._lost: int | None = None
-        self._looked = 0.0
 
     async def grew(self) -> bool:
         """Return whether it is more than at the look before.
@@ -181,10 +178,6 @@ class _LossWatch:
         Raises:
             TransportUnavailable: a log can't say.
         """
-        now = time.monotonic()
-        if self._lost is not None and now - self._looked < self._every:
-            return False
-        self._looked = now
         lost = 0
         for log in self._logs:
             progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)

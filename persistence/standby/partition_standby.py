@@ -30,28 +30,25 @@ from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.partition_worker import PartitionWorker, WorkerContext
 from transport.contract import Claim, Record
 
-__all__ = ["PartitionStandby", "StandbyContext"]
+__all__ = ["LULL_SECONDS", "PartitionStandby", "StandbyContext"]
 
 _log = structlog.get_logger(__name__)
 
-# Long enough for the worker to have been there first, and for one question to serve many records.
-_LULL = 0.25
+LULL_SECONDS = 0.25
+"""Long enough for the worker to have been there first, and for a question to serve many records."""
 _LONGEST_WAIT = 1.0
 # While the first record is not settled the others hardly are: ask about a few.
 _PROBE = 8
 
 
 class StandbyContext(msgspec.Struct, frozen=True):
-    """Dependencies that the standbys of all partitions share. ``patience`` is in seconds.
-
-    ``queries`` bounds how many of them ask at once, so that they leave connections to others.
-    """
+    """Dependencies that the standbys of all partitions share. ``patience`` is in seconds."""
 
     worker: WorkerContext
     role: LogRole
     originals: Originals
     patience: float
-    queries: asyncio.Semaphore
+    query: SettlementQuery
     acknowledged: Counter
     taken_over: Counter
 
@@ -62,12 +59,9 @@ class PartitionStandby:
     Raises what a PartitionWorker raises.
     """
 
-    def __init__(
-        self, claim: Claim, context: StandbyContext, query: SettlementQuery, stop: asyncio.Event
-    ) -> None:
+    def __init__(self, claim: Claim, context: StandbyContext, stop: asyncio.Event) -> None:
         self._claim = claim
         self._context = context
-        self._query = query
         self._stop = stop
         self._waiting: deque[UnsettledRecord] = deque()
         self._worker: PartitionWorker | None = None
@@ -117,13 +111,13 @@ class PartitionStandby:
             room = max(1, most - len(self._waiting))
             records = await self._next(room, max(0.0, deadline - loop.time()))
             if records and not self._waiting:
-                deadline = min(deadline, loop.time() + _LULL)
+                deadline = min(deadline, loop.time() + LULL_SECONDS)
             self._waiting.extend([asked_of(record) for record in records])
             left = deadline - loop.time()
             if left <= 0 or len(records) >= room > 1:
                 return
             if records:
-                await stopped_within(self._stop, min(_LULL, left))
+                await stopped_within(self._stop, min(LULL_SECONDS, left))
 
     async def _next(self, most: int, wait: float) -> Sequence[Record]:
         claim, log = self._claim, self._context.worker.log
@@ -147,8 +141,7 @@ class PartitionStandby:
         asked = list(records)
         while True:
             try:
-                async with self._context.queries:
-                    return await self._query.ask(asked, letters=letters)
+                return await self._context.query.ask(asked, letters=letters)
             except Unexpected:
                 raise
             except Outage as error:
@@ -236,7 +229,7 @@ class PartitionStandby:
 
     def _next_wait(self, last: float, *, moved: bool, behind: bool) -> float:
         if moved:
-            return 0.0 if behind else _LULL
-        wait = min(_LONGEST_WAIT, max(_LULL, 2 * last))
+            return 0.0 if behind else LULL_SECONDS
+        wait = min(_LONGEST_WAIT, max(LULL_SECONDS, 2 * last))
         left = self._context.patience - self._waited()
         return min(wait, max(0.05, left)) if left > 0 else wait

@@ -1,4 +1,4 @@
-"""One question about a batch of records: which of them are settled.
+"""One question about records of a log: which of them are settled.
 
 A record is settled when nothing more can come of it: its message is a row with the same body, its
 receipt is a row, or it is a dead letter (or the record that it is a copy of is). Settled for good:
@@ -9,9 +9,11 @@ The same statement notes where the settled messages, persisted or dead, stand in
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from uuid import UUID
 
 import msgspec
@@ -34,18 +36,20 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _SETTLED = """
 WITH quiet AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS set),
 found AS MATERIALIZED (
-    SELECT asked.place, row.id, row.transport, asked.log_offset, asked.appended_at
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[])
-        AS asked (key, body, log_offset, appended_at, place)
+    SELECT asked.place, row.id, row.transport, asked.partition, asked.log_offset,
+        asked.appended_at
+    FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::timestamptz[], $7::int[])
+        AS asked (key, body, partition, log_offset, appended_at, place)
     CROSS JOIN LATERAL (
         SELECT id, transport FROM messages
         WHERE idempotency_key = asked.key AND fingerprint = asked.body LIMIT 1
     ) AS row
 ),
 lost AS MATERIALIZED (
-    SELECT asked.place, row.id, row.transport, asked.log_offset, asked.appended_at
-    FROM unnest($12::bytea[], $13::text[], $14::timestamptz[], $15::int[])
-        AS asked (identity, log_offset, appended_at, place)
+    SELECT asked.place, row.id, row.transport, asked.partition, asked.log_offset,
+        asked.appended_at
+    FROM unnest($12::bytea[], $13::int[], $14::text[], $15::timestamptz[], $16::int[])
+        AS asked (identity, partition, log_offset, appended_at, place)
     CROSS JOIN LATERAL (
         SELECT transport, CASE WHEN kind = 'message' AND NOT EXISTS (
             SELECT FROM messages WHERE messages.id = message_id
@@ -55,7 +59,7 @@ lost AS MATERIALIZED (
 ),
 noted AS (
     INSERT INTO message_positions (message_id, transport, partition, log_offset, appended_at)
-    SELECT DISTINCT ON (id) id, $1, $2::int, log_offset, appended_at
+    SELECT DISTINCT ON (id) id, $1, partition, log_offset, appended_at
     FROM (SELECT * FROM found UNION ALL SELECT * FROM lost) AS settled
     WHERE transport <> $1 AND id IS NOT NULL AND (SELECT set FROM quiet) = 'off'
     ORDER BY id, place
@@ -80,9 +84,12 @@ CROSS JOIN LATERAL (
 UNION ALL
 SELECT place FROM lost
 """
-"""$1 log, $2 partition; messages: $3 keys, $4 fingerprints, $5 offsets, $6 times, $7 places;
-receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities, $13 offsets,
-$14 times, $15 places."""
+"""$1 log; messages: $2 keys, $3 fingerprints, $4 partitions, $5 offsets, $6 times, $7 places;
+receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities,
+$13 partitions, $14 offsets, $15 times, $16 places."""
+
+_RECORDS = 2000
+"""The most records of several questions in a statement; a question alone may have more."""
 
 
 class UnsettledRecord(msgspec.Struct):
@@ -132,36 +139,84 @@ def _storable(text: str) -> bool:
     return "\0" not in text
 
 
-class SettlementQuery:
-    """Asks about records of one partition of one log."""
+class _Question(msgspec.Struct, eq=False):
+    """Records that one partition's standby asks about. It has an ``error``, or is ``answered``."""
 
-    def __init__(self, pool: Pool, transport: str, partition: int) -> None:
+    records: Sequence[UnsettledRecord]
+    letters: bool
+    answered: bool = False
+    error: Exception | None = None
+
+
+class SettlementQuery:
+    """Asks which records of one log are settled: all partitions that wait, in one statement."""
+
+    def __init__(self, pool: Pool, transport: str) -> None:
         self._pool = pool
         self._transport = transport
-        self._partition = partition
+        self._turn = asyncio.Lock()
+        self._questions: list[_Question] = []
 
-    async def ask(self, waiting: Sequence[UnsettledRecord], *, letters: bool) -> None:
-        """Mark those of ``waiting`` that are settled; ``letters``: look among dead letters too.
+    async def ask(self, records: Sequence[UnsettledRecord], *, letters: bool) -> None:
+        """Mark those of ``records`` that are settled.
+
+        The standbys of other partitions that ask meanwhile share the next statement.
+
+        Args:
+            records: records of one partition, in order.
+            letters: look among dead letters too.
 
         Raises:
             Outage: PostgreSQL can't tell now.
         """
-        unknown = [one for one in waiting if not one.settled]
+        question = _Question([one for one in records if not one.settled], letters)
+        self._questions.append(question)
+        try:
+            async with self._turn:
+                if not question.answered and question.error is None:
+                    await self._answer(self._next_questions())
+        finally:
+            if question in self._questions:
+                self._questions.remove(question)
+        if question.error is not None:
+            raise question.error
+
+    def _next_questions(self) -> list[_Question]:
+        """Return the first questions that together are not too many records, at least one."""
+        sizes = accumulate(len(question.records) for question in self._questions)
+        count = sum(1 for size in sizes if size <= _RECORDS)
+        return self._questions[: max(1, count)]
+
+    async def _answer(self, questions: Sequence[_Question]) -> None:
+        try:
+            await self._ask(questions)
+        except Exception as error:  # noqa: BLE001 - each of those who asked raises it
+            for question in questions:
+                question.error = error
+        else:
+            for question in questions:
+                question.answered = True
+        # Cancelled, the questions stay: the next of those who asked takes them.
+        self._questions = [one for one in self._questions if one not in questions]
+
+    async def _ask(self, questions: Sequence[_Question]) -> None:
+        unknown = [one for question in questions for one in question.records]
+        letters = [question.letters for question in questions for _ in question.records]
         messages = [(place, one) for place, one in enumerate(unknown) if one.message]
         receipts = [(place, one) for place, one in enumerate(unknown) if one.receipt]
         # Without a row to be known by, a record can only be a letter.
         others = [
             place
             for place, one in enumerate(unknown)
-            if letters or not (one.message or one.receipt)
+            if letters[place] or not (one.message or one.receipt)
         ]
         async with using(self._pool) as connection:
             rows = await connection.fetch(
                 _SETTLED,
                 self._transport,
-                self._partition,
                 [one.message[0] for _, one in messages if one.message],
                 [one.message[1] for _, one in messages if one.message],
+                [one.record.partition for _, one in messages],
                 [one.record.offset for _, one in messages],
                 [_moment(one.record.appended_at) for _, one in messages],
                 [place for place, _ in messages],
@@ -170,6 +225,7 @@ class SettlementQuery:
                 [one.receipt[2] for _, one in receipts if one.receipt],
                 [place for place, _ in receipts],
                 [identity_of(self._transport, unknown[place].record) for place in others],
+                [unknown[place].record.partition for place in others],
                 [unknown[place].record.offset for place in others],
                 [_moment(unknown[place].record.appended_at) for place in others],
                 others,

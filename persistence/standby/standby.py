@@ -26,7 +26,7 @@ from persistence.database.outage import Paused
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
 from persistence.standby.metrics import StandbyMetrics
-from persistence.standby.partition_standby import PartitionStandby, StandbyContext
+from persistence.standby.partition_standby import LULL_SECONDS, PartitionStandby, StandbyContext
 from persistence.standby.settled_query import SettlementQuery
 from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.claims import Claims
@@ -39,7 +39,6 @@ __all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "Waits"]
 
 PATIENCE_SECONDS = 2.0
 """How long a record may be the first unsettled one before that is called a stall."""
-_QUERIES_AT_ONCE = 2
 
 
 class Waits(msgspec.Struct, frozen=True):
@@ -94,7 +93,6 @@ class Standby:
         deliveries: Deliveries = OFF.deliveries,
     ) -> None:
         self.transport = transport
-        self._pool = pool
         counts = metrics.of(StandbyMetrics)
         self._context = StandbyContext(
             # Not the worker's pause: what it consumes may be well.
@@ -110,7 +108,7 @@ class Standby:
             role=role,
             originals=Originals(logs),
             patience=patience,
-            queries=asyncio.Semaphore(_QUERIES_AT_ONCE),
+            query=SettlementQuery(pool, transport.name),
             acknowledged=counts.acknowledged.labels(transport.name),
             taken_over=counts.taken_over,
         )
@@ -128,6 +126,7 @@ class Standby:
             log=self._context.worker.log,
             metrics=metrics,
             serve=self._serve,
+            linger=LULL_SECONDS,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -153,8 +152,7 @@ class Standby:
         return Waits(partition, standby.first.offset, since, _reason(standby.first))
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
-        query = SettlementQuery(self._pool, self.transport.name, claim.partition)
-        standby = PartitionStandby(claim, self._context, query, stop)
+        standby = PartitionStandby(claim, self._context, stop)
         self._partitions[claim.partition] = standby
         try:
             await standby.run()

@@ -44,6 +44,7 @@ class Claims:
         log: OutageBarrier,
         metrics: Metrics,
         serve: Serve,
+        linger: float = 0.0,
     ) -> None:
         self._transport = transport
         self._topic = topic
@@ -52,6 +53,7 @@ class Claims:
         self._log_barrier = log
         self._metrics = metrics
         self._serve = serve
+        self._linger = linger
         self._owned: dict[int, Claim] = {}
         self._unexpected: dict[str, OutageBarrier] = {}
         self._fence_losses = FenceLosses()
@@ -81,7 +83,7 @@ class Claims:
         while not stop.is_set():
             try:
                 consumer = self._transport.consume(
-                    self._topic, group=self._group, member=self._member
+                    self._topic, group=self._group, member=self._member, linger=self._linger
                 )
                 async with consumer:
                     await self._run(consumer, stop)

@@ -194,3 +194,11 @@ async def test_bytes_that_are_no_envelope_arrive_untouched_and_block_nothing(
         await claim.ack(bad.offset)
         await claim.nack()
         assert contents(await drain(claim, 1, patience=backend.patience)) == ["good"]
+
+
+@pytest.mark.asyncio
+async def test_a_record_that_may_linger_is_delivered_alone_in_the_end(backend: Backend) -> None:
+    async with backend.create() as transport, Member(transport, linger=0.3) as member:
+        claim = await member.claim(0)
+        await transport.publish(messages(["a"], partition=0, of=transport))
+        assert contents(await drain(claim, 1, patience=backend.patience)) == ["a"]

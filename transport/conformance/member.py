@@ -98,8 +98,9 @@ class Member:
         group: str = WORKER_GROUP,
         topic: Topic = Topic.MESSAGES,
         patience: float = 20.0,
+        linger: float = 0.0,
     ) -> None:
-        self.consumer: Consumer = transport.consume(topic, group=group, member=name)
+        self.consumer: Consumer = transport.consume(topic, group=group, member=name, linger=linger)
         self.claims: dict[int, Claim] = {}
         self.iterated_to_the_end = False
         self._patience = patience

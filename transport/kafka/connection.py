@@ -125,9 +125,12 @@ class Connector:
         return client
 
     def member(
-        self, *, group: str, member: str, lease: float, rebalance: float
+        self, *, group: str, member: str, lease: float, rebalance: float, linger: float
     ) -> AIOKafkaConsumer:
-        """Return a consumer of ``group``, not yet started."""
+        """Return a consumer of ``group``, not yet started. Durations are in seconds.
+
+        A broker keeps records for up to ``linger`` to send them with later ones.
+        """
         return AIOKafkaConsumer(
             **{**self._options, "client_id": member},
             # A join is answered when all members have joined, which may take the whole rebalance.
@@ -143,7 +146,8 @@ class Connector:
             heartbeat_interval_ms=max(50, min(3000, round(lease * 1000 / 4))),
             rebalance_timeout_ms=round(rebalance * 1000),
             max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_min_bytes=_FETCH_BYTES if linger else 1,
+            fetch_max_wait_ms=round(linger * 1000) or _FETCH_WAIT_MS,
         )
 
     def ssl_context(self) -> ssl.SSLContext | None:

@@ -164,7 +164,9 @@ class KafkaTransport:
         """See ``transport.contract.Transport.dead_letter``."""
         await self._letters.append(letters)
 
-    def consume(self, topic: Topic, *, group: str, member: str) -> KafkaConsumer:
+    def consume(
+        self, topic: Topic, *, group: str, member: str, linger: float = 0.0
+    ) -> KafkaConsumer:
         """See ``transport.contract.Transport.consume``."""
         context, timing = self._context(topic, group), self._timing
         stalls = Stalls()
@@ -182,6 +184,7 @@ class KafkaTransport:
         connect = partial(
             self._connector.member,
             group=group, member=member, lease=timing.lease, rebalance=timing.rebalance,
+            linger=linger,
         )  # fmt: skip
         consumer = KafkaConsumer(
             topic=topic, group=group, connect=connect, join=join, on_closed=self._consumers.discard

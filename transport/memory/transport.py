@@ -68,7 +68,14 @@ class MemoryTransport:
         for letter in letters:
             partition.append(letter.record.key, letter.record.body, dead_letter_headers(letter))
 
-    def consume(self, topic: Topic, *, group: str, member: str) -> MemoryConsumer:
+    def consume(
+        self,
+        topic: Topic,
+        *,
+        group: str,
+        member: str,
+        linger: float = 0.0,  # noqa: ARG002 - a read costs nothing
+    ) -> MemoryConsumer:
         """Return a member of a group; see the contract."""
         return MemoryConsumer(self._log.group(topic, group), member)
 

@@ -134,7 +134,14 @@ class RedisTransport:
         """Append dead letters; see the contract."""
         await self._dead_letters.append(letters)
 
-    def consume(self, topic: Topic, *, group: str, member: str) -> RedisConsumer:
+    def consume(
+        self,
+        topic: Topic,
+        *,
+        group: str,
+        member: str,
+        linger: float = 0.0,  # noqa: ARG002 - nothing is read before the caller asks for it
+    ) -> RedisConsumer:
         """Return a member of a group; see the contract."""
         settings = self._settings
         membership = RedisMembership(

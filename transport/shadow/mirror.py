@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 _AT_ONCE, _TRIAL = 500, 10
 """The most copies in a call, and in one that only tries whether the shadow works again: to put
 hundreds into a call keeps the process from its requests for milliseconds, each time for nothing."""
-_GATHER = 0.01
-"""Seconds between two calls of the sender. Few large calls are cheap, and no caller waits."""
+_GATHER = 0.05
+"""Seconds between two calls of the sender, as long as less waits than a call can take. A call costs
+the shadow's server far more than a record in it, and no caller waits for a copy."""
 _HOLD = 0.25
 """Seconds for which a partition rests that failed while others did not."""
 
@@ -180,7 +181,8 @@ class Mirror:
     async def _send_for_ever(self) -> None:
         while True:
             await self._work.wait()
-            await asyncio.sleep(max(_GATHER, self._breaker.wait()))
+            gather = 0.0 if len(self._queue) >= _AT_ONCE else _GATHER
+            await asyncio.sleep(max(gather, self._breaker.wait()))
             if self._breaker.wait():
                 continue
             most = _AT_ONCE if self._breaker.state == "closed" else _TRIAL
