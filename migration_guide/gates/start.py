@@ -89,7 +89,7 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
     reader = _BoundedReader(now)
     evidence: dict[str, dict[str, object]] = {}
     for at, start in zip(stands, starts, strict=True):
-        waiting = await _unsettled(scene, now, at, await reader.after(at.partition, at.floor))
+        waiting = await _unsettled(scene, now, await reader.after(at.partition, at.floor))
         missing = await _not_ahead(scene, now, then, start, waiting)
         if waiting:
             evidence[str(at.partition)] = {
@@ -123,7 +123,7 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
 
 
 async def _unsettled(
-    scene: Scene, log: Transport, at: Progress, asked: Sequence[UnsettledRecord]
+    scene: Scene, log: Transport, asked: Sequence[UnsettledRecord]
 ) -> list[UnsettledRecord]:
     if asked:
         await SettlementQuery(scene.pool, log.name).ask(asked, letters=True)
@@ -145,7 +145,7 @@ async def _not_ahead(
         ahead = await _BoundedReader(then).after(start.partition, start.floor)
         bodies = {one.record.body for one in ahead}
         missing = [one for one in missing if one.record.body not in bodies]
-        missing = await _unsettled(scene, now, start, missing)
+        missing = await _unsettled(scene, now, missing)
         if missing and pause is not None:
             await asyncio.sleep(pause)
     return missing
