@@ -60,7 +60,7 @@ Timeout = Annotated[
 ]
 
 
-class _Asked(NamedTuple):
+class _StepAsked(NamedTuple):
     """What was asked for: the direction, and how to take gates that are not green."""
 
     forward: bool
@@ -102,7 +102,7 @@ def take(
     as_json: Json = False,
 ) -> None:
     """Take a step, in the direction that the command says."""
-    asked = _Asked(
+    asked = _StepAsked(
         forward=called.info_name == "advance",
         who=caller(),
         why=why,
@@ -138,7 +138,7 @@ def take(
     raise typer.Exit(STATUS[ended] if wait else 0)
 
 
-async def _judge(asked: _Asked, *, record: bool) -> Checked:
+async def _judge(asked: _StepAsked, *, record: bool) -> Checked:
     """Return the next step and its gates. ``record`` before that a step that is complete by now."""
     async with session() as (migration, _):
         look = await migration.look()
@@ -147,7 +147,7 @@ async def _judge(asked: _Asked, *, record: bool) -> Checked:
         return await migration.check(step, window=asked.window)
 
 
-async def _begin(asked: _Asked, checked: Checked, sure: _Sure) -> Checked:
+async def _begin(asked: _StepAsked, checked: Checked, sure: _Sure) -> Checked:
     """Begin the step, once no gate stands in its way; return what the gates said then."""
     queued = bool(asked.in_the_way(checked.results))
     async with session() as (migration, _):
@@ -172,7 +172,7 @@ async def _begin(asked: _Asked, checked: Checked, sure: _Sure) -> Checked:
 
 
 async def _judged_again(
-    asked: _Asked, migration: Steps, checked: Checked, *, as_json: bool
+    asked: _StepAsked, migration: Steps, checked: Checked, *, as_json: bool
 ) -> Checked:
     again = await migration.check(checked.step, window=asked.window)
     if turned := asked.in_the_way(again.results):

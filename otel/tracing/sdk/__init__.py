@@ -6,7 +6,7 @@ not sampled.
 
 from __future__ import annotations
 
-from otel.tracing.sdk.pipeline import Pipeline, pipeline
+from otel.tracing.sdk.pipeline import SpanPipeline, pipeline
 from otel.tracing.sdk.plugins import reader, sampling
 
-__all__ = ["Pipeline", "pipeline", "reader", "sampling"]
+__all__ = ["SpanPipeline", "pipeline", "reader", "sampling"]

@@ -20,12 +20,12 @@ from otel.tracing.sdk.retries import Retries
 from otel.tracing.settings import TracingSettings
 from otel.tracing.span import Span
 
-__all__ = ["Pipeline", "pipeline"]
+__all__ = ["SpanPipeline", "pipeline"]
 
 _log = structlog.get_logger(__name__)
 
 
-class Pipeline:
+class SpanPipeline:
     """Turns our spans into the SDK's and hands them to its exporters, in threads of its own."""
 
     def __init__(
@@ -84,7 +84,7 @@ def pipeline(
     environment: Mapping[str, str],
     resource: Mapping[str, str],
     exporters: Sequence[SpanExporter] | None = None,
-) -> Pipeline:
+) -> SpanPipeline:
     """Return the pipeline that ``settings`` ask for (``exporters`` go before theirs, in tests).
 
     ``environment`` holds ``OTEL_`` variables that the process's own has not: the SDK reads them.
@@ -102,7 +102,7 @@ def pipeline(
         endpoint = (
             settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
         )
-        return Pipeline(_resource(resource), queues, counts, retries, collector_host(endpoint))
+        return SpanPipeline(_resource(resource), queues, counts, retries, collector_host(endpoint))
 
 
 @contextmanager
