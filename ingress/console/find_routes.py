@@ -13,18 +13,16 @@ from ingress.console.state import Console, OwnKey
 from ingress.console.views import FoundMessages, FoundPage
 from ingress.routes import cursor
 from ingress.routes.described import problems, scoped
+from ingress.routes.models import Text
 from ingress.schema.problems import DATABASE_UNAVAILABLE, FORBIDDEN, INVALID
-from ingress.schema.requests import ID_LENGTH
 from ingress.web.auth import Scope
 from persistence.reads.recent import RecentPlace
 
 __all__ = ["router"]
 
-_NO_NUL = "^[^\\x00]*$"
 _YEAR = 366 * 24 * 60
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_Id = Annotated[str | None, Query(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
 
 router = APIRouter(prefix="/api/console", tags=["console"])
 
@@ -40,11 +38,8 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 )
 async def search_messages(
     q: Annotated[
-        str,
+        Text,
         Query(
-            min_length=1,
-            max_length=ID_LENGTH,
-            pattern=_NO_NUL,
             description="A message id or its first six characters and more, a client message "
             "id, a correlation id, a conversation, a dead letter's number, or a place in a log "
             "such as `redis 7:1795658271335-0` or `kafka 3/120`.",
@@ -70,8 +65,8 @@ async def list_latest(
     *,
     console: Console,
     key: OwnKey,
-    conversation: _Id = None,
-    sender: _Id = None,
+    conversation: Text | None = None,
+    sender: Text | None = None,
     minutes: Annotated[
         int | None, Query(ge=1, le=_YEAR, description="Only what is not older.")
     ] = None,

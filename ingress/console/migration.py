@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
-from ingress.routes.dead_letter_models import Reasoned, Whole
-from ingress.routes.models import Model
+from ingress.routes.dead_letter_models import Whole
+from ingress.routes.models import Model, Reasoned
 from ingress.schema.structs import ApiStruct
 from persistence.json_types import Time
 

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ingress.routes.dead_letter_models import Reasoned
-from ingress.routes.models import Model
+from ingress.routes.models import Model, Reasoned
 from ingress.schema.structs import ApiStruct
 from persistence.dead_letters.groups import LetterGroup
 from persistence.operator_actions import Action

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ingress.console.state import ADMIN, Caller, Console
-from ingress.routes.dead_letter_models import Reasoned
 from ingress.routes.described import json_body, problems, scoped
-from ingress.routes.models import Model, Text
+from ingress.routes.models import Model, Reasoned
 from ingress.routes.traced import trace_of
 from ingress.schema import problems as p
-from ingress.schema.requests import CONTENT_TYPE_LENGTH
 from ingress.schema.responses import Ack
 from ingress.schema.structs import ApiStruct
+from ingress.schema.validation_errors import malformed
 from ingress.web.auth import Scope
 from ingress.web.browser import visitor
 from ingress.web.headers import CORRELATION_PATTERN, Context
@@ -26,7 +26,6 @@ __all__ = ["router"]
 
 _REFUSED = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.KEY_CONFLICT)
 _UNAVAILABLE = (p.OVERLOADED, p.OUTCOME_UNKNOWN, p.LOG_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
-_NO_NUL = "^[^\\x00]*$"
 
 router = APIRouter(prefix="/api/console", tags=["console"])
 
@@ -34,14 +33,9 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 class TestMessage(Model):
     """A message to send, and why. Its members are those of `POST /api/messages`."""
 
-    conversation_id: Text
-    sender_id: Text
-    client_message_id: Text
-    content: Annotated[str, Field(pattern=_NO_NUL)]
-    content_type: (
-        Annotated[str, Field(min_length=1, max_length=CONTENT_TYPE_LENGTH, pattern=_NO_NUL)] | None
-    ) = None
-    recipient_ids: Annotated[list[Text], Field(max_length=100)] | None = None
+    # The others are taken as they are: the intake checks them, as it checks those of every message.
+    model_config = ConfigDict(extra="allow")
+
     correlation_id: Annotated[str, Field(pattern=CORRELATION_PATTERN)] | None = None
     """What `X-Correlation-ID` is elsewhere; the message id where it is not given."""
     why: Reasoned
@@ -77,13 +71,16 @@ async def produce(
     # To administrate is not yet to send in a name: that is what the scope produce is for.
     headers = dict(request.scope["headers"])
     key = visitor(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
-    given = body.model_dump(by_alias=True, exclude_none=True, exclude={"why", "correlation_id"})
     context = Context(body.correlation_id, trace_of(request.scope))
-    item = console.intake.message(msgspec.json.encode(given), context, None)
+    try:
+        given = json.dumps(body.model_extra).encode()
+    except RecursionError:
+        raise malformed("The body is nested too deeply.") from None
+    item = console.intake.message(given, context, None)
     if key is not None:
         item.admit(key)
     console.commits.admit()
-    target = f"a message of {body.sender_id} in {body.conversation_id}"
+    target = f"a message of {item.request.sender_id} in {item.request.conversation_id}"
     async with console.actions.recorded("produce", who=who, target=target, why=body.why) as entry:
         await console.commits.submit((item,))
         ack = item.answer()

@@ -12,16 +12,14 @@ from ingress.console.models import TAIL_EVENT
 from ingress.console.state import Console
 from ingress.console.tail import MOST_FOLLOWERS, Tail, TailFilter
 from ingress.routes.described import problems, scoped
+from ingress.routes.models import Text
 from ingress.schema.problems import INVALID, TOO_MANY_CONNECTIONS, Problem
-from ingress.schema.requests import ID_LENGTH
 from ingress.schema.responses import encode
 from ingress.web.auth import Scope
 from ingress.web.browser import visitor
 
 __all__ = ["router"]
 
-_NO_NUL = "^[^\\x00]*$"
-_Id = Annotated[str | None, Query(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
 # Told to every client: how long to wait before it connects again, in milliseconds.
 _RETRY = b"retry: 1000\n\n"
 # no-transform and X-Accel-Buffering: a proxy that gathers the stream would hold back what is new.
@@ -53,12 +51,9 @@ async def follow_messages(
     *,
     request: Request,
     console: Console,
-    conversation: _Id = None,
-    sender: _Id = None,
-    text: Annotated[
-        str | None,
-        Query(min_length=1, max_length=ID_LENGTH, description="Part of the content."),
-    ] = None,
+    conversation: Text | None = None,
+    sender: Text | None = None,
+    text: Annotated[Text | None, Query(description="Part of the content.")] = None,
     limit: Annotated[
         int | None, Query(ge=1, le=1000, description="End after so many events.")
     ] = None,

@@ -19,6 +19,7 @@ from ingress.openapi.hot_path import REF, hot_components, hot_paths
 from ingress.openapi.operations import operations
 from ingress.routes.described import problems
 from ingress.schema.problems import HEAD_TOO_LARGE
+from ingress.schema.requests import MessageRequest
 from ingress.schema.structs import ApiStruct
 from ingress.settings import IngressSettings
 
@@ -68,8 +69,11 @@ class Documents:
         document = get_openapi(title="", version="", routes=self._app.routes)
         document["paths"] |= hot_paths(self._settings)
         schemas = document["components"]["schemas"]
-        _, components = msgspec.json.schema_components(_structs(ApiStruct), ref_template=REF)
+        kinds = [MessageRequest, *_structs(ApiStruct)]
+        _, components = msgspec.json.schema_components(kinds, ref_template=REF)
         schemas |= components | hot_components(self._settings)
+        # Without the limits of the hot path: this route's smaller body says the last word.
+        _add_message(schemas["TestMessage"], components["MessageRequest"])
         return document
 
     def _made(self, tags: list[str], *, console: bool) -> dict[str, Any]:
@@ -90,6 +94,13 @@ def _structs(base: type[ApiStruct]) -> Iterator[type[ApiStruct]]:
     for kind in base.__subclasses__():
         yield kind
         yield from _structs(kind)
+
+
+def _add_message(test: dict[str, Any], message: dict[str, Any]) -> None:
+    """Give the console's test message the members of a message."""
+    test["properties"] = message["properties"] | test["properties"]
+    test["required"] = [*message["required"], "clientMessageId", *test["required"]]
+    test["additionalProperties"] = False
 
 
 def _paths(whole: dict[str, Any], tags: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, model_validator
 
-from ingress.routes.models import RFC3339, UUID_PATTERN, Model, Text
+from ingress.routes.models import RFC3339, UUID_PATTERN, Model, Reasoned, Text
 from ingress.schema.structs import ApiStruct
 from persistence.dead_letters.dead_letters import StoredDeadLetter
 from persistence.dead_letters.redrive import RedriveProgress
@@ -23,7 +23,6 @@ __all__ = [
     "DiscardRequest",
     "Discarded",
     "FullDeadLetter",
-    "Reasoned",
     "RecordHeader",
     "RedriveAnswer",
     "RedriveRequest",
@@ -57,7 +56,6 @@ def _uuid(value: Any) -> Any:
 
 
 _INTEGRAL = BeforeValidator(_integral)
-Reasoned = Annotated[str, Field(min_length=1, max_length=1000, pattern="^[^\\x00]*$")]
 Whole = Annotated[int, Field(ge=1, le=LARGEST), _INTEGRAL]
 Moment = Annotated[AwareDatetime | None, Field(strict=False), BeforeValidator(_rfc3339)]
 Uuid = Annotated[UUID | None, Field(strict=False), BeforeValidator(_uuid)]

@@ -37,7 +37,8 @@ def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Sele
     """Return the selection that a request describes."""
     if ids is not None:
         return Selection(ids=tuple(ids))
-    return Selection(**(chosen or DeadLetterFilter()).model_dump())
+    conditions = set(DeadLetterFilter.model_fields)  # a query has more
+    return Selection(**(chosen or DeadLetterFilter()).model_dump(include=conditions))
 
 
 router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
@@ -58,17 +59,9 @@ async def list_dead_letters(
     routes: Routes,
 ) -> DeadLetterPage:
     before = cursor.decode(query.after, _LISTING) if query.after is not None else None
-    selection = Selection(
-        reason=query.reason,
-        cause=query.cause,
-        conversation_id=query.conversation_id,
-        message_id=query.message_id,
-        failed_after=query.failed_after,
-        failed_before=query.failed_before,
-    )
     state = None if query.state == "any" else query.state
     page = await routes.letters.page(
-        selection, text=query.text, state=state, before=before, limit=query.limit
+        selection_of(None, query), text=query.text, state=state, before=before, limit=query.limit
     )
     return DeadLetterPage(
         items=page.items,

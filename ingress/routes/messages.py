@@ -21,6 +21,7 @@ from ingress.routes.models import (
     DeadLetterSummary,
     MessageSummary,
     MessageView,
+    Text,
 )
 from ingress.routes.state import ReadKey, Routes
 from ingress.schema.problems import (
@@ -30,7 +31,6 @@ from ingress.schema.problems import (
     NOT_FOUND,
     Problem,
 )
-from ingress.schema.requests import ID_LENGTH
 from ingress.web.auth import Scope
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
@@ -104,9 +104,7 @@ async def list_messages(
     *,
     routes: Routes,
     key: ReadKey,
-    conversation_id: Annotated[
-        str, Path(min_length=1, max_length=ID_LENGTH, pattern="^[^\\x00]*$")
-    ],
+    conversation_id: Annotated[Text, Path()],
     after: Annotated[
         str | None, Query(max_length=64, description="`next` of the page before.")
     ] = None,

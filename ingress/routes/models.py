@@ -1,4 +1,8 @@
-"""Bodies of the ordinary routes."""
+"""Bodies of the ordinary routes.
+
+What the service answers are msgspec structs. What a client sends are pydantic models: FastAPI reads
+bodies, queries and paths with pydantic, and a client is told all of its faults at once.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ __all__ = [
     "Model",
     "ProblemType",
     "ProblemTypes",
+    "Reasoned",
     "ReceiptAck",
     "ReceiptList",
     "ReceiptRequest",
@@ -37,8 +42,10 @@ MOST_RECEIPTS = 1_000
 """Receipts of one message that are read at once."""
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-_NO_NUL = "^[^\\x00]*$"
-Text = Annotated[str, Field(min_length=1, max_length=ID_LENGTH, pattern=_NO_NUL)]
+_NO_NUL = Field(pattern="^[^\\x00]*$")
+Text = Annotated[str, Field(min_length=1, max_length=ID_LENGTH), _NO_NUL]
+Reasoned = Annotated[str, Field(min_length=1, max_length=1000), _NO_NUL]
+"""Why something is done, for the record of actions."""
 
 
 class Model(BaseModel):

@@ -8,13 +8,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from ingress.routes.dead_letter_models import (
-    Reasoned,
     RedriveAnswer,
     RedriveRequest,
     Redrives,
 )
 from ingress.routes.dead_letters import selection_of
 from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.models import Reasoned
 from ingress.routes.state import ADMIN, READER, Caller, Routes
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, STATE, Problem

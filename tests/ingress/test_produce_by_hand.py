@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from typing import Any
 
 import httpx
+import pytest
 
 from ingress.web.browser import COOKIE, cookie
 from tests.ingress.conftest import Service, Start, working
@@ -69,6 +71,38 @@ async def test_what_is_no_message_is_refused_and_not_on_record(service: Service)
     assert await service.records() == 0
     async with service.pool.acquire() as connection:
         assert await connection.fetchval("SELECT count(*) FROM operator_actions") == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"conversationId": 5, "senderId": "", "content": "\0", "odd": 1},
+        {"contentType": None, "recipientIds": ["", 7]},
+        {"clientMessageId": "x" * 257, "content": 10**30},
+    ],
+)
+async def test_each_fault_of_the_message_is_named_as_elsewhere(
+    service: Service, changes: dict[str, Any]
+) -> None:
+    by_hand = await _send(service, {}, **changes)
+    elsewhere = await service.post({k: v for k, v in (_BODY | changes).items() if k != "why"})
+    assert (by_hand.status_code, elsewhere.status_code) == (422, 422)
+    assert by_hand.json()["errors"] == elsewhere.json()["errors"]
+
+
+@pytest.mark.parametrize("depth", [10, *range(860, 1000, 10), 5000])
+async def test_what_is_nested_deeply_is_refused(service: Service, depth: int) -> None:
+    body = f'{{"why": "x", "content": {"[" * depth}{"]" * depth}}}'
+    headers = {"Content-Type": "application/json"}
+    answer = await service.client.post(_PATH, content=body, headers=headers)
+    assert answer.status_code in {400, 422}
+
+
+async def test_half_a_character_is_refused(service: Service) -> None:
+    body = json.dumps(_BODY | {"content": "\ud800"})
+    headers = {"Content-Type": "application/json"}
+    answer = await service.client.post(_PATH, content=body, headers=headers)
+    assert answer.status_code == 400
 
 
 async def test_it_takes_both_scopes(start: Start) -> None:
