@@ -30,7 +30,7 @@ from ingress.metrics import IngressMetrics
 from ingress.openapi import Documents
 from ingress.openapi.docs_routes import docs_router
 from ingress.readiness import Probe, ReadinessChecks, WorkerProbe
-from ingress.routes import dead_letters, redrives
+from ingress.routes import dead_letters, jobs, redrives
 from ingress.routes import error_handlers as failures
 from ingress.routes import messages as message_routes
 from ingress.routes import receipts as receipt_routes
@@ -227,6 +227,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         # Before the routes of single letters: "redrives" is not one of their ids.
         redrives.router,
         dead_letters.router,
+        jobs.router,
         *console_routers(console),
         health_router(readiness),
         problem_types_router(),

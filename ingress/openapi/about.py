@@ -13,6 +13,7 @@ PUBLIC = {
     "messages": "Send messages, read them, and read conversations in order.",
     "receipts": "Record that a user got or saw a message.",
     "dead letters": "Messages that could not be persisted: list, read, redrive, discard.",
+    "jobs": "Long jobs of any process: redrives, backfills, repairs.",
     "health": "For load balancers and orchestrators. These routes need no key.",
     "problems": "The types of errors (RFC 9457), and what to do about each.",
 }

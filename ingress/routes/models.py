@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from ingress.schema.requests import ID_LENGTH
 from ingress.schema.responses import State
 from ingress.schema.structs import ApiStruct
+from persistence.jobs.job import Job
 from persistence.json_types import Id, Small, Time
 from persistence.reads.messages import StoredPosition, StoredReceipt
 from transport.envelope import ReceiptState
@@ -26,6 +27,7 @@ __all__ = [
     "ConversationPage",
     "DeadLetterSummary",
     "Health",
+    "Jobs",
     "MessageSummary",
     "MessageView",
     "Model",
@@ -139,6 +141,12 @@ class ReceiptList(ApiStruct, frozen=True):
 
     items: list[StoredReceipt]
     has_more: bool
+
+
+class Jobs(ApiStruct, frozen=True):
+    """The latest long jobs, newest first."""
+
+    items: list[Job]
 
 
 class Health(ApiStruct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from ingress.routes.dead_letter_models import (
 from ingress.routes.dead_letters import selection_of
 from ingress.routes.described import json_body, problems, scoped
 from ingress.routes.models import Reasoned
-from ingress.routes.state import ADMIN, READER, Caller, Routes
+from ingress.routes.state import ADMIN, READER, Caller, Routes, RoutesState
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, STATE, Problem
 from ingress.schema.structs import AS_ANSWER
@@ -104,13 +105,7 @@ async def get_redrive(redrive_id: UUID, routes: Routes) -> _Shown:
     openapi_extra=scoped(Scope.ADMIN),
 )
 async def cancel_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why = None) -> _Shown:
-    await _shown(routes.redriver, redrive_id)
-    target = f"redrive {redrive_id}"
-    async with routes.actions.recorded("cancel redrive", who=who, target=target, why=why) as entry:
-        done = await routes.redriver.cancel(redrive_id)
-        view = await _shown(routes.redriver, redrive_id)
-        entry.result = f"{view.redriven} of {view.total} redriven" if done else "was over"
-    return _steered(view, done=done)
+    return await _steer(routes, redrive_id, "cancel", routes.redriver.cancel, by=(who, why))
 
 
 @router.post(
@@ -125,13 +120,7 @@ async def cancel_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why
     openapi_extra=scoped(Scope.ADMIN),
 )
 async def resume_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why = None) -> _Shown:
-    await _shown(routes.redriver, redrive_id)
-    target = f"redrive {redrive_id}"
-    async with routes.actions.recorded("resume redrive", who=who, target=target, why=why) as entry:
-        done = await routes.redriver.resume(redrive_id)
-        view = await _shown(routes.redriver, redrive_id)
-        entry.result = "resumed" if done else "was over, or runs"
-    return _steered(view, done=done)
+    return await _steer(routes, redrive_id, "resume", routes.redriver.resume, by=(who, why))
 
 
 async def _shown(redriver: Redriver, identifier: UUID) -> RedriveProgress:
@@ -141,7 +130,26 @@ async def _shown(redriver: Redriver, identifier: UUID) -> RedriveProgress:
     return progress
 
 
-def _steered(view: RedriveProgress, *, done: bool) -> RedriveProgress:
+async def _steer(
+    routes: RoutesState,
+    identifier: UUID,
+    verb: str,
+    act: Callable[[UUID], Awaitable[bool]],
+    *,
+    by: tuple[str, str | None],
+) -> RedriveProgress:
+    """Cancel or resume a redrive, on record; ``by`` is who asks, and why.
+
+    Raises:
+        Problem: There is no such redrive, or its state does not allow it.
+    """
+    await _shown(routes.redriver, identifier)
+    who, why = by
+    target = f"redrive {identifier}"
+    async with routes.actions.recorded(f"{verb} redrive", who=who, target=target, why=why) as entry:
+        done = await act(identifier)
+        view = await _shown(routes.redriver, identifier)
+        entry.result = f"{view.redriven} of {view.total} redriven" if done else f"is {view.state}"
     if not done:
-        raise Problem(STATE, f"Redrive {view.id} is {view.state}.")
+        raise Problem(STATE, f"Redrive {identifier} is {view.state}.")
     return view

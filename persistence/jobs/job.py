@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
-from persistence.tables.states import JobKind
+from persistence.json_types import Id, Time, known
+from persistence.tables.states import JobKind, JobState
 
 __all__ = ["Job", "JobProgress", "NewJob"]
 
@@ -46,18 +47,18 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, rename="camel"):
-    """A job as any process sees it. Times are RFC 3339, UTC.
+    """A long job: of a redrive it counts letters, of a backfill records, of a repair findings.
 
-    ``kind`` is a ``persistence.tables.states.JobKind``, ``state`` a ``JobState``. ``request``
-    is what was asked for. ``rate`` is the most a second, 0 for no limit. ``stalled``: it should be
-    running, and its process is gone or has not been heard of for a minute. ``resumable``: it has
-    work left, and nothing is at work on it. ``failed`` ones stay undone; ``error`` is the last
-    one's, or what the job waits for, or what ended it.
+    ``request`` is what was asked for, in the words of the kind; ``counts`` are further ones of the
+    kind. ``rate`` is the most a second; 0 is no limit. ``stalled``: it should be running, and its
+    process is gone or has not been heard of for a minute. ``resumable``: it has work left, and
+    nothing is at work on it. ``failed`` ones stay undone; ``error`` is the last one's, or what the
+    job waits for, or what ended it.
     """
 
-    id: str
-    kind: str
-    state: str
+    id: Id
+    kind: Annotated[str, known(*JobKind)]
+    state: Annotated[str, known(*JobState)]
     stalled: bool
     resumable: bool
     request: dict[str, Any]
@@ -68,5 +69,5 @@ class Job(msgspec.Struct, frozen=True, rename="camel"):
     counts: dict[str, Any]
     error: str | None
     started_by: str
-    started_at: str
-    finished_at: str | None
+    started_at: Time
+    finished_at: Time | None

@@ -31,6 +31,7 @@ ROUTES = [
     ("POST", "/api/dead-letters/redrive", "admin"),
     ("POST", "/api/dead-letters/discard", "admin"),
     ("GET", "/api/dead-letters/redrives", "read+admin"),
+    ("GET", "/api/jobs", "read+admin"),
     ("GET", "/api/dead-letters/redrives/00000000-0000-8000-8000-000000000001", "read+admin"),
     ("POST", "/api/dead-letters/redrives/00000000-0000-8000-8000-000000000001/cancel", "admin"),
 ]

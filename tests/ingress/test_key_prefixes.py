@@ -183,6 +183,7 @@ async def test_what_is_about_all_messages_needs_a_key_without_a_prefix(service: 
         "/api/dead-letters",
         "/api/dead-letters/1",
         "/api/dead-letters/redrives",
+        "/api/jobs",
         "/api/console/status",
         "/api/console/events?limit=1",
         "/api/console/dead-letters",

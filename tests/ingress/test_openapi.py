@@ -98,6 +98,7 @@ async def test_the_document_describes_exactly_the_routes_there_are(service: Serv
         ("GET", "/api/dead-letters/redrives/{redrive_id}"),
         ("POST", "/api/dead-letters/redrives/{redrive_id}/cancel"),
         ("POST", "/api/dead-letters/redrives/{redrive_id}/resume"),
+        ("GET", "/api/jobs"),
         ("GET", "/api/console/session"),
         ("POST", "/api/console/session"),
         ("DELETE", "/api/console/session"),

@@ -1,0 +1,38 @@
+"""``GET /api/jobs``: the long jobs of every process. Each kind is begun and steered elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from ingress.routes.described import problems, scoped
+from ingress.routes.models import Jobs
+from ingress.routes.state import READER, Routes
+from ingress.schema import problems as p
+from ingress.web.auth import Scope
+from persistence.jobs.table import JobTable
+from persistence.tables.states import JobKind
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+
+@router.get(
+    "",
+    summary="List the latest long jobs",
+    description="Redrives, backfills and repairs, newest first, whichever process began them: "
+    "from here, from the console or by a command. A redrive is steered under "
+    "`/api/dead-letters/redrives`, the others by the `crossfade` command.",
+    operation_id="listJobs",
+    dependencies=[READER],
+    responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def list_jobs(
+    routes: Routes,
+    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+) -> Jobs:
+    return Jobs(items=await JobTable(routes.pool).recent(limit, kind))
