@@ -35,6 +35,7 @@ _COMMANDS = {
     "worker": "compose.commands.serve:worker",
     "status": "compose.commands.status:show",
     "settings": "compose.commands.settings:show",
+    "capacity": "compose.commands.capacity:show",
     "tail": "compose.commands.tail:follow",
     "message": "compose.commands.message:show",
     "conversation": "compose.commands.conversation:show",

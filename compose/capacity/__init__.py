@@ -1,0 +1,1 @@
+"""From a rate of messages to cores, processes and memory."""

@@ -1,0 +1,40 @@
+"""What one message costs, as ``python -m benchmarks.costs`` measured it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["DATA", "Cost", "Costs", "measured_costs"]
+
+DATA = Path(__file__).with_name("costs.json")
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """Microseconds of CPU for one message."""
+
+    message: float
+    per_kb: float
+    """For each kilobyte of content besides."""
+
+    def of(self, content_bytes: int) -> float:
+        """Return the seconds of CPU for a message of this size."""
+        return (self.message + self.per_kb * content_bytes / 1000) / 1e6
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """Costs by part (``ingress``, ``worker``, ``log``, ``postgres``), and where they are from."""
+
+    measured_at: str
+    machine: str
+    log: str
+    postgres: str
+    messages_per_second: int
+    """Of that machine, with the load generator on it."""
+    parts: dict[str, Cost]
+
+
+def measured_costs() -> Costs:
+    """Read the measured costs."""
+    return msgspec.json.decode(DATA.read_bytes(), type=Costs)
