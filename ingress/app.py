@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
+from ingress.accept.admission import Admission
 from ingress.accept.bodies import Bodies, Disconnected, replayed
 from ingress.accept.commit import Acceptance
 from ingress.accept.context import AcceptContext
@@ -233,9 +234,14 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         problem_types_router(),
         root_router(),
     ]
-    closing = [accept.commits.close, redriver.close, accept.row_lookup.close]
+    closing = [
+        accept.admission.close,
+        accept.commits.close,
+        redriver.close,
+        accept.row_lookup.close,
+    ]
     closing += [console.sampler.close, console.tail.close, console.hour.close]
-    api = _api(routers, starting=[console.hour.start], closing=closing)
+    api = _api(routers, starting=[console.hour.start, accept.admission.start], closing=closing)
     api.state.console = console
     timeout = settings.ingress_read_timeout_ms / 1000
     api.state.routes = RoutesState(
@@ -299,6 +305,11 @@ def _accept_context(
             settings=settings,
             metrics=metrics,
             worthwhile=transport.features.worthwhile,
+        ),
+        admission=Admission(
+            read,
+            settings.ingress_max_lag_seconds,
+            refused=metrics.of(IngressMetrics).shed.inc,
         ),
         row_lookup=row_lookup,
         tracer=tracer or PassOn(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
+from ingress.accept.admission import Admission
 from ingress.accept.bodies import Bodies
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
@@ -27,6 +28,7 @@ class AcceptContext:
     bodies: Bodies
     intake: Intake
     commits: GroupCommit
+    admission: Admission
     row_lookup: RowLookup
     tracer: Tracer
     hits: Counter
@@ -44,4 +46,5 @@ class AcceptContext:
         self.guard.check(headers, changes=True)
         key = self.auth.check(headers, Scope.PRODUCE, limited=True)
         self.commits.admit()
+        self.admission.take()
         return key if key is not None and key.limited else None

@@ -58,6 +58,7 @@ class PostBatch:
                 items = [_permitted(item, key) for item in items]
             accepted = [item for item in items if isinstance(item, Submission)]
             if accepted:
+                shared.admission.count(len(accepted) - 1)
                 await shared.commits.submit(accepted)
             results = self._results(items, correlation)
             answer_headers = _headers(results, media, correlation)

@@ -11,18 +11,21 @@ from contextlib import asynccontextmanager
 
 __all__ = ["KeepAliveLoad", "keep_alive_load"]
 
+_numbers = itertools.count()  # no key is sent twice
+
 
 class KeepAliveLoad:
     """What became of the requests so far."""
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._numbers = itertools.count()
         self.statuses: Counter[int] = Counter()
         self.faults: list[str] = []
         """Connections that were refused, reset, or closed without an answer."""
         self.told_to_leave = 0
         """Answers with ``Connection: close``."""
+        self.retry_after: set[int] = set()
+        """Seconds, in answers that have them."""
 
     async def send_for_ever(self) -> None:
         """Be one client. Its connections are closed only where an answer says so."""
@@ -42,7 +45,7 @@ class KeepAliveLoad:
                 writer.close()
 
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        number = next(self._numbers)
+        number = next(_numbers)
         body = json.dumps(
             {"conversationId": f"conversation {number % 50}", "senderId": "load", "content": "x",
              "clientMessageId": str(number)}
@@ -52,13 +55,18 @@ class KeepAliveLoad:
             b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        await reader.readexactly(int(length))
+        await reader.readexactly(_number(head, b"content-length"))
         self.statuses[int(head.split()[1])] += 1
+        if b"retry-after" in head:
+            self.retry_after.add(_number(head, b"retry-after"))
         if b"connection: close" in head:
             self.told_to_leave += 1
             return False
         return True
+
+
+def _number(head: bytes, header: bytes) -> int:
+    return int(head.partition(header + b": ")[2].partition(b"\r\n")[0])
 
 
 @asynccontextmanager
