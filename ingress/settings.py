@@ -45,7 +45,7 @@ class IngressSettings(BaseSettings):
     """Bytes of request bodies not yet answered; past it requests get 503."""
     ingress_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 2_000
     """The longest a message waits for its append to begin; past it requests get 503."""
-    ingress_max_lag_seconds: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    ingress_max_lag_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     """How late rows may be while more messages come than are persisted. Past it each process
     accepts as many as are persisted, and the rest get 503 with ``Retry-After``. While nothing is
     persisted (PostgreSQL is down), and while workers catch up, all are accepted. 0 is no limit."""
