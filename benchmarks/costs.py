@@ -60,8 +60,8 @@ async def _drained(servers: Stand) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _measured(servers: Stand, content: int) -> tuple[float, dict[str, float]]:
-    """Return the messages a second, and the microseconds of CPU that one takes each part."""
+async def _measured(servers: Stand, content: int) -> dict[str, float]:
+    """Return the microseconds of CPU that a message takes each part."""
     await servers.empty_log()
     url, port = await servers.database(), free_port()
     async with _service(servers.environment(url), port) as found:
@@ -82,17 +82,14 @@ async def _measured(servers: Stand, content: int) -> tuple[float, dict[str, floa
         used = {part: seconds - before[part] for part, seconds in cpu_seconds(pids).items()}
     if result.errors:
         raise RuntimeError(f"{result.errors} requests failed: {result.statuses}")
-    return (
-        result.messages_per_second,
-        {part: seconds / result.messages * 1e6 for part, seconds in used.items()},
-    )
+    return {part: seconds / result.messages * 1e6 for part, seconds in used.items()}
 
 
 async def _main() -> None:
     with tempfile.TemporaryDirectory(prefix="crossfade-costs-") as folder:
         async with stand(Path(folder)) as servers:
-            rate, small = await _measured(servers, _SMALL)
-            _, large = await _measured(servers, _LARGE)
+            small = await _measured(servers, _SMALL)
+            large = await _measured(servers, _LARGE)
             versions = servers.versions()
     per_kb = {
         part: max(0.0, (large[part] - small[part]) * 1000 / (_LARGE - _SMALL)) for part in small
@@ -102,7 +99,6 @@ async def _main() -> None:
         machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         log=versions["log"],
         postgres=versions["postgres"],
-        messages_per_second=round(rate),
         parts={
             part: Cost(round(small[part] - per_kb[part] * _SMALL / 1000, 1), round(per_kb[part], 2))
             for part in _PARTS

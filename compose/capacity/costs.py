@@ -30,8 +30,6 @@ class Costs(msgspec.Struct, frozen=True):
     machine: str
     log: str
     postgres: str
-    messages_per_second: int
-    """Of that machine, with the load generator on it."""
     parts: dict[str, Cost]
 
 

@@ -17,7 +17,6 @@ _COSTS = Costs(
     machine="some",
     log="valkey",
     postgres="postgres",
-    messages_per_second=1,
     parts={
         "ingress": Cost(20, 10),
         "worker": Cost(10, 0),
