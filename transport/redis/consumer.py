@@ -24,6 +24,9 @@ __all__ = ["RedisConsumer"]
 
 _log = logging.getLogger(__name__)
 
+_CARE_EVERY = 4
+"""Looks between two at what can wait: records to trim, records that others were given."""
+
 _REPLY_BYTES = 64 << 20
 """Of the reads that go together. Mostly they bring a few records each."""
 
@@ -53,6 +56,7 @@ class RedisConsumer:
         self._retention_seconds = retention_seconds
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
+        self._looks = 0
         self._unread: dict[int, int] = {}
         self._refused: dict[int, str] = {}
         self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
@@ -97,11 +101,12 @@ class RedisConsumer:
                 await self._notifier.wait(membership.bell, after=rung, seconds=membership.pace)
 
     async def _look(self) -> str:
-        rung, mine = await self._membership.look()
         for partition, claim in list(self._held.items()):
             if claim.lost:
                 del self._held[partition]
-            elif partition not in mine:
+        rung, mine = await self._membership.look(self._held.keys())
+        for partition, claim in self._held.items():
+            if partition not in mine:
                 claim.revoke()
         await self._renew(list(self._held.values()))
         await self._take([p for p in mine if p not in self._held])
@@ -153,10 +158,14 @@ class RedisConsumer:
                 self._renewed(claim, reply, connections)
             elif isinstance(translate(reply), PartitionLost):
                 claim.lose()
-        for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
+        self._looks += 1
+        due = claims[self._looks % _CARE_EVERY :: _CARE_EVERY]
+        if not due:
+            return
+        for claim, reply in zip(due, await self._membership.trim(due), strict=True):
             if isinstance(reply, Exception):
                 _log.warning("Trim of %s failed; will retry: %s", claim.stream, translate(reply))
-        await self._gather_strays([claim for claim in claims if not claim.lost])
+        await self._gather_strays([claim for claim in due if not claim.lost])
 
     async def _gather_strays(self, claims: Sequence[RedisClaim]) -> None:
         """Give up partitions of which another consumer of our group has records.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from transport.assignment import fair_shares
@@ -56,19 +57,24 @@ class RedisMembership:
         self._leases = [log.lease(p, group) for p in range(len(log.streams))]
         self._members = log.members(group)
 
-    async def look(self) -> tuple[str, list[int]]:
-        """Say that this member lives. Return the last ring's id and the partitions due to it."""
-        (rung, members), *owners = await self._all(
+    async def look(self, held: AbstractSet[int]) -> tuple[str, list[int]]:
+        """Say that this member lives. Return the last ring's id and the partitions due to it.
+
+        Of those in ``held`` it takes itself for the owner: that a lease is lost, its renewal tells.
+        """
+        others = [p for p in range(len(self._leases)) if p not in held]
+        (rung, members), *found = await self._all(
             [
                 self._functions.command(
                     "heartbeat", (self._members, self.bell), self._member, self._lease_ms
                 ),
-                *(self._functions.command("owner", (lease,)) for lease in self._leases),
+                *(self._functions.command("owner", (self._leases[p],)) for p in others),
             ]
         )
-        shares = fair_shares(
-            [member.decode() for member in members], [owner.decode() or None for owner in owners]
-        )
+        owners: list[str | None] = [self._member] * len(self._leases)
+        for partition, owner in zip(others, found, strict=True):
+            owners[partition] = owner.decode() or None
+        shares = fair_shares([member.decode() for member in members], owners)
         return rung.decode(), [p for p, member in enumerate(shares) if member == self._member]
 
     async def take(
