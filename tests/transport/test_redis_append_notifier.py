@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, until
+from transport.contract import Claim
 from transport.redis import RedisTransport
 from transport.redis.append_notifier import AppendNotifier
 from transport.redis.connections import RedisConnections
@@ -39,6 +40,11 @@ async def _until_blocked(client: Redis) -> None:
         return await _blocked(client) == 1
 
     await until(blocked, patience=PATIENCE)
+
+
+async def _find_empty(claim: Claim) -> None:
+    """Have the claim find its partition empty, and listen."""
+    assert not await claim.next(max_records=10, max_wait=0.05)
 
 
 async def test_an_append_rings_whoever_waits_for_that_stream_only(
@@ -185,3 +191,48 @@ async def test_the_bell_of_the_group_hands_partitions_over_at_once(
         assert statistics.median(took) < 0.2
         await transport.publish([message("x", partition=0, of=transport)])
         assert contents(await drain(member.claims[0], 1, patience=PATIENCE)) == ["x"]
+
+
+async def test_a_claim_that_has_read_everything_does_not_look_before_it_waits(
+    near: RedisTransport, client: Redis
+) -> None:
+    async def looks() -> int:
+        stats = await client.info("commandstats")
+        return int(stats["cmdstat_xreadgroup"]["calls"])
+
+    async with Member(near) as member:
+        claim = await member.claim(1)
+        await _find_empty(claim)
+        before = await looks()
+        for n in range(20):
+            waiting = asyncio.create_task(claim.next(max_records=10, max_wait=LONG))
+            await _until_blocked(client)
+            await near.publish([message(f"{n}", partition=1, of=near)])
+            (record,) = await waiting
+            await claim.ack(record.offset)
+        # Two in a transaction: what is to be delivered again, and what is new.
+        assert await looks() - before <= 20 * 2
+
+
+async def test_a_wait_that_was_cut_off_after_it_was_rung_passes_over_nothing(
+    near: RedisTransport, client: Redis
+) -> None:
+    async with Member(near) as member:
+        claim = await member.claim(1)
+        await _find_empty(claim)
+        for n in range(20):
+            waiting = asyncio.create_task(claim.next(max_records=10, max_wait=LONG))
+            await _until_blocked(client)
+            await near.publish([message(f"{n}", partition=1, of=near)])
+            for _ in range(n):  # at each point of the way from the ring to the record
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            if waiting.cancelled():
+                began = time.monotonic()
+                (record,) = await claim.next(max_records=10, max_wait=LONG)
+                assert time.monotonic() - began < LONG / 2
+            else:
+                (record,) = waiting.result()
+            assert contents([record]) == [f"{n}"]
+            await claim.ack(record.offset)

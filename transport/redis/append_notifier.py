@@ -14,6 +14,7 @@ from transport.errors import TransportError
 from transport.redis.connection import Command, RedisConnection
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
+from transport.redis.records import sort_key
 
 __all__ = ["AppendNotifier"]
 
@@ -79,6 +80,14 @@ class AppendNotifier:
             if self._waiters.get(stream) is waiter:
                 del self._waiters[stream]
         return True
+
+    def is_quiet(self, stream: str, *, after: str) -> bool:
+        """Return whether a read is under way that will tell of any entry after ``after``.
+
+        Then there was none, as far as can be known here, and to look would find nothing.
+        """
+        listening = self._watched.get(stream) if stream in self._covered else None
+        return listening is not None and sort_key(listening) <= sort_key(after)
 
     def ring(self, stream: str) -> None:
         """End the wait for ``stream``, if anyone waits."""

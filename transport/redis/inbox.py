@@ -75,6 +75,11 @@ class Inbox:
         self._witness = witness
         self._is_unsure = False  # of what the last read did: it failed, or was cut off
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all that comes next is new: nothing is to be delivered again."""
+        return not self._behind and not self._is_unsure
+
     async def read(self, count: int) -> list[Record]:
         """Return up to ``count`` records, or none if there are none now.
 

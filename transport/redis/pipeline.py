@@ -29,14 +29,16 @@ class _Asked:
 class Pipeline:
     """Exchanges commands over ``connections``, those of several callers together.
 
-    ``most`` bounds the bytes of the replies of a trip (0: any number).
+    One trip is under way at a time: what is asked meanwhile makes the next one. ``most`` bounds the
+    bytes of the replies of a trip (0: any number).
     """
 
     def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
         self.connections = connections
         self._most = most
         self._next: list[_Asked] = []
-        self._under_way: dict[asyncio.Task[None], Sequence[_Asked]] = {}
+        self._trip: list[_Asked] = []
+        self._running: asyncio.Task[None] | None = None
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send ``commands`` next to each other and return their replies.
@@ -49,23 +51,27 @@ class Pipeline:
         """
         asked = _Asked(commands)
         self._next.append(asked)
-        if len(self._next) == 1:
-            asyncio.get_running_loop().call_soon(self._send)
+        if self._running is None:
+            # It takes what there is when its turn comes, so what others ask until then goes along.
+            self._running = asyncio.create_task(self._run())
         try:
             return await asked.replies
         except asyncio.CancelledError:
-            for task, trip in self._under_way.items():
-                if all(one.replies.cancelled() for one in trip):
-                    task.cancel()
+            if asked in self._trip and all(one.replies.cancelled() for one in self._trip):
+                self._give_up()
             raise
 
-    def _send(self) -> None:
-        trip = [one for one in self._next if not one.replies.done()]
-        self._next = []
-        if trip:
-            task = asyncio.create_task(self._exchange(trip))
-            self._under_way[task] = trip
-            task.add_done_callback(self._under_way.pop)
+    def _give_up(self) -> None:
+        """End the trip under way, which nobody waits for, and make the next one if there is one."""
+        if self._running is not None:
+            self._running.cancel()
+        self._running = asyncio.create_task(self._run()) if self._next else None
+
+    async def _run(self) -> None:
+        while trip := [one for one in self._next if not one.replies.done()]:
+            self._next, self._trip = [], trip
+            await self._exchange(trip)
+        self._next, self._trip, self._running = [], [], None
 
     async def _exchange(self, trip: Sequence[_Asked]) -> None:
         commands = [command for one in trip for command in one.commands]
