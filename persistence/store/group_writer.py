@@ -33,11 +33,12 @@ Attempted = Callable[[int, BaseException | None], None]
 class _Part:
     """A batch that was handed in, and whoever waits for its outcome."""
 
-    __slots__ = ("attempted", "batch", "partition", "size", "waiter")
+    __slots__ = ("attempted", "batch", "partition", "rows", "size", "waiter")
 
     def __init__(self, batch: FencedBatch, attempted: Attempted) -> None:
         self.batch = batch
         self.partition = batch.fence.partition
+        self.rows = len(batch.records)
         self.size = sum(record.size for record in batch.records)
         self.attempted = attempted
         self.waiter: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
@@ -65,10 +66,10 @@ class GroupWriter:
         self._most_joint = max(1, slots - 1)
         # Their own, so that none of them, however long it takes, holds up a joint statement.
         self._alone_slots = asyncio.Semaphore(max(1, slots // 2))
-        self._waiting: list[_Part] = []
+        self._waiting: dict[_Part, None] = {}
+        self._rows = self._bytes = 0  # of what waits
         self._running: dict[asyncio.Task[None], Sequence[_Part]] = {}
         self._joint = 0
-        self._busy: set[int] = set()
         self._suspects: dict[int, int] = {}
         self._is_due = False
 
@@ -83,11 +84,8 @@ class GroupWriter:
         if not records:
             return Written([], [], [])
         part = _Part(FencedBatch(records, fence), attempted)
-        self._waiting.append(part)
-        if not self._is_due:
-            # Not at once: what others hand in during this turn of the loop is to be part of it.
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._begin)
+        self._wait(part)
+        self._begin()
         try:
             return await part.waiter
         except asyncio.CancelledError:
@@ -96,46 +94,71 @@ class GroupWriter:
 
     def _abandon(self, part: _Part) -> None:
         if part in self._waiting:
-            self._waiting.remove(part)
+            self._unwait(part)
         for task, parts in self._running.items():
-            if all(one.waiter.cancelled() for one in parts):
+            if part in parts and all(one.waiter.cancelled() for one in parts):
                 task.cancel()
 
     def _begin(self) -> None:
         """Begin the statements that may begin now."""
-        self._is_due = False
-        if self._suspects:
-            for part in [one for one in self._waiting if one.partition in self._suspects]:
-                if part.partition not in self._busy:
-                    self._waiting.remove(part)
-                    self._run(self._write_alone(part), [part])
-        while self._joint < self._most_joint and (parts := self._next()):
-            self._joint += 1
-            self._run(self._write_together(parts), parts)
+        self._begin_alone()
+        if self._waiting and not self._is_due and self._may_begin(self._joint):
+            # It takes what waits when its turn comes: what others hand in until then is part of it.
+            self._is_due = True
+            self._run(self._write_in_turn(), ())
 
-    def _next(self) -> Sequence[_Part]:
-        """Take the parts of the next joint statement, if there is to be one now."""
-        chosen, left = list[_Part](), list[_Part]()
-        partitions, rows, size, is_full = set[int](), 0, 0, False
+    def _begin_alone(self) -> None:
+        if self._suspects:
+            busy = self._busy()
+            for part in [one for one in self._waiting if one.partition in self._suspects]:
+                if part.partition not in busy:
+                    busy.add(part.partition)
+                    self._unwait(part)
+                    self._run(self._write_alone(part), [part])
+
+    def _may_begin(self, beside: int) -> bool:
+        """Return whether a joint statement may begin beside so many others."""
+        if not beside:
+            return True
+        return beside < self._most_joint and (
+            self._rows >= self._most_rows or self._bytes >= STATEMENT_BYTES
+        )
+
+    def _wait(self, part: _Part) -> None:
+        self._waiting[part] = None
+        self._rows += part.rows
+        self._bytes += part.size
+
+    def _unwait(self, part: _Part) -> None:
+        del self._waiting[part]
+        self._rows -= part.rows
+        self._bytes -= part.size
+
+    def _busy(self) -> set[int]:
+        """Return the partitions of the statements under way."""
+        return {part.partition for parts in self._running.values() for part in parts}
+
+    def _take(self, beside: int | None = None) -> list[_Part]:
+        """Take the parts of the next joint statement from what waits, if it may begin."""
+        if not self._may_begin(self._joint if beside is None else beside):
+            return []
+        chosen = list[_Part]()
+        # One statement to a partition: that of an earlier claim has to end first.
+        taken, rows, size = self._busy().union(self._suspects), 0, 0
         for part in self._waiting:
-            if part.partition in self._busy or part.partition in partitions:
-                left.append(part)  # of an earlier claim, whose statement has to end first
+            if part.partition in taken:
                 continue
-            rows += len(part.batch.records)
+            rows += part.rows
             size += part.size
-            is_full = is_full or rows >= self._most_rows or size >= STATEMENT_BYTES
             if chosen and (rows > self._most_rows or size > STATEMENT_BYTES):
-                left.append(part)
-                continue
+                break
             chosen.append(part)
-            partitions.add(part.partition)
-        if self._joint and not is_full:
-            return ()
-        self._waiting = left
+            taken.add(part.partition)
+        for part in chosen:
+            self._unwait(part)
         return chosen
 
     def _run(self, writing: Coroutine[None, None, None], parts: Sequence[_Part]) -> None:
-        self._busy.update(part.partition for part in parts)
         task = asyncio.create_task(writing)
         self._running[task] = parts
         task.add_done_callback(self._ended)
@@ -145,19 +168,42 @@ class GroupWriter:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             for part in parts:  # a mistake of ours: shown where the batch is, not lost
                 part.end(error)
-        self._busy.difference_update(part.partition for part in parts)
-        self._busy.update(part.partition for others in self._running.values() for part in others)
         self._begin()
 
-    async def _write_together(self, parts: Sequence[_Part]) -> None:
-        began = time.time_ns()
-        outcomes: Sequence[Written | Exception]
-        try:
-            outcomes = await self._writer.write_together([part.batch for part in parts])
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            outcomes = [error] * len(parts)
-        finally:
-            self._joint -= 1
+    async def _write_in_turn(self) -> None:
+        """Write what waits, and what has come meanwhile, until nothing waits.
+
+        Over one connection: to hand it back and take it again costs as much as a small statement.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._is_due = False
+        while parts := self._take():
+            self._joint += 1
+            self._running[task] = parts
+            began = time.time_ns()
+            try:
+                async with self._writer.connection() as connection:
+                    while parts:
+                        self._running[task] = parts
+                        self._begin()  # one beside it, if a full one is left
+                        began = time.time_ns()
+                        batches = [part.batch for part in parts]
+                        outcomes = await self._writer.write_together(batches, connection)
+                        self._tell(parts, began, outcomes)
+                        self._running[task] = ()
+                        self._begin_alone()
+                        parts = self._take(beside=self._joint - 1)
+            except Exception as error:  # noqa: BLE001 - handed to whoever waits
+                self._tell(parts, began, [error] * len(parts))
+            finally:
+                self._joint -= 1
+            self._running[task] = ()
+            self._begin_alone()
+
+    def _tell(
+        self, parts: Sequence[_Part], began: int, outcomes: Sequence[Written | Exception]
+    ) -> None:
         for part, outcome in zip(parts, outcomes, strict=True):
             part.attempted(began, outcome if isinstance(outcome, Exception) else None)
             if _is_verdict(outcome, of_one=len(parts) == 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import accumulate, chain, pairwise
 
 from persistence.database.pool import Connection, Pool, using
@@ -87,7 +88,13 @@ class Writer:
         async with using(self._pool) as connection:
             return await insert(connection, batch, fence)
 
-    async def write_together(self, batches: Sequence[FencedBatch]) -> list[Written | FenceLost]:
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection for :meth:`write_together`. Errors come out of the block as ours."""
+        return using(self._pool)
+
+    async def write_together(
+        self, batches: Sequence[FencedBatch], connection: Connection
+    ) -> list[Written | FenceLost]:
         """Insert batches of different partitions of one log, in one statement; see :meth:`write`.
 
         Returns, in their order, the outcome of each. Of a batch whose partition has a newer owner
@@ -97,11 +104,12 @@ class Writer:
             Rejected: some record of them can't be stored; nothing was written.
             Contended: another transaction stood in the way; nothing was written.
             Outage: the database can't do it now; it *may* have been written.
+
+        asyncpg's errors come out of :meth:`connection` as these.
         """
         fences = [batch.fence for batch in batches]
         records = list(chain.from_iterable(batch.records for batch in batches))
-        async with using(self._pool) as connection:
-            written, lost = await _insert(connection, records, fences, wait=_TOGETHER_LOCK_MS)
+        written, lost = await _insert(connection, records, fences, wait=_TOGETHER_LOCK_MS)
         return [
             _lost(fence) if fence.partition in lost else part
             for fence, part in zip(fences, _parts(written, batches), strict=True)

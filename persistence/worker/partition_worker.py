@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
-from persistence.database.outage import OutageBarrier, unless
+from persistence.database.outage import OutageBarrier
 from persistence.errors import FenceLost, Outage, Rejected, TooSlow, Unexpected
 from persistence.store.batch import Fence, PositionedEvent, Written
 from persistence.store.group_writer import STATEMENT_BYTES, GroupWriter
@@ -31,6 +31,7 @@ from persistence.worker.attempt_log import AttemptLog, Failed
 from persistence.worker.batch_size import AdaptiveBatchSize
 from persistence.worker.bisect import BatchOutcome, isolate
 from persistence.worker.decoding import decode_all
+from persistence.worker.interruption import Interruption
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.clock import now
 from transport.contract import WORKER_GROUP, Claim, DeadLetter, Reason, Record, Transport
@@ -80,6 +81,7 @@ class PartitionWorker:
         self._claim = claim
         self._context = context
         self._stop = stop
+        self._interruption = Interruption(stop)
         self._batch_size = AdaptiveBatchSize(context.batch_size)
         self._fence: Fence | None = None
         self._failed: list[Failed] = []
@@ -100,9 +102,10 @@ class PartitionWorker:
             transport=self._context.transport.name,
             epoch=self._claim.epoch,
         )
-        batch = await self._read()
-        while batch.records:
-            batch = await self._persist(batch) or await self._read()
+        async with self._interruption:
+            batch = await self._read()
+            while batch.records:
+                batch = await self._persist(batch) or await self._read()
 
     async def open(self) -> None:
         """Take the partition's fence; raises as ``run`` does."""
@@ -156,7 +159,8 @@ class PartitionWorker:
         while not self._stop.is_set():
             # Records that arrive just as the stop does are redelivered to the next owner.
             batch = await self._context.log.through(
-                lambda: unless(self._stop, self._next(self._context.poll)), self._stop
+                lambda: self._interruption.unless_stopped(lambda: self._next(self._context.poll)),
+                self._stop,
             )
             if batch and batch.records:
                 return batch

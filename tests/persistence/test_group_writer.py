@@ -29,9 +29,9 @@ class CountedWriter(Writer):
         self.alone.append(fence.partition)
         return await super().write(batch, fence)
 
-    async def write_together(self, batches):
+    async def write_together(self, batches, connection):
         self.joint.append([batch.fence.partition for batch in batches])
-        return await super().write_together(batches)
+        return await super().write_together(batches, connection)
 
 
 @pytest.fixture

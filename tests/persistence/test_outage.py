@@ -180,10 +180,10 @@ async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_lette
         look(batch)
         return await write(self, batch, fence)
 
-    async def puzzled_together(self, batches):
+    async def puzzled_together(self, batches, connection):
         for batch in batches:
             look(batch.records)
-        return await write_together(self, batches)
+        return await write_together(self, batches, connection)
 
     monkeypatch.setattr(Writer, "write", puzzled)
     monkeypatch.setattr(Writer, "write_together", puzzled_together)
