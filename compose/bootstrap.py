@@ -136,7 +136,7 @@ def install(extras: "Iterable[str]") -> None:
 
 
 def unwritable(path: Path) -> str:
-    """Say why ``path`` can't be written, and what to do."""
+    """Return the error for a ``path`` that can't be written, with the remedy."""
     at = path if path.exists() else path.parent
     uid = at.stat().st_uid
     if os.statvfs(str(at)).f_flag & os.ST_RDONLY:

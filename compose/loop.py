@@ -21,8 +21,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log unhandled errors, as asyncio does, except a name that could not be resolved.
 
-    uvloop's ``create_connection`` leaves the look-up running when it is cancelled, and nobody asks
-    for its result any more. Who gave it up has said so already.
+    uvloop's ``create_connection`` leaves the look-up running when it is cancelled, and its result
+    is not used any more. The caller that cancelled it has reported that already.
     """
     given_up = "future" in context and isinstance(context.get("exception"), socket.gaierror)
     if not given_up:

@@ -46,8 +46,8 @@ T = TypeVar("T")
 _joined: list[str] = []  # the database of the 'crossfade up' that this command found first
 _taken: dict[str, str] = {}  # the settings of that 'crossfade up' which are in force here
 _where: list[str] = []  # where the settings lead, in words
-_told: list[bool] = []  # whether it was said where the settings lead
-_alone: list[bool] = []  # whether it found none, and nobody named a database either
+_told: list[bool] = []  # whether the servers were printed
+_alone: list[bool] = []  # whether it found none, and no database was named either
 
 
 def fail(*lines: str, status: int = _FAILED) -> NoReturn:
@@ -119,7 +119,7 @@ def must_still_run() -> None:
     """Return if the ``crossfade up`` that this command has joined, if any, still runs.
 
     Raises:
-        Outage: it is stopped. The next server on its ports may be somebody else's.
+        Outage: it is stopped. The next server on its ports may be another program's.
     """
     if _joined and running_settings().get("DATABASE_URL") is None:
         raise Outage("the 'crossfade up' of this folder is stopped")
@@ -143,9 +143,9 @@ def _nothing_runs() -> NoReturn:
 
 
 def _located(settings: Settings, *, say: bool) -> Settings:
-    """Say once where the settings lead, and why there.
+    """Print the servers that the settings lead to, and the reason, once.
 
-    Where nobody watches it is said only with an error, or where the folder decided it.
+    Without a terminal they are printed only with an error, or if the folder decided it.
     """
     here = " of the 'crossfade up' that runs in this folder" if _joined else ""
     text = f"using {servers(settings, _taken)}{here}"

@@ -53,8 +53,8 @@ class ProcessSettings(BaseSettings):
     """After a request to stop, how long to go on serving with ``/readyz`` saying no, so that load
     balancers look elsewhere first."""
     shutdown_grace_seconds: Annotated[int, Field(ge=2, le=600)] = 20
-    """How long requests and batches in hand may take to end. What is cut off is not lost: it was
-    not acknowledged, or stays in the log."""
+    """How long requests and batches in hand may take to end. Messages that are cut off are not
+    lost: they were not acknowledged, or stay in the log."""
 
 
 class CommandSettings(BaseSettings):
@@ -78,7 +78,7 @@ _CLASSES: tuple[type[BaseSettings], ...] = (
     ProcessSettings,
     CommandSettings,
 )
-# Connections to Redis that are nobody's partition: commands, health, progress, the ingress's ticks.
+# Connections to Redis that serve no partition: commands, health, progress, the ingress's ticks.
 _REDIS_SPARE = 8
 
 

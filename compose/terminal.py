@@ -1,6 +1,6 @@
 """Terminal output of the command; text from outside can't act as control codes.
 
-A message's id, an error of a server, a reason that somebody typed: none of them may steer the
+A message's id, an error of a server, a reason that a person typed: none of them may steer the
 terminal, colour it, or end the command. So strings are never read as Rich's markup here and what
 can't be seen is written out; what we colour ourselves is made by ``styled``. Everything that a
 command shows goes through this module (``tests/hostile/terminal`` looks for ways around it).
@@ -109,7 +109,7 @@ class Terminal(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield what is written. Nothing unseen leaves here, were it in a ``Text`` of Rich's."""
+        """Yield the segments without control codes, also those of a ``Text`` of Rich's."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text == "\n" or segment.text.isprintable():
                 yield segment

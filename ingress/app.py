@@ -64,7 +64,7 @@ __all__ = ["Ingress", "build"]
 _ORDINARY_BODY = 64 * 1024
 """The largest body of the routes behind FastAPI, in bytes: a redrive names 1,000 ids in 20 KiB.
 
-Pydantic judges a body whole, at up to a microsecond a byte, and nobody else is served meanwhile.
+Pydantic validates a body whole, at up to a microsecond a byte, and other requests wait meanwhile.
 """
 _ORDINARY_LIMIT = "INGRESS_MAX_BODY_BYTES, and 64 KiB on this route"
 _FOR_PROBES = {"/healthz", "/readyz"}

@@ -251,7 +251,7 @@ class Machine:
         queued: str | None = None,
         watermark: Watermark | None = None,
     ) -> MigrationState:
-        """Change what is named; nothing stays queued that is not."""
+        """Change the named columns; a queued step that is not named is removed."""
         kept = state.watermark if watermark is None else watermark
         row = await connection.fetchrow(
             _CHANGE,

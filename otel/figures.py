@@ -1,6 +1,6 @@
-"""Latencies of the last seconds, as a process tells them to the others beside its presence.
+"""Latencies of the last seconds, as a process reports them in its heartbeat.
 
-Whoever adds up the buckets of several processes has the quantiles of all of them.
+The buckets of several processes can be added up, so a reader gets the quantiles of all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Figures:
         self._past: deque[tuple[float, dict[str, list[int]]]] = deque()
 
     def report(self) -> dict[str, list[int]]:
-        """Return how many observations of the last ten seconds fell into each bucket, by name."""
+        """Return each bucket's number of observations in the last ten seconds, by name."""
         now = time.monotonic()
         counts = {name: one.counts.copy() for name, one in self._histograms.items()}
         self._past.append((now, counts))

@@ -29,7 +29,7 @@ class ShadowMetrics:
             outcome: published.labels(outcome)
             for outcome in (*(sent.value for sent in Sent), *(drop.label for drop in Drop))
         }
-        # Read when somebody asks, by the scraper's thread: what waits changes with every message.
+        # Read at each scrape, in the scraper's thread: the backlog changes with every message.
         self._backlog = ShadowBacklog()
         Gauge(
             "shadow_queue_depth", "Copies that wait for the shadow.", registry=registry

@@ -68,7 +68,7 @@ class Unexpected(Outage):
     """An error this version has no rule for.
 
     Remedy: none that is automatic. It is retried and logged with its traceback, and the record
-    stays in the log: what is not understood is not dead-lettered. Report it.
+    stays in the log: an error that is not understood makes no dead letter. Report it.
     """
 
 

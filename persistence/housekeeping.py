@@ -1,7 +1,8 @@
 """Delete old history, in one process of all, a little at a time.
 
-Failed attempts and results of comparisons; messages, receipts, dead letters and what was done by
-hand are nobody's to delete but their owner's. Dead letters that have no cause yet are given one.
+It deletes failed attempts and results of comparisons. Messages, receipts, dead letters and the
+actions of operators are deleted by their owner only. Dead letters that have no cause yet are given
+one.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ WHERE id IN (SELECT id FROM parity_reports
 
 
 class Housekeeper:
-    """Deletes what is older than ``days``, each ``interval`` seconds, ``at_once`` rows at once."""
+    """Deletes rows older than ``days``, each ``interval`` seconds, ``at_once`` of them at once."""
 
     def __init__(
         self, pool: Pool, *, days: int, interval: float = _HOUR, at_once: int = _AT_ONCE

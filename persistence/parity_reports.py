@@ -138,7 +138,7 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
         return None
     counts: Counter[str] = Counter()
     for one in reports:
-        # What is young is so at one moment only: the last row's counts.
+        # Records are young at one moment only: the last row's counts.
         counts[_YOUNG] = 0
         counts.update(one.counts)
     first = max(since, _moment(reports[0].since or reports[0].until))

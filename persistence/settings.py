@@ -23,7 +23,7 @@ class PersistenceSettings(BaseSettings):
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """A statement that takes longer counts as an outage, and is tried again with fewer rows."""
     database_history_days: Annotated[int, Field(ge=1, le=36_500)] = 14
-    """How long to keep what is only looked back on: failed attempts (the console's stories) and
+    """How long to keep records of the past: failed attempts (the console's stories) and
     results of comparisons."""
     stream_max_retries: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts on one record that PostgreSQL refuses, before it becomes a dead letter."""

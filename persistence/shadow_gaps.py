@@ -1,6 +1,6 @@
 """The gap ledger: messages the shadow was not given, in PostgreSQL for a backfill to find.
 
-Noting is cheap and waits for nothing. What is noted is merged in memory, one range for each
+Noting is cheap and waits for nothing. Notes are merged in memory, one range for each
 partition and kind, and written in one statement now and then; while PostgreSQL is down the ranges
 grow wider, and take no more room.
 """
@@ -92,7 +92,7 @@ class ShadowGaps:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Write what is noted, if PostgreSQL takes it in a moment."""
+        """Write the notes, if PostgreSQL takes them in a moment."""
         assert self._writer is not None
         self._writer.cancel()
         await asyncio.wait([self._writer])
@@ -167,6 +167,6 @@ class ShadowGaps:
 
 
 async def open_gaps(connection: Connection, shadow: str) -> dict[str, int]:
-    """Return how many messages ``shadow`` misses and was not given since, by kind."""
+    """Count the messages that ``shadow`` misses and was not given since, by kind."""
     rows = await connection.fetch(_OPEN, shadow)
     return {row["kind"]: row["records"] for row in rows}

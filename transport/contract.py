@@ -149,11 +149,11 @@ class Progress(msgspec.Struct, frozen=True):
     through which everything is acknowledged, ``end`` the last offset in the log; either is ``None``
     when there is no such record. ``lost`` counts records that were removed unread. ``appended``
     counts the records ever appended: the difference of two readings is what came in between, and
-    that of ``appended - lag`` what was acknowledged. ``held`` is how many at the end of the log
-    nobody can read yet, because another producer's transaction is open (Kafka); they are part of
-    ``lag``. ``untrimmed``: the partition is known to hold every record ever
-    appended to it. ``unavailable``: nobody can tell anything about the partition now, because no
-    server serves it (Kafka has no leader for it); every other figure is unknown then.
+    that of ``appended - lag`` what was acknowledged. ``held`` counts the records at the end of the
+    log that are not readable yet, because another producer's transaction is open (Kafka); they are
+    part of ``lag``. ``untrimmed``: the partition is known to hold every record ever appended to it.
+    ``unavailable``: nothing is known of the partition now, because no server serves it (Kafka has no
+    leader for it); every other figure is unknown then.
     """
 
     partition: int
@@ -397,7 +397,13 @@ class Transport(Protocol):
     def offset_before(self, offset: str) -> str | None:
         """Return the offset to ``read`` after, to read from ``offset`` on.
 
-        ``None`` is the beginning of the log. The log is not asked: no record need stand there.
+        The log is not asked: no record need stand there.
+
+        Args:
+            offset: the offset of the first record to read.
+
+        Returns:
+            An offset; ``None`` is the beginning of the log.
 
         Raises:
             ValueError: ``offset`` is no offset of this transport.
@@ -406,17 +412,41 @@ class Transport(Protocol):
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
         """Return the offset to ``read`` after, to read from the first record at ``time`` on.
 
-        ``time`` is in seconds since the epoch, compared with ``Record.appended_at``.
+        Args:
+            topic: the log to read.
+            partition: its partition, from 0.
+            time: seconds since the epoch, compared with ``Record.appended_at``.
+
+        Returns:
+            An offset; ``None`` is the beginning of the log.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
         """
 
     def time_in(self, offset: str) -> float | None:
-        """Return when a record was appended, as far as its offset alone tells it.
+        """Return the time of a record's append, as its offset alone tells it.
 
-        Seconds since the epoch; ``None`` where offsets tell no time, or this is no offset.
+        Args:
+            offset: the record's place.
+
+        Returns:
+            Seconds since the epoch; ``None`` where offsets tell no time, or this is no offset.
         """
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """Return the group's progress, one entry per partition in partition order."""
+        """Return the group's progress.
+
+        Args:
+            topic: the log.
+            group: the group that reads it.
+
+        Returns:
+            One entry for each partition, in their order.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
+        """
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders this transport's offsets as its log does.

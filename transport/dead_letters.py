@@ -1,8 +1,8 @@
 """How a dead letter stands in a log: the record as it was, and headers that say what happened.
 
 The same on every transport. Key, body and the record's own headers are untouched, byte for byte;
-what is added begins with ``__connect.errors.`` where Kafka Connect has a name for it (so that its
-tools read our dead letters) and with ``crossfade.`` where it has none.
+headers that are added begin with ``__connect.errors.`` where Kafka Connect has a name for it (so
+that its tools read our dead letters) and with ``crossfade.`` where it has none.
 
 ========================================= =====================================================
 ``__connect.errors.topic``                what the broker calls the topic; without one, as below
@@ -82,8 +82,8 @@ def dead_letter_headers(letter: DeadLetter, *, topic: str | None = None) -> dict
 def dead_letter_of(record: Record) -> DeadLetter:
     """Return the dead letter that stands in the dead-letter log as ``record``.
 
-    A record that somebody else put there lacks some of our headers; what can be told is told
-    (``topic``, partition and offset default to those of ``record`` itself).
+    A record of another program lacks some of our headers; ``topic``, partition and offset are then
+    those of ``record`` itself.
 
     Raises:
         DecodeError: a header of ours is there and makes no sense; the text names it.

@@ -27,7 +27,7 @@ def create(name: str, settings: TransportSettings) -> Transport:
     """Return the transport called ``name``, not yet connected.
 
     Raises:
-        ConfigurationError: nothing of that name is registered; the text lists what is.
+        ConfigurationError: nothing of that name is registered; the text lists the names that are.
     """
     for entry in entry_points(group=_GROUP, name=name):
         return cast("Transport", entry.load()(settings))

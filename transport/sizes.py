@@ -10,7 +10,7 @@ __all__ = ["of_one_read", "size_of"]
 
 
 def size_of(record: Record) -> int:
-    """Return how many bytes a record has: other producers' keys and headers may be megabytes."""
+    """Return a record's bytes: other producers' keys and headers may be megabytes."""
     return len(record.body) + len(record.key) + sum(map(len, record.headers.values()))
 
 

@@ -81,7 +81,7 @@ async def _messages(
 
 
 async def _position(pool: Pool, identifier: str, after: UUID) -> int:
-    """Return where a message stands in the conversation; end the command where it does not."""
+    """Return a message's place in the conversation; end the command if it has none."""
     message = await queries.message(pool, str(after))
     if message is None or message.message.conversation_id != identifier:
         fail(f"message {after} is no persisted message of conversation {identifier!r}")

@@ -73,7 +73,7 @@ def downgrade(
 
 @app.command()
 def current(*, as_json: Json = False) -> None:
-    """Say where the schema stands.
+    """Print the revision of the schema.
 
     Exit status 1 if this version wants another. It prints the revision that the database is at, and
     the one that this version wants.

@@ -124,7 +124,7 @@ async def _checked(client: AsyncClient, load: ProducerLoad) -> RowCheck:
 
 @asynccontextmanager
 async def _shown(load: ProducerLoad, to: ServiceAddress) -> AsyncIterator[None]:
-    """Show how it goes, where somebody looks: a table that is drawn again and again."""
+    """Show the progress in a terminal: a table that is drawn again and again."""
     err.print(
         f"Sending to {to.url} as {SENDER}, {load.conversations[0].name} and so on. Ctrl-C ends it."
     )
@@ -187,7 +187,7 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _tell(load: ProducerLoad, checked: RowCheck | None) -> None:
-    """Say what became of it all."""
+    """Print the summary of the load."""
     counts = load.counts
     if not err.is_terminal:
         err.print(_picture(load, counts.accepted / max(load.seconds, 0.001)))

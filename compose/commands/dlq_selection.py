@@ -82,7 +82,7 @@ def conditions(
 
 
 def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> Selection:
-    """Return what is to be acted on: exactly one way of choosing must have been used."""
+    """Return the selected letters: exactly one way of choosing must have been used."""
     asked = [bool(ids), selection != Selection(), everything]
     if sum(asked) != 1:
         raise typer.BadParameter(
@@ -113,7 +113,7 @@ def said(why: str) -> str:
 
 
 def caller() -> str:
-    """Return who is at the command line, for the record."""
+    """Return the name of the user at the command line, for the record."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # an account without a name, as in some containers

@@ -177,7 +177,7 @@ async def follow(
 
 
 def say_end(job: Job, *, as_json: bool, indent: int | None = 2) -> None:
-    """Say how a job ended: with status 1 unless all of it was done."""
+    """Print a job's end; exit with status 1 unless all of it was done."""
     if as_json:
         out.json(msgspec.to_builtins(job), indent=indent)
     line = f"{_state(job)}: {_VERBS.get(JobKind(job.kind))} {job.done} of {job.total}"

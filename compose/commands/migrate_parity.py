@@ -167,7 +167,7 @@ async def _live(follower: Follower, *, as_json: bool) -> ParityCheck:
 
 
 async def _mirrored(settings: Settings) -> float | None:
-    """Ask the migration; without PostgreSQL, or without a migration, nobody knows."""
+    """Ask the migration; ``None`` without PostgreSQL, or without a migration."""
     try:
         pool = await connect(settings.persistence)
         try:

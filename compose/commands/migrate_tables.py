@@ -36,7 +36,7 @@ def plain_data(value: Any) -> Any:
 
 
 def as_data(look: MigrationStanding) -> dict[str, Any]:
-    """Return what ``status --json`` prints of a look."""
+    """Return the document of ``status --json``."""
     return {
         "state": look.state,
         "name": PHASES[look.state.phase].name,
@@ -84,7 +84,7 @@ def head(state: MigrationState) -> RenderableType:
 
 
 def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableType:
-    """Return the processes as a table; what is not as expected stands out."""
+    """Return the processes as a table; unexpected values stand out."""
     if not found:
         return styled(("no process says that it runs", "yellow"))
     table = Grid("process")
@@ -148,7 +148,7 @@ def instructions(step: PhaseStep) -> RenderableType:
 
 
 def history(events: Sequence[MigrationEvent]) -> RenderableType:
-    """Return what happened, newest first."""
+    """Return the migration's events, newest first."""
     table = Grid()
     table.add_column("at")
     table.add_column("epoch", right=True, drop=3)

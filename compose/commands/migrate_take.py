@@ -75,7 +75,7 @@ class _StepAsked(NamedTuple):
         return refused(results, accepted=self.accepted, overridden=self.overruled)
 
     def passed(self, results: Sequence[GateResult]) -> dict[str, str]:
-        """Return why each gate that is not green is passed."""
+        """Return the reason for passing each gate that is not green."""
         return passed(results, accepted=self.accepted, overridden=self.overruled)
 
 
@@ -207,7 +207,7 @@ def status_of(results: Sequence[GateResult]) -> int:
 
 
 def _refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> NoReturn:
-    """Say which gates stand in the way, and what may be done about it; end the command."""
+    """Print the gates that stand in the way, with remedies; end the command."""
     status = status_of(in_the_way)
     if as_json:
         out.json({**shown.step_data(checked), "taken": False, "ended": "refused"})

@@ -58,7 +58,7 @@ async def wait_for_gates(
     """Queue the step, and return its gates' answers once none stands in the way any more.
 
     Raises:
-        Overtaken: somebody took it away, or did something else meanwhile.
+        Overtaken: the queued step was cancelled, or another one was taken meanwhile.
         Exit: the time is up; the step is queued no more.
     """
     red = [one.name for one in stands_in_the_way(checked.results)]

@@ -109,7 +109,7 @@ def produce(
 
 
 def _content(body: str | None, file: Path | None) -> str:
-    """Return what the message says, from the one place that is named."""
+    """Return the message's content, from the one source that is named."""
     if body is not None and file is not None:
         raise typer.BadParameter("give BODY or --file, not both")
     if body is not None:
@@ -141,7 +141,7 @@ def _headers(given: list[str]) -> dict[str, str]:
 
 
 def _again(error: CrossfadeError, message: NewMessage) -> list[str]:
-    """Say how to repeat a message whose fate is open; the key is the only thing that tells it."""
+    """Print how to repeat a message of unknown outcome: with the key that it was sent with."""
     if not error.maybe_accepted:
         return []
     again = f"--key {message.client_message_id} --sender {message.sender_id}"

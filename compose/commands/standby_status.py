@@ -15,7 +15,7 @@ _WITHIN = 5.0
 
 
 async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
-    """Return what each live process says of its standbys, by process and by log.
+    """Return each live process's report on its standbys, by process and by log.
 
     Empty where there is none, and while PostgreSQL, which knows them, does not answer.
     """

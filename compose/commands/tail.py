@@ -79,7 +79,7 @@ class _Tail:
         self._waiting: dict[str, Message] = {}
 
     async def next(self) -> list[dict[str, str]]:
-        """Return what came since the last time, as lines."""
+        """Return the events since the last call, as lines."""
         pages = await asyncio.gather(*(self._page(one) for one in self._positions))
         records = sorted((r for page in pages for r in page), key=lambda record: record.appended_at)
         lines = [line for record in records for line in self._line(record)]

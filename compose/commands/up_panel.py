@@ -131,7 +131,7 @@ def request(url: str, key: PassingKey | None) -> str:
 
 
 def part(settings: Settings, name: str) -> tuple[str, str]:
-    """Return what a log is to this process, in a word and in a remark."""
+    """Return a log's role in this process, in a word and in a remark."""
     transport = settings.transport
     if transport.transport_shadow is None:
         return ("Log", "") if name == transport.transport else ("Left log", "nothing new comes")

@@ -1,4 +1,4 @@
-"""The judge: a client's history against what is there in the end.
+"""The checker: compares a client's history with the rows and logs in the end.
 
 In the spirit of Jepsen's log checker: an ``ok`` must be there, a ``failed`` must not, an
 ``unknown`` may or may not. It trusts no unique constraint of the database: contents are unique to

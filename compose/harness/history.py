@@ -98,7 +98,7 @@ class ClientHistory:
         self.attempts.sort(key=lambda attempt: attempt.sent)
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many attempts ended this way."""
+        """Return the number of attempts that ended this way."""
         return sum(a.outcome is outcome for a in self.attempts)
 
     def __str__(self) -> str:

@@ -106,7 +106,7 @@ async def acknowledges(count: Callable[[], int], messages: int, within: float) -
 
 
 class Load:
-    """``async with`` runs it: leaving stops new messages, and retries what is not yet answered.
+    """``async with`` runs it: leaving stops new messages, and retries those without an answer.
 
     ``ended`` is called with each attempt when it has.
     """

@@ -19,7 +19,7 @@ _LIMIT = 7  # small, so that there are many page borders
 
 
 class PageReader:
-    """Reads on from its cursors until the block ends; ``catch_up`` reads what is left."""
+    """Reads on from its cursors until the block ends; ``catch_up`` reads the rest."""
 
     def __init__(self, targets: Sequence[Target], conversations: Sequence[str]) -> None:
         self.seen: dict[str, list[str]] = {conversation: [] for conversation in conversations}

@@ -78,7 +78,7 @@ class RehearsedService(LocalServer):
         )
 
     async def owns(self) -> float:
-        """Return how many partitions it owns, by its own account."""
+        """Return the number of partitions that it owns, by its own account."""
         return await self.metric("stream_partition_owned")
 
     async def owns_eventually(self, at_least: int = 1, within: float = 20.0) -> None:

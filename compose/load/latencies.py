@@ -21,7 +21,7 @@ class Latencies:
         self._counts[ceil(log(max(seconds, 1e-6)) / _WIDTH)] += 1
 
     def quantile(self, share: float) -> float | None:
-        """Return what ``share`` of them do not exceed; ``None`` while there are none."""
+        """Return the latency that ``share`` of them do not exceed; ``None`` without any."""
         wanted = share * self._counts.total()
         seen = 0
         for bucket in sorted(self._counts):

@@ -4,12 +4,12 @@ Started by ``compose.local.server`` as a program of its own, with the standard l
 
     python guard.py SIGNAL GRACE LOCK_FD UID:GID -- command argument ...
 
-Standard input is a pipe that nobody writes to; it ends when the other side closes it or dies. The
-guard then sends ``SIGNAL`` to the server, waits ``GRACE`` seconds, and kills what is left. It runs
-in a session of its own, so a Ctrl-C in the terminal reaches the program that owns it, which stops
-its servers in order, and not the servers themselves. The first line on standard output is the
-server's process id. Guard and server both hold ``LOCK_FD``, a locked file: while either lives,
-no other process can start a server on the same data.
+Standard input is a pipe without a writer; it ends when the other side closes it or dies. The guard
+then sends ``SIGNAL`` to the server, waits ``GRACE`` seconds, and kills the processes that are left.
+It runs in a session of its own, so a Ctrl-C in the terminal reaches the program that owns it, which
+stops its servers in order, and not the servers themselves. The first line on standard output is the
+server's process id. Guard and server both hold ``LOCK_FD``, a locked file: while either lives, no
+other process can start a server on the same data.
 """
 
 from __future__ import annotations

@@ -40,8 +40,9 @@ _SMALL = {
 _LONE_NODE = {
     # fsync before every acknowledgement: there is no replica to survive a power cut with.
     "log.flush.interval.messages": "1",
-    # Nobody could take over, so being slow to report is no reason to fence it: on a busy machine it
-    # lost all its leaders again and again. A node that was killed is let in again after as long.
+    # No other node could take over, so a slow report is no reason to fence this one: on a busy
+    # machine it lost all its leaders again and again. A node that was killed is let in again after
+    # as long.
     "broker.session.timeout.ms": "5000",
 }
 

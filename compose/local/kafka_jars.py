@@ -51,7 +51,7 @@ class Java(NamedTuple):
 
 
 def cache_dir() -> Path:
-    """Return the folder that holds what is fetched once per user."""
+    """Return the folder of downloads that are fetched once per user."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "crossfade"
 

@@ -52,7 +52,7 @@ def _listens(host: str, port: int) -> bool:
 def free_port() -> int:
     """Return a port of this process's own, to be bound whenever it likes, and again after that.
 
-    Nothing is bound by this, so the system could give a port of its own choice to anybody else
+    Nothing is bound by this, so the system could give a port of its own choice to another program
     before it is, or while a server of ours is down and comes back. So it is one that systems do not
     choose by themselves, and that no other process of Crossfade's gets from here as long as this
     one lives.

@@ -67,7 +67,7 @@ def _running(folder: Path) -> dict[str, str] | None:
 
 
 def _born(pid: int) -> str | None:
-    """Return when a process was started, in the kernel's ticks; ``None`` where it does not say."""
+    """Return a process's start in the kernel's ticks; ``None`` where the kernel does not say."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -66,8 +66,8 @@ class Stack:
 
         They are right once the servers are started: one may have lost its port to another program.
 
-        And to nobody for a log that is not among them: at the usual port there may be the log of
-        another service, and 'crossfade audit --repair' would make rows of what is in it.
+        A log that is not among them gets an address where no server is: at the usual port there may
+        be another service's log, and 'crossfade audit --repair' would make rows of its records.
         """
         found = {
             "DATABASE_URL": self.database_url,

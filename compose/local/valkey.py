@@ -24,8 +24,8 @@ from compose.local.server import LocalServer
 
 __all__ = ["ValkeyServer"]
 
-# fsync before every reply: what is acknowledged is on disk. Nothing is ever evicted: a full memory
-# refuses appends, which the ingress answers with 503, and loses none.
+# fsync before every reply: an acknowledged record is on disk. Nothing is ever evicted: a full
+# memory refuses appends, which the ingress answers with 503, and loses none.
 _DURABLE = {
     "appendonly": "yes",
     "appendfsync": "always",
@@ -35,9 +35,9 @@ _DURABLE = {
     # that is every few seconds of a busy log, and takes a fifth of the throughput while it lasts.
     # The price of rewriting from here on: up to 3 s more to read it at a start (330 MB took 1.6 s).
     "auto-aof-rewrite-min-size": "512mb",
-    # What a busy log remembers, once nobody appends any more, is millions of fields that expire as
-    # one key: let go of beside the work (Valkey's default) instead of in its way (Redis's; 0.3 s a
-    # million).
+    # The memory of a busy log is millions of fields, which expire as one key when appends stop.
+    # They are freed in the background (Valkey's default), not in the way of commands (Redis's
+    # default; 0.3 s a million).
     "lazyfree-lazy-expire": "yes",
 }
 _USER = "crossfade"

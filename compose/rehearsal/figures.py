@@ -73,7 +73,7 @@ def first_tries(history: ClientHistory) -> frozenset[int]:
 
 
 def posts(attempts: Iterable[ClientAttempt], first: frozenset[int]) -> Posts:
-    """Return how these attempts fared. ``first``: see ``first_tries``."""
+    """Return the figures of these attempts. ``first``: see ``first_tries``."""
     count = ok = unknown = tried = at_once = 0
     took: list[float] = []
     for attempt in attempts:

@@ -43,7 +43,7 @@ def check_logs(history: ClientHistory, logs: Logs, rows: Sequence[FinalRow]) -> 
 
 
 def _first_places(log: Log) -> dict[str, LogEntry]:
-    """Return where each content stands first. Contents are unique to a key and a body."""
+    """Return the first place of each content. Contents are unique to a key and a body."""
     first: dict[str, LogEntry] = {}
     for entries in log.values():
         for entry in entries:

@@ -96,7 +96,7 @@ class Walk:
         await load.goes_on(1, within=180.0)
 
     def _rest(self) -> float:
-        """Return how many seconds to stay in this phase."""
+        """Return the seconds to stay in this phase."""
         options = self._options
         if options.minutes is None:
             return options.seconds_per_phase

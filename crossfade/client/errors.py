@@ -145,7 +145,7 @@ class ProblemError(CrossfadeError):
         self.title = title
         self.detail = detail
         self.fields = tuple(fields)
-        """What is wrong with which field."""
+        """A field, and the fault that it has."""
         self.correlation_id = correlation_id
         """What the service's logs have of this request."""
         self.retry_after = retry_after

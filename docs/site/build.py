@@ -74,7 +74,7 @@ class Site:
         yield from sorted(path for path in (self._own / "pages").rglob("*") if path.is_file())
 
     def _place(self, source: Path) -> str:
-        """Return where ``source`` stands in the site."""
+        """Return the place of ``source`` in the site."""
         if source == self._root / "README.md":
             return "index.md"
         for folder in (self._own / "pages", self._root / "docs"):

@@ -175,7 +175,7 @@ class _Limit(NamedTuple):
         return Problem(
             TOO_LARGE,
             f"The body has more than {self.size} bytes ({self.name}).",
-            # What is left of the body is not read, so the connection can't be used again.
+            # The rest of the body is not read, so the connection can't be used again.
             headers={"Connection": "close"},
         )
 

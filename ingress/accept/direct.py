@@ -193,7 +193,7 @@ class Direct:
             decide(submission, _there(submission, rows.get(submission.message_id), at))
 
     async def _recorded(self, submission: AnySubmission) -> str | None:
-        """Return when a receipt was recorded."""
+        """Return the time of a receipt."""
         if isinstance(submission, Submission):
             return None
         receipt = submission.receipt

@@ -42,8 +42,8 @@ class Receipts:
     ) -> Stored:
         """Record a receipt; return the first one of its kind, ``fresh`` if it is this one.
 
-        A key with a conversation prefix may give it for messages of such conversations, whoever
-        sent them; for others it is answered as if there were none.
+        A key with a conversation prefix may give it for all messages of such conversations; other
+        messages do not exist for it.
 
         Raises:
             Problem: there is no such message, it is a dead letter, or the log did not take it.
@@ -78,7 +78,7 @@ class Receipts:
             return await queries.receipts(self._pool, message_id, limit)
 
     async def _recorded(self, message_id: str, user_id: str, state: str) -> str | None:
-        """Return when this very receipt was recorded, if it was."""
+        """Return the time at which this very receipt was recorded, if it was."""
         async with asyncio.timeout(self._timeout):
             return await queries.receipt_at(self._pool, message_id, user_id, state)
 

@@ -40,7 +40,7 @@ Verdict = Stored | Problem
 class Waiter:
     """A request that waits until every message of it has its verdict; then calls ``decided``, once.
 
-    What is to be called leads back to the messages, and they to this. It is let go of as it is
+    The callback refers to the messages, and they to this object. It is dropped when it is
     called, or each request would be a cycle that only the garbage collector ends (a fifth of what
     a POST cost this process, and pauses of 10 ms).
     """

@@ -179,7 +179,8 @@ class MigrationActions(Protocol):
         """Begin a step.
 
         Raises:
-            Problem: a gate stands in the way, somebody was faster, or there is no such step.
+            Problem: a gate stands in the way, another step was taken first, or the step is
+                unknown.
         """
 
     async def complete(self, *, who: str) -> bool:

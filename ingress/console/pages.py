@@ -18,8 +18,9 @@ _TYPES = {
     "svg": "image/svg+xml",
     "html": "text/html; charset=utf-8",
 }
-# No inline script or style, nothing from elsewhere, nobody's frame. Trusted Types: the page's own
-# scripts can't make markup out of text either, so what a message says stays what it says.
+# No inline script or style, nothing from elsewhere, no frame of another page. Trusted Types: the
+# page's own scripts can't make markup out of text either, so what a message says stays what it
+# says.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'none'; frame-ancestors 'none'; base-uri 'none'; "

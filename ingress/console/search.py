@@ -1,6 +1,6 @@
 """Find messages by any of their ids, where they stand in a log, sender, conversation or time.
 
-Rows are found by index. What is not a row yet is looked for among the records that wait in the
+Rows are found by index. Messages without a row are looked for among the records that wait in the
 log and among the pending dead letters, as far back as the limits below go.
 """
 
@@ -124,8 +124,8 @@ class Search:
     ) -> tuple[FoundPage, recent.RecentPlace | None]:
         """Return a page of a listing, newest first, and where the next one begins.
 
-        The first page begins with what is not a row yet. Of a ``key`` with a prefix, what it may
-        read.
+        The first page begins with the messages that are not rows yet. Of a ``key`` with a prefix,
+        what it may read.
 
         Raises:
             Outage, TimeoutError: PostgreSQL can't tell now.

@@ -33,7 +33,7 @@ __all__ = ["MOST_FOLLOWERS", "Tail", "TailFilter", "TailNews"]
 MOST_FOLLOWERS = 20
 """Followers at once on one process."""
 _RECORDS = 200
-"""Of one partition that are read at a time; what is behind them is passed over."""
+"""Of one partition that are read at a time; later ones are passed over."""
 _AT_ONCE = 4
 _HELD = 500
 """Lines that wait for a slow follower."""
@@ -47,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TailLine(msgspec.Struct, frozen=True, rename="camel"):
-    """A record that was appended. What is no message has no ids, and says why."""
+    """A record that was appended. One that is no message has no ids, and a reason."""
 
     at: str
     place: str
@@ -185,7 +185,7 @@ class Tail:
         return len(self._followers) >= MOST_FOLLOWERS
 
     async def follow(self, wanted: TailFilter) -> AsyncIterator[TailNews]:
-        """Yield what is appended from now on: at once nothing, then at least every five seconds."""
+        """Yield records appended from now on: at once none, then at least every five seconds."""
         follower = _Follower(wanted)
         self._followers.add(follower)
         try:
@@ -227,7 +227,7 @@ class Tail:
             await asyncio.sleep(max(0.05, self._interval - (time.monotonic() - began)))
 
     async def _look(self) -> None:
-        """Read what was appended since the last time, and offer it."""
+        """Read the records appended since the last time, and offer them."""
         try:
             read, skipped = await answer(self._read(), within=self._timeout)
         except (TransportError, TimeoutError) as error:

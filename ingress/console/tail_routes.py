@@ -22,7 +22,7 @@ __all__ = ["router"]
 
 # Told to every client: how long to wait before it connects again, in milliseconds.
 _RETRY = b"retry: 1000\n\n"
-# no-transform and X-Accel-Buffering: a proxy that gathers the stream would hold back what is new.
+# no-transform and X-Accel-Buffering: a proxy that gathers the stream would hold back new events.
 _HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
 router = APIRouter(prefix="/api/console", tags=["console"])

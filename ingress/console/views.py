@@ -129,7 +129,7 @@ class MigrationBrief(ApiStruct, frozen=True):
 
 
 class Sentence(ApiStruct, frozen=True):
-    """One thing worth saying: what is so, why, and what to do next."""
+    """One finding: a fact, its cause, and the remedy."""
 
     level: Literal["ok", "notice", "warning", "alarm"]
     text: str
@@ -230,7 +230,7 @@ class FoundMessages(ApiStruct, frozen=True):
 
 
 class FoundPage(ApiStruct, frozen=True):
-    """A page of a listing, newest first; the first begins with what is not a row yet.
+    """A page of a listing, newest first; the first begins with messages that are not rows yet.
 
     A page with fewer than were asked for may have a next one: then ``looked_back_to`` says how far
     back in time this one has looked.
@@ -257,7 +257,7 @@ class LogNames(ApiStruct, frozen=True):
 
 
 class LogRecord(ApiStruct, frozen=True):
-    """A record as it stands in a log. Of what is long, the beginning is given."""
+    """A record as it stands in a log. Of long values, the beginning is given."""
 
     offset: str
     place: str

@@ -32,7 +32,7 @@ class AnswerWriter:
         self._transport.write(data)
 
     async def drain(self) -> None:
-        """Return when the buffer has room again, or the connection is lost."""
+        """Wait until the buffer has room again, or the connection is lost."""
         await self._writable.wait()
 
     def pause(self) -> None:

@@ -56,7 +56,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _connections(wanted: int | None, reserve: int) -> int:
-    """Return how many connections there may be, beside ``reserve`` for health."""
+    """Return the most connections that there may be, beside ``reserve`` for health."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = descriptors - reserve - _OWN
     if wanted is None:

@@ -34,7 +34,7 @@ class Chunks:
         """Whether the whole body was read."""
 
     def read(self, buffer: bytearray) -> bytes:
-        """Take what is there of the body out of ``buffer`` and return its data.
+        """Take the buffered part of the body out of ``buffer`` and return its data.
 
         Empty where more bytes are needed or the body is complete.
 

@@ -139,7 +139,7 @@ class HttpConnection(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        """Go on with what is buffered, until bytes are missing or an answer has to come first."""
+        """Go on with the buffered bytes, until more are needed or an answer has to come first."""
         if self._ended:
             return
         self._advancing = True
@@ -162,7 +162,7 @@ class HttpConnection(asyncio.Protocol):
             self.resume_reading()
 
     def _note(self) -> None:
-        """Note what is waited for, where a request did not come whole."""
+        """Note which part of an incomplete request is awaited."""
         stage: str = self._parser.stage
         if stage == "head" and self._waits:
             stage = "waiting"
@@ -283,7 +283,7 @@ class HttpConnection(asyncio.Protocol):
         self._go_on()
 
     def refuse(self, problem: Problem) -> None:
-        """Answer what is not a request, and close: where the next one begins can't be known."""
+        """Answer a malformed request, and close: the beginning of the next one can't be known."""
         self.listener.connections.ended.labels(problem.kind.name).inc()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -385,7 +385,7 @@ class HttpConnection(asyncio.Protocol):
             return self._since
         if self._exchange is not None or self._stage == "body":
             return None
-        # What is idle and has sent something since is about to be served.
+        # An idle connection that has sent something since is about to be served.
         return None if self._stage == "between" and has_unread(self._transport) else self._since
 
     def end(self) -> None:

@@ -22,7 +22,7 @@ __all__ = ["Connection", "Connections"]
 
 _LOOK_AGAIN = 0.1  # seconds between looks for idle connections, each of which takes a while
 _IDLE = 1.0  # seconds; what was idle for less may have a request on its way
-_SWEEP = 1.0  # seconds between looks for what is late, at most
+_SWEEP = 1.0  # seconds between looks for late connections, at most
 
 
 class Connection(Protocol):

@@ -16,7 +16,7 @@ __all__ = ["has_unread", "unsent"]
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Return how many bytes the kernel has that the client's has not confirmed; 0 if unknown."""
+    """Return the bytes that the client's kernel has not confirmed; 0 if unknown."""
     connection = transport.get_extra_info("socket")
     if connection is None:
         return 0

@@ -1,7 +1,7 @@
 """Split a stream of bytes into requests.
 
-One event at a time, and only when asked: so a connection never holds requests that nobody has
-begun to answer, only their bytes.
+It gives one event at a time, and only when asked. So a connection never holds parsed requests that
+wait for their answer, only their bytes.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _refused(detail: str) -> Problem:
 def check_start(data: bytearray, looked_at: int) -> None:
     """Refuse ``data`` if no head starts so; ``looked_at`` bytes of it were checked before.
 
-    So what is not HTTP (a TLS handshake, say) is refused as it comes, and not waited for.
+    So bytes that are not HTTP (a TLS handshake, say) are refused as they come, and not waited for.
 
     Raises:
         Problem: no head begins like that.

@@ -1,7 +1,7 @@
 """A JSON object read member by member, no further than it has to be.
 
 ``json.loads`` builds everything that a text holds: a million members, or a third of a million empty
-arrays, take a second that nobody else is served in. Here names and strings are read one by one, the
+arrays, take a second, and other requests wait. Here names and strings are read one by one, the
 inside of anything else is passed over, and past a number of tokens the reading ends. A message that
 can be accepted never has that many.
 """

@@ -1,7 +1,7 @@
 """The request struct of a message, decoded and checked at C speed.
 
 A body that passes costs about a microsecond. One that may not goes to
-``ingress.schema.validation_errors``, which takes its time to say exactly what is wrong.
+``ingress.schema.validation_errors``, which takes its time to name each fault exactly.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _optional = attrgetter(
 
 
 def names_given(request: MessageRequest) -> int:
-    """Return how many fields the JSON of ``request`` names.
+    """Return the number of fields that the JSON of ``request`` names.
 
     A decoder keeps the last of two equal names in silence. More colons in the text than this number
     is how the other shows; a colon in a value is a false alarm, which

@@ -23,7 +23,7 @@ MOST_ERRORS = 20
 """The errors that are listed for one message, or for one request to an ordinary route."""
 
 _COUNTED = 100
-"""Errors are counted up to here; what is wrong beyond is "more"."""
+"""Errors are counted up to here; any others are "more"."""
 _TOKENS = 1_000
 """Names, strings and brackets to look at, beside the recipients that a message may have."""
 _SHOWN = 64

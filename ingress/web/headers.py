@@ -95,7 +95,7 @@ def idempotency_key(headers: Headers) -> str | None:
     """Return the key that ``Idempotency-Key`` gives in place of ``clientMessageId``, if any.
 
     Raises:
-        Problem: it is empty, too long, or holds what is not printable ASCII.
+        Problem: it is empty, too long, or has characters other than printable ASCII.
     """
     value = headers.get(b"idempotency-key")
     if value is None:

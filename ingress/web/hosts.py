@@ -2,8 +2,8 @@
 
 A page of another site can have its own name point at this machine (DNS rebinding), and its scripts
 are then of the same origin as this service as far as the browser can tell. Only the ``Host`` that
-the browser sends gives them away. With keys this matters little: such a page has none. Without,
-whoever can send a request may do everything, so the name is asked for on every route.
+the browser sends gives them away. With keys this matters little: such a page has none. Without
+keys, every client may do everything, so the name is asked for on every route.
 
 An IP address is safe: a page under one was served from that address, and no resolver is asked for
 it. So probes and scrapers that use a pod's address need no setting. ``localhost`` and names below

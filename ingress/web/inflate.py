@@ -19,7 +19,7 @@ ACCEPTED = "gzip, deflate"
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
 _NONE = {b"", b"identity"}
-# Bytes. At the end of a gzip member what is left of a step is copied: steps are short.
+# Bytes. At the end of a gzip member the rest of a step is copied: steps are short.
 _IN = 4 * 1024
 _OUT = 64 * 1024
 

@@ -1,4 +1,4 @@
 """Backfill: copy records that one log lacks from another. Start at ``run``.
 
-It may use ``migration_guide.parity``, which finds what is missing, and no other room.
+It may use ``migration_guide.parity``, which finds the missing records, and no other room.
 """

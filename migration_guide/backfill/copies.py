@@ -38,7 +38,7 @@ def of_record(record: Record, source: str) -> Envelope:
         UnicodeError: its key or a header is not text, which an envelope can't carry.
     """
     headers = {n: v.decode() for n, v in record.headers.items() if n not in _OURS}
-    # What is not UTF-8 of the key and of names was read reversibly, and can't be written.
+    # Bytes of the key and of names that are not UTF-8 were read reversibly, and can't be written.
     "".join((record.key, *headers)).encode()
     identifier, accepted_at, print_ = f"{source}:{record.partition}:{record.offset}", "", ""
     try:

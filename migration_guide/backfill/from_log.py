@@ -36,7 +36,7 @@ class FromLog:
         return True
 
     async def count(self) -> int:
-        """Return how many records a round would append."""
+        """Return the number of records that a round would append."""
         with Plan() as plan:
             await self._compare(plan)
             return plan.total
@@ -90,7 +90,7 @@ class FromLog:
     async def _repaired(self, plan: Plan) -> None:
         """Close the ledger's gaps that lie where everything was just seen to be there.
 
-        A gap whose place nobody noted is closed if the whole log was examined.
+        A gap without a noted place is closed if the whole log was examined.
         """
         key, pool = self._source.sort_key, self._of.pool
         closed = [

@@ -64,11 +64,11 @@ class FromRows:
         return of.status.appended > before
 
     async def count(self) -> int:
-        """Return how many records a round would append."""
+        """Return the number of records that a round would append."""
         return sum([len(envelopes) async for envelopes, _ in self._lacking()])
 
     async def _lacking(self) -> AsyncIterator[tuple[list[Envelope], dict[str, str]]]:
-        """Yield what the target lacks, with the cursor that is reached by appending it."""
+        """Yield the records that the target lacks, each with the cursor after its append."""
         of = self._of
         of.status.stage = "comparing"
         partitions = of.target.partitions

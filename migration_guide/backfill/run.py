@@ -1,6 +1,6 @@
 """Run a backfill: find records the target lacks, append them in order, repeat until none lack.
 
-Safe to run twice, and to be killed anywhere: what is missing is found by comparing, never assumed.
+Safe to run twice, and to be killed anywhere: missing records are found by comparing the logs.
 An append whose outcome is not known is not repeated; the next comparison shows whether it stands
 there. Beside live traffic it leaves the newest seconds alone (``settle``), which are the live
 shadow's. Should a copy of those come later still, the message has one record more, and one row.
@@ -45,7 +45,7 @@ class Backfill:
         self._work = work(self.appends)
 
     async def run(self) -> BackfillStatus:
-        """Return when the target lacks no requested record.
+        """Copy until the target lacks no requested record.
 
         Raises:
             JobRunning: another backfill into the same target runs.

@@ -1,7 +1,7 @@
 """Whether a log's clock is ahead of this machine's, so that its times can't be compared with ours.
 
 A clock that is behind needs no look: what was sent lately then seems old, lies outside the window,
-and a gate that sees nothing says so. One that is ahead puts what is old into the window.
+and a gate that sees nothing says so. One that is ahead puts old messages into the window.
 """
 
 from __future__ import annotations

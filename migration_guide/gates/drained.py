@@ -1,6 +1,7 @@
-"""Gate ``drained``: nothing stands in the log that is to be left which is not a row yet.
+"""Gate ``drained``: each record of the log that is given up is a row, or a dead letter.
 
-Its records are in the other log too; but once nobody writes it, nobody would look into it either.
+Its records are in the other log too. But no process reads a log that no process writes any more, so
+this is the last time that they are looked at.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gate ``partitions``: both logs have the same partitions, so that a conversation keeps its one.
 
-Opening a log compares what is there with the settings: an existing topic or database with another
+Opening a log compares it with the settings: an existing topic or database with another
 number of partitions refuses, with the remedy.
 """
 

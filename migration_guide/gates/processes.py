@@ -1,8 +1,8 @@
 """Gate ``processes``: every process runs the phase that the step starts from, and none is missing.
 
 A step is safe beside its neighbour only, so a process that is a phase behind makes the next step a
-step of two. Of a process that fell silent nobody knows what it does: it may be cut off from
-PostgreSQL and go on accepting.
+step of two. The state of a process that fell silent is unknown: it may be cut off from PostgreSQL
+and go on accepting.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ Verdict = Literal["green", "red", "unknown"]
 class GateResult(msgspec.Struct, frozen=True):
     """One gate's answer: a verdict, one sentence that says why, and the figures it rests on.
 
-    ``unknown`` is never taken for ``green``: it is what is answered when something that has to be
+    ``unknown`` is never taken for ``green``: it is the verdict when something that has to be
     looked at can't be.
     """
 

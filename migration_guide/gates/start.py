@@ -3,13 +3,13 @@
 It will start where the workers' group stands in the log it reads. So for every partition: each
 record of the log that is read now, from where the group stands in it, that is not settled, has to
 stand in the other log *after* where the group stands there. Then nothing is skipped; and because
-both logs agree on the order of what anybody can know the order of, nothing is reordered.
+both logs agree on every order that a client can observe, nothing is reordered.
 
 It is computed from both logs and the rows, in bounded work, while traffic goes on: what is found
 missing is looked for again, since it may have been on its way.
 
 A log of the two that has lost records, however long ago, is another matter: what was persisted
-since is beyond doubt, but whether it goes on losing nobody can compute. An operator has to say so.
+since is beyond doubt, but whether it goes on losing can't be computed. An operator has to decide.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def facts_of(
 
 
 def accepted_at(record: Record) -> float:
-    """Return when a record's message was accepted, or was appended if it does not say."""
+    """Return the time at which a record's message was accepted, or appended if it does not say."""
     try:
         event = decode(record)
     except DecodeError:
@@ -149,7 +149,7 @@ def _copied(record: Record, other: str, other_key: SortKey) -> tuple[Mode, str |
         try:
             mirror, place = offset, other_key(offset)
         except ValueError:
-            mirror = None  # somebody else's header: it names no place
+            mirror = None  # another program's header: it names no place
     said = _text(record, HEADER_SHADOW_MODE)
     if said in (Mode.ASYNC, Mode.SYNC, Mode.BACKFILL):
         return Mode(said), mirror, place

@@ -68,7 +68,7 @@ class Follower:
             comparison.close()
 
     async def round(self, progress: Callable[[int], None] | None = None) -> int:
-        """Read what came since the last one, judge it, and return how many records that were.
+        """Read the records since the last round, judge them, and return their number.
 
         Raises:
             TransportUnavailable: a log can't be read. The next round goes on where this one ended.

@@ -152,7 +152,7 @@ class ParityMonitor:
         return min(max(now - _LOOKBACK_SECONDS, judged), now)
 
     def _count(self, result: ParityResult, count: int) -> None:
-        if count > 0:  # what is taken back was counted once; the rows take it back
+        if count > 0:  # a result that is taken back was counted once; the rows take it back
             self._metrics.results.labels(result.value).inc(count)
 
     def _show(self, follower: Follower, rows: _ReportRows) -> None:

@@ -16,10 +16,10 @@ Say that A stands before B in one log (*here*) and B before A in the other (*the
 
 One more caution: a message first accepted in async mode, whose copy was dropped, and sent again in
 sync mode has a ``sync`` copy made long after its first acknowledgement. So a sync copy counts as
-one only within ``SAME_REQUEST`` seconds of its original, or where nobody can have acknowledged
-the original without it: it was appended when every process was in sync mode already. The migration
-knows since when that is so (``mirrored``). However long the shadow was down after that, and whoever
-repaired the copy then, the message was not acknowledged before.
+one only within ``SAME_REQUEST`` seconds of its original, or where the original can't have been
+acknowledged without it: it was appended when every process was in sync mode already. The migration
+knows since when that is so (``mirrored``). However long the shadow was down after that, and however
+the copy was repaired then, the message was not acknowledged before.
 
 Sync pairs alone thus can't differ in order: what the exchange can show for them is that requests
 overlapped. That is the reason for phase 2, and why gates look at a window after its beginning. (One

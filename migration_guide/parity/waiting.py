@@ -1,6 +1,6 @@
 """Records that wait for their counterpart: in memory up to a limit, the rest in a temporary file.
 
-The file is SQLite's (deleted by it when it is closed); what is kept in memory of it is bounded by
+The file is SQLite's (deleted by it when it is closed); its part in memory is bounded by
 its page cache. In a healthy pair of logs it is never made: only what the other log lacks waits for
 long, and only more than ``limit`` of that goes to the file.
 """
@@ -149,7 +149,7 @@ class UnpairedRecords:
         return first is not None and first.appended_at < until
 
     def ripe(self, side: int, until: float) -> Iterator[Facts]:
-        """Yield what stands in ``side``, is young, and was appended before ``until``.
+        """Yield the young facts of ``side`` that were appended before ``until``.
 
         The caller judges and keeps, or takes, each of them.
         """
@@ -188,7 +188,7 @@ class UnpairedRecords:
         _drop(self._scopes, _stands(facts), slot)
 
     def _spill(self) -> None:
-        """Move a quarter to the file: what is missing, and then what waits longest."""
+        """Move a quarter to the file: the missing ones first, then those that wait longest."""
         if self._file is None:
             self._file = _SpillFile()
         count = max(1, self._limit // 4)

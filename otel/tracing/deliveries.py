@@ -41,7 +41,7 @@ __all__ = ["UNTRACED", "Deliveries", "Delivery", "TracedDeliveries"]
 class Delivery:
     """A delivered batch that is not traced: every call does nothing.
 
-    As a context manager it surrounds what is done with the batch, to its acknowledgement.
+    As a context manager it surrounds the work on the batch, to its acknowledgement.
     """
 
     begun: Mapping[str, str] = {}

@@ -124,7 +124,7 @@ class Requests:
         ids = getrandbits(192)  # the trace's, and a span's
         trace_id = ids >> 64
         if trace_id & _LOW >= self._bound if self._built_in else not self._sampling.root(trace_id):
-            # Not sampled: whoever reads the message is told so, or they would decide again.
+            # Not sampled: its readers are told so, or they would decide again.
             text = ids.to_bytes(24, "big").hex()
             return Trace(f"00-{text[:32]}-{text[32:]}-02", None)
         one = RequestTrace(self._record, self._created, method, route)

@@ -1,7 +1,7 @@
 """Whether a trace is recorded, decided first and once, at the cost of a comparison.
 
 The SDK's samplers decide; those that it has built in are two facts each: whether a parent's
-decision is kept, and below which bound a trace id is sampled. Anybody else's sampler is asked.
+decision is kept, and below which bound a trace id is sampled. Other samplers are asked.
 """
 
 from __future__ import annotations

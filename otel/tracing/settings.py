@@ -62,8 +62,8 @@ class TracingSettings(BaseSettings):
     otel_traces_sampler_arg: str | None = None
     """For ``traceidratio``: the share of traces to record, from 0 to 1."""
     otel_propagators: str = "tracecontext,baggage"
-    """What is read from a request: ``tracecontext``, ``none``, or others whose packages are
-    installed. Baggage is never passed on; in the log it is always the W3C context."""
+    """The context that is read from a request: ``tracecontext``, ``none``, or others whose packages
+    are installed. Baggage is never passed on; in the log it is always the W3C context."""
     otel_bsp_schedule_delay: Count = 5000
     """Milliseconds between two exports."""
     otel_bsp_max_queue_size: Count = 2048

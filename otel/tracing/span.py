@@ -1,4 +1,4 @@
-"""A finished span as we describe it, and the names that OpenTelemetry gives to what is in it.
+"""A finished span as we describe it, and the names that OpenTelemetry gives to its parts.
 
 Messaging semantic conventions v1.44 (development), HTTP and database ones (stable). What they have
 no name for begins with ``crossfade.``.
@@ -87,7 +87,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         return made
 
     def position(self, partition: int, offset: str) -> Attributes:
-        """Return where a record stands, by the names its system has for that."""
+        """Return a record's place, by the names that its system has for that."""
         made: Attributes = {"messaging.destination.partition.id": str(partition)}
         if self.location.numbered:
             made[f"messaging.{self.location.system}.offset"] = int(offset)

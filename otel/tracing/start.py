@@ -85,7 +85,7 @@ def start(
     Called when the process has its final shape: exporters have threads, which no fork takes along.
 
     Raises:
-        ConfigurationError: a variable names what is not there, or the packages are missing.
+        ConfigurationError: a variable names a thing that is not there, or the packages are missing.
     """
     if not settings.exporters:
         return OFF

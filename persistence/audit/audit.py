@@ -77,7 +77,7 @@ WHERE conrelid IN ('messages'::regclass, 'message_receipts'::regclass)
 async def audit(pool: Pool, transport: Transport) -> AuditReport:
     """Look for duplicates by key, and hold the rows against the log, changing nothing.
 
-    It may run beside the service: what is not acknowledged yet is left out.
+    It may run beside the service: records that are not acknowledged yet are left out.
 
     Raises:
         Outage: PostgreSQL can't answer.

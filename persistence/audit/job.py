@@ -32,7 +32,7 @@ async def run_repair(pool: Pool, transport: Transport, *, by: str) -> RepairRepo
 
     Raises:
         JobRunning: another repair runs.
-        JobStopped: somebody cancelled it before it began to change anything.
+        JobStopped: it was cancelled before it began to change anything.
         Outage, TransportError: see there. The job is listed as failed, with the error.
     """
     reports: list[RepairReport] = []

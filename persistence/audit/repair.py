@@ -202,7 +202,7 @@ async def _insert(
     ]
 
     async def write(part: Sequence[PositionedEvent]) -> Written:
-        # A savepoint: what is refused is taken back alone.
+        # A savepoint: a statement that is refused is taken back alone.
         with translated():
             async with connection.transaction():
                 return await insert(connection, part)

@@ -47,7 +47,7 @@ class Lack(StrEnum):
     ROW = "row"
     """A message or a receipt that is no row and no dead letter."""
     DEAD_LETTER = "dead_letter"
-    """Bytes nobody can decode, or a key with another body, and no dead letter says so."""
+    """Undecodable bytes, or a key with another body, without a dead letter."""
 
 
 class Unaccounted(msgspec.Struct, frozen=True, rename="camel"):

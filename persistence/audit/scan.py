@@ -1,7 +1,7 @@
 """The log against the rows: every acknowledged record must have led to something.
 
-A record at or below the group's floor was acknowledged, and a worker acknowledges only what is a
-committed row or a durable dead letter. So each must be found as one or the other.
+A record at or below the group's floor was acknowledged, and a worker acknowledges only records that
+are a committed row or a durable dead letter. So each must be found as one or the other.
 """
 
 from __future__ import annotations

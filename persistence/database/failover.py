@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-if TYPE_CHECKING:  # database.py uses what is here
+if TYPE_CHECKING:  # database.py uses this module
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 

@@ -1,7 +1,7 @@
 """Waiting out an outage: one prober for all who wait, and everyone goes on at once when it is over.
 
 An outage is not a poison message (promise 6): nothing is dropped, nothing is dead-lettered, and
-there is no last attempt. Whoever meets it calls ``OutageBarrier.hold``.
+there is no last attempt. Code that meets one calls ``OutageBarrier.hold``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PROBE_SECONDS = 5.0
 
 
 class Stopping(Exception):  # noqa: N818 - a request, not a mistake
-    """The process is asked to stop while it waits. What is in hand stays unacknowledged."""
+    """The process is asked to stop while it waits. Its records stay unacknowledged."""
 
 
 class Paused(msgspec.Struct, frozen=True):

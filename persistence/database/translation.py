@@ -1,7 +1,7 @@
 """asyncpg's exceptions into ours (``persistence.errors``), in one place.
 
 The rule stands in two tables by SQLSTATE (PostgreSQL documentation, appendix A): whole codes
-first, then the class, its first two characters. What is in neither is ``Unexpected``.
+first, then the class, its first two characters. A code that is in neither is ``Unexpected``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Letters that failed for one cause are shown, redriven and discarded together, so two texts that say
 the same of two records have to become one. Ids, numbers, times and quoted values are replaced;
-the name of something in the schema (``constraint "messages_pkey"``) says what is wrong, and stays.
+the name of something in the schema (``constraint "messages_pkey"``) names the fault, and stays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Causes for dead letters that became rows before causes were kept, or by an older release.
 
-A little at a time, in transactions of their own: nobody waits for it, and a letter that somebody
-redrives meanwhile is left for the next time.
+A few at a time, in transactions of their own: no caller waits for it, and a letter that is redriven
+meanwhile is left for the next time.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class DeadLetters:
     async def count(
         self, selection: Selection | None = None, *, state: str | None = LetterState.PENDING
     ) -> dict[str, int]:
-        """Return how many there are, by reason."""
+        """Return the number of letters, by reason."""
         condition, values = where(selection or Selection(), ("state = {}", state))
         sql = f"SELECT reason, count(*) AS letters FROM dead_letters WHERE {condition} GROUP BY reason ORDER BY reason"  # noqa: E501, S608 - values are arguments
         async with using(self._pool) as connection:

@@ -146,7 +146,7 @@ class DeadLetterIndex:
 
 
 def _may_be_its_fault(error: Exception) -> bool:
-    """Return whether ``error`` may come from what is in the records, and not from the database."""
+    """Return whether ``error`` may come from the records' contents, and not from the database."""
     return not isinstance(error, PersistenceError) or isinstance(
         error, Rejected | TooSlow | Unexpected
     )

@@ -52,7 +52,7 @@ class DeadLetterIndexer:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Index until ``stop`` is set; then finish what is in hand."""
+        """Index until ``stop`` is set; then finish the batch in hand."""
         await self._claims.run(stop)
 
     def paused(self) -> list[Paused]:

@@ -35,7 +35,7 @@ class RedriveOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="came
 async def census(
     connection: Connection, selection: Selection, most_redrives: int | None
 ) -> tuple[int, dict[str, int], int]:
-    """Return how many pending letters a redrive would take, by reason, and leave out."""
+    """Count the pending letters that a redrive would take, by reason, and leave out."""
     condition, values = where(selection, ("state = {}", LetterState.PENDING))
     allowed = f"(${len(values) + 1}::int IS NULL OR redrives < ${len(values) + 1})"
     sql = f"""

@@ -120,7 +120,7 @@ class Redriver:
         return await self._jobs.resume(identifier, JobKind.REDRIVE, self._step)
 
     async def progress(self, identifier: UUID) -> RedriveProgress | None:
-        """Return how far a redrive is, wherever it runs; ``None`` for an unknown id."""
+        """Return a redrive's progress, wherever it runs; ``None`` for an unknown id."""
         job = await self._jobs.table.get(identifier, JobKind.REDRIVE)
         return _progress(job) if job else None
 
@@ -136,7 +136,7 @@ class Redriver:
         return await self._jobs.table.cancel(identifier, JobKind.REDRIVE)
 
     async def wait(self, identifier: UUID) -> None:
-        """Return when a redrive that runs in this process has ended here."""
+        """Wait until a redrive that runs in this process has ended here."""
         await self._jobs.wait(identifier)
 
     async def close(self) -> None:

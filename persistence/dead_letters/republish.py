@@ -33,7 +33,7 @@ class RedriveAttempt(msgspec.Struct):
 async def republish(transport: Transport, letters: Sequence[asyncpg.Record]) -> RedriveAttempt:
     """Append ``letters`` (rows of ``dead_letters``) in their order.
 
-    Always appended, whatever the log remembers: the first time it was persisted by nobody.
+    Always appended, whatever the log remembers: the first record did not become a row.
     """
     attempt = RedriveAttempt([], [], [], None)
     whole = []
@@ -91,5 +91,5 @@ def _partition(letter: asyncpg.Record, partitions: int) -> int:
 
 
 def _text(value: bytes) -> str:
-    # Headers are text on every log of ours; the odd bytes of somebody else's stay readable.
+    # Headers are text on every log of ours; the odd bytes of other programs stay readable.
     return value.decode("utf-8", "backslashreplace")

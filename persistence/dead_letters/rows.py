@@ -1,7 +1,7 @@
 """Convert any record of the dead-letter log to a row.
 
-Nothing here may refuse a letter: this is where records end that nobody could store. So bytes stay
-bytes, and text is made storable.
+Nothing here may refuse a letter: it holds a record that could not be stored elsewhere. So bytes
+stay bytes, and text is made storable.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _letter(record: Record) -> DeadLetter:
     try:
         return dead_letter_of(record)
     except DecodeError as error:
-        # Somebody else's, with headers that only look like ours: kept as it stands.
+        # Another program's, with headers that only look like ours: kept as it stands.
         return DeadLetter(record, Reason.REJECTED, str(error), 1, timestamp(record.appended_at))
 
 
@@ -190,7 +190,7 @@ def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
 def conversation_in(key: bytes) -> str | None:
     """Return the conversation that a record's key names, ``None`` where it can't be read as one.
 
-    Producers of messages use the conversation as the key, also where nobody can read the body.
+    Producers of messages use the conversation as the key, also where the body can't be read.
     """
     try:
         text = key.decode()

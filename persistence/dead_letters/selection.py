@@ -65,7 +65,7 @@ def where(selection: Selection, *more: Condition) -> tuple[str, list[object]]:
 
 
 class Narrowed(NamedTuple):
-    """A selection as two conditions: a stretch of one index, and what is left to look at.
+    """A selection as two conditions: a stretch of one index, and a filter of its entries.
 
     The stretch is written as comparisons of rows, and ``order`` names every column of the index:
     another index would have to sort, so the planner takes this one whatever it thinks of the

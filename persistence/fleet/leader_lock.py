@@ -29,8 +29,9 @@ async def elected(
 ) -> AsyncIterator[Connection | None]:
     """Lend a connection that holds the lock ``what``, or ``None`` if another process holds it.
 
-    While the connection works the lock is held: use it for what nobody else may do meanwhile.
-    ``within`` is how many seconds to wait for a free connection (for ever where ``None``).
+    While the connection works the lock is held: use it for work that no other process may do
+    meanwhile. ``within`` is how many seconds to wait for a free connection (for ever where
+    ``None``).
 
     Raises:
         Outage: PostgreSQL can't tell, or the connection is gone, and with it the lock.

@@ -62,7 +62,7 @@ class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def expected(self) -> frozenset[int]:
-        """The phases a process may be on now without surprising anybody."""
+        """The phases that a process is expected to be on now."""
         return frozenset({self.phase, self.target})
 
 
@@ -82,7 +82,7 @@ class MigrationEvent(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def state(pool: Pool, *, within: float | None = None) -> MigrationState | None:
-    """Return where the migration stands; ``None`` where no process has ever started.
+    """Return the migration's state; ``None`` if no process has ever started.
 
     ``within`` bounds, in seconds, the wait for a connection and that for its answer.
     """

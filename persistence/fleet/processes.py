@@ -58,7 +58,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     epoch of each partition it owns, by log. ``paused`` is what its workers wait for. ``shadow`` and
     ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its latencies.
 
-    Another version of the service may write its row otherwise: what is not of the shape that this
+    Another version of the service may write its row otherwise: a value without the shape that this
     version reads counts as not said.
     """
 

@@ -17,7 +17,8 @@ ON CONFLICT DO NOTHING
 """
 """Note a log that is written. Its first owner takes the row over; none is below an epoch of 0."""
 
-# Not what is a shadow only: its records are copies, and their originals stand in a log named here.
+# Not a log that is a shadow only: its records are copies, and their originals stand in a log named
+# here.
 _LOGS = """
 SELECT transport FROM fences UNION SELECT transport FROM processes
 UNION SELECT consume_from FROM processes ORDER BY transport

@@ -28,7 +28,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         kind: What it does.
-        request: What is asked for, in the kind's own words. Written as JSON.
+        request: The job's parameters, as its kind defines them. Written as JSON.
         by: Name of the caller.
         rate: At most so many letters or records a second; 0 for no limit.
         total: How many there are to do, as far as is known.

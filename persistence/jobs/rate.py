@@ -25,7 +25,7 @@ class Rate:
         return min(_MOST, max(1, self._per_second // 4)) if self._per_second else _MOST
 
     async def spend(self, number: int, stop: asyncio.Event | None = None) -> None:
-        """Return when so many may go, or ``stop`` is set."""
+        """Wait until so many may go, or ``stop`` is set."""
         if not self._per_second:
             return
         now = time.monotonic()

@@ -141,7 +141,7 @@ class JobRunner:
         return True
 
     async def wait(self, identifier: UUID) -> None:
-        """Return when a job that runs in this process has ended here.
+        """Wait until a job that runs in this process has ended here.
 
         Raises:
             Exception: what made it fail.
@@ -219,6 +219,6 @@ def _told(failure: Exception) -> str:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    # Its error is logged, and its state says so; nobody has to be waiting for it.
+    # Its error is logged, and its state says so; no caller has to wait for it.
     if not task.cancelled():
         task.exception()

@@ -59,7 +59,7 @@ UPDATE jobs SET state = $3, owner = $4, rate = coalesce($5, rate), seen_at = now
 WHERE id = $1 AND kind = $2 AND {_RESUMABLE} RETURNING {_CLAIMED}
 """  # noqa: S608 - constants only
 
-# Locks the row: whoever cancels the job waits until what is in hand is done.
+# Locks the row: a cancellation waits until the batch in hand is done.
 _LOCK = "UPDATE jobs SET seen_at = now() WHERE id = $1 AND owner = $2 AND state = $3"
 
 _NOTE = """

@@ -64,7 +64,7 @@ class KeptReceipt(msgspec.Struct, frozen=True):
 
 
 async def places_of(pool: Pool, message_id: str) -> list[LogPosition]:
-    """Return where it stands in the logs that its row did not come from.
+    """Return its places in the logs that its row did not come from.
 
     Raises:
         Outage: PostgreSQL can't tell now.

@@ -150,14 +150,14 @@ async def receipts(pool: Pool, message_id: str, limit: int) -> list[StoredReceip
 
 
 async def receipt_at(pool: Pool, message_id: str, user_id: str, state: str) -> str | None:
-    """Return when this receipt was recorded (RFC 3339, UTC), ``None`` if it is no row."""
+    """Return the time of this receipt (RFC 3339, UTC), ``None`` if it is no row."""
     async with using(pool) as connection:
         at = await connection.fetchval(RECEIPT, message_id, user_id, state)
     return rfc3339(at) if at is not None else None
 
 
 async def positions(pool: Pool, message_id: str) -> list[StoredPosition]:
-    """Return where a message stands in logs that its row did not come from, as far as is known."""
+    """Return the known places of a message in logs that its row did not come from."""
     async with using(pool) as connection:
         rows = await connection.fetch(_POSITIONS, message_id)
     return [StoredPosition(row["transport"], row["partition"], row["log_offset"]) for row in rows]

@@ -1,4 +1,4 @@
-"""One claim of a log that is not consumed: acknowledge what is settled, in order, and wait.
+"""One claim of a log that is not consumed: acknowledge settled records, in order, and wait.
 
 ::
 
@@ -6,8 +6,8 @@
                                 └── it has been the first for too long, and the rules
                                     allow it: persist it, through a PartitionWorker
 
-So the group's place in this log is never beyond the first message that nobody has persisted, and
-near the end: a worker may begin to consume the log from there at any moment, and what is before it
+So the group's place in this log is never beyond the first message that is not persisted, and near
+the end: a worker may begin to consume the log from there at any moment, and the records before it
 may be trimmed.
 """
 
@@ -129,7 +129,7 @@ class PartitionStandby:
         )
 
     async def _look(self) -> None:
-        """Ask what is settled: of the first few only, and more closely, when they were not."""
+        """Find the settled records; of the first few only, and more closely, if they were not."""
         again = self.first is not None and self.first.offset == self._waiting[0].record.offset
         if again:
             await self._ask(list(islice(self._waiting, _PROBE)), letters=True)
@@ -149,7 +149,7 @@ class PartitionStandby:
                 await self._context.worker.database.hold(error, self._stop)
 
     async def _acknowledge(self) -> bool:
-        """Acknowledge what is settled from the first on; return whether that was anything."""
+        """Acknowledge the settled records from the first on; return whether there were any."""
         count = sum(1 for _ in takewhile(lambda one: one.settled, self._waiting))
         if count:
             through = self._waiting[count - 1].record.offset
@@ -207,7 +207,7 @@ class PartitionStandby:
         return self.stalled or (self._taking_over and old)
 
     async def _orphans(self) -> int:
-        """Return how many records from the first on are copies whose originals are lost."""
+        """Count the records, from the first on, that are copies of lost originals."""
         if time.monotonic() - self._looked_up < self._context.patience:
             return 0
         self._looked_up = time.monotonic()
@@ -219,7 +219,7 @@ class PartitionStandby:
                 break
             passed += 1
         # What its workers acknowledged is settled, or they would not have: asked after that, not
-        # before, what is not settled is lost.
+        # before, a record that is not settled is lost.
         await self._ask(islice(self._waiting, passed), letters=True)
         unsettled = takewhile(lambda one: not one.settled, islice(self._waiting, passed))
         return sum(1 for _ in unsettled)

@@ -2,7 +2,7 @@
 
 A record is settled when nothing more can come of it: its message is a row with the same body, its
 receipt is a row, or it is a dead letter (or the record that it is a copy of is). Settled for good:
-none of these is ever taken back. What is not settled has yet to be persisted by somebody.
+none of these is ever taken back. A record that is not settled has yet to be persisted.
 
 The same statement notes where the settled messages, persisted or dead, stand in this log.
 """
@@ -28,11 +28,11 @@ __all__ = ["SettlementQuery", "UnsettledRecord", "asked_of"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
-# The positions are for people: they wait for no flush. (What is settled was flushed by whoever
-# committed it, before it could be seen here.) One row a message and log; the first position
-# stays, but that of a message that was redriven is where it came back to.
-# Each LATERAL with its LIMIT is one look into an index. A join would be planned anew by the sizes
-# of the tables, and a plan that is kept from when they were small reads all of them later.
+# The positions are for people: they wait for no flush. (A settled record was flushed by the process
+# that committed it, before it could be seen here.) One row a message and log; the first position
+# stays, but that of a message that was redriven is where it came back to. Each LATERAL with its
+# LIMIT is one look into an index. A join would be planned anew by the sizes of the tables, and a
+# plan that is kept from when they were small reads all of them later.
 _SETTLED = """
 WITH quiet AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS set),
 found AS MATERIALIZED (

@@ -3,7 +3,7 @@
 A member of the workers' own group. It persists nothing but acknowledges, in order, each record
 whose message is settled, because the workers persist it from the log that *is* consumed. So the
 group's place in this log is always right for a worker to begin at, which makes every change of
-``CONSUME_FROM`` safe and instant, and what is settled can be trimmed.
+``CONSUME_FROM`` safe and instant, and settled records can be trimmed.
 
 What it does with a partition is in ``persistence.standby.partition_standby``, when it may
 persist after all in ``persistence.standby.takeover_rules``. Why order survives:

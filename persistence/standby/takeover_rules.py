@@ -6,7 +6,7 @@ copied after it. So there are three reasons, and no other:
 
 ``stalled``
     Every message of this log is in the consumed log too, before it is acknowledged, and this is
-    the log that has each of them first. Both orders agree on every pair that anybody can know of
+    the log that has each of them first. Both orders agree on every pair that a client can observe
     (``docs/order.md``), so it makes no difference which of the two logs a row comes from.
 ``unshadowed``
     The record is an original in a log of which the consumed one gets no copies: a message from
@@ -46,13 +46,13 @@ class LogRole(StrEnum):
     PRIMARY = "primary"
     """The primary, of which the consumed log, an asynchronous shadow, may lack some messages."""
     OTHER = "other"
-    """The shadow, a log that is not configured any more, or a primary that is copied nowhere read.
+    """The shadow, a log that is no longer configured, or a primary without a consumed shadow.
 
     (The last by hand only: ``TRANSPORT`` changed, and ``CONSUME_FROM`` not.)
     """
 
     def why(self, record: Record) -> Why | None:
-        """Return why a record of this log may be persisted by its standby, ``None`` if not."""
+        """Return the rule that lets this log's standby persist ``record``, if there is one."""
         if self is LogRole.MIRRORED and (is_original(record) or is_sync_copy(record)):
             return Why.STALLED
         if self is LogRole.OTHER and is_original(record):
@@ -61,7 +61,7 @@ class LogRole(StrEnum):
 
 
 class Originals:
-    """Tells whether the originals of copies are still to come. Shared by a process's standbys.
+    """The other logs' progress: is a copy's original still to come? Shared by a process's standbys.
 
     ``logs`` are those that this process can ask, by name.
     """
@@ -73,7 +73,7 @@ class Originals:
     async def passed(self, record: Record, *, seen: float) -> bool:
         """Return whether the workers' group has passed the original of the copy ``record``.
 
-        ``seen`` is when the copy was read, by the monotonic clock: what is known of the other log
+        ``seen`` is when the copy was read, by the monotonic clock: the knowledge of the other log
         has to be newer. ``False`` also where nothing is known. Ask PostgreSQL once more after
         ``True``: what was acknowledged was settled first.
         """

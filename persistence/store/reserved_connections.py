@@ -55,7 +55,7 @@ class ReservedConnections:
             return rows
 
     async def close(self) -> None:
-        """Hand back what is kept. A question under way hands its own back."""
+        """Hand back the idle connections. A question under way hands its own back."""
         self._most = 0
         while self._idle:
             self._held -= 1

@@ -123,7 +123,7 @@ FROM (
             THEN array_agg(message_id || '/' || state || '/' || user_id) END AS received
     FROM received
 ) AS receipts
-"""  # noqa: S608 - what is put in are constants of ours
+"""  # noqa: S608 - constants only
 """Insert batches. The new rows' names come back only when some are not new: mostly all are.
 
 $1 partitions to lock (ascending), $2 transport, $3 and $4 the fences' partitions and epochs (null

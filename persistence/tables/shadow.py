@@ -17,7 +17,7 @@ class ShadowGap(Table, table=True):
 
     ``records`` of them, of one kind (``transport.shadow.outcomes.Drop``), stand from
     ``first_offset`` to ``last_offset`` in ``transport``; others between them may have been copied.
-    The offsets are null where nobody knows them, or whether the messages stand there at all.
+    The offsets are null where they are unknown, or the messages may not stand there at all.
     ``noted_by`` is the process. A finished repair of the shadow sets ``repaired_at``.
     """
 

@@ -173,5 +173,5 @@ class ConformanceWorker:
                 self.records += records
                 await claim.ack(records[-1].offset)
         except TransportUnavailable:
-            await claim.nack()  # what is not acknowledged comes again
+            await claim.nack()  # unacknowledged records come again
             await asyncio.sleep(0.05)

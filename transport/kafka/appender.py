@@ -156,7 +156,7 @@ class Appender:
     def _refusal(
         self, producer: Producer, queue: PartitionQueue, size: int
     ) -> TransportError | None:
-        """Return why no batch for a record of ``size`` bytes can be opened now, if so it is."""
+        """Return the error if no batch for a record of ``size`` bytes can be opened now."""
         if queue.stuck is not None and not queue.stuck.done:
             return _stuck(queue)
         if size > (most := self._topics[queue.partition.topic]):

@@ -36,7 +36,7 @@ class Owner(Protocol):
         """Return whether the group has confirmed our membership recently enough."""
 
     def seen(self, partition: int) -> Sight | None:
-        """Return where the log of the partition was last seen to end, and under which leader."""
+        """Return the end of the partition's log as last seen, and its leader then."""
 
     def handed_back(self, claim: KafkaClaim) -> None:
         """Note that the claim's user has left it, though the partition is still ours."""
@@ -45,12 +45,12 @@ class Owner(Protocol):
 class _ClaimState(Enum):
     OWNED = "owned"
     ENDING = "ending"  # its log went back: what it holds is handed out, and then it is claimed anew
-    LEAVING = "leaving"  # the group wants it back: no more records, but what is done may be acked
+    LEAVING = "leaving"  # the group wants it back: no more records, but finished ones may be acked
     LOST = "lost"
 
 
 class _Leaders:
-    """Under which leader epoch what is held was appended. Elections are rare: a short list."""
+    """The leader epochs of the held records. Elections are rare, so this is a short list."""
 
     def __init__(self, leader: int) -> None:
         self._changes = [(-1, leader)]
@@ -97,7 +97,7 @@ class KafkaClaim:
 
     @property
     def reading(self) -> bool:
-        """Whether it takes in what is fetched."""
+        """Whether it takes in fetched records."""
         return self._state is _ClaimState.OWNED and not self._outlived
 
     @property

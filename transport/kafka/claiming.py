@@ -87,7 +87,7 @@ class Claiming:
                 claims = await self._claim(partitions)
             except (PartitionLost, TransportUnavailable) as error:
                 # Where the group has moved on, it revokes first, which ends this task. Until then
-                # these are ours, and nobody else will read them.
+                # these are ours, and no other member will read them.
                 log.warning("Partitions not claimed; will retry", extra={"error": str(error)})
                 await asyncio.sleep(backoff.next())
             else:

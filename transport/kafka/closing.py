@@ -1,7 +1,7 @@
 """Starting and closing clients that may be stuck.
 
 aiokafka's own ``stop()`` waits for brokers that may be gone: for ever where a join is not answered.
-What is needed to go on without them is private to it; this module is the only one that reaches in
+The parts that it takes to go on without them are private; this module alone reaches into them
 (and ``identity``, to send one request).
 """
 # ruff: noqa: SLF001
@@ -47,7 +47,7 @@ async def start(client: Any, *, within: float) -> None:
 async def discard_producer(client: Producer, *, flush: bool = False) -> None:
     """Close ``client``; with ``flush``, give it a little time to deliver what it holds.
 
-    What is then undelivered fails, and its outcome is unknown.
+    Records that are then undelivered fail, and their outcome is unknown.
     """
     if flush:
         await _within(client.flush())

@@ -200,7 +200,7 @@ class Connector:
             raise
 
     async def _reason(self, error: BaseException) -> TransportError:
-        """Return why no client could start. aiokafka keeps that to itself, so ask once more."""
+        """Find the reason why no client could start. aiokafka hides it, so ask once more."""
         if not isinstance(error, KafkaConnectionError | TimeoutError):
             return translate(error, starting=True)
         # Where connecting is all that works, the listener may speak another protocol.

@@ -36,7 +36,7 @@ class Continuity:
         self._counted: dict[int, int] = {}
 
     def seen(self, partition: int) -> Sight | None:
-        """Return where the log of a partition was last seen to end, if that is known."""
+        """Return the end of a partition's log as last seen; ``None`` if it is not known."""
         return self._sights.of(partition)
 
     def lost_before(self, partition: int) -> int:
@@ -48,7 +48,7 @@ class Continuity:
     async def regressed(
         self, partitions: Iterable[int], committed: Mapping[int, Committed], topic: Described
     ) -> Mapping[TopicPartition, Regress]:
-        """Return where the logs of partitions to claim went back.
+        """Find the partitions to claim whose logs went back, and the offsets.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
@@ -84,7 +84,7 @@ class Continuity:
     # Claims that live on.
 
     async def broken(self, claims: Sequence[KafkaClaim]) -> Mapping[KafkaClaim, KnownTail]:
-        """Return those whose log no longer has what is known of it, with that.
+        """Return the claims whose logs no longer have their remembered tails, with these tails.
 
         Raises:
             TransportUnavailable: Kafka can't say now.

@@ -52,7 +52,7 @@ def expands_past(codec: int, data: bytes, most: int) -> bool:
 
 
 def _snappy_size(data: bytes) -> int:
-    """Return how large snappy's blocks say that they are unpacked; they are refused if wrong."""
+    """Return the unpacked size in bytes that snappy's blocks declare; a wrong one is refused."""
     total = 0
     try:
         if len(data) <= _XERIAL_HEAD or not data.startswith(_XERIAL):
@@ -69,7 +69,7 @@ def _snappy_size(data: bytes) -> int:
 
 
 def _snappy_block(data: bytes, at: int) -> int:
-    """Return how large the block at ``at`` says that it is unpacked: a number of up to 32 bits."""
+    """Return the unpacked size in bytes that the block at ``at`` declares, in up to 32 bits."""
     size = shift = 0
     while True:
         byte = data[at]
@@ -81,7 +81,7 @@ def _snappy_block(data: bytes, at: int) -> int:
 
 
 def _zstd_most(data: bytes) -> int:
-    """Return how large zstd frames can be unpacked, by the heads of their blocks."""
+    """Return the largest unpacked size in bytes of zstd frames, by the heads of their blocks."""
     total = at = 0
     try:
         while at < len(data):
@@ -100,7 +100,7 @@ def _zstd_most(data: bytes) -> int:
 
 
 def _frame(data: bytes, at: int) -> tuple[int, int]:
-    """Return where the frame whose head begins at ``at`` ends, and the most that it stands for."""
+    """Return the end of the frame whose head begins at ``at``, and its largest unpacked size."""
     descriptor = data[at]
     single = bool(descriptor & _SINGLE_SEGMENT)
     at += 1 + (0 if single else 1) + _DICTIONARY_BYTES[descriptor & 3]

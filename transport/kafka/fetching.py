@@ -128,7 +128,7 @@ class Fetching:
         return claim.reading and self._claims.get(claim.partition) is claim
 
     def _read_again(self) -> None:
-        """Let the client go back to what is with the claims: it drops what it took before it fails.
+        """Set the client back to the claims' places: it drops the records it took when it fails.
 
         Else the records of a partition that reads well would be passed over for another one.
         """

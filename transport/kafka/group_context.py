@@ -16,7 +16,7 @@ __all__ = ["GroupContext"]
 
 @dataclass(frozen=True, kw_only=True)
 class GroupContext:
-    """A group, its topic, and what is known of both. It outlives the clients of the group."""
+    """A group, its topic, and the memory of both. It outlives the clients of the group."""
 
     group: str
     source: TopicLayout

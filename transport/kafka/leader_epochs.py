@@ -84,7 +84,9 @@ class LeaderEpochs:
         self._admin = admin
 
     async def ends(self, topic: str, epochs: Mapping[int, int]) -> Mapping[int, int]:
-        """Return where the records of each partition's epoch, or an earlier one, now end.
+        """Return the offset at which the records of each partition's epoch now end.
+
+        Records of earlier epochs count too.
 
         A partition is absent where its log knows of no epoch as late as that.
 

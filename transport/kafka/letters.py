@@ -72,8 +72,8 @@ class KafkaDeadLetters:
         if not isinstance(outcome, TransportError):
             return
         if type(outcome) is TransportError and size > _LEAST_BYTES:
-            # The topic takes less than it is made to take: somebody altered it. What is cut
-            # smaller gets through, and the caller tries again.
+            # The topic takes less than it was made to take, so it was altered. A letter that is
+            # cut smaller gets through, and the caller tries again.
             self._most = min(self._most, max(size // 2, _LEAST_BYTES))
             log.warning(
                 "The dead-letter topic refuses a large record: will cut it smaller; restore the "
@@ -97,7 +97,7 @@ def _with_its_batch_named(letter: DeadLetter) -> DeadLetter:
 def _is_damaged(told: bytes) -> bool:
     try:
         found = msgspec.json.decode(told)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # anybody may write such a header
+    except (msgspec.DecodeError, UnicodeDecodeError):  # other programs may write such a header
         return False
     return isinstance(found, dict) and found.get("damaged") is True
 
@@ -115,7 +115,7 @@ def cut(letter: DeadLetter, topic: str, whole: Outgoing, *, most: int) -> Outgoi
     """Return ``whole``, a letter of ``topic``, as a record of at most ``most`` bytes.
 
     Of these the key gets a quarter at most, the dead record's own headers a half (in their order,
-    the first that does not fit and all behind it are left out), and the value what is left.
+    the first that does not fit and all behind it are left out), and the value gets the rest.
     """
     record = letter.record
     size = len(whole.key or b"") + len(whole.value or b"")

@@ -24,9 +24,9 @@ class TopicLosses:
         self._unread: dict[int, dict[str, int]] = defaultdict(dict)
 
     def note(self, partition: int, topic_id: str, *, unread: int, lost: int) -> None:
-        """Note how many records would be lost, all in all, if the topic were deleted now."""
+        """Note the number of records that would be lost if the topic were deleted now."""
         self._unread[partition][topic_id] = unread + lost
 
     def before(self, partition: int, topic_id: str) -> int:
-        """Return how many records were lost in the topics that ``topic_id`` has succeeded."""
+        """Return the number of records lost in the topics that ``topic_id`` has succeeded."""
         return max((n for of, n in self._unread[partition].items() if of != topic_id), default=0)

@@ -2,8 +2,8 @@
 
 Rebalances are eager (aiokafka knows no others, its issue 1126; KIP-429 would keep what stays): all
 partitions are revoked and some come back, as claims of a new epoch.
-Between the two, whoever works on a claim gets a bounded time to finish the batch in hand and to
-acknowledge it under the old generation, so a rebalance redelivers little or nothing.
+Between the two, the user of a claim gets a bounded time to finish its batch and to acknowledge it
+under the old generation, so a rebalance redelivers little or nothing.
 """
 
 from __future__ import annotations

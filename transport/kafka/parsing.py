@@ -93,7 +93,7 @@ class FetchedRecords:
         )
 
     def size_in_bytes(self) -> int:
-        """Return how much was fetched."""
+        """Return the number of bytes that were fetched."""
         return len(self._data)
 
     def next_batch(self) -> Any:

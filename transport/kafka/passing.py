@@ -41,7 +41,7 @@ class GapPassing:
         self._next_look = 0.0
         self._commit: asyncio.Task[None] | None = None
         self.readable: Mapping[int, int] = {}
-        """Where each partition was seen to end for a reader of what is committed."""
+        """The end of each partition as a reader of committed records last saw it."""
 
     async def look(self, count_lost: Callable[[KafkaClaim, int], Awaitable[None]]) -> None:
         """Let claims go past gaps. ``count_lost`` is told a claim and the offset it expected.

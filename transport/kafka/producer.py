@@ -95,7 +95,7 @@ class Producer:
             await asyncio.sleep(_REST)
 
     async def find(self, *topics: str) -> None:
-        """Return when the leaders of ``topics`` are known. Raises aiokafka's errors."""
+        """Wait until the leaders of ``topics`` are known. Raises aiokafka's errors."""
         cluster = self._client.cluster
         loop = asyncio.get_running_loop()
         until = loop.time() + self._milliseconds / 1000
@@ -222,7 +222,7 @@ class Producer:
             self._wake()
 
     async def flush(self) -> None:
-        """Return when nothing waits or is under way."""
+        """Wait until nothing waits or is under way."""
         while any(queue.has_work() for queue in self.queues()):
             self._answered.clear()
             await self._answered.wait()

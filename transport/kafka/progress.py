@@ -132,7 +132,7 @@ class _Search:
         behind = {at: begin for at, begin in begins.items() if begin < ends[at]}
         if not behind:
             return found
-        # Asked after the ends: what is appended in between must not look as if it could not be
+        # Asked after the ends: a record appended in between must not look as if it could not be
         # read.
         readable = await self._reader.readable_ends(list(behind))
         stops = {at: min(readable[at], ends[at]) for at in behind}

@@ -38,7 +38,7 @@ class KafkaReader:
     """Three clients that have every partition assigned and paused; a read resumes those it wants.
 
     One fetches much at a time, the other two (which look at single records) as little as they can.
-    The last also reads what is not committed: it knows where a partition really ends.
+    The last also reads uncommitted records: it knows where a partition really ends.
     """
 
     def __init__(self, connector: Connector, partitions: Sequence[TopicPartition]) -> None:

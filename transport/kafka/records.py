@@ -32,7 +32,7 @@ def raw_name(name: str) -> bytes:
 
 
 def raw_size(raw: ConsumerRecord) -> int:
-    """Return how many bytes of a fetched record are its key, value and headers' values."""
+    """Return the bytes of a fetched record's key, value and headers' values together."""
     size = len(raw.key or b"") + len(raw.value or b"")
     return size + sum(len(value or b"") for _, value in raw.headers)
 

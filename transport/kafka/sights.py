@@ -1,7 +1,7 @@
-"""Where each partition was seen to end, and under which leader epoch: what is unread in a log.
+"""The end of each partition as last seen, with its leader epoch: the bound of unread records.
 
-Records that nobody has read yet can go with a log's tail too. Where they ended is then the only
-trace of them. An end counts as seen under a leader epoch once that epoch was found before and
+Unread records can be lost with a log's tail too. The end that was seen is then the only trace of
+them. An end counts as seen under a leader epoch once that epoch was found before and
 after it: a broker that is slow to hear of an election must not make an ordinary one look like a
 loss. So a figure is as old as one or two looks.
 """

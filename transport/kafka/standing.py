@@ -19,7 +19,7 @@ def standing(
     regress: Regress | None = None,
     trust_sight: bool = False,
 ) -> Committed:
-    """Return where the group stands: what to read next, and all that was ever lost before it.
+    """Return the group's place: the next offset to read, and the losses before it.
 
     ``regress`` says where the log went back, if it did. Behind the last record that the group has
     acknowledged there may be offsets without a record, which are read again: if the log was cut
@@ -33,17 +33,17 @@ def standing(
     if mark.topic_id not in ("", topic_id):
         return Committed(begin, Mark(mark.epoch, lost))
     if regress is not None:
-        # Of a tail that nobody had read the place stays, and so does what stands before it.
+        # If the lost tail was unread, the group's place stays, and so do the records before it.
         last = mark.last if offset <= regress.offset else regress.last
         place = max(begin, min(offset, regress.offset))
         return Committed(place, Mark(mark.epoch, lost + regress.lost, topic_id, last))
-    # Records that were removed as old went from the head: what is remembered of the tail stays.
+    # Records that were removed as old went from the head: the remembered tail stays.
     lost += max(0, begin - offset)
     vouched = trust_sight and mark.seen is not None and mark.seen.end >= offset
     if mark.last is not None and not vouched:
         # Behind it are offsets without a record, unless the log was cut there and has some now.
         offset = min(offset, mark.last.at + 1)
     if offset > end:
-        # It can't be told where the log was cut. What is read twice is safe.
+        # The place of the cut is not known. Reading records twice is safe.
         return Committed(begin, Mark(mark.epoch, lost + offset - end))
     return Committed(max(offset, begin), Mark(mark.epoch, lost, topic_id, mark.last, mark.seen))

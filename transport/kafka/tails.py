@@ -1,9 +1,9 @@
 """Find logs that lost their tail: from which offset on, and how many offsets.
 
 An unclean election, a restored disk or a power cut without flush takes records away that were
-acknowledged, and Kafka gives their offsets to others. Then a place in the log means something else
-than it did: what stands before it may never have been read. Nobody tells a consumer, so it compares
-what it remembers of the log (``Anchor`` and ``Sight``) with the log.
+acknowledged, and Kafka gives their offsets to others. A committed
+offset then no longer means that the records before it were read. Kafka does not report this to a
+consumer, so it compares the log with its memory of it (``Anchor`` and ``Sight``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class KnownTail(NamedTuple):
 
 
 class Regress(NamedTuple):
-    """A log went back: what is from ``offset`` on was never read. ``lost`` offsets had gone.
+    """A log went back: the records from ``offset`` on were never read. ``lost`` offsets had gone.
 
     ``last`` is the record before ``offset``, which stayed, where that is known.
     """
@@ -59,7 +59,7 @@ class _LogBounds(NamedTuple):
 
 
 class Tails:
-    """Compares what is known of the partitions of ``topic`` (Kafka's ``name``) with its log."""
+    """Compares the remembered tails of ``topic``'s partitions (Kafka's ``name``) with its log."""
 
     def __init__(
         self, topic: Topic, name: str, *, reader: KafkaReader, epochs: LeaderEpochs
@@ -102,7 +102,7 @@ class Tails:
     async def regressed(
         self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
     ) -> Mapping[TopicPartition, Regress]:
-        """Return where the log went back, of those partitions in which it did.
+        """Return the partitions whose log went back, and the offsets.
 
         ``leaders`` are those of now.
 
@@ -112,7 +112,8 @@ class Tails:
         where = list(known)
         if not where:
             return {}
-        # After what is known was noted: the log only grows from there, unless it lost something.
+        # Asked after the known tail was noted: the log only grows from there, unless it lost
+        # records.
         begins, ends = await asyncio.gather(self._reader.begins(where), self._reader.ends(where))
         state = _LogBounds(begins, ends)
         gone = await self._gone({at: of.anchors for at, of in known.items()}, state)
@@ -155,7 +156,7 @@ class Tails:
         state: _LogBounds,
         leaders: Mapping[int, Leader],
     ) -> dict[TopicPartition, tuple[int, int]]:
-        """Return where the log was cut that was seen to be longer, and where it had ended."""
+        """Return, for each log that was seen to be longer, its cut and its former end."""
         cut: dict[TopicPartition, tuple[int, int]] = {}
         for turn in range(max(map(len, sights.values()), default=0)):
             asked = {at: of[turn] for at, of in sights.items() if len(of) > turn}
@@ -175,7 +176,7 @@ class Tails:
     async def _back(
         self, gone: Mapping[TopicPartition, Anchor], state: _LogBounds
     ) -> Mapping[TopicPartition, _Cut]:
-        """Return where each log was cut, at the latest at its anchor."""
+        """Return the offset at which each log was cut, at the latest its anchor's."""
         ends = await self._epochs.ends(
             self._name, {at.partition: of.leader for at, of in gone.items() if of.leader >= 0}
         )
@@ -209,7 +210,7 @@ class Tails:
 
 
 class _Cut(NamedTuple):
-    """Read again from ``offset``; what is counted as gone begins at ``at``, as far as is known."""
+    """Read again from ``offset``; the lost records begin at ``at``, if that is known."""
 
     offset: int
     at: int

@@ -141,7 +141,7 @@ async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
 
 
 def _refused(error: KafkaError) -> TransportError:
-    """Return why a topic was not made.
+    """Return the error for a topic that was not made.
 
     A cluster that starts or wakes has its brokers fenced until they have reported to the
     controller. KRaft then says that it can't place the replicas, which would be our settings' fault

@@ -83,7 +83,7 @@ class Window:
         self.fetched = max(self.fetched, offset)
 
     def next_after(self, offset: int) -> int:
-        """Return where the next record is, or may come, that is not below ``offset``."""
+        """Return the lowest offset from ``offset`` on that has a record, or may get one."""
         later = (at for at, _, _ in self._records if at >= offset)
         return max(offset, next(later, self.fetched))
 

@@ -28,7 +28,7 @@ class AppendNotifier:
 
     A stream stays in the read after it rang, listened to from the entry that rang: most often its
     claim has read that entry by the time it waits again, and the read in flight already covers it.
-    It leaves the read when it rings with nobody waiting: a busy claim looks by itself when it is
+    If it rings while no claim waits, it leaves the read: a busy claim looks by itself when it is
     done, and a stream under load would otherwise keep the read returning.
     """
 
@@ -105,7 +105,7 @@ class AppendNotifier:
             self.ring(stream)
 
     def _arm(self) -> None:
-        """Have the listener take up what is watched now, in a moment if it is inside a read."""
+        """Have the listener take up the streams watched now, in a moment if it is inside a read."""
         self._armed.set()
         if self._covered and (self._interrupter is None or self._interrupter.done()):
             self._interrupter = asyncio.create_task(self._interrupt())

@@ -77,7 +77,7 @@ class RedisClaim:
             if found or remaining <= 0:
                 return found
             if self._lost or self._revoked:
-                continue  # while it read: nobody rang then, as nobody waited
+                continue  # while it read: no claim waited then, so none was woken
             await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=remaining)
 
     async def ack(self, through: str) -> None:

@@ -170,8 +170,8 @@ class RedisConsumer:
     async def _gather_strays(self, claims: Sequence[RedisClaim]) -> None:
         """Give up partitions of which another consumer of our group has records.
 
-        Another program uses our group, or somebody does by hand. Taken anew, which this look does
-        next, the partition delivers those records first, with all that is not acknowledged.
+        Another program, or a person, reads with our group. The partition is then claimed again, and
+        delivers those records first, with all others that are not acknowledged.
         """
         if not claims:
             return

@@ -91,7 +91,7 @@ class RedisDeadLetters:
     async def _is_too_large(self, error: TransportUnavailable, fields: Fields) -> bool:
         """Return whether a letter was refused for its size, and not for the state of the server.
 
-        Redis says so and hangs up; what is on its way then can cost us the answer.
+        Redis says so and hangs up; bytes that are on their way then can cost us the answer.
         """
         cause = error.__cause__
         if isinstance(cause, ResponseError):

@@ -32,7 +32,7 @@ class Inbox:
 
     What it knows of the log is the last record it was given. Each read is one transaction: the
     lease's epoch, what was delivered after that record to the partition's one consumer name,
-    whoever received it or failed to, and only then new records. So a takeover, a reply that was
+    received or not, and only then new records. So a takeover, a reply that was
     lost, a call that was cancelled, a command that the server got to late, and the last read of an
     owner that has been replaced all end the same way: their records come first, in order.
 
@@ -104,7 +104,8 @@ class Inbox:
             found = await self._again(before) if before else []
             if not self._behind:
                 found += records(self.topic, self.partition, fresh)
-            # Both together can be more than asked for. What is cut off is pending, so comes next.
+            # Both together can be more than asked for. Records that are cut off are pending: they
+            # come next.
             del found[asked:]
             if found:
                 self._last = found[-1].offset

@@ -63,8 +63,8 @@ class TopicKeys(msgspec.Struct, frozen=True):
 def consumer(partition: int) -> str:
     """Return the consumer name for a partition.
 
-    Fixed, whoever owns the partition: registrations can't leak, and what the last owner left
-    unacknowledged is already the next owner's.
+    The same for every owner: registrations can't leak, and records that the last owner left
+    unacknowledged already belong to the next one.
     """
     return f"p{partition}"
 

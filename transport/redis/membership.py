@@ -50,7 +50,7 @@ class RedisMembership:
         self.pace = min(lease_ms / 3000, _LONGEST_PACE)
         """Seconds between two looks: a lease outlives two that fail."""
         self.witness = witness
-        """What is known of the streams, where the group is the log's own."""
+        """The memory of the streams, where the group is the log's own."""
         self._functions = functions
         self._member = member
         self._lease_ms = lease_ms
@@ -136,7 +136,7 @@ class RedisMembership:
         )
 
     async def strays(self, claims: Sequence[RedisClaim]) -> list[Reply]:
-        """Return how many records of each claim's partition other consumers of the group have."""
+        """Return the number of records in each claim's partition that other consumers have."""
         return await self._functions.exchange(
             [
                 self._functions.command(

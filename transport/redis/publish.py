@@ -52,7 +52,7 @@ class Publisher:
     """Appends to one log's partitions, and remembers for ``seconds`` what it appended.
 
     A repeat is answered from memory only if its record is in the log, or left it after ``group``
-    acknowledged it. Of any other record nobody knows that it is a row, so the repeat is appended.
+    acknowledged it. Any other record may not be a row, so the repeat is appended.
     """
 
     def __init__(

@@ -74,13 +74,13 @@ async def progress(
                 witness.forget(partition)
                 uncounted.discard(partition)
     if unowned := [one.partition for one, _ in found if one.owner is None and one.lag]:
-        # No worker renews a lease there, so nobody else notes what there is to lose. Without an
-        # answer it is noted at the next report.
+        # No worker renews a lease there, so the unread records are noted here. If there is no
+        # answer, they are noted at the next report.
         await functions.exchange(
             [functions.command("look_unowned", keys[p], group) for p in unowned]
         )
     for one, _ in found:
-        # What is not counted yet has to be compared with the same figures at the next report.
+        # A loss that is not counted yet is compared with the same figures at the next report.
         if one.lag is not None and one.appended and one.partition not in uncounted:
             witness.looked(
                 one.partition,

@@ -32,7 +32,7 @@ OUR_HEADERS = (HEADER_MESSAGE_ID, HEADER_CORRELATION_ID, HEADER_CONTENT_TYPE)
 OUR_TRACED_HEADERS = (*OUR_HEADERS, HEADER_TRACEPARENT)
 """What one with a trace has, sampled or not."""
 OUR_FIELDS = (FIELD_KEY, FIELD_BODY, *OUR_HEADERS, CONTENT_TYPE, HEADER_TRACEPARENT)
-"""What ``append`` is told once, so that each such message says only what is its own."""
+"""Text that ``append`` gets once, so that each message carries only its own."""
 
 _KEY, _BODY = b"key", b"body"
 _KEY_AND_BODY = 4  # how many values they are, with their names

@@ -150,7 +150,7 @@ class RedisTransport:
             group=group,
             member=member,
             lease_ms=settings.stream_lease_ms,
-            # Another group's is its own: what is unread there says nothing of ours.
+            # Another group has its own: records that are unread there say nothing of ours.
             witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
         )
         return RedisConsumer(

@@ -6,7 +6,7 @@ records that are missing can tell. So each process keeps, of every stream, what 
 and the last record that it was told of, and shows both to the server whenever it looks. What the
 server then finds missing is counted in the group's accounts, where it outlives this process.
 
-What is heard over a connection that is newer than the last look proves nothing of what was there
+An answer over a connection that is newer than the last look proves nothing of the records
 before: it may be of a server that went back, and of records that came after that. So it is not
 noted until a look has found what was known before.
 
@@ -79,7 +79,7 @@ class Witness:
         return self._seen[partition].last
 
     def forget(self, partition: int) -> None:
-        """Begin anew: what is missing has been counted."""
+        """Begin anew: the missing records have been counted."""
         self._seen[partition] = _LastLook()
 
     def arguments(self, partition: int) -> tuple[str, str, int, str, int]:

@@ -132,8 +132,8 @@ class Mirror:
     def offer_soon(self, copies: Sequence[Copy]) -> None:
         """As ``offer``, in the next turn of the event loop.
 
-        By then it has written the answers that its present turn gave: nobody's acknowledgement
-        waits for a copy to be put anywhere.
+        By then the answers of the present turn are written, so no acknowledgement waits for a copy
+        to be queued.
         """
         asyncio.get_running_loop().call_soon(self.offer, copies)
 
@@ -158,7 +158,7 @@ class Mirror:
     async def append(self, copies: Sequence[Copy]) -> list[TransportError | None]:
         """Append ``copies`` now; return the error of each, ``None`` where the shadow has it.
 
-        What is not surely there is offered for later. Cancelled, all of them are.
+        Copies that are not surely there are offered for later; if it is cancelled, all of them.
         """
         left = copies
         try:

@@ -24,7 +24,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 def origin_of(record: Record) -> Origin | None:
-    """Return where the original of ``record`` stands; ``None`` if it does not say."""
+    """Return the place of the original of ``record``; ``None`` if it does not say."""
     header = record.headers.get(HEADER_MIRROR_OF)
     if header is None:
         return None

@@ -17,8 +17,8 @@ _SLACK = 64
 class Queue:
     """At most ``records`` copies in a partition, and ``size`` bytes in all of them.
 
-    What is taken stays here, and counts, until it is removed: so whatever happens to the sender,
-    no copy is out of sight.
+    A copy that is taken stays here, and counts, until it is removed: whatever happens to the
+    sender, no copy is out of sight.
     """
 
     def __init__(self, partitions: int, *, records: int, size: int) -> None:
@@ -35,7 +35,7 @@ class Queue:
         return self._total
 
     def count(self, partition: int) -> int:
-        """Return how many copies of ``partition`` wait."""
+        """Return the number of waiting copies of ``partition``."""
         return self._counts[partition]
 
     def put(self, copy: Copy) -> bool:
@@ -101,12 +101,12 @@ class Queue:
         return [copy for copy in self._all if not copy.done]
 
     def backlog(self) -> ShadowBacklog:
-        """Return how much waits, and since when."""
+        """Return the count, the bytes and the age of the waiting copies."""
         return ShadowBacklog(self._total, self._size, self._all[0].since if self._all else 0.0)
 
 
 def _tidy(queue: deque[Copy], waiting: int) -> None:
-    """Let go of what is removed: at the front at once, behind what waits before it is the most."""
+    """Drop removed copies: those at the front at once, the others once they are the most."""
     while queue and queue[0].done:
         queue.popleft()
     if len(queue) > 2 * waiting + _SLACK:

@@ -28,8 +28,8 @@ matters.
 *async*: the same holds for the copies that one process makes. They come into its queue in the order
 in which the primary's appends ended, *a*'s before *b*'s, and a queue keeps its order. It does not
 hold between processes, and not for what the shadow refuses alone, loses, or appends later than we
-waited. So nobody may read rows' order off a log that has async copies that still wait: the gate
-between the phases asks for that.
+waited. So workers may not take the order of rows from a log while async copies of it still wait;
+the gate between the phases checks that.
 
 What is not promised
 --------------------
