@@ -41,14 +41,14 @@ class _Column:
 
     def cut(self) -> _Column:
         """Return the column with long cells cut."""
-        return replace(self, cells=[_cut(one) for one in self.cells])
+        return replace(self, cells=[_cut(cell) for cell in self.cells])
 
     def room(self, *, whole: bool) -> int:
         """Return the cells that it needs: all, or so few that no word is broken."""
         heading = self.heading if whole else max(self.heading.split(), key=len, default="")
-        widest = max((one.cell_len for one in self.cells), default=0)
+        widest = max((cell.cell_len for cell in self.cells), default=0)
         if self.prose and not whole:
-            words = (cell_len(word) for one in self.cells for word in one.plain.split())
+            words = (cell_len(word) for cell in self.cells for word in cell.plain.split())
             widest = min(widest, max(_PROSE, min(max(words, default=0), _LONGEST_WORD)))
         return max(widest, cell_len(heading))
 
@@ -116,7 +116,11 @@ class Grid:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines, without blanks at their ends."""
         width = options.max_width if isinstance(console, Terminal) and console.fits else None
-        every = [one.cut() for one in self._columns] if width and not self._whole else self._columns
+        every = (
+            [column.cut() for column in self._columns]
+            if width and not self._whole
+            else self._columns
+        )
         columns = self._columns_for(every, width)
         if self.title:
             yield _line(self.title, "bold", width)
@@ -129,7 +133,7 @@ class Grid:
             for line in Segment.split_lines(console.render(table, room)):
                 yield from _stripped(line)
                 yield Segment.line()
-            if left_out := [one.heading for one in every if one not in columns]:
+            if left_out := [column.heading for column in every if column not in columns]:
                 yield _line(
                     styled((f"(--wide shows also: {', '.join(left_out)})", "dim")), "", width
                 )
@@ -143,8 +147,8 @@ class Grid:
             return columns
         if self._stacked and _total(columns) > width:
             return None
-        while _total(columns) > width and any(one.drop for one in columns):
-            columns.remove(max(columns, key=lambda one: one.drop))
+        while _total(columns) > width and any(column.drop for column in columns):
+            columns.remove(max(columns, key=lambda column: column.drop))
         return columns if self._overflows or _total(columns) <= width else None
 
     def _table(self, columns: Sequence[_Column], widths: Sequence[int]) -> Table:
@@ -167,7 +171,9 @@ class Grid:
 
     def _stack(self, columns: Sequence[_Column], width: int) -> RenderResult:
         for number, style in enumerate(self._styles):
-            cells = [(one.heading, one.cells[number]) for one in columns if one.cells[number]]
+            cells = [
+                (column.heading, column.cells[number]) for column in columns if column.cells[number]
+            ]
             lines = [Text.assemble(f"{name}: " if name else "", cell) for name, cell in cells]
             if not self._show_header and len(lines) > 1:
                 lines[:2] = [Text.assemble(lines[0], " " * _GAP, lines[1])]
@@ -183,16 +189,16 @@ def _line(text: Cell, style: str, width: int | None) -> Text:
 
 
 def _total(columns: Sequence[_Column], *, whole: bool = False) -> int:
-    return sum(one.room(whole=whole) for one in columns) + _GAP * (len(columns) - 1)
+    return sum(column.room(whole=whole) for column in columns) + _GAP * (len(columns) - 1)
 
 
 def _widths(columns: Sequence[_Column], width: int | None) -> list[int]:
     """Return each column's width. Prose columns share the rest, the shortest first."""
     if width is None or _total(columns, whole=True) <= width:
-        return [one.room(whole=True) for one in columns]
-    widths = [one.room(whole=False) for one in columns]
+        return [column.room(whole=True) for column in columns]
+    widths = [column.room(whole=False) for column in columns]
     left = max(0, width - _total(columns))
-    prose = [number for number, one in enumerate(columns) if one.prose]
+    prose = [number for number, column in enumerate(columns) if column.prose]
     prose.sort(key=lambda number: columns[number].room(whole=True))
     for done, number in enumerate(prose):
         wanted = columns[number].room(whole=True) - widths[number]

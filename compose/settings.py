@@ -168,7 +168,7 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
     rows = {row.name: row for row in effective(settings, overrides)}
     names = {"redis": ("REDIS_HOST", "REDIS_PORT"), "kafka": ("KAFKA_BOOTSTRAP_SERVERS",)}
     logs = names.get(settings.transport.consumed, ())
-    told = []
+    described = []
     for group in (logs, ("DATABASE_URL",)):
         if not group:
             continue
@@ -179,8 +179,8 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
             address = f"kafka {address}"
         sources = dict.fromkeys(rows[name].source for name in group)
         source = " and ".join(one for one in sources if one != "command")
-        told.append(f"{address} ({source})" if source else address)
-    return ", ".join(told)
+        described.append(f"{address} ({source})" if source else address)
+    return ", ".join(described)
 
 
 def known() -> set[str]:

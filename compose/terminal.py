@@ -76,14 +76,14 @@ class Terminal(Console):
         if self.notes_as_json:
             self._note(*objects)
             return
-        super().print(*(self.fitted(one) for one in objects), **options)
+        super().print(*(self.fitted(shown) for shown in objects), **options)
 
     def fitted(self, shown: Any) -> Any:
         """Return texts, and those of a group, with their lines ended between words."""
         return _wrapped(shown, self.width) if self.fits else shown
 
     def _note(self, *objects: Any) -> None:
-        texts = (str(one.plain if isinstance(one, Text) else one) for one in objects)
+        texts = (str(shown.plain if isinstance(shown, Text) else shown) for shown in objects)
         if text := " ".join(texts).strip():
             self.json_line({"level": "note", "message": text})
 
@@ -130,7 +130,7 @@ def _wrapped(shown: Any, width: int) -> Any:
     if isinstance(shown, str):
         shown = Text(visible(shown))
     if isinstance(shown, Group):
-        return Group(*(_wrapped(one, width) for one in shown.renderables))
+        return Group(*(_wrapped(renderable, width) for renderable in shown.renderables))
     if not isinstance(shown, Text) or shown.no_wrap or shown.cell_len <= width:
         return shown
     lines = Text()

@@ -69,8 +69,8 @@ class ReadinessChecks:
 
     async def report(self) -> ReadinessReport:
         """Return the state of each component and of the whole."""
-        asked = (self._log(), *(probe() for probe in self._probes), self._database())
-        components = list(await asyncio.gather(*asked))
+        checks = (self._log(), *(probe() for probe in self._probes), self._database())
+        components = list(await asyncio.gather(*checks))
         if self._worker is not None:
             components.append(self._worker())
         if self._draining:

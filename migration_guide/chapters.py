@@ -43,13 +43,13 @@ def _settings(phase: Phase) -> str:
 
 def _command(title: str, step: PhaseStep, verb: str) -> str:
     origin, target = PHASES[step.origin], PHASES[step.to]
-    asked = "check" if step.forward else "check --back"
+    command = "check" if step.forward else "check --back"
     line = " ".join(
         f"{name}={value}" for name, value in target.choice.environment().items() if value
     )
     text = (
         f"## {title}: {origin.label} to {target.label}\n\n"
-        f"```bash\ncrossfade migrate {asked}\n"
+        f"```bash\ncrossfade migrate {command}\n"
         f'crossfade migrate {verb} --why "phase {target.number}"\n```\n\n'
         "It judges the gates, records the step and says what to set. Restart the processes one "
         "after another with the settings of "

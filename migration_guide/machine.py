@@ -2,11 +2,11 @@
 
 ::
 
-    settled at n ──begin(n±1)──▶ under way n → n±1 ──complete──▶ settled at n±1
+    at rest at n ──begin(n±1)──▶ under way n → n±1 ──complete──▶ at rest at n±1
          │  ▲                          │
        queue cancel, expire         begin(n): turned back, under way n±1 → n
          ▼  │
-    settled at n, a step queued ──begin──▶ under way
+    at rest at n, a step queued ──begin──▶ under way
 
 Every change names the epoch it was decided on and raises it, in one statement: of two operators who
 decide on the same state one is ``Overtaken``. What a change rests on (gates, overrides) is
@@ -127,7 +127,7 @@ class Machine:
                     raise StepQueued(waiting.to, waiting.who)
                 state = await self._unqueue(connection, state, "cancelled", who, why)
             # Turned back, the step goes on from the phase it was to reach.
-            origin = state.phase if state.settled else state.target
+            origin = state.target if state.under_way else state.phase
             new = await self._change(connection, state, who, why, phase=origin, target=to)
             await self._record(connection, "begun", state, new, gates=gates, overrides=overrides)
             for gate in gates or ():
@@ -145,7 +145,7 @@ class Machine:
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
-            if state.settled:
+            if not state.under_way:
                 raise NotAStep(f"no step is under way: the migration stands at {state.phase}")
             new = await self._change(
                 connection, state, who, state.why, phase=state.target, watermark=watermark
@@ -303,11 +303,11 @@ async def _record_passed(
 
 
 def _must_be_a_step(state: MigrationState, to: int) -> None:
-    if state.settled and abs(to - state.phase) == 1 and to in range(len(CHOICES)):
+    if not state.under_way and abs(to - state.phase) == 1 and to in range(len(CHOICES)):
         return
-    if not state.settled and to == state.phase:
+    if state.under_way and to == state.phase:
         return
-    if state.settled:
+    if not state.under_way:
         raise NotAStep(
             f"phase {to} is no phase next to phase {state.phase}: each step is safe beside its "
             "neighbours only"

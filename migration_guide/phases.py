@@ -167,7 +167,7 @@ def step(origin: int, to: int) -> PhaseStep:
     Raises:
         KeyError: there is none.
     """
-    for one in STEPS:
-        if (one.origin, one.to) == (origin, to):
-            return one
+    for step in STEPS:
+        if (step.origin, step.to) == (origin, to):
+            return step
     raise KeyError((origin, to))

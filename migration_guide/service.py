@@ -74,7 +74,7 @@ class MigrationService:
             stand=StandView.of(look.state),
             reached=reached.verdict == "green",
             reached_why=reached.reason,
-            events=[_event(one) for one in events],
+            events=[_event(event) for event in events],
             parity=await self._parity(),
         )
 
@@ -92,7 +92,9 @@ class MigrationService:
         accepted, overruled = request.accept_unknown, request.overrule
         _must_be_gates({*accepted, *overruled}, checked.results)
         if in_the_way := refused(checked.results, accepted=accepted, overridden=overruled):
-            text = "; ".join(_stands_in_the_way(one, accepted, overruled) for one in in_the_way)
+            text = "; ".join(
+                _stands_in_the_way(result, accepted, overruled) for result in in_the_way
+            )
             raise Problem(STATE, f"Gates stand in the way. {text}.")
         reasons = passed(checked.results, accepted=accepted, overridden=overruled)
         with _explained():
@@ -118,10 +120,10 @@ class MigrationService:
     async def _judge(
         self, direction: Direction, *, fresh: bool = False
     ) -> tuple[StepView, Checked | None]:
-        asked = time.monotonic()
+        begun = time.monotonic()
         async with self._turn:
             kept = self._kept.get(direction)
-            if kept and (kept[0] > asked or (not fresh and kept[0] > asked - _KEPT_SECONDS)):
+            if kept and (kept[0] > begun or (not fresh and kept[0] > begun - _KEPT_SECONDS)):
                 return kept[1], kept[2]
             with _explained():
                 state = (await self._steps.look()).state
@@ -145,7 +147,7 @@ class MigrationService:
         ]
         if not found:
             return None
-        primary, shadow, summed = max(found, key=lambda one: one[2].until)
+        primary, shadow, summed = max(found, key=lambda comparison: comparison[2].until)
         return ParityView(
             primary=primary,
             shadow=shadow,
@@ -155,7 +157,7 @@ class MigrationService:
             compared=sum(summed.counts.get(result.value, 0) for result in COMPARED),
             differing=sum(summed.counts.get(result.value, 0) for result in DIFFERENCES),
             lag=summed.lag,
-            samples=[self._sample(one) for one in reversed(summed.samples[-_SAMPLES:])],
+            samples=[self._sample(sample) for sample in reversed(summed.samples[-_SAMPLES:])],
         )
 
     def _sample(self, sample: dict[str, Any]) -> SampleView:

@@ -78,7 +78,7 @@ class Steps:
         Raises:
             NotAStep: there is none in this direction, or one is under way.
         """
-        if not state.settled:
+        if state.under_way:
             if (state.target > state.phase) == forward:
                 raise NotAStep(
                     f"the step to phase {state.target} is under way: it is complete when every "
@@ -137,7 +137,7 @@ class Steps:
             TransportError: the logs can't be asked where they end, which has to be recorded.
         """
         state = look.state
-        if state.settled or look.reached.verdict != "green":
+        if not state.under_way or look.reached.verdict != "green":
             return None
         watermark = None
         if state.target in MIRRORED and state.phase not in MIRRORED:

@@ -26,7 +26,7 @@ class Figures:
     def report(self) -> dict[str, list[int]]:
         """Return each bucket's number of observations in the last ten seconds, by name."""
         now = time.monotonic()
-        counts = {name: one.counts.copy() for name, one in self._histograms.items()}
+        counts = {name: histogram.counts.copy() for name, histogram in self._histograms.items()}
         self._past.append((now, counts))
         while len(self._past) > 1 and self._past[1][0] <= now - _WINDOW:
             self._past.popleft()

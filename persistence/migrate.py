@@ -81,11 +81,13 @@ async def steps_down(url: str, revision: str) -> list[Revision]:
     if at is None:
         return []
     scripts = ScriptDirectory.from_config(_config())
-    undone = [Revision(one.revision, one.doc) for one in scripts.walk_revisions("base", at)]
+    undone = [
+        Revision(script.revision, script.doc) for script in scripts.walk_revisions("base", at)
+    ]
     if revision.startswith("-"):
         return undone[: int(revision[1:])]
     known = scripts.get_revision(revision)
-    ends = [n for n, one in enumerate(undone) if known and one.revision == known.revision]
+    ends = [n for n, step in enumerate(undone) if known and step.revision == known.revision]
     return undone[: ends[0]] if ends else undone if known is None else []
 
 
@@ -101,9 +103,9 @@ def _must_exist(revision: str) -> None:
     try:
         scripts.get_revisions(revision)
     except (CommandError, AssertionError) as error:  # alembic asserts that it is not empty
-        known = ", ".join(sorted(one.revision for one in scripts.walk_revisions()))
+        revisions = ", ".join(sorted(script.revision for script in scripts.walk_revisions()))
         raise ConfigurationError(
-            f"{revision!r} is no revision of the schema: give base, head or one of {known}"
+            f"{revision!r} is no revision of the schema: give base, head or one of {revisions}"
         ) from error
 
 

@@ -148,15 +148,15 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
         _covered(reports, since),
         dict(counts),
         sum(reports[-1].lag),
-        [sample for one in reports for sample in one.samples][-100:],
+        [sample for report in reports for sample in report.samples][-100:],
     )
 
 
 def _covered(reports: Sequence[ParityReport], since: datetime) -> float:
     total, reached = 0.0, since
-    for one in reports:
-        start = max(reached, _moment(one.since or one.until))
-        end = _moment(one.until)
+    for report in reports:
+        start = max(reached, _moment(report.since or report.until))
+        end = _moment(report.until)
         total += max(0.0, (end - start).total_seconds())
         reached = max(reached, end)
     return total

@@ -99,7 +99,7 @@ class ShadowGaps:
         with contextlib.suppress(PersistenceError, TimeoutError):
             await self._write()
         if self._noted:
-            lost = sum(one.records for one in self._noted.values())
+            lost = sum(note.records for note in self._noted.values())
             _log.warning(
                 "Gap ledger not written before exit: find these messages with "
                 "'crossfade migrate parity'",
@@ -110,7 +110,7 @@ class ShadowGaps:
     def unwritten(self) -> int:
         """How many messages are noted and not yet in PostgreSQL."""
         ranges = (*self._noted.values(), *self._writing.values())
-        return sum(one.records for one in ranges)
+        return sum(gap.records for gap in ranges)
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
         """Note one message that the shadow was not given."""
@@ -149,9 +149,9 @@ class ShadowGaps:
                     self._member,
                     [partition for partition, _ in noted],
                     [kind for _, kind in noted],
-                    [one.first and one.first[1] for one in noted.values()],
-                    [one.last and one.last[1] for one in noted.values()],
-                    [one.records for one in noted.values()],
+                    [note.first and note.first[1] for note in noted.values()],
+                    [note.last and note.last[1] for note in noted.values()],
+                    [note.records for note in noted.values()],
                 )
         except BaseException:
             # Cut off, it may have been written all the same: noted twice is better than not at all.

@@ -117,7 +117,7 @@ def _say(done: RepairReport, *, as_json: bool) -> None:
     if as_json:
         out.json(msgspec.to_builtins(done))
         return
-    surplus = sum(len(one.surplus) for one in done.removed)
+    surplus = sum(len(removal.surplus) for removal in done.removed)
     out.print(f"removed {surplus} surplus rows and {done.receipts_removed} surplus receipts")
     _list("rules put back", done.constraints)
     _list("rows made from the log", done.inserted)
@@ -131,7 +131,7 @@ def _list(title: str, found: Sequence[msgspec.Struct | str]) -> None:
         return
     out.print(f"{len(found)} {title}:")
     table = Grid(show_header=not isinstance(found[0], str))
-    lines = [msgspec.to_builtins(one) for one in found[:_SHOWN]]
+    lines = [msgspec.to_builtins(finding) for finding in found[:_SHOWN]]
     if isinstance(found[0], str):
         table.add_column()
         for line in lines:

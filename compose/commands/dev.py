@@ -221,7 +221,7 @@ def _summary(load: ProducerLoad, checked: RowCheck | None) -> dict[str, Any]:
             "p50": counts.latencies.quantile(0.5),
             "p99": counts.latencies.quantile(0.99),
         },
-        "conversations": [one.name for one in load.conversations],
+        "conversations": [conversation.name for conversation in load.conversations],
         "check": None
         if checked is None
         else {

@@ -57,14 +57,14 @@ def _table(groups: list[LetterGroup]) -> Grid:
     table.add_column("newest", drop=2)
     table.add_column("redrives", right=True, drop=4)
     table.add_column("latest", right=True, drop=1)
-    for one in groups:
+    for group in groups:
         table.add_row(
-            f"{one.letters}{'+' * one.more}",
-            one.reason,
-            one.cause,
-            one.oldest,
-            one.newest,
-            str(one.redrives),
-            str(one.latest),
+            f"{group.letters}{'+' * group.more}",
+            group.reason,
+            group.cause,
+            group.oldest,
+            group.newest,
+            str(group.redrives),
+            str(group.latest),
         )
     return table

@@ -83,8 +83,8 @@ def conditions(
 
 def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> Selection:
     """Return the selected letters: exactly one way of choosing must have been used."""
-    asked = [bool(ids), selection != Selection(), everything]
-    if sum(asked) != 1:
+    ways = [bool(ids), selection != Selection(), everything]
+    if sum(ways) != 1:
         raise typer.BadParameter(
             "choose dead letters in one way: by ids, by conditions (see --help), or --all"
         )
@@ -94,9 +94,15 @@ def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> 
 async def must_be_pending(letters: DeadLetters, ids: list[int]) -> None:
     """End the command where one of ``ids`` is no dead letter, or is dealt with already."""
     found = await letters.list(Selection(ids=tuple(ids)), state=None, limit=len(ids))
-    states = {one.id: one.state for one in found}
-    problems = [f"there is no dead letter {one}" for one in ids if one not in states]
-    problems += [f"dead letter {one} is {s} already" for one, s in states.items() if s != "pending"]
+    states = {letter.id: letter.state for letter in found}
+    problems = [
+        f"there is no dead letter {identifier}" for identifier in ids if identifier not in states
+    ]
+    problems += [
+        f"dead letter {identifier} is {s} already"
+        for identifier, s in states.items()
+        if s != "pending"
+    ]
     if problems:
         fail(*problems)
 

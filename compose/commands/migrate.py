@@ -59,7 +59,7 @@ def status(
         out.print(shown.head(look.state))
         out.print()
         out.print(shown.processes(look.processes, look.state.expected))
-        if not look.state.settled:
+        if look.state.under_way:
             verdict = look.reached
             out.print()
             out.print(f"Every process on {look.state.target}? {verdict.verdict}: {verdict.reason}")
@@ -167,4 +167,4 @@ def forget(
 async def _is_missing(member: str) -> bool:
     async with session() as (migration, _):
         look = await migration.look()
-        return any(one.member == member and not one.live for one in look.processes)
+        return any(process.member == member and not process.live for process in look.processes)

@@ -195,7 +195,7 @@ async def _record(settings: Settings, report: ParityCheck) -> None:
                         since=report.since,
                         until=report.until,
                         counts={result.value: n for result, n in total.counts.items()},
-                        lag=[one.lag for one in report.partitions],
+                        lag=[partition.lag for partition in report.partitions],
                         samples=[msgspec.to_builtins(sample) for sample in report.samples],
                         verdict=total.verdict.value,
                         compared=total.compared,
@@ -246,9 +246,13 @@ def _partitions(report: ParityCheck) -> Grid:
     for _, name in shown:
         table.add_column(name, right=True)
     table.add_column("coverage", right=True, drop=1)
-    for one in report.partitions:
-        if any(one.totals.counts.values()):
-            table.add_row(str(one.partition), *_cells(one, shown), _percent(one.totals.coverage))
+    for partition in report.partitions:
+        if any(partition.totals.counts.values()):
+            table.add_row(
+                str(partition.partition),
+                *_cells(partition, shown),
+                _percent(partition.totals.coverage),
+            )
     sums = PartitionReport(-1, total, 0, 0)
     table.add_row("all", *_cells(sums, shown), _percent(total.coverage))
     return table

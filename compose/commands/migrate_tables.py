@@ -40,7 +40,7 @@ def as_data(look: MigrationStanding) -> dict[str, Any]:
     return {
         "state": look.state,
         "name": PHASES[look.state.phase].name,
-        "settled": look.state.settled,
+        "under_way": look.state.under_way,
         "reached": look.reached,
         "processes": [{**msgspec.to_builtins(one), "live": one.live} for one in look.processes],
     }
@@ -66,8 +66,8 @@ def head(state: MigrationState) -> RenderableType:
     since = f"since {_short(state.changed_at)} by {state.changed_by}: {state.why}"
     lines: list[RenderableType] = [
         styled(
-            (f"phase {phase.label}", "bold green" if state.settled else "bold"),
-            "" if state.settled else (under_way, "bold yellow"),
+            (f"phase {phase.label}", "bold" if state.under_way else "bold green"),
+            (under_way, "bold yellow") if state.under_way else "",
             (f"   epoch {state.epoch}", "dim"),
         ),
         phase.what,

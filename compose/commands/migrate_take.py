@@ -181,7 +181,7 @@ async def _judged_again(
 
 
 def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> None:
-    waits = [one.name for one in in_the_way]
+    waits = [result.name for result in in_the_way]
     if as_json:
         outcome: dict[str, Any] = {"taken": False, "ended": "dry_run", "wouldWaitFor": waits}
         out.json({**shown.step_data(checked), **outcome})
@@ -202,7 +202,7 @@ def show_gates(checked: Checked) -> None:
 
 def status_of(results: Sequence[GateResult]) -> int:
     """Return the exit status: 0 if all are green, 1 if one is red, 3 if one can't tell."""
-    verdicts = {one.verdict for one in results}
+    verdicts = {result.verdict for result in results}
     return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
 
 
@@ -213,8 +213,8 @@ def _refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool
         out.json({**shown.step_data(checked), "taken": False, "ended": "refused"})
     else:
         err.print()
-    for one in in_the_way:
-        text = f"{one.name} is {one.verdict}: {one.reason}"
+    for result in in_the_way:
+        text = f"{result.name} is {result.verdict}: {result.reason}"
         if err.notes_as_json:
             err.json_line({"level": "error", "message": text, "status": status})
         else:
@@ -227,14 +227,14 @@ def _refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool
 
 def _reasons(given: list[str] | None, gates: Collection[str], can_be: str) -> dict[str, str]:
     reasons = {}
-    for one in given or []:
-        gate, _, reason = one.partition("=")
+    for option in given or []:
+        gate, _, reason = option.partition("=")
         if gate not in gates:
             raise typer.BadParameter(
                 f"{gate!r} is no gate that can be {can_be}: those are {', '.join(sorted(gates))}"
             )
         if not reason.strip():
-            raise typer.BadParameter(f"{one!r}: say why, as {gate}='the reason'")
+            raise typer.BadParameter(f"{option!r}: say why, as {gate}='the reason'")
         if gate in reasons:
             raise typer.BadParameter(f"{gate} is named twice: give it one reason")
         reasons[gate] = reason.strip()

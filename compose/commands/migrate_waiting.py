@@ -61,7 +61,7 @@ async def wait_for_gates(
         Overtaken: the queued step was cancelled, or another one was taken meanwhile.
         Exit: the time is up; the step is queued no more.
     """
-    red = [one.name for one in stands_in_the_way(checked.results)]
+    red = [result.name for result in stands_in_the_way(checked.results)]
     state = await migration.machine.queue(
         checked.look.state.epoch, checked.step.to, who=who, why=why, seconds=seconds, red=red
     )
@@ -72,7 +72,7 @@ async def wait_for_gates(
                 live.update(err.fitted(_waiting(checked.results, deadline)), refresh=True)
                 await asyncio.sleep(_GATES_SECONDS)
                 checked = await migration.check(checked.step, window=window)
-                red = [one.name for one in stands_in_the_way(checked.results)]
+                red = [result.name for result in stands_in_the_way(checked.results)]
                 if not await migration.machine.still_queued(state.epoch, red):
                     raise Overtaken(state.epoch)
                 if not red and checked.look.state.epoch == state.epoch:
@@ -124,7 +124,7 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
     try:
         async with session(say=False) as (migration, _):
             look = await migration.look()
-            if look.state.settled or look.state.target != to:
+            if not look.state.under_way or look.state.target != to:
                 return look.state, ""
             if done := await migration.complete(look, who=who):
                 return done, ""

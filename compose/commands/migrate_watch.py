@@ -92,7 +92,7 @@ class _Seen:
         look = await migration.look()
         if await migration.complete(look, who=caller()):
             look = await migration.look()
-        if look.state.settled:
+        if not look.state.under_way:
             await self._ask(migration, look.state.epoch)
         else:
             self._gates = ()  # a step is under way: what comes after it can't be judged yet
@@ -105,7 +105,7 @@ class _Seen:
             "",
             shown.processes(look.processes, look.state.expected),
         ]
-        if not look.state.settled:
+        if look.state.under_way:
             parts += ["", styled((f"waiting: {look.reached.reason}", "yellow"))]
         if self._gates:
             parts += ["", styled((self._title, "bold")), shown.gates(self._gates)]

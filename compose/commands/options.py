@@ -11,8 +11,8 @@ from compose.output import out
 __all__ = ["DryRun", "Json", "JsonLines", "Wide", "Yes"]
 
 
-def _show_wide(*, asked: bool) -> None:
-    out.wide = asked
+def _show_wide(*, wide: bool) -> None:
+    out.wide = wide
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; errors too, on standard error.")]

@@ -180,6 +180,8 @@ def _show(sent: _Sent, to: ServiceAddress, *, as_json: bool) -> None:
         what = "accepted before" if ack.idempotent_hit else "accepted"
         err.print(styled((what, "cyan"), f" {ack.accepted_at} by {to.url} ({state})"))
         return
-    where = ", ".join(f"{one.transport} {one.partition}:{one.offset}" for one in stored.positions)
+    where = ", ".join(
+        f"{place.transport} {place.partition}:{place.offset}" for place in stored.positions
+    )
     at = f" {stored.persisted_at}" + (f"; {where}" if where else "")
     err.print(styled(("persisted", "green"), at))

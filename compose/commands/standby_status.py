@@ -23,7 +23,9 @@ async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
         alive = await processes(pool, within=_WITHIN)
     except (PersistenceError, TimeoutError):
         return {}
-    return {one.member: one.standby for one in alive if one.live and one.standby}
+    return {
+        process.member: process.standby for process in alive if process.live and process.standby
+    }
 
 
 def lines(standbys: dict[str, dict[str, Any]]) -> list[str]:

@@ -153,8 +153,8 @@ class PostgresServer(LocalServer):
             extra_groups=[] if identity else None,
         )
         if made.returncode != 0:
-            if not identity and (told := explained_by(made.stderr, fresh)):
-                raise ServerError(f"initdb failed: {told}")
+            if not identity and (cause := explained_by(made.stderr, fresh)):
+                raise ServerError(f"initdb failed: {cause}")
             who = f" as uid {identity[0]}, since PostgreSQL refuses root" if identity else ""
             raise ServerError(
                 f"initdb failed{who}; it needs to read {self.binary.path.parent} and to write "

@@ -28,8 +28,8 @@ def write(folder: Path, settings: Mapping[str, str]) -> None:
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        told = {"pid": os.getpid(), "born": _born(os.getpid()), "settings": dict(settings)}
-        json.dump(told, file)
+        content = {"pid": os.getpid(), "born": _born(os.getpid()), "settings": dict(settings)}
+        json.dump(content, file)
     draft.replace(path)
 
 
@@ -54,12 +54,12 @@ def is_starting(folder: Path = DEFAULT_FOLDER) -> bool:
 
 def _running(folder: Path) -> dict[str, str] | None:
     try:
-        told = json.loads((folder / _NAME).read_text())
+        content = json.loads((folder / _NAME).read_text())
         # Not the folder's lock: trying it would be in the way of one that starts just now.
-        os.kill(told["pid"], 0)
-        if told.get("born") != _born(told["pid"]):
+        os.kill(content["pid"], 0)
+        if content.get("born") != _born(content["pid"]):
             return None  # it was killed, and another process has its number
-        return {str(name): str(value) for name, value in told["settings"].items()}
+        return {str(name): str(value) for name, value in content["settings"].items()}
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

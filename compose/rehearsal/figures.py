@@ -175,12 +175,16 @@ def over_time(
         p50_ms=[_quantile(values, 0.5) for values in took],
         p99_ms=[_quantile(values, 0.99) for values in took],
         lag={
-            name: _sampled(((one.at, one.lag[name]) for one in lags if name in one.lag), count, at)
-            for name in dict.fromkeys(name for one in lags for name in one.lag)
+            name: _sampled(
+                ((sample.at, sample.lag[name]) for sample in lags if name in sample.lag), count, at
+            )
+            for name in dict.fromkeys(name for sample in lags for name in sample.lag)
         },
         parity={
             name: _sampled(
-                ((one.at, getattr(one.parity, name)) for one in lags if one.parity), count, at
+                ((sample.at, getattr(sample.parity, name)) for sample in lags if sample.parity),
+                count,
+                at,
             )
             for name in ("differing", "waiting")
         },

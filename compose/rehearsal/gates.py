@@ -97,15 +97,15 @@ class Gates:
         await self._until(partial(self._complete, phase), f"every process on phase {phase}")
 
     async def _until(self, attempt: _Attempt, what: str, mark: GateMark | None = None) -> None:
-        began = asked = time.monotonic()
+        began = checked_at = time.monotonic()
         while True:
             reasons = await self._refused(attempt)
             if not reasons:
                 return
             if mark is not None:
-                _note(mark.waited, reasons, time.monotonic() - asked)
-            asked = time.monotonic()
-            if asked > began + self._patience:
+                _note(mark.waited, reasons, time.monotonic() - checked_at)
+            checked_at = time.monotonic()
+            if checked_at > began + self._patience:
                 why = "; ".join(f"{name} is {reason}" for name, reason in reasons.items())
                 raise GateRedError(f"{what}, after {self._patience:.0f} s: {why}")
             await asyncio.sleep(self._every)
@@ -128,10 +128,10 @@ class Gates:
         step = steps.next_step(state, forward=phase > state.phase)
         checked: Checked = await steps.check(step, window=self._window)
         mark.gates = [msgspec.to_builtins(result) for result in checked.results]
-        if any(one.name == "dropped" and one.verdict == "red" for one in checked.results):
+        if any(gate.name == "dropped" and gate.verdict == "red" for gate in checked.results):
             await self._backfill(pool, step.origin)
         if red := refused(checked.results, accepted={}, overridden={}):
-            return {one.name: f"{one.verdict}: {one.reason}" for one in red}
+            return {gate.name: f"{gate.verdict}: {gate.reason}" for gate in red}
         await steps.begin(checked, who=_WHO, why="rehearsal", overrides={})
         return {}
 
@@ -151,7 +151,7 @@ class Gates:
     async def _complete(self, phase: int, pool: Pool) -> dict[str, str]:
         steps = Steps(pool, self._settings)
         look = await steps.look()
-        if look.state.settled and look.state.phase == phase:
+        if not look.state.under_way and look.state.phase == phase:
             return {}
         if await steps.complete(look, who=_WHO) is None:
             return {"processes": f"not there yet: {look.reached.reason}"}
@@ -161,7 +161,7 @@ class Gates:
 def _note(waited: list[Waited], reasons: dict[str, str], seconds: float) -> None:
     """Add to how long a step waited for each of these."""
     for name, reason in reasons.items():
-        known = next((one for one in waited if one.name == name), None)
-        if known is None:
-            waited.append(known := Waited(name, 0.0, reason))
-        known.seconds, known.reason = round(known.seconds + seconds, 3), reason
+        entry = next((wait for wait in waited if wait.name == name), None)
+        if entry is None:
+            waited.append(entry := Waited(name, 0.0, reason))
+        entry.seconds, entry.reason = round(entry.seconds + seconds, 3), reason

@@ -106,8 +106,8 @@ class Rehearsal:
         return None
 
     async def _judge(self, stopped: str | None) -> RehearsalReport:
-        self._say("waiting until everything is settled")
-        anomalies = await self._settled()
+        self._say("waiting until everything is acknowledged")
+        anomalies = await self._drained()
         self._say("reading both logs and the rows")
         final = await gather(self.stage.database_url)
         logs: dict[str, Log] = {}
@@ -131,10 +131,10 @@ class Rehearsal:
             stopped=stopped,
         )
 
-    async def _settled(self) -> list[Anomaly]:
+    async def _drained(self) -> list[Anomaly]:
         consumed = CHOICES[self.timeline.phase].consume_from
         try:
-            await self.observer.settled(consumed)
+            await self.observer.drained(consumed)
         except StuckError as error:
             return [Anomaly(What.STUCK, consumed, str(error))]
         return []

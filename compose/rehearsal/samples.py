@@ -64,7 +64,7 @@ class Observer:
             self.logs[name] = log
             self._tasks.add(asyncio.create_task(log.connect()))
 
-    async def settled(self, log: str, within: float = 300.0) -> None:
+    async def drained(self, log: str, within: float = 300.0) -> None:
         """Return once everything in a log is acknowledged, dead letters too.
 
         Raises:

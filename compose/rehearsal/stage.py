@@ -67,10 +67,10 @@ class Stage:
         self.ingresses = [self._service("serve", n + 1) for n in range(options.ingresses)]
         self.workers = [self._service("worker", n + 1) for n in range(options.workers)]
         self.processes = [
-            *(Part(one, "ingress", timeline) for one in self.ingresses),
-            *(Part(one, "worker", timeline) for one in self.workers),
+            *(Part(ingress, "ingress", timeline) for ingress in self.ingresses),
+            *(Part(worker, "worker", timeline) for worker in self.workers),
         ]
-        self._services = {one.name: one for one in (*self.ingresses, *self.workers)}
+        self._services = {service.name: service for service in (*self.ingresses, *self.workers)}
 
     @property
     def parts(self) -> list[Part]:

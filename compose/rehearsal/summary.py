@@ -46,17 +46,17 @@ def _phases(report: RehearsalReport) -> Grid:
     table.add_column("phase")
     for name, drop in _COLUMNS.items():
         table.add_column(name, right=True, drop=drop)
-    for one in report.phases:
+    for phase in report.phases:
         table.add_row(
-            f"{PHASES[one.phase].label}{' back' if one.back else ''}",
-            f"{one.ended - one.begun:.0f} s",
-            f"{one.posts:,}",
-            percent(one.availability),
-            percent(one.first_try),
-            percent(one.restarting.availability),
-            milliseconds(one.p50_ms),
-            milliseconds(one.p99_ms),
-            str(one.faults),
+            f"{PHASES[phase.phase].label}{' back' if phase.back else ''}",
+            f"{phase.ended - phase.begun:.0f} s",
+            f"{phase.posts:,}",
+            percent(phase.availability),
+            percent(phase.first_try),
+            percent(phase.restarting.availability),
+            milliseconds(phase.p50_ms),
+            milliseconds(phase.p99_ms),
+            str(phase.faults),
         )
     return table
 

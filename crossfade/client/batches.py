@@ -79,8 +79,8 @@ def sent(
 ) -> Operation[list[BatchResult]]:
     """Send ``messages`` in order, and return the outcome of each, in the same order.
 
-    A request is sent after the one before it is settled. Where that can't be, the messages after
-    it are not sent: they would overtake.
+    A request is sent after the one before it has its answer. If that does not come, the messages
+    of later requests are not sent: they would overtake.
     """
     outcomes: Outcomes = {}
     items = [_Item(place, encoded(one)) for place, one in enumerate(messages)]

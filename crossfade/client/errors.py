@@ -150,7 +150,7 @@ class ProblemError(CrossfadeError):
         """What the service's logs have of this request."""
         self.retry_after = retry_after
         """Seconds that the service asked to wait."""
-        self.remedy = " ".join(one.remedy for one in self.fields) or self.usual_remedy
+        self.remedy = " ".join(field.remedy for field in self.fields) or self.usual_remedy
 
     @property
     def field(self) -> str | None:
@@ -309,5 +309,5 @@ def problem_class(name: str, status: int) -> type[ProblemError]:
 def _line(status: int, title: str, detail: str, fields: Sequence[FieldError]) -> str:
     text = f"HTTP {status}: {title}"
     if fields:
-        return f"{text}: " + "; ".join(f"{one.field} {one.message}" for one in fields)
+        return f"{text}: " + "; ".join(f"{field.field} {field.message}" for field in fields)
     return f"{text}: {detail}" if detail else text

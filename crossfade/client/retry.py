@@ -42,11 +42,11 @@ class Retry:
         if self.first_pause < 0 or self.longest_pause < 0:
             raise ValueError("first_pause and longest_pause are seconds, 0 or more")
 
-    def pause(self, failures: int, asked: float | None) -> float:
+    def pause(self, failures: int, retry_after: float | None) -> float:
         """Return the seconds to wait after so many failures; ``asked`` is the server's wish."""
         # The exponent is bounded: 2.0**1024 would overflow.
         longest = min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, 64))
-        return (asked or 0.0) + random.uniform(0.0, longest)  # noqa: S311 - no secret
+        return (retry_after or 0.0) + random.uniform(0.0, longest)  # noqa: S311 - no secret
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

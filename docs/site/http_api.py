@@ -53,12 +53,12 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> list[str]:
     if parameters := operation.get("parameters"):
         rows = [
             (
-                f"`{one['name']}`{' (needed)' if one.get('required') else ''}",
-                one["in"],
-                _kind(one["schema"]),
-                one.get("description", ""),
+                f"`{parameter['name']}`{' (needed)' if parameter.get('required') else ''}",
+                parameter["in"],
+                _kind(parameter["schema"]),
+                parameter.get("description", ""),
             )
-            for one in parameters
+            for parameter in parameters
         ]
         parts.append(_table(("parameter", "in", "type", "meaning"), rows))
     for media, content in operation.get("requestBody", {}).get("content", {}).items():

@@ -57,8 +57,8 @@ def console_of(
     """Return the console. Until a client follows it, it samples every ten seconds only."""
     timeout = settings.ingress_read_timeout_ms / 1000
     sampler = Sampler(logs, pool, seen_by=seen_by)
-    by_name = {one.transport.name: one.transport for one in logs}
-    read = next(one.transport for one in logs if "consumed" in one.roles)
+    by_name = {log.transport.name: log.transport for log in logs}
+    read = next(log.transport for log in logs if "consumed" in log.roles)
     return ConsoleState(
         auth=accept.auth,
         sampler=sampler,

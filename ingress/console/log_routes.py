@@ -73,9 +73,9 @@ async def list_logs(console: Console, _key: OwnKey) -> LogNames:
     return LogNames(
         items=[
             NamedLog(
-                name=one.transport.name, roles=list(one.roles), partitions=one.transport.partitions
+                name=log.transport.name, roles=list(log.roles), partitions=log.transport.partitions
             )
-            for one in console.logs
+            for log in console.logs
         ]
     )
 

@@ -63,7 +63,7 @@ def _file(request: Request, name: str) -> Response:
 def _assets() -> dict[str, tuple[bytes, str]]:
     """Return every file's content and its entity tag, read once."""
     folder = files("ingress.console").joinpath("assets")
-    read = {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
+    read = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     return {
         name: (content, f'"{sha256(content).hexdigest()[:16]}"')
         for name, content in read.items()

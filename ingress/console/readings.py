@@ -50,7 +50,7 @@ class Readings:
         except (TransportError, TimeoutError) as error:
             self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
             return
-        self._error, self._unread = None, _count([one.lag for one in dead])
+        self._error, self._unread = None, _count([entry.lag for entry in dead])
         now = time.monotonic()
         self._past.append(_Reading(now, progress))
         while len(self._past) > 1 and self._past[1].at <= now - _WINDOW:
@@ -72,9 +72,9 @@ class Readings:
             name=self.log.transport.name,
             roles=list(self.log.roles),
             error=self._error,
-            lag=_count([one.lag for one in partitions]),
-            in_rate=_total([one.in_rate for one in partitions]),
-            out_rate=_total([one.out_rate for one in partitions]),
+            lag=_count([partition.lag for partition in partitions]),
+            in_rate=_total([partition.in_rate for partition in partitions]),
+            out_rate=_total([partition.out_rate for partition in partitions]),
             dead_letters_unread=None if self._error else self._unread,
             partitions=partitions,
         )
@@ -84,7 +84,7 @@ class Readings:
             return [_unknown(p) for p in range(self.log.transport.partitions)]
         first, last = self._past[0], self._past[-1]
         if self._error:
-            return [_unknown(one.partition, lost=one.lost) for one in last.progress]
+            return [_unknown(entry.partition, lost=entry.lost) for entry in last.progress]
         seconds = last.at - first.at
         return [
             PartitionView(

@@ -47,12 +47,12 @@ class ConsoleState:
     @property
     def transports(self) -> dict[str, Transport]:
         """The logs that can be read, by name."""
-        return {one.transport.name: one.transport for one in self.logs}
+        return {log.transport.name: log.transport for log in self.logs}
 
     @property
     def primary(self) -> Transport:
         """The log that messages are written to."""
-        return next(one.transport for one in self.logs if "primary" in one.roles)
+        return next(log.transport for log in self.logs if "primary" in log.roles)
 
 
 async def _state(request: Request) -> ConsoleState:

@@ -58,10 +58,10 @@ async def follow_messages(
         int | None, Query(ge=1, le=1000, description="End after so many events.")
     ] = None,
 ) -> StreamingResponse:
-    asked = dict(request.scope["headers"])
+    headers = dict(request.scope["headers"])
 
     def check() -> TailFilter:
-        key = visitor(console.auth, "GET", asked, Scope.READ, Scope.ADMIN, limited=True)
+        key = visitor(console.auth, "GET", headers, Scope.READ, Scope.ADMIN, limited=True)
         return TailFilter(conversation, sender, text, key)
 
     wanted = check()

@@ -98,7 +98,7 @@ def _place(text: str, logs: Iterable[str]) -> LogPlace | None:
     match = _PLACE.fullmatch(text)
     if match is None:
         return None
-    name = next((one for one in logs if one.lower() == match["log"].lower()), None)
+    name = next((log for log in logs if log.lower() == match["log"].lower()), None)
     return LogPlace(name, int(match["partition"]), match["offset"]) if name else None
 
 

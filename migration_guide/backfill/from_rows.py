@@ -73,17 +73,17 @@ class FromRows:
         of.status.stage = "comparing"
         partitions = of.target.partitions
         ours = [one for one, _ in await starts(of.source, of.target, since=of.request.since)]
-        with _Identities() as known:
-            await known.fill(of.target, of.source, self._examined)
+        with _Identities() as copied:
+            await copied.fill(of.target, of.source, self._examined)
             async for rows in self._messages():
                 lacking = [
                     of_row(row, partitions)
                     for row in rows
-                    if not self._held(row, ours) and not known.has(str(row["id"]))
+                    if not self._held(row, ours) and not copied.has(str(row["id"]))
                 ]
                 yield lacking, {"messages": str(rows[-1]["seq"])}
             async for rows in self._receipts():
-                yield [of_receipt(r, partitions) for r in rows if not known.has(_name(r))], {}
+                yield [of_receipt(r, partitions) for r in rows if not copied.has(_name(r))], {}
 
     def _examined(self, records: int) -> None:
         self._of.status.examined += records

@@ -28,6 +28,6 @@ async def ahead(log: Transport, *, by: float) -> float:
     for partition in range(log.partitions):
         after = await log.offset_before_time(Topic.MESSAGES, partition, now + by)
         records = await log.read(Topic.MESSAGES, partition, after=after, limit=_RECORDS)
-        times = [one.appended_at for one in records if HEADER_MESSAGE_ID in one.headers]
+        times = [record.appended_at for record in records if HEADER_MESSAGE_ID in record.headers]
         most = max([most, *(moment - now for moment in times if moment >= now + by)])
     return most

@@ -24,14 +24,16 @@ async def gate(scene: Scene) -> GateResult:
     log = await scene.log(name)
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     old = {
-        str(one.partition): round(one.oldest_age, 1)
-        for one in progress
-        if one.oldest_age is not None and one.oldest_age > _IN_HAND_SECONDS
+        str(entry.partition): round(entry.oldest_age, 1)
+        for entry in progress
+        if entry.oldest_age is not None and entry.oldest_age > _IN_HAND_SECONDS
     }
-    unclear = [one.partition for one in progress if one.lag is None or one.oldest_age is None]
+    unclear = [
+        entry.partition for entry in progress if entry.lag is None or entry.oldest_age is None
+    ]
     evidence = {
         "log": name,
-        "lag": sum(one.lag or 0 for one in progress),
+        "lag": sum(entry.lag or 0 for entry in progress),
         "oldest_seconds": old,
         "unclear": unclear,
     }

@@ -37,7 +37,9 @@ async def gate(scene: Scene) -> GateResult:
     assert row is not None
     recent = max(since.timestamp(), time.time() - _UNWRITTEN_SECONDS)
     dropping = [
-        one.member for one in scene.processes if one.shadow and _behind_its_word(one.shadow, recent)
+        process.member
+        for process in scene.processes
+        if process.shadow and _behind_its_word(process.shadow, recent)
     ]
     partitions = sorted(row["partitions"] or ())
     evidence = {

@@ -20,7 +20,7 @@ NAME = "processes"
 async def gate(scene: Scene) -> GateResult:
     """Judge the processes; while a step is taken back they may be on either of its phases."""
     state = scene.state
-    allowed = {scene.origin} if state.settled else {state.phase, state.target}
+    allowed = {state.phase, state.target} if state.under_way else {scene.origin}
     return judge(scene.processes, allowed)
 
 

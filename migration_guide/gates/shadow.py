@@ -21,7 +21,7 @@ _ON_ITS_WAY = 2.0  # seconds
 
 async def gate(scene: Scene) -> GateResult:
     """Judge the shadow as each process that publishes reports it."""
-    shadows = {one.member: one.shadow for one in scene.processes}
+    shadows = {process.member: process.shadow for process in scene.processes}
     silent = [member for member, shadow in shadows.items() if shadow is None]
     reported = {member: shadow for member, shadow in shadows.items() if shadow is not None}
     waiting = {member: shadow["waiting"] for member, shadow in reported.items() if _behind(shadow)}

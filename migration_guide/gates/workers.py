@@ -28,8 +28,8 @@ async def gate(scene: Scene) -> GateResult:
     lags = {str(one.partition): one.lag for one in progress}
     lost = sum(one.lost for one in progress)
     unowned = [one.partition for one in progress if one.owner is None]
-    known = sum(lag for lag in lags.values() if lag is not None)
-    evidence = {"waiting": waiting, "lag": known, "lost": lost, "unowned": unowned}
+    total = sum(lag for lag in lags.values() if lag is not None)
+    evidence = {"waiting": waiting, "lag": total, "lost": lost, "unowned": unowned}
     if waiting:
         who, what = next(iter(waiting.items()))
         return red(NAME, f"{who} waits for {', '.join(what)}", evidence)
@@ -37,8 +37,8 @@ async def gate(scene: Scene) -> GateResult:
         return red(NAME, f"nobody reads partitions {unowned} of {name}", evidence)
     if None in lags.values():
         return unknown(NAME, f"{name} can't say how far its readers are", evidence)
-    if known > _TOO_FAR:
+    if total > _TOO_FAR:
         return red(
-            NAME, f"{known} messages wait in {name}: let the workers catch up first", evidence
+            NAME, f"{total} messages wait in {name}: let the workers catch up first", evidence
         )
-    return green(NAME, f"none waits; to persist in {name}: {known}", evidence)
+    return green(NAME, f"none waits; to persist in {name}: {total}", evidence)

@@ -62,8 +62,8 @@ class ParityCheck(msgspec.Struct, frozen=True, rename="camel"):
     def totals(self) -> ParityCounts:
         """The sum over the partitions."""
         total = ParityCounts()
-        for one in self.partitions:
-            total.merge(one.totals)
+        for partition in self.partitions:
+            total.merge(partition.totals)
         return total
 
 

@@ -253,7 +253,7 @@ class Comparison:
                 )
                 self._waiting.keep(passed)
         for facts, counterpart in ((first, second), (second, first)):
-            found = order.settled(facts, counterpart, mirrored=self.mirrored)
+            found = order.classified(facts, counterpart, mirrored=self.mirrored)
             for result, count in found.items():
                 detail = f"passed by message {facts.passed_by}"
                 self._count(result, first, second, detail, count, other=facts.passed_by)

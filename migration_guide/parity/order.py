@@ -32,7 +32,7 @@ from __future__ import annotations
 from migration_guide.parity.facts import Facts, Mode
 from migration_guide.parity.result import ParityResult
 
-__all__ = ["SAME_REQUEST", "passed", "settled"]
+__all__ = ["SAME_REQUEST", "classified", "passed"]
 
 SAME_REQUEST = 30.0
 """Longer than a request waits for both logs (their timeouts, and one retry)."""
@@ -64,7 +64,9 @@ def passed(
         facts.passed_overlapping += 1
 
 
-def settled(facts: Facts, counterpart: Facts, *, mirrored: float | None) -> dict[ParityResult, int]:
+def classified(
+    facts: Facts, counterpart: Facts, *, mirrored: float | None
+) -> dict[ParityResult, int]:
     """Classify the pairs noted in ``facts``, now that its counterpart is known."""
     results = {
         ParityResult.ORDER_OVERLAPPED: facts.passed_overlapping,

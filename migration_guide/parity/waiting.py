@@ -145,7 +145,7 @@ class UnpairedRecords:
         """Return whether ``ripe`` would yield anything, without reading it."""
         if self._file and self._file.where(f"{_RIPE} LIMIT 1", side, until):
             return True
-        first = next((one for one in self._young.values() if one.side == side), None)
+        first = next((facts for facts in self._young.values() if facts.side == side), None)
         return first is not None and first.appended_at < until
 
     def ripe(self, side: int, until: float) -> Iterator[Facts]:

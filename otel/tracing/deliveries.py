@@ -82,7 +82,7 @@ class Deliveries:
         transport: str,  # noqa: ARG002 - for TracedDeliveries
         group: str,  # noqa: ARG002
         records: Sequence[LogRecord],  # noqa: ARG002
-        asked: int,  # noqa: ARG002
+        asked_at: int,  # noqa: ARG002
     ) -> Delivery:
         """Return the trace of a batch that was asked for at ``asked`` (ns) and is here now."""
         return UNTRACED
@@ -99,17 +99,17 @@ class TracedDeliveries(Deliveries):
         self._endpoints = endpoints
 
     def begin(
-        self, transport: str, group: str, records: Sequence[LogRecord], asked: int
+        self, transport: str, group: str, records: Sequence[LogRecord], asked_at: int
     ) -> Delivery:
         """Return the trace of a batch that was asked for at ``asked`` (ns) and is here now."""
         delivered = time.time_ns()
-        found = [one for record in records if (one := self._sampled(record, asked, delivered))]
+        found = [one for record in records if (one := self._sampled(record, asked_at, delivered))]
         if not found:
             return UNTRACED
         together = _Together(group, len(records), delivered)
         return TracedDelivery(self._record, self._endpoints[transport], found, together)
 
-    def _sampled(self, record: LogRecord, asked: int, delivered: int) -> _Received | None:
+    def _sampled(self, record: LogRecord, asked_at: int, delivered: int) -> _Received | None:
         header = record.headers.get(HEADER_TRACEPARENT)
         context = checked(header)
         if context is None:
@@ -126,7 +126,7 @@ class TracedDeliveries(Deliveries):
             trace_id = parent.trace_id
         # Not before it was there: the wait for it to come is no part of what happened to it.
         appended = min(int(record.appended_at * 1e9), delivered)
-        return _Received(record, trace_id, parent, max(asked, appended))
+        return _Received(record, trace_id, parent, max(asked_at, appended))
 
 
 class _Together(msgspec.Struct, frozen=True):
@@ -169,7 +169,7 @@ class TracedDelivery(Delivery):
         self._record = record
         self._endpoint = endpoint
         self._group = together.group
-        self._found = {one.record.offset: one for one in found}
+        self._found = {received.record.offset: received for received in found}
         self._together = together.records
         self._delivered = together.delivered
         self.begun = {

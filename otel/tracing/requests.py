@@ -201,8 +201,8 @@ class RequestTrace:
                 parent.state if parent else None, remote=parent is not None, error=failed,
             )
         )  # fmt: skip
-        for one in messages:
-            one.end(self._record, self._created, self._span_id)
+        for message in messages:
+            message.end(self._record, self._created, self._span_id)
 
 
 class MessageTrace:

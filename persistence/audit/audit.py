@@ -130,5 +130,5 @@ async def duplicates(connection: Connection) -> list[Duplicate]:
 def _duplicate(key: str, copies: Sequence[asyncpg.Record]) -> Duplicate:
     rows = [AuditRow(copy["seq"], str(copy["id"]), rfc3339(copy["created_at"])) for copy in copies]
     derived = message_id(key, copies[0]["conversation_id"])
-    known = derived in {row.message_id for row in rows}
-    return Duplicate(key, derived if known else rows[0].message_id, rows[0], rows[1:])
+    is_known = derived in {row.message_id for row in rows}
+    return Duplicate(key, derived if is_known else rows[0].message_id, rows[0], rows[1:])

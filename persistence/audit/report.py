@@ -107,7 +107,7 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def lost(self) -> int:
         """Records that the log ever lost; they are not among what was compared."""
-        return sum(one.lost for one in self.ranges)
+        return sum(stretch.lost for stretch in self.ranges)
 
     @property
     def clean(self) -> bool:

@@ -180,15 +180,15 @@ class _Partition:
         return by_id | {row["idempotency_key"]: row for row in rows}
 
     async def _receipts(self, receipts: Sequence[Receipt]) -> set[tuple[str, str, str]]:
-        asked = [
+        questions = [
             (i, r.user_id, r.state)
             for r in receipts
             if (i := _uuid(r.message_id)) and "\0" not in r.user_id
         ]
-        if not asked:
+        if not questions:
             return set()
         async with using(self._pool) as connection:
-            rows = await connection.fetch(_RECEIPTS, *zip(*asked, strict=True))
+            rows = await connection.fetch(_RECEIPTS, *zip(*questions, strict=True))
         return {(str(row["message_id"]), row["user_id"], row["state"]) for row in rows}
 
     async def _without_letter(self, suspects: Sequence[AuditFinding]) -> list[AuditFinding]:

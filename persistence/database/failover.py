@@ -52,7 +52,7 @@ def _is_demotion(error: BaseException | None) -> bool:
     """Return whether ``error``, or what it was made of, is the answer of such a server."""
     while error is not None:
         if isinstance(error, BaseExceptionGroup):
-            return any(_is_demotion(one) for one in error.exceptions)
+            return any(_is_demotion(exception) for exception in error.exceptions)
         if isinstance(error, asyncpg.PostgresError):
             return error.sqlstate in _DEMOTED
         error = error.__cause__

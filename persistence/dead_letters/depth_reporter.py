@@ -71,7 +71,7 @@ class DepthReporter:
         except TransportError:
             lags: list[int | None] = [None]
         else:
-            lags = [one.lag for one in progress]
+            lags = [entry.lag for entry in progress]
         if None in lags:
             with contextlib.suppress(KeyError):
                 unindexed.remove(log.name)

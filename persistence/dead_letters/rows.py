@@ -180,8 +180,8 @@ def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
         header = record.headers.get(HEADER_MESSAGE_ID, b"")
         identifier = header.decode("utf-8", "replace")
         # The key of a receipt is its message's id, and names no conversation.
-        known = None if record.key == identifier else conversation_in(_bytes(record.key))
-        return "unknown", _uuid(identifier), known
+        conversation = None if record.key == identifier else conversation_in(_bytes(record.key))
+        return "unknown", _uuid(identifier), conversation
     if isinstance(event, Message):
         return "message", _uuid(event.message_id), _indexed(event.conversation_id)
     return "receipt", _uuid(event.message_id), None

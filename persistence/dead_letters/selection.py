@@ -48,7 +48,7 @@ def described(selection: Selection) -> str:
     """Return a selection as the record of actions has it."""
     chosen = msgspec.to_builtins(selection)
     if ids := chosen.pop("ids", None):
-        listed = ", ".join(str(one) for one in ids[:_LISTED])
+        listed = ", ".join(str(identifier) for identifier in ids[:_LISTED])
         return f"dead letters {listed}{f' and {len(ids) - _LISTED} more' * (len(ids) > _LISTED)}"
     conditions = ", ".join(f"{name} {value}" for name, value in chosen.items())
     return f"dead letters with {conditions}" if conditions else "all pending dead letters"
@@ -87,28 +87,28 @@ def narrowed(
     ``more`` are further conditions of the caller's own, which no index finds.
     """
     conditions = [*_asked(selection), (_STATE, state), *more]
-    asked = {text: value for text, value in conditions if value is not None}
+    given = {text: value for text, value in conditions if value is not None}
     pending = state == LetterState.PENDING
     found_by: tuple[str, ...] = ()
-    if _MESSAGE in asked:
+    if _MESSAGE in given:
         found_by = (_MESSAGE,)
-    elif _CONVERSATION in asked:
+    elif _CONVERSATION in given:
         found_by = (_CONVERSATION,)
-    elif _REASON in asked and pending:
-        found_by = (_REASON, _CAUSE) if _CAUSE in asked else (_REASON,)
-    elif _STATE in asked and _IDS not in asked:
+    elif _REASON in given and pending:
+        found_by = (_REASON, _CAUSE) if _CAUSE in given else (_REASON,)
+    elif _STATE in given and _IDS not in given:
         found_by = (_STATE,)
-    values = [asked.pop(one) for one in found_by]
+    values = [given.pop(one) for one in found_by]
     columns = [*(one.partition(" ")[0] for one in found_by), "id"]
     places = [f"${number}" for number in range(1, len(values) + 1)]
     row = ", ".join(columns)
     least, most = ", ".join([*places, "0"]), ", ".join([*places, f"${len(values) + 1}"])
     stretch = f"({row}) >= ({least}) AND ({row}) < ({most})"
     if pending and _REASON in found_by:
-        asked.pop(_STATE)
+        given.pop(_STATE)
         stretch += f" AND state = '{LetterState.PENDING}'"  # the index has no others
     values.append(_ABOVE_ALL if before is None else before)
-    left, left_values = _joined([*asked.items()], len(values)) if asked else ("", [])
+    left, left_values = _joined([*given.items()], len(values)) if given else ("", [])
     order = ", ".join(f"{column} DESC" for column in columns)
     return Narrowed(stretch, order, values, left, left_values)
 
@@ -125,10 +125,10 @@ def _asked(selection: Selection) -> list[Condition]:
     ]
 
 
-def _joined(asked: Sequence[Condition], before: int) -> tuple[str, list[object]]:
+def _joined(conditions: Sequence[Condition], before: int) -> tuple[str, list[object]]:
     texts: list[str] = []
     values: list[object] = []
-    for text, value in asked:
+    for text, value in conditions:
         if value is None:
             continue
         if text == _STATE and value == LetterState.PENDING:

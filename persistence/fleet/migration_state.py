@@ -56,9 +56,9 @@ class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
     queued: Queued | None
 
     @property
-    def settled(self) -> bool:
-        """Whether no step is under way."""
-        return self.phase == self.target
+    def under_way(self) -> bool:
+        """Whether a step is under way."""
+        return self.phase != self.target
 
     @property
     def expected(self) -> frozenset[int]:

@@ -178,11 +178,11 @@ async def _insert(
     if again:
         duplicates, conflicts = await _judge(connection, messages, set(again))
     if receipts.indexes:
-        received, known = _split(
+        received, earlier = _split(
             receipts.indexes, _receipt_keys(receipts), row["received_count"], row["received"]
         )
         placed = sorted(placed + received)
-        duplicates = sorted(duplicates + known)
+        duplicates = sorted(duplicates + earlier)
     return Written(placed, duplicates, conflicts), lost
 
 
@@ -190,7 +190,7 @@ async def _judge(
     connection: Connection, messages: BatchColumns, again: set[int]
 ) -> tuple[list[int], list[int]]:
     """Tell repeats from conflicts among messages whose key or id was there already."""
-    asked = [
+    waiting = [
         (index, identifier, key, body)
         for index, identifier, key, body in zip(
             messages.indexes,
@@ -201,14 +201,14 @@ async def _judge(
         )
         if index in again
     ]
-    ids, keys = [identifier for _, identifier, _, _ in asked], [key for _, _, key, _ in asked]
+    ids, keys = [identifier for _, identifier, _, _ in waiting], [key for _, _, key, _ in waiting]
     rows = await connection.fetch(CLASSIFY, ids, keys)
     if not rows:
         raise Contended("the rows that stood in the way are gone")
     bodies = {row["idempotency_key"]: row["fingerprint"] for row in rows}
     # No row of that key: the id is another key's, which a producer of ours can't cause.
-    same = [index for index, _, key, body in asked if bodies.get(key) == body]
-    return same, [index for index, _, key, body in asked if bodies.get(key) != body]
+    same = [index for index, _, key, body in waiting if bodies.get(key) == body]
+    return same, [index for index, _, key, body in waiting if bodies.get(key) != body]
 
 
 def _message_keys(messages: BatchColumns) -> Iterator[str]:
@@ -235,11 +235,11 @@ def _split(
     if count == len(indexes):
         return indexes, []
     left = set(new or ())
-    fresh, known = list[int](), list[int]()
+    fresh, earlier = list[int](), list[int]()
     for index, key in zip(indexes, keys, strict=True):
         if key in left:
             left.discard(key)
             fresh.append(index)
         else:
-            known.append(index)
-    return fresh, known
+            earlier.append(index)
+    return fresh, earlier

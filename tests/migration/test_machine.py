@@ -185,7 +185,8 @@ async def test_a_step_to_no_neighbour_is_refused_with_the_reason(state_machine):
         await state_machine.begin(moving.epoch, 3, who="op", why="hurry")
     turned = await state_machine.begin(moving.epoch, 1, who="op", why="no")
     assert (turned.phase, turned.target) == (2, 1), "some processes are on 2 already"
-    assert (await state_machine.complete(turned.epoch, who="op", watermark=None)).settled
+    completed = await state_machine.complete(turned.epoch, who="op", watermark=None)
+    assert not completed.under_way
 
 
 async def test_since_when_every_process_mirrors_is_from_the_first_phase_that_does(

@@ -77,7 +77,7 @@ async def test_a_step_is_taken_and_complete_when_the_last_process_has_come(
     shown = await crossfade("status", "--json")
     assert await shown.ends() == 0
     told = json.loads("\n".join(shown.lines))
-    assert (told["state"]["phase"], told["settled"], len(told["processes"])) == (1, True, 2)
+    assert (told["state"]["phase"], told["under_way"], len(told["processes"])) == (1, False, 2)
     assert [event.kind for event in await history(database_pool)] == [
         "completed", "begun", "adopted",
     ]  # fmt: skip

@@ -192,7 +192,7 @@ async def test_it_hears_where_the_migration_stands(database_pool, known):
     if not known:
         assert state is None
         return
-    assert (state.phase, state.target, state.epoch, state.settled) == (1, 2, 7, False)
+    assert (state.phase, state.target, state.epoch, state.under_way) == (1, 2, 7, True)
     assert state.expected == {1, 2}
 
 

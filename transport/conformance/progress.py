@@ -11,7 +11,7 @@ from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 
 async def _of(transport: Transport, partition: int, group: str = WORKER_GROUP) -> Progress:
     every = await transport.progress(Topic.MESSAGES, group=group)
-    assert [one.partition for one in every] == list(range(transport.partitions))
+    assert [entry.partition for entry in every] == list(range(transport.partitions))
     return every[partition]
 
 

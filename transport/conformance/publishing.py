@@ -64,7 +64,7 @@ async def test_calls_that_overlap_are_all_appended_each_callers_in_its_order(
                     await asyncio.sleep(0)
 
         await asyncio.gather(*(call(caller) for caller in range(24)))
-        assert [one for one in outcomes if not isinstance(one, Appended)] == []
+        assert [outcome for outcome in outcomes if not isinstance(outcome, Appended)] == []
         for partition in (0, 1):
             stands = contents(await transport.read(Topic.MESSAGES, partition, limit=10_000))
             assert len(stands) == 24 * 30

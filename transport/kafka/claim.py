@@ -217,8 +217,8 @@ class KafkaClaim:
         if self._last is None or self._last.at + 1 >= place:
             return False
         now = self._owner.seen(self.partition)
-        known = self._seen is not None and self._seen.end >= place
-        return not known and now is not None and now.end >= place
+        is_seen = self._seen is not None and self._seen.end >= place
+        return not is_seen and now is not None and now.end >= place
 
     def back_over_gap(self) -> bool:
         """Expect the offsets behind the last record again; return whether there were any.

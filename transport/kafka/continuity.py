@@ -53,8 +53,8 @@ class Continuity:
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
-        known = {self._at(p): self._known(p, committed.get(p), topic.id) for p in partitions}
-        return await self._tails.regressed(known, topic.leaders)
+        tails = {self._at(p): self._known(p, committed.get(p), topic.id) for p in partitions}
+        return await self._tails.regressed(tails, topic.leaders)
 
     def claimed(
         self, partitions: Iterable[int], regressed: Mapping[TopicPartition, Regress]
@@ -89,17 +89,17 @@ class Continuity:
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
-        known = {self._at(claim.partition): self._known_by(claim) for claim in claims}
-        if not any(of.anchors or of.sights for of in known.values()):
+        tails = {self._at(claim.partition): self._known_by(claim) for claim in claims}
+        if not any(of.anchors or of.sights for of in tails.values()):
             return {}
         topic = await self._ids.describe(self._name)
-        regressed = await self._tails.regressed(known, topic.leaders)
+        regressed = await self._tails.regressed(tails, topic.leaders)
         found = {claim: self._at(claim.partition) for claim in claims}
-        return {claim: known[at] for claim, at in found.items() if at in regressed}
+        return {claim: tails[at] for claim, at in found.items() if at in regressed}
 
-    def remember(self, claim: KafkaClaim, known: KnownTail) -> None:
+    def remember(self, claim: KafkaClaim, tail: KnownTail) -> None:
         """Remember what a broken claim knows, for when its partition is claimed anew by us."""
-        self._remembered[claim.partition] = known
+        self._remembered[claim.partition] = tail
         self._counted[claim.partition] = claim.lost_records
 
     def look(

@@ -116,9 +116,9 @@ class Fetching:
                     self._client.seek(self._source.at(claim.partition), claim.window.fetched)
             await asyncio.sleep(_ERROR_PAUSE)
             return False
-        for claim, known in broken.items():
+        for claim, tail in broken.items():
             if self.holds(claim):
-                self._continuity.remember(claim, known)
+                self._continuity.remember(claim, tail)
                 self._client.pause(self._source.at(claim.partition))
                 claim.finish()
         return not broken and all(self.holds(claim) for claim in claims)

@@ -109,8 +109,8 @@ async def _ends(
         by_node[leader.node if leader else None][partition] = epoch
     found: dict[int, int] = {}
     for node, of in by_node.items():
-        asked = [(partition, _ANY_LEADER, epoch) for partition, epoch in of.items()]
-        request = OneVersion(_EpochEndsRequest, _CONSUMER, [(topic, asked)])
+        query = [(partition, _ANY_LEADER, epoch) for partition, epoch in of.items()]
+        request = OneVersion(_EpochEndsRequest, _CONSUMER, [(topic, query)])
         answer: Any = await admin._send_request(request, node)  # noqa: SLF001
         for _topic, partitions in answer.topics:
             for code, partition, _epoch, end in partitions:

@@ -85,18 +85,18 @@ class KafkaDeadLetters:
 
 def _with_its_batch_named(letter: DeadLetter) -> DeadLetter:
     """Mark the letter of an unreadable batch as a batch."""
-    told = letter.record.headers.get(HEADER_BATCH)
-    if told is None:
+    header = letter.record.headers.get(HEADER_BATCH)
+    if header is None:
         return letter
-    what = told.decode("utf-8", "replace")
-    why = "whose checksum is wrong" if _is_damaged(told) else "that can't be unpacked"
+    what = header.decode("utf-8", "replace")
+    why = "whose checksum is wrong" if _is_damaged(header) else "that can't be unpacked"
     error = f"a record batch {why}, kept as it stands ({what})"
     return msgspec.structs.replace(letter, error=error)
 
 
-def _is_damaged(told: bytes) -> bool:
+def _is_damaged(header: bytes) -> bool:
     try:
-        found = msgspec.json.decode(told)
+        found = msgspec.json.decode(header)
     except (msgspec.DecodeError, UnicodeDecodeError):  # other programs may write such a header
         return False
     return isinstance(found, dict) and found.get("damaged") is True
@@ -125,12 +125,12 @@ def cut(letter: DeadLetter, topic: str, whole: Outgoing, *, most: int) -> Outgoi
         f"whole record is at {topic}-{record.partition}, offset {record.offset})"
     )
     bare = msgspec.structs.replace(record, headers={}, body=b"", key="")
-    told = outgoing_dead_letter(
+    headers = outgoing_dead_letter(
         msgspec.structs.replace(letter, record=bare, error=error), topic
     ).headers
-    ours = {name for name, _ in told}
+    ours = {name for name, _ in headers}
     theirs = [pair for pair in whole.headers if pair[0] not in ours]
-    room = most - _OVERHEAD - _size(told)
+    room = most - _OVERHEAD - _size(headers)
     key = whole.key and whole.key[: most // 4]
     room -= len(key or b"")
     kept, left = [], min(room, most // 2)
@@ -149,7 +149,7 @@ def cut(letter: DeadLetter, topic: str, whole: Outgoing, *, most: int) -> Outgoi
         }
     )
     value = whole.value and whole.value[: max(0, room)]
-    return Outgoing(key, value, [*kept, *told, (HEADER_CUT, note)])
+    return Outgoing(key, value, [*kept, *headers, (HEADER_CUT, note)])
 
 
 def _size(headers: Headers) -> int:

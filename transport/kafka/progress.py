@@ -41,12 +41,12 @@ async def progress_of(
         reader.begins(where), reader.ends(where), context.groups.owners(context.group, source.name)
     )
     # Before its next claim a group may stand where a log that lost its tail has other records.
-    known = {
+    remembered = {
         at: KnownTail.by(found.mark, topic_id)
         for at in where
         if (found := committed.get(at.partition)) is not None
     }
-    regressed = await context.tails.since_elections(known, topic.leaders)
+    regressed = await context.tails.since_elections(remembered, topic.leaders)
     stands = {
         at: standing(
             committed.get(at.partition),

@@ -64,12 +64,12 @@ class KafkaReader:
 
     async def close(self) -> None:
         """Disconnect."""
-        for one in (self._client, self._peeker, self._uncommitted):
-            await one.close()
+        for client in (self._client, self._peeker, self._uncommitted):
+            await client.close()
 
     async def include(self, partitions: Sequence[TopicPartition]) -> None:
         """Add ``partitions``, which were added to a topic, to those that can be read."""
-        added = [one for one in partitions if one not in self._partitions]
+        added = [partition for partition in partitions if partition not in self._partitions]
         if added:
             self._partitions += added
             await self.close()  # what connects again has them assigned

@@ -81,7 +81,7 @@ class Tails:
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
-        asked: dict[TopicPartition, KnownTail] = {}
+        compared: dict[TopicPartition, KnownTail] = {}
         found: dict[TopicPartition, Regress] = {}
         for at, of in known.items():
             leader = leaders.get(at.partition)
@@ -91,11 +91,11 @@ class Tails:
                 continue
             answered = self._answers.get(at)
             if answered is None or answered[:2] != (of, leader.epoch):
-                asked[at] = of
+                compared[at] = of
             elif answered[2] is not None:
                 found[at] = answered[2]
-        new = await self.regressed(asked, leaders)
-        for at, of in asked.items():
+        new = await self.regressed(compared, leaders)
+        for at, of in compared.items():
             self._answers[at] = (of, leaders[at.partition].epoch, new.get(at))
         return {**found, **new}
 
@@ -134,13 +134,13 @@ class Tails:
         """
         gone: dict[TopicPartition, list[Anchor]] = {}
         for turn in range(max(map(len, anchors.values()), default=0)):
-            asked = {
+            query = {
                 at: of[turn]
                 for at, of in anchors.items()
                 if len(of) > turn and of[turn].at >= state.begins[at]
             }
-            there = await self._at({at: anchor.at for at, anchor in asked.items()}, state)
-            for at, anchor in asked.items():
+            there = await self._at({at: anchor.at for at, anchor in query.items()}, state)
+            for at, anchor in query.items():
                 found = there.get(at)
                 if found is None or (found.time, found.digest) != (anchor.time, anchor.digest):
                     gone.setdefault(at, []).append(anchor)
@@ -159,14 +159,14 @@ class Tails:
         """Return, for each log that was seen to be longer, its cut and its former end."""
         cut: dict[TopicPartition, tuple[int, int]] = {}
         for turn in range(max(map(len, sights.values()), default=0)):
-            asked = {at: of[turn] for at, of in sights.items() if len(of) > turn}
+            sighted = {at: of[turn] for at, of in sights.items() if len(of) > turn}
             then = {
                 at.partition: seen.leader
-                for at, seen in asked.items()
+                for at, seen in sighted.items()
                 if (leader := leaders.get(at.partition)) and leader.epoch != seen.leader
             }
             ends = await self._epochs.ends(self._name, then)
-            for at, seen in asked.items():
+            for at, seen in sighted.items():
                 end = min(ends.get(at.partition, state.ends[at]), state.ends[at])
                 if end < seen.end:
                     lowest, known = cut.get(at, (end, seen.end))

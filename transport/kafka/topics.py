@@ -131,12 +131,12 @@ async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
         response = await admin.create_topics([wanted])
     except AttributeError as error:  # what aiokafka makes of a cluster without a controller
         raise TransportUnavailable("Kafka has no controller now to make topics") from error
-    for _name, code, *told in response.topic_errors:
+    for _name, code, *texts in response.topic_errors:
         refusal = for_code(code)
         if refusal is TopicAlreadyExistsError:
             return False
         if refusal is not NoError:
-            raise _refused(refusal(f"{spec.name}: {' '.join(map(str, told))}"))
+            raise _refused(refusal(f"{spec.name}: {' '.join(map(str, texts))}"))
     return True
 
 

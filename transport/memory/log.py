@@ -56,8 +56,8 @@ class MemoryLog:
 
     def append(self, envelope: Envelope, *, remember: bool) -> Outcome:
         """Append one envelope, unless it is to be remembered and is."""
-        if remember and (known := self.known(envelope.message_id)):
-            return known
+        if remember and (first := self.known(envelope.message_id)):
+            return first
         partition = self.topics[Topic.MESSAGES][envelope.partition]
         headers = {name: value.encode() for name, value in envelope.headers.items()}
         offset = partition.append(envelope.key, envelope.body, headers)

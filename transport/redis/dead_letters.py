@@ -60,8 +60,8 @@ class RedisDeadLetters:
             if not await self._is_too_large(error, [p for _, fields in letters for p in fields]):
                 raise
             if len(letters) > 1:  # some of them may be in: each is remembered
-                for one in letters:
-                    await self._append([one])
+                for item in letters:
+                    await self._append([item])
                 return
             letter, fields = letters[0]
             await self._cut(letter, fields, error)
@@ -130,13 +130,13 @@ def _calls(
     """Split letters into calls: of bounded size, and one for each that no function can take."""
     some: list[tuple[DeadLetter, Fields]] = []
     size = 0
-    for one in letters:
-        own = _size(one[1])
-        wide = len(one[1]) > MOST_VALUES
+    for letter in letters:
+        own = _size(letter[1])
+        wide = len(letter[1]) > MOST_VALUES
         if some and (wide or size + own > _CALL_BYTES or len(some) == RECORDS_PER_CALL):
             yield some
             some, size = [], 0
-        some.append(one)
+        some.append(letter)
         size += own
         if wide:
             yield some

@@ -91,22 +91,22 @@ class Inbox:
         while True:
             await self._be_sure()
             was_behind = self._behind
-            asked = min(count, self._most)
+            limit = min(count, self._most)
             try:
-                before, fresh = await self._transaction(asked)
+                before, fresh = await self._transaction(limit)
             except TransportUnavailable as error:
-                if not self._asks_for_less(asked, error):
+                if not self._asks_for_less(limit, error):
                     raise
                 continue
             self._most = min(_MOST, 2 * self._most)
-            self._behind = len(before) == asked
-            self._is_large = self._behind or len(before) + len(fresh) >= asked
+            self._behind = len(before) == limit
+            self._is_large = self._behind or len(before) + len(fresh) >= limit
             found = await self._again(before) if before else []
             if not self._behind:
                 found += records(self.topic, self.partition, fresh)
             # Both together can be more than asked for. Records that are cut off are pending: they
             # come next.
-            del found[asked:]
+            del found[limit:]
             if found:
                 self._last = found[-1].offset
                 self._unacked.extend([record.offset for record in found])
@@ -114,7 +114,7 @@ class Inbox:
             if not was_behind:
                 return found
 
-    def _asks_for_less(self, asked: int, error: TransportUnavailable) -> bool:
+    def _asks_for_less(self, limit: int, error: TransportUnavailable) -> bool:
         """Have the next reads ask for fewer records, where it may be their size that failed this.
 
         Returns whether to read again at once. Of one record the reply may be as large as it is.
@@ -123,9 +123,9 @@ class Inbox:
             return False
         was_large, self._is_large = self._is_large, True
         if was_large:
-            if asked == 1:
+            if limit == 1:
                 return False
-            self._most = max(1, asked // 8)
+            self._most = max(1, limit // 8)
         # Of a trip with others' reads it may have been theirs that was too much.
         return isinstance(error.__cause__, ReplyTooLargeError)
 
@@ -137,9 +137,9 @@ class Inbox:
             TransportUnavailable: it may not have counted.
         """
         await self._be_sure()
-        known = self._unacked_through(through)
-        count: int = await self._call("ack", self._consumer, through, *known)
-        for offset in known:
+        delivered = self._unacked_through(through)
+        count: int = await self._call("ack", self._consumer, through, *delivered)
+        for offset in delivered:
             if self._unacked and self._unacked[0] == offset:  # not rewound in the meantime
                 self._unacked.popleft()
         self._witness.acknowledged(self.partition, through)
@@ -266,13 +266,13 @@ class Inbox:
         return records(self.topic, self.partition, entries, counts)
 
     def _unacked_through(self, through: str) -> list[str]:
-        known = []
+        offsets = []
         for offset in self._unacked:
-            known.append(offset)
+            offsets.append(offset)
             if offset == through:
-                return known
+                return offsets
         limit = sort_key(through)
-        return [offset for offset in known if sort_key(offset) <= limit]
+        return [offset for offset in offsets if sort_key(offset) <= limit]
 
     async def _call(self, function: str, *arguments: str | bytes) -> Reply:
         return await self._functions.call(

@@ -99,10 +99,10 @@ class RedisMembership:
                         consumer(p),
                         self._member,
                         self._lease_ms,
-                        known,
+                        progress,
                         self.witness.last(p),
                     )
-                    for p, known in zip(partitions, unread, strict=True)
+                    for p, progress in zip(partitions, unread, strict=True)
                 ]
             )
         ]

@@ -177,17 +177,17 @@ class Publisher:
                 [
                     self._functions.command(
                         "recall",
-                        [*self._log.memories(memory), *(stream for stream, _ in asked)],
+                        [*self._log.memories(memory), *(stream for stream, _ in questions)],
                         self._group,
-                        *(identifier for _, identifier in asked),
+                        *(identifier for _, identifier in questions),
                     )
-                    for memory, asked in places.items()
+                    for memory, questions in places.items()
                 ]
             )
-            for asked, reply in zip(places.values(), replies, strict=True):
+            for questions, reply in zip(places.values(), replies, strict=True):
                 if isinstance(reply, Exception):
                     raise translate(reply)
-                for (_, identifier), value in zip(asked, reply, strict=True):
+                for (_, identifier), value in zip(questions, reply, strict=True):
                     if value is not None:
                         found[identifier] = remembered(value)
         return [found.get(identifier) for identifier in message_ids]

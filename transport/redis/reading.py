@@ -52,28 +52,30 @@ async def progress(
     """Return the progress of ``group`` in every partition; see ``Transport.progress``."""
     keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
     connections = witness.connections() if witness else 0
-    known = [witness.arguments(p) if witness else NO_WITNESS for p in range(len(keys))]
+    witnessed = [witness.arguments(p) if witness else NO_WITNESS for p in range(len(keys))]
     replies = await functions.exchange(
         [
             functions.command("inspect", key, group, *what)
-            for key, what in zip(keys, known, strict=True)
+            for key, what in zip(keys, witnessed, strict=True)
         ]
     )
     found = [_progress(partition, reply) for partition, reply in enumerate(replies)]
     if witness is None:
-        return [one for one, _ in found]
-    back = [one.partition for one, lost in found if lost >= 0]
+        return [progress for progress, _ in found]
+    back = [progress.partition for progress, lost in found if lost >= 0]
     uncounted = set(back)
     if back:
         # Counted where it outlives this process. Whether or not that can be done now, it is told.
         counted = await functions.exchange(
-            [functions.command("went_back", keys[p], *known[p]) for p in back]
+            [functions.command("went_back", keys[p], *witnessed[p]) for p in back]
         )
         for partition, reply in zip(back, counted, strict=True):
             if isinstance(reply, int):
                 witness.forget(partition)
                 uncounted.discard(partition)
-    if unowned := [one.partition for one, _ in found if one.owner is None and one.lag]:
+    if unowned := [
+        progress.partition for progress, _ in found if progress.owner is None and progress.lag
+    ]:
         # No worker renews a lease there, so the unread records are noted here. If there is no
         # answer, they are noted at the next report.
         await functions.exchange(
@@ -89,7 +91,10 @@ async def progress(
                 unread=one.lag,
                 connections=connections,
             )
-    return [msgspec.structs.replace(one, lost=one.lost + max(0, lost)) for one, lost in found]
+    return [
+        msgspec.structs.replace(progress, lost=progress.lost + max(0, lost))
+        for progress, lost in found
+    ]
 
 
 def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
@@ -98,7 +103,7 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
         raise translate(reply)
     undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back = reply
     lag = undelivered + pending if undelivered >= 0 else None
-    told = Progress(
+    progress = Progress(
         partition=partition,
         lag=lag,
         pending=pending,
@@ -111,7 +116,7 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
         # Never given anything, or nothing of it acknowledged: then nothing was trimmed.
         untrimmed=added in (0, lag),
     )
-    return told, back
+    return progress, back
 
 
 def _position(entry_id: bytes) -> str | None:

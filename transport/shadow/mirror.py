@@ -23,7 +23,7 @@ from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.settings import TransportSettings
 from transport.shadow.breaker import Breaker
 from transport.shadow.copies import Copy, mirrored
-from transport.shadow.observer import GapLedger, Nobody, NoGaps, ShadowObserver
+from transport.shadow.observer import GapLedger, NoGaps, NullObserver, ShadowObserver
 from transport.shadow.outcomes import Drop, Sent
 from transport.shadow.queue import Queue
 from transport.shadow.status import CopyCounts, ShadowStatus
@@ -60,7 +60,7 @@ class Mirror:
         self.transport = transport
         self.mode: Literal["async", "sync"] = settings.transport_shadow_mode
         self._primary = primary
-        self._observer = observer or Nobody()
+        self._observer = observer or NullObserver()
         self._gaps = gaps or NoGaps()
         self._timeout = settings.transport_shadow_timeout_ms / 1000
         self._flush = settings.transport_shadow_flush_ms / 1000

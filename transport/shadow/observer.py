@@ -11,7 +11,7 @@ import msgspec
 
 from transport.shadow.outcomes import Drop
 
-__all__ = ["BreakerState", "GapLedger", "NoGaps", "Nobody", "ShadowBacklog", "ShadowObserver"]
+__all__ = ["BreakerState", "GapLedger", "NoGaps", "NullObserver", "ShadowBacklog", "ShadowObserver"]
 
 BreakerState = Literal["closed", "open", "half_open"]
 
@@ -48,7 +48,7 @@ class GapLedger(Protocol):
         """Note one message. ``offset`` is its place in the primary, where that is known."""
 
 
-class Nobody:
+class NullObserver:
     """An observer that looks away."""
 
     def published(self, outcome: str, records: int) -> None:

@@ -54,7 +54,7 @@ export class Batch {
   /**
    * Send `messages` in order, and return what became of each, in the same order.
    *
-   * A request is sent after the one before it is settled. Where that can't be, the messages after
+   * A request is sent after the one before it has its answer. If that does not come, the messages after
    * it are not sent: they would overtake.
    */
   async send(messages: readonly NewMessage[]): Promise<BatchResult[]> {

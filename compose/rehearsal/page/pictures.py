@@ -56,8 +56,8 @@ def _throughput(series: Series) -> Chart:
 
 
 def _latency(series: Series) -> Chart:
-    known = [value for value in series.p99_ms if value is not None]
-    axis = decades(max(known, default=10.0), 0.5, _milliseconds)
+    values = [value for value in series.p99_ms if value is not None]
+    axis = decades(max(values, default=10.0), 0.5, _milliseconds)
     return Chart(
         "Latency",
         "of the answered ones, as a client sees it",
@@ -98,8 +98,8 @@ def _counts(
         kind: [None if value is None else value + 1 for value in values]
         for kind, values in lines.items()
     }
-    known = [value for values in drawn.values() for value in values if value is not None]
-    axis = decades(max([11, *known]), 1.0, lambda n: "0" if n == 1 else f"{n:,.0f}")
+    every = [value for values in drawn.values() for value in values if value is not None]
+    axis = decades(max([11, *every]), 1.0, lambda n: "0" if n == 1 else f"{n:,.0f}")
     paths = [line(f"line {kind}", values, axis) for kind, values in drawn.items()]
     return Chart(title, says, label, legend, 90, axis, paths)
 

@@ -71,7 +71,7 @@ def _title(report: RehearsalReport) -> str:
     if not report.passed:
         broken = [f"{count} {name}" for name, count in report.verdict.items() if count]
         return f"{messages}, and {', '.join(broken) or 'the walk stopped early'}"
-    there = max((one.phase for one in report.phases), default=0)
+    there = max((phase.phase for phase in report.phases), default=0)
     back = there == 5 and report.phases[-1].phase == 0
     way = "from Redis to Kafka and back" if back else f"to phase {there}"
     return f"{messages} {way}: none lost, doubled or reordered"
