@@ -96,7 +96,7 @@ class RedisLog:
                 await asyncio.sleep(_LOOK_SECONDS)
 
     def environment(self) -> dict[str, str]:
-        """Return where it is."""
+        """Return its address."""
         return {
             "TRANSPORT": "redis",
             "REDIS_HOST": self._server.host,
@@ -147,7 +147,7 @@ class KafkaLog:
         """Do nothing: what is on Kafka's disk costs no append anything."""
 
     def environment(self) -> dict[str, str]:
-        """Return where it is, and which topics are in use now."""
+        """Return its address, and the topics that are in use now."""
         return {
             "TRANSPORT": "kafka",
             "KAFKA_BOOTSTRAP_SERVERS": self._server.bootstrap,

@@ -66,13 +66,13 @@ class Stand:
         return {"log": self.log.pid, "postgres": self.postgres.pid, **self.others}
 
     async def backlog(self) -> int:
-        """Return how many records no worker has acknowledged."""
+        """Return the number of records that no worker has acknowledged."""
         async with self.new_transport() as transport:
             progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         return sum(p.lag or 0 for p in progress)
 
     def versions(self) -> dict[str, str]:
-        """Return what is measured on."""
+        """Return the versions of the servers and programs."""
         return {
             "log": self.log.label,
             "postgres": self.postgres.binary.label,

@@ -85,7 +85,7 @@ def _count(record: _Record) -> None:
 
 
 def _moments(job: Job) -> Iterator[float]:
-    """Yield when each request of an open job is due: burst after burst."""
+    """Yield the time at which each request of an open job is due: burst after burst."""
     began = time.monotonic() + max(0.0, job.begin - time.time())
     for burst in range(job.bursts):
         start = began + burst * job.every

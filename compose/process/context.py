@@ -58,7 +58,7 @@ class ProcessContext:
         )
 
     def indexer(self, transport: Transport) -> DeadLetterIndexer:
-        """Return what lists the dead letters of ``transport`` in the database."""
+        """Return the indexer of the dead letters of ``transport``."""
         return DeadLetterIndexer(
             transport=transport,
             pool=self.pool,

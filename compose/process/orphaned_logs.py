@@ -57,7 +57,7 @@ class OrphanedLogDrainer:
         self._impossible: set[str] = set()
 
     def status(self) -> dict[str, StandbyStatus]:
-        """Return how the standby of each orphaned log is, by its name."""
+        """Return the status of each orphaned log's standby, by the log's name."""
         return {name: standby.status() for name, standby in self._standbys.items()}
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -69,7 +69,7 @@ def described(found: Iterable[Process]) -> list[dict[str, object]]:
 
 
 def _address(process: Process) -> str | None:
-    """Return where Prometheus finds it; ``None`` where it names no address that can be one."""
+    """Return the address for Prometheus; ``None`` if it names none that can be one."""
     try:
         parts = urlsplit(process.metrics_url)
         port = parts.port

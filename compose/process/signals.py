@@ -59,7 +59,7 @@ class Signals:
         return reload
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what ``work`` returns; cancel it when a stop is asked for.
+        """Run ``work`` and return its result; cancel it when a stop is asked for.
 
         Raises:
             Interrupted: it was cancelled, and has cleaned up.

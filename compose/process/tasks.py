@@ -31,7 +31,7 @@ class Tasks:
         return task
 
     async def until(self, stop: asyncio.Event) -> None:
-        """Return when ``stop`` is set.
+        """Wait until ``stop`` is set.
 
         Raises:
             BaseException: what a task failed with.

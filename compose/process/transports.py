@@ -90,7 +90,7 @@ async def shadowed(
 
 
 def role_of(name: str, settings: TransportSettings) -> LogRole:
-    """Return what the log ``name``, which is not consumed, is to a process of these settings."""
+    """Return the role of the log ``name``, which is not consumed, with these settings."""
     if name != settings.transport or settings.consumed != settings.transport_shadow:
         return LogRole.OTHER  # what is read gets no copies from here
     return LogRole.MIRRORED if settings.transport_shadow_mode == "sync" else LogRole.PRIMARY

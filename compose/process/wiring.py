@@ -157,7 +157,7 @@ def _application(
 
 
 def _parity(context: ProcessContext) -> ParityMonitor | None:
-    """Return what compares the two logs, where there are two. Not for processes that only ingest.
+    """Return the monitor of two logs, if there are two. Not for processes that only ingest.
 
     Theirs is the latency that people feel.
     """

@@ -192,7 +192,7 @@ def _dead(identifier: str, found: Dead, elsewhere: Sequence[StoredPosition]) -> 
 def _positions(
     own: StoredPosition | None, elsewhere: Sequence[StoredPosition]
 ) -> list[StoredPosition]:
-    """Return where it was persisted or died from, then where it stands in other logs."""
+    """Return the place that it was persisted from, or died at, then its places in other logs."""
     others = [one for one in elsewhere if own is None or one.transport != own.transport]
     return [own, *others] if own else others
 
@@ -224,7 +224,7 @@ def _time(text: str) -> str | None:
 
 
 def trace_link(template: str | None, trace_id: str | None) -> str | None:
-    """Return where a trace is shown. The id, which may be anybody's text, stays one part of it."""
+    """Return the address of a trace. The id, which may be any text, stays one part of it."""
     if not template or not trace_id:
         return None
     return template.replace("{traceId}", quote(trace_id, safe=""))

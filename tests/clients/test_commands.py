@@ -158,7 +158,7 @@ async def test_a_conversation_is_followed_and_no_other(
     command = ("tail", "--conversation", conversation, "--content", "--json")
     following = asyncio.create_task(run(*command, until='"what": "persisted"'))
     async with AsyncClient(site.url, api_key=API_KEY) as client:
-        while not following.done():  # it follows from when it began, which nobody sees from here
+        while not following.done():  # it follows from its beginning, which can't be seen from here
             await client.send(NewMessage("another", "a", "not shown"))
             await client.send(NewMessage(conversation, "a", "shown"))
             await asyncio.wait([following], timeout=0.1)

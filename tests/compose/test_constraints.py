@@ -18,7 +18,7 @@ def _pins() -> dict[str, str]:
 
 
 def _closure(name: str, extras: frozenset[str], seen: dict[str, str]) -> dict[str, str]:
-    """Return what is installed of ``name[extras]`` and all it requires here, with versions."""
+    """Return the installed packages that ``name[extras]`` requires, itself too, with versions."""
     try:
         found = distribution(name)
     except PackageNotFoundError:  # an extra that this environment does without

@@ -58,7 +58,7 @@ def _started(running: Crossfade) -> list[int]:
 
 
 async def _streams(running: Crossfade) -> dict[str, int]:
-    """Return how many records each stream holds, for those that hold some."""
+    """Return the number of records in each stream that holds some."""
     port, db = (await running.says(r"redis-cli -p (\d+) -n (\d+)")).groups()
     async with Redis(port=int(port), db=int(db)) as client:
         names = [f"msg:stream:{p}" for p in range(16)]
@@ -104,7 +104,7 @@ async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
     assert (await _get(f"{api}/readyz")).status_code == 200
     assert (await _post(api)).status_code == 202
     assert sum((await _streams(running)).values()) == 1  # safe in the queue ...
-    assert await _rows(running) == []  # ... and consumed by nobody
+    assert await _rows(running) == []  # ... and no worker consumes it
     assert "Worker started" not in running.text
     assert '"level":"error"' not in running.text
     assert await running.interrupt() == 0
@@ -119,7 +119,7 @@ async def test_steps_1_and_2_and_scenario_1_consumers_off_then_on(up):
 
 @pytest.mark.parametrize("keys", ["", f"alice:produce:{'0' * 64}:sender=a"])
 async def test_the_command_that_up_prints_works_as_printed(up, crossfade, keys: str):
-    """Where keys are configured too: it carries one, and nobody gets in without.
+    """Where keys are configured too: it carries one, and a request without a key is refused.
 
     A command in another terminal sends it, too.
     """

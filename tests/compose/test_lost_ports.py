@@ -29,7 +29,7 @@ both = pytest.mark.parametrize("kind", _KINDS)
 
 @pytest.fixture
 def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody know which ports others are about to bind, as two users of one machine."""
+    """Hide the ports that other processes are about to bind, as for two users of one machine."""
     monkeypatch.setattr(ports, "_claim", lambda _port: True)
 
 

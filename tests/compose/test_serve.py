@@ -1,4 +1,4 @@
-"""``crossfade serve`` and ``crossfade worker`` beside servers that somebody else runs."""
+"""``crossfade serve`` and ``crossfade worker`` beside servers that they did not start."""
 
 from __future__ import annotations
 

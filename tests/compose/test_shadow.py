@@ -107,7 +107,7 @@ async def test_up_starts_the_shadows_server_too(up):
 
 
 async def test_a_copy_that_is_read_but_not_waited_for_is_warned_of_at_start(crossfade, places):
-    """By hand only: what the copy drops would stay unread where nobody looks."""
+    """By hand only: records that the copy drops would stay unread in a log without readers."""
     running = await crossfade("serve", CONSUME_FROM="kafka", LOG_FORMAT="json", **places)
     warned = json.loads((await running.says(r"(\{.*Workers read kafka.*\})"))[1])
     assert warned["level"] == "warning"

@@ -118,7 +118,7 @@ async def test_a_log_that_was_made_is_found_and_one_that_is_down_is_told_later(
 async def test_what_follows_ends_when_the_up_that_it_joined_is_stopped(
     stranger: ValkeyServer, tmp_path: Path
 ) -> None:
-    """The next server on its ports may be somebody else's, with a log that looks like ours."""
+    """The next server on its ports may be another program's, with a log that looks like ours."""
     settings = TransportSettings(redis_port=stranger.port)
     async with RedisTransport(settings):
         folder = tmp_path / ".crossfade"

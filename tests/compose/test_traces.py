@@ -1,4 +1,4 @@
-"""Traces of a real process: exported by itself, flushed at its end, and never in anybody's way."""
+"""Traces of a real process: exported by itself, flushed at its end, never delaying a request."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Place:
     database_side: FaultProxy
     settings: dict[str, str] = field(repr=False)
     key: str | None = None
-    """What an administrator signs in with; ``None``: nobody has to."""
+    """The key that an administrator signs in with; ``None``: no key is needed."""
     who: str = "console"
     """Under what name the console's own actions are recorded."""
 

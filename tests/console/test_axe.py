@@ -1,4 +1,4 @@
-"""Nothing that axe finds keeps anybody from using any page, story or dialog, light or dark."""
+"""axe finds no fault in any page, story or dialog, light or dark."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ async def test_what_differs_is_counted_by_class_and_shown_with_places_and_trace(
     gate = ahead.locator(".gates li").filter(has_text="parity")
     await expect(gate).to_contain_text("red")
     await expect(gate).to_contain_text("the logs differ")
-    # Whoever tries all the same is told why not.
+    # A request for it is refused with the reason.
     epoch = (await unequal.api.get("/api/console/migration/gates")).json()["epoch"]
     step = {"direction": "forward", "why": WHY, "epoch": epoch}
     refused = await unequal.api.post("/api/console/migration/steps", json=step)

@@ -114,7 +114,7 @@ class Run:
                 self._ended(Step("pytest", "failed", 0, why=said.read()))
 
     def count(self) -> Counter[str]:
-        """Return how many steps had which outcome."""
+        """Return the number of steps by outcome."""
         return Counter(one.outcome for one in self.steps)
 
     def _told(self, event: dict[str, object]) -> None:

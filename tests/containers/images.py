@@ -59,7 +59,7 @@ class Images:
         self._registry = registry
 
     def provide(self, name: str) -> str:
-        """Return how the image ``name`` is had: ``there``, ``pulled``, ``made`` or ``missing``.
+        """Provide the image ``name``; return how: ``there``, ``pulled``, ``made`` or ``missing``.
 
         One that was made here before counts as ``made``.
         """
@@ -164,7 +164,7 @@ def _works(plugin: str, config: Path) -> bool:
 
 
 def _site() -> str:
-    """Return where this machine's own packages come from."""
+    """Return the address of this machine's own package index."""
     sites = _run("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages")
     return sites.split()[0]
 

@@ -76,14 +76,14 @@ class Stack:
         self.compose("--profile", "kafka", "down", *options)
 
     def container(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of the one container of ``service``."""
+        """Return the engine's description of the one container of ``service``."""
         (name,) = self.compose("--profile", "kafka", "ps", "--all", "--quiet", service).split()
         (found,) = json.loads(self.engine.docker("inspect", name).stdout)
         assert isinstance(found, dict)
         return found
 
     def logs(self, service: str) -> str:
-        """Return what the containers of ``service`` wrote."""
+        """Return the output of the containers of ``service``."""
         return self.compose("--profile", "kafka", "logs", "--no-color", "--no-log-prefix", service)
 
     def events(self, service: str) -> list[dict[str, Any]]:

@@ -37,6 +37,10 @@ def _lines(pattern: str) -> list[str]:
             "write ``name``: the site knows no roles of Sphinx",
             r":(attr|class|data|exc|func|meth|mod):`",
         ),
+        (
+            "name the thing that is returned by a noun; say Wait until for a wait",
+            r'"""(Return|Yield|Tell|Say) (what|where|who|whom|why|when|how)\b',
+        ),
     ],
 )
 def test_no_line_has_a_fault_that_was_mended_everywhere(fault: str, pattern: str) -> None:

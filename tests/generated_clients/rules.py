@@ -60,7 +60,7 @@ _SEVERAL = ("allOf", "anyOf", "oneOf")
 
 
 def faults(document: dict[str, Any]) -> list[str]:
-    """Return what is wrong, each with its place."""
+    """Return the faults, each with its place."""
     return [*_names(document), *_schemas(document), *_operations(document), *_openness(document)]
 
 

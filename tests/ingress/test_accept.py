@@ -66,7 +66,7 @@ async def test_a_repeat_after_the_log_forgot_gets_its_answer_from_the_row(
 async def test_a_repeat_of_a_message_whose_stream_was_deleted_is_accepted_anew(
     service: Service, redis_settings: TransportSettings
 ) -> None:
-    """No worker runs here, as with ENABLE_STREAM_CONSUMERS=false: nobody makes the group anew."""
+    """No worker runs here (ENABLE_STREAM_CONSUMERS=false), so no process makes the group anew."""
     first = (await service.post(message())).json()
     partition = partition_of(first["messageId"], 16)
     async with Redis(

@@ -211,7 +211,7 @@ async def test_order_is_kept_when_the_percentage_changes_under_traffic(start) ->
     queue = await start(**PATIENT)
     services = [queue]
     async with _sending(services, conversations) as (sent, states, sends):
-        await sends(10)  # a backlog: nobody consumes yet
+        await sends(10)  # a backlog: no worker consumes yet
         services.append(await start(**PATIENT, ingress_queue_percent=10))
         await sends(10)
         async with working(queue):

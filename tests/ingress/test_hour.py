@@ -1,4 +1,4 @@
-"""The last hour is kept whether anybody looks or not, bounded, with gaps for what is unknown."""
+"""The last hour is kept without any viewer, bounded, with gaps for unknown values."""
 
 from __future__ import annotations
 

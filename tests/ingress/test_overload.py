@@ -10,7 +10,7 @@ from tests.support.eventually import eventually
 
 
 async def _refused(service: Service) -> None:
-    """Post with a body that never comes: whoever reads it first would wait."""
+    """Post with a body that never comes: a handler that reads it first would wait."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     writer.write(
         b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

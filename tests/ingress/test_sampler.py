@@ -1,4 +1,4 @@
-"""The console's sampler: whoever watches sees what is new, whenever they came."""
+"""The console's sampler: each viewer sees new samples, whenever it came."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ async def _lines(events: AsyncIterator[tuple[str, Any]], count: int) -> list[dic
 
 
 async def test_what_is_appended_is_told_and_then_what_became_of_it(service: Service) -> None:
-    await service.post(message(1))  # before anybody came
+    await service.post(message(1))  # before any follower came
     async with _following(service) as events:
         posted = (await service.post(message(2, content="x" * 400))).json()
         (line,) = await _lines(events, 1)

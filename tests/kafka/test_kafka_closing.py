@@ -1,4 +1,4 @@
-"""Clients that will not close hold nobody up."""
+"""Clients that do not close delay nothing else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_client_that_will_not_close_is_left(
 async def test_a_request_is_answered_though_the_last_client_will_not_close(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seen when two of three nodes died: whoever watches for stalls waited for ever itself."""
+    """Seen when two of three nodes died: the watchdog for stalls waited for ever itself."""
     monkeypatch.setattr(closing, "_WITHIN", 0.05)
 
     async def connect() -> Any:

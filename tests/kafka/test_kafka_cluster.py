@@ -60,7 +60,7 @@ class _Load:
             await asyncio.gather(*tasks)
 
     async def goes_on(self, within: float = 60.0) -> None:
-        """Return when every partition has taken more."""
+        """Wait until every partition has taken more."""
         since = [len(texts) for texts in self.acknowledged]
         await eventually(
             lambda: all(len(a) > n + 10 for a, n in zip(self.acknowledged, since, strict=True)),

@@ -356,7 +356,7 @@ async def test_every_message_accepted_after_the_loss_becomes_a_row(
 async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
     node: KafkaServer, site: _Site, redis_settings: TransportSettings
 ) -> None:
-    """Nobody had read it, and other messages have its offsets: its copies say which it was."""
+    """It was unread, and other messages have its offsets: its copies say which records it had."""
     environment = site.service.environment
     environment |= {
         "TRANSPORT_SHADOW": "redis",

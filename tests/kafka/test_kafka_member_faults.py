@@ -196,7 +196,7 @@ async def test_records_removed_under_a_claim_are_counted_too(
 async def test_a_topic_that_another_process_made_anew_is_another_topic(
     kafka_server: KafkaServer, kafka_settings: TransportSettings
 ) -> None:
-    """Its offsets are not ours to commit; and who saw what was unread tells it, whoever claims."""
+    """Its offsets are not ours to commit. The member that saw unread records reports them."""
     async with AsyncExitStack() as stack:
         worker, witness = [
             await stack.enter_async_context(KafkaTransport(kafka_settings)) for _ in range(2)
@@ -267,7 +267,7 @@ def _held(member: Member) -> dict[int, Claim]:
 async def test_a_partition_that_could_not_be_claimed_is_claimed_later(
     kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """The group says that it is ours, so nobody else would ever read it."""
+    """The group says that it is ours, so no other member would ever read it."""
     async with Member(kafka_transport) as member:
         claim = await member.claim(0)
         commits = commits_of(member.consumer)

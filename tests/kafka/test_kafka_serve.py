@@ -25,7 +25,7 @@ _BODY = {
 
 @pytest.fixture
 def environment(kafka_server: KafkaServer, database_url: str) -> dict[str, str]:
-    """Settings under which a look at Redis would find nobody."""
+    """Settings whose Redis address has no server."""
     topic = f"serve.{free_port()}"
     return {
         "TRANSPORT": "kafka",
@@ -80,7 +80,7 @@ async def test_no_redis_is_needed_and_processes_that_race_agree(
 async def test_an_answer_that_stayed_out_is_one_row_whatever_was_written_later(
     kafka_server: KafkaServer, environment: dict[str, str], database_url: str, tmp_path: Path
 ) -> None:
-    """A send that nobody waits for any longer is written all the same, and so is its repeat."""
+    """A send whose caller has gone is written all the same, and so is its repeat."""
     service = ForkedService("serve", "serve", tmp_path, {**environment, "KAFKA_TIMEOUT_MS": "1000"})
     client = Client(timeout=20.0)
     database = await asyncpg.connect(database_url)

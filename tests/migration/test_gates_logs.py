@@ -57,7 +57,7 @@ async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs, unclear)
 
 
 async def test_drained(scene, logs, monkeypatch):
-    """Red for an old record that nothing came of; what came a moment ago is in somebody's hands."""
+    """Red for an old record that is not settled; a recent one is still being worked on."""
     from migration_guide.gates import drained  # noqa: PLC0415
 
     await mirror(logs["kafka"], logs["redis"], message("a"))

@@ -76,7 +76,7 @@ async def test_the_shadow_of_no_process_is_not_every_process(scene):
 
 
 async def test_workers(scene, process, logs):
-    """Red while one waits, or nobody reads a partition; green when all are owned and calm."""
+    """Red while one waits, or a partition has no owner; green when all are owned and calm."""
     await process("a", 2, paused=[{"dependency": "postgresql", "since": "", "error": ""}])
     assert "a waits for postgresql" in (await ask(await scene(2, 3), "workers")).reason
     await process("a", 2)

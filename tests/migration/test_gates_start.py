@@ -43,7 +43,7 @@ async def test_start_is_red_when_the_new_reader_has_passed_it(scene, logs, monke
 
 
 async def test_start_leaves_a_loss_of_long_ago_to_the_operator(scene, logs, both, database_pool):
-    """Its count stays for ever: red, and nobody could ever go back to that log."""
+    """Its count stays for ever: red, and there would be no way back to that log."""
     kept, gone = message("kept"), message("gone")
     await mirror(logs["redis"], logs["kafka"], kept)
     await persist(database_pool, kept)
@@ -88,7 +88,7 @@ async def test_start_refuses_more_than_it_can_look_at(scene, logs, monkeypatch):
 async def test_start_proves_nothing_behind_a_transaction_that_is_open(
     scene, logs, both, eventually
 ):
-    """What was accepted meanwhile stands where nobody can read it yet, and is no row."""
+    """Messages accepted meanwhile are in the log, not readable yet, and no rows."""
     accepted = message("accepted")
     await mirror(logs["redis"], logs["kafka"], message("first"))
     producer = AIOKafkaProducer(

@@ -149,7 +149,7 @@ class MonitoredDeployment:
         )
 
     async def started_at(self) -> float | None:
-        """Return when ``app`` started, as Prometheus has seen it now."""
+        """Return the start of ``app``, as Prometheus has seen it now."""
         return await self.prometheus.value('process_start_time_seconds{role="serve"}')
 
     async def both_up(self) -> None:

@@ -34,7 +34,7 @@ class Prometheus(LocalServer):
         await super().stop()
 
     async def ask(self, expression: str) -> list[dict[str, Any]]:
-        """Return what an instant query finds."""
+        """Return the result of an instant query."""
         data = await self._get("query", query=expression)
         result: list[dict[str, Any]] = data["result"]
         return result

@@ -85,7 +85,7 @@ def _walk(node: promql.Expr, inside: tuple[str, ...], by: set[str]) -> Iterator[
 
 
 def faults(expression: str, there: dict[str, Known], *, recorded: set[str]) -> list[str]:
-    """Return what is wrong with an expression's selectors: unknown names, labels, raw counters."""
+    """Return the faults of an expression's selectors: unknown names, labels, raw counters."""
     found = []
     for one in selected(expression):
         if one.name in FROM_PROMETHEUS | recorded:

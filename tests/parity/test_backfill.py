@@ -92,7 +92,7 @@ class Stops:
         if self.left == 0:
             self.stopped.set()
             if self.hang:
-                await asyncio.Event().wait()  # appended, and nobody hears of it
+                await asyncio.Event().wait()  # appended, and the answer is lost
             return [TransportUnavailable("away")] * len(envelopes)
         return outcomes
 

@@ -219,7 +219,7 @@ async def test_a_sync_copy_of_a_later_retry_shows_nothing() -> None:
 async def test_a_sync_copy_proves_an_overlap_however_late_if_every_process_mirrored() -> None:
     report = await exchanged("sync", accepted=1.9, late=31.0, mirrored=0.5)
     assert counts(report) == {ParityResult.MATCHED: 2, ParityResult.ORDER_OVERLAPPED: 1}
-    # The first was appended before that: somebody may have acknowledged it without the copy.
+    # The first was appended before that: it may have been acknowledged without the copy.
     report = await exchanged("sync", accepted=1.9, late=31.0, mirrored=1.5)
     assert counts(report) == {ParityResult.MATCHED: 2, ParityResult.ORDER_DIFFERS: 1}
     report = await exchanged("async", accepted=1.9, mirrored=0.5)

@@ -54,7 +54,7 @@ def histories(draw: st.DrawFn) -> list[Sent]:
 
 
 def appends_of(sent: list[Sent]) -> list[tuple[float, int, Sent, str]]:
-    """Return what is appended, in the order of time: of each message, its original first."""
+    """Return the appends in the order of time: of each message, its original first."""
     appends = []
     for order, one in enumerate(sent):
         appends.append((one.appended, 2 * order, one, "original"))
@@ -92,7 +92,7 @@ def written(sent: list[Sent]) -> tuple[StillLog, StillLog, list[tuple[Sent, list
 
 
 def expected(sent: list[Sent], both: list[tuple[Sent, list[int]]]) -> Counter[ParityResult]:
-    """Say what is to be found, the slow way: every two messages are looked at."""
+    """Compute the expected results the slow way, by comparing every two messages."""
     found: Counter[ParityResult] = Counter()
     for one in sent:
         if one.kind == "lost":

@@ -93,7 +93,7 @@ async def test_who_follows_goes_on_after_a_log_was_emptied() -> None:
         await follower.round()
         found = follower.report().totals.counts
         assert found[ParityResult.MATCHED] - before == 9
-        # Nobody can tell when the log was emptied; from its first record on it holds all.
+        # The time at which the log was emptied is unknown; from its first record on it holds all.
         assert found[ParityResult.MISSING_IN_SHADOW] == 1
         assert not found.get(ParityResult.MISSING_IN_PRIMARY)
     finally:

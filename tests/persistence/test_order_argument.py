@@ -28,7 +28,7 @@ class Broken(NamedTuple):
     late_copies: bool = False
     """Copies may be appended after the acknowledgement."""
     begins_too_late: bool = False
-    """A reader begins beyond a message that nobody has persisted."""
+    """A reader begins beyond a message that is not persisted."""
     inserts_out_of_order: bool = False
     """A reader inserts a batch in another order than its log's."""
 

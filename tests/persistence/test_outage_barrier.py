@@ -27,7 +27,7 @@ class Dependency:
         self.probes += 1
         try:
             await asyncio.sleep(0)
-        finally:  # whoever asks may be cancelled
+        finally:  # the caller may be cancelled
             self._asking -= 1
         if not self.works:
             raise Outage("still down")

@@ -159,7 +159,7 @@ async def test_a_standby_without_the_rules_would_reorder(
 async def test_the_mirrored_primary_is_persisted_when_nobody_else_does(
     start, stand_by, transport, other, database_pool, eventually
 ):
-    """Redis is primary, its copies are consumed, and nobody consumes them (the deadlock)."""
+    """Redis is primary, its copies are to be consumed, and no worker does (the deadlock)."""
     sent = [message(f"c{i}", content=f"{i}") for i in range(120)]
     await mirror(transport, other, *sent)
     standby = stand_by(transport, LogRole.MIRRORED, stream_batch_size=50)

@@ -35,7 +35,7 @@ async def redis_server(
 
 @pytest_asyncio.fixture(scope="session")
 async def quiet_kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
-    """A Kafka that nobody hurts, fit to be measured: no proxy, and heap enough.
+    """A Kafka without faults, fit to be measured: no proxy, and heap enough.
 
     The small heap that other tests have is collected some times a second, for milliseconds each:
     just the share of the requests that a p99 is made of.

@@ -66,7 +66,7 @@ class LogPair:
             yield Shadowed(transport, mirror, watch)
 
     async def stands(self, name: str) -> list[Record]:
-        """Return what stands in the log called ``name``, by partition."""
+        """Return the records of the log called ``name``, by partition."""
         async with create(name, self.settings) as log:
             return await everything(log)
 

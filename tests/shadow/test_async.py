@@ -1,4 +1,4 @@
-"""Async: whatever the shadow does, nobody who posts can tell; what it misses is known."""
+"""Async: no client notices the shadow's faults; the messages that it misses are recorded."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE
 
 
 def _without(record: Record) -> tuple[int, str, bytes, dict[str, bytes]]:
-    """Return what a copy shares with its original."""
+    """Return the parts that a copy shares with its original."""
     own = (HEADER_MIRROR_OF, HEADER_SHADOW_MODE)
     headers = {name: value for name, value in record.headers.items() if name not in own}
     return record.partition, record.key, record.body, headers

@@ -49,7 +49,7 @@ class _Client:
 
 
 def _firsts(records: Sequence[Record]) -> list[str]:
-    """Return what stands in a log, each message where it stands first."""
+    """Return the messages of a log, each at its first place."""
     return list(dict.fromkeys(contents(records)))
 
 
@@ -70,7 +70,7 @@ async def test_order_holds_under_random_faults_of_either_log(seed: int) -> None:
     primary, shadow = MemoryLog(settings), MemoryLog(settings)
 
     async def late(inner: Transport, sent: Sequence[Envelope], remember: bool) -> Sequence[Outcome]:
-        """Answer that nobody knows, and append when others have gone on."""
+        """Answer that the outcome is unknown, and append after the others have."""
         loop = asyncio.get_running_loop()
         loop.call_later(0.01, lambda: loop.create_task(inner.publish(sent, remember=False)))
         return [AppendUnknown("late")] * len(sent)

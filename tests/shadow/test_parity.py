@@ -74,7 +74,7 @@ async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Log
     known = await compared(pair, mirrored)
     assert known.totals.of(ParityResult.ORDER_OVERLAPPED) == 1
     assert known.totals.verdict is Verdict.EQUAL
-    # Where nobody knows that the phase was reached, an overlap is not shown.
+    # While it is unknown whether the phase was reached, an overlap is not shown.
     assert (await compared(pair, None)).totals.of(ParityResult.ORDER_DIFFERS) == 1
 
 

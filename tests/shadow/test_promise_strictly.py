@@ -160,7 +160,7 @@ def _longer(p99s: Sequence[float]) -> float:
 
 
 def _sides(of_each: Sequence[T]) -> tuple[list[T], list[T]]:
-    """Return what belongs to the processes without a shadow, and what to those with one."""
+    """Split into the parts of processes without a shadow and of those with one."""
     without, with_it = (
         [one for one, beside in zip(of_each, _ORDER, strict=True) if beside is side]
         for side in (False, True)

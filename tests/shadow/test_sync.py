@@ -71,7 +71,7 @@ async def test_a_failure_of_the_shadow_is_an_error_and_a_retry_repairs_both(
         assert pair.shadow in str(outcome)
         assert len(await pair.stands(pair.primary)) == 2
         if elsewhere:
-            await first.aclose()  # and nobody is left to repair it
+            await first.aclose()  # and no process is left to repair it
         pair.shadow_proxy.heal()
         pair.shadow_proxy.reset()
         retried = await _retried(other if elsewhere else process, sent)

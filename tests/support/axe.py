@@ -51,7 +51,7 @@ def axe_source() -> str:
 
 
 async def violations(page: Page, *, only: Sequence[str] = ()) -> list[str]:
-    """Return what axe finds wrong in a page as it is now; by the rules ``only``, or by all."""
+    """Return axe's findings in a page as it is now; by the rules ``only``, or by all."""
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(f"() => {{ {axe_source()} }}")
     found: list[Any] = await page.evaluate(_RUN, list(only))

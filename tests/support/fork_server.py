@@ -145,7 +145,7 @@ def _serve(listening: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     while True:
         ready, _, _ = select.select([sys.stdin, listening, woken], [], [])
-        if sys.stdin in ready:  # whoever started us is gone
+        if sys.stdin in ready:  # the parent is gone
             os._exit(0)
         if woken in ready:
             os.read(woken, 4096)

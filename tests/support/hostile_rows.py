@@ -82,7 +82,7 @@ async def fill(
 
 
 def _jobs(text: str) -> list[dict[str, Any]]:
-    """Return what makes a job of each kind and state."""
+    """Return the columns of a job of each kind and state."""
     requests = {
         "redrive": (REDRIVE, {"selection": {"conversationId": text}, "untilId": 1}),
         "backfill": (BACKFILL, {"source": text, "target": text}),

@@ -75,7 +75,7 @@ class KafkaConsumers:
         )
 
     async def settled(self, *, within: float) -> None:
-        """Return when nothing waits in either log, and Kafka can be reached and read."""
+        """Wait until nothing waits in either log, and Kafka can be reached and read."""
 
         async def quiet() -> bool:
             for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):

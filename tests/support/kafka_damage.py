@@ -50,7 +50,7 @@ def cut_tail(server: KafkaServer, topic: str, partition: int, *, end: int) -> in
 
 
 def log_end(server: KafkaServer, topic: str, partition: int) -> int:
-    """Return where the partition ends on disk."""
+    """Return the partition's end on disk."""
     (segment,) = (server.data_dir / "log" / f"{topic}-{partition}").glob("*.log")
     held = segment.read_bytes()
     at = end = 0

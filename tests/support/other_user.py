@@ -1,4 +1,4 @@
-"""Commands as a user who owns nothing here: what a checkout of somebody else answers."""
+"""Commands as a user who owns nothing here: a checkout of another user."""
 
 from __future__ import annotations
 

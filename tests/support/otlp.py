@@ -92,7 +92,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Tls:
-    """A receiver's own certificate, and the one that it demands of whoever sends."""
+    """A receiver's own certificate, and the one that it demands of senders."""
 
     server: Certificate
     client: Certificate

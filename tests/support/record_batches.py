@@ -148,7 +148,7 @@ class RawProducer:
         await self._ask(EndTxnRequest(name, *who, commit))
 
     async def _coordinator(self, transactional_id: str) -> None:
-        """Return when there is a coordinator: asked for the first time, the broker makes it."""
+        """Wait for a coordinator: asked for the first time, the broker makes it."""
         while True:
             try:
                 await self._client.coordinator_lookup(

@@ -81,7 +81,7 @@ class PostgresAddress:
 
 
 def redis_servers(*, ours: bool = False) -> list[Any]:
-    """Return what a fixture of Redis is parametrized over: binaries, images, or the one given.
+    """Return the parameters of a fixture of Redis: binaries, images, or the one given.
 
     ``ours``: tests may hurt it, so it is never the one given.
     """
@@ -168,7 +168,7 @@ async def run_kafka_container() -> AsyncIterator[KafkaContainer]:
 
 
 def kafka_address() -> str:
-    """Return where the Kafka is that is not our child: nothing to stop or hurt."""
+    """Return the address of the Kafka that is not our child: nothing to stop or hurt."""
     if _GIVEN_KAFKA is None:
         raise pytest.UsageError("TEST_SERVICES=external needs KAFKA_BOOTSTRAP_SERVERS")
     return _GIVEN_KAFKA

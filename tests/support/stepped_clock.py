@@ -40,7 +40,7 @@ class SteppedClock:
         self._file.write_text(f"{seconds:+d}s\n")
 
     def environment(self) -> dict[str, str]:
-        """Return what a process is started with to be on this clock."""
+        """Return the variables that put a process on this clock."""
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),

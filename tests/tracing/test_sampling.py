@@ -49,7 +49,7 @@ def test_every_standard_sampler_decides_as_the_sdks(monkeypatch, name, argument)
 
 
 class EveryOther:
-    """Somebody else's sampler, registered as ``every_other``."""
+    """Another package's sampler, registered as ``every_other``."""
 
     def __init__(self, argument: str | None) -> None:
         self.argument = argument

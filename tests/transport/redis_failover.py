@@ -25,7 +25,7 @@ class Failover:
         self.primary, self.replica, self.proxy = primary, replica, proxy
 
     async def in_step(self) -> None:
-        """Return when the replica has everything."""
+        """Wait until the replica has everything."""
         ours = await run(self.primary, "INFO", "replication")
 
         async def has_it() -> bool:

@@ -1,4 +1,4 @@
-"""Fair shares, whoever had what before, moving as little as possible."""
+"""Fair shares, moving as few partitions as possible."""
 
 from __future__ import annotations
 

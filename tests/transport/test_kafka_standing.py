@@ -108,7 +108,7 @@ def test_offsets_without_a_record_behind_the_last_one_are_read_again() -> None:
 
 
 def test_offsets_without_a_record_that_the_log_was_seen_to_go_beyond_need_no_second_look() -> None:
-    """A gigabyte that was aborted would be looked through each time that somebody asks."""
+    """A gigabyte that was aborted would be looked through at each question."""
     assert _stands(33, _MARK, end=40, trust_sight=True) == (33, _MARK)
     assert _stands(40, _MARK, end=40, trust_sight=True).offset == 40
     assert _stands(41, _MARK, end=41, trust_sight=True).offset == 30, "seen only up to 40"

@@ -50,7 +50,7 @@ async def test_who_asks_is_told_in_time_though_the_asking_has_not_ended():
     await slow.cut_off.wait()
     assert not slow.ended.is_set()
     slow.may_end.set()
-    await slow.ended.wait()  # it ends by itself, and nobody has to wait for it
+    await slow.ended.wait()  # it ends by itself, and no caller has to wait for it
 
 
 async def test_who_asks_no_more_cuts_the_asking_off():

@@ -228,7 +228,7 @@ async def test_a_group_made_on_a_trimmed_log_has_lost_nothing(
 async def test_what_another_consumer_left_is_taken_over_in_order(
     near: RedisTransport, client: Redis
 ) -> None:
-    """Somebody read by hand, or with another program, and acknowledged nothing."""
+    """Records were read by hand, or by another program, and not acknowledged."""
     await near.publish(messages(list("abcdef"), partition=0, of=near))
     for consumer, count in (("by-hand", 2), ("p0", 2), ("other-program", 1)):
         await client.xreadgroup(WORKER_GROUP, consumer, {STREAM: ">"}, count=count)

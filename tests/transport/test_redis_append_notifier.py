@@ -92,7 +92,7 @@ async def test_idle_claims_share_one_connection(near: RedisTransport, client: Re
 async def test_a_busy_stream_does_not_keep_the_read_returning(
     connections: RedisConnections, client: Redis
 ) -> None:
-    """Nobody waits for ``busy``: it may ring once, and the read then sleeps again."""
+    """No claim waits for ``busy``: it may ring once, and the read then sleeps again."""
     async with AppendNotifier(connections) as bell:
         assert not await bell.wait("busy", after="0-0", seconds=0.1)
         idle = asyncio.create_task(bell.wait("idle", after="0-0", seconds=LONG))

@@ -1,4 +1,4 @@
-"""A stream that somebody deleted: what it held counts once, and nothing of it binds the new one."""
+"""A stream is deleted: its records count once as lost, and the new one begins afresh."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def _progress(log: RedisTransport) -> Progress:
 
 
 async def _looks(member: Member, count: int) -> None:
-    """Return when the member's leases were renewed some more times."""
+    """Wait until the member's leases were renewed some more times."""
     await asyncio.sleep(count * member.consumer._membership.pace)  # type: ignore[attr-defined]
 
 

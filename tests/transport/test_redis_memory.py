@@ -55,7 +55,7 @@ async def _publish(transport: RedisTransport, envelope: Envelope) -> Outcome:
 
 
 async def _count(client: Redis) -> int:
-    """Return how many messages the second hash remembers."""
+    """Return the number of messages that the second hash remembers."""
     return int(await client.hlen(OTHER)) - len(NOTE)
 
 

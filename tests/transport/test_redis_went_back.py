@@ -117,7 +117,7 @@ async def test_what_was_lost_unread_is_counted_and_outlives_the_process(
         await log.publish(messages([f"lost-{n}" for n in range(20)], partition=0, of=log))
         assert (await _progress(log)).lag == 20
         await failover.promote()
-        failover.proxy.lose_reply_to(b"_renew", times=2)  # it is counted, and nobody hears so
+        failover.proxy.lose_reply_to(b"_renew", times=2)  # it is counted, and the answer is lost
         await _publish_at_last(log, [f"new-{n}" for n in range(25)])
         await until(lambda: member.claims[0] is not claim, patience=PATIENCE)
         with pytest.raises(PartitionLost):

@@ -42,7 +42,7 @@ class Load:
         await self._session.close()
 
     async def goes_on(self, messages: int = 100) -> None:
-        """Return when so many more messages have been accepted."""
+        """Wait until so many more messages have been accepted."""
         wanted = self.statuses[202] + messages
 
         async def enough() -> bool:

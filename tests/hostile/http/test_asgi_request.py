@@ -147,7 +147,7 @@ async def test_the_application_learns_that_its_client_is_gone(serve: Serve) -> N
     async def handle(receive: Any, send: Any) -> None:
         events.append((await receive())["type"])
         events.append((await receive())["type"])
-        await send(_start())  # to nobody, which is no error
+        await send(_start())  # to a client that is gone, which is no error
         await send(_body())
         events.append("sent")
 

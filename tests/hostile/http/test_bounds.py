@@ -45,7 +45,7 @@ class _Site:
         self._stack = stack
 
     def ended(self, reason: str) -> float:
-        """Return how many connections the service ended for ``reason``."""
+        """Return the number of connections that the service ended for ``reason``."""
         (metric,) = self.connections.ended.collect()
         counts = {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total")}
         return counts.get(reason, 0.0)
@@ -72,7 +72,7 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 
 async def _all(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the connection ends, in whatever way."""
+    """Return the bytes that come until the connection ends, in whatever way."""
     got = b""
     try:
         while piece := await asyncio.wait_for(reader.read(65536), 10):

@@ -47,7 +47,7 @@ async def test_it_is_a_dead_letter_to_the_byte_and_its_neighbours_are_rows(
 async def test_a_message_with_such_a_header_is_a_row(
     site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
-    """Its body says all that is stored; a header that nobody asks for takes nothing from it."""
+    """Its body has all that is stored; a header that is not read takes nothing from it."""
     one = good("conversation", 1)._replace(headers=_HEADERS)
     await producer.append(kafka_settings.kafka_topic, 0, encode_batch([one]))
     await site.settled(within=20)

@@ -117,7 +117,7 @@ async def test_a_dead_letter_topic_that_somebody_made_smaller_gets_smaller_lette
 async def test_a_batch_that_would_fill_the_memory_is_one_dead_letter_as_it_stands(
     site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings, compression: str
 ) -> None:
-    """A thousand times its own size: it is not unpacked by whoever reads it."""
+    """A thousand times its own size: no reader unpacks it."""
     batch = encode_batch([Raw(value=bytes(64 * _MIB))], compression=compression)
     assert len(batch) < MAX_RECORD_BYTES
     await _between_good_ones(site, producer, kafka_settings.kafka_topic, batch)

@@ -140,7 +140,7 @@ async def test_batches_that_are_small_until_unpacked_are_unpacked_a_few_at_a_tim
 async def test_partitions_that_were_added_by_hand_are_persisted_and_told_of(
     kafka_settings: TransportSettings, producer: RawProducer, database_pool: Pool
 ) -> None:
-    """Nobody of ours writes there; a producer that goes by the number of partitions does."""
+    """We never write there; a producer that goes by the number of partitions does."""
     async with KafkaTransport(kafka_settings):
         pass
     await _set_partitions(kafka_settings, 4)

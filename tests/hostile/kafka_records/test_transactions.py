@@ -77,7 +77,7 @@ async def test_what_is_committed_becomes_rows_and_what_is_aborted_does_not(
 async def test_a_partition_of_markers_alone_has_no_lag_before_anybody_reads_it(
     kafka_transport: KafkaTransport, kafka_settings: TransportSettings
 ) -> None:
-    """So nobody takes a new message for one that others wait before."""
+    """So a new message does not seem to have records waiting before it."""
     async with _transactions(kafka_settings) as producer:
         for _ in range(2):
             await producer.begin_transaction()
@@ -132,7 +132,7 @@ async def _abort(settings: TransportSettings, *, megabytes: int) -> None:
 async def test_a_large_aborted_transaction_is_looked_through_by_its_reader_alone(
     kafka_settings: TransportSettings,
 ) -> None:
-    """And not again whenever somebody asks for progress: a gigabyte takes many seconds."""
+    """And not again at each question for progress: a gigabyte takes many seconds."""
     topic = kafka_settings.kafka_topic
     # By its lease a member looks at the log every two seconds: it acknowledges what was aborted
     # before it has seen the log end there.
@@ -159,7 +159,7 @@ async def test_a_large_aborted_transaction_is_looked_through_by_its_reader_alone
 async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
     kafka_transport: KafkaTransport, kafka_settings: TransportSettings
 ) -> None:
-    """Nobody has read it yet. A look that is too short for it goes on with the next."""
+    """It is unread. A look that is too short for it goes on with the next."""
     await _abort(kafka_settings, megabytes=4)
     await kafka_transport.publish([message("one", partition=1, of=kafka_transport)])
     reader, lags = reader_of(kafka_transport), []
@@ -182,7 +182,7 @@ async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
 async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_overtaken(
     site: KafkaConsumers, kafka_settings: TransportSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Kafka gives out nothing behind it. What waits counts, and nobody takes it for a stall."""
+    """Kafka gives out nothing behind it. Waiting records count, and are not reported as a stall."""
     topic, transport = kafka_settings.kafka_topic, site.transport
     ours = [message(text, partition=0, of=transport) for text in ("ours 1", "ours 2")]
     elsewhere = message("elsewhere", partition=1, of=transport)

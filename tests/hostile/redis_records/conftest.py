@@ -114,7 +114,7 @@ class Site:
         await eventually(nothing_left, timeout=within)
 
     def counted(self) -> dict[str, int]:
-        """Return how many records the worker says it finished with, by outcome."""
+        """Return the number of records that the worker finished with, by outcome."""
         status = self.metrics.of(PersistenceMetrics).processed.labels
         return {
             name: int(value_of(status(name)))
@@ -122,7 +122,7 @@ class Site:
         }
 
     async def lost(self) -> int:
-        """Return how many records are counted as lost."""
+        """Return the number of records that are counted as lost."""
         progress = await self.transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         return sum(one.lost for one in progress)
 

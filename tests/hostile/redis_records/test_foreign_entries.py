@@ -172,7 +172,7 @@ async def test_a_key_that_is_no_stream_stops_its_partition_and_says_the_remedy(s
 async def test_what_another_consumer_of_our_group_took_is_persisted_all_the_same(
     site: Site,
 ) -> None:
-    """Somebody reads by hand with our group: those records are in nobody's hands but theirs."""
+    """A person reads with our group by hand: those records are pending for them alone."""
     (first,) = await site.good(0)
     await site.settled()
 

@@ -175,7 +175,7 @@ async def test_a_promoted_replica_without_our_functions_gets_them(
 async def test_a_primary_cut_off_from_its_replicas_is_left_when_the_address_moves(
     pair: Pair, transport: RedisTransport
 ) -> None:
-    """Nobody could tell it that it is no longer the primary, and it keeps our sessions."""
+    """It does not know that it is no longer the primary, and it keeps our sessions."""
     (first,) = await transport.publish([message("first", partition=0, of=transport)])
     assert isinstance(first, Appended)
     await asyncio.sleep(0.6)

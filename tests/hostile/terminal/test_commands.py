@@ -41,7 +41,7 @@ Tame = dict[tuple[str, ...], int]
 
 
 def cases(text: str) -> dict[str, list[Case]]:
-    """Return what is run of each command, those first that change nothing."""
+    """Return the calls of each command; those that change nothing come first."""
     dead, story, redrive = str(DEAD), str(MESSAGE), str(REDRIVE)
     produce = ["produce", f"--conversation={text}", f"--sender={text}", f"--key={text}"]
     return {
@@ -188,7 +188,7 @@ async def run_all(
 
 @pytest.fixture(scope="module")
 async def tame(installation: Installation) -> Tame:
-    """The exit status of each case on text that is nobody's weapon."""
+    """The exit status of each case on harmless text."""
     await installation.fill(TAME)
     rans = await run_all(installation, TAME, SCREENS)
     return {tuple(arguments): ran.status for arguments, ran in rans}

@@ -26,7 +26,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def unseen(text: str) -> list[str]:
-    """Return what must not reach a terminal, but for line feeds."""
+    """Return the characters that must not reach a terminal, except line feeds."""
     return [one for one in text if one != "\n" and unicodedata.category(one) in _UNSEEN]
 
 
