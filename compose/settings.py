@@ -111,7 +111,11 @@ class Effective(NamedTuple):
 
 
 def load(overrides: Mapping[str, Any] | None = None, *, env_file: Path = ENV_FILE) -> Settings:
-    """Read the environment and ``.env``. ``overrides``, by variable name, go before both.
+    """Read the settings from the environment and from ``.env``.
+
+    Args:
+        overrides: values by variable name, which go before both.
+        env_file: the file to read in place of ``.env``.
 
     Raises:
         SettingsError: with every problem found, not the first one alone.

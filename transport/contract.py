@@ -451,7 +451,11 @@ class Transport(Protocol):
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders this transport's offsets as its log does.
 
-        At most 16 bytes, to compare and to store. Nothing else can be read from it.
+        Args:
+            offset: an offset of this transport.
+
+        Returns:
+            At most 16 bytes, to compare and to store. Nothing else can be read from it.
 
         Raises:
             ValueError: ``offset`` is no offset of this transport.

@@ -26,6 +26,11 @@ def idempotency_key(sender_id: str, conversation_id: str, client_message_id: str
     """Return the one spelling of the triple, unique to it: ``sender:conversation:client``.
 
     A ``:`` or ``%`` inside a part is percent-encoded, so two different triples never collide.
+
+    Args:
+        sender_id: ``senderId`` of the message.
+        conversation_id: its ``conversationId``.
+        client_message_id: its ``clientMessageId``.
     """
     key = f"{sender_id}:{conversation_id}:{client_message_id}"
     if "%" not in key and key.count(":") == 2:  # noqa: PLR2004 - the two separators just written
@@ -37,7 +42,12 @@ def idempotency_key(sender_id: str, conversation_id: str, client_message_id: str
 
 
 def message_id(key: str, conversation_id: str) -> str:
-    """Return the canonical UUID text for an idempotency key made by ``idempotency_key``."""
+    """Return the id of the message that has this key, as canonical UUID text.
+
+    Args:
+        key: the key, made by ``idempotency_key``.
+        conversation_id: the conversation, whose hash the id begins with.
+    """
     digest = sha256(key.encode()).hexdigest()
     # Text all the way: arithmetic on the 128 bits gives the same id in twice the time.
     return (
@@ -49,7 +59,12 @@ def message_id(key: str, conversation_id: str) -> str:
 def partition_of(message: str | UUID, partitions: int) -> int:
     """Return the partition of the conversation that ``message`` belongs to.
 
-    ``message`` is an id made by ``message_id``; any other UUID gives some valid partition.
+    Args:
+        message: an id made by ``message_id``. Any other UUID gives some valid partition.
+        partitions: the log's number of partitions.
+
+    Raises:
+        ValueError: ``message`` is text, and no UUID.
     """
     value = message.int if isinstance(message, UUID) else UUID(message).int
     return partition_of_hash(value >> 96, partitions)

@@ -45,7 +45,15 @@ def key_hash(conversation_id: str) -> int:
 
 
 def partition_for(conversation_id: str, partitions: int) -> int:
-    """Return the partition (0 .. ``partitions`` - 1) that holds ``conversation_id``."""
+    """Return the partition that holds a conversation.
+
+    Args:
+        conversation_id: the conversation.
+        partitions: the log's number of partitions.
+
+    Returns:
+        A number from 0 to ``partitions`` - 1.
+    """
     return (_hash_of(conversation_id) & 0x7FFFFFFF) % partitions
 
 

@@ -1,7 +1,7 @@
 """Transports by name. A third party registers one through the ``crossfade.transports`` entry point.
 
-An entry is a callable that takes ``TransportSettings`` and returns a
-transport that is not yet connected.
+An entry is a callable that takes ``TransportSettings`` and returns a transport that is not yet
+connected.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ def available() -> list[str]:
 
 def create(name: str, settings: TransportSettings) -> Transport:
     """Return the transport called ``name``, not yet connected.
+
+    Args:
+        name: a registered name, as in ``TRANSPORT``.
+        settings: the settings to make it with.
 
     Raises:
         ConfigurationError: nothing of that name is registered; the text lists the names that are.

@@ -42,11 +42,16 @@ class Retry:
         if self.first_pause < 0 or self.longest_pause < 0:
             raise ValueError("first_pause and longest_pause are seconds, 0 or more")
 
-    def pause(self, failures: int, retry_after: float | None) -> float:
-        """Return the seconds to wait after so many failures; ``asked`` is the server's wish."""
+    def pause(self, failures: int, at_least: float | None) -> float:
+        """Return the seconds to wait before the next attempt.
+
+        Args:
+            failures: how many attempts have failed, 1 or more.
+            at_least: the seconds in the server's ``Retry-After``, if there were any.
+        """
         # The exponent is bounded: 2.0**1024 would overflow.
         longest = min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, 64))
-        return (retry_after or 0.0) + random.uniform(0.0, longest)  # noqa: S311 - no secret
+        return (at_least or 0.0) + random.uniform(0.0, longest)  # noqa: S311 - no secret
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

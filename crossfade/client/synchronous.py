@@ -55,10 +55,17 @@ class Client:
     ) -> None:
         """Make a client. It connects when it is first used.
 
-        ``base_url`` is CROSSFADE_URL of the environment where it is not given, else
-        http://localhost:3000; ``api_key`` is CROSSFADE_API_KEY. ``timeout`` is for one attempt,
-        in seconds. ``limits`` bounds the connections. ``http`` is a client of httpx with settings
-        of its own (proxies, certificates); it stays the caller's to close.
+        Args:
+            base_url: the service; if not given, CROSSFADE_URL, else http://localhost:3000.
+            api_key: the key to send; if not given, CROSSFADE_API_KEY.
+            retry: how long and how often to try again.
+            timeout: seconds for one attempt.
+            connect_timeout: seconds for one connection to be made.
+            batch_limits: the most that one request of ``send_batch`` carries.
+            headers: headers to send with each request.
+            limits: the most connections, for the client of httpx that is made.
+            http: a client of httpx with settings of its own (proxies, certificates). The caller
+                closes it.
 
         Raises:
             ValueError: the URL or the key can't be one.
@@ -96,7 +103,13 @@ class Client:
     ) -> Ack:
         """Send a message; return once it is durable in the log.
 
-        Without ``trace``, OpenTelemetry's current span is continued where there is one.
+        Args:
+            message: the message, with its key. Keep it until this returns.
+            correlation_id: an id of the caller's, kept with the message.
+            trace: the trace to continue; if not given, OpenTelemetry's current span, if any.
+
+        Returns:
+            The acknowledgement; ``idempotent_hit`` if the message had been accepted before.
 
         Raises:
             CrossfadeError: it was not acknowledged. ``maybe_accepted`` tells whether it may be
@@ -114,10 +127,18 @@ class Client:
     ) -> list[BatchResult]:
         """Send messages in as few requests as the limits allow; return one result for each.
 
-        Only what was refused for the moment is sent again. Results are in the order given, each
-        with its acknowledgement or its error; nothing is raised for a message that failed. Once
-        one can't be sent until the deadline, those of later requests are left out
-        (``NotSentError``), so that none overtakes it.
+        Only messages that were refused for the moment are sent again. If one can't be sent before
+        the deadline, those of later requests are left out (``NotSentError``), so that none
+        overtakes it.
+
+        Args:
+            messages: the messages, in the order to send them.
+            correlation_id: an id of the caller's, kept with each message.
+            trace: the trace to continue; if not given, OpenTelemetry's current span, if any.
+
+        Returns:
+            One result for each message, in their order, with its acknowledgement or its error.
+            Nothing is raised for a message that failed.
 
         Raises:
             ValueError: a text can't be written as UTF-8; nothing was sent.
@@ -127,16 +148,23 @@ class Client:
     def message(self, message_id: str) -> Message:
         """Read a message, wherever it is now.
 
+        Args:
+            message_id: its id, from the acknowledgement.
+
         Raises:
-            NotFoundError: there is none, as far as can be seen.
+            NotFoundError: there is none, in the log or among the rows.
         """
         return self._run(self._operations.message(message_id))
 
     def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:
         """Return the message once it is persisted: it has its row in PostgreSQL.
 
+        Args:
+            message_id: its id, from the acknowledgement.
+            timeout: seconds to wait for the row.
+
         Raises:
-            WaitTimeoutError: it was not within ``timeout`` seconds.
+            WaitTimeoutError: it has no row in that time. It is safe in the log nevertheless.
             DeadLetteredError: it could not be persisted.
         """
         return self._run(self._operations.wait(message_id, timeout))
@@ -144,21 +172,36 @@ class Client:
     def page(self, conversation_id: str, *, after: str | None = None, limit: int = 100) -> Page:
         """Read one page of a conversation's persisted messages, oldest first.
 
-        ``after`` is ``next`` of an earlier page; ``limit`` is at most 200.
+        Args:
+            conversation_id: the conversation.
+            after: ``next`` of an earlier page; if not given, the first page.
+            limit: the most messages of the page, at most 200.
         """
         return self._run(self._operations.page(conversation_id, after, limit))
 
     def pages(
         self, conversation_id: str, *, after: str | None = None, page_size: int = 100
     ) -> Iterator[Page]:
-        """Iterate over the pages of a conversation. Keep ``next`` of the last to go on later."""
+        """Iterate over the pages of a conversation. Keep ``next`` of the last to go on later.
+
+        Args:
+            conversation_id: the conversation.
+            after: ``next`` of an earlier page; if not given, the beginning.
+            page_size: the most messages of a page, at most 200.
+        """
         pages = self._iterate(self._operations.pages(conversation_id, after, page_size))
         return cast("Iterator[Page]", pages)
 
     def messages(
         self, conversation_id: str, *, after: str | None = None, page_size: int = 100
     ) -> Iterator[Message]:
-        """Iterate over the persisted messages of a conversation, oldest first."""
+        """Iterate over the persisted messages of a conversation, oldest first.
+
+        Args:
+            conversation_id: the conversation.
+            after: ``next`` of an earlier page; if not given, the beginning.
+            page_size: the most messages of one request, at most 200.
+        """
         messages = self._iterate(self._operations.messages(conversation_id, after, page_size))
         return cast("Iterator[Message]", messages)
 
@@ -173,6 +216,13 @@ class Client:
     ) -> ReceiptAck:
         """Record that a user got (``delivered``) or saw (``read``) a message; once for each.
 
+        Args:
+            message_id: the message.
+            user_id: the user.
+            state: ``delivered`` or ``read``.
+            correlation_id: an id of the caller's, kept with the receipt.
+            trace: the trace to continue; if not given, OpenTelemetry's current span, if any.
+
         Raises:
             NotFoundError: there is no such message.
             ConflictError: it is a dead letter.
@@ -182,6 +232,9 @@ class Client:
 
     def receipts(self, message_id: str) -> Receipts:
         """Read a message's receipts.
+
+        Args:
+            message_id: the message.
 
         Raises:
             NotFoundError: there is no such message.
