@@ -55,7 +55,14 @@ def visible(found: Found, key: ApiKey | None) -> bool:
 
 
 class Messages:
-    """Finds messages by id."""
+    """Finds messages by id: a row, a dead letter, or a record that waits in the log.
+
+    Args:
+        transport: the log that workers read.
+        pool: connections to PostgreSQL.
+        scan: the most unacknowledged records to look through.
+        timeout_seconds: how long to wait for PostgreSQL.
+    """
 
     def __init__(
         self, *, transport: Transport, pool: Pool, scan: int, timeout_seconds: float

@@ -16,8 +16,13 @@ __all__ = ["BoundedServer"]
 class BoundedServer(ThreadingMixIn, WSGIServer):
     """Serves a WSGI application, one request a connection.
 
-    Past so many connections the oldest that has sent no request is closed, else the oldest. None
-    lasts longer than its time, whether its client sends or reads slowly.
+    Past the limit of connections, the oldest that has sent no request is closed, else the oldest.
+
+    Args:
+        address: host and port to listen on.
+        application: answers the requests.
+        connections: the most connections at once.
+        seconds: the longest that one connection lasts, whether its client sends or reads slowly.
     """
 
     daemon_threads = True

@@ -38,7 +38,14 @@ _log = structlog.get_logger(__name__)
 
 
 class GroupCommit:
-    """The queue between requests and the log. Belongs to one event loop."""
+    """The queue between requests and the log. Belongs to one event loop.
+
+    Args:
+        commit: does one tick: the look-up, the append and its answers.
+        settings: the limits of the queue.
+        metrics: the process's metrics.
+        worthwhile: messages that make another tick worth beginning beside one under way.
+    """
 
     def __init__(
         self, commit: Commit, *, settings: IngressSettings, metrics: Metrics, worthwhile: int

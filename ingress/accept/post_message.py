@@ -40,6 +40,10 @@ class PostMessage:
 
     The other door is ``ingress.accept.hot_path``, which takes the same steps without ASGI's
     cost.
+
+    Args:
+        context: the parts that both doors share.
+        limit: the largest body, in bytes.
     """
 
     def __init__(self, context: AcceptContext, limit: int) -> None:

@@ -20,7 +20,14 @@ __all__ = ["Receipts"]
 
 
 class Receipts:
-    """Records and lists the receipts of messages that exist, with a row or on their way to one."""
+    """Records and lists the receipts of messages that exist, with a row or on their way to one.
+
+    Args:
+        commits: takes receipts into the log.
+        messages: finds the messages.
+        pool: connections to PostgreSQL.
+        timeout_seconds: how long to wait for PostgreSQL.
+    """
 
     def __init__(
         self, *, commits: GroupCommit, messages: Messages, pool: Pool, timeout_seconds: float

@@ -20,6 +20,12 @@ class LastHour:
     """Asks the sampler every ten seconds from ``start`` to ``close``.
 
     What it keeps are sums over every process, as the sampler has them; each process keeps its own.
+
+    Args:
+        sampler: gives the samples.
+        seen_by: the name of this process.
+        grafana_url: the address of dashboards to link to, if there is one.
+        step: seconds between two points.
     """
 
     def __init__(

@@ -44,7 +44,16 @@ OFF = Tracing()
 
 
 class On(Tracing):
-    """On: spans go to ``record``. ``primary`` is the log that messages are created for."""
+    """Tracing that is on.
+
+    Args:
+        record: takes finished spans.
+        sampling: decides which traces are recorded.
+        endpoints: the address of each log, by its name.
+        primary: the name of the log that messages are created for.
+        read: reads the context of a request; if not given, W3C's.
+        close: exports queued spans, for at most so many seconds.
+    """
 
     def __init__(
         self,

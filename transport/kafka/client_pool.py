@@ -32,6 +32,11 @@ class ClientPool(Generic[_Client]):
 
     A request that failed may have left the client stuck (aiokafka's can stall in silence, and none
     of them looks for its brokers at a new address), so the next request gets a new one.
+
+    Args:
+        connect: makes a client.
+        discard: closes a client that may be stuck.
+        timeout: seconds for a request, if it does not say.
     """
 
     def __init__(

@@ -32,6 +32,11 @@ class Commits:
 
     aiokafka sends one at a time, and resends it after an error even if the group has moved on to a
     generation in which the partition is another member's. So ``abort`` comes before that.
+
+    Args:
+        client: the member's client.
+        topic: the topic whose offsets are committed.
+        timeout: seconds for one commit.
     """
 
     def __init__(self, client: AIOKafkaConsumer, topic: str, *, timeout: float) -> None:

@@ -51,8 +51,11 @@ _NO_ANSWER = (UnknownError.errno, -1)
 class Producer:
     """One identity at the brokers, from ``start`` to ``stop``.
 
-    ``milliseconds`` is how long a request may take. ``on_broken`` is called with the reason when
-    nothing can be sent any more under this identity.
+    Args:
+        client: the connection to the brokers.
+        compression: the codec of batches, by Kafka's number; 0 is none.
+        milliseconds: how long a request may take.
+        on_broken: called with the reason when nothing can be sent under this identity any more.
     """
 
     def __init__(

@@ -44,7 +44,13 @@ class Stalls:
 
 
 class Watchdog:
-    """Compares what the log has with what has come. All times are in seconds."""
+    """Compares the ends of the log with the records that have come.
+
+    Args:
+        lease: seconds after which a silent member loses its partitions.
+        rebalance: seconds that a rebalance may take.
+        stalls: counts the stalls that are found.
+    """
 
     def __init__(self, lease: float, rebalance: float, stalls: Stalls) -> None:
         self._stalls = stalls

@@ -32,7 +32,16 @@ class Renewed(NamedTuple):
 
 
 class RedisMembership:
-    """One member of one group of one log. Every method raises ``TransportUnavailable``."""
+    """One member of one group of one log. Every method raises ``TransportUnavailable``.
+
+    Args:
+        functions: the Lua library.
+        log: the keys of the log.
+        group: the group's name.
+        member: the name of this member, unique among live processes.
+        lease_ms: milliseconds after which a silent member loses its partitions.
+        witness: remembers the streams, to notice a loss.
+    """
 
     def __init__(
         self,

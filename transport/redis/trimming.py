@@ -17,7 +17,11 @@ class Retention:
 
     Redis can't tell the id of the n-th record from the end without reading n records, so the claim
     notes ids as it acknowledges, a few of them. A new owner starts without notes: for a while up to
-    twice the number may stay, or what the time allows.
+    twice the number may stay, or as many as the time allows.
+
+    Args:
+        seconds: how long an acknowledged record stays.
+        records: the most acknowledged records that stay.
     """
 
     def __init__(self, *, seconds: int, records: int) -> None:
