@@ -49,7 +49,7 @@ class Watchdog:
     Args:
         lease: seconds after which a silent member loses its partitions.
         rebalance: seconds that a rebalance may take.
-        stalls: counts the stalls that are found.
+        stalls: the stalls so far, over the lives of the consumer's clients.
     """
 
     def __init__(self, lease: float, rebalance: float, stalls: Stalls) -> None:
