@@ -1,6 +1,6 @@
 """Make the virtual environment that the Makefile's targets run in: once, and again when it changes.
 
-Run by whatever ``python3`` the machine has, before anything is installed::
+Run by whatever ``python3`` the machine has, before anything is installed:
 
     python3 compose/bootstrap.py local dev
 

@@ -1,7 +1,5 @@
 """The public face of Crossfade. This package itself is the client of the service's HTTP API.
 
-::
-
     from crossfade import Client, NewMessage
 
     with Client("http://localhost:3000") as client:

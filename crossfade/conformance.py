@@ -1,6 +1,6 @@
 """The transport contract as tests. pytest and pytest-asyncio must be installed.
 
-In a test module of your own::
+In a test module of your own:
 
     import pytest
     from crossfade.conformance import *  # the tests

@@ -1,7 +1,5 @@
 """The migration's state and the only ways to change it.
 
-::
-
     at rest at n ──begin(n±1)──▶ under way n → n±1 ──complete──▶ at rest at n±1
          │  ▲                          │
        queue cancel, expire         begin(n): turned back, under way n±1 → n

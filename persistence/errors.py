@@ -1,7 +1,5 @@
 """Every error that persistence may raise, each with its remedy.
 
-::
-
     PersistenceError
     ├── Outage            the database can't do it now: pause, back off, retry for ever
     │   ├── TooSlow       no answer in time: the same, with fewer rows at once

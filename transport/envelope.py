@@ -1,6 +1,6 @@
 """The envelope: a message's form on every log, and the one codec that writes and reads it.
 
-The body is JSON, so a consumer in any language reads it without our code. Version 1::
+The body is JSON, so a consumer in any language reads it without our code. Version 1:
 
     {"type": "message", "v": 1, "messageId": "…", "idempotencyKey": "sender:conversation:client",
      "conversationId": "…", "senderId": "…", "clientMessageId": "…", "content": "…",

@@ -1,7 +1,5 @@
 """Everything a transport may raise.
 
-::
-
     TransportError
     ├── TransportUnavailable   the log can't be reached or take writes now: back off, retry
     │   └── TopicMissing       a stream, topic or group is gone: recreated at next use

@@ -1,7 +1,7 @@
 """The message id is derived from the idempotency key, so the same key has the same id for ever.
 
 No look-up is needed for that: not in Redis, not in Kafka, not in PostgreSQL, not after any cache
-has expired (promise 4). The id is an RFC 9562 UUID, version 8::
+has expired (promise 4). The id is an RFC 9562 UUID, version 8:
 
     bits   0-31   murmur2 of the conversation id: the partition can be told from the id alone,
                   for any number of partitions (a receipt needs no look-up to join its message)

@@ -1,6 +1,6 @@
 """Run one server, and stop it when the process that asked for it ends, even by SIGKILL.
 
-Started by ``compose.local.server`` as a program of its own, with the standard library alone::
+Started by ``compose.local.server`` as a program of its own, with the standard library alone:
 
     python guard.py SIGNAL GRACE LOCK_FD UID:GID -- command argument ...
 

@@ -1,6 +1,6 @@
 """Every error that the client raises, and what to do about it.
 
-::
+Catch any of them by its class or by a class above it:
 
     CrossfadeError
     +-- UnreachableError          no connection

@@ -1,6 +1,6 @@
 """One group commit: one query to PostgreSQL, then one append of the new messages.
 
-::
+The steps of a tick:
 
     tick ──► rows there already?  ──► answered with the first one's id and time
                    │ no

@@ -1,7 +1,5 @@
 """Tracing of delivered batches: each delivery of each sampled record, to its end.
 
-::
-
     create <log>                                from the record's own traceparent
       ├── receive <log>  CLIENT                 from the append to its delivery here
       └── process <log>  CONSUMER               once for every delivery

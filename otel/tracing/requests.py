@@ -1,7 +1,5 @@
 """Tracing of a request: decided before anything else, recorded once it is answered.
 
-::
-
     POST /api/messages  SERVER                  the client's span is its parent
       ├── idempotency check                     one look-up, and what it decided
       └── create <log>  PRODUCER                its context travels with the message

@@ -1,7 +1,5 @@
 """One claim of a log that is not consumed: acknowledge settled records, in order, and wait.
 
-::
-
     next ──► which are settled? ──► ack up to the first that is not ──► wait a little
                                 └── it has been the first for too long, and the rules
                                     allow it: persist it, through a PartitionWorker

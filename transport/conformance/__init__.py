@@ -1,6 +1,6 @@
 """The transport contract as tests: any transport runs them by giving a factory and its features.
 
-In a test module of your own (pytest and pytest-asyncio must be there)::
+In a test module of your own (pytest and pytest-asyncio must be there):
 
     import pytest
     from transport.conformance import *  # the tests
