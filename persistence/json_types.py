@@ -16,7 +16,7 @@ Small = Annotated[int, msgspec.Meta(extra_json_schema={"format": "int32"})]
 
 
 def known(*values: str) -> msgspec.Meta:
-    """Return what is said of a text that is one of ``values`` today; later ones may follow."""
+    """Return the schema of a text that is one of ``values`` today; later ones may follow."""
     words = [str(value) for value in values]
     return msgspec.Meta(
         description=f"{', '.join(words)}; a later version may have others.",

@@ -98,7 +98,7 @@ async def _all_rows(connection: asyncpg.Connection, app: Running, at_least: int)
 
 
 async def _commits(connection: asyncpg.Connection, after: int, last: int) -> dict[str, float]:
-    """Return when each row was committed, by the client's id: before its WAL was flushed."""
+    """Return the time of each row's commit, by the client's id: before its WAL was flushed."""
     rows = await connection.fetch(
         "SELECT client_message_id AS id,"
         " extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS at"
