@@ -9,8 +9,7 @@ from ingress.console.views import FoundMessage
 from ingress.console.wanted import LogPlace
 from ingress.schema.responses import State
 from persistence.database.pool import Pool
-from persistence.reads import outcomes as settled
-from persistence.reads import search
+from persistence.reads import outcomes, search
 from persistence.reads.messages import StoredPosition
 from persistence.timestamps import rfc3339
 from transport.contract import Record, Topic, Transport
@@ -88,7 +87,7 @@ class Places:
             UUID(message_id)
         except ValueError:
             return "pending"  # nothing with that id can be a row
-        fates = await settled.fates(self._pool, [message_id])
+        fates = await outcomes.fates(self._pool, [message_id])
         if not fates:
             return "pending"
         return "dead_lettered" if all(one.reason for one in fates) else "persisted"

@@ -84,7 +84,7 @@ class Timelines:
         kept = await self._kept(message_id, gaps)
         found = await self._messages.find(message_id, content=True)
         if found is None and kept.deaths:
-            found = _settled(kept.deaths[-1])
+            found = _dead_lettered(kept.deaths[-1])
         if found is None:
             return None
         shown = view(message_id, found, self._trace_url, _receipts(kept.receipts))
@@ -180,7 +180,7 @@ def _is(record: Record, message_id: str) -> bool:
     return event.message_id == message_id or not isinstance(event, Message)
 
 
-def _settled(death: Death) -> Found:
+def _dead_lettered(death: Death) -> Found:
     """Make the lookup of a message whose dead letters are all redriven or discarded."""
     return Dead(
         Lost(
@@ -207,7 +207,7 @@ def _accepted(shown: MessageView) -> Iterator[Step]:
 def _appended(
     shown: MessageView, places: Sequence[LogPosition], deaths: Sequence[Death]
 ) -> Iterator[Step]:
-    redriven = [one.settled_at for one in deaths if one.state == "redriven" and one.settled_at]
+    redriven = [one.resolved_at for one in deaths if one.state == "redriven" and one.resolved_at]
     for place in places:
         began = [shown.accepted_at, *(at for at in redriven if at <= place.appended_at)]
         yield Step(
@@ -284,8 +284,8 @@ def _deaths(deaths: Sequence[Death], places: Sequence[LogPosition]) -> Iterator[
             yield Step(
                 kind="redriven" if death.state == "redriven" else "discarded",
                 title="Redriven to the primary log" if death.state == "redriven" else "Discarded",
-                at=death.settled_at,
-                detail=f"by {death.settled_by}: {death.settled_why}",
+                at=death.resolved_at,
+                detail=f"by {death.resolved_by}: {death.resolved_why}",
                 dead_letter_id=death.id,
             )
 

@@ -49,10 +49,10 @@ class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     partition: Small
     offset: str
     size: int
-    settled_at: Time | None
+    resolved_at: Time | None
     """When it was redriven or discarded, by whom and why."""
-    settled_by: str | None
-    settled_why: str | None
+    resolved_by: str | None
+    resolved_why: str | None
 
 
 class DeadLetterBytes(msgspec.Struct, frozen=True):
@@ -75,7 +75,8 @@ class LetterPage(msgspec.Struct, frozen=True):
 
 _COLUMNS = """id, kind, message_id, conversation_id, reason, error, cause, attempts, redrives,
     failed_at, state, transport, source_topic, source_partition, source_offset,
-    length(body) AS size, settled_at, settled_by, settled_why"""
+    length(body) AS size,
+    settled_at AS resolved_at, settled_by AS resolved_by, settled_why AS resolved_why"""
 
 
 class DeadLetters:
@@ -198,7 +199,7 @@ class DeadLetters:
 
 
 def _stored(row: asyncpg.Record) -> StoredDeadLetter:
-    message_id, settled_at = row["message_id"], row["settled_at"]
+    message_id, resolved_at = row["message_id"], row["resolved_at"]
     return StoredDeadLetter(
         id=row["id"],
         kind=row["kind"],
@@ -216,7 +217,7 @@ def _stored(row: asyncpg.Record) -> StoredDeadLetter:
         partition=row["source_partition"],
         offset=row["source_offset"],
         size=row["size"],
-        settled_at=rfc3339(settled_at) if settled_at else None,
-        settled_by=row["settled_by"],
-        settled_why=row["settled_why"],
+        resolved_at=rfc3339(resolved_at) if resolved_at else None,
+        resolved_by=row["resolved_by"],
+        resolved_why=row["resolved_why"],
     )

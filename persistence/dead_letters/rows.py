@@ -122,7 +122,7 @@ def stub_of(transport: str, record: Record) -> Row:
 
 
 def _plain(
-    transport: str, record: Record, contents: tuple[object, ...], settled: tuple[object, ...]
+    transport: str, record: Record, contents: tuple[object, ...], resolution: tuple[object, ...]
 ) -> Row:
     reason = Reason.REJECTED.value
     why = f"the index can't read it: see {record.offset[:_LONGEST_ID]} in the dead-letter log"
@@ -142,7 +142,7 @@ def _plain(
         1,
         0,
         datetime.now(UTC),
-        *settled,
+        *resolution,
         cause_of(_text(why)),
     )
 

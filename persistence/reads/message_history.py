@@ -49,9 +49,9 @@ class Death(msgspec.Struct, frozen=True):
     partition: int
     offset: str
     state: str
-    settled_at: str | None
-    settled_by: str | None
-    settled_why: str | None
+    resolved_at: str | None
+    resolved_by: str | None
+    resolved_why: str | None
 
 
 class KeptReceipt(msgspec.Struct, frozen=True):

@@ -156,11 +156,12 @@ class FenceRow(_Table, table=True):
 class DeadLetterRow(_Table, table=True):
     """A record that could not be persisted, its bytes intact, and its outcome.
 
-    ``identity`` is a digest of where the record stood and of its bytes: however often the letter
-    is delivered or appended, it is one row. ``kind`` is ``message``, ``receipt`` or ``unknown``.
-    ``state`` is ``pending``, ``redriven`` or ``discarded``; ``settled_*`` say when, by whom and
-    why. ``redrives`` counts how often the record had been redriven when it failed. ``cause`` is the
-    error's text without what differs from letter to letter, null until it is computed.
+    ``identity`` is a digest of where the record stood and of its bytes: however often the letter is
+    delivered or appended, it is one row. ``kind`` is ``message``, ``receipt`` or ``unknown``.
+    ``state`` is ``pending``, ``redriven`` or ``discarded``; ``settled_*`` say when, by whom and why
+    (``resolved_*`` in the code, where a record is *settled*, and a letter *resolved*). ``redrives``
+    counts how often the record had been redriven when it failed. ``cause`` is the error's text
+    without what differs from letter to letter, null until it is computed.
     """
 
     __tablename__ = "dead_letters"

@@ -207,7 +207,7 @@ async def test_discarding_keeps_who_and_why(service: Service, dead: list[dict]) 
     assert len((await _list(service))["items"]) == 3
     for item in (await _list(service, state="discarded"))["items"]:
         assert item["id"] in ids
-        assert (item["settledBy"], item["settledWhy"]) == ("api", "test data")
+        assert (item["resolvedBy"], item["resolvedWhy"]) == ("api", "test data")
     again = await service.client.post(f"{URL}/discard", json={"ids": ids, "why": "again"})
     assert again.json() == {"discarded": 0}
 

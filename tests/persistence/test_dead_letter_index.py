@@ -132,8 +132,8 @@ async def test_what_no_row_can_hold_is_listed_without_its_bytes_and_can_not_be_r
     letters = DeadLetters(database_pool)
     assert [row.offset for row in await letters.list()] == ["3-0", "1-0"]
     (stub,) = await letters.list(state="discarded")
-    assert (stub.offset, stub.size, stub.settled_by) == ("2-0", 0, "crossfade")
-    assert "too large" in stub.settled_why
+    assert (stub.offset, stub.size, stub.resolved_by) == ("2-0", 0, "crossfade")
+    assert "too large" in stub.resolved_why
     assert lacking(metrics) == {"bytes": 1}
 
 

@@ -137,8 +137,8 @@ async def test_what_is_discarded_says_by_whom_and_why_and_stays_listed(
     assert await dead_letters.discard(Selection(ids=(gone.id,)), by="bob", why="again") == 0
     assert [row.id for row in await dead_letters.list()] == [kept.id]
     [row] = await dead_letters.list(state="discarded")
-    assert (row.settled_by, row.settled_why, row.state) == ("ann", "spam", "discarded")
-    assert row.settled_at
+    assert (row.resolved_by, row.resolved_why, row.state) == ("ann", "spam", "discarded")
+    assert row.resolved_at
     assert await dead_letter_of(database_pool, gone.message_id) is None
 
 

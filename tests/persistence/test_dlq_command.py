@@ -161,8 +161,8 @@ async def test_discard_says_who_and_why(crossfade, buried, database_pool):
     done = await crossfade("dlq", "discard", str(buried[0]), "--why", "spam", "--yes")
     assert "discarded 1" in done.text
     [row] = await DeadLetters(database_pool).list(state="discarded")
-    assert row.settled_why == "spam"
-    assert "@" in row.settled_by
+    assert row.resolved_why == "spam"
+    assert "@" in row.resolved_by
 
 
 async def test_audit_finds_and_repairs(crossfade, transport, database_pool, start, eventually):

@@ -109,7 +109,7 @@ async def test_redriven_records_are_appended_in_order_with_bytes_intact_and_pers
     await eventually(lambda: worker.count("persisted") == 250)
     assert await contents(database_pool) == [m.content for m in sent]
     [row] = await dead_letters.list(state="redriven", limit=1)
-    assert (row.settled_by, row.settled_why) == ("ann", f"redrive {identifier}")
+    assert (row.resolved_by, row.resolved_why) == ("ann", f"redrive {identifier}")
 
 
 async def test_redriving_what_is_a_row_already_changes_nothing(

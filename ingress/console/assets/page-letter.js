@@ -71,7 +71,7 @@ function facts(one) {
     ],
     ["Stood at", mixed`${one.transport} ${one.topic}, partition ${one.partition}, ${one.offset}`],
     ["Key", one.key && copyable(one.key)],
-    ["Settled", one.settledAt && mixed`${clock(one.settledAt)} by ${one.settledBy}: ${one.settledWhy}`],
+    ["Resolved", one.resolvedAt && mixed`${clock(one.resolvedAt)} by ${one.resolvedBy}: ${one.resolvedWhy}`],
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
 }
 
