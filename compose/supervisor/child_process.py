@@ -23,7 +23,7 @@ Said = Callable[[str], None]
 
 
 class ChildProcess:
-    """A running process. Made by :meth:`start`."""
+    """A running process. Made by ``start``."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, lifeline: asyncio.StreamReader, said: Said | None

@@ -43,7 +43,7 @@ def heap_set_aside() -> Iterator[None]:
 def watching() -> Iterator[Blocked]:
     """Note the longest callback of asyncio's own loop while the block runs.
 
-    Use it within :func:`heap_set_aside`, or the collector may be the longest.
+    Use it within ``heap_set_aside``, or the collector may be the longest.
     """
     gc.collect()
     blocked = Blocked()
