@@ -63,7 +63,7 @@ class SpanPipeline:
             look_up = LookUp(self._host)
             ended = list(pool.map(lambda queue: queue.close(within, look_up), self._queues))
         left = sum(
-            queue.unsettled for queue, done in zip(self._queues, ended, strict=True) if not done
+            queue.undelivered for queue, done in zip(self._queues, ended, strict=True) if not done
         )
         self._counts.stopped.inc(left)
         lost = left + sum(queue.failed for queue in self._queues) - failed

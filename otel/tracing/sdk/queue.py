@@ -101,7 +101,7 @@ class SpanQueue:
         self._processor.on_end(span)
 
     @property
-    def unsettled(self) -> int:
+    def undelivered(self) -> int:
         """How many spans have neither been delivered nor given up."""
         return self._given - self._counted.delivered - self._counted.failed
 
