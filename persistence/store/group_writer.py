@@ -76,7 +76,7 @@ class GroupWriter:
     async def write(
         self, records: Sequence[PositionedEvent], fence: Fence, attempted: Attempted
     ) -> Written:
-        """Do what :meth:`Writer.write` does for one partition, in a statement with others' records.
+        """Do what ``Writer.write`` does for one partition, in a statement with others' records.
 
         ``attempted`` is told of each statement. A call that is cancelled leaves its statement to
         the others in it, so its records may be written.

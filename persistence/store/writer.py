@@ -89,13 +89,13 @@ class Writer:
             return await insert(connection, batch, fence)
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """Lend a connection for :meth:`write_together`. Errors come out of the block as ours."""
+        """Lend a connection for ``write_together``. Errors come out of the block as ours."""
         return using(self._pool)
 
     async def write_together(
         self, batches: Sequence[FencedBatch], connection: Connection
     ) -> list[Written | FenceLost]:
-        """Insert batches of different partitions of one log, in one statement; see :meth:`write`.
+        """Insert batches of different partitions of one log, in one statement; see ``write``.
 
         Returns, in their order, the outcome of each. Of a batch whose partition has a newer owner
         nothing is written, and the others are.
@@ -105,7 +105,7 @@ class Writer:
             Contended: another transaction stood in the way; nothing was written.
             Outage: the database can't do it now; it *may* have been written.
 
-        asyncpg's errors come out of :meth:`connection` as these.
+        asyncpg's errors come out of ``connection`` as these.
         """
         fences = [batch.fence for batch in batches]
         records = list(chain.from_iterable(batch.records for batch in batches))

@@ -43,7 +43,7 @@ class Pipeline:
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send ``commands`` next to each other and return their replies.
 
-        See :meth:`RedisConnection.exchange`. A call that is cancelled leaves the trip to the others
+        See ``RedisConnection.exchange``. A call that is cancelled leaves the trip to the others
         in it, so its commands may be executed.
 
         Raises:
