@@ -152,8 +152,8 @@ class Progress(msgspec.Struct, frozen=True):
     that of ``appended - lag`` what was acknowledged. ``held`` counts the records at the end of the
     log that are not readable yet, because another producer's transaction is open (Kafka); they are
     part of ``lag``. ``untrimmed``: the partition is known to hold every record ever appended to it.
-    ``unavailable``: nothing is known of the partition now, because no server serves it (Kafka has no
-    leader for it); every other figure is unknown then.
+    ``unavailable``: nothing is known of the partition now, because no server serves it (Kafka has
+    no leader for it); every other figure is unknown then.
     """
 
     partition: int
