@@ -17,7 +17,7 @@ from tests.support.keep_alive import keep_alive_load
 _MOST = 1.0
 _SLOW_ROWS = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
-    'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END';
+    'BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END';
 CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow();
 """
 _LATE = """
