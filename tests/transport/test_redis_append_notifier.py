@@ -236,3 +236,18 @@ async def test_a_wait_that_was_cut_off_after_it_was_rung_passes_over_nothing(
                 (record,) = waiting.result()
             assert contents([record]) == [f"{n}"]
             await claim.ack(record.offset)
+
+
+async def test_a_stream_of_appends_rings_two_hundred_times_a_second_at_most(
+    connections: RedisConnections, client: Redis
+) -> None:
+    async with AppendNotifier(connections) as bell:
+        assert not await bell.wait("busy", after="0-0", seconds=0.1)
+        await client.config_resetstat()
+        began, last = time.monotonic(), "0-0"
+        for i in range(300):
+            last = (await client.xadd("busy", {"k": i})).decode()
+            assert await bell.wait("busy", after=last, seconds=0.001) in (True, False)
+        seconds = time.monotonic() - began
+        reads = (await client.info("commandstats"))["cmdstat_xread"]["calls"]
+        assert reads <= seconds / 0.005 + 2
