@@ -253,9 +253,8 @@ class Claim(Protocol):
         """Return the records after the last one delivered to this claim, in order.
 
         An append wakes it at once; where one follows another, some milliseconds later at most. The
-        first call after a takeover delivers the records that
-        earlier owners left unacknowledged, in order. A caller may ask for the next batch before it
-        has acknowledged the last.
+        first call after a takeover delivers the records that earlier owners left unacknowledged, in
+        order. A caller may ask for the next batch before it has acknowledged the last.
 
         Args:
             max_records: the most records to return.

@@ -21,9 +21,9 @@ __all__ = ["AppendNotifier"]
 _BLOCK_MS = 5000
 _PAUSE_SECONDS = 0.1  # after a failure, so that a dead server is not asked in a busy loop
 _RACE_SECONDS = 0.001
-# Between two rings, so that a stream of appends wakes this process 200 times a second and not once
-# for each. What comes after a pause rings at once.
-_RING_SECONDS = 0.005
+# Between the beginnings of two reads, so that a stream of appends wakes this process 200 times a
+# second and not once for each. What comes after a pause rings at once.
+_READ_SECONDS = 0.005
 
 
 class AppendNotifier:
@@ -41,7 +41,7 @@ class AppendNotifier:
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
         self._covered: frozenset[str] = frozenset()  # by the read in flight
         self._armed = asyncio.Event()
-        self._rung = 0.0
+        self._began = 0.0
         self._closed = False
         self._connection: RedisConnection | None = None
         self._client_id: int | None = None
@@ -134,14 +134,13 @@ class AppendNotifier:
                 self._connection, self._covered = None, frozenset()
 
     async def _read(self, connection: RedisConnection) -> None:
-        early = self._rung + _RING_SECONDS - asyncio.get_running_loop().time()
-        if early > 0:
-            await asyncio.sleep(early)
+        await self._not_too_often()
         watched = dict(self._watched)
         if not watched:
             self._armed.clear()
             return
         self._covered = frozenset(watched)
+        self._began = asyncio.get_running_loop().time()
         command: Command = (
             "XREAD",
             "COUNT",
@@ -158,8 +157,6 @@ class AppendNotifier:
             return  # we hung up on it ourselves
         if isinstance(reply, Exception):
             raise translate(reply)
-        if reply:
-            self._rung = asyncio.get_running_loop().time()
         for name, entries in reply or ():
             stream = name.decode()
             if stream in self._waiters:
@@ -168,10 +165,21 @@ class AppendNotifier:
             else:
                 self._watched.pop(stream, None)
 
+    async def _not_too_often(self) -> None:
+        early = self._began + _READ_SECONDS - asyncio.get_running_loop().time()
+        if early > 0:
+            await asyncio.sleep(early)
+
+    def _covers_too_little(self) -> bool:
+        return bool(self._covered) and not self._covered.issuperset(self._watched)
+
     async def _interrupt(self) -> None:
         """End the blocking read until there is one that covers all that is watched."""
-        while self._connection and self._covered and not self._covered.issuperset(self._watched):
+        while self._covers_too_little():
+            await self._not_too_often()
             connection = self._connection
+            if connection is None or not self._covers_too_little():
+                return  # it ended by itself, and the next one covers what is watched now
             if not await self._unblock():
                 self._connection = None if self._connection is connection else self._connection
                 connection.hang_up()
