@@ -37,7 +37,7 @@ def show(
     ] = 60,
     as_json: Json = False,
 ) -> None:
-    """Show what a rate of messages needs: cores, processes and memory.
+    """Show the cores, processes and memory that a rate needs.
 
     A model of costs that were measured; docs/capacity.md says how, and what it leaves out.
     """

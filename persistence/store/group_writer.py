@@ -33,15 +33,26 @@ Attempted = Callable[[int, BaseException | None], None]
 class _Part:
     """A batch that was handed in, and whoever waits for its outcome."""
 
-    __slots__ = ("attempted", "batch", "partition", "rows", "size", "waiter")
+    __slots__ = ("_attempted", "_began", "batch", "partition", "rows", "size", "waiter")
 
     def __init__(self, batch: FencedBatch, attempted: Attempted) -> None:
         self.batch = batch
         self.partition = batch.fence.partition
         self.rows = len(batch.records)
         self.size = sum(record.size for record in batch.records)
-        self.attempted = attempted
         self.waiter: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        self._attempted = attempted
+        self._began = 0
+
+    def begin(self) -> None:
+        """Note that a statement with the batch in it begins."""
+        self._began = time.time_ns()
+
+    def attempted(self, error: BaseException | None) -> None:
+        """Tell how the statement under way ended for the batch, if one is, and once only."""
+        if self._began:
+            self._attempted(self._began, error)
+        self._began = 0
 
     def end(self, outcome: Written | Exception) -> None:
         if self.waiter.done():
@@ -88,7 +99,8 @@ class GroupWriter:
         self._begin()
         try:
             return await part.waiter
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            part.attempted(error)
             self._abandon(part)
             raise
 
@@ -181,31 +193,29 @@ class GroupWriter:
         while parts := self._take():
             self._joint += 1
             self._running[task] = parts
-            began = time.time_ns()
             try:
                 async with self._writer.connection() as connection:
                     while parts:
                         self._running[task] = parts
                         self._begin()  # one beside it, if a full one is left
-                        began = time.time_ns()
+                        for part in parts:
+                            part.begin()
                         batches = [part.batch for part in parts]
                         outcomes = await self._writer.write_together(batches, connection)
-                        self._tell(parts, began, outcomes)
+                        self._tell(parts, outcomes)
                         self._running[task] = ()
                         self._begin_alone()
                         parts = self._take(beside=self._joint - 1)
             except Exception as error:  # noqa: BLE001 - handed to whoever waits
-                self._tell(parts, began, [error] * len(parts))
+                self._tell(parts, [error] * len(parts))
             finally:
                 self._joint -= 1
             self._running[task] = ()
             self._begin_alone()
 
-    def _tell(
-        self, parts: Sequence[_Part], began: int, outcomes: Sequence[Written | Exception]
-    ) -> None:
+    def _tell(self, parts: Sequence[_Part], outcomes: Sequence[Written | Exception]) -> None:
         for part, outcome in zip(parts, outcomes, strict=True):
-            part.attempted(began, outcome if isinstance(outcome, Exception) else None)
+            part.attempted(outcome if isinstance(outcome, Exception) else None)
             if _is_verdict(outcome, of_one=len(parts) == 1):
                 self._end(part, outcome)
             else:
@@ -214,12 +224,12 @@ class GroupWriter:
     async def _write_alone(self, part: _Part) -> None:
         outcome: Written | Exception
         async with self._alone_slots:
-            began = time.time_ns()
+            part.begin()
             try:
                 outcome = await self._writer.write(part.batch.records, part.batch.fence)
             except Exception as error:  # noqa: BLE001 - handed to whoever waits
                 outcome = error
-        part.attempted(began, outcome if isinstance(outcome, Exception) else None)
+        part.attempted(outcome if isinstance(outcome, Exception) else None)
         self._end(part, outcome)
 
     def _end(self, part: _Part, outcome: Written | Exception) -> None:

@@ -89,7 +89,9 @@ async def test_the_databases_replies_get_lost(
     )
     ingresses, (worker,) = await deployment.run(DATABASE_URL=through)
     async with deployment.load(ingresses) as load:
-        inserted = load.run.encode()  # of all statements, only inserts carry conversation ids
+        inserted = (
+            load.options.run.encode()
+        )  # of all statements, only inserts carry conversation ids
         for n in range(TIMES):
             await load.goes_on(25)
             to_database.lose_reply_to(inserted)

@@ -280,8 +280,8 @@ class Unacknowledged:
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
-    def consume(self, topic, *, group, member):
-        consumer = self._inner.consume(topic, group=group, member=member)
+    def consume(self, topic, *, group, member, linger=0.0):
+        consumer = self._inner.consume(topic, group=group, member=member, linger=linger)
         claims = consumer.claims
 
         async def silent():

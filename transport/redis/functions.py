@@ -58,7 +58,9 @@ class Functions:
         Raises:
             TransportUnavailable: no connection could be had, or no library loaded.
         """
-        return await self._with_library(commands, await self._connections.exchange(commands))
+        async with self._connections.lend() as connection:
+            replies = await connection.exchange(commands)
+        return await self._with_library(commands, replies)
 
     async def _with_library(self, commands: Sequence[Command], replies: list[Reply]) -> list[Reply]:
         """Make the calls again that found no library, once it is loaded."""

@@ -72,6 +72,10 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["dev", "produce", f"--url={text}", "--count=1"], {}),
         ],
         "audit": [(["audit"], {}), (["audit", "--json"], {})],
+        "capacity": [
+            (["capacity", "--rate=5000"], {}),
+            (["capacity", "--rate", text], {}),
+        ],
         "dlq list": [
             (["dlq", "list"], {}),
             (["dlq", "list", "--json", "--state", "any"], {}),
