@@ -192,10 +192,12 @@ class _Logging:
         self._file.write(f"{line}\n")
         try:
             event = json.loads(line)
-        except ValueError:  # of Python's own, or of a command
-            err.print(paragraph(line))
-        else:
+        except ValueError:
+            event = None
+        if isinstance(event, dict):
             self._echo(event)
+        else:  # of Python's own, or of a command
+            err.print(paragraph(line))
 
 
 async def _announce(running: Running, settings: Settings, panel: UpPanel) -> None:

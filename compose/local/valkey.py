@@ -98,10 +98,11 @@ class ValkeyServer(LocalServer):
         """Return the program that runs the server with another allocator, where there is one."""
         if self._mimalloc is None:
             return []
+        own = os.environ.get("LD_LIBRARY_PATH")
         # By its name: LD_PRELOAD would cut a path at its spaces.
         return [
             "/usr/bin/env",
-            f"LD_LIBRARY_PATH={self._mimalloc.parent}",
+            ":".join(filter(None, (f"LD_LIBRARY_PATH={self._mimalloc.parent}", own))),
             f"LD_PRELOAD={self._mimalloc.name}",
             "MIMALLOC_PURGE_DELAY=10",  # ms; at once, small appends pay with system calls
         ]

@@ -57,7 +57,7 @@ class ChildProcess:
         with its:
             inherited = [its.fileno()] if listener is None else [its.fileno(), listener]
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "compose.supervisor.child", name, role.value,
+                sys.executable, "-P", "-m", "compose.supervisor.child", name, role.value,
                 *map(str, inherited),
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from compose.supervisor.child_process import ChildProcess, Said
 from compose.supervisor.lifeline import BEAT_SECONDS, Addresses
 from compose.supervisor.listeners import Listeners
 from transport.backoff import Backoff
+from transport.errors import ConfigurationError
 
 __all__ = ["Layout", "StartFailedError", "Supervisor"]
 
@@ -180,18 +181,25 @@ class Supervisor:
         status = dead.ended.result()
         if status == _BAD_SETTINGS and time.monotonic() - self._began < _CALM_SECONDS:
             raise StartFailedError(status)
-        if slot.listener is not None:
-            self._listeners.renew(slot.listener)
-        pause = slot.backoff.next()
-        log.error(
-            "Process ended: starting another",
-            process=slot.name,
-            pid=dead.pid,
-            ended=_how(status),
-            in_seconds=round(pause, 1),
-        )
-        await asyncio.sleep(pause)
-        slot.child = await self._spawn(slot)
+        while True:
+            pause = slot.backoff.next()
+            log.error(
+                "Process ended: starting another",
+                process=slot.name,
+                pid=dead.pid,
+                ended=_how(status),
+                in_seconds=round(pause, 1),
+            )
+            try:
+                if slot.listener is not None:
+                    self._listeners.renew(slot.listener)
+                await asyncio.sleep(pause)
+                slot.child = await self._spawn(slot)
+            except (OSError, ConfigurationError) as error:
+                log.warning("Process can't be started; will retry", error=str(error))
+                await asyncio.sleep(pause)
+            else:
+                return
 
     async def _watch(self) -> None:
         """Kill what shows no sign of life.
@@ -221,8 +229,13 @@ class Supervisor:
     async def _replace(self, slot: _Slot) -> bool:
         """Start another process for the slot, and stop the old one once the new one serves."""
         async with slot.changing:
-            old, new = slot.child, await self._spawn(slot)
+            old = slot.child
             assert old is not None
+            try:
+                new = await self._spawn(slot)
+            except OSError as error:
+                log.warning("Reload given up: no process can be started", error=str(error))
+                return False
             # Cancelled if it ends before it serves.
             done, _ = await asyncio.wait({new.addresses}, timeout=_START_SECONDS)
             if not done or new.addresses.cancelled():

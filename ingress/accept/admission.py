@@ -168,21 +168,25 @@ class Admission:
         lag = last.appended - last.acknowledged
         self._best = max(persisted / seconds, self._best * _FORGETTING)
         if self._rate is None:
-            if last.age <= self._most or persisted >= appended or not self._steady():
+            if persisted >= appended or not self._steady():
+                return
+            # By the clocks of two machines, and by none: one of these may be wrong.
+            if min(last.age, lag * seconds / persisted) <= self._most:
                 return
             _log.warning(
                 "Overloaded: messages come faster than they are persisted; refusing some",
                 late_seconds=round(last.age, 1),
                 persisted_per_second=round(persisted / seconds),
             )
-        elif last.age <= self._most / 2 or persisted <= 0:
+        elif persisted <= 0 or min(last.age, lag * seconds / persisted) <= self._most / 2:
             self._let_all_in()
             return
         # Refusing takes processor time, too: workers in this process get slower by it. So what they
         # persisted a while ago counts as well, or less and less would be accepted.
         can = max(persisted / seconds, self._best / 2)
-        share = min(1.0, (last.taken - first.taken) / appended) if appended else 1.0
-        share += (1.0 - share) * _ROOM
+        # Above 1 where some are not appended: repeats, and what a canary persists directly.
+        share = (last.taken - first.taken) / appended if appended else 1.0
+        share += max(0.0, 1.0 - share) * _ROOM
         aim = min(_MOST, max(_LEAST, 2 - last.age / self._most))
         self._rate = max(1.0, can * share * aim)
         wait = lag / can - self._most
@@ -200,5 +204,5 @@ class Admission:
     def _refill(self, rate: float) -> None:
         now = self._clock()
         more = (now - self._filled) * rate
-        self._tokens = min(rate * _BURST, max(self._tokens, -rate) + more)
+        self._tokens = min(rate * _BURST, max(self._tokens, -rate * _LONGEST_RETRY) + more)
         self._filled = now

@@ -173,7 +173,7 @@ class SettlementQuery:
         self._questions.append(question)
         try:
             async with self._turn:
-                if not question.answered and question.error is None:
+                while not question.answered and question.error is None:
                     await self._answer(self._next_questions())
         finally:
             if question in self._questions:

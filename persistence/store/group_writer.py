@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 
 from persistence.errors import Contended, FenceLost, Outage, Unexpected
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
@@ -25,9 +26,12 @@ __all__ = ["STATEMENT_BYTES", "Attempted", "GroupWriter"]
 # A statement has to stay far below the protocol's limit of 1 GiB, and be quick.
 STATEMENT_BYTES = 8 * 2**20
 _CLEAN_STATEMENTS = 8
+# A joint statement that takes longer is waited for by its own partitions only.
+_OVERDUE_SECONDS = 1.0
 
 Attempted = Callable[[int, BaseException | None], None]
 """Told of each attempt on a batch: when it began (ns), and its error."""
+_Write = Callable[[Sequence[PositionedEvent], Fence], Awaitable[Written]]
 
 
 class _Part:
@@ -77,10 +81,11 @@ class GroupWriter:
         self._most_joint = max(1, slots - 1)
         # Their own, so that none of them, however long it takes, holds up a joint statement.
         self._alone_slots = asyncio.Semaphore(max(1, slots // 2))
+        self._locked_slots = asyncio.Semaphore(1)
         self._waiting: dict[_Part, None] = {}
         self._rows = self._bytes = 0  # of what waits
         self._running: dict[asyncio.Task[None], Sequence[_Part]] = {}
-        self._joint = 0
+        self._joint = self._overdue = 0
         self._suspects: dict[int, int] = {}
         self._is_due = False
 
@@ -114,7 +119,10 @@ class GroupWriter:
     def _begin(self) -> None:
         """Begin the statements that may begin now."""
         self._begin_alone()
-        if self._waiting and not self._is_due and self._may_begin(self._joint):
+        if self._is_due or not self._may_begin(self._joint):
+            return
+        closed = self._busy().union(self._suspects)
+        if any(part.partition not in closed for part in self._waiting):
             # It takes what waits when its turn comes: what others hand in until then is part of it.
             self._is_due = True
             self._run(self._write_in_turn(), ())
@@ -130,11 +138,10 @@ class GroupWriter:
 
     def _may_begin(self, beside: int) -> bool:
         """Return whether a joint statement may begin beside so many others."""
-        if not beside:
-            return True
-        return beside < self._most_joint and (
-            self._rows >= self._most_rows or self._bytes >= STATEMENT_BYTES
-        )
+        if beside >= self._most_joint:
+            return False
+        is_full = self._rows >= self._most_rows or self._bytes >= STATEMENT_BYTES
+        return is_full or beside <= self._overdue
 
     def _wait(self, part: _Part) -> None:
         self._waiting[part] = None
@@ -201,7 +208,8 @@ class GroupWriter:
                         for part in parts:
                             part.begin()
                         batches = [part.batch for part in parts]
-                        outcomes = await self._writer.write_together(batches, connection)
+                        with self._timed():
+                            outcomes = await self._writer.write_together(batches, connection)
                         self._tell(parts, outcomes)
                         self._running[task] = ()
                         self._begin_alone()
@@ -218,19 +226,44 @@ class GroupWriter:
             part.attempted(outcome if isinstance(outcome, Exception) else None)
             if _is_verdict(outcome, of_one=len(parts) == 1):
                 self._end(part, outcome)
-            else:
+            elif not part.waiter.done():
                 self._run(self._write_alone(part), [part])
 
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Let others begin beside the statement of the block once it is overdue."""
+        is_overdue = False
+
+        def overdue() -> None:
+            nonlocal is_overdue
+            is_overdue = True
+            self._overdue += 1
+            self._begin()
+
+        timer = asyncio.get_running_loop().call_later(_OVERDUE_SECONDS, overdue)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._overdue -= is_overdue
+
     async def _write_alone(self, part: _Part) -> None:
-        outcome: Written | Exception
+        """Write one batch; where a lock stops it, apart from those that none does."""
         async with self._alone_slots:
-            part.begin()
-            try:
-                outcome = await self._writer.write(part.batch.records, part.batch.fence)
-            except Exception as error:  # noqa: BLE001 - handed to whoever waits
-                outcome = error
-        part.attempted(outcome if isinstance(outcome, Exception) else None)
+            outcome = await self._attempt(part, self._writer.write_unless_locked)
+        if isinstance(outcome, Contended) and not part.waiter.done():
+            async with self._locked_slots:
+                outcome = await self._attempt(part, self._writer.write)
         self._end(part, outcome)
+
+    async def _attempt(self, part: _Part, write: _Write) -> Written | Exception:
+        part.begin()
+        try:
+            outcome: Written | Exception = await write(part.batch.records, part.batch.fence)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            outcome = error
+        part.attempted(outcome if isinstance(outcome, Exception) else None)
+        return outcome
 
     def _end(self, part: _Part, outcome: Written | Exception) -> None:
         partition = part.partition

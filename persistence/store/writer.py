@@ -88,6 +88,17 @@ class Writer:
         async with using(self._pool) as connection:
             return await insert(connection, batch, fence)
 
+    async def write_unless_locked(
+        self, batch: Sequence[PositionedEvent], fence: Fence | None
+    ) -> Written:
+        """Do what ``write`` does, once, and give up where it has to wait for a lock.
+
+        Raises:
+            Contended: another transaction stood in the way; nothing was written.
+        """
+        async with using(self._pool) as connection:
+            return await insert(connection, batch, fence, wait=_TOGETHER_LOCK_MS)
+
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for ``write_together``. Errors come out of the block as ours."""
         return using(self._pool)
@@ -117,13 +128,18 @@ class Writer:
 
 
 async def insert(
-    connection: Connection, batch: Sequence[PositionedEvent], fence: Fence | None = None
+    connection: Connection,
+    batch: Sequence[PositionedEvent],
+    fence: Fence | None = None,
+    *,
+    wait: str | None = None,
 ) -> Written:
     """Do what ``Writer.write`` does, once, on a connection (in its transaction, if any).
 
+    ``wait`` is how many milliseconds it waits for a lock, if not as long as the connection does.
     asyncpg's errors come out as they are; wrap it in ``using`` or ``translated``.
     """
-    written, lost = await _insert(connection, batch, [fence] if fence else None)
+    written, lost = await _insert(connection, batch, [fence] if fence else None, wait)
     if fence is not None and lost:
         raise _lost(fence)
     return written

@@ -63,6 +63,7 @@ class _Stand:
 async def _overloaded(*, others: int = 0, persisted: int = 1000) -> _Stand:
     stand = _Stand()
     stand.log.late = [_MOST + 1] * 16
+    stand.log.appended = 4 * int(_MOST) * persisted
     for _ in range(5):
         await stand.second(2000, persisted=persisted, others=others)
     return stand
@@ -127,3 +128,44 @@ async def test_no_limit_lets_everything_in():
     stand.log.late = [600.0] * 16
     assert await stand.second(500, persisted=10) == 500
     await stand.admission.close()
+
+
+async def test_a_batch_is_paid_for_by_those_after_it():
+    stand = await _overloaded()
+    stand.log.late = [_MOST] * 16
+    accepted = 0
+    for _ in range(20):
+        stand.now += 1
+        try:
+            stand.admission.take()
+        except Problem:
+            continue
+        stand.admission.count(4_999)
+        accepted += 5_000
+    assert accepted <= 25_000
+
+
+async def test_what_a_canary_persists_directly_is_not_limited_to_what_is_queued():
+    stand = _Stand()
+    stand.log.late = [_MOST + 1] * 16
+    stand.log.appended = 100_000
+    for _ in range(12):
+        accepted = 0
+        for _ in range(1000):
+            stand.now += 0.001
+            try:
+                stand.admission.take()
+            except Problem:
+                continue
+            accepted += 1
+        stand.log.appended += accepted // 10  # a tenth of the conversations is queued
+        stand.log.acknowledged += 80
+        await stand.admission.look()
+    assert accepted >= 600
+
+
+async def test_a_clock_that_is_ahead_of_the_logs_refuses_nothing():
+    stand = _Stand()
+    stand.log.late = [_MOST + 25] * 16
+    for persisted in (900, 1100, 950, 1000, 990, 980, 970):
+        assert await stand.second(1000, persisted=persisted) == 1000

@@ -25,9 +25,9 @@ class CountedWriter(Writer):
         self.joint: list[list[int]] = []
         self.alone: list[int] = []
 
-    async def write(self, batch, fence):
+    async def write_unless_locked(self, batch, fence):
         self.alone.append(fence.partition)
-        return await super().write(batch, fence)
+        return await super().write_unless_locked(batch, fence)
 
     async def write_together(self, batches, connection):
         self.joint.append([batch.fence.partition for batch in batches])
@@ -202,6 +202,23 @@ async def test_a_row_that_is_locked_holds_up_its_own_partition_alone(
     await holding.rollback()
     await other.close()
     assert await held == Written([0], [], [])
+
+
+async def test_partitions_that_are_locked_hold_up_no_partition_of_their_statement(
+    group, fences, database_url
+):
+    """More of them than statements that may run alone."""
+    other = await asyncpg.connect(database_url)
+    holding = other.transaction()
+    await holding.start()
+    await other.execute("SELECT FROM fences WHERE partition < 3 FOR UPDATE")
+    written = [asyncio.create_task(group.write(batch(p, "a"), fences[p], nobody)) for p in range(4)]
+    async with asyncio.timeout(15):
+        assert await written[3] == Written([0], [], [])
+    assert not any(task.done() for task in written[:3])
+    await holding.rollback()
+    await other.close()
+    assert await asyncio.gather(*written) == [Written([0], [], [])] * 4
 
 
 async def test_who_waited_out_an_outage_goes_on_alone(group, counted, fences, database_pool):

@@ -36,8 +36,8 @@ _AT_ONCE, _TRIAL = 500, 10
 """The most copies in a call, and in one that only tries whether the shadow works again: to put
 hundreds into a call keeps the process from its requests for milliseconds, each time for nothing."""
 _GATHER = 0.05
-"""Seconds between two calls of the sender, as long as less waits than a call can take. A call costs
-the shadow's server far more than a record in it, and no caller waits for a copy."""
+"""Seconds between two calls of the sender, unless the last was full. A call costs the shadow's
+server far more than a record in it, and no caller waits for a copy."""
 _HOLD = 0.25
 """Seconds for which a partition rests that failed while others did not."""
 
@@ -179,14 +179,15 @@ class Mirror:
         )
 
     async def _send_for_ever(self) -> None:
+        was_full = False
         while True:
             await self._work.wait()
-            gather = 0.0 if len(self._queue) >= _AT_ONCE else _GATHER
-            await asyncio.sleep(max(gather, self._breaker.wait()))
+            await asyncio.sleep(max(0.0 if was_full else _GATHER, self._breaker.wait()))
             if self._breaker.wait():
                 continue
             most = _AT_ONCE if self._breaker.state == "closed" else _TRIAL
             copies = self._queue.take(most, skip=self._resting())
+            was_full = len(copies) == _AT_ONCE
             if not copies:
                 if not self._queue:
                     self._work.clear()
