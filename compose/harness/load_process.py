@@ -62,7 +62,13 @@ class LoadProcess:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "compose.harness", stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
+            sys.executable,
+            "-P",
+            "-m",
+            "compose.harness",
+            stdin=PIPE,
+            stdout=PIPE,
+            limit=_LONGEST_LINE,
         )
         states = self._states()
         self._tell(Start(self._options, states))

@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from persistence.database.pool import Connection, Pool, using
@@ -139,6 +140,7 @@ async def _by_time(
     now = datetime.now(UTC)
     until = before or RecentPlace(now + _AHEAD, LAST)
     width, patience = _FIRST_SLICE, SLICE_SECONDS / 8
+    was_cut = False
     begun = until
     found: list[RecentMessage] = []
     ends = time.monotonic() + SECONDS
@@ -150,7 +152,12 @@ async def _by_time(
             rows = await connection.fetch(
                 SLICE, lower, until.at, until.seq, sender, limit + 1 - len(found), timeout=patience
             )
+        except asyncpg.InterfaceError:
+            if not was_cut:
+                raise
+            break  # PostgreSQL could not be told to leave a query, and the connection went with it
         except TimeoutError:
+            was_cut = True
             width, patience = width / _NARROWER, min(patience * 2, SLICE_SECONDS)
             continue
         found += [_found(row) for row in rows]

@@ -29,7 +29,9 @@ def _children(pid: int) -> dict[str, int]:
     found = {}
     for child in psutil.Process(pid).children():
         with suppress(psutil.NoSuchProcess):
-            found[child.cmdline()[3]] = child.pid
+            command = child.cmdline()
+            if "compose.supervisor.child" in command:
+                found[command[command.index("compose.supervisor.child") + 1]] = child.pid
     return found
 
 

@@ -52,7 +52,8 @@ async def test_one_trace_shows_the_whole_way(worked: Service, tracing: Tracing, 
     assert len(spans) == len(tracing.spans) == 8  # nothing twice, nothing in another trace
     post, create = spans["POST /api/messages"], spans["create msg:stream"]
     process = spans["process msg:stream"]
-    assert [(s.name, s.kind, parent(s)) for s in spans.values()] == [
+    # Not by time: a worker may ask the log for records before the append that answers it.
+    assert {(s.name, s.kind, parent(s)) for s in spans.values()} == {
         ("POST /api/messages", SpanKind.SERVER, SPAN),
         ("idempotency check", SpanKind.INTERNAL, identity(post)),
         ("create msg:stream", SpanKind.PRODUCER, identity(post)),
@@ -61,7 +62,7 @@ async def test_one_trace_shows_the_whole_way(worked: Service, tracing: Tracing, 
         ("process msg:stream", SpanKind.CONSUMER, identity(create)),
         ("INSERT messages", SpanKind.CLIENT, identity(process)),
         ("ack msg:stream", SpanKind.CLIENT, identity(process)),
-    ]
+    }
     assert post.parent.is_remote
     assert linked(spans["send msg:stream"]) == [identity(create)]
     assert linked(process) == [identity(create), identity(spans["receive msg:stream"])]
