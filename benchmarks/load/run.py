@@ -18,7 +18,7 @@ __all__ = ["run"]
 
 
 class _Record(Requests):
-    """The job as a workload: what is due is kept only where the job wants it."""
+    """The job as a workload. It keeps the due times only if the job asks for them."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)

@@ -1,4 +1,4 @@
-"""Who is measured: this service in its modes, another checkout of it, and other ways to do it."""
+"""The services under measurement: ours in its modes, another checkout, and the baselines."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ class Offered(msgspec.Struct, kw_only=True, frozen=True):
     settings: Mapping[str, str] = {}
     """Of the service, beside those that lead it to its servers."""
     what: str = ""
-    """What is special, for the table."""
+    """A note for the table, such as the number of partitions."""
 
     @property
     def label(self) -> str:
-        """What is offered, in words."""
+        """Describe the load in words."""
         rate = "closed loop" if self.rate is None else f"{self.rate:,.0f}/s"
         words = [self.what, f"{self.connections:,} connections, {rate}"]
         if self.partitions != 16:

@@ -141,7 +141,7 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(_LONGEST_LINE)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    # A buffer without bounds: whoever reads slowly must not be felt as a slow service.
+    # A buffer without bounds: a slow reader must not look like a slow service.
     answers, output = await loop.connect_write_pipe(_Output, sys.stdout)
     start = msgspec.json.decode(await lines.readline(), type=Start)
     targets = {target.name: target for target in start.targets}

@@ -1,4 +1,4 @@
-"""The load generator: connections, arrivals, and what is sent when.
+"""The load generator: connections, arrivals, and the schedule of requests.
 
 A *workload* says which bytes a request is and takes its answer; the generator decides when it is
 sent. ``compose.load.generator`` spreads the requests of one workload over many connections and

@@ -16,7 +16,7 @@ _GRACE_SECONDS = 10.0
 
 
 class Workload(Protocol):
-    """What is sent, and what becomes of it. Requests are numbered from 0."""
+    """Makes the requests, and takes their answers. Requests are numbered from 0."""
 
     def request(self, number: int) -> bytes:
         """Return a whole request."""

@@ -10,24 +10,10 @@ import time
 
 import asyncpg
 import httpx
-import pytest
 
-from compose.local.ports import free_port
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
 from tests.support.otlp import receiver
-
-
-@pytest.fixture
-async def places(new_redis, database_url) -> dict[str, str]:
-    redis = await new_redis()
-    return {
-        "REDIS_PORT": str(redis.port),
-        "REDIS_HOST": redis.host,
-        "DATABASE_URL": database_url,
-        "PORT": str(free_port()),
-        "METRICS_PORT": str(free_port()),
-    }
 
 
 async def test_spans_are_flushed_when_the_process_ends(crossfade, places):

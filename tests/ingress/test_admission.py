@@ -43,8 +43,13 @@ class _Stand:
         self.admission = Admission(self.log, _MOST, clock=lambda: self.now)
         self.retry_after = 0
 
-    async def second(self, offered: int, *, persisted: int, others: int = 0) -> int:
-        """Offer messages evenly for a second; return how many came in."""
+    async def second(
+        self, offered: int, *, persisted: int, others: int = 0, queued: float = 1.0
+    ) -> int:
+        """Offer messages evenly for a second; return how many came in.
+
+        ``queued`` is the share of them that goes to the log.
+        """
         accepted = 0
         for _ in range(offered):
             self.now += 1 / offered
@@ -54,7 +59,7 @@ class _Stand:
                 self.retry_after = int(problem.headers["Retry-After"])
             else:
                 accepted += 1
-        self.log.appended += accepted + others
+        self.log.appended += int(accepted * queued) + others
         self.log.acknowledged += persisted
         await self.admission.look()
         return accepted
@@ -150,17 +155,7 @@ async def test_what_a_canary_persists_directly_is_not_limited_to_what_is_queued(
     stand.log.late = [_MOST + 1] * 16
     stand.log.appended = 100_000
     for _ in range(12):
-        accepted = 0
-        for _ in range(1000):
-            stand.now += 0.001
-            try:
-                stand.admission.take()
-            except Problem:
-                continue
-            accepted += 1
-        stand.log.appended += accepted // 10  # a tenth of the conversations is queued
-        stand.log.acknowledged += 80
-        await stand.admission.look()
+        accepted = await stand.second(1000, persisted=80, queued=0.1)
     assert accepted >= 600
 
 

@@ -221,6 +221,34 @@ async def test_partitions_that_are_locked_hold_up_no_partition_of_their_statemen
     assert await asyncio.gather(*written) == [Written([0], [], [])] * 4
 
 
+class HangingWriter(CountedWriter):
+    """The real one, whose first joint statement gets no answer until it is released."""
+
+    def __init__(self, pool) -> None:
+        super().__init__(pool)
+        self.released = asyncio.Event()
+
+    async def write_together(self, batches, connection):
+        outcome = await super().write_together(batches, connection)
+        if len(self.joint) == 1:
+            await self.released.wait()
+        return outcome
+
+
+async def test_a_joint_statement_that_hangs_stops_its_own_partitions_alone(
+    database_pool, fences, eventually
+):
+    writer = HangingWriter(database_pool)
+    group = GroupWriter(writer, most_rows=500, slots=5)
+    hung = asyncio.create_task(group.write(batch(0, "a"), fences[0], nobody))
+    await eventually(lambda: writer.joint)
+    async with asyncio.timeout(15):
+        assert await group.write(batch(1, "b"), fences[1], nobody) == Written([0], [], [])
+    assert not hung.done()
+    writer.released.set()
+    assert await hung == Written([0], [], [])
+
+
 async def test_who_waited_out_an_outage_goes_on_alone(group, counted, fences, database_pool):
     """What one partition's records do to the database must not become the others' for ever."""
     await database_pool.execute("ALTER TABLE messages RENAME TO gone")
