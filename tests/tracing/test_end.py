@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import structlog
@@ -69,6 +71,20 @@ def test_a_collector_that_is_silent_is_waited_for_as_long_as_is_said(protocol, m
         assert 1 <= _closed(tracing, 1) < 20
 
 
+def test_another_pipelines_retries_are_not_taken_for_ones_own():
+    """An exporter may outlive its pipeline, and goes on telling of its retries."""
+    with closing(Retries()) as ours, ThreadPoolExecutor(1) as other:
+        logger = logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter")
+        with ours.noticed():
+            other.submit(logger.warning, "Transient error %s", "UNAVAILABLE").result()
+            assert not ours.under_way
+            logger.warning("Transient error %s", "UNAVAILABLE")
+            assert ours.under_way
+        ours.ended()
+        logger.warning("Transient error %s", "UNAVAILABLE")
+        assert not ours.under_way
+
+
 def test_a_collector_without_an_address_is_not_waited_for(monkeypatch):
     """As in containers whose collector is stopped: its name is gone."""
     _to(free_port(), "http/protobuf", monkeypatch)
@@ -86,7 +102,8 @@ def test_an_exporter_that_never_ended_hides_no_retries_of_the_next():
         hung.silence()
         later = Retries()
         name = "opentelemetry.exporter.otlp.proto.grpc.exporter"
-        logging.getLogger(name).warning("Transient error UNAVAILABLE")
+        with later.noticed():
+            logging.getLogger(name).warning("Transient error UNAVAILABLE")
         assert later.under_way
     finally:
         for one in (later, hung):

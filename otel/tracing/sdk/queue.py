@@ -54,7 +54,8 @@ class _Counted(SpanExporter):
         self.taken += len(spans)
         result = SpanExportResult.FAILURE
         try:
-            result = self._inner.export(spans)
+            with self._retries.noticed():
+                result = self._inner.export(spans)
         finally:
             if result is SpanExportResult.SUCCESS:
                 self._retries.ended()

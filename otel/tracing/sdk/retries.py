@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = ["Retries"]
 
@@ -18,11 +20,14 @@ class Retries(logging.Filter):
     """Notices that an exporter retries. After ``silence`` nothing that they log is shown.
 
     The warning has to be made for that, also where the process shows errors alone (``LOG_LEVEL``).
+    The loggers are the process's own: an exporter of another pipeline, which may outlive it, logs
+    there too. An export's thread tells them apart.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._under_way = threading.Event()
+        self._exporting: set[int] = set()  # threads
         self._silent = False
         self._levels: dict[str, tuple[int, int]] = {}  # as it was set, and as it was in effect
         for name in _LOGGERS:
@@ -36,6 +41,16 @@ class Retries(logging.Filter):
     def under_way(self) -> bool:
         """Whether an export failed and is to be tried again, with no success since."""
         return self._under_way.is_set()
+
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        """Notice retries of the export that the calling thread makes inside."""
+        thread = threading.get_ident()
+        self._exporting.add(thread)
+        try:
+            yield
+        finally:
+            self._exporting.discard(thread)
 
     def ended(self) -> None:
         """Note that an export succeeded."""
@@ -54,7 +69,7 @@ class Retries(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let a record pass unless silent, or below the level that was in effect."""
-        if str(record.msg).startswith(_RETRYING):
+        if record.thread in self._exporting and str(record.msg).startswith(_RETRYING):
             self._under_way.set()
         _, shown = self._levels[record.name]
         return not self._silent and record.levelno >= shown
