@@ -73,7 +73,17 @@ _TRACED = "/api/"  # not health and documents: they would be most of the traces
 
 
 class Ingress:
-    """The ASGI application. Its lifespan ends when every message handed in has its verdict."""
+    """The ASGI application. Its lifespan ends when every message handed in has its verdict.
+
+    Args:
+        api: The ordinary routes.
+        documents: The OpenAPI documents of all routes.
+        accept: The parts that messages pass on their way in.
+        readiness: Answers ``/readyz``.
+        settings: Limits of requests and connections.
+        metrics: Count the connections.
+        followed: Streams that consoles follow; ``drain`` ends them.
+    """
 
     def __init__(
         self,
@@ -87,11 +97,8 @@ class Ingress:
         followed: Sequence[Sampler | Tail],
     ) -> None:
         self.api = api
-        """The ordinary routes."""
         self.documents = documents
-        """The OpenAPI documents of all routes."""
         self.accept = accept
-        """The parts that messages pass on their way in."""
         post = PostMessage(accept, settings.ingress_max_body_bytes)
         batch = PostBatch(accept, settings.ingress_max_batch_bytes)
         bounds = Bounds.of(settings)

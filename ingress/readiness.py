@@ -43,7 +43,16 @@ Probe = Callable[[], Awaitable[ComponentState]]
 
 
 class ReadinessChecks:
-    """Asks the dependencies, at the same time and each no longer than ``timeout_seconds``."""
+    """Asks the dependencies, all at the same time.
+
+    Args:
+        transport: The log that messages are appended to.
+        pool: For PostgreSQL.
+        database_required: Whether the process is unavailable without PostgreSQL.
+        timeout_seconds: The longest wait for each.
+        worker: Tells how this process's workers are, if it has any.
+        probes: Further dependencies.
+    """
 
     def __init__(
         self,

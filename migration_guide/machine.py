@@ -104,11 +104,17 @@ class Machine:
     ) -> MigrationState:
         """Record that the processes are to be restarted to phase ``to``; return the new state.
 
-        ``overrides`` is the reason of each gate that is not green and is passed all the same. Each
-        is an operator's action of its own, recorded with the step.
+        Going back takes a queued step away; going forward does not.
 
-        ``queued`` says that it is the queued step itself that begins. Going back takes a queued
-        step away; going forward does not.
+        Args:
+            epoch: The state's number when the caller read it.
+            to: The phase.
+            who: The operator.
+            why: The operator's reason.
+            gates: The gates' answers, for the history.
+            overrides: The reason for each gate that is passed although it is not green. Each is
+                recorded as an operator's action.
+            queued: Whether it is the queued step that begins.
 
         Raises:
             Overtaken: ``epoch`` is over. NotAStep: ``to`` can't be reached from here in one step.

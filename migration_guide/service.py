@@ -49,7 +49,7 @@ _SAMPLES = 20
 
 
 class MigrationService:
-    """See ``ingress.console.migration.MigrationActions``."""
+    """Looks at the migration and changes it, for the console. A ``MigrationActions``."""
 
     def __init__(self, pool: Pool, settings: TransportSettings, *, trace_url: str | None) -> None:
         self._pool = pool
@@ -83,7 +83,12 @@ class MigrationService:
         return (await self._judge(direction))[0]
 
     async def begin(self, request: StepRequest, *, who: str) -> StandView:
-        """Begin a step whose gates are green, or passed with a reason each."""
+        """Begin a step whose gates are green, or passed with a reason each.
+
+        Raises:
+            Problem: a gate stands in the way, another step was taken first, or the step is
+                unknown.
+        """
         shown, checked = await self._judge(request.direction, fresh=True)
         if checked is None:
             raise Problem(STATE, f"{shown.refusal}.")
@@ -111,7 +116,11 @@ class MigrationService:
         return done is not None
 
     async def cancel(self, *, who: str, why: str) -> StandView:
-        """Take the queued step away."""
+        """Take the queued step away.
+
+        Raises:
+            Problem: none is queued.
+        """
         with _explained():
             look = await self._steps.look()
             state = await self._steps.machine.cancel(look.state.epoch, who=who, why=why)

@@ -159,7 +159,13 @@ class Steps:
 def refused(
     results: Sequence[GateResult], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
 ) -> list[GateResult]:
-    """Return the results that stand in the way, given the reasons that an operator gave."""
+    """Return the results that stand in the way.
+
+    Args:
+        results: The gates' answers.
+        accepted: An operator's reasons to accept ``unknown`` ones, by gate.
+        overridden: Reasons to overrule any verdict, by gate.
+    """
     return [
         result
         for result in results
@@ -178,7 +184,7 @@ def refused(
 def passed(
     results: Sequence[GateResult], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the reason of each gate that is not green, none of which stands in the way."""
+    """Return the reason given for each gate that is not green. None may be ``refused``."""
     return {
         result.name: accepted[result.name]
         if result.verdict == "unknown" and result.name in accepted

@@ -28,10 +28,7 @@ class TransportMetrics:
 
 
 class AppendMetrics:
-    """Counts appends to the log ``name``, by partition.
-
-    An ``AppendObserver``.
-    """
+    """Counts appends to the log ``name``, by partition. An ``AppendObserver``."""
 
     def __init__(self, metrics: Metrics, name: str, partitions: int) -> None:
         enqueued = metrics.of(TransportMetrics).enqueued

@@ -72,9 +72,13 @@ class LagMetrics:
 
 
 class LagReporter:
-    """Sets the lag gauges from ``Transport.progress`` every ``interval`` seconds.
+    """Sets the lag gauges from ``Transport.progress``.
 
-    ``losses`` gets what was lost, for readiness to tell.
+    Args:
+        transport: The log.
+        metrics: Of this process.
+        losses: Gets the counts of lost records, which readiness reports.
+        interval: Seconds between two reports.
     """
 
     def __init__(

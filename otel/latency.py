@@ -32,7 +32,7 @@ def exemplar_of(trace_id: str | None) -> dict[str, str] | None:
 
 
 class LatencyHistogram(Collector):
-    """Written by the event loop alone, so without a lock; the scraper's thread only reads."""
+    """A histogram of seconds. It has no lock: the event loop writes, the scraper only reads."""
 
     def __init__(self, name: str, documentation: str, *, registry: CollectorRegistry) -> None:
         self.counts = [0] * len(_LABELS)

@@ -51,7 +51,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Direct:
-    """Persists the messages of direct conversations that have no backlog."""
+    """Persists the messages of direct conversations that have no backlog.
+
+    Args:
+        transport: The log that workers read: a backlog there queues a conversation's messages.
+        pool: For the answers to repeats.
+        writer: Inserts, as the workers' writer does.
+        settings: Decide which conversations are direct.
+    """
 
     def __init__(
         self, *, transport: Transport, pool: Pool, writer: Writer, settings: IngressSettings

@@ -108,7 +108,10 @@ class MessageHotPath:
 
 
 class MessageExchange:
-    """One ``POST /api/messages`` of a connection, from its body to its answer."""
+    """One ``POST /api/messages`` of a connection, from its body to its answer.
+
+    ``keep_alive`` is false if the client asked for the connection to end with the answer.
+    """
 
     __slots__ = (
         "_connection", "_correlation", "_gone", "_message", "_post", "_trace", "keep_alive",

@@ -182,7 +182,14 @@ def submission(
 ) -> Submission | None:
     """Return the submission of a checked request, its identity derived from its key.
 
-    ``None`` if the key is too long for the unique index that keeps a message single.
+    Args:
+        request: The message's JSON, decoded.
+        client: Its client message id.
+        context: What the request's headers say of it.
+        size: Of its JSON, in bytes.
+
+    Returns:
+        ``None`` if the key is too long for the unique index that keeps a message single.
     """
     conversation = request.conversation_id
     key = idempotency_key(request.sender_id, conversation, client)

@@ -32,7 +32,10 @@ _log = structlog.get_logger(__name__)
 class RowLookup:
     """Asks PostgreSQL for message ids, and stops asking while it doesn't answer.
 
-    ``at_once`` is how many group commits are under way at once: for each a connection is kept.
+    Args:
+        pool: Where connections come from.
+        timeout_seconds: The longest wait for an answer.
+        at_once: Group commits under way at a time; a connection is kept for each.
     """
 
     def __init__(self, pool: Pool, *, timeout_seconds: float, at_once: int) -> None:

@@ -61,7 +61,16 @@ class Waiter:
 
 
 class Submission:
-    """A checked message with its identity. Its time of acceptance comes with its group commit."""
+    """A checked message with its identity. Its time of acceptance comes with its group commit.
+
+    Args:
+        message_id: The id derived from ``key``.
+        key: The idempotency key: sender, conversation and client message id.
+        request: The message's JSON, decoded.
+        client_message_id: The client's own id; the ``Idempotency-Key`` header's where it has none.
+        context: What the request's headers say of it.
+        size: Of its JSON, in bytes.
+    """
 
     __slots__ = (
         "client_message_id",
@@ -177,7 +186,13 @@ class Submission:
 
 
 class ReceiptSubmission:
-    """A receipt on its way into its message's partition."""
+    """A receipt on its way into its message's partition.
+
+    Args:
+        receipt: Without its time, which comes with its group commit.
+        trace: The request's.
+        persisted: Whether its message is a row.
+    """
 
     __slots__ = (
         "followers",

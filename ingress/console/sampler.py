@@ -47,9 +47,15 @@ _LONGEST_PAUSE = 5.0
 
 
 class Sampler:
-    """Takes ``Status`` samples. ``close`` ends every ``follow``.
+    """Takes ``Status`` samples while clients follow. ``close`` ends every ``follow``.
 
-    It goes on for ``linger`` seconds without watchers: a page that is reloaded finds its history.
+    Args:
+        logs: The logs to show, each with its roles.
+        pool: For the processes, the dead letters and the migration.
+        seen_by: This process's name.
+        interval: Seconds between samples.
+        timeout_seconds: The longest wait for a log or for PostgreSQL.
+        linger: Seconds to go on without followers, so that a reloaded page finds its history.
     """
 
     def __init__(

@@ -71,7 +71,14 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Search:
-    """Looks in PostgreSQL, then in the log that workers read; at places, in every log."""
+    """Finds messages by an id or a conversation, among rows, dead letters and waiting records.
+
+    Args:
+        transport: The log that workers read.
+        pool: For rows and dead letters.
+        logs: All that can be read, by name, for places.
+        timeout_seconds: The longest wait for each of them.
+    """
 
     def __init__(
         self,

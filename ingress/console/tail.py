@@ -164,7 +164,14 @@ class _Follower:
 
 
 class Tail:
-    """Reads while a client follows. ``close`` ends every ``follow``."""
+    """Reads while a client follows. ``close`` ends every ``follow``.
+
+    Args:
+        log: The log that workers read.
+        pool: Says which messages were persisted.
+        timeout_seconds: The longest wait for an answer of either.
+        interval: Seconds between reads.
+    """
 
     def __init__(
         self, log: Transport, pool: Pool, *, timeout_seconds: float, interval: float = 0.5

@@ -56,7 +56,15 @@ class _StoredHistory(NamedTuple):
 
 
 class Timelines:
-    """Builds histories. ``logs`` are the logs that this process can read, by name."""
+    """Builds the histories of messages.
+
+    Args:
+        messages: Finds a message, wherever it is.
+        pool: For its places, failed attempts, dead letters and receipts.
+        logs: The logs that this process can read, by name.
+        trace_url: ``INGRESS_TRACE_URL``.
+        timeout_seconds: The longest wait for PostgreSQL or a log.
+    """
 
     def __init__(
         self,

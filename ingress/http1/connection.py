@@ -68,7 +68,14 @@ class HotPath(Protocol):
 
 
 class HttpConnection(asyncio.Protocol):
-    """One client's connection."""
+    """One client's connection.
+
+    Args:
+        listener: Bounds, hot path and the other connections of its process.
+        config: uvicorn's; has the application.
+        server_state: uvicorn's: connections and tasks that a stop waits for.
+        app_state: The lifespan's state, for each scope.
+    """
 
     def __init__(
         self,

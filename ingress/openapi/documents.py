@@ -46,7 +46,13 @@ _NAMES = {
 
 
 class Documents:
-    """Describes ``app``, and the hot path in front of it."""
+    """Describes ``app``, and the hot path in front of it.
+
+    Args:
+        app: The ordinary routes.
+        settings: The limits that the schemas name.
+        keys_required: Whether operations ask for an API key.
+    """
 
     def __init__(self, app: FastAPI, *, settings: IngressSettings, keys_required: bool) -> None:
         self._app = app

@@ -60,7 +60,14 @@ class ProblemBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
 
 class Problem(Exception):  # noqa: N818 - the field's own word (RFC 9457)
-    """Raised to answer a request with a problem document."""
+    """Raised to answer a request with a problem document.
+
+    Args:
+        kind: Its type, title and status.
+        detail: What is wrong with this request.
+        errors: The fields at fault.
+        headers: Of the answer, such as ``Retry-After``.
+    """
 
     def __init__(
         self,

@@ -131,6 +131,8 @@ async def comparisons(
 ) -> list[tuple[Comparison, tuple[str | None, str | None]]]:
     """Return a comparison for each partition, and after which offsets to read for it.
 
+    The parameters are those of ``Comparison``; ``since`` may be ``None``: as far as the logs reach.
+
     Raises:
         ConfigurationError: the two can't be compared.
         TransportUnavailable: a log can't be read.
@@ -154,7 +156,9 @@ async def comparisons(
 async def starts(
     primary: Transport, shadow: Transport, *, since: float | None
 ) -> list[tuple[Beginning, Beginning]]:
-    """Find the offsets to begin at in both logs, by partition.
+    """Find where to begin in both logs, by partition.
+
+    ``since`` is in seconds since the epoch; ``None`` for the beginning.
 
     Raises:
         ConfigurationError: the two can't be compared.

@@ -43,11 +43,18 @@ class ParityLimits(msgspec.Struct, frozen=True):
 class Comparison:
     """Counts and samples of one partition.
 
-    ``since`` and ``until`` bound the originals that are judged, by the time of their append.
-    ``found`` is told of each result and how many.
-    ``mirrored`` is the moment since which every process copies before it acknowledges, if known.
-    ``held_from`` is, for each log, the time from which it holds everything that came to it;
-    ``first_held`` the place of its first record, ``read_after`` the one after which it is read.
+    Set ``found`` to be called with each result and its number. Times are seconds since the epoch;
+    pairs are of the primary and the shadow.
+
+    Args:
+        partition: The partition.
+        limits: How long copies may take, and how much is kept.
+        since: Originals that were appended earlier are not judged.
+        until: Nor are those appended later.
+        mirrored: The time since which every process copies before it acknowledges, if known.
+        held_from: The time from which each log holds everything that came to it.
+        first_held: The place of each log's first record.
+        read_after: The place after which each log is read.
     """
 
     def __init__(

@@ -22,8 +22,13 @@ _SAMPLES = 100
 class Follower:
     """A comparison that goes on. Enter it, and call ``round`` again and again.
 
-    ``share`` is the part of one processor that it may use while it has much to catch up with:
-    beside a service's own work it stays below it, at the cost of being later.
+    Args:
+        primary: The log with the originals.
+        shadow: The log with their copies.
+        since: Judge originals from this time on, in seconds since the epoch; ``None``: all.
+        limits: How long copies may take, and how much is kept.
+        share: The part of one processor (0 to 1) to use at most while it catches up.
+        found: Called with each result and its number.
     """
 
     def __init__(

@@ -52,7 +52,15 @@ _SHARE = 0.2
 class ParityMonitor:
     """Compares ``primary`` and ``shadow`` while this process is the elected one.
 
-    ``make`` returns a new transport of that name, not entered: its reading has its own connections.
+    Args:
+        make: Returns a new transport of that name, not entered: it reads by its own connections.
+        primary: The name of the log with the originals.
+        shadow: The name of the log with their copies.
+        pool: For the election and the report.
+        metrics: Of this process.
+        member: This process's name.
+        limits: How long copies may take, and how much is kept.
+        interval: Seconds between rounds.
     """
 
     def __init__(

@@ -34,7 +34,14 @@ class Beginning(NamedTuple):
 
 
 class Merged:
-    """The records of both logs of one partition after an offset each, the earlier one first."""
+    """The records of both logs of one partition, the earlier one first.
+
+    Args:
+        logs: The primary and the shadow. A ``side`` is an index of this pair.
+        partition: The partition.
+        after: The offset in each after which to read; ``None``: from its beginning.
+        until: Read nothing appended later, in seconds since the epoch.
+    """
 
     def __init__(
         self,

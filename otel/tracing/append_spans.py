@@ -23,10 +23,9 @@ __all__ = ["AppendSpans"]
 class AppendSpans:
     """Records a ``send`` span for every sampled envelope that is published to one log.
 
-    An ``AppendObserver``. One span for each message and not one for a
-    whole append, so that a trace is one waterfall; ``messaging.batch.message_count`` tells how many
-    shared the append. Sends of dead letters are the worker's (``otel.tracing.deliveries``),
-    which knows why.
+    An ``AppendObserver``. Each message has a span of its own, so that a trace is one waterfall;
+    ``messaging.batch.message_count`` tells how many shared the append. The worker records the sends
+    of dead letters (``otel.tracing.deliveries``): it knows their reason.
     """
 
     def __init__(self, record: Record, sampling: Sampling, endpoint: Endpoint) -> None:

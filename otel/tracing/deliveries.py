@@ -39,7 +39,8 @@ __all__ = ["UNTRACED", "Deliveries", "Delivery", "TracedDeliveries"]
 class Delivery:
     """A delivered batch that is not traced: every call does nothing.
 
-    As a context manager it surrounds the work on the batch, to its acknowledgement.
+    As a context manager it surrounds the work on the batch, to its acknowledgement. ``began`` is
+    when an act began, in nanoseconds since the epoch.
     """
 
     begun: Mapping[str, str] = {}
@@ -82,12 +83,12 @@ class Deliveries:
         records: Sequence[LogRecord],  # noqa: ARG002
         asked_at: int,  # noqa: ARG002
     ) -> Delivery:
-        """Return the trace of a batch that was asked for at ``asked`` (ns) and is here now."""
+        """Return the trace of a batch that was asked for at ``asked_at`` (ns) and is here now."""
         return UNTRACED
 
 
 class TracedDeliveries(Deliveries):
-    """Begins the trace of each batch that ``group`` is given from one of ``endpoints``."""
+    """Begins the trace of each batch that is delivered from one of ``endpoints``, by transport."""
 
     def __init__(
         self, record: Record, sampling: Sampling, endpoints: Mapping[str, Endpoint]
@@ -99,7 +100,7 @@ class TracedDeliveries(Deliveries):
     def begin(
         self, transport: str, group: str, records: Sequence[LogRecord], asked_at: int
     ) -> Delivery:
-        """Return the trace of a batch that was asked for at ``asked`` (ns) and is here now."""
+        """Return the trace of a batch that was asked for at ``asked_at`` (ns) and is here now."""
         delivered = time.time_ns()
         found = [one for record in records if (one := self._sampled(record, asked_at, delivered))]
         if not found:

@@ -90,7 +90,14 @@ class PassOn:
 
 
 class Requests:
-    """Tracing is on. ``created`` is the log that messages are created for (the primary)."""
+    """Tracing that is on.
+
+    Args:
+        record: Takes the finished spans.
+        sampling: Decides which requests are traced.
+        created: The log that messages are created for (the primary).
+        read: Finds the client's context; by default it is read as W3C has it.
+    """
 
     recording = True
 
@@ -204,7 +211,10 @@ class RequestTrace:
 
 
 class MessageTrace:
-    """One message of a sampled request: its verdict, and the time of its creation."""
+    """One message of a sampled request: its verdict, and the time of its creation.
+
+    Times are nanoseconds since the epoch.
+    """
 
     __slots__ = (
         "_checked", "_created", "_inserted", "_partition", "_request", "_span_id", "correlation_id",
@@ -243,7 +253,7 @@ class MessageTrace:
         self._inserted = began, ended, type(error).__name__ if error else None
 
     def end(self, record: Record, log: Endpoint, server: int) -> None:
-        """Record its spans; ``server`` is the request's."""
+        """Record its spans. ``server`` is the id of the request's span, and their parent."""
         request = self._request
         trace_id, tracestate = request.trace_id, request.parent.state if request.parent else None
         about: Attributes = {

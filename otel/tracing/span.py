@@ -74,7 +74,13 @@ class Endpoint(msgspec.Struct, frozen=True):
         return self.location.dead_letters
 
     def attributes(self, operation: str, kind: str, destination: str) -> Attributes:
-        """Return the attributes of every span about this log."""
+        """Return the attributes of every span about this log.
+
+        Args:
+            operation: ``messaging.operation.name``.
+            kind: ``messaging.operation.type``.
+            destination: The topic's name.
+        """
         made: Attributes = {
             "messaging.system": self.location.system,
             "messaging.operation.name": operation,

@@ -26,7 +26,15 @@ _log = structlog.get_logger(__name__)
 
 
 class SpanPipeline:
-    """Turns our spans into the SDK's and hands them to its exporters, in threads of its own."""
+    """Turns our spans into the SDK's and hands them to its exporters, in threads of its own.
+
+    Args:
+        resource: What every span says of this process.
+        queues: One for each exporter.
+        counts: Counts spans that are lost before a queue has them.
+        retries: Shared with ``queues``; a close silences its log lines.
+        host: The collector's name, looked up at the end.
+    """
 
     def __init__(
         self,

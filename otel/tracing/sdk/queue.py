@@ -74,7 +74,7 @@ class _Counted(SpanExporter):
 
 
 class SpanQueue:
-    """A queue of one exporter. It counts the spans that it loses."""
+    """A queue of one exporter. It counts the spans that it loses, and holds ``size`` of them."""
 
     def __init__(
         self, exporter: SpanExporter, counts: SpanCounts, size: int, retries: Retries
