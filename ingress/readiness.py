@@ -84,9 +84,9 @@ class ReadinessChecks:
             components.append(self._worker())
         if self._draining:
             components.append(ComponentState("process", "down", True, "It is shutting down."))
-        if any(one.required and one.status == "down" for one in components):
+        if any(component.required and component.status == "down" for component in components):
             return ReadinessReport("unavailable", components)
-        if any(one.status != "up" for one in components):
+        if any(component.status != "up" for component in components):
             return ReadinessReport("degraded", components)
         return ReadinessReport("ready", components)
 

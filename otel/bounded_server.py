@@ -51,7 +51,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         """Begin a thread for a connection, and make room for it first."""
         with self._lock:
             if len(self._open) >= self._most:
-                silent = (one for one in self._open if one not in self._asked)
+                silent = (client for client in self._open if client not in self._asked)
                 self._end(next(silent, None) or next(iter(self._open)))
             self._open[request] = time.monotonic()
         super().process_request(request, client_address)
@@ -66,8 +66,8 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         """End connections that have lasted too long; called twice a second."""
         too_old = time.monotonic() - self._seconds
         with self._lock:
-            for one in [one for one, since in self._open.items() if since < too_old]:
-                self._end(one)
+            for client in [client for client, since in self._open.items() if since < too_old]:
+                self._end(client)
 
     def shutdown_request(self, request: Any) -> None:
         """Forget a connection and close it."""
@@ -78,16 +78,16 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that go away, or are sent away."""
 
-    def _end(self, one: socket.socket) -> None:
-        self._forget(one)
+    def _end(self, client: socket.socket) -> None:
+        self._forget(client)
         try:
-            one.shutdown(socket.SHUT_RDWR)  # its thread wakes, and closes it
+            client.shutdown(socket.SHUT_RDWR)  # its thread wakes, and closes it
         except OSError:
             return  # the client was first
 
-    def _forget(self, one: socket.socket) -> None:
-        self._open.pop(one, None)
-        self._asked.discard(one)
+    def _forget(self, client: socket.socket) -> None:
+        self._open.pop(client, None)
+        self._asked.discard(client)
 
 
 class _Handler(WSGIRequestHandler):

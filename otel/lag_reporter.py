@@ -120,8 +120,8 @@ class LagReporter:
                 self._set(Progress(partition, None, None, None, None, None), lost=None)
         else:
             self._unknown = False
-            for one in progress:
-                self._set(one, lost=None if one.unavailable else one.lost)
+            for part in progress:
+                self._set(part, lost=None if part.unavailable else part.lost)
             if self._losses is not None:
                 self._losses.note(self._transport.name, progress)
 

@@ -143,12 +143,12 @@ class _Exceptions:
 
     def _withhold(self, part: traceback.TracebackException) -> None:
         seen = [part]
-        for one in seen:
-            if one.exc_type is not None and issubclass(one.exc_type, self._private):
-                one._str = _WITHHELD  # type: ignore[attr-defined]  # noqa: SLF001 - what format() prints
+        for shown in seen:
+            if shown.exc_type is not None and issubclass(shown.exc_type, self._private):
+                shown._str = _WITHHELD  # type: ignore[attr-defined]  # noqa: SLF001 - what format() prints
             seen.extend(
                 linked
-                for linked in (one.__cause__, one.__context__, *(one.exceptions or ()))
+                for linked in (shown.__cause__, shown.__context__, *(shown.exceptions or ()))
                 if linked
             )
 

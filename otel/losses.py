@@ -48,13 +48,13 @@ class Losses:
         A figure that fell was begun anew, with the data of the log: what it has now is a loss too.
         """
         log = self._logs.setdefault(transport, _Log())
-        for one in progress:
-            if one.unavailable:
+        for part in progress:
+            if part.unavailable:
                 continue
-            before = log.lost.get(one.partition)
-            if before is not None and (one.lost > before or 0 < one.lost < before):
+            before = log.lost.get(part.partition)
+            if before is not None and (part.lost > before or 0 < part.lost < before):
                 log.rose = self._clock()
-            log.lost[one.partition] = one.lost
+            log.lost[part.partition] = part.lost
 
     def all(self) -> list[Loss]:
         """Return each log that lost something, in the order of their names."""

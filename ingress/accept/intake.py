@@ -60,10 +60,10 @@ class Intake:
             client = key
         elif key is not None and key != client:
             raise field_problem([_TWO_KEYS])
-        one = submission(request, client, context, len(data))
-        if one is None:
+        made = submission(request, client, context, len(data))
+        if made is None:
             raise field_problem([_LONG_KEY])
-        return one
+        return made
 
     def batch(self, body: bytes, context: Context) -> Iterator[Item | None]:
         """Yield one item for each of a JSON array.
@@ -147,10 +147,10 @@ class Intake:
             names += names_given(request)
             if exceeds(request, limits):
                 return None
-            one = submission(request, client, context, len(request.content) + 256)
-            if one is None:
+            made = submission(request, client, context, len(request.content) + 256)
+            if made is None:
                 return None
-            items.append(one)
+            items.append(made)
         return items if body.count(b":") == names else None
 
     def _item(self, data: memoryview | bytes, context: Context, most: int) -> Item:

@@ -35,9 +35,9 @@ def sentences(
         *_processes(processes or (), now),
         *_letters(letters, now),
     ]
-    if all(one.level == "notice" for one in found):
+    if all(sentence.level == "notice" for sentence in found):
         found.append(_calm(logs))
-    return sorted(found, key=lambda one: _ORDER[one.level])
+    return sorted(found, key=lambda sentence: _ORDER[sentence.level])
 
 
 def span(seconds: float) -> str:
@@ -78,7 +78,7 @@ def _log(
     if log.error:
         yield _silent(log)
         return
-    if lost := sum(one.lost for one in log.partitions):
+    if lost := sum(partition.lost for partition in log.partitions):
         which = "1 record left" if lost == 1 else f"{lost} records left"
         yield Sentence(
             level="alarm",
@@ -87,7 +87,7 @@ def _log(
             next="Run `crossfade audit` to see which messages have no row.",
             page="partitions",
         )
-    if unknown := [one.partition for one in log.partitions if one.lag is None]:
+    if unknown := [partition.partition for partition in log.partitions if partition.lag is None]:
         yield Sentence(
             level="warning",
             text=f"The lag of {_named(unknown)} of {log.name} can't be told.",
@@ -172,13 +172,13 @@ def _cause(
 
 def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | None:
     """Return what the owner of ``place`` says that it waits for, and the remedy."""
-    for one in owner.paused:
-        if one.dependency == place:
-            return f"it has been blocked for {ago(one.since, now)}", f"{one.error}."
-        if not one.dependency.startswith("partition "):  # another one's, that is
-            name = _dependency(one.dependency)
+    for pause in owner.paused:
+        if pause.dependency == place:
+            return f"it has been blocked for {ago(pause.since, now)}", f"{pause.error}."
+        if not pause.dependency.startswith("partition "):  # another one's, that is
+            name = _dependency(pause.dependency)
             return (
-                f"its worker lost {name} {ago(one.since, now)} ago ({one.error})",
+                f"its worker lost {name} {ago(pause.since, now)} ago ({pause.error})",
                 f"Bring {name} back where {owner.host} can reach it; the worker goes on by itself.",
             )
     return None
@@ -269,7 +269,7 @@ def _calm(logs: Sequence[LogView]) -> Sentence:
         return Sentence(level="ok", text="Nothing that is known is wrong.")
     if read.lag == 0:
         return Sentence(level="ok", text=f"Everything that {read.name} has is persisted.")
-    oldest = max(one.oldest_age or 0.0 for one in read.partitions)
+    oldest = max(partition.oldest_age or 0.0 for partition in read.partitions)
     records = "1 record is" if read.lag == 1 else f"{read.lag} records are"
     return Sentence(
         level="ok",

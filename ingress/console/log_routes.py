@@ -45,7 +45,7 @@ class RecordsQuery(Model):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         given = [self.after, self.before, self.at, self.time, self.beginning]
-        if sum(one is not None for one in given) > 1:
+        if sum(place is not None for place in given) > 1:
             raise ValueError("after, before, at, time and beginning: send one of them, or none")
         return self
 

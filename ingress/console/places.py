@@ -90,7 +90,7 @@ class Places:
         fates = await outcomes.fates(self._pool, [message_id])
         if not fates:
             return "pending"
-        return "dead_lettered" if all(one.reason for one in fates) else "persisted"
+        return "dead_lettered" if all(fate.reason for fate in fates) else "persisted"
 
     async def _stood(self, log: Transport, place: LogPlace, notes: list[str]) -> list[FoundMessage]:
         when = log.time_in(place.offset)

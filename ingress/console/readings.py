@@ -55,8 +55,8 @@ class Readings:
         self._past.append(_Reading(now, progress))
         while len(self._past) > 1 and self._past[1].at <= now - _WINDOW:
             self._past.popleft()
-        for one in progress:
-            self._watch(one, now)
+        for part in progress:
+            self._watch(part, now)
 
     async def _ask(self) -> tuple[Sequence[Progress], Sequence[Progress]]:
         transport = self.log.transport

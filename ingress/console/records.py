@@ -77,7 +77,7 @@ class Records:
             log=self._log.name,
             topic="messages" if topic is Topic.MESSAGES else "dead_letters",
             partition=partition,
-            items=[one for one in seen if key is None or _may_see(key, one)],
+            items=[record for record in seen if key is None or _may_see(key, record)],
             first=records[0].offset if records else None,
             last=records[-1].offset if records else None,
             at_beginning=back and page.ended,

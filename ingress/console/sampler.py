@@ -155,7 +155,7 @@ class Sampler:
             if self._taken != before:
                 return  # another task just did
             _, database = await asyncio.gather(
-                asyncio.gather(*(one.take() for one in self._readings)), self._ask_database()
+                asyncio.gather(*(log.take() for log in self._readings)), self._ask_database()
             )
             status = self._status(*database)
             if noted:
@@ -190,8 +190,8 @@ class Sampler:
         letters: overview.Letters | None,
         state: migration_state.MigrationState | None,
     ) -> Status:
-        logs = [one.view() for one in self._readings]
-        shown = None if there is None else [_process(one) for one in there]
+        logs = [log.view() for log in self._readings]
+        shown = None if there is None else [_process(process) for process in there]
         return Status(
             at=now_text(),
             seen_by=self._seen_by,
@@ -258,7 +258,7 @@ def _point(status: Status) -> HistoryPoint:
 
 
 def _oldest(log: LogView) -> float | None:
-    ages = [one.oldest_age for one in log.partitions]
+    ages = [partition.oldest_age for partition in log.partitions]
     known = [age for age in ages if age is not None]
     return max(known, default=0.0) if len(known) == len(ages) else None
 

@@ -111,7 +111,7 @@ class Search:
         )
         # A row before a dead letter before a record, but a place is asked for by its name.
         seen = _visible(_once([*at_offset, *rows, *letters, *waiting]), key)
-        items = sorted(seen, key=lambda one: (_exact(one), one.accepted_at or ""), reverse=True)
+        items = sorted(seen, key=lambda m: (_exact(m), m.accepted_at or ""), reverse=True)
         more = len(rows) > _MOST and not (key and key.limited)  # it may not learn of others'
         secret = key is not None and key.limited and not items
         return FoundMessages(
@@ -153,11 +153,9 @@ class Search:
                 self._guarded(self._pending_letters(listing.matched), "the dead letters", gaps),
                 self._waiting_of(listing.matched, listing.conversation, gaps),
             )
-            ordered = sorted(
-                [*letters, *waiting], key=lambda one: one.accepted_at or "", reverse=True
-            )
+            ordered = sorted([*letters, *waiting], key=lambda m: m.accepted_at or "", reverse=True)
             there = {row.id for row in looked.rows}
-            on_the_way = [one for one in ordered if one.message_id not in there][:_MOST]
+            on_the_way = [m for m in ordered if m.message_id not in there][:_MOST]
         rows = [_row(msgspec.structs.asdict(row), listing.named) for row in looked.rows]
         cut = looked.next is not None and len(rows) < limit
         page = FoundPage(
@@ -199,7 +197,7 @@ class Search:
 
     async def _pending_letters(self, matched: _Match) -> list[FoundMessage]:
         rows = await search.latest_dead_letters(self._pool, _LETTERS)
-        return [one for row in rows for one in _matching(row, matched)]
+        return [message for row in rows for message in _matching(row, matched)]
 
     async def _waiting_of(
         self, matched: _Match, conversation: str | None, gaps: list[str]
@@ -212,20 +210,20 @@ class Search:
         log = self._transport
         home = None if conversation is None else partition_for(conversation, log.partitions)
         behind = [
-            one
-            for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            if one.lag is None or one.lag > 0
+            part
+            for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            if part.lag is None or part.lag > 0
         ]
         at_once = asyncio.Semaphore(_AT_ONCE)
         found = await asyncio.gather(
             *(
                 self._partition(
-                    matched, one, _WAITING * (10 if one.partition == home else 1), at_once
+                    matched, part, _WAITING * (10 if part.partition == home else 1), at_once
                 )
-                for one in behind
+                for part in behind
             )
         )
-        return [one for part in found for one in part]
+        return [message for part in found for message in part]
 
     async def _partition(
         self, matched: _Match, progress: Progress, limit: int, at_once: asyncio.Semaphore
@@ -307,9 +305,9 @@ def _as_message(row: asyncpg.Record) -> Message:
 
 
 def _matching(row: asyncpg.Record, matched: _Match) -> Iterable[FoundMessage]:
-    one = _letter(row, [])
-    if one.message_id and (names := matched(one.message_id, _in(row))):
-        yield replace(one, matched=names)
+    letter = _letter(row, [])
+    if letter.message_id and (names := matched(letter.message_id, _in(row))):
+        yield replace(letter, matched=names)
 
 
 def _letter(row: asyncpg.Record, matched: list[Matched]) -> FoundMessage:

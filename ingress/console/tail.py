@@ -248,27 +248,27 @@ class Tail:
     async def _read(self) -> tuple[list[Record], int]:
         """Return new records by the time of their append, and how many were passed over."""
         now = await self._log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        for one in now:
-            if not one.unavailable:
-                start = _ReadPosition(one.end, one.appended or 0)
-                self._positions.setdefault(one.partition, start)
+        for progress in now:
+            if not progress.unavailable:
+                start = _ReadPosition(progress.end, progress.appended or 0)
+                self._positions.setdefault(progress.partition, start)
         at_once = asyncio.Semaphore(_AT_ONCE)
 
-        async def partition(one: Progress) -> tuple[Sequence[Record], int]:
-            if one.unavailable:
+        async def partition(progress: Progress) -> tuple[Sequence[Record], int]:
+            if progress.unavailable:
                 return [], 0
-            position = self._positions[one.partition]
-            if one.end is None or one.end == position.end:
+            position = self._positions[progress.partition]
+            if progress.end is None or progress.end == position.end:
                 return [], 0
             async with at_once:
                 read = await self._log.read(
-                    Topic.MESSAGES, one.partition, after=position.end, limit=_RECORDS
+                    Topic.MESSAGES, progress.partition, after=position.end, limit=_RECORDS
                 )
-            return read, self._passed_over(position, one, page_of(read, _RECORDS))
+            return read, self._passed_over(position, progress, page_of(read, _RECORDS))
 
-        parts = await asyncio.gather(*(partition(one) for one in now))
+        parts = await asyncio.gather(*(partition(progress) for progress in now))
         records = [record for part, _ in parts for record in part]
-        return sorted(records, key=lambda one: one.appended_at), sum(count for _, count in parts)
+        return sorted(records, key=lambda r: r.appended_at), sum(count for _, count in parts)
 
     def _passed_over(self, position: _ReadPosition, now: Progress, page: RecordPage) -> int:
         """Go on behind what was read, or at the end where that is too far away.
@@ -292,7 +292,7 @@ class Tail:
 
     async def _settle(self) -> None:
         """Look up the fates of the messages that were shown."""
-        wanted = {one for follower in self._followers for one in follower.undecided}
+        wanted = {message_id for follower in self._followers for message_id in follower.undecided}
         if not wanted:
             return
         try:
@@ -301,8 +301,8 @@ class Tail:
         except (Outage, TimeoutError):
             return  # told when it is back
         outcomes = [
-            TailFate(one.message_id, "dead_lettered" if one.reason else "persisted", one.at)
-            for one in found
+            TailFate(fate.message_id, "dead_lettered" if fate.reason else "persisted", fate.at)
+            for fate in found
         ]
         for follower in self._followers:
             follower.settle(outcomes)

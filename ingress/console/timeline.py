@@ -106,7 +106,7 @@ class Timelines:
             *_received(kept.receipts),
         ]
         steps = in_order(steps)
-        positions = [StoredPosition(one.transport, one.partition, one.offset) for one in places]
+        positions = [StoredPosition(p.transport, p.partition, p.offset) for p in places]
         return Timeline(
             message=replace(shown, positions=positions),
             steps=steps,
@@ -131,8 +131,8 @@ class Timelines:
     ) -> list[LogPosition]:
         """Return every known position, each with the time of append."""
         asked = {(p.transport, p.partition, p.offset) for p in shown.positions}
-        asked |= {(one.transport, one.partition, one.offset) for one in kept.deaths}
-        positions = {(one.transport, one.partition, one.offset): one for one in kept.places}
+        asked |= {(death.transport, death.partition, death.offset) for death in kept.deaths}
+        positions = {(p.transport, p.partition, p.offset): p for p in kept.places}
         # Twice: a record that is found may be a copy, which says where its original stands.
         for _ in range(2):
             found = await asyncio.gather(
@@ -143,7 +143,7 @@ class Timelines:
                 origin = origin_of(record) if record else None
                 if origin is not None:
                     asked.add((origin.transport, place.partition, origin.offset))
-        return sorted(positions.values(), key=lambda one: one.appended_at or "~")
+        return sorted(positions.values(), key=lambda place: place.appended_at or "~")
 
     async def _look(
         self, message_id: str, name: str, partition: int, offset: str
@@ -215,7 +215,9 @@ def _accepted(shown: MessageView) -> Iterator[Step]:
 def _appended(
     shown: MessageView, places: Sequence[LogPosition], deaths: Sequence[Death]
 ) -> Iterator[Step]:
-    redriven = [one.resolved_at for one in deaths if one.state == "redriven" and one.resolved_at]
+    redriven = [
+        death.resolved_at for death in deaths if death.state == "redriven" and death.resolved_at
+    ]
     for place in places:
         began = [shown.accepted_at, *(at for at in redriven if at <= place.appended_at)]
         yield Step(

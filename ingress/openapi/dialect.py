@@ -77,11 +77,11 @@ def _without_null(schema: Schema) -> tuple[Schema, bool]:
     """Return the schema without the type null, and whether it had it."""
     kind = schema.get("type")
     if isinstance(kind, list):
-        (only,) = [one for one in kind if one != "null"]
+        (only,) = [name for name in kind if name != "null"]
         return {**schema, "type": only}, True
     for name in ("anyOf", "oneOf"):
         choices = schema.get(name, [])
-        left = [one for one in choices if one != _NULL]
+        left = [choice for choice in choices if choice != _NULL]
         if len(left) == len(choices):
             continue
         rest = {key: value for key, value in schema.items() if key != name}
@@ -96,21 +96,23 @@ def _without_null(schema: Schema) -> tuple[Schema, bool]:
 def _plain_inner(schema: Schema) -> None:
     for name in _LISTS:
         if name in schema:
-            schema[name] = [plain(one) for one in schema[name]]
+            schema[name] = [plain(choice) for choice in schema[name]]
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), dict):
             schema[name] = plain(schema[name])
     if schema.get("type") == "object" and "properties" not in schema:
         schema.setdefault("additionalProperties", True)
     if "properties" in schema:
-        schema["properties"] = {name: plain(one) for name, one in schema["properties"].items()}
+        schema["properties"] = {
+            name: plain(member) for name, member in schema["properties"].items()
+        }
 
 
 def _type_of(values: list[Any]) -> str:
     kinds: dict[Callable[[Any], bool], str] = {
-        lambda one: isinstance(one, bool): "boolean",
-        lambda one: isinstance(one, int): "integer",
-        lambda one: isinstance(one, str): "string",
+        lambda value: isinstance(value, bool): "boolean",
+        lambda value: isinstance(value, int): "integer",
+        lambda value: isinstance(value, str): "string",
     }
     return next(name for test, name in kinds.items() if all(map(test, values)))
 

@@ -52,9 +52,9 @@ def kind(schema: Schema) -> str:
         return str(schema["$ref"].rpartition("/")[2])
     for several in ("anyOf", "oneOf", "allOf"):
         if several in schema:
-            return " or ".join(kind(one) for one in schema[several])
+            return " or ".join(kind(choice) for choice in schema[several])
     if "enum" in schema:
-        return " | ".join(json.dumps(one) for one in schema["enum"])
+        return " | ".join(json.dumps(value) for value in schema["enum"])
     if schema.get("type") == "array":
         return f"array of {kind(schema.get('items', {}))}"
     limits = [f"{word} {schema[name]}" for name, word in _LIMITS.items() if name in schema]

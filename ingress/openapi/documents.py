@@ -113,7 +113,7 @@ def _paths(whole: dict[str, Any], tags: list[str]) -> dict[str, Any]:
     """Return the paths with one of ``tags``, in the order of the tags."""
     chosen: dict[str, Any] = {}
     for tag in tags:
-        for path, method, operation in sorted(operations(whole), key=lambda one: one[0]):
+        for path, method, operation in sorted(operations(whole), key=lambda found: found[0]):
             if operation["tags"] == [tag]:
                 chosen.setdefault(path, {})[method] = operation
     return chosen
@@ -124,19 +124,20 @@ def _make_plain(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     document["components"]["schemas"] = {
         _NAMES.get(name, name): plain(schema, title=_NAMES.get(name, name))
-        for name, schema in sorted(schemas.items(), key=lambda one: _NAMES.get(one[0], one[0]))
+        for name, schema in sorted(schemas.items(), key=lambda item: _NAMES.get(item[0], item[0]))
     }
     paths: dict[str, dict[str, Any]] = {}
     for path, method, operation in operations(document):
         made = dict(operation)
         if "parameters" in made:
             made["parameters"] = [
-                {**one, "schema": plain_parameter(one["schema"])} for one in made["parameters"]
+                {**parameter, "schema": plain_parameter(parameter["schema"])}
+                for parameter in made["parameters"]
             ]
         if "requestBody" in made:
             made["requestBody"] = _plain_content(made["requestBody"])
         responses = sorted(made["responses"].items())
-        made["responses"] = {status: _plain_content(one) for status, one in responses}
+        made["responses"] = {status: _plain_content(response) for status, response in responses}
         if "description" in made:
             made["description"] = plain_text(made["description"])
         paths.setdefault(path, {})[method] = made
@@ -149,8 +150,8 @@ def _plain_content(holder: dict[str, Any]) -> dict[str, Any]:
     if "content" not in holder:
         return holder
     content = {
-        media: {**one, "schema": plain(one.get("schema", {}))}
-        for media, one in holder["content"].items()
+        media: {**body, "schema": plain(body.get("schema", {}))}
+        for media, body in holder["content"].items()
     }
     return {**holder, "content": content}
 
@@ -187,7 +188,7 @@ def _add_refusal(document: dict[str, Any]) -> None:
     for _, _, operation in operations(document):
         if not any(status.startswith("4") for status in operation["responses"]):
             described = problems(HEAD_TOO_LARGE)
-            operation["responses"] |= {str(status): one for status, one in described.items()}
+            operation["responses"] |= {str(status): answer for status, answer in described.items()}
 
 
 def _reached(document: dict[str, Any], begin: Iterator[str]) -> set[str]:

@@ -126,5 +126,5 @@ def add_examples(document: dict[str, Any]) -> None:
                 content[_JSON]["example"] = _ANSWERED[name, status]
             if (name, status) in _REFUSED:
                 named = _REFUSED[name, status]
-                examples = {kind: {"value": one} for kind, one in named.items()}
+                examples = {kind: {"value": value} for kind, value in named.items()}
                 content[MEDIA_TYPE]["examples"] = examples

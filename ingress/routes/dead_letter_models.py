@@ -90,7 +90,7 @@ def _one_of_two(schema: dict[str, Any]) -> None:
     """Say in the schema what the validator says: one of the two, and not null."""
     members = schema["properties"]
     for name in ("ids", "filter"):
-        (members[name],) = [one for one in members[name]["anyOf"] if one.get("type") != "null"]
+        (members[name],) = [kind for kind in members[name]["anyOf"] if kind.get("type") != "null"]
     schema["oneOf"] = [{"required": ["ids"]}, {"required": ["filter"]}]
 
 

@@ -193,7 +193,7 @@ def _positions(
     own: StoredPosition | None, elsewhere: Sequence[StoredPosition]
 ) -> list[StoredPosition]:
     """Return the place that it was persisted from, or died at, then its places in other logs."""
-    others = [one for one in elsewhere if own is None or one.transport != own.transport]
+    others = [place for place in elsewhere if own is None or place.transport != own.transport]
     return [own, *others] if own else others
 
 

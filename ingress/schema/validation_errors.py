@@ -125,7 +125,9 @@ def _judged(text: str, limits: RequestLimits, most: int) -> Problem | None:
             break
     cut = cut or members.cut
     if not cut:
-        missing = [FieldError(one, "is missing", "Add it.") for one in _REQUIRED if one not in seen]
+        missing = [
+            FieldError(name, "is missing", "Add it.") for name in _REQUIRED if name not in seen
+        ]
         faults.listed = (missing + faults.listed)[:most]
         faults.count += len(missing)
     if not faults.listed:

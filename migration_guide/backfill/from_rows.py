@@ -72,7 +72,7 @@ class FromRows:
         of = self._of
         of.status.stage = "comparing"
         partitions = of.target.partitions
-        ours = [one for one, _ in await starts(of.source, of.target, since=of.request.since)]
+        ours = [begin for begin, _ in await starts(of.source, of.target, since=of.request.since)]
         with _Identities() as copied:
             await copied.fill(of.target, of.source, self._examined)
             async for rows in self._messages():

@@ -87,7 +87,7 @@ async def find_missing(
     plan.until = time.time() - limits.settle
     plan.whole = since is None
     progress = await progress_everywhere(source, Topic.MESSAGES, group=WORKER_GROUP)
-    floors = [source.sort_key(one.floor) if one.floor else b"" for one in progress]
+    floors = [source.sort_key(part.floor) if part.floor else b"" for part in progress]
     # Where records were lost, offsets below a cursor may be those of records that came later.
     cursor = {at: of for at, of in cursor.items() if not progress[int(at)].lost}
     for number, (ours, theirs) in enumerate(await starts(source, target, since=since)):

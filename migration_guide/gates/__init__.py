@@ -28,8 +28,8 @@ from transport.errors import TransportError
 __all__ = ["ACCEPTABLE", "GATES", "OVERRIDABLE", "judge"]
 
 GATES: dict[str, Gate] = {
-    one.NAME: one.gate
-    for one in (
+    module.NAME: module.gate
+    for module in (
         processes,
         workers,
         partitions,

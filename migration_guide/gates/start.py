@@ -96,7 +96,7 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
                 "unpersisted": len(waiting),
                 "first": waiting[0].record.offset,
                 "starts_after": start.floor,
-                "missing": [one.record.offset for one in missing[:5]],
+                "missing": [unsettled.record.offset for unsettled in missing[:5]],
             }
         if missing:
             first = missing[0].record
@@ -108,7 +108,7 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
                 f"reader would start ({len(missing)} of partition {at.partition})",
                 evidence,
             )
-    total = sum(int(str(one["unpersisted"])) for one in evidence.values())
+    total = sum(int(str(found["unpersisted"])) for found in evidence.values())
     ahead = (
         f"every message not yet persisted ({total}) is ahead of where {then.name}'s reader starts"
     )
@@ -127,7 +127,7 @@ async def _unsettled(
 ) -> list[UnsettledRecord]:
     if asked:
         await SettlementQuery(scene.pool, log.name).ask(asked, letters=True)
-    return [one for one in asked if not one.settled]
+    return [record for record in asked if not record.settled]
 
 
 async def _not_ahead(
@@ -143,8 +143,8 @@ async def _not_ahead(
         if not missing:
             break
         ahead = await _BoundedReader(then).after(start.partition, start.floor)
-        bodies = {one.record.body for one in ahead}
-        missing = [one for one in missing if one.record.body not in bodies]
+        bodies = {unsettled.record.body for unsettled in ahead}
+        missing = [unsettled for unsettled in missing if unsettled.record.body not in bodies]
         missing = await _unsettled(scene, now, missing)
         if missing and pause is not None:
             await asyncio.sleep(pause)

@@ -30,16 +30,16 @@ async def gate(scene: Scene) -> GateResult:
     below: dict[str, str | None] = {}
     short: dict[str, str] = {}
     progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-    for one in progress:
-        mark = marks.get(str(one.partition))
+    for part in progress:
+        mark = marks.get(str(part.partition))
         if mark is None:
             continue  # it was empty then
-        if one.end is not None and log.sort_key(one.end) < log.sort_key(mark):
-            short[str(one.partition)] = one.end
-        if one.lag == 0:
+        if part.end is not None and log.sort_key(part.end) < log.sort_key(mark):
+            short[str(part.partition)] = part.end
+        if part.lag == 0:
             continue
-        if one.floor is None or log.sort_key(one.floor) < log.sort_key(mark):
-            below[str(one.partition)] = one.floor
+        if part.floor is None or log.sort_key(part.floor) < log.sort_key(mark):
+            below[str(part.partition)] = part.floor
     evidence = {"log": name, "below": below, "since": scene.state.reached_at}
     if below:
         partition = next(iter(below))

@@ -18,16 +18,16 @@ _TOO_FAR = 10_000
 async def gate(scene: Scene) -> GateResult:
     """Judge the processes' own words and the group's lag in the log that is read."""
     waiting = {
-        one.member: [pause.dependency for pause in one.paused]
-        for one in scene.processes
-        if one.paused
+        process.member: [pause.dependency for pause in process.paused]
+        for process in scene.processes
+        if process.paused
     }
     name = scene.before.consume_from
     log = await scene.log(name)
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    lags = {str(one.partition): one.lag for one in progress}
-    lost = sum(one.lost for one in progress)
-    unowned = [one.partition for one in progress if one.owner is None]
+    lags = {str(part.partition): part.lag for part in progress}
+    lost = sum(part.lost for part in progress)
+    unowned = [part.partition for part in progress if part.owner is None]
     total = sum(lag for lag in lags.values() if lag is not None)
     evidence = {"waiting": waiting, "lag": total, "lost": lost, "unowned": unowned}
     if waiting:

@@ -138,18 +138,18 @@ async def comparisons(
         TransportUnavailable: a log can't be read.
     """
     made = []
-    for number, (one, other) in enumerate(await starts(primary, shadow, since=since)):
+    for number, (ours, theirs) in enumerate(await starts(primary, shadow, since=since)):
         comparison = Comparison(
             number,
             limits,
             since=since or 0.0,
             until=until,
             mirrored=mirrored,
-            held_from=(one.held_from, other.held_from),
-            first_held=(one.first_held, other.first_held),
-            read_after=(one.read_after, other.read_after),
+            held_from=(ours.held_from, theirs.held_from),
+            first_held=(ours.first_held, theirs.first_held),
+            read_after=(ours.read_after, theirs.read_after),
         )
-        made.append((comparison, (one.after, other.after)))
+        made.append((comparison, (ours.after, theirs.after)))
     return made
 
 

@@ -312,14 +312,14 @@ class Comparison:
                 self._sampled[sample.result] -= 1
                 return
 
-    def _remember(self, one: Facts) -> None:
+    def _remember(self, paired: Facts) -> None:
         """Note that both logs have a record of this message."""
-        for facts in self._waiting.same(one.identity):
+        for facts in self._waiting.same(paired.identity):
             if facts.known is None and facts.mirror is None:
-                facts.known = one.content
+                facts.known = paired.content
                 self._waiting.keep(facts)
-        self._paired[one.identity] = one.content
-        self._paired.move_to_end(one.identity)
+        self._paired[paired.identity] = paired.content
+        self._paired.move_to_end(paired.identity)
         if len(self._paired) > self._limits.in_memory:
             self._paired.popitem(last=False)
 

@@ -189,7 +189,7 @@ class _LossWatch:
         lost = 0
         for log in self._logs:
             progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-            lost += sum(one.lost for one in progress)
+            lost += sum(part.lost for part in progress)
         before, self._lost = self._lost, lost
         return before is not None and lost > before
 

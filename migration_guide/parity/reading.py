@@ -105,10 +105,10 @@ class Merged:
         for side in (0, 1):
             if not self._pages[side] and self._ended[side] is None:
                 await self._fetch(side)
-        one, other = self._pages
-        if not one and not other:
+        primary, shadow = self._pages
+        if not primary and not shadow:
             return None
-        side = int(not one or (bool(other) and _sooner(other[-1], one[-1])))
+        side = int(not primary or (bool(shadow) and _sooner(shadow[-1], primary[-1])))
         return self._facts(self._pages[side].pop(), side)
 
     async def _fetch(self, side: int) -> None:

@@ -102,7 +102,9 @@ class TracedDeliveries(Deliveries):
     ) -> Delivery:
         """Return the trace of a batch that was asked for at ``asked_at`` (ns) and is here now."""
         delivered = time.time_ns()
-        found = [one for record in records if (one := self._sampled(record, asked_at, delivered))]
+        found = [
+            traced for record in records if (traced := self._sampled(record, asked_at, delivered))
+        ]
         if not found:
             return UNTRACED
         together = _Together(group, len(records), delivered)
@@ -172,68 +174,70 @@ class TracedDelivery(Delivery):
         self._together = together.records
         self._delivered = together.delivered
         self.begun = {
-            one.record.offset: f"{one.trace_id:032x}" for one in found if one.parent is None
+            traced.record.offset: f"{traced.trace_id:032x}"
+            for traced in found
+            if traced.parent is None
         }
         self.trace_id = f"{found[0].trace_id:032x}"
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
         """Note the message and correlation ids of records by offset: not all have the headers."""
         for offset, message_id, correlation_id in identities:
-            if one := self._found.get(offset):
-                one.about["crossfade.message_id"] = message_id
-                one.about["messaging.message.conversation_id"] = correlation_id
+            if traced := self._found.get(offset):
+                traced.about["crossfade.message_id"] = message_id
+                traced.about["messaging.message.conversation_id"] = correlation_id
 
     def attempted(self, offsets: Iterable[str], began: int, error: BaseException | None) -> None:
         """Record one attempt to insert the records at ``offsets``, that has just ended."""
         ended = time.time_ns()
         offsets = list(offsets)
         for offset in offsets:
-            one = self._found.get(offset)
-            if one is None:
+            traced = self._found.get(offset)
+            if traced is None:
                 continue
-            one.attempts += 1
-            attributes = {**INSERT, **one.about, "crossfade.attempt": one.attempts}
+            traced.attempts += 1
+            attributes = {**INSERT, **traced.about, "crossfade.attempt": traced.attempts}
             if len(offsets) > 1:
                 attributes["db.operation.batch.size"] = len(offsets)
             self._add(
-                one, "INSERT messages", OperationKind.CLIENT, attributes, (began, ended),
-                parent_id=one.process, error=type(error).__name__ if error else None,
+                traced, "INSERT messages", OperationKind.CLIENT, attributes, (began, ended),
+                parent_id=traced.process, error=type(error).__name__ if error else None,
             )  # fmt: skip
 
     def written(self, outcome: str, offsets: Iterable[str]) -> None:
         """Note the outcome of the records at ``offsets``: ``persisted`` or ``duplicate``."""
         for offset in offsets:
-            if one := self._found.get(offset):
-                one.outcome = outcome
+            if traced := self._found.get(offset):
+                traced.outcome = outcome
 
     def dead_lettered(self, letters: Sequence[DeadLetter], began: int) -> None:
         """Record the append of dead letters, that has just ended."""
         ended = time.time_ns()
         endpoint = self._endpoint
         for letter in letters:
-            one = self._found.get(letter.record.offset)
-            if one is None:
+            traced = self._found.get(letter.record.offset)
+            if traced is None:
                 continue
-            one.outcome, one.error = "dead_lettered", letter.reason.value
+            traced.outcome, traced.error = "dead_lettered", letter.reason.value
             attributes = endpoint.attributes("send", "send", endpoint.dead_letters)
-            attributes |= one.about
+            attributes |= traced.about
             attributes["crossfade.dead_letter.reason"] = letter.reason.value
             attributes["crossfade.attempts"] = letter.attempts
-            name = f"send {endpoint.dead_letters}"
-            times = began, ended
             self._add(
-                one, name, OperationKind.CLIENT, attributes, times, parent_id=one.process, link=True
-            )
+                traced, f"send {endpoint.dead_letters}", OperationKind.CLIENT, attributes,
+                (began, ended), parent_id=traced.process, link=True,
+            )  # fmt: skip
 
     def acknowledged(self, began: int) -> None:
         """Record the acknowledgement, that has just ended, and with it everything."""
         ended = time.time_ns()
         self._end(began, None)
-        for one in self._found.values():
-            attributes = self._attributes(one, "ack", "settle")
-            name = f"ack {self._endpoint.messages}"
-            times = began, ended
-            self._add(one, name, OperationKind.CLIENT, attributes, times, parent_id=one.process)
+        for traced in self._found.values():
+            attributes = self._attributes(traced, "ack", "settle")
+            self._add(
+                traced, f"ack {self._endpoint.messages}", OperationKind.CLIENT, attributes,
+                (began, ended), parent_id=traced.process,
+            )  # fmt: skip
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Record, after an error, that nothing was acknowledged: all are delivered again."""
@@ -241,27 +245,28 @@ class TracedDelivery(Delivery):
             self._end(time.time_ns(), type(error).__name__)
 
     def _end(self, ended: int, error: str | None) -> None:
-        for one in self._found.values():
-            attributes = self._attributes(one, "receive", "receive")
+        for traced in self._found.values():
+            attributes = self._attributes(traced, "receive", "receive")
             receive = new_id(64)
-            parent = one.parent.span_id if one.parent else one.process
+            parent = traced.parent.span_id if traced.parent else traced.process
             self._add(
-                one, f"receive {self._endpoint.messages}", OperationKind.CLIENT, attributes,
-                (one.start, self._delivered), parent_id=parent, link=True, span_id=receive,
+                traced, f"receive {self._endpoint.messages}", OperationKind.CLIENT, attributes,
+                (traced.start, self._delivered), parent_id=parent, link=True, span_id=receive,
             )  # fmt: skip
-            attributes = self._attributes(one, "process", "process")
+            attributes = self._attributes(traced, "process", "process")
             attributes.pop("messaging.batch.message_count", None)  # one message is processed
-            if one.outcome:
-                attributes["crossfade.outcome"] = one.outcome
+            if traced.outcome:
+                attributes["crossfade.outcome"] = traced.outcome
             self._add(
-                one, f"process {self._endpoint.messages}", OperationKind.CONSUMER, attributes,
+                traced, f"process {self._endpoint.messages}", OperationKind.CONSUMER, attributes,
                 (self._delivered, ended), link=True,
-                parent_id=one.parent.span_id if one.parent else None,
-                also=Link(one.trace_id, receive), span_id=one.process, error=error or one.error,
+                parent_id=traced.parent.span_id if traced.parent else None,
+                also=Link(traced.trace_id, receive), span_id=traced.process,
+                error=error or traced.error,
             )  # fmt: skip
 
-    def _attributes(self, one: _Received, operation: str, kind: str) -> Attributes:
-        endpoint, record = self._endpoint, one.record
+    def _attributes(self, traced: _Received, operation: str, kind: str) -> Attributes:
+        endpoint, record = self._endpoint, traced.record
         made = endpoint.attributes(operation, kind, endpoint.messages)
         made |= endpoint.position(record.partition, record.offset)
         made["messaging.consumer.group.name"] = self._group
@@ -269,11 +274,11 @@ class TracedDelivery(Delivery):
             made["messaging.batch.message_count"] = self._together
         if record.delivery_count is not None:
             made["crossfade.delivery_count"] = record.delivery_count
-        return made | one.about
+        return made | traced.about
 
     def _add(  # noqa: PLR0913 - the fields of a span
         self,
-        one: _Received,
+        traced: _Received,
         name: str,
         kind: OperationKind,
         attributes: Attributes,
@@ -285,13 +290,13 @@ class TracedDelivery(Delivery):
         span_id: int | None = None,
         error: str | None = None,
     ) -> None:
-        parent = one.parent
-        links = [Link(one.trace_id, parent.span_id)] if link and parent else []
+        parent = traced.parent
+        links = [Link(traced.trace_id, parent.span_id)] if link and parent else []
         if also:
             links.append(also)
         self._record(
             Span(
-                name, kind, one.trace_id, span_id or new_id(64), parent_id, *times, attributes,
+                name, kind, traced.trace_id, span_id or new_id(64), parent_id, *times, attributes,
                 parent.state if parent else None,
                 remote=parent is not None and parent_id == parent.span_id,
                 links=links, error=error,

@@ -132,18 +132,18 @@ class Requests:
             # Not sampled: its readers are told so, or they would decide again.
             text = ids.to_bytes(24, "big").hex()
             return Trace(f"00-{text[:32]}-{text[32:]}-02", None)
-        one = RequestTrace(self._record, self._created, method, route)
-        one.trace_id, one.flags = trace_id, SAMPLED | RANDOM
-        return Trace(None, None, one)
+        trace = RequestTrace(self._record, self._created, method, route)
+        trace.trace_id, trace.flags = trace_id, SAMPLED | RANDOM
+        return Trace(None, None, trace)
 
     def _continued(self, parent: Parent, method: str, route: str) -> Trace:
         if not self._sampling.child(parent):
             flags = parent.flags & RANDOM
             return Trace(traceparent_of(parent.trace_id, parent.span_id, flags), parent.state)
-        one = RequestTrace(self._record, self._created, method, route)
-        one.trace_id, one.flags = parent.trace_id, SAMPLED | parent.flags & RANDOM
-        one.parent = parent
-        return Trace(None, parent.state, one)
+        trace = RequestTrace(self._record, self._created, method, route)
+        trace.trace_id, trace.flags = parent.trace_id, SAMPLED | parent.flags & RANDOM
+        trace.parent = parent
+        return Trace(None, parent.state, trace)
 
 
 class RequestTrace:
@@ -168,9 +168,9 @@ class RequestTrace:
 
     def message(self, message_id: str, correlation_id: str) -> MessageTrace:
         """Return the trace of one message in this request: it has a context of its own."""
-        one = MessageTrace(self, message_id, correlation_id)
-        self._messages.append(one)
-        return one
+        trace = MessageTrace(self, message_id, correlation_id)
+        self._messages.append(trace)
+        return trace
 
     def end(self, status: int, correlation_id: str | None, *, route: str | None = None) -> None:
         """Record the request and its messages; it was answered with ``status``.

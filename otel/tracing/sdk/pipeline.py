@@ -106,7 +106,7 @@ def pipeline(
         if exporters is None:
             exporters = [exporter(name, settings.protocol) for name in settings.exporters]
         size, retries = settings.otel_bsp_max_queue_size, Retries()
-        queues = [SpanQueue(one, counts, size, retries) for one in exporters]
+        queues = [SpanQueue(target, counts, size, retries) for target in exporters]
         endpoint = (
             settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
         )

@@ -50,8 +50,8 @@ class SpanConverter:
         if span.parent_id is not None:
             parent = SpanContext(trace_id, span.parent_id, span.remote, flags, trace_state)
         links = [
-            Link(SpanContext(one.trace_id, one.span_id, is_remote=True, trace_flags=flags))
-            for one in span.links[: self._most_links]
+            Link(SpanContext(link.trace_id, link.span_id, is_remote=True, trace_flags=flags))
+            for link in span.links[: self._most_links]
         ]
         attributes: Any = span.attributes
         status = _UNSET
