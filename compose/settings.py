@@ -23,7 +23,7 @@ from otel.settings import OtelSettings
 from otel.tracing.settings import TracingSettings
 from persistence.settings import PersistenceSettings
 from transport.errors import ConfigurationError
-from transport.registry import available
+from transport.registry import known_name
 from transport.settings import TransportSettings
 
 __all__ = [
@@ -171,7 +171,7 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
     """
     rows = {row.name: row for row in effective(settings, overrides)}
     names = {"redis": ("REDIS_HOST", "REDIS_PORT"), "kafka": ("KAFKA_BOOTSTRAP_SERVERS",)}
-    logs = names.get(settings.transport.consumed, ())
+    logs = names.get(known_name(settings.transport.consumed).kind, ())
     described = []
     for group in (logs, ("DATABASE_URL",)):
         if not group:
@@ -219,25 +219,8 @@ def otel_variables() -> dict[str, str]:
 def _disagreements(settings: Settings) -> Iterator[str]:
     """Yield errors that need the settings of several parts."""
     transport, ingress, otel = settings.transport, settings.ingress, settings.otel
-    named = {"TRANSPORT": transport.transport, "CONSUME_FROM": transport.consumed}
-    if transport.transport_shadow is not None:
-        named["TRANSPORT_SHADOW"] = transport.transport_shadow
     yield from _shadow_disagreements(transport)
-    for variable, name in named.items():
-        if name not in available() and not (
-            variable == "CONSUME_FROM" and transport.consume_from is None
-        ):
-            yield (
-                f"{variable}={name!r} is not a transport; choose one of "
-                f"{', '.join(available())}, or install the package that registers it"
-            )
-    needed = transport.stream_partitions + _REDIS_SPARE
-    if "redis" in named.values() and transport.redis_pool_size < needed:
-        yield (
-            f"REDIS_POOL_SIZE={transport.redis_pool_size} is too few for STREAM_PARTITIONS="
-            f"{transport.stream_partitions}, since one process may come to own them all; give "
-            f"{needed} or more"
-        )
+    yield from _log_disagreements(transport)
     if ingress.port == otel.metrics_port:
         yield f"METRICS_PORT={otel.metrics_port} is also PORT; give it another"
     try:
@@ -257,6 +240,36 @@ def _shadow_disagreements(transport: TransportSettings) -> Iterator[str]:
         yield (
             f"TRANSPORT_SHADOW={shadow!r} is also TRANSPORT; name another log, or unset it to "
             "write to one log only"
+        )
+
+
+def _log_disagreements(transport: TransportSettings) -> Iterator[str]:
+    named = {
+        "TRANSPORT": transport.transport,
+        "TRANSPORT_SHADOW": transport.transport_shadow,
+        "CONSUME_FROM": transport.consume_from,
+    }
+    partitions: dict[str, int] = {}
+    for variable, text in named.items():
+        if text is None:
+            continue
+        try:
+            name = known_name(text, variable=variable)
+            count = partitions[f"{variable}={text}"] = transport.of(name).stream_partitions
+        except ConfigurationError as error:
+            yield str(error)
+            continue
+        if name.kind == "redis" and transport.redis_pool_size < count + _REDIS_SPARE:
+            yield (
+                f"REDIS_POOL_SIZE={transport.redis_pool_size} is too few for {variable}={text} of "
+                f"{count} partitions, since one process may come to own them all; give "
+                f"{count + _REDIS_SPARE} or more"
+            )
+    if len(set(partitions.values())) > 1:
+        each = " and ".join(f"{count} with {given}" for given, count in partitions.items())
+        yield (
+            f"logs that are used together must have as many partitions, and there are {each}; name "
+            "logs of the same number"
         )
 
 

@@ -36,6 +36,7 @@ from transport.errors import (
     TransportError,
     TransportUnavailable,
 )
+from transport.log_name import LogName
 from transport.registry import available, create
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Envelope",
     "Features",
     "LogLocation",
+    "LogName",
     "Outcome",
     "PartitionLost",
     "Progress",

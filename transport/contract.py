@@ -189,12 +189,10 @@ class Features(msgspec.Struct, frozen=True):
 class LogLocation(msgspec.Struct, frozen=True):
     """Where a log is, and what its two topics are called there, for spans.
 
-    ``system`` is what OpenTelemetry calls the broker (``messaging.system``). ``address`` and
-    ``port`` are those of one server. The names are without the partition: a span's name must not
-    multiply. ``numbered``: offsets are decimal numbers.
+    ``address`` and ``port`` are those of one server. The names are without the partition: a span's
+    name must not multiply. ``numbered``: offsets are decimal numbers.
     """
 
-    system: str
     address: str
     port: int | None = None
     messages: str = "messages"
@@ -300,7 +298,11 @@ class Transport(Protocol):
     """A log. Enter it before use; it connects, and creates topics and groups that are missing."""
 
     name: str
+    """The log's name (``transport.log_name``): metrics, positions and fences have it."""
+    system: str
+    """What OpenTelemetry calls the broker (``messaging.system``)."""
     partitions: int
+    """How many partitions this log has; another may have more, or fewer."""
     features: Features
     location: LogLocation
 

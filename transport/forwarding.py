@@ -30,6 +30,7 @@ class Forwarding:
     def __init__(self, inner: Transport) -> None:
         self.inner = inner
         self.name = inner.name
+        self.system = inner.system
         self.partitions = inner.partitions
         self.features = inner.features
         self.location = inner.location

@@ -1,7 +1,7 @@
 """Transports by name. A third party registers one through the ``crossfade.transports`` entry point.
 
-An entry is a callable that takes ``TransportSettings`` and returns a transport that is not yet
-connected.
+An entry is a callable that takes the log's ``TransportSettings`` and its ``LogName``, and returns a
+transport that is not yet connected. Its name is the kind of the logs that it makes.
 """
 
 from __future__ import annotations
@@ -11,31 +11,48 @@ from typing import cast
 
 from transport.contract import Transport
 from transport.errors import ConfigurationError
+from transport.log_name import LogName
 from transport.settings import TransportSettings
 
-__all__ = ["available", "create"]
+__all__ = ["available", "create", "known_name"]
 
 _GROUP = "crossfade.transports"
 
 
 def available() -> list[str]:
-    """Return the names that can stand in ``TRANSPORT``."""
+    """Return the kinds of logs: the names that can stand in ``TRANSPORT``, alone or with more."""
     return sorted({entry.name for entry in entry_points(group=_GROUP)})
 
 
-def create(name: str, settings: TransportSettings) -> Transport:
-    """Return the transport called ``name``, not yet connected.
+def known_name(text: str, *, variable: str = "TRANSPORT") -> LogName:
+    """Return the parts of the name of a log whose kind is registered.
 
     Args:
-        name: a registered name, as in ``TRANSPORT``.
-        settings: the settings to make it with.
+        text: the name.
+        variable: where it is from, for the error.
 
     Raises:
-        ConfigurationError: nothing of that name is registered; the text lists the names that are.
+        ConfigurationError: it is no name, or nothing of its kind is registered.
     """
-    for entry in entry_points(group=_GROUP, name=name):
-        return cast("Transport", entry.load()(settings))
-    raise ConfigurationError(
-        f"TRANSPORT={name!r} is not a transport; choose one of {', '.join(available())}, "
-        f"or install the package that registers it under '{_GROUP}'"
-    )
+    name = LogName.parse(text, variable=variable)
+    if name.kind not in available():
+        raise ConfigurationError(
+            f"{variable}={text!r} is not a transport; choose one of {', '.join(available())}, or "
+            "install the package that registers it"
+        )
+    return name
+
+
+def create(name: str, settings: TransportSettings) -> Transport:
+    """Return the log called ``name``, not yet connected.
+
+    Args:
+        name: a name as in ``TRANSPORT``.
+        settings: the settings of the process; the log gets those that are its own.
+
+    Raises:
+        ConfigurationError: it is no name of a log that can be made here.
+    """
+    parsed = known_name(name)
+    (entry, *_) = entry_points(group=_GROUP, name=parsed.kind)
+    return cast("Transport", entry.load()(settings.of(parsed), parsed))

@@ -7,6 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from transport.errors import ConfigurationError
+from transport.log_name import MOST_PARTITIONS, LogName
+
 __all__ = ["TransportSettings"]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -18,7 +21,9 @@ class TransportSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     transport: str = "redis"
-    """The primary log: ``redis``, ``kafka``, ``memory``, or a name registered by a third party."""
+    """The primary log: ``redis``, ``kafka``, ``memory``, or a transport of a third party; then
+    ``@32`` if it has 32 partitions and not ``STREAM_PARTITIONS``. ``redis`` and ``redis@32`` are
+    two logs, with streams of their own."""
     consume_from: str | None = None
     """The log the workers read; the primary where unset."""
     transport_shadow: str | None = None
@@ -72,8 +77,9 @@ class TransportSettings(BaseSettings):
     group: restarted within STREAM_LEASE_MS it has its partitions back without a rebalance. But
     stopped for good, it keeps them from the others for that long."""
 
-    stream_partitions: Annotated[int, Field(ge=1, le=4096)] = 16
-    """The same number on every transport; it can't be changed once messages exist."""
+    stream_partitions: Annotated[int, Field(ge=1, le=MOST_PARTITIONS)] = 16
+    """How many partitions a log has whose name doesn't say. It can't be changed once messages
+    exist."""
     stream_poll_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 5000
     """The longest idle wait. New records wake a worker at once; this is no latency floor."""
     stream_lease_ms: Annotated[int, Field(ge=500, le=600_000)] = 10_000
@@ -94,6 +100,22 @@ class TransportSettings(BaseSettings):
     def logs(self) -> set[str]:
         """The names of all transports that are written or read."""
         return {self.transport, self.consumed, self.transport_shadow or self.transport}
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of the logs that are written or read."""
+        return {LogName.parse(log).kind for log in self.logs}
+
+    def of(self, name: LogName) -> Self:
+        """Return the settings of one log.
+
+        Raises:
+            ConfigurationError: its label has none.
+        """
+        if name.label is not None:
+            raise ConfigurationError(f"{name} has a label, and labels have no settings yet")
+        count = name.partitions or self.stream_partitions
+        return self.model_copy(update={"stream_partitions": count})
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:

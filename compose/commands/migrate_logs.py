@@ -14,6 +14,7 @@ import typer
 from compose.settings import Settings
 from migration_guide.choice import PAIR
 from transport.contract import Transport
+from transport.errors import ConfigurationError
 from transport.existing import must_exist
 from transport.registry import create
 
@@ -75,5 +76,11 @@ async def two_logs(
     for name in (one,) if make else (one, two):
         await must_exist(name, settings.transport)
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(create(one, settings.transport))
-        yield first, await stack.enter_async_context(create(two, settings.transport))
+        first, second = (create(name, settings.transport) for name in (one, two))
+        if first.partitions != second.partitions:
+            raise ConfigurationError(
+                f"{one} has {first.partitions} partitions and {two} has {second.partitions}; name "
+                "logs of the same number"
+            )
+        await stack.enter_async_context(first)
+        yield first, await stack.enter_async_context(second)

@@ -55,7 +55,7 @@ async def up(folder: Folder, layout: Layout | None = None, *, verbose: bool = Fa
     folder.hold()
     try:
         asked = settings_or_exit()
-        stack = Stack(folder.path, {*asked.transport.logs, *logs_in(folder.path)})
+        stack = Stack(folder.path, {*asked.transport.kinds, *logs_in(folder.path)})
         settings_or_exit(stack.settings())  # what can't work is told before anything is started
         for note in (*stack.notes, *_ignored()):
             warn(note, label="note")

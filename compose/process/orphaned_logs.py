@@ -82,10 +82,7 @@ class OrphanedLogDrainer:
         orphaned = self._context.metrics.of(ProcessMetrics).orphaned.labels(name)
         orphaned.set(1)
         try:
-            log = ReconnectingTransport(
-                create(name, self._context.settings.transport), needed=False
-            )
-            async with log:
+            async with self._made(name) as log:
                 await self._warn(log)
                 await self._stand_by(log, stop)
         except ConfigurationError as error:
@@ -95,6 +92,16 @@ class OrphanedLogDrainer:
         if not stop.is_set():
             orphaned.set(0)
             _log.info(f"Nothing is left in {name}, which nobody uses any more", transport=name)
+
+    def _made(self, name: str) -> ReconnectingTransport:
+        """Return the log, not yet connected. Raises ``ConfigurationError``."""
+        log = create(name, self._context.settings.transport)
+        if any(one.partitions != log.partitions for one in self._configured.values()):
+            raise ConfigurationError(
+                "logs that are used together must have as many partitions; what it holds stays "
+                f"there until a process with TRANSPORT={name} persists it"
+            )
+        return ReconnectingTransport(log, needed=False)
 
     async def _warn(self, log: ReconnectingTransport) -> None:
         """Say once what may be left there, or come there, and what that does to the order."""

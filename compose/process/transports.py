@@ -48,11 +48,12 @@ async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
     async with AsyncExitStack() as stack:
         logs: dict[str, ReconnectingTransport] = {}
         for name in names:
+            made = create(name, settings)
             log = ReconnectingTransport(
-                create(name, settings),
+                made,
                 needed=name in needed,
                 observers=(
-                    AppendMetrics(context.metrics, name, settings.stream_partitions),
+                    AppendMetrics(context.metrics, name, made.partitions),
                     *context.tracing.append_observers(name),
                 ),
             )

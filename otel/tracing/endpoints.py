@@ -10,7 +10,7 @@ __all__ = ["Endpoints"]
 
 
 class Endpoints(dict[str, Endpoint]):
-    """The names of each log by its transport's name; also of one that the settings don't mention.
+    """The names of each log by the log's name; also of one that the settings don't mention.
 
     (A log that was used before is drained although nothing names it any more.)
     """
@@ -20,5 +20,6 @@ class Endpoints(dict[str, Endpoint]):
         self._settings = settings
 
     def __missing__(self, transport: str) -> Endpoint:
-        made = self[transport] = Endpoint(create(transport, self._settings).location)
+        log = create(transport, self._settings)
+        made = self[transport] = Endpoint(log.system, log.location)
         return made

@@ -61,6 +61,7 @@ Record = Callable[[Span], None]
 class Endpoint(msgspec.Struct, frozen=True):
     """A log as spans name it."""
 
+    system: str
     location: LogLocation
 
     @property
@@ -82,7 +83,7 @@ class Endpoint(msgspec.Struct, frozen=True):
             destination: The topic's name.
         """
         made: Attributes = {
-            "messaging.system": self.location.system,
+            "messaging.system": self.system,
             "messaging.operation.name": operation,
             "messaging.operation.type": kind,
             "messaging.destination.name": destination,
@@ -96,7 +97,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         """Return a record's place, by the names that its system has for that."""
         made: Attributes = {"messaging.destination.partition.id": str(partition)}
         if self.location.numbered:
-            made[f"messaging.{self.location.system}.offset"] = int(offset)
+            made[f"messaging.{self.system}.offset"] = int(offset)
         elif offset:
             made["messaging.message.id"] = offset
         return made

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from compose.settings import SettingsError, effective, load, misspelt
+from transport.registry import create
 
 NO_FILE = Path("/nonexistent/.env")
 
@@ -97,6 +98,16 @@ UNKNOWN = (
     "TRANSPORT_SHADOW='pigeon' is not a transport; choose one of kafka, memory, redis, or install "
     "the package that registers it"
 )
+NO_NAME = (
+    "TRANSPORT_SHADOW='redis@016' is not the name of a log; write a transport, then a label if the "
+    "log has settings of its own, then its number of partitions if that is not STREAM_PARTITIONS: "
+    "redis, redis@32, kafka.eu@32 (a label is of up to 16 of a-z and 0-9, a number of partitions "
+    "from 1 to 4096)"
+)
+UNEQUAL = (
+    "logs that are used together must have as many partitions, and there are 16 with "
+    "TRANSPORT=redis and 32 with TRANSPORT_SHADOW=redis@32; name logs of the same number"
+)
 NO_MODE = "TRANSPORT_SHADOW_MODE='both' can't be used: give one of async, sync"
 
 
@@ -105,12 +116,32 @@ NO_MODE = "TRANSPORT_SHADOW_MODE='both' can't be used: give one of async, sync"
     [
         ({"TRANSPORT_SHADOW": "redis"}, ITSELF),
         ({"TRANSPORT_SHADOW": "pigeon"}, UNKNOWN),
+        ({"TRANSPORT_SHADOW": "redis@016"}, NO_NAME),
+        ({"TRANSPORT_SHADOW": "redis@32"}, UNEQUAL),
+        (
+            {"TRANSPORT": "redis@16", "TRANSPORT_SHADOW": "redis@16"},
+            ITSELF.replace("redis", "redis@16"),
+        ),
         ({"TRANSPORT_SHADOW_MODE": "sync"}, NO_SHADOW),
         ({"TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "both"}, NO_MODE),
     ],
 )
 def test_a_shadow_that_can_not_work_is_one_line(given, line):
     assert _problems(**given) == [line]
+
+
+def test_a_log_without_a_number_has_stream_partitions_and_another_name():
+    settings = load(
+        {"STREAM_PARTITIONS": 8, "TRANSPORT": "redis", "TRANSPORT_SHADOW": "redis@8"},
+        env_file=NO_FILE,
+    )
+    logs = [create(name, settings.transport) for name in ("redis", "redis@8", "redis@12")]
+    assert [log.partitions for log in logs] == [8, 8, 12]
+    assert [log.location.messages for log in logs] == [
+        "msg:stream",
+        "msg:stream@8",
+        "msg:stream@12",
+    ]
 
 
 def test_a_shadow_that_can_work_is_taken():

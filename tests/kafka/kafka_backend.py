@@ -10,6 +10,7 @@ from tests.support.kafka_internals import client_of
 from transport.conformance import Backend
 from transport.contract import Consumer
 from transport.kafka import KafkaTransport
+from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["backend_on", "silence"]
@@ -25,19 +26,20 @@ async def silence(consumer: Consumer) -> None:
     client._coordinator._do_heartbeat = nothing
 
 
-def backend_on(server: KafkaServer, settings: TransportSettings) -> Backend:
-    """Return the backend on a running node and the topics that ``settings`` name."""
+def backend_on(server: KafkaServer, settings: TransportSettings, name: str = "kafka") -> Backend:
+    """Return the backend of a log on a running node, in the topics that ``settings`` name."""
+    topic = create(name, settings).location.messages
 
     async def append_raw(partition: int, body: bytes) -> None:
         async with AIOKafkaProducer(bootstrap_servers=server.bootstrap) as producer:
-            await producer.send_and_wait(settings.kafka_topic, body, partition=partition)
+            await producer.send_and_wait(topic, body, partition=partition)
 
     async def remove(_partition: int) -> None:
         # Kafka has no way to delete one partition of a topic.
-        await delete_topics(server.bootstrap, settings.kafka_topic)
+        await delete_topics(server.bootstrap, topic)
 
     return Backend(
-        create=lambda: KafkaTransport.from_settings(settings),
+        create=lambda: create(name, settings),
         features=KafkaTransport.features,
         append_raw=append_raw,
         silence=silence,

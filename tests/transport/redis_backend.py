@@ -11,6 +11,7 @@ from tests.support.containers import RedisContainer
 from transport.conformance import Backend
 from transport.contract import Consumer
 from transport.redis import RedisTransport
+from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["backend_on", "short_settings", "silence"]
@@ -35,9 +36,12 @@ async def silence(consumer: Consumer) -> None:
     consumer._renewer.cancel()  # type: ignore[attr-defined]
 
 
-def backend_on(server: ValkeyServer | RedisContainer, **changes: Any) -> Backend:
-    """Return the backend on a running, empty server; ``changes`` are to its settings."""
+def backend_on(
+    server: ValkeyServer | RedisContainer, name: str = "redis", **changes: Any
+) -> Backend:
+    """Return the backend of a log on a running, empty server; ``changes`` are to its settings."""
     settings = short_settings(server, **changes)
+    stream = create(name, settings).location.messages
 
     async def run(*command: str | bytes | int) -> None:
         async with Redis(
@@ -46,16 +50,16 @@ def backend_on(server: ValkeyServer | RedisContainer, **changes: Any) -> Backend
             await client.execute_command(*command)
 
     async def append_raw(partition: int, body: bytes) -> None:
-        await run("XADD", f"msg:stream:{partition}", "*", "body", body)
+        await run("XADD", f"{stream}:{partition}", "*", "body", body)
 
     async def remove(partition: int) -> None:
-        await run("DEL", f"msg:stream:{partition}")
+        await run("DEL", f"{stream}:{partition}")
 
     async def remove_group(partition: int, group: str) -> None:
-        await run("XGROUP", "DESTROY", f"msg:stream:{partition}", group)
+        await run("XGROUP", "DESTROY", f"{stream}:{partition}", group)
 
     return Backend(
-        create=lambda: RedisTransport.from_settings(settings),
+        create=lambda: create(name, settings),
         features=RedisTransport.features,
         append_raw=append_raw,
         silence=silence,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
@@ -10,6 +11,6 @@ from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
 
 
-@pytest_asyncio.fixture
-async def backend(own_redis: ValkeyServer) -> Backend:
-    return backend_on(own_redis)
+@pytest_asyncio.fixture(params=["redis", "redis@3"])
+async def backend(own_redis: ValkeyServer, request: pytest.FixtureRequest) -> Backend:
+    return backend_on(own_redis, request.param)

@@ -32,6 +32,8 @@ async def reads(claim: Claim) -> None:
 
 def is_somewhere(transport: Transport) -> str:
     assert_type(transport.location, LogLocation)
+    assert_type(transport.name, str)
+    assert_type(transport.system, str)
     return transport.location.address
 
 

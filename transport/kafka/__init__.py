@@ -1,5 +1,7 @@
 """The log on Apache Kafka: topic ``msg.stream``, dead letters on ``msg.dlq``.
 
+The log ``kafka@32`` has ``msg.stream.32`` and ``msg.dlq.32``, and ``.32`` behind its groups' names.
+
 ``transport.py`` puts the parts together. Follow an append: ``appender.py`` -> ``producer.py``.
 Follow a delivery: ``consumer.py`` is a member of a group, ``membership.py`` its life with one Kafka
 client, and ``claim.py`` one partition of it.

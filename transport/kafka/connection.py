@@ -52,12 +52,14 @@ logging.getLogger("aiokafka").addFilter(_SaidByUs())
 
 
 class Connector:
-    """Makes clients for one set of settings."""
+    """Makes clients for one set of settings; ``suffix`` is that of the log's name."""
 
-    def __init__(self, settings: TransportSettings) -> None:
+    def __init__(self, settings: TransportSettings, suffix: str = "") -> None:
         self.timeout = settings.kafka_timeout_ms / 1000
         self.servers = settings.kafka_bootstrap_servers
         self._settings = settings
+        instance = settings.kafka_group_instance_id
+        self._instance = f"{instance}{suffix}" if instance else None
         self._options = self._common(settings)
 
     async def admin(self) -> AIOKafkaAdminClient:
@@ -136,7 +138,7 @@ class Connector:
             # A join is answered when all members have joined, which may take the whole rebalance.
             **self._requests(rebalance + self.timeout),
             group_id=group,
-            group_instance_id=self._settings.kafka_group_instance_id,  # static membership, KIP-345
+            group_instance_id=self._instance,  # static membership, KIP-345
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level=_COMMITTED,

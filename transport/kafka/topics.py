@@ -45,12 +45,12 @@ class TopicSpec(NamedTuple):
     settings: Mapping[str, str]
 
 
-def topic_specs(settings: TransportSettings) -> dict[Topic, TopicSpec]:
-    """Return both topics as the settings want them."""
+def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, TopicSpec]:
+    """Return both topics as the settings want them; ``suffix`` is that of the log's name."""
     replicas = settings.kafka_replication_factor
     in_sync = settings.kafka_min_insync_replicas or max(1, replicas - 1)
     names = {
-        "partitions": "STREAM_PARTITIONS",
+        "partitions": "the log's name" if suffix else "STREAM_PARTITIONS",
         "replication factor": "KAFKA_REPLICATION_FACTOR",
         "min.insync.replicas": "KAFKA_MIN_INSYNC_REPLICAS",
         "retention.ms": "KAFKA_RETENTION_MS",
@@ -74,9 +74,10 @@ def topic_specs(settings: TransportSettings) -> dict[Topic, TopicSpec]:
         "retention.ms": "-1",  # a dead letter waits for a person, however long
     }
     count = settings.stream_partitions
+    topic, dlq = f"{settings.kafka_topic}{suffix}", f"{settings.kafka_dlq_topic}{suffix}"
     return {
-        Topic.MESSAGES: TopicSpec(settings.kafka_topic, count, replicas, messages, names),
-        Topic.DEAD_LETTERS: TopicSpec(settings.kafka_dlq_topic, 1, replicas, dead_letters, names),
+        Topic.MESSAGES: TopicSpec(topic, count, replicas, messages, names),
+        Topic.DEAD_LETTERS: TopicSpec(dlq, 1, replicas, dead_letters, names),
     }
 
 

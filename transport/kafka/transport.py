@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self
 
@@ -48,8 +48,9 @@ from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.tails import Tails
 from transport.kafka.timing import Timing
-from transport.kafka.topics import ensure_topics, in_step, topic_specs
+from transport.kafka.topics import TopicSpec, ensure_topics, in_step, topic_specs
 from transport.kafka.watchdog import Stalls
+from transport.log_name import LogName
 from transport.settings import TransportSettings
 from transport.sizes import of_one_read
 
@@ -59,12 +60,13 @@ log = logging.getLogger(__name__)
 
 _SAFETY_BYTES = 4096  # what Kafka itself adds to a lone record in a batch
 _TOPICS_WITHIN = 30.0
+_NAME = LogName("kafka")
 
 
 class KafkaTransport:
     """A ``Transport``."""
 
-    name = "kafka"
+    system = "kafka"
     features = Features(
         remembers=False,
         durable=True,
@@ -73,15 +75,17 @@ class KafkaTransport:
         worthwhile=32,  # a batch for each partition (27.2k, 29.6k, 27.2k POST/s with 16, 32, 48)
     )
 
-    def __init__(self, settings: TransportSettings) -> None:
+    def __init__(self, settings: TransportSettings, name: LogName = _NAME) -> None:
+        self.name = str(name)
         self.partitions = settings.stream_partitions
         self._bootstrap = settings.kafka_bootstrap_servers
-        self.location = _location(settings)
-        self._specs = topic_specs(settings)
+        self._suffix = name.suffix(".")
+        self._specs = topic_specs(settings, self._suffix)
+        self.location = _location(self._bootstrap, self._specs)
         self._logs = {
             t: TopicLayout(t, spec.name, spec.partitions) for t, spec in self._specs.items()
         }
-        self._connector = Connector(settings)
+        self._connector = Connector(settings, self._suffix)
         timeout = self._connector.timeout
         self._timing = Timing.of(settings.stream_lease_ms / 1000, timeout)
         self._admin: ClientPool[AIOKafkaAdminClient] = ClientPool(
@@ -111,9 +115,9 @@ class KafkaTransport:
         self._repair: asyncio.Task[None] | None = None
 
     @classmethod
-    def from_settings(cls, settings: TransportSettings) -> Self:
-        """Return a transport that is not yet connected."""
-        return cls(settings)
+    def from_settings(cls, settings: TransportSettings, name: LogName = _NAME) -> Self:
+        """Return the log ``name``, whose ``settings`` these are, not yet connected."""
+        return cls(settings, name)
 
     @property
     def where(self) -> str:
@@ -183,7 +187,7 @@ class KafkaTransport:
 
         connect = partial(
             self._connector.member,
-            group=group, member=member, lease=timing.lease, rebalance=timing.rebalance,
+            group=context.group, member=member, lease=timing.lease, rebalance=timing.rebalance,
             linger=linger,
         )  # fmt: skip
         consumer = KafkaConsumer(
@@ -254,7 +258,8 @@ class KafkaTransport:
 
     def _context(self, topic: Topic, group: str) -> GroupContext:
         return GroupContext(
-            group=group,
+            # Kafka's groups are the cluster's: one for two topics would be rebalanced by both.
+            group=f"{group}{self._suffix}",
             source=self._logs[topic],
             reader=self._reader,
             groups=self._groups,
@@ -290,11 +295,10 @@ class KafkaTransport:
                 )
 
 
-def _location(settings: TransportSettings) -> LogLocation:
-    """Return the first of the brokers that are named."""
-    first = settings.kafka_bootstrap_servers.split(",")[0].strip()
+def _location(servers: str, specs: Mapping[Topic, TopicSpec]) -> LogLocation:
+    """Return the first of the brokers that are named, and both topics."""
+    first = servers.partition(",")[0].strip()
     host, _, port = first.rpartition(":")
     address, number = (host, int(port)) if host and port.isdigit() else (first, None)
-    return LogLocation(
-        "kafka", address, number, settings.kafka_topic, settings.kafka_dlq_topic, numbered=True
-    )
+    messages, letters = specs[Topic.MESSAGES].name, specs[Topic.DEAD_LETTERS].name
+    return LogLocation(address, number, messages, letters, numbered=True)

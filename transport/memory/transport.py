@@ -21,6 +21,7 @@ from transport.contract import (
 from transport.counted import counted, counted_key
 from transport.dead_letters import dead_letter_headers
 from transport.durability import Durability
+from transport.log_name import LogName
 from transport.memory.group import MemoryConsumer, MemoryGroup
 from transport.memory.log import MemoryLog
 from transport.memory.partition import MemoryPartition
@@ -30,21 +31,27 @@ from transport.sizes import of_one_read
 __all__ = ["MemoryTransport"]
 
 
+_NAME = LogName("memory")
+
+
 class MemoryTransport:
     """See ``transport.contract.Transport``."""
 
-    name = "memory"
+    system = "memory"
     features = Features(remembers=True, durable=False, counts_deliveries=True, shared=False)
-    location = LogLocation("memory", "memory", numbered=True)
+    location = LogLocation("memory", numbered=True)
 
-    def __init__(self, settings: TransportSettings, *, log: MemoryLog | None = None) -> None:
+    def __init__(
+        self, settings: TransportSettings, name: LogName = _NAME, *, log: MemoryLog | None = None
+    ) -> None:
+        self.name = str(name)
         self.partitions = settings.stream_partitions
         self._log = log or MemoryLog(settings)
 
     @classmethod
-    def from_settings(cls, settings: TransportSettings) -> Self:
+    def from_settings(cls, settings: TransportSettings, name: LogName = _NAME) -> Self:
         """Return a transport on an empty log of its own."""
-        return cls(settings)
+        return cls(settings, name)
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,6 +12,9 @@
 ``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
 ========================================  ==============================================
 
+The log ``redis@32`` has ``msg:stream@32`` and ``msg:dlq@32`` in place of ``msg:stream`` and
+``msg:dlq`` in all of these, so it shares a database with ``redis`` and no key.
+
 ``{p}`` above stands for a number; other braces are literal: a Redis Cluster hashes what is inside,
 so a partition's side keys live in the slot of its stream, and a function may touch them together.
 ``msg:dlq`` has side keys of the same names with its own in the braces.
@@ -25,10 +28,7 @@ import msgspec
 
 from transport.contract import Topic
 
-__all__ = ["PARTITIONS_KEY", "PROBE_KEY", "TopicKeys", "dead_letter_log", "messages_log"]
-
-PARTITIONS_KEY = "{msg:stream}:partitions"
-PROBE_KEY = "{msg:stream}:probe"
+__all__ = ["TopicKeys", "dead_letter_log", "messages_log"]
 
 
 class TopicKeys(msgspec.Struct, frozen=True):
@@ -37,6 +37,16 @@ class TopicKeys(msgspec.Struct, frozen=True):
     topic: Topic
     name: str
     streams: Sequence[str]
+
+    @property
+    def count(self) -> str:
+        """The key of the number of partitions that the log was made with."""
+        return f"{{{self.name}}}:partitions"
+
+    @property
+    def probe(self) -> str:
+        """The key that is written to see whether writes are taken."""
+        return f"{{{self.name}}}:probe"
 
     def lease(self, partition: int, group: str) -> str:
         """Return the key of the lease on ``partition`` in ``group``."""
@@ -69,12 +79,14 @@ def consumer(partition: int) -> str:
     return f"p{partition}"
 
 
-def messages_log(partitions: int) -> TopicKeys:
-    """Return the names of the messages log."""
-    streams = [f"msg:stream:{p}" for p in range(partitions)]
-    return TopicKeys(topic=Topic.MESSAGES, name="msg:stream", streams=streams)
+def messages_log(partitions: int, suffix: str = "") -> TopicKeys:
+    """Return the names of the messages log; ``suffix`` is that of the log's name."""
+    name = f"msg:stream{suffix}"
+    streams = [f"{name}:{p}" for p in range(partitions)]
+    return TopicKeys(topic=Topic.MESSAGES, name=name, streams=streams)
 
 
-def dead_letter_log() -> TopicKeys:
+def dead_letter_log(suffix: str = "") -> TopicKeys:
     """Return the names of the dead-letter log."""
-    return TopicKeys(topic=Topic.DEAD_LETTERS, name="msg:dlq", streams=["msg:dlq"])
+    name = f"msg:dlq{suffix}"
+    return TopicKeys(topic=Topic.DEAD_LETTERS, name=name, streams=[name])

@@ -10,7 +10,7 @@ from transport.redis.allocator import is_replaced
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import PARTITIONS_KEY, TopicKeys
+from transport.redis.keys import TopicKeys
 
 __all__ = ["open_logs"]
 
@@ -32,7 +32,7 @@ async def open_logs(
     """
     await functions.load()
     clustered = await _check_server(connections)
-    await _check_partitions(connections, len(logs[0][0].streams))
+    await _check_partitions(connections, logs[0][0])
     replies = await functions.exchange(
         [
             functions.command("open", (stream, log.lease(partition, group)), group)
@@ -86,9 +86,10 @@ async def _check_server(connections: RedisConnections) -> bool:
     return clustered
 
 
-async def _check_partitions(connections: RedisConnections, partitions: int) -> None:
+async def _check_partitions(connections: RedisConnections, messages: TopicKeys) -> None:
+    partitions = len(messages.streams)
     made, known = await connections.exchange(
-        [("SET", PARTITIONS_KEY, partitions, "NX"), ("GET", PARTITIONS_KEY)]
+        [("SET", messages.count, partitions, "NX"), ("GET", messages.count)]
     )
     for reply in (made, known):
         if isinstance(reply, Exception):

@@ -20,6 +20,7 @@ from transport.contract import (
     Topic,
 )
 from transport.durability import Durability
+from transport.log_name import LogName
 from transport.redis import reading
 from transport.redis.append_notifier import AppendNotifier
 from transport.redis.connections import RedisConnections
@@ -29,7 +30,7 @@ from transport.redis.durability import durability
 from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time_in
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import PARTITIONS_KEY, PROBE_KEY, TopicKeys, dead_letter_log, messages_log
+from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
 from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
@@ -39,6 +40,7 @@ from transport.settings import TransportSettings
 __all__ = ["RedisTransport"]
 
 _PROBE_MS = 60_000
+_NAME = LogName("redis")
 
 
 class RedisTransport:
@@ -50,19 +52,20 @@ class RedisTransport:
     close it.
     """
 
-    name = "redis"
+    system = "redis"
     features = Features(remembers=True, durable=True, counts_deliveries=True, shared=True)
 
-    def __init__(self, settings: TransportSettings) -> None:
+    def __init__(self, settings: TransportSettings, name: LogName = _NAME) -> None:
+        self.name = str(name)
         self.partitions = settings.stream_partitions
         self._settings = settings
+        self._messages = messages_log(self.partitions, name.suffix("@"))
+        self._dead = dead_letter_log(name.suffix("@"))
         self.location = LogLocation(
-            "redis", settings.redis_host, settings.redis_port, "msg:stream", "msg:dlq"
+            settings.redis_host, settings.redis_port, self._messages.name, self._dead.name
         )
         self._connections = RedisConnections(settings)
         self._functions = Functions(self._connections)
-        self._messages = messages_log(self.partitions)
-        self._dead = dead_letter_log()
         seconds = settings.idempotency_ttl_seconds
         self._witnesses = {
             (Topic.MESSAGES, WORKER_GROUP): self._new_witness(self.partitions),
@@ -78,21 +81,24 @@ class RedisTransport:
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
 
     @classmethod
-    def from_settings(cls, settings: TransportSettings) -> Self:
-        """Return the transport that ``settings`` describe, not yet connected."""
-        return cls(settings)
+    def from_settings(cls, settings: TransportSettings, name: LogName = _NAME) -> Self:
+        """Return the log ``name``, whose ``settings`` these are, not yet connected."""
+        return cls(settings, name)
 
     @property
     def where(self) -> str:
         """See ``transport.existing.Existing``."""
         ours = self._settings
-        return f"the Redis at {ours.redis_host}:{ours.redis_port}, database {ours.redis_stream_db},"
+        return (
+            f"the Redis at {ours.redis_host}:{ours.redis_port}, database {ours.redis_stream_db}, "
+            f"streams {self._messages.name}:*,"
+        )
 
     async def exists(self) -> bool:
         """See ``transport.existing.Existing``."""
         connections = RedisConnections(self._settings)
         try:
-            keys = [PARTITIONS_KEY, *self._messages.streams, *self._dead.streams]
+            keys = [self._messages.count, *self._messages.streams, *self._dead.streams]
             # One by one: they lie in several slots of a cluster.
             for reply in await connections.exchange([("EXISTS", key) for key in keys]):
                 if isinstance(reply, Exception):
@@ -210,7 +216,7 @@ class RedisTransport:
 
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
-        await self._connections.call("SET", PROBE_KEY, "1", "PX", _PROBE_MS)
+        await self._connections.call("SET", self._messages.probe, "1", "PX", _PROBE_MS)
 
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)

@@ -1,0 +1,101 @@
+"""Two logs in one database, used by one process: neither knows of the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from transport.clock import now
+from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
+from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Remembered, Topic
+from transport.errors import PartitionLost
+from transport.redis import RedisTransport
+from transport.registry import create
+from transport.settings import TransportSettings
+
+
+@pytest_asyncio.fixture
+async def large(near: RedisTransport, settings: TransportSettings) -> AsyncIterator[RedisTransport]:
+    """A log of six partitions, beside the four of ``near``."""
+    async with create("redis@6", settings) as log:
+        assert isinstance(log, RedisTransport)
+        yield log
+
+
+async def test_a_count_is_in_the_name_of_every_key(
+    near: RedisTransport, large: RedisTransport, client: Redis
+) -> None:
+    assert (near.name, large.name, large.system) == ("redis", "redis@6", "redis")
+    before = set(await client.keys())
+    async with Member(large), Member(large, group=DLQ_GROUP, topic=Topic.DEAD_LETTERS):
+        await large.publish(messages(["a"], partition=5, of=large))
+        await large.ping()
+        (record,) = await large.read(Topic.MESSAGES, 5)
+        await large.dead_letter([DeadLetter(record, Reason.REJECTED, "no", 1, now())])
+        made = {key.decode() for key in set(await client.keys()) - before}
+    assert made
+    assert all(key.lstrip("{").startswith(("msg:stream@6", "msg:dlq@6")) for key in made), made
+    streams = {key.decode() for key in await client.keys() if not key.startswith(b"{")}
+    assert streams == {
+        *(f"msg:stream:{p}" for p in range(4)), "msg:dlq",
+        *(f"msg:stream@6:{p}" for p in range(6)), "msg:dlq@6",
+    }  # fmt: skip
+
+
+async def test_each_is_worked_off_trimmed_and_counted_by_itself(
+    near: RedisTransport, large: RedisTransport
+) -> None:
+    """With members of the same names, as the processes of a migration have them."""
+    logs = (near, large)
+    workers = [ConformanceWorker(log, "same") for log in logs]
+    async with workers[0].working(), workers[1].working():
+        for log in logs:
+            await log.publish(messages([f"{log.name} {i}" for i in range(20)], partition=3, of=log))
+        for log, worker in zip(logs, workers, strict=True):
+            await until(lambda w=worker: len(w.records) == 20, patience=20.0)  # type: ignore[misc]
+            assert contents(worker.records) == [f"{log.name} {i}" for i in range(20)]
+            assert sorted(worker.owned) == list(range(log.partitions))
+    for log in logs:
+        progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert [one.lag for one in progress] == [0] * log.partitions
+        assert [one.appended for one in progress] == [0, 0, 0, 20, 0, 0][: log.partitions]
+        assert not any(one.lost for one in progress)
+
+
+async def test_what_one_remembers_is_new_to_the_other(
+    near: RedisTransport, large: RedisTransport
+) -> None:
+    (envelope,) = messages(["a"], partition=1, of=near)
+    await near.publish([envelope])
+    assert await large.recall([envelope.message_id]) == [None]
+    await large.publish([envelope])
+    for log in (near, large):
+        (outcome,) = await log.publish([envelope])
+        assert isinstance(outcome, Remembered)
+        assert len(await log.read(Topic.MESSAGES, 1)) == 1
+
+
+async def test_a_lease_on_a_partition_is_of_one_log(
+    near: RedisTransport, large: RedisTransport
+) -> None:
+    async with Member(near, "same") as one:
+        mine = await one.claim(0)
+        async with Member(large, "same") as other:
+            await other.claim(0)
+            await near.publish(messages(["a"], partition=0, of=near))
+            (record,) = await drain(mine, 1, patience=20.0)
+        await mine.ack(record.offset)
+    with pytest.raises(PartitionLost):
+        await mine.ack(record.offset)
+
+
+async def test_a_count_that_is_named_is_another_log_than_the_same_by_default(
+    near: RedisTransport, settings: TransportSettings
+) -> None:
+    async with create("redis@4", settings) as named:
+        assert (named.partitions, near.partitions) == (4, 4)
+        await near.publish(messages(["a"], partition=0, of=near))
+        assert not await named.read(Topic.MESSAGES, 0)
