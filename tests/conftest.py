@@ -20,6 +20,7 @@ from compose.process.metrics import process_metrics
 from otel.metrics import Metrics
 from tests.support.containers import RedisContainer
 from tests.support.eventually import eventually as wait_until
+from tests.support.kafka import KafkaNode, mended, run_shared_kafka
 from tests.support.scheduling import SharedServers, mixed
 from tests.support.services import (
     PostgresAddress,
@@ -75,6 +76,22 @@ async def redis_server(
     """
     async with run_redis(request.param, tmp_path_factory.mktemp("redis") / "data") as server:
         yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaNode]:
+    """One Kafka for all tests of a process: each has topics of its own.
+
+    An idle node takes 2 % of a processor, and one that was just started runs slowly.
+    """
+    async with run_shared_kafka(tmp_path_factory.mktemp("kafka")) as node:
+        yield node
+
+
+@pytest_asyncio.fixture
+async def kafka_server(kafka_node: KafkaNode) -> KafkaNode:
+    """The shared node, running; stop, kill and suspend it as you like."""
+    return await mended(kafka_node)
 
 
 @pytest_asyncio.fixture(scope="session")

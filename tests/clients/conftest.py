@@ -64,7 +64,7 @@ class Site:
         return int(await self.pool.fetchval(query, conversation))
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def clients_site(
     tmp_path_factory: pytest.TempPathFactory, postgres_server, database_template: str
 ) -> AsyncIterator[Site]:

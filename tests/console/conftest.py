@@ -1,6 +1,7 @@
 """A running service over both logs, another over Kafka alone, and a browser to look at them with.
 
-What a test does, it does in conversations of its own: the services are shared by the session.
+What a test does, it does in conversations of its own: the services are shared by this folder and
+stopped after it: three idle services, two logs and a browser take a tenth of a processor.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.local.valkey import ValkeyServer
 from tests.support.chromium import run_chromium
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kafka import run_kafka
+from tests.support.kafka import KafkaNode, mended
 from transport.contract import Transport
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -88,19 +88,13 @@ class Place:
         await eventually(is_row, 20)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def chromium() -> AsyncIterator[Browser]:
     async with run_chromium() as browser:
         yield browser
 
 
-@pytest_asyncio.fixture(scope="session")
-async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
-    async with run_kafka(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyServer]:
     server = ValkeyServer(tmp_path_factory.mktemp("valkey") / "data")
     await server.start()
@@ -108,16 +102,17 @@ async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valk
     await server.stop()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def places(
     tmp_path_factory: pytest.TempPathFactory,
     chromium: Browser,  # first: without a browser nothing need be started
-    kafka: KafkaServer,
+    kafka_node: KafkaNode,
     valkey: ValkeyServer,
     postgres_server: Any,
     database_template: str,
 ) -> AsyncIterator[Callable[..., Awaitable[Place]]]:
     """Start services by name, each once."""
+    kafka = await mended(kafka_node)
     started: dict[str, Place] = {}
     ends: list[Callable[[], Awaitable[Any]]] = []
 

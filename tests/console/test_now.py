@@ -7,8 +7,8 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from compose.local.kafka import KafkaServer
 from tests.console.conftest import PARTITIONS, Open, Place
+from tests.support.kafka import KafkaNode
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -29,11 +29,11 @@ async def test_both_logs_are_shown_with_every_partition_and_what_is_so(
 
 
 async def test_a_log_that_does_not_answer_is_unknown_and_never_zero(
-    both: Place, look: Open, kafka: KafkaServer
+    both: Place, look: Open, kafka_server: KafkaNode
 ) -> None:
     page = await look(both)
     shadow = page.get_by_role("region", name="Log kafka")
-    await kafka.suspend()
+    await kafka_server.suspend()
     try:
         await expect(shadow.locator(".cell.unknown")).to_have_count(PARTITIONS)
         await expect(shadow.locator(".cell .wait").first).to_have_text("unknown")
@@ -42,7 +42,7 @@ async def test_a_log_that_does_not_answer_is_unknown_and_never_zero(
         said = page.locator(".sentence").filter(has_text="The log kafka does not answer")
         await expect(said).to_contain_text("It is the shadow")
     finally:
-        await kafka.resume()
+        await kafka_server.resume()
     await expect(shadow.locator(".cell.unknown")).to_have_count(0)
 
 

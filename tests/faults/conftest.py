@@ -1,4 +1,4 @@
-"""Each fault test has servers of its own: it stops and kills them."""
+"""Each fault test has servers of its own, but for Kafka: it stops and kills them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from persistence.migrate import upgrade
 from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog, RedisLog
-from tests.support.kafka import run_kafka
+from tests.support.kafka import KafkaNode
 
 _DATABASE = "faults"
 
@@ -48,27 +47,16 @@ async def postgres(tmp_path: Path, migrated_data: Path) -> AsyncIterator[Postgre
     await server.stop()
 
 
-@pytest_asyncio.fixture(scope="session")
-async def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
-    """One Kafka for all: it takes seconds to start, and each test has its own topics."""
-    async with run_kafka(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
-
-
 @pytest_asyncio.fixture
 async def redis_log(new_redis: Callable[..., Awaitable[ValkeyServer]]) -> FaultyLog:
     """A Redis of the test's own."""
     return RedisLog(await new_redis())
 
 
-@pytest_asyncio.fixture
-async def kafka_log(kafka_node: KafkaServer) -> FaultyLog:
-    """A Kafka that runs, whatever the last test did to it."""
-    if kafka_node.running:
-        await kafka_node.resume()
-    else:
-        await kafka_node.start()
-    return KafkaLog(kafka_node)
+@pytest.fixture
+def kafka_log(kafka_server: KafkaNode) -> FaultyLog:
+    """The shared Kafka, with topics of the test's own."""
+    return KafkaLog(kafka_server)
 
 
 # Kafka takes minutes more: `make chaos` runs it.

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from compose.local.kafka import KafkaCluster, KafkaServer
+from compose.local.kafka import KafkaCluster
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kafka import delete_topics
+from tests.support.kafka import KafkaNode, delete_topics
 
 __all__ = ["KafkaLog"]
 
@@ -30,7 +30,7 @@ class KafkaLog:
         "ack": b'{"epoch":',
     }
 
-    def __init__(self, server: KafkaServer | KafkaCluster, proxy: FaultProxy | None = None) -> None:
+    def __init__(self, server: KafkaNode | KafkaCluster, proxy: FaultProxy | None = None) -> None:
         self.server = server
         self._proxy = proxy
         number = next(_numbers)

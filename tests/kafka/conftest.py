@@ -1,4 +1,4 @@
-"""One Kafka for the tests of this folder, a broken one mended before the next test."""
+"""A Kafka for the tests of this folder, and topics of each test's own."""
 
 from __future__ import annotations
 
@@ -8,28 +8,10 @@ import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
-from compose.local.kafka import KafkaServer
-from tests.support.containers import KafkaContainer
-from tests.support.kafka import TOPICS, fresh_settings, run_shared_kafka
+from tests.support.kafka import TOPICS, KafkaNode, fresh_settings
 from tests.support.services import KIND, kafka_address
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
-
-Node = KafkaServer | KafkaContainer
-
-
-@pytest_asyncio.fixture(scope="session")
-async def _kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
-    async with run_shared_kafka(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def kafka_server(_kafka: Node) -> Node:
-    """A running node, shared; stop and kill it as you like."""
-    if not _kafka.running:
-        await _kafka.start()
-    return _kafka
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -47,7 +29,7 @@ async def _given_kafka() -> AsyncIterator[str]:
 def kafka_settings(request: pytest.FixtureRequest) -> TransportSettings:
     """Settings for topics of the test's own, on the node that it hurts if it asks for one."""
     if KIND != "external" or "kafka_server" in request.fixturenames:
-        server: Node = request.getfixturevalue("kafka_server")
+        server: KafkaNode = request.getfixturevalue("kafka_server")
         return fresh_settings(server.bootstrap)
     return fresh_settings(request.getfixturevalue("_given_kafka"))
 

@@ -17,33 +17,18 @@ from migration_guide.machine import Machine
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import processes as read_processes
-from tests.support.kafka import fresh_settings, run_kafka
-from tests.support.services import empty_redis, redis_servers, run_redis
+from tests.support.kafka import KafkaNode, fresh_settings
 from transport.contract import Transport
 from transport.kafka import KafkaTransport
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
 
-@pytest_asyncio.fixture(scope="session")
-async def _servers(tmp_path_factory) -> AsyncIterator[tuple[Any, Any]]:
-    """One Redis and one Kafka for all gates."""
-    folder = tmp_path_factory.mktemp("gates")
-    async with (
-        run_redis(redis_servers()[0].values[0], folder / "redis" / "data") as redis,
-        run_kafka(folder / "kafka") as kafka,
-    ):
-        yield redis, kafka
-
-
-@pytest_asyncio.fixture
-async def both(_servers) -> TransportSettings:
+@pytest.fixture
+def both(redis_settings: TransportSettings, kafka_server: KafkaNode) -> TransportSettings:
     """Settings for both logs, empty."""
-    redis, kafka = _servers
-    await empty_redis(redis)
-    return fresh_settings(
-        kafka.bootstrap, redis_host=redis.host, redis_port=redis.port, transport="redis"
-    )
+    ours = fresh_settings(kafka_server.bootstrap, transport="redis")
+    return redis_settings.model_copy(update=ours.model_dump(exclude_unset=True))
 
 
 @pytest_asyncio.fixture

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.local.kafka import KafkaServer
-from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka import KafkaNode, fresh_settings
 from transport.kafka import KafkaTransport
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
@@ -16,16 +15,10 @@ from transport.settings import TransportSettings
 PARTITIONS = 4
 
 
-@pytest_asyncio.fixture(scope="session")
-async def _kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
-    async with run_kafka(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
-
-
 @pytest.fixture
-def both_settings(_kafka: KafkaServer, redis_settings: TransportSettings) -> TransportSettings:
+def both_settings(kafka_server: KafkaNode, redis_settings: TransportSettings) -> TransportSettings:
     """Settings for an empty Redis and for topics of the test's own."""
-    ours = fresh_settings(_kafka.bootstrap, stream_partitions=PARTITIONS)
+    ours = fresh_settings(kafka_server.bootstrap, stream_partitions=PARTITIONS)
     changes = ours.model_dump(include={"kafka_bootstrap_servers", "kafka_topic", "kafka_dlq_topic"})
     changes |= {"transport": "redis", "transport_shadow": "kafka", "stream_partitions": PARTITIONS}
     return redis_settings.model_copy(update=changes)

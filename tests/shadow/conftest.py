@@ -15,7 +15,7 @@ from tests.support.kafka import fresh_settings, run_kafka, run_kafka_behind_a_pr
 from tests.support.services import RedisAddress, empty_redis, redis_servers, run_redis
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def kafka_proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultProxy]:
     """A proxy in front of a Kafka that tells its clients to come that way."""
     folder = tmp_path_factory.mktemp("kafka-behind-a-proxy")
@@ -23,7 +23,7 @@ async def kafka_proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         yield proxy
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def redis_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[ValkeyServer | RedisAddress]:
@@ -33,7 +33,7 @@ async def redis_server(
         yield server
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def quiet_kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
     """A Kafka without faults, fit to be measured: no proxy, and heap enough.
 

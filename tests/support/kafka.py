@@ -28,8 +28,10 @@ from transport.settings import TransportSettings
 
 __all__ = [
     "TOPICS",
+    "KafkaNode",
     "delete_topics",
     "fresh_settings",
+    "mended",
     "require_kafka",
     "run_kafka",
     "run_kafka_behind_a_proxy",
@@ -37,6 +39,7 @@ __all__ = [
     "run_shared_kafka",
 ]
 
+KafkaNode = KafkaServer | KafkaContainer
 TOPICS = f"test.{os.getpid()}."
 """What the name of every topic of ours begins with: a Kafka that is given may hold others."""
 _numbers = count(1)
@@ -66,7 +69,7 @@ async def run_kafka(folder: Path, **options: Any) -> AsyncIterator[KafkaServer]:
 
 
 @asynccontextmanager
-async def run_shared_kafka(folder: Path) -> AsyncIterator[KafkaServer | KafkaContainer]:
+async def run_shared_kafka(folder: Path) -> AsyncIterator[KafkaNode]:
     """Run a node for many tests: a child process, or a container where servers are containers."""
     if KIND == "docker":
         async with run_kafka_container() as container:
@@ -74,6 +77,15 @@ async def run_shared_kafka(folder: Path) -> AsyncIterator[KafkaServer | KafkaCon
     else:
         async with run_kafka(folder) as server:
             yield server
+
+
+async def mended(node: KafkaNode) -> KafkaNode:
+    """Return a node that runs, whatever the last test did to it."""
+    if not node.running:
+        await node.start()
+    elif isinstance(node, KafkaServer):
+        await node.resume()
+    return node
 
 
 @asynccontextmanager

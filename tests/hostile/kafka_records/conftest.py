@@ -1,4 +1,4 @@
-"""One Kafka for the tests of this folder; each test has topics and a database of its own."""
+"""A Kafka whose records are damaged; each test has topics and a database of its own."""
 
 from __future__ import annotations
 
@@ -7,27 +7,16 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.local.kafka import KafkaServer
 from persistence.database.pool import Pool
-from tests.support.containers import KafkaContainer
-from tests.support.kafka import fresh_settings, run_shared_kafka
+from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.kafka_consumers import KafkaConsumers
 from tests.support.record_batches import RawProducer, raw_producer
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
 
-Node = KafkaServer | KafkaContainer
-
-
-@pytest_asyncio.fixture(scope="session")
-async def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
-    """A running node, shared by the folder; nothing here stops it."""
-    async with run_shared_kafka(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
-
 
 @pytest.fixture
-def kafka_settings(kafka_server: Node) -> TransportSettings:
+def kafka_settings(kafka_server: KafkaNode) -> TransportSettings:
     """Settings for topics of the test's own, two partitions."""
     return fresh_settings(kafka_server.bootstrap, stream_partitions=2)
 
@@ -40,7 +29,7 @@ async def kafka_transport(kafka_settings: TransportSettings) -> AsyncIterator[Ka
 
 
 @pytest_asyncio.fixture
-async def producer(kafka_server: Node) -> AsyncIterator[RawProducer]:
+async def producer(kafka_server: KafkaNode) -> AsyncIterator[RawProducer]:
     """Appends record batches byte by byte."""
     async with raw_producer(kafka_server.bootstrap) as one:
         yield one

@@ -1,0 +1,1 @@
+"""Every promise, on real servers; what they share is in `support`."""

@@ -1,0 +1,1 @@
+"""Mirroring between two real logs, each behind a proxy."""
