@@ -79,7 +79,7 @@ async def _measure(
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as folder:
         async with stand(Path(folder), transport) as servers:
-            absent = [one.name for one in CONTENDERS.values() if not one.needs()]
+            absent = [contender.name for contender in CONTENDERS.values() if not contender.needs()]
             if absent:
                 console.print(f"[bold red]not here, so not measured: {', '.join(absent)}[/]")
             for name in wanted:

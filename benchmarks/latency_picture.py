@@ -63,7 +63,7 @@ class _Axis(NamedTuple):
 def draw(points: Iterable[Point]) -> str:
     """Return the picture of the open-loop points of this service."""
     chosen = sorted(
-        ((p.rate, p) for p in points if p.name == _SERVICE and p.rate), key=lambda one: one[0]
+        ((p.rate, p) for p in points if p.name == _SERVICE and p.rate), key=lambda point: point[0]
     )
     if not chosen:
         raise ValueError("there is no open loop in it: make bench ARGS='--only rates' measures one")

@@ -1,4 +1,4 @@
-"""What the documentation says of a result: a page's tables, and one picture.
+"""The documentation's page of figures: tables, and one picture.
 
 ``python -m benchmarks.pages RESULT.json ...`` writes ``docs/figures.md`` and
 ``docs/images/latency.svg`` from what ``make bench`` kept, in one run or in several.
@@ -23,7 +23,7 @@ _DOCS = Path(__file__).parent.parent / "docs"
 
 
 class _Result(msgspec.Struct):
-    """What ``report.save`` writes, as far as a page needs it."""
+    """The part of a file of ``report.save`` that the page needs."""
 
     at: str
     transport: str
@@ -37,7 +37,9 @@ def main(files: Sequence[str], docs: Path = _DOCS) -> None:
     (docs / "images").mkdir(exist_ok=True)
     results = [msgspec.json.decode(Path(file).read_bytes(), type=_Result) for file in files]
     (docs / "figures.md").write_text(page(results))
-    points = [one for result in results for one in result.figures if isinstance(one, Point)]
+    points = [
+        figure for result in results for figure in result.figures if isinstance(figure, Point)
+    ]
     (docs / "images" / "latency.svg").write_text(draw(medians(points)))
 
 
@@ -46,9 +48,9 @@ def page(results: Iterable[_Result]) -> str:
     results = list(results)
     figures = [figure for result in results for figure in result.figures]
     parts = [(Path(__file__).parent / "pages.md").read_text().rstrip()]
-    if points := [one for one in figures if isinstance(one, Point)]:
+    if points := [figure for figure in figures if isinstance(figure, Point)]:
         parts.append("\n".join(_points(points)))
-    if judged := [one for one in figures if not isinstance(one, Point)]:
+    if judged := [figure for figure in figures if not isinstance(figure, Point)]:
         parts.append("\n".join(_judged(judged)))
     parts += dict.fromkeys(_where(result) for result in results)
     return "\n\n".join(parts) + "\n"
@@ -58,27 +60,26 @@ def _points(points: Iterable[Point]) -> Iterable[str]:
     columns = ("load", "service", "rows/s", *_LATENCIES, "CPU a message")
     yield f"| {' | '.join(columns)} |"
     yield "|---|---|---|---|---|---|"
-    for one in medians(points):
-        post, row = (" / ".join(f"{ms:,.1f}" for ms in of) for of in (one.post_ms, one.row_ms))
-        cpu = ", ".join(f"{name} {us:,.0f}" for name, us in one.cpu_us.items())
-        refused = f" ({one.refused:,} refused)" if one.refused else ""
+    for p in medians(points):
+        post, row = (" / ".join(f"{ms:,.1f}" for ms in of) for of in (p.post_ms, p.row_ms))
+        cpu = ", ".join(f"{name} {us:,.0f}" for name, us in p.cpu_us.items())
+        refused = f" ({p.refused:,} refused)" if p.refused else ""
         yield (
-            f"| {one.load} | {one.name} | {one.rows_per_second:,.0f}{refused} | {post} | {row} "
-            f"| {cpu} |"
+            f"| {p.load} | {p.name} | {p.rows_per_second:,.0f}{refused} | {post} | {row} | {cpu} |"
         )
 
 
 def _judged(figures: Iterable[Compared | Limit]) -> Iterable[str]:
     yield "| figure | measured | beside | ratio | target |"
     yield "|---|---|---|---|---|"
-    for one in figures:
-        if isinstance(one, Compared):
-            beside = f"{one.baseline_name}: {median(one.baseline):,.0f}"
-            measured = f"{median(one.ours):,.0f} {one.unit}"
-            yield f"| {one.name} | {measured} | {beside} | {one.ratio:.2f} | >= {one.target:g} |"
+    for f in figures:
+        if isinstance(f, Compared):
+            beside = f"{f.baseline_name}: {median(f.baseline):,.0f}"
+            measured = f"{median(f.ours):,.0f} {f.unit}"
+            yield f"| {f.name} | {measured} | {beside} | {f.ratio:.2f} | >= {f.target:g} |"
         else:
-            sign = "<" if one.must_be == "below" else ">="
-            yield f"| {one.name} | {one.value:,.1f} {one.unit} | | | {sign} {one.limit:g} |"
+            sign = "<" if f.must_be == "below" else ">="
+            yield f"| {f.name} | {f.value:,.1f} {f.unit} | | | {sign} {f.limit:g} |"
 
 
 def _where(result: _Result) -> str:

@@ -36,13 +36,13 @@ def apart(measured: Iterable[Running], *, shared: bool = False) -> Iterator[str]
     if len(all_of_them) == 1:
         yield "all on one processor"
         return
-    one = {min(all_of_them)}
+    own = {min(all_of_them)}
     alone = {app.pid for app in measured}
     here = psutil.Process()
     others = [p for p in (here, *here.children(recursive=True)) if p.pid not in alone]
     try:
-        _place(others, all_of_them if shared else all_of_them - one)
-        _place([psutil.Process(pid) for pid in alone], one)
+        _place(others, all_of_them if shared else all_of_them - own)
+        _place([psutil.Process(pid) for pid in alone], own)
         if shared:
             yield "the service on one processor, all else on any"
         else:

@@ -74,7 +74,7 @@ def side_by_side(console: Console, found: dict[str, list[Figure]]) -> None:
     for name in names:
         cells = []
         for figures in judged.values():
-            figure = next((one for one in figures if one.name == name), None)
+            figure = next((figure for figure in figures if figure.name == name), None)
             cells.append(_cell(figure) if figure else "")
         table.add_row(name, *cells)
     console.print(table)

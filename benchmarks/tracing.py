@@ -56,7 +56,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
         del spent["off"][0], spent["unsampled"][0]  # of a cold process
         page = await fetch(running["sampled"].metrics_port)
     details: dict[str, str | float | dict[str, int]] = {
-        f"{name}_us_per_post": round(median(one) * 1e6, 1) for name, one in spent.items()
+        f"{name}_us_per_post": round(median(seconds) * 1e6, 1) for name, seconds in spent.items()
     }
     details["sampled_spans_exported"] = page.total("trace_spans_exported_total")
     details["sampled_spans_dropped"] = page.total("trace_spans_dropped_total")

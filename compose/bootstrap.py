@@ -90,13 +90,13 @@ def with_contained(extras: "Iterable[str]") -> "set[str]":
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found: set[str] = set()
-    left = [one for one in extras if one]
+    left = [extra for extra in extras if extra]
     while left:
         extra = left.pop()
         found.add(extra)
         for requirement in project["optional-dependencies"].get(extra, ()):
             own = re.match(project["name"] + r"\s*\[([^\]]*)\]", requirement)
-            named = {one.strip() for one in own.group(1).split(",")} if own else set()
+            named = {name.strip() for name in own.group(1).split(",")} if own else set()
             left.extend(named - found)
     return found
 

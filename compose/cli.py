@@ -128,11 +128,14 @@ def _fault() -> NoReturn:
 
 
 def _utf8(arguments: list[str]) -> None:
-    for one in arguments:
+    for argument in arguments:
         try:
-            one.encode()
+            argument.encode()
         except UnicodeEncodeError:
-            fail(f"the argument {one!r} is not UTF-8, and no id is anything else", status=_MISUSED)
+            fail(
+                f"the argument {argument!r} is not UTF-8, and no id is anything else",
+                status=_MISUSED,
+            )
 
 
 def _not_empty(arguments: list[str]) -> None:

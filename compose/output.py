@@ -62,8 +62,8 @@ def fail(*lines: str, status: int = _FAILED) -> NoReturn:
             continue
         line, *more = text.split("\n")
         err.print(styled(("error:", "red"), " ", line))
-        for one in more:
-            err.print(styled("  ", one))
+        for further in more:
+            err.print(styled("  ", further))
     sys.exit(status)
 
 

@@ -182,7 +182,7 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
         elif group == names["kafka"]:
             address = f"kafka {address}"
         sources = dict.fromkeys(rows[name].source for name in group)
-        source = " and ".join(one for one in sources if one != "command")
+        source = " and ".join(source for source in sources if source != "command")
         described.append(f"{address} ({source})" if source else address)
     return ", ".join(described)
 

@@ -45,7 +45,7 @@ def main(  # noqa: PLR0913 - options of a command
         rate=rate or None,
         seconds=seconds,
         partitions=partitions,
-        settings=dict(one.partition("=")[::2] for one in setting or []),
+        settings=dict(pair.partition("=")[::2] for pair in setting or []),
     )
     contenders = [CONTENDERS[name] for name in service or ["crossfade"]]
     contenders += [other_checkout(path) for path in beside or []]
@@ -63,7 +63,7 @@ async def _rounds(
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as folder:
         async with stand(Path(folder), transport) as servers:
             for _ in range(rounds):
-                points += [await measure(servers, one, offered) for one in contenders]
+                points += [await measure(servers, contender, offered) for contender in contenders]
     return points
 
 

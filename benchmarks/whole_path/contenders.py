@@ -81,8 +81,8 @@ def _uvicorn(module: str) -> Callable[..., AbstractAsyncContextManager[Running]]
 
 
 CONTENDERS = {
-    one.name: one
-    for one in (
+    contender.name: contender
+    for contender in (
         Contender(name="crossfade", start=_serve(ROOT)),
         Contender(name="crossfade direct", start=_serve(ROOT), settings={"INGRESS_MODE": "direct"}),
         Contender(name="go", start=go_service, needs=lambda: shutil.which("go")),

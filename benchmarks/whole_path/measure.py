@@ -53,7 +53,7 @@ async def measure(
             if not result.messages:
                 raise RuntimeError(f"{contender.name}: {result.statuses}\n{app.log_tail()}")
             last = await _all_rows(connection, app, first + result.messages)
-            cpu = {name: one - before[name] for name, one in cpu_seconds(pids).items()}
+            cpu = {name: seconds - before[name] for name, seconds in cpu_seconds(pids).items()}
         commits = await _commits(connection, first, last)
     finally:
         await connection.close()
@@ -73,9 +73,9 @@ async def measure(
         posts_per_second=round(result.messages_per_second, 1),
         rows_per_second=round(len(took) / seconds, 1),
         refused=result.errors,
-        post_ms=[round(one * 1000, 2) for one in (result.p50, result.p99, result.p999)],
+        post_ms=[round(seconds * 1000, 2) for seconds in (result.p50, result.p99, result.p999)],
         row_ms=[round(percentile(took, share) * 1000, 2) for share in (0.5, 0.99, 0.999)],
-        cpu_us={name: round(one / len(took) * 1e6, 1) for name, one in cpu.items()},
+        cpu_us={name: round(seconds / len(took) * 1e6, 1) for name, seconds in cpu.items()},
         generator_cpu=round(result.cpu_share, 2),
     )
 

@@ -27,7 +27,7 @@ _SHADOW_MODES = ("async", "sync")
 async def beside_others(stand: Stand, plan: Plan) -> list[Figure]:
     """64 connections, closed loop, each service in turn; then ours with other numbers of them."""
     usual = Offered(seconds=plan.seconds)
-    points = await _rounds(stand, plan, [(one, usual) for one in _comparable(stand)])
+    points = await _rounds(stand, plan, [(contender, usual) for contender in _comparable(stand)])
     others = [(_OURS, msgspec.structs.replace(usual, connections=n)) for n in plan.connections]
     compared = [
         _compared(points, f"whole path, {usual.label}: beside {name}", (_OURS.name, name), target)
@@ -39,13 +39,13 @@ async def beside_others(stand: Stand, plan: Plan) -> list[Figure]:
 
 async def at_rates(stand: Stand, plan: Plan) -> list[Figure]:
     """Poisson arrivals at rates that a service can keep up with, and some that it hardly can."""
-    contenders = [one for one in _comparable(stand) if one.name in {"crossfade", "go"}]
+    contenders = [service for service in _comparable(stand) if service.name in {"crossfade", "go"}]
     ceiling = (await measure(stand, _OURS, Offered(seconds=plan.seconds))).rows_per_second
     rates = [rate if rate > 1 else round(rate * ceiling, -2) for rate in plan.rates]
     loads = [
-        (one, Offered(connections=_OPEN_CONNECTIONS, rate=rate, seconds=plan.seconds))
+        (contender, Offered(connections=_OPEN_CONNECTIONS, rate=rate, seconds=plan.seconds))
         for rate in rates
-        for one in contenders
+        for contender in contenders
     ]
     return list(await _rounds(stand, plan, loads))
 
@@ -107,8 +107,8 @@ async def _kafka(stand: Stand) -> AsyncIterator[dict[str, str]]:
 def _comparable(stand: Stand) -> list[Contender]:
     """Return who can be measured here: the others know Redis alone."""
     if stand.transport != "redis":
-        return [one for one in CONTENDERS.values() if one.name.startswith("crossfade")]
-    return [one for one in CONTENDERS.values() if one.needs()]
+        return [service for service in CONTENDERS.values() if service.name.startswith("crossfade")]
+    return [service for service in CONTENDERS.values() if service.needs()]
 
 
 async def _rounds(
@@ -126,7 +126,7 @@ async def _rounds(
 def _compared(
     points: Sequence[Point], name: str, services: tuple[str, str], target: float
 ) -> Compared:
-    ours, other = ([p.rows_per_second for p in points if p.name == one] for one in services)
+    ours, other = ([p.rows_per_second for p in points if p.name == service] for service in services)
     return Compared(
         name=name,
         unit="rows/s",
@@ -138,14 +138,14 @@ def _compared(
 
 
 def _between(
-    points: Sequence[Point], name: str, one: Offered, other: Offered, target: float
+    points: Sequence[Point], name: str, load: Offered, beside: Offered, target: float
 ) -> Compared:
-    ours, base = ([p.rows_per_second for p in points if p.load == o.label] for o in (one, other))
+    ours, base = ([p.rows_per_second for p in points if p.load == o.label] for o in (load, beside))
     return Compared(
         name=name,
         unit="rows/s",
         ours=ours,
-        baseline_name=other.label,
+        baseline_name=beside.label,
         baseline=base,
         target=target,
     )

@@ -58,9 +58,9 @@ def show_points(console: Console, points: Iterable[Point]) -> None:
             point.name,
             f"{point.posts_per_second:,.0f}",
             f"{point.rows_per_second:,.0f}",
-            " / ".join(f"{one:,.1f}" for one in point.post_ms),
-            " / ".join(f"{one:,.1f}" for one in point.row_ms),
-            " + ".join(f"{one:,.0f} {name}" for name, one in point.cpu_us.items()),
+            " / ".join(f"{ms:,.1f}" for ms in point.post_ms),
+            " / ".join(f"{ms:,.1f}" for ms in point.row_ms),
+            " + ".join(f"{us:,.0f} {name}" for name, us in point.cpu_us.items()),
             f"{point.refused:,}" if point.refused else "",
         )
         shown = point.load

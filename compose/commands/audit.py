@@ -97,7 +97,7 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
     if as_json:
         out.json({"clean": report.clean, **msgspec.to_builtins(report)})
         return
-    records = sum(one.records for one in report.ranges)
+    records = sum(checked.records for checked in report.ranges)
     out.print(
         f"{report.rows} rows; {records} acknowledged records that {report.transport} still holds"
     )

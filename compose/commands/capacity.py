@@ -86,8 +86,10 @@ def _ceilings(machines: list[Ceiling]) -> Grid:
     table.add_column("cores", right=True)
     table.add_column("messages a second", right=True)
     table.add_column("limit")
-    for one in machines:
-        table.add_row(str(one.cores), f"{one.messages_per_second:,}", _LIMITS[one.limit])
+    for machine in machines:
+        table.add_row(
+            str(machine.cores), f"{machine.messages_per_second:,}", _LIMITS[machine.limit]
+        )
     return table
 
 

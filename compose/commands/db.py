@@ -55,11 +55,11 @@ def downgrade(
     if dry_run:
         undone = run(lambda: migrate.steps_down(_url(), revision))
         if as_json:
-            out.json({"wouldUndo": [one._asdict() for one in undone]})
+            out.json({"wouldUndo": [step._asdict() for step in undone]})
             return
         out.print(f"would undo {len(undone)} revisions" + (":" if undone else ""))
-        for one in undone:
-            out.print(f"  {one.revision}  {one.title}")
+        for step in undone:
+            out.print(f"  {step.revision}  {step.title}")
         return
     if not yes:
         err.print("Going down drops what the older schema does not have, rows included.")

@@ -212,8 +212,8 @@ def discard(
             out.json({"wouldDiscard": sum(by_reason.values()), "byReason": by_reason})
             return
         out.print(f"would discard {sum(by_reason.values())}")
-        for one, letters in by_reason.items():
-            out.print(f"  {one}: {letters}")
+        for found, letters in by_reason.items():
+            out.print(f"  {found}: {letters}")
         return
     if not yes:
         count = sum(run(lambda: _count(selection)).values())

@@ -91,7 +91,7 @@ def list_keys(*, as_json: Json = False, _wide: Wide = False) -> None:
         for digest, key in parse_entries(text, source).items()
     ]
     if as_json:
-        out.json([_data(*one) for one in keys])
+        out.json([_data(*key) for key in keys])
         return
     if not keys:
         err.print("No API keys are configured.")

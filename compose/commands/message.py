@@ -73,7 +73,7 @@ async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
     ingress = settings.ingress
     timeout = ingress.ingress_read_timeout_ms / 1000
     async with watching(settings) as look:
-        logs = {one.transport.name: one.transport for one in look.logs}
+        logs = {log.transport.name: log.transport for log in look.logs}
         search = Search(look.consumed, look.pool, logs=logs, timeout_seconds=timeout)
         found = await search.find(text)
         identifier = found.items[0].message_id if len(found.items) == 1 else None
@@ -136,13 +136,14 @@ def _table(found: FoundMessages) -> Grid:
     table = Grid()
     for heading, drop in _COLUMNS.items():
         table.add_column(heading, drop=drop)
-    for one in found.items[:_SHOWN]:
+    for message in found.items[:_SHOWN]:
         table.add_row(
-            milliseconds(one.accepted_at) if one.accepted_at else "unknown",
-            one.state,
-            one.message_id or (f"dead letter {one.dead_letter_id}" if one.dead_letter_id else "-"),
-            one.conversation_id or "-",
-            one.client_message_id or "-",
-            ", ".join(one.matched),
+            milliseconds(message.accepted_at) if message.accepted_at else "unknown",
+            message.state,
+            message.message_id
+            or (f"dead letter {message.dead_letter_id}" if message.dead_letter_id else "-"),
+            message.conversation_id or "-",
+            message.client_message_id or "-",
+            ", ".join(message.matched),
         )
     return table

@@ -89,12 +89,12 @@ def backfill(
         order = msgspec.convert(job.request, BackfillOrder)
         rate = job.rate if rate is None else rate
     else:
-        one = source or settings.transport.transport
-        two = other(settings, one, into, "--into")
+        first = source or settings.transport.transport
+        second = other(settings, first, into, "--into")
         begin = moment(since, "--since")
         young = SETTLE if settle is None else settle
-        order = BackfillOrder(one, two, from_rows, begin, everything, young)
-    one, two = order.source, order.target
+        order = BackfillOrder(first, second, from_rows, begin, everything, young)
+    first, second = order.source, order.target
     request = Request(
         from_rows=order.from_rows,
         since=order.since,
@@ -105,25 +105,25 @@ def backfill(
         resume=resume,
     )
     if dry_run:
-        status = run(lambda: _preview(settings, (one, two), request))
+        status = run(lambda: _preview(settings, (first, second), request))
         if as_json:
             out.json(
                 {
-                    "source": one,
-                    "target": two,
+                    "source": first,
+                    "target": second,
                     "wouldAppend": status.missing,
                     "uncopied": status.uncopied,
                 }
             )
             return
-        out.print(f"would append {status.missing} records to {two}")
-        _left_out(status, two)
+        out.print(f"would append {status.missing} records to {second}")
+        _left_out(status, second)
         return
-    status, job = run(lambda: _run(settings, (one, two), request))
+    status, job = run(lambda: _run(settings, (first, second), request))
     if as_json:
         out.json(msgspec.to_builtins(job))
     else:
-        _say(status, two)
+        _say(status, second)
     if status.refused:
         fail(f"{status.refused} records can't be copied: a key or a header of theirs is not text")
 
@@ -153,8 +153,11 @@ async def _resumable(settings: Settings, identifier: UUID) -> Job:
 
 
 async def _preview(settings: Settings, names: tuple[str, str], request: Request) -> BackfillStatus:
-    async with database(settings.persistence) as pool, two_logs(settings, *names) as (one, two):
-        return await Backfill(pool, one, two, request).preview()
+    async with (
+        database(settings.persistence) as pool,
+        two_logs(settings, *names) as (first, second),
+    ):
+        return await Backfill(pool, first, second, request).preview()
 
 
 async def _run(
@@ -162,9 +165,9 @@ async def _run(
 ) -> tuple[BackfillStatus, Job]:
     async with (
         database(settings.persistence) as pool,
-        two_logs(settings, *names, make=True) as (one, two),
+        two_logs(settings, *names, make=True) as (first, second),
     ):
-        work = Backfill(pool, one, two, request)
+        work = Backfill(pool, first, second, request)
         task = asyncio.create_task(work.run())
         try:
             await _show(work, task)

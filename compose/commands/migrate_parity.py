@@ -75,14 +75,14 @@ def parity(
     how much could be compared.
     """
     settings = client_settings()
-    one = primary or settings.transport.transport
-    two = other(settings, one, shadow, "--shadow")
+    first = primary or settings.transport.transport
+    second = other(settings, first, shadow, "--shadow")
     start, end = _period(since, window)
     limits = ParityLimits(settle=settle)
     if follow:
-        report = run(lambda: _follow(settings, (one, two), start, limits, as_json=as_json))
+        report = run(lambda: _follow(settings, (first, second), start, limits, as_json=as_json))
     else:
-        report = run(lambda: _once(settings, (one, two), (start, end), limits, quiet=as_json))
+        report = run(lambda: _once(settings, (first, second), (start, end), limits, quiet=as_json))
         _print(report, as_json=as_json)
     raise typer.Exit(_STATUS[report.totals.verdict])
 
@@ -117,10 +117,10 @@ async def _once(
             bar.update(task, description=f"comparing partition {partition}: {read} records read")
 
         mirrored = await _mirrored(settings)
-        async with two_logs(settings, *names) as (one, two):
+        async with two_logs(settings, *names) as (first, second):
             report = await check(
-                one,
-                two,
+                first,
+                second,
                 since=period[0],
                 until=period[1],
                 mirrored=mirrored,
@@ -140,8 +140,8 @@ async def _follow(
     as_json: bool,
 ) -> ParityCheck:
     """Show until Ctrl-C, then return what was found. Where nothing was yet, Ctrl-C just ends it."""
-    async with two_logs(settings, *names) as (one, two):
-        follower = Follower(one, two, since=since, limits=limits)
+    async with two_logs(settings, *names) as (first, second):
+        follower = Follower(first, second, since=since, limits=limits)
         try:
             with working("Reading both logs ..."):
                 await follower.start()
@@ -258,10 +258,10 @@ def _partitions(report: ParityCheck) -> Grid:
     return table
 
 
-def _cells(one: PartitionReport, shown: Sequence[tuple[ParityResult, str]]) -> list[Cell]:
+def _cells(partition: PartitionReport, shown: Sequence[tuple[ParityResult, str]]) -> list[Cell]:
     cells: list[Cell] = []
     for result, _ in shown:
-        count = one.totals.of(result)
+        count = partition.totals.of(result)
         cells.append(
             styled((str(count), "bold red")) if count and result in DIFFERENCES else str(count)
         )

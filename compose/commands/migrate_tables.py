@@ -42,7 +42,9 @@ def as_data(look: MigrationStanding) -> dict[str, Any]:
         "name": PHASES[look.state.phase].name,
         "under_way": look.state.under_way,
         "reached": look.reached,
-        "processes": [{**msgspec.to_builtins(one), "live": one.live} for one in look.processes],
+        "processes": [
+            {**msgspec.to_builtins(process), "live": process.live} for process in look.processes
+        ],
     }
 
 
@@ -94,20 +96,20 @@ def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableT
     table.add_column("partitions", drop=4)
     table.add_column("shadow", prose=True, drop=5)
     table.add_column("waits for", prose=True, drop=2)
-    for one in found:
-        known = one.phase is not None and 0 <= one.phase < len(PHASES)
-        phase = PHASES[one.phase or 0].label if known else f"none ({one.transport})"
-        right = one.phase in expected
-        seen = f"{one.silent_seconds:.0f} s ago"
-        owned = " ".join(f"{name}:{len(parts)}" for name, parts in one.owned.items() if parts)
-        waits = ", ".join(pause.dependency for pause in one.paused)
+    for process in found:
+        known = process.phase is not None and 0 <= process.phase < len(PHASES)
+        phase = PHASES[process.phase or 0].label if known else f"none ({process.transport})"
+        right = process.phase in expected
+        seen = f"{process.silent_seconds:.0f} s ago"
+        owned = " ".join(f"{name}:{len(parts)}" for name, parts in process.owned.items() if parts)
+        waits = ", ".join(pause.dependency for pause in process.paused)
         table.add_row(
-            one.member,
-            one.role,
+            process.member,
+            process.role,
             styled((phase, "green" if right else "red")),
-            seen if one.live else styled((f"missing, {seen}", "red")),
+            seen if process.live else styled((f"missing, {seen}", "red")),
             owned or "-",
-            _shadow(one.shadow),
+            _shadow(process.shadow),
             styled((waits, "red")) if waits else "-",
         )
     return table
@@ -117,8 +119,8 @@ def gates(results: Sequence[GateResult]) -> RenderableType:
     """Return the gates' answers, one a line."""
     table = Grid("gate", "")
     table.add_column("reason", prose=True)
-    for one in results:
-        table.add_row(one.name, styled((one.verdict, _COLOURS[one.verdict])), one.reason)
+    for gate in results:
+        table.add_row(gate.name, styled((gate.verdict, _COLOURS[gate.verdict])), gate.reason)
     return table
 
 
@@ -155,12 +157,12 @@ def history(events: Sequence[MigrationEvent]) -> RenderableType:
     table.add_column("what")
     table.add_column("who", drop=2)
     table.add_column("why", prose=True, drop=1)
-    for one in events:
-        where = f"{one.from_phase} -> {one.to_phase}"
-        why = one.why + "".join(
-            f"; {gate} overruled: {r}" for gate, r in (one.overrides or {}).items()
+    for event in events:
+        where = f"{event.from_phase} -> {event.to_phase}"
+        why = event.why + "".join(
+            f"; {gate} overruled: {r}" for gate, r in (event.overrides or {}).items()
         )
-        table.add_row(_short(one.at), str(one.epoch), f"{one.kind} {where}", one.who, why)
+        table.add_row(_short(event.at), str(event.epoch), f"{event.kind} {where}", event.who, why)
     return table
 
 

@@ -169,8 +169,8 @@ def _show(sent: _Sent, to: ServiceAddress, *, as_json: bool) -> None:
                 "senderId": message.sender_id,
                 "clientMessageId": message.client_message_id,
                 "positions": [
-                    {"transport": one.transport, "partition": one.partition, "offset": one.offset}
-                    for one in (stored.positions if stored else ())
+                    {"transport": p.transport, "partition": p.partition, "offset": p.offset}
+                    for p in (stored.positions if stored else ())
                 ],
             }
         )

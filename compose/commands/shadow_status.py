@@ -32,7 +32,9 @@ async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None
     try:
         alive = await processes(pool, within=_WITHIN)
         status["processes"] = {
-            one.member: one.shadow for one in alive if one.live and one.shadow is not None
+            process.member: process.shadow
+            for process in alive
+            if process.live and process.shadow is not None
         }
         async with using(pool, within=_WITHIN) as connection:
             status["missed"] = await open_gaps(connection, transport.transport_shadow)
@@ -47,9 +49,9 @@ def lines(shadow: dict[str, Any]) -> list[str]:
     if shadow["processes"] is None:
         return [f"{head}; what waits and what was missed is unknown: PostgreSQL does not answer"]
     said = [
-        f"  {member}: breaker {one.get('breaker')}, {one.get('waiting')} wait "
-        f"({_seconds(one.get('oldest_age'))}), {one.get('dropped')} dropped"
-        for member, one in shadow["processes"].items()
+        f"  {member}: breaker {status.get('breaker')}, {status.get('waiting')} wait "
+        f"({_seconds(status.get('oldest_age'))}), {status.get('dropped')} dropped"
+        for member, status in shadow["processes"].items()
     ]
     missed = ", ".join(f"{records} {kind}" for kind, records in shadow["missed"].items())
     return [head, *said, f"  missed and not repaired: {missed or 'none'}"]

@@ -33,20 +33,20 @@ def lines(standbys: dict[str, dict[str, Any]]) -> list[str]:
     return [
         line
         for member, logs in standbys.items()
-        for log, one in logs.items()
-        if isinstance(one, dict)
-        for line in _lines(member, log, one)
+        for log, status in logs.items()
+        if isinstance(status, dict)
+        for line in _lines(member, log, status)
     ]
 
 
-def _lines(member: str, log: str, one: dict[str, Any]) -> Iterator[str]:
-    head = f"standby on {log}: {member} keeps {len(one.get('epochs') or ())} partitions"
-    if paused := one.get("paused"):
+def _lines(member: str, log: str, status: dict[str, Any]) -> Iterator[str]:
+    head = f"standby on {log}: {member} keeps {len(status.get('epochs') or ())} partitions"
+    if paused := status.get("paused"):
         first = paused[0]
         yield f"{head}; waits for {first['dependency']} since {first['since']}: {first['error']}"
         return
     yield head
-    for stall in one.get("stalled") or ():
+    for stall in status.get("stalled") or ():
         yield (
             f"  partition {stall['partition']} waits at {stall['offset']} since {stall['since']}: "
             f"{stall['reason']}"

@@ -113,8 +113,8 @@ class _Look:
         return {
             "transport": self._transport.name,
             "partitions": [
-                {name: getattr(one, name) for name in Progress.__struct_fields__}
-                for one in messages
+                {name: getattr(part, name) for name in Progress.__struct_fields__}
+                for part in messages
             ],
             "dead_letters_unread": _total(dead),
             "dead_letters_pending": waiting.pending if waiting else None,
@@ -169,10 +169,10 @@ def _health(sentences: Sequence[Sentence]) -> Grid:
     table = Grid(show_header=False)
     table.add_column()
     table.add_column(prose=True)
-    for one in sentences:
-        table.add_row(styled((one.level, _TONES[one.level])), one.text)
-        if one.next:
-            table.add_row("", styled((one.next, "dim")))
+    for sentence in sentences:
+        table.add_row(styled((sentence.level, _TONES[sentence.level])), sentence.text)
+        if sentence.next:
+            table.add_row("", styled((sentence.next, "dim")))
     return table
 
 
@@ -182,25 +182,25 @@ def _partitions(name: str, messages: Sequence[Progress], dead: Sequence[Progress
     parts: list[str | tuple[str, str]] = [f"lag {_known(_total(messages))} in all"]
     if _total(dead) != 0:  # read off the log, they wait for a decision: health says how many
         parts.append(f", {_known(_total(dead))} dead letters unread in the log, not yet listed")
-    if lost := sum(one.lost for one in messages):
+    if lost := sum(part.lost for part in messages):
         parts.append((f", {lost} records left the log unread", "bold red"))
-    if held := sum(one.held for one in messages):
+    if held := sum(part.held for part in messages):
         parts.append(f", {held} of them behind a transaction of another producer")
     table.caption = styled(*parts)
     for heading, drop in (("partition", 0), ("lag", 0), ("pending", 1), ("oldest", 0)):
         table.add_column(heading, right=True, drop=drop)
     table.add_column("owner")
-    for one in messages:
-        age = "unknown" if one.oldest_age is None else f"{one.oldest_age:.1f} s"
+    for part in messages:
+        age = "unknown" if part.oldest_age is None else f"{part.oldest_age:.1f} s"
         table.add_row(
-            str(one.partition), _known(one.lag), _known(one.pending), age, one.owner or "nobody"
+            str(part.partition), _known(part.lag), _known(part.pending), age, part.owner or "nobody"
         )
     return table
 
 
 def _total(progress: Sequence[Progress]) -> int | None:
     """Return the sum of the lags; unknown if one is."""
-    lags = [one.lag for one in progress]
+    lags = [part.lag for part in progress]
     return None if None in lags else sum(lag for lag in lags if lag is not None)
 
 

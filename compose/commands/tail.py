@@ -57,7 +57,7 @@ async def _follow(settings: Settings, printer: _Printer, conversation: str | Non
             else [partition_for(conversation, log.partitions)]
         )
         progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-        positions = {one.partition: one.end for one in progress if one.partition in chosen}
+        positions = {part.partition: part.end for part in progress if part.partition in chosen}
         err.print(f"Following {log.name} from here on. Ctrl-C ends it.")
         tail = _Tail(look, positions, conversation)
         while True:
@@ -80,7 +80,7 @@ class _Tail:
 
     async def next(self) -> list[dict[str, str]]:
         """Return the events since the last call, as lines."""
-        pages = await asyncio.gather(*(self._page(one) for one in self._positions))
+        pages = await asyncio.gather(*(self._page(partition) for partition in self._positions))
         records = sorted((r for page in pages for r in page), key=lambda record: record.appended_at)
         lines = [line for record in records for line in self._line(record)]
         return lines + await self._fates()
@@ -115,7 +115,7 @@ class _Tail:
         except Outage:
             return []  # shown when it is back
         lines = []
-        for fate in sorted(settled, key=lambda one: one.at):
+        for fate in sorted(settled, key=lambda fate: fate.at):
             if (event := self._waiting.pop(fate.message_id, None)) is None:
                 continue
             what = "dead_lettered" if fate.reason else "persisted"

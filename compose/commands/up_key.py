@@ -41,7 +41,7 @@ def passing_key(settings: IngressSettings) -> PassingKey | None:
     secret = f"cf_{secrets.token_urlsafe(_SECRET_BYTES)}"
     key = ApiKey(_NAME, frozenset({Scope.PRODUCE, Scope.READ}))
     entry = entry_of(key, sha256(secret.encode()).hexdigest())
-    named = [_described(one) for one in keys]
+    named = [_described(key) for key in keys]
     if settings.api_keys_file is not None:
         named.append(f"those in {settings.api_keys_file}")
     return PassingKey(secret, "\n".join(filter(None, (given, entry))), ", ".join(named))

@@ -55,7 +55,7 @@ def moved_ports(asked: Settings, settings: Settings, stack: Stack) -> list[Moved
         ports.append(Moved("Redis's port", _REDIS, stack.redis.port))
     if stack.kafka:
         ports.append(Moved("Kafka's port", _KAFKA, stack.kafka.port))
-    return [one for one in ports if one.usual != one.used]
+    return [port for port in ports if port.usual != port.used]
 
 
 @dataclass(frozen=True)
@@ -142,5 +142,5 @@ def part(settings: Settings, name: str) -> tuple[str, str]:
 
 
 def _translation(moved: Sequence[Moved]) -> str:
-    ports = ", ".join(f"{one.used} for {one.usual}" for one in moved)
+    ports = ", ".join(f"{port.used} for {port.usual}" for port in moved)
     return f"in the commands of the documentation, write port {ports}"

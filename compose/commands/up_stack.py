@@ -108,8 +108,8 @@ class _Up:
         if key is not None:
             overrides["API_KEYS"] = key.api_keys
         settings = settings_or_exit(overrides)
-        for one in moved_ports(asked, settings, stack):
-            warn(f"{one.name} {one.usual} is taken; using {one.used}", label="note")
+        for moved in moved_ports(asked, settings, stack):
+            warn(f"{moved.name} {moved.usual} is taken; using {moved.used}", label="note")
         run_file.write(self.folder.path, {**unseen(overrides), **_key(key)})
         panel = UpPanel(asked, settings, stack, self.logging.path, key, self.layout)
         helpers = {asyncio.create_task(stack.keep_running(partial(err.print, style="yellow")))}

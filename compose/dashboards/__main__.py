@@ -23,5 +23,5 @@ def text(of: Dashboard) -> str:
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for one in ALL:
-        (FOLDER / f"{one.uid}.json").write_text(text(one), "utf-8")
+    for board in ALL:
+        (FOLDER / f"{board.uid}.json").write_text(text(board), "utf-8")

@@ -54,7 +54,7 @@ class Stack:
     @property
     def servers(self) -> list[LocalServer]:
         """Every server of the stack."""
-        return [one for one in (self.redis, self.kafka, self.postgres) if one is not None]
+        return [server for server in (self.redis, self.kafka, self.postgres) if server is not None]
 
     @property
     def database_url(self) -> str:

@@ -81,10 +81,10 @@ class Observer:
             except TransportError:
                 return False
             left = {
-                (topic, one.partition): one.lag
+                (topic, part.partition): part.lag
                 for topic, progress in (("messages", messages), ("dead letters", letters))
-                for one in progress
-                if one.lag != 0
+                for part in progress
+                if part.lag != 0
             }
             return not left
 
@@ -110,5 +110,5 @@ class Observer:
                 progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except (TransportError, TimeoutError):
             return None
-        lags = [one.lag for one in progress]
+        lags = [part.lag for part in progress]
         return None if None in lags else sum(lag for lag in lags if lag is not None)

@@ -53,5 +53,5 @@ class Listeners:
 
     def close(self) -> None:
         """Close the supervisor's copies. Processes have theirs."""
-        for one in self._sockets:
-            one.close()
+        for held in self._sockets:
+            held.close()

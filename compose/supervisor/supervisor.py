@@ -56,8 +56,8 @@ class Layout:
         return f"{accept}, {_count(self.workers, 'consumes', 'consume')}"
 
 
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
+def _count(number: int, single: str, several: str) -> str:
+    return f"{number} {single if number == 1 else several}"
 
 
 class _Slot:

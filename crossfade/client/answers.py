@@ -143,7 +143,7 @@ def _problem(body: dict[str, Any], wait: float | None) -> ProblemError:
         type=uri,
         title=str(body["title"]),
         detail=str(body.get("detail", "")),
-        fields=[_made(FieldError, one) for one in body.get("errors", ())],
+        fields=[_made(FieldError, error) for error in body.get("errors", ())],
         correlation_id=body.get("correlationId"),
         retry_after=wait if status >= _RETRY_LATER else None,
     )
@@ -156,8 +156,8 @@ def _message(body: dict[str, Any]) -> Message:
     letter = body.get("deadLetter")
     nested: dict[str, Any] = {
         "recipientIds": tuple(body.get("recipientIds") or ()),
-        "positions": tuple(_made(Position, one) for one in body.get("positions", ())),
-        "receipts": tuple(_made(Receipt, one) for one in body.get("receipts", ())),
+        "positions": tuple(_made(Position, position) for position in body.get("positions", ())),
+        "receipts": tuple(_made(Receipt, receipt) for receipt in body.get("receipts", ())),
         "deadLetter": _made(DeadLetter, letter) if letter else None,
     }
     return _made(Message, {**body, **nested})

@@ -83,7 +83,7 @@ def sent(
     of later requests are not sent: they would overtake.
     """
     outcomes: Outcomes = {}
-    items = [_Item(place, encoded(one)) for place, one in enumerate(messages)]
+    items = [_Item(place, encoded(message)) for place, message in enumerate(messages)]
     waiting = list(reversed(list(_cut(items, limits))))
     while waiting:
         request = _Request(waiting.pop(), outcomes, retry, timeout, headers)
@@ -125,14 +125,18 @@ class _Request:
             except CrossfadeError as error:
                 return self._failed(error)
             self._left = [
-                one
-                for one, result in zip(self._left, results, strict=True)
-                if self._note(one, result)
+                item
+                for item, result in zip(self._left, results, strict=True)
+                if self._note(item, result)
             ]
             if not self._left:
                 return []
-            last = [found for one in self._left if isinstance(found := self._of(one), ProblemError)]
-            pause = self._retry.pause(self._attempts, max(one.retry_after or 0.0 for one in last))
+            last = [
+                found for item in self._left if isinstance(found := self._of(item), ProblemError)
+            ]
+            pause = self._retry.pause(
+                self._attempts, max(error.retry_after or 0.0 for error in last)
+            )
             late = self._ends is not None and time.monotonic() + pause >= self._ends
             if late or self._attempts == self._retry.attempts:
                 self.stopped_by = last[0]
@@ -140,11 +144,11 @@ class _Request:
             yield Pause(pause)
 
     def _results(self) -> Operation[list[Ack | ProblemError]]:
-        body = b"[" + b",".join(one.body for one in self._left) + b"]"
+        body = b"[" + b",".join(item.body for item in self._left) + b"]"
         call = Call("POST", _PATH, headers=self._headers, body=body)
         reply = yield from tried(call, self._rest(), self._timeout)
-        for one in self._left:
-            one.maybe_accepted |= reply.maybe_accepted
+        for item in self._left:
+            item.maybe_accepted |= reply.maybe_accepted
         results = results_of(reply, len(self._left))
         self._attempts += reply.attempts
         return results
@@ -156,23 +160,23 @@ class _Request:
             half = len(self._left) // 2
             return [self._left[:half], self._left[half:]]
         error.attempts += self._attempts
-        error.maybe_accepted |= any(one.maybe_accepted for one in self._left)
-        for one in self._left:
-            self._outcomes[one.place] = error
+        error.maybe_accepted |= any(item.maybe_accepted for item in self._left)
+        for item in self._left:
+            self._outcomes[item.place] = error
         self.stopped_by = None if too_much else error
         return []
 
-    def _note(self, one: _Item, result: Ack | ProblemError) -> bool:
+    def _note(self, item: _Item, result: Ack | ProblemError) -> bool:
         """Note the outcome of a message; return whether to send it again."""
-        self._outcomes[one.place] = result
+        self._outcomes[item.place] = result
         if isinstance(result, Ack):
             return False
-        one.maybe_accepted |= result.type.endswith(_UNKNOWN)
-        result.attempts, result.maybe_accepted = self._attempts, one.maybe_accepted
+        item.maybe_accepted |= result.type.endswith(_UNKNOWN)
+        result.attempts, result.maybe_accepted = self._attempts, item.maybe_accepted
         return result.status in RETRIED
 
-    def _of(self, one: _Item) -> Ack | CrossfadeError:
-        return self._outcomes[one.place]
+    def _of(self, item: _Item) -> Ack | CrossfadeError:
+        return self._outcomes[item.place]
 
     def _rest(self) -> Retry:
         """Return the remaining time and attempts."""
@@ -210,10 +214,10 @@ def _too_much(error: CrossfadeError) -> bool:
 
 
 def _leave_out(items: Sequence[_Item], cause: CrossfadeError, outcomes: Outcomes) -> None:
-    for one in items:
+    for item in items:
         error = NotSentError("not sent: a message before it could not be sent")
         error.__cause__ = cause
-        outcomes[one.place] = error
+        outcomes[item.place] = error
 
 
 def _result(message: NewMessage, outcome: Ack | CrossfadeError) -> BatchResult:

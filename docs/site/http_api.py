@@ -68,7 +68,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> list[str]:
     responses: list[tuple[str, ...]] = []
     for status, response in sorted(operation["responses"].items()):
         bodies = response.get("content", {}).items()
-        shown = ", ".join(f"`{media}` {_kind(one['schema'])}" for media, one in bodies)
+        shown = ", ".join(f"`{media}` {_kind(body['schema'])}" for media, body in bodies)
         responses.append((status, response.get("description", ""), shown))
     parts.append(_table(("status", "meaning", "body"), responses))
     return parts
@@ -99,9 +99,9 @@ def _kind(schema: dict[str, Any]) -> str:
         return f"[{name}](#{name})"
     for several in ("anyOf", "oneOf", "allOf"):
         if several in schema:
-            return " or ".join(_kind(one) for one in schema[several])
+            return " or ".join(_kind(choice) for choice in schema[several])
     if "enum" in schema:
-        return ", ".join(f"`{json.dumps(one)}`" for one in schema["enum"])
+        return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"array of {_kind(schema.get('items', {}))}"
     bounds = [f"{word} {schema[name]}" for name, word in _BOUNDS.items() if name in schema]

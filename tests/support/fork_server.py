@@ -197,7 +197,10 @@ def _become(request: dict[str, Any]) -> None:
         io.BufferedWriter(io.FileIO(2, "w")), encoding="utf-8", errors="backslashreplace",
         line_buffering=True,
     )  # fmt: skip
-    sys.argv = ["crossfade", *(os.fsdecode(bytes.fromhex(one)) for one in request["arguments"])]
+    sys.argv = [
+        "crossfade",
+        *(os.fsdecode(bytes.fromhex(argument)) for argument in request["arguments"]),
+    ]
 
 
 def _main(listening: socket.socket) -> None:

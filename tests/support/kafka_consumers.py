@@ -79,7 +79,7 @@ class KafkaConsumers:
 
         async def quiet() -> bool:
             for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
-                if any(one.lag != 0 for one in await self.transport.progress(topic, group=group)):
+                if any(part.lag != 0 for part in await self.transport.progress(topic, group=group)):
                     return False
             await self.transport.ping()
             return True

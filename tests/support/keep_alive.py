@@ -77,6 +77,6 @@ async def keep_alive_load(port: int, clients: int) -> AsyncIterator[KeepAliveLoa
     try:
         yield load
     finally:
-        for one in sending:
-            one.cancel()
+        for task in sending:
+            task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)

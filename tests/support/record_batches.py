@@ -91,7 +91,7 @@ def encode_batch(
     """
     codec, usual = CODECS[compression]
     compress = compress or usual
-    packed = compress(b"".join(_record(one, at) for at, one in enumerate(records)))
+    packed = compress(b"".join(_record(record, at) for at, record in enumerate(records)))
     batch = bytearray(
         _HEADER.pack(
             0, _HEADER.size + len(packed) - _AFTER_LENGTH, -1, 2, 0,

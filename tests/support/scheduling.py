@@ -25,7 +25,7 @@ class SharedServers(LoadFileScheduling):
     """Files of one of those folders stay together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        folder = next((one for one in _FOLDERS if nodeid.startswith(one)), None)
+        folder = next((path for path in _FOLDERS if nodeid.startswith(path)), None)
         return folder or super()._split_scope(nodeid)
 
 

@@ -96,7 +96,7 @@ def _command(report: RehearsalReport) -> str:
 def _marks(report: RehearsalReport) -> Iterator[int]:
     """Yield the seconds that the axis of time names."""
     length = report.series.step * len(report.series.ok)
-    step = next((one for one in _CLOCK_STEPS if length / one <= _MARKS), _CLOCK_STEPS[-1])
+    step = next((step for step in _CLOCK_STEPS if length / step <= _MARKS), _CLOCK_STEPS[-1])
     yield from range(step, int(length * 0.985), step)
 
 
@@ -106,7 +106,7 @@ def _tracks(report: RehearsalReport) -> Iterator[_Track]:
 
     for name in sorted(report.tracks, key=place):
         spans = [
-            one for one in report.tracks[name] if one.state != "down" and one.ended is not None
+            span for span in report.tracks[name] if span.state != "down" and span.ended is not None
         ]
         yield _Track(name, spans, [fault for fault in report.faults if fault.victim == name])
 
