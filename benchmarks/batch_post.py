@@ -17,7 +17,11 @@ _WRITERS = 4
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Load both in turn, with as many writers, and the same batches in the air."""
+    """Load both in turn, with as many writers, and the same batches in the air.
+
+    Raises:
+        RuntimeError: a batch was refused.
+    """
     await stand.empty_log()
     url = await stand.database()
     await fill_table(url, plan.rows_before)

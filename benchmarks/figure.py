@@ -55,7 +55,7 @@ class Limit(msgspec.Struct, kw_only=True, tag="limit"):
 
 
 class Point(msgspec.Struct, kw_only=True, tag="point"):
-    """What one service did with one load. There is no target: it is to be read beside others.
+    """Measurements of one service under one load. They have no target: compare them with others.
 
     Latencies are milliseconds from when a message was due: the median, p99 and p99.9.
     """

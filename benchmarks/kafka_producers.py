@@ -48,7 +48,7 @@ Publish = Callable[[Sequence[Envelope]], Awaitable[None]]
 
 
 class _Samples:
-    """What one producer took for ticks of one size."""
+    """The time of one producer for ticks of one size."""
 
     def __init__(self) -> None:
         self.latencies: list[float] = []

@@ -61,7 +61,11 @@ class _Axis(NamedTuple):
 
 
 def draw(points: Iterable[Point]) -> str:
-    """Return the picture of the open-loop points of this service."""
+    """Return the picture of the open-loop points of this service.
+
+    Raises:
+        ValueError: there are none.
+    """
     chosen = sorted(
         ((p.rate, p) for p in points if p.name == _SERVICE and p.rate), key=lambda point: point[0]
     )

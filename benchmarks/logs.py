@@ -140,11 +140,11 @@ class KafkaLog:
         await self._server.stop()
 
     async def empty(self) -> None:
-        """Go on with topics that nobody has written to: deleting takes Kafka a while."""
+        """Switch to new topics: deleting takes Kafka a while."""
         self._topic = f"bench{next(self._topics)}"
 
     async def clear(self) -> None:
-        """Do nothing: what is on Kafka's disk costs no append anything."""
+        """Do nothing: an append to Kafka costs the same, however much is on its disk."""
 
     def environment(self) -> dict[str, str]:
         """Return its address, and the topics that are in use now."""
@@ -161,4 +161,4 @@ LOGS: dict[str, Callable[[Path], Log]] = {
     "kafka": KafkaLog,
     "kafka-fsync": partial(KafkaLog, fsync=True),
 }
-"""What ``--transport`` may name."""
+"""The values of ``--transport``."""

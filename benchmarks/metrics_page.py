@@ -1,4 +1,4 @@
-"""What a metrics page says, as numbers."""
+"""A metrics page, as numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A processor of its own for what is measured; all else shares the others.
+"""Give the measured service a processor of its own; everything else shares the others.
 
 On few processors the scheduler decides the result: it moves four processes about between two of
 them every few hundred milliseconds, and the same service answers 19,000 or 32,000 requests a second

@@ -13,7 +13,11 @@ __all__ = ["measure"]
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Post the backlog's number of messages, singly, and watch."""
+    """Post the backlog's number of messages, singly, and watch.
+
+    Raises:
+        RuntimeError: a message was refused.
+    """
     await stand.empty_log()
     url = await stand.database()
     environment = {**stand.environment(url), "ENABLE_STREAM_CONSUMERS": "false"}

@@ -1,6 +1,6 @@
 """The right to run before everything else, for what a request passes through.
 
-Beside what is compared a machine has work of its own: the kernel's threads, a database's
+A machine has work of its own beside the comparison: the kernel's threads, a database's
 housekeeping, a JVM's compilers. Each takes a processor for a millisecond or four, some times a
 second, which is just the share of the requests that a p99 is made of. It comes by chance, so it
 hides a difference of a few hundredths, and does so for as long as one cares to measure.

@@ -35,7 +35,17 @@ ROOT = Path(__file__).parent.parent
 
 
 class Running(LocalServer):
-    """A process that is measured. It takes requests once ``ready``, a URL, is answered."""
+    """A process that is measured.
+
+    Args:
+        name: Names its log.
+        command: The program and its arguments.
+        folder: Where its data and log go.
+        environment: Beside the benchmark's own.
+        port: Where it takes requests.
+        ready: A URL. It takes requests once this is answered.
+        metrics_port: 0 where it has no metrics.
+    """
 
     def __init__(
         self,
@@ -167,7 +177,16 @@ async def load(job: Job) -> Result:
 async def program(
     module: str, given: bytes = b"", environment: dict[str, str] | None = None
 ) -> bytes:
-    """Run ``python -m module`` to its end; return what it printed."""
+    """Run ``python -m module`` to its end; return what it printed.
+
+    Args:
+        module: The module.
+        given: Its standard input.
+        environment: Beside the benchmark's own.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT,

@@ -27,7 +27,11 @@ _PATIENCE = 30.0
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Post at a fixed rate through one process that accepts and persists."""
+    """Post at a fixed rate through one process that accepts and persists.
+
+    Raises:
+        RuntimeError: a message was refused.
+    """
     await stand.empty_log()
     url = await stand.database()
     job = Job(

@@ -1,4 +1,4 @@
-"""What tracing costs a single POST: CPU time of the ingress, off, on and unsampled, on and sampled.
+"""Cost of tracing a single POST: CPU time of the ingress, off, on and unsampled, on and sampled.
 
 CPU time and not throughput: it is what tracing takes, whatever else the machine does meanwhile.
 """

@@ -27,7 +27,7 @@ _LONGEST_WORD = 40  # those that its longest word may ask for: a UUID has 36
 _INDENT = "    "
 
 Cell = str | Text
-"""What a cell may be: a string, or a ``styled`` text."""
+"""The content of a cell: a string, or a ``styled`` text."""
 
 
 @dataclass
@@ -62,9 +62,14 @@ class Grid:
     """A table, put together column by column and row by row.
 
     ``title`` stands above it and ``caption`` below. Where even the columns that are always shown
-    have no room, each row is several lines; with ``stacked`` before any column is left out, with
-    ``overflows`` never: a row with a long cell then goes on in the terminal's next line. ``whole``:
-    no long cell is cut.
+    have no room, each row becomes several lines.
+
+    Args:
+        headings: Columns of ids, times or numbers.
+        show_header: Whether the headings are shown.
+        stacked: Make a row several lines before any column is left out.
+        overflows: Never do: a row with a long cell goes on in the terminal's next line.
+        whole: Cut no long cell.
     """
 
     def __init__(

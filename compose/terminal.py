@@ -193,6 +193,6 @@ class _Description(ProgressColumn):
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a bar with what is done, how far it is, and how long it may take."""
+    """Return a progress bar with a label, the share done and an estimate of the time left."""
     columns = (_Description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True)

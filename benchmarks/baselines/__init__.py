@@ -1,1 +1,1 @@
-"""What each figure is measured against: the ordinary way to do the same thing."""
+"""Baselines of the figures: the ordinary way to do the same thing."""

@@ -1,4 +1,4 @@
-"""What one would write by hand to move messages from Kafka to PostgreSQL, and write well.
+"""A worker written by hand, and well, that moves messages from Kafka to PostgreSQL.
 
 Poll a thousand records, decode, one ``unnest`` insert a partition, commit; over aiokafka and
 asyncpg. It knows no fencing, no outage, no poison, no receipts, no metrics. It ends when nothing is

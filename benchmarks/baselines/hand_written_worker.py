@@ -1,4 +1,4 @@
-"""What one would write by hand to move messages from Redis to PostgreSQL, and write well.
+"""A worker written by hand, and well, that moves messages from Redis to PostgreSQL.
 
 Read all streams at once, read on while the batch before is inserted, one ``unnest`` insert,
 acknowledge in one pipeline; over redis-py with hiredis and asyncpg. It knows no ownership, no

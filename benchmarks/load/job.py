@@ -1,4 +1,4 @@
-"""What a load generator is asked to do, and what it reports."""
+"""The order and the report of a load generator."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Job(msgspec.Struct, kw_only=True):
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """What happened. Latencies are seconds; ``statuses`` counts answers by HTTP status."""
+    """The outcome of a load. Latencies are seconds; ``statuses`` counts answers by HTTP status."""
 
     requests: int
     messages: int

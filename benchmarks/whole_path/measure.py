@@ -27,9 +27,12 @@ _runs = itertools.count(1)
 async def measure(
     stand: Stand, contender: Contender, offered: Offered, *, url: str | None = None
 ) -> Point:
-    """Load one contender, wait for its last row, and say what came of it.
+    """Load one contender, wait for its last row, and return the figures.
 
     ``url`` is of a database that is to be used as it is.
+
+    Raises:
+        RuntimeError: nothing was accepted, or rows are missing.
     """
     await stand.empty_log()
     fresh = url is None

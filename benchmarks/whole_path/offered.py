@@ -1,4 +1,4 @@
-"""What a service is offered: how many connections, at which rate, for how long."""
+"""A load: how many connections, at which rate, for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one message costs, as ``python -m benchmarks.costs`` measured it."""
+"""The cost of one message, as ``python -m benchmarks.costs`` measured it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _DAY = 86_400
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What one part needs."""
+    """The needs of one part."""
 
     cores: float
     """That it keeps busy."""
@@ -37,7 +37,7 @@ class Ceiling(msgspec.Struct, frozen=True, rename="camel"):
     cores: int
     messages_per_second: int
     limit: str
-    """What there is no more of: ``cores``, or ``log``."""
+    """The bottleneck: ``cores``, or ``log``."""
 
 
 class Capacity(msgspec.Struct, frozen=True, rename="camel"):
@@ -55,7 +55,14 @@ class Capacity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def capacity(costs: Costs, rate: float, content_bytes: int, busy: float) -> Capacity:
-    """Return what ``rate`` messages a second need, where each core is at most ``busy`` (0 to 1)."""
+    """Return the cores, memory and disk that a rate needs.
+
+    Args:
+        costs: As measured on one machine.
+        rate: Messages a second.
+        content_bytes: Of each message.
+        busy: The share of a core (0 to 1) that may be in use.
+    """
     used = {part: rate * cost.of(content_bytes) for part, cost in costs.parts.items()}
     record = content_bytes + _RECORD_BYTES
     return Capacity(

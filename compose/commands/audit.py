@@ -34,7 +34,7 @@ R = TypeVar("R", AuditReport, RepairReport)
 def audit(
     *,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Repair what is found, in one transaction.")
+        bool, typer.Option("--repair", help="Repair the findings, in one transaction.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,

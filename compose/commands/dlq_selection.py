@@ -114,7 +114,7 @@ def said(why: str) -> str:
         typer.BadParameter: it is blank.
     """
     if not why.strip():
-        raise typer.BadParameter("say why: whoever reads the history has nothing else to go by")
+        raise typer.BadParameter("say why: the history shows it to the next operator")
     return why.strip()
 
 

@@ -25,7 +25,7 @@ Workers = Annotated[
 
 
 def layout_of(processes: int | None, workers: int) -> Layout | None:
-    """Return what the options ask for; ``None`` for one process without a supervisor."""
+    """Return the layout that the options ask for; ``None``: one process without a supervisor."""
     if processes is None and not workers:
         return None
     return Layout(processes or 1, workers)

@@ -59,7 +59,7 @@ def backfill(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Leave what is younger to the live shadow.",
+            help="Leave younger records to the live shadow.",
             show_default=f"{SETTLE:g}",
         ),
     ] = None,

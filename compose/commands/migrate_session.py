@@ -1,4 +1,4 @@
-"""What each ``crossfade migrate`` command works with, and how its refusals are told."""
+"""The connections of a ``crossfade migrate`` command, and the words of its refusals."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ Timeout = Annotated[
 
 
 class _StepAsked(NamedTuple):
-    """What was asked for: the direction, and how to take gates that are not green."""
+    """A requested step: its direction, and how to take gates that are not green."""
 
     forward: bool
     who: str

@@ -59,7 +59,7 @@ def watch(
 
 
 class _Seen:
-    """What was seen last; gates are asked now and then."""
+    """The latest look; gates are asked less often."""
 
     def __init__(self, *, forward: bool, window: float) -> None:
         self._forward = forward

@@ -1,4 +1,4 @@
-"""``crossfade settings``: what is in force, and where it came from."""
+"""``crossfade settings``: the values in force, and their sources."""
 
 from __future__ import annotations
 

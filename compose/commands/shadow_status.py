@@ -1,4 +1,4 @@
-"""What ``crossfade status`` says of the shadow: each process's own word, and the open gaps."""
+"""The shadow in ``crossfade status``: each process's report, and the open gaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``crossfade status`` says of the standbys: what they keep, and what they wait for."""
+"""The standbys in ``crossfade status``: what they keep, and what they wait for."""
 
 from __future__ import annotations
 

@@ -33,7 +33,12 @@ class RotatingFile(io.TextIOBase):
     """A text file that is moved aside (``.1`` is the newest of those) once it has its size.
 
     A line that can't be written (the disk is full) is given up: the service goes on without it.
-    ``failed`` is called the first time, and again once lines could be written in between.
+
+    Args:
+        path: The file.
+        failed: Called the first time, and again once lines could be written in between.
+        largest: The size in bytes.
+        kept: How many older files stay.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What ``crossfade up`` says when everything runs.
+"""The panel that ``crossfade up`` shows when everything runs.
 
 Addresses stand on lines of their own, without a frame: they are copied from here.
 """

@@ -42,7 +42,7 @@ class Final(msgspec.Struct, kw_only=True):
     """Each ``messageId/state/user``."""
     letters: Sequence[Letter] = ()
     pages: Mapping[str, Sequence[str]] = {}
-    """What a reader of pages saw of some conversations: message ids, in the order it saw them."""
+    """The message ids of some conversations, in the order in which a reader of pages saw them."""
 
 
 async def gather(database_url: str) -> Final:

@@ -65,7 +65,7 @@ PLAIN = Mix(repeat=0, old=0, other_body=0, race=0, receipt=0)
 
 
 class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
-    """What a load sends, and how often."""
+    """The requests of a load, and their rate."""
 
     run: str
     """Begins the name of every conversation."""

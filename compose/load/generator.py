@@ -30,7 +30,15 @@ class Workload(Protocol):
 
 
 class Generator:
-    """``async with`` holds ``connections`` open. A connection that breaks is not made again."""
+    """Sends requests over connections that ``async with`` holds open.
+
+    A connection that breaks is not made again.
+
+    Args:
+        address: Host and port.
+        connections: How many.
+        workload: Makes the requests and takes their answers.
+    """
 
     def __init__(self, address: tuple[str, int], connections: int, workload: Workload) -> None:
         self._address = address

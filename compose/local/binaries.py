@@ -52,7 +52,7 @@ class Binary(NamedTuple):
     path: Path
     version: tuple[int, ...]
     allocator: str = ""
-    """What Redis or Valkey was built with: ``libc``, ``jemalloc-5.3.0``."""
+    """The allocator that Redis or Valkey was built with: ``libc``, ``jemalloc-5.3.0``."""
 
     @property
     def label(self) -> str:

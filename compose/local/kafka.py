@@ -66,15 +66,22 @@ _LONGEST_ANSWER = 1 << 20
 class KafkaServer(LocalServer):
     """One node, broker and controller in one, on ``data_dir``.
 
-    ``security`` is what the client listener demands; ``config`` adds to or replaces the defaults.
-    ``thorough``: begin slowly and run fast, as a broker that stays does, instead of the reverse.
-    ``advertised_port`` is where clients are told to connect, for a test that puts a proxy between.
-    ``cluster_id`` and ``voters`` (node id to controller port) are given by ``KafkaCluster``.
-    ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
-
     It has a name made for this object, which the broker tells clients as its rack. So an answer is
     known to be this server's and not another's on its port, even one on a copy of our data (which
     has our cluster id).
+
+    Args:
+        data_dir: Its data, formatted at the first start.
+        port: The port that it must have.
+        near: The port that it has where that is free, else another.
+        advertised_port: Where clients are told to connect, for a proxy between.
+        security: What the client listener demands.
+        config: Adds to or replaces the defaults.
+        heap_mb: The JVM's heap.
+        thorough: Begin slowly and run fast, as a broker that stays does, instead of the reverse.
+        node_id: Its number in the cluster.
+        cluster_id: Given by ``KafkaCluster``.
+        voters: Node id to controller port; given by ``KafkaCluster``.
     """
 
     # A few seconds alone; on a busy machine a JVM was seen to take most of a minute.
@@ -248,7 +255,7 @@ def _new_id() -> str:
 
 
 class KafkaCluster:
-    """Several nodes on one machine: what a replicated log does when some of them fail."""
+    """Several nodes on one machine, some of which a test may stop."""
 
     def __init__(
         self, data_dir: Path, *, nodes: int = 3, config: Mapping[str, str] | None = None

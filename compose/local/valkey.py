@@ -69,7 +69,7 @@ class ValkeyServer(LocalServer):
 
     @property
     def allocator(self) -> str:
-        """What gives this server its memory, for people: ``mimalloc``, ``jemalloc-5.3.0``."""
+        """The allocator that this server uses, for people: ``mimalloc``, ``jemalloc-5.3.0``."""
         return "mimalloc" if self._mimalloc else self.binary.allocator
 
     @property

@@ -21,7 +21,7 @@ __all__ = ["ProcessContext"]
 
 @dataclass(frozen=True)
 class ProcessContext:
-    """What every part of one process is made from, and the consumers that are made from it."""
+    """Dependencies that all parts of one process share, and the consumers made from them."""
 
     settings: Settings
     pool: Pool

@@ -44,7 +44,8 @@ class Application(Protocol):
 class HealthOnly:
     """``/healthz`` and ``/readyz`` of a process that has workers and no API.
 
-    Such a process is of no use without PostgreSQL, so it is not ready without it.
+    Such a process is of no use without PostgreSQL, so it is not ready without it. ``probes`` ask
+    further dependencies.
     """
 
     def __init__(

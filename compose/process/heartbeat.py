@@ -1,4 +1,4 @@
-"""What a process tells the others about itself: settings, addresses, and how its parts are."""
+"""A process's report to the others: settings, addresses, and how its parts are."""
 
 from __future__ import annotations
 

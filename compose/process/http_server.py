@@ -51,7 +51,7 @@ class _Server(uvicorn.Server):
 
 
 def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
-    """Yield the connections that nobody has taken from ``listener`` yet."""
+    """Yield the connections that still wait in ``listener``."""
     listener.setblocking(False)
     with suppress(OSError):  # no more (BlockingIOError), or no descriptor for it
         while True:

@@ -40,7 +40,13 @@ _EMPTY_SECONDS = 60.0
 
 
 class OrphanedLogDrainer:
-    """Drains the logs that are not configured here. ``configured`` are all others, by name."""
+    """Drains the logs that are not configured here.
+
+    Args:
+        context: The parts of this process.
+        configured: The logs that are, by name.
+        empty_seconds: How long a log has to stay empty until it is left alone.
+    """
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ __all__ = ["Watching", "watched", "watching"]
 
 
 class Watching(NamedTuple):
-    """What an onlooker needs. A log or a database that is down shows when it is asked."""
+    """Connections that only look. A log or a database that is down shows when it is asked."""
 
     logs: list[WatchedLog]
     consumed: Transport

@@ -1,4 +1,4 @@
-"""What a process of the service does."""
+"""The role of a process."""
 
 from __future__ import annotations
 

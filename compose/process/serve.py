@@ -61,12 +61,17 @@ async def run(
 ) -> None:
     """Run until ``stop`` is set; return when everything is handed back and closed.
 
-    ``logging`` sets up where the process logs. The API is served on ``bound`` where that is given,
-    else on HOST and PORT. A process that is ``supervised`` has others beside it, which take ports
-    for their metrics too.
-
     The order: readiness says no; the API ends its requests and flushes; workers end their batches
     and hand back their partitions; metrics go last.
+
+    Args:
+        settings: Of the process.
+        role: Its parts.
+        stop: Ends it.
+        started: Called once it serves.
+        logging: Sets up where the process logs.
+        bound: Where the API is served; by default on HOST and PORT.
+        supervised: Whether others run beside it, which take ports for their metrics too.
 
     Raises:
         ConfigurationError: a setting can't work (the port is taken, the log disagrees).

@@ -23,7 +23,7 @@ __all__ = ["Logs", "open_logs", "role_of", "shadowed"]
 class Logs(NamedTuple):
     """Each log once, however many parts it plays.
 
-    ``written`` is what is appended to: the primary, with the shadow behind it where there is one.
+    ``written`` gets the appends: the primary, with the shadow behind it where there is one.
     """
 
     every: list[ReconnectingTransport]
@@ -93,5 +93,5 @@ async def shadowed(
 def role_of(name: str, settings: TransportSettings) -> LogRole:
     """Return the role of the log ``name``, which is not consumed, with these settings."""
     if name != settings.transport or settings.consumed != settings.transport_shadow:
-        return LogRole.OTHER  # what is read gets no copies from here
+        return LogRole.OTHER  # the consumed log gets no copies from here
     return LogRole.MIRRORED if settings.transport_shadow_mode == "sync" else LogRole.PRIMARY

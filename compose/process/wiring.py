@@ -48,7 +48,7 @@ PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
 
 @dataclass(frozen=True)
 class Consumers:
-    """What reads the logs: the worker the log that is consumed, the others the rest."""
+    """Readers of the logs: the worker reads the consumed log, the others read the rest."""
 
     worker: Worker
     standbys: list[Standby]

@@ -24,7 +24,7 @@ _REST = (0.2, 1.5)
 
 
 class Faults:
-    """Hurts what is in use in the phase at hand."""
+    """Injects faults into the processes and servers that the current phase uses."""
 
     def __init__(self, stage: Stage, timeline: RehearsalTimeline, dice: random.Random) -> None:
         self._stage = stage

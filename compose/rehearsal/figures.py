@@ -58,7 +58,7 @@ class Series(msgspec.Struct, kw_only=True, rename="camel"):
     lag: dict[str, list[int | None]]
     """Records not acknowledged by the workers' group, by log."""
     parity: dict[str, list[int | None]]
-    """What the service's own comparison of the logs says: ``differing``, ``waiting``."""
+    """The service's own comparison of the logs: ``differing``, ``waiting``."""
     where: dict[str, list[int]]
     """Messages acknowledged then, by where they stand in the end: ``redis``, ``kafka`` (in that
     log alone), ``both``, ``nowhere``."""

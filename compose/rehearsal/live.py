@@ -26,7 +26,7 @@ class Live:
         self._step = ""
 
     def say(self, step: str) -> None:
-        """Show what is done now."""
+        """Show the current step."""
         self._step = step
         if not self._console.is_terminal:
             self._console.print(f"{time.monotonic() - self._began:7.1f} s  {step}")

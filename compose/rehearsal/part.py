@@ -1,4 +1,4 @@
-"""One process or server of the rehearsal: run, hurt by one hand at a time, and kept account of."""
+"""One process or server of the rehearsal: started, stopped, faulted, and noted in the timeline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ class _Runs(Protocol):
 
 
 class Part:
-    """``kind`` is ``ingress``, ``worker`` or the server's product: redis, kafka, postgres."""
+    """One process or server of the rehearsal.
+
+    Args:
+        runs: Starts and ends it.
+        kind: ``ingress``, ``worker`` or the server's product: redis, kafka, postgres.
+        timeline: Gets its states.
+        name: By default that of ``runs``.
+    """
 
     def __init__(
         self, runs: _Runs, kind: str, timeline: RehearsalTimeline, name: str | None = None

@@ -35,8 +35,13 @@ _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 class Rehearsal:
     """One run in ``folder``, which it fills with servers' data and logs.
 
-    What it does is there to look at while it runs: ``timeline``, ``history``, and ``load``.
-    ``service`` starts its processes.
+    ``timeline``, ``history`` and ``load`` can be read while it runs.
+
+    Args:
+        folder: For the servers' data and the logs.
+        options: Of the run.
+        say: Called with a line at every step.
+        service: Starts its processes.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ PROMISES: Mapping[str, tuple[What, ...]] = {
     "dead letters without cause": (What.DEAD_LETTERED,),
     "wrong answers": (What.REFUSED, What.FALSE_HIT, What.SERVER_ERROR, What.STUCK),
 }
-"""What a reader asks for, and the anomalies that count against it. Every kind is in one of them."""
+"""Promises, each with the anomalies that break it. Every kind of anomaly is in one."""
 
 
 class Finding(msgspec.Struct, rename="camel"):

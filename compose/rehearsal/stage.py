@@ -42,7 +42,14 @@ _SETTINGS = {
 
 
 class Stage:
-    """``parts`` are what can be hurt; ``ingresses`` what the load is sent to."""
+    """The servers and processes of a rehearsal. The load is sent to ``ingresses``.
+
+    Args:
+        folder: For data and logs.
+        options: How many processes there are.
+        timeline: Gets the states of all parts.
+        service: Starts a process.
+    """
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class RowCheck:
     unacknowledged: int = 0
     """Rows of messages whose acknowledgement never came."""
     faults: list[str] = field(default_factory=list)
-    """What is wrong: one line each, the first few."""
+    """The first few faults, one line each."""
     not_checked: str = ""
     """Why some were not looked at."""
 

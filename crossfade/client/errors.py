@@ -120,7 +120,7 @@ class NotSentError(CrossfadeError):
 
 
 class ProblemError(CrossfadeError):
-    """The service answered with an error: the members of its problem document (RFC 9457).
+    """The service answered with an error. It has the members of the problem document (RFC 9457).
 
     An error answer without such a document, which a proxy may give, has the type ``about:blank``.
     """
@@ -147,7 +147,7 @@ class ProblemError(CrossfadeError):
         self.fields = tuple(fields)
         """A field, and the fault that it has."""
         self.correlation_id = correlation_id
-        """What the service's logs have of this request."""
+        """Finds this request in the service's logs."""
         self.retry_after = retry_after
         """Seconds that the service asked to wait."""
         self.remedy = " ".join(field.remedy for field in self.fields) or self.usual_remedy

@@ -47,7 +47,7 @@ class _PartitionTail:
 
 
 class Backlog:
-    """Follows the unacknowledged tail of each partition, reading only what is new."""
+    """Follows the unacknowledged tail of each partition, reading only new records."""
 
     def __init__(self, transport: Transport, *, limit: int) -> None:
         self._transport = transport

@@ -45,7 +45,7 @@ from transport.errors import TransportError
 __all__ = ["DIRECT", "Direct"]
 
 DIRECT = "direct"
-"""What stands in a row's ``transport`` column when no log carried it."""
+"""The ``transport`` column of a row that no log carried."""
 _RETRY_AFTER = {"Retry-After": "2"}
 _log = structlog.get_logger(__name__)
 

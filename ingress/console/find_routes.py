@@ -30,7 +30,7 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 @router.get(
     "/search",
     summary="Find messages by any of their ids, by conversation, or where they stand in a log",
-    description="Rows are found by index; what is not a row yet among the records that wait "
+    description="Rows are found by index, messages that are not rows yet among the waiting records "
     "and the latest pending dead letters.",
     operation_id="searchMessages",
     responses=problems(INVALID),
@@ -68,7 +68,7 @@ async def list_latest(
     conversation: Text | None = None,
     sender: Text | None = None,
     minutes: Annotated[
-        int | None, Query(ge=1, le=_YEAR, description="Only what is not older.")
+        int | None, Query(ge=1, le=_YEAR, description="Only messages that are not older.")
     ] = None,
     after: Annotated[
         str | None, Query(max_length=64, description="`next` of the page before.")

@@ -171,7 +171,7 @@ def _cause(
 
 
 def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | None:
-    """Return what the owner of ``place`` says that it waits for, and the remedy."""
+    """Return why the owner of ``place`` waits, by its own account, and the remedy."""
     for pause in owner.paused:
         if pause.dependency == place:
             return f"it has been blocked for {ago(pause.since, now)}", f"{pause.error}."

@@ -37,16 +37,16 @@ class TestMessage(Model):
     model_config = ConfigDict(extra="allow")
 
     correlation_id: Annotated[str, Field(pattern=CORRELATION_PATTERN)] | None = None
-    """What `X-Correlation-ID` is elsewhere; the message id where it is not given."""
+    """As `X-Correlation-ID` is elsewhere; the message id where it is not given."""
     why: Reasoned
 
 
 class Produced(Ack, ApiStruct, frozen=True):
-    """The acknowledgement, as `POST /api/messages` gives it, and what came of the key."""
+    """The acknowledgement, as `POST /api/messages` gives it, and its key."""
 
     status: Literal[200, 202]
     idempotency_key: str
-    """What makes the message the one it is: sender, conversation and client message id."""
+    """The message's identity: sender, conversation and client message id."""
     log: str
     partition: Small
 

@@ -225,7 +225,7 @@ class FoundMessages(ApiStruct, frozen=True):
     items: list[FoundMessage]
     more: bool
     note: str | None = None
-    """What there is to say of a place in a log."""
+    """Remarks on a place in a log."""
     incomplete: str | None = None
 
 

@@ -29,7 +29,7 @@ _BODILESS = {204, 304}
 
 
 def scope_of(head: RequestHead) -> Scope:
-    """Return the ASGI scope of a request, but for what its connection adds."""
+    """Return the ASGI scope of a request, without the members that its connection adds."""
     path, _, query = head.target.partition(b"#")[0].partition(b"?")
     return {
         "type": "http",

@@ -80,7 +80,7 @@ class DeadLetterQuery(DeadLetterFilter):
     model_config = ConfigDict(strict=False)
 
     text: Text | None = None
-    """What stands in the error, in upper or lower case."""
+    """Part of the error, in upper or lower case."""
     state: Literal["pending", "redriven", "discarded", "any"] = "pending"
     after: Annotated[str | None, Field(max_length=64)] = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50

@@ -51,7 +51,7 @@ Reasoned = Annotated[str, Field(min_length=1, max_length=1000), _NO_NUL]
 
 
 class Model(BaseModel):
-    """What a client sends. Camel case on the wire, nothing unknown accepted, nothing guessed."""
+    """Base of request bodies: camel case on the wire, unknown members refused."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, frozen=True

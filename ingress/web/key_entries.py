@@ -21,7 +21,7 @@ from transport.errors import ConfigurationError
 __all__ = ["NAME", "ApiKey", "Scope", "entry_of", "parse_entries"]
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What a key may be called."""
+"""The pattern of a key's name."""
 _ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):([a-z+]+):([0-9a-f]{64})((?::[^:\s]*)*)")
 _PREFIX = re.compile(r"(sender|conversation)=((?:[A-Za-z0-9._~/@+-]|%[0-9A-Fa-f]{2})+)")
 _PLAIN = "/@+"  # beside those that `quote` leaves alone

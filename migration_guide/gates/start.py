@@ -5,8 +5,8 @@ record of the log that is read now, from where the group stands in it, that is n
 stand in the other log *after* where the group stands there. Then nothing is skipped; and because
 both logs agree on every order that a client can observe, nothing is reordered.
 
-It is computed from both logs and the rows, in bounded work, while traffic goes on: what is found
-missing is looked for again, since it may have been on its way.
+It is computed from both logs and the rows, in bounded work, while traffic goes on: what seems
+missing is looked for again: it may have been on its way.
 
 A log of the two that has lost records, however long ago, is another matter: what was persisted
 since is beyond doubt, but whether it goes on losing can't be computed. An operator has to decide.

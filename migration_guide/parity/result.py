@@ -60,7 +60,7 @@ DIFFERENCES = (
     ParityResult.DIFFERENT_BYTES,
     ParityResult.ORDER_DIFFERS,
 )
-"""What makes the verdict ``differs``."""
+"""Results that make the verdict ``differs``."""
 
 COMPARED = (
     ParityResult.MATCHED,
@@ -68,10 +68,10 @@ COMPARED = (
     ParityResult.MISSING_IN_PRIMARY,
     ParityResult.DIFFERENT_BYTES,
 )
-"""What counts as compared, message by message."""
+"""Results that count as compared, message by message."""
 
 UNCOMPARED = (ParityResult.NOT_YET_COMPARABLE, ParityResult.TRIMMED)
-"""What could not be compared: the rest of the coverage."""
+"""Results of messages that could not be compared: the rest of the coverage."""
 
 
 class Sample(msgspec.Struct, frozen=True, rename="camel", gc=False):

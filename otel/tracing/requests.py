@@ -225,7 +225,7 @@ class MessageTrace:
         self.message_id = message_id
         self.correlation_id = correlation_id
         self.outcome = "unknown"
-        """What became of it: ``accepted``, ``repeated``, or the name of a problem."""
+        """Its outcome: ``accepted``, ``repeated``, or the name of a problem."""
         self._request = request
         self._span_id = new_id(64)
         self.traceparent = traceparent_of(request.trace_id, self._span_id, request.flags)
@@ -294,4 +294,4 @@ INSERT: Attributes = {
     "db.operation.name": "INSERT",
     "db.collection.name": "messages",
 }
-"""What a span about the insert has."""
+"""Attributes of a span about the insert."""

@@ -37,7 +37,7 @@ KAFKA_ENVIRONMENT = {
     "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
     "KAFKA_LOG_FLUSH_INTERVAL_MESSAGES": "1",
 }
-"""What a node of one is started with, but for what it tells its clients."""
+"""Settings of a single node, without its advertised address."""
 
 
 def core(module: str) -> Any:

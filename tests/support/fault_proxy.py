@@ -84,7 +84,7 @@ class FaultProxy:
         self.held.clear()
 
     def release(self) -> None:
-        """Let go what is held. The server gets it even if its client is gone."""
+        """Forward the held bytes. The server gets them even if its client is gone."""
         self._holding = None
         self._released.set()
 

@@ -30,7 +30,7 @@ class SharedServers(LoadFileScheduling):
 
 
 def mixed(nodeid: str) -> tuple[bool, bytes]:
-    """Return what a test's file is ordered by: the longest, then by a digest, the same in each run.
+    """Return the sort key of a test's file: the longest first, the others by a digest.
 
     By name, the folders with the heaviest tests would run in all processes at once, and by number
     of tests (pytest-xdist's own order) the longest files would come last.

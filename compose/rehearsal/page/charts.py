@@ -40,7 +40,7 @@ class Chart(NamedTuple):
     label: str
     """The chart's text alternative."""
     legend: dict[str, str]
-    """What each kind of line or area is."""
+    """The meaning of each kind of line or area."""
     pixels: int
     axis: Axis
     paths: list[Path]

@@ -1,4 +1,4 @@
-"""What the standard variables name: an exporter, a sampler, propagators, built in or installed."""
+"""Find the exporter, sampler and propagators, built in or installed, that variables name."""
 
 from __future__ import annotations
 
