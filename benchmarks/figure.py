@@ -74,7 +74,7 @@ class Point(msgspec.Struct, kw_only=True, tag="point"):
     cpu_us: dict[str, float]
     """CPU time a message, in microseconds, by process tree."""
     generator_cpu: float
-    """Of one core, used by the load generator."""
+    """The share of one core that the load generator used."""
 
     @property
     def met(self) -> bool:

@@ -13,9 +13,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     runs: int
     """Interleaved runs of each side; the median counts."""
     warm_seconds: float
-    """Of load before the first run."""
+    """Seconds of load before the first run."""
     seconds: float
-    """Of each closed-loop run."""
+    """Seconds of each closed-loop run."""
     backlog: int
     """Messages to drain, and messages to post while memory is watched."""
     steady_seconds: float
@@ -24,12 +24,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rows_large: int
     """Rows of the large table of the whole path."""
     rounds: int
-    """Of the whole path: each service in turn, with each load."""
+    """Rounds of the whole path: each service in turn, with each load."""
     connections: tuple[int, ...]
-    """Of the whole path, beside 64."""
+    """Numbers of connections for the whole path, beside 64."""
     rates: tuple[float, ...]
-    """Of the whole path, open loop: messages a second, and up to 1.0 shares of what 64
-    connections reach."""
+    """Rates for the whole path, open loop: messages a second; up to 1.0, a share of the rate that
+    64 connections reach."""
 
 
 FULL = Plan(

@@ -20,8 +20,8 @@ __all__ = ["ahead"]
 
 _PRIORITY = 10
 _JAVA = ("data-plane", "GC Thread", "G1 ", "VM Thread")
-"""Of a JVM only those that answer, and those that all others wait for: its compilers are what the
-answers are to be protected from."""
+"""The threads of a JVM that answer, or that all others wait for. Its compilers stay behind: they
+would delay the answers."""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ __all__ = ["IngressMetrics"]
 
 
 class IngressMetrics:
-    """From a request's body to its acknowledgement."""
+    """Metrics from a request's body to its acknowledgement."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.queue = Gauge(

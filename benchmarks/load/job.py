@@ -60,7 +60,7 @@ class Result(msgspec.Struct, kw_only=True):
     p999: float
     worst: float
     cpu_share: float
-    """Of one core, used by the generator itself. Near 1.0 the generator was the bottleneck."""
+    """The share of one core that the generator used. Near 1.0 it was the bottleneck."""
     request_bytes: int
     late_p99: float = 0.0
     """``open``: how late the generator itself was in sending, 99th percentile."""

@@ -23,7 +23,7 @@ class Offered(msgspec.Struct, kw_only=True, frozen=True):
     seconds: float = 5.0
     partitions: int = 16
     settings: Mapping[str, str] = {}
-    """Of the service, beside those that lead it to its servers."""
+    """Settings of the service, beside those that lead it to its servers."""
     what: str = ""
     """A note for the table, such as the number of partitions."""
 

@@ -16,7 +16,7 @@ class Cost(msgspec.Struct, frozen=True):
 
     message: float
     per_kb: float
-    """For each kilobyte of content besides."""
+    """Seconds more for each kilobyte of content."""
 
     def of(self, content_bytes: int) -> float:
         """Return the seconds of CPU for a message of this size."""

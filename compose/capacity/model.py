@@ -26,9 +26,9 @@ class Need(msgspec.Struct, frozen=True):
     """The needs of one part."""
 
     cores: float
-    """That it keeps busy."""
+    """Cores that it keeps busy."""
     processes: int | None
-    """Of one core each; ``None`` where that is the server's affair."""
+    """Processes of one core each; ``None`` for a server, which divides its work itself."""
 
 
 class Ceiling(msgspec.Struct, frozen=True, rename="camel"):
@@ -41,15 +41,15 @@ class Ceiling(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Capacity(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer."""
+    """The needs of a rate."""
 
     parts: dict[str, Need]
     cores: float
-    """Of all parts, each core as busy as was asked."""
+    """Cores for all parts, each core as busy as was asked."""
     log_is_enough: bool
     """Whether one Redis can take them."""
     redis_bytes: int
-    """In ordinary times; an outage of PostgreSQL adds ``row_bytes`` a message."""
+    """Memory in ordinary times; an outage of PostgreSQL adds ``row_bytes`` a message."""
     row_bytes: int
     rows_bytes_a_day: int
 

@@ -71,7 +71,7 @@ class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
     """Begins the name of every conversation."""
     seed: int = 0
     conversations: int = 24
-    """With one writer each."""
+    """Conversations with one writer each."""
     crowded: int = 4
     """Conversations with three writers each, whose requests overlap."""
     pause: float = 0.04
@@ -81,7 +81,7 @@ class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
     patience: float = 0.9
     """The share of messages that are retried until they are acknowledged; the rest stay unknown."""
     timeout: float = 2.0
-    """Of a request, in seconds."""
+    """Seconds that a request may take."""
     mix: Mix = Mix()
 
     def writers(self) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ __all__ = ["ProcessMetrics", "process_metrics"]
 
 
 class ProcessMetrics:
-    """Of what a process finds beside itself: orphaned logs, processes that died."""
+    """Metrics of a process's surroundings: orphaned logs, processes that died."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.orphaned = Gauge(

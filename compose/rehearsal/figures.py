@@ -25,8 +25,8 @@ class Posts(msgspec.Struct, kw_only=True, rename="camel"):
     unknown: int
     """Answered 503, or not at all."""
     availability: float | None
-    """``ok / posts``; ``None`` of nothing. Clients here retry at once, whatever ``Retry-After``
-    says, so that each second of an outage weighs as many failures as there are tries."""
+    """``ok / posts``; ``None`` of nothing. Clients here retry at once, against ``Retry-After``, so
+    each second of an outage weighs as many failures as there are tries."""
     first_try: float | None
     """The share of requests, each with all its retries, that were answered at the first try."""
     p50_ms: float | None

@@ -10,7 +10,7 @@ THERE_AND_BACK = (0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How long, how hard, and with what damage."""
+    """Options of a rehearsal: its length, its load and its faults."""
 
     seconds_per_phase: float = 12.0
     """How long each phase is stayed in, after its rolling restart."""
@@ -27,9 +27,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     faults: bool = False
     """Kill, suspend and restart processes and servers, in every phase and in every restart."""
     faults_per_phase: int | None = None
-    """So many in each phase and none in its restarts; as many as fit, in both, where ``None``."""
+    """Faults in each phase, and none in its restarts; ``None``: as many as fit, in both."""
     seed: int = 0
-    """Of the load's and the faults' dice. The same seed gives the same faults in the same order,
+    """Seeds the load's and the faults' dice. The same seed gives the same faults in the same order,
     though not at the same instants."""
     gate_seconds: float = 300.0
     """How long a gate may stay red before the rehearsal stops there."""

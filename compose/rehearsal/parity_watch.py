@@ -24,7 +24,7 @@ WHERE kind = 'running' AND until > now() - interval '{_ANSWER_AGE}' ORDER BY unt
 
 
 class Parity(msgspec.Struct, rename="camel"):
-    """Of the minute it is at: messages that differ or are missing, and those not yet comparable."""
+    """The latest comparison: messages that differ or are missing, and those not yet comparable."""
 
     differing: int
     waiting: int

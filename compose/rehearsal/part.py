@@ -56,7 +56,7 @@ class Part:
         await self._runs.stop()
 
     async def _begin(self) -> None:
-        """Start it; once more if it did not come up: it is to be healed, whatever the machine."""
+        """Start it; once more if it did not come up: a slow machine is no reason not to heal it."""
         try:
             await self._runs.start()
         except ServerError:

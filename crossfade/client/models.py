@@ -96,7 +96,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a user got or saw a message."""
+    """A user's receipt: they got or saw a message."""
 
     user_id: str
     state: str

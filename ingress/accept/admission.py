@@ -50,7 +50,7 @@ class _LogReading(msgspec.Struct, frozen=True):
     taken: int
     """Messages that this process had let in."""
     age: float
-    """Seconds. Of the median partition: one hot conversation refuses nobody else."""
+    """Seconds, of the median partition: one hot conversation causes no refusal of others."""
 
 
 class Admission:

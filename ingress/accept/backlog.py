@@ -1,6 +1,6 @@
 """Find conversations with records in the log that no worker has acknowledged yet.
 
-A message of such a conversation must be queued behind them, whatever the canary says: persisted
+Queue a message of such a conversation behind them, even if the canary chose it: persisted
 directly it would overtake them (promise 3). So the question is asked after the message came in,
 and "perhaps" counts as yes: queueing is always in order, only later.
 """

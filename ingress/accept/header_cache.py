@@ -25,7 +25,7 @@ class CachedHead(msgspec.Struct, frozen=True, gc=False):
 
     headers: Headers
     length: int
-    """Of the body, in bytes."""
+    """The body's length in bytes."""
     keep_alive: bool
 
 

@@ -25,7 +25,7 @@ from transport.sizes import size_of
 __all__ = ["BrowsedPlace", "RecordPage", "Records", "page_of"]
 
 _BODY_BYTES = 16 * 1024
-"""Of a body that are given."""
+"""The most bytes of a body that are shown."""
 _HEADERS = 50
 _HEADER_CHARACTERS = 500
 

@@ -33,7 +33,7 @@ __all__ = ["MOST_FOLLOWERS", "Tail", "TailFilter", "TailNews"]
 MOST_FOLLOWERS = 20
 """Followers at once on one process."""
 _RECORDS = 200
-"""Of one partition that are read at a time; later ones are passed over."""
+"""Records of one partition that are read at a time; later ones are passed over."""
 _AT_ONCE = 4
 _HELD = 500
 """Lines that wait for a slow follower."""

@@ -39,7 +39,7 @@ class Wanted(msgspec.Struct, frozen=True):
     text: str
     identifier: UUID | None = None
     first: UUID | None = None
-    """With ``last``: the least and the greatest message id that begin so."""
+    """The least message id that begins with the text; ``last`` is the greatest."""
     last: UUID | None = None
     letter: int | None = None
     place: LogPlace | None = None

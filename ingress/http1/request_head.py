@@ -54,7 +54,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     version: str
     headers: list[tuple[bytes, bytes]]
     length: int
-    """Of the body in bytes, or ``CHUNKED``."""
+    """The body's length in bytes, or ``CHUNKED``."""
     keep_alive: bool
     expects_continue: bool
 

@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["CONSOLE", "PUBLIC", "VERSION", "head"]
 
 VERSION = "3.0.3"
-"""Of OpenAPI. Code generators call their support of 3.1 a beta; 3.0 is read by all of them."""
+"""OpenAPI's version. Code generators call their support of 3.1 a beta; all of them read 3.0."""
 
 PUBLIC = {
     "messages": "Send messages, read them, and read conversations in order.",

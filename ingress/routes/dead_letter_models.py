@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 LARGEST = 2**53 - 1
-"""Of ids: the largest integer that every JSON library reads exactly (RFC 8259, section 6)."""
+"""The largest id, an integer that every JSON library reads exactly (RFC 8259, section 6)."""
 
 
 _UUID = re.compile(UUID_PATTERN)
@@ -66,7 +66,7 @@ class DeadLetterFilter(Model):
 
     reason: Annotated[Reason | None, Field(strict=False)] = None
     cause: Text | None = None
-    """As a letter or a group of letters has it."""
+    """The `cause` of a letter or of a group of letters."""
     conversation_id: Text | None = None
     message_id: Uuid = None
     failed_after: Moment = None

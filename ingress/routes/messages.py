@@ -49,7 +49,7 @@ MessageId = Annotated[
 _MOST = 200
 _USUAL = 50
 _PAGE_BYTES = 1024 * 1024
-"""Of contents in one page: 200 of the largest would hold the event loop for a tenth of a second."""
+"""Bytes of contents in one page: 200 of the largest would hold the event loop for 0.1 s."""
 
 
 def canonical(message_id: str) -> str:

@@ -31,8 +31,8 @@ ID_LENGTH = 256
 """The most characters an id may have."""
 CONTENT_TYPE_LENGTH = 128
 KEY_BYTES = 2_600
-"""Of the idempotency key. PostgreSQL's B-tree takes no entry of more than 2,704 bytes: a longer key
-would be accepted here and then refused there, for ever."""
+"""The longest idempotency key. PostgreSQL's B-tree takes no entry of more than 2,704 bytes: a
+longer key would be accepted here and then refused there, for ever."""
 
 _COLON = ord(":")
 _BACKSLASH = ord("\\")
@@ -108,7 +108,7 @@ class RequestLimits(msgspec.Struct, frozen=True):
     recipients: int
     batch_items: int
     item_bytes: int = 1024 * 1024
-    """Of one message's JSON, alone or in a batch."""
+    """The most bytes of one message's JSON, alone or in a batch."""
 
     @classmethod
     def of(cls, settings: IngressSettings) -> RequestLimits:

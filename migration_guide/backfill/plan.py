@@ -36,7 +36,7 @@ class Plan:
         self.uncopied = 0
         """Older than what the target holds, and acknowledged in the source: left alone."""
         self.held: list[bytes] = []
-        """By partition, the place from which on the source was examined."""
+        """The place in each partition from which on the source was examined."""
         self.whole = False
         """Everything that the source holds was examined."""
         self.until = 0.0

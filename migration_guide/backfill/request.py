@@ -20,7 +20,7 @@ class Request(msgspec.Struct, frozen=True):
 
     ``rate``: records a second at most, 0 for no limit. ``everything``: also what the target has
     trimmed, or never had because it is younger, although the source's workers are done with it.
-    ``by``: who asked. ``limits.settle``: how young a record is the live shadow's own business.
+    ``by``: the operator. ``limits.settle``: seconds; younger records are left to the live shadow.
     ``resume``: the backfill to go on with, where it is not the latest of an equal order.
     """
 

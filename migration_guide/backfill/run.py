@@ -29,7 +29,7 @@ from transport.contract import Transport
 __all__ = ["Backfill"]
 
 _LATEST = 20
-"""Of so many backfills one may be the one that runs."""
+"""How many of the latest backfills are searched for the running one."""
 
 
 class Backfill:

@@ -108,7 +108,7 @@ class Merged:
         primary, shadow = self._pages
         if not primary and not shadow:
             return None
-        side = int(not primary or (bool(shadow) and _sooner(shadow[-1], primary[-1])))
+        side = int(not primary or (bool(shadow) and _precedes(shadow[-1], primary[-1])))
         return self._facts(self._pages[side].pop(), side)
 
     async def _fetch(self, side: int) -> None:
@@ -139,7 +139,7 @@ class Merged:
         )
 
 
-def _sooner(one: Record, other: Record) -> bool:
+def _precedes(one: Record, other: Record) -> bool:
     """Return whether ``one`` is to be read first."""
     if one.appended_at == other.appended_at:
         # Of the same millisecond the original first: its copy can't be older.

@@ -49,7 +49,7 @@ Headers = Mapping[bytes, bytes]
 Read = Callable[[Headers], Parent | None]
 """Finds the client's context in the headers, by another format than W3C's."""
 CLIENT_GONE = 499
-"""For the status of a request whose client did not wait for one."""
+"""The status of a request whose client did not wait for one."""
 _OUR_FAULT = 500
 _LOW = 2**64 - 1
 
@@ -58,7 +58,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     """Trace context of a request. ``request`` is set if it is sampled."""
 
     traceparent: str | None
-    """To go with its messages, unless they have one each (``RequestTrace.message``)."""
+    """Goes with its messages, unless they have one each (``RequestTrace.message``)."""
     tracestate: str | None
     request: RequestTrace | None = None
 
@@ -236,7 +236,7 @@ class MessageTrace:
 
     @property
     def trace_id(self) -> str:
-        """For exemplars and logs."""
+        """The trace's id, for exemplars and logs."""
         return self.traceparent[3:35]
 
     def checked(self, began: int, ended: int) -> None:

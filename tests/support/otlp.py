@@ -54,7 +54,7 @@ class Collector:
     endpoint: str = ""
     spans: list[Received] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
-    """Of each request."""
+    """The headers of each request."""
     paths: list[str] = field(default_factory=list)
 
     def take(self, request: ExportTraceServiceRequest) -> None:
