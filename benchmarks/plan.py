@@ -1,4 +1,4 @@
-"""How long and how often: the full run, and the quick one that only shows that all works."""
+"""Sizes of a run: the full one, and a quick one that only shows that all works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the command talks to people: results on standard output, the rest on standard error."""
+"""The command's output: results on standard output, the rest on standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a message is now: in its row, in the log, or among the dead letters."""
+"""Find a message: in its row, in the log, or among the dead letters."""
 
 from __future__ import annotations
 

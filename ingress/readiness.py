@@ -1,4 +1,4 @@
-"""Whether this process can do its work now, dependency by dependency."""
+"""Readiness of this process, dependency by dependency."""
 
 from __future__ import annotations
 

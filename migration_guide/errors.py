@@ -1,4 +1,4 @@
-"""Why a change of the migration's state does not happen; each text names the remedy."""
+"""Refusals to change the migration's state; each text names the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the workers are, as gauges. Unknown is unknown, never zero.
+"""The workers' lag, as gauges. Unknown is unknown, never zero.
 
 Every process reports every partition, so that the figures outlive any one of them; over several
 processes take ``max by (transport, partition)``, never a sum.

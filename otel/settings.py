@@ -1,4 +1,4 @@
-"""Where metrics are served and how logs are written, from the environment."""
+"""Settings of metrics and logs, from the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ``crossfade dlq`` is told which dead letters: ids, conditions, or all; never by accident."""
+"""Select dead letters for ``crossfade dlq``: by ids, by conditions, or all of them on purpose."""
 
 from __future__ import annotations
 
@@ -82,7 +82,11 @@ def conditions(
 
 
 def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> Selection:
-    """Return the selected letters: exactly one way of choosing must have been used."""
+    """Return the selected letters.
+
+    Raises:
+        typer.BadParameter: not exactly one way of choosing was used.
+    """
     ways = [bool(ids), selection != Selection(), everything]
     if sum(ways) != 1:
         raise typer.BadParameter(

@@ -1,4 +1,4 @@
-"""How many processes ``crossfade serve`` and ``crossfade up`` run the service in."""
+"""The processes that ``crossfade serve`` and ``crossfade up`` run the service in."""
 
 from __future__ import annotations
 

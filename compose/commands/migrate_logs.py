@@ -1,4 +1,4 @@
-"""Which two logs a command means, and what period: options that parity and backfill share."""
+"""The two logs and the period that a command means: options that parity and backfill share."""
 
 from __future__ import annotations
 

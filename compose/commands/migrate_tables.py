@@ -1,4 +1,4 @@
-"""How the migration is shown: state, processes, gates, and what to set."""
+"""The migration in a terminal: state, processes, gates, and the settings of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When requests are due: seconds between one and the next, as iterators without an end."""
+"""Seconds between one request and the next, as iterators without an end."""
 
 from __future__ import annotations
 

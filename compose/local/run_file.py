@@ -1,4 +1,4 @@
-"""Where a running ``crossfade up`` says how it can be reached, for commands in another terminal.
+"""The file by which commands in another terminal find a running ``crossfade up``.
 
 ``run.json`` in its folder, readable by its owner alone, holds the settings that another terminal
 does not see, by variable name. It counts while that process is there.

@@ -1,4 +1,4 @@
-"""How far behind the workers' group is on both logs, and what parity says, once a second."""
+"""Sample the workers' lag on both logs, and the running comparison, once a second."""
 
 from __future__ import annotations
 

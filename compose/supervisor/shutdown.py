@@ -1,4 +1,4 @@
-"""How long a process of the service may take to stop."""
+"""The longest time that a process of the service takes to stop."""
 
 from __future__ import annotations
 

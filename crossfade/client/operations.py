@@ -76,7 +76,12 @@ class Operations:
         return answers.message_of((yield from self._tried(call, retry)))
 
     def wait(self, message_id: str, timeout: float) -> Operation[Message]:
-        """Return the message once it is persisted."""
+        """Return the message once it is persisted.
+
+        Raises:
+            WaitTimeoutError: it was not within ``timeout`` seconds.
+            DeadLetteredError: it can't be.
+        """
         ends = time.monotonic() + timeout
         looks = 0
         state: State | None = None

@@ -1,4 +1,4 @@
-"""When to try again: which failures, how often, after how long, and until when."""
+"""Retries: after which failures, how often, after how long, and until when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large and how slow one request and one connection may be, and how many there may be."""
+"""Limits of requests and connections: sizes, times and numbers."""
 
 from __future__ import annotations
 

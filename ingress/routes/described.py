@@ -1,4 +1,4 @@
-"""How the ordinary routes are described: scopes, and the problems each can answer with."""
+"""Descriptions of the ordinary routes: scopes, and the problems that each can answer with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike the two logs are, as metrics of the process that compares them."""
+"""Results of the running comparison, as metrics of the process that compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How spans name each log, from its settings."""
+"""The names of each log in spans, from its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a trace is recorded, decided first and once, at the cost of a comparison.
+"""Decide whether a trace is recorded: first and once, at the cost of a comparison.
 
 The SDK's samplers decide; those that it has built in are two facts each: whether a parent's
 decision is kept, and below which bound a trace id is sampled. Other samplers are asked.

@@ -89,7 +89,11 @@ class Crossfade:
         return "\n".join(self.lines)
 
     async def says(self, pattern: str, timeout: float = 40.0) -> re.Match[str]:  # noqa: ASYNC109
-        """Return the first match of ``pattern``; fail, with all it said, if it never comes."""
+        """Return the first match of ``pattern``.
+
+        Raises:
+            AssertionError: it never comes; has all that was said.
+        """
 
         def found() -> re.Match[str] | None:
             match = re.search(pattern, self.text)

@@ -19,7 +19,10 @@ async def eventually(
 ) -> Any:
     """Call ``predicate``, plain or a coroutine function, until it returns something true.
 
-    An ``AssertionError`` in it counts as "not yet"; the last one is raised at the deadline.
+    An ``AssertionError`` in it counts as "not yet".
+
+    Raises:
+        AssertionError: it did not within ``timeout`` seconds; its own last one, if it had one.
     """
     deadline = time.monotonic() + timeout
     last: Any = None

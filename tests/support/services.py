@@ -1,4 +1,4 @@
-"""Where the tests' servers come from: ``TEST_SERVICES`` = local, external or docker.
+"""Servers for the tests: ``TEST_SERVICES`` = local, external or docker.
 
 * ``local`` (the default): child processes, from the PATH or from wheels.
 * ``external``: the servers that ``REDIS_*``, ``DATABASE_URL`` and ``KAFKA_BOOTSTRAP_SERVERS`` name.

@@ -1,4 +1,4 @@
-"""Whether the name of a collector can be resolved, asked without waiting for the answer."""
+"""Look up a collector's name without waiting for the answer."""
 
 from __future__ import annotations
 
