@@ -180,7 +180,7 @@ async def program(
     """Run ``python -m module`` to its end; return what it printed.
 
     Args:
-        module: The module.
+        module: Its dotted name.
         given: Its standard input.
         environment: Beside the benchmark's own.
 

@@ -38,7 +38,7 @@ class Merged:
 
     Args:
         logs: The primary and the shadow. A ``side`` is an index of this pair.
-        partition: The partition.
+        partition: Its number.
         after: The offset in each after which to read; ``None``: from its beginning.
         until: Read nothing appended later, in seconds since the epoch.
     """
