@@ -8,6 +8,7 @@ __all__ = ["AdaptiveBatchSize"]
 _QUICK_SECONDS = 0.1
 _SLOW_SECONDS = 0.25
 _FEWEST = 10
+_HALF, _AS_SLOW = 0.6, 0.75  # of the records, and of the seconds, of the batch before
 
 
 class AdaptiveBatchSize:
@@ -15,15 +16,38 @@ class AdaptiveBatchSize:
 
     Small batches cost throughput and large ones latency, but only when the log has that many
     waiting; below the limit a batch is all that has arrived.
+
+    Batches are also slow where the process has no time for them. Then a smaller one takes as long:
+    the size is the largest again, and is not halved for batches that take no longer than twice
+    that, until one is quick.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._slow = _SLOW_SECONDS
+        self._before: tuple[int, float] | None = None  # the last slow batch
         self.size = most
 
     def took(self, records: int, seconds: float) -> None:
         """Learn from a batch that was persisted and acknowledged."""
-        if seconds > _SLOW_SECONDS:
-            self.size = max(min(_FEWEST, self._most), min(self.size, records) // 2)
-        elif records >= self.size and seconds < _QUICK_SECONDS:
-            self.size = min(self._most, self.size * 2)
+        if seconds > self._slow:
+            if records < self.size // 2:
+                return  # it was not large, so it was slow for another reason
+            if self._before is not None and self._is_as_slow(*self._before, records, seconds):
+                self._slow = 2 * seconds
+                self._before = None
+                self.size = self._most
+            else:
+                self._before = records, seconds
+                self.size = max(min(_FEWEST, self._most), records // 2)
+        elif seconds < _QUICK_SECONDS:
+            self._slow, self._before = _SLOW_SECONDS, None
+            if records >= self.size:
+                self.size = min(self._most, self.size * 2)
+
+    @staticmethod
+    def _is_as_slow(
+        records_before: int, seconds_before: float, records: int, seconds: float
+    ) -> bool:
+        """Return whether a batch of half as many took hardly less time."""
+        return records <= _HALF * records_before and seconds > _AS_SLOW * seconds_before

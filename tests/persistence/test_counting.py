@@ -67,16 +67,31 @@ def test_a_clock_that_is_behind_counts_as_no_time():
 
 def test_the_batch_size_shrinks_when_batches_get_slow_and_recovers():
     pace = AdaptiveBatchSize(500)
-    pace.took(500, 0.3)
-    assert pace.size == 250
     for _ in range(10):
-        pace.took(pace.size, 5.0)
+        pace.took(pace.size, pace.size * 0.1)
     assert pace.size == 10
     pace.took(3, 0.01)  # quick because it was small: says nothing of larger ones
     assert pace.size == 10
     for _ in range(10):
         pace.took(pace.size, 0.01)
     assert pace.size == 500
+
+
+def test_the_batch_size_does_not_shrink_where_a_smaller_batch_takes_as_long():
+    pace = AdaptiveBatchSize(500)
+    pace.took(500, 2.0)
+    assert pace.size == 250
+    for seconds in (1.9, 3.0, 2.0, 1.0, 3.0):
+        pace.took(pace.size, seconds)
+        assert pace.size == 500
+    pace.took(40, 9.0)  # nor where it was not full
+    assert pace.size == 500
+    pace.took(500, 0.05)  # the process has time again, so what is slow is the database
+    pace.took(500, 2.0)
+    assert pace.size == 250
+
+
+def test_a_small_limit_is_not_made_smaller():
     few = AdaptiveBatchSize(3)
     few.took(3, 1.0)
     assert few.size == 3
