@@ -28,6 +28,7 @@ PARTS: dict[str, Measure] = {
     "partitions": parts.on_partitions,
     "growth": parts.in_a_large_table,
     "shadow": parts.with_a_shadow,
+    "overload": parts.overloaded,
     "single": single_post.measure,
     "publish": publish.measure,
     "batch": batch_post.measure,

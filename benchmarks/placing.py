@@ -16,14 +16,12 @@ from collections.abc import Collection, Iterable, Iterator
 
 import psutil
 
-from benchmarks.processes import Running
-
 __all__ = ["apart"]
 
 
 @contextlib.contextmanager
-def apart(measured: Iterable[Running], *, shared: bool = False) -> Iterator[str]:
-    """Give ``measured`` one processor, and this process and its other children the rest.
+def apart(measured: Iterable[int], *, shared: bool = False) -> Iterator[str]:
+    """Give process trees one processor, and this process and its other children the rest.
 
     For the time of the block, which gets a description. ``shared``: the others may use that one
     too, where the scheduler thinks it free. Where processes can't be placed, or there
@@ -37,9 +35,9 @@ def apart(measured: Iterable[Running], *, shared: bool = False) -> Iterator[str]
         yield "all on one processor"
         return
     own = {min(all_of_them)}
-    alone = {app.pid for app in measured}
+    alone = {process.pid for pid in measured for process in _tree(psutil.Process(pid))}
     here = psutil.Process()
-    others = [p for p in (here, *here.children(recursive=True)) if p.pid not in alone]
+    others = [process for process in _tree(here) if process.pid not in alone]
     try:
         _place(others, all_of_them if shared else all_of_them - own)
         _place([psutil.Process(pid) for pid in alone], own)
@@ -48,7 +46,11 @@ def apart(measured: Iterable[Running], *, shared: bool = False) -> Iterator[str]
         else:
             yield f"the service on one processor, all else on the other {len(all_of_them) - 1}"
     finally:
-        _place([here, *here.children(recursive=True)], all_of_them)
+        _place(_tree(here), all_of_them)
+
+
+def _tree(root: psutil.Process) -> list[psutil.Process]:
+    return [root, *root.children(recursive=True)]
 
 
 def _place(processes: Iterable[psutil.Process], processors: Collection[int]) -> None:

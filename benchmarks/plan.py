@@ -30,6 +30,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rates: tuple[float, ...]
     """Rates for the whole path, open loop: messages a second; up to 1.0, a share of the rate that
     64 connections reach."""
+    overload_connections: tuple[int, ...]
+    """Numbers of connections for the whole path under overload."""
 
 
 FULL = Plan(
@@ -43,6 +45,7 @@ FULL = Plan(
     rounds=3,
     connections=(1, 16, 256, 1024),
     rates=(100, 1000, 0.25, 0.5, 0.8, 0.95),
+    overload_connections=(256, 2000, 8000),
 )
 QUICK = Plan(
     runs=1,
@@ -55,4 +58,5 @@ QUICK = Plan(
     rounds=1,
     connections=(1, 1024),
     rates=(1000, 0.5),
+    overload_connections=(2000,),
 )

@@ -38,7 +38,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             )
         running = {name: await stack.enter_async_context(app) for name, app in apps.items()}
         results: dict[str, list[Result]] = {name: [] for name in running}
-        with apart(running.values()) as placement:
+        with apart(app.pid for app in running.values()) as placement:
             for name, app in running.items():
                 # Not counted: caches fill, connections open, and a JVM compiles what it is asked.
                 await _load(app, plan.warm_seconds, f"warm-{name}")

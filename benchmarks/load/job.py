@@ -36,6 +36,11 @@ class Job(msgspec.Struct, kw_only=True):
     bursts: int = 1
     every: float = 0.0
     """``open``: load for ``seconds`` so many times, one each ``every`` seconds."""
+    stretches: list[tuple[float, float]] = []
+    """``open``: rates and for how many seconds each, one after another, in place of ``rate``."""
+    may_wait: bool = True
+    """``open``: whether a request waits where every connection has one unanswered; else it is not
+    sent, as by users who wait for their answer."""
     batch: int = 1
     """Messages in a request: 1 posts to ``/api/messages``, more to ``/api/messages:batch``."""
     conversations: int = 1000
@@ -64,8 +69,11 @@ class Result(msgspec.Struct, kw_only=True):
     request_bytes: int
     late_p99: float = 0.0
     """``open``: how late the generator itself was in sending, 99th percentile."""
+    unsent: int = 0
+    """Requests that were due while every connection had one unanswered."""
     numbers: list[int] = []
-    """``keep_times``: the requests that were answered, and their times."""
+    """``keep_times``: the requests that were answered, their statuses, and their times."""
+    codes: list[int] = []
     due: list[float] = []
     answered: list[float] = []
 

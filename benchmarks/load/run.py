@@ -28,6 +28,7 @@ class _Record(Requests):
         self.statuses: Counter[int] = Counter()
         self.due: dict[int, float] = {}
         self.answers: dict[int, float] = {}
+        self.codes: dict[int, int] = {}
         self.counting = job.mode == "open"
         self.enough = asyncio.Event()
 
@@ -36,10 +37,11 @@ class _Record(Requests):
         if not self.counting:
             return
         now = time.monotonic()
-        self.statuses[answer.status if answer else 0] += 1
+        status = answer.status if answer else 0
+        self.statuses[status] += 1
         self.latencies.append(now - due)
         if self._keep:
-            self.due[number], self.answers[number] = due, now
+            self.due[number], self.answers[number], self.codes[number] = due, now, status
         if len(self.latencies) >= self._most:
             self.enough.set()
 
@@ -47,7 +49,8 @@ class _Record(Requests):
 async def run(job: Job) -> Result:
     """Run a job and return its result. Raises ``OSError`` when nothing listens."""
     record = _Record(job)
-    async with Generator((job.host, job.port), job.connections, record) as generator:
+    address = job.host, job.port
+    async with Generator(address, job.connections, record, may_wait=job.may_wait) as generator:
         cpu, began = time.process_time(), time.monotonic()
         if job.mode == "open":
             await generator.open(_moments(job))
@@ -76,7 +79,9 @@ async def run(job: Job) -> Result:
         late_p99=percentile(sorted(generator.late), 0.99),
         due=[epoch + record.due[n] for n in sorted(record.due)],
         answered=[epoch + record.answers[n] for n in sorted(record.due)],
+        unsent=generator.unsent,
         numbers=sorted(record.due),
+        codes=[record.codes[n] for n in sorted(record.due)],
     )
 
 
@@ -87,6 +92,13 @@ def _count(record: _Record) -> None:
 def _moments(job: Job) -> Iterator[float]:
     """Yield the time at which each request of an open job is due: burst after burst."""
     began = time.monotonic() + max(0.0, job.begin - time.time())
+    for number, (rate, seconds) in enumerate(job.stretches):
+        later = itertools.accumulate(gaps(rate, job.arrivals, f"{job.run}-{number}"))
+        for gap in itertools.takewhile(lambda gap, most=seconds: gap < most, later):
+            yield began + gap
+        began += seconds
+    if job.stretches:
+        return
     for burst in range(job.bursts):
         start = began + burst * job.every
         later = itertools.accumulate(gaps(job.rate, job.arrivals, job.run), initial=0.0)

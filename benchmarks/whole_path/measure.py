@@ -17,9 +17,9 @@ from benchmarks.whole_path.contenders import Contender
 from benchmarks.whole_path.cpu import cpu_seconds
 from benchmarks.whole_path.offered import Offered
 
-__all__ = ["measure"]
+__all__ = ["all_rows", "commits", "measure"]
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 _EVERY = 0.1
 _runs = itertools.count(1)
 
@@ -49,15 +49,15 @@ async def measure(
         async with contender.start(stand.folder, environment) as app:
             job = offered.job(app.port, f"run{next(_runs)}")
             warm = await load(offered.warm(job))
-            first = await _all_rows(connection, app, warm.messages)
+            first = await all_rows(connection, app, warm.messages)
             pids = {"service": app.pid, **stand.pids()}
             before = cpu_seconds(pids)
             result = await load(job)
             if not result.messages:
                 raise RuntimeError(f"{contender.name}: {result.statuses}\n{app.log_tail()}")
-            last = await _all_rows(connection, app, first + result.messages)
+            last = await all_rows(connection, app, first + result.messages)
             cpu = {name: seconds - before[name] for name, seconds in cpu_seconds(pids).items()}
-        commits = await _commits(connection, first, last)
+        committed = await commits(connection, first, last)
     finally:
         await connection.close()
         if fresh:
@@ -65,10 +65,10 @@ async def measure(
     sent = {
         client_message_id(job.run, n): at for n, at in zip(result.numbers, result.due, strict=True)
     }
-    took = sorted(at - sent[key] for key, at in commits.items() if key in sent)
+    took = sorted(at - sent[key] for key, at in committed.items() if key in sent)
     if len(took) < result.messages:
         raise RuntimeError(f"{contender.name}: {len(took)} rows of {result.messages} messages")
-    seconds = max(*commits.values(), *result.answered) - min(result.due)
+    seconds = max(*committed.values(), *result.answered) - min(result.due)
     return Point(
         name=contender.name,
         load=offered.label,
@@ -83,7 +83,7 @@ async def measure(
     )
 
 
-async def _all_rows(connection: asyncpg.Connection, app: Running, at_least: int) -> int:
+async def all_rows(connection: asyncpg.Connection, app: Running, at_least: int) -> int:
     """Return the last row's number once it is ``at_least`` and grows no more.
 
     Counting rows would load the server that is measured; reading a sequence doesn't.
@@ -100,7 +100,7 @@ async def _all_rows(connection: asyncpg.Connection, app: Running, at_least: int)
         await asyncio.sleep(_EVERY)
 
 
-async def _commits(connection: asyncpg.Connection, after: int, last: int) -> dict[str, float]:
+async def commits(connection: asyncpg.Connection, after: int, last: int) -> dict[str, float]:
     """Return the time of each row's commit, by the client's id: before its WAL was flushed."""
     rows = await connection.fetch(
         "SELECT client_message_id AS id,"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 
-from benchmarks.figure import Compared, Figure, Point
+from benchmarks.figure import Compared, Figure, Limit, Point
 from benchmarks.logs import KafkaLog
 from benchmarks.plan import Plan
 from benchmarks.single_post import fill_table
@@ -15,8 +16,16 @@ from benchmarks.stand import Stand
 from benchmarks.whole_path.contenders import CONTENDERS, Contender
 from benchmarks.whole_path.measure import measure
 from benchmarks.whole_path.offered import Offered
+from benchmarks.whole_path.overload import Overload, OverloadRound, measure_overload
 
-__all__ = ["at_rates", "beside_others", "in_a_large_table", "on_partitions", "with_a_shadow"]
+__all__ = [
+    "at_rates",
+    "beside_others",
+    "in_a_large_table",
+    "on_partitions",
+    "overloaded",
+    "with_a_shadow",
+]
 
 _OURS = CONTENDERS["crossfade"]
 _OPEN_CONNECTIONS = 256
@@ -90,6 +99,45 @@ async def with_a_shadow(stand: Stand, plan: Plan) -> list[Figure]:
             loads.append(msgspec.structs.replace(alone, what=f"{mode} shadow", settings=settings))
         points = await _rounds(stand, plan, [(_OURS, load) for load in loads])
     return list(points)
+
+
+async def overloaded(stand: Stand, plan: Plan) -> list[Figure]:
+    """Several times the ceiling, of a service whose servers share one processor with it."""
+    figures = list[Figure]()
+    for connections in plan.overload_connections:
+        overload = Overload(connections=connections, seconds=plan.seconds, one_core=True)
+        rounds = [await measure_overload(stand, _OURS, overload) for _ in range(plan.rounds)]
+        figures += _of_overload(rounds, f"overload, {connections:,} connections")
+    return figures
+
+
+def _of_overload(rounds: Sequence[OverloadRound], name: str) -> list[Figure]:
+    def limit(what: str, values: Iterable[float], most: float) -> Limit:
+        return Limit(name=f"{name}, {what}", unit="s", values=list(values), limit=most)
+
+    ceilings = [one.ceiling for one in rounds]
+    figures: list[Figure] = [
+        limit("0.8 of the ceiling: POST p99", (one.below.post[1] for one in rounds), 0.05)
+    ]
+    for factor in rounds[0].over:
+        stretches = [one.over[factor] for one in rounds]
+        figures += [
+            Compared(
+                name=f"{name}, {factor:g} x: persisted",
+                unit="rows/s",
+                ours=[one.persisted for one in stretches],
+                baseline_name="the ceiling",
+                baseline=ceilings,
+                target=0.9,
+                details={
+                    what: round(statistics.median(getattr(one, what) for one in stretches))
+                    for what in ("offered", "accepted", "refused", "unsent")
+                },
+            ),
+            limit(f"{factor:g} x: accepted POST p99", (one.post[1] for one in stretches), 1.0),
+            limit(f"{factor:g} x: recovery", (one.recovery for one in stretches), 2.0),
+        ]
+    return figures
 
 
 @asynccontextmanager

@@ -38,9 +38,18 @@ class Generator:
         address: Host and port.
         connections: How many.
         workload: Makes the requests and takes their answers.
+        may_wait: Whether a request of an open loop waits for a free connection, where there is
+            none; otherwise it is not sent.
     """
 
-    def __init__(self, address: tuple[str, int], connections: int, workload: Workload) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        connections: int,
+        workload: Workload,
+        *,
+        may_wait: bool = True,
+    ) -> None:
         self._address = address
         self._count = connections
         self._workload = workload
@@ -48,12 +57,15 @@ class Generator:
         self._free: deque[LoadConnection] = deque()
         self._waiting: deque[tuple[int, float]] = deque()
         self._closed_loop = False
+        self._may_wait = may_wait
         self._unanswered = 0
         self._moments: Iterator[float] = iter(())
         self._all_sent = asyncio.Event()
         self._all_answered = asyncio.Event()
         self.sent = 0
         """Requests, those that wait for a free connection included."""
+        self.unsent = 0
+        """Open loop: requests for which no connection was free, where none may wait."""
         self.late: list[float] = []
         """Open loop: how late the generator itself was, in seconds, by request."""
 
@@ -101,11 +113,14 @@ class Generator:
         now = time.monotonic()
         while due is not None and due <= now:
             self.late.append(now - due)
-            self._unanswered += 1
             if self._free:
+                self._unanswered += 1
                 self._fire(self._free.popleft(), self._next(), due)
-            else:
+            elif self._may_wait:
+                self._unanswered += 1
                 self._waiting.append((self._next(), due))
+            else:
+                self.unsent += 1
             due = next(self._moments, None)
         if due is None:
             self._all_answered.clear()
