@@ -11,6 +11,7 @@ from ingress.accept.bodies import Bodies
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
 from ingress.accept.row_lookup import RowLookup
+from ingress.accept.run_queue import RunQueue
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import Guard
 from ingress.web.headers import Headers
@@ -29,6 +30,7 @@ class AcceptContext:
     intake: Intake
     commits: GroupCommit
     admission: Admission
+    run_queue: RunQueue
     row_lookup: RowLookup
     tracer: Tracer
     hits: Counter
