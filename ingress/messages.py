@@ -47,7 +47,7 @@ Found = StoredMessage | Dead | Pending
 
 
 def visible(found: Found, key: ApiKey | None) -> bool:
-    """Return whether ``key`` may read the message; one that can't be read as such, only if all."""
+    """Return whether ``key`` may read the message; with a prefix, never one of unknown parties."""
     if key is None or not key.limited:
         return True
     message = found.message

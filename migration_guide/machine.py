@@ -211,7 +211,7 @@ class Machine:
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[Connection]:
-        """Lend a transaction. A refusal ends it before anything was written, and comes out."""
+        """Lend a transaction. A refusal ends it before anything was written, and is raised."""
         refusal: MigrationError | None = None
         async with using(self._pool) as connection, connection.transaction():
             try:

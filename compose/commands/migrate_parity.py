@@ -71,8 +71,7 @@ def parity(
     """Compare the two logs, message by message.
 
     Exit status 0 if they are equal, 1 if they differ, 3 if nothing could be compared. Both are read
-    from the logs themselves, beside the service. 100 % of nothing is not parity: the coverage says
-    how much could be compared.
+    from the logs themselves, beside the service. The coverage says how much could be compared.
     """
     settings = client_settings()
     first = primary or settings.transport.transport

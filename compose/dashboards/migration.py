@@ -248,7 +248,7 @@ _PARITY = DashboardRow(
         Panel(
             "Parity and Coverage",
             "matched: share of the compared messages that match. coverage: share of the messages "
-            "that could be compared. 100 % of nothing is not parity: look at both.",
+            "that could be compared. Look at both: a share of few messages says little.",
             "percentunit",
             (
                 Query(

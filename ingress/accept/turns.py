@@ -1,8 +1,8 @@
 """Run long work in short steps, so that no other task waits for the whole of it.
 
-The event loop serves one thing at a time. What takes long for one client is therefore done in
-slices, and between two of them everybody else has a turn. Those who have long work take turns too:
-ten of them delay others no more than one does.
+The event loop serves one thing at a time. So long work for one client is done in slices, and other
+tasks have their turn between two of them. Long works take turns too: ten of them delay other tasks
+no more than one does.
 """
 
 from __future__ import annotations

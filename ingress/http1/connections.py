@@ -1,9 +1,9 @@
 """All connections of one listening port: how many there may be, and which of them wait too long.
 
-Each holds a descriptor, and the process needs some of its own. So past a number of connections, one
-that is idle is closed for each that comes; where none is idle, what comes may ask for health alone,
-that a flood does not look like an outage to what restarts the process. Fair among addresses: one
-that holds more connections than another can't have the other's closed.
+Each holds a descriptor, and the process needs some of its own. So at the limit an idle connection
+is closed for each new one. Where none is idle, a new one may ask for health alone: a flood must not
+look like an outage to a supervisor that restarts the process. An address that holds more
+connections than another can't have the other's closed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Connections:
             del self._addresses[connection.address]
 
     def hold(self, connection: Connection, held: int) -> None:
-        """Note that ``one`` holds so many bytes. Past the limit, what holds most is closed."""
+        """Note that ``connection`` holds ``held`` bytes. Past the limit, the largest is closed."""
         self._held += held - connection.held
         connection.held = held
         if self._held > self._bounds.held_bytes:

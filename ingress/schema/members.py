@@ -22,7 +22,7 @@ _KINDS = {"{": "an object", "[": "an array", "t": "a boolean", "f": "a boolean",
 
 
 class Other(NamedTuple):
-    """A value that is no text and no array of a member: only its kind, such as ``a number``."""
+    """A member's value that is neither text nor an array: only its kind, such as ``a number``."""
 
     kind: str
 

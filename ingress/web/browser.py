@@ -34,7 +34,7 @@ _OURS = re.compile(rb"(?:^|;)[ \t]*%b=([^;]{1,%d})(?:;|$)" % (COOKIE.encode(), _
 
 
 class Guard:
-    """Stands before every route where no keys are needed; where they are, it lets all through."""
+    """Guards every route if no keys are needed; otherwise it lets all requests through."""
 
     def __init__(self, hosts: Hosts, *, keys_required: bool) -> None:
         self._hosts = hosts
@@ -44,7 +44,7 @@ class Guard:
         """Refuse a request by an unknown name, or sent by another site.
 
         Raises:
-            Problem: it is neither (421, 403).
+            Problem: it is one of these (421, 403).
         """
         if self.needed:
             self._hosts.check(headers)

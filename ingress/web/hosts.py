@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Hosts:
-    """Knows the names. ``guarded`` is false where every request has to bring a key."""
+    """The known names. ``guarded`` is false where every request has to bring a key."""
 
     def __init__(self, settings: IngressSettings, *, guarded: bool) -> None:
         names = settings.allowed_hosts
@@ -52,10 +52,10 @@ class Hosts:
             )
 
     def check(self, headers: Headers) -> None:
-        """Refuse a request that asks for another name, where it has to ask for one.
+        """Refuse a request for an unknown name, if names are guarded.
 
         Raises:
-            Problem: it asks for another, to which this machine has not to answer (421).
+            Problem: its ``Host`` is unknown (421).
         """
         if self.guarded and headers.get(b"host") not in self._seen:
             self._judge(headers[b"host"])

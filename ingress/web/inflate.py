@@ -57,7 +57,7 @@ class Inflater:
         """Inflate ``data``; yield the bytes piece by piece, or ``None`` for a step without any.
 
         Raises:
-            Problem: it is not compressed so (400).
+            Problem: it is not compressed in this coding (400).
         """
         for at in range(0, len(data), _IN):
             yield from self._step(data[at : at + _IN])

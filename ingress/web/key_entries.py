@@ -39,7 +39,7 @@ class Scope(StrEnum):
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """One configured key; ``name`` is for logs. An empty prefix is everybody's."""
+    """One configured key; ``name`` is for logs. An empty prefix allows every id."""
 
     name: str
     scopes: frozenset[Scope]
@@ -53,7 +53,7 @@ class ApiKey(msgspec.Struct, frozen=True):
         return bool(self.sender_prefix or self.conversation_prefix)
 
     def sees(self, sender: str | None, conversation: str | None) -> bool:
-        """Return whether it may read a message; of one whose parties are not known, only if all."""
+        """Return whether it may read a message; with a prefix, never one of unknown parties."""
         if not self.limited:
             return True
         return (
@@ -64,7 +64,7 @@ class ApiKey(msgspec.Struct, frozen=True):
         )
 
     def answers_for(self, *, sender: str = "", conversation: str = "") -> None:
-        """Refuse a key that may not act as ``sender`` in ``conversation``; without one, any counts.
+        """Refuse a key that may not act as ``sender`` in ``conversation``; empty: not checked.
 
         Raises:
             Problem: it may not (403). Both are the client's own words, so this tells it nothing.

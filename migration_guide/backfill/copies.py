@@ -2,7 +2,7 @@
 
 From a record the copy is exact: body, key and headers are the bytes that stand in the source. From
 a row the body is written anew by the same codec, from the same values, so it is byte for byte what
-our ingress wrote. Not so: what another producer spelled differently (spaces, omitted fields), and
+our ingress wrote. Exceptions: what another producer spelled otherwise (spaces, omitted fields), and
 ``traceparent``, of which the row keeps the trace id alone; its parent id is made of the message id.
 Receipts have no trace in their row, and their record's offset is not known, so ``mirrorOf`` is
 left out.

@@ -75,10 +75,19 @@ async def find_missing(
 ) -> None:
     """Fill ``plan`` with the originals of ``source`` that ``target`` lacks.
 
-    Only what had ``limits.settle`` seconds to get there by itself. Of records older than anything
-    the target holds (it did not exist then, or has trimmed what it had acknowledged): those from
-    before it began, and whatever the source's workers have not acknowledged; with ``everything``
-    all of them. ``cursor``: by partition, the offset through which an earlier run was done.
+    Originals younger than ``limits.settle`` seconds are left to the live shadow. An original that
+    is older than all records of the target may have been trimmed there. It is added if the
+    source's workers have not acknowledged it, or if the target never trimmed a record.
+
+    Args:
+        source: The log to copy from.
+        target: The log to copy into.
+        plan: Gets the offsets.
+        since: Look at originals from this time on, in seconds since the epoch; ``None``: at all.
+        limits: Of the comparison.
+        cursor: The offset in each partition through which an earlier run was done.
+        everything: Add originals that may have been trimmed in any case.
+        examined: Called with numbers of records as they are read.
 
     Raises:
         ConfigurationError: the two can't be compared.

@@ -1,4 +1,4 @@
-"""Whether a log's clock is ahead of this machine's, so that its times can't be compared with ours.
+"""Measure how far a log's clock is ahead of this machine's: then their times can't be compared.
 
 A clock that is behind needs no look: what was sent lately then seems old, lies outside the window,
 and a gate that sees nothing says so. One that is ahead puts old messages into the window.

@@ -1,7 +1,7 @@
-"""Gate ``durability``: an acknowledgement of the log that will decide survives no less.
+"""Gate ``durability``: an acknowledgement of the new log survives as much as one of the old.
 
-Asked of the servers, not of our settings. A lone Kafka node that does not flush each append, taken
-for a Redis that does, is the usual surprise: replicas on several machines are what Kafka relies on.
+The servers are asked, not our settings. The usual surprise is a change from a Redis that flushes
+each append to a lone Kafka node that does not: Kafka relies on replicas on several machines.
 """
 
 from __future__ import annotations

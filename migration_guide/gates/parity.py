@@ -1,6 +1,6 @@
 """Gate ``parity``: over a window, every message of one log is in the other, alike and in order.
 
-100 % of nothing is not parity, and neither is 100 % of the tenth that could be compared.
+A window in which nothing could be compared, or only a tenth, proves no parity.
 """
 
 from __future__ import annotations

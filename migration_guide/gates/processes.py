@@ -1,7 +1,7 @@
 """Gate ``processes``: every process runs the phase that the step starts from, and none is missing.
 
-A step is safe beside its neighbour only, so a process that is a phase behind makes the next step a
-step of two. The state of a process that fell silent is unknown: it may be cut off from PostgreSQL
+A phase is safe only beside its neighbours: beside a process that is a phase behind, the next one
+is not. The state of a process that fell silent is unknown: it may be cut off from PostgreSQL
 and go on accepting.
 """
 

@@ -1,15 +1,15 @@
 """Gate ``start``: the new reader starts no later than the first message not yet persisted.
 
-It will start where the workers' group stands in the log it reads. So for every partition: each
-record of the log that is read now, from where the group stands in it, that is not settled, has to
-stand in the other log *after* where the group stands there. Then nothing is skipped; and because
-both logs agree on every order that a client can observe, nothing is reordered.
+It will start at the place of the workers' group in its log. So in every partition, each unsettled
+record of the log that is read now has to stand in the other log as well, *after* the group's place
+there. Then nothing is skipped; and because both logs agree on every order that a client can
+observe, nothing is reordered.
 
-It is computed from both logs and the rows, in bounded work, while traffic goes on: what seems
-missing is looked for again: it may have been on its way.
+It is computed from both logs and the rows, in bounded work, while traffic goes on. A record that
+seems missing is looked for again: it may have been on its way.
 
-A log of the two that has lost records, however long ago, is another matter: what was persisted
-since is beyond doubt, but whether it goes on losing can't be computed. An operator has to decide.
+If one of the logs has ever lost records, the gate is unknown and an operator has to decide: whether
+that log will lose more can't be computed.
 """
 
 from __future__ import annotations

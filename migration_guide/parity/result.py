@@ -47,7 +47,7 @@ class ParityResult(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The whole answer. 100 % of nothing is not parity."""
+    """The whole answer. Where nothing was compared, the logs are not called equal."""
 
     EQUAL = "equal"
     DIFFERS = "differs"

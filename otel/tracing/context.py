@@ -1,6 +1,6 @@
 """W3C Trace Context, by hand: what travels in HTTP headers, Redis fields and Kafka headers.
 
-Of the flags only single bits are ever looked at: a level 2 sender sets more than the first.
+Flags are tested bit by bit: a level 2 sender sets more than the first.
 """
 
 from __future__ import annotations

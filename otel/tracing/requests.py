@@ -5,7 +5,7 @@
       └── create <log>  PRODUCER                its context travels with the message
             └── send <log>  CLIENT              one for each log (otel.tracing.traced)
 
-Of a request that is not sampled nothing is kept but the ``traceparent`` to send on.
+A request that is not sampled keeps only the ``traceparent`` to send on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decide whether a trace is recorded: first and once, at the cost of a comparison.
 
-The SDK's samplers decide; those that it has built in are two facts each: whether a parent's
-decision is kept, and below which bound a trace id is sampled. Other samplers are asked.
+A sampler that is built into the SDK comes down to two facts: whether a parent's decision is kept,
+and the bound below which a trace id is sampled. Any other sampler is asked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Ask = Callable[[int, Parent | None], bool]
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """``bound`` is of a trace id's lower 64 bits. ``ask``, where set, decides instead."""
+    """A sampler's decisions: trace ids whose lower 64 bits are below ``bound`` are sampled.
+
+    ``ask``, where set, decides instead.
+    """
 
     bound: int
     parent_based: bool

@@ -54,7 +54,7 @@ def exporter(name: str, protocol: str) -> SpanExporter:
 
 
 def sampling(settings: TracingSettings) -> Sampling:
-    """Return a sampler's decisions: of those built in as two facts, of another as a question.
+    """Return the decisions of the configured sampler.
 
     Raises:
         ConfigurationError: there is no such sampler.
