@@ -19,6 +19,7 @@ from compose.local.valkey import ValkeyServer
 from compose.process.metrics import process_metrics
 from otel.metrics import Metrics
 from tests.support.containers import RedisContainer
+from tests.support.databases import Databases
 from tests.support.eventually import eventually as wait_until
 from tests.support.kafka import KafkaNode, mended, run_shared_kafka
 from tests.support.scheduling import SharedServers, mixed
@@ -117,14 +118,22 @@ async def database_template(
     await postgres_server.drop_database(name)
 
 
-@pytest_asyncio.fixture
-async def database_url(
+@pytest_asyncio.fixture(scope="session")
+async def databases(
     postgres_server: PostgresServer | PostgresAddress, database_template: str
-) -> AsyncIterator[str]:
-    """A fresh, migrated database of the test's own."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    yield await postgres_server.create_database(name, template=database_template)
-    await postgres_server.drop_database(name)
+) -> AsyncIterator[Databases]:
+    """Migrated, empty databases to take and give back."""
+    made = Databases(postgres_server, database_template)
+    yield made
+    await made.drop_all()
+
+
+@pytest_asyncio.fixture
+async def database_url(databases: Databases) -> AsyncIterator[str]:
+    """A migrated, empty database of the test's own."""
+    url = await databases.take()
+    yield url
+    await databases.give_back(url)
 
 
 @pytest_asyncio.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
 from tests.ingress.gated_log import GatedLog
+from tests.support.databases import Databases
 from tests.support.eventually import eventually
 from tests.support.uvicorn_server import run_uvicorn
 from transport.contract import DLQ_GROUP, Topic, Transport
@@ -111,16 +111,13 @@ def serving(app: Any, door: str) -> AbstractAsyncContextManager[int]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def module_pool(
-    request: pytest.FixtureRequest, postgres_server: Any, database_template: str
-) -> AsyncIterator[Pool]:
-    """One database for a module: to make one takes longer than most of these tests."""
-    name = f"ingress_{os.getpid()}_{request.module.__name__.rpartition('.')[2]}"
-    url = await postgres_server.create_database(name, template=database_template)
+async def module_pool(databases: Databases) -> AsyncIterator[Pool]:
+    """One database for a module."""
+    url = await databases.take()
     pool = await connect(PersistenceSettings(database_url=url))
     yield pool
     await pool.close()
-    await postgres_server.drop_database(name)
+    await databases.give_back(url)
 
 
 @pytest_asyncio.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,6 +15,7 @@ from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool, connect
 from persistence.settings import PersistenceSettings
 from tests.hostile.clients.java_programs import JavaPrograms
+from tests.support.databases import Databases
 from tests.support.forked_service import ForkedService
 from tests.support.requirements import program
 from tests.support.services import RedisAddress
@@ -39,21 +39,17 @@ class Served:
 
 @pytest_asyncio.fixture(scope="module")
 async def served_settings(
-    request: pytest.FixtureRequest,
-    new_module_redis: ValkeyServer | RedisAddress,
-    postgres_server,
-    database_template: str,
+    new_module_redis: ValkeyServer | RedisAddress, databases: Databases
 ) -> AsyncIterator[dict[str, str]]:
     """Settings of one Redis and one database for the processes of a file."""
-    name = f"clients_{os.getpid()}_{request.module.__name__.rpartition('.')[2]}"
-    url = await postgres_server.create_database(name, template=database_template)
+    url = await databases.take()
     yield {
         "REDIS_HOST": new_module_redis.host,
         "REDIS_PORT": str(new_module_redis.port),
         "DATABASE_URL": url,
         "LOG_FORMAT": "json",
     }
-    await postgres_server.drop_database(name)
+    await databases.give_back(url)
 
 
 @pytest_asyncio.fixture(scope="module")
