@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check docs containers bench chaos rehearse generated-clients fmt clean env env-dev
+.PHONY: help up test check prove docs containers bench chaos rehearse generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -28,15 +28,19 @@ else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
-check: env-dev docs ## Lint, format, types, imports, the site; the OpenAPI documents and compose.yml where their tools are
+check: env-dev docs ## Lint, format, types, imports, the site, the model of the order; the OpenAPI documents and compose.yml where their tools are
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff . ; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.generated_clients.lint
 	@$(BIN)/python -m tests.console.javascript
+	@$(BIN)/python -m tests.proof
 	@clients/typescript/check
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
+
+prove: env-dev ## Check the large models of the order argument (docs/proof.md)
+	@$(BIN)/python -m tests.proof --large
 
 docs: env-dev ## Build the documentation site, strictly, in build/site/html
 	@$(BIN)/python -m docs.site.build

