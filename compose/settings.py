@@ -17,14 +17,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from compose.log_disagreements import log_disagreements
 from ingress.settings import IngressSettings
 from ingress.web.auth import Authenticator
 from otel.settings import OtelSettings
 from otel.tracing.settings import TracingSettings
 from persistence.settings import PersistenceSettings
 from transport.errors import ConfigurationError
-from transport.registry import known_name
-from transport.settings import TransportSettings
+from transport.log_name import LogName
+from transport.log_settings import own_settings, own_variable
+from transport.settings import ADDRESSES, TransportSettings
 
 __all__ = [
     "ENV_FILE",
@@ -78,8 +80,6 @@ _CLASSES: tuple[type[BaseSettings], ...] = (
     ProcessSettings,
     CommandSettings,
 )
-# Connections to Redis that serve no partition: commands, health, progress, the ingress's ticks.
-_REDIS_SPARE = 8
 
 
 class Settings(NamedTuple):
@@ -132,7 +132,12 @@ def load(overrides: Mapping[str, Any] | None = None, *, env_file: Path = ENV_FIL
     if problems:
         raise SettingsError(problems)
     settings = Settings(*made)  # type: ignore[arg-type]  # one of each, in order
-    if problems := list(_disagreements(settings)):
+    variables = _variables(given, env_file)
+    settings = settings._replace(transport=_with_labels(settings.transport, variables))
+    if problems := [
+        *log_disagreements(settings.transport, variables),
+        *_disagreements(settings),
+    ]:
         raise SettingsError(problems)
     return settings
 
@@ -143,6 +148,14 @@ def effective(
     """Return every setting with its value and where that came from."""
     in_environment = {name.upper() for name, value in os.environ.items() if value}
     in_file = {name.upper() for name, value in dotenv_values(env_file).items() if value}
+
+    def source(name: str) -> str:
+        if name in (overrides or {}):
+            return "command"
+        if name in in_environment:
+            return "environment"
+        return str(env_file) if name in in_file else "default"
+
     rows: list[Effective] = []
     seen: set[str] = set()
     for part in settings:
@@ -151,15 +164,13 @@ def effective(
             if name in seen:  # two parts read it
                 continue
             seen.add(name)
-            if name in (overrides or {}):
-                source = "command"
-            elif name in in_environment:
-                source = "environment"
-            elif name in in_file:
-                source = str(env_file)
-            else:
-                source = "default"
-            rows.append(Effective(name, _shown(value, info), source))
+            rows.append(Effective(name, _shown(value, info), source(name)))
+    for label, own in own_settings(_variables(overrides, env_file)).items():
+        values = settings.transport.labelled[label]
+        for field in own:
+            name, value = own_variable(label, field), getattr(values, field)
+            info = TransportSettings.model_fields[field]
+            rows.append(Effective(name, _shown(value, info), source(name)))
     return rows
 
 
@@ -170,26 +181,29 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
     ``overrides`` names is from nowhere that has to be told.
     """
     rows = {row.name: row for row in effective(settings, overrides)}
-    names = {"redis": ("REDIS_HOST", "REDIS_PORT"), "kafka": ("KAFKA_BOOTSTRAP_SERVERS",)}
-    logs = names.get(known_name(settings.transport.consumed).kind, ())
+    log = LogName.parse(settings.transport.consumed)
     described = []
-    for group in (logs, ("DATABASE_URL",)):
-        if not group:
+    for fields in (ADDRESSES.get(log.kind, ()), ("database_url",)):
+        if not fields:
             continue
-        address = ":".join(rows[name].value for name in group)
-        if group == names["redis"]:
-            address = f"redis {address}/{settings.transport.redis_stream_db}"
-        elif group == names["kafka"]:
-            address = f"kafka {address}"
-        sources = dict.fromkeys(rows[name].source for name in group)
+        found = [
+            rows.get(own_variable(log.label or "", field)) or rows[field.upper()]
+            for field in fields
+        ]
+        address = ":".join(row.value for row in found[:2])
+        if fields != ("database_url",):
+            address = f"{log} {address}" + "".join(f"/{row.value}" for row in found[2:])
+        sources = dict.fromkeys(row.source for row in found[:2])
         source = " and ".join(source for source in sources if source != "command")
         described.append(f"{address} ({source})" if source else address)
     return ", ".join(described)
 
 
 def known() -> set[str]:
-    """Return the name of every setting."""
-    return {field.upper() for kind in _CLASSES for field in kind.model_fields}
+    """Return the name of every setting, and of those here that a log has of its own."""
+    names = {field.upper() for kind in _CLASSES for field in kind.model_fields}
+    own = own_settings(_variables({}, ENV_FILE))
+    return names | {own_variable(label, field) for label in own for field in own[label]}
 
 
 def unseen(overrides: Mapping[str, str]) -> dict[str, str]:
@@ -218,9 +232,7 @@ def otel_variables() -> dict[str, str]:
 
 def _disagreements(settings: Settings) -> Iterator[str]:
     """Yield errors that need the settings of several parts."""
-    transport, ingress, otel = settings.transport, settings.ingress, settings.otel
-    yield from _shadow_disagreements(transport)
-    yield from _log_disagreements(transport)
+    ingress, otel = settings.ingress, settings.otel
     if ingress.port == otel.metrics_port:
         yield f"METRICS_PORT={otel.metrics_port} is also PORT; give it another"
     try:
@@ -229,48 +241,30 @@ def _disagreements(settings: Settings) -> Iterator[str]:
         yield str(error)
 
 
-def _shadow_disagreements(transport: TransportSettings) -> Iterator[str]:
-    shadow = transport.transport_shadow
-    if shadow is None and "transport_shadow_mode" in transport.model_fields_set:
-        yield (
-            f"TRANSPORT_SHADOW_MODE={transport.transport_shadow_mode} says how to write to a "
-            "shadow, and there is none; name one in TRANSPORT_SHADOW, or unset the mode"
-        )
-    if shadow is not None and shadow == transport.transport:
-        yield (
-            f"TRANSPORT_SHADOW={shadow!r} is also TRANSPORT; name another log, or unset it to "
-            "write to one log only"
-        )
+def _variables(overrides: Mapping[str, Any] | None, env_file: Path) -> dict[str, str]:
+    """Return every variable that has a value."""
+    sources = (dotenv_values(env_file), os.environ, overrides or {})
+    return {name.upper(): str(value) for one in sources for name, value in one.items() if value}
 
 
-def _log_disagreements(transport: TransportSettings) -> Iterator[str]:
-    named = {
-        "TRANSPORT": transport.transport,
-        "TRANSPORT_SHADOW": transport.transport_shadow,
-        "CONSUME_FROM": transport.consume_from,
-    }
-    partitions: dict[str, int] = {}
-    for variable, text in named.items():
-        if text is None:
-            continue
+def _with_labels(transport: TransportSettings, variables: Mapping[str, str]) -> TransportSettings:
+    """Return the settings with those that logs have of their own, over the others.
+
+    Raises:
+        SettingsError: some can't work.
+    """
+    made: dict[str, TransportSettings] = {}
+    problems: list[str] = []
+    for label, own in own_settings(variables).items():
         try:
-            name = known_name(text, variable=variable)
-            count = partitions[f"{variable}={text}"] = transport.of(name).stream_partitions
-        except ConfigurationError as error:
-            yield str(error)
-            continue
-        if name.kind == "redis" and transport.redis_pool_size < count + _REDIS_SPARE:
-            yield (
-                f"REDIS_POOL_SIZE={transport.redis_pool_size} is too few for {variable}={text} of "
-                f"{count} partitions, since one process may come to own them all; give "
-                f"{count + _REDIS_SPARE} or more"
-            )
-    if len(set(partitions.values())) > 1:
-        each = " and ".join(f"{count} with {given}" for given, count in partitions.items())
-        yield (
-            f"logs that are used together must have as many partitions, and there are {each}; name "
-            "logs of the same number"
-        )
+            made[label] = TransportSettings(**{**transport.model_dump(), **own})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                said = _explain(TransportSettings, detail)
+                problems.append(f"LOG_{label.upper()}_{said}")
+    if problems:
+        raise SettingsError(problems)
+    return transport.with_labels(made)
 
 
 def _explain(kind: type[BaseSettings], detail: ErrorDetails) -> str:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from compose.settings import Settings
+from transport.settings import TransportSettings
 
 __all__ = ["page"]
 
@@ -26,6 +27,25 @@ All come from the environment. A setting that can't work stops the start with on
 it, its value (secrets masked) and the remedy. `crossfade settings` shows those in force and where
 each comes from.
 """
+_OF_ONE_LOG = """
+### Settings of one log
+
+A log's name is `kind[.label][@partitions]`, such as `redis`, `redis@32`, `kafka.eu` or
+`kafka.eu@32`. A log with a label reads settings of its own before those above:
+`LOG_EU_KAFKA_BOOTSTRAP_SERVERS` is `KAFKA_BOOTSTRAP_SERVERS` for `kafka.eu` and for `kafka.eu@32`.
+One log can have any setting above that begins with `REDIS_`, `KAFKA_`, `STREAM_LEASE_`,
+`STREAM_RETENTION_` or `IDEMPOTENCY_`.
+
+```bash
+TRANSPORT=kafka
+TRANSPORT_SHADOW=kafka.eu
+LOG_EU_KAFKA_BOOTSTRAP_SERVERS=kafka.eu.example:9093
+LOG_EU_KAFKA_SECURITY_PROTOCOL=SSL
+```
+
+A label is for a log on another server. Two logs on one server differ in their number of
+partitions. A variable whose label no log has, or whose setting is none, stops the start.
+"""
 _TABLE = "\n| name | default | |\n|---|---|---|\n"
 
 
@@ -35,6 +55,8 @@ def page() -> str:
     for name, group in get_type_hints(Settings).items():
         summary = (inspect.getdoc(group) or "").split("\n\n")[0].replace("\n", " ")
         parts += [f"\n## {name.capitalize()}\n\n{summary}\n", _TABLE, *_rows(group)]
+        if group is TransportSettings:
+            parts.append(_OF_ONE_LOG)
     return "".join(parts)
 
 

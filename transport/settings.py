@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transport.errors import ConfigurationError
 from transport.log_name import MOST_PARTITIONS, LogName
 
-__all__ = ["TransportSettings"]
+__all__ = ["ADDRESSES", "TransportSettings"]
+
+ADDRESSES = {
+    "redis": ("redis_host", "redis_port", "redis_stream_db"),
+    "kafka": ("kafka_bootstrap_servers",),
+}
+"""The settings that say where logs of a kind are."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -28,6 +35,9 @@ class TransportSettings(BaseSettings):
     """The log the workers read; the primary where unset."""
     transport_shadow: str | None = None
     """A second log that also gets every message; none where unset."""
+    other_logs: str | None = None
+    """More logs, separated by commas: those that a migration goes to or came from. Settings of
+    their own may be there already, or still, while no other setting names them."""
     transport_shadow_mode: Literal["async", "sync"] = "async"
     """``async``: after the acknowledgement, and never felt by it. ``sync``: both logs have the
     message before it is acknowledged."""
@@ -91,6 +101,19 @@ class TransportSettings(BaseSettings):
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 300
     """How long, at least, the log remembers a key. A cache only: PostgreSQL decides."""
 
+    _labelled: Mapping[str, TransportSettings] = PrivateAttr(default_factory=dict)
+
+    def with_labels(self, labelled: Mapping[str, TransportSettings]) -> Self:
+        """Return these settings, with those of logs that have a label."""
+        made = self.model_copy()
+        made._labelled = labelled  # noqa: SLF001 - of this class
+        return made
+
+    @property
+    def labelled(self) -> Mapping[str, TransportSettings]:
+        """The settings of logs that have a label, by label."""
+        return self._labelled
+
     @property
     def consumed(self) -> str:
         """The name of the transport that workers read."""
@@ -103,19 +126,25 @@ class TransportSettings(BaseSettings):
 
     @property
     def kinds(self) -> set[str]:
-        """The kinds of the logs that are written or read."""
-        return {LogName.parse(log).kind for log in self.logs}
+        """The kinds of the logs that are written or read at the addresses given here."""
+        names = map(LogName.parse, self.logs)
+        return {name.kind for name in names if name.label is None}
 
-    def of(self, name: LogName) -> Self:
+    def of(self, name: LogName) -> TransportSettings:
         """Return the settings of one log.
 
         Raises:
             ConfigurationError: its label has none.
         """
-        if name.label is not None:
-            raise ConfigurationError(f"{name} has a label, and labels have no settings yet")
+        own = self if name.label is None else self._labelled.get(name.label)
+        if own is None:
+            variable = f"LOG_{name.label}_{ADDRESSES.get(name.kind, ('redis_host',))[0]}".upper()
+            raise ConfigurationError(
+                f"{name} is to have settings of its own, and there is none: set {variable}, or "
+                "leave the label out"
+            )
         count = name.partitions or self.stream_partitions
-        return self.model_copy(update={"stream_partitions": count})
+        return own.model_copy(update={"stream_partitions": count})
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:

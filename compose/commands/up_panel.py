@@ -17,6 +17,7 @@ from compose.output import err
 from compose.settings import Settings
 from compose.supervisor.supervisor import Layout
 from compose.terminal import paragraph, styled
+from transport.log_name import LogName
 
 __all__ = ["CURL", "Moved", "UpPanel", "moved_ports", "part"]
 
@@ -130,13 +131,14 @@ def request(url: str, key: PassingKey | None) -> str:
     return command.replace(_CONTENT_TYPE, header + _CONTENT_TYPE)
 
 
-def part(settings: Settings, name: str) -> tuple[str, str]:
-    """Return a log's role in this process, in a word and in a remark."""
+def part(settings: Settings, kind: str) -> tuple[str, str]:
+    """Return the role of a kind's logs here in this process, in a word and in a remark."""
     transport = settings.transport
+    here = {log for log in transport.logs if LogName.parse(log)[:2] == (kind, None)}
     if transport.transport_shadow is None:
-        return ("Log", "") if name == transport.transport else ("Left log", "nothing new comes")
-    read = ", read by workers" if name == transport.consumed else ""
-    if name == transport.transport:
+        return ("Log", "") if transport.transport in here else ("Left log", "nothing new comes")
+    read = ", read by workers" if transport.consumed in here else ""
+    if transport.transport in here:
         return "Log", f"written first{read}"
     return "Shadow", f"{transport.transport_shadow_mode}{read}"
 

@@ -15,7 +15,7 @@ NAMES_THEM = {
     "migration_guide/choice.py": "the pair of logs",
     "migration_guide/phases.py": "names of phases",
     "ingress/openapi/examples.py": "an example",
-    "compose/settings.py": "each broker has settings of its own",
+    "compose/log_disagreements.py": "each broker has settings of its own",
     "compose/local": "starts servers",
     "compose/rehearsal": "starts servers, and draws each in its colour",
     "compose/commands/up_panel.py": "shows the servers that were started",

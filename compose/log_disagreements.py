@@ -1,0 +1,97 @@
+"""What keeps the logs that the settings name from being used, alone or together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+
+from transport.errors import ConfigurationError
+from transport.log_name import LogName
+from transport.log_settings import refusals
+from transport.registry import known_name
+from transport.settings import ADDRESSES, TransportSettings
+
+__all__ = ["log_disagreements"]
+
+# Connections to Redis that serve no partition: commands, health, progress, the ingress's ticks.
+_REDIS_SPARE = 8
+
+
+def log_disagreements(transport: TransportSettings, variables: Collection[str]) -> Iterator[str]:
+    """Yield one line for each, with the variable and the remedy.
+
+    Args:
+        transport: the settings.
+        variables: the name of every variable that has a value.
+    """
+    yield from _of_shadow(transport)
+    yield from _of_each(transport)
+    yield from refusals(variables, _labels(transport))
+
+
+def _of_shadow(transport: TransportSettings) -> Iterator[str]:
+    shadow = transport.transport_shadow
+    if shadow is None and "transport_shadow_mode" in transport.model_fields_set:
+        yield (
+            f"TRANSPORT_SHADOW_MODE={transport.transport_shadow_mode} says how to write to a "
+            "shadow, and there is none; name one in TRANSPORT_SHADOW, or unset the mode"
+        )
+    if shadow is not None and shadow == transport.transport:
+        yield (
+            f"TRANSPORT_SHADOW={shadow!r} is also TRANSPORT; name another log, or unset it to "
+            "write to one log only"
+        )
+
+
+def _named(transport: TransportSettings) -> Iterator[tuple[str, str]]:
+    """Yield every variable that names a log, and each name."""
+    for variable in ("TRANSPORT", "TRANSPORT_SHADOW", "CONSUME_FROM"):
+        if name := getattr(transport, variable.lower()):
+            yield variable, name
+    for name in (transport.other_logs or "").split(","):
+        if name.strip():
+            yield "OTHER_LOGS", name.strip()
+
+
+def _labels(transport: TransportSettings) -> set[str]:
+    """Return the labels of the logs that are named, of those names that are some."""
+    labels = set()
+    for _, text in _named(transport):
+        with contextlib.suppress(ConfigurationError):
+            labels.add(LogName.parse(text).label)
+    return {label for label in labels if label}
+
+
+def _of_each(transport: TransportSettings) -> Iterator[str]:
+    partitions: dict[str, int] = {}
+    places: dict[tuple[object, ...], str] = {}
+    for variable, text in _named(transport):
+        try:
+            name = known_name(text, variable=variable)
+            own = transport.of(name)
+        except ConfigurationError as error:
+            yield str(error)
+            continue
+        count, given = own.stream_partitions, f"{variable}={text}"
+        if variable != "OTHER_LOGS":
+            partitions[given] = count
+        if name.kind == "redis" and own.redis_pool_size < count + _REDIS_SPARE:
+            yield (
+                f"REDIS_POOL_SIZE={own.redis_pool_size} is too few for {given} of {count} "
+                "partitions, since one process may come to own them all; give "
+                f"{count + _REDIS_SPARE} or more"
+            )
+        address = [getattr(own, field) for field in ADDRESSES.get(name.kind, ())]
+        place = (name.kind, name.partitions, *address) if address else (text,)
+        other = places.setdefault(place, text)
+        if other != text:
+            yield (
+                f"{given} is {other} under another name: both are at "
+                f"{':'.join(map(str, address))}; name one log, or set the other server's address"
+            )
+    if len(set(partitions.values())) > 1:
+        each = " and ".join(f"{count} with {given}" for given, count in partitions.items())
+        yield (
+            f"logs that are used together must have as many partitions, and there are {each}; name "
+            "logs of the same number"
+        )
