@@ -34,7 +34,7 @@ class Compared(msgspec.Struct, kw_only=True, tag="compared"):
 
 
 class Limit(msgspec.Struct, kw_only=True, tag="limit"):
-    """``value`` must stay under (or over) ``limit``, whatever anything else does."""
+    """An absolute target: ``value`` must stay under (or over) ``limit``."""
 
     name: str
     unit: str

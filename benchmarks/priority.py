@@ -1,4 +1,4 @@
-"""The right to run before everything else, for what a request passes through.
+"""Let the processes that a request passes through run before everything else.
 
 A machine has work of its own beside the comparison: the kernel's threads, a database's
 housekeeping, a JVM's compilers. Each takes a processor for a millisecond or four, some times a

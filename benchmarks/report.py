@@ -1,4 +1,4 @@
-"""The table a person reads, and the JSON that is kept."""
+"""The table of figures for people, and the JSON that is kept."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def show(console: Console, figures: list[Figure], *, title: str) -> None:
 
 
 def side_by_side(console: Console, found: dict[str, list[Figure]]) -> None:
-    """Print what several logs were measured at, a column each (by name of figure)."""
+    """Print the figures of several logs, a column each."""
     table = _table(console, "side by side (each from its own run on this machine)")
     for log in found:
         table.add_column(log, justify="right")

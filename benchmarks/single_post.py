@@ -74,7 +74,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def fill_table(url: str, rows: int) -> None:
-    """Insert rows that nobody will ask for."""
+    """Insert rows of other messages."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(

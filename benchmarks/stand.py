@@ -1,4 +1,4 @@
-"""The servers that a run of the benchmarks uses, and what it asks of them."""
+"""The servers that a run of the benchmarks uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event loop of every command: uvloop, without its noise about look-ups that were given up."""
+"""The event loop of every command: uvloop, without its errors about look-ups that were given up."""
 
 from __future__ import annotations
 

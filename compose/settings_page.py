@@ -1,4 +1,4 @@
-"""The settings as a page: made from the classes, so that it can't say anything else.
+"""The settings as a page, made from the classes, so that both agree.
 
 ``python -m compose.settings_page > docs/settings.md`` writes it; a test compares the two.
 """

@@ -49,8 +49,11 @@ def configure(
 ) -> None:
     """Set up logging for the process. Called once, at start.
 
-    The texts of ``private_errors`` are withheld wherever a traceback shows one. ``echo`` is told
-    each event beside ``stream``.
+    Args:
+        settings: The format and the level.
+        stream: By default standard error.
+        private_errors: Errors whose texts are withheld wherever a traceback shows one.
+        echo: Gets each event as well.
     """
     out = stream or sys.stderr
     people = settings.log_format == "console"

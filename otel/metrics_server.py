@@ -70,10 +70,16 @@ def serve(
 ) -> MetricsServer:
     """Serve ``metrics`` at ``host:port``, or the next free port up, which a log line then names.
 
-    At most so many ``connections`` at once, each for ``seconds`` at most. Where ``several``
-    processes are started together, a port that is taken is no reason for a warning.
-
     9090 is also Prometheus's own port, so on one machine it is often taken.
+
+    Args:
+        metrics: Of this process.
+        host: The address to listen on.
+        port: The first port to try.
+        targets: Returns the answer to a request for every process's addresses.
+        connections: The most at once.
+        seconds: The longest that one may last.
+        several: Whether processes are started together: then a taken port causes no warning.
 
     Raises:
         OSError: ``host`` is not an address of this machine, or no port could be bound.

@@ -1,4 +1,4 @@
-"""One job: its requests through a generator, and what came of them."""
+"""Run one job: send its requests through a generator, and return the outcome."""
 
 from __future__ import annotations
 

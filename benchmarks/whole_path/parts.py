@@ -34,7 +34,7 @@ _SHADOW_MODES = ("async", "sync")
 
 
 async def beside_others(stand: Stand, plan: Plan) -> list[Figure]:
-    """64 connections, closed loop, each service in turn; then ours with other numbers of them."""
+    """Measure each service with 64 connections, closed loop; then ours with other numbers."""
     usual = Offered(seconds=plan.seconds)
     points = await _rounds(stand, plan, [(contender, usual) for contender in _comparable(stand)])
     others = [(_OURS, msgspec.structs.replace(usual, connections=n)) for n in plan.connections]
@@ -47,7 +47,7 @@ async def beside_others(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def at_rates(stand: Stand, plan: Plan) -> list[Figure]:
-    """Poisson arrivals at rates that a service can keep up with, and some that it hardly can."""
+    """Measure Poisson arrivals at rates that a service keeps up with, and at higher ones."""
     contenders = [service for service in _comparable(stand) if service.name in {"crossfade", "go"}]
     ceiling = (await measure(stand, _OURS, Offered(seconds=plan.seconds))).rows_per_second
     rates = [rate if rate > 1 else round(rate * ceiling, -2) for rate in plan.rates]
@@ -60,7 +60,7 @@ async def at_rates(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def on_partitions(stand: Stand, plan: Plan) -> list[Figure]:
-    """The same load on more partitions."""
+    """Measure the same load on more partitions."""
     usual = Offered(seconds=plan.seconds)
     loads = [msgspec.structs.replace(usual, partitions=number) for number in _PARTITIONS]
     points = await _rounds(stand, plan, [(_OURS, load) for load in loads])
@@ -69,7 +69,7 @@ async def on_partitions(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def in_a_large_table(stand: Stand, plan: Plan) -> list[Figure]:
-    """The same load into a table that has many rows, and into an empty one."""
+    """Measure the same load into a table that has many rows, and into an empty one."""
     url = await _OURS.database(stand)
     await fill_table(url, plan.rows_large)
     empty = Offered(seconds=plan.seconds)
@@ -83,7 +83,7 @@ async def in_a_large_table(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def with_a_shadow(stand: Stand, plan: Plan) -> list[Figure]:
-    """The same load with Kafka as shadow, all on this machine."""
+    """Measure the same load with Kafka as shadow, all on this machine."""
     if stand.transport != "redis":
         return []
     async with _kafka(stand) as environment:
@@ -153,7 +153,7 @@ async def _kafka(stand: Stand) -> AsyncIterator[dict[str, str]]:
 
 
 def _comparable(stand: Stand) -> list[Contender]:
-    """Return who can be measured here: the others know Redis alone."""
+    """Return the services that can be measured here: the others know Redis alone."""
     if stand.transport != "redis":
         return [service for service in CONTENDERS.values() if service.name.startswith("crossfade")]
     return [service for service in CONTENDERS.values() if service.needs()]

@@ -34,7 +34,7 @@ def completion(
         bool, typer.Option("--install", help="Put it where the shell reads it at its start.")
     ] = False,
 ) -> None:
-    """Print what makes a shell complete 'crossfade'.
+    """Print the script that makes a shell complete 'crossfade'.
 
     For the shell that runs: source <(crossfade completion bash). For every one from now on:
     crossfade completion bash --install.

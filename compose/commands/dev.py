@@ -1,4 +1,4 @@
-"""``crossfade dev``: what helps while an application is written and a service is tried."""
+"""``crossfade dev``: commands for writing an application or trying a service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``crossfade jobs``, and what the commands of each kind of job share: list, watch, cancel."""
+"""``crossfade jobs``, and parts of the commands of each kind of job: list, watch, cancel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``crossfade message``: one message's whole story, found by whichever of its ids is at hand."""
+"""``crossfade message``: the history of one message, found by any of its ids."""
 
 from __future__ import annotations
 

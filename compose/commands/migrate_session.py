@@ -20,7 +20,7 @@ T = TypeVar("T")
 async def session(*, say: bool = True) -> AsyncIterator[tuple[Steps, Pool]]:
     """Lend the migration of the installation that the settings lead to.
 
-    ``say`` so where they are those of a ``crossfade up``; not in the middle of a live picture.
+    With ``say`` it prints where they lead, if a ``crossfade up`` decided that.
     """
     settings = client_settings(say=say)
     pool = await connect(settings.persistence)

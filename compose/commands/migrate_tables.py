@@ -31,7 +31,7 @@ _COLOURS = {"green": "green", "red": "red", "unknown": "yellow"}
 
 
 def plain_data(value: Any) -> Any:
-    """Return structs, and what they are in, as what JSON is made of."""
+    """Return structs, and lists and dicts of them, as plain JSON values."""
     return msgspec.to_builtins(value)
 
 
@@ -167,7 +167,7 @@ def history(events: Sequence[MigrationEvent]) -> RenderableType:
 
 
 def _short(moment: str) -> str:
-    """Return a time without its fractions: who needs them asks for JSON."""
+    """Return a time without its fractions, which ``--json`` shows."""
     return f"{moment[:10]} {moment[11:19]}"
 
 

@@ -1,4 +1,4 @@
-"""``crossfade migrate advance`` and ``rollback``: one step, with its gates, seen through."""
+"""``crossfade migrate advance`` and ``rollback``: one step, with its gates, to its end."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def take(
 
 
 async def _judge(asked: _StepAsked, *, record: bool) -> Checked:
-    """Return the next step and its gates. ``record`` before that a step that is complete by now."""
+    """Return the next step and its gates. With ``record`` a complete step is recorded first."""
     async with session() as (migration, _):
         look = await migration.look()
         state = (record and await migration.complete(look, who=asked.who)) or look.state
@@ -148,7 +148,7 @@ async def _judge(asked: _StepAsked, *, record: bool) -> Checked:
 
 
 async def _begin(asked: _StepAsked, checked: Checked, sure: _Sure) -> Checked:
-    """Begin the step, once no gate stands in its way; return what the gates said then."""
+    """Begin the step, once no gate stands in its way; return the gates' answers."""
     queued = bool(asked.in_the_way(checked.results))
     async with session() as (migration, _):
         if queued:
@@ -193,7 +193,7 @@ def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: boo
 
 
 def show_gates(checked: Checked) -> None:
-    """Print a step and what its gates say."""
+    """Print a step and its gates' answers."""
     origin, to = PHASES[checked.step.origin], PHASES[checked.step.to]
     step = (f"{origin.label} -> {to.label}", "bold")
     out.print(styled(step, f"   epoch {checked.look.state.epoch}"))

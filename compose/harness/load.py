@@ -1,4 +1,4 @@
-"""A client to hurt the service under: many conversations, retries, repeats, conflicts, receipts.
+"""A load for the tests of faults: many conversations, retries, repeats, conflicts, receipts.
 
 Most conversations have one writer that sends its next message only when the last one was
 acknowledged, and through another ingress than the last, so that "sent after" is exact and spans
@@ -92,7 +92,7 @@ class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
 
 
 async def acknowledges(count: Callable[[], int], messages: int, within: float) -> None:
-    """Return once ``count``, of what was acknowledged, is by ``messages`` more than now.
+    """Return once ``count``, of acknowledged messages, has grown by ``messages``.
 
     Raises:
         StuckError: it was not ``within`` seconds.
@@ -108,7 +108,11 @@ async def acknowledges(count: Callable[[], int], messages: int, within: float) -
 class Load:
     """``async with`` runs it: leaving stops new messages, and retries those without an answer.
 
-    ``ended`` is called with each attempt when it has.
+    Args:
+        history: Gets every attempt.
+        targets: The ingresses.
+        options: What is sent, and how often.
+        ended: Called with each attempt when it has ended.
     """
 
     def __init__(

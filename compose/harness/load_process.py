@@ -1,4 +1,4 @@
-"""A load in a process of its own, so that it measures the service and not what watches it.
+"""A load in a process of its own, so that the checks beside it don't distort its times.
 
 ``python -m compose.harness`` is the process. It reads a ``Start``, then a ``TargetState`` whenever
 an ingress goes or comes, and stops at the end of its input; it writes each attempt when it ended.

@@ -14,7 +14,7 @@ __all__ = ["Folder"]
 
 
 class Folder:
-    """A project's ``.crossfade``. The system gives it back when our process ends, however."""
+    """A project's ``.crossfade``. Its lock ends with our process, in whatever way that ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()

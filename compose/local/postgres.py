@@ -76,7 +76,11 @@ def _run_as() -> _RunAs:
 class PostgresServer(LocalServer):
     """One server on ``data_dir``, which ``initdb`` fills at the first start.
 
-    ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
+    Args:
+        data_dir: Its data.
+        port: The port that it must have.
+        near: The port that it has where that is free, else another.
+        binary: By default one of the major version that made the data.
     """
 
     def __init__(

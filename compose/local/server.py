@@ -280,7 +280,7 @@ class LocalServer(ABC):
 
 
 async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Start servers at once. Where one can't be started, the others are stopped in mid-start.
+    """Start servers at once. Where one can't be started, the start of the others is stopped.
 
     Raises:
         ServerError: what the first one failed with; not a group, since one sentence is shown.

@@ -45,9 +45,14 @@ _PATIENCE = 5.0  # seconds for one reply while starting
 
 
 class ValkeyServer(LocalServer):
-    """One server on ``data_dir``. ``config`` adds to or replaces the durable defaults.
+    """One server on ``data_dir``.
 
-    ``port`` is the one it must have; ``near`` the one that it has where that is free, else another.
+    Args:
+        data_dir: Its data.
+        port: The port that it must have.
+        near: The port that it has where that is free, else another.
+        binary: By default the first that can be found.
+        config: Adds to or replaces the durable defaults.
     """
 
     username = _USER

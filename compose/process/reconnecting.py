@@ -25,7 +25,7 @@ _LOG_AGAIN_SECONDS = 60.0
 
 
 class ReconnectingTransport(ObservedTransport):
-    """``inner``; until it is connected, every call fails with ``TransportUnavailable``.
+    """The transport ``inner``; until it connects, every call fails with ``TransportUnavailable``.
 
     So from the first second health answers, readiness names the log, and a POST gets 503. Only an
     outage is waited for: a setting that can't work ends ``connect`` with the error.

@@ -4,7 +4,7 @@ Several processes on one host take the ports from ``METRICS_PORT`` upwards, so n
 hand stays right. Each process has its own row among the processes, with its metrics' address; the
 answer is those, as Prometheus's HTTP service discovery reads it.
 
-Processes that are silent stay listed: that their scrape fails is what an alert is made of. While
+Processes that are silent stay listed: their failing scrape raises an alert. While
 PostgreSQL can't be asked there is no answer, and Prometheus goes on with the list it has.
 """
 
@@ -55,7 +55,7 @@ class Targets:
         self._asked = time.monotonic()
 
     def answer(self) -> bytes | None:
-        """Return the list as JSON, ``None`` if it is too old to be true."""
+        """Return the list as JSON, ``None`` if it is out of date."""
         return self._answer if time.monotonic() - self._asked < _GOOD_FOR else None
 
 

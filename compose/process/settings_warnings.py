@@ -48,7 +48,7 @@ def warn(settings: TransportSettings) -> None:
 
 
 async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
-    """Say once, when PostgreSQL can be reached, which of its settings make rows dear."""
+    """Say once, when PostgreSQL can be reached, which of its settings make writes expensive."""
     while not stop.is_set():
         try:
             async with using(pool) as connection:

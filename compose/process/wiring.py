@@ -110,10 +110,9 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
 
 
 def _consumers(context: ProcessContext, logs: Logs) -> Consumers:
-    """Return the worker, on the log that is consumed, and what the other logs need.
+    """Return the worker on the consumed log, and a standby on each other log.
 
-    That is a standby on each, something that looks after logs used elsewhere or before, and on
-    every log what indexes its dead letters.
+    With them come the drainer of orphaned logs, and an indexer of dead letters for every log.
     """
     by_name = {log.name: log for log in logs.every}
     return Consumers(
@@ -157,9 +156,9 @@ def _application(
 
 
 def _parity(context: ProcessContext) -> ParityMonitor | None:
-    """Return the monitor of two logs, if there are two. Not for processes that only ingest.
+    """Return the monitor of two logs, if there are two.
 
-    Theirs is the latency that people feel.
+    A process that only ingests has none: comparing would delay its answers.
     """
     ours = context.settings.transport
     if ours.transport_shadow is None:

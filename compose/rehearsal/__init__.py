@@ -1,4 +1,4 @@
-"""The proof: real servers, several processes, load, faults, and a checker that trusts none of them.
+"""The rehearsal: real servers, several processes, load, faults, and a checker of the outcome.
 
 ``crossfade migrate rehearse`` walks every phase of the migration there and back. The fault tests
 use the same load, history and checker.

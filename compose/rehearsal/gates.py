@@ -32,7 +32,7 @@ _Attempt = Callable[[Pool], Coroutine[Any, Any, dict[str, str]]]
 
 
 class GateRedError(Exception):
-    """A step was refused for as long as there was patience."""
+    """A step was refused until the time was up."""
 
 
 class RehearsalGate(Protocol):
@@ -136,7 +136,7 @@ class Gates:
         return {}
 
     async def _backfill(self, pool: Pool, phase: int) -> None:
-        """Do as the gate says: ``crossfade migrate backfill``."""
+        """Run ``crossfade migrate backfill``, as the gate asks."""
         choice = CHOICES[phase]
         assert choice.shadow is not None
         self.backfills += 1

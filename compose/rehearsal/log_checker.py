@@ -1,4 +1,4 @@
-"""The second judge: the client's history against both logs, and the logs against each other.
+"""Compare the client's history with both logs, and the logs with each other.
 
 What stands in a log is what every later phase, every redrive and every other consumer builds on, so
 it is held to more than the rows are: an acknowledgement says that the message *is* in the log that

@@ -24,7 +24,7 @@ class Band(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class StateSpan(msgspec.Struct, kw_only=True, rename="camel"):
-    """A while of one process or server. ``state`` is ``up``, ``down`` or ``suspended``."""
+    """A period of one process or server. ``state`` is ``up``, ``down`` or ``suspended``."""
 
     state: str
     begun: float
@@ -91,7 +91,7 @@ class RehearsalTimeline:
         return self.bands[-1].rolled is None
 
     def begin(self) -> None:
-        """Count from now on: what came before was setting the stage."""
+        """Count from now on: everything before was preparation."""
         self.zero = time.monotonic()
         self.started_at = datetime.now(UTC)
         for spans in self.tracks.values():

@@ -24,7 +24,16 @@ Say = Callable[[str], None]
 
 
 class Walk:
-    """One rehearsal's way through ``options.phases``. ``say`` gets a line at every step."""
+    """One rehearsal's way through ``options.phases``.
+
+    Args:
+        options: Of the rehearsal.
+        stage: Its servers and processes.
+        observer: Samples the logs that are in use.
+        timeline: Gets the phases and the gates.
+        gate: Asked before each phase.
+        say: Called with a line at every step.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The service that a command sends to, and what its errors are to a person."""
+"""The service that a command sends to, and its errors in words."""
 
 from __future__ import annotations
 

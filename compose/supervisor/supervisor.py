@@ -202,7 +202,7 @@ class Supervisor:
                 return
 
     async def _watch(self) -> None:
-        """Kill what shows no sign of life.
+        """Kill processes that show no sign of life.
 
         Looks are counted, not seconds: a machine that was suspended has not looked.
         """

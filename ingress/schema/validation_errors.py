@@ -58,8 +58,10 @@ def field_problem(
 ) -> Problem:
     """Return the problem that names the faulty fields.
 
-    ``total`` is how many there are where ``errors`` are only the first of them; with ``or_more``
-    they were not counted to the end.
+    Args:
+        errors: The faults, or the first of them.
+        total: How many there are, where ``errors`` are only the first.
+        or_more: Whether they were not counted to the end.
     """
     first = errors[0]
     more = (len(errors) if total is None else total) - 1

@@ -79,10 +79,17 @@ async def check(
 ) -> ParityCheck:
     """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
 
-    Times are seconds since the epoch; ``mirrored`` is the one since which every process copies
-    before it acknowledges, if that is known. Partition after partition, each in constant memory:
-    at most ``limits.in_memory`` records wait in memory, the others in a temporary file.
-    ``progress`` is told of each turn: the partition, and how many records were read in it.
+    Times are seconds since the epoch. Partitions are compared one after another, each in constant
+    memory: past ``limits.in_memory``, waiting records go to a temporary file.
+
+    Args:
+        primary: The log with the originals.
+        shadow: The log with their copies.
+        since: Judge originals from this time on.
+        until: Judge originals up to this time.
+        mirrored: The time since which every process copies before it acknowledges, if known.
+        limits: How long copies may take, and how much is kept.
+        progress: Called with a partition and the number of records just read in it.
 
     Raises:
         ConfigurationError: the two can't be compared.
@@ -183,13 +190,16 @@ async def drain(
     progress: Callable[[int], None] | None = None,
     pause: Callable[[float], Awaitable[None]] = _yield,
 ) -> int:
-    """Read both logs to their ends, judge what can be judged, and return how much was read.
+    """Read both logs to their ends, judge what can be judged, and return the number of records.
 
-    What was appended at ``before`` or later is not judged yet.
-
-    Every few records ``progress`` is told how many they were, and ``pause`` is awaited with the
-    processor seconds they took, so that other tasks have their turn. (Not the time on the clock: on
-    a busy machine that is mostly the others', and the comparison would fall behind for ever.)
+    Args:
+        comparison: Gets the records.
+        merged: Reads them.
+        before: What was appended at this time or later is not judged yet.
+        progress: Called every few records with their number.
+        pause: Awaited with the processor seconds that they took, so that other tasks have their
+            turn. (Not seconds on the clock: on a busy machine those are mostly the others', and
+            the comparison would fall behind for ever.)
 
     Raises:
         TransportUnavailable: a log can't be read. Call again: nothing is skipped.

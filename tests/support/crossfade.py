@@ -78,7 +78,7 @@ class Crossfade:
         return cls(_Forked(forked, lines))
 
     async def types(self, text: str) -> None:
-        """Send what somebody would type."""
+        """Type ``text``."""
         assert self.process.stdin is not None
         self.process.stdin.write(text.encode())
         await self.process.stdin.drain()

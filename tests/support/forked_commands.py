@@ -28,7 +28,7 @@ _AT_ONCE = 3
 
 @dataclass(frozen=True)
 class Ran:
-    """What became of a command. On a terminal ``output`` is all of it, and ``errors`` is empty."""
+    """The outcome of a command. On a terminal ``output`` is all of it, and ``errors`` is empty."""
 
     status: int
     output: bytes

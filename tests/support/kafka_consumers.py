@@ -1,4 +1,4 @@
-"""A worker and an indexer of dead letters on a Kafka, and what became of what was written to it."""
+"""A worker and an indexer of dead letters on a Kafka, and the rows and letters they made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def good(conversation: str, number: int, *, content: str = "") -> Raw:
 
 
 class KafkaConsumers:
-    """What runs, and its database."""
+    """A running worker and indexer, with their database."""
 
     def __init__(
         self, transport: KafkaTransport, pool: Pool, metrics: Metrics, worker: Worker

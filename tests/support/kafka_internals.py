@@ -23,7 +23,7 @@ __all__ = [
 
 
 def appender_of(transport: KafkaTransport) -> Any:
-    """Return what publishes for a transport, by one producer after another."""
+    """Return the object that publishes for a transport, by one producer after another."""
     return transport._appender
 
 
@@ -33,7 +33,7 @@ def producer_of(transport: KafkaTransport) -> Producer | None:
 
 
 def queue_of(transport: KafkaTransport, partition: int = 0) -> PartitionQueue:
-    """Return what the producer has under way and waiting for a partition."""
+    """Return a partition's queue in the producer."""
     producer = producer_of(transport)
     assert producer is not None
     return producer.queue(transport._logs[Topic.MESSAGES].name, partition)
@@ -47,22 +47,22 @@ def replace_producer(transport: KafkaTransport) -> None:
 
 
 def reader_of(transport: KafkaTransport) -> Any:
-    """Return what reads records outside of any group."""
+    """Return the reader of records outside of any group."""
     return transport._reader
 
 
 def groups_of(transport: KafkaTransport) -> Any:
-    """Return what asks for a group's commits and members."""
+    """Return the object that asks for a group's commits and members."""
     return transport._groups
 
 
 def ids_of(transport: KafkaTransport) -> Any:
-    """Return what asks for the ids of topics."""
+    """Return the object that asks for the ids of topics."""
     return transport._ids
 
 
 def tails_of(transport: KafkaTransport) -> Any:
-    """Return what finds out whether the log of messages lost its tail."""
+    """Return the object that detects a lost tail of the log of messages."""
     return transport._tails[Topic.MESSAGES]
 
 
@@ -72,5 +72,5 @@ def client_of(consumer: Consumer) -> Any:
 
 
 def commits_of(consumer: Consumer) -> Any:
-    """Return what commits for a consumer that has joined its group."""
+    """Return the object that commits for a consumer that has joined its group."""
     return consumer._membership._commits  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Clients that keep their connections and send again at once, and count what no server may do."""
+"""Clients that keep their connections and send again at once, and count failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _numbers = itertools.count()  # no key is sent twice
 
 
 class KeepAliveLoad:
-    """What became of the requests so far."""
+    """The outcome of the requests so far."""
 
     def __init__(self, port: int) -> None:
         self._port = port

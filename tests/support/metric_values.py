@@ -1,4 +1,4 @@
-"""What a counter or gauge of a process counts now."""
+"""The present value of a process's counter or gauge."""
 
 from __future__ import annotations
 

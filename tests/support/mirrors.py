@@ -38,7 +38,7 @@ async def append(transport: Transport, *events) -> list[str]:
 async def mirror(
     primary: Transport, shadow: Transport, *events, mode: str = "sync", dropped: tuple = ()
 ) -> list[str]:
-    """Append to ``primary``, and copies to ``shadow`` but for those that are ``dropped``."""
+    """Append to ``primary``, and copies to ``shadow`` without those that are ``dropped``."""
     offsets = await append(primary, *events)
     copies = [
         copy_of(seal(event), primary.name, offset, mode)

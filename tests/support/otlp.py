@@ -49,7 +49,7 @@ class Received:
 
 @dataclass
 class Collector:
-    """What a receiver has been sent. Appended to by its threads."""
+    """The spans and requests that a receiver got. Its threads append to it."""
 
     endpoint: str = ""
     spans: list[Received] = field(default_factory=list)

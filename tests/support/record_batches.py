@@ -1,4 +1,4 @@
-"""Record batches byte by byte, and a client that appends them: what no producer library will write.
+"""Record batches byte by byte, and a client that appends them.
 
 The layout is version 2 of Kafka's message format; its field names are those of the protocol guide.
 """

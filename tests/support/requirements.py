@@ -1,4 +1,4 @@
-"""What a test needs and this machine lacks: skipped and said so at home, a failure in CI."""
+"""Missing requirements of a test: a skip with a note on a developer's machine, a failure in CI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--dist loadfile`` gives to one process: a file, or a folder that shares its servers."""
+"""The unit that ``--dist loadfile`` gives to a process: a file, or a folder with shared servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracing into memory: what the SDK's exporters would be given, to look at."""
+"""Tracing into memory: the spans that the SDK's exporters would get."""
 
 from __future__ import annotations
 

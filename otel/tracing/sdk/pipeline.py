@@ -93,10 +93,14 @@ def pipeline(
     resource: Mapping[str, str],
     exporters: Sequence[SpanExporter] | None = None,
 ) -> SpanPipeline:
-    """Return the pipeline that ``settings`` ask for (``exporters`` go before theirs, in tests).
+    """Return the pipeline that ``settings`` ask for.
 
-    ``environment`` holds ``OTEL_`` variables that the process's own has not: the SDK reads them.
-    ``resource`` is what every span is to say of this process.
+    Args:
+        settings: The exporters and their options.
+        registry: Gets the counts of spans.
+        environment: ``OTEL_`` variables from elsewhere (``.env``), for the SDK to read.
+        resource: Attributes of this process.
+        exporters: Take the place of those in ``settings``, for tests.
 
     Raises:
         ConfigurationError: there is no such exporter.
