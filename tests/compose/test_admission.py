@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from persistence.migrate import upgrade
@@ -42,6 +43,7 @@ async def _serving(tmp_path, settings) -> AsyncIterator[Crossfade]:
         await running.kill()
 
 
+@pytest.mark.quiet
 async def test_an_overload_is_refused_and_rows_stay_in_time(limited, tmp_path):
     database = await asyncpg.connect(limited["DATABASE_URL"])
     try:

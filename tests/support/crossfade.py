@@ -16,6 +16,7 @@ from tests.support.fork_server import ForkedProcess, fork_crossfade
 
 __all__ = ["COMMAND", "Crossfade"]
 
+_PATIENCE = 120.0  # seconds: a command starts servers, and so do others on the machine
 COMMAND = Path(sys.executable).with_name("crossfade")
 _SETTINGS = re.compile(
     "(CROSSFADE|TRANSPORT|CONSUME|REDIS|KAFKA|STREAM|INGRESS|API_KEYS|DATABASE|ENABLE|IDEMPOTENCY|METRICS|LOG|"
@@ -88,7 +89,7 @@ class Crossfade:
         """Everything it has said so far."""
         return "\n".join(self.lines)
 
-    async def says(self, pattern: str, timeout: float = 40.0) -> re.Match[str]:  # noqa: ASYNC109
+    async def says(self, pattern: str, timeout: float = _PATIENCE) -> re.Match[str]:  # noqa: ASYNC109
         """Return the first match of ``pattern``.
 
         Raises:
@@ -106,7 +107,7 @@ class Crossfade:
         except (AssertionError, EOFError) as error:
             raise AssertionError(f"never said {pattern!r}: {error}\n{self.text}") from None
 
-    async def ends(self, timeout: float = 40.0) -> int:  # noqa: ASYNC109
+    async def ends(self, timeout: float = _PATIENCE) -> int:  # noqa: ASYNC109
         """Return its exit status, once it has one and everything it said is read."""
         await asyncio.wait_for(self._reading, timeout)
         return await asyncio.wait_for(self.process.wait(), timeout)

@@ -25,7 +25,7 @@ def short_settings(
         "redis_host": server.host if server else "127.0.0.1",
         "redis_port": server.port if server else 6379,
         "stream_partitions": 4,
-        "stream_lease_ms": 1000,
+        "stream_lease_ms": 2000,  # a process of a busy machine may be held up for one
         "redis_timeout_ms": 2000,
     }
     return TransportSettings(**(few | changes))

@@ -59,7 +59,7 @@ async def test_a_full_one_that_was_deleted_as_we_advise_takes_records_again(
             return (progress.lag, progress.end) == (0, LAST_ID)
 
         await until(settled, patience=PATIENCE)
-        await asyncio.sleep(1)  # the worker's lease is renewed, and so it knows of it, too
+        await asyncio.sleep(2)  # the worker's lease is renewed, and so it knows of it, too
         (refused,) = await near.publish(messages(["x"], partition=0, of=near))
         assert isinstance(refused, TransportError)
         await client.delete(STREAM)

@@ -17,8 +17,8 @@ from transport.settings import TransportSettings
 
 @pytest.fixture
 def kafka_settings(kafka_server: KafkaNode) -> TransportSettings:
-    """Settings for topics of the test's own, two partitions."""
-    return fresh_settings(kafka_server.bootstrap, stream_partitions=2)
+    """Settings for topics of the test's own, two partitions, and time for large records."""
+    return fresh_settings(kafka_server.bootstrap, stream_partitions=2, kafka_timeout_ms=5000)
 
 
 @pytest_asyncio.fixture
