@@ -4,9 +4,10 @@ One statement does everything, for one partition or for several, in an order tha
 dependencies force:
 
 1. ``bounded``: where others' rows are in the statement too, a lock is not waited for long.
-2. ``locked``: the advisory lock of each partition, ascending. So within a partition ``seq`` is the
-   order in which rows become visible, and a page cursor never skips one. It has to come before
-   the rows: ``seq`` is drawn as rows are inserted, and nothing is inserted before the lock is held.
+2. ``locked``: the advisory locks of the conversations (``persistence.store.locks``), in one order.
+   So within a conversation ``seq`` is the order in which rows become visible, and a page cursor
+   never skips one. It has to come before the rows: ``seq`` is drawn as rows are inserted, and
+   nothing is inserted before the locks are held.
 3. ``fence``: the rows that name the partitions' owners, held until commit. Of a partition without
    such a row nothing is inserted, and the caller learns that it lost the partition.
 4. ``placed``: the messages, in log order. The unique key decides duplicates.
@@ -79,8 +80,8 @@ WITH bounded AS MATERIALIZED (
     SELECT CASE WHEN $5::text IS NOT NULL THEN set_config('lock_timeout', $5, true) END AS wait
 ),
 locked AS MATERIALIZED (
-    SELECT count(pg_advisory_xact_lock({LOCK_CLASS}, partition)) AS locks
-    FROM unnest($1::int[]) AS partition
+    SELECT count(pg_advisory_xact_lock({LOCK_CLASS}, lock)) AS locks
+    FROM unnest($1::int[]) AS lock
     WHERE (SELECT coalesce(wait, '') FROM bounded) IS NOT NULL
 ),
 fence AS MATERIALIZED (
@@ -126,7 +127,7 @@ FROM (
 """  # noqa: S608 - constants only
 """Insert batches. The new rows' names come back only when some are not new: mostly all are.
 
-$1 partitions to lock (ascending), $2 transport, $3 and $4 the fences' partitions and epochs (null
+$1 locks, in the order to take them, $2 transport, $3 and $4 the fences' partitions and epochs (null
 without any), $5 how long to wait for a lock (null: as the session has it), then the messages'
 columns and the receipts', each from its uuid on.
 """

@@ -15,6 +15,7 @@ from persistence.database.pool import Connection, Pool, using
 from persistence.errors import Contended, FenceLost
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.columns import BatchColumns, columns
+from persistence.store.locks import locks_of
 from persistence.store.statement import CLASSIFY, INSERT, TAKE
 
 __all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
@@ -172,8 +173,7 @@ async def _insert(
     messages, receipts = columns(batch)
     row = await connection.fetchrow(
         INSERT,
-        # Ascending, so that two batches over several partitions can't deadlock.
-        sorted(set(messages.values["partition"])),
+        locks_of(messages.values["partition"], messages.values["conversation_id"]),
         batch[0].transport,
         None if fences is None else [fence.partition for fence in fences],
         None if fences is None else [fence.epoch for fence in fences],
