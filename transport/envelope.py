@@ -14,9 +14,10 @@ Beside the body travel the headers (Redis fields, Kafka headers) named below. A 
 not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived), ``acceptedAt`` (the
 log's own time is taken) and ``correlationId`` (the message id is taken).
 
-A copy in a second log has the same body, key and partition, and two headers more: ``mirrorOf``
+A copy in a second log has the same body and key, and two headers more: ``mirrorOf``
 (``redis:1732471234567-0``: the log and the offset it is a copy of) and ``shadowMode`` (``async``,
-``sync`` or ``backfill``: how it came there).
+``sync`` or ``backfill``: how it came there). Where the original stands in another partition than
+the copy, a third header, ``mirrorPartition``, has its decimal number.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ __all__ = [
     "HEADER_CORRELATION_ID",
     "HEADER_MESSAGE_ID",
     "HEADER_MIRROR_OF",
+    "HEADER_MIRROR_PARTITION",
     "HEADER_REDRIVES",
     "HEADER_SHADOW_MODE",
     "HEADER_TRACEPARENT",
@@ -59,6 +61,7 @@ HEADER_CONTENT_TYPE = "contentType"
 HEADER_REDRIVES = "crossfade.redrives"
 """On a redriven record: how often it has been redriven, decimal."""
 HEADER_MIRROR_OF = "mirrorOf"
+HEADER_MIRROR_PARTITION = "mirrorPartition"
 HEADER_SHADOW_MODE = "shadowMode"
 CONTENT_TYPE = "application/vnd.crossfade.v1+json"
 

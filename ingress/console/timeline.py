@@ -142,7 +142,7 @@ class Timelines:
                 positions[place.transport, place.partition, place.offset] = place
                 origin = origin_of(record) if record else None
                 if origin is not None:
-                    asked.add((origin.transport, place.partition, origin.offset))
+                    asked.add((origin.transport, origin.partition, origin.offset))
         return sorted(positions.values(), key=lambda place: place.appended_at or "~")
 
     async def _look(

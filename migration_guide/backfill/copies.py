@@ -16,6 +16,7 @@ from persistence.tables.columns import message_of, receipt_of
 from transport.contract import Envelope, Record
 from transport.envelope import (
     HEADER_MIRROR_OF,
+    HEADER_MIRROR_PARTITION,
     HEADER_SHADOW_MODE,
     Message,
     decode,
@@ -24,15 +25,17 @@ from transport.envelope import (
 )
 from transport.errors import DecodeError
 from transport.shadow.copies import mirrored
+from transport.shadow.homes import Named, home_of
+from transport.shadow.origin import Origin
 
 __all__ = ["BACKFILL", "of_receipt", "of_record", "of_row"]
 
 BACKFILL = "backfill"
-_OURS = (HEADER_MIRROR_OF, HEADER_SHADOW_MODE)
+_OURS = (HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE)
 
 
-def of_record(record: Record, source: str) -> Envelope:
-    """Return a copy of a record of the log ``source``.
+def of_record(record: Record, source: Named, target: Named) -> Envelope:
+    """Return a copy, for ``target``, of a record of the log ``source``.
 
     Raises:
         UnicodeError: its key or a header is not text, which an envelope can't carry.
@@ -40,7 +43,7 @@ def of_record(record: Record, source: str) -> Envelope:
     headers = {n: v.decode() for n, v in record.headers.items() if n not in _OURS}
     # Bytes of the key and of names that are not UTF-8 were read reversibly, and can't be written.
     "".join((record.key, *headers)).encode()
-    identifier, accepted_at, print_ = f"{source}:{record.partition}:{record.offset}", "", ""
+    identifier, accepted_at, print_ = f"{source.name}:{record.partition}:{record.offset}", "", ""
     try:
         event = decode(record)
     except DecodeError:
@@ -54,14 +57,17 @@ def of_record(record: Record, source: str) -> Envelope:
     envelope = Envelope(
         identifier, record.partition, record.key, record.body, headers, accepted_at, print_
     )
-    return mirrored(envelope, f"{source}:{record.offset}", BACKFILL)
+    of = Origin(source.name, record.partition, record.offset)
+    home = home_of(record, source.partitions, target.partitions)
+    return mirrored(envelope, of, BACKFILL, home=home)
 
 
 def of_row(row: asyncpg.Record, partitions: int) -> Envelope:
     """Return the envelope of a row of ``messages``."""
     trace = f"00-{row['trace_id']}-{row['id'].hex[-16:]}-01" if row["trace_id"] else None
     envelope = seal_message(message_of(row), partitions=partitions, traceparent=trace)
-    return mirrored(envelope, f"{row['transport']}:{row['log_offset']}", BACKFILL)
+    of = Origin(row["transport"], row["partition"], row["log_offset"])
+    return mirrored(envelope, of, BACKFILL, home=envelope.partition)
 
 
 def of_receipt(row: asyncpg.Record, partitions: int) -> Envelope:

@@ -80,7 +80,7 @@ class FromLog:
             for record in page:
                 if record.offset in wanted:
                     try:
-                        found.append(of_record(record, self._source.name))
+                        found.append(of_record(record, self._source, self._of.target))
                     except UnicodeError:
                         self._of.status.refused += 1
             after = page[-1].offset

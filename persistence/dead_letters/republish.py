@@ -10,7 +10,13 @@ import msgspec
 from persistence.dead_letters.rows import HEADER_REDRIVES
 from transport.contract import Appended, Envelope, Record, Remembered, Topic, Transport
 from transport.dead_letters import HEADER_CUT
-from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE, Message, decode
+from transport.envelope import (
+    HEADER_MIRROR_OF,
+    HEADER_MIRROR_PARTITION,
+    HEADER_SHADOW_MODE,
+    Message,
+    decode,
+)
 from transport.errors import AppendUnknown, DecodeError, TransportUnavailable
 from transport.identity import partition_of
 from transport.partitioner import partition_for
@@ -18,7 +24,9 @@ from transport.partitioner import partition_for
 __all__ = ["RedriveAttempt", "envelope_of", "republish"]
 
 _CUT = HEADER_CUT.encode()
-_OF_A_COPY = (HEADER_MIRROR_OF.encode(), HEADER_SHADOW_MODE.encode())
+_OF_A_COPY = tuple(
+    header.encode() for header in (HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE)
+)
 
 
 class RedriveAttempt(msgspec.Struct):

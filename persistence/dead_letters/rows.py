@@ -72,8 +72,8 @@ def identity_of(transport: str, record: Record) -> bytes:
     A copy's is its original's, so that of one message one letter is kept, on whichever log, or on
     both, it failed.
     """
-    origin = origin_of(record) or Origin(transport, record.offset)
-    place = f"{origin.transport}/{record.topic.value}/{record.partition}/{origin.offset}"
+    origin = origin_of(record) or Origin(transport, record.partition, record.offset)
+    place = f"{origin.transport}/{record.topic.value}/{origin.partition}/{origin.offset}"
     return sha256(place.encode("utf-8", "surrogateescape") + b"\0" + record.body).digest()
 
 

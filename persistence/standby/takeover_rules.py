@@ -82,7 +82,7 @@ class Originals:
         if origin is None or log is None:
             return False
         try:
-            progress = (await self._progress(log, seen))[record.partition]
+            progress = (await self._progress(log, seen))[origin.partition]
             if progress.lag == 0:
                 return True
             floor = progress.floor

@@ -13,6 +13,7 @@ from transport.identity import idempotency_key, message_id
 from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow.copies import mirrored
+from transport.shadow.origin import Origin
 
 __all__ = ["differ"]
 
@@ -45,7 +46,8 @@ async def differ(place: Place, conversation: str, *, trace: str) -> tuple[str, s
     wrong = _sealed(conversation, f"{conversation}-other", "wrong", trace)
     _, outcome = await place.log.publish([missing, right], remember=False)
     assert isinstance(outcome, Appended)
-    copy = mirrored(right, f"{place.log.name}:{outcome.offset}", "sync")
+    of = Origin(place.log.name, right.partition, outcome.offset)
+    copy = mirrored(right, of, "sync", home=right.partition)
     async with create("kafka", TransportSettings(**known)) as shadow:
         await shadow.publish([msgspec.structs.replace(copy, body=wrong.body)], remember=False)
     identifiers = missing.message_id, right.message_id

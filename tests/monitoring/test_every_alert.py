@@ -24,6 +24,7 @@ from tests.support.kafka import run_kafka
 from transport.clock import now
 from transport.contract import Appended, DeadLetter, Reason, Record, Topic
 from transport.shadow.copies import mirrored
+from transport.shadow.origin import Origin
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -193,7 +194,8 @@ async def test_a_copy_has_other_bytes(site: MonitoredDeployment) -> None:
     async with opened(site, "redis") as primary, opened(site, "kafka") as shadow:
         (outcome,) = await primary.publish([original])
         assert isinstance(outcome, Appended)
-        copy = mirrored(original, f"redis:{outcome.offset}", "async")
+        of = Origin("redis", original.partition, outcome.offset)
+        copy = mirrored(original, of, "async", home=original.partition)
         await shadow.publish([msgspec.structs.replace(copy, body=other.body)], remember=False)
     await site.fires("ParityMismatch")
     mismatch = (await site.prometheus.firing())["ParityMismatch"]
@@ -218,7 +220,8 @@ async def test_the_shadow_is_down(site: MonitoredDeployment) -> None:
 async def test_a_copy_is_of_a_log_that_nobody_knows(site: MonitoredDeployment) -> None:
     original = envelope("first in the shadow, then in the primary")
     async with opened(site, "kafka") as log:
-        await log.publish([mirrored(original, "elsewhere:1-0", "async")])
+        of = Origin("elsewhere", original.partition, "1-0")
+        await log.publish([mirrored(original, of, "async", home=original.partition)])
     await site.fires("StandbyStalled")
     async with opened(site, "redis") as log:
         await log.publish([original])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tests.parity.conftest import PARTITIONS
 from transport.clock import now
 from transport.contract import Appended, Envelope, Record, Topic, Transport
 from transport.envelope import Message, seal_message
 from transport.identity import idempotency_key, message_id
 from transport.shadow.copies import mirrored
+from transport.shadow.homes import home_of
+from transport.shadow.origin import Origin
 
 __all__ = ["every", "message", "send"]
 
@@ -31,11 +32,17 @@ async def send(
     *,
     copied: Callable[[int], bool] = lambda _: True,
     mode: str = "sync",
+    place: Callable[[int], int] | None = None,
 ) -> dict[int, str]:
-    """Append messages, in order, with a copy of those that are ``copied``; return their offsets."""
+    """Append messages, in order, with a copy of those that are ``copied``; return their offsets.
+
+    A copy stands in its home, or where ``place`` puts it, given the primary's partition.
+    """
     trace = "00-{:032x}-{:016x}-01"
     envelopes = [
-        seal_message(message(n), partitions=PARTITIONS, traceparent=trace.format(n + 1, n + 1))
+        seal_message(
+            message(n), partitions=primary.partitions, traceparent=trace.format(n + 1, n + 1)
+        )
         for n in numbers
     ]
     offsets = {}
@@ -46,7 +53,13 @@ async def send(
         assert isinstance(outcome, Appended), outcome
         offsets[number] = outcome.offset
         if copied(number):
-            copies.append(mirrored(envelope, f"{primary.name}:{outcome.offset}", mode))
+            of = Origin(primary.name, envelope.partition, outcome.offset)
+            home = (
+                place(envelope.partition)
+                if place
+                else home_of(envelope, primary.partitions, shadow.partitions)
+            )
+            copies.append(mirrored(envelope, of, mode, home=home))
     for outcome in await shadow.publish(copies):
         assert isinstance(outcome, Appended), outcome
     return offsets

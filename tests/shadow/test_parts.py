@@ -108,7 +108,8 @@ def test_one_copy_that_waits_keeps_none_of_those_that_passed_it() -> None:
         sent = message(str(number), partition=min(number, 1), of=envelopes)
         headers = Headers(sent.headers)
         seen.append(weakref.ref(headers))
-        copy = Copy(msgspec.structs.replace(sent, headers=headers), str(number))
+        replaced = msgspec.structs.replace(sent, headers=headers)
+        copy = Copy(replaced, str(number), sent.partition)
         assert queue.put(copy)
         if number:
             queue.remove(copy)

@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from tests.persistence.samples import PARTITIONS
 from transport.contract import WORKER_GROUP, Appended, Envelope, Record, Topic, Transport
-from transport.envelope import (
-    HEADER_MIRROR_OF,
-    HEADER_SHADOW_MODE,
-    Message,
-    seal_message,
-    seal_receipt,
-)
+from transport.envelope import Message, seal_message, seal_receipt
+from transport.shadow.copies import mirrored
+from transport.shadow.homes import home_of
+from transport.shadow.origin import Origin
 
 
-def seal(event) -> Envelope:
+def seal(event, partitions: int = PARTITIONS) -> Envelope:
     if isinstance(event, Envelope):
         return event
     sealed = seal_message if isinstance(event, Message) else seal_receipt
-    return sealed(event, partitions=PARTITIONS, traceparent=None)
+    return sealed(event, partitions=partitions, traceparent=None)
 
 
-def copy_of(envelope: Envelope, log: str, offset: str, mode: str = "sync") -> Envelope:
-    """The copy of what stands in ``log`` at ``offset``."""
-    more = {HEADER_MIRROR_OF: f"{log}:{offset}", HEADER_SHADOW_MODE: mode}
-    return msgspec.structs.replace(envelope, headers={**envelope.headers, **more})
+def copy_of(
+    envelope: Envelope, log: str, offset: str, mode: str = "sync", home: int | None = None
+) -> Envelope:
+    """The copy, in the same partition or in ``home``, of what stands in ``log`` at ``offset``."""
+    of = Origin(log, envelope.partition, offset)
+    return mirrored(envelope, of, mode, home=envelope.partition if home is None else home)
 
 
 async def append(transport: Transport, *events) -> list[str]:
     """Append to one log; return the offsets."""
-    outcomes = await transport.publish([seal(event) for event in events], remember=False)
+    envelopes = [seal(event, transport.partitions) for event in events]
+    outcomes = await transport.publish(envelopes, remember=False)
     assert all(isinstance(outcome, Appended) for outcome in outcomes), outcomes
     return [outcome.offset for outcome in outcomes]
 
 
 async def mirror(
-    primary: Transport, shadow: Transport, *events, mode: str = "sync", dropped: tuple = ()
+    primary: Transport,
+    shadow: Transport,
+    *events,
+    mode: str = "sync",
+    dropped: tuple = (),
+    offsets: list[str] | None = None,
 ) -> list[str]:
-    """Append to ``primary``, and copies to ``shadow`` without those that are ``dropped``."""
-    offsets = await append(primary, *events)
-    copies = [
-        copy_of(seal(event), primary.name, offset, mode)
-        for event, offset in zip(events, offsets, strict=True)
-        if event not in dropped
-    ]
+    """Append to ``primary``, and copies to ``shadow`` without those that are ``dropped``.
+
+    With ``offsets`` they stand in ``primary`` already.
+    """
+    offsets = offsets or await append(primary, *events)
+    copies = []
+    for event, offset in zip(events, offsets, strict=True):
+        if event not in dropped:
+            sealed = seal(event, primary.partitions)
+            home = home_of(sealed, primary.partitions, shadow.partitions)
+            copies.append(copy_of(sealed, primary.name, offset, mode, home))
     await append(shadow, *copies)
     return offsets
 

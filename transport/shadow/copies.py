@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from transport.contract import Envelope
-from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+from transport.envelope import HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE
+from transport.shadow.origin import Origin
 
 __all__ = ["Copy", "mirrored"]
 
@@ -14,10 +15,11 @@ _OVERHEAD = 1024
 
 
 class Copy(msgspec.Struct, gc=False, eq=False):
-    """One envelope, and where it stands in the primary."""
+    """One envelope, and where it stands in the primary. ``home`` is its partition in the shadow."""
 
     envelope: Envelope
     offset: str
+    home: int
     remember: bool = True
     """Whether the shadow is to append it only once, as the primary did. Not so for redrives."""
     since: float = 0.0
@@ -31,10 +33,16 @@ class Copy(msgspec.Struct, gc=False, eq=False):
         return _OVERHEAD + len(self.envelope.body) + len(self.envelope.key)
 
 
-def mirrored(envelope: Envelope, of: str, mode: str) -> Envelope:
-    """Return the envelope to append to the shadow: the same but for two headers.
+def mirrored(envelope: Envelope, of: Origin, mode: str, *, home: int) -> Envelope:
+    """Return the envelope to append to the shadow's partition ``home`` as a copy of ``of``.
 
-    ``of`` is ``<log>:<offset>``.
+    It has two headers more, and a third where the two partitions differ.
     """
-    headers = {**envelope.headers, HEADER_MIRROR_OF: of, HEADER_SHADOW_MODE: mode}
-    return msgspec.structs.replace(envelope, headers=headers)
+    headers = {
+        **envelope.headers,
+        HEADER_MIRROR_OF: f"{of.transport}:{of.offset}",
+        HEADER_SHADOW_MODE: mode,
+    }
+    if of.partition != home:
+        headers[HEADER_MIRROR_PARTITION] = str(of.partition)
+    return msgspec.structs.replace(envelope, partition=home, headers=headers)

@@ -24,6 +24,7 @@ from transport.settings import TransportSettings
 from transport.shadow.breaker import Breaker
 from transport.shadow.copies import Copy, mirrored
 from transport.shadow.observer import GapLedger, NoGaps, NullObserver, ShadowObserver
+from transport.shadow.origin import Origin
 from transport.shadow.outcomes import Drop, Sent
 from transport.shadow.queue import Queue
 from transport.shadow.status import CopyCounts, ShadowStatus
@@ -149,11 +150,15 @@ class Mirror:
                 self._drop(copy, Drop.QUEUE_FULL if closed else Drop.BREAKER_OPEN)
         self._tell()
 
-    def missed(self, partition: int, drop: Drop, offset: str | None = None) -> None:
-        """Count, and note in the ledger, one message that the shadow will not get from here."""
-        self._counts[partition].drop(drop)
+    def missed(self, envelope: Envelope, home: int, drop: Drop, offset: str | None = None) -> None:
+        """Count, and note in the ledger, one message that the shadow will not get from here.
+
+        Counts are by the shadow's partitions, of which ``home`` is one; the ledger, like
+        ``offset``, is by the primary's.
+        """
+        self._counts[home].drop(drop)
         self._observer.published(drop.label, 1)
-        self._gaps.note(partition, drop, offset)
+        self._gaps.note(envelope.partition, drop, offset)
 
     async def append(self, copies: Sequence[Copy]) -> list[TransportError | None]:
         """Append ``copies`` now; return the error of each, ``None`` where the shadow has it.
@@ -229,7 +234,13 @@ class Mirror:
 
     async def _publish(self, copies: Sequence[Copy]) -> Sequence[Outcome]:
         envelopes = [
-            mirrored(copy.envelope, f"{self._primary}:{copy.offset}", self.mode) for copy in copies
+            mirrored(
+                copy.envelope,
+                Origin(self._primary, copy.envelope.partition, copy.offset),
+                self.mode,
+                home=copy.home,
+            )
+            for copy in copies
         ]
         try:
             async with asyncio.timeout(self._timeout):
@@ -254,15 +265,14 @@ class Mirror:
 
     def _ended(self, copy: Copy, outcome: Outcome, counts: Counter[str]) -> TransportError | None:
         """Count how ``copy`` ended; take it out of the queue, or leave it for the next call."""
-        partition = copy.envelope.partition
         if isinstance(outcome, (Appended, Remembered)):
             counts[_sent(copy, outcome)] += 1
-            self._counts[partition].copied += 1
+            self._counts[copy.home].copied += 1
             self._queue.remove(copy)
             return None
         counts[_failed(outcome)] += 1
         if _may_be_retried(outcome):
-            self._held[partition] = time.monotonic() + _HOLD
+            self._held[copy.home] = time.monotonic() + _HOLD
         else:
             self._drop(copy, Drop.REFUSED)
         return outcome
@@ -271,7 +281,7 @@ class Mirror:
         if copy.done:
             return  # appended by another call meanwhile
         self._queue.remove(copy)
-        self.missed(copy.envelope.partition, drop, copy.offset)
+        self.missed(copy.envelope, copy.home, drop, copy.offset)
 
     def _note(self, errors: Sequence[TransportError | None]) -> None:
         """Log the first failure and the recovery, not every call of an outage."""

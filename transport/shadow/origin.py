@@ -1,6 +1,6 @@
 """Tell copies from originals: how a copy was made, and where its original stands.
 
-A copy says so itself, in two headers (see ``transport.envelope``). A foreign producer's record
+A copy says so itself, in its headers (see ``transport.envelope``). A foreign producer's record
 says nothing, and neither does an original.
 """
 
@@ -9,17 +9,19 @@ from __future__ import annotations
 import msgspec
 
 from transport.contract import Record
-from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+from transport.envelope import HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE
 
 __all__ = ["Origin", "is_original", "is_sync_copy", "origin_of"]
 
 _SYNC = b"sync"
+_DIGITS = 9
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Where the original of a copy stands: its log and its offset (the partition is the same)."""
+    """Where the original of a copy stands: its log, its partition there, and its offset."""
 
     transport: str
+    partition: int
     offset: str
 
 
@@ -29,7 +31,15 @@ def origin_of(record: Record) -> Origin | None:
     if header is None:
         return None
     transport, _, offset = header.decode("utf-8", "replace").partition(":")
-    return Origin(transport, offset) if transport and offset else None
+    if not transport or not offset:
+        return None
+    return Origin(transport, _partition(record), offset)
+
+
+def _partition(record: Record) -> int:
+    """Return the original's partition, which a copy names where it is not its own."""
+    header = record.headers.get(HEADER_MIRROR_PARTITION, b"")
+    return int(header) if header.isdigit() and len(header) <= _DIGITS else record.partition
 
 
 def is_original(record: Record) -> bool:

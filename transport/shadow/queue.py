@@ -1,4 +1,4 @@
-"""Copies that wait for the shadow: one queue per partition, each in order, all of them bounded."""
+"""Copies that wait: one queue per partition of the shadow, each in order, all of them bounded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Queue:
 
     def put(self, copy: Copy) -> bool:
         """Add ``copy`` at the end of its partition; ``False``, and not added, if that is full."""
-        partition, size = copy.envelope.partition, copy.size
+        partition, size = copy.home, copy.size
         if self._counts[partition] >= self._limit or self._size + size > self._limit_size:
             return False
         copy.queued = True
@@ -88,12 +88,12 @@ class Queue:
         if copy.done or not copy.queued:
             return
         copy.done = True
-        self._counts[copy.envelope.partition] -= 1
+        self._counts[copy.home] -= 1
         self._total -= 1
         self._size -= copy.size
         if self._waiting.get(copy.envelope.message_id) is copy:
             del self._waiting[copy.envelope.message_id]
-        _tidy(self._partitions[copy.envelope.partition], self._counts[copy.envelope.partition])
+        _tidy(self._partitions[copy.home], self._counts[copy.home])
         _tidy(self._all, self._total)
 
     def all(self) -> list[Copy]:

@@ -14,7 +14,10 @@ __all__ = ["CopyCounts", "ShadowStatus"]
 
 
 class CopyCounts(msgspec.Struct):
-    """One partition since the process started. ``dropped_at`` is seconds since the epoch."""
+    """One partition of the shadow since the process started.
+
+    ``dropped_at`` is seconds since the epoch.
+    """
 
     partition: int
     waiting: int = 0

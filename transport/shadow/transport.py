@@ -2,7 +2,8 @@
 
 Everything but appending is the primary's business: a dead letter belongs to the log that its record
 was read from, and whether the shadow works is asked of the mirror. A copy has the primary's body,
-key and partition, its headers, and ``mirrorOf`` and ``shadowMode`` (``transport.envelope``).
+key and headers, and some headers more (``transport.envelope``). It stands in the conversation's
+home in the shadow (``transport.shadow.homes``), which need not have as many partitions.
 
 **async.** ``publish`` is the primary's, outcome and time; after it the copies are put in a queue.
 
@@ -48,6 +49,7 @@ from transport.envelope import reseal
 from transport.errors import AppendUnknown, TransportError
 from transport.forwarding import Forwarding
 from transport.shadow.copies import Copy
+from transport.shadow.homes import home_of
 from transport.shadow.mirror import Mirror
 from transport.shadow.outcomes import Drop
 
@@ -99,7 +101,7 @@ class ShadowTransport(Forwarding):
         if self.mirror.mode == "sync":
             return await self._mirror_now(envelopes, outcomes, remember)
         copies = [
-            Copy(envelope, outcome.offset, remember)
+            Copy(envelope, outcome.offset, self._home(envelope), remember)
             for envelope, outcome in zip(envelopes, outcomes, strict=True)
             if isinstance(outcome, Appended)
         ]
@@ -140,7 +142,10 @@ class ShadowTransport(Forwarding):
             envelope = reseal(envelope, outcome)
         if remember and (waits := self.mirror.waiting(envelope)) is not None:
             return waits  # the first one's bytes and position
-        return Copy(envelope, outcome.offset, remember)
+        return Copy(envelope, outcome.offset, self._home(envelope), remember)
+
+    def _home(self, envelope: Envelope) -> int:
+        return home_of(envelope, self.partitions, self.mirror.transport.partitions)
 
     def _half_done(self, error: TransportError) -> AppendUnknown:
         unknown = AppendUnknown(
@@ -151,4 +156,4 @@ class ShadowTransport(Forwarding):
 
     def _note_unknown(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
-            self.mirror.missed(envelope.partition, Drop.PRIMARY_UNKNOWN)
+            self.mirror.missed(envelope, self._home(envelope), Drop.PRIMARY_UNKNOWN)
