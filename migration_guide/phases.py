@@ -118,14 +118,14 @@ PHASES: tuple[Phase, ...] = (
 
 STEPS: tuple[PhaseStep, ...] = (
     PhaseStep(0, 1, ("processes",)),
-    PhaseStep(1, 2, ("processes", "shadow", "partitions")),
+    PhaseStep(1, 2, ("processes", "shadow", "homes")),
     PhaseStep(
         2,
         3,
         (
             "processes",
             "workers",
-            "partitions",
+            "homes",
             "shadow",
             "dropped",
             "watermark",
@@ -153,7 +153,7 @@ STEPS: tuple[PhaseStep, ...] = (
     PhaseStep(
         5,
         4,
-        ("processes", "partitions"),
+        ("processes", "homes"),
         "Redis has none of the messages accepted in phase 5. Those that are rows do not need it; "
         "the gate of the step back to phase 3 waits until all are. Where others read Redis too, "
         "fill it first with 'crossfade migrate backfill'.",

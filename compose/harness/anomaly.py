@@ -30,6 +30,7 @@ class What(StrEnum):
     PAGE_DIFFERS = "a reader of pages saw another order than the table's"
     NOT_IN_LOG = "acknowledged, and not in a log that had to have it"
     LOG_REORDERED = "sent after an acknowledgement, stands before it in a log"
+    TWO_HOMES = "a conversation in more than one partition of a log"
     BAD_COPY = "a copy of a record that is not there, or not the same"
     STUCK = "after a fault was healed, nothing went on"
 

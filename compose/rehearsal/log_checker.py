@@ -98,6 +98,10 @@ def _reordered(
             was = acked.get(attempt.content, attempt.ended)
             acked[attempt.content] = min(attempt.ended, was)
     for conversation, entries in conversations.items():
+        if len(homes := {entry.partition for entry in entries.values()}) > 1:
+            text = f"in {name} it stands in the partitions {sorted(homes)}"
+            yield Anomaly(What.TWO_HOMES, conversation, text)
+            continue  # such places can't be compared
         latest: tuple[float, str, LogEntry] | None = None
         for content, entry in sorted(entries.items(), key=lambda item: item[1].place):
             ended = acked.get(content)
@@ -119,7 +123,10 @@ def _bad_copies(logs: Logs) -> Iterator[Anomaly]:
                 if entry.mirror_of is None:
                     continue
                 source, _, offset = entry.mirror_of.partition(":")
-                original = by_offset.get(source, {}).get((entry.partition, offset))
+                there = (
+                    entry.partition if entry.mirror_partition is None else entry.mirror_partition
+                )
+                original = by_offset.get(source, {}).get((there, offset))
                 if original is None:
                     problem = "no such record"
                 elif original.digest != entry.digest:

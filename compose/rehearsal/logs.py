@@ -9,6 +9,7 @@ import msgspec
 
 from transport.contract import Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+from transport.shadow.origin import origin_of
 
 __all__ = ["Log", "LogEntry", "entry_of", "read_log"]
 
@@ -27,6 +28,8 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     appended_at: float
     mirror_of: str | None = None
+    mirror_partition: int | None = None
+    """The original's partition, where that is another."""
     shadow_mode: str | None = None
 
 
@@ -61,6 +64,8 @@ def entry_of(record: Record, place: int) -> LogEntry:
         content = _decoder.decode(record.body).content
     except (msgspec.DecodeError, UnicodeDecodeError):
         content = None
+    origin = origin_of(record)
+    elsewhere = origin is not None and origin.partition != record.partition
     return LogEntry(
         partition=record.partition,
         place=place,
@@ -70,6 +75,7 @@ def entry_of(record: Record, place: int) -> LogEntry:
         digest=blake2b(record.key.encode() + b"\0" + record.body, digest_size=12).digest(),
         appended_at=record.appended_at,
         mirror_of=_header(record, HEADER_MIRROR_OF),
+        mirror_partition=origin.partition if origin and elsewhere else None,
         shadow_mode=_header(record, HEADER_SHADOW_MODE),
     )
 

@@ -32,7 +32,7 @@ _FINDINGS = 200
 PROMISES: Mapping[str, tuple[What, ...]] = {
     "lost": (What.LOST, What.CONFLICT_LOST, What.NOT_IN_LOG, What.POISON_VANISHED),
     "doubled": (What.DOUBLED,),
-    "reordered": (What.REORDERED, What.LOG_REORDERED, What.PAGE_DIFFERS),
+    "reordered": (What.REORDERED, What.LOG_REORDERED, What.TWO_HOMES, What.PAGE_DIFFERS),
     "ids changed": (What.ID_CHANGED,),
     "phantoms": (What.PHANTOM, What.ALTERED, What.BAD_COPY),
     "dead letters without cause": (What.DEAD_LETTERED,),

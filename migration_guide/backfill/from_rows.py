@@ -7,7 +7,7 @@ a temporary file. Then the rows are walked in their order, and receipts after th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Self
@@ -72,7 +72,10 @@ class FromRows:
         of = self._of
         of.status.stage = "comparing"
         partitions = of.target.partitions
-        ours = [begin for begin, _ in await starts(of.source, of.target, since=of.request.since)]
+        ours = {
+            cell.primary: at
+            for cell, at, _ in await starts(of.source, of.target, since=of.request.since)
+        }
         with _Identities() as copied:
             await copied.fill(of.target, of.source, self._examined)
             async for rows in self._messages():
@@ -88,7 +91,7 @@ class FromRows:
     def _examined(self, records: int) -> None:
         self._of.status.examined += records
 
-    def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
+    def _held(self, row: asyncpg.Record, ours: Mapping[int, Beginning]) -> bool:
         """Return whether the log still has it: then an exact copy can be made, and is not ours."""
         first = ours[row["partition"]].first_held
         return bool(first) and self._of.source.sort_key(row["log_offset"]) >= first

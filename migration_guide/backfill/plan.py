@@ -35,8 +35,8 @@ class Plan:
         self.total = 0
         self.uncopied = 0
         """Older than what the target holds, and acknowledged in the source: left alone."""
-        self.held: list[bytes] = []
-        """The place in each partition from which on the source was examined."""
+        self.held: dict[int, bytes] = {}
+        """By the source's partition, the place from which on it was examined."""
         self.whole = False
         """Everything that the source holds was examined."""
         self.until = 0.0
@@ -99,10 +99,11 @@ async def find_missing(
     floors = [source.sort_key(part.floor) if part.floor else b"" for part in progress]
     # Where records were lost, offsets below a cursor may be those of records that came later.
     cursor = {at: of for at, of in cursor.items() if not progress[int(at)].lost}
-    for number, (ours, theirs) in enumerate(await starts(source, target, since=since)):
+    for cell, ours, theirs in await starts(source, target, since=since):
+        number = cell.primary
         begin = _later(source, ours, cursor.get(str(number)))
         comparison = Comparison(
-            number,
+            cell,
             limits,
             since=since or 0.0,
             until=plan.until,
@@ -110,7 +111,7 @@ async def find_missing(
             first_held=(begin.first_held, theirs.first_held),
             read_after=(begin.read_after, theirs.read_after),
         )
-        merged = Merged((source, target), number, (begin.after, theirs.after))
+        merged = Merged((source, target), cell, (begin.after, theirs.after))
         try:
             await drain(comparison, merged, progress=examined)
             wanted = everything or theirs.untrimmed
@@ -122,7 +123,7 @@ async def find_missing(
                     plan.uncopied += 1
         finally:
             comparison.close()
-        plan.held.append(max(ours.first_held, ours.read_after) or NOWHERE)
+        plan.held[number] = max(ours.first_held, ours.read_after) or NOWHERE
 
 
 def _later(log: Transport, begin: Beginning, cursor: str | None) -> Beginning:

@@ -13,8 +13,8 @@ from migration_guide.gates import (
     drained,
     dropped,
     durability,
+    homes,
     parity,
-    partitions,
     processes,
     shadow,
     start,
@@ -32,7 +32,7 @@ GATES: dict[str, Gate] = {
     for module in (
         processes,
         workers,
-        partitions,
+        homes,
         shadow,
         dropped,
         watermark,

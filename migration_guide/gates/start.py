@@ -1,8 +1,8 @@
 """Gate ``start``: the new reader starts no later than the first message not yet persisted.
 
 It will start at the place of the workers' group in its log. So in every partition, each unsettled
-record of the log that is read now has to stand in the other log as well, *after* the group's place
-there. Then nothing is skipped; and because both logs agree on every order that a client can
+record of the log that is read now has to stand in the other log as well, in its home there, *after*
+the group's place. Then nothing is skipped; and because both logs agree on every order that a client can
 observe, nothing is reordered.
 
 It is computed from both logs and the rows, in bounded work, while traffic goes on. A record that
@@ -15,14 +15,15 @@ that log will lose more can't be computed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from migration_guide.gates.losses import lost_of, words
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
-from transport.contract import WORKER_GROUP, Progress, Topic, Transport
+from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID
 from transport.progress import progress_everywhere
+from transport.shadow.homes import counterpart
 
 __all__ = ["NAME", "gate"]
 
@@ -88,23 +89,25 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
         )
     reader = _BoundedReader(now)
     evidence: dict[str, dict[str, object]] = {}
-    for at, start in zip(stands, starts, strict=True):
+    floors = {start.partition: start.floor for start in starts}
+    for at in stands:
         waiting = await _unsettled(scene, now, await reader.after(at.partition, at.floor))
-        missing = await _not_ahead(scene, now, then, start, waiting)
+        missing = await _not_ahead(scene, now, then, floors, waiting)
         if waiting:
+            first = (missing or waiting)[0].record
+            starts_after = floors[counterpart(first, now, then)]
             evidence[str(at.partition)] = {
                 "unpersisted": len(waiting),
                 "first": waiting[0].record.offset,
-                "starts_after": start.floor,
+                "starts_after": starts_after,
                 "missing": [unsettled.record.offset for unsettled in missing[:5]],
             }
         if missing:
-            first = missing[0].record
             identifier = first.headers.get(HEADER_MESSAGE_ID, b"?").decode("utf-8", "replace")
             return red(
                 NAME,
                 f"message {identifier} at {now.name} {at.partition}:{first.offset} is not "
-                f"persisted, and {then.name} does not have it after {start.floor}, where its "
+                f"persisted, and {then.name} does not have it after {starts_after}, where its "
                 f"reader would start ({len(missing)} of partition {at.partition})",
                 evidence,
             )
@@ -134,17 +137,26 @@ async def _not_ahead(
     scene: Scene,
     now: Transport,
     then: Transport,
-    start: Progress,
+    floors: Mapping[int, str | None],
     waiting: Sequence[UnsettledRecord],
 ) -> Sequence[UnsettledRecord]:
-    """Return those of ``waiting`` that are neither settled meanwhile nor ahead in ``then``."""
+    """Return those of ``waiting`` that are neither settled meanwhile nor ahead in ``then``.
+
+    ``floors``: by partition of ``then``, after which offset its reader would start.
+    """
     missing = waiting
     for pause in (*_AGAIN_SECONDS, None):
         if not missing:
             break
-        ahead = await _BoundedReader(then).after(start.partition, start.floor)
-        bodies = {unsettled.record.body for unsettled in ahead}
-        missing = [unsettled for unsettled in missing if unsettled.record.body not in bodies]
+        reader, ahead = _BoundedReader(then), set[tuple[int, bytes]]()
+        for home in {counterpart(unsettled.record, now, then) for unsettled in missing}:
+            found = await reader.after(home, floors[home])
+            ahead.update((home, unsettled.record.body) for unsettled in found)
+        missing = [
+            unsettled
+            for unsettled in missing
+            if (counterpart(unsettled.record, now, then), unsettled.record.body) not in ahead
+        ]
         missing = await _unsettled(scene, now, missing)
         if missing and pause is not None:
             await asyncio.sleep(pause)

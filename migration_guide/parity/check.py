@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
+from migration_guide.parity.cells import Cell, cells
 from migration_guide.parity.comparison import PRIMARY, SHADOW, Comparison, ParityLimits
 from migration_guide.parity.facts import Facts
-from migration_guide.parity.reading import Beginning, Merged, beginnings
+from migration_guide.parity.reading import Beginning, Merged, Neighbour, beginnings
 from migration_guide.parity.result import ParityCounts, Sample
 from transport.clock import timestamp
 from transport.contract import Transport
@@ -19,11 +20,11 @@ from transport.errors import ConfigurationError
 __all__ = [
     "ParityCheck",
     "PartitionReport",
+    "by_partition",
     "check",
     "comparisons",
     "drain",
     "report_of",
-    "same_shape",
     "starts",
 ]
 
@@ -38,7 +39,10 @@ async def _yield(_worked: float) -> None:
 
 
 class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
-    """One partition's counts. ``lag``: originals of the primary whose copies may still come."""
+    """Counts of a partition of the primary, and of all that the shadow has beside it.
+
+    ``lag``: originals of the primary whose copies may still come.
+    """
 
     partition: int
     # The JSON of `crossfade migrate parity --json` calls it so.
@@ -79,8 +83,8 @@ async def check(
 ) -> ParityCheck:
     """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
 
-    Times are seconds since the epoch. Partitions are compared one after another, each in constant
-    memory: past ``limits.in_memory``, waiting records go to a temporary file.
+    Times are seconds since the epoch. Cells are compared one after another, each in constant memory:
+    past ``limits.in_memory``, waiting records go to a temporary file.
 
     Args:
         primary: The log with the originals.
@@ -89,7 +93,7 @@ async def check(
         until: Judge originals up to this time.
         mirrored: The time since which every process copies before it acknowledges, if known.
         limits: How long copies may take, and how much is kept.
-        progress: Called with a partition and the number of records just read in it.
+        progress: Called with a primary's partition and the number of records just read of it.
 
     Raises:
         ConfigurationError: the two can't be compared.
@@ -103,8 +107,8 @@ async def check(
         primary, shadow, since=since, until=until, mirrored=mirrored, limits=limits
     )
     for comparison, after in made:
-        number = comparison.partition
-        merged = Merged((primary, shadow), number, after, until=until + limits.settle)
+        number = comparison.cell.primary
+        merged = Merged((primary, shadow), comparison.cell, after, until=until + limits.settle)
         try:
             await drain(
                 comparison,
@@ -121,7 +125,7 @@ async def check(
         shadow.name,
         timestamp(since) if since else None,
         timestamp(until),
-        reports,
+        by_partition(reports),
         samples,
         timestamp(last) if last else None,
     )
@@ -136,7 +140,7 @@ async def comparisons(
     until: float = float("inf"),
     mirrored: float | None = None,
 ) -> list[tuple[Comparison, tuple[str | None, str | None]]]:
-    """Return a comparison for each partition, and after which offsets to read for it.
+    """Return a comparison for each cell, and after which offsets to read for it.
 
     The parameters are those of ``Comparison``; ``since`` may be ``None``: as far as the logs reach.
 
@@ -145,9 +149,9 @@ async def comparisons(
         TransportUnavailable: a log can't be read.
     """
     made = []
-    for number, (ours, theirs) in enumerate(await starts(primary, shadow, since=since)):
+    for cell, ours, theirs in await starts(primary, shadow, since=since):
         comparison = Comparison(
-            number,
+            cell,
             limits,
             since=since or 0.0,
             until=until,
@@ -162,8 +166,8 @@ async def comparisons(
 
 async def starts(
     primary: Transport, shadow: Transport, *, since: float | None
-) -> list[tuple[Beginning, Beginning]]:
-    """Find where to begin in both logs, by partition.
+) -> list[tuple[Cell, Beginning, Beginning]]:
+    """Find where to begin in both logs, by cell.
 
     ``since`` is in seconds since the epoch; ``None`` for the beginning.
 
@@ -171,15 +175,16 @@ async def starts(
         ConfigurationError: the two can't be compared.
         TransportUnavailable: a log can't be read.
     """
-    same_shape(primary, shadow)
-    early = None if since is None else since - _CLOCKS
-    return list(
-        zip(
-            await beginnings(primary, since=early),
-            await beginnings(shadow, since=early),
-            strict=True,
+    if primary.name == shadow.name:
+        raise ConfigurationError(
+            f"{primary.name} can't be compared with itself; set TRANSPORT_SHADOW to another log"
         )
-    )
+    early = None if since is None else since - _CLOCKS
+    ours = await beginnings(primary, since=early)
+    theirs = await beginnings(shadow, since=early)
+    return [
+        (cell, ours[cell.primary], theirs[cell.shadow]) for cell in cells(len(ours), len(theirs))
+    ]
 
 
 async def drain(
@@ -190,7 +195,7 @@ async def drain(
     progress: Callable[[int], None] | None = None,
     pause: Callable[[float], Awaitable[None]] = _yield,
 ) -> int:
-    """Read both logs to their ends, judge what can be judged, and return the number of records.
+    """Read a cell to the ends of both logs, judge what can be judged; return how much was read.
 
     Args:
         comparison: Gets the records.
@@ -204,13 +209,17 @@ async def drain(
     Raises:
         TransportUnavailable: a log can't be read. Call again: nothing is skipped.
     """
-    read, reported, began = 0, 0, time.thread_time() - merged.elsewhere
+    read, passed, reported, began = 0, 0, 0, time.thread_time() - merged.elsewhere
     while (facts := await merged.next()) is not None:
-        orphan = comparison.read(facts)
-        if orphan is not None:
-            await _look_up_original(comparison, orphan, merged)
-        read += 1
-        if read % _TURN == 0:
+        if isinstance(facts, Neighbour):
+            comparison.passed(*facts)
+            passed += 1
+        else:
+            orphan = comparison.read(facts)
+            if orphan is not None:
+                await _look_up_original(comparison, orphan, merged)
+            read += 1
+        if (read + passed) % _TURN == 0:
             await _judge(comparison, merged, before)
             if progress:
                 progress(read - reported)
@@ -228,30 +237,29 @@ async def drain(
 
 
 def report_of(comparison: Comparison) -> PartitionReport:
-    """Return a partition's counts as they are now."""
+    """Return a cell's counts as they are now."""
     return PartitionReport(
-        comparison.partition,
+        comparison.cell.primary,
         comparison.result(),
         comparison.repaired,
         comparison.lag(PRIMARY),
     )
 
 
-def same_shape(primary: Transport, shadow: Transport) -> None:
-    """Return if two logs can be compared.
-
-    Raises:
-        ConfigurationError: it is one log, or they differ in their number of partitions.
-    """
-    if primary.name == shadow.name:
-        raise ConfigurationError(
-            f"{primary.name} can't be compared with itself; set TRANSPORT_SHADOW to another log"
-        )
-    if primary.partitions != shadow.partitions:
-        raise ConfigurationError(
-            f"{primary.name} has {primary.partitions} partitions and {shadow.name} "
-            f"{shadow.partitions}; STREAM_PARTITIONS is the same number on every transport"
-        )
+def by_partition(reports: Iterable[PartitionReport]) -> list[PartitionReport]:
+    """Sum the reports of cells, which are in order, by the primary's partition."""
+    sums: dict[int, PartitionReport] = {}
+    for report in reports:
+        other = sums.setdefault(report.partition, report)
+        if other is not report:
+            other.totals.merge(report.totals)
+            sums[report.partition] = PartitionReport(
+                report.partition,
+                other.totals,
+                other.repaired + report.repaired,
+                other.lag + report.lag,
+            )
+    return list(sums.values())
 
 
 async def _look_up_original(comparison: Comparison, facts: Facts, merged: Merged) -> None:

@@ -1,4 +1,4 @@
-"""One partition of two logs, compared record by record. No I/O; memory bounded by ``waiting``.
+"""One cell of two logs, compared record by record. No I/O; memory bounded by ``waiting``.
 
 Records come in the order of each log, the two logs merged in any way (by time keeps least waiting).
 A pair is complete when the second of its records is read. What waits at that moment, in the same
@@ -13,8 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 import msgspec
+from msgspec import UNSET
 
 from migration_guide.parity import order
+from migration_guide.parity.cells import Cell
 from migration_guide.parity.facts import Facts, Mode
 from migration_guide.parity.result import DIFFERENCES, ParityCounts, ParityResult, Sample
 from migration_guide.parity.waiting import UnpairedRecords
@@ -41,7 +43,7 @@ class ParityLimits(msgspec.Struct, frozen=True):
 
 
 class Comparison:
-    """Counts and samples of one partition.
+    """Counts and samples of one cell.
 
     Set ``found`` to be called with each result and its number. Times are seconds since the epoch;
     pairs are of the primary and the shadow.
@@ -59,7 +61,7 @@ class Comparison:
 
     def __init__(
         self,
-        partition: int,
+        cell: Cell,
         limits: ParityLimits,
         *,
         since: float = 0.0,
@@ -69,7 +71,7 @@ class Comparison:
         first_held: tuple[bytes, bytes] = (b"", b""),
         read_after: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
-        self.partition = partition
+        self.cell = cell
         self.totals = ParityCounts()
         self.samples: list[Sample] = []
         self.repaired = 0
@@ -108,16 +110,19 @@ class Comparison:
 
         The caller then looks whether the log holds ``facts.mirror`` and calls ``answered``.
         """
-        side = facts.side
-        self._cursor[side] = facts.place
-        self._first_held[side] = self._first_held[side] or facts.place
-        self._reach[side] = max(self._reach[side], facts.appended_at)
-        if self._begin[side] is None and facts.appended_at >= self._since:
-            self._begin[side] = facts.place
+        self.passed(facts.side, facts.place, facts.appended_at)
         if facts.mirror is None:
             self._original(facts)
             return None
-        return self._copy(facts, 1 - side)
+        return self._copy(facts, 1 - facts.side)
+
+    def passed(self, side: int, place: bytes, appended_at: float) -> None:
+        """Note that a log was read through a record, of whatever cell."""
+        self._cursor[side] = place
+        self._first_held[side] = self._first_held[side] or place
+        self._reach[side] = max(self._reach[side], appended_at)
+        if self._begin[side] is None and appended_at >= self._since:
+            self._begin[side] = place
 
     def answered(self, facts: Facts, original: Facts | None) -> None:
         """Judge a copy of a record that was read before and does not wait for one.
@@ -353,7 +358,7 @@ class Comparison:
         self.samples.append(
             Sample(
                 result,
-                self.partition,
+                self.cell.primary,
                 facts.message_id,
                 offsets[PRIMARY],
                 offsets[SHADOW],
@@ -361,5 +366,6 @@ class Comparison:
                 facts.trace_id,
                 detail,
                 other,
+                UNSET if self.cell.primary == self.cell.shadow else self.cell.shadow,
             )
         )

@@ -7,7 +7,14 @@ import math
 import time
 from collections.abc import Callable
 
-from migration_guide.parity.check import ParityCheck, comparisons, drain, report_of
+from migration_guide.parity.check import (
+    ParityCheck,
+    PartitionReport,
+    by_partition,
+    comparisons,
+    drain,
+    report_of,
+)
 from migration_guide.parity.comparison import Comparison, ParityLimits
 from migration_guide.parity.reading import Merged
 from migration_guide.parity.result import ParityResult, Sample
@@ -59,7 +66,7 @@ class Follower:
         made = await comparisons(*self._logs, since=self._since, limits=self._limits)
         for comparison, after in made:
             comparison.found = self._found
-            merged = Merged(self._logs, comparison.partition, after)
+            merged = Merged(self._logs, comparison.cell, after)
             self._at.append((comparison, merged))
 
     def mirrored(self, since: float | None) -> None:
@@ -107,7 +114,7 @@ class Follower:
 
     def lag(self) -> list[int]:
         """Return, by partition, how many originals of the primary have no copy so far."""
-        return [comparison.lag(0) for comparison, _ in self._at]
+        return [report.lag for report in self._partitions()]
 
     @property
     def last_difference(self) -> float:
@@ -122,10 +129,13 @@ class Follower:
             self._logs[1].name,
             timestamp(self._since) if self._since else None,
             timestamp(time.time()),
-            [report_of(comparison) for comparison, _ in self._at],
+            self._partitions(),
             [sample for comparison, _ in self._at for sample in comparison.samples],
             timestamp(last) if last else None,
         )
+
+    def _partitions(self) -> list[PartitionReport]:
+        return by_partition(report_of(comparison) for comparison, _ in self._at)
 
     async def _pause(self, worked: float) -> None:
         await asyncio.sleep(worked * (1 / self._share - 1))

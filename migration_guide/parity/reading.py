@@ -1,4 +1,4 @@
-"""Both logs of a partition, merged by time, page by page; and where to begin."""
+"""Both partitions of a cell, merged by time, page by page; and where to begin."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from migration_guide.parity.cells import Cell
 from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MIRROR_OF
 from transport.lookup import record_at
 from transport.progress import progress_everywhere
+from transport.shadow.homes import counterpart
 
-__all__ = ["NOWHERE", "Beginning", "Merged", "beginnings"]
+__all__ = ["NOWHERE", "Beginning", "Merged", "Neighbour", "beginnings"]
 
 NOWHERE = b"\xff" * 17
 """The place at which an empty log begins: after every record that it may have had."""
@@ -33,12 +35,20 @@ class Beginning(NamedTuple):
     untrimmed: bool
 
 
+class Neighbour(NamedTuple):
+    """A record of one of the two partitions that belongs to another cell."""
+
+    side: int
+    place: bytes
+    appended_at: float
+
+
 class Merged:
-    """The records of both logs of one partition, the earlier one first.
+    """The records of both partitions of a cell, the earlier one first.
 
     Args:
         logs: The primary and the shadow. A ``side`` is an index of this pair.
-        partition: Its number.
+        cell: The partition of each. What belongs to another cell is a ``Neighbour``.
         after: The offset in each after which to read; ``None``: from its beginning.
         until: Read nothing appended later, in seconds since the epoch.
     """
@@ -46,13 +56,15 @@ class Merged:
     def __init__(
         self,
         logs: tuple[Transport, Transport],
-        partition: int,
+        cell: Cell,
         after: tuple[str | None, str | None],
         *,
         until: float = float("inf"),
     ) -> None:
         self._logs = logs
-        self._partition = partition
+        self._cell = cell
+        # Where a partition has one cell, it need not be asked of each record.
+        self._has_neighbours = logs[0].partitions != logs[1].partitions
         self._after = list(after)
         self._until = until
         self._pages: list[list[Record]] = [[], []]
@@ -82,7 +94,7 @@ class Merged:
             TransportUnavailable: the log can't be read.
         """
         moment = time.time()
-        first = await _first(self._logs[side], self._partition)
+        first = await _first(self._logs[side], self._cell[side])
         if first is None:
             return NOWHERE, moment
         return self._keys[side](first.offset), first.appended_at
@@ -93,10 +105,10 @@ class Merged:
         Raises:
             TransportUnavailable: the log can't be read.
         """
-        record = await record_at(self._logs[side], Topic.MESSAGES, self._partition, offset)
+        record = await record_at(self._logs[side], Topic.MESSAGES, self._cell[side], offset)
         return None if record is None else self._facts(record, side)
 
-    async def next(self) -> Facts | None:
+    async def next(self) -> Facts | Neighbour | None:
         """Return the next record, ``None`` when both logs are at their end.
 
         Raises:
@@ -109,13 +121,20 @@ class Merged:
         if not primary and not shadow:
             return None
         side = int(not primary or (bool(shadow) and _precedes(shadow[-1], primary[-1])))
-        return self._facts(self._pages[side].pop(), side)
+        record = self._pages[side].pop()
+        if self._has_neighbours and not self._is_ours(record, side):
+            return Neighbour(side, self._keys[side](record.offset), record.appended_at)
+        return self._facts(record, side)
+
+    def _is_ours(self, record: Record, side: int) -> bool:
+        other = 1 - side
+        return counterpart(record, self._logs[side], self._logs[other]) == self._cell[other]
 
     async def _fetch(self, side: int) -> None:
         moment, began = time.time(), time.thread_time()
         try:
             records = await self._logs[side].read(
-                Topic.MESSAGES, self._partition, after=self._after[side], limit=_PAGE
+                Topic.MESSAGES, self._cell[side], after=self._after[side], limit=_PAGE
             )
         finally:
             self.elsewhere += time.thread_time() - began

@@ -77,7 +77,8 @@ UNCOMPARED = (ParityResult.NOT_YET_COMPARABLE, ParityResult.TRIMMED)
 class Sample(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One finding with all that is needed to look it up. An offset is ``None`` where there is none.
 
-    ``other`` is the message id of the other of a pair whose order differs.
+    ``other`` is the message id of the other of a pair whose order differs. ``shadow_partition`` is
+    the partition in the shadow, where it is another than that in the primary.
     """
 
     result: ParityResult
@@ -89,6 +90,7 @@ class Sample(msgspec.Struct, frozen=True, rename="camel", gc=False):
     trace_id: str | None
     detail: str
     other: str | None = None
+    shadow_partition: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ParityCounts(msgspec.Struct, gc=False):

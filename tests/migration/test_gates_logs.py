@@ -9,11 +9,11 @@ from tests.persistence.samples import message
 from tests.support.mirrors import mirror
 
 
-async def test_partitions(scene, both):
-    assert (await ask(await scene(1, 2), "partitions")).verdict == "green"
+async def test_homes(scene, both):
+    assert (await ask(await scene(1, 2), "homes")).verdict == "green"
     other = await scene(1, 2, settings=both.model_copy(update={"stream_partitions": 5}))
     other.logs.clear()
-    result = await ask(other, "partitions")
+    result = await ask(other, "homes")
     assert (result.verdict, "STREAM_PARTITIONS" in result.reason) == ("red", True)
 
 
@@ -31,7 +31,13 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
         ("workers", "redis", {"owner": "w", "lag": None}, "unknown", "can't say how far"),
         ("workers", "redis", {"owner": "w", "lag": 2501}, "red", "10004 messages wait in redis"),
         ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "none waits"),
-        ("partitions", "kafka", {"parts": 3}, "red", "redis has 4, kafka has 3"),
+        (
+            "homes",
+            "kafka",
+            {"parts": 3},
+            "red",
+            "kafka has 3 partitions, and is used as",
+        ),
         ("start", "kafka", {"lost": 1}, "unknown", "kafka once lost 4 records"),
         ("start", "redis", {"lost": 1}, "unknown", "redis once lost 4 records"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
@@ -9,6 +10,7 @@ from migration_guide.gates import start as start_gate
 from tests.migration.gate_inputs import acknowledge, ask, persist
 from tests.persistence.samples import message
 from tests.support.mirrors import append, copy_of, mirror, seal
+from transport.kafka import KafkaTransport
 
 
 async def test_start_is_green_when_what_is_unpersisted_is_ahead(scene, logs, database_pool):
@@ -27,6 +29,31 @@ async def test_start_is_red_for_a_message_that_the_new_log_lacks(scene, logs, mo
     await mirror(logs["redis"], logs["kafka"], message("a"), lost, message("b"), dropped=(lost,))
     result = await ask(await scene(2, 3), "start")
     assert (result.verdict, lost.message_id in result.reason) == ("red", True)
+
+
+@pytest.mark.parametrize("count", [8, 6, 2])
+@pytest.mark.parametrize("step", [(2, 3), (3, 2)], ids=["onward", "back"])
+async def test_start_looks_in_each_messages_home_where_the_counts_differ(
+    scene, logs, both, monkeypatch, count, step
+):
+    """From originals to their copies, and from copies to the originals that they name."""
+    monkeypatch.setattr(start_gate, "_AGAIN_SECONDS", (0.05,))
+    settings = both.model_copy(
+        update={"stream_partitions": count, "kafka_topic": f"{both.kafka_topic}.{count}"}
+    )
+    sent = [message(f"m{i}", f"c{i}") for i in range(40)]
+    async with KafkaTransport(settings) as kafka:
+        opened = {"redis": logs["redis"], "kafka": kafka}
+        await mirror(opened["redis"], kafka, *sent)
+        asked = await scene(*step, opened=opened)
+        result = await ask(asked, "start")
+        assert result.verdict == "green"
+        assert sum(part["unpersisted"] for part in result.evidence.values()) == 40
+        assert (await ask(asked, "homes")).verdict == "green"
+        alone = message("alone", "c7")
+        await append(opened[("redis", "kafka")[step[0] == 3]], alone)
+        result = await ask(asked, "start")
+        assert (result.verdict, alone.message_id in result.reason) == ("red", True)
 
 
 async def test_start_is_red_when_the_new_reader_has_passed_it(scene, logs, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ import psutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from migration_guide.parity.cells import cells
 from migration_guide.parity.check import check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import ParityResult
 from tests.parity.still_log import StillLog
+from transport.envelope import HEADER_MIRROR_PARTITION
+from transport.partitioner import partition_for
 
 # Between the steps in which times are drawn: at the very bound rounding would decide.
 TOLERANCE = 0.055
@@ -34,14 +38,13 @@ class Sent:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Sent]:
-    # First one that both logs have, so that both had begun before the others.
-    sent, at = [Sent(99, "z", 0, -2.0, -2.0, -1.9, "sync", "equal")], 0.0
+    sent, at = list[Sent](), 0.0
     for number in range(draw(st.integers(2, 40))):
         at += draw(st.sampled_from((0.01, 0.2, 1.0)))
         sent.append(
             Sent(
                 number,
-                draw(st.sampled_from("ab")),
+                draw(st.sampled_from("abc")),
                 draw(st.integers(0, 1)),
                 at - draw(st.sampled_from((0.0, 0.02, 0.5))),
                 at,
@@ -67,26 +70,45 @@ def appends_of(sent: list[Sent]) -> list[tuple[float, int, Sent, str]]:
     return sorted(appends, key=lambda append: append[:2])
 
 
-def written(sent: list[Sent]) -> tuple[StillLog, StillLog, list[tuple[Sent, list[int]]]]:
+def first_of_each(counts: tuple[int, int]) -> list[Sent]:
+    """Make a message for each cell, which both logs have before the others: both had begun."""
+    left, found = set(cells(*counts)), list[Sent]()
+    for number in itertools.count(100):
+        conversation = f"z{number}"
+        homes = tuple(partition_for(conversation, count) for count in counts)
+        if homes in left:
+            left.remove(homes)
+            found.append(Sent(number, conversation, 0, -2.0, -2.0, -1.9, "sync", "equal"))
+        if not left:
+            return found
+    raise AssertionError
+
+
+def written(
+    sent: list[Sent], counts: tuple[int, int]
+) -> tuple[StillLog, StillLog, list[tuple[Sent, list[int]]]]:
     """Write the history; return the logs, and of each message its two offsets where it has two."""
-    logs = StillLog("redis"), StillLog("kafka")
+    logs = StillLog("redis", counts[0]), StillLog("kafka", counts[1])
     names: dict[int, str] = {}
     places: dict[int, list[int]] = {one.number: [0, 0] for one in sent}
     for at, _, one, what in appends_of(sent):
         extra: dict[str, Any] = {"accepted": one.accepted, "conversation": one.conversation}
-        side = one.home
+        side, homes = one.home, [partition_for(one.conversation, count) for count in counts]
         if what.startswith("copy"):
             side = 1 - one.home
             extra |= {"of": names[one.number], "mode": one.mode}
             extra |= {"content": "altered"} if one.kind == "altered" else {}
-        name = logs[side].put(one.number, at, **extra)
+            if homes[0] != homes[1]:
+                extra["headers"] = {HEADER_MIRROR_PARTITION: str(homes[one.home])}
+        name = logs[side].put(one.number, at, partition=homes[side], **extra)
         if not what.endswith("again"):
             places[one.number][side] = int(name.partition(":")[2])
         if what == "original":
             names[one.number] = name
     for one in sent:
         if one.kind == "orphan":
-            logs[one.home].drop(0, places[one.number][one.home])
+            home = partition_for(one.conversation, counts[one.home])
+            logs[one.home].drop(home, places[one.number][one.home])
     both = [(s, places[s.number]) for s in sent if s.kind not in ("lost", "orphan")]
     return *logs, both
 
@@ -126,10 +148,17 @@ def exchanged(a: Sent, b: Sent) -> ParityResult:
 
 
 @settings(max_examples=200, deadline=None)
-@given(histories(), st.sampled_from((1, 3, 10_000)))
-async def test_every_class_is_counted_exactly(sent: list[Sent], in_memory: int) -> None:
-    """Also when nearly everything that waits goes to the file."""
-    redis, kafka, both = written(sent)
+@given(
+    histories(),
+    st.sampled_from((1, 3, 10_000)),
+    st.sampled_from(((1, 1), (1, 2), (3, 2), (4, 2), (4, 6))),
+)
+async def test_every_class_is_counted_exactly(
+    sent: list[Sent], in_memory: int, counts: tuple[int, int]
+) -> None:
+    """Also when nearly everything that waits goes to the file, and whatever the counts are."""
+    sent = first_of_each(counts) + sent
+    redis, kafka, both = written(sent, counts)
     limits = ParityLimits(settle=3600.0, tolerance=TOLERANCE, in_memory=in_memory)
     report = await check(redis, kafka, limits=limits)
     found = Counter({r: n for r, n in report.totals.counts.items() if n})

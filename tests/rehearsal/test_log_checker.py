@@ -149,3 +149,14 @@ def test_a_row_must_come_from_the_record_that_it_names() -> None:
 def test_every_anomaly_counts_against_a_promise() -> None:
     counted = [what for kinds in PROMISES.values() for what in kinds]
     assert sorted(counted) == sorted(What)
+
+
+def test_a_copy_in_another_partition_names_its_originals() -> None:
+    moved = [copy(n, partition=7, mirror_partition=3) for n in range(4)]
+    assert found(kafka=moved) == []
+    assert found(kafka=[copy(n, partition=7) for n in range(4)]) == [What.BAD_COPY] * 4
+
+
+def test_a_conversation_in_two_partitions_of_a_log_is_seen() -> None:
+    kafka = [*(copy(n) for n in range(3)), copy(3, partition=7, mirror_partition=3)]
+    assert found(kafka=kafka) == [What.TWO_HOMES]
