@@ -2,8 +2,8 @@
 
 It will start at the place of the workers' group in its log. So in every partition, each unsettled
 record of the log that is read now has to stand in the other log as well, in its home there, *after*
-the group's place. Then nothing is skipped; and because both logs agree on every order that a client can
-observe, nothing is reordered.
+the group's place. Then nothing is skipped; and because both logs agree on every order that a client
+can observe, nothing is reordered.
 
 It is computed from both logs and the rows, in bounded work, while traffic goes on. A record that
 seems missing is looked for again: it may have been on its way.
