@@ -83,8 +83,8 @@ async def check(
 ) -> ParityCheck:
     """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
 
-    Times are seconds since the epoch. Cells are compared one after another, each in constant memory:
-    past ``limits.in_memory``, waiting records go to a temporary file.
+    Times are seconds since the epoch. Cells are compared one after another, each in constant
+    memory: past ``limits.in_memory``, waiting records go to a temporary file.
 
     Args:
         primary: The log with the originals.
