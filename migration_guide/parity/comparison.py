@@ -49,7 +49,7 @@ class Comparison:
     pairs are of the primary and the shadow.
 
     Args:
-        partition: Its number.
+        cell: Whose records these are.
         limits: How long copies may take, and how much is kept.
         since: Originals that were appended earlier are not judged.
         until: Nor are those appended later.
