@@ -95,7 +95,7 @@ def _cell(figure: Compared | Limit) -> str:
 
 
 def _value(figure: Limit) -> str:
-    # A ratio near its limit needs the second place to be told from it.
+    # Two decimals, to tell a ratio from a limit near it.
     return f"{figure.value:,.{2 if figure.unit == 'x' else 1}f} {figure.unit}"
 
 

@@ -49,7 +49,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
         }
         spent: dict[str, list[float]] = {name: [] for name in running}
         for run in range(-1, _SLICES * plan.runs):
-            # The order changes, and the slices are short: who comes after whom must not matter.
+            # The order changes, and the slices are short, so that it does not matter.
             names = ["off", "unsampled"][:: 1 if run % 2 else -1]
             for name in [*names, "sampled"] if run % _SLICES == 0 else names:
                 spent[name].append(await _cpu(running[name], _SLICE_SECONDS, f"{name}{run}"))

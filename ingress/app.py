@@ -32,8 +32,7 @@ from ingress.metrics import IngressMetrics
 from ingress.openapi import Documents
 from ingress.openapi.docs_routes import docs_router
 from ingress.readiness import Probe, ReadinessChecks, WorkerProbe
-from ingress.routes import dead_letters, jobs, redrives
-from ingress.routes import error_handlers as failures
+from ingress.routes import dead_letters, error_handlers, jobs, redrives
 from ingress.routes import messages as message_routes
 from ingress.routes import receipts as receipt_routes
 from ingress.routes.health import health_router
@@ -151,7 +150,7 @@ class Ingress:
         """Serve a request that FastAPI has a route for, or none."""
         method = scope["method"]
         if method == "OPTIONS":
-            await other_method(scope, send, failures.allowed_methods(self.api, scope))
+            await other_method(scope, send, error_handlers.allowed_methods(self.api, scope))
             return
         if method == "HEAD":
             scope, send = head(scope, send)
@@ -349,7 +348,7 @@ def _api(
         docs_url=None,
         redoc_url=None,
     )
-    failures.install(api)
+    error_handlers.install(api)
     for router in routers:
         api.include_router(router)
     return api

@@ -91,7 +91,7 @@ def list_letters(
         found: list[StoredDeadLetter] = []
         after = before
         async with _letters() as letters:
-            while True:  # what is looked at for one page is bounded, and may hold few of them
+            while True:  # a read looks at a bounded number of letters; few may match
                 read = await letters.page(
                     selection, text=text, state=wanted, before=after, limit=limit - len(found)
                 )

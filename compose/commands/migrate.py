@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands import migrate_tables as shown
+from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_backfill import backfill, backfills
 from compose.commands.migrate_parity import parity
@@ -53,19 +53,19 @@ def status(
             found = await read_history(pool, events + 1) if events else []
         lines, more = found[:events], len(found) > events
         if as_json:
-            data = {**shown.as_data(look), "history": lines, "history_goes_on": more}
-            out.json(shown.plain_data(data))
+            data = {**migrate_tables.as_data(look), "history": lines, "history_goes_on": more}
+            out.json(migrate_tables.plain_data(data))
             return
-        out.print(shown.head(look.state))
+        out.print(migrate_tables.head(look.state))
         out.print()
-        out.print(shown.processes(look.processes, look.state.expected))
+        out.print(migrate_tables.processes(look.processes, look.state.expected))
         if look.state.under_way:
             verdict = look.reached
             out.print()
             out.print(f"Every process on {look.state.target}? {verdict.verdict}: {verdict.reason}")
         if lines:
             out.print()
-            out.print(shown.history(lines))
+            out.print(migrate_tables.history(lines))
         if more:
             out.print(styled((f"These are the latest {events}; --events shows more.", "dim")))
 
@@ -92,7 +92,7 @@ def check(
     with working(JUDGING):
         checked = explained(main)
     if as_json:
-        out.json(shown.step_data(checked))
+        out.json(migrate_tables.step_data(checked))
     else:
         show_gates(checked)
     raise typer.Exit(status_of(checked.results))

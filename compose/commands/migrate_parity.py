@@ -90,7 +90,7 @@ def _period(since: str | None, window: str | None) -> tuple[float | None, float 
     start = moment(since, "--since")
     if window is None:
         return start, None
-    # An age is a length: how far back its moment lies.
+    # ``moment`` returns the time that lies an age back: the age is its distance to now.
     age, now = moment(window, "--window"), moment("0s", "--window")
     assert age is not None
     assert now is not None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
-from compose.commands import migrate_tables as shown
+from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller, said
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_waiting import STATUS, Ended, see_through, wait_for_gates
@@ -127,14 +127,14 @@ def take(
     checked = explained(lambda: _begin(asked, checked, sure))
     if not as_json:
         out.print()
-        out.print(shown.instructions(checked.step))
+        out.print(migrate_tables.instructions(checked.step))
         out.print()
     ended = Ended.UNDER_WAY
     if wait:
         to = checked.step.to
         ended = explained(lambda: see_through(who=asked.who, to=to, timeout=timeout))
     if as_json:
-        out.json({**shown.step_data(checked), "taken": True, "ended": ended})
+        out.json({**migrate_tables.step_data(checked), "taken": True, "ended": ended})
     raise typer.Exit(STATUS[ended] if wait else 0)
 
 
@@ -184,12 +184,12 @@ def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: boo
     waits = [result.name for result in in_the_way]
     if as_json:
         outcome: dict[str, Any] = {"taken": False, "ended": "dry_run", "wouldWaitFor": waits}
-        out.json({**shown.step_data(checked), **outcome})
+        out.json({**migrate_tables.step_data(checked), **outcome})
         return
     out.print()
     out.print(f"would wait for {', '.join(waits)}, and then say:" if waits else "would say:")
     out.print()
-    out.print(shown.instructions(checked.step))
+    out.print(migrate_tables.instructions(checked.step))
 
 
 def show_gates(checked: Checked) -> None:
@@ -197,7 +197,7 @@ def show_gates(checked: Checked) -> None:
     origin, to = PHASES[checked.step.origin], PHASES[checked.step.to]
     step = (f"{origin.label} -> {to.label}", "bold")
     out.print(styled(step, f"   epoch {checked.look.state.epoch}"))
-    out.print(shown.gates(checked.results))
+    out.print(migrate_tables.gates(checked.results))
 
 
 def status_of(results: Sequence[GateResult]) -> int:
@@ -210,7 +210,7 @@ def _refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool
     """Print the gates that stand in the way, with remedies; end the command."""
     status = status_of(in_the_way)
     if as_json:
-        out.json({**shown.step_data(checked), "taken": False, "ended": "refused"})
+        out.json({**migrate_tables.step_data(checked), "taken": False, "ended": "refused"})
     else:
         err.print()
     for result in in_the_way:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose.commands import migrate_tables as shown
+from compose.commands import migrate_tables
 from compose.commands.migrate_session import session
 from compose.output import err, out
 from compose.terminal import styled
@@ -130,7 +130,7 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
                 return done, ""
             reached = look.reached
             view = Group(
-                shown.processes(look.processes, frozenset({to})),
+                migrate_tables.processes(look.processes, frozenset({to})),
                 styled((f"waiting: {reached.reason}", "yellow")),
             )
             return None, view
@@ -142,4 +142,4 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
 
 def _waiting(results: Sequence[GateResult], deadline: float) -> RenderableType:
     left = max(0.0, deadline - time.monotonic())
-    return Group(shown.gates(results), styled((f"queued; {left:.0f} s left", "yellow")))
+    return Group(migrate_tables.gates(results), styled((f"queued; {left:.0f} s left", "yellow")))

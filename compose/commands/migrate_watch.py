@@ -11,7 +11,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose.commands import migrate_tables as shown
+from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_session import explained, session
 from compose.commands.options import JsonLines, Wide
@@ -82,8 +82,8 @@ class _Seen:
             async with session(say=False) as (migration, _):
                 look = await self._take(migration)
                 return {
-                    **shown.plain_data(shown.as_data(look)),
-                    "gates": shown.plain_data(self._gates),
+                    **migrate_tables.plain_data(migrate_tables.as_data(look)),
+                    "gates": migrate_tables.plain_data(self._gates),
                 }
         except (Outage, TransportError, Overtaken) as error:
             return {"waiting": " ".join(str(error).split())}
@@ -101,14 +101,14 @@ class _Seen:
     async def _picture(self, migration: Steps) -> RenderableType:
         look = await self._take(migration)
         parts: list[RenderableType] = [
-            shown.head(look.state),
+            migrate_tables.head(look.state),
             "",
-            shown.processes(look.processes, look.state.expected),
+            migrate_tables.processes(look.processes, look.state.expected),
         ]
         if look.state.under_way:
             parts += ["", styled((f"waiting: {look.reached.reason}", "yellow"))]
         if self._gates:
-            parts += ["", styled((self._title, "bold")), shown.gates(self._gates)]
+            parts += ["", styled((self._title, "bold")), migrate_tables.gates(self._gates)]
         return Group(*parts)
 
     async def _ask(self, migration: Steps, epoch: int) -> None:

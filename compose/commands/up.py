@@ -33,7 +33,7 @@ def up(
     --workers the service runs as 'crossfade serve' does with them.
     """
     # FastAPI and Alembic take most of a second to import: other commands do without.
-    from compose.commands import up_stack as everything  # noqa: PLC0415
+    from compose.commands import up_stack  # noqa: PLC0415
 
     layout = layout_of(processes, workers)
-    run(lambda: everything.up(Folder(data), layout, verbose=verbose))
+    run(lambda: up_stack.up(Folder(data), layout, verbose=verbose))

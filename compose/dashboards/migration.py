@@ -18,7 +18,7 @@ _PHASES = {
 }
 _RATE = "[$__rate_interval]"
 _OUTCOMES = f"sum by (outcome) (rate(shadow_publish_total{{@}}{_RATE}))"
-# What two equal logs never show; the rest is matched, overlapped, or not comparable yet.
+# Results that equal logs never have; the others are matched, overlapped, or not comparable yet.
 _WRONG = "missing_in_shadow|missing_in_primary|different_bytes|order_differs"
 _COMPARED = "matched|missing_in_shadow|missing_in_primary|different_bytes"
 

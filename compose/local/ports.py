@@ -80,7 +80,7 @@ def _claim(port: int) -> bool:
         return False
     try:
         claims = _claims()
-    except OSError:  # no folder for it: that servers are asked whether they are ours has to do
+    except OSError:  # no folder for it: each server's proof of its identity has to do
         claims = None
     if claims is not None:
         try:

@@ -137,7 +137,7 @@ class ValkeyServer(LocalServer):
 
 
 def _needs_mimalloc(binary: Binary) -> bool:
-    # Who sets LD_PRELOAD has chosen an allocator, or a reason of their own.
+    # A user's own LD_PRELOAD is left as it is: it may choose an allocator.
     return (
         binary.allocator == LIBC
         and sys.platform.startswith("linux")

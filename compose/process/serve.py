@@ -12,9 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from compose.local.ports import pick
-from compose.process import http_server
-from compose.process import open_files as descriptors
-from compose.process import settings_warnings as by_hand
+from compose.process import http_server, open_files, settings_warnings
 from compose.process.heartbeat import heartbeat_of
 from compose.process.listening_socket import bind
 from compose.process.role import Role
@@ -77,12 +75,12 @@ async def run(
         ConfigurationError: a setting can't work (the port is taken, the log disagrees).
     """
     logging(settings.otel)
-    by_hand.warn(settings.transport)
-    descriptors.raise_limit()
+    settings_warnings.warn(settings.transport)
+    open_files.raise_limit()
     host, port = settings.ingress.host, settings.ingress.port
     if bound is not None:
         port = bound.getsockname()[1]
-    elif role is Role.WORKER:  # its health is of less importance than that several fit on one host
+    elif role is Role.WORKER:  # several have to fit on one host
         port = pick(port, host)
     bound = bound or bind(host, port)
     try:
@@ -156,7 +154,7 @@ class _Process:
             # Ends after the workers: a process without a heartbeat is taken for stopped.
             tasks.add("heartbeat", self._heartbeat.run(self._observers_stop)),
         ]
-        advice = by_hand.warn_of_database(context.pool, self._observers_stop)
+        advice = settings_warnings.warn_of_database(context.pool, self._observers_stop)
         tasks.add("database settings", advice, may_return=True)
         if parts.parity:
             observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))

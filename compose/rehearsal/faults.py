@@ -16,8 +16,8 @@ from migration_guide.choice import CHOICES
 __all__ = ["Faults"]
 
 _GOES_ON = 20  # messages acknowledged after a fault, before the next
-# That it goes on is to be proved, and not how fast this machine is: one that is busy with other
-# things takes ten times as long as it would alone.
+# The load has to go on, however slowly: a machine that is busy with other things takes ten times as
+# long as it would alone.
 _GOES_ON_WITHIN = 180.0
 _LONGEST = 3.5  # seconds; longer than a lease, so that some faults outlast it and some don't
 _REST = (0.2, 1.5)

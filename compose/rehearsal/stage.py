@@ -32,7 +32,7 @@ _SETTINGS = {
     "KAFKA_TIMEOUT_MS": "1500",
     "REDIS_TIMEOUT_MS": "1500",
     "TRANSPORT_SHADOW_TIMEOUT_MS": "1500",
-    # Copies are there in milliseconds, and what waits to be repaired has a gate of its own.
+    # Copies are there in milliseconds, and unrepaired gaps have a gate of their own.
     "TRANSPORT_SHADOW_SETTLE_MS": "2000",
     # The checker reads both logs from their beginnings.
     "STREAM_RETENTION_SECONDS": "86400",

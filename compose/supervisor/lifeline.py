@@ -65,5 +65,5 @@ class Lifeline:
         threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
     def _say(self, line: bytes) -> None:
-        with suppress(OSError):  # nobody reads, for now or for ever
+        with suppress(OSError):  # the supervisor does not read now, or is gone
             self._socket.send(line + b"\n")

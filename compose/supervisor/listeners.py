@@ -29,7 +29,7 @@ class Listeners:
 
     def __init__(self, host: str, port: int, count: int) -> None:
         self._host, self._port = host, port
-        # A program that has the option too could share the port, unless this one has not.
+        # Without the option first: another program that sets it could share the port otherwise.
         with bind(host, port) as alone:
             listen(alone)
         self._shared = None if _SPREADS else bind(host, port)

@@ -68,7 +68,7 @@ class Produced(Ack, ApiStruct, frozen=True):
 async def produce(
     body: TestMessage, request: Request, response: Response, who: Caller, console: Console
 ) -> Produced:
-    # To administrate is not yet to send in a name: that is what the scope produce is for.
+    # The scope admin alone may not send for a sender: that takes the scope produce.
     headers = dict(request.scope["headers"])
     key = visitor(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
     context = Context(body.correlation_id, trace_of(request.scope))

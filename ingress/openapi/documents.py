@@ -78,7 +78,7 @@ class Documents:
         kinds = [MessageRequest, *_structs(ApiStruct)]
         _, components = msgspec.json.schema_components(kinds, ref_template=REF)
         schemas |= components | hot_components(self._settings)
-        # Without the limits of the hot path: this route's smaller body says the last word.
+        # Without the hot path's limits: the smaller limit of this route's body applies.
         _add_message(schemas["TestMessage"], components["MessageRequest"])
         return document
 

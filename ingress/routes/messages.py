@@ -83,7 +83,7 @@ async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> Me
         return view(identifier, found, routes.trace_url)
     async with asyncio.timeout(routes.timeout_seconds):
         elsewhere = await queries.positions(routes.pool, identifier)
-        # Of a dead letter there are none: a receipt's row needs its message's.
+        # A dead letter has none: a receipt's row needs its message's row.
         persisted = isinstance(found, StoredMessage)
         receipts = (
             await queries.receipts(routes.pool, identifier, MOST_RECEIPTS) if persisted else ()

@@ -17,8 +17,8 @@ __all__ = ["NAME", "gate"]
 
 NAME = "dropped"
 
-# Of a process that does not tell what it has yet to write into the ledger: what it dropped in the
-# last minute may not be there.
+# A process may not report its drops that are not in the ledger yet. Then those of the last minute
+# may be missing there.
 _UNWRITTEN_SECONDS = 60.0
 
 _OPEN = """

@@ -50,7 +50,7 @@ async def gate(scene: Scene) -> GateResult:
             evidence,
         )
     if short:
-        # Nothing waits, and that proves nothing of what the log had and has no more.
+        # Nothing waits, but records that the log has lost may have waited.
         return unknown(
             NAME,
             f"{name} ends before where it ended when every process wrote to both logs (partitions "

@@ -175,8 +175,8 @@ async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginni
     numbers = range(log.partitions)
     firsts = [await _first(log, partition) for partition in numbers]
     progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-    # Of an untrimmed log: it did not exist before the first message that any partition has, by the
-    # time that message was accepted (its copy may have come much later).
+    # An untrimmed log did not exist before the first message of any partition was accepted. (The
+    # message's copy may have come much later.)
     times = [accepted_at(first) for first in firsts if first]
     began = min(times, default=float("inf")) if since is None else since
     found = []

@@ -23,7 +23,7 @@ _place = attrgetter("place")
 _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(Facts).decode
 
-# Of the file's pages, in KiB. Negative is SQLite's way of saying KiB.
+# The file's page cache. SQLite takes a negative number for KiB.
 _CACHE_KIB = -2048
 _SCHEMA = f"""
 PRAGMA journal_mode = OFF;

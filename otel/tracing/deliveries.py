@@ -125,7 +125,7 @@ class TracedDeliveries(Deliveries):
             if not self._sampling.child(parent):
                 return None
             trace_id = parent.trace_id
-        # Not before it was there: the wait for it to come is no part of what happened to it.
+        # Not before its append: the wait for it is no part of its trace.
         appended = min(int(record.appended_at * 1e9), delivered)
         return _Received(record, trace_id, parent, max(asked_at, appended))
 

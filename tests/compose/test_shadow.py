@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from compose.local.ports import free_port
-from compose.process import settings_warnings as by_hand
+from compose.process import settings_warnings
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
 from tests.support.kafka import require_kafka
@@ -136,6 +136,6 @@ async def test_a_copy_that_is_read_but_not_waited_for_is_warned_of_at_start(cros
 )
 def test_settings_that_leave_nothing_late_are_not_warned_of(settings, said):
     with structlog.testing.capture_logs() as logs:
-        by_hand.warn(TransportSettings(transport="redis", **settings))
+        settings_warnings.warn(TransportSettings(transport="redis", **settings))
     assert len(logs) == (said is not None)
     assert all(said in one["event"] and "CONSUME_FROM=redis" in one["remedy"] for one in logs)

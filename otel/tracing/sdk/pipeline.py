@@ -59,7 +59,7 @@ class SpanPipeline:
                 for queue in queues:
                     queue.add(made)
             except Exception:  # noqa: BLE001 - logged with its traceback
-                # A mistake here must not become the fate of the message that is traced.
+                # An error in tracing must not fail the message that is traced.
                 self._counts.export_failed.inc()
                 _log.exception("Span dropped: unhandled exception", span=span.name)
 
