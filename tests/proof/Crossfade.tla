@@ -274,10 +274,9 @@ Next ==
 Spec == Init /\ [][Next]_vars
 
 -----------------------------------------------------------------------------
-(* Two reductions for the large models. A batch in hand hinders nothing, and a *)
-(* place that is further only lets an orphan go earlier: so what can be     *)
-(* acknowledged or taken is, before anything else happens, and places are   *)
-(* not set back. The small models do without it.                            *)
+(* Two reductions. Eager: a batch in hand hinders nothing, and a place that *)
+(* is further only lets an orphan go earlier. So what can be acknowledged   *)
+(* or taken is, before anything else happens, and no place is set back.     *)
 Eager ==
     LET ahead == \E log \in Logs : \E q \in Partitions(log) :
             \/ MayAcknowledge(log, q)
@@ -285,7 +284,7 @@ Eager ==
     IN /\ ahead => (place' # place \/ (hands' # hands /\ rows' = rows /\ letters' = letters))
        /\ \A log \in Logs : \A q \in Partitions(log) : place'[log][q] >= place[log][q]
 
-(* What still matters of a state, for the large models: where messages are  *)
+(* Future: what still matters of a state, which is where the messages are   *)
 (* that are not settled, and which copies may still come of them. States    *)
 (* that agree in it have the same future, as far as the promises go. A copy *)
 (* is told from another by how many of its original's log wait before it.   *)
@@ -310,7 +309,8 @@ NoOrphan ==
            => place[Other(log)][Home[Other(log)][record.message]] < record.index
 
 (* Not a promise: that this is violated shows that the model is not empty.  *)
-(* Both messages were rows in phase 5, and the walk has come back to 0.     *)
+(* Both messages are rows, the new log has one of them as a copy and the    *)
+(* other as an original, and the walk has come back to phase 0.             *)
 NeverThereAndBack ==
     ~(/\ present = {0} /\ rows = <<1, 2>>
       /\ \E q \in Partitions("new") : \E i, j \in DOMAIN logs["new"][q] :

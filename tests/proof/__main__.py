@@ -28,7 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     console.print(_table(verdicts))
     for model, verdict in verdicts:
         if verdict.violated:
-            console.print(f"\n{model.name} breaks {verdict.violated}:", *verdict.trace, sep="\n")
+            story = "\n".join(verdict.trace)
+            console.print(f"\n{model.name} breaks {verdict.violated}:\n{story}", markup=False)
     return int(any(verdict.violated for _, verdict in verdicts))
 
 

@@ -77,13 +77,15 @@ _MIXED_LOCK = _LOCK._replace(
     locks={"old": '{"old 1"}', "new": '{"old 1", "bucket"}'},
 )
 
-SMALL = (_GROWTH, _SHRINKAGE, _LOCK, _MIXED_LOCK)
-"""What ``make check`` runs."""
-
 _REDUCED: Any = {"reduced": True, "invariants": (*PROMISES, "NoOrphan")}
+
+SMALL = (_GROWTH._replace(**_REDUCED), _SHRINKAGE._replace(**_REDUCED), _LOCK, _MIXED_LOCK)
+"""What ``make check`` runs."""
 
 LARGE = (
     *SMALL,
+    _GROWTH._replace(name="1 -> 2 partitions, not reduced"),
+    _SHRINKAGE._replace(name="2 -> 1 partitions, a dead letter, not reduced"),
     SpecificationModel(
         "2 -> 3 partitions, two conversations",
         old=(1, 1, 1),
@@ -111,10 +113,12 @@ SABOTAGES = (
         name="without: A2 lock", locks={"old": '{"partition 1"}', "new": '{"partition 2"}'}
     ),
     _broken("A3", "InOrder"),
+    _broken("A3", "NothingLost", start=2)._replace(name="without: A3, lost"),
     _broken("A4", "InOrder"),
     _broken("A5", "OnceOnly", start=3),
     _broken("A6 rules", "InOrder", start=1),
     _broken("A6 log", "InOrder", start=3),
+    _broken("A6 log", "NothingLost")._replace(name="without: A6 log, lost"),
     _broken("gate of processes", "InOrder"),
     _broken("gate of 2 to 3", "InOrder", start=1),
     _broken("gate of 4 to 3", "InOrder", start=5),
