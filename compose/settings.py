@@ -244,7 +244,9 @@ def _disagreements(settings: Settings) -> Iterator[str]:
 def _variables(overrides: Mapping[str, Any] | None, env_file: Path) -> dict[str, str]:
     """Return every variable that has a value."""
     sources = (dotenv_values(env_file), os.environ, overrides or {})
-    return {name.upper(): str(value) for one in sources for name, value in one.items() if value}
+    return {
+        name.upper(): str(value) for source in sources for name, value in source.items() if value
+    }
 
 
 def _with_labels(transport: TransportSettings, variables: Mapping[str, str]) -> TransportSettings:

@@ -463,6 +463,31 @@ class Transport(Protocol):
             ValueError: ``offset`` is no offset of this transport.
         """
 
+    async def identity(self) -> str:
+        """Return what tells this log from any other, whatever its name is.
+
+        All who use the log get the same, also after a restart. A log that is made anew, as after
+        somebody deleted it, has another.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
+        """
+
+    async def forget_group(self, group: str) -> None:
+        """Forget a group: how far it is in both topics, its members and its owners.
+
+        Whoever joins it later begins at the first record that the log holds. A group that there is
+        not is forgotten already.
+
+        Args:
+            group: the group's name. No member of it may live, or join meanwhile.
+
+        Raises:
+            TransportError: it has members. Those that were killed stay until their lease has run
+                out.
+            TransportUnavailable: it may not be forgotten, or in part only; call again.
+        """
+
     async def durability(self) -> Durability:
         """Return the durability of an acknowledged append, by the server's own configuration.
 

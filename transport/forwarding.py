@@ -96,6 +96,14 @@ class Forwarding:
         """As the inner transport."""
         return self.inner.sort_key(offset)
 
+    async def identity(self) -> str:
+        """As the inner transport."""
+        return await self._ready().identity()
+
+    async def forget_group(self, group: str) -> None:
+        """As the inner transport."""
+        await self._ready().forget_group(group)
+
     async def durability(self) -> Durability:
         """As the inner transport."""
         return await self._ready().durability()

@@ -99,3 +99,20 @@ async def test_a_count_that_is_named_is_another_log_than_the_same_by_default(
         assert (named.partitions, near.partitions) == (4, 4)
         await near.publish(messages(["a"], partition=0, of=near))
         assert not await named.read(Topic.MESSAGES, 0)
+
+
+async def test_a_group_is_forgotten_with_all_its_keys_in_one_log(
+    near: RedisTransport, large: RedisTransport, client: Redis
+) -> None:
+    for log in (near, large):
+        async with Member(log, group="passing") as member:
+            await member.claim(0)
+    await near.forget_group("passing")
+    left = {key.decode() for key in await client.keys("*passing*")}
+    assert left
+    assert all(key.startswith("{msg:stream@6") for key in left), left
+    groups = [await client.xinfo_groups(stream) for stream in ("msg:stream:0", "msg:stream@6:0")]
+    assert [[group["name"] for group in of] for of in groups] == [
+        [b"persistence-workers"],
+        [b"passing", b"persistence-workers"],
+    ]

@@ -21,8 +21,8 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "dead_letters", "delivery", "faults", "member", "ownership", "progress", "publishing",
-            "reading",
+            "dead_letters", "delivery", "faults", "groups", "identity", "member", "ownership",
+            "progress", "publishing", "reading",
         )
     )
 )  # fmt: skip
@@ -31,6 +31,8 @@ from transport.conformance import (  # noqa: E402 - after the rewrite of their a
     dead_letters,
     delivery,
     faults,
+    groups,
+    identity,
     ownership,
     progress,
     publishing,
@@ -40,7 +42,17 @@ from transport.conformance.backend import Backend  # noqa: E402
 
 _TESTS = {
     name: test
-    for module in (publishing, delivery, ownership, progress, dead_letters, faults, reading)
+    for module in (
+        publishing,
+        delivery,
+        ownership,
+        progress,
+        dead_letters,
+        faults,
+        reading,
+        identity,
+        groups,
+    )
     for name, test in vars(module).items()
     if name.startswith("test_")
 }

@@ -34,6 +34,7 @@ async def test_what_was_published_and_acknowledged_survives_a_restart(backend: B
     assert backend.stop is not None
     assert backend.start is not None
     async with backend.create() as transport:
+        identity = await transport.identity()
         await transport.publish(messages(list("abc"), partition=0, of=transport))
         async with Member(transport, "before") as member:
             claim = await member.claim(0)
@@ -42,6 +43,7 @@ async def test_what_was_published_and_acknowledged_survives_a_restart(backend: B
     await backend.stop()
     await backend.start()
     async with backend.create() as transport, Member(transport, "after") as member:
+        assert await transport.identity() == identity
         claim = await member.claim(0)
         assert contents(await drain(claim, 2, patience=backend.patience)) == ["b", "c"]
 

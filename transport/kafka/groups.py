@@ -1,4 +1,4 @@
-"""Read a group's state from Kafka: committed offsets with their marks, and owners."""
+"""A group's state in Kafka: committed offsets with their marks, and owners."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import NoError, for_code
+from aiokafka.errors import GroupIdNotFound, NoError, NonEmptyGroup, for_code
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
+from transport.errors import TransportError
 from transport.kafka.client_pool import ClientPool
 from transport.kafka.mark import Mark, read_mark
 
@@ -24,7 +26,7 @@ class Committed(NamedTuple):
 
 
 class Groups:
-    """Reads groups through a lent admin client."""
+    """Reads and forgets groups through a lent admin client."""
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
@@ -44,6 +46,27 @@ class Groups:
             for at, found in offsets.items()
             if found.offset >= 0
         }
+
+    async def forget(self, group: str) -> None:
+        """Forget how far ``group`` is.
+
+        Raises:
+            TransportError: it has members.
+            TransportUnavailable: the coordinator can't do it now.
+        """
+
+        async def delete(admin: AIOKafkaAdminClient) -> None:
+            node = await admin.find_coordinator(group)
+            request = DeleteGroupsRequest([group])
+            answer = await admin._send_request(request, node)  # noqa: SLF001 - no public way
+            ((_group, code),) = answer.results
+            error = for_code(code)
+            if error is NonEmptyGroup:
+                raise TransportError(f"group {group} has members: stop them first")
+            if error not in (NoError, GroupIdNotFound):
+                raise error(group)
+
+        await self._admin.ask(delete)
 
     async def owners(self, group: str, topic: str) -> Mapping[int, str]:
         """Return the owner of each partition of ``topic``, by the name that the member was given.

@@ -240,6 +240,16 @@ class KafkaTransport:
         """See ``transport.contract.Transport.sort_key``."""
         return counted_key(offset)
 
+    async def identity(self) -> str:
+        """Return the id of the messages' topic; see the contract."""
+        return await self._ids.now(self._logs[Topic.MESSAGES].name)
+
+    async def forget_group(self, group: str) -> None:
+        """See ``transport.contract.Transport.forget_group``."""
+        await self._groups.forget(f"{group}{self._suffix}")
+        for topic in Topic:
+            self._losses.pop((topic, group), None)
+
     async def durability(self) -> Durability:
         """See ``transport.contract.Transport.durability``."""
         return await durability(self._admin, self._logs[Topic.MESSAGES].name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from uuid import uuid4
 
 from transport.contract import (
     DLQ_GROUP,
@@ -15,6 +16,7 @@ from transport.contract import (
     Topic,
 )
 from transport.envelope import HEADER_CORRELATION_ID
+from transport.errors import TransportError
 from transport.memory.group import MemoryGroup
 from transport.memory.partition import MemoryPartition
 from transport.settings import TransportSettings
@@ -35,6 +37,7 @@ class MemoryLog:
             ],
             Topic.DEAD_LETTERS: [MemoryPartition(Topic.DEAD_LETTERS, 0)],
         }
+        self.identity = str(uuid4())
         self._groups: dict[Topic, dict[str, MemoryGroup]] = defaultdict(dict)
         self._known: dict[str, tuple[float, Remembered]] = {}
         self._remember_seconds = settings.idempotency_ttl_seconds
@@ -48,6 +51,14 @@ class MemoryLog:
         if name not in groups:
             groups[name] = MemoryGroup(self.topics[topic])
         return groups[name]
+
+    def forget(self, name: str) -> None:
+        """Forget a group. Raises ``TransportError`` where it has members."""
+        groups = [groups for groups in self._groups.values() if name in groups]
+        if any(topic[name].members for topic in groups):
+            raise TransportError(f"group {name} has members: stop them first")
+        for topic in groups:
+            del topic[name]
 
     def known(self, message_id: str) -> Remembered | None:
         """Return the remembered outcome of a message id, if any."""
@@ -73,7 +84,8 @@ class MemoryLog:
 
     def _trim(self, partition: MemoryPartition) -> None:
         """Drop the oldest records once twice the retention is acknowledged by every group."""
-        acked = min(g.acked[partition.number] for g in self._groups[partition.topic].values())
+        groups = self._groups[partition.topic].values()
+        acked = min((g.acked[partition.number] for g in groups), default=0)
         if acked - partition.first > 2 * self._retention:
             partition.drop(acked - self._retention)
             while self._known:  # in order of expiry, since all are kept equally long

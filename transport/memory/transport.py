@@ -126,6 +126,14 @@ class MemoryTransport:
         """Return a key that orders offsets; see the contract."""
         return counted_key(offset)
 
+    async def identity(self) -> str:
+        """Return the identity of the log in memory."""
+        return self._log.identity
+
+    async def forget_group(self, group: str) -> None:
+        """Forget a group; see the contract."""
+        self._log.forget(group)
+
     async def durability(self) -> Durability:
         """Return that nothing survives."""
         return Durability(crash=False, power=False, disk=False, figures={"kept": "in memory"})

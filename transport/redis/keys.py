@@ -9,6 +9,7 @@
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
+``{msg:stream}:identity``                  string: a UUID that tells this log from any other
 ``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
 ========================================  ==============================================
 
@@ -42,6 +43,11 @@ class TopicKeys(msgspec.Struct, frozen=True):
     def count(self) -> str:
         """The key of the number of partitions that the log was made with."""
         return f"{{{self.name}}}:partitions"
+
+    @property
+    def identity(self) -> str:
+        """The key of what tells the log from any other."""
+        return f"{{{self.name}}}:identity"
 
     @property
     def probe(self) -> str:

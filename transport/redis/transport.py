@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Self
+from uuid import uuid4
 
 from transport.contract import (
     DLQ_GROUP,
@@ -30,6 +31,7 @@ from transport.redis.durability import durability
 from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time_in
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
+from transport.redis.groups import forget_group
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
 from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
@@ -206,6 +208,21 @@ class RedisTransport:
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders entry ids; see the contract."""
         return id_key(offset)
+
+    async def identity(self) -> str:
+        """Return a UUID that the first who asks has set; see the contract."""
+        key = self._messages.identity
+        made, known = await self._connections.exchange(
+            [("SET", key, str(uuid4()), "NX"), ("GET", key)]
+        )
+        for reply in (made, known):
+            if isinstance(reply, Exception):
+                raise translate(reply)
+        return str(known.decode())
+
+    async def forget_group(self, group: str) -> None:
+        """Forget a group; see the contract."""
+        await forget_group(self._functions, (self._messages, self._dead), group)
 
     async def durability(self) -> Durability:
         """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden."""

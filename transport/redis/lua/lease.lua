@@ -112,9 +112,19 @@ local function owner(keys)
   return owner_now(keys[1], now_ms())
 end
 
+-- KEYS stream, lease; ARGV group. Forgets how far the group is in the stream, and its owner.
+local function forget(keys, args)
+  if redis.call('EXISTS', keys[1]) == 1 then
+    redis.call('XGROUP', 'DESTROY', keys[1], args[1])
+  end
+  redis.call('DEL', keys[2])
+  return 1
+end
+
 register('take', take, DRAINS)
 register('renew', renew, DRAINS)
 register('raise_epoch', raise_epoch, DRAINS)
 register('release', release, DRAINS)
 register('vacate', vacate, DRAINS)
 register('owner', owner, READS)
+register('forget', forget, DRAINS)

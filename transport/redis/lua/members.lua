@@ -35,6 +35,17 @@ local function ring(keys, args)
   return 1
 end
 
+-- KEYS members, bell. Forgets a group's members, if none lives; returns how many do.
+local function disband(keys)
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now_ms()))
+  local live = redis.call('ZCARD', keys[1])
+  if live == 0 then
+    redis.call('DEL', keys[1], keys[2])
+  end
+  return live
+end
+
 register('heartbeat', heartbeat, DRAINS)
 register('leave', leave, DRAINS)
 register('ring', ring, DRAINS)
+register('disband', disband, DRAINS)

@@ -1,0 +1,58 @@
+"""Two logs in one Kafka, used by one process: neither knows of the other."""
+
+from __future__ import annotations
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from transport.clock import now
+from transport.conformance.member import ConformanceWorker, contents, messages, until
+from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
+from transport.kafka import KafkaTransport
+from transport.registry import create
+from transport.settings import TransportSettings
+
+
+async def test_each_has_topics_groups_and_static_members_of_its_own(
+    kafka_settings: TransportSettings,
+) -> None:
+    """With members of the same names, as the processes of a migration have them."""
+    settings = kafka_settings.model_copy(update={"kafka_group_instance_id": "pod-0"})
+    async with KafkaTransport(settings) as small, create("kafka@6", settings) as large:
+        logs = (small, large)
+        assert (small.name, large.name, large.system) == ("kafka", "kafka@6", "kafka")
+        assert large.location.messages == f"{small.location.messages}.6"
+        assert large.location.dead_letters == f"{small.location.dead_letters}.6"
+        assert await small.identity() != await large.identity()
+        workers = [ConformanceWorker(log, "same") for log in logs]
+        async with workers[0].working(), workers[1].working():
+            for log in logs:
+                texts = [f"{log.name} {i}" for i in range(20)]
+                await log.publish(messages(texts, partition=3, of=log))
+            for log, worker in zip(logs, workers, strict=True):
+                await until(lambda w=worker: len(w.records) == 20, patience=30.0)  # type: ignore[misc]
+                assert contents(worker.records) == [f"{log.name} {i}" for i in range(20)]
+                await until(
+                    lambda w=worker, n=log.partitions: len(w.owned) == n,  # type: ignore[misc]
+                    patience=30.0,
+                )
+            (record, *_) = await large.read(Topic.MESSAGES, 3)
+            await large.dead_letter([DeadLetter(record, Reason.REJECTED, "no", 1, now())])
+            assert not await small.read(Topic.DEAD_LETTERS, 0)
+            assert len(await large.read(Topic.DEAD_LETTERS, 0)) == 1
+            assert await _members(settings, WORKER_GROUP, f"{WORKER_GROUP}.6") == [1, 1]
+        (letters,) = await large.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+        assert letters.lag == 1
+        for log in logs:
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            assert [one.lag for one in progress] == [0] * log.partitions
+
+
+async def _members(settings: TransportSettings, *groups: str) -> list[int]:
+    """Return how many members each group has."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        described = [await admin.describe_consumer_groups([group]) for group in groups]
+        return [len(answer.groups[0][5]) for (answer,) in described]
+    finally:
+        await admin.close()
