@@ -87,6 +87,9 @@ async def all_rows(connection: asyncpg.Connection, app: Running, at_least: int) 
     """Return the last row's number once it is ``at_least`` and grows no more.
 
     Counting rows would load the server that is measured; reading a sequence doesn't.
+
+    Raises:
+        RuntimeError: rows are missing after some time.
     """
     deadline = time.monotonic() + _PATIENCE
     seen = -1

@@ -115,27 +115,29 @@ def _of_overload(rounds: Sequence[OverloadRound], name: str) -> list[Figure]:
     def limit(what: str, values: Iterable[float], most: float) -> Limit:
         return Limit(name=f"{name}, {what}", unit="s", values=list(values), limit=most)
 
-    ceilings = [one.ceiling for one in rounds]
+    ceilings = [r.ceiling for r in rounds]
     figures: list[Figure] = [
-        limit("0.8 of the ceiling: POST p99", (one.below.post[1] for one in rounds), 0.05)
+        limit("0.8 of the ceiling: POST p99", (r.below.post[1] for r in rounds), 0.05)
     ]
     for factor in rounds[0].over:
-        stretches = [one.over[factor] for one in rounds]
+        stretches = [r.over[factor] for r in rounds]
         figures += [
             Compared(
                 name=f"{name}, {factor:g} x: persisted",
                 unit="rows/s",
-                ours=[one.persisted for one in stretches],
+                ours=[stretch.persisted for stretch in stretches],
                 baseline_name="the ceiling",
                 baseline=ceilings,
                 target=0.9,
                 details={
-                    what: round(statistics.median(getattr(one, what) for one in stretches))
+                    what: round(statistics.median(getattr(stretch, what) for stretch in stretches))
                     for what in ("offered", "accepted", "refused", "unsent")
                 },
             ),
-            limit(f"{factor:g} x: accepted POST p99", (one.post[1] for one in stretches), 1.0),
-            limit(f"{factor:g} x: recovery", (one.recovery for one in stretches), 2.0),
+            limit(
+                f"{factor:g} x: accepted POST p99", (stretch.post[1] for stretch in stretches), 1.0
+            ),
+            limit(f"{factor:g} x: recovery", (stretch.recovery for stretch in stretches), 2.0),
         ]
     return figures
 

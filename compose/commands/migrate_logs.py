@@ -66,21 +66,22 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
 
 @asynccontextmanager
 async def two_logs(
-    settings: Settings, one: str, two: str, *, make: bool = False
+    settings: Settings, *names: str, make: bool = False
 ) -> AsyncIterator[tuple[Transport, Transport]]:
-    """Connect both. With ``make``, the second is made where there is none yet.
+    """Connect the two logs ``names``. With ``make``, the second is made where there is none yet.
 
     Raises:
         TransportError: one of them can't be reached, or is none.
+        ConfigurationError: their numbers of partitions differ.
     """
-    for name in (one,) if make else (one, two):
+    for name in names[:1] if make else names:
         await must_exist(name, settings.transport)
     async with AsyncExitStack() as stack:
-        first, second = (create(name, settings.transport) for name in (one, two))
+        first, second = (create(name, settings.transport) for name in names)
         if first.partitions != second.partitions:
             raise ConfigurationError(
-                f"{one} has {first.partitions} partitions and {two} has {second.partitions}; name "
-                "logs of the same number"
+                f"{names[0]} has {first.partitions} partitions and {names[1]} has "
+                f"{second.partitions}; name logs of the same number"
             )
         await stack.enter_async_context(first)
         yield first, await stack.enter_async_context(second)

@@ -102,7 +102,7 @@ class OrphanedLogDrainer:
     def _made(self, name: str) -> ReconnectingTransport:
         """Return the log, not yet connected. Raises ``ConfigurationError``."""
         log = create(name, self._context.settings.transport)
-        if any(one.partitions != log.partitions for one in self._configured.values()):
+        if any(other.partitions != log.partitions for other in self._configured.values()):
             raise ConfigurationError(
                 "logs that are used together must have as many partitions; what it holds stays "
                 f"there until a process with TRANSPORT={name} persists it"
