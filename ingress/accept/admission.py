@@ -79,6 +79,7 @@ class Admission:
         self._looks: deque[_LogReading] = deque(maxlen=_WINDOW + 1)
         self._rate: float | None = None  # messages a second that may come in; None: any
         self._best = 0.0  # messages a second that were persisted
+        self._share = 0.0  # the largest of what was appended, since it was overloaded
         self._tokens = 0.0
         self._filled = 0.0
         self._retry_after = 1
@@ -187,6 +188,10 @@ class Admission:
         # Above 1 where some are not appended: repeats, and what a canary persists directly.
         share = (last.taken - first.taken) / appended if appended else 1.0
         share += max(0.0, 1.0 - share) * _ROOM
+        # Others append as well, such as a redrive, and nobody refuses theirs. They may take half of
+        # what this process had, and not, look after look, all of it.
+        self._share = max(self._share, min(1.0, share))
+        share = max(share, self._share / 2)
         aim = min(_MOST, max(_LEAST, 2 - last.age / self._most))
         self._rate = max(1.0, can * share * aim)
         wait = lag / can - self._most
@@ -200,6 +205,7 @@ class Admission:
         if self._rate is not None:
             _log.info("No longer overloaded: everything is accepted")
         self._rate = None
+        self._share = 0.0
 
     def _refill(self, rate: float) -> None:
         now = self._clock()

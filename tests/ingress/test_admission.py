@@ -100,6 +100,14 @@ async def test_a_process_lets_in_its_share_of_what_all_let_in():
     assert accepted == pytest.approx(500, rel=0.2)
 
 
+async def test_others_who_are_not_refused_take_half_of_what_came_in_and_no_more():
+    stand = await _overloaded()
+    stand.log.late = [_MOST] * 16
+    for _ in range(20):
+        accepted = await stand.second(2000, persisted=1000, others=5000)
+    assert accepted == pytest.approx(500, rel=0.2)
+
+
 async def test_one_hot_partition_refuses_nothing():
     stand = _Stand()
     stand.log.late = [600.0, *[0.0] * 15]
