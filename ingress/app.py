@@ -19,7 +19,6 @@ from ingress.accept.post_batch import BATCH, PostBatch
 from ingress.accept.post_message import MESSAGES, PostMessage
 from ingress.accept.receipts import Receipts
 from ingress.accept.row_lookup import RowLookup
-from ingress.accept.run_queue import RunQueue
 from ingress.console.build import console_of, console_routers, watched
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
@@ -313,7 +312,6 @@ def _accept_context(
             metrics=metrics,
             worthwhile=transport.features.worthwhile,
         ),
-        run_queue=RunQueue(),
         admission=Admission(
             read,
             settings.ingress_max_lag_seconds,

@@ -11,7 +11,6 @@ from ingress.accept.bodies import Bodies
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
 from ingress.accept.row_lookup import RowLookup
-from ingress.accept.run_queue import RunQueue
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import Guard
 from ingress.web.headers import Headers
@@ -30,7 +29,6 @@ class AcceptContext:
     intake: Intake
     commits: GroupCommit
     admission: Admission
-    run_queue: RunQueue
     row_lookup: RowLookup
     tracer: Tracer
     hits: Counter

@@ -99,12 +99,8 @@ class GroupCommit:
             why = f"The oldest message has waited more than {self._max_wait:g} s for its append."
         else:
             why = f"{self._held} messages ({self._held_bytes} bytes) wait for the log."
-        raise self.shed(why)
-
-    def shed(self, why: str) -> Problem:
-        """Count a request that is refused; return its answer."""
         self._metrics.shed.inc()
-        return Problem(OVERLOADED, why, headers=_RETRY_AFTER)
+        raise Problem(OVERLOADED, why, headers=_RETRY_AFTER)
 
     def submit(self, submissions: Sequence[AnySubmission]) -> asyncio.Future[None]:
         """Hand in one request's messages; the future is done when each has its verdict.

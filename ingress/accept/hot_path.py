@@ -114,17 +114,14 @@ class MessageExchange:
     """
 
     __slots__ = (
-        "_body", "_connection", "_correlation", "_gone", "_headers", "_message", "_post", "_trace",
-        "keep_alive", "since",
+        "_connection", "_correlation", "_gone", "_message", "_post", "_trace", "keep_alive",
     )  # fmt: skip
     started = False  # the answer is sent at once
 
     def __init__(self, connection: HttpConnection, post: PostMessage, *, keep_alive: bool) -> None:
         self._connection = connection
         self._post = post
-        self._correlation: str | None = None
         self._gone = False
-        self.since = 0.0
         self.keep_alive = keep_alive
 
     def disconnect(self) -> None:
@@ -132,23 +129,12 @@ class MessageExchange:
         self._gone = True
 
     def begin(self, headers: Headers, body: bytes) -> None:
-        """Begin: at once, or in its turn where many requests come together."""
-        self._connection.begin(self)
-        self._headers, self._body = headers, body
-        self._post.run_queue.enter(self)
-
-    def shed(self, waited: float) -> None:
-        """Refuse a message whose turn did not come."""
-        self._trace = self._post.begin(self._headers).request
-        self._refuse(self._post.shed(waited))
-
-    def run(self) -> None:
         """Hand the message to the group commit, or answer why it can't be accepted."""
-        if self._gone:
-            return
-        post, headers, body = self._post, self._headers, self._body
+        self._connection.begin(self)
+        post = self._post
         trace = post.begin(headers)
         self._trace = trace.request
+        self._correlation: str | None = None
         try:
             self._correlation = correlation_id(headers)
             key = post.admit(headers)

@@ -52,12 +52,6 @@ class PostMessage:
         """Begins the trace of a request, by its headers: the first step."""
         self.limit = limit
         """The largest body, in bytes."""
-        self.run_queue = context.run_queue
-        """The line that whole messages stand in."""
-
-    def shed(self, waited: float) -> Problem:
-        """Count a request whose turn did not come; return its answer."""
-        return self._context.commits.shed(f"The request waited {waited:.1f} s for its turn.")
 
     def admit(self, headers: Headers) -> ApiKey | None:
         """Let a request in, before its body is read.
