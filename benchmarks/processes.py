@@ -103,14 +103,19 @@ def python_of(checkout: Path) -> str:
 
 
 def crossfade(
-    command: str, folder: Path, environment: dict[str, str], *, checkout: Path = ROOT
+    command: str,
+    folder: Path,
+    environment: dict[str, str],
+    *,
+    checkout: Path = ROOT,
+    options: Sequence[str] = (),
 ) -> AbstractAsyncContextManager[Running]:
     """Run ``crossfade serve`` or ``crossfade worker`` until the block ends."""
     port, metrics_port = free_port(), free_port()
     asked = f"{port}/healthz" if command == "serve" else f"{metrics_port}/metrics"
     return Running(
         f"crossfade-{command}-{port}",
-        [python_of(checkout), "-c", "from compose.cli import main; main()", command],
+        [python_of(checkout), "-c", "from compose.cli import main; main()", command, *options],
         folder,
         {
             "PORT": str(port),

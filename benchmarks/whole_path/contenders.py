@@ -63,9 +63,9 @@ class Contender(msgspec.Struct, kw_only=True, frozen=True):
             raise RuntimeError(f"{self.checkout} could not migrate its database")
 
 
-def _serve(checkout: Path) -> Callable[..., AbstractAsyncContextManager[Running]]:
+def _serve(checkout: Path, *options: str) -> Callable[..., AbstractAsyncContextManager[Running]]:
     def start(folder: Path, environment: dict[str, str]) -> AbstractAsyncContextManager[Running]:
-        return crossfade("serve", folder, environment, checkout=checkout)
+        return crossfade("serve", folder, environment, checkout=checkout, options=options)
 
     return start
 
@@ -85,6 +85,10 @@ CONTENDERS = {
     for contender in (
         Contender(name="crossfade", start=_serve(ROOT)),
         Contender(name="crossfade direct", start=_serve(ROOT), settings={"INGRESS_MODE": "direct"}),
+        Contender(
+            name="crossfade, workers apart",
+            start=_serve(ROOT, "--processes", "1", "--workers", "1"),
+        ),
         Contender(name="go", start=go_service, needs=lambda: shutil.which("go")),
         Contender(name="fastapi", start=_uvicorn("usual_fastapi")),
         Contender(name="fastapi row per post", start=_uvicorn("fastapi_row_per_post")),

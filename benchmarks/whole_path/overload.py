@@ -29,7 +29,7 @@ _BELOW, _AFTER = 0.8, 0.5
 _BELOW_SECONDS, _AFTER_SECONDS = 4.0, 4.0
 _CEILING_CONNECTIONS, _CEILING_SECONDS = 256, 3.0
 _WINDOW = 0.2  # seconds, of what follows an overload
-_NORMAL_POST, _NORMAL_ROW = 0.1, 0.5  # seconds, p99 of a window
+_NORMAL_POST, _NORMAL_ROW = 0.1, 0.5  # seconds, p99 of a window; or as it was below the ceiling
 _BEGINNING = 0.5  # seconds, whose rows are those of before
 
 
@@ -61,8 +61,8 @@ class Stretch(msgspec.Struct, kw_only=True):
     row_p99: float
     refused_p99: float
     recovery: float
-    """Seconds after it until the last window of 0.2 s in which POST p99 was over 0.1 s, or row p99
-    over 0.5 s; a refused message has no row in time."""
+    """Seconds after it until the last window of 0.2 s that was not normal: POST p99 over 0.1 s, row
+    p99 over 0.5 s, and over what they were at 80 %. A refused message has no row in time."""
 
 
 class OverloadRound(msgspec.Struct, kw_only=True):
@@ -103,6 +103,7 @@ class _Round:
         self._overload = overload
         self._last = 0  # the last row's number
         self._cpu = 0.0
+        self._normal = _NORMAL_POST, _NORMAL_ROW
 
     async def run(self, name: str) -> OverloadRound:
         await self._load(self._closed("warm", 1.5))
@@ -110,6 +111,7 @@ class _Round:
         seconds = max(*committed.values(), *result.answered) - min(result.due)
         ceiling = len(committed) / seconds
         below = await self._open("below", [(_BELOW * ceiling, _BELOW_SECONDS)])
+        self._normal = max(_NORMAL_POST, below.post[1]), max(_NORMAL_ROW, below.row_p99)
         over = {
             factor: await self._open(
                 f"over{factor:g}",
@@ -143,7 +145,7 @@ class _Round:
             may_wait=False,
             keep_times=True,
         )
-        return _judged(*await self._load(job), rates)
+        return _judged(*await self._load(job), rates, self._normal)
 
     async def _load(self, job: Job) -> tuple[Result, dict[int, float]]:
         """Return the result, and when the row of each message was committed, by its number."""
@@ -156,7 +158,12 @@ class _Round:
         return result, {numbers[key]: at for key, at in committed.items() if key in numbers}
 
 
-def _judged(result: Result, committed: Mapping[int, float], rates: _Rates) -> Stretch:
+def _judged(
+    result: Result,
+    committed: Mapping[int, float],
+    rates: _Rates,
+    normal: tuple[float, float],
+) -> Stretch:
     rate, seconds = rates[0]
     began = min(result.due)
     ended = began + seconds
@@ -175,7 +182,7 @@ def _judged(result: Result, committed: Mapping[int, float], rates: _Rates) -> St
             rows.append(row)
         else:
             refused.append(post)
-    late = [number for number, window in windows.items() if not _is_normal(window)]
+    late = [number for number, window in windows.items() if _is_late(window, normal)]
     persisted = sum(began + _BEGINNING <= at < ended for at in committed.values())
     return Stretch(
         offered=rate,
@@ -190,6 +197,6 @@ def _judged(result: Result, committed: Mapping[int, float], rates: _Rates) -> St
     )
 
 
-def _is_normal(window: Sequence[tuple[float, float]]) -> bool:
+def _is_late(window: Sequence[tuple[float, float]], normal: tuple[float, float]) -> bool:
     posts, rows = (percentile(sorted(times), 0.99) for times in zip(*window, strict=True))
-    return posts <= _NORMAL_POST and rows <= _NORMAL_ROW
+    return posts > normal[0] or rows > normal[1]
