@@ -9,16 +9,19 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from migration_guide.phases import PHASES, STEPS, Phase, PhaseStep
+from migration_guide.phases import LAST, STEPS, Phase, PhaseStep, phases
+from persistence.fleet.log_choice import FIRST_PAIR
 
 __all__ = ["FOLDER", "chapters"]
+
+_PHASES = phases(FIRST_PAIR)
 
 FOLDER = Path(__file__).parent / "guide"
 
 
 def chapters() -> dict[str, str]:
     """Return each chapter by its file's name."""
-    return {f"{phase.number}-{phase.name}.md": _chapter(phase) for phase in PHASES}
+    return {f"{phase.number}-{phase.name}.md": _chapter(phase) for phase in _PHASES}
 
 
 def _chapter(phase: Phase) -> str:
@@ -42,7 +45,7 @@ def _settings(phase: Phase) -> str:
 
 
 def _command(title: str, step: PhaseStep, verb: str) -> str:
-    origin, target = PHASES[step.origin], PHASES[step.to]
+    origin, target = _PHASES[step.origin], _PHASES[step.to]
     command = "check" if step.forward else "check --back"
     line = " ".join(
         f"{name}={value}" for name, value in target.choice.environment().items() if value
@@ -64,9 +67,9 @@ def _command(title: str, step: PhaseStep, verb: str) -> str:
 
 def _neighbours(phase: Phase) -> str:
     links = [
-        f"[{PHASES[number].label}]({number}-{PHASES[number].name}.md)"
+        f"[{_PHASES[number].label}]({number}-{_PHASES[number].name}.md)"
         for number in (phase.number - 1, phase.number + 1)
-        if 0 <= number < len(PHASES)
+        if 0 <= number <= LAST
     ]
     return f"{' · '.join(links)} · [the guide](../../docs/KAFKA_MIGRATION_GUIDE.md)"
 

@@ -11,9 +11,9 @@ import math
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from migration_guide.choice import CHOICES, Choice
-from migration_guide.phases import PHASES
+from migration_guide.phases import phases
 from otel.metrics import Metrics
+from persistence.fleet.log_choice import Choice, LogPair, choices, phase_of
 from persistence.fleet.migration_state import MigrationState
 
 __all__ = ["Expectation", "MigrationMetrics"]
@@ -58,22 +58,23 @@ class Expectation:
     """Compares this process's settings with the migration's state, each time that is read."""
 
     def __init__(self, choice: Choice, metrics: Metrics) -> None:
-        self._phase = CHOICES.index(choice) if choice in CHOICES else None
         self._choice = choice
         self._metrics = metrics.of(MigrationMetrics)
         self._warned: int | None = None
-        self._metrics.process_phase.set(-1 if self._phase is None else self._phase)
+        self._metrics.process_phase.set(-1)
 
     def compare(self, state: MigrationState | None) -> None:
         """Set the gauges, and warn when the settings are not expected: once for each phase."""
         if state is None:
             return
-        metrics = self._metrics
+        metrics, pair = self._metrics, state.pair
+        phase = phase_of(self._choice, pair)
+        metrics.process_phase.set(-1 if phase is None else phase)
         metrics.phase.set(state.phase)
         metrics.target.set(state.target)
         metrics.epoch.set(state.epoch)
         expected = state.expected | ({state.queued.to} if state.queued else set())
-        unexpected = self._phase not in expected
+        unexpected = phase not in expected
         metrics.unexpected_settings.set(unexpected)
         if not unexpected:
             self._warned = None
@@ -84,10 +85,10 @@ class Expectation:
                 "doubled, but messages of a conversation may be persisted out of order, since no "
                 "gate has looked where the readers would start",
                 settings=_settings(self._choice),
-                runs=_label(self._phase),
-                expected=" or ".join(_label(phase) for phase in sorted(state.expected)),
-                remedy=f"set {_settings(CHOICES[state.target])} and restart, or take the steps "
-                "one by one with 'crossfade migrate advance' or 'rollback'",
+                runs=_label(phase, pair),
+                expected=" or ".join(_label(one, pair) for one in sorted(state.expected)),
+                remedy=f"set {_settings(choices(pair)[state.target])} and restart, or take the "
+                "steps one by one with 'crossfade migrate advance' or 'rollback'",
             )
 
 
@@ -95,5 +96,5 @@ def _settings(choice: Choice) -> str:
     return " ".join(f"{name}={value}" for name, value in choice.environment().items())
 
 
-def _label(phase: int | None) -> str:
-    return "no phase" if phase is None else f"phase {PHASES[phase].label}"
+def _label(phase: int | None, pair: LogPair) -> str:
+    return "no phase" if phase is None else f"phase {phases(pair)[phase].label}"

@@ -6,6 +6,8 @@
          ▼  │
     at rest at n, a step queued ──begin──▶ under way
 
+    at rest at the first or the last phase ──plan──▶ at rest at phase 0 of the next migration
+
 Every change names the epoch it was decided on and raises it, in one statement: of two operators who
 decide on the same state one is ``Overtaken``. What a change rests on (gates, overrides) is
 kept with it in the history.
@@ -21,28 +23,29 @@ from typing import Any, Literal
 import asyncpg
 import msgspec
 
-from migration_guide.choice import CHOICES
 from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
 from migration_guide.gates.result import GateResult
 from persistence.database.pool import Connection, Pool, using
+from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.operator_actions import record_done
 
-__all__ = ["SILENT_SECONDS", "Machine"]
+__all__ = ["SILENT_SECONDS", "Machine", "describe", "must_rest", "rests_on"]
 
 SILENT_SECONDS = 60.0
 """Seconds after which a queued step is given up: its command reports more often than this."""
 
 Watermark = Mapping[str, Mapping[str, str | None]]
-_Kind = Literal["begun", "completed", "queued", "cancelled", "expired", "forgotten"]
+_Kind = Literal["planned", "begun", "completed", "queued", "cancelled", "expired", "forgotten"]
 
 _ADOPT = """
 WITH made AS (
-    INSERT INTO migration (id, phase, target, epoch, changed_by, why) VALUES (1, $1, $1, 1, $2, $3)
+    INSERT INTO migration (id, phase, target, epoch, changed_by, why, old_log, new_log)
+    VALUES (1, $1, $1, 1, $2, $3, $4, $5)
     ON CONFLICT DO NOTHING RETURNING epoch
 )
-INSERT INTO migration_events (epoch, kind, from_phase, to_phase, who, why)
-SELECT epoch, 'adopted', $1, $1, $2, $3 FROM made
+INSERT INTO migration_events (epoch, kind, from_phase, to_phase, who, why, old_log, new_log)
+SELECT epoch, 'adopted', $1, $1, $2, $3, $4, $5 FROM made
 """
 
 # Locked: an overtaken operator is refused here, before the gates' results are recorded.
@@ -53,13 +56,14 @@ UPDATE migration SET phase = $1::smallint, target = $2::smallint, queued = $3, w
     reached_at = CASE WHEN $1::smallint = $2::smallint AND $2::smallint <> phase THEN now()
         ELSE reached_at END,
     epoch = epoch + 1,
-    changed_at = now(), changed_by = $5, why = $6
+    changed_at = now(), changed_by = $5, why = $6, old_log = $7, new_log = $8
 RETURNING {COLUMNS}
 """  # noqa: S608 - constants only
 
 _EVENT = """
-INSERT INTO migration_events (epoch, kind, from_phase, to_phase, who, why, gates, overrides)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO migration_events
+    (epoch, kind, from_phase, to_phase, who, why, gates, overrides, old_log, new_log)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 _QUEUED = """
@@ -85,11 +89,35 @@ class Machine:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def adopt(self, phase: int, who: str) -> None:
-        """Begin at ``phase`` where there is no migration yet; else do nothing."""
+    async def adopt(self, choice: Choice, who: str) -> None:
+        """Begin at the phase that these settings are where there is no migration yet.
+
+        Does nothing where there is one, or the settings are no phase of any.
+        """
+        found = adopted(choice)
+        if found is None:
+            return
+        pair, phase = found
         why = "the first process that started had these settings"
         async with using(self._pool) as connection:
-            await connection.execute(_ADOPT, phase, who, why)
+            await connection.execute(_ADOPT, phase, who, why, pair.old, pair.new)
+
+    async def plan(self, epoch: int, new: str, *, who: str, why: str) -> MigrationState:
+        """Record the log that the next migration leads to; its phase 0 is where this one rests.
+
+        Raises:
+            Overtaken: ``epoch`` is over. NotAStep: the migration does not rest where one log is
+                written and read. StepQueued: a step waits for its gates.
+        """
+        async with self._changing() as connection:
+            state = await self._at(connection, epoch)
+            must_rest(state)
+            next_one = msgspec.structs.replace(state, pair=LogPair(rests_on(state), new))
+            planned = await self._change(
+                connection, next_one, who, why, phase=0, target=0, watermark={}
+            )
+            await self._record(connection, "planned", state, planned, to=0)
+            return planned
 
     async def begin(
         self,
@@ -206,7 +234,16 @@ class Machine:
         """Add a line to the history that changes nothing else."""
         async with using(self._pool) as connection:
             await connection.execute(
-                _EVENT, state.epoch, kind, state.phase, state.target, who, why, None, None
+                _EVENT,
+                state.epoch,
+                kind,
+                state.phase,
+                state.target,
+                who,
+                why,
+                None,
+                None,
+                *_names(state.pair),
             )
 
     @asynccontextmanager
@@ -265,6 +302,7 @@ class Machine:
             json.dumps(kept) if kept else None,
             who,
             why,
+            *_names(state.pair),
         )
         assert isinstance(row, asyncpg.Record)
         return state_of(row)
@@ -290,7 +328,42 @@ class Machine:
             after.why,
             None if gates is None else msgspec.json.encode(gates).decode(),
             json.dumps(dict(overrides)) if overrides else None,
+            *_names(after.pair),
         )
+
+
+def rests_on(state: MigrationState) -> str:
+    """Return the log that is written and read in the phase that the migration stands at."""
+    return choices(state.pair)[state.phase].transport
+
+
+def must_rest(state: MigrationState) -> None:
+    """Refuse where more than one log is in use, or a step is under way or queued.
+
+    Raises:
+        NotAStep: the migration does not stand at its first or last phase. StepQueued: a step waits.
+    """
+    if state.queued is not None:
+        raise StepQueued(state.queued.to, state.queued.who)
+    if state.under_way or choices(state.pair)[state.phase].shadow is not None:
+        stands = (
+            f"between phases {state.phase} and {state.target}"
+            if state.under_way
+            else (f"at phase {state.phase}")
+        )
+        raise NotAStep(
+            f"the migration {describe(state.pair)} stands {stands}: another one can be planned "
+            "where one log is written and read, at its first phase or its last"
+        )
+
+
+def describe(pair: LogPair) -> str:
+    """Return the pair in words."""
+    return f"of {pair.old}" if pair.new is None else f"from {pair.old} to {pair.new}"
+
+
+def _names(pair: LogPair) -> tuple[str, str | None]:
+    return pair.old, pair.new
 
 
 async def _record_passed(
@@ -307,7 +380,7 @@ async def _record_passed(
 
 
 def _must_be_a_step(state: MigrationState, to: int) -> None:
-    if not state.under_way and abs(to - state.phase) == 1 and to in range(len(CHOICES)):
+    if not state.under_way and abs(to - state.phase) == 1 and to in range(len(choices(state.pair))):
         return
     if state.under_way and to == state.phase:
         return

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from migration_guide.choice import CHOICES
 from persistence.database.pool import Pool, using
+from persistence.fleet.log_choice import FIRST_PAIR, choices
 
 __all__ = ["MIRRORED", "mirrored_since"]
 
-MIRRORED = tuple(number for number, choice in enumerate(CHOICES) if choice.mode == "sync")
+MIRRORED = tuple(
+    number for number, choice in enumerate(choices(FIRST_PAIR)) if choice.mode == "sync"
+)
 """The phases in which both logs have a message before its acknowledgement."""
 
 # While a step out of these phases is under way, or was turned back, not every process does.

@@ -1,16 +1,21 @@
-"""The migration as data: six phases, and the ten steps between neighbours with their gates.
+"""A migration as data: six phases, and the ten steps between neighbours with their gates.
 
-``crossfade migrate`` acts on it and the chapters in ``migration_guide/guide`` are held to it by a
-test, so that the two can't disagree.
+The phases are functions of the two logs; the steps are the same for any two. ``crossfade migrate``
+acts on them and the chapters in ``migration_guide/guide`` are made from them, so that the two can't
+disagree.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
-from migration_guide.choice import CHOICES, Choice
+from persistence.fleet.log_choice import Choice, LogPair, choices
 
-__all__ = ["PHASES", "STEPS", "Phase", "PhaseStep", "step"]
+__all__ = ["LAST", "STEPS", "Phase", "PhaseStep", "log_title", "phases", "step"]
+
+LAST = 5
+"""The number of the last phase."""
 
 
 class Phase(NamedTuple):
@@ -43,78 +48,101 @@ class PhaseStep(NamedTuple):
         return self.to > self.origin
 
 
-PHASES: tuple[Phase, ...] = (
-    Phase(
-        0,
-        "redis",
-        CHOICES[0],
-        "Redis is written and read. Nothing is written to Kafka.",
-        "Where every installation begins.",
-        ("stream_partition_lag{transport='redis'}", "stream_dead_letter_total"),
-    ),
-    Phase(
-        1,
-        "shadow",
-        CHOICES[1],
-        "Every message is copied to Kafka after its POST was answered.",
-        "To see Kafka take the whole load, without anything depending on it: a slow, refusing or "
-        "vanished Kafka changes neither the status nor the latency of a POST. What it misses is "
-        "counted.",
-        (
-            "shadow_publish_total{outcome}",
-            "shadow_lag_messages{partition}",
-            "shadow_parity_total{result}",
+def log_title(name: str) -> str:
+    """Return a log's name as it stands in a sentence: ``Redis``, ``Kafka``, ``redis@32``."""
+    return name.capitalize() if name in ("redis", "kafka") else name
+
+
+@lru_cache
+def phases(pair: LogPair) -> tuple[Phase, ...]:
+    """Return the phases of a migration by number; the first alone where none is planned."""
+    settings = choices(pair)
+    old = log_title(pair.old)
+    if pair.new is None:
+        return (
+            Phase(
+                0,
+                pair.old,
+                settings[0],
+                f"{old} is written and read. No migration is planned.",
+                "Where every installation begins.",
+                (f"stream_partition_lag{{transport='{pair.old}'}}", "stream_dead_letter_total"),
+            ),
+        )
+    new = log_title(pair.new)
+    return (
+        Phase(
+            0,
+            pair.old,
+            settings[0],
+            f"{old} is written and read. Nothing is written to {new}.",
+            "Where every migration begins.",
+            (f"stream_partition_lag{{transport='{pair.old}'}}", "stream_dead_letter_total"),
         ),
-    ),
-    Phase(
-        2,
-        "mirror",
-        CHOICES[2],
-        "A POST is answered when both logs have the message. Workers read Redis.",
-        "From here on a message that was sent after another's acknowledgement stands after it in "
-        "both logs, which is what makes the next step safe. It costs Kafka's latency on every "
-        "POST, and a Kafka that is down means 503.",
-        (
-            "ingress_append_duration_seconds",
-            "shadow_publish_total{outcome}",
-            "shadow_parity_total{result}",
-            "the share of POSTs answered 503",
+        Phase(
+            1,
+            "shadow",
+            settings[1],
+            f"Every message is copied to {new} after its POST was answered.",
+            f"To see {new} take the whole load, without anything depending on it: if it is slow, "
+            "refuses or vanishes, neither the status nor the latency of a POST changes. The copies "
+            "that it misses are counted.",
+            (
+                "shadow_publish_total{outcome}",
+                "shadow_lag_messages{partition}",
+                "shadow_parity_total{result}",
+            ),
         ),
-    ),
-    Phase(
-        3,
-        "consume",
-        CHOICES[3],
-        "Workers read Kafka. Both logs are still written, Redis first.",
-        "To see the new log carry the reading while the old one stays complete: going back is one "
-        "restart away.",
-        (
-            "stream_partition_lag{transport='kafka'}",
-            "stream_processing_duration_seconds",
-            "stream_consumer_processed_total{status}",
+        Phase(
+            2,
+            "mirror",
+            settings[2],
+            f"A POST is answered when both logs have the message. Workers read {old}.",
+            "From here on a message that was sent after another's acknowledgement stands after it "
+            "in both logs, which is what makes the next step safe. It costs the latency of "
+            f"{new} on every POST, and while {new} is down clients get 503.",
+            (
+                "ingress_append_duration_seconds",
+                "shadow_publish_total{outcome}",
+                "shadow_parity_total{result}",
+                "the share of POSTs answered 503",
+            ),
         ),
-    ),
-    Phase(
-        4,
-        "primary",
-        CHOICES[4],
-        "Kafka is written first, Redis after it; workers read Kafka.",
-        "Kafka now decides. Redis is still complete, so everything can still be taken back.",
-        (
-            "ingress_append_duration_seconds",
-            "stream_enqueue_total{transport='kafka'}",
-            "idempotency_hit_total{operation}",
+        Phase(
+            3,
+            "consume",
+            settings[3],
+            f"Workers read {new}. Both logs are still written, {old} first.",
+            "To see the new log carry the reading while the old one stays complete: going back is "
+            "one restart away.",
+            (
+                f"stream_partition_lag{{transport='{pair.new}'}}",
+                "stream_processing_duration_seconds",
+                "stream_consumer_processed_total{status}",
+            ),
         ),
-    ),
-    Phase(
-        5,
-        "kafka",
-        CHOICES[5],
-        "Kafka is written and read. Redis is no longer written.",
-        "The end. Keep Redis running until you are sure: going back needs it.",
-        ("stream_partition_lag{transport='kafka'}", "stream_dead_letter_total"),
-    ),
-)
+        Phase(
+            4,
+            "primary",
+            settings[4],
+            f"{new} is written first, {old} after it; workers read {new}.",
+            f"{new} now decides. {old} is still complete, so everything can still be taken back.",
+            (
+                "ingress_append_duration_seconds",
+                f"stream_enqueue_total{{transport='{pair.new}'}}",
+                "idempotency_hit_total{operation}",
+            ),
+        ),
+        Phase(
+            5,
+            pair.new,
+            settings[5],
+            f"{new} is written and read. {old} is no longer written.",
+            f"The end. Keep {old} running until you are sure: going back needs it.",
+            (f"stream_partition_lag{{transport='{pair.new}'}}", "stream_dead_letter_total"),
+        ),
+    )
+
 
 STEPS: tuple[PhaseStep, ...] = (
     PhaseStep(0, 1, ("processes",)),
@@ -147,16 +175,17 @@ STEPS: tuple[PhaseStep, ...] = (
         4,
         3,
         ("processes", "watermark"),
-        "In phase 3 a standby of Redis may persist what Kafka's readers leave waiting: it must not "
-        "meet the holes that phase 5 left in Redis while what fills them waits in Kafka.",
+        "In phase 3 a standby of the old log may persist records that the new log's readers leave "
+        "waiting. It must not meet the holes that phase 5 left in the old log while the messages "
+        "that fill them wait in the new one.",
     ),
     PhaseStep(
         5,
         4,
         ("processes", "homes"),
-        "Redis has none of the messages accepted in phase 5. Those that are rows do not need it; "
-        "the gate of the step back to phase 3 waits until all are. Where others read Redis too, "
-        "fill it first with 'crossfade migrate backfill'.",
+        "The old log has none of the messages accepted in phase 5. Those that are rows do not need "
+        "it; the gate of the step back to phase 3 waits until all are. Where other programs read "
+        "the old log too, fill it first with 'crossfade migrate backfill'.",
     ),
 )
 

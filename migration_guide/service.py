@@ -27,15 +27,15 @@ from ingress.console.migration import (
 )
 from ingress.routes.messages import trace_link
 from ingress.schema.problems import STATE, Problem
-from migration_guide.choice import PAIR
 from migration_guide.errors import MigrationError, NotAStep, NotStarted
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
 from migration_guide.gates.result import GateResult
 from migration_guide.parity.result import COMPARED, DIFFERENCES
-from migration_guide.phases import PHASES
+from migration_guide.phases import phases
 from migration_guide.steps import Checked, Steps, passed, refused
 from persistence import parity_reports
 from persistence.database.pool import Pool
+from persistence.fleet.log_choice import FIRST_PAIR, LogPair
 from persistence.fleet.migration_state import MigrationEvent, MigrationState, history
 from transport.clock import now
 from transport.settings import TransportSettings
@@ -64,18 +64,18 @@ class MigrationService:
             look = await self._steps.look()
         except NotStarted:
             return MigrationView(
-                phases=_phases(), stand=None, reached=False, reached_why=None, events=[],
+                phases=_phases(FIRST_PAIR), stand=None, reached=False, reached_why=None, events=[],
                 parity=None,
             )  # fmt: skip
         events = await history(self._pool)
         reached = look.reached
         return MigrationView(
-            phases=_phases(),
+            phases=_phases(look.state.pair),
             stand=StandView.of(look.state),
             reached=reached.verdict == "green",
             reached_why=reached.reason,
             events=[_event(event) for event in events],
-            parity=await self._parity(),
+            parity=await self._parity(look.state.pair),
         )
 
     async def judged(self, direction: Direction) -> StepView:
@@ -147,11 +147,13 @@ class MigrationService:
             self._kept[direction] = (time.monotonic(), shown, checked)
             return shown, checked
 
-    async def _parity(self) -> ParityView | None:
+    async def _parity(self, pair: LogPair) -> ParityView | None:
         since = datetime.now(UTC) - _PARITY_BACK
+        if pair.new is None:
+            return None
         found = [
             (primary, shadow, summed)
-            for primary, shadow in (PAIR, PAIR[::-1])
+            for primary, shadow in ((pair.old, pair.new), (pair.new, pair.old))
             if (summed := await parity_reports.summed(self._pool, primary, shadow, since))
         ]
         if not found:
@@ -209,7 +211,7 @@ def _stands_in_the_way(
     return text
 
 
-def _phases() -> list[PhaseView]:
+def _phases(pair: LogPair) -> list[PhaseView]:
     return [
         PhaseView(
             number=phase.number,
@@ -218,7 +220,7 @@ def _phases() -> list[PhaseView]:
             why=phase.why,
             settings=phase.choice.environment(),
         )
-        for phase in PHASES
+        for phase in phases(pair)
     ]
 
 

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from migration_guide.choice import CHOICES
 from migration_guide.errors import NotAStep, NotStarted
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE, judge
 from migration_guide.gates.processes import judge as judge_processes
 from migration_guide.gates.result import GateResult, Scene
 from migration_guide.machine import Machine
 from migration_guide.mirrored import MIRRORED
-from migration_guide.phases import PHASES, PhaseStep, step
+from migration_guide.phases import PhaseStep, phases, step
 from persistence.database.pool import Pool
+from persistence.fleet.log_choice import Choice, choices
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import Process
@@ -85,10 +85,15 @@ class Steps:
                     "process is restarted with its settings"
                 )
             return step(state.target, state.phase)
+        if state.pair.new is None:
+            raise NotAStep(
+                f"{state.pair.old} is written and read, and no migration is planned: name the log "
+                "that it leads to with 'crossfade migrate plan --to LOG'"
+            )
         to = state.phase + (1 if forward else -1)
-        if not 0 <= to < len(PHASES):
+        if not 0 <= to < len(phases(state.pair)):
             where = "last" if forward else "first"
-            raise NotAStep(f"phase {PHASES[state.phase].label} is the {where} one")
+            raise NotAStep(f"phase {phases(state.pair)[state.phase].label} is the {where} one")
         return step(state.phase, to)
 
     async def check(self, taken: PhaseStep, *, window: float) -> Checked:
@@ -141,12 +146,12 @@ class Steps:
             return None
         watermark = None
         if state.target in MIRRORED and state.phase not in MIRRORED:
-            watermark = await self._ends(state.target)
+            watermark = await self._ends(choices(state.pair)[state.target])
         return await self.machine.complete(state.epoch, who=who, watermark=watermark)
 
-    async def _ends(self, phase: int) -> dict[str, dict[str, str | None]]:
+    async def _ends(self, choice: Choice) -> dict[str, dict[str, str | None]]:
         """Return the last offsets of both logs. Every process writes to both by now."""
-        choice, ends = CHOICES[phase], {}
+        ends = {}
         for name in (choice.transport, choice.shadow):
             assert name is not None
             await must_exist(name, self._settings)

@@ -58,7 +58,7 @@ def status(
             return
         out.print(migrate_tables.head(look.state))
         out.print()
-        out.print(migrate_tables.processes(look.processes, look.state.expected))
+        out.print(migrate_tables.processes(look.processes, look.state.pair, look.state.expected))
         if look.state.under_way:
             verdict = look.reached
             out.print()

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from compose.settings import Settings
-from migration_guide.choice import PAIR
+from persistence.fleet.log_choice import FIRST_PAIR
 from transport.contract import Transport
 from transport.errors import ConfigurationError
 from transport.existing import must_exist
@@ -57,7 +57,7 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
     ours = settings.transport
     if named == primary:
         raise typer.BadParameter(f"{primary} is both; name another log.", param_hint=option)
-    candidates = (named, ours.transport_shadow, ours.transport, PAIR.other(primary))
+    candidates = (named, ours.transport_shadow, ours.transport, FIRST_PAIR.other(primary))
     for name in candidates:
         if name and name != primary:
             return name

@@ -11,8 +11,10 @@ from rich.console import Group, RenderableType
 from compose.grid import Cell, Grid
 from compose.terminal import paragraph, styled
 from migration_guide.gates.result import GateResult
-from migration_guide.phases import PHASES, PhaseStep
+from migration_guide.machine import describe
+from migration_guide.phases import phases as phases_of
 from migration_guide.steps import Checked, MigrationStanding
+from persistence.fleet.log_choice import LogPair
 from persistence.fleet.migration_state import MigrationEvent, MigrationState
 from persistence.fleet.processes import Process
 
@@ -39,7 +41,7 @@ def as_data(look: MigrationStanding) -> dict[str, Any]:
     """Return the document of ``status --json``."""
     return {
         "state": look.state,
-        "name": PHASES[look.state.phase].name,
+        "name": phases_of(look.state.pair)[look.state.phase].name,
         "under_way": look.state.under_way,
         "reached": look.reached,
         "processes": [
@@ -56,28 +58,29 @@ def step_data(checked: Checked) -> dict[str, Any]:
         "to": step.to,
         "epoch": checked.look.state.epoch,
         "gates": plain_data(checked.results),
-        "settings": PHASES[step.to].choice.environment(),
+        "settings": phases_of(checked.look.state.pair)[step.to].choice.environment(),
         "note": step.note or None,
     }
 
 
 def head(state: MigrationState) -> RenderableType:
     """Return the state in a few lines."""
-    phase = PHASES[state.phase]
-    under_way = f" -> {PHASES[state.target].label}, under way"
+    phases = phases_of(state.pair)
+    phase = phases[state.phase]
+    under_way = f" -> {phases[state.target].label}, under way"
     since = f"since {_short(state.changed_at)} by {state.changed_by}: {state.why}"
     lines: list[RenderableType] = [
         styled(
             (f"phase {phase.label}", "bold" if state.under_way else "bold green"),
             (under_way, "bold yellow") if state.under_way else "",
-            (f"   epoch {state.epoch}", "dim"),
+            (f"   {describe(state.pair)}, epoch {state.epoch}", "dim"),
         ),
         phase.what,
         styled((since, "dim")),
     ]
     if (queued := state.queued) is not None:
         waits = (
-            f"queued: a step to {PHASES[queued.to].label} by {queued.who} until "
+            f"queued: a step to {phases[queued.to].label} by {queued.who} until "
             f"{_short(queued.until)} ({queued.why}), waits for "
             f"{', '.join(queued.red) or 'nothing'}"
         )
@@ -85,7 +88,7 @@ def head(state: MigrationState) -> RenderableType:
     return Group(*lines)
 
 
-def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableType:
+def processes(found: Sequence[Process], pair: LogPair, expected: frozenset[int]) -> RenderableType:
     """Return the processes as a table; unexpected values stand out."""
     if not found:
         return styled(("no process says that it runs", "yellow"))
@@ -97,8 +100,9 @@ def processes(found: Sequence[Process], expected: frozenset[int]) -> RenderableT
     table.add_column("shadow", prose=True, drop=5)
     table.add_column("waits for", prose=True, drop=2)
     for process in found:
-        known = process.phase is not None and 0 <= process.phase < len(PHASES)
-        phase = PHASES[process.phase or 0].label if known else f"none ({process.transport})"
+        phase = f"none ({process.transport})"
+        if process.phase is not None:
+            phase = phases_of(pair)[process.phase].label
         right = process.phase in expected
         seen = f"{process.silent_seconds:.0f} s ago"
         owned = " ".join(f"{name}:{len(parts)}" for name, parts in process.owned.items() if parts)
@@ -124,9 +128,10 @@ def gates(results: Sequence[GateResult]) -> RenderableType:
     return table
 
 
-def instructions(step: PhaseStep) -> RenderableType:
+def instructions(checked: Checked) -> RenderableType:
     """Return exactly what to set and restart."""
-    target = PHASES[step.to]
+    step = checked.step
+    target = phases_of(checked.look.state.pair)[step.to]
     values = target.choice.environment()
     given = {name: value for name, value in values.items() if value}
     what = f"Phase {target.label}: {target.what} Set this for every process, and restart them one"

@@ -16,7 +16,7 @@ from compose.output import err, out, working
 from compose.terminal import confirm, paragraph, styled
 from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
 from migration_guide.gates.result import GateResult
-from migration_guide.phases import PHASES
+from migration_guide.phases import Phase, phases
 from migration_guide.steps import Checked, Steps, passed, refused, way_on
 
 __all__ = ["JUDGING", "Why", "Window", "show_gates", "status_of", "take"]
@@ -121,13 +121,13 @@ def take(
         _preview(checked, in_the_way, as_json=as_json)
         return
     if not yes:
-        step = checked.step
-        confirm(f"From phase {PHASES[step.origin].label} to {PHASES[step.to].label}?")
+        before, after = _ends(checked)
+        confirm(f"From phase {before.label} to {after.label}?")
     sure = _Sure(yes=yes, queue=queue, as_json=as_json)
     checked = explained(lambda: _begin(asked, checked, sure))
     if not as_json:
         out.print()
-        out.print(migrate_tables.instructions(checked.step))
+        out.print(migrate_tables.instructions(checked))
         out.print()
     ended = Ended.UNDER_WAY
     if wait:
@@ -189,15 +189,21 @@ def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: boo
     out.print()
     out.print(f"would wait for {', '.join(waits)}, and then say:" if waits else "would say:")
     out.print()
-    out.print(migrate_tables.instructions(checked.step))
+    out.print(migrate_tables.instructions(checked))
 
 
 def show_gates(checked: Checked) -> None:
     """Print a step and its gates' answers."""
-    origin, to = PHASES[checked.step.origin], PHASES[checked.step.to]
+    origin, to = _ends(checked)
     step = (f"{origin.label} -> {to.label}", "bold")
     out.print(styled(step, f"   epoch {checked.look.state.epoch}"))
     out.print(migrate_tables.gates(checked.results))
+
+
+def _ends(checked: Checked) -> tuple[Phase, Phase]:
+    """Return the phases that the step leads from and to."""
+    every = phases(checked.look.state.pair)
+    return every[checked.step.origin], every[checked.step.to]
 
 
 def status_of(results: Sequence[GateResult]) -> int:

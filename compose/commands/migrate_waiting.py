@@ -18,7 +18,7 @@ from compose.terminal import styled
 from migration_guide.errors import Overtaken
 from migration_guide.gates.result import GateResult
 from migration_guide.machine import SILENT_SECONDS
-from migration_guide.phases import PHASES
+from migration_guide.phases import phases
 from migration_guide.steps import Checked, Steps
 from persistence.errors import Outage
 from persistence.fleet.migration_state import MigrationState
@@ -111,7 +111,7 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # 
                 return Ended.UNDER_WAY
             await asyncio.sleep(_LOOK_SECONDS)
     if done.phase == to:
-        phase = PHASES[to].label
+        phase = phases(done.pair)[to].label
         line = styled(("complete:", "green"), f" every process is on phase {phase}")
         (err if err.notes_as_json else out).print(line)
         return Ended.COMPLETE
@@ -130,7 +130,7 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
                 return done, ""
             reached = look.reached
             view = Group(
-                migrate_tables.processes(look.processes, frozenset({to})),
+                migrate_tables.processes(look.processes, look.state.pair, frozenset({to})),
                 styled((f"waiting: {reached.reason}", "yellow")),
             )
             return None, view

@@ -19,7 +19,7 @@ from compose.output import out
 from compose.terminal import styled
 from migration_guide.errors import NotAStep, Overtaken
 from migration_guide.gates.result import GateResult
-from migration_guide.phases import PHASES
+from migration_guide.phases import phases
 from migration_guide.steps import MigrationStanding, Steps
 from persistence.errors import Outage
 from transport.errors import TransportError
@@ -103,7 +103,7 @@ class _Seen:
         parts: list[RenderableType] = [
             migrate_tables.head(look.state),
             "",
-            migrate_tables.processes(look.processes, look.state.expected),
+            migrate_tables.processes(look.processes, look.state.pair, look.state.expected),
         ]
         if look.state.under_way:
             parts += ["", styled((f"waiting: {look.reached.reason}", "yellow"))]
@@ -123,5 +123,6 @@ class _Seen:
         else:
             checked = await migration.check(step, window=self._window)
             self._gates = checked.results
-            self._title = f"{PHASES[step.origin].label} -> {PHASES[step.to].label}"
+            every = phases(state.pair)
+            self._title = f"{every[step.origin].label} -> {every[step.to].label}"
         self._asked = (time.monotonic(), epoch)

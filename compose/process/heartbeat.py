@@ -11,12 +11,12 @@ from compose.process.metrics import ProcessMetrics
 from compose.process.role import Role
 from compose.process.wiring import Service
 from ingress.metrics import IngressMetrics
-from migration_guide.choice import choice_of, phase_of
 from migration_guide.expectation import Expectation
 from migration_guide.machine import Machine
 from otel.figures import Figures
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity
 from persistence.fleet.heartbeat import machine as this_machine
+from persistence.fleet.log_choice import choice_of
 from persistence.fleet.migration_state import MigrationState
 from persistence.metrics import PersistenceMetrics
 
@@ -37,7 +37,6 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
         version=version("crossfade"),
         api_url=url,
         metrics_url=metrics_url,
-        phase=phase_of(settings),
         transport=choice.transport,
         transport_shadow=choice.shadow,
         transport_shadow_mode=choice.mode,
@@ -49,8 +48,8 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
     machine = Machine(context.pool)
 
     async def heard(state: MigrationState | None) -> None:
-        if state is None and identity.phase is not None:
-            await machine.adopt(identity.phase, who=identity.member)
+        if state is None:
+            await machine.adopt(choice, who=identity.member)
         expectation.compare(state)
 
     figures = Figures(

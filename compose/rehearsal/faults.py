@@ -11,7 +11,7 @@ from compose.harness.waiting import StuckError
 from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import FaultMark, RehearsalTimeline
-from migration_guide.choice import CHOICES
+from persistence.fleet.log_choice import LogPair, choices
 
 __all__ = ["Faults"]
 
@@ -26,10 +26,13 @@ _REST = (0.2, 1.5)
 class Faults:
     """Injects faults into the processes and servers that the current phase uses."""
 
-    def __init__(self, stage: Stage, timeline: RehearsalTimeline, dice: random.Random) -> None:
+    def __init__(
+        self, stage: Stage, timeline: RehearsalTimeline, dice: random.Random, pair: LogPair
+    ) -> None:
         self._stage = stage
         self._timeline = timeline
         self._dice = dice
+        self._pair = pair
 
     async def run(self, load: LoadProcess, *, most: int | None, until: Callable[[], bool]) -> None:
         """Deal faults until ``until`` says so or ``most`` were dealt; the last one is healed.
@@ -85,7 +88,7 @@ class Faults:
 
     def _in_use(self) -> list[str]:
         phase = self._timeline.phase
-        choice = CHOICES[phase]
+        choice = choices(self._pair)[phase]
         logs = [name for name in (choice.transport, choice.shadow) if name]
         processes = dict.fromkeys(part.kind for part in self._stage.processes)
         return [*processes, "postgres", *logs]

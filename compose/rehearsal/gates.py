@@ -13,11 +13,11 @@ import msgspec
 from compose.rehearsal.timeline import GateMark, Waited
 from migration_guide.backfill.request import Request
 from migration_guide.backfill.run import Backfill
-from migration_guide.choice import CHOICES
 from migration_guide.errors import MigrationError
 from migration_guide.steps import Checked, Steps, refused
 from persistence.database.pool import Pool, connect
 from persistence.errors import Outage
+from persistence.fleet.log_choice import Choice, choices
 from persistence.jobs.table import JobRunning
 from persistence.settings import PersistenceSettings
 from transport.errors import TransportError
@@ -129,15 +129,14 @@ class Gates:
         checked: Checked = await steps.check(step, window=self._window)
         mark.gates = [msgspec.to_builtins(result) for result in checked.results]
         if any(gate.name == "dropped" and gate.verdict == "red" for gate in checked.results):
-            await self._backfill(pool, step.origin)
+            await self._backfill(pool, choices(checked.look.state.pair)[step.origin])
         if red := refused(checked.results, accepted={}, overridden={}):
             return {gate.name: f"{gate.verdict}: {gate.reason}" for gate in red}
         await steps.begin(checked, who=_WHO, why="rehearsal", overrides={})
         return {}
 
-    async def _backfill(self, pool: Pool, phase: int) -> None:
+    async def _backfill(self, pool: Pool, choice: Choice) -> None:
         """Run ``crossfade migrate backfill``, as the gate asks."""
-        choice = CHOICES[phase]
         assert choice.shadow is not None
         self.backfills += 1
         request = Request(by=_WHO)

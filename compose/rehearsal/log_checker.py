@@ -15,18 +15,18 @@ from compose.harness.anomaly import Anomaly, What
 from compose.harness.final import FinalRow
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from compose.rehearsal.logs import Log, LogEntry
-from migration_guide.choice import CHOICES
+from persistence.fleet.log_choice import FIRST_PAIR, LogPair, choices
 
 __all__ = ["asked_of", "check_logs"]
 
 Logs = Mapping[str, Log]
 
 
-def asked_of(phase: int | None) -> tuple[str, ...]:
+def asked_of(phase: int | None, pair: LogPair = FIRST_PAIR) -> tuple[str, ...]:
     """Return the logs that must have a message before an ingress on this phase says so."""
     if phase is None:
         return ()
-    choice = CHOICES[phase]
+    choice = choices(pair)[phase]
     shadow = (choice.shadow,) if choice.shadow and choice.mode == "sync" else ()
     return (choice.transport, *shadow)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from persistence.fleet.log_choice import FIRST_PAIR, LogPair
+
 __all__ = ["THERE_AND_BACK", "Options"]
 
 THERE_AND_BACK = (0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0)
@@ -38,3 +40,5 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     and a rehearsal has a fault every few seconds."""
     phases: tuple[int, ...] = THERE_AND_BACK
     """The phases to walk through; each a neighbour of the one before."""
+    pair: LogPair = FIRST_PAIR
+    """The logs to walk between."""

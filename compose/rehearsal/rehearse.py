@@ -24,7 +24,7 @@ from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import RehearsalTimeline
 from compose.rehearsal.walk import Walk
-from migration_guide.choice import CHOICES, PAIR
+from persistence.fleet.log_choice import choices
 from transport.errors import TransportError
 
 __all__ = ["Rehearsal"]
@@ -66,7 +66,7 @@ class Rehearsal:
         async with self.stage.running(), self.observer.observing():
             self.timeline.begin()
             settings = self.stage.transport_settings()
-            await self.observer.watch(PAIR.old, settings)
+            await self.observer.watch(self.options.pair.old, settings)
             stopped = await self._walk()
             self.timeline.close()
             return await self._judge(stopped)
@@ -137,7 +137,7 @@ class Rehearsal:
         )
 
     async def _drained(self) -> list[Anomaly]:
-        consumed = CHOICES[self.timeline.phase].consume_from
+        consumed = choices(self.options.pair)[self.timeline.phase].consume_from
         try:
             await self.observer.drained(consumed)
         except StuckError as error:

@@ -17,7 +17,7 @@ from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
 from compose.rehearsal.part import Part
 from compose.rehearsal.timeline import RehearsalTimeline
-from migration_guide.choice import CHOICES
+from persistence.fleet.log_choice import choices
 from persistence.migrate import upgrade
 from transport.settings import TransportSettings
 
@@ -60,6 +60,7 @@ class Stage:
     ) -> None:
         self.folder = folder
         self._make = service
+        self._pair = options.pair
         self._timeline = timeline
         self.redis = ValkeyServer(folder / "redis" / "data", binary=find_redis())
         self.kafka = KafkaServer(folder / "kafka" / "data")
@@ -140,7 +141,7 @@ class Stage:
     def _environment(self, phase: int) -> dict[str, str]:
         return {
             **_SETTINGS,
-            **CHOICES[phase].environment(),
+            **choices(self._pair)[phase].environment(),
             "DATABASE_URL": self.database_url,
             "REDIS_HOST": self.redis.host,
             "REDIS_PORT": str(self.redis.port),

@@ -10,7 +10,7 @@ from compose.grid import Grid
 from compose.rehearsal.page.render import milliseconds, percent
 from compose.rehearsal.report import RehearsalReport
 from compose.terminal import Terminal, styled
-from migration_guide.phases import PHASES
+from migration_guide.phases import phases
 
 __all__ = ["show"]
 
@@ -48,7 +48,7 @@ def _phases(report: RehearsalReport) -> Grid:
         table.add_column(name, right=True, drop=drop)
     for phase in report.phases:
         table.add_row(
-            f"{PHASES[phase.phase].label}{' back' if phase.back else ''}",
+            f"{phases(report.options.pair)[phase.phase].label}{' back' if phase.back else ''}",
             f"{phase.ended - phase.begun:.0f} s",
             f"{phase.posts:,}",
             percent(phase.availability),

@@ -14,7 +14,7 @@ from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Observer
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import GateMark, RehearsalTimeline
-from migration_guide.choice import CHOICES, PAIR
+from persistence.fleet.log_choice import choices
 
 __all__ = ["Walk"]
 
@@ -52,7 +52,7 @@ class Walk:
         self._gate = gate
         self._say = say
         self._dice = random.Random(options.seed)
-        self._faults = Faults(stage, timeline, random.Random(options.seed + 1))
+        self._faults = Faults(stage, timeline, random.Random(options.seed + 1), options.pair)
 
     async def run(self, load: LoadProcess) -> None:
         """Walk all the way.
@@ -92,8 +92,9 @@ class Walk:
             await self._hurting(load, one_by_one())
         else:
             await one_by_one()
-        for log in PAIR:
-            choice = CHOICES[phase]
+        pair = self._options.pair
+        for log in pair:
+            choice = choices(pair)[phase]
             if log in (choice.transport, choice.shadow):
                 await self._observer.watch(log, self._stage.transport_settings())
         await self._gate.reached(phase)

@@ -20,7 +20,7 @@ NAME = "homes"
 async def gate(scene: Scene) -> GateResult:
     """Ask both logs."""
     counts = {}
-    for name in scene.pair:
+    for name in scene.pair.names:
         try:
             log = await scene.log(name)
         except ConfigurationError as error:
@@ -36,4 +36,4 @@ async def gate(scene: Scene) -> GateResult:
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{name} has {count}" for name, count in counts.items())
         return green(NAME, f"every conversation has one home in each log: {text}", counts)
-    return green(NAME, f"both logs have {counts[scene.pair.new]}", counts)
+    return green(NAME, f"both logs have {counts[scene.direction[1]]}", counts)

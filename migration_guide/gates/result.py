@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
-from migration_guide.choice import CHOICES, PAIR, Choice, LogPair
 from persistence.database.pool import Pool
+from persistence.fleet.log_choice import Choice, LogPair, choices
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.processes import Process
 from transport.contract import Transport
@@ -57,22 +57,23 @@ class Scene:
     @property
     def before(self) -> Choice:
         """The settings that the processes have."""
-        return CHOICES[self.origin]
+        return choices(self.pair)[self.origin]
 
     @property
     def after(self) -> Choice:
         """The settings that they are to have."""
-        return CHOICES[self.to]
+        return choices(self.pair)[self.to]
 
     @property
     def pair(self) -> LogPair:
         """The two logs of the migration."""
-        return PAIR
+        return self.state.pair
 
     @property
     def direction(self) -> tuple[str, str]:
         """The log that the step leads away from, and the one that it leads to."""
-        old, new = self.pair
+        old, new = self.pair.old, self.pair.new
+        assert new is not None  # a step was planned
         return (old, new) if self.to > self.origin else (new, old)
 
     async def log(self, name: str) -> Transport:

@@ -39,17 +39,17 @@ _GOODBYE_WITHIN = 0.8
 # processes of this machine are silent.
 _BEAT = f"""
 WITH me AS (
-    INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url, phase,
+    INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
         transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
         owned, paused, shadow, standby, figures)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
         paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
         figures = excluded.figures
-), noted AS ({NOTE.format(transport="$10", owner="$1")}
+), noted AS ({NOTE.format(transport="$9", owner="$1")}
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
-    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $20
+    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $19
 )
 SELECT silent.members, silent.pids, {COLUMNS} FROM silent LEFT JOIN migration ON true
 """  # noqa: S608 - constants only
@@ -68,7 +68,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     api_url: str
     metrics_url: str
-    phase: int | None
     transport: str
     transport_shadow: str | None
     transport_shadow_mode: str | None

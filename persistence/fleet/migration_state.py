@@ -9,16 +9,19 @@ import asyncpg
 import msgspec
 
 from persistence.database.pool import Pool, using
+from persistence.fleet.log_choice import LogPair
 from persistence.timestamps import rfc3339
 
 __all__ = ["COLUMNS", "MigrationEvent", "MigrationState", "Queued", "history", "state", "state_of"]
 
-COLUMNS = "phase, target, epoch, changed_at, changed_by, why, reached_at, watermark, queued"
+COLUMNS = """
+phase, target, epoch, changed_at, changed_by, why, reached_at, watermark, queued, old_log, new_log
+"""
 
 _STATE = f"SELECT {COLUMNS} FROM migration"  # noqa: S608 - constants only
 
 _HISTORY = """
-SELECT id, at, epoch, kind, from_phase, to_phase, who, why, gates, overrides
+SELECT id, at, epoch, kind, from_phase, to_phase, who, why, gates, overrides, old_log, new_log
 FROM migration_events ORDER BY id DESC LIMIT $1
 """
 
@@ -41,6 +44,7 @@ class Queued(msgspec.Struct, frozen=True, rename="camel"):
 class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
     """The row of ``migration``. Times are RFC 3339, UTC; phases are numbers from 0 to 5.
 
+    ``pair`` names the two logs that the numbers are about.
     While ``target`` differs from ``phase``, the processes are being restarted from the one to the
     other; else every process was seen on it.
     """
@@ -54,6 +58,7 @@ class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
     reached_at: str
     watermark: dict[str, dict[str, str | None]] | None
     queued: Queued | None
+    pair: LogPair
 
     @property
     def under_way(self) -> bool:
@@ -79,6 +84,7 @@ class MigrationEvent(msgspec.Struct, frozen=True, rename="camel"):
     why: str
     gates: list[dict[str, Any]] | None
     overrides: dict[str, str] | None
+    pair: LogPair
 
 
 async def state(pool: Pool, *, within: float | None = None) -> MigrationState | None:
@@ -107,6 +113,7 @@ async def history(pool: Pool, limit: int = 50) -> list[MigrationEvent]:
             why=row["why"],
             gates=_decoded(row["gates"]),
             overrides=_decoded(row["overrides"]),
+            pair=LogPair(row["old_log"], row["new_log"]),
         )
         for row in rows
     ]
@@ -125,6 +132,7 @@ def state_of(row: asyncpg.Record) -> MigrationState:
         reached_at=rfc3339(row["reached_at"]),
         watermark=_decoded(row["watermark"]),
         queued=msgspec.json.decode(queued, type=Queued) if queued else None,
+        pair=LogPair(row["old_log"], row["new_log"]),
     )
 
 

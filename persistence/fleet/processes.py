@@ -9,6 +9,7 @@ import msgspec
 
 from persistence.database.outage import Paused
 from persistence.database.pool import Pool, using
+from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair, phase_of
 from persistence.timestamps import rfc3339
 
 __all__ = ["LIVE_SECONDS", "Process", "forget", "processes"]
@@ -19,8 +20,9 @@ LIVE_SECONDS = 10.0
 # Seen in the future: before PostgreSQL's clock was set back. A process that lives says so again in
 # two seconds, so the distance counts in either direction.
 _PROCESSES = """
-SELECT *, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds
-FROM processes ORDER BY started_at, member
+SELECT processes.*, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds,
+    old_log, new_log
+FROM processes LEFT JOIN migration ON true ORDER BY started_at, member
 """
 
 _FORGET = """
@@ -54,9 +56,11 @@ class _Standby(TypedDict):
 class Process(msgspec.Struct, frozen=True, rename="camel"):
     """One process, in its own words of ``silent_seconds`` ago. Times are RFC 3339, UTC.
 
-    ``phase`` is what its settings amount to, ``None`` where they are no phase. ``owned`` is the
-    epoch of each partition it owns, by log. ``paused`` is what its workers wait for. ``shadow`` and
-    ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its latencies.
+    ``phase`` is what its settings amount to in the migration's pair, ``None`` where they are no
+    phase of it. ``knows_plans`` is false of a version that knows one migration only. ``owned`` is
+    the epoch of each partition it owns, by log. ``paused`` is what its workers wait for.
+    ``shadow`` and ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its
+    latencies.
 
     Another version of the service may write its row otherwise: a value without the shape that this
     version reads counts as not said.
@@ -70,6 +74,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     api_url: str
     metrics_url: str
     phase: int | None
+    knows_plans: bool
     transport: str
     transport_shadow: str | None
     transport_shadow_mode: str | None
@@ -106,6 +111,13 @@ async def forget(pool: Pool, member: str) -> bool:
 
 
 def _process(row: asyncpg.Record) -> Process:
+    pair = LogPair(row["old_log"], row["new_log"]) if row["old_log"] else FIRST_PAIR
+    choice = Choice(
+        row["transport"],
+        row["transport_shadow"],
+        row["transport_shadow_mode"],
+        row["consume_from"],
+    )
     return Process(
         member=row["member"],
         role=row["role"],
@@ -114,7 +126,8 @@ def _process(row: asyncpg.Record) -> Process:
         version=row["version"],
         api_url=row["api_url"],
         metrics_url=row["metrics_url"],
-        phase=row["phase"],
+        phase=phase_of(choice, pair),
+        knows_plans=row["phase"] is None,
         transport=row["transport"],
         transport_shadow=row["transport_shadow"],
         transport_shadow_mode=row["transport_shadow_mode"],

@@ -31,7 +31,9 @@ class MigrationRow(Table, table=True):
     is under way, and every process was seen on it. ``epoch`` rises with every change: a change
     decided on an older epoch fails. ``reached_at`` is when ``phase`` was reached. ``watermark``
     holds, by log and partition, the offsets through which the logs had been written when every
-    process was first seen on phase 2. ``queued`` is a step that waits for its gates.
+    process was first seen on phase 2. ``queued`` is a step that waits for its gates. ``old_log``
+    and ``new_log`` name the logs of phases 0 and 5; the second is null where no migration is
+    planned.
     """
 
     __tablename__ = "migration"
@@ -47,14 +49,17 @@ class MigrationRow(Table, table=True):
     reached_at: datetime = Field(sa_column=moment(now=True))
     watermark: dict[str, Any] | None = Field(sa_column=_json())
     queued: dict[str, Any] | None = Field(sa_column=_json())
+    old_log: str = Field(sa_column=text_column(server_default="redis"))
+    new_log: str | None = Field(sa_column=text_column(null=True, server_default="kafka"))
 
 
 class MigrationEventRow(Table, table=True):
     """An event of the migration: never changed, never deleted.
 
-    ``kind`` is ``adopted``, ``begun``, ``completed``, ``queued``, ``cancelled``, ``expired`` or
-    ``forgotten``. ``gates`` are the gates' results as they were when it was decided; ``overrides``
-    names those that were passed without being green, each with the reason given.
+    ``kind`` is ``adopted``, ``planned``, ``begun``, ``completed``, ``queued``, ``cancelled``,
+    ``expired`` or ``forgotten``. The phases are those of ``old_log`` and ``new_log``. ``gates`` are
+    the gates' results as they were when it was decided; ``overrides`` names those that were passed
+    without being green, each with the reason given.
     """
 
     __tablename__ = "migration_events"
@@ -69,15 +74,18 @@ class MigrationEventRow(Table, table=True):
     why: str = Field(sa_column=text_column())
     gates: list[Any] | None = Field(sa_column=_json())
     overrides: dict[str, Any] | None = Field(sa_column=_json())
+    old_log: str = Field(sa_column=text_column(server_default="redis"))
+    new_log: str | None = Field(sa_column=text_column(null=True, server_default="kafka"))
 
 
 class ProcessRow(Table, table=True):
     """A process of ours that runs, written by itself every two seconds and removed when it stops.
 
     ``member`` is its name in the groups. ``machine`` tells processes whose ids can be compared (the
-    same boot, the same process namespace). ``phase`` is what its settings amount to, null where
-    they are no phase. ``owned`` is its partitions by log, each with its epoch; ``paused`` what its
-    workers wait for; ``shadow`` and ``standby`` are those parts' own words, null where it has none.
+    same boot, the same process namespace). ``phase`` is written by versions that know one migration
+    only; the settings and the migration's pair say which phase it is. ``owned`` is its partitions
+    by log, each with its epoch; ``paused`` what its workers wait for; ``shadow`` and ``standby``
+    are those parts' own words, null where it has none.
     """
 
     __tablename__ = "processes"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from compose.process.transports import role_of
-from migration_guide.choice import CHOICES
 from persistence.standby.takeover_rules import LogRole, Why
+from tests.support.phases import CHOICES
 from transport.contract import Record
 from transport.settings import TransportSettings
 

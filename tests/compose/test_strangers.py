@@ -21,6 +21,7 @@ from migration_guide.machine import Machine
 from persistence.database.pool import Pool
 from persistence.fleet.migration_state import state as read_state
 from tests.support.eventually import eventually
+from tests.support.phases import CHOICES
 from transport.existing import must_exist
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
@@ -88,7 +89,7 @@ async def test_a_command_that_appends_or_compares_makes_no_log_there_either(
 async def test_a_gate_makes_no_log_that_the_processes_should_have_made(
     stranger: ValkeyServer, database_pool: Pool
 ) -> None:
-    await Machine(database_pool).adopt(0, "first")
+    await Machine(database_pool).adopt(CHOICES[0], "first")
     state = await read_state(database_pool)
     assert state is not None
     settings = TransportSettings(redis_port=stranger.port)

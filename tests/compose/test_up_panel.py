@@ -7,7 +7,7 @@ import pytest
 from compose.commands.up_panel import part
 from compose.local.stack import Stack
 from compose.settings import load
-from migration_guide.choice import CHOICES
+from tests.support.phases import CHOICES
 
 
 @pytest.mark.parametrize(

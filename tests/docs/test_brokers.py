@@ -12,8 +12,10 @@ ROOT = Path(__file__).parents[2]
 ABOVE = ("otel", "persistence", "ingress", "migration_guide", "compose", "crossfade")
 BROKERS = {"redis", "kafka", "memory"}
 NAMES_THEM = {
-    "migration_guide/choice.py": "the pair of logs",
-    "migration_guide/phases.py": "names of phases",
+    "persistence/fleet/log_choice.py": "the first pair of logs",
+    "migration_guide/phases.py": "logs with a name in sentences",
+    "persistence/tables/migration.py": "the pair before pairs were recorded",
+    "persistence/migrations/versions": "the pair before pairs were recorded",
     "ingress/openapi/examples.py": "an example",
     "compose/log_disagreements.py": "each broker has settings of its own",
     "compose/local": "starts servers",

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from migration_guide.choice import CHOICES
 from migration_guide.gates.result import Scene
 from migration_guide.machine import Machine
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import processes as read_processes
 from tests.support.kafka import KafkaNode, fresh_settings
+from tests.support.phases import CHOICES
 from transport.contract import Transport
 from transport.kafka import KafkaTransport
 from transport.redis import RedisTransport
@@ -43,7 +43,7 @@ def scene(database_pool, both, logs, state_machine) -> Callable[..., Any]:
     """Make the scene of a step: the state as it is recorded, or adopted at its origin."""
 
     async def make(origin: int, to: int, **changes: Any) -> Scene:
-        await state_machine.adopt(origin, "first")
+        await state_machine.adopt(CHOICES[origin], "first")
         found = await read_state(database_pool)
         assert found is not None
         opened = changes.pop("opened", logs)
@@ -73,7 +73,7 @@ def process(database_pool) -> Callable[..., Any]:
         choice = CHOICES[phase] if phase is not None else ("memory", None, None, "memory")
         identity = Identity(
             member=member, role="serve", host="here", machine=machine(), pid=os.getpid(),
-            version="1", api_url="", metrics_url="", phase=phase, transport=choice[0],
+            version="1", api_url="", metrics_url="", transport=choice[0],
             transport_shadow=choice[1], transport_shadow_mode=choice[2], consume_from=choice[3],
             started_at=datetime.now(UTC),
         )  # fmt: skip

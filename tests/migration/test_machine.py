@@ -12,6 +12,7 @@ import pytest
 from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
 from migration_guide.mirrored import mirrored_since
 from persistence.fleet.migration_state import history, state
+from tests.support.phases import CHOICES
 
 
 @dataclass
@@ -103,7 +104,7 @@ async def act(machine, model: Model, draw: random.Random) -> tuple[bool, bool]:
 async def test_it_does_what_the_model_does(state_machine, database_pool, seed):
     """Whatever is asked, on whatever epoch: the same answer, the same state, the same history."""
     draw, model = random.Random(seed), Model()
-    await state_machine.adopt(0, "first")
+    await state_machine.adopt(CHOICES[0], "first")
     for _ in range(120):
         did, expected = await act(state_machine, model, draw)
         assert did == expected, model
@@ -122,7 +123,7 @@ async def test_it_does_what_the_model_does(state_machine, database_pool, seed):
 
 
 async def test_of_two_operators_who_decide_on_the_same_state_one_is_overtaken(state_machine):
-    await state_machine.adopt(2, "first")
+    await state_machine.adopt(CHOICES[2], "first")
     results = await asyncio.gather(
         *(
             state_machine.begin(1, to, who=f"op{to}", why="now")
@@ -138,9 +139,9 @@ async def test_of_two_operators_who_decide_on_the_same_state_one_is_overtaken(st
 async def test_it_is_adopted_once_and_has_to_be_adopted_first(state_machine, database_pool):
     with pytest.raises(NotStarted, match="start the service"):
         await state_machine.begin(1, 1, who="op", why="early")
-    await asyncio.gather(*(state_machine.adopt(phase, "p") for phase in (0, 3, 5)))
+    await asyncio.gather(*(state_machine.adopt(CHOICES[phase], "p") for phase in (0, 3, 5)))
     first = await state(database_pool)
-    await state_machine.adopt(4, "late")
+    await state_machine.adopt(CHOICES[4], "late")
     assert await state(database_pool) == first
     assert [one.kind for one in await history(database_pool)] == ["adopted"]
 
@@ -148,7 +149,7 @@ async def test_it_is_adopted_once_and_has_to_be_adopted_first(state_machine, dat
 async def test_a_queued_step_keeps_others_from_going_on_but_not_from_going_back(
     state_machine, database_pool
 ):
-    await state_machine.adopt(1, "first")
+    await state_machine.adopt(CHOICES[1], "first")
     queued = await state_machine.queue(1, 2, who="ann", why="soon", seconds=60, red=["parity"])
     with pytest.raises(StepQueued, match="queued by ann"):
         await state_machine.begin(queued.epoch, 2, who="bob", why="now")
@@ -163,7 +164,7 @@ async def test_a_queued_step_keeps_others_from_going_on_but_not_from_going_back(
 async def test_a_queued_step_whose_time_is_up_or_whose_waiter_is_silent_is_in_nobodys_way(
     state_machine, database_pool, column
 ):
-    await state_machine.adopt(1, "first")
+    await state_machine.adopt(CHOICES[1], "first")
     queued = await state_machine.queue(1, 2, who="ann", why="soon", seconds=600, red=["parity"])
     assert await state_machine.still_queued(queued.epoch, ["start"])
     waiting = (await state(database_pool)).queued
@@ -177,7 +178,7 @@ async def test_a_queued_step_whose_time_is_up_or_whose_waiter_is_silent_is_in_no
 
 
 async def test_a_step_to_no_neighbour_is_refused_with_the_reason(state_machine):
-    await state_machine.adopt(1, "first")
+    await state_machine.adopt(CHOICES[1], "first")
     with pytest.raises(NotAStep, match="no phase next to phase 1"):
         await state_machine.begin(1, 3, who="op", why="hurry")
     moving = await state_machine.begin(1, 2, who="op", why="go")
@@ -193,7 +194,7 @@ async def test_since_when_every_process_mirrors_is_from_the_first_phase_that_doe
     state_machine, database_pool
 ):
     """Not from the last step between two that do, and not while a step leads out of them."""
-    await state_machine.adopt(1, "first")
+    await state_machine.adopt(CHOICES[1], "first")
     assert await mirrored_since(database_pool) is None
 
     async def go(to: int) -> None:

@@ -11,15 +11,16 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from migration_guide.choice import CHOICES, Choice
 from migration_guide.expectation import Expectation, MigrationMetrics
 from migration_guide.gates.result import GateResult
 from migration_guide.steps import passed, refused, way_on
+from persistence.fleet.log_choice import Choice
 from persistence.fleet.migration_state import history, state
 from persistence.operator_actions import Actions
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
+from tests.support.phases import CHOICES
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ async def test_a_step_is_taken_and_complete_when_the_last_process_has_come(
     none = await crossfade("status")
     assert await none.ends() == 1
     assert "start the service first" in none.text
-    await state_machine.adopt(0, "first")
+    await state_machine.adopt(CHOICES[0], "first")
     await process("a", 0)
     await process("b", 0)
     step = await crossfade("advance", "--why", "try it", "--yes", "--timeout", "60")
@@ -84,7 +85,7 @@ async def test_a_step_is_taken_and_complete_when_the_last_process_has_come(
 
 
 async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state_machine):
-    await state_machine.adopt(0, "first")
+    await state_machine.adopt(CHOICES[0], "first")
     await process("good", 0)
     await process("laggard", 5)
     for option in ("--overrule", "--accept-unknown"):
@@ -127,7 +128,7 @@ def test_a_refusal_names_the_way_on_where_there_is_one(results, options):
 async def test_gates_are_accepted_one_by_one_and_each_is_an_action_on_record(
     crossfade, process, state_machine, database_pool
 ):
-    await state_machine.adopt(3, "first")
+    await state_machine.adopt(CHOICES[3], "first")
     await process("a", 3)
     nowhere = {"REDIS_PORT": "1", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     back = ("rollback", "--why", "kafka is down", "--yes", "--no-wait")
@@ -153,7 +154,7 @@ async def test_gates_are_accepted_one_by_one_and_each_is_an_action_on_record(
 async def test_a_gate_that_turns_red_before_the_answer_stops_the_step(
     crossfade, process, state_machine, database_pool
 ):
-    await state_machine.adopt(0, "first")
+    await state_machine.adopt(CHOICES[0], "first")
     await process("a", 0)
     step = await crossfade("advance", "--why", "x", "--no-wait", typed=True)
     await step.says("0 redis -> 1 shadow")
@@ -182,7 +183,7 @@ def test_what_is_accepted_as_unknown_is_not_accepted_when_it_turns_red():
 async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
     crossfade, process, state_machine, database_pool
 ):
-    await state_machine.adopt(0, "first")
+    await state_machine.adopt(CHOICES[0], "first")
     await process("a", 1)
 
     async def queued():
@@ -217,7 +218,7 @@ async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
 async def test_settings_changed_by_hand_are_said_once_and_seen(
     state_machine, database_pool, metrics, choice, unexpected
 ):
-    await state_machine.adopt(1, "first")
+    await state_machine.adopt(CHOICES[1], "first")
     moving = await state_machine.begin(1, 2, who="op", why="x")
     with capture_logs() as said:
         expectation = Expectation(choice, metrics)
@@ -237,7 +238,7 @@ async def test_settings_changed_by_hand_are_said_once_and_seen(
 async def test_watch_completes_a_step_shows_it_and_ends_at_ctrl_c(
     crossfade, process, state_machine, database_pool
 ):
-    await state_machine.adopt(0, "first")
+    await state_machine.adopt(CHOICES[0], "first")
     await process("a", 0)
     nowhere = {"REDIS_PORT": "1", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     # Drawn over and over as in a terminal, although it is read from a pipe.

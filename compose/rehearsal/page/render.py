@@ -12,7 +12,7 @@ from markupsafe import Markup
 from compose.rehearsal.page.pictures import pictures
 from compose.rehearsal.report import RehearsalReport
 from compose.rehearsal.timeline import FaultMark, StateSpan
-from migration_guide.phases import PHASES
+from migration_guide.phases import phases
 
 __all__ = ["milliseconds", "percent", "render"]
 
@@ -47,7 +47,7 @@ def render(report: RehearsalReport) -> str:
         tracks=list(_tracks(report)),
         length=report.series.step * len(report.series.ok),
         marks=list(_marks(report)),
-        names={number: phase.name for number, phase in enumerate(PHASES)},
+        names={number: phase.name for number, phase in enumerate(phases(report.options.pair))},
         data=_data(report),
     )
 

@@ -1,0 +1,104 @@
+"""The four settings that choose the logs, and which phase of a migration they amount to.
+
+A migration leads from one log to another. The row of ``migration`` names the two, so phases are
+numbers that mean nothing without that pair: phase 5 of one migration is phase 0 of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from transport.settings import TransportSettings
+
+__all__ = ["FIRST_PAIR", "Choice", "LogPair", "adopted", "choice_of", "choices", "phase_of"]
+
+
+class LogPair(msgspec.Struct, frozen=True):
+    """The logs that a migration leads from and to, by name. ``new`` is ``None``: none is planned.
+
+    Args:
+        old: the log of phase 0.
+        new: the log of phase 5.
+    """
+
+    old: str
+    new: str | None
+
+    def __iter__(self) -> Iterator[str]:
+        yield self.old
+        if self.new is not None:
+            yield self.new
+
+    def other(self, name: str) -> str | None:
+        """Return the one that is not ``name``; ``None`` if ``name`` is neither."""
+        return {self.old: self.new, self.new: self.old}.get(name)
+
+
+FIRST_PAIR = LogPair(old="redis", new="kafka")
+"""The migration of an installation that never planned another."""
+
+
+class Choice(NamedTuple):
+    """The log that is written, its shadow and the shadow's mode, and the log that is read."""
+
+    transport: str
+    shadow: str | None
+    mode: str | None
+    consume_from: str
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings by variable name; empty ones are to be unset."""
+        return {
+            "TRANSPORT": self.transport,
+            "TRANSPORT_SHADOW": self.shadow or "",
+            "TRANSPORT_SHADOW_MODE": self.mode or "",
+            "CONSUME_FROM": self.consume_from,
+        }
+
+
+def choices(pair: LogPair) -> tuple[Choice, ...]:
+    """Return the settings of each phase of a migration, by number; one if nothing is planned.
+
+    Each is safe beside the next and the one before, in a rolling restart.
+    """
+    old, new = pair.old, pair.new
+    first = Choice(old, None, None, old)
+    if new is None:
+        return (first,)
+    return (
+        first,
+        Choice(old, new, "async", old),
+        Choice(old, new, "sync", old),
+        Choice(old, new, "sync", new),
+        Choice(new, old, "sync", new),
+        Choice(new, None, None, new),
+    )
+
+
+def choice_of(settings: TransportSettings) -> Choice:
+    """Pick the four settings. Without a shadow there is no mode."""
+    shadow = settings.transport_shadow
+    mode = settings.transport_shadow_mode if shadow else None
+    return Choice(settings.transport, shadow, mode, settings.consumed)
+
+
+def phase_of(choice: Choice, pair: LogPair) -> int | None:
+    """Return the number of the phase of ``pair`` that these settings are, ``None`` if of none."""
+    phases = choices(pair)
+    return phases.index(choice) if choice in phases else None
+
+
+def adopted(choice: Choice) -> tuple[LogPair, int] | None:
+    """Return the migration that an installation's first process finds itself in, and its phase.
+
+    ``None`` where the settings are those of no phase of any migration.
+    """
+    pairs = [FIRST_PAIR, LogPair(choice.transport, choice.shadow)]
+    for pair in pairs:
+        phase = phase_of(choice, pair)
+        if phase is not None:
+            return pair, phase
+    return None
