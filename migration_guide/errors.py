@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MigrationError", "NotAStep", "NotStarted", "Overtaken", "StepQueued"]
+__all__ = ["MigrationError", "NotAStep", "NotPlanned", "NotStarted", "Overtaken", "StepQueued"]
 
 
 class MigrationError(Exception):
@@ -21,6 +21,10 @@ class NotStarted(MigrationError):  # noqa: N818 - a state, not a mistake
 
 class NotAStep(MigrationError):  # noqa: N818
     """The phase asked for is not a neighbour, or another step is under way."""
+
+
+class NotPlanned(MigrationError):  # noqa: N818
+    """The log can't be migrated to, or a process stands in the way of a new plan."""
 
 
 class Overtaken(MigrationError):  # noqa: N818

@@ -10,6 +10,7 @@ from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_backfill import backfill, backfills
 from compose.commands.migrate_parity import parity
+from compose.commands.migrate_plan import plan
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_take import JUDGING, Why, Window, show_gates, status_of, take
 from compose.commands.migrate_watch import watch
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="Change the log under live traffic, a step on or back.",
 )
 
+app.command()(plan)
 app.command()(watch)
 
 _NOT_MISSING = "no process {} is missing: 'crossfade migrate status' lists them"

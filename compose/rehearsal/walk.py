@@ -93,7 +93,7 @@ class Walk:
         else:
             await one_by_one()
         pair = self._options.pair
-        for log in pair:
+        for log in pair.names:
             choice = choices(pair)[phase]
             if log in (choice.transport, choice.shadow):
                 await self._observer.watch(log, self._stage.transport_settings())

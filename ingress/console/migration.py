@@ -21,6 +21,7 @@ __all__ = [
     "GateView",
     "MigrationActions",
     "MigrationView",
+    "PairView",
     "ParityView",
     "PhaseView",
     "QueuedView",
@@ -54,6 +55,13 @@ class QueuedView(ApiStruct, frozen=True):
     red: list[str]
 
 
+class PairView(ApiStruct, frozen=True):
+    """The logs of the first and the last phase. Without ``new``, no migration is planned."""
+
+    old: str
+    new: str | None
+
+
 class StandView(ApiStruct, frozen=True):
     """Where the migration stands. While ``target`` differs from ``phase`` a step is under way."""
 
@@ -65,6 +73,7 @@ class StandView(ApiStruct, frozen=True):
     why: str
     reached_at: Time
     queued: QueuedView | None
+    pair: PairView
 
 
 class GateView(ApiStruct, frozen=True):

@@ -6,7 +6,6 @@ numbers that mean nothing without that pair: phase 5 of one migration is phase 0
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -27,10 +26,10 @@ class LogPair(msgspec.Struct, frozen=True):
     old: str
     new: str | None
 
-    def __iter__(self) -> Iterator[str]:
-        yield self.old
-        if self.new is not None:
-            yield self.new
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Both logs, or the old one where there is no new one."""
+        return (self.old,) if self.new is None else (self.old, self.new)
 
     def other(self, name: str) -> str | None:
         """Return the one that is not ``name``; ``None`` if ``name`` is neither."""

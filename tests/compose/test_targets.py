@@ -21,7 +21,7 @@ async def _arrive(pool, member: str, **changes) -> None:
     values = {
         "member": member, "role": "serve", "host": "here", "machine": None, "pid": os.getpid(),
         "version": "1", "api_url": "http://a", "metrics_url": "http://127.0.0.1:9090/metrics",
-        "phase": 0, "transport": "redis", "transport_shadow": None, "transport_shadow_mode": None,
+        "transport": "redis", "transport_shadow": None, "transport_shadow_mode": None,
         "consume_from": "redis", "started_at": datetime.now(UTC),
     }  # fmt: skip
 

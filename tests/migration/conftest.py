@@ -14,6 +14,7 @@ import pytest_asyncio
 from migration_guide.gates.result import Scene
 from migration_guide.machine import Machine
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
+from persistence.fleet.log_choice import Choice
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import processes as read_processes
 from tests.support.kafka import KafkaNode, fresh_settings
@@ -69,8 +70,15 @@ def state_machine(database_pool) -> Machine:
 def process(database_pool) -> Callable[..., Any]:
     """Make a process that was heard of ``silent`` seconds ago on ``phase``."""
 
-    async def make(member: str, phase: int | None, *, silent: float = 0.0, **report: Any) -> None:
-        choice = CHOICES[phase] if phase is not None else ("memory", None, None, "memory")
+    async def make(
+        member: str,
+        phase: int | None,
+        *,
+        silent: float = 0.0,
+        choice: Choice = Choice("memory", None, None, "memory"),  # noqa: B008 - a constant
+        **report: Any,
+    ) -> None:
+        choice = choice if phase is None else CHOICES[phase]
         identity = Identity(
             member=member, role="serve", host="here", machine=machine(), pid=os.getpid(),
             version="1", api_url="", metrics_url="", transport=choice[0],

@@ -22,7 +22,7 @@ from tests.support.eventually import eventually
 def identity(member: str, **changes) -> Identity:
     values = {
         "member": member, "role": "serve", "host": "here", "machine": machine(), "pid": os.getpid(),
-        "version": "1", "api_url": "http://a", "metrics_url": "http://m", "phase": 2,
+        "version": "1", "api_url": "http://a", "metrics_url": "http://m",
         "transport": "redis", "transport_shadow": "kafka", "transport_shadow_mode": "sync",
         "consume_from": "redis", "started_at": datetime.now(UTC),
     }  # fmt: skip
@@ -83,7 +83,7 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
         {"owned": '{"redis": {"x": 1}}'}, {"owned": "[]"}, {"paused": '["redis"]'},
         {"paused": '[{"dependency": 1}]'}, {"shadow": '{"breaker": "closed"}'}, {"shadow": "7"},
         {"standby": '{"redis": []}'}, {"figures": '{"ack": "many"}'}, {"metrics_url": "http://["},
-        {"metrics_url": "http://a:99999"}, {"phase": "99", "host": "'\u202e'"},
+        {"metrics_url": "http://a:99999"}, {"host": "'\u202e'"},
     ],
 )  # fmt: skip
 async def test_a_row_of_another_shape_is_read_as_far_as_it_says_something(database_pool, odd):
@@ -91,7 +91,7 @@ async def test_a_row_of_another_shape_is_read_as_far_as_it_says_something(databa
     await me.beat()
     (good,) = await processes(database_pool)
     for name, value in odd.items():
-        written = value if name in {"phase", "host"} else f"'{value}'"
+        written = value if name == "host" else f"'{value}'"
         await database_pool.execute(f"UPDATE processes SET {name} = {written}")
     (seen,) = await processes(database_pool)
     for name in {"owned", "paused", "standby", "figures"} & odd.keys():

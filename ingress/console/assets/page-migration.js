@@ -183,7 +183,7 @@ function position({ phases, stand: at, reachedWhy }) {
       { class: "muted after" },
       moving
         ? mixed`On the way from ${at.phase} to ${at.target}, by ${at.changedBy}: ${at.why}`
-        : mixed`Phase ${at.phase} since ${clock(at.reachedAt)}, by ${at.changedBy}: ${at.why}`,
+        : mixed`Phase ${at.phase} ${way(at.pair)} since ${clock(at.reachedAt)}, by ${at.changedBy}: ${at.why}`,
     ),
     moving
       ? h(
@@ -206,6 +206,8 @@ function position({ phases, stand: at, reachedWhy }) {
       : null,
   ];
 }
+
+const way = ({ old, new: to }) => (to ? `from ${old} to ${to}` : `of ${old}`);
 
 function event(one) {
   return row(HISTORY, [

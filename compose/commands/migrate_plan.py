@@ -1,0 +1,80 @@
+"""``crossfade migrate plan``: the log that the next migration leads to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compose.commands.dlq_selection import caller
+from compose.commands.migrate_session import explained, session
+from compose.commands.migrate_take import Why
+from compose.commands.options import DryRun, Json, Yes
+from compose.grid import Grid
+from compose.output import client_settings, out
+from compose.terminal import confirm, paragraph, styled
+from migration_guide.phases import phases
+from migration_guide.planning import MigrationPlan, planned
+from migration_guide.planning import plan as record
+
+__all__ = ["plan"]
+
+
+def plan(
+    *,
+    to: Annotated[
+        str, typer.Option(metavar="LOG", help="The log to migrate to: kafka, redis@32, kafka.eu.")
+    ],
+    why: Why,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Name the log that the next migration leads to.
+
+    It can be done where one log is written and read: at the first or the last phase. No process is
+    changed; the phases get a new meaning, and phase 0 is the log of now.
+    """
+
+    async def judged() -> MigrationPlan:
+        async with session() as (migration, _):
+            return planned(await migration.look(), to, client_settings(say=False).transport)
+
+    chosen = explained(judged)
+    if not as_json:
+        _show(chosen)
+    if not dry_run:
+        if not yes:
+            confirm(f"Plan the migration from {chosen.pair.old} to {chosen.pair.new}?")
+
+        async def taken() -> None:
+            async with session(say=False) as (migration, _):
+                await record(migration, chosen, who=caller(), why=why)
+
+        explained(taken)
+    if as_json:
+        data = {"from": chosen.pair.old, "to": chosen.pair.new, "partitions": chosen.partitions}
+        settings = [phase.choice.environment() for phase in phases(chosen.pair)]
+        out.json({**data, "phases": settings, "planned": not dry_run})
+        return
+    if dry_run:
+        out.print(styled(("would be planned", "dim")))
+        return
+    out.print(styled(("planned:", "green"), f" from {chosen.pair.old} to {chosen.pair.new}"))
+    out.print()
+    out.print("Judge the gates of the first step, and take it:")
+    out.print()
+    out.print(paragraph("  crossfade migrate check"))
+    out.print(paragraph(f"  crossfade migrate advance --why '{phases(chosen.pair)[1].name}'"))
+
+
+def _show(chosen: MigrationPlan) -> None:
+    counts = ", ".join(f"{name} has {count}" for name, count in chosen.partitions.items())
+    out.print(f"Partitions: {counts}")
+    out.print()
+    table = Grid("phase")
+    table.add_column("what", prose=True)
+    for phase in phases(chosen.pair):
+        table.add_row(phase.label, phase.what)
+    out.print(table)
+    out.print()
