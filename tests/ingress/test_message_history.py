@@ -36,7 +36,7 @@ async def test_what_was_persisted_from_a_copy_shows_where_its_original_stands(
     assert told is not None
     appended = {(s.log, s.partition, s.offset) for s in told.steps if s.kind == "appended"}
     assert appended == {
-        (log.name, partition, offset),
+        (log.name, seal(sent, log.partitions).partition, offset),
         (shadow.name, partition, copy.offset),
     }
     assert all(one.at for one in told.steps if one.kind == "appended")
