@@ -63,7 +63,6 @@ def _labels(transport: TransportSettings) -> set[str]:
 
 
 def _of_each(transport: TransportSettings) -> Iterator[str]:
-    partitions: dict[str, int] = {}
     places: dict[tuple[object, ...], str] = {}
     for variable, text in _named(transport):
         try:
@@ -73,8 +72,6 @@ def _of_each(transport: TransportSettings) -> Iterator[str]:
             yield str(error)
             continue
         count, given = own.stream_partitions, f"{variable}={text}"
-        if variable != "OTHER_LOGS":
-            partitions[given] = count
         if name.kind == "redis" and own.redis_pool_size < count + _REDIS_SPARE:
             yield (
                 f"REDIS_POOL_SIZE={own.redis_pool_size} is too few for {given} of {count} "
@@ -89,9 +86,3 @@ def _of_each(transport: TransportSettings) -> Iterator[str]:
                 f"{given} is {other} under another name: both are at "
                 f"{':'.join(map(str, address))}; name one log, or set the other server's address"
             )
-    if len(set(partitions.values())) > 1:
-        each = " and ".join(f"{count} with {given}" for given, count in partitions.items())
-        yield (
-            f"logs that are used together must have as many partitions, and there are {each}; name "
-            "logs of the same number"
-        )

@@ -14,7 +14,6 @@ import typer
 from compose.settings import Settings
 from persistence.fleet.log_choice import FIRST_PAIR
 from transport.contract import Transport
-from transport.errors import ConfigurationError
 from transport.existing import must_exist
 from transport.registry import create
 
@@ -72,16 +71,9 @@ async def two_logs(
 
     Raises:
         TransportError: one of them can't be reached, or is none.
-        ConfigurationError: their numbers of partitions differ.
     """
     for name in names[:1] if make else names:
         await must_exist(name, settings.transport)
     async with AsyncExitStack() as stack:
-        first, second = (create(name, settings.transport) for name in names)
-        if first.partitions != second.partitions:
-            raise ConfigurationError(
-                f"{names[0]} has {first.partitions} partitions and {names[1]} has "
-                f"{second.partitions}; name logs of the same number"
-            )
-        await stack.enter_async_context(first)
-        yield first, await stack.enter_async_context(second)
+        first = await stack.enter_async_context(create(names[0], settings.transport))
+        yield first, await stack.enter_async_context(create(names[1], settings.transport))

@@ -88,7 +88,8 @@ class OrphanedLogDrainer:
         orphaned = self._context.metrics.of(ProcessMetrics).orphaned.labels(name)
         orphaned.set(1)
         try:
-            async with self._made(name) as log:
+            made = create(name, self._context.settings.transport)
+            async with ReconnectingTransport(made, needed=False) as log:
                 await self._warn(log)
                 await self._stand_by(log, stop)
         except ConfigurationError as error:
@@ -98,16 +99,6 @@ class OrphanedLogDrainer:
         if not stop.is_set():
             orphaned.set(0)
             _log.info(f"Nothing is left in {name}, which nobody uses any more", transport=name)
-
-    def _made(self, name: str) -> ReconnectingTransport:
-        """Return the log, not yet connected. Raises ``ConfigurationError``."""
-        log = create(name, self._context.settings.transport)
-        if any(other.partitions != log.partitions for other in self._configured.values()):
-            raise ConfigurationError(
-                "logs that are used together must have as many partitions; what it holds stays "
-                f"there until a process with TRANSPORT={name} persists it"
-            )
-        return ReconnectingTransport(log, needed=False)
 
     async def _warn(self, log: ReconnectingTransport) -> None:
         """Say once what may be left there, or come there, and what that does to the order."""
