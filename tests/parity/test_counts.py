@@ -14,10 +14,12 @@ from migration_guide.parity.check import check
 from migration_guide.parity.follower import Follower
 from migration_guide.parity.result import ParityResult, Verdict
 from tests.parity.mirroring import every, message, send
+from tests.parity.still_log import EPOCH, StillLog
 from tests.parity.test_backfill import AT_ONCE, counts, persist, request
 from transport.contract import Appended, Envelope
-from transport.envelope import Receipt, seal_receipt
+from transport.envelope import HEADER_MIRROR_PARTITION, Receipt, seal_receipt
 from transport.kafka import KafkaTransport
+from transport.partitioner import partition_for
 from transport.shadow.homes import home_of
 from transport.shadow.origin import origin_of
 
@@ -121,3 +123,24 @@ async def test_what_redis_trimmed_comes_back_to_its_home_from_the_rows(
         r.partition for r in await every(kafka_log)
         if r.headers["messageId"].decode() == receipt.message_id
     )  # fmt: skip
+
+
+async def test_a_neighbours_record_tells_where_a_log_begins():
+    """Two partitions beside one: the first record of the one is of the other cell."""
+    redis, kafka = StillLog("redis", 2), StillLog("kafka", 1)
+    follower = Follower(redis, kafka, since=EPOCH, limits=AT_ONCE)
+    await follower.start()
+    first, other = (
+        next(n for n in map(str, range(99)) if partition_for(n, 2) == p) for p in range(2)
+    )
+    redis.put(1, 1.0, conversation=first, partition=0)  # has no copy
+    for number, at, name, partition in ((2, 2.0, other, 1), (3, 5.0, first, 0)):
+        of = redis.put(number, at, conversation=name, partition=partition)
+        more = {HEADER_MIRROR_PARTITION: str(partition)} if partition else {}
+        kafka.put(
+            number, at + 0.1, conversation=name, of=of, mode="sync", accepted=at, headers=more
+        )
+    await follower.round()
+    found = counts(follower.report())
+    follower.close()
+    assert found == {ParityResult.MATCHED: 2, ParityResult.MISSING_IN_SHADOW: 1}
