@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Blocked", "heap_set_aside", "watching"]
+__all__ = ["Blocked", "watching"]
 
 
 @dataclass
@@ -26,26 +26,10 @@ class Blocked:
 
 
 @contextmanager
-def heap_set_aside() -> Iterator[None]:
-    """Keep what was there before from the garbage collector while the block runs.
-
-    It takes the collector a tenth of a second to look through all that pytest holds.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@contextmanager
 def watching() -> Iterator[Blocked]:
-    """Note the longest callback of asyncio's own loop while the block runs.
-
-    Use it within ``heap_set_aside``, or the collector may be the longest.
-    """
+    """Note the longest callback of asyncio's own loop while the block runs."""
     gc.collect()
+    gc.freeze()  # or looking through what other tests left would be the longest
     blocked = Blocked()
     original = asyncio.Handle._run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from tests.ingress.conftest import (  # noqa: F401 - fixtures
     module_pool,
     start,
 )
-from tests.support.blocked import heap_set_aside
 from tests.support.raw_client import RawClient, raw_client
 
 
@@ -40,9 +39,3 @@ def other_turns() -> object:
             await asyncio.sleep(0)
 
     return turns
-
-
-@pytest.fixture(autouse=True)
-def _heap_set_aside() -> Iterator[None]:
-    with heap_set_aside():
-        yield
