@@ -9,14 +9,14 @@ from xdist.scheduler import LoadFileScheduling
 __all__ = ["SharedServers", "mixed"]
 
 _FOLDERS = (
-    "tests/clients/", "tests/console/", "tests/hostile/kafka_records/", "tests/migration/",
-    "tests/parity/", "tests/shadow/",
+    "tests/clients/", "tests/console/", "tests/hostile/kafka_records/", "tests/shadow/",
 )  # fmt: skip
 """Their files share servers or a browser, which take longer to start than the tests take."""
 
 _LONGEST = (
-    "tests/console/", "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
-    "tests/rehearsal/test_rehearsal.py",
+    "tests/clients/", "tests/console/", "tests/faults/test_crossfade.py",
+    "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
+    "tests/rehearsal/test_rehearsal.py", "tests/shadow/",
 )  # fmt: skip
 """Begun last, one of these would go on alone when the other processes have nothing left to do."""
 
