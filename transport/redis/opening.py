@@ -97,6 +97,6 @@ async def _check_partitions(connections: RedisConnections, messages: TopicKeys) 
     if int(known) != partitions:
         raise ConfigurationError(
             f"STREAM_PARTITIONS={partitions}, but this Redis database holds a log of "
-            f"{int(known)} partitions: set STREAM_PARTITIONS={int(known)}, or name an empty "
-            "database with REDIS_STREAM_DB"
+            f"{int(known)} partitions: set STREAM_PARTITIONS={int(known)}, or name another log, "
+            f"redis@{partitions}"
         )
