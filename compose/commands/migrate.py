@@ -11,6 +11,7 @@ from compose.commands.dlq_selection import caller
 from compose.commands.migrate_backfill import backfill, backfills
 from compose.commands.migrate_parity import parity
 from compose.commands.migrate_plan import plan
+from compose.commands.migrate_run import run
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_take import JUDGING, Why, Window, show_gates, status_of, take
 from compose.commands.migrate_watch import watch
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.command()(plan)
+app.command()(run)
 app.command()(watch)
 
 _NOT_MISSING = "no process {} is missing: 'crossfade migrate status' lists them"

@@ -12,6 +12,7 @@ from compose.grid import Cell, Grid
 from compose.terminal import paragraph, styled
 from migration_guide.gates.result import GateResult
 from migration_guide.machine import describe
+from migration_guide.phases import Phase
 from migration_guide.phases import phases as phases_of
 from migration_guide.steps import Checked, MigrationStanding
 from persistence.fleet.log_choice import LogPair
@@ -128,10 +129,8 @@ def gates(results: Sequence[GateResult]) -> RenderableType:
     return table
 
 
-def instructions(checked: Checked) -> RenderableType:
-    """Return exactly what to set and restart."""
-    step = checked.step
-    target = phases_of(checked.look.state.pair)[step.to]
+def instructions(target: Phase, note: str = "") -> RenderableType:
+    """Return exactly what to set and restart to reach ``target``."""
     values = target.choice.environment()
     given = {name: value for name, value in values.items() if value}
     what = f"Phase {target.label}: {target.what} Set this for every process, and restart them one"
@@ -149,8 +148,8 @@ def instructions(checked: Checked) -> RenderableType:
         "",
         paragraph(f"  {on_one_line} make up"),
     ]
-    if step.note:
-        parts += ["", styled((step.note, "yellow"))]
+    if note:
+        parts += ["", styled((note, "yellow"))]
     return Group(*parts)
 
 

@@ -19,7 +19,22 @@ from migration_guide.gates.result import GateResult
 from migration_guide.phases import Phase, phases
 from migration_guide.steps import Checked, Steps, passed, refused, way_on
 
-__all__ = ["JUDGING", "Why", "Window", "show_gates", "status_of", "take"]
+__all__ = [
+    "JUDGING",
+    "Accept",
+    "Overrule",
+    "StepAsked",
+    "Sure",
+    "Timeout",
+    "Why",
+    "Window",
+    "begin_step",
+    "judge_step",
+    "reasons_of",
+    "show_gates",
+    "status_of",
+    "take",
+]
 
 JUDGING = "Judging the gates; some read both logs ..."
 _REFUSED = 1
@@ -60,7 +75,7 @@ Timeout = Annotated[
 ]
 
 
-class _StepAsked(NamedTuple):
+class StepAsked(NamedTuple):
     """A requested step: its direction, and how to take gates that are not green."""
 
     forward: bool
@@ -79,7 +94,7 @@ class _StepAsked(NamedTuple):
         return passed(results, accepted=self.accepted, overridden=self.overruled)
 
 
-class _Sure(NamedTuple):
+class Sure(NamedTuple):
     """How the step is begun: without a question, after at most so many seconds of waiting."""
 
     yes: bool
@@ -102,32 +117,32 @@ def take(
     as_json: Json = False,
 ) -> None:
     """Take a step, in the direction that the command says."""
-    asked = _StepAsked(
+    asked = StepAsked(
         forward=called.info_name == "advance",
         who=caller(),
         why=why,
         window=window,
-        accepted=_reasons(accept_unknown, ACCEPTABLE, "accepted when it can't tell"),
-        overruled=_reasons(overrule, OVERRIDABLE, "overruled"),
+        accepted=reasons_of(accept_unknown, ACCEPTABLE, "accepted when it can't tell"),
+        overruled=reasons_of(overrule, OVERRIDABLE, "overruled"),
     )
     with working(JUDGING):
-        checked = explained(lambda: _judge(asked, record=not dry_run))
+        checked = explained(lambda: judge_step(asked, record=not dry_run))
     if not as_json:
         show_gates(checked)
     in_the_way = asked.in_the_way(checked.results)
     if in_the_way and not queue:
-        _refuse(checked, in_the_way, as_json=as_json)
+        refuse(checked, in_the_way, as_json=as_json)
     if dry_run:
         _preview(checked, in_the_way, as_json=as_json)
         return
     if not yes:
         before, after = _ends(checked)
         confirm(f"From phase {before.label} to {after.label}?")
-    sure = _Sure(yes=yes, queue=queue, as_json=as_json)
-    checked = explained(lambda: _begin(asked, checked, sure))
+    sure = Sure(yes=yes, queue=queue, as_json=as_json)
+    checked = explained(lambda: begin_step(asked, checked, sure))
     if not as_json:
         out.print()
-        out.print(migrate_tables.instructions(checked))
+        out.print(migrate_tables.instructions(_ends(checked)[1], checked.step.note))
         out.print()
     ended = Ended.UNDER_WAY
     if wait:
@@ -138,7 +153,7 @@ def take(
     raise typer.Exit(STATUS[ended] if wait else 0)
 
 
-async def _judge(asked: _StepAsked, *, record: bool) -> Checked:
+async def judge_step(asked: StepAsked, *, record: bool) -> Checked:
     """Return the next step and its gates. With ``record`` a complete step is recorded first."""
     async with session() as (migration, _):
         look = await migration.look()
@@ -147,7 +162,7 @@ async def _judge(asked: _StepAsked, *, record: bool) -> Checked:
         return await migration.check(step, window=asked.window)
 
 
-async def _begin(asked: _StepAsked, checked: Checked, sure: _Sure) -> Checked:
+async def begin_step(asked: StepAsked, checked: Checked, sure: Sure) -> Checked:
     """Begin the step, once no gate stands in its way; return the gates' answers."""
     queued = bool(asked.in_the_way(checked.results))
     async with session() as (migration, _):
@@ -172,11 +187,11 @@ async def _begin(asked: _StepAsked, checked: Checked, sure: _Sure) -> Checked:
 
 
 async def _judged_again(
-    asked: _StepAsked, migration: Steps, checked: Checked, *, as_json: bool
+    asked: StepAsked, migration: Steps, checked: Checked, *, as_json: bool
 ) -> Checked:
     again = await migration.check(checked.step, window=asked.window)
     if turned := asked.in_the_way(again.results):
-        _refuse(again, turned, as_json=as_json)
+        refuse(again, turned, as_json=as_json)
     return again
 
 
@@ -189,7 +204,7 @@ def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: boo
     out.print()
     out.print(f"would wait for {', '.join(waits)}, and then say:" if waits else "would say:")
     out.print()
-    out.print(migrate_tables.instructions(checked))
+    out.print(migrate_tables.instructions(_ends(checked)[1], checked.step.note))
 
 
 def show_gates(checked: Checked) -> None:
@@ -212,7 +227,7 @@ def status_of(results: Sequence[GateResult]) -> int:
     return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
 
 
-def _refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> NoReturn:
+def refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> NoReturn:
     """Print the gates that stand in the way, with remedies; end the command."""
     status = status_of(in_the_way)
     if as_json:
@@ -231,7 +246,12 @@ def _refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool
     raise typer.Exit(status)
 
 
-def _reasons(given: list[str] | None, gates: Collection[str], can_be: str) -> dict[str, str]:
+def reasons_of(given: list[str] | None, gates: Collection[str], can_be: str) -> dict[str, str]:
+    """Return the reason given for each gate, ``GATE=REASON``.
+
+    Raises:
+        typer.BadParameter: a gate is not one of ``gates``, or has no reason, or two.
+    """
     reasons = {}
     for option in given or []:
         gate, _, reason = option.partition("=")

@@ -99,6 +99,7 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["migrate", "check", "--json"], {}),
         ],
         "migrate plan": [(["migrate", "plan", "--to", text, "--why", text + "x", "--yes"], {})],
+        "migrate run": [(["migrate", "run", "--to", text, "--why", text + "x", "--yes"], {})],
         "migrate watch": [(["migrate", "watch"], {"until": "process", "terminal": True})],
         "migrate parity": [(["migrate", "parity", "--primary", text], {})],
         "migrate backfill": [(["migrate", "backfill", "--into", text, "--dry-run"], {})],

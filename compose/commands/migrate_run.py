@@ -1,0 +1,194 @@
+"""``crossfade migrate run``: every step from here to a log, each with its gates and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+import typer
+
+from compose.commands import migrate_tables
+from compose.commands.dlq_selection import caller
+from compose.commands.migrate_session import explained, session
+from compose.commands.migrate_take import (
+    Accept,
+    Overrule,
+    StepAsked,
+    Sure,
+    Timeout,
+    Why,
+    Window,
+    begin_step,
+    judge_step,
+    reasons_of,
+    show_gates,
+)
+from compose.commands.migrate_waiting import STATUS, Ended, see_through
+from compose.commands.options import DryRun, Yes
+from compose.grid import Grid
+from compose.output import client_settings, err, fail, out
+from compose.terminal import confirm, styled
+from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
+from migration_guide.phases import phases, step
+from migration_guide.planning import MigrationPlan, plan, planned
+from migration_guide.steps import MigrationStanding
+from migration_guide.way import Way, way_of_plan, way_to
+from persistence.fleet.log_choice import LogPair
+
+__all__ = ["run"]
+
+
+class _Restarts(NamedTuple):
+    """The commands that restart the processes, one for each group of them."""
+
+    commands: Sequence[str]
+
+    async def run(self, pair: LogPair, phase: int) -> None:
+        """Run them one after another, with the settings of ``phase`` in their environment."""
+        target = phases(pair)[phase]
+        environment = {**os.environ, **target.choice.environment(), "CROSSFADE_PHASE": str(phase)}
+        for command in self.commands:
+            err.print(styled(("restarting:", "bold"), f" {command}"))
+            # The terminal's standard output is this command's own.
+            hook = await asyncio.create_subprocess_shell(
+                command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
+            )
+            if status := await hook.wait():
+                fail(
+                    f"the command ended with {status}: {command}\nThe step to phase "
+                    f"{target.label} is under way. Run this command again when it is mended, or "
+                    "take the step back with 'crossfade migrate rollback'"
+                )
+
+
+def run(
+    *,
+    to: Annotated[str, typer.Option(metavar="LOG", help="The log to end at: the new or the old.")],
+    why: Why,
+    rolling: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Restarts a group of processes one by one, by a shell; repeat it for each group. "
+            "Its environment has the settings of the phase.",
+        ),
+    ] = None,
+    stay: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Stay in each phase at least so long.")
+    ] = 0.0,
+    patience: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for gates that are red.")
+    ] = 600.0,
+    window: Window = 300.0,
+    accept_unknown: Accept = None,
+    overrule: Overrule = None,
+    timeout: Timeout = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Take every step to a log, and end where a gate stays red.
+
+    Plans the migration if LOG is neither its old nor its new log. Without --rolling it says what to
+    set, and waits until you have restarted the processes. Run again, it goes on from where it
+    ended. Exit status 0 at the end of the way, 4 where a gate or a restart took too long.
+    """
+    runner = _Runner(
+        to=to,
+        who=caller(),
+        why=why,
+        window=window,
+        accepted=reasons_of(accept_unknown, ACCEPTABLE, "accepted when it can't tell"),
+        overruled=reasons_of(overrule, OVERRIDABLE, "overruled"),
+        stay=stay,
+        patience=patience,
+        timeout=timeout,
+        restarts=_Restarts(rolling or []),
+    )
+    way = explained(lambda: runner.look(record=not dry_run))
+    if way.is_over:
+        out.print(styled(("nothing to do:", "green"), f" {to} is written and read"))
+        return
+    _show(way, runner.restarts)
+    if dry_run:
+        return
+    if not yes:
+        confirm(f"Take {len(way.ahead)} steps, to {to}?")
+    ended = explained(lambda: runner.run(way))
+    if ended is Ended.COMPLETE:
+        out.print(styled(("done:", "green"), f" {to} is written and read"))
+    raise typer.Exit(STATUS[ended])
+
+
+class _Runner(NamedTuple):
+    """What was asked for, and how to do it."""
+
+    to: str
+    who: str
+    why: str
+    window: float
+    accepted: dict[str, str]
+    overruled: dict[str, str]
+    stay: float
+    patience: float
+    timeout: float | None
+    restarts: _Restarts
+
+    async def look(self, *, record: bool) -> Way:
+        """Return the way ahead. With ``record`` a step that is complete is recorded first."""
+        async with session() as (migration, _):
+            look = await migration.look()
+            if record and await migration.complete(look, who=self.who):
+                look = await migration.look()
+            return way_to(look.state, self.to) or way_of_plan(self._planned(look).pair)
+
+    async def run(self, way: Way) -> Ended:
+        """Take every step, until one does not end."""
+        await self._plan()
+        ended = Ended.COMPLETE
+        if way.begun:
+            ended = await self._restart(way.pair, way.at)
+        for phase in way.ahead:
+            if ended is not Ended.COMPLETE:
+                break
+            await asyncio.sleep(self.stay)
+            asked = StepAsked(
+                way.forward, self.who, self.why, self.window, self.accepted, self.overruled
+            )
+            checked = await judge_step(asked, record=True)
+            show_gates(checked)
+            await begin_step(asked, checked, Sure(yes=True, queue=self.patience, as_json=False))
+            ended = await self._restart(way.pair, phase)
+        return ended
+
+    async def _plan(self) -> None:
+        """Record the plan, where the log is of no migration yet."""
+        async with session(say=False) as (migration, _):
+            look = await migration.look()
+            if way_to(look.state, self.to) is None:
+                await plan(migration, self._planned(look), who=self.who, why=self.why)
+
+    def _planned(self, look: MigrationStanding) -> MigrationPlan:
+        return planned(look, self.to, client_settings(say=False).transport)
+
+    async def _restart(self, pair: LogPair, phase: int) -> Ended:
+        """Restart the processes, or say how, and see them on ``phase``."""
+        if self.restarts.commands:
+            await self.restarts.run(pair, phase)
+        else:
+            out.print(migrate_tables.instructions(phases(pair)[phase]))
+        return await see_through(who=self.who, to=phase, timeout=self.timeout)
+
+
+def _show(way: Way, restarts: _Restarts) -> None:
+    table = Grid("step", "gates")
+    table.add_column("settings", prose=True)
+    for before, after in way.steps():
+        gates = step(before.number, after.number).gates
+        given = " ".join(f"{k}={v}" for k, v in after.choice.environment().items() if v)
+        table.add_row(f"{before.label} -> {after.label}", ", ".join(gates), given)
+    out.print(table)
+    for command in restarts.commands:
+        out.print(styled(("restarts by:", "dim"), f" {command}"))
