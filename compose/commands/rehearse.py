@@ -18,11 +18,15 @@ from compose.output import err, out, run
 from compose.process.signals import Interrupted, Signals
 from compose.rehearsal.options import Options
 from compose.settings import known
+from persistence.fleet.log_choice import FIRST_PAIR, LogPair
+from transport.errors import ConfigurationError
+from transport.log_name import LogName
 
 __all__ = ["rehearse"]
 
 _VIOLATED = 1
 _INTERRUPTED = 130
+_STARTED = ("redis", "kafka")
 
 
 def rehearse(
@@ -45,6 +49,12 @@ def rehearse(
     faults: Annotated[
         bool, typer.Option("--faults", help="Kill, suspend and restart everything, in every phase.")
     ] = False,
+    old: Annotated[
+        str, typer.Option("--from", metavar="LOG", help="The log to walk from.")
+    ] = FIRST_PAIR.old,
+    new: Annotated[
+        str, typer.Option("--to", metavar="LOG", help="The log to walk to: redis@32, kafka.b.")
+    ] = FIRST_PAIR.new or "",
     seed: Annotated[
         int | None, typer.Option(help="Of all dice; another one each time where not given.")
     ] = None,
@@ -58,7 +68,7 @@ def rehearse(
 ) -> None:
     """Walk every phase and back here, under load, with proof.
 
-    Starts a Redis, a Kafka, a PostgreSQL and processes of its own, and touches no others. Exit
+    Starts the servers and processes that it needs, and touches no others. Exit
     status 1 if anything was lost, doubled, reordered or made up, or if a gate stayed red.
     """
     # The processes' settings are the rehearsal's alone, whatever this shell has.
@@ -74,9 +84,24 @@ def rehearse(
         ingresses=ingresses,
         workers=workers,
         faults=faults,
+        pair=_pair(old, new),
         seed=random.SystemRandom().randrange(1, 1 << 31) if seed is None else seed,
     )
     raise typer.Exit(run(lambda: _rehearse(options, report, keep=keep, as_json=as_json)))
+
+
+def _pair(old: str, new: str) -> LogPair:
+    """Return the two logs, if the rehearsal can start servers for both."""
+    for option, log in (("--from", old), ("--to", new)):
+        try:
+            kind = LogName.parse(log, variable=option).kind
+        except ConfigurationError as error:
+            raise typer.BadParameter(str(error)) from error
+        if kind not in _STARTED:
+            raise typer.BadParameter(f"{option}={log!r}: it starts {' and '.join(_STARTED)} only")
+    if old == new:
+        raise typer.BadParameter(f"{old} is both: name another log.", param_hint="--to")
+    return LogPair(old, new)
 
 
 async def _rehearse(options: Options, report: Path, *, keep: bool, as_json: bool) -> int:

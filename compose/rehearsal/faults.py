@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from compose.harness.load_process import LoadProcess
 from compose.harness.waiting import StuckError
 from compose.rehearsal.part import WAYS, Part
-from compose.rehearsal.stage import Stage
+from compose.rehearsal.stage import Stage, place_of
 from compose.rehearsal.timeline import FaultMark, RehearsalTimeline
 from persistence.fleet.log_choice import LogPair, choices
 
@@ -89,6 +89,6 @@ class Faults:
     def _in_use(self) -> list[str]:
         phase = self._timeline.phase
         choice = choices(self._pair)[phase]
-        logs = [name for name in (choice.transport, choice.shadow) if name]
+        logs = dict.fromkeys(place_of(name) for name in (choice.transport, choice.shadow) if name)
         processes = dict.fromkeys(part.kind for part in self._stage.processes)
         return [*processes, "postgres", *logs]

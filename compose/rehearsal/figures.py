@@ -12,6 +12,7 @@ from compose.harness.history import ClientAttempt, ClientHistory, Outcome, Reque
 from compose.rehearsal.logs import Log
 from compose.rehearsal.samples import Lag
 from compose.rehearsal.timeline import Band, RehearsalTimeline
+from persistence.fleet.log_choice import LogPair
 
 __all__ = ["PhaseFigures", "Posts", "Series", "by_phase", "first_tries", "over_time", "posts"]
 
@@ -136,6 +137,7 @@ def over_time(
     timeline: RehearsalTimeline,
     lags: Sequence[Lag],
     logs: Mapping[str, Log],
+    pair: LogPair,
 ) -> Series:
     """Return the series of the whole rehearsal, in steps that make some hundreds of points."""
     length = max((band.ended or timeline.now for band in timeline.bands), default=timeline.now)
@@ -148,9 +150,10 @@ def over_time(
     ok, failed = [0] * count, [0] * count
     took: list[list[float]] = [[] for _ in range(count)]
     contents = {
-        name: {e.content for entries in log.values() for e in entries} for name, log in logs.items()
+        "old" if name == pair.old else "new": {e.content for part in log.values() for e in part}
+        for name, log in logs.items()
     }
-    where = {name: [0] * count for name in ("both", "redis", "kafka", "nowhere")}
+    where = {name: [0] * count for name in ("both", "old", "new", "nowhere")}
     for attempt in history.attempts:
         if math.isinf(attempt.ended):
             continue

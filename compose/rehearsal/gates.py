@@ -14,10 +14,11 @@ from compose.rehearsal.timeline import GateMark, Waited
 from migration_guide.backfill.request import Request
 from migration_guide.backfill.run import Backfill
 from migration_guide.errors import MigrationError
+from migration_guide.planning import plan, planned
 from migration_guide.steps import Checked, Steps, refused
 from persistence.database.pool import Pool, connect
 from persistence.errors import Outage
-from persistence.fleet.log_choice import Choice, choices
+from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair, choices
 from persistence.jobs.table import JobRunning
 from persistence.settings import PersistenceSettings
 from transport.errors import TransportError
@@ -69,6 +70,7 @@ class Gates:
         settings: Of both logs.
         patience: Seconds that a gate may stay red.
         window: How many seconds back parity is asked for.
+        pair: The logs to walk between; planned where another migration is recorded.
         every: Seconds from one attempt to the next.
     """
 
@@ -79,6 +81,7 @@ class Gates:
         *,
         patience: float,
         window: float,
+        pair: LogPair = FIRST_PAIR,
         every: float = 0.3,
     ) -> None:
         self._persistence = PersistenceSettings(database_url=database_url)
@@ -86,6 +89,7 @@ class Gates:
         self._patience = patience
         self._window = window
         self._every = every
+        self._pair = pair
         self.backfills = 0
 
     async def pass_to(self, phase: int, mark: GateMark) -> None:
@@ -124,6 +128,10 @@ class Gates:
     async def _begin(self, phase: int, mark: GateMark, pool: Pool) -> dict[str, str]:
         steps = Steps(pool, self._settings)
         look = await steps.look()
+        if look.state.pair != self._pair:
+            chosen = planned(look, self._pair.names[-1], self._settings)
+            await plan(steps, chosen, who=_WHO, why="rehearsal")
+            look = await steps.look()
         state = await steps.complete(look, who=_WHO) or look.state
         step = steps.next_step(state, forward=phase > state.phase)
         checked: Checked = await steps.check(step, window=self._window)

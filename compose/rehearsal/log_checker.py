@@ -31,12 +31,14 @@ def asked_of(phase: int | None, pair: LogPair = FIRST_PAIR) -> tuple[str, ...]:
     return (choice.transport, *shadow)
 
 
-def check_logs(history: ClientHistory, logs: Logs, rows: Sequence[FinalRow]) -> list[Anomaly]:
+def check_logs(
+    history: ClientHistory, logs: Logs, rows: Sequence[FinalRow], pair: LogPair = FIRST_PAIR
+) -> list[Anomaly]:
     """Return everything that is wrong in the logs, empty when they are as was promised."""
     first = {name: _first_places(log) for name, log in logs.items()}
     return [
-        *_absent(history, logs, first),
-        *(found for name in logs for found in _reordered(name, history, first[name])),
+        *_absent(history, logs, first, pair),
+        *(found for name in logs for found in _reordered(name, history, first[name], pair)),
         *_bad_copies(logs),
         *_unfounded(logs, rows),
     ]
@@ -58,7 +60,7 @@ def _appends(history: ClientHistory) -> Iterator[ClientAttempt]:
 
 
 def _absent(
-    history: ClientHistory, logs: Logs, first: Mapping[str, Mapping[str, LogEntry]]
+    history: ClientHistory, logs: Logs, first: Mapping[str, Mapping[str, LogEntry]], pair: LogPair
 ) -> Iterator[Anomaly]:
     bodies: dict[str | None, set[str]] = defaultdict(set)
     for attempt in history.acknowledged(RequestKind.MESSAGE):
@@ -68,7 +70,7 @@ def _absent(
         for name, log in logs.items()
     }
     for attempt in _appends(history):
-        for name in asked_of(attempt.phase):
+        for name in asked_of(attempt.phase, pair):
             # A log that remembers ids keeps the first body of a key; the other log has them all.
             settled = len(bodies[attempt.message_id]) > 1 and attempt.message_id in ids.get(
                 name, ()
@@ -81,7 +83,7 @@ def _absent(
 
 
 def _reordered(
-    name: str, history: ClientHistory, first: Mapping[str, LogEntry]
+    name: str, history: ClientHistory, first: Mapping[str, LogEntry], pair: LogPair
 ) -> Iterator[Anomaly]:
     """Find messages that stand after one that was sent after their acknowledgement."""
     sent: dict[str, float] = {}
@@ -94,7 +96,7 @@ def _reordered(
         if attempt.content in first:
             conversations[attempt.conversation][attempt.content] = first[attempt.content]
         appended = attempt.outcome is Outcome.OK and not attempt.hit
-        if appended and name in asked_of(attempt.phase):
+        if appended and name in asked_of(attempt.phase, pair):
             was = acked.get(attempt.content, attempt.ended)
             acked[attempt.content] = min(attempt.ended, was)
     for conversation, entries in conversations.items():

@@ -62,7 +62,7 @@ class Rehearsal:
 
     async def run(self) -> RehearsalReport:
         """Run it; everything it started has ended when this returns or raises."""
-        self._say("starting Redis, Kafka and PostgreSQL")
+        self._say("starting the servers")
         async with self.stage.running(), self.observer.observing():
             self.timeline.begin()
             settings = self.stage.transport_settings()
@@ -78,6 +78,7 @@ class Rehearsal:
             self.stage.transport_settings(),
             patience=self.options.gate_seconds,
             window=self.options.parity_seconds,
+            pair=self.options.pair,
         )
 
     async def _walk(self) -> str | None:
@@ -124,7 +125,7 @@ class Rehearsal:
         self._say("checking")
         anomalies += check(self.history, final)
         if len(logs) == len(self.observer.logs):
-            anomalies += check_logs(self.history, logs, final.rows)
+            anomalies += check_logs(self.history, logs, final.rows, self.options.pair)
         return make_report(
             options=self.options,
             timeline=self.timeline,

@@ -117,7 +117,7 @@ def make_report(
         gates=timeline.gates,
         faults=timeline.faults,
         tracks=timeline.tracks,
-        series=over_time(history, timeline, lags, logs),
+        series=over_time(history, timeline, lags, logs, options.pair),
     )
 
 

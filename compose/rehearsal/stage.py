@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
 from compose.rehearsal.part import Part
 from compose.rehearsal.timeline import RehearsalTimeline
+from compose.settings import load
 from persistence.fleet.log_choice import choices
 from persistence.migrate import upgrade
 from transport.settings import TransportSettings
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "place_of"]
 
 _DATABASE = "rehearsal"
 _SETTINGS = {
@@ -62,12 +64,13 @@ class Stage:
         self._make = service
         self._pair = options.pair
         self._timeline = timeline
-        self.redis = ValkeyServer(folder / "redis" / "data", binary=find_redis())
-        self.kafka = KafkaServer(folder / "kafka" / "data")
+        self._logs = {
+            place: _server(place, folder)
+            for place in dict.fromkeys(map(place_of, options.pair.names))
+        }
         self.postgres = PostgresServer(folder / "postgres" / "data")
         self.servers = [
-            Part(self.redis, "redis", timeline, "redis"),
-            Part(self.kafka, "kafka", timeline, "kafka"),
+            *(Part(server, place, timeline, place) for place, server in self._logs.items()),
             Part(self.postgres, "postgres", timeline, "postgres"),
         ]
         # With no workers of their own, the processes that accept persist as well.
@@ -92,10 +95,8 @@ class Stage:
 
     def transport_settings(self) -> TransportSettings:
         """Return the settings for transports in the rehearsal's own process."""
-        ours = self._environment(0)
-        fields = TransportSettings.model_fields
-        given = {k.lower(): v for k, v in ours.items() if v and k.lower() in fields}
-        return TransportSettings(**given)  # type: ignore[arg-type]  # text, as in an environment
+        ours = {name: value for name, value in self._environment(0).items() if value}
+        return load(ours, env_file=Path(os.devnull)).transport
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -143,7 +144,28 @@ class Stage:
             **_SETTINGS,
             **choices(self._pair)[phase].environment(),
             "DATABASE_URL": self.database_url,
-            "REDIS_HOST": self.redis.host,
-            "REDIS_PORT": str(self.redis.port),
-            "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap,
+            **{
+                name: value
+                for place, server in self._logs.items()
+                for name, value in _addresses(place, server).items()
+            },
         }
+
+
+def place_of(log: str) -> str:
+    """Return where a log is: its kind, and its label if it has one."""
+    return log.partition("@")[0]
+
+
+def _server(place: str, folder: Path) -> ValkeyServer | KafkaServer:
+    if place.partition(".")[0] == "kafka":
+        return KafkaServer(folder / place / "data")
+    return ValkeyServer(folder / place / "data", binary=find_redis())
+
+
+def _addresses(place: str, server: ValkeyServer | KafkaServer) -> dict[str, str]:
+    label = place.partition(".")[2].upper()
+    before = f"LOG_{label}_" if label else ""
+    if isinstance(server, KafkaServer):
+        return {f"{before}KAFKA_BOOTSTRAP_SERVERS": server.bootstrap}
+    return {f"{before}REDIS_HOST": server.host, f"{before}REDIS_PORT": str(server.port)}

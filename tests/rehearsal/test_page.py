@@ -81,7 +81,7 @@ def test_figures_are_of_the_phase_in_which_a_request_was_sent() -> None:
 def test_series_say_where_messages_stand_and_what_is_not_known() -> None:
     series = report().series
     assert series.ok == [0 if n == 12 else 1 for n in range(20)]
-    assert (sum(series.where["redis"]), sum(series.where["both"])) == (10, 9)
+    assert (sum(series.where["old"]), sum(series.where["both"])) == (10, 9)
     assert series.lag["redis"][:4] == [None, 4, None, None]
     assert series.parity["differing"][:3] == [None, 0, None]
     assert series.parity["waiting"][1] == 7

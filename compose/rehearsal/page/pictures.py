@@ -6,34 +6,40 @@ from collections.abc import Mapping, Sequence
 
 from compose.rehearsal.figures import Series
 from compose.rehearsal.page.charts import Chart, decades, line, linear, stacked
+from migration_guide.phases import log_title
+from persistence.fleet.log_choice import LogPair
 
 __all__ = ["pictures"]
 
 Values = Sequence[float | None]
 
 
-def pictures(series: Series) -> list[Chart]:
+def pictures(series: Series, pair: LogPair) -> list[Chart]:
     """Return every picture but the last one, which is of processes and not of figures."""
     return [
-        _crossfade(series),
+        _crossfade(series, pair),
         _throughput(series),
         _latency(series),
-        _lag(series),
+        _lag(series, pair),
         _parity(series),
     ]
 
 
-def _crossfade(series: Series) -> Chart:
+def _crossfade(series: Series, pair: LogPair) -> Chart:
     where = {
         name: [value / series.step for value in series.where[name]]
-        for name in ("redis", "both", "kafka", "nowhere")
+        for name in ("old", "both", "new", "nowhere")
     }
     axis = linear(_highest(*where.values()), " /s")
     return Chart(
         "The crossfade",
         "acknowledged messages, by the log they stand in at the end",
         "messages a second by the log they stand in",
-        {"redis": "only in Redis", "both": "in both", "kafka": "only in Kafka"},
+        {
+            "old": f"only in {_title(pair.old)}",
+            "both": "in both",
+            "new": f"only in {_title(pair.new)}",
+        },
         150,
         axis,
         stacked(((f"area {name}", values) for name, values in where.items()), axis),
@@ -69,13 +75,13 @@ def _latency(series: Series) -> Chart:
     )
 
 
-def _lag(series: Series) -> Chart:
+def _lag(series: Series, pair: LogPair) -> Chart:
     return _counts(
         "Lag",
         "records that the workers' group has not acknowledged; no line where it can't be known",
         "records not acknowledged, by log",
-        {"redis": "Redis", "kafka": "Kafka"},
-        series.lag,
+        {"old": _title(pair.old), "new": _title(pair.new)},
+        {"old" if name == pair.old else "new": lag for name, lag in series.lag.items()},
     )
 
 
@@ -102,6 +108,10 @@ def _counts(
     axis = decades(max([11, *every]), 1.0, lambda n: "0" if n == 1 else f"{n:,.0f}")
     paths = [line(f"line {kind}", values, axis) for kind, values in drawn.items()]
     return Chart(title, says, label, legend, 90, axis, paths)
+
+
+def _title(log: str | None) -> str:
+    return log_title(log) if log else "no log"
 
 
 def _highest(*layers: Sequence[float]) -> float:

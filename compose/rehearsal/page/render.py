@@ -12,13 +12,14 @@ from markupsafe import Markup
 from compose.rehearsal.page.pictures import pictures
 from compose.rehearsal.report import RehearsalReport
 from compose.rehearsal.timeline import FaultMark, StateSpan
-from migration_guide.phases import phases
+from migration_guide.phases import log_title, phases
 
 __all__ = ["milliseconds", "percent", "render"]
 
 _CLOCK_STEPS = (5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
 _MARKS = 16
-_ORDER = ("ingress", "worker", "redis", "kafka", "postgres")
+_ORDER = ("ingress", "worker")
+_LAST = "postgres"
 
 
 class _Track(NamedTuple):
@@ -43,7 +44,7 @@ def render(report: RehearsalReport) -> str:
         report=report,
         title=_title(report),
         command=_command(report),
-        charts=pictures(report.series),
+        charts=pictures(report.series, report.options.pair),
         tracks=list(_tracks(report)),
         length=report.series.step * len(report.series.ok),
         marks=list(_marks(report)),
@@ -73,7 +74,8 @@ def _title(report: RehearsalReport) -> str:
         return f"{messages}, and {', '.join(broken) or 'the walk stopped early'}"
     there = max((phase.phase for phase in report.phases), default=0)
     back = there == 5 and report.phases[-1].phase == 0
-    way = "from Redis to Kafka and back" if back else f"to phase {there}"
+    old, new = (log_title(name) for name in report.options.pair.names)
+    way = f"from {old} to {new} and back" if back else f"to phase {there}"
     return f"{messages} {way}: none lost, doubled or reordered"
 
 
@@ -89,6 +91,7 @@ def _command(report: RehearsalReport) -> str:
         f"--ingresses {options.ingresses}",
         f"--workers {options.workers}",
         f"--seed {options.seed}",
+        f"--from {options.pair.old} --to {options.pair.new}",
     ]
     return " ".join([*parts, *(["--faults"] if options.faults else [])])
 
@@ -102,7 +105,10 @@ def _marks(report: RehearsalReport) -> Iterator[int]:
 
 def _tracks(report: RehearsalReport) -> Iterator[_Track]:
     def place(name: str) -> tuple[int, str]:
-        return _ORDER.index(name.partition("-")[0]), name
+        kind = name.partition("-")[0]
+        if kind in _ORDER:
+            return _ORDER.index(kind), name
+        return len(_ORDER) + (name == _LAST), name
 
     for name in sorted(report.tracks, key=place):
         spans = [
