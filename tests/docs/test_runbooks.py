@@ -38,6 +38,8 @@ _NO_SETTINGS = {
     *("PROMETHEUS_PORT", "GRAFANA_PORT", "TRACES_PORT"),
     *("CONTAINERS_FOLDER", "CHAOS_MINUTES", "CHAOS_SEED"),
     *("OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SEMCONV_STABILITY_OPT_IN"),
+    # what a command that restarts processes finds in its environment
+    "CROSSFADE_PHASE",
     # what the checker of the chaos runs calls its findings
     *("DEAD_LETTERED", "POISON_VANISHED", "ID_CHANGED", "CONFLICT_LOST"),
 }
