@@ -48,9 +48,8 @@ def _named(transport: TransportSettings) -> Iterator[tuple[str, str]]:
     for variable in ("TRANSPORT", "TRANSPORT_SHADOW", "CONSUME_FROM"):
         if name := getattr(transport, variable.lower()):
             yield variable, name
-    for name in (transport.other_logs or "").split(","):
-        if name.strip():
-            yield "OTHER_LOGS", name.strip()
+    for name in transport.others:
+        yield "OTHER_LOGS", name
 
 
 def _labels(transport: TransportSettings) -> set[str]:

@@ -145,13 +145,14 @@ def phases(pair: LogPair) -> tuple[Phase, ...]:
 
 
 STEPS: tuple[PhaseStep, ...] = (
-    PhaseStep(0, 1, ("processes",)),
-    PhaseStep(1, 2, ("processes", "shadow", "homes")),
+    PhaseStep(0, 1, ("processes", "identity")),
+    PhaseStep(1, 2, ("processes", "identity", "shadow", "homes")),
     PhaseStep(
         2,
         3,
         (
             "processes",
+            "identity",
             "workers",
             "homes",
             "shadow",

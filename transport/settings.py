@@ -120,6 +120,11 @@ class TransportSettings(BaseSettings):
         return self.consume_from or self.transport
 
     @property
+    def others(self) -> list[str]:
+        """The names in ``OTHER_LOGS``."""
+        return [name.strip() for name in (self.other_logs or "").split(",") if name.strip()]
+
+    @property
     def logs(self) -> set[str]:
         """The names of all transports that are written or read."""
         return {self.transport, self.consumed, self.transport_shadow or self.transport}

@@ -9,6 +9,7 @@ import typer
 from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_backfill import backfill, backfills
+from compose.commands.migrate_forget_log import forget_log
 from compose.commands.migrate_parity import parity
 from compose.commands.migrate_plan import plan
 from compose.commands.migrate_run import run
@@ -40,6 +41,7 @@ app.command()(parity)
 app.command()(backfill)
 app.command()(backfills)
 app.command()(rehearse)
+app.command()(forget_log)
 
 
 @app.command()

@@ -59,13 +59,22 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
         }
     )
     died = metrics.of(ProcessMetrics).processes_died.inc
-    return Heartbeat(context.pool, identity, lambda: _report(parts, figures), heard, died=died)
+    return Heartbeat(
+        context.pool,
+        identity,
+        lambda: _report(parts, figures),
+        heard,
+        known=parts.identities.compare,
+        died=died,
+    )
 
 
 def _report(parts: Service, figures: Figures) -> HeartbeatReport:
     shadow = parts.logs.mirror.status().summary() if parts.logs.mirror else None
     if parts.consumers is None:
-        return HeartbeatReport(figures=figures.report(), shadow=shadow)
+        return HeartbeatReport(
+            figures=figures.report(), shadow=shadow, logs=parts.identities.report()
+        )
     consumers = parts.consumers
     status = consumers.worker.status()
     standbys = {standby.transport.name: standby.status() for standby in consumers.standbys}
@@ -81,4 +90,5 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
         shadow=shadow,
         standby={name: standby.summary() for name, standby in standbys.items()} or None,
         figures=figures.report(),
+        logs=parts.identities.report(),
     )

@@ -103,6 +103,7 @@ async def run(
                     role, parts, url=running.url, metrics_url=running.metrics_url
                 )
                 log.info("Starting", role=role.value, url=running.url, metrics=exposed.url)
+                await parts.identities.ask()
                 await heartbeat.beat()  # seen before it takes a request, where that is possible
                 process = _Process(parts, heartbeat, targets)
                 await process.run(bound, stop, partial(started, running))
@@ -150,6 +151,7 @@ class _Process:
             tasks.add("loop delay", LoopDelay(context.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
             tasks.add("housekeeping", parts.housekeeper.run(self._observers_stop)),
+            tasks.add("log identities", parts.identities.run(self._observers_stop)),
             tasks.add("metrics targets", self._targets.run(self._observers_stop)),
             # Ends after the workers: a process without a heartbeat is taken for stopped.
             tasks.add("heartbeat", self._heartbeat.run(self._observers_stop)),

@@ -15,6 +15,7 @@ import pydantic
 
 from compose.process.context import ProcessContext
 from compose.process.health import Application, HealthOnly, loss_probe, shadow_probe, worker_probe
+from compose.process.log_identities import LogIdentities
 from compose.process.metrics import process_metrics
 from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.process.read_only import watched
@@ -65,6 +66,7 @@ class Service:
 
     context: ProcessContext
     logs: Logs
+    identities: LogIdentities
     consumers: Consumers | None
     app: Application
     depth: DepthReporter
@@ -82,14 +84,16 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         context = await _context(settings, stack)
         logs = await stack.enter_async_context(open_logs(context))
+        identities = LogIdentities(logs.every, context.settings.transport.others)
         consumers = None
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
             consumers = _consumers(context, logs)
         yield Service(
             context=context,
             logs=logs,
+            identities=identities,
             consumers=consumers,
-            app=_application(context, role, logs, consumers),
+            app=_application(context, role, logs, identities, consumers),
             depth=DepthReporter(context.pool, logs.every, context.metrics),
             housekeeper=Housekeeper(context.pool, days=settings.persistence.database_history_days),
             parity=_parity(context) if consumers else None,
@@ -128,16 +132,20 @@ def _consumers(context: ProcessContext, logs: Logs) -> Consumers:
 
 
 def _application(
-    context: ProcessContext, role: Role, logs: Logs, consumers: Consumers | None
+    context: ProcessContext,
+    role: Role,
+    logs: Logs,
+    identities: LogIdentities,
+    consumers: Consumers | None,
 ) -> Application:
     """Return the API; of a process that is a worker only, its health."""
-    settings, losses = context.settings, loss_probe(context.losses)
-    probe = None
+    settings, probe = context.settings, None
+    always = [loss_probe(context.losses), identities.probe]
     if consumers:
         required = role is Role.WORKER
         probe = worker_probe(consumers.worker, consumers.standbys, required=required)
         if required:
-            return HealthOnly(context, transport=logs.consumed, worker=probe, probes=[losses])
+            return HealthOnly(context, transport=logs.consumed, worker=probe, probes=always)
     return build(
         settings=settings.ingress,
         transport=logs.written,
@@ -145,7 +153,7 @@ def _application(
         metrics=context.metrics,
         worker=probe,
         consumed=logs.consumed,
-        probes=[*_probes(settings, logs), losses],
+        probes=[*_probes(settings, logs), *always],
         tracer=context.tracing.requests,
         logs=watched(settings.transport, logs.every),
         seen_by=context.member,

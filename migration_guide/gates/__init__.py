@@ -14,6 +14,7 @@ from migration_guide.gates import (
     dropped,
     durability,
     homes,
+    identity,
     parity,
     processes,
     shadow,
@@ -31,6 +32,7 @@ GATES: dict[str, Gate] = {
     module.NAME: module.gate
     for module in (
         processes,
+        identity,
         workers,
         homes,
         shadow,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import structlog
 from persistence.database.outage import Paused, stopped_within
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
+from persistence.fleet.log_identities import KNOWN, RECORD
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.fleet.processes import LIVE_SECONDS
 from persistence.fleet.used_logs import NOTE
@@ -35,23 +36,25 @@ BEAT_SECONDS = 2.0
 _WITHIN = 1.0
 _GOODBYE_WITHIN = 0.8
 
-# What the process says, and that its log is written; where the migration stands, and which
-# processes of this machine are silent.
+# What the process says, that its log is written, and which logs it met; where the migration stands,
+# which log each name means, and which processes of this machine are silent.
 _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
         transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
-        owned, paused, shadow, standby, figures)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+        owned, paused, shadow, standby, figures, logs)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
         paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
-        figures = excluded.figures
+        figures = excluded.figures, logs = excluded.logs
 ), noted AS ({NOTE.format(transport="$9", owner="$1")}
+), met AS ({RECORD.format(logs="$19")}
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
-    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $19
+    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $20
 )
-SELECT silent.members, silent.pids, {COLUMNS} FROM silent LEFT JOIN migration ON true
+SELECT silent.members, silent.pids, ({KNOWN}) AS known, {COLUMNS}
+FROM silent LEFT JOIN migration ON true
 """  # noqa: S608 - constants only
 
 _GOODBYE = "DELETE FROM processes WHERE member = ANY($1::text[])"
@@ -76,13 +79,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatReport(msgspec.Struct, frozen=True):
-    """Changing part of a process's row: claims, outages, holdings."""
+    """Changing part of a process's row: claims, outages, holdings, logs that it knows."""
 
     owned: dict[str, dict[str, int]] = {}
     paused: list[Paused] = []
     shadow: dict[str, Any] | None = None
     standby: dict[str, Any] | None = None
     figures: dict[str, Any] | None = None
+    logs: Mapping[str, str | None] | None = None
 
 
 Heard = Callable[[MigrationState | None], Awaitable[None]]
@@ -92,7 +96,8 @@ class Heartbeat:
     """Says every ``interval`` seconds that this process is there, and hears of the migration.
 
     ``report`` is called for each beat and must be cheap. ``heard`` gets what the migration's row
-    says after each beat that PostgreSQL answered. ``died`` is told how many processes this one
+    says after each beat that PostgreSQL answered; ``known`` gets the identity of the log that each
+    name means, as recorded. ``died`` is told how many processes this one
     found dead and removed: of several that look, each death is one's to tell.
     """
 
@@ -103,6 +108,7 @@ class Heartbeat:
         report: Callable[[], HeartbeatReport],
         heard: Heard,
         *,
+        known: Callable[[Mapping[str, str]], None] = lambda _: None,
         died: Callable[[int], None] = lambda _: None,
         interval: float = BEAT_SECONDS,
     ) -> None:
@@ -110,6 +116,7 @@ class Heartbeat:
         self._identity = identity
         self._report = report
         self._heard = heard
+        self._known = known
         self._died = died
         self._interval = interval
         self._unheard = False
@@ -134,6 +141,7 @@ class Heartbeat:
                     timeout=_WITHIN,
                 )
                 assert row is not None
+            self._known(msgspec.json.decode(row["known"] or "{}", type=dict[str, str]))
             await self._heard(state_of(row) if row["phase"] is not None else None)
         except PersistenceError as error:
             if not self._unheard:

@@ -60,7 +60,8 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     phase of it. ``knows_plans`` is false of a version that knows one migration only. ``owned`` is
     the epoch of each partition it owns, by log. ``paused`` is what its workers wait for.
     ``shadow`` and ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its
-    latencies.
+    latencies. ``logs`` is the identity of each log that it knows by name, ``None`` of one that it
+    was not connected to yet.
 
     Another version of the service may write its row otherwise: a value without the shape that this
     version reads counts as not said.
@@ -87,6 +88,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     shadow: dict[str, Any] | None
     standby: dict[str, Any] | None
     figures: dict[str, Any] | None = None
+    logs: dict[str, str | None] | None = None
 
     @property
     def live(self) -> bool:
@@ -140,6 +142,7 @@ def _process(row: asyncpg.Record) -> Process:
         shadow=_as_it_is(row["shadow"], _Shadow),
         standby=_as_it_is(row["standby"], dict[str, _Standby]),
         figures=_shaped(row["figures"], dict[str, list[int]]),
+        logs=_shaped(row["logs"], dict[str, str | None]),
     )
 
 

@@ -11,7 +11,7 @@ from sqlmodel import Field
 
 from persistence.tables.schema import Table, moment, text_column
 
-__all__ = ["MigrationEventRow", "MigrationRow", "ProcessRow"]
+__all__ = ["LogIdentity", "MigrationEventRow", "MigrationRow", "ProcessRow"]
 
 
 def _small(*, null: bool = False) -> Column[int]:
@@ -85,7 +85,8 @@ class ProcessRow(Table, table=True):
     same boot, the same process namespace). ``phase`` is written by versions that know one migration
     only; the settings and the migration's pair say which phase it is. ``owned`` is its partitions
     by log, each with its epoch; ``paused`` what its workers wait for; ``shadow`` and ``standby``
-    are those parts' own words, null where it has none.
+    are those parts' own words, null where it has none. ``logs`` has the identity of each log that
+    it knows by name.
     """
 
     __tablename__ = "processes"
@@ -110,3 +111,17 @@ class ProcessRow(Table, table=True):
     shadow: dict[str, Any] | None = Field(sa_column=_json())
     standby: dict[str, Any] | None = Field(sa_column=_json())
     figures: dict[str, Any] | None = Field(sa_column=_json())
+    logs: dict[str, Any] | None = Field(sa_column=_json())
+
+
+class LogIdentity(Table, table=True):
+    """The log that a name means: the first that any process met under it.
+
+    ``identity`` is the log's own (``Transport.identity``). An operator can remove the row.
+    """
+
+    __tablename__ = "log_identities"
+
+    name: str = Field(sa_column=text_column(primary_key=True))
+    identity: str = Field(sa_column=text_column())
+    first_seen: datetime = Field(sa_column=moment(now=True))

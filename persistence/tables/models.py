@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from persistence.tables.jobs import JobRow
-from persistence.tables.migration import MigrationEventRow, MigrationRow, ProcessRow
+from persistence.tables.migration import LogIdentity, MigrationEventRow, MigrationRow, ProcessRow
 from persistence.tables.operator import DeliveryAttempt, OperatorAction
 from persistence.tables.parity import ParityReportRow
 from persistence.tables.schema import Table as _Table
@@ -40,6 +40,7 @@ __all__ = [
     "DeliveryAttempt",
     "FenceRow",
     "JobRow",
+    "LogIdentity",
     "MessagePosition",
     "MessageReceipt",
     "MessageRow",

@@ -54,7 +54,7 @@ async def test_every_gate_in_the_way_is_named_with_its_verdict_or_the_step_is_re
     said = await _refusal(unequal, overrule=red | unknown)
     assert "(nobody can pass it)" in said
     said = await _refusal(unequal, overrule=red | {"party": "a slip"}, acceptUnknown=unknown)
-    assert "no gate 'party': its gates are processes, workers" in said
+    assert "no gate 'party': its gates are processes, identity, workers" in said
     blank = await unequal.api.post(
         _STEPS, json=await _step(unequal) | {"overrule": {"parity": ""}, "acceptUnknown": unknown}
     )

@@ -79,6 +79,8 @@ def process(database_pool) -> Callable[..., Any]:
         **report: Any,
     ) -> None:
         choice = choice if phase is None else CHOICES[phase]
+        names = {choice.transport, choice.shadow or choice.transport, choice.consume_from}
+        report = {"logs": {name: f"the log {name}" for name in names}, **report}
         identity = Identity(
             member=member, role="serve", host="here", machine=machine(), pid=os.getpid(),
             version="1", api_url="", metrics_url="", transport=choice[0],

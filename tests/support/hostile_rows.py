@@ -178,4 +178,5 @@ def _json(table: str, name: str, text: str) -> Any:
             }
         },
         ("processes", "figures"): None,
+        ("processes", "logs"): {text: text},
     }[table, name]  # fmt: skip

@@ -111,6 +111,10 @@ def cases(text: str) -> dict[str, list[Case]]:
                 {"terminal": True, "answer": b"n\n"},
             ),
         ],
+        "migrate forget-log": [
+            (["migrate", "forget-log", "--why", text + "x", "--yes", "--", f"{text}9"], {}),
+            (["migrate", "forget-log", "--why", text + "x", "--dry-run", "--", text], {}),
+        ],
         "migrate advance": [
             (["migrate", "advance", "--why", text + "x", "--yes", "--no-wait"], {}),
             (["migrate", "advance", "--why", "x", "--overrule", text], {}),

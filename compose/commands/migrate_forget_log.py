@@ -1,0 +1,62 @@
+"""``crossfade migrate forget-log``: let a name mean another log from now on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compose.commands.dlq_selection import caller
+from compose.commands.migrate_session import explained, session
+from compose.commands.migrate_take import Why
+from compose.commands.options import DryRun, Json, Yes
+from compose.output import fail, out
+from compose.terminal import confirm
+from persistence.database.pool import using
+from persistence.fleet.log_identities import forget_log as forget_identity
+from persistence.fleet.log_identities import known_identities
+from persistence.operator_actions import record_done
+
+__all__ = ["forget_log"]
+
+
+def forget_log(
+    name: Annotated[str, typer.Argument(metavar="LOG", help="The log's name: redis, kafka.eu.")],
+    *,
+    why: Why,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Say that a log was emptied or made anew, so that its name may mean what is there now.
+
+    The processes say within seconds which log that is. Never for another server: what is known of
+    the name, such as the positions of rows, is of the old one. Give the new server a label.
+    """
+    if not dry_run and not yes:
+        confirm(f"Was {name} emptied or made anew? Another server needs a name of its own.")
+
+    async def main() -> str | None:
+        async with session() as (_, pool):
+            identity = (await known_identities(pool)).get(name)
+            if identity is None or dry_run:
+                return identity
+            await forget_identity(pool, name)
+            async with using(pool) as connection:
+                await record_done(
+                    connection,
+                    who=caller(),
+                    action="forget log",
+                    target=name,
+                    why=why,
+                    result=f"it was {identity}",
+                )
+            return identity
+
+    identity = explained(main)
+    if identity is None:
+        fail(f"no process ever met a log called {name}")
+    if as_json:
+        out.json({"wouldForget" if dry_run else "forgotten": name})
+        return
+    out.print(f"would forget {name} ({identity})" if dry_run else "forgotten")

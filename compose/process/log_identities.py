@@ -1,0 +1,93 @@
+"""Which log each name means to this process: asked of the logs, and compared with the record.
+
+Two processes with the same ``TRANSPORT`` and another ``REDIS_HOST`` write two logs under one name.
+Each works, and messages of one conversation end up in both: so it is told, as loudly as it can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from ingress.readiness import ComponentState
+from persistence.database.outage import stopped_within
+from transport.contract import Transport
+from transport.errors import TransportError
+from transport.patience import answer
+
+__all__ = ["LogIdentities"]
+
+_log = structlog.get_logger(__name__)
+
+_SECONDS = 2.0
+_WITHIN = 1.0
+
+
+class LogIdentities:
+    """The identity of each log, as last heard of it.
+
+    Args:
+        logs: those that this process connects to.
+        others: names that it knows besides.
+    """
+
+    def __init__(self, logs: Sequence[Transport], others: Iterable[str] = ()) -> None:
+        self._logs = logs
+        self._met: dict[str, str | None] = dict.fromkeys([*others, *(log.name for log in logs)])
+        self._strangers: list[str] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ask again and again until ``stop`` is set: an address may lead to another server."""
+        while not await stopped_within(stop, _SECONDS):
+            await self.ask()
+
+    async def ask(self) -> None:
+        """Ask every log, for a moment; one that does not answer is the one that it was."""
+        await asyncio.gather(*map(self._ask, self._logs))
+
+    async def _ask(self, log: Transport) -> None:
+        with suppress(TransportError, TimeoutError):
+            self._met[log.name] = await answer(log.identity(), within=_WITHIN)
+
+    def report(self) -> dict[str, str | None]:
+        """Return the identity of each log by name, ``None`` where it was not met yet."""
+        return dict(self._met)
+
+    def compare(self, known: Mapping[str, str]) -> None:
+        """Compare the logs with those that their names mean; warn of each that is another one."""
+        before = self._strangers
+        self._strangers = [
+            name
+            for name, identity in self._met.items()
+            if identity and known.get(name, identity) != identity
+        ]
+        for name in self._strangers:
+            if name not in before:
+                _log.error(
+                    "Another log than the one that its name means: messages of a conversation may "
+                    "stand in two logs, out of order",
+                    log=name,
+                    met=self._met[name],
+                    known=known[name],
+                    remedy=_remedy(name),
+                )
+
+    async def probe(self) -> ComponentState:
+        """Return the component of readiness: degraded where a name means another log here."""
+        if not self._strangers:
+            return ComponentState("identity", "up", False, "Each log is the one its name means.")
+        detail = " ".join(
+            f"{name} is another log than the one that its name means: {_remedy(name)}."
+            for name in self._strangers
+        )
+        return ComponentState("identity", "degraded", False, detail)
+
+
+def _remedy(name: str) -> str:
+    return (
+        "check this process's address of it; give another server a name of its own (a label); if "
+        f"the log was emptied or made anew, say so with 'crossfade migrate forget-log {name}'"
+    )

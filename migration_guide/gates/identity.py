@@ -1,0 +1,86 @@
+"""Gate ``identity``: a name means one log to every process, the one that it always meant.
+
+Two processes with the same ``TRANSPORT`` and another ``REDIS_HOST`` write two logs under one name,
+so that no order holds. One log under two names is copied to itself. Each log tells what sets it
+apart from any other (``Transport.identity``); heartbeats carry it, and the first is kept.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+
+from migration_guide.gates.processes import named
+from migration_guide.gates.result import GateResult, Scene, green, red, unknown
+from persistence.fleet.log_identities import known_identities
+from persistence.fleet.processes import Process
+
+__all__ = ["NAME", "gate", "judge"]
+
+NAME = "identity"
+
+
+async def gate(scene: Scene) -> GateResult:
+    """Compare what the processes met with each other, and with what was met first."""
+    return judge(scene.processes, await known_identities(scene.pool))
+
+
+def judge(processes: Collection[Process], known: Mapping[str, str]) -> GateResult:
+    """Return red for a name of two logs or a log of two names, unknown if a process is silent."""
+    live = [process for process in processes if process.live]
+    evidence = {
+        "processes": {process.member: process.logs for process in live},
+        "known": dict(known),
+    }
+    if reason := next(_disagreements(_met(live), known), None):
+        return red(NAME, reason, evidence)
+    if unsaid := [process for process in live if not _says(process)]:
+        return unknown(NAME, f"no word of which logs they are from {named(unsaid)}", evidence)
+    if not live:
+        return unknown(NAME, "no process says that it runs", evidence)
+    return green(NAME, "each name means one log, the same to every process", evidence)
+
+
+def _disagreements(
+    met: Mapping[str, Mapping[str, list[str]]], known: Mapping[str, str]
+) -> Iterator[str]:
+    names: dict[str, set[str]] = defaultdict(set)
+    for name, identity in known.items():
+        names[identity].add(name)
+    for name, members in met.items():
+        for identity in members:
+            names[identity].add(name)
+        if len(members) > 1:
+            who = "; ".join(f"one of {', '.join(found)}" for found in members.values())
+            yield (
+                f"{name} is {len(members)} logs: {who}. Compare their addresses of it; another "
+                "server needs a name of its own (a label)"
+            )
+        elif known.get(name) not in {None, *members}:
+            yield (
+                f"{name} is another log than it was: give the new server a name of its own (a "
+                "label), or, if the log was emptied or made anew, say so with 'crossfade migrate "
+                f"forget-log {name}'"
+            )
+    for several in names.values():
+        if len(several) > 1:
+            yield (
+                f"{' and '.join(sorted(several))} are one log: compare their addresses. A name "
+                "that is no longer used is removed with 'crossfade migrate forget-log NAME'"
+            )
+
+
+def _met(processes: Collection[Process]) -> dict[str, dict[str, list[str]]]:
+    """Return who met which log, by name and identity."""
+    met: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for process in processes:
+        for name, identity in (process.logs or {}).items():
+            if identity is not None:
+                met[name][identity].append(process.member)
+    return met
+
+
+def _says(process: Process) -> bool:
+    """Return whether it said which log each of those is that its settings name."""
+    used = {process.transport, process.transport_shadow, process.consume_from} - {None}
+    return all((process.logs or {}).get(name or "") for name in used)

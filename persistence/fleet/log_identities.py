@@ -1,0 +1,43 @@
+"""Which log each name means: the first that a process met under the name, until it is forgotten.
+
+Positions of rows, fences and reports have the log's name, so a name has to mean one log for ever.
+Heartbeats write what they meet; what stands here already stays.
+"""
+
+from __future__ import annotations
+
+from persistence.database.pool import Pool, using
+
+__all__ = ["KNOWN", "RECORD", "forget_log", "known_identities"]
+
+RECORD = """
+INSERT INTO log_identities (name, identity)
+SELECT key, value FROM jsonb_each_text({logs}) WHERE value IS NOT NULL
+ON CONFLICT DO NOTHING
+"""
+"""Record the logs of a process that have no identity yet."""
+
+KNOWN = "SELECT jsonb_object_agg(name, identity) FROM log_identities"
+"""Every identity by name, as JSON; null where there is none."""
+
+
+async def known_identities(pool: Pool) -> dict[str, str]:
+    """Return the identity of the log that each name means.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        rows = await connection.fetch("SELECT name, identity FROM log_identities")
+    return {row["name"]: row["identity"] for row in rows}
+
+
+async def forget_log(pool: Pool, name: str) -> bool:
+    """Forget which log the name means; return whether it was known. The next heartbeat says anew.
+
+    Raises:
+        Outage: PostgreSQL can't do it now.
+    """
+    async with using(pool) as connection:
+        done = await connection.execute("DELETE FROM log_identities WHERE name = $1", name)
+    return str(done) == "DELETE 1"
