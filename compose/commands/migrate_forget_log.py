@@ -28,7 +28,7 @@ def forget_log(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Say that a log was emptied or made anew, so that its name may mean what is there now.
+    """Let a log's name mean the emptied or new log that is there.
 
     The processes say within seconds which log that is. Never for another server: what is known of
     the name, such as the positions of rows, is of the old one. Give the new server a label.
