@@ -6,6 +6,7 @@ without the service. Start at ``Transport``.
 
 from __future__ import annotations
 
+from transport.assignment import fair_shares
 from transport.contract import (
     DLQ_GROUP,
     READ_BYTES,
@@ -26,6 +27,8 @@ from transport.contract import (
     Topic,
     Transport,
 )
+from transport.counted import counted, counted_key
+from transport.dead_letters import dead_letter_headers
 from transport.durability import Durability
 from transport.errors import (
     AppendUnknown,
@@ -38,6 +41,8 @@ from transport.errors import (
 )
 from transport.log_name import LogName
 from transport.registry import available, create
+from transport.settings import TransportSettings
+from transport.sizes import of_one_read
 
 __all__ = [
     "DLQ_GROUP",
@@ -66,7 +71,13 @@ __all__ = [
     "TopicMissing",
     "Transport",
     "TransportError",
+    "TransportSettings",
     "TransportUnavailable",
     "available",
+    "counted",
+    "counted_key",
     "create",
+    "dead_letter_headers",
+    "fair_shares",
+    "of_one_read",
 ]

@@ -1,0 +1,229 @@
+"""The transport: appends, reads, and questions."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time as clock
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from crossfade.transport import (
+    Appended,
+    AppendUnknown,
+    ConfigurationError,
+    DeadLetter,
+    Durability,
+    Envelope,
+    Features,
+    LogLocation,
+    LogName,
+    Outcome,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+    TransportError,
+    TransportSettings,
+    TransportUnavailable,
+    counted,
+    counted_key,
+    dead_letter_headers,
+)
+from tests.sqlite_log.database import CommitFailed, Database
+from tests.sqlite_log.group import SqliteConsumer
+from tests.sqlite_log.records import append, select
+
+__all__ = ["SqliteTransport"]
+
+_PROGRESS = (
+    "SELECT p.acked, p.owner, (SELECT coalesce(max(offset) + 1, 0) FROM records"
+    "  WHERE topic = ?1 AND partition = ?3),"
+    " (SELECT appended_at FROM records WHERE topic = ?1 AND partition = ?3"
+    "  AND offset = coalesce(p.acked, 0))"
+    " FROM (SELECT 1) LEFT JOIN positions p ON p.topic = ?1 AND p.name = ?2 AND p.partition = ?3"
+)
+
+
+class SqliteTransport:
+    """See ``crossfade.transport.Transport``."""
+
+    system = "sqlite"
+    features = Features(remembers=False, durable=True, counts_deliveries=False, shared=True)
+
+    def __init__(self, path: Path, settings: TransportSettings, name: LogName) -> None:
+        self.name = str(name)
+        self.partitions = settings.stream_partitions
+        self.location = LogLocation(str(path), numbered=True)
+        self._lease = settings.stream_lease_ms / 1000
+        self._db = Database(path, self.partitions)
+
+    @classmethod
+    def from_settings(cls, settings: TransportSettings, name: LogName) -> Self:
+        """Return a transport on the file that ``SQLITE_LOG`` names."""
+        file = os.environ.get("SQLITE_LOG")
+        if not file:
+            raise ConfigurationError(f"{name} needs a file: set SQLITE_LOG to its path")
+        return cls(Path(file + name.suffix("@")), settings, name)
+
+    async def __aenter__(self) -> Self:
+        await self._db.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._db.close()
+
+    async def publish(
+        self,
+        envelopes: Sequence[Envelope],
+        *,
+        remember: bool = True,
+    ) -> Sequence[Outcome]:
+        """Append envelopes; see the contract."""
+
+        def work(db: sqlite3.Connection) -> list[Outcome]:
+            return [
+                Appended(append(db, Topic.MESSAGES, e.partition, e.key, e.body, _bytes(e)))
+                for e in envelopes
+            ]
+
+        try:
+            outcomes: Sequence[Outcome] = await self._db.run(work)
+        except CommitFailed as error:
+            outcomes = [AppendUnknown(str(error))] * len(envelopes)
+        except TransportUnavailable as error:
+            outcomes = [error] * len(envelopes)
+        self._db.ring()
+        return outcomes
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """Return nothing: it does not remember."""
+        return [None] * len(message_ids)
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Append dead letters; see the contract."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for letter in letters:
+                record, headers = letter.record, dead_letter_headers(letter)
+                append(db, Topic.DEAD_LETTERS, 0, record.key, record.body, headers)
+
+        await self._db.run(work)
+        self._db.ring()
+
+    def consume(
+        self,
+        topic: Topic,
+        *,
+        group: str,
+        member: str,
+        linger: float = 0.0,
+    ) -> SqliteConsumer:
+        """Return a member of a group; see the contract."""
+        return SqliteConsumer(
+            self._db, topic, self._count(topic), group=group, member=member, lease=self._lease
+        )
+
+    async def read(
+        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return records without a group; see the contract."""
+        first = 0 if after is None else counted(after) + 1
+        return await self._db.run(lambda db: select(db, topic, partition, limit, first=first))
+
+    async def read_back(
+        self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return the last records before an offset; see the contract."""
+        bound = {} if before is None else {"before": counted(before)}
+        return await self._db.run(
+            lambda db: select(db, topic, partition, limit, last=True, **bound)
+        )
+
+    def offset_before(self, offset: str) -> str | None:
+        """Return the number before an offset; see the contract."""
+        number = counted(offset)
+        return str(number - 1) if number else None
+
+    async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
+        """Return the offset before a time; see the contract."""
+        statement = (
+            "SELECT coalesce(min(offset) FILTER (WHERE appended_at >= ?), max(offset) + 1, 0)"
+            " FROM records WHERE topic = ? AND partition = ?"
+        )
+        values = (time, topic.value, partition)
+        (first,) = await self._db.run(lambda db: db.execute(statement, values).fetchone())
+        return self.offset_before(str(first))
+
+    def time_in(self, offset: str) -> float | None:
+        """Return nothing: a number tells no time."""
+        return None
+
+    def sort_key(self, offset: str) -> bytes:
+        """Return a key that orders offsets; see the contract."""
+        return counted_key(offset)
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """Return a group's progress; see the contract."""
+
+        def work(db: sqlite3.Connection) -> list[Progress]:
+            return [
+                _progress(p, *db.execute(_PROGRESS, (topic.value, group, p)).fetchone())
+                for p in range(self._count(topic))
+            ]
+
+        return await self._db.run(work)
+
+    async def identity(self) -> str:
+        """Return what was drawn at random when the file was made."""
+        statement = "SELECT identity FROM log"
+        (identity,) = await self._db.run(lambda db: db.execute(statement).fetchone())
+        return str(identity)
+
+    async def forget_group(self, group: str) -> None:
+        """Forget a group; see the contract."""
+
+        def work(db: sqlite3.Connection) -> None:
+            living = "SELECT 1 FROM members WHERE name = ? AND expires >= ?"
+            if db.execute(living, (group, clock.time())).fetchone():
+                raise TransportError(f"group {group} has members: stop them first")
+            db.execute("DELETE FROM members WHERE name = ?", (group,))
+            db.execute("DELETE FROM positions WHERE name = ?", (group,))
+
+        await self._db.run(work)
+
+    async def durability(self) -> Durability:
+        """Return that a commit is on this machine's disk, and on no other's."""
+        figures = {"journal_mode": "wal", "synchronous": "full"}
+        return Durability(crash=True, power=True, disk=False, figures=figures)
+
+    async def ping(self) -> None:
+        """Return if the file is there and takes writes."""
+        if not self._db.path.exists():
+            raise TransportUnavailable(f"{self._db.path} is gone: restart, and find out who did it")
+        await self._db.run(lambda db: None)
+
+    def _count(self, topic: Topic) -> int:
+        return self.partitions if topic is Topic.MESSAGES else 1
+
+
+def _bytes(envelope: Envelope) -> dict[str, bytes]:
+    return {name: value.encode() for name, value in envelope.headers.items()}
+
+
+def _progress(
+    partition: int, floor: int | None, owner: str | None, end: int, oldest: float | None
+) -> Progress:
+    acked = floor or 0
+    return Progress(
+        partition=partition,
+        lag=end - acked,
+        pending=None if end - acked else 0,
+        oldest_age=0.0 if oldest is None else max(0.0, clock.time() - oldest),
+        floor=str(acked - 1) if acked else None,
+        end=str(end - 1) if end else None,
+        owner=owner,
+        appended=end,
+        untrimmed=True,
+    )
