@@ -59,7 +59,8 @@ def rehearse(
         int | None, typer.Option(help="Of all dice; another one each time where not given.")
     ] = None,
     report: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where report.html and report.json go.")
+        Path,
+        typer.Option(metavar="DIR", help="Where the report and the history go."),
     ] = Path(".crossfade/rehearsal"),
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the servers' data and every process's log.")
@@ -125,7 +126,9 @@ async def _rehearse(options: Options, report: Path, *, keep: bool, as_json: bool
             out.json(msgspec.to_builtins(made))
         else:
             show(out, made, saved)
-        passed = made.passed
+        # Nothing may go unjudged in CI because a program was not installed.
+        judged = made.second.missing is None or os.environ.get("CI", "").lower() != "true"
+        passed = made.passed and judged
     except Interrupted:
         err.print("Interrupted; everything it started has been stopped.")
         return _INTERRUPTED

@@ -83,9 +83,12 @@ def _phantoms(case: _Case) -> Iterator[Anomaly]:
         if not attempts:
             yield Anomaly(What.PHANTOM, row.key, "no attempt has this key")
             continue
-        same = [a for a in attempts if a.content == row.content]
+        same = [
+            a for a in attempts if a.content == row.content and a.conversation == row.conversation
+        ]
         if not same:
-            yield Anomaly(What.ALTERED, row.key, f"{len(attempts)} attempts had other contents")
+            text = f"{len(attempts)} attempts had other contents, or another conversation"
+            yield Anomaly(What.ALTERED, row.key, text)
         elif all(a.outcome is Outcome.FAILED for a in same):
             statuses = sorted({str(a.status) for a in same})
             yield Anomaly(What.PHANTOM, row.key, f"every attempt failed: {', '.join(statuses)}")

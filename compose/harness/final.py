@@ -19,6 +19,8 @@ class FinalRow(msgspec.Struct, kw_only=True):
     key: str
     conversation: str
     content: str
+    seq: int = 0
+    """Ascends in the reading order of its conversation."""
     transport: str = ""
     partition: int = 0
     offset: str = ""
@@ -50,7 +52,7 @@ async def gather(database_url: str) -> Final:
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
-            "SELECT id, idempotency_key, conversation_id, content, transport, partition,"
+            "SELECT id, idempotency_key, conversation_id, content, seq, transport, partition,"
             " log_offset"
             " FROM messages ORDER BY conversation_id, seq"
         )
@@ -67,6 +69,7 @@ async def gather(database_url: str) -> Final:
                 key=row["idempotency_key"],
                 conversation=row["conversation_id"],
                 content=row["content"],
+                seq=row["seq"],
                 transport=row["transport"],
                 partition=row["partition"],
                 offset=row["log_offset"],

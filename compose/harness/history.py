@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 
 import msgspec
 
@@ -44,6 +43,8 @@ class ClientAttempt(msgspec.Struct, kw_only=True):
     due: float | None = None
     """When its message was due: earlier than ``sent`` where the sender was kept waiting."""
     kind: RequestKind = RequestKind.MESSAGE
+    client: str = ""
+    """The writer that the message is from."""
     via: str = ""
     """The ingress that it went to."""
     phase: int | None = None
@@ -104,8 +105,3 @@ class ClientHistory:
     def __str__(self) -> str:
         counts = ", ".join(f"{self.count(outcome)} {outcome}" for outcome in Outcome)
         return f"{len(self.attempts)} attempts: {counts}"
-
-    def save(self, path: Path) -> None:
-        """Write one JSON object a line, to read after a failure."""
-        encoder = msgspec.json.Encoder()
-        path.write_bytes(encoder.encode_lines(self.attempts))

@@ -182,13 +182,13 @@ class Load:
         number = 0
         async for due in turns(rests, self._closing, catch_up=options.catch_up):
             number += 1
-            await self._message(conversation, f"{writer}{number}", due)
+            await self._message(conversation, writer, f"{writer}{number}", due)
 
-    async def _message(self, conversation: str, client_id: str, due: float) -> None:
+    async def _message(self, conversation: str, writer: str, client_id: str, due: float) -> None:
         patient = self._random.random() < self.options.patience
         body = {
             "conversationId": conversation,
-            "senderId": "sender",
+            "senderId": writer,
             "content": f"{conversation}/{client_id}/a",
             "contentType": "text",
             "clientMessageId": client_id,
@@ -242,6 +242,7 @@ class Load:
         key = idempotency_key(body["senderId"], body["conversationId"], body["clientMessageId"])
         attempt = ClientAttempt(
             key=key,
+            client=body["senderId"],
             conversation=body["conversationId"],
             content=body["content"],
             due=due,
@@ -254,6 +255,7 @@ class Load:
         attempt = ClientAttempt(
             kind=RequestKind.RECEIPT,
             key=f"{message.message_id}/delivered/reader",
+            client="reader",
             conversation=message.conversation,
             content="",
             sent=0.0,

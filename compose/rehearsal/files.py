@@ -15,19 +15,19 @@ __all__ = ["save"]
 
 
 def save(folder: Path, report: RehearsalReport, rehearsal: Rehearsal, data: Path) -> Path:
-    """Write ``report.html`` and ``report.json`` into ``folder``; return the page's path.
+    """Write ``report.html``, ``report.json`` and ``history.jsonl``; return the page's path.
 
-    Where something is wrong, every attempt (``history.jsonl``) and every log go beside them.
+    Where something is wrong, every process's log goes beside them.
     """
     shutil.rmtree(folder / "failure", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
     page.write_text(render(report), "utf-8")
     (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    shutil.copyfile(rehearsal.history_file, folder / "history.jsonl")
     if not report.passed:
         failure = folder / "failure"
         failure.mkdir()
-        rehearsal.history.save(failure / "history.jsonl")
         for log in data.glob("*/*.log"):
             shutil.copy(log, failure / f"{log.parent.name}-{log.name}")
     return page

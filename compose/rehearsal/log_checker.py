@@ -39,6 +39,7 @@ def check_logs(
     return [
         *_absent(history, logs, first, pair),
         *(found for name in logs for found in _reordered(name, history, first[name], pair)),
+        *_other_ids(history, logs),
         *_bad_copies(logs),
         *_unfounded(logs, rows),
     ]
@@ -80,6 +81,18 @@ def _absent(
                     What.NOT_IN_LOG, attempt.key, f"acknowledged by {attempt.via} on phase "
                     f"{attempt.phase}, and not in {name}"
                 )  # fmt: skip
+
+
+def _other_ids(history: ClientHistory, logs: Logs) -> Iterator[Anomaly]:
+    """Find records of a message with another id than its answers had."""
+    told = {a.content: a.message_id for a in history.acknowledged(RequestKind.MESSAGE)}
+    for name, log in logs.items():
+        for entries in log.values():
+            for entry in entries:
+                was = told.get(entry.content or "", entry.message_id)
+                if was != entry.message_id:
+                    text = f"acknowledged as {was}, and {entry.message_id} in {name}"
+                    yield Anomaly(What.ID_CHANGED, entry.offset, text)
 
 
 def _reordered(

@@ -72,7 +72,7 @@ def entry_of(record: Record, place: int) -> LogEntry:
         offset=record.offset,
         message_id=_header(record, HEADER_MESSAGE_ID) or "",
         content=content,
-        digest=blake2b(record.key.encode() + b"\0" + record.body, digest_size=12).digest(),
+        digest=blake2b(record.key.encode() + b"\0" + record.body, digest_size=16).digest(),
         appended_at=record.appended_at,
         mirror_of=_header(record, HEADER_MIRROR_OF),
         mirror_partition=origin.partition if origin and elsewhere else None,

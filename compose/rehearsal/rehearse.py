@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from compose.harness.anomaly import Anomaly, What
 from compose.harness.checker import check
-from compose.harness.final import gather
+from compose.harness.final import Final, gather
 from compose.harness.history import ClientHistory
 from compose.harness.load import LoadOptions, Mix
 from compose.harness.load_process import LoadProcess
@@ -15,12 +16,14 @@ from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
 from compose.local.server import ServerError
 from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
+from compose.rehearsal.history_file import write_history
 from compose.rehearsal.log_checker import check_logs
 from compose.rehearsal.logs import Log, read_log
 from compose.rehearsal.options import Options
 from compose.rehearsal.parity_watch import ParityWatch
-from compose.rehearsal.report import RehearsalReport, make_report
+from compose.rehearsal.report import RehearsalReport, hear, make_report
 from compose.rehearsal.samples import Observer
+from compose.rehearsal.second_judge import JudgeError, Opinion, SecondJudge
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import RehearsalTimeline
 from compose.rehearsal.walk import Walk
@@ -54,6 +57,7 @@ class Rehearsal:
     ) -> None:
         self.options = options
         self.timeline = RehearsalTimeline()
+        self.history_file = folder / "history.jsonl"
         self.history = ClientHistory()
         self.stage = Stage(folder, options, self.timeline, service)
         self.observer = Observer(self.timeline, ParityWatch(self.stage.database_url))
@@ -124,9 +128,12 @@ class Rehearsal:
                 anomalies.append(Anomaly(What.STUCK, name, f"can't be read: {error}"))
         self._say("checking")
         anomalies += check(self.history, final)
-        if len(logs) == len(self.observer.logs):
+        if len(logs) != len(self.observer.logs):
+            logs = {}  # one that can't be read is an anomaly; half of them would be many more
+        else:
             anomalies += check_logs(self.history, logs, final.rows, self.options.pair)
-        return make_report(
+        opinion = await asyncio.to_thread(self._second_opinion, final, logs)
+        report = make_report(
             options=self.options,
             timeline=self.timeline,
             history=self.history,
@@ -136,6 +143,16 @@ class Rehearsal:
             anomalies=anomalies,
             stopped=stopped,
         )
+        hear(report, anomalies, opinion)
+        return report
+
+    def _second_opinion(self, final: Final, logs: Mapping[str, Log]) -> Opinion | str:
+        """Write the history's file and ask the second checker; return why if it can't be asked."""
+        write_history(self.history_file, self.history, final, logs, self.options.pair)
+        try:
+            return SecondJudge(self.history_file.parent).judge(self.history_file)[0]
+        except JudgeError as error:
+            return str(error)
 
     async def _drained(self) -> list[Anomaly]:
         consumed = choices(self.options.pair)[self.timeline.phase].consume_from

@@ -22,10 +22,20 @@ from compose.rehearsal.figures import (
 from compose.rehearsal.logs import Log
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Lag
+from compose.rehearsal.second_judge import Opinion
 from compose.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, StateSpan
 from transport.contract import Reason
 
-__all__ = ["PROMISES", "Finding", "RehearsalReport", "Totals", "make_report"]
+__all__ = [
+    "PROMISES",
+    "Finding",
+    "RehearsalReport",
+    "SecondOpinion",
+    "Totals",
+    "hear",
+    "make_report",
+    "verdict_of",
+]
 
 _FINDINGS = 200
 
@@ -47,6 +57,18 @@ class Finding(msgspec.Struct, rename="camel"):
     what: str
     where: str
     facts: str
+
+
+class SecondOpinion(msgspec.Struct, kw_only=True, rename="camel"):
+    """What the second checker, a program of its own, says about the same history."""
+
+    verdict: dict[str, int] = {}
+    """Violations, by promise. It may count a violation otherwise than the first checker does."""
+    findings: list[Finding] = []
+    agrees: bool = False
+    """Whether both say that the same promises were kept."""
+    missing: str | None = None
+    """Why there is no second opinion."""
 
 
 class Totals(msgspec.Struct, kw_only=True, rename="camel"):
@@ -80,6 +102,9 @@ class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
     """Violations, by promise."""
     findings: list[Finding]
     """The first ones."""
+    second: SecondOpinion = msgspec.field(
+        default_factory=lambda: SecondOpinion(missing="it was not asked")
+    )
     totals: Totals
     overall: Posts
     phases: list[PhaseFigures]
@@ -100,16 +125,14 @@ def make_report(
     anomalies: Sequence[Anomaly],
     stopped: str | None,
 ) -> RehearsalReport:
-    """Put the report together."""
-    counts = Counter(anomaly.what for anomaly in anomalies)
-    verdict = {name: sum(counts[what] for what in kinds) for name, kinds in PROMISES.items()}
+    """Put the report together. ``hear`` adds the second checker's opinion."""
     return RehearsalReport(
         started_at=timeline.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=timeline.now,
         options=options,
         passed=not anomalies and stopped is None,
         stopped=stopped,
-        verdict=verdict,
+        verdict=verdict_of(anomalies),
         findings=[Finding(a.what.name, a.where, a.facts) for a in anomalies[:_FINDINGS]],
         totals=_totals(history, final, logs),
         overall=posts(history.attempts, first_tries(history)),
@@ -119,6 +142,27 @@ def make_report(
         tracks=timeline.tracks,
         series=over_time(history, timeline, lags, logs, options.pair),
     )
+
+
+def verdict_of(anomalies: Sequence[Anomaly]) -> dict[str, int]:
+    """Return the number of violations of each promise."""
+    counts = Counter(anomaly.what for anomaly in anomalies)
+    return {name: sum(counts[what] for what in kinds) for name, kinds in PROMISES.items()}
+
+
+def hear(report: RehearsalReport, anomalies: Sequence[Anomaly], opinion: Opinion | str) -> None:
+    """Add the second checker's opinion, or why there is none."""
+    if isinstance(opinion, str):
+        report.second = SecondOpinion(missing=opinion)
+        return
+    # That a service stood still is in no history.
+    first = verdict_of([a for a in anomalies if a.what is not What.STUCK])
+    report.second = SecondOpinion(
+        verdict=opinion.verdict,
+        findings=[Finding(f["class"], f["where"], f["facts"]) for f in opinion.findings],
+        agrees=all(bool(opinion.verdict[name]) == bool(first[name]) for name in first),
+    )
+    report.passed = report.passed and opinion.sound
 
 
 def _totals(history: ClientHistory, final: Final, logs: Mapping[str, Log]) -> Totals:

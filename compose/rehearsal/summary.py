@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from compose.grid import Grid
 from compose.rehearsal.page.render import milliseconds, percent
-from compose.rehearsal.report import RehearsalReport
+from compose.rehearsal.report import RehearsalReport, SecondOpinion
 from compose.terminal import Terminal, styled
 from migration_guide.phases import phases
 
@@ -26,6 +26,7 @@ def show(console: Terminal, report: RehearsalReport, page: Path) -> None:
     """Print the verdict, a line for each phase, and where the page is."""
     console.print(_phases(report))
     console.print(_verdict(report))
+    console.print(_second(report.second))
     for finding in report.findings[:_SHOWN]:
         console.print(styled("  ", (finding.what, "red"), f" [{finding.where}] {finding.facts}"))
     if report.stopped:
@@ -59,6 +60,19 @@ def _phases(report: RehearsalReport) -> Grid:
             str(phase.faults),
         )
     return table
+
+
+def _second(second: SecondOpinion) -> RenderableType:
+    if second.missing is not None:
+        text = f"NOT JUDGED by the second checker: {second.missing}"
+        return styled((text, "yellow"))
+    if second.agrees:
+        return styled("judged by two checkers, ", ("they agree", "green"))
+    broken = [f"{count} {name}" for name, count in second.verdict.items() if count]
+    return styled(
+        "judged by two checkers, ", ("they DISAGREE", "red"),
+        f": the second found {', '.join(broken) or 'nothing'}",
+    )  # fmt: skip
 
 
 def _verdict(report: RehearsalReport) -> RenderableType:

@@ -16,6 +16,7 @@ from compose.harness.history import ClientHistory
 from compose.harness.load import Load, LoadOptions
 from compose.harness.reader import PageReader
 from compose.local.postgres import PostgresServer
+from compose.rehearsal.history_file import write_history
 from tests.faults.logs import FaultyLog, settings_of
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
@@ -154,7 +155,7 @@ class Deployment:
             final.pages = {**final.pages, **await reader.catch_up()}
         anomalies = check(self.history, final)
         if anomalies:
-            self.history.save(self._folder / "history.jsonl")
+            write_history(self._folder / "history.jsonl", self.history, final)
         return anomalies, final
 
     async def assert_promises_held(

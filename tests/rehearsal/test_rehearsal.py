@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,10 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append, service=ForkedService)
     report = await rehearsal.run()
     page = save(tmp_path / "report", report, rehearsal, tmp_path / "rehearsal")
+    if shutil.which("go") is None:
+        assert report.second.missing
+    else:
+        assert report.second.agrees, report.second
     assert report.passed, f"{report.stopped} {report.verdict} {report.findings[:5]}\n{page}"
     assert [one.phase for one in report.phases] == list(THERE_AND_BACK)
     assert all(one.faults for one in report.phases), "a phase without a fault"
@@ -48,4 +53,5 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     assert all(mark.gates for mark in report.gates), "a step without its gates"
     assert report.totals.messages == len({a.key for a in rehearsal.history.acknowledged()})
     assert set(report.totals.records) == {"redis", "kafka"}
+    assert (page.parent / "history.jsonl").read_bytes().startswith(b'{"type":"history"')
     assert msgspec.json.decode((page.parent / "report.json").read_bytes())["passed"]

@@ -1,0 +1,143 @@
+"""A history as a file, for other checkers: one JSON object a line (docs/history_format.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from compose.harness.final import Final, FinalRow, Letter
+from compose.harness.history import ClientAttempt, ClientHistory, RequestKind
+from compose.rehearsal.logs import Log, LogEntry
+from persistence.fleet.log_choice import FIRST_PAIR, LogPair
+
+__all__ = ["HISTORY_VERSION", "write_history"]
+
+HISTORY_VERSION = 1
+
+_Line = dict[str, object]
+
+
+class _Content(msgspec.Struct):
+    content: str | None = None
+
+
+_content = msgspec.json.Decoder(_Content)
+
+
+def write_history(
+    path: Path,
+    history: ClientHistory,
+    final: Final,
+    logs: Mapping[str, Log] | None = None,
+    pair: LogPair = FIRST_PAIR,
+) -> None:
+    """Write everything that a checker compares.
+
+    Args:
+        path: Of the file.
+        history: What the clients did, and what they were told.
+        final: Rows, receipts, dead letters and pages in the end.
+        logs: Each log's records; none where only the rows are to be judged.
+        pair: The logs that the phases of the attempts are between.
+    """
+    encode = msgspec.json.Encoder().encode
+    count = 0
+    with path.open("wb") as file:
+        for line in _lines(history, final, logs or {}, pair):
+            file.write(encode(line) + b"\n")
+            count += 1
+        file.write(encode({"type": "end", "lines": count + 1}) + b"\n")
+
+
+def _lines(
+    history: ClientHistory, final: Final, logs: Mapping[str, Log], pair: LogPair
+) -> Iterator[_Line]:
+    yield {
+        "type": "history", "version": HISTORY_VERSION, "old": pair.old, "new": pair.new,
+        "logs": list(logs),
+    }  # fmt: skip
+    yield from map(_attempt, history.attempts)
+    for message_id, reason in history.planted.items():
+        yield {"type": "planted", "messageId": message_id, "reason": reason}
+    yield from map(_row, final.rows)
+    for key in final.receipts:
+        yield {"type": "receipt", "key": key}
+    yield from map(_letter, final.letters)
+    for conversation, seen in final.pages.items():
+        yield {"type": "page", "conversation": conversation, "messageIds": list(seen)}
+    for name, log in logs.items():
+        for entries in log.values():
+            for entry in entries:
+                yield _record(name, entry)
+
+
+def _attempt(attempt: ClientAttempt) -> _Line:
+    line: _Line = {
+        "type": "attempt",
+        "client": attempt.client,
+        "kind": attempt.kind,
+        "conversation": attempt.conversation,
+        "key": attempt.key,
+        "sent": attempt.sent,
+        "ended": attempt.ended,  # JSON has no infinity: null is "never"
+        "outcome": attempt.outcome,
+        "via": attempt.via,
+    }
+    if attempt.kind is RequestKind.MESSAGE:
+        line["digest"] = _digest(attempt.content)
+    told = {
+        "phase": attempt.phase,
+        "status": attempt.status,
+        "messageId": attempt.message_id,
+        "hit": attempt.hit,
+        "retryAfter": attempt.retry_after,
+        "detail": attempt.detail or None,
+    }
+    return line | {name: value for name, value in told.items() if value is not None}
+
+
+def _row(row: FinalRow) -> _Line:
+    return {
+        "type": "row",
+        "seq": row.seq,
+        "messageId": row.message_id,
+        "key": row.key,
+        "conversation": row.conversation,
+        "digest": _digest(row.content),
+        "log": row.transport,
+        "partition": row.partition,
+        "offset": row.offset,
+    }
+
+
+def _letter(letter: Letter) -> _Line:
+    line: _Line = {
+        "type": "deadLetter", "messageId": letter.message_id, "reason": letter.reason,
+        "attempts": letter.attempts, "error": letter.error,
+    }  # fmt: skip
+    try:
+        content = _content.decode(letter.body).content
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        content = None
+    return line if content is None else line | {"digest": _digest(content)}
+
+
+def _record(log: str, entry: LogEntry) -> _Line:
+    line: _Line = {
+        "type": "record", "log": log, "partition": entry.partition, "offset": entry.offset,
+        "messageId": entry.message_id, "bytes": entry.digest.hex(),
+    }  # fmt: skip
+    if entry.content is not None:
+        line["digest"] = _digest(entry.content)
+    if entry.mirror_of is not None:
+        line["mirrorOf"] = entry.mirror_of
+    if entry.mirror_partition is not None:
+        line["mirrorPartition"] = entry.mirror_partition
+    return line
+
+
+def _digest(content: str) -> str:
+    return sha256(content.encode()).hexdigest()[:32]

@@ -1,0 +1,3 @@
+module crossfade/judge
+
+go 1.19
