@@ -6,7 +6,9 @@ that is written and read now.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import gcd
 
 import msgspec
 
@@ -17,10 +19,18 @@ from migration_guide.steps import MigrationStanding, Steps
 from persistence.fleet.log_choice import LogPair
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.processes import Process
+from persistence.store.locks import BUCKETS
+from transport.contract import Transport
+from transport.errors import TransportUnavailable
+from transport.existing import Existing
+from transport.log_name import LogName
+from transport.patience import answer
 from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["MigrationPlan", "plan", "planned"]
+
+_WITHIN_SECONDS = 10.0
 
 
 class MigrationPlan(msgspec.Struct, frozen=True, rename="camel"):
@@ -30,24 +40,29 @@ class MigrationPlan(msgspec.Struct, frozen=True, rename="camel"):
         pair: the logs that it leads from and to.
         partitions: how many partitions each of them has.
         epoch: the state that it was judged on.
+        inserters: how many statements can insert rows at once from the new log without waiting for
+            each other: at most as many as it has partitions.
     """
 
     pair: LogPair
     partitions: dict[str, int]
     epoch: int
+    inserters: int
 
 
-def planned(look: MigrationStanding, new: str, settings: TransportSettings) -> MigrationPlan:
+async def planned(look: MigrationStanding, new: str, settings: TransportSettings) -> MigrationPlan:
     """Return the plan to migrate to ``new``, if it can be made now.
 
     Args:
-        look: the migration's state and the processes.
+        look: the migration's state, the processes, and the log that each name means.
         new: the name of the log to migrate to.
         settings: with which logs are made.
 
     Raises:
         ConfigurationError: ``new`` is no name of a log that can be made.
-        MigrationError: the migration does not rest, or a process stands in the way.
+        MigrationError: the migration does not rest, a process stands in the way, or the name means
+            another log than the one that is there. (A server that can't be reached now is left to
+            the gate ``identity``.)
     """
     must_rest(look.state)
     old = rests_on(look.state)
@@ -55,10 +70,13 @@ def planned(look: MigrationStanding, new: str, settings: TransportSettings) -> M
     if new == old:
         raise NotPlanned(f"{old} is the log that is written and read now: name another one")
     _must_know_plans(look.processes, look.state)
+    _must_know_label(look.processes, new)
+    await _must_mean_it(logs[new], look.known)
     return MigrationPlan(
         pair=LogPair(old, new),
         partitions={name: log.partitions for name, log in logs.items()},
         epoch=look.state.epoch,
+        inserters=gcd(logs[new].partitions, BUCKETS),
     )
 
 
@@ -82,3 +100,51 @@ def _must_know_plans(processes: Sequence[Process], state: MigrationState) -> Non
             f"of a version that knows the migration from redis to kafka only: {named(old)}; "
             "restart them with this version first"
         )
+
+
+def _must_know_label(processes: Sequence[Process], new: str) -> None:
+    """Refuse beside a process that has no settings of the log: it could not connect to it."""
+    label = LogName.parse(new).label
+    if label is None:
+        return
+    if strangers := [
+        process
+        for process in processes
+        if label not in {LogName.parse(name).label for name in process.logs or {}}
+    ]:
+        raise NotPlanned(
+            f"{new} has settings of its own, which are unknown to {named(strangers)}: restart them "
+            f"with OTHER_LOGS={new} and its settings first"
+        )
+
+
+async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> None:
+    """Refuse a name that means another log, or a log that has another name."""
+    if not isinstance(log, Existing):
+        return
+    with suppress(TransportUnavailable, TimeoutError):
+        identity = await answer(_identity(log), within=_WITHIN_SECONDS)
+        if log.name in known and known[log.name] != identity:
+            found = "another log" if identity else "no log"
+            raise NotPlanned(
+                f"{log.name} is the name of a log that was used before, and {log.where} holds "
+                f"{found}: give another server a name of its own (a label), or, if the log was "
+                f"emptied or made anew, say so with 'crossfade migrate forget-log {log.name}'"
+            )
+        if same := [
+            name for name, other in known.items() if other == identity and name != log.name
+        ]:
+            raise NotPlanned(
+                f"{log.name} is the same log as {same[0]}: compare their addresses, or, if "
+                f"{same[0]} is no longer used under this name, remove it with 'crossfade migrate "
+                f"forget-log {same[0]}'"
+            )
+
+
+async def _identity(log: Transport) -> str | None:
+    """Return the log's identity, ``None`` if it has not been made. It is not made here."""
+    assert isinstance(log, Existing)
+    if not await log.exists():
+        return None
+    async with log:
+        return await log.identity()

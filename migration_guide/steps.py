@@ -18,6 +18,7 @@ from migration_guide.mirrored import MIRRORED
 from migration_guide.phases import PhaseStep, phases, step
 from persistence.database.pool import Pool
 from persistence.fleet.log_choice import Choice, choices
+from persistence.fleet.log_identities import known_identities
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import Process
@@ -32,10 +33,11 @@ __all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "way_on
 
 
 class MigrationStanding(msgspec.Struct, frozen=True):
-    """The migration's state, and the processes that run."""
+    """The migration's state, the processes that run, and the identity of the log of each name."""
 
     state: MigrationState
     processes: list[Process]
+    known: dict[str, str]
 
     @property
     def reached(self) -> GateResult:
@@ -68,7 +70,9 @@ class Steps:
         state = await read_state(self._pool)
         if state is None:
             raise NotStarted
-        return MigrationStanding(state, await read_processes(self._pool))
+        return MigrationStanding(
+            state, await read_processes(self._pool), await known_identities(self._pool)
+        )
 
     def next_step(self, state: MigrationState, *, forward: bool) -> PhaseStep:
         """Return the step that ``advance`` or ``rollback`` means now.

@@ -16,6 +16,7 @@ from compose.terminal import confirm, paragraph, styled
 from migration_guide.phases import phases
 from migration_guide.planning import MigrationPlan, planned
 from migration_guide.planning import plan as record
+from persistence.store.locks import BUCKETS
 
 __all__ = ["plan"]
 
@@ -38,7 +39,7 @@ def plan(
 
     async def judged() -> MigrationPlan:
         async with session() as (migration, _):
-            return planned(await migration.look(), to, client_settings(say=False).transport)
+            return await planned(await migration.look(), to, client_settings(say=False).transport)
 
     chosen = explained(judged)
     if not as_json:
@@ -53,7 +54,12 @@ def plan(
 
         explained(taken)
     if as_json:
-        data = {"from": chosen.pair.old, "to": chosen.pair.new, "partitions": chosen.partitions}
+        data = {
+            "from": chosen.pair.old,
+            "to": chosen.pair.new,
+            "partitions": chosen.partitions,
+            "inserters": chosen.inserters,
+        }
         settings = [phase.choice.environment() for phase in phases(chosen.pair)]
         out.json({**data, "phases": settings, "planned": not dry_run})
         return
@@ -71,6 +77,15 @@ def plan(
 def _show(chosen: MigrationPlan) -> None:
     counts = ", ".join(f"{name} has {count}" for name, count in chosen.partitions.items())
     out.print(f"Partitions: {counts}")
+    new = chosen.partitions[chosen.pair.names[-1]]
+    if chosen.inserters < new:
+        out.print(
+            paragraph(
+                f"Rows of {new} partitions are inserted by {chosen.inserters} workers at once: "
+                "partitions whose numbers have the same remainder wait for each other. A count "
+                f"that divides {BUCKETS} has no such wait."
+            )
+        )
     out.print()
     table = Grid("phase")
     table.add_column("what", prose=True)

@@ -142,7 +142,7 @@ class _Runner(NamedTuple):
             look = await migration.look()
             if record and await migration.complete(look, who=self.who):
                 look = await migration.look()
-            return way_to(look.state, self.to) or way_of_plan(self._planned(look).pair)
+            return way_to(look.state, self.to) or way_of_plan((await self._planned(look)).pair)
 
     async def run(self, way: Way) -> Ended:
         """Take every step, until one does not end."""
@@ -168,10 +168,10 @@ class _Runner(NamedTuple):
         async with session(say=False) as (migration, _):
             look = await migration.look()
             if way_to(look.state, self.to) is None:
-                await plan(migration, self._planned(look), who=self.who, why=self.why)
+                await plan(migration, await self._planned(look), who=self.who, why=self.why)
 
-    def _planned(self, look: MigrationStanding) -> MigrationPlan:
-        return planned(look, self.to, client_settings(say=False).transport)
+    async def _planned(self, look: MigrationStanding) -> MigrationPlan:
+        return await planned(look, self.to, client_settings(say=False).transport)
 
     async def _restart(self, pair: LogPair, phase: int) -> Ended:
         """Restart the processes, or say how, and see them on ``phase``."""

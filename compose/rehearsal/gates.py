@@ -129,7 +129,7 @@ class Gates:
         steps = Steps(pool, self._settings)
         look = await steps.look()
         if look.state.pair != self._pair:
-            chosen = planned(look, self._pair.names[-1], self._settings)
+            chosen = await planned(look, self._pair.names[-1], self._settings)
             await plan(steps, chosen, who=_WHO, why="rehearsal")
             look = await steps.look()
         state = await steps.complete(look, who=_WHO) or look.state
