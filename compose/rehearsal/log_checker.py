@@ -63,19 +63,19 @@ def _appends(history: ClientHistory) -> Iterator[ClientAttempt]:
 def _absent(
     history: ClientHistory, logs: Logs, first: Mapping[str, Mapping[str, LogEntry]], pair: LogPair
 ) -> Iterator[Anomaly]:
-    bodies: dict[str | None, set[str]] = defaultdict(set)
-    for attempt in history.acknowledged(RequestKind.MESSAGE):
-        bodies[attempt.message_id].add(attempt.content)
+    bodies: dict[str, set[str]] = defaultdict(set)
+    for sent in history.attempts:
+        if sent.kind is RequestKind.MESSAGE:
+            bodies[sent.key].add(sent.content)
     ids = {
         name: {entry.message_id for entries in log.values() for entry in entries}
         for name, log in logs.items()
     }
     for attempt in _appends(history):
         for name in asked_of(attempt.phase, pair):
-            # A log that remembers ids keeps the first body of a key; the other log has them all.
-            settled = len(bodies[attempt.message_id]) > 1 and attempt.message_id in ids.get(
-                name, ()
-            )
+            # A log that remembers ids keeps the first body of a key, whoever sent it, and whether or
+            # not its sender had an answer. The other log may have kept another body.
+            settled = len(bodies[attempt.key]) > 1 and attempt.message_id in ids.get(name, ())
             if attempt.content not in first.get(name, {}) and not settled:
                 yield Anomaly(
                     What.NOT_IN_LOG, attempt.key, f"acknowledged by {attempt.via} on phase "

@@ -101,6 +101,17 @@ def test_a_log_that_remembers_keeps_one_body_of_a_key() -> None:
     assert found(attempts, redis=both, kafka=[copy(n) for n in (0, 1, 3)]) == [What.NOT_IN_LOG] * 2
 
 
+def test_the_other_body_of_a_key_may_have_had_no_answer() -> None:
+    """Two processes with other primaries each append a body first; each log remembers its own."""
+    unanswered = attempt(
+        2, sent=2.1, content="content-2b", outcome=Outcome.UNKNOWN, status=None, message_id=None
+    )
+    theirs = [copy(0), copy(1), copy(2, content="content-2b"), copy(3)]
+    attempts = [*(attempt(n) for n in range(4)), unanswered]
+    assert found(attempts, kafka=theirs) == []
+    assert found([attempt(n) for n in range(4)], kafka=theirs) == [What.NOT_IN_LOG]
+
+
 def test_another_order_in_one_log_is_seen() -> None:
     swapped = [copy(0), copy(2), copy(1), copy(3)]
     assert found(kafka=swapped) == [What.LOG_REORDERED]
