@@ -11,8 +11,11 @@ from typing import Annotated
 
 import typer
 
+from compose.output import run
 from compose.settings import Settings
-from persistence.fleet.log_choice import FIRST_PAIR
+from persistence.database.pool import connect
+from persistence.fleet.log_choice import FIRST_PAIR, LogPair
+from persistence.fleet.migration_state import state
 from transport.contract import Transport
 from transport.existing import must_exist
 from transport.registry import create
@@ -48,7 +51,7 @@ def moment(text: str | None, option: str) -> float | None:
 
 
 def other(settings: Settings, primary: str, named: str | None, option: str) -> str:
-    """Return the second log: the one named, else the shadow, else the other of Redis and Kafka.
+    """Return the second log: the one named, else the shadow, else the migration's other log.
 
     Raises:
         typer.BadParameter: the one named is the first, or there is no other.
@@ -56,11 +59,22 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
     ours = settings.transport
     if named == primary:
         raise typer.BadParameter(f"{primary} is both; name another log.", param_hint=option)
-    candidates = (named, ours.transport_shadow, ours.transport, FIRST_PAIR.other(primary))
-    for name in candidates:
+    for name in (named, ours.transport_shadow, ours.transport):
         if name and name != primary:
             return name
+    if name := run(lambda: _pair(settings)).other(primary):
+        return name
     raise typer.BadParameter(f"which log beside {primary}? Name it.", param_hint=option)
+
+
+async def _pair(settings: Settings) -> LogPair:
+    """Return the logs of the migration that is recorded, the first pair where none is."""
+    pool = await connect(settings.persistence)
+    try:
+        found = await state(pool)
+        return found.pair if found else FIRST_PAIR
+    finally:
+        await pool.close()
 
 
 @asynccontextmanager

@@ -9,12 +9,12 @@ __all__ = ["MIGRATION"]
 
 _PHASES = {
     "-1": "no phase",
-    "0": "0 redis",
+    "0": "0 old log",
     "1": "1 shadow",
     "2": "2 mirror",
     "3": "3 consume",
     "4": "4 primary",
-    "5": "5 kafka",
+    "5": "5 new log",
 }
 _RATE = "[$__rate_interval]"
 _OUTCOMES = f"sum by (outcome) (rate(shadow_publish_total{{@}}{_RATE}))"

@@ -143,6 +143,8 @@ class Stage:
         return {
             **_SETTINGS,
             **choices(self._pair)[phase].environment(),
+            # A label's settings are there in phases that do not name its log, too.
+            "OTHER_LOGS": ",".join(name for name in self._pair.names if "." in name),
             "DATABASE_URL": self.database_url,
             **{
                 name: value

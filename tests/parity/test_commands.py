@@ -151,7 +151,10 @@ async def test_a_backfill_keeps_to_its_rate_and_ctrl_c_interrupts_it(
     row = await database_pool.fetchrow(
         "SELECT state, done, extract(epoch FROM finished_at - started_at) AS seconds FROM jobs"
     )
-    assert (row["state"], row["done"]) == ("done", 36)
+    assert row["state"] == "done"
+    # What was appended and not yet noted when Ctrl-C came is found there, and not appended again.
+    assert 33 <= row["done"] <= 36
+    assert len(await every(kafka_log)) == 40
     assert row["seconds"] > left / 12 - 1
 
 
