@@ -39,6 +39,8 @@ __all__ = [
     "DeadLetter",
     "Envelope",
     "Features",
+    "GroupStanding",
+    "Holding",
     "LogLocation",
     "Outcome",
     "Progress",
@@ -168,6 +170,33 @@ class Progress(msgspec.Struct, frozen=True):
     held: int = 0
     untrimmed: bool = False
     unavailable: bool = False
+
+
+class GroupStanding(msgspec.Struct, frozen=True):
+    """A group that reads a topic, as the server tells it: another program's too.
+
+    ``group`` is the server's name of it. ``ours``: it is the group that this service has for the
+    topic. ``lag`` counts the records that it has not acknowledged, ``None`` where that is unknown.
+    ``members`` counts those that are known to live; a program may read without being counted.
+    """
+
+    topic: Topic
+    group: str
+    ours: bool
+    lag: int | None
+    members: int
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """A thing that the server keeps of one log and of no other: a stream, a topic, a group.
+
+    ``records`` and ``bytes`` are ``None`` where it has none, or the server does not say.
+    """
+
+    kind: str
+    name: str
+    records: int | None = None
+    bytes: int | None = None
 
 
 class Features(msgspec.Struct, frozen=True):
@@ -486,6 +515,31 @@ class Transport(Protocol):
             TransportError: it has members. Those that were killed stay until their lease has run
                 out.
             TransportUnavailable: it may not be forgotten, or in part only; call again.
+        """
+
+    async def groups(self) -> Sequence[GroupStanding]:
+        """Return every group that reads a topic of this log, other programs' among them.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
+        """
+
+    async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
+        """Remove everything that the server keeps of this log, and nothing of another one.
+
+        Nothing is asked but whether somebody is in its groups: records and dead letters go
+        unread. Where it fails halfway, call it again on a transport that was opened anew. This one
+        may only be left then.
+
+        Args:
+            dry_run: return the same, and remove nothing.
+
+        Returns:
+            What was removed; nothing where the log is not there.
+
+        Raises:
+            TransportError: a group of the log has members; nothing was removed.
+            TransportUnavailable: it may not be removed, or in part only.
         """
 
     async def durability(self) -> Durability:

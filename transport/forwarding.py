@@ -12,6 +12,8 @@ from transport.contract import (
     Consumer,
     DeadLetter,
     Envelope,
+    GroupStanding,
+    Holding,
     Outcome,
     Progress,
     Record,
@@ -103,6 +105,14 @@ class Forwarding:
     async def forget_group(self, group: str) -> None:
         """As the inner transport."""
         await self._ready().forget_group(group)
+
+    async def groups(self) -> Sequence[GroupStanding]:
+        """As the inner transport."""
+        return await self._ready().groups()
+
+    async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
+        """As the inner transport."""
+        return await self._ready().remove(dry_run=dry_run)
 
     async def durability(self) -> Durability:
         """As the inner transport."""

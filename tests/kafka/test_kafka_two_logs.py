@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiokafka.admin import AIOKafkaAdminClient
 
 from transport.clock import now
-from transport.conformance.member import ConformanceWorker, contents, messages, until
-from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
+from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
+from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic, Transport
 from transport.kafka import KafkaTransport
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -45,6 +45,45 @@ async def test_each_has_topics_groups_and_static_members_of_its_own(
         for log in logs:
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
             assert [one.lag for one in progress] == [0] * log.partitions
+
+
+async def test_one_log_is_removed_and_the_other_stays(kafka_settings: TransportSettings) -> None:
+    async with KafkaTransport(kafka_settings) as small, create("kafka@6", kafka_settings) as large:
+        for log in (small, large):
+            await log.publish(messages(["a", "b"], partition=3, of=log))
+            async with Member(log) as member:
+                claim = await member.claim(3)
+                (first, *_) = await drain(claim, 2, patience=30.0)
+                await claim.ack(first.offset)
+        stays = await _state(large)
+        removed = await small.remove()
+        assert {(holding.kind, holding.name, holding.records) for holding in removed} == {
+            ("topic", small.location.messages, 2),
+            ("topic", small.location.dead_letters, 0),
+            ("group", WORKER_GROUP, None),
+        }
+        assert await _state(large) == stays
+    left = await _names(kafka_settings)
+    assert {large.location.messages, large.location.dead_letters, f"{WORKER_GROUP}.6"} <= left
+    assert not {small.location.messages, small.location.dead_letters, WORKER_GROUP} & left
+
+
+async def _state(log: Transport) -> object:
+    (worker, *_) = [one for one in await log.groups() if one.ours]
+    assert worker.lag == 1
+    records = [(one.offset, one.body, one.headers) for one in await log.read(Topic.MESSAGES, 3)]
+    return await log.identity(), records, await log.groups()
+
+
+async def _names(settings: TransportSettings) -> set[str]:
+    """Return the topics and the groups that there are."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        groups = [name for name, _ in await admin.list_consumer_groups()]
+        return {*await admin.list_topics(), *groups}
+    finally:
+        await admin.close()
 
 
 async def _members(settings: TransportSettings, *groups: str) -> list[int]:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from transport.clock import now
 from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
 from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Remembered, Topic
-from transport.errors import PartitionLost
+from transport.errors import PartitionLost, TransportError
 from transport.redis import RedisTransport
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -116,3 +116,77 @@ async def test_a_group_is_forgotten_with_all_its_keys_in_one_log(
         [b"persistence-workers"],
         [b"passing", b"persistence-workers"],
     ]
+
+
+async def test_one_log_is_removed_and_the_other_stays_byte_for_byte(
+    near: RedisTransport, large: RedisTransport, client: Redis
+) -> None:
+    """Other programs' keys stay as well, however much they look like ours."""
+    strangers = [
+        "msg:stream", "msg:stream:4", "msg:stream:x", "msg:dlq:0", "x{msg:stream}:identity",
+        "{msg:stream}:x", "{msg:stream:4}:memory:0", "{msg:stream:0}:lease",
+    ]  # fmt: skip
+    for key in strangers:
+        await client.set(key, "theirs")
+    for log in (near, large):
+        await _use(log)
+    before = await _dumps(client)
+    for log in (near, large):
+        await log.remove()
+        left = await _dumps(client)
+        prefixes = {"redis": ("msg:stream@6", "msg:dlq@6"), "redis@6": ()}[log.name]
+        kept = {
+            key: dump
+            for key, dump in before.items()
+            if key.decode() in strangers or key.decode().lstrip("{").startswith(prefixes or "-")
+        }
+        assert left == kept
+    assert set(left) == {key.encode() for key in strangers}
+
+
+async def test_what_is_removed_is_told_with_records_and_bytes(
+    near: RedisTransport, client: Redis
+) -> None:
+    await _use(near)
+    keys = {key.decode() for key in await client.keys()}
+    found = await near.remove(dry_run=True)
+    assert {holding.name for holding in found if holding.kind != "group"} == keys
+    assert all(holding.bytes for holding in found if holding.kind != "group")
+    (stream,) = [holding for holding in found if holding.name == "msg:stream:1"]
+    assert (stream.kind, stream.records) == ("stream", 1)
+    assert [holding.name for holding in found if holding.kind == "group"] == [
+        "passing on msg:stream",
+        "persistence-workers on msg:stream",
+        "dlq-processors on msg:dlq",
+    ]
+
+
+async def test_a_removal_that_failed_halfway_is_done_by_the_next(
+    near: RedisTransport, settings: TransportSettings, client: Redis
+) -> None:
+    """What was removed by then is new, not lost."""
+    await _use(near)
+    await client.unlink("msg:stream:0", *await client.keys("{msg:stream:0}:*"))
+    async with create("redis", settings) as again:
+        progress = await again.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert [(one.lag, one.lost) for one in progress] == [(0, 0), (1, 0), (0, 0), (0, 0)]
+        await again.remove()
+    assert not await client.keys()
+
+
+async def _use(log: RedisTransport) -> None:
+    """Leave a key of every kind."""
+    await log.publish(messages(["a"], partition=1, of=log))
+    await log.identity()
+    await log.ping()
+    (record,) = await log.read(Topic.MESSAGES, 1)
+    await log.dead_letter([DeadLetter(record, Reason.REJECTED, "no", 1, now())])
+    async with Member(log) as member, Member(log, group="passing") as other:
+        await member.claim(1)
+        await other.claim(1)
+        with pytest.raises(TransportError, match="has members"):
+            await log.remove()
+
+
+async def _dumps(client: Redis) -> dict[bytes, bytes]:
+    return {key: await client.dump(key) for key in sorted(await client.keys())}

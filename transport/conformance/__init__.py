@@ -22,7 +22,7 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in (
             "dead_letters", "delivery", "faults", "groups", "identity", "member", "ownership",
-            "progress", "publishing", "reading",
+            "progress", "publishing", "reading", "removal",
         )
     )
 )  # fmt: skip
@@ -37,6 +37,7 @@ from transport.conformance import (  # noqa: E402 - after the rewrite of their a
     progress,
     publishing,
     reading,
+    removal,
 )
 from transport.conformance.backend import Backend  # noqa: E402
 
@@ -52,6 +53,7 @@ _TESTS = {
         reading,
         identity,
         groups,
+        removal,
     )
     for name, test in vars(module).items()
     if name.startswith("test_")

@@ -68,6 +68,24 @@ class Groups:
 
         await self._admin.ask(delete)
 
+    async def names(self) -> list[str]:
+        """Return the names of the cluster's consumer groups.
+
+        Raises:
+            TransportUnavailable: a broker can't say now.
+        """
+        found = await self._admin.ask(lambda admin: admin.list_consumer_groups())
+        return sorted(name for name, *_ in found)
+
+    async def members(self, group: str) -> int:
+        """Return how many members ``group`` has.
+
+        Raises:
+            TransportUnavailable: the coordinator can't say now.
+        """
+        (response,) = await self._admin.ask(lambda admin: admin.describe_consumer_groups([group]))
+        return sum(len(described[5]) for described in response.groups)
+
     async def owners(self, group: str, topic: str) -> Mapping[int, str]:
         """Return the owner of each partition of ``topic``, by the name that the member was given.
 

@@ -17,6 +17,8 @@ from transport.contract import (
     DeadLetter,
     Envelope,
     Features,
+    GroupStanding,
+    Holding,
     LogLocation,
     Outcome,
     Progress,
@@ -46,6 +48,7 @@ from transport.kafka.membership import KafkaMembership
 from transport.kafka.progress import progress_of
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
+from transport.kafka.removal import KafkaLogRemoval
 from transport.kafka.tails import Tails
 from transport.kafka.timing import Timing
 from transport.kafka.topics import TopicSpec, ensure_topics, in_step, topic_specs
@@ -110,6 +113,9 @@ class KafkaTransport:
         names = {topic: spec.name for topic, spec in self._specs.items()}
         self._letters = KafkaDeadLetters(
             self._appender, names, most=limits[names[Topic.DEAD_LETTERS]]
+        )
+        self._removal = KafkaLogRemoval(
+            self._admin, self._groups, self._reader, self._logs, self._suffix
         )
         self._consumers: set[KafkaConsumer] = set()
         self._repair: asyncio.Task[None] | None = None
@@ -249,6 +255,21 @@ class KafkaTransport:
         await self._groups.forget(f"{group}{self._suffix}")
         for topic in Topic:
             self._losses.pop((topic, group), None)
+
+    async def groups(self) -> Sequence[GroupStanding]:
+        """See ``transport.contract.Transport.groups``."""
+        return await self._removal.groups()
+
+    async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
+        """See ``transport.contract.Transport.remove``."""
+        found = await self._removal.holdings()
+        if not dry_run:
+            await self._removal.refuse_members()
+            # A client that asks for a topic may have the broker make it again.
+            await self._appender.close()
+            await self._reader.close()
+            await self._removal.remove()
+        return found
 
     async def durability(self) -> Durability:
         """See ``transport.contract.Transport.durability``."""

@@ -11,6 +11,8 @@ from transport.contract import (
     WORKER_GROUP,
     Appended,
     Envelope,
+    GroupStanding,
+    Holding,
     Outcome,
     Remembered,
     Topic,
@@ -23,6 +25,8 @@ from transport.settings import TransportSettings
 
 __all__ = ["MemoryLog"]
 
+_OURS = {(Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)}
+
 
 class MemoryLog:
     """All partitions. Each keeps every unacknowledged record, and some of the others.
@@ -31,17 +35,19 @@ class MemoryLog:
     """
 
     def __init__(self, settings: TransportSettings) -> None:
+        self._partitions = settings.stream_partitions
+        self._remember_seconds = settings.idempotency_ttl_seconds
+        self._retention = settings.stream_retention_records
+        self._begin()
+
+    def _begin(self) -> None:
         self.topics = {
-            Topic.MESSAGES: [
-                MemoryPartition(Topic.MESSAGES, p) for p in range(settings.stream_partitions)
-            ],
+            Topic.MESSAGES: [MemoryPartition(Topic.MESSAGES, p) for p in range(self._partitions)],
             Topic.DEAD_LETTERS: [MemoryPartition(Topic.DEAD_LETTERS, 0)],
         }
         self.identity = str(uuid4())
         self._groups: dict[Topic, dict[str, MemoryGroup]] = defaultdict(dict)
         self._known: dict[str, tuple[float, Remembered]] = {}
-        self._remember_seconds = settings.idempotency_ttl_seconds
-        self._retention = settings.stream_retention_records
         self.group(Topic.MESSAGES, WORKER_GROUP)
         self.group(Topic.DEAD_LETTERS, DLQ_GROUP)
 
@@ -59,6 +65,36 @@ class MemoryLog:
             raise TransportError(f"group {name} has members: stop them first")
         for topic in groups:
             del topic[name]
+
+    def groups(self) -> list[GroupStanding]:
+        """Return every group."""
+        return [
+            GroupStanding(
+                topic,
+                name,
+                ours=(topic, name) in _OURS,
+                lag=sum(
+                    partition.end - acked
+                    for partition, acked in zip(group.partitions, group.acked, strict=True)
+                ),
+                members=len(group.members),
+            )
+            for topic, groups in self._groups.items()
+            for name, group in groups.items()
+        ]
+
+    def remove(self, *, dry_run: bool) -> list[Holding]:
+        """Begin anew; return what there was. Raises ``TransportError`` if a group has members."""
+        found = [
+            Holding("topic", topic.value, records=sum(len(one.records) for one in partitions))
+            for topic, partitions in self.topics.items()
+        ]
+        for standing in () if dry_run else self.groups():
+            if standing.members:
+                raise TransportError(f"group {standing.group} has members: stop them first")
+        if not dry_run:
+            self._begin()
+        return found
 
     def known(self, message_id: str) -> Remembered | None:
         """Return the remembered outcome of a message id, if any."""

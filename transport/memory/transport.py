@@ -11,6 +11,8 @@ from transport.contract import (
     DeadLetter,
     Envelope,
     Features,
+    GroupStanding,
+    Holding,
     LogLocation,
     Outcome,
     Progress,
@@ -133,6 +135,14 @@ class MemoryTransport:
     async def forget_group(self, group: str) -> None:
         """Forget a group; see the contract."""
         self._log.forget(group)
+
+    async def groups(self) -> Sequence[GroupStanding]:
+        """Return every group; see the contract."""
+        return self._log.groups()
+
+    async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
+        """Begin anew; see the contract."""
+        return self._log.remove(dry_run=dry_run)
 
     async def durability(self) -> Durability:
         """Return that nothing survives."""

@@ -13,6 +13,8 @@ from transport.contract import (
     DeadLetter,
     Envelope,
     Features,
+    GroupStanding,
+    Holding,
     LogLocation,
     Outcome,
     Progress,
@@ -36,6 +38,7 @@ from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
 from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
 from transport.redis.publish import Publisher
+from transport.redis.removal import RedisLogRemoval
 from transport.redis.witness import Witness
 from transport.settings import TransportSettings
 
@@ -81,6 +84,9 @@ class RedisTransport:
             witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
         )
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
+        self._removal = RedisLogRemoval(
+            self._connections, [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)]
+        )
 
     @classmethod
     def from_settings(cls, settings: TransportSettings, name: LogName = _NAME) -> Self:
@@ -223,6 +229,14 @@ class RedisTransport:
     async def forget_group(self, group: str) -> None:
         """Forget a group; see the contract."""
         await forget_group(self._functions, (self._messages, self._dead), group)
+
+    async def groups(self) -> Sequence[GroupStanding]:
+        """Return every group; see the contract."""
+        return await self._removal.groups()
+
+    async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
+        """Remove the log's keys; see the contract."""
+        return await self._removal.remove(dry_run=dry_run)
 
     async def durability(self) -> Durability:
         """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden."""
