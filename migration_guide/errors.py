@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["MigrationError", "NotAStep", "NotPlanned", "NotStarted", "Overtaken", "StepQueued"]
+__all__ = [
+    "MigrationError",
+    "NotAStep",
+    "NotPlanned",
+    "NotRetired",
+    "NotStarted",
+    "Overtaken",
+    "StepQueued",
+]
 
 
 class MigrationError(Exception):
@@ -25,6 +33,10 @@ class NotAStep(MigrationError):  # noqa: N818
 
 class NotPlanned(MigrationError):  # noqa: N818
     """The log can't be migrated to, or a process stands in the way of a new plan."""
+
+
+class NotRetired(MigrationError):  # noqa: N818
+    """The log is in use, or may be needed."""
 
 
 class Overtaken(MigrationError):  # noqa: N818

@@ -7,6 +7,7 @@
     at rest at n, a step queued ──begin──▶ under way
 
     at rest at the first or the last phase ──plan──▶ at rest at phase 0 of the next migration
+                                           ──retire──▶ at rest at phase 0 of none
 
 Every change names the epoch it was decided on and raises it, in one statement: of two operators who
 decide on the same state one is ``Overtaken``. What a change rests on (gates, overrides) is
@@ -23,11 +24,19 @@ from typing import Any, Literal
 import asyncpg
 import msgspec
 
-from migration_guide.errors import MigrationError, NotAStep, NotStarted, Overtaken, StepQueued
+from migration_guide.errors import (
+    MigrationError,
+    NotAStep,
+    NotRetired,
+    NotStarted,
+    Overtaken,
+    StepQueued,
+)
 from migration_guide.gates.result import GateResult
 from persistence.database.pool import Connection, Pool, using
 from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
+from persistence.fleet.used_logs import forget_log
 from persistence.operator_actions import record_done
 
 __all__ = ["SILENT_SECONDS", "Machine", "describe", "must_rest", "rests_on"]
@@ -36,7 +45,9 @@ SILENT_SECONDS = 60.0
 """Seconds after which a queued step is given up: its command reports more often than this."""
 
 Watermark = Mapping[str, Mapping[str, str | None]]
-_Kind = Literal["planned", "begun", "completed", "queued", "cancelled", "expired", "forgotten"]
+_Kind = Literal[
+    "planned", "begun", "completed", "queued", "cancelled", "expired", "forgotten", "retired"
+]
 
 _ADOPT = """
 WITH made AS (
@@ -118,6 +129,32 @@ class Machine:
             )
             await self._record(connection, "planned", state, planned, to=0)
             return planned
+
+    async def retire(self, epoch: int, name: str, *, who: str, why: str) -> MigrationState:
+        """Record that a log is to be removed: no step leads to it any more, and none is planned.
+
+        Raises:
+            Overtaken: ``epoch`` is over. NotAStep, StepQueued: the log is one of the migration's,
+                which does not rest. NotRetired: it rests on this log, or a process names it.
+        """
+        async with self._changing() as connection:
+            state = await self._at(connection, epoch)
+            planned = name in state.pair.names
+            if planned:
+                must_rest(state)
+                if rests_on(state) == name:
+                    raise NotRetired(f"{name} is the log that is written and read")
+            if not await forget_log(connection, name):
+                raise NotRetired(f"a process has {name} in its settings")
+            why = f"retired {name}: {why}"
+            retired = msgspec.structs.replace(state, changed_by=who, why=why)
+            if planned:
+                rest = msgspec.structs.replace(state, pair=LogPair(rests_on(state), None))
+                retired = await self._change(
+                    connection, rest, who, why, phase=0, target=0, watermark={}
+                )
+            await self._record(connection, "retired", state, retired)
+            return retired
 
     async def begin(
         self,

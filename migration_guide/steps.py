@@ -91,8 +91,9 @@ class Steps:
             return step(state.target, state.phase)
         if state.pair.new is None:
             raise NotAStep(
-                f"{state.pair.old} is written and read, and no migration is planned: name the log "
-                "that it leads to with 'crossfade migrate plan --to LOG'"
+                f"{state.pair.old} is written and read, and no migration is planned since "
+                f"{state.changed_by}'s change ({state.why}): name the log that one leads to with "
+                "'crossfade migrate plan --to LOG'"
             )
         to = state.phase + (1 if forward else -1)
         if not 0 <= to < len(phases(state.pair)):

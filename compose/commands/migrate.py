@@ -12,6 +12,7 @@ from compose.commands.migrate_backfill import backfill, backfills
 from compose.commands.migrate_forget_log import forget_log
 from compose.commands.migrate_parity import parity
 from compose.commands.migrate_plan import plan
+from compose.commands.migrate_retire import retire
 from compose.commands.migrate_run import run
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_take import JUDGING, Why, Window, show_gates, status_of, take
@@ -41,6 +42,7 @@ app.command()(parity)
 app.command()(backfill)
 app.command()(backfills)
 app.command()(rehearse)
+app.command()(retire)
 app.command()(forget_log)
 
 

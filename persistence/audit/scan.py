@@ -6,7 +6,7 @@ are a committed row or a durable dead letter. So each must be found as one or th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -62,8 +62,15 @@ class Scan(msgspec.Struct):
     disorders: list[Disorder]
 
 
-async def scan(pool: Pool, transport: Transport) -> Scan:
+async def scan(
+    pool: Pool, transport: Transport, *, compared: Callable[[int], object] = lambda _: None
+) -> Scan:
     """Compare what the log holds of acknowledged records with rows and dead letters.
+
+    Args:
+        pool: of the database with the rows.
+        transport: the log.
+        compared: called with how many records more were compared.
 
     Raises:
         Outage: PostgreSQL can't answer.
@@ -71,7 +78,7 @@ async def scan(pool: Pool, transport: Transport) -> Scan:
     """
     found = Scan([], [], [])
     for progress in await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP):
-        await _Partition(pool, transport, found).compare(progress)
+        await _Partition(pool, transport, found, compared).compare(progress)
     open_ends = [f for f in found.findings if isinstance(f.what, Unaccounted)]
     if open_ends:
         # The table is filled from the dead-letter log, and may be behind it.
@@ -84,10 +91,13 @@ async def scan(pool: Pool, transport: Transport) -> Scan:
 class _Partition:
     """One partition, page by page."""
 
-    def __init__(self, pool: Pool, transport: Transport, found: Scan) -> None:
+    def __init__(
+        self, pool: Pool, transport: Transport, found: Scan, compared: Callable[[int], object]
+    ) -> None:
         self._pool = pool
         self._transport = transport
         self._found = found
+        self._compared = compared
         self._latest: dict[str, int] = {}
 
     async def compare(self, progress: Progress) -> None:
@@ -97,6 +107,7 @@ class _Partition:
             last = page[-1].offset
             count += len(page)
             await self._page(page)
+            self._compared(len(page))
         self._found.ranges.append(Range(progress.partition, count, first, last, progress.lost))
 
     async def _acknowledged(self, progress: Progress) -> AsyncIterator[list[Record]]:

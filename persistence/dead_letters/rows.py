@@ -24,6 +24,7 @@ __all__ = [
     "HEADER_REDRIVES",
     "Row",
     "conversation_in",
+    "identities_of",
     "identity_of",
     "insert",
     "insert_rows",
@@ -75,6 +76,14 @@ def identity_of(transport: str, record: Record) -> bytes:
     origin = origin_of(record) or Origin(transport, record.partition, record.offset)
     place = f"{origin.transport}/{record.topic.value}/{origin.partition}/{origin.offset}"
     return sha256(place.encode("utf-8", "surrogateescape") + b"\0" + record.body).digest()
+
+
+def identities_of(transport: str, record: Record) -> tuple[bytes, bytes]:
+    """Return the identities that the row of a record of the dead-letter log may have.
+
+    That of the record that is dead, or the letter's own where it could not be read.
+    """
+    return identity_of(transport, _letter(record).record), identity_of(transport, record)
 
 
 def row_of(transport: str, record: Record) -> Row:

@@ -7,9 +7,9 @@ of its beats, under an epoch that no owner has: so the name outlives the process
 
 from __future__ import annotations
 
-from persistence.database.pool import Pool, using
+from persistence.database.pool import Connection, Pool, using
 
-__all__ = ["NOTE", "drained", "used", "used_logs"]
+__all__ = ["NOTE", "drained", "forget_log", "used", "used_logs"]
 
 NOTE = """
 INSERT INTO fences (transport, partition, epoch, owner) VALUES ({transport}, 0, -1, {owner})
@@ -66,3 +66,8 @@ async def drained(pool: Pool, transport: str) -> bool:
     """
     async with using(pool) as connection:
         return bool(await connection.fetchval(_DRAINED, transport))
+
+
+async def forget_log(connection: Connection, transport: str) -> bool:
+    """As ``drained``, within a transaction."""
+    return bool(await connection.fetchval(_DRAINED, transport))

@@ -57,9 +57,9 @@ class MigrationEventRow(Table, table=True):
     """An event of the migration: never changed, never deleted.
 
     ``kind`` is ``adopted``, ``planned``, ``begun``, ``completed``, ``queued``, ``cancelled``,
-    ``expired`` or ``forgotten``. The phases are those of ``old_log`` and ``new_log``. ``gates`` are
-    the gates' results as they were when it was decided; ``overrides`` names those that were passed
-    without being green, each with the reason given.
+    ``expired``, ``forgotten`` or ``retired``. The phases are those of ``old_log`` and ``new_log``.
+    ``gates`` are the gates' results as they were when it was decided; ``overrides`` names those
+    that were passed without being green, each with the reason given.
     """
 
     __tablename__ = "migration_events"

@@ -100,6 +100,10 @@ def cases(text: str) -> dict[str, list[Case]]:
         ],
         "migrate plan": [(["migrate", "plan", "--to", text, "--why", text + "x", "--yes"], {})],
         "migrate run": [(["migrate", "run", "--to", text, "--why", text + "x", "--yes"], {})],
+        "migrate retire": [
+            (["migrate", "retire", "--why", text + "x", "--yes", "--", text], {}),
+            (["migrate", "retire", "--why", text + "x", "--yes", "--json", "redis"], {}),
+        ],
         "migrate watch": [(["migrate", "watch"], {"until": "process", "terminal": True})],
         "migrate parity": [(["migrate", "parity", "--primary", text], {})],
         "migrate backfill": [(["migrate", "backfill", "--into", text, "--dry-run"], {})],

@@ -1,0 +1,132 @@
+"""``crossfade migrate retire``: remove a log that nothing needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from compose.commands.dlq_selection import caller
+from compose.commands.migrate_session import explained, session
+from compose.commands.migrate_take import Why
+from compose.commands.options import DryRun, Json, Yes
+from compose.grid import Grid
+from compose.output import client_settings, err, out
+from compose.terminal import confirm, progress_bar, styled
+from migration_guide.retirement import Retirement, judge_retirement, opened
+from migration_guide.retirement import retire as remove
+from transport.contract import Holding
+
+__all__ = ["retire"]
+
+_REFUSED = 1
+
+
+def retire(
+    log: Annotated[str, typer.Argument(metavar="LOG", help="The log: redis, kafka, redis@32.")],
+    *,
+    why: Why,
+    discard_letters: Annotated[
+        bool,
+        typer.Option(
+            "--discard-letters", help="Lose the dead letters whose bytes PostgreSQL does not have."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a log, once it is proved that nothing needs it.
+
+    It reads the whole log and looks for the row of each record. Refused, with exit status 1, while
+    anything is in the way. There is no way back to a log that was removed.
+    """
+    proof = explained(lambda: _judge(log, discard_letters=discard_letters))
+    if not as_json:
+        _show(proof)
+    if proof.obstacles:
+        if as_json:
+            out.json(_data(proof, retired=False))
+        raise typer.Exit(_REFUSED)
+    if not proof.exists and not proof.planned:
+        if as_json:
+            out.json(_data(proof, retired=False))
+        return
+    if not dry_run and not yes:
+        confirm(f"Remove {log} with all that it holds?")
+    removed = proof.holdings if dry_run else explained(lambda: _remove(proof, why=why))
+    if as_json:
+        out.json(_data(proof, retired=not dry_run))
+    elif dry_run:
+        out.print(styled(("would be removed", "dim")))
+    elif not proof.exists:
+        out.print(styled(("retired:", "green"), f" {log}, of which nothing is there"))
+    else:
+        out.print(styled(("retired:", "green"), f" {log}: {_count(removed)} removed"))
+
+
+async def _judge(name: str, *, discard_letters: bool) -> Retirement:
+    settings = client_settings(say=False).transport
+    async with session() as (steps, pool), opened(name, settings) as log:
+        held = [] if log is None else await log.remove(dry_run=True)
+        total = sum(holding.records or 0 for holding in held)
+        with progress_bar(err) as bar:
+            task = bar.add_task("comparing with PostgreSQL", total=total)
+            return await judge_retirement(
+                steps,
+                pool,
+                settings,
+                name,
+                log,
+                discard_letters=discard_letters,
+                compared=lambda more: bar.advance(task, more),
+            )
+
+
+async def _remove(proof: Retirement, *, why: str) -> Sequence[Holding]:
+    settings = client_settings(say=False).transport
+    async with session(say=False) as (steps, _), opened(proof.log, settings) as log:
+        return await remove(steps, settings, proof, log, who=caller(), why=why)
+
+
+def _show(proof: Retirement) -> None:
+    if not proof.exists:
+        out.print(f"{proof.log}: nothing is there")
+    else:
+        out.print(
+            f"{proof.records} records compared with PostgreSQL, and {proof.letters} dead letters; "
+            f"{proof.pending_letters} letters of it stay there, to be redriven or discarded"
+        )
+        out.print()
+        table = Grid("kind")
+        table.add_column("name")
+        table.add_column("records", right=True)
+        table.add_column("bytes", right=True)
+        for held in proof.holdings:
+            table.add_row(held.kind, held.name, _number(held.records), _number(held.bytes))
+        out.print(table)
+        out.print()
+    for obstacle in proof.obstacles:
+        err.print(styled(("refused:", "red"), f" {obstacle.name}: {obstacle.reason}"))
+        err.print(styled((f"  {obstacle.remedy}", "dim")))
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _count(removed: Sequence[Holding]) -> str:
+    records = sum(held.records or 0 for held in removed)
+    size = sum(held.bytes or 0 for held in removed)
+    kinds = ", ".join(
+        f"{sum(held.kind == kind for held in removed)} {kind}s"
+        for kind in dict.fromkeys(held.kind for held in removed)
+    )
+    return f"{kinds}; {records} records" + (f", {size} bytes" if size else "")
+
+
+def _data(proof: Retirement, *, retired: bool) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(proof)
+    return {**data, "retired": retired}

@@ -1,0 +1,293 @@
+"""``crossfade migrate retire``: what stands in its way, and what is left after it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from redis.asyncio import Redis
+
+from migration_guide.errors import MigrationError, NotAStep, NotRetired, Overtaken
+from migration_guide.retirement import Retirement, judge_retirement, opened, retire
+from migration_guide.steps import Steps
+from otel.metrics import Metrics
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.fleet.log_choice import Choice, LogPair
+from persistence.fleet.migration_state import history
+from persistence.fleet.used_logs import used_logs
+from persistence.settings import PersistenceSettings
+from persistence.worker.worker import Worker
+from tests.persistence.loglib import append, lag, raw
+from tests.persistence.samples import PARTITIONS, message
+from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
+from tests.support.phases import CHOICES
+from transport.conformance.member import Member, drain
+from transport.contract import Topic, Transport
+from transport.errors import ConfigurationError
+from transport.partitioner import partition_for
+from transport.redis import RedisTransport
+from transport.registry import create
+from transport.settings import TransportSettings
+
+NEW = Choice("redis@6", None, None, "redis@6")
+
+
+@pytest.fixture
+def settings(redis_settings: TransportSettings) -> TransportSettings:
+    return redis_settings.model_copy(
+        update={"stream_partitions": PARTITIONS, "stream_lease_ms": 1000}
+    )
+
+
+@pytest.fixture
+def steps(database_pool, settings) -> Steps:
+    return Steps(database_pool, settings)
+
+
+@pytest.fixture
+async def log(settings) -> AsyncIterator[RedisTransport]:
+    async with RedisTransport(settings) as log:
+        yield log
+
+
+@pytest.fixture
+async def moved(steps, process, settings, database_pool) -> None:
+    """A migration from ``redis`` to ``redis@6`` that rests at its end, with one process."""
+    async with create("redis@6", settings) as new:
+        await append(new, message("new"))
+    await steps.machine.adopt(Choice("redis", "redis@6", "async", "redis"), "first")
+    await database_pool.execute("UPDATE migration SET phase = 5, target = 5")
+    await process("a", None, choice=NEW)
+
+
+@pytest.fixture
+def worked_off(log, database_pool, database_url) -> Callable[..., object]:
+    """Append events to the old log, and have them persisted, acknowledged and indexed."""
+
+    async def work(*events, index: bool = True) -> None:
+        await append(log, *events)
+        stop = asyncio.Event()
+        parts = {
+            "transport": log,
+            "pool": database_pool,
+            "settings": PersistenceSettings(database_url=database_url, stream_poll_interval_ms=200),
+            "metrics": Metrics(),
+            "member": "w1",
+        }
+        async with asyncio.TaskGroup() as tasks:
+            for kind in (Worker, DeadLetterIndexer) if index else (Worker,):
+                tasks.create_task(kind(**parts).run(stop))
+
+            async def done() -> bool:
+                return not await lag(log) and not (index and await lag(log, Topic.DEAD_LETTERS))
+
+            await eventually(done)
+            stop.set()
+
+    return work
+
+
+@pytest.fixture
+def judged(steps, database_pool, settings, log) -> Callable[..., object]:
+    async def judge(name: str = "redis", of: Transport | None = log, **more) -> Retirement:
+        return await judge_retirement(steps, database_pool, settings, name, of, **more)
+
+    return judge
+
+
+def names(proof: Retirement) -> list[str]:
+    return [obstacle.name for obstacle in proof.obstacles]
+
+
+async def test_a_log_that_nothing_needs_is_removed_and_the_other_stays(
+    moved, worked_off, judged, steps, settings, log, database_pool
+):
+    await worked_off(message("c1"), message("c2"), message("c1"), raw(b"no envelope"))
+    read = 0
+
+    def compared(more: int) -> None:
+        nonlocal read
+        read += more
+
+    proof = await judged(compared=compared)
+    assert proof.obstacles == []
+    assert (proof.records, proof.letters, proof.pending_letters, read) == (4, 1, 1, 5)
+    assert "redis" in await used_logs(database_pool)
+    async with Redis(
+        host=settings.redis_host, port=settings.redis_port, db=settings.redis_stream_db
+    ) as client:
+
+        async def dumps() -> dict[bytes, bytes]:
+            return {key: await client.dump(key) for key in sorted(await client.keys())}
+
+        new = {key: dump for key, dump in (await dumps()).items() if b"@6" in key}
+        removed = await retire(steps, settings, proof, log, who="op", why="done")
+        assert await dumps() == new
+    assert removed == proof.holdings
+    assert "redis" not in await used_logs(database_pool)
+    (last, *_) = await history(database_pool)
+    assert (last.kind, last.who, last.why) == ("retired", "op", "retired redis: done")
+    state = (await steps.look()).state
+    assert (state.pair, state.phase, state.target) == (LogPair("redis@6", None), 0, 0)
+    with pytest.raises(NotAStep, match=r"op's change \(retired redis: done\)"):
+        steps.next_step(state, forward=False)
+    async with opened("redis", settings) as again:
+        assert again is None
+    assert not (await judged(of=None)).planned
+    assert await database_pool.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'pending'")
+
+
+async def test_records_that_no_worker_has_acknowledged_are_needed(moved, judged, log):
+    await append(log, message("c1"))
+    assert names(await judged()) == ["unread"]
+
+
+async def test_records_that_are_no_row_are_needed(moved, worked_off, judged, database_pool):
+    await worked_off(message("c1"), message("c2"))
+    await database_pool.execute("DELETE FROM messages WHERE client_message_id = 'c2'")
+    proof = await judged()
+    assert names(proof) == ["unsettled"]
+    assert proof.obstacles[0].reason.startswith("1 of its records")
+
+
+async def test_letters_that_are_no_row_are_needed_unless_they_are_given_up(
+    moved, worked_off, judged, database_pool
+):
+    await worked_off(raw(b"no envelope"), index=False)
+    assert names(await judged()) == ["letters"]
+    assert names(await judged(discard_letters=True)) == []
+    await worked_off()
+    assert names(await judged()) == []
+    await database_pool.execute("UPDATE dead_letters SET body = ''")
+    assert names(await judged()) == ["letters"], "a row without its bytes"
+
+
+async def test_a_group_that_is_behind_or_has_members_stands_in_the_way(
+    moved, worked_off, judged, log
+):
+    await worked_off(message("c1"))
+    async with Member(log, group="reports") as member:
+        await member.claim(0)
+        proof = await judged()
+        assert names(proof) == ["members"]
+        assert "reports has 1 members" in proof.obstacles[0].reason
+    proof = await judged()
+    assert names(proof) == ["other groups"]
+    assert "reports of another program has 1 records" in proof.obstacles[0].reason
+    async with Member(log, group="reports") as member:
+        claim = await member.claim(partition_for("conv", PARTITIONS))
+        (record,) = await drain(claim, 1, patience=20.0)
+        await claim.ack(record.offset)
+    assert names(await judged()) == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "silent", "remedy"),
+    [
+        (Choice("redis@6", "redis", "sync", "redis@6"), 0, "restart them"),
+        (Choice("redis@6", None, None, "redis"), 0, "restart them"),
+        (Choice("redis", None, None, "redis"), 20, "crossfade migrate forget b"),
+    ],
+)
+async def test_a_process_that_names_it_stands_in_the_way(
+    moved, judged, process, choice, silent, remedy
+):
+    await process("b", None, choice=choice, silent=silent)
+    proof = await judged()
+    assert names(proof) == ["processes"]
+    assert remedy in proof.obstacles[0].remedy
+
+
+async def test_the_log_in_use_and_those_of_a_migration_under_way_stay(
+    moved, judged, settings, database_pool, log
+):
+    async with opened("redis@6", settings) as new:
+        assert names(await judged("redis@6", new)) == ["processes", "migration", "unread"]
+    await database_pool.execute("UPDATE migration SET phase = 4, target = 5")
+    proof = await judged()
+    assert names(proof) == ["migration"]
+    assert "between phases 4 and 5" in proof.obstacles[0].reason
+    await database_pool.execute("UPDATE migration SET old_log = 'kafka'")
+    assert names(await judged()) == [], "it is in no plan"
+
+
+async def test_another_name_of_a_log_in_use_is_told(moved, judged, settings, process):
+    """A label may lead to the same server."""
+    both = settings.with_labels({"eu": settings})
+    async with opened("redis.eu@6", both) as same:
+        proof = await judged("redis.eu@6", same)
+    assert names(proof) == ["identity", "unread"]
+    assert proof.obstacles[0].reason == "it is redis@6, which is in use"
+    await process("b", None, choice=Choice("redis@7", None, None, "redis@7"))
+    proof = await judged()
+    assert names(proof) == ["identity"]
+    assert "redis@7 is in use and can't be told from it" in proof.obstacles[0].reason
+
+
+async def test_it_is_looked_at_again_before_it_is_removed(
+    moved, worked_off, judged, steps, settings, log, process, database_pool
+):
+    await worked_off(message("c1"))
+    proof = await judged()
+    await append(log, message("c2"))
+    with pytest.raises(NotRetired, match="1 of its records"):
+        await retire(steps, settings, proof, log, who="op", why="x")
+    await worked_off()
+    await process("b", None, choice=CHOICES[0])
+    with pytest.raises(MigrationError, match="in their settings: b"):
+        await retire(steps, settings, proof, log, who="op", why="x")
+    with pytest.raises(NotRetired):
+        await steps.machine.retire(proof.epoch, "redis", who="op", why="x")
+    await database_pool.execute("DELETE FROM processes WHERE member = 'b'")
+    await database_pool.execute("UPDATE migration SET epoch = epoch + 1")
+    with pytest.raises(Overtaken):
+        await retire(steps, settings, proof, log, who="op", why="x")
+    assert "redis" in (await steps.look()).state.pair.names
+    assert len(await log.read(Topic.MESSAGES, partition_for("conv", PARTITIONS))) == 2
+
+
+async def test_a_log_within_a_process_is_none_to_retire(settings):
+    with pytest.raises(ConfigurationError, match="within one process"):
+        async with opened("memory", settings):
+            pass
+
+
+async def test_it_is_typed_tried_and_done_once(
+    moved, worked_off, log, settings, database_pool, database_url, tmp_path
+):
+    await worked_off(message("c1"))
+
+    async def crossfade(*arguments: str) -> tuple[int, str]:
+        await database_pool.execute("UPDATE processes SET seen_at = now()")
+        environment = {
+            "DATABASE_URL": database_url,
+            "REDIS_HOST": settings.redis_host,
+            "REDIS_PORT": str(settings.redis_port),
+            "REDIS_STREAM_DB": str(settings.redis_stream_db),
+            "STREAM_PARTITIONS": str(PARTITIONS),
+            "TRANSPORT": "redis@6",
+        }
+        ran = await Crossfade.fork("migrate", *arguments, cwd=tmp_path, **environment)
+        return await ran.ends(), ran.text
+
+    status, text = await crossfade("retire", "redis@6", "--why", "x", "--yes")
+    assert status == 1
+    assert "refused: migration: it is the log that is written and read" in text
+    status, text = await crossfade("retire", "redis", "--why", "x", "--dry-run")
+    assert status == 0, text
+    assert "1 records compared with PostgreSQL" in text
+    assert "would be removed" in text
+    assert await log.read(Topic.MESSAGES, partition_for("conv", PARTITIONS)), "it was a dry run"
+    status, text = await crossfade("retire", "redis", "--why", "x", "--yes", "--json")
+    told = json.loads(text)
+    assert (status, told["retired"], told["obstacles"]) == (0, True, [])
+    assert {held["kind"] for held in told["holdings"]} >= {"stream", "hash", "string", "group"}
+    status, text = await crossfade("retire", "redis", "--why", "x", "--yes")
+    assert (status, text.strip()) == (0, "redis: nothing is there")
+    assert [event.kind for event in await history(database_pool)].count("retired") == 1
+    status, text = await crossfade("rollback", "--why", "x", "--yes")
+    assert status == 1
+    assert "retired redis: x" in text
