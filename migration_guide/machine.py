@@ -36,7 +36,7 @@ from migration_guide.gates.result import GateResult
 from persistence.database.pool import Connection, Pool, using
 from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
-from persistence.fleet.used_logs import forget_log
+from persistence.fleet.used_logs import retired
 from persistence.operator_actions import record_done
 
 __all__ = ["SILENT_SECONDS", "Machine", "describe", "must_rest", "rests_on"]
@@ -144,17 +144,17 @@ class Machine:
                 must_rest(state)
                 if rests_on(state) == name:
                     raise NotRetired(f"{name} is the log that is written and read")
-            if not await forget_log(connection, name):
+            if not await retired(connection, name):
                 raise NotRetired(f"a process has {name} in its settings")
             why = f"retired {name}: {why}"
-            retired = msgspec.structs.replace(state, changed_by=who, why=why)
+            after = msgspec.structs.replace(state, changed_by=who, why=why)
             if planned:
                 rest = msgspec.structs.replace(state, pair=LogPair(rests_on(state), None))
-                retired = await self._change(
+                after = await self._change(
                     connection, rest, who, why, phase=0, target=0, watermark={}
                 )
-            await self._record(connection, "retired", state, retired)
-            return retired
+            await self._record(connection, "retired", state, after)
+            return after
 
     async def begin(
         self,

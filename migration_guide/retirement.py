@@ -6,7 +6,7 @@ whole log and compares it with PostgreSQL. Before anything is removed the cheap 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -18,10 +18,11 @@ from migration_guide.steps import MigrationStanding, Steps
 from persistence.audit.scan import scan
 from persistence.database.pool import Pool
 from persistence.dead_letters.kept import count_letters
+from persistence.fleet.log_identities import known_identities
 from persistence.fleet.processes import Process
 from transport.contract import WORKER_GROUP, Holding, Topic, Transport
-from transport.errors import ConfigurationError, TransportError
-from transport.existing import Existing, must_exist
+from transport.errors import ConfigurationError
+from transport.existing import Existing
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -78,7 +79,6 @@ async def opened(name: str, settings: TransportSettings) -> AsyncIterator[Transp
 async def judge_retirement(
     steps: Steps,
     pool: Pool,
-    settings: TransportSettings,
     name: str,
     log: Transport | None,
     *,
@@ -90,7 +90,6 @@ async def judge_retirement(
     Args:
         steps: the migration.
         pool: of the database with the rows.
-        settings: with which the logs that are in use are opened.
         name: the log's name.
         log: the log, open; ``None`` where there is none.
         discard_letters: letters that only this log has are no obstacle.
@@ -102,7 +101,7 @@ async def judge_retirement(
     """
     look = await steps.look()
     planned = name in look.state.pair.names
-    obstacles = await _users(look, settings, name, log)
+    obstacles = await _users(look, pool, name, log)
     if log is None:
         return Retirement(name, look.state.epoch, False, planned, 0, 0, 0, [], obstacles)
     obstacles += await _unread(log)
@@ -142,7 +141,7 @@ async def judge_retirement(
 
 async def retire(
     steps: Steps,
-    settings: TransportSettings,
+    pool: Pool,
     proof: Retirement,
     log: Transport | None,
     *,
@@ -159,7 +158,7 @@ async def retire(
     """
     if not proof.obstacles:
         look = await steps.look()
-        again = await _users(look, settings, proof.log, log)
+        again = await _users(look, pool, proof.log, log)
         again += await _unread(log) if log else []
         proof = msgspec.structs.replace(proof, obstacles=again)
     if proof.obstacles:
@@ -169,33 +168,31 @@ async def retire(
 
 
 async def _users(
-    look: MigrationStanding, settings: TransportSettings, name: str, log: Transport | None
+    look: MigrationStanding, pool: Pool, name: str, log: Transport | None
 ) -> list[Obstacle]:
-    """Return what says that the log is in use, or another name of one that is."""
+    """Return what says that the log is in use, or is not the one that its name means."""
     found = [*_processes(look.processes, name), *_migration(look, name)]
-    if log is None:
-        return found
-    others = {rests_on(look.state)}.union(*(_logs_of(process) for process in look.processes))
-    for other in sorted(others - {name}):
-        remedy = f"name the log by the name that it is used by, {other}"
-        try:
-            same = await _is_same(log, other, settings)
-        except TransportError as error:
-            reason = f"{other} is in use and can't be told from it: {error}"
-            found.append(Obstacle("identity", reason, f"see that {other} can be reached from here"))
-        else:
-            if same:
-                found.append(Obstacle("identity", f"it is {other}, which is in use", remedy))
+    if log is not None:
+        used = {rests_on(look.state)}.union(*(_logs_of(process) for process in look.processes))
+        found += _identity(name, await log.identity(), used, await known_identities(pool))
     return found
 
 
-async def _is_same(log: Transport, other: str, settings: TransportSettings) -> bool:
-    await must_exist(other, settings)
-    made = create(other, settings)
-    if not made.features.shared:
-        return False
-    async with made as opened:
-        return await opened.identity() == await log.identity()
+def _identity(
+    name: str, identity: str, used: set[str], known: Mapping[str, str]
+) -> Iterator[Obstacle]:
+    """Yield what says that the log is not only the one that its name means."""
+    if known.get(name, identity) != identity:
+        reason = f"this is another log than the one that {name} was"
+        remedy = "see that the settings of this command lead to the server of the log"
+        yield Obstacle("identity", reason, remedy)
+    for other in sorted(used - {name}):
+        if known.get(other) == identity:
+            remedy = f"name it by the name that it is used by: {other}"
+            yield Obstacle("identity", f"it is {other}, which is in use", remedy)
+        elif other not in known:
+            remedy = "restart its processes with this version, and see that they reach the log"
+            yield Obstacle("identity", f"no process has said yet which log {other} is", remedy)
 
 
 def _processes(processes: Sequence[Process], name: str) -> list[Obstacle]:
@@ -231,7 +228,7 @@ async def _unread(log: Transport) -> list[Obstacle]:
     found = []
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     drain = f"run a worker on it until it is empty: TRANSPORT={log.name} crossfade worker"
-    if unclear := [one.partition for one in progress if one.lag is None or one.pending is None]:
+    if unclear := [one.partition for one in progress if one.lag is None]:
         reason = f"how far {WORKER_GROUP} is in partitions {unclear} is unknown"
         found.append(Obstacle("unknown", reason, "see that every server of the log runs"))
     if unread := sum(one.lag or 0 for one in progress):

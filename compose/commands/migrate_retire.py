@@ -77,7 +77,6 @@ async def _judge(name: str, *, discard_letters: bool) -> Retirement:
             return await judge_retirement(
                 steps,
                 pool,
-                settings,
                 name,
                 log,
                 discard_letters=discard_letters,
@@ -87,8 +86,8 @@ async def _judge(name: str, *, discard_letters: bool) -> Retirement:
 
 async def _remove(proof: Retirement, *, why: str) -> Sequence[Holding]:
     settings = client_settings(say=False).transport
-    async with session(say=False) as (steps, _), opened(proof.log, settings) as log:
-        return await remove(steps, settings, proof, log, who=caller(), why=why)
+    async with session(say=False) as (steps, pool), opened(proof.log, settings) as log:
+        return await remove(steps, pool, proof, log, who=caller(), why=why)
 
 
 def _show(proof: Retirement) -> None:

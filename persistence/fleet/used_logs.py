@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from persistence.database.pool import Connection, Pool, using
 
-__all__ = ["NOTE", "drained", "forget_log", "used", "used_logs"]
+__all__ = ["NOTE", "drained", "retired", "used", "used_logs"]
 
 NOTE = """
 INSERT INTO fences (transport, partition, epoch, owner) VALUES ({transport}, 0, -1, {owner})
@@ -68,6 +68,9 @@ async def drained(pool: Pool, transport: str) -> bool:
         return bool(await connection.fetchval(_DRAINED, transport))
 
 
-async def forget_log(connection: Connection, transport: str) -> bool:
-    """As ``drained``, within a transaction."""
-    return bool(await connection.fetchval(_DRAINED, transport))
+async def retired(connection: Connection, transport: str) -> bool:
+    """As ``drained``, within a transaction; the name means no log any more."""
+    if not await connection.fetchval(_DRAINED, transport):
+        return False
+    await connection.execute("DELETE FROM log_identities WHERE name = $1", transport)
+    return True

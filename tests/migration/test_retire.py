@@ -15,6 +15,7 @@ from migration_guide.steps import Steps
 from otel.metrics import Metrics
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.fleet.log_choice import Choice, LogPair
+from persistence.fleet.log_identities import known_identities
 from persistence.fleet.migration_state import history
 from persistence.fleet.used_logs import used_logs
 from persistence.settings import PersistenceSettings
@@ -58,16 +59,17 @@ async def moved(steps, process, settings, database_pool) -> None:
     """A migration from ``redis`` to ``redis@6`` that rests at its end, with one process."""
     async with create("redis@6", settings) as new:
         await append(new, message("new"))
+        await met(database_pool, new)
     await steps.machine.adopt(Choice("redis", "redis@6", "async", "redis"), "first")
     await database_pool.execute("UPDATE migration SET phase = 5, target = 5")
-    await process("a", None, choice=NEW)
+    await process("a", None, choice=NEW, logs={})
 
 
 @pytest.fixture
 def worked_off(log, database_pool, database_url) -> Callable[..., object]:
     """Append events to the old log, and have them persisted, acknowledged and indexed."""
 
-    async def work(*events, index: bool = True) -> None:
+    async def work(*events, index: bool = True, log: Transport = log) -> None:
         await append(log, *events)
         stop = asyncio.Event()
         parts = {
@@ -91,11 +93,20 @@ def worked_off(log, database_pool, database_url) -> Callable[..., object]:
 
 
 @pytest.fixture
-def judged(steps, database_pool, settings, log) -> Callable[..., object]:
+def judged(steps, database_pool, log) -> Callable[..., object]:
     async def judge(name: str = "redis", of: Transport | None = log, **more) -> Retirement:
-        return await judge_retirement(steps, database_pool, settings, name, of, **more)
+        return await judge_retirement(steps, database_pool, name, of, **more)
 
     return judge
+
+
+async def met(pool, log: Transport) -> None:
+    """Have the log's name mean this log."""
+    await pool.execute(
+        "INSERT INTO log_identities (name, identity) VALUES ($1, $2)",
+        log.name,
+        await log.identity(),
+    )
 
 
 def names(proof: Retirement) -> list[str]:
@@ -105,6 +116,7 @@ def names(proof: Retirement) -> list[str]:
 async def test_a_log_that_nothing_needs_is_removed_and_the_other_stays(
     moved, worked_off, judged, steps, settings, log, database_pool
 ):
+    await met(database_pool, log)
     await worked_off(message("c1"), message("c2"), message("c1"), raw(b"no envelope"))
     read = 0
 
@@ -124,7 +136,7 @@ async def test_a_log_that_nothing_needs_is_removed_and_the_other_stays(
             return {key: await client.dump(key) for key in sorted(await client.keys())}
 
         new = {key: dump for key, dump in (await dumps()).items() if b"@6" in key}
-        removed = await retire(steps, settings, proof, log, who="op", why="done")
+        removed = await retire(steps, database_pool, proof, log, who="op", why="done")
         assert await dumps() == new
     assert removed == proof.holdings
     assert "redis" not in await used_logs(database_pool)
@@ -137,7 +149,31 @@ async def test_a_log_that_nothing_needs_is_removed_and_the_other_stays(
     async with opened("redis", settings) as again:
         assert again is None
     assert not (await judged(of=None)).planned
+    assert "redis" not in await known_identities(database_pool)
     assert await database_pool.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'pending'")
+
+
+async def test_a_log_on_kafka_is_removed_with_its_groups(
+    worked_off, process, both, logs, state_machine, database_pool
+):
+    """One that a migration led to and was taken back from."""
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0, logs={})
+    steps, old = Steps(database_pool, both), logs["kafka"]
+    await append(logs["redis"], message("new"))
+    await met(database_pool, logs["redis"])
+    await append(old, message("c1"))
+    proof = await judge_retirement(steps, database_pool, "kafka", old)
+    assert names(proof) == ["unread"]
+    await worked_off(raw(b"no envelope"), log=old)
+    proof = await judge_retirement(steps, database_pool, "kafka", old)
+    assert (names(proof), proof.records, proof.letters) == ([], 2, 1)
+    removed = await retire(steps, database_pool, proof, old, who="op", why="done")
+    assert [held.kind for held in removed] == ["topic", "topic", "group", "group"]
+    async with opened("kafka", both) as again:
+        assert again is None
+    assert (await steps.look()).state.pair == LogPair("redis", None)
+    assert await lag(logs["redis"]) == 1
 
 
 async def test_records_that_no_worker_has_acknowledged_are_needed(moved, judged, log):
@@ -195,7 +231,7 @@ async def test_a_group_that_is_behind_or_has_members_stands_in_the_way(
 async def test_a_process_that_names_it_stands_in_the_way(
     moved, judged, process, choice, silent, remedy
 ):
-    await process("b", None, choice=choice, silent=silent)
+    await process("b", None, choice=choice, silent=silent, logs={})
     proof = await judged()
     assert names(proof) == ["processes"]
     assert remedy in proof.obstacles[0].remedy
@@ -221,10 +257,20 @@ async def test_another_name_of_a_log_in_use_is_told(moved, judged, settings, pro
         proof = await judged("redis.eu@6", same)
     assert names(proof) == ["identity", "unread"]
     assert proof.obstacles[0].reason == "it is redis@6, which is in use"
-    await process("b", None, choice=Choice("redis@7", None, None, "redis@7"))
+    await process("b", None, choice=Choice("redis@7", None, None, "redis@7"), logs={})
     proof = await judged()
     assert names(proof) == ["identity"]
-    assert "redis@7 is in use and can't be told from it" in proof.obstacles[0].reason
+    assert proof.obstacles[0].reason == "no process has said yet which log redis@7 is"
+
+
+async def test_another_log_of_the_name_stays(moved, judged, log, database_pool):
+    """The settings of the command may lead to another installation's server."""
+    await met(database_pool, log)
+    assert names(await judged()) == []
+    await database_pool.execute("UPDATE log_identities SET identity = 'x' WHERE name = 'redis'")
+    proof = await judged()
+    assert names(proof) == ["identity"]
+    assert proof.obstacles[0].reason == "this is another log than the one that redis was"
 
 
 async def test_it_is_looked_at_again_before_it_is_removed(
@@ -234,17 +280,17 @@ async def test_it_is_looked_at_again_before_it_is_removed(
     proof = await judged()
     await append(log, message("c2"))
     with pytest.raises(NotRetired, match="1 of its records"):
-        await retire(steps, settings, proof, log, who="op", why="x")
+        await retire(steps, database_pool, proof, log, who="op", why="x")
     await worked_off()
-    await process("b", None, choice=CHOICES[0])
+    await process("b", None, choice=CHOICES[0], logs={})
     with pytest.raises(MigrationError, match="in their settings: b"):
-        await retire(steps, settings, proof, log, who="op", why="x")
+        await retire(steps, database_pool, proof, log, who="op", why="x")
     with pytest.raises(NotRetired):
         await steps.machine.retire(proof.epoch, "redis", who="op", why="x")
     await database_pool.execute("DELETE FROM processes WHERE member = 'b'")
     await database_pool.execute("UPDATE migration SET epoch = epoch + 1")
     with pytest.raises(Overtaken):
-        await retire(steps, settings, proof, log, who="op", why="x")
+        await retire(steps, database_pool, proof, log, who="op", why="x")
     assert "redis" in (await steps.look()).state.pair.names
     assert len(await log.read(Topic.MESSAGES, partition_for("conv", PARTITIONS))) == 2
 
