@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from crossfade.transport import (
+    DLQ_GROUP,
+    WORKER_GROUP,
     Appended,
     AppendUnknown,
     ConfigurationError,
@@ -17,6 +19,8 @@ from crossfade.transport import (
     Durability,
     Envelope,
     Features,
+    GroupStanding,
+    Holding,
     LogLocation,
     LogName,
     Outcome,
@@ -44,6 +48,14 @@ _PROGRESS = (
     "  AND offset = coalesce(p.acked, 0))"
     " FROM (SELECT 1) LEFT JOIN positions p ON p.topic = ?1 AND p.name = ?2 AND p.partition = ?3"
 )
+
+_GROUPS = (
+    "SELECT topic, name, (SELECT count(*) FROM records WHERE records.topic = positions.topic)"
+    "  - sum(acked), (SELECT count(*) FROM members WHERE (members.topic, members.name)"
+    "  = (positions.topic, positions.name) AND expires >= ?)"
+    " FROM positions GROUP BY topic, name ORDER BY topic, name"
+)
+_OURS = {(Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)}
 
 
 class SqliteTransport:
@@ -193,6 +205,25 @@ class SqliteTransport:
 
         await self._db.run(work)
 
+    async def groups(self) -> Sequence[GroupStanding]:
+        """Return every group that has read; see the contract."""
+        return await self._db.run(_groups)
+
+    async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
+        """Empty the file, and have the next who opens it make the log anew; see the contract."""
+
+        def work(db: sqlite3.Connection) -> list[Holding]:
+            counts = "SELECT topic, count(*) FROM records GROUP BY topic ORDER BY topic"
+            found = [Holding("table", topic, count) for topic, count in db.execute(counts)]
+            for standing in () if dry_run else _groups(db):
+                if standing.members:
+                    raise TransportError(f"group {standing.group} has members: stop them first")
+            for table in () if dry_run else ("records", "positions", "members", "log"):
+                db.execute(f"DELETE FROM {table}")
+            return found
+
+        return await self._db.run(work)
+
     async def durability(self) -> Durability:
         """Return that a commit is on this machine's disk, and on no other's."""
         figures = {"journal_mode": "wal", "synchronous": "full"}
@@ -206,6 +237,13 @@ class SqliteTransport:
 
     def _count(self, topic: Topic) -> int:
         return self.partitions if topic is Topic.MESSAGES else 1
+
+
+def _groups(db: sqlite3.Connection) -> list[GroupStanding]:
+    return [
+        GroupStanding(Topic(topic), name, (topic, name) in _OURS, lag, members)
+        for topic, name, lag, members in db.execute(_GROUPS, (clock.time(),))
+    ]
 
 
 def _bytes(envelope: Envelope) -> dict[str, bytes]:
