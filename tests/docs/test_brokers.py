@@ -19,6 +19,7 @@ NAMES_THEM = {
     "ingress/openapi/examples.py": "an example",
     "compose/log_disagreements.py": "each broker has settings of its own",
     "compose/local": "starts servers",
+    "compose/commands/rehearse.py": "names the servers that it can start",
     "compose/rehearsal": "starts servers, and draws each in its colour",
     "compose/commands/up_panel.py": "shows the servers that were started",
     "compose/dashboards": "texts for people",
