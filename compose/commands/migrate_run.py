@@ -6,9 +6,10 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.console import RenderableType
 
 from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller
@@ -27,7 +28,7 @@ from compose.commands.migrate_take import (
     show_gates,
 )
 from compose.commands.migrate_waiting import STATUS, Ended, see_through
-from compose.commands.options import DryRun, Yes
+from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out
 from compose.terminal import confirm, styled
@@ -88,6 +89,7 @@ def run(
     timeout: Timeout = None,
     dry_run: DryRun = False,
     yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
     """Take every step to a log, and end where a gate stays red.
 
@@ -106,19 +108,28 @@ def run(
         patience=patience,
         timeout=timeout,
         restarts=_Restarts(rolling or []),
+        as_json=as_json,
     )
     way = explained(lambda: runner.look(record=not dry_run))
+    told = {"from": way.pair.old, "to": way.pair.new, "phases": [way.at, *way.ahead]}
     if way.is_over:
-        out.print(styled(("nothing to do:", "green"), f" {to} is written and read"))
+        _say(
+            told,
+            "nothing_to_do",
+            styled(("nothing to do:", "green"), f" {to} is written and read"),
+            as_json=as_json,
+        )
         return
-    _show(way, runner.restarts)
+    if not as_json:
+        _show(way, runner.restarts)
     if dry_run:
+        _say(told, "dry_run", as_json=as_json)
         return
     if not yes:
         confirm(f"Take {len(way.ahead)} steps, to {to}?")
     ended = explained(lambda: runner.run(way))
-    if ended is Ended.COMPLETE:
-        out.print(styled(("done:", "green"), f" {to} is written and read"))
+    done = styled(("done:", "green"), f" {to} is written and read")
+    _say(told, ended, done if ended is Ended.COMPLETE else None, as_json=as_json)
     raise typer.Exit(STATUS[ended])
 
 
@@ -135,6 +146,7 @@ class _Runner(NamedTuple):
     patience: float
     timeout: float | None
     restarts: _Restarts
+    as_json: bool
 
     async def look(self, *, record: bool) -> Way:
         """Return the way ahead. With ``record`` a step that is complete is recorded first."""
@@ -158,8 +170,11 @@ class _Runner(NamedTuple):
                 way.forward, self.who, self.why, self.window, self.accepted, self.overruled
             )
             checked = await judge_step(asked, record=True)
-            show_gates(checked)
-            await begin_step(asked, checked, Sure(yes=True, queue=self.patience, as_json=False))
+            if not self.as_json:
+                show_gates(checked)
+            await begin_step(
+                asked, checked, Sure(yes=True, queue=self.patience, as_json=self.as_json)
+            )
             ended = await self._restart(way.pair, phase)
         return ended
 
@@ -177,9 +192,19 @@ class _Runner(NamedTuple):
         """Restart the processes, or say how, and see them on ``phase``."""
         if self.restarts.commands:
             await self.restarts.run(pair, phase)
-        else:
+        elif not self.as_json:
             out.print(migrate_tables.instructions(phases(pair)[phase]))
         return await see_through(who=self.who, to=phase, timeout=self.timeout)
+
+
+def _say(
+    told: dict[str, Any], ended: str, line: RenderableType | None = None, *, as_json: bool
+) -> None:
+    """Print how it ended: as JSON, or the line if there is one."""
+    if as_json:
+        out.json({**told, "ended": ended})
+    elif line is not None:
+        out.print(line)
 
 
 def _show(way: Way, restarts: _Restarts) -> None:

@@ -99,7 +99,9 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["migrate", "check", "--json"], {}),
         ],
         "migrate plan": [(["migrate", "plan", "--to", text, "--why", text + "x", "--yes"], {})],
-        "migrate run": [(["migrate", "run", "--to", text, "--why", text + "x", "--yes"], {})],
+        "migrate run": [
+            (["migrate", "run", "--to", text, "--why", text + "x", "--yes", "--dry-run"], {})
+        ],
         "migrate retire": [
             (["migrate", "retire", "--why", text + "x", "--yes", "--", text], {}),
             (["migrate", "retire", "--why", text + "x", "--yes", "--json", "redis"], {}),
