@@ -48,7 +48,7 @@ async def test_a_log_of_a_third_party_walks_all_phases_there_and_back(
                 "migrate", "run", "--to", log, "--why", "try", "--yes", "--window", "2",
                 "--rolling", reload(running.process.pid), **places,
             )  # fmt: skip
-            assert await walked.ends(timeout=150) == 0, walked.text
+            assert await walked.ends(timeout=400) == 0, walked.text
             assert f"done: {log} is written and read" in walked.text
             await load.goes_on(20)
         assert (await state(database_pool)).phase == 0
