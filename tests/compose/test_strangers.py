@@ -63,7 +63,8 @@ async def test_a_redis_without_a_log_of_ours_is_refused_and_left_as_it_is(
     ended = await asyncio.to_thread(CliRunner().invoke, application(), arguments)
     assert ended.exit_code == 2
     told = " ".join(ended.output.split())
-    assert f"the Redis at localhost:{stranger.port}, database 1, holds no log of Crossfade" in told
+    where = f"the Redis at localhost:{stranger.port}, database 1, streams msg:stream:*"
+    assert f"{where}, holds no log of Crossfade" in told
     assert "name the server that the service uses, or start the service first" in told
     async with Redis(port=stranger.port, db=1) as client:
         assert await client.keys() == [b"theirs"]

@@ -18,7 +18,10 @@ pytestmark = pytest.mark.timeout(180)
 _STEPS = "/api/console/migration/steps"
 _WATERMARK, _PARITY = "the place is known from the runbook", "the two were looked at"
 _LAGGARD = """
-INSERT INTO processes SELECT (jsonb_populate_record(one, '{"member": "laggard", "phase": 0}')).*
+INSERT INTO processes SELECT (jsonb_populate_record(one, '{
+    "member": "laggard", "transport_shadow": null, "transport_shadow_mode": null,
+    "consume_from": "redis", "transport": "redis"
+}')).*
 FROM processes AS one LIMIT 1
 """
 

@@ -79,4 +79,4 @@ async def test_it_is_not_copied_into_another_log(
     await producer.append(kafka_settings.kafka_topic, 0, encode_batch([one]))
     (record,) = await kafka_transport.read(Topic.MESSAGES, 0)
     with pytest.raises(UnicodeError):
-        of_record(record, "kafka")
+        of_record(record, kafka_transport, kafka_transport)
