@@ -389,8 +389,8 @@ def must_rest(state: MigrationState) -> None:
             else (f"at phase {state.phase}")
         )
         raise NotAStep(
-            f"the migration {describe(state.pair)} stands {stands}: another one can be planned "
-            "where one log is written and read, at its first phase or its last"
+            f"the migration {describe(state.pair)} stands {stands}: this can be done where "
+            "one log is written and read, at its first phase or its last"
         )
 
 

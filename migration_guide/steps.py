@@ -93,7 +93,7 @@ class Steps:
             raise NotAStep(
                 f"{state.pair.old} is written and read, and no migration is planned since "
                 f"{state.changed_by}'s change ({state.why}): name the log that one leads to with "
-                "'crossfade migrate plan --to LOG'"
+                "'crossfade migrate plan --to LOG --why ...'"
             )
         to = state.phase + (1 if forward else -1)
         if not 0 <= to < len(phases(state.pair)):

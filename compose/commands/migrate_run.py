@@ -61,7 +61,7 @@ class _Restarts(NamedTuple):
                 fail(
                     f"the command ended with {status}: {command}\nThe step to phase "
                     f"{target.label} is under way. Run this command again when it is mended, or "
-                    "take the step back with 'crossfade migrate rollback'"
+                    "take the step back with 'crossfade migrate rollback --why ...'"
                 )
 
 
@@ -126,7 +126,7 @@ def run(
         _say(told, "dry_run", as_json=as_json)
         return
     if not yes:
-        confirm(f"Take {len(way.ahead)} steps, to {to}?")
+        confirm(f"Take {len(way.ahead) + way.begun} steps, to {to}?")
     ended = explained(lambda: runner.run(way))
     done = styled(("done:", "green"), f" {to} is written and read")
     _say(told, ended, done if ended is Ended.COMPLETE else None, as_json=as_json)
@@ -161,6 +161,9 @@ class _Runner(NamedTuple):
         await self._plan()
         ended = Ended.COMPLETE
         if way.begun:
+            now = await self.look(record=False)
+            if (now.pair, now.at, now.begun) != (way.pair, way.at, True):
+                return _overtaken()
             ended = await self._restart(way.pair, way.at)
         for phase in way.ahead:
             if ended is not Ended.COMPLETE:
@@ -170,6 +173,8 @@ class _Runner(NamedTuple):
                 way.forward, self.who, self.why, self.window, self.accepted, self.overruled
             )
             checked = await judge_step(asked, record=True)
+            if (checked.look.state.pair, checked.step.to) != (way.pair, phase):
+                return _overtaken()  # the next step is another one by now
             if not self.as_json:
                 show_gates(checked)
             await begin_step(
@@ -197,6 +202,11 @@ class _Runner(NamedTuple):
         return await see_through(who=self.who, to=phase, timeout=self.timeout)
 
 
+def _overtaken() -> Ended:
+    err.print(styled(("overtaken:", "yellow"), " somebody took another step meanwhile"))
+    return Ended.OVERTAKEN
+
+
 def _say(
     told: dict[str, Any], ended: str, line: RenderableType | None = None, *, as_json: bool
 ) -> None:
@@ -215,5 +225,9 @@ def _show(way: Way, restarts: _Restarts) -> None:
         given = " ".join(f"{k}={v}" for k, v in after.choice.environment().items() if v)
         table.add_row(f"{before.label} -> {after.label}", ", ".join(gates), given)
     out.print(table)
+    if way.begun:
+        out.print(
+            f"The step to phase {phases(way.pair)[way.at].label} is under way: it is ended first."
+        )
     for command in restarts.commands:
         out.print(styled(("restarts by:", "dim"), f" {command}"))

@@ -110,7 +110,8 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # 
                 )
                 return Ended.UNDER_WAY
             await asyncio.sleep(_LOOK_SECONDS)
-    if done.phase == to:
+    # A step that was turned back stands at the phase that it was to reach, and is under way.
+    if done.phase == to and not done.under_way:
         phase = phases(done.pair)[to].label
         line = styled(("complete:", "green"), f" every process is on phase {phase}")
         (err if err.notes_as_json else out).print(line)

@@ -129,7 +129,7 @@ def _process(row: asyncpg.Record) -> Process:
         api_url=row["api_url"],
         metrics_url=row["metrics_url"],
         phase=phase_of(choice, pair),
-        knows_plans=row["phase"] is None,
+        knows_plans=row["phase"] is None and row["logs"] is not None,
         transport=row["transport"],
         transport_shadow=row["transport_shadow"],
         transport_shadow_mode=row["transport_shadow_mode"],

@@ -43,14 +43,14 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
     crossfade, places, new_redis, database_pool
 ):
     first = await crossfade("serve", **places)
-    await eventually(lambda: _seen(database_pool, 1), timeout=20)
+    await eventually(lambda: _seen(database_pool, 1), timeout=120)
     assert await _component(places) == ("up", "Each log is the one its name means.")
     assert (await _gate(crossfade, places))[0] == "green"
     other = await new_redis()
     astray = {**_beside(places), "REDIS_HOST": other.host, "REDIS_PORT": str(other.port)}
     second = await crossfade("serve", **astray)
     await second.says("Another log than the one that its name means")
-    await eventually(lambda: _seen(database_pool, 2), timeout=20)
+    await eventually(lambda: _seen(database_pool, 2), timeout=120)
     verdict, reason = await _gate(crossfade, places)
     assert verdict == "red"
     assert "redis is 2 logs" in reason
@@ -71,7 +71,7 @@ async def test_one_server_under_two_names_is_told_by_the_gate(crossfade, places,
         "LOG_EU_REDIS_HOST": "127.0.0.1" if places["REDIS_HOST"] == "localhost" else "localhost",
     }  # fmt: skip
     second = await crossfade("serve", **alias)
-    await eventually(lambda: _seen(database_pool, 2), timeout=20)
+    await eventually(lambda: _seen(database_pool, 2), timeout=120)
     verdict, reason = await _gate(crossfade, places)
     assert verdict == "red"
     assert "redis and redis.eu are one log" in reason
@@ -81,7 +81,7 @@ async def test_one_server_under_two_names_is_told_by_the_gate(crossfade, places,
 
 async def test_an_emptied_log_is_accepted_by_name(crossfade, places, database_pool):
     running = await crossfade("serve", **places)
-    await eventually(lambda: _seen(database_pool, 1), timeout=20)
+    await eventually(lambda: _seen(database_pool, 1), timeout=120)
     before = await known_identities(database_pool)
     async with Redis(host=places["REDIS_HOST"], port=int(places["REDIS_PORT"]), db=1) as client:
         await client.delete("{msg:stream}:identity")
@@ -95,12 +95,12 @@ async def test_an_emptied_log_is_accepted_by_name(crossfade, places, database_po
     async def known() -> bool:
         return (await known_identities(database_pool)).get("redis") not in {None, before["redis"]}
 
-    await eventually(known)
+    await eventually(known, timeout=60)
 
     async def calm() -> bool:
         return (await _component(places))[0] == "up"
 
-    await eventually(calm)
+    await eventually(calm, timeout=60)
     assert (await _gate(crossfade, places))[0] == "green"
     (done,) = await database_pool.fetch("SELECT action, target, why FROM operator_actions")
     assert tuple(done) == ("forget log", "redis", "emptied for a test")

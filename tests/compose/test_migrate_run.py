@@ -27,6 +27,7 @@ async def running(crossfade, places, tmp_path: Path):
     return started
 
 
+@pytest.mark.timeout(600)
 async def test_it_walks_to_another_log_and_stops_where_it_cannot_go_on(
     crossfade, places, running, database_pool
 ):
@@ -54,7 +55,7 @@ async def test_it_walks_to_another_log_and_stops_where_it_cannot_go_on(
         return counted if counted >= load.statuses[202] else 0
 
     unanswered = 4  # requests under way when the clients ended
-    assert await eventually(rows) <= load.statuses[202] + unanswered
+    assert await eventually(rows, timeout=60) <= load.statuses[202] + unanswered
     kinds = [event.kind for event in reversed(await history(database_pool))]
     assert kinds[:2] == ["adopted", "planned"]
     assert kinds.count("completed") == 5

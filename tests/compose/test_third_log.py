@@ -28,6 +28,7 @@ async def running(crossfade, places, tmp_path: Path):
     return started
 
 
+@pytest.mark.timeout(1000)
 async def test_a_log_of_a_third_party_walks_all_phases_there_and_back(
     crossfade, places, running, database_pool
 ) -> None:
@@ -59,6 +60,6 @@ async def test_a_log_of_a_third_party_walks_all_phases_there_and_back(
         acknowledged = {attempt.key for attempt in history.acknowledged()}
         return final if acknowledged <= {row.key for row in final.rows} else None
 
-    final = await eventually(settled)
+    final = await eventually(settled, timeout=60)
     assert check(history, final) == []
     assert {row.transport for row in final.rows} == {"redis", "sqlite"}

@@ -86,7 +86,7 @@ def worked_off(log, database_pool, database_url) -> Callable[..., object]:
             async def done() -> bool:
                 return not await lag(log) and not (index and await lag(log, Topic.DEAD_LETTERS))
 
-            await eventually(done)
+            await eventually(done, timeout=60)
             stop.set()
 
     return work

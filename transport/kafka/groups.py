@@ -75,7 +75,8 @@ class Groups:
             TransportUnavailable: a broker can't say now.
         """
         found = await self._admin.ask(lambda admin: admin.list_consumer_groups())
-        return sorted(name for name, *_ in found)
+        # Connect's and others' groups have another protocol, and read no topic by it.
+        return sorted(name for name, kind, *_ in found if kind in ("", "consumer"))
 
     async def members(self, group: str) -> int:
         """Return how many members ``group`` has.
@@ -83,8 +84,15 @@ class Groups:
         Raises:
             TransportUnavailable: the coordinator can't say now.
         """
-        (response,) = await self._admin.ask(lambda admin: admin.describe_consumer_groups([group]))
-        return sum(len(described[5]) for described in response.groups)
+
+        async def describe(admin: AIOKafkaAdminClient) -> int:
+            (response,) = await admin.describe_consumer_groups([group])
+            for code, *_ in response.groups:
+                if (error := for_code(code)) not in (NoError, GroupIdNotFound):
+                    raise error(group)  # not known is not none
+            return sum(len(described[5]) for described in response.groups)
+
+        return await self._admin.ask(describe)
 
     async def owners(self, group: str, topic: str) -> Mapping[int, str]:
         """Return the owner of each partition of ``topic``, by the name that the member was given.
