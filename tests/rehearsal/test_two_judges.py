@@ -176,7 +176,8 @@ def test_random_histories_get_one_verdict(second: SecondJudge, tmp_path: Path) -
     """Sound ones pass both; and both say the same of whatever chance does to them."""
     expected: dict[Path, set[str]] = {}
 
-    @settings(max_examples=100, deadline=None)
+    # The same histories in each run, so that each kind of harm is among them in each.
+    @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.lists(Sending.any(), min_size=1, max_size=12), st.sampled_from(_CHANCES))
     def both(sendings: list[Sending], chance: Damage) -> None:
         story = story_of(sendings)
