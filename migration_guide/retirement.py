@@ -224,7 +224,7 @@ def _migration(look: MigrationStanding, name: str) -> list[Obstacle]:
 
 
 async def _unread(log: Transport) -> list[Obstacle]:
-    """Return what says that somebody has not read all of it, or reads it now."""
+    """Return the obstacles of groups that have records to read, or read the log now."""
     found = []
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     drain = f"run a worker on it until it is empty: TRANSPORT={log.name} crossfade worker"

@@ -34,7 +34,7 @@ _BEGINNING = 0.5  # seconds, whose rows are those of before
 
 
 class Overload(msgspec.Struct, kw_only=True, frozen=True):
-    """What is offered."""
+    """The load of one measurement."""
 
     factors: tuple[float, ...] = (1.5, 2, 5)
     """Of the ceiling."""

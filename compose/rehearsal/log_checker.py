@@ -73,7 +73,7 @@ def _absent(
     }
     for attempt in _appends(history):
         for name in asked_of(attempt.phase, pair):
-            # A log that remembers ids keeps the first body of a key, whoever sent it, also if its
+            # A log that remembers ids keeps the first body of a key, from any sender, also if its
             # sender had no answer. The other log may have kept another body.
             settled = len(bodies[attempt.key]) > 1 and attempt.message_id in ids.get(name, ())
             if attempt.content not in first.get(name, {}) and not settled:

@@ -1,7 +1,8 @@
 """Name the two logs of the migration, and of each event in its history.
 
-What is there was a migration from Redis to Kafka. ``processes.phase`` stays for processes of the
-version before, which write it: it follows from the settings and the pair, so nothing reads it.
+Rows from before this revision are of a migration from Redis to Kafka. ``processes.phase`` stays for
+processes of the version before, which write it. The phase itself follows from the settings and the
+pair.
 """
 
 from __future__ import annotations
