@@ -49,6 +49,9 @@ def rehearse(
     faults: Annotated[
         bool, typer.Option("--faults", help="Kill, suspend and restart everything, in every phase.")
     ] = False,
+    patience: Annotated[
+        float, typer.Option(min=1, help="Seconds that a gate may stay red; a backfill counts.")
+    ] = 300.0,
     old: Annotated[
         str, typer.Option("--from", metavar="LOG", help="The log to walk from.")
     ] = FIRST_PAIR.old,
@@ -85,6 +88,7 @@ def rehearse(
         ingresses=ingresses,
         workers=workers,
         faults=faults,
+        gate_seconds=patience,
         pair=_pair(old, new),
         seed=random.SystemRandom().randrange(1, 1 << 31) if seed is None else seed,
     )

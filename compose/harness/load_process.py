@@ -44,7 +44,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LoadProcess:
-    """Runs the process until the block ends; its attempts become ``history``'s."""
+    """Runs the process until the block ends; its attempts become ``history``'s.
+
+    An error of the block doesn't cut the load off: what was sent and not answered yet counts too,
+    or its row would look made up.
+    """
 
     def __init__(
         self, history: ClientHistory, targets: Sequence[Target], options: LoadOptions
@@ -78,8 +82,8 @@ class LoadProcess:
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         reading, watching = self._tasks
         watching.cancel()
-        if kind is not None:
-            self._process.kill()
+        if kind is not None and not issubclass(kind, Exception):
+            self._process.kill()  # cancelled: nobody asks what its clients were told
         assert self._process.stdin
         self._process.stdin.close()
         await asyncio.gather(watching, return_exceptions=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from compose.harness.history import Outcome
 from compose.harness.load import LoadOptions
 from compose.harness.load_process import LoadProcess
@@ -30,3 +32,14 @@ async def test_a_load_apart_records_what_its_clients_were_told(deployment: Deplo
     assert load.acknowledged == sum(a.outcome is Outcome.OK and a.due is not None for a in attempts)
     # No message is sent before it is due.
     assert all(a.sent >= a.due - 1e-6 for a in attempts if a.due is not None)
+
+
+async def test_a_load_that_ends_early_still_records_what_it_sent(deployment: Deployment) -> None:
+    """A rehearsal that stops at a red gate judges every request, also those without an answer."""
+    ingresses, _ = await deployment.run()
+    options = LoadOptions(run="early", pause=0.02, patience=1.0)
+    with pytest.raises(ZeroDivisionError):
+        async with LoadProcess(deployment.history, ingresses, options) as load:
+            await load.goes_on(100)
+            raise ZeroDivisionError
+    await deployment.assert_promises_held()
