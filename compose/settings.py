@@ -22,6 +22,7 @@ from ingress.settings import IngressSettings
 from ingress.web.auth import Authenticator
 from otel.settings import OtelSettings
 from otel.tracing.settings import TracingSettings
+from persistence.payloads.settings import PayloadSettings
 from persistence.settings import PersistenceSettings
 from transport.errors import ConfigurationError
 from transport.log_name import LogName
@@ -74,6 +75,7 @@ class CommandSettings(BaseSettings):
 _CLASSES: tuple[type[BaseSettings], ...] = (
     TransportSettings,
     PersistenceSettings,
+    PayloadSettings,
     IngressSettings,
     OtelSettings,
     TracingSettings,
@@ -87,6 +89,7 @@ class Settings(NamedTuple):
 
     transport: TransportSettings
     persistence: PersistenceSettings
+    payloads: PayloadSettings
     ingress: IngressSettings
     otel: OtelSettings
     tracing: TracingSettings
@@ -216,7 +219,15 @@ def unseen(overrides: Mapping[str, str]) -> dict[str, str]:
 def misspelt() -> list[str]:
     """Return a line for each variable that looks like one of ours and is not."""
     names = known()
-    ours = ("TRANSPORT_", "STREAM_", "INGRESS_", "IDEMPOTENCY_", "API_KEY", "ENABLE_STREAM")
+    ours = (
+        "TRANSPORT_",
+        "STREAM_",
+        "INGRESS_",
+        "IDEMPOTENCY_",
+        "API_KEY",
+        "ENABLE_STREAM",
+        "PAYLOAD_",
+    )
     return [
         f"{name} is not a setting and does nothing; did you mean {near[0]}?"
         for name in sorted({*os.environ, *dotenv_values(ENV_FILE)} - names)

@@ -38,7 +38,7 @@ from transport.settings import TransportSettings
 _OURS = (
     "TRANSPORT", "CONSUME_FROM", "REDIS_", "KAFKA_", "STREAM_", "INGRESS_", "API_KEYS",
     "DATABASE_", "ENABLE_STREAM_CONSUMERS", "IDEMPOTENCY_", "METRICS_", "LOG_", "OTEL_", "HOST",
-    "PORT", "CROSSFADE_",
+    "PORT", "CROSSFADE_", "PAYLOAD_", "AWS_",
 )  # fmt: skip
 _numbers = itertools.count(1)
 

@@ -13,6 +13,7 @@ from otel.metrics import Metrics
 from otel.shadow_metrics import ShadowMetrics
 from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
+from persistence.payloads.metrics import PayloadMetrics
 from persistence.standby.metrics import StandbyMetrics
 
 __all__ = ["ProcessMetrics", "process_metrics"]
@@ -45,6 +46,7 @@ def process_metrics() -> Metrics:
         LagMetrics,
         StandbyMetrics,
         DeadLetterMetrics,
+        PayloadMetrics,
         IngressMetrics,
         MigrationMetrics,
         ShadowMetrics,

@@ -1,0 +1,93 @@
+"""Open the store that ``PAYLOAD_STORE`` names. Nothing is connected before the first request."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from otel.metrics import Metrics
+from persistence.payloads.folder import PayloadFolder
+from persistence.payloads.settings import PayloadSettings
+from persistence.payloads.store import PayloadStore
+from transport.errors import ConfigurationError
+
+__all__ = ["open_store"]
+
+_RETRIES = 2
+_FIRST_PAUSE = timedelta(milliseconds=50)
+_LONGEST_PAUSE = timedelta(seconds=1)
+_LONGEST = timedelta(hours=2)
+"""Of a whole request. The callers bound each; the client's 30 s would cut a large body short."""
+
+
+def open_store(settings: PayloadSettings, metrics: Metrics) -> PayloadStore | None:
+    """Return the store; ``None`` where no payload store is used.
+
+    Raises:
+        ConfigurationError: the client can't use the settings.
+    """
+    address = settings.payload_store
+    if address is None:
+        return None
+    seconds = settings.payload_timeout_ms / 1000
+    parts = urlsplit(address)
+    folder = PayloadFolder(Path(unquote(parts.path))) if parts.scheme == "file" else None
+    try:
+        client = _client(settings, address, folder, timedelta(seconds=seconds))
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(
+            f"PAYLOAD_STORE={address!r} can't be used: {reason}. Set what the provider's client "
+            "needs, such as AWS_REGION or AZURE_STORAGE_ACCOUNT_NAME"
+        ) from error
+    return PayloadStore(client, folder=folder, seconds=seconds, metrics=metrics, address=address)
+
+
+def _client(
+    settings: PayloadSettings, address: str, folder: PayloadFolder | None, timeout: timedelta
+) -> Any:
+    from obstore.store import LocalStore, from_url  # noqa: PLC0415 - only where there is a store
+
+    if folder is not None:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        return LocalStore(folder.root)
+    if address.startswith("memory:"):
+        return _memory(address)
+    return from_url(
+        address,
+        config=_s3(settings) if address.startswith("s3:") else None,
+        client_options={
+            "allow_http": (settings.payload_endpoint_url or "").startswith("http://"),
+            "connect_timeout": min(timeout, timedelta(seconds=5)),
+            "read_timeout": timeout,
+            "timeout": _LONGEST,
+        },
+        # Left alone it retries for three minutes, and a POST waits for it.
+        retry_config={
+            "max_retries": _RETRIES,
+            "retry_timeout": timeout,
+            "backoff": {"init_backoff": _FIRST_PAUSE, "max_backoff": _LONGEST_PAUSE, "base": 2},
+        },
+    )
+
+
+@cache
+def _memory(address: str) -> Any:  # noqa: ARG001 - one store for each
+    """Return the store in this process's memory that has the address, the same one each time."""
+    from obstore.store import MemoryStore  # noqa: PLC0415
+
+    return MemoryStore()
+
+
+def _s3(settings: PayloadSettings) -> dict[str, str]:
+    """Return the settings that S3 alone has; what is not set, the client takes from ``AWS_*``."""
+    given = {
+        "endpoint": settings.payload_endpoint_url,
+        "region": settings.payload_region,
+        "server_side_encryption": settings.payload_sse,
+        "sse_kms_key_id": settings.payload_sse_kms_key_id,
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,50 @@
+"""Read content and hold it against what its message says: length and SHA-256."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from persistence.payloads.errors import PayloadCorrupt, PayloadOutage
+from persistence.payloads.store import PayloadStore
+
+__all__ = ["fetch", "verify"]
+
+_SLOWEST = 10**6
+"""Bytes a second; content that comes more slowly is waited for as in an outage."""
+_START_SECONDS = 30.0
+
+
+async def fetch(store: PayloadStore, key: str, size: int, sha256: str) -> bytes:
+    """Return content, verified.
+
+    Raises:
+        PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
+    """
+    data = await store.get(key, size)
+    _check(key, hashlib.sha256(data).hexdigest(), sha256)
+    return data
+
+
+async def verify(store: PayloadStore, key: str, size: int, sha256: str) -> None:
+    """Return if the content is what its message says. It is never held whole.
+
+    Raises:
+        PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
+    """
+    try:
+        async with asyncio.timeout(_START_SECONDS + size / _SLOWEST):
+            content = await store.open(key)
+            if content.bytes != size:
+                raise PayloadCorrupt(f"the object {key} has {content.bytes} bytes, not {size}")
+            digest = hashlib.sha256()
+            async for chunk in content.chunks:
+                digest.update(chunk)
+    except TimeoutError as error:
+        raise PayloadOutage(f"the payload store is too slow with {key} ({size} bytes)") from error
+    _check(key, digest.hexdigest(), sha256)
+
+
+def _check(key: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise PayloadCorrupt(f"the object {key} has the SHA-256 {found}")

@@ -1,0 +1,101 @@
+"""Settings of the payload store, from the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["PayloadSettings"]
+
+_STORES = ("s3://", "gs://", "az://", "file://", "memory://")
+_MOST_BYTES = 5 * 10**9
+"""What S3 copies in one request, and a worker hashes in a minute."""
+
+
+class PayloadSettings(BaseSettings):
+    """Where large content is kept, and what counts as large."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    payload_store: str | None = None
+    """Where content above ``PAYLOAD_THRESHOLD_BYTES`` is kept: ``s3://bucket/prefix``,
+    ``gs://bucket/prefix``, ``az://container/prefix`` or ``file:///folder``. Credentials come from
+    the provider's own variables (``AWS_ACCESS_KEY_ID``, ...) or the machine's role. Not set: all
+    content is in the log and in the rows. Every process needs the same value."""
+    payload_threshold_bytes: Annotated[int, Field(ge=0, le=1024 * 1024)] = 2048
+    """Content of more bytes of UTF-8 goes to the store. Binary content always does."""
+    payload_row_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 65_536
+    """Text of up to so many bytes is copied into its row by the workers. Of longer text, and of
+    binary content, the row has the key alone."""
+    ingress_max_payload_bytes: Annotated[int, Field(ge=1, le=_MOST_BYTES)] = 100 * 1024 * 1024
+    """Bytes of the content of one ``multipart/form-data`` message."""
+    payload_endpoint_url: str | None = None
+    """The address of a store that speaks S3 and is not Amazon's, such as Cloudflare R2."""
+    payload_region: str | None = None
+    """The region of the bucket; ``AWS_REGION`` where it is not set."""
+    payload_sse: str | None = None
+    """Encryption that S3 is asked for: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``. Not set: as the
+    bucket has it."""
+    payload_sse_kms_key_id: str | None = None
+    """The key of KMS, for ``PAYLOAD_SSE=aws:kms``."""
+    payload_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 5_000
+    """How long the store may be silent, and how long a small object may take. Past it a large POST
+    gets 503, and workers wait as in an outage."""
+    payload_redirect: bool = False
+    """``true``: ``GET /api/messages/{id}/content`` answers 307 with a signed URL of the store,
+    where the store can sign one. ``false``: it streams the content."""
+    payload_url_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
+    """How long a signed URL works."""
+
+    @field_validator("payload_store")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if not value.startswith(_STORES):
+            raise ValueError("must start with s3://, gs://, az:// or file:///")
+        if parts.scheme == "file" and (parts.netloc or len(parts.path) < len("/x")):
+            raise ValueError("must name a folder by its whole path, as file:///var/lib/payloads")
+        if parts.scheme in {"s3", "gs", "az"} and not parts.netloc:
+            raise ValueError(f"must name a bucket, as {parts.scheme}://bucket/prefix")
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("is an address alone; credentials have variables of their own")
+        return value.rstrip("/") if parts.path != "/" else value
+
+    @field_validator("payload_endpoint_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with https:// or http://")
+        return value
+
+    @field_validator("payload_sse")
+    @classmethod
+    def _is_encryption(cls, value: str | None) -> str | None:
+        if value not in {None, "AES256", "aws:kms", "aws:kms:dsse"}:
+            raise ValueError("give one of AES256, aws:kms, aws:kms:dsse")
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        scheme = urlsplit(self.payload_store or "").scheme
+        only_s3 = {
+            "PAYLOAD_ENDPOINT_URL": self.payload_endpoint_url,
+            "PAYLOAD_REGION": self.payload_region,
+            "PAYLOAD_SSE": self.payload_sse,
+        }
+        for name, value in only_s3.items():
+            if value is not None and scheme not in {"", "s3"}:
+                raise ValueError(
+                    f"{name}={value} is for s3:// stores; unset it for "
+                    f"PAYLOAD_STORE={self.payload_store}"
+                )
+        if self.payload_sse_kms_key_id and not (self.payload_sse or "").startswith("aws:kms"):
+            raise ValueError(
+                f"PAYLOAD_SSE_KMS_KEY_ID={self.payload_sse_kms_key_id} needs PAYLOAD_SSE=aws:kms"
+            )
+        return self

@@ -1,0 +1,271 @@
+"""The payload store: objects by key, in S3, in another cloud's store, in a folder or in memory.
+
+The client is obstore. It is imported when a store is opened, so a process without one does without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from otel.metrics import Metrics
+from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
+from persistence.payloads.folder import PayloadFolder
+from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
+from persistence.payloads.translation import translate
+
+__all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
+
+_CHUNK = 256 * 1024
+_PAGE = 1000
+_SLOWEST = 10**6
+"""Bytes a second that a store is waited for, beyond the time of a small object."""
+
+
+class PayloadObject(msgspec.Struct, frozen=True):
+    """An object in the store. ``modified`` is when it was last written, by the store's clock."""
+
+    key: str
+    bytes: int
+    modified: datetime
+
+
+class OpenObject(msgspec.Struct, frozen=True):
+    """An object whose content is being read. ``bytes`` is its whole size, whatever the range."""
+
+    bytes: int
+    modified: datetime
+    chunks: AsyncIterator[bytes]
+
+
+class PayloadStore:
+    """Writes and reads objects. ``put`` and ``commit`` return when the object is durable.
+
+    Args:
+        client: obstore's store, rooted at the prefix.
+        folder: the folder behind it, where it is one.
+        seconds: how long the store may be silent, and how long a small object may take.
+        metrics: of this process.
+        address: ``PAYLOAD_STORE``, for texts.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        folder: PayloadFolder | None = None,
+        seconds: float,
+        metrics: Metrics,
+        address: str,
+    ) -> None:
+        import obstore  # noqa: PLC0415 - only where there is a store
+
+        self._obstore = obstore
+        self._client = client
+        self._folder = folder
+        self._seconds = seconds
+        self._metrics = metrics.of(PayloadMetrics)
+        self.address = address
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write an object. The same key always has the same bytes, so a retry does no harm.
+
+        Raises:
+            PayloadOutage: the store can't take it now; it may have.
+        """
+        async with self.call("put", key, len(data)):
+            await self._prepare()
+            await self._obstore.put_async(self._client, key, data, use_multipart=False)
+            await self._flush(key)
+        self._metrics.bytes.labels("put").inc(len(data))
+
+    def writer(self, key: str, *, part_bytes: int, parts: int) -> Any:
+        """Return obstore's writer of an object that comes in parts, ``parts`` of them at once."""
+        return self._obstore.open_writer_async(
+            self._client, key, buffer_size=part_bytes, max_concurrency=parts
+        )
+
+    async def move(self, source: str, key: str, size: int) -> None:
+        """Give an object of ``size`` bytes its key, durably, inside the store.
+
+        Raises:
+            PayloadOutage: the store can't do it now; it may have.
+        """
+        async with self.call("put", key, size):
+            await self._prepare()
+            await self._obstore.copy_async(self._client, source, key)
+            await self._flush(key)
+        self._metrics.bytes.labels("put").inc(size)
+        await self.delete([source])
+
+    async def get(self, key: str, size: int) -> bytes:
+        """Return the content of an object of ``size`` bytes; ``reading.fetch`` verifies it.
+
+        Raises:
+            PayloadMissing, PayloadOutage: as their names say.
+            PayloadCorrupt: it has another length; its content was not read.
+        """
+        async with self.call("get", key, size):
+            found = await self._found(self._obstore.get_async(self._client, key))
+            if found.meta["size"] != size:
+                raise PayloadCorrupt(f"the object {key} has {found.meta['size']} bytes, not {size}")
+            data = bytes(await found.bytes_async())
+        self._metrics.bytes.labels("get").inc(len(data))
+        return data
+
+    async def open(self, key: str, *, start: int = 0, end: int | None = None) -> OpenObject:
+        """Begin to read an object, or its bytes from ``start`` to before ``end``.
+
+        The chunks raise as this does. Between two of them the store may be silent for
+        ``PAYLOAD_TIMEOUT_MS``; the caller bounds the whole.
+
+        Raises:
+            PayloadMissing, PayloadOutage: as their names say.
+        """
+        async with self.call("get", key):
+            options: dict[str, Any] = {}
+            if end is not None:
+                options["range"] = (start, end)
+            elif start:
+                options["range"] = {"offset": start}
+            found = await self._found(
+                self._obstore.get_async(self._client, key, options=options or None)
+            )
+        meta = found.meta
+        chunks = self._chunks(found.stream(min_chunk_size=_CHUNK), key)
+        return OpenObject(meta["size"], meta["last_modified"], chunks)
+
+    async def head(self, key: str) -> PayloadObject:
+        """Return what the store says of an object, without its content.
+
+        Raises:
+            PayloadMissing, PayloadOutage: as their names say.
+        """
+        async with self.call("head", key):
+            meta = await self._found(self._obstore.head_async(self._client, key))
+        return _object(meta)
+
+    async def objects(
+        self, prefix: str = "", *, after: str | None = None
+    ) -> AsyncIterator[Sequence[PayloadObject]]:
+        """Yield the objects under a prefix, some at a time.
+
+        Args:
+            prefix: whole segments of keys: ``uploading``, or a message id.
+            after: only keys behind this one, where the store lists keys in order (S3 does).
+
+        Raises:
+            PayloadOutage: as its name says.
+        """
+        pages = self._obstore.list(self._client, prefix or None, offset=after, chunk_size=_PAGE)
+        iterator = aiter(pages)
+        while True:
+            async with self.call("list", prefix, counted=False):
+                try:
+                    page = await anext(iterator)
+                except StopAsyncIteration:
+                    return
+            yield [_object(meta) for meta in page if not meta["path"].startswith(".")]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are not there do no harm.
+
+        Raises:
+            PayloadOutage: as its name says; some may be gone.
+        """
+        async with self.call("delete", f"{len(keys)} objects"):
+            with suppress(FileNotFoundError):
+                await self._obstore.delete_async(self._client, list(keys))
+                return
+            # A store that minds a missing one stops there.
+            for key in keys:
+                with suppress(FileNotFoundError):
+                    await self._obstore.delete_async(self._client, key)
+
+    async def sign_get(self, key: str, seconds: int) -> str | None:
+        """Return a URL that reads the object for so long; ``None`` where the store signs none.
+
+        Raises:
+            PayloadOutage: no credentials can be had to sign with.
+        """
+        from obstore.store import LocalStore, MemoryStore  # noqa: PLC0415
+
+        if isinstance(self._client, LocalStore | MemoryStore):
+            return None
+        async with self.call("sign", key):
+            url: str = await self._obstore.sign_async(
+                self._client, "GET", key, timedelta(seconds=seconds)
+            )
+        return url
+
+    async def probe(self) -> None:
+        """Return if the store answers us.
+
+        Raises:
+            PayloadOutage: it can't be reached, or refuses.
+        """
+        with suppress(PayloadMissing):
+            await self.head("probe")
+
+    @asynccontextmanager
+    async def call(
+        self, operation: str, key: str, size: int = 0, *, counted: bool = True
+    ) -> AsyncIterator[None]:
+        """Bound, count and translate a request about ``key``, of ``size`` bytes of content.
+
+        Args:
+            operation: what the metrics call it.
+            key: for texts.
+            size: bytes that may take their time.
+            counted: ``False`` of a part of a request, which counts only where it fails.
+
+        Raises:
+            PayloadError: what came out of the block.
+        """
+        try:
+            async with asyncio.timeout(self._seconds + size / _SLOWEST):
+                yield
+        except Exception as error:
+            known = translate(error, key)
+            self._metrics.requests.labels(operation, OUTCOMES.get(type(known), "outage")).inc()
+            if known is error:
+                raise
+            raise known from error
+        if counted:
+            self._metrics.requests.labels(operation, "ok").inc()
+
+    async def _found(self, call: Any) -> Any:
+        try:
+            return await call
+        except FileNotFoundError:
+            if self._folder is not None:
+                await asyncio.to_thread(self._folder.check)
+            raise
+
+    async def _chunks(self, stream: Any, key: str) -> AsyncIterator[bytes]:
+        iterator = aiter(stream)
+        while True:
+            async with self.call("get", key, counted=False):
+                try:
+                    chunk = bytes(await anext(iterator))
+                except StopAsyncIteration:
+                    return
+            self._metrics.bytes.labels("get").inc(len(chunk))
+            yield chunk
+
+    async def _prepare(self) -> None:
+        if self._folder is not None:
+            await asyncio.to_thread(self._folder.prepare)
+
+    async def _flush(self, key: str) -> None:
+        if self._folder is not None:
+            await asyncio.to_thread(self._folder.flush, key)
+
+
+def _object(meta: Any) -> PayloadObject:
+    return PayloadObject(meta["path"], meta["size"], meta["last_modified"])

@@ -1,0 +1,79 @@
+"""Content of unknown length on its way into the store, some megabytes of it in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from contextlib import suppress
+
+import msgspec
+
+from persistence.payloads.errors import PayloadError
+from persistence.payloads.store import PayloadStore
+from transport.payload import payload_key
+
+__all__ = ["UPLOADING", "PayloadUpload", "UploadedPayload"]
+
+UPLOADING = "uploading"
+"""The prefix of content that is on its way in and has no key yet."""
+
+_PART_BYTES = 5 * 2**20  # S3 takes no smaller one, but for the last
+_PARTS_AT_ONCE = 2
+_IN_MEMORY = _PARTS_AT_ONCE * _PART_BYTES
+
+
+class UploadedPayload(msgspec.Struct, frozen=True):
+    """Content that is in the store for good."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
+class PayloadUpload:
+    """An upload: ``write`` the content, then ``commit`` or ``abandon`` it.
+
+    The key has the content's digest, so the content goes under a key of its own first, and the
+    store copies it. What is left of an upload that a crash ended is under ``uploading``.
+    """
+
+    def __init__(self, store: PayloadStore, message_id: str) -> None:
+        self._store = store
+        self._message_id = message_id
+        self._source = f"{UPLOADING}/{message_id}/{secrets.token_hex(8)}"
+        self._writer = store.writer(self._source, part_bytes=_PART_BYTES, parts=_PARTS_AT_ONCE)
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    async def write(self, data: bytes) -> None:
+        """Take more content; waits while the store is behind.
+
+        Raises:
+            PayloadOutage: the store can't take it now.
+        """
+        self._digest.update(data)
+        self._bytes += len(data)
+        async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
+            await self._writer.write(data)
+
+    async def commit(self) -> UploadedPayload:
+        """Make the content durable under its key.
+
+        Raises:
+            PayloadOutage: the store can't take it now.
+        """
+        async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
+            await self._writer.close()
+        sha256 = self._digest.hexdigest()
+        key = payload_key(self._message_id, sha256)
+        await self._store.move(self._source, key, self._bytes)
+        return UploadedPayload(key, self._bytes, sha256)
+
+    async def abandon(self) -> None:
+        """Remove what was written, as far as the store lets us."""
+        with suppress(PayloadError):
+            # A store keeps the parts of an object that was never finished, hidden, for ever.
+            async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
+                await self._writer.close()
+        with suppress(PayloadError):
+            await self._store.delete([self._source])
