@@ -72,6 +72,8 @@ class Reason(StrEnum):
     REJECTED = "rejected"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     ORPHAN_RECEIPT = "orphan_receipt"
+    PAYLOAD_MISSING = "payload_missing"
+    PAYLOAD_CORRUPT = "payload_corrupt"
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,11 @@ The body is JSON, so a consumer in any language reads it without our code. Versi
     {"type": "receipt", "v": 1, "messageId": "…", "userId": "…", "state": "delivered",
      "at": "…", "correlationId": "…"}
 
+Version 2 is a message whose content is in the payload store: ``content`` is empty, ``payloadKey``
+names the object, and three fields more follow ``v``: ``payloadBytes``, ``payloadSha256`` (of the
+content) and ``fingerprint``, which can't be computed without the content. Every other message stays
+version 1, byte for byte.
+
 Beside the body travel the headers (Redis fields, Kafka headers) named below. A producer that is
 not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived), ``acceptedAt`` (the
 log's own time is taken) and ``correlationId`` (the message id is taken).
@@ -22,19 +27,23 @@ the copy, a third header, ``mirrorPartition``, has its decimal number.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from transport.clock import timestamp
 from transport.contract import Envelope, Record, Remembered
 from transport.errors import DecodeError
 from transport.identity import idempotency_key, message_id, partition_of
 from transport.partitioner import partition_for
+from transport.payload import MOST_BYTES, Payload, payload_key
 
 __all__ = [
     "CONTENT_TYPE",
+    "CONTENT_TYPE_2",
     "HEADER_CONTENT_TYPE",
     "HEADER_CORRELATION_ID",
     "HEADER_MESSAGE_ID",
@@ -64,6 +73,8 @@ HEADER_MIRROR_OF = "mirrorOf"
 HEADER_MIRROR_PARTITION = "mirrorPartition"
 HEADER_SHADOW_MODE = "shadowMode"
 CONTENT_TYPE = "application/vnd.crossfade.v1+json"
+CONTENT_TYPE_2 = "application/vnd.crossfade.v2+json"
+"""Of a version 2 envelope: the content is in the payload store."""
 
 ReceiptState = Literal["delivered", "read"]
 
@@ -82,16 +93,49 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
     accepted_at: str = ""
     correlation_id: str = ""
     payload_key: str | None = None
-    v: Literal[1] = 1
+    v: Literal[1, 2] = 1
+    payload_bytes: int | UnsetType = UNSET
+    payload_sha256: str | UnsetType = UNSET
+    payload_fingerprint: str | UnsetType = msgspec.field(default=UNSET, name="fingerprint")
 
     def fingerprint(self) -> str:
         """Return 32 hexadecimal characters that differ when the body differs (promise 5).
 
         Only what the sender wrote counts: neither ids nor times, which differ between retries. Rows
         and logs keep fingerprints, so a field that is added later may count only where it is set.
+        Where the content is kept makes no difference.
         """
+        if isinstance(self.payload_fingerprint, str):
+            return self.payload_fingerprint
         written = (self.content, self.content_type, self.recipient_ids)
         return sha256(_encode(written)).hexdigest()[:32]
+
+    @property
+    def payload(self) -> Payload | None:
+        """Where the content is kept; ``None`` if it is in the message.
+
+        ``content`` may hold it besides: in a row, or after a worker has fetched it.
+        """
+        if self.payload_key is None:
+            return None
+        size, digest, fingerprint = (
+            self.payload_bytes, self.payload_sha256, self.payload_fingerprint,
+        )  # fmt: skip
+        assert isinstance(size, int)
+        assert isinstance(digest, str)
+        assert isinstance(fingerprint, str)
+        return Payload(self.payload_key, size, digest, fingerprint)
+
+    def with_payload(self, payload: Payload) -> Message:
+        """Return the message as version 2; its content is where ``payload`` says."""
+        return msgspec.structs.replace(
+            self,
+            v=2,
+            payload_key=payload.key,
+            payload_bytes=payload.bytes,
+            payload_sha256=payload.sha256,
+            payload_fingerprint=payload.fingerprint,
+        )
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="camel"):
@@ -112,6 +156,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="came
 
 Event = Message | Receipt
 
+_SHA256 = re.compile("[0-9a-f]{64}")
+_FINGERPRINT = re.compile("[0-9a-f]{32}")
+
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
@@ -119,7 +166,7 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 def seal_message(
     message: Message, *, partitions: int, traceparent: str | None, tracestate: str | None = None
 ) -> Envelope:
-    """Encode a message, and compute its partition.
+    """Encode a message, and compute its partition. Of a payload's content nothing is encoded.
 
     Args:
         message: a complete one: ids and times are set.
@@ -127,12 +174,16 @@ def seal_message(
         traceparent: the W3C trace context to send along, if any.
         tracestate: its vendor part.
     """
+    headers = _headers(message.message_id, message.correlation_id, traceparent, tracestate)
+    if message.payload_key is not None:
+        headers[HEADER_CONTENT_TYPE] = CONTENT_TYPE_2
+        message = msgspec.structs.replace(message, content="")
     return Envelope(
         message_id=message.message_id,
         partition=partition_for(message.conversation_id, partitions),
         key=message.conversation_id,
         body=_encode(message),
-        headers=_headers(message.message_id, message.correlation_id, traceparent, tracestate),
+        headers=headers,
         accepted_at=message.accepted_at,
         fingerprint=message.fingerprint(),
     )
@@ -214,16 +265,22 @@ def decode(record: Record) -> Event:
     try:
         event = _decoder.decode(record.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise DecodeError(f"the body is not a version 1 envelope: {e}") from e
+        raise DecodeError(f"the body is not a version 1 or 2 envelope: {e}") from e
     if isinstance(event, Message):
-        if (
+        if not (
             event.message_id
             and event.idempotency_key
             and event.accepted_at
             and event.correlation_id
         ):
-            return event
-        return _completed(event, record)
+            event = _completed(event, record)
+        if (
+            event.v != 1
+            or event.payload_key is not None
+            or not UNSET is event.payload_bytes is event.payload_sha256 is event.payload_fingerprint
+        ):
+            _check_payload(event)
+        return event
     if event.at and event.correlation_id:
         return event
     return msgspec.structs.replace(
@@ -231,6 +288,34 @@ def decode(record: Record) -> Event:
         at=event.at or timestamp(record.appended_at),
         correlation_id=event.correlation_id or event.message_id,
     )
+
+
+def _check_payload(event: Message) -> None:
+    """Raise DecodeError unless the version and the fields of the payload belong together.
+
+    A key that is not the message's own would read another message's content.
+    """
+    fields = (event.payload_key, event.payload_bytes, event.payload_sha256)
+    if event.v == 1:
+        raise DecodeError("the body is a version 1 envelope with a payload; that is version 2")
+    if event.content or None in fields or UNSET in (*fields, event.payload_fingerprint):
+        raise DecodeError(
+            "the body is a version 2 envelope without payloadKey, payloadBytes, payloadSha256 or "
+            "fingerprint, or with content"
+        )
+    if not (
+        isinstance(event.payload_sha256, str)
+        and isinstance(event.payload_fingerprint, str)
+        and isinstance(event.payload_bytes, int)
+        and _SHA256.fullmatch(event.payload_sha256)
+        and _FINGERPRINT.fullmatch(event.payload_fingerprint)
+        and 0 <= event.payload_bytes <= MOST_BYTES
+        and event.payload_key == payload_key(event.message_id, event.payload_sha256)
+    ):
+        raise DecodeError(
+            "the payload's key is not messageId/sha256, or its digest, its fingerprint or its size "
+            "is none"
+        )
 
 
 def _completed(event: Message, record: Record) -> Message:

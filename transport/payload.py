@@ -5,9 +5,15 @@ Nothing here knows where it is kept.
 
 from __future__ import annotations
 
+import codecs
+from hashlib import sha256
+
 import msgspec
 
-__all__ = ["Payload", "payload_key"]
+__all__ = ["MOST_BYTES", "ContentDigest", "Payload", "payload_key"]
+
+MOST_BYTES = 5 * 10**9
+"""The largest payload: what S3 copies in one request, and what a worker hashes in a minute."""
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
@@ -30,3 +36,51 @@ def payload_key(message_id: str, sha256: str) -> str:
     all content of a message is under one prefix.
     """
     return f"{message_id}/{sha256}"
+
+
+class ContentDigest:
+    """Computes what a message says of its content, while the content comes in pieces.
+
+    Content is text if its bytes are UTF-8 without U+0000, whatever its media type.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.is_text = True
+        self._sha256 = sha256()
+        self._written = sha256(b'["')  # of the JSON that ``Message.fingerprint`` is the digest of
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def add(self, data: bytes) -> None:
+        """Take the next piece."""
+        self.bytes += len(data)
+        self._sha256.update(data)
+        if self.is_text:
+            self._add_text(data, final=False)
+
+    def _add_text(self, data: bytes, *, final: bool) -> None:
+        try:
+            text = self._decoder.decode(data, final)
+        except UnicodeDecodeError:
+            self.is_text = False
+            return
+        if "\0" in text:
+            self.is_text = False
+            return
+        self._written.update(msgspec.json.encode(text)[1:-1])
+
+    def payload(
+        self, message_id: str, content_type: str, recipient_ids: tuple[str, ...]
+    ) -> Payload:
+        """Return the payload that the content is, all of which has come."""
+        digest = self._sha256.hexdigest()
+        if self.is_text:
+            self._add_text(b"", final=True)
+        if self.is_text:
+            rest = msgspec.json.encode((content_type, recipient_ids))[1:]
+            self._written.update(b'",' + rest)
+            fingerprint = self._written.hexdigest()
+        else:
+            written = (("sha256", digest), content_type, recipient_ids)
+            fingerprint = sha256(msgspec.json.encode(written)).hexdigest()
+        return Payload(payload_key(message_id, digest), self.bytes, digest, fingerprint[:32])

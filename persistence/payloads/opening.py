@@ -49,13 +49,14 @@ def open_store(settings: PayloadSettings, metrics: Metrics) -> PayloadStore | No
 def _client(
     settings: PayloadSettings, address: str, folder: PayloadFolder | None, timeout: timedelta
 ) -> Any:
-    from obstore.store import LocalStore, from_url  # noqa: PLC0415 - only where there is a store
+    from obstore import store  # noqa: PLC0415 - only where there is a store
 
     if folder is not None:
         folder.root.mkdir(parents=True, exist_ok=True)
-        return LocalStore(folder.root)
+        return store.LocalStore(folder.root)
     if address.startswith("memory:"):
         return _memory(address)
+    from_url: Any = store.from_url  # its overloads are by provider
     return from_url(
         address,
         config=_s3(settings) if address.startswith("s3:") else None,

@@ -35,8 +35,8 @@ async def verify(store: PayloadStore, key: str, size: int, sha256: str) -> None:
     try:
         async with asyncio.timeout(_START_SECONDS + size / _SLOWEST):
             content = await store.open(key)
-            if content.bytes != size:
-                raise PayloadCorrupt(f"the object {key} has {content.bytes} bytes, not {size}")
+            if content.size != size:
+                raise PayloadCorrupt(f"the object {key} has {content.size} bytes, not {size}")
             digest = hashlib.sha256()
             async for chunk in content.chunks:
                 digest.update(chunk)

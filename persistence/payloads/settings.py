@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from transport.payload import MOST_BYTES
+
 __all__ = ["PayloadSettings"]
 
 _STORES = ("s3://", "gs://", "az://", "file://", "memory://")
-_MOST_BYTES = 5 * 10**9
-"""What S3 copies in one request, and a worker hashes in a minute."""
 
 
 class PayloadSettings(BaseSettings):
@@ -30,7 +30,7 @@ class PayloadSettings(BaseSettings):
     payload_row_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 65_536
     """Text of up to so many bytes is copied into its row by the workers. Of longer text, and of
     binary content, the row has the key alone."""
-    ingress_max_payload_bytes: Annotated[int, Field(ge=1, le=_MOST_BYTES)] = 100 * 1024 * 1024
+    ingress_max_payload_bytes: Annotated[int, Field(ge=1, le=MOST_BYTES)] = 100 * 1024 * 1024
     """Bytes of the content of one ``multipart/form-data`` message."""
     payload_endpoint_url: str | None = None
     """The address of a store that speaks S3 and is not Amazon's, such as Cloudflare R2."""

@@ -28,17 +28,17 @@ _SLOWEST = 10**6
 
 
 class PayloadObject(msgspec.Struct, frozen=True):
-    """An object in the store. ``modified`` is when it was last written, by the store's clock."""
+    """An object of ``size`` bytes, last written at ``modified`` by the store's clock."""
 
     key: str
-    bytes: int
+    size: int
     modified: datetime
 
 
 class OpenObject(msgspec.Struct, frozen=True):
-    """An object whose content is being read. ``bytes`` is its whole size, whatever the range."""
+    """An object whose content is being read. ``size`` is its whole one, whatever the range."""
 
-    bytes: int
+    size: int
     modified: datetime
     chunks: AsyncIterator[bytes]
 
@@ -128,14 +128,12 @@ class PayloadStore:
             PayloadMissing, PayloadOutage: as their names say.
         """
         async with self.call("get", key):
-            options: dict[str, Any] = {}
+            options: Any = None
             if end is not None:
-                options["range"] = (start, end)
+                options = {"range": (start, end)}
             elif start:
-                options["range"] = {"offset": start}
-            found = await self._found(
-                self._obstore.get_async(self._client, key, options=options or None)
-            )
+                options = {"range": {"offset": start}}
+            found = await self._found(self._obstore.get_async(self._client, key, options=options))
         meta = found.meta
         chunks = self._chunks(found.stream(min_chunk_size=_CHUNK), key)
         return OpenObject(meta["size"], meta["last_modified"], chunks)

@@ -26,7 +26,7 @@ class UploadedPayload(msgspec.Struct, frozen=True):
     """Content that is in the store for good."""
 
     key: str
-    bytes: int
+    size: int
     sha256: str
 
 
@@ -43,7 +43,7 @@ class PayloadUpload:
         self._source = f"{UPLOADING}/{message_id}/{secrets.token_hex(8)}"
         self._writer = store.writer(self._source, part_bytes=_PART_BYTES, parts=_PARTS_AT_ONCE)
         self._digest = hashlib.sha256()
-        self._bytes = 0
+        self._size = 0
 
     async def write(self, data: bytes) -> None:
         """Take more content; waits while the store is behind.
@@ -52,7 +52,7 @@ class PayloadUpload:
             PayloadOutage: the store can't take it now.
         """
         self._digest.update(data)
-        self._bytes += len(data)
+        self._size += len(data)
         async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
             await self._writer.write(data)
 
@@ -66,8 +66,8 @@ class PayloadUpload:
             await self._writer.close()
         sha256 = self._digest.hexdigest()
         key = payload_key(self._message_id, sha256)
-        await self._store.move(self._source, key, self._bytes)
-        return UploadedPayload(key, self._bytes, sha256)
+        await self._store.move(self._source, key, self._size)
+        return UploadedPayload(key, self._size, sha256)
 
     async def abandon(self) -> None:
         """Remove what was written, as far as the store lets us."""

@@ -91,7 +91,7 @@ async def test_what_is_no_message_is_told_where_nothing_is_asked_for(
         await redis.xadd("msg:stream:3", {"body": "junk"})
         (line,) = await _lines(events, 1)
         assert (line["messageId"], line["partition"]) == (None, 3)
-        assert "not a version 1 envelope" in line["error"]
+        assert "not a version 1 or 2 envelope" in line["error"]
         await service.post(message(1, senderId="ann"))
         assert [line["senderId"] for line in await _lines(narrowed, 1)] == ["ann"]
 

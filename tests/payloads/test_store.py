@@ -57,9 +57,9 @@ async def test_content_comes_back_verified(store: PayloadStore) -> None:
     await store.put(key, data)  # a retry
     assert await fetch(store, key, len(data), sha256(data)) == data
     await verify(store, key, len(data), sha256(data))
-    assert (await store.head(key)).bytes == len(data)
+    assert (await store.head(key)).size == len(data)
     part = await store.open(key, start=10, end=30)
-    assert (part.bytes, b"".join([c async for c in part.chunks])) == (len(data), data[10:30])
+    assert (part.size, b"".join([c async for c in part.chunks])) == (len(data), data[10:30])
     rest = await store.open(key, start=69_000)
     assert b"".join([chunk async for chunk in rest.chunks]) == data[69_000:]
 
@@ -70,8 +70,8 @@ async def test_content_of_unknown_length_gets_its_key_when_it_is_whole(store: Pa
     for start in range(0, len(data), 65_536):
         await upload.write(data[start : start + 65_536])
     made = await upload.commit()
-    assert (made.key, made.bytes) == (payload_key(ID, sha256(data)), len(data))
-    await verify(store, made.key, made.bytes, made.sha256)
+    assert (made.key, made.size) == (payload_key(ID, sha256(data)), len(data))
+    await verify(store, made.key, made.size, made.sha256)
     assert not await everything(store.objects(UPLOADING))
 
 
