@@ -9,9 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["JudgeError", "Opinion", "SecondJudge"]
+__all__ = ["SOURCE", "JudgeError", "Opinion", "SecondJudge"]
 
-_SOURCE = Path(__file__).with_name("judge")
+SOURCE = Path(__file__).with_name("judge")
+"""Where the program's source is."""
+
 _BUILD_SECONDS = 240
 _JUDGE_SECONDS = 900
 _BROKEN = 1
@@ -51,7 +53,7 @@ class SecondJudge:
         self._program = folder / "judge"
         # Go keeps what it compiled in a cache of its own: a second build takes a moment.
         command = [go, "build", "-buildvcs=false", "-o", str(self._program), "."]
-        _run(command, _BUILD_SECONDS, cwd=_SOURCE)
+        _run(command, _BUILD_SECONDS, cwd=SOURCE)
 
     def judge(self, *histories: Path) -> list[Opinion]:
         """Return its opinion of each history.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from compose.harness.final import Letter
 from compose.harness.history import Outcome
 from compose.rehearsal.report import PROMISES
-from compose.rehearsal.second_judge import JudgeError, Opinion, SecondJudge
+from compose.rehearsal.second_judge import SOURCE, JudgeError, Opinion, SecondJudge
 from tests.rehearsal.random_stories import Sending, story_of
 from tests.rehearsal.stories import Story, attempt, changed, refused, row, set_at, sound, swap
 from tests.support.requirements import program
@@ -192,6 +193,14 @@ def test_random_histories_get_one_verdict(second: SecondJudge, tmp_path: Path) -
     assert said == expected
     kinds = set().union(*expected.values())
     assert {"lost", "doubled", "reordered", "ids changed"} <= kinds, "chance did no harm"
+
+
+def test_the_second_reads_lines_as_its_standard_library_does() -> None:
+    program("go", package="golang-go")
+    ended = subprocess.run(
+        ["go", "test", "-buildvcs=false", "."], cwd=SOURCE, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_half_a_history_is_not_judged(second: SecondJudge, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"strings"
 )
 
 // digest is the first half of a SHA-256, as the history spells it in hexadecimal digits.
@@ -145,13 +146,17 @@ func cut(input io.Reader, give func(*chunk) bool) error {
 }
 
 func decode(c *chunk) ([]line, error) {
-	lines := make([]line, 0, bytes.Count(c.text, []byte{'\n'}))
-	rest := c.text
+	count := bytes.Count(c.text, []byte{'\n'})
+	lines, digests := make([]line, 0, count), make([]digest, 0, 2*count)
+	rest := string(c.text)
 	for len(rest) > 0 {
-		end := bytes.IndexByte(rest, '\n')
+		end := strings.IndexByte(rest, '\n')
 		made := newLine()
-		if err := json.Unmarshal(rest[:end], &made); err != nil {
-			return nil, fmt.Errorf("line %d: %w", c.first+len(lines), err)
+		if !scan(rest[:end], &made, &digests) {
+			made = newLine()
+			if err := json.Unmarshal([]byte(rest[:end]), &made); err != nil {
+				return nil, fmt.Errorf("line %d: %w", c.first+len(lines), err)
+			}
 		}
 		lines, rest = append(lines, made), rest[end+1:]
 	}
