@@ -108,11 +108,12 @@ class Rehearsal:
             mix=_MIX,
         )
         self.load = load = LoadProcess(self.history, self.stage.ingresses, plan)
-        try:
-            async with load:
+        async with load:
+            try:
                 await walk.run(load)
-        except (GateRedError, StuckError, ServerError) as error:
-            return str(error)
+            except (GateRedError, StuckError, ServerError) as error:
+                # The load still ends in good order: what is under way belongs to the history.
+                return str(error)
         return None
 
     async def _judge(self, stopped: str | None) -> RehearsalReport:
