@@ -45,7 +45,7 @@ func (s *story) kept(r *request) {
 		return
 	}
 	for _, b := range r.bodies {
-		if math.IsInf(b.acked, 1) || s.bodies[r.row.digest] == b {
+		if math.IsInf(b.acked, 1) || r.row.body == b {
 			continue
 		}
 		buried := s.hasLetter(r, func(l letter) bool {
@@ -89,19 +89,33 @@ func (s *story) oneID(r *request) {
 
 // once: no key, id or content has a second row (promise 2).
 func (s *story) once() {
-	keys, ids, contents := map[string]bool{}, map[string]bool{}, map[digest]bool{}
+	keys, ids, contents := map[string]bool{}, make(map[string]bool, len(s.rows)), map[digest]bool{}
 	for _, one := range s.rows {
-		if keys[one.key] || ids[one.id] || contents[one.digest] {
+		again := ids[one.id]
+		ids[one.id] = true
+		if one.request != nil {
+			again = again || one.request.row != one
+		} else {
+			again = again || keys[one.key]
+			keys[one.key] = true
+		}
+		if one.body != nil {
+			again = again || one.body.persisted
+			one.body.persisted = true
+		} else {
+			again = again || contents[one.digest]
+			contents[one.digest] = true
+		}
+		if again {
 			s.opinion.add(doubled, one.key, "%s, from %s %d/%s", one.id, one.log, one.partition, one.offset)
 		}
-		keys[one.key], ids[one.id], contents[one.digest] = true, true, true
 	}
 }
 
 // founded: each row is what somebody sent and was not refused, and its record is in its log.
 func (s *story) founded() {
 	for _, one := range s.rows {
-		r, b := s.messages[one.key], s.bodies[one.digest]
+		r, b := one.request, one.body
 		switch {
 		case r == nil:
 			s.opinion.add(phantoms, one.key, "a row that nobody sent")
@@ -110,10 +124,19 @@ func (s *story) founded() {
 		case !b.possible:
 			s.opinion.add(phantoms, one.key, "a row of a body that was refused each time")
 		}
-		if s.log(one.log) >= 0 && !one.found {
+		if one.from.log >= 0 && !s.isRecord(one) {
 			s.opinion.add(phantoms, one.key, "%s %d/%s is not its record", one.log, one.partition, one.offset)
 		}
 	}
+}
+
+// isRecord: the record that a row names has the row's content.
+func (s *story) isRecord(one *row) bool {
+	if one.body.firstAt(one.from) {
+		return true
+	}
+	found, there := s.others[one.from]
+	return there && found.content && found.digest == one.digest
 }
 
 // ordered: no row stands before one whose message was acknowledged before its own was first sent
@@ -121,8 +144,8 @@ func (s *story) founded() {
 func (s *story) ordered(id string, in *conversation) {
 	earliest := math.Inf(1) // acknowledgement, of the rows below
 	for i := len(in.rows) - 1; i >= 0; i-- {
-		b := s.bodies[in.rows[i].digest]
-		if b == nil || b.request != s.messages[in.rows[i].key] {
+		b := in.rows[i].body
+		if b == nil || b.request != in.rows[i].request {
 			continue
 		}
 		if b.sent > earliest {
@@ -217,8 +240,14 @@ func (s *story) buried() {
 // sameBytes: a copy is what the record that it names is.
 func (s *story) sameBytes() {
 	for _, one := range s.copies {
-		if original, there := s.records[one.from]; !there || original != one.bytes {
-			s.opinion.add(phantoms, one.at.offset, "a copy of %s, which is not there or has other bytes", one.from.offset)
+		original, there := recorded{}, one.body.firstAt(one.from)
+		if there {
+			original.bytes = one.body.in[one.from.log].bytes
+		} else {
+			original, there = s.others[one.from]
+		}
+		if !there || original.bytes != one.bytes {
+			s.opinion.add(phantoms, one.offset, "a copy of %s, which is not there or has other bytes", one.origin)
 		}
 	}
 }

@@ -20,6 +20,8 @@ import (
 const (
 	exitBroken     = 1
 	exitUnreadable = 2
+
+	bytesPerMessage = 1100 // in a file, with the rows and records of a message
 )
 
 func main() {
@@ -64,7 +66,11 @@ func judgeFile(path string) (*opinion, error) {
 		return nil, err
 	}
 	defer file.Close()
-	story := newStory()
+	about, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	story := newStory(int(about.Size() / bytesPerMessage))
 	if err := readLines(file, story.take); err != nil {
 		return nil, err
 	}

@@ -63,6 +63,27 @@ func TestScanReadsWhatIsWritten(t *testing.T) {
 	}
 }
 
+// TestAddressesAreAsDifferentAsTheirOffsets holds that no two offsets are taken for one.
+func TestAddressesAreAsDifferentAsTheirOffsets(t *testing.T) {
+	texts := []string{
+		"", "0", "00", "1", "01", "1-0", "1-00", "01-0", "0-1", "1-", "-1", "1-0-0", "+1", "a", "A",
+		"18446744073709551616", "18446744073709551617", "0-18446744073709551616",
+	}
+	known, seen := offsets{}, map[address]string{}
+	for round := 0; round < 2; round++ {
+		for _, text := range texts {
+			at := known.address(1, 2, text)
+			if other, there := seen[at]; there && other != text {
+				t.Errorf("%q and %q are both %v", other, text, at)
+			}
+			seen[at] = text
+		}
+	}
+	if len(seen) != len(texts) {
+		t.Errorf("%d addresses of %d offsets", len(seen), len(texts))
+	}
+}
+
 // damaged puts a piece somewhere, takes some bytes away, or swaps two values.
 func damaged(dice *rand.Rand, text string) string {
 	at := dice.Intn(len(text) + 1)

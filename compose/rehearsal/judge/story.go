@@ -27,18 +27,21 @@ type request struct {
 
 // body is one content of a message. Contents are unique in a history.
 type body struct {
-	request  *request
-	sent     float64 // when its first attempt was
-	acked    float64 // when it was first acknowledged
-	id       string  // the first acknowledgement's
-	possible bool    // an attempt may have had an effect
-	in       [2]place
+	request   *request
+	sent      float64 // when its first attempt was
+	acked     float64 // when it was first acknowledged
+	id        string  // the first acknowledgement's
+	possible  bool    // an attempt may have had an effect
+	persisted bool    // there is a row
+	in        [2]place
 }
 
 // place is where a body stands first in a log, and since when it must.
 type place struct {
 	at        int // 1 is the log's first record; 0 is nowhere
 	partition int
+	stands    address
+	bytes     digest
 	appended  float64 // when an answer first said that it stands in this log
 	by        string
 	asked     bool
@@ -48,7 +51,9 @@ type row struct {
 	id, key, conversation, log, offset string
 	partition                          int
 	digest                             digest
-	found                              bool // its record, in the log that it names
+	request                            *request // of its key; nil where nobody sent it
+	body                               *body    // of its content
+	from                               address
 }
 
 type conversation struct {
@@ -69,15 +74,17 @@ type answer struct {
 	via     string
 }
 
-type address struct {
-	log       int
-	partition int
-	offset    string
+type copied struct {
+	from           address
+	body           *body
+	offset, origin string // as the line has them
+	bytes          digest
 }
 
-type copied struct {
-	from, at address
-	bytes    digest
+// recorded is a record: a digest of all of it, and one of its content.
+type recorded struct {
+	bytes, digest digest
+	content       bool
 }
 
 // story is a history as it is read: attempts first, logs last.
@@ -93,28 +100,29 @@ type story struct {
 	bodies        map[digest]*body
 	conversations map[string]*conversation
 	rows          []*row
-	fromRecord    map[address][]*row
 	planted       map[string]string
 	letters       map[string][]letter
 	hits          []answer
 	refused       []answer
-	records       map[address]digest
+	others        map[address]recorded // records that are not the first of their body in a log
 	copies        []copied
 	counts        [2]int
+	offsets       offsets
 	inLog         [2]map[string]bool // ids of messages with several bodies
 }
 
-func newStory() *story {
+// newStory makes room for so many messages: to grow a map costs as much as to fill it.
+func newStory(messages int) *story {
 	return &story{
 		opinion:       newOpinion(),
-		messages:      map[string]*request{},
+		messages:      make(map[string]*request, messages),
 		receipts:      map[string]*request{},
-		bodies:        map[digest]*body{},
+		bodies:        make(map[digest]*body, messages),
 		conversations: map[string]*conversation{},
-		fromRecord:    map[address][]*row{},
 		planted:       map[string]string{},
 		letters:       map[string][]letter{},
-		records:       map[address]digest{},
+		others:        map[address]recorded{},
+		offsets:       offsets{},
 		inLog:         [2]map[string]bool{{}, {}},
 	}
 }
@@ -314,16 +322,14 @@ func (s *story) row(l *line) error {
 	s.rows = append(s.rows, made)
 	in := s.conversation(l.Conversation)
 	in.rows = append(in.rows, made)
-	if r := s.messages[l.Key]; r != nil {
+	made.request, made.body = s.messages[l.Key], s.bodies[*l.Digest]
+	if r := made.request; r != nil {
 		if r.row == nil {
 			r.row = made
 		}
 		r.addID(l.MessageID)
 	}
-	if log := s.log(l.Log); log >= 0 {
-		from := address{log, l.Partition, l.Offset}
-		s.fromRecord[from] = append(s.fromRecord[from], made)
-	}
+	made.from = s.offsets.address(s.log(l.Log), l.Partition, l.Offset)
 	return nil
 }
 
@@ -345,33 +351,41 @@ func (s *story) record(l *line) error {
 		return errors.New("a record has the digest of its bytes")
 	}
 	s.counts[log]++
-	at := address{log, l.Partition, l.Offset}
-	s.records[at] = *l.Bytes
+	at := s.offsets.address(log, l.Partition, l.Offset)
+	var b *body
+	if l.Digest != nil {
+		b = s.bodies[*l.Digest]
+	}
 	if l.MirrorOf != "" {
 		from, err := s.original(l)
 		if err != nil {
 			return err
 		}
-		s.copies = append(s.copies, copied{from, at, *l.Bytes})
+		s.copies = append(s.copies, copied{from, b, l.Offset, l.MirrorOf, *l.Bytes})
 	}
-	for _, made := range s.fromRecord[at] {
-		made.found = l.Digest != nil && *l.Digest == made.digest
+	if b == nil || b.in[log].at > 0 {
+		made := recorded{bytes: *l.Bytes, content: l.Digest != nil}
+		if made.content {
+			made.digest = *l.Digest
+		}
+		s.others[at] = made
+	} else {
+		in := &b.in[log]
+		in.at, in.partition, in.stands, in.bytes = s.counts[log], l.Partition, at, *l.Bytes
 	}
-	if l.Digest == nil {
-		return nil
-	}
-	b := s.bodies[*l.Digest]
 	if b == nil {
 		return nil
-	}
-	if in := &b.in[log]; in.at == 0 {
-		in.at, in.partition = s.counts[log], l.Partition
 	}
 	if len(b.request.bodies) > 1 {
 		s.inLog[log][l.MessageID] = true
 	}
 	b.request.addID(l.MessageID)
 	return nil
+}
+
+// firstAt says whether a body stands first at this place of a log.
+func (b *body) firstAt(at address) bool {
+	return b != nil && at.log >= 0 && b.in[at.log].at > 0 && b.in[at.log].stands == at
 }
 
 func (s *story) original(l *line) (address, error) {
@@ -381,7 +395,7 @@ func (s *story) original(l *line) (address, error) {
 			if l.MirrorPartition >= 0 {
 				partition = l.MirrorPartition
 			}
-			return address{s.log(l.MirrorOf[:i]), partition, l.MirrorOf[i+1:]}, nil
+			return s.offsets.address(s.log(l.MirrorOf[:i]), partition, l.MirrorOf[i+1:]), nil
 		}
 	}
 	return address{}, fmt.Errorf("%q names no record as LOG:OFFSET", l.MirrorOf)
