@@ -198,7 +198,11 @@ def test_random_histories_get_one_verdict(second: SecondJudge, tmp_path: Path) -
 def test_the_second_reads_lines_as_its_standard_library_does() -> None:
     program("go", package="golang-go")
     ended = subprocess.run(
-        ["go", "test", "-buildvcs=false", "."], cwd=SOURCE, capture_output=True, text=True, check=False
+        ["go", "test", "-buildvcs=false", "."],
+        cwd=SOURCE,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
