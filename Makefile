@@ -17,8 +17,9 @@ MAKEFLAGS += --no-print-directory
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-up: env ## Run everything here until Ctrl-C: real servers, migrations, API, workers, metrics
-	@$(BIN)/crossfade up $(ARGS)
+up: EXTRA = $(if $(PAYLOADS),s3)
+up: env ## Run everything here until Ctrl-C: real servers, migrations, API, workers, metrics (PAYLOADS=1: S3 too)
+	@$(BIN)/crossfade up $(if $(PAYLOADS),--s3) $(ARGS)
 
 test: env-dev ## Run every test on real servers (ARGS="-k name" for some; TEST_SERVICES=docker|external)
 ifeq ($(strip $(ARGS)),)
@@ -72,7 +73,7 @@ clean: ## Remove the environment and every cache (not .crossfade, which holds yo
 
 env:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
-	@$(PYTHON) compose/bootstrap.py local tracing
+	@$(PYTHON) compose/bootstrap.py local tracing $(EXTRA)
 
 env-dev:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from compose.local.postgres import PostgresServer
+from compose.local.seaweed import SeaweedServer
 from compose.local.valkey import ValkeyServer
 from compose.process.metrics import process_metrics
 from otel.metrics import Metrics
@@ -31,6 +32,7 @@ from tests.support.services import (
     redis_servers,
     run_postgres,
     run_redis,
+    run_s3,
 )
 from transport.settings import TransportSettings
 
@@ -118,6 +120,19 @@ async def postgres_server(
     """One PostgreSQL, fsync on; shared by the session."""
     async with run_postgres(tmp_path_factory.mktemp("postgres") / "data") as server:
         yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def s3_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SeaweedServer]:
+    """A real S3 server, shared by the session. It takes 3 s to start, most of it waiting."""
+    async with run_s3(tmp_path_factory.mktemp("s3") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def s3_settings(s3_server: SeaweedServer) -> dict[str, str]:
+    """Settings for payloads in S3, under a prefix of the test's own."""
+    return s3_server.settings(f"test-{next(_numbers)}")
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -22,13 +22,18 @@ def up(
     *,
     processes: Processes = None,
     workers: Workers = 0,
+    s3: Annotated[
+        bool,
+        typer.Option("--s3", help="Keep large payloads in a real S3 server, not in a folder."),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every log line here, as LOG_FORMAT says.")
     ] = False,
 ) -> None:
     """Run everything here, on real servers, until Ctrl-C.
 
-    That is a log, PostgreSQL with its migrations, the API, workers and metrics. Warnings and errors
+    That is a log, PostgreSQL with its migrations, a store for large payloads, the API, workers and
+    metrics. Warnings and errors
     are shown here; everything is logged to crossfade.log in the data folder. With --processes or
     --workers the service runs as 'crossfade serve' does with them.
     """
@@ -36,4 +41,4 @@ def up(
     from compose.commands import up_stack  # noqa: PLC0415
 
     layout = layout_of(processes, workers)
-    run(lambda: up_stack.up(Folder(data), layout, verbose=verbose))
+    run(lambda: up_stack.up(Folder(data), layout, s3=s3, verbose=verbose))

@@ -114,6 +114,12 @@ class UpPanel:
             yield label, f"kafka {stack.kafka.bootstrap}", remark
         yield "Rows", stack.postgres.binary.label, ""
         yield "", f"psql {stack.database_url}", ""
+        if stack.s3:
+            yield (
+                "Payloads",
+                f"{stack.s3.binary.label} {stack.s3.url}",
+                "not flushed: to try S3 out",
+            )
         yield "Data", str(stack.postgres.data_dir.parent), "kept when you stop"
         yield "Durable", "the log is on disk (fsync) before a POST is acknowledged", ""
         yield "Logs", str(self.log_file), "all of them; -v shows them here"

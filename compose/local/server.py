@@ -111,6 +111,10 @@ class LocalServer(ABC):
     def _prepare(self) -> None:  # noqa: B027 - most servers need it, not all
         """Make the files that the server needs. Called before each start, in a thread."""
 
+    def _tells(self, line: str) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether a line of its log says something to people."""
+        return True
+
     @abstractmethod
     def _command(self) -> Sequence[str]:
         """Return the program and its arguments."""
@@ -204,6 +208,7 @@ class LocalServer(ABC):
                 lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return "(no log)"
+        lines = [line for line in lines if self._tells(line)]
         return "\n".join(lines[-_LOG_TAIL:])
 
     def _why_it_ended(self) -> ServerError:

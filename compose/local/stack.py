@@ -14,6 +14,7 @@ from compose.local.kafka import KafkaServer
 from compose.local.kafka_jars import KAFKA_VERSION, are_fetched
 from compose.local.os_errors import explained
 from compose.local.postgres import PostgresServer
+from compose.local.seaweed import SeaweedServer
 from compose.local.server import LocalServer, ServerError, all_started
 from compose.local.valkey import ValkeyServer
 
@@ -22,6 +23,9 @@ __all__ = ["Stack", "logs_in"]
 _REDIS_PORT = 6379
 _POSTGRES_PORT = 5432
 _KAFKA_PORT = 9092
+_S3_PORT = 8333
+_S3_FOLDER = "seaweedfs"
+_PAYLOADS = "payloads"
 _NOBODY = "1"  # a port without a listener
 _DATABASE = "crossfade"
 _WATCH_SECONDS = 0.5
@@ -33,10 +37,26 @@ _WITH_LIBC = (
 
 
 class Stack:
-    """PostgreSQL and the servers of the named transports, with their data in ``folder``."""
+    """PostgreSQL and the servers of the named transports, with their data in ``folder``.
 
-    def __init__(self, folder: Path, transports: Collection[str]) -> None:
+    Payloads are in a folder beside them; in an S3 server where ``s3`` asks for one, or where such a
+    server has the payloads of earlier messages.
+
+    Raises:
+        ServerError: one of them can't be had here, or ``s3`` would leave earlier payloads behind.
+    """
+
+    def __init__(self, folder: Path, transports: Collection[str], *, s3: bool = False) -> None:
         self.notes: list[str] = []
+        self.payload_folder = folder / _PAYLOADS
+        self.s3: SeaweedServer | None = None
+        if s3 and _has_files(self.payload_folder):
+            raise ServerError(
+                f"{self.payload_folder} has the payloads of earlier messages, and S3 has none: "
+                "name another folder with --data, or leave --s3 out"
+            )
+        if s3 or (folder / _S3_FOLDER).is_dir():
+            self.s3 = SeaweedServer(folder / _S3_FOLDER, near=_S3_PORT)
         self.redis: ValkeyServer | None = None
         self.kafka: KafkaServer | None = None
         if "redis" in transports:
@@ -54,7 +74,8 @@ class Stack:
     @property
     def servers(self) -> list[LocalServer]:
         """Every server of the stack."""
-        return [server for server in (self.redis, self.kafka, self.postgres) if server is not None]
+        every = (self.redis, self.kafka, self.s3, self.postgres)
+        return [server for server in every if server is not None]
 
     @property
     def database_url(self) -> str:
@@ -70,6 +91,7 @@ class Stack:
         be another service's log, and 'crossfade audit --repair' would make rows of its records.
         """
         found = {
+            **self._payloads(),
             "DATABASE_URL": self.database_url,
             "REDIS_HOST": "127.0.0.1",
             "REDIS_PORT": _NOBODY,
@@ -89,6 +111,11 @@ class Stack:
                 "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             }
         return found
+
+    def _payloads(self) -> dict[str, str]:
+        if self.s3:
+            return self.s3.settings(_PAYLOADS)
+        return {"PAYLOAD_STORE": self.payload_folder.resolve().as_uri()}
 
     async def start(self) -> None:
         """Start all of them, and make the service's database where it is missing.
@@ -128,6 +155,10 @@ def logs_in(folder: Path) -> set[str]:
     """Return the logs whose data ``folder`` has: one that was left may hold unread messages."""
     kept = {"redis": ("valkey", "redis"), "kafka": ("kafka",)}
     return {name for name, parts in kept.items() if any((folder / part).is_dir() for part in parts)}
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
 
 
 def _redis_binary(folder: Path) -> tuple[Binary, list[str]]:

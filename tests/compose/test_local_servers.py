@@ -16,12 +16,14 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from compose.local.postgres import PostgresServer
+from compose.local.seaweed import SeaweedServer
 from compose.local.server import LocalServer, ServerError
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 
-_KINDS = {"valkey": ValkeyServer, "postgres": PostgresServer}
-both = pytest.mark.parametrize("kind", _KINDS)
+_KINDS = {"valkey": ValkeyServer, "postgres": PostgresServer, "seaweed": SeaweedServer}
+each = pytest.mark.parametrize("kind", _KINDS)
+two = pytest.mark.parametrize("kind", ["valkey", "postgres"])
 
 
 def _alive(pid: int) -> bool:
@@ -37,6 +39,8 @@ async def _put(server: LocalServer) -> None:
         connection = await asyncpg.connect(server.url)
         await connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
         await connection.close()
+    elif isinstance(server, SeaweedServer):
+        await server.store().put_async("kept", b"1")
     else:
         async with Redis(port=server.port) as client:
             await client.set("kept", "1")
@@ -49,6 +53,9 @@ async def _has(server: LocalServer) -> bool:
             return await connection.fetchval("SELECT n FROM kept") == 1
         finally:
             await connection.close()
+    if isinstance(server, SeaweedServer):
+        found = await server.store().get_async("kept")
+        return bytes(await found.bytes_async()) == b"1"
     async with Redis(port=server.port) as client:
         return await client.get("kept") == b"1"
 
@@ -80,7 +87,7 @@ async def test_memory_of_a_drained_backlog_goes_back_to_the_system(tmp_path: Pat
         await eventually(is_given_back, 30)  # jemalloc waits for some seconds before it gives
 
 
-@both
+@each
 async def test_data_and_port_survive_a_restart_and_a_kill(kind: str, tmp_path: Path):
     server = _KINDS[kind](tmp_path / "data")
     await server.start()
@@ -98,7 +105,7 @@ async def test_data_and_port_survive_a_restart_and_a_kill(kind: str, tmp_path: P
         await server.stop()
 
 
-@both
+@two
 async def test_a_suspended_server_answers_nothing_until_it_is_resumed(kind: str, tmp_path: Path):
     server = _KINDS[kind](tmp_path / "data")
     await server.start()
@@ -116,7 +123,7 @@ async def test_a_suspended_server_answers_nothing_until_it_is_resumed(kind: str,
     assert not server.running
 
 
-@both
+@two
 async def test_no_server_outlives_an_owner_that_was_killed(kind: str, tmp_path: Path):
     program = f"""
         import asyncio, pathlib
@@ -143,7 +150,7 @@ async def test_no_server_outlives_an_owner_that_was_killed(kind: str, tmp_path: 
     await server.stop()
 
 
-@both
+@two
 async def test_a_ctrl_c_in_the_terminal_does_not_reach_the_server(kind: str, tmp_path: Path):
     server = _KINDS[kind](tmp_path / "data")
     await server.start()
@@ -155,7 +162,7 @@ async def test_a_ctrl_c_in_the_terminal_does_not_reach_the_server(kind: str, tmp
         await server.stop()
 
 
-@both
+@two
 async def test_a_second_server_on_the_same_data_is_refused(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -171,7 +178,7 @@ async def test_a_second_server_on_the_same_data_is_refused(
         await first.stop()
 
 
-@both
+@each
 async def test_a_server_that_cannot_start_says_why(kind: str, tmp_path: Path):
     holder = ValkeyServer(tmp_path / "holder")
     await holder.start()

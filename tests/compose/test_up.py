@@ -48,15 +48,17 @@ def _taken(*ports: int) -> Iterator[list[int]]:
 
 
 async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_messages(up):
-    running, api, _ = await up()
+    running, api, _ = await up("--s3")
+    await running.says(r"Payloads +seaweedfs .* http://127.0.0.1:\d+")
     first = (await _post(api)).json()
     members = running.family()
-    assert len(members) > 5  # ours, the guards, the servers and their own children
+    assert len(members) > 7  # ours, the guards, the servers and their own children
     assert await running.interrupt() == 0
     assert _alive(members) == []
     assert "Traceback" not in running.text
 
     narrow, api, _ = await up(COLUMNS="60")
+    await narrow.says("seaweedfs")  # it has the payloads, and runs again
     again = (await _post(api)).json()
     assert again["idempotentHit"] is True
     assert "\\n" not in narrow.text  # a remark goes to a line of its own

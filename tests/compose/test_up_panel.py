@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compose.commands.up_panel import part
+from compose.local.server import ServerError
 from compose.local.stack import Stack
 from compose.settings import load
 from tests.support.phases import CHOICES
@@ -41,3 +42,20 @@ def test_a_log_that_is_not_run_is_not_looked_for_where_another_service_may_have_
     kafka = Stack(tmp_path / "b", {"kafka"}).settings()
     assert kafka["REDIS_PORT"] == "1"
     assert kafka["KAFKA_BOOTSTRAP_SERVERS"] != "127.0.0.1:1"
+
+
+def test_payloads_are_in_a_folder_or_in_an_s3_server_and_stay_where_the_first_ones_are(tmp_path):
+    folder = Stack(tmp_path / "a", {"redis"})
+    assert folder.s3 is None
+    assert folder.settings()["PAYLOAD_STORE"] == f"file://{tmp_path}/a/payloads"
+    (tmp_path / "a" / "payloads" / "1").mkdir(parents=True)
+    with pytest.raises(ServerError, match="another folder with --data, or leave --s3 out"):
+        Stack(tmp_path / "a", {"redis"}, s3=True)
+
+    server = Stack(tmp_path / "b", {"redis"}, s3=True).s3
+    assert server is not None
+    (tmp_path / "b" / "seaweedfs").mkdir(parents=True)
+    again = Stack(tmp_path / "b", {"redis"})
+    assert again.s3 is not None
+    assert again.settings()["PAYLOAD_STORE"] == "s3://crossfade/payloads"
+    assert again.s3.secret_key != server.secret_key, "made for each run"

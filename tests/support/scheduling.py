@@ -9,7 +9,8 @@ from xdist.scheduler import LoadFileScheduling
 __all__ = ["SharedServers", "mixed"]
 
 _FOLDERS = (
-    "tests/clients/", "tests/console/", "tests/hostile/kafka_records/", "tests/shadow/",
+    "tests/clients/", "tests/console/", "tests/hostile/kafka_records/", "tests/payloads/",
+    "tests/shadow/",
 )  # fmt: skip
 """Their files share servers or a browser, which take longer to start than the tests take."""
 

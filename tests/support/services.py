@@ -28,8 +28,11 @@ from compose.local.binaries import find_redis, find_redis_servers
 from compose.local.databases import create_database, drop_database
 from compose.local.kafka_jars import KAFKA_VERSION
 from compose.local.postgres import PostgresServer
+from compose.local.seaweed import SeaweedServer
+from compose.local.server import ServerError
 from compose.local.valkey import ValkeyServer
 from tests.support.containers import KafkaContainer, RedisContainer, core
+from tests.support.requirements import absent
 
 __all__ = [
     "KIND",
@@ -42,6 +45,7 @@ __all__ = [
     "run_kafka_container",
     "run_postgres",
     "run_redis",
+    "run_s3",
 ]
 
 KIND = os.environ.get("TEST_SERVICES", "local")
@@ -154,6 +158,17 @@ async def run_postgres(data_dir: Path) -> AsyncIterator[PostgresServer | Postgre
             yield server
         finally:
             await server.stop()
+
+
+@asynccontextmanager
+async def run_s3(data_dir: Path) -> AsyncIterator[SeaweedServer]:
+    """Run an S3 server, a child process in every mode. Skip the test where none can be had."""
+    try:
+        server = SeaweedServer(data_dir)
+    except ServerError as error:
+        absent(f"no S3 server: {error}")
+    async with server:
+        yield server
 
 
 @asynccontextmanager
