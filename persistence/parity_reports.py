@@ -137,10 +137,10 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
     if not reports:
         return None
     counts: Counter[str] = Counter()
-    for one in reports:
-        # Records are young at one moment only: the last row's counts.
+    for report in reports:
+        # Records are young at report moment only: the last row's counts.
         counts[_YOUNG] = 0
-        counts.update(one.counts)
+        counts.update(report.counts)
     first = max(since, _moment(reports[0].since or reports[0].until))
     return Summed(
         rfc3339(first),

@@ -155,11 +155,11 @@ class ShadowGaps:
                 )
         except BaseException:
             # Cut off, it may have been written all the same: noted twice is better than not at all.
-            for key, one in noted.items():
+            for key, note in noted.items():
                 again = self._noted[key]
-                again.records += one.records
-                again.widen(one.first)
-                again.widen(one.last)
+                again.records += note.records
+                again.widen(note.first)
+                again.widen(note.last)
             self._something.set()
             raise
         finally:

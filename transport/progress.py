@@ -17,6 +17,6 @@ async def progress_everywhere(log: Transport, topic: Topic, *, group: str) -> Se
         TransportUnavailable: the log can't say now, or can't of some partition.
     """
     progress = await log.progress(topic, group=group)
-    if missing := [one.partition for one in progress if one.unavailable]:
+    if missing := [part.partition for part in progress if part.unavailable]:
         raise TransportUnavailable(f"partitions {missing} of {log.name} have no leader")
     return progress

@@ -43,12 +43,12 @@ class Faults:
         for dealt, (kind, way) in enumerate(self._deck(), 1):
             if until():
                 return
-            await self.one(load, kind, way)
+            await self.inject(load, kind, way)
             if dealt == most:
                 return
             await asyncio.sleep(self._dice.uniform(*_REST))
 
-    async def one(self, load: LoadProcess, kind: str, way: str) -> None:
+    async def inject(self, load: LoadProcess, kind: str, way: str) -> None:
         """Inject a fault into a part of a kind; wait until messages are acknowledged again."""
         part = self._dice.choice([part for part in self._stage.parts if part.kind == kind])
         lasts = self._dice.uniform(0.0, _LONGEST)

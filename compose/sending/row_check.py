@@ -42,7 +42,7 @@ async def check_rows(
     ends = time.monotonic() + seconds
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(conversation: Conversation) -> None:
+    async def check(conversation: Conversation) -> None:
         async with turns:
             try:
                 # One look, at least, also when the time is up.
@@ -54,7 +54,7 @@ async def check_rows(
     async with asyncio.TaskGroup() as tasks:
         for conversation in conversations:
             if conversation.accepted:
-                tasks.create_task(one(conversation))
+                tasks.create_task(check(conversation))
     return checked
 
 

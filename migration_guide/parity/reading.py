@@ -158,12 +158,12 @@ class Merged:
         )
 
 
-def _precedes(one: Record, other: Record) -> bool:
-    """Return whether ``one`` is to be read first."""
-    if one.appended_at == other.appended_at:
+def _precedes(record: Record, other: Record) -> bool:
+    """Return whether ``record`` is to be read first."""
+    if record.appended_at == other.appended_at:
         # Of the same millisecond the original first: its copy can't be older.
         return HEADER_MIRROR_OF in other.headers
-    return one.appended_at < other.appended_at
+    return record.appended_at < other.appended_at
 
 
 async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginning]:

@@ -98,8 +98,8 @@ def narrowed(
         found_by = (_REASON, _CAUSE) if _CAUSE in given else (_REASON,)
     elif _STATE in given and _IDS not in given:
         found_by = (_STATE,)
-    values = [given.pop(one) for one in found_by]
-    columns = [*(one.partition(" ")[0] for one in found_by), "id"]
+    values = [given.pop(column) for column in found_by]
+    columns = [*(column.partition(" ")[0] for column in found_by), "id"]
     places = [f"${number}" for number in range(1, len(values) + 1)]
     row = ", ".join(columns)
     least, most = ", ".join([*places, "0"]), ", ".join([*places, f"${len(values) + 1}"])

@@ -118,15 +118,15 @@ def _chosen(
 ) -> Looked:
     """Return the wanted rows of a conversation; ``end``: there are no others behind."""
     found: list[RecentMessage] = []
-    for one in rows:
-        if since is not None and one.created_at < since:
-            if one.created_at < since - _STEP:
+    for row in rows:
+        if since is not None and row.created_at < since:
+            if row.created_at < since - _STEP:
                 return Looked(found, None)
             continue
-        if sender is None or one.sender_id == sender:
+        if sender is None or row.sender_id == sender:
             if len(found) == limit:
                 return Looked(found, RecentPlace(found[-1].created_at, found[-1].seq))
-            found.append(one)
+            found.append(row)
     return Looked(found, None if end else RecentPlace(rows[-1].created_at, rows[-1].seq))
 
 

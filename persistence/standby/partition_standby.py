@@ -148,7 +148,7 @@ class PartitionStandby:
 
     async def _acknowledge(self) -> bool:
         """Acknowledge the settled records from the first on; return whether there were any."""
-        count = sum(1 for _ in takewhile(lambda one: one.settled, self._waiting))
+        count = sum(1 for _ in takewhile(lambda waiting: waiting.settled, self._waiting))
         if count:
             through = self._waiting[count - 1].record.offset
             await self._context.worker.log.through(lambda: self._claim.ack(through), self._stop)
@@ -173,13 +173,15 @@ class PartitionStandby:
             count = await self._orphans() if self.stalled else 0
             why = Why.ORPHANED
         elif self._is_time(first.record):
-            allowed = takewhile(lambda one: self._context.role.why(one.record), self._waiting)
+            allowed = takewhile(
+                lambda waiting: self._context.role.why(waiting.record), self._waiting
+            )
             count = sum(1 for _ in allowed)
         else:
             return False
         if not count:
             return False
-        records = [one.record for one in islice(self._waiting, count)]
+        records = [waiting.record for waiting in islice(self._waiting, count)]
         _log.warning(
             "Standby takes over records that no other worker will persist",
             reason=why.value,
@@ -210,16 +212,16 @@ class PartitionStandby:
             return 0
         self._looked_up = time.monotonic()
         passed = 0
-        for one in self._waiting:
-            if self._context.role.why(one.record) is not None or not (
-                await self._context.originals.passed(one.record, seen=one.seen)
+        for waiting in self._waiting:
+            if self._context.role.why(waiting.record) is not None or not (
+                await self._context.originals.passed(waiting.record, seen=waiting.seen)
             ):
                 break
             passed += 1
         # What its workers acknowledged is settled, or they would not have: asked after that, not
         # before, a record that is not settled is lost.
         await self._ask(islice(self._waiting, passed), letters=True)
-        unsettled = takewhile(lambda one: not one.settled, islice(self._waiting, passed))
+        unsettled = takewhile(lambda waiting: not waiting.settled, islice(self._waiting, passed))
         return sum(1 for _ in unsettled)
 
     def _waited(self) -> float:

@@ -169,7 +169,7 @@ class SettlementQuery:
         Raises:
             Outage: PostgreSQL can't tell now.
         """
-        question = _Question([one for one in records if not one.settled], letters)
+        question = _Question([record for record in records if not record.settled], letters)
         self._questions.append(question)
         try:
             async with self._turn:
@@ -197,32 +197,32 @@ class SettlementQuery:
             for question in questions:
                 question.answered = True
         # Cancelled, the questions stay: the next of those who asked takes them.
-        self._questions = [one for one in self._questions if one not in questions]
+        self._questions = [question for question in self._questions if question not in questions]
 
     async def _ask(self, questions: Sequence[_Question]) -> None:
-        unknown = [one for question in questions for one in question.records]
+        unknown = [asked for question in questions for asked in question.records]
         letters = [question.letters for question in questions for _ in question.records]
-        messages = [(place, one) for place, one in enumerate(unknown) if one.message]
-        receipts = [(place, one) for place, one in enumerate(unknown) if one.receipt]
+        messages = [(place, asked) for place, asked in enumerate(unknown) if asked.message]
+        receipts = [(place, asked) for place, asked in enumerate(unknown) if asked.receipt]
         # Without a row to be known by, a record can only be a letter.
         others = [
             place
-            for place, one in enumerate(unknown)
-            if letters[place] or not (one.message or one.receipt)
+            for place, asked in enumerate(unknown)
+            if letters[place] or not (asked.message or asked.receipt)
         ]
         async with using(self._pool) as connection:
             rows = await connection.fetch(
                 _SETTLED,
                 self._transport,
-                [one.message[0] for _, one in messages if one.message],
-                [one.message[1] for _, one in messages if one.message],
-                [one.record.partition for _, one in messages],
-                [one.record.offset for _, one in messages],
-                [_moment(one.record.appended_at) for _, one in messages],
+                [asked.message[0] for _, asked in messages if asked.message],
+                [asked.message[1] for _, asked in messages if asked.message],
+                [asked.record.partition for _, asked in messages],
+                [asked.record.offset for _, asked in messages],
+                [_moment(asked.record.appended_at) for _, asked in messages],
                 [place for place, _ in messages],
-                [one.receipt[0] for _, one in receipts if one.receipt],
-                [one.receipt[1] for _, one in receipts if one.receipt],
-                [one.receipt[2] for _, one in receipts if one.receipt],
+                [asked.receipt[0] for _, asked in receipts if asked.receipt],
+                [asked.receipt[1] for _, asked in receipts if asked.receipt],
+                [asked.receipt[2] for _, asked in receipts if asked.receipt],
                 [place for place, _ in receipts],
                 [identity_of(self._transport, unknown[place].record) for place in others],
                 [unknown[place].record.partition for place in others],

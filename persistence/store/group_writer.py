@@ -113,7 +113,7 @@ class GroupWriter:
         if part in self._waiting:
             self._unwait(part)
         for task, parts in self._running.items():
-            if part in parts and all(one.waiter.cancelled() for one in parts):
+            if part in parts and all(part.waiter.cancelled() for part in parts):
                 task.cancel()
 
     def _begin(self) -> None:
@@ -130,7 +130,7 @@ class GroupWriter:
     def _begin_alone(self) -> None:
         if self._suspects:
             busy = self._busy()
-            for part in [one for one in self._waiting if one.partition in self._suspects]:
+            for part in [part for part in self._waiting if part.partition in self._suspects]:
                 if part.partition not in busy:
                     busy.add(part.partition)
                     self._unwait(part)

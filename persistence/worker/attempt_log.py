@@ -73,23 +73,27 @@ class AttemptLog:
     async def add(self, failed: Sequence[Failed]) -> None:
         """Keep these attempts; where PostgreSQL can't, say so in the log and go on."""
         # A record without an id has no history to add to.
-        rows = [(UUID(one.message_id), one) for one in failed if _ID.fullmatch(one.message_id)]
+        rows = [
+            (UUID(attempt.message_id), attempt)
+            for attempt in failed
+            if _ID.fullmatch(attempt.message_id)
+        ]
         if not rows:
             return
         columns = zip(
             *(
                 (
                     identifier,
-                    one.kind,
-                    one.transport,
-                    one.partition,
-                    one.offset,
-                    min(one.attempt, _MOST_ATTEMPTS),
-                    one.failed_at,
-                    one.error.replace("\0", "\ufffd"),
+                    attempt.kind,
+                    attempt.transport,
+                    attempt.partition,
+                    attempt.offset,
+                    min(attempt.attempt, _MOST_ATTEMPTS),
+                    attempt.failed_at,
+                    attempt.error.replace("\0", "\ufffd"),
                     self._worker,
                 )
-                for identifier, one in rows
+                for identifier, attempt in rows
             ),
             strict=True,
         )

@@ -310,10 +310,10 @@ def _chunks(
 ) -> Iterator[tuple[int, Sequence[PositionedEvent]]]:
     """Split a batch where it would make too large a statement; mostly it is one chunk."""
     start = size = 0
-    for index, one in enumerate(positioned):
-        if size + one.size > STATEMENT_BYTES and index > start:
+    for index, event in enumerate(positioned):
+        if size + event.size > STATEMENT_BYTES and index > start:
             yield start, positioned[start:index]
             start, size = index, 0
-        size += one.size
+        size += event.size
     if start < len(positioned):
         yield start, positioned[start:]

@@ -148,11 +148,14 @@ async def test_deliveries_are_counted(backend: Backend) -> None:
 async def test_groups_are_independent_of_each_other(backend: Backend) -> None:
     async with backend.create() as transport:
         await transport.publish(messages(list("abc"), partition=0, of=transport))
-        async with Member(transport, group="one") as one, Member(transport, group="two") as two:
-            first = await one.claim(0)
+        async with (
+            Member(transport, group="one") as reader,
+            Member(transport, group="two") as other,
+        ):
+            first = await reader.claim(0)
             records = await drain(first, 3, patience=backend.patience)
             await first.ack(records[-1].offset)
-            second = await two.claim(0)
+            second = await other.claim(0)
             assert contents(await drain(second, 3, patience=backend.patience)) == list("abc")
             await second.nack()
             assert contents(await drain(second, 3, patience=backend.patience)) == list("abc")

@@ -20,8 +20,8 @@ async def test_a_log_has_a_name_and_as_many_partitions_as_it_says(backend: Backe
 
 @pytest.mark.asyncio
 async def test_all_who_use_a_log_are_told_the_same_identity(backend: Backend) -> None:
-    async with backend.create() as one, backend.create() as other:
-        identity = await one.identity()
+    async with backend.create() as log, backend.create() as other:
+        identity = await log.identity()
         assert identity
-        await one.publish(messages(["a"], partition=0, of=one))
-        assert identity == await one.identity() == await other.identity()
+        await log.publish(messages(["a"], partition=0, of=log))
+        assert identity == await log.identity() == await other.identity()

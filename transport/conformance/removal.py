@@ -52,9 +52,13 @@ async def test_every_group_of_a_log_is_told_with_its_lag(backend: Backend) -> No
             claim = await member.claim(0)
             await claim.ack((await drain(claim, 3, patience=backend.patience))[2].offset)
             found = await log.groups()
-            (standing,) = [one for one in found if "bystanders" in one.group]
+            (standing,) = [standing for standing in found if "bystanders" in standing.group]
             assert (standing.ours, standing.lag, standing.members) == (False, 0, 1)
-        (worker,) = [one for one in await log.groups() if one.ours and one.topic is Topic.MESSAGES]
+        (worker,) = [
+            standing
+            for standing in await log.groups()
+            if standing.ours and standing.topic is Topic.MESSAGES
+        ]
         assert (worker.lag, worker.members) == (2, 0)
 
 

@@ -185,7 +185,7 @@ def _in_place(records: list[Any], begin: int, end: int) -> bool:
     offsets = [record.offset for record in records]
     if offsets == list(range(begin, end)):
         return True
-    return all(one < other for one, other in pairwise([begin - 1, *offsets, end]))
+    return all(first < second for first, second in pairwise([begin - 1, *offsets, end]))
 
 
 def _size(record: Any) -> int:

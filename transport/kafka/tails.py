@@ -147,7 +147,7 @@ class Tails:
         if not gone:
             return {}
         begins = await self._reader.begins(list(gone))
-        held = {at: [one for one in of if one.at >= begins[at]] for at, of in gone.items()}
+        held = {at: [anchor for anchor in of if anchor.at >= begins[at]] for at, of in gone.items()}
         return {at: of for at, of in held.items() if of}
 
     async def _cut(

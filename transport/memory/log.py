@@ -86,7 +86,11 @@ class MemoryLog:
     def remove(self, *, dry_run: bool) -> list[Holding]:
         """Begin anew; return what there was. Raises ``TransportError`` if a group has members."""
         found = [
-            Holding("topic", topic.value, records=sum(len(one.records) for one in partitions))
+            Holding(
+                "topic",
+                topic.value,
+                records=sum(len(partition.records) for partition in partitions),
+            )
             for topic, partitions in self.topics.items()
         ]
         for standing in () if dry_run else self.groups():

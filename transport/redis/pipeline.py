@@ -57,7 +57,7 @@ class Pipeline:
         try:
             return await asked.replies
         except asyncio.CancelledError:
-            if asked in self._trip and all(one.replies.cancelled() for one in self._trip):
+            if asked in self._trip and all(other.replies.cancelled() for other in self._trip):
                 self._give_up()
             raise
 
@@ -68,23 +68,23 @@ class Pipeline:
         self._running = asyncio.create_task(self._run()) if self._next else None
 
     async def _run(self) -> None:
-        while trip := [one for one in self._next if not one.replies.done()]:
+        while trip := [asked for asked in self._next if not asked.replies.done()]:
             self._next, self._trip = [], trip
             await self._exchange(trip)
         self._next, self._trip, self._running = [], [], None
 
     async def _exchange(self, trip: Sequence[_Asked]) -> None:
-        commands = [command for one in trip for command in one.commands]
+        commands = [command for asked in trip for command in asked.commands]
         try:
             replies = await self.connections.exchange(commands, most=self._most)
         except Exception as error:  # noqa: BLE001 - handed to whoever asked
-            for one in trip:
-                if not one.replies.done():
-                    one.replies.set_exception(error)
+            for asked in trip:
+                if not asked.replies.done():
+                    asked.replies.set_exception(error)
             return
         start = 0
-        for one in trip:
-            end = start + len(one.commands)
-            if not one.replies.done():
-                one.replies.set_result(replies[start:end])
+        for asked in trip:
+            end = start + len(asked.commands)
+            if not asked.replies.done():
+                asked.replies.set_result(replies[start:end])
             start = end

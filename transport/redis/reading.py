@@ -81,14 +81,14 @@ async def progress(
         await functions.exchange(
             [functions.command("look_unowned", keys[p], group) for p in unowned]
         )
-    for one, _ in found:
+    for progress, _ in found:
         # A loss that is not counted yet is compared with the same figures at the next report.
-        if one.lag is not None and one.appended and one.partition not in uncounted:
+        if progress.lag is not None and progress.appended and progress.partition not in uncounted:
             witness.looked(
-                one.partition,
-                added=one.appended,
-                tail=one.end or "0-0",
-                unread=one.lag,
+                progress.partition,
+                added=progress.appended,
+                tail=progress.end or "0-0",
+                unread=progress.lag,
                 connections=connections,
             )
     return [

@@ -52,12 +52,13 @@ class ShadowStatus(msgspec.Struct, frozen=True):
     @property
     def dropped(self) -> int:
         """How many copies will not be sent, of all partitions and kinds."""
-        return sum(sum(one.dropped.values()) for one in self.partitions)
+        return sum(sum(counts.dropped.values()) for counts in self.partitions)
 
     def dropped_since(self, moment: float) -> bool:
         """Return whether any copy was dropped at or after ``moment``."""
         return any(
-            one.dropped_at is not None and one.dropped_at >= moment for one in self.partitions
+            counts.dropped_at is not None and counts.dropped_at >= moment
+            for counts in self.partitions
         )
 
     def summary(self) -> dict[str, Any]:
@@ -67,11 +68,11 @@ class ShadowStatus(msgspec.Struct, frozen=True):
         """
         summary: dict[str, Any] = msgspec.to_builtins(self)
         summary["dropped"] = self.dropped
-        moments = [one.dropped_at for one in self.partitions if one.dropped_at is not None]
+        moments = [counts.dropped_at for counts in self.partitions if counts.dropped_at is not None]
         summary["dropped_at"] = max(moments, default=None)
         summary["partitions"] = [
             part
-            for part, one in zip(summary["partitions"], self.partitions, strict=True)
-            if one.waiting or one.dropped
+            for part, counts in zip(summary["partitions"], self.partitions, strict=True)
+            if counts.waiting or counts.dropped
         ]
         return summary
