@@ -163,19 +163,32 @@ STEPS: tuple[PhaseStep, ...] = (
             "durability",
         ),
     ),
-    PhaseStep(3, 4, ("processes", "workers", "shadow", "dropped", "parity", "durability")),
+    PhaseStep(
+        3,
+        4,
+        ("processes", "identity", "workers", "shadow", "dropped", "parity", "durability"),
+    ),
     PhaseStep(
         4,
         5,
-        ("processes", "workers", "shadow", "dropped", "parity", "drained", "durability"),
+        (
+            "processes",
+            "identity",
+            "workers",
+            "shadow",
+            "dropped",
+            "parity",
+            "drained",
+            "durability",
+        ),
     ),
-    PhaseStep(1, 0, ("processes",)),
-    PhaseStep(2, 1, ("processes",)),
-    PhaseStep(3, 2, ("processes", "watermark", "start")),
+    PhaseStep(1, 0, ("processes", "identity")),
+    PhaseStep(2, 1, ("processes", "identity")),
+    PhaseStep(3, 2, ("processes", "identity", "watermark", "start")),
     PhaseStep(
         4,
         3,
-        ("processes", "watermark"),
+        ("processes", "identity", "watermark"),
         "In phase 3 a standby of the old log may persist records that the new log's readers leave "
         "waiting. It must not meet the holes that phase 5 left in the old log while the messages "
         "that fill them wait in the new one.",
@@ -183,7 +196,7 @@ STEPS: tuple[PhaseStep, ...] = (
     PhaseStep(
         5,
         4,
-        ("processes", "homes"),
+        ("processes", "identity", "homes"),
         "The old log has none of the messages accepted in phase 5. Those that are rows do not need "
         "it; the gate of the step back to phase 3 waits until all are. Where other programs read "
         "the old log too, fill it first with 'crossfade migrate backfill'.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from migration_guide.phases import STEPS
 from persistence.fleet.log_identities import forget_log, known_identities
 from tests.migration.gate_inputs import ask
 
@@ -29,6 +30,11 @@ async def test_identity(scene, process, first, second, verdict, reason):
     await process("b", 1, logs=second)
     result = await ask(await scene(1, 2), "identity")
     assert (result.verdict, reason in result.reason) == (verdict, True), result.reason
+
+
+def test_every_step_asks_it():
+    """A restart may bring another address in any phase, and on the way back."""
+    assert [step for step in STEPS if "identity" not in step.gates] == []
 
 
 async def test_no_process_is_not_every_process_and_a_silent_one_says_nothing(scene, process):
