@@ -33,13 +33,14 @@ from migration_guide.errors import (
     StepQueued,
 )
 from migration_guide.gates.result import GateResult
+from migration_guide.resting import must_rest, rests_on
 from persistence.database.pool import Connection, Pool, using
 from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
-from persistence.fleet.used_logs import retired
+from persistence.fleet.retired_logs import retire_log
 from persistence.operator_actions import record_done
 
-__all__ = ["SILENT_SECONDS", "Machine", "describe", "must_rest", "rests_on"]
+__all__ = ["SILENT_SECONDS", "Machine"]
 
 SILENT_SECONDS = 60.0
 """Seconds after which a queued step is given up: its command reports more often than this."""
@@ -131,7 +132,7 @@ class Machine:
             return planned
 
     async def retire(self, epoch: int, name: str, *, who: str, why: str) -> MigrationState:
-        """Record that a log is to be removed: no step leads to it any more, and none is planned.
+        """Record that a log is to be removed: no step leads to it, and no process may write it.
 
         Raises:
             Overtaken: ``epoch`` is over. NotAStep, StepQueued: the log is one of the migration's,
@@ -144,7 +145,7 @@ class Machine:
                 must_rest(state)
                 if rests_on(state) == name:
                     raise NotRetired(f"{name} is the log that is written and read")
-            if not await retired(connection, name):
+            if not await retire_log(connection, name, who=who, why=why):
                 raise NotRetired(f"a process has {name} in its settings")
             why = f"retired {name}: {why}"
             after = msgspec.structs.replace(state, changed_by=who, why=why)
@@ -367,36 +368,6 @@ class Machine:
             json.dumps(dict(overrides)) if overrides else None,
             *_names(after.pair),
         )
-
-
-def rests_on(state: MigrationState) -> str:
-    """Return the log that is written and read in the phase that the migration stands at."""
-    return choices(state.pair)[state.phase].transport
-
-
-def must_rest(state: MigrationState) -> None:
-    """Refuse where more than one log is in use, or a step is under way or queued.
-
-    Raises:
-        NotAStep: the migration does not stand at its first or last phase. StepQueued: a step waits.
-    """
-    if state.queued is not None:
-        raise StepQueued(state.queued.to, state.queued.who)
-    if state.under_way or choices(state.pair)[state.phase].shadow is not None:
-        stands = (
-            f"between phases {state.phase} and {state.target}"
-            if state.under_way
-            else (f"at phase {state.phase}")
-        )
-        raise NotAStep(
-            f"the migration {describe(state.pair)} stands {stands}: this can be done where "
-            "one log is written and read, at its first phase or its last"
-        )
-
-
-def describe(pair: LogPair) -> str:
-    """Return the pair in words."""
-    return f"of {pair.old}" if pair.new is None else f"from {pair.old} to {pair.new}"
 
 
 def _names(pair: LogPair) -> tuple[str, str | None]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from math import gcd
 
 import msgspec
 
 from migration_guide.errors import NotPlanned
 from migration_guide.gates.processes import judge, named
-from migration_guide.machine import must_rest, rests_on
+from migration_guide.resting import must_rest, rests_on
 from migration_guide.steps import MigrationStanding, Steps
 from persistence.fleet.log_choice import LogPair
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.processes import Process
-from persistence.store.locks import BUCKETS
+from persistence.store.locks import inserters
 from transport.contract import Transport
 from transport.errors import TransportUnavailable
 from transport.existing import Existing
@@ -69,6 +68,11 @@ async def planned(look: MigrationStanding, new: str, settings: TransportSettings
     logs = {name: create(name, settings) for name in (old, new)}
     if new == old:
         raise NotPlanned(f"{old} is the log that is written and read now: name another one")
+    if story := look.retired.get(new):
+        raise NotPlanned(
+            f"{new} was retired {story}. Rows have positions under that name, so it is not used "
+            "again: give the new log another label or number of partitions"
+        )
     _must_know_plans(look.processes, look.state)
     _must_know_label(look.processes, new)
     await _must_mean_it(logs[new], look.known)
@@ -76,7 +80,7 @@ async def planned(look: MigrationStanding, new: str, settings: TransportSettings
         pair=LogPair(old, new),
         partitions={name: log.partitions for name, log in logs.items()},
         epoch=look.state.epoch,
-        inserters=gcd(logs[new].partitions, BUCKETS),
+        inserters=inserters(logs[new].partitions),
     )
 
 
@@ -129,7 +133,8 @@ async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> None:
             raise NotPlanned(
                 f"{log.name} is the name of a log that was used before, and {log.where} holds "
                 f"{found}: give another server a name of its own (a label), or, if the log was "
-                f"emptied or made anew, say so with 'crossfade migrate forget-log {log.name}'"
+                "emptied or made anew, say so with 'crossfade migrate forget-log "
+                f"{log.name} --why ...'"
             )
         if same := [
             name for name, other in known.items() if other == identity and name != log.name
@@ -137,7 +142,7 @@ async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> None:
             raise NotPlanned(
                 f"{log.name} is the same log as {same[0]}: compare their addresses, or, if "
                 f"{same[0]} is no longer used under this name, remove it with 'crossfade migrate "
-                f"forget-log {same[0]}'"
+                f"forget-log {same[0]} --why ...'"
             )
 
 

@@ -1,11 +1,14 @@
 """Retire a log that a migration left behind: prove that nothing of it is needed, then remove it.
 
 The proof has a cheap part (who uses the log, how far its groups are) and a part that reads the
-whole log and compares it with PostgreSQL. Before anything is removed the cheap part is taken again.
+whole log and compares it with PostgreSQL. The cheap part is taken twice more: before the retirement
+is recorded, and between the record and the removal. A process with old settings that starts between
+those two reads the record, and accepts nothing; or it began before, and the last look sees it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,11 +16,12 @@ import msgspec
 
 from migration_guide.errors import MigrationError, NotRetired
 from migration_guide.gates.processes import named
-from migration_guide.machine import must_rest, rests_on
+from migration_guide.resting import must_rest, rests_on
 from migration_guide.steps import MigrationStanding, Steps
 from persistence.audit.scan import scan
 from persistence.database.pool import Pool
 from persistence.dead_letters.kept import count_letters
+from persistence.fleet.heartbeat import PRESENCE_SECONDS
 from persistence.fleet.log_identities import known_identities
 from persistence.fleet.processes import Process
 from transport.contract import WORKER_GROUP, Holding, Topic, Transport
@@ -41,14 +45,14 @@ class Retirement(msgspec.Struct, frozen=True, rename="camel"):
     """What was found of a log that is to be removed. Nothing stands in the way if no obstacle does.
 
     ``records`` were compared with PostgreSQL, and ``letters`` looked for there. ``pending_letters``
-    are rows that can still be redriven or discarded. ``planned``: a step of the migration leads to
-    the log. ``holdings`` is what a removal takes.
+    are rows that can still be redriven or discarded. ``in_migration``: a step of the migration
+    leads to the log. ``holdings`` is what a removal takes.
     """
 
     log: str
     epoch: int
     exists: bool
-    planned: bool
+    in_migration: bool
     records: int
     letters: int
     pending_letters: int
@@ -100,10 +104,10 @@ async def judge_retirement(
         Outage, TransportError: a server can't tell.
     """
     look = await steps.look()
-    planned = name in look.state.pair.names
+    in_migration = name in look.state.pair.names
     obstacles = await _users(look, pool, name, log)
     if log is None:
-        return Retirement(name, look.state.epoch, False, planned, 0, 0, 0, [], obstacles)
+        return Retirement(name, look.state.epoch, False, in_migration, 0, 0, 0, [], obstacles)
     obstacles += await _unread(log)
     found = await scan(pool, log, compared=compared)
     if found.findings:
@@ -130,8 +134,8 @@ async def judge_retirement(
         log=name,
         epoch=look.state.epoch,
         exists=True,
-        planned=planned,
-        records=sum(one.records for one in found.ranges),
+        in_migration=in_migration,
+        records=sum(compared.records for compared in found.ranges),
         letters=letters.all,
         pending_letters=letters.pending,
         holdings=await log.remove(dry_run=True),
@@ -147,24 +151,47 @@ async def retire(
     *,
     who: str,
     why: str,
+    wait: float = PRESENCE_SECONDS,
 ) -> Sequence[Holding]:
     """Record that the log is retired, and remove it; return what was removed.
 
     Where the removal fails, it is recorded already, and can be taken again.
 
+    Args:
+        steps: the migration.
+        pool: of the database with the rows.
+        proof: that nothing needs the log.
+        log: the log, open; ``None`` where there is none.
+        who: the operator.
+        why: the operator's reason.
+        wait: seconds from the record to the last look.
+
     Raises:
         MigrationError: the migration was changed after the proof, or somebody uses the log now.
         TransportError: the log may be removed in part.
     """
-    if not proof.obstacles:
-        look = await steps.look()
-        again = await _users(look, pool, proof.log, log)
-        again += await _unread(log) if log else []
-        proof = msgspec.structs.replace(proof, obstacles=again)
-    if proof.obstacles:
-        raise NotRetired("; ".join(obstacle.reason for obstacle in proof.obstacles))
+    obstacles = proof.obstacles or await _cheap_look(steps, pool, proof.log, log)
+    if obstacles:
+        raise NotRetired(_reasons(obstacles))
     await steps.machine.retire(proof.epoch, proof.log, who=who, why=why)
-    return await log.remove() if log else []
+    if log is None:
+        return []
+    await asyncio.sleep(wait)
+    if obstacles := await _cheap_look(steps, pool, proof.log, log):
+        raise NotRetired(
+            f"{_reasons(obstacles)}. It is recorded as retired and nothing was removed: processes "
+            "that accept messages into it end by themselves; run this command again then"
+        )
+    return await log.remove()
+
+
+async def _cheap_look(steps: Steps, pool: Pool, name: str, log: Transport | None) -> list[Obstacle]:
+    found = await _users(await steps.look(), pool, name, log)
+    return found + (await _unread(log) if log else [])
+
+
+def _reasons(obstacles: Sequence[Obstacle]) -> str:
+    return "; ".join(obstacle.reason for obstacle in obstacles)
 
 
 async def _users(
@@ -198,7 +225,7 @@ def _identity(
 def _processes(processes: Sequence[Process], name: str) -> list[Obstacle]:
     users = [process for process in processes if name in _logs_of(process)]
     if missing := [process for process in users if not process.live]:
-        remedy = f"if it is gone for good: 'crossfade migrate forget {missing[0].member}'"
+        remedy = f"if it is gone for good: 'crossfade migrate forget {missing[0].member} --why ...'"
     else:
         remedy = "restart them with settings that do not name it"
     reason = f"processes have it in their settings: {named(users)}"
@@ -218,7 +245,7 @@ def _migration(look: MigrationStanding, name: str) -> list[Obstacle]:
     except MigrationError as error:
         return [Obstacle("migration", str(error), "finish the migration, or take it back")]
     if rests_on(look.state) == name:
-        remedy = "migrate to another log first: 'crossfade migrate plan --to LOG'"
+        remedy = "migrate to another log first: 'crossfade migrate plan --to LOG --why ...'"
         return [Obstacle("migration", "it is the log that is written and read", remedy)]
     return []
 
@@ -228,10 +255,10 @@ async def _unread(log: Transport) -> list[Obstacle]:
     found = []
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     drain = f"run a worker on it until it is empty: TRANSPORT={log.name} crossfade worker"
-    if unclear := [one.partition for one in progress if one.lag is None]:
+    if unclear := [part.partition for part in progress if part.lag is None]:
         reason = f"how far {WORKER_GROUP} is in partitions {unclear} is unknown"
         found.append(Obstacle("unknown", reason, "see that every server of the log runs"))
-    if unread := sum(one.lag or 0 for one in progress):
+    if unread := sum(part.lag or 0 for part in progress):
         reason = f"{unread} of its records are not acknowledged by {WORKER_GROUP}"
         found.append(Obstacle("unread", reason, drain))
     for standing in await log.groups():

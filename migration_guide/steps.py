@@ -23,6 +23,7 @@ from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import Process
 from persistence.fleet.processes import processes as read_processes
+from persistence.fleet.retired_logs import retired_logs
 from transport.contract import WORKER_GROUP, Topic
 from transport.existing import must_exist
 from transport.progress import progress_everywhere
@@ -33,16 +34,31 @@ __all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "way_on
 
 
 class MigrationStanding(msgspec.Struct, frozen=True):
-    """The migration's state, the processes that run, and the identity of the log of each name."""
+    """The migration's state, and what else it is judged on.
+
+    Args:
+        state: where the migration stands.
+        processes: those that run.
+        known: the identity of the log that each name means.
+        retired: who retired a log, when and why, by name.
+    """
 
     state: MigrationState
     processes: list[Process]
     known: dict[str, str]
+    retired: dict[str, str]
 
     @property
     def reached(self) -> GateResult:
         """Whether every process is on the target."""
         return judge_processes(self.processes, {self.state.target})
+
+    @property
+    def settled(self) -> MigrationState:
+        """The state once a step is recorded as complete that every process has taken."""
+        if not self.state.under_way or self.reached.verdict != "green":
+            return self.state
+        return msgspec.structs.replace(self.state, phase=self.state.target)
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -67,11 +83,15 @@ class Steps:
         Raises:
             NotStarted: no process has ever run.
         """
+        retired = await retired_logs(self._pool)  # first: an older schema is told as what it is
         state = await read_state(self._pool)
         if state is None:
             raise NotStarted
         return MigrationStanding(
-            state, await read_processes(self._pool), await known_identities(self._pool)
+            state,
+            await read_processes(self._pool),
+            await known_identities(self._pool),
+            retired,
         )
 
     def next_step(self, state: MigrationState, *, forward: bool) -> PhaseStep:
@@ -107,7 +127,7 @@ class Steps:
         scene = Scene(
             pool=self._pool,
             settings=self._settings,
-            state=look.state,
+            state=look.settled,
             processes=look.processes,
             origin=taken.origin,
             to=taken.to,

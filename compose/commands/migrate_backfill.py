@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Annotated
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from compose.terminal import progress_bar
 from migration_guide.backfill.request import SETTLE, BackfillOrder, BackfillStatus, Request
 from migration_guide.backfill.run import Backfill
 from migration_guide.parity.comparison import ParityLimits
+from persistence.fleet.retired_logs import must_not_be_retired
 from persistence.jobs.job import Job
 from persistence.jobs.table import JobRunning, JobStopped, JobTable
 from persistence.tables.states import JobKind
@@ -163,10 +165,9 @@ async def _preview(settings: Settings, names: tuple[str, str], request: Request)
 async def _run(
     settings: Settings, names: tuple[str, str], request: Request
 ) -> tuple[BackfillStatus, Job]:
-    async with (
-        database(settings.persistence) as pool,
-        two_logs(settings, *names, make=True) as (first, second),
-    ):
+    async with database(settings.persistence) as pool, AsyncExitStack() as logs:
+        await must_not_be_retired(pool, names)  # the second log is made where there is none
+        first, second = await logs.enter_async_context(two_logs(settings, *names, make=True))
         work = Backfill(pool, first, second, request)
         task = asyncio.create_task(work.run())
         try:

@@ -41,7 +41,8 @@ def retire(
     """Remove a log, once it is proved that nothing needs it.
 
     It reads the whole log and looks for the row of each record. Refused, with exit status 1, while
-    anything is in the way. There is no way back to a log that was removed.
+    anything is in the way. There is no way back to a log that was removed, and its name is not used
+    again: processes whose settings name it refuse to start.
     """
     proof = explained(lambda: _judge(log, discard_letters=discard_letters))
     if not as_json:
@@ -50,7 +51,7 @@ def retire(
         if as_json:
             out.json(_data(proof, retired=False))
         raise typer.Exit(_REFUSED)
-    if not proof.exists and not proof.planned:
+    if not proof.exists and not proof.in_migration:
         if as_json:
             out.json(_data(proof, retired=False))
         return
@@ -60,7 +61,8 @@ def retire(
     if as_json:
         out.json(_data(proof, retired=not dry_run))
     elif dry_run:
-        out.print(styled(("would be removed", "dim")))
+        done = "would be removed" if proof.exists else "would be retired, and nothing removed"
+        out.print(styled((done, "dim")))
     elif not proof.exists:
         out.print(styled(("retired:", "green"), f" {log}, of which nothing is there"))
     else:

@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from compose.grid import Cell, Grid
 from compose.terminal import paragraph, styled
 from migration_guide.gates.result import GateResult
-from migration_guide.machine import describe
 from migration_guide.phases import Phase
 from migration_guide.phases import phases as phases_of
+from migration_guide.resting import describe
 from migration_guide.steps import Checked, MigrationStanding
 from persistence.fleet.log_choice import LogPair
 from persistence.fleet.migration_state import MigrationEvent, MigrationState

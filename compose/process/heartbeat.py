@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from compose.process.metrics import ProcessMetrics
 from compose.process.role import Role
+from compose.process.transports import written_by
 from compose.process.wiring import Service
 from ingress.metrics import IngressMetrics
 from migration_guide.expectation import Expectation
@@ -66,6 +67,7 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
         heard,
         known=parts.identities.compare,
         died=died,
+        writes=written_by(role, settings),
     )
 
 

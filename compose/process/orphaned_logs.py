@@ -23,7 +23,7 @@ from compose.process.reconnecting import ReconnectingTransport
 from otel.lag_reporter import LagReporter
 from persistence.database.outage import stopped_within
 from persistence.errors import PersistenceError
-from persistence.fleet.used_logs import drained, used, used_logs
+from persistence.fleet.used_logs import is_used, note_drained, used_logs
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.standby.takeover_rules import LogRole
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
@@ -103,7 +103,7 @@ class OrphanedLogDrainer:
     async def _warn(self, log: ReconnectingTransport) -> None:
         """Say once what may be left there, or come there, and what that does to the order."""
         try:
-            whose = "another process uses it" if await used(self._context.pool, log.name) else ""
+            whose = "another process uses it" if await is_used(self._context.pool, log.name) else ""
         except PersistenceError:
             whose = ""
         try:
@@ -171,6 +171,6 @@ class OrphanedLogDrainer:
     async def _given_up(self, name: str) -> bool:
         """Note that the log is drained, unless some process still uses it."""
         try:
-            return await drained(self._context.pool, name)
+            return await note_drained(self._context.pool, name)
         except PersistenceError:
             return False

@@ -26,6 +26,7 @@ from otel.logging import configure
 from otel.runtime import LoopDelay, observe_process
 from otel.settings import OtelSettings
 from persistence.fleet.heartbeat import Heartbeat
+from transport.errors import ConfigurationError
 
 __all__ = ["Running", "run"]
 
@@ -104,9 +105,13 @@ async def run(
                 )
                 log.info("Starting", role=role.value, url=running.url, metrics=exposed.url)
                 await parts.identities.ask()
-                await heartbeat.beat()  # seen before it takes a request, where that is possible
-                process = _Process(parts, heartbeat, targets)
-                await process.run(bound, stop, partial(started, running))
+                try:
+                    await heartbeat.beat()  # seen before it takes a request, where that is possible
+                    process = _Process(parts, heartbeat, targets)
+                    await process.run(bound, stop, partial(started, running))
+                except ConfigurationError:
+                    await heartbeat.leave()  # a log of its settings was retired
+                    raise
     finally:
         bound.close()
     log.info("Stopped")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from compose.process.context import ProcessContext
 from compose.process.reconnecting import ReconnectingTransport
+from compose.process.role import Role
 from otel.append_metrics import AppendMetrics
 from otel.shadow_metrics import ShadowMetrics
 from persistence.shadow_gaps import ShadowGaps
@@ -17,7 +18,7 @@ from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 
-__all__ = ["Logs", "open_logs", "role_of", "shadowed"]
+__all__ = ["Logs", "open_logs", "role_of", "shadowed", "written_by"]
 
 
 class Logs(NamedTuple):
@@ -95,3 +96,14 @@ def role_of(name: str, settings: TransportSettings) -> LogRole:
     if name != settings.transport or settings.consumed != settings.transport_shadow:
         return LogRole.OTHER  # the consumed log gets no copies from here
     return LogRole.MIRRORED if settings.transport_shadow_mode == "sync" else LogRole.PRIMARY
+
+
+def written_by(role: Role, settings: TransportSettings) -> set[str]:
+    """Return the logs that a process accepts messages into, or reads those that others accept.
+
+    None of a worker: one may be run on a retired log to empty it.
+    """
+    if role is Role.WORKER:
+        return set()
+    names = (settings.transport, settings.transport_shadow, settings.consumed)
+    return {name for name in names if name is not None}

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -20,7 +20,7 @@ from compose.process.metrics import process_metrics
 from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.process.read_only import watched
 from compose.process.role import Role
-from compose.process.transports import Logs, open_logs, role_of
+from compose.process.transports import Logs, open_logs, role_of, written_by
 from compose.settings import Settings, otel_variables
 from ingress.app import build
 from ingress.readiness import Probe
@@ -31,6 +31,8 @@ from otel.tracing.start import start as start_tracing
 from persistence.database.pool import Pool, connect
 from persistence.dead_letters.depth_reporter import DepthReporter
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.errors import PersistenceError
+from persistence.fleet.retired_logs import must_not_be_retired
 from persistence.housekeeping import Housekeeper
 from persistence.standby.standby import Standby
 from persistence.worker.worker import Worker
@@ -45,6 +47,8 @@ PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
     pydantic.ValidationError,
     UnicodeError,
 )
+
+_WITHIN = 1.0  # seconds for a look into PostgreSQL before the logs are connected
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
     """
     async with AsyncExitStack() as stack:
         context = await _context(settings, stack)
+        await _look_for_retired(context, role)
         logs = await stack.enter_async_context(open_logs(context))
         identities = LogIdentities(logs.every, context.settings.transport.others)
         consumers = None
@@ -111,6 +116,17 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
     stack.push_async_callback(asyncio.to_thread, tracing.close)
     member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     return ProcessContext(settings, pool, metrics, member, tracing)
+
+
+async def _look_for_retired(context: ProcessContext, role: Role) -> None:
+    """Refuse to connect, and so to make, a log that was retired.
+
+    Raises:
+        ConfigurationError: one was.
+    """
+    with suppress(PersistenceError):  # the first heartbeat looks again
+        names = written_by(role, context.settings.transport)
+        await must_not_be_retired(context.pool, names, within=_WITHIN)
 
 
 def _consumers(context: ProcessContext, logs: Logs) -> Consumers:

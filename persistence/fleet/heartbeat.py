@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,17 @@ from persistence.errors import PersistenceError
 from persistence.fleet.log_identities import KNOWN, RECORD
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.fleet.processes import LIVE_SECONDS
+from persistence.fleet.retired_logs import RETIRED, read_retired, refuse_retired
 from persistence.fleet.used_logs import NOTE
 
-__all__ = ["BEAT_SECONDS", "Heartbeat", "HeartbeatReport", "Identity", "machine"]
+__all__ = [
+    "BEAT_SECONDS",
+    "PRESENCE_SECONDS",
+    "Heartbeat",
+    "HeartbeatReport",
+    "Identity",
+    "machine",
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -36,8 +44,12 @@ BEAT_SECONDS = 2.0
 _WITHIN = 1.0
 _GOODBYE_WITHIN = 0.8
 
+PRESENCE_SECONDS = BEAT_SECONDS + _WITHIN
+"""After so long each process that runs was seen, or has read what was recorded before."""
+
 # What the process says, that its log is written, and which logs it met; where the migration stands,
-# which log each name means, and which processes of this machine are silent.
+# which log each name means, which of its logs were retired, and which processes of this machine are
+# silent.
 _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
@@ -53,7 +65,8 @@ WITH me AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
     WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $20
 )
-SELECT silent.members, silent.pids, ({KNOWN}) AS known, {COLUMNS}
+SELECT silent.members, silent.pids, ({KNOWN}) AS known,
+    ({RETIRED.format(which="name = ANY($21::text[])")}) AS retired, {COLUMNS}
 FROM silent LEFT JOIN migration ON true
 """  # noqa: S608 - constants only
 
@@ -99,6 +112,9 @@ class Heartbeat:
     says after each beat that PostgreSQL answered; ``known`` gets the identity of the log that each
     name means, as recorded. ``died`` is told how many processes this one
     found dead and removed: of several that look, each death is one's to tell.
+
+    Args:
+        writes: Logs that the process may write. None of them may have been retired.
     """
 
     def __init__(
@@ -110,6 +126,7 @@ class Heartbeat:
         *,
         known: Callable[[Mapping[str, str]], None] = lambda _: None,
         died: Callable[[int], None] = lambda _: None,
+        writes: Collection[str] = (),
         interval: float = BEAT_SECONDS,
     ) -> None:
         self._pool = pool
@@ -118,18 +135,32 @@ class Heartbeat:
         self._heard = heard
         self._known = known
         self._died = died
+        self._writes = sorted(writes)
         self._interval = interval
         self._unheard = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Be present until ``stop`` is set, then take the row away."""
+        """Be present until ``stop`` is set, then take the row away.
+
+        Raises:
+            ConfigurationError: a log that the process writes was retired. The row stays: it is
+                there as long as the process may write.
+        """
         while not stop.is_set():
             await self.beat()
             await stopped_within(stop, self._interval)
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Take the row away, of a process that has stopped."""
         await self._remove([self._identity.member], within=_GOODBYE_WITHIN)
 
     async def beat(self) -> None:
-        """Say it once. An outage is logged, once, and otherwise left alone."""
+        """Say it once. An outage is logged, once, and otherwise left alone.
+
+        Raises:
+            ConfigurationError: a log that the process writes was retired.
+        """
         me, report = self._identity, self._report()
         try:
             async with using(self._pool, within=_WITHIN) as connection:
@@ -138,9 +169,11 @@ class Heartbeat:
                     *msgspec.structs.astuple(me),
                     *(_json(part) for part in msgspec.structs.astuple(report)),
                     LIVE_SECONDS,
+                    self._writes,
                     timeout=_WITHIN,
                 )
                 assert row is not None
+            refuse_retired(read_retired(row["retired"]))
             self._known(msgspec.json.decode(row["known"] or "{}", type=dict[str, str]))
             await self._heard(state_of(row) if row["phase"] is not None else None)
         except PersistenceError as error:

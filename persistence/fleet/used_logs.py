@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from persistence.database.pool import Connection, Pool, using
 
-__all__ = ["NOTE", "drained", "retired", "used", "used_logs"]
+__all__ = ["NOTE", "forget_used", "is_used", "note_drained", "used_logs"]
 
 NOTE = """
 INSERT INTO fences (transport, partition, epoch, owner) VALUES ({transport}, 0, -1, {owner})
@@ -28,7 +28,7 @@ _USED = "SELECT FROM processes WHERE $1 IN (transport, transport_shadow, consume
 
 _IS_USED = f"SELECT EXISTS ({_USED})"
 
-_DRAINED = f"""
+_FORGET = f"""
 WITH used AS (SELECT EXISTS ({_USED}) AS yes),
 gone AS (DELETE FROM fences WHERE transport = $1 AND NOT (SELECT yes FROM used))
 SELECT NOT yes FROM used
@@ -46,7 +46,7 @@ async def used_logs(pool: Pool) -> list[str]:
     return [row["transport"] for row in rows]
 
 
-async def used(pool: Pool, transport: str) -> bool:
+async def is_used(pool: Pool, transport: str) -> bool:
     """Return whether the settings of any process that is not known to have ended name the log.
 
     Raises:
@@ -56,7 +56,7 @@ async def used(pool: Pool, transport: str) -> bool:
         return bool(await connection.fetchval(_IS_USED, transport))
 
 
-async def drained(pool: Pool, transport: str) -> bool:
+async def note_drained(pool: Pool, transport: str) -> bool:
     """Note that nothing is left in the log, unless a process still uses it; return whether noted.
 
     A worker that still owns a partition takes its fence anew.
@@ -65,12 +65,9 @@ async def drained(pool: Pool, transport: str) -> bool:
         Outage: PostgreSQL can't do it now.
     """
     async with using(pool) as connection:
-        return bool(await connection.fetchval(_DRAINED, transport))
+        return await forget_used(connection, transport)
 
 
-async def retired(connection: Connection, transport: str) -> bool:
-    """As ``drained``, within a transaction; the name means no log any more."""
-    if not await connection.fetchval(_DRAINED, transport):
-        return False
-    await connection.execute("DELETE FROM log_identities WHERE name = $1", transport)
-    return True
+async def forget_used(connection: Connection, transport: str) -> bool:
+    """Forget that the log was used, unless a process still uses it; return whether forgotten."""
+    return bool(await connection.fetchval(_FORGET, transport))

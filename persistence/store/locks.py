@@ -12,10 +12,11 @@ statement takes those locks too, first.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import gcd
 
 from transport.partitioner import partition_for
 
-__all__ = ["BUCKETS", "lock_of", "locks_of"]
+__all__ = ["BUCKETS", "inserters", "lock_of", "locks_of"]
 
 BUCKETS = 960
 """Divided by 12, 15, 16, 20, 24, 30, 32, 48, 60 and 64."""
@@ -29,3 +30,8 @@ def lock_of(conversation_id: str) -> int:
 def locks_of(partitions: Iterable[int], conversation_ids: Iterable[str]) -> list[int]:
     """Return the locks of a batch in the order in which every statement takes them."""
     return [*sorted(set(partitions)), *sorted(set(map(lock_of, conversation_ids)))]
+
+
+def inserters(partitions: int) -> int:
+    """Return how many of a log's partitions can insert rows at once: others share their locks."""
+    return gcd(partitions, BUCKETS)

@@ -11,7 +11,7 @@ from sqlmodel import Field
 
 from persistence.tables.schema import Table, moment, text_column
 
-__all__ = ["LogIdentity", "MigrationEventRow", "MigrationRow", "ProcessRow"]
+__all__ = ["LogIdentity", "MigrationEventRow", "MigrationRow", "ProcessRow", "RetiredLog"]
 
 
 def _small(*, null: bool = False) -> Column[int]:
@@ -125,3 +125,17 @@ class LogIdentity(Table, table=True):
     name: str = Field(sa_column=text_column(primary_key=True))
     identity: str = Field(sa_column=text_column())
     first_seen: datetime = Field(sa_column=moment(now=True))
+
+
+class RetiredLog(Table, table=True):
+    """A log that was retired: no process accepts messages into it, and its name is not used again.
+
+    ``who``, ``why`` and ``at`` are of the first ``crossfade migrate retire``.
+    """
+
+    __tablename__ = "retired_logs"
+
+    name: str = Field(sa_column=text_column(primary_key=True))
+    who: str = Field(sa_column=text_column())
+    why: str = Field(sa_column=text_column())
+    at: datetime = Field(sa_column=moment(now=True))

@@ -26,7 +26,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from persistence.tables.jobs import JobRow
-from persistence.tables.migration import LogIdentity, MigrationEventRow, MigrationRow, ProcessRow
+from persistence.tables.migration import (
+    LogIdentity,
+    MigrationEventRow,
+    MigrationRow,
+    ProcessRow,
+    RetiredLog,
+)
 from persistence.tables.operator import DeliveryAttempt, OperatorAction
 from persistence.tables.parity import ParityReportRow
 from persistence.tables.schema import Table as _Table
@@ -49,6 +55,7 @@ __all__ = [
     "OperatorAction",
     "ParityReportRow",
     "ProcessRow",
+    "RetiredLog",
     "ShadowGap",
     "metadata",
 ]

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio import Redis
 
-from migration_guide.errors import MigrationError, NotAStep, NotRetired, Overtaken
+from migration_guide.errors import MigrationError, NotAStep, NotPlanned, NotRetired, Overtaken
+from migration_guide.planning import planned
 from migration_guide.retirement import Retirement, judge_retirement, opened, retire
 from migration_guide.steps import Steps
 from otel.metrics import Metrics
@@ -17,6 +18,7 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.fleet.log_choice import Choice, LogPair
 from persistence.fleet.log_identities import known_identities
 from persistence.fleet.migration_state import history
+from persistence.fleet.retired_logs import retired_logs
 from persistence.fleet.used_logs import used_logs
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
@@ -136,7 +138,7 @@ async def test_a_log_that_nothing_needs_is_removed_and_the_other_stays(
             return {key: await client.dump(key) for key in sorted(await client.keys())}
 
         new = {key: dump for key, dump in (await dumps()).items() if b"@6" in key}
-        removed = await retire(steps, database_pool, proof, log, who="op", why="done")
+        removed = await retire(steps, database_pool, proof, log, who="op", why="done", wait=0)
         assert await dumps() == new
     assert removed == proof.holdings
     assert "redis" not in await used_logs(database_pool)
@@ -148,8 +150,10 @@ async def test_a_log_that_nothing_needs_is_removed_and_the_other_stays(
         steps.next_step(state, forward=False)
     async with opened("redis", settings) as again:
         assert again is None
-    assert not (await judged(of=None)).planned
-    assert "redis" not in await known_identities(database_pool)
+    assert not (await judged(of=None)).in_migration
+    assert "redis" in await known_identities(database_pool), "the name is not used again"
+    with pytest.raises(NotPlanned, match=r"redis was retired by op on .*: done\. .*another label"):
+        await planned(await steps.look(), "redis", settings)
     assert await database_pool.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'pending'")
 
 
@@ -168,7 +172,7 @@ async def test_a_log_on_kafka_is_removed_with_its_groups(
     await worked_off(raw(b"no envelope"), log=old)
     proof = await judge_retirement(steps, database_pool, "kafka", old)
     assert (names(proof), proof.records, proof.letters) == ([], 2, 1)
-    removed = await retire(steps, database_pool, proof, old, who="op", why="done")
+    removed = await retire(steps, database_pool, proof, old, who="op", why="done", wait=0)
     assert [held.kind for held in removed] == ["topic", "topic", "group", "group"]
     async with opened("kafka", both) as again:
         assert again is None
@@ -295,6 +299,32 @@ async def test_it_is_looked_at_again_before_it_is_removed(
     assert len(await log.read(Topic.MESSAGES, partition_for("conv", PARTITIONS))) == 2
 
 
+async def test_a_producer_that_starts_meanwhile_loses_nothing(
+    moved, worked_off, judged, steps, log, process, database_pool
+):
+    """Its first heartbeat was on its way when the retirement was recorded, so it read nothing."""
+    await worked_off(message("c1"))
+    proof = await judged()
+    retiring = asyncio.create_task(
+        retire(steps, database_pool, proof, log, who="op", why="x", wait=2)
+    )
+
+    async def recorded() -> bool:
+        return "redis" in await retired_logs(database_pool)
+
+    await eventually(recorded)
+    await process("late", None, choice=CHOICES[0], logs={})
+    await append(log, message("c2"))
+    with pytest.raises(NotRetired, match=r"settings: late .* nothing was removed"):
+        await retiring
+    assert await lag(log) == 1
+    await database_pool.execute("DELETE FROM processes WHERE member = 'late'")
+    await worked_off()
+    proof = await judged()
+    assert names(proof) == [], "it is taken up again"
+    assert await retire(steps, database_pool, proof, log, who="op", why="x", wait=0)
+
+
 async def test_a_log_within_a_process_is_none_to_retire(settings):
     with pytest.raises(ConfigurationError, match="within one process"):
         async with opened("memory", settings):
@@ -337,3 +367,20 @@ async def test_it_is_typed_tried_and_done_once(
     status, text = await crossfade("rollback", "--why", "x", "--yes")
     assert status == 1
     assert "retired redis: x" in text
+    status, text = await crossfade("backfill", "--into", "redis")
+    assert status == 2
+    assert "redis was retired by" in text
+
+
+async def test_a_log_that_was_never_made_is_retired_by_name(
+    moved, settings, database_pool, database_url, tmp_path
+):
+    """The dry run says that nothing would be removed."""
+    ran = await Crossfade.fork(
+        "migrate", "retire", "redis", "--why", "x", "--dry-run",
+        cwd=tmp_path, DATABASE_URL=database_url, REDIS_HOST=settings.redis_host,
+        REDIS_PORT=str(settings.redis_port), REDIS_STREAM_DB=str(settings.redis_stream_db),
+        STREAM_PARTITIONS=str(PARTITIONS), TRANSPORT="redis@6",
+    )  # fmt: skip
+    assert await ran.ends() == 0, ran.text
+    assert ran.lines[-2:] == ["redis: nothing is there", "would be retired, and nothing removed"]

@@ -14,9 +14,10 @@ from persistence.database.outage import Paused
 from persistence.database.pool import connect
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
 from persistence.fleet.processes import forget, processes
-from persistence.fleet.used_logs import drained, used_logs
+from persistence.fleet.used_logs import note_drained, used_logs
 from persistence.settings import PersistenceSettings
 from tests.support.eventually import eventually
+from transport.errors import ConfigurationError
 
 
 def identity(member: str, **changes) -> Identity:
@@ -109,11 +110,24 @@ async def test_the_log_that_it_writes_is_known_when_it_is_gone(database_pool):
     await one.run(stop)
     assert await names(database_pool) == []
     assert await used_logs(database_pool) == ["redis"]
-    assert await drained(database_pool, "redis")
+    assert await note_drained(database_pool, "redis")
     assert await used_logs(database_pool) == []
     await one.beat()
-    assert not await drained(database_pool, "redis"), "a process writes it"
+    assert not await note_drained(database_pool, "redis"), "a process writes it"
     assert await used_logs(database_pool) == ["redis"]
+
+
+async def test_a_process_does_not_go_on_with_a_log_that_was_retired(database_pool):
+    me = presence(database_pool, identity("me"), writes={"redis", "kafka"})
+    reader = presence(database_pool, identity("reader"))
+    await me.beat()
+    await database_pool.execute("INSERT INTO retired_logs VALUES ('kafka', 'op', 'moved')")
+    with pytest.raises(ConfigurationError, match=r"kafka was retired by op on .*: moved\. "):
+        await me.run(asyncio.Event())
+    await reader.beat()
+    assert set(await names(database_pool)) == {"me", "reader"}, "it may write until it has stopped"
+    await me.leave()
+    assert await names(database_pool) == ["reader"]
 
 
 async def test_silence_is_seen_and_only_proof_of_death_buries(database_pool):
