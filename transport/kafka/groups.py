@@ -1,21 +1,28 @@
-"""A group's state in Kafka: committed offsets with their marks, and owners."""
+"""A group's state in Kafka: committed offsets with their marks, members, and owners."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import GroupIdNotFound, NoError, NonEmptyGroup, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
 from transport.errors import TransportError
 from transport.kafka.client_pool import ClientPool
+from transport.kafka.describing import GroupMember, members_of
 from transport.kafka.mark import Mark, read_mark
 
-__all__ = ["Committed", "Groups"]
+__all__ = ["SHARE", "UNTOLD", "Committed", "Groups", "owners_of"]
+
+SHARE = "share"
+UNTOLD = frozenset({SHARE, "streams"})
+"""Kinds of groups whose members, and what they read, we can't ask for."""
+
+# A worker of Kafka Connect, and others, has a group of another kind, by which it reads no topic.
+_READERS = UNTOLD | {"", "consumer"}
 
 
 class Committed(NamedTuple):
@@ -68,31 +75,22 @@ class Groups:
 
         await self._admin.ask(delete)
 
-    async def names(self) -> list[str]:
-        """Return the names of the cluster's consumer groups.
+    async def kinds(self) -> dict[str, str]:
+        """Return the kind of each group that may read a topic, by name.
 
         Raises:
             TransportUnavailable: a broker can't say now.
         """
         found = await self._admin.ask(lambda admin: admin.list_consumer_groups())
-        # Connect's and others' groups have another protocol, and read no topic by it.
-        return sorted(name for name, kind, *_ in found if kind in ("", "consumer"))
+        return {name: kind for name, kind, *_ in sorted(found) if kind in _READERS}
 
-    async def members(self, group: str) -> int:
-        """Return how many members ``group`` has.
+    async def members(self, group: str) -> list[GroupMember]:
+        """Return the members of ``group``.
 
         Raises:
             TransportUnavailable: the coordinator can't say now.
         """
-
-        async def describe(admin: AIOKafkaAdminClient) -> int:
-            (response,) = await admin.describe_consumer_groups([group])
-            for code, *_ in response.groups:
-                if (error := for_code(code)) not in (NoError, GroupIdNotFound):
-                    raise error(group)  # not known is not none
-            return sum(len(described[5]) for described in response.groups)
-
-        return await self._admin.ask(describe)
+        return await self._admin.ask(lambda admin: members_of(admin, group))
 
     async def owners(self, group: str, topic: str) -> Mapping[int, str]:
         """Return the owner of each partition of ``topic``, by the name that the member was given.
@@ -100,15 +98,11 @@ class Groups:
         Raises:
             TransportUnavailable: the coordinator can't say now.
         """
-        (response,) = await self._admin.ask(lambda admin: admin.describe_consumer_groups([group]))
-        found: dict[int, str] = {}
-        for code, _group, _state, _kind, _protocol, members, *_ in response.groups:
-            if for_code(code) is not NoError:
-                continue  # a group without members yet
-            for _id, client, _host, _metadata, assigned, *_more in members:
-                if not assigned:
-                    continue  # the group is rebalancing
-                for name, numbers in ConsumerProtocol.ASSIGNMENT.decode(assigned).assignment:
-                    if name == topic:
-                        found.update(dict.fromkeys(numbers, client))
-        return found
+        return owners_of(await self.members(group), topic)
+
+
+def owners_of(members: Iterable[GroupMember], topic: str) -> dict[int, str]:
+    """Return the owner of each partition of ``topic`` that one of these members owns."""
+    return {
+        partition: member.client for member in members for partition in member.owns.get(topic, ())
+    }

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NoError, for_code
-from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -26,23 +24,13 @@ from aiokafka.protocol.types import (
 )
 
 from transport.kafka.client_pool import ClientPool
-from transport.kafka.requests import OneVersion
+from transport.kafka.requests import OneVersion, Uuid
 
 __all__ = ["Described", "Leader", "TopicIds", "described", "topic_id"]
 
 _METADATA = 3
 _BY_NAME = uuid.UUID(int=0)
 _WITH_IDS = 12  # the version since which an id comes with each name
-
-
-class _Uuid(AbstractType):  # type: ignore[misc] # aiokafka is not typed
-    @classmethod
-    def encode(cls, value: uuid.UUID) -> bytes:
-        return value.bytes
-
-    @classmethod
-    def decode(cls, data: BytesIO) -> uuid.UUID:
-        return uuid.UUID(bytes=data.read(16))
 
 
 class _MetadataResponse(Response):  # type: ignore[misc]
@@ -67,7 +55,7 @@ class _MetadataResponse(Response):  # type: ignore[misc]
             CompactArray(
                 ("error_code", Int16),
                 ("name", CompactString("utf-8")),
-                ("topic_id", _Uuid),
+                ("topic_id", Uuid),
                 ("is_internal", Boolean),
                 (
                     "partitions",
@@ -99,7 +87,7 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
         (
             "topics",
             CompactArray(
-                ("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)
+                ("topic_id", Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)
             ),
         ),
         ("allow_auto_topic_creation", Boolean),

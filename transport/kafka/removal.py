@@ -12,7 +12,7 @@ from transport.contract import DLQ_GROUP, WORKER_GROUP, GroupStanding, Holding, 
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.client_pool import ClientPool
 from transport.kafka.errors import translate
-from transport.kafka.groups import Groups
+from transport.kafka.groups import SHARE, UNTOLD, Committed, Groups, owners_of
 from transport.kafka.log import TopicLayout
 from transport.kafka.reader import KafkaReader
 
@@ -44,25 +44,30 @@ class KafkaLogRemoval:
 
     async def groups(self) -> list[GroupStanding]:
         """Return every group; see ``transport.contract.Transport.groups``."""
-        names = await self._groups.names()
+        kinds = await self._groups.kinds()
         found = []
         for topic, layout in self._topics.items():
             begins, ends = await asyncio.gather(
                 self._reader.begins(layout.all()), self._reader.ends(layout.all())
             )
-            for name in names:
-                committed = await self._groups.committed(name, layout.name, layout.partitions)
-                owners = await self._groups.owners(name, layout.name)
-                if not (committed or owners or name == self._ours[topic]):
+            for name, kind in kinds.items():
+                ours = name == self._ours[topic]
+                committed: Mapping[int, Committed] = {}
+                if kind != SHARE:  # such a group commits no offsets
+                    committed = await self._groups.committed(name, layout.name, layout.partitions)
+                if kind in UNTOLD:
+                    if committed or kind == SHARE:
+                        found.append(GroupStanding(topic, name, ours, lag=None, members=0))
+                    continue
+                members = await self._groups.members(name)
+                if not (committed or owners_of(members, layout.name) or ours):
                     continue
                 lag = 0
                 for at in layout.all():
                     known = committed.get(at.partition)
                     start = max(begins[at], known.offset) if known else begins[at]
                     lag += max(0, ends[at] - start)
-                members = await self._groups.members(name)
-                ours = name == self._ours[topic]
-                found.append(GroupStanding(topic, name, ours, lag, members))
+                found.append(GroupStanding(topic, name, ours, lag, len(members)))
         return found
 
     async def holdings(self) -> list[Holding]:
@@ -74,8 +79,8 @@ class KafkaLogRemoval:
             )
             records = sum(ends[at] - begins[at] for at in layout.all())
             found.append(Holding("topic", layout.name, records=records))
-        names = await self._groups.names()
-        return found + [Holding("group", group) for group in self._ours.values() if group in names]
+        kinds = await self._groups.kinds()
+        return found + [Holding("group", group) for group in self._ours.values() if group in kinds]
 
     async def refuse_members(self) -> None:
         """Return if our groups have no members, and no group reads the topics now.

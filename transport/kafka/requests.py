@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import uuid
+from io import BytesIO
 from typing import Any
 
 from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct
 
-__all__ = ["OneVersion"]
+__all__ = ["OneVersion", "Uuid"]
+
+
+class Uuid(AbstractType):  # type: ignore[misc] # aiokafka is not typed
+    """A field of 16 bytes, which aiokafka does not have either."""
+
+    @classmethod
+    def encode(cls, value: uuid.UUID) -> bytes:
+        """Return the field as it is sent."""
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> uuid.UUID:
+        """Read the field."""
+        return uuid.UUID(bytes=data.read(16))
 
 
 class OneVersion(Request[RequestStruct]):  # type: ignore[misc] # aiokafka is not typed

@@ -1,0 +1,145 @@
+"""Groups of other programs on our topics, of every protocol that Kafka has."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, NoError, for_code
+from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.group import JoinGroupRequest
+from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+
+from tests.support.eventually import eventually
+from transport.conformance.member import messages
+from transport.contract import GroupStanding
+from transport.kafka import KafkaTransport
+from transport.kafka.requests import OneVersion, Uuid
+
+_TEXT = CompactString("utf-8")
+_OWNED = CompactArray(
+    ("topic_id", Uuid), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)
+)
+
+
+class _Beat(Response):
+    API_KEY = 68
+    API_VERSION = 1
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("error_message", _TEXT),
+        ("member_id", _TEXT),
+        ("member_epoch", Int32),
+    )
+
+
+class _ConsumerGroupHeartbeat(RequestStruct):
+    """How a member of the new protocol (KIP-848) joins."""
+
+    FLEXIBLE_VERSION = True
+    API_KEY = 68
+    API_VERSION = 1
+    RESPONSE_TYPE = _Beat
+    SCHEMA = Schema(
+        ("group", _TEXT),
+        ("member_id", _TEXT),
+        ("member_epoch", Int32),
+        ("instance_id", _TEXT),
+        ("rack_id", _TEXT),
+        ("rebalance_timeout_ms", Int32),
+        ("topics", CompactArray(_TEXT)),
+        ("regex", _TEXT),
+        ("assignor", _TEXT),
+        ("owned", _OWNED),
+        ("tags", TaggedFields),
+    )
+
+
+class _ShareBeat(_Beat):
+    API_KEY = 76
+
+
+class _ShareGroupHeartbeat(RequestStruct):
+    """How a member of a share group (KIP-932) joins."""
+
+    FLEXIBLE_VERSION = True
+    API_KEY = 76
+    API_VERSION = 1
+    RESPONSE_TYPE = _ShareBeat
+    SCHEMA = Schema(
+        ("group", _TEXT),
+        ("member_id", _TEXT),
+        ("member_epoch", Int32),
+        ("rack_id", _TEXT),
+        ("topics", CompactArray(_TEXT)),
+        ("tags", TaggedFields),
+    )
+
+
+@pytest.fixture
+async def log(kafka_settings) -> AsyncIterator[KafkaTransport]:
+    async with KafkaTransport(kafka_settings) as log:
+        await log.publish(messages(["a", "b"], partition=3, of=log))
+        yield log
+
+
+@pytest.fixture
+async def join(kafka_settings) -> AsyncIterator[object]:
+    """Send a request to a group's coordinator, until it has no error."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
+    await admin.start()
+
+    async def send(group: str, request) -> bool:
+        try:
+            answer = await admin._send_request(request, await admin.find_coordinator(group))
+        except GroupCoordinatorNotAvailableError:
+            return False
+        error = for_code(answer.error_code)
+        assert error is NoError or error.retriable, f"{error} {answer}"
+        return error is NoError
+
+    async def join(group: str, request) -> None:
+        await eventually(lambda: send(group, request), timeout=30)
+
+    yield join
+    await admin.close()
+
+
+async def standing(log: KafkaTransport, group: str) -> list[GroupStanding]:
+    return [found for found in await log.groups() if found.group == group]
+
+
+async def test_a_group_of_the_new_protocol_is_told_with_its_members_and_lag(log, join):
+    group, member = f"new-{uuid.uuid4().hex}", str(uuid.uuid4())
+    beat = OneVersion(
+        _ConsumerGroupHeartbeat, group, member, 0, None, None, 60_000,
+        [log.location.messages], None, None, [], {},
+    )  # fmt: skip
+    await join(group, beat)
+
+    async def told() -> list[GroupStanding]:
+        return await standing(log, group)
+
+    (found,) = await eventually(told, timeout=30)
+    assert (found.ours, found.lag, found.members) == (False, 2, 1)
+
+
+async def test_a_share_group_is_unknown_and_never_none(log, join):
+    group = f"share-{uuid.uuid4().hex}"
+    topics = [log.location.messages]
+    await join(
+        group, OneVersion(_ShareGroupHeartbeat, group, str(uuid.uuid4()), 0, None, topics, {})
+    )
+    assert {(found.lag, found.ours) for found in await standing(log, group)} == {(None, False)}
+
+
+async def test_workers_of_kafka_connect_read_no_topic_by_their_group(log, join):
+    """A sink's consumer has a group of its own, which is told as any other."""
+    group = f"connect-{uuid.uuid4().hex}"
+    await join(
+        group, JoinGroupRequest(group, 30_000, 30_000, "", "worker", "connect", [("v1", b"")])
+    )
+    assert await standing(log, group) == []
