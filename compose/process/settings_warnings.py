@@ -11,6 +11,8 @@ import structlog
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
+from persistence.store.locks import BUCKETS, inserters
+from transport.log_name import LogName
 from transport.settings import TransportSettings
 
 __all__ = ["warn", "warn_of_database"]
@@ -27,7 +29,8 @@ WHERE name IN ('wal_compression', 'max_wal_size', 'checkpoint_timeout')
 
 
 def warn(settings: TransportSettings) -> None:
-    """Say once, at start, what these settings may leave unread or late, and the remedy."""
+    """Say once, at start, what these settings may leave unread, late or slow, and the remedy."""
+    _warn_of_counts(settings)
     written, shadow, read = settings.transport, settings.transport_shadow, settings.consumed
     if read == written:
         return
@@ -45,6 +48,19 @@ def warn(settings: TransportSettings) -> None:
             remedy=f"set TRANSPORT_SHADOW_MODE=sync, or CONSUME_FROM={written}; 'crossfade migrate "
             f"backfill' copies what is missing (stream_standby_stalled > 0 says that some is)",
         )
+
+
+def _warn_of_counts(settings: TransportSettings) -> None:
+    names = dict.fromkeys((settings.transport, settings.transport_shadow, settings.consumed))
+    for name in filter(None, names):
+        count = settings.of(LogName.parse(name)).stream_partitions
+        if (at_once := inserters(count)) < count:
+            _log.warning(
+                f"Rows of the {count} partitions of {name} are inserted by {at_once} workers at "
+                "once: partitions whose numbers have the same remainder wait for each other",
+                remedy=f"migrate to a log whose number of partitions divides {BUCKETS}: "
+                "'crossfade migrate plan --to LOG@COUNT --why ...'",
+            )
 
 
 async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:

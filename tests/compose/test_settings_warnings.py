@@ -9,7 +9,8 @@ import pytest
 import structlog
 
 from compose.local.postgres import _OPTIONS, PostgresServer
-from compose.process.settings_warnings import warn_of_database
+from compose.process.settings_warnings import warn, warn_of_database
+from transport.settings import TransportSettings
 
 
 async def _warnings(url: str, **session: str) -> list[str]:
@@ -25,6 +26,14 @@ def ours(postgres_server) -> PostgresServer:
     if not isinstance(postgres_server, PostgresServer):
         pytest.skip("a server with settings of its own")
     return postgres_server
+
+
+def test_a_count_whose_partitions_wait_for_each_other_is_told_once():
+    with structlog.testing.capture_logs() as logs:
+        warn(TransportSettings(transport="redis@100", transport_shadow="redis@32"))
+    (entry,) = logs
+    assert "the 100 partitions of redis@100 are inserted by 20 workers at once" in entry["event"]
+    assert "divides 960" in entry["remedy"]
 
 
 async def test_a_server_of_up_gives_no_cause(ours: PostgresServer):
