@@ -55,5 +55,5 @@ class StepQueued(MigrationError):  # noqa: N818
     def __init__(self, to: int, who: str) -> None:
         super().__init__(
             f"a step to phase {to} is queued by {who}: wait for it, or take it back with "
-            "'crossfade migrate cancel'"
+            "'crossfade migrate cancel --why ...'"
         )

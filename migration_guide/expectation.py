@@ -86,9 +86,9 @@ class Expectation:
                 "gate has looked where the readers would start",
                 settings=_settings(self._choice),
                 runs=_label(phase, pair),
-                expected=" or ".join(_label(one, pair) for one in sorted(state.expected)),
+                expected=" or ".join(_label(number, pair) for number in sorted(state.expected)),
                 remedy=f"set {_settings(choices(pair)[state.target])} and restart, or take the "
-                "steps one by one with 'crossfade migrate advance' or 'rollback'",
+                "steps one by one with 'crossfade migrate advance --why ...' or 'rollback'",
             )
 
 

@@ -143,10 +143,11 @@ class TransportSettings(BaseSettings):
         """
         own = self if name.label is None else self._labelled.get(name.label)
         if own is None:
-            variable = f"LOG_{name.label}_{ADDRESSES.get(name.kind, ('redis_host',))[0]}".upper()
+            address = ADDRESSES.get(name.kind)
+            remedy = f"set {f'LOG_{name.label}_{address[0]}'.upper()}, or " if address else ""
             raise ConfigurationError(
-                f"{name} is to have settings of its own, and there is none: set {variable}, or "
-                "leave the label out"
+                f"{name} is to have settings of its own, and there is none: {remedy}leave the "
+                "label out"
             )
         count = name.partitions or self.stream_partitions
         return own.model_copy(update={"stream_partitions": count})

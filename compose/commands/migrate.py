@@ -94,7 +94,7 @@ def check(
 
     async def main() -> Checked:
         async with session() as (migration, _):
-            step = migration.next_step((await migration.look()).state, forward=not back)
+            step = migration.next_step((await migration.look()).settled, forward=not back)
             return await migration.check(step, window=window)
 
     with working(JUDGING):

@@ -1,4 +1,4 @@
-"""``crossfade migrate forget-log``: let a name mean another log from now on."""
+"""``crossfade migrate forget-log``: forget which log a name means."""
 
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ def forget_log(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Let a log's name mean the emptied or new log that is there.
+    """Forget which log a name means.
 
-    The processes say within seconds which log that is. Never for another server: what is known of
-    the name, such as the positions of rows, is of the old one. Give the new server a label.
+    The processes that use the name say within seconds which log it means now. There are three
+    cases: the log was emptied or made anew; the first process that named it had a wrong address;
+    the log is used under another name now. Never for another server, as what is known of the name,
+    such as the positions of rows, is of the old one. Give the new server a label.
     """
     if not dry_run and not yes:
-        confirm(f"Was {name} emptied or made anew? Another server needs a name of its own.")
+        confirm(
+            f"Forget which log {name} means? (It was emptied or made anew, was first named with a "
+            "wrong address, or has another name now. Another server needs a label.)"
+        )
 
     async def main() -> str | None:
         async with session() as (_, pool):

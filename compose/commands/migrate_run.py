@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -13,10 +14,14 @@ from rich.console import RenderableType
 
 from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller
+from compose.commands.migrate_reasons import (
+    AcceptAt,
+    GateReasons,
+    OverruleAt,
+    reasons_by_phase,
+)
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_take import (
-    Accept,
-    Overrule,
     StepAsked,
     Sure,
     Timeout,
@@ -24,22 +29,24 @@ from compose.commands.migrate_take import (
     Window,
     begin_step,
     judge_step,
-    reasons_of,
     show_gates,
 )
-from compose.commands.migrate_waiting import STATUS, Ended, see_through
+from compose.commands.migrate_waiting import STATUS, Ended, GatesStayedRed, see_through
 from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out
 from compose.terminal import confirm, styled
-from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
+from migration_guide.errors import NotStarted
 from migration_guide.phases import phases, step
 from migration_guide.planning import MigrationPlan, plan, planned
-from migration_guide.steps import MigrationStanding
+from migration_guide.steps import MigrationStanding, Steps
 from migration_guide.way import Way, way_of_plan, way_to
 from persistence.fleet.log_choice import LogPair
 
 __all__ = ["run"]
+
+_PRESENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
 
 
 class _Restarts(NamedTuple):
@@ -81,11 +88,17 @@ def run(
         float, typer.Option(min=0, metavar="SECONDS", help="Stay in each phase at least so long.")
     ] = 0.0,
     patience: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for gates that are red.")
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="At each step, wait so long for gates that are not green; then end with exit "
+            "status 4, and take no step.",
+        ),
     ] = 600.0,
     window: Window = 300.0,
-    accept_unknown: Accept = None,
-    overrule: Overrule = None,
+    accept_unknown: AcceptAt = None,
+    overrule: OverruleAt = None,
     timeout: Timeout = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -102,8 +115,7 @@ def run(
         who=caller(),
         why=why,
         window=window,
-        accepted=reasons_of(accept_unknown, ACCEPTABLE, "accepted when it can't tell"),
-        overruled=reasons_of(overrule, OVERRIDABLE, "overruled"),
+        reasons=reasons_by_phase(accept_unknown, overrule),
         stay=stay,
         patience=patience,
         timeout=timeout,
@@ -111,7 +123,11 @@ def run(
         as_json=as_json,
     )
     way = explained(lambda: runner.look(record=not dry_run))
-    told = {"from": way.pair.old, "to": way.pair.new, "phases": [way.at, *way.ahead]}
+    told: dict[str, Any] = {
+        "from": way.pair.old,
+        "to": way.pair.new,
+        "phases": [way.at, *way.ahead],
+    }
     if way.is_over:
         _say(
             told,
@@ -127,7 +143,11 @@ def run(
         return
     if not yes:
         confirm(f"Take {len(way.ahead) + way.begun} steps, to {to}?")
-    ended = explained(lambda: runner.run(way))
+    try:
+        ended = explained(lambda: runner.run(way))
+    except GatesStayedRed as error:
+        ended = Ended.REFUSED
+        told["step"] = migrate_tables.step_data(error.checked)
     done = styled(("done:", "green"), f" {to} is written and read")
     _say(told, ended, done if ended is Ended.COMPLETE else None, as_json=as_json)
     raise typer.Exit(STATUS[ended])
@@ -140,8 +160,7 @@ class _Runner(NamedTuple):
     who: str
     why: str
     window: float
-    accepted: dict[str, str]
-    overruled: dict[str, str]
+    reasons: Mapping[int, GateReasons]
     stay: float
     patience: float
     timeout: float | None
@@ -151,13 +170,17 @@ class _Runner(NamedTuple):
     async def look(self, *, record: bool) -> Way:
         """Return the way ahead. With ``record`` a step that is complete is recorded first."""
         async with session() as (migration, _):
-            look = await migration.look()
+            look = await _first_look(migration)
             if record and await migration.complete(look, who=self.who):
                 look = await migration.look()
-            return way_to(look.state, self.to) or way_of_plan((await self._planned(look)).pair)
+            return way_to(look.settled, self.to) or way_of_plan((await self._planned(look)).pair)
 
     async def run(self, way: Way) -> Ended:
-        """Take every step, until one does not end."""
+        """Take every step, until one does not end.
+
+        Raises:
+            GatesStayedRed: a step was not begun.
+        """
         await self._plan()
         ended = Ended.COMPLETE
         if way.begun:
@@ -169,9 +192,8 @@ class _Runner(NamedTuple):
             if ended is not Ended.COMPLETE:
                 break
             await asyncio.sleep(self.stay)
-            asked = StepAsked(
-                way.forward, self.who, self.why, self.window, self.accepted, self.overruled
-            )
+            reasons = self.reasons.get(phase, GateReasons())
+            asked = StepAsked(way.forward, self.who, self.why, self.window, reasons)
             checked = await judge_step(asked, record=True)
             if (checked.look.state.pair, checked.step.to) != (way.pair, phase):
                 return _overtaken()  # the next step is another one by now
@@ -200,6 +222,25 @@ class _Runner(NamedTuple):
         elif not self.as_json:
             out.print(migrate_tables.instructions(phases(pair)[phase]))
         return await see_through(who=self.who, to=phase, timeout=self.timeout)
+
+
+async def _first_look(migration: Steps) -> MigrationStanding:
+    """Look, once a process that was started just now has had time to say so."""
+    deadline = time.monotonic() + _PRESENCE_SECONDS
+    waits = False
+    while True:
+        try:
+            look = await migration.look()
+        except NotStarted:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            if look.processes or time.monotonic() > deadline:
+                return look
+        if not waits:
+            err.print(styled(("waiting: no process has said yet what it runs", "dim")))
+            waits = True
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _overtaken() -> Ended:

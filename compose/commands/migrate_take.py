@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
 from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller, said
+from compose.commands.migrate_reasons import Accept, GateReasons, Overrule
 from compose.commands.migrate_session import explained, session
-from compose.commands.migrate_waiting import STATUS, Ended, see_through, wait_for_gates
+from compose.commands.migrate_waiting import (
+    STATUS,
+    Ended,
+    GatesStayedRed,
+    see_through,
+    wait_for_gates,
+)
 from compose.commands.options import DryRun, Json, Yes
 from compose.output import err, out, working
 from compose.terminal import confirm, paragraph, styled
-from migration_guide.gates import ACCEPTABLE, OVERRIDABLE
 from migration_guide.gates.result import GateResult
 from migration_guide.phases import Phase, phases
-from migration_guide.steps import Checked, Steps, passed, refused, way_on
+from migration_guide.steps import Checked, Steps, way_on
 
 __all__ = [
     "JUDGING",
-    "Accept",
-    "Overrule",
     "StepAsked",
     "Sure",
     "Timeout",
@@ -30,7 +34,7 @@ __all__ = [
     "Window",
     "begin_step",
     "judge_step",
-    "reasons_of",
+    "refusal_data",
     "show_gates",
     "status_of",
     "take",
@@ -44,23 +48,6 @@ Why = Annotated[str, typer.Option(help="Kept in the history with your name.", ca
 Window = Annotated[
     float, typer.Option(min=1, metavar="SECONDS", help="How far back parity has to have held.")
 ]
-Accept = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--accept-unknown",
-        metavar="GATE=REASON",
-        help="Go on although this gate can't tell; repeat for each. Recorded with its reason.",
-    ),
-]
-Overrule = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--overrule",
-        metavar="GATE=REASON",
-        help="Go on although this gate is red (durability, workers, parity only); repeat for each. "
-        "Recorded with its reason.",
-    ),
-]
 Queue = Annotated[
     float,
     typer.Option(
@@ -71,7 +58,13 @@ Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Stay until every process is on the new phase.")
 ]
 Timeout = Annotated[
-    float | None, typer.Option(min=1, metavar="SECONDS", help="Wait at most so long for them.")
+    float | None,
+    typer.Option(
+        min=1,
+        metavar="SECONDS",
+        help="Wait at most so long until every process is on the new phase; then end with exit "
+        "status 4, and leave the step under way.",
+    ),
 ]
 
 
@@ -82,16 +75,7 @@ class StepAsked(NamedTuple):
     who: str
     why: str
     window: float
-    accepted: dict[str, str]
-    overruled: dict[str, str]
-
-    def in_the_way(self, results: Sequence[GateResult]) -> list[GateResult]:
-        """Return the gates that stand in the way of the step."""
-        return refused(results, accepted=self.accepted, overridden=self.overruled)
-
-    def passed(self, results: Sequence[GateResult]) -> dict[str, str]:
-        """Return the reason for passing each gate that is not green."""
-        return passed(results, accepted=self.accepted, overridden=self.overruled)
+    reasons: GateReasons
 
 
 class Sure(NamedTuple):
@@ -122,14 +106,13 @@ def take(
         who=caller(),
         why=why,
         window=window,
-        accepted=reasons_of(accept_unknown, ACCEPTABLE, "accepted when it can't tell"),
-        overruled=reasons_of(overrule, OVERRIDABLE, "overruled"),
+        reasons=GateReasons.of(accept_unknown, overrule),
     )
     with working(JUDGING):
         checked = explained(lambda: judge_step(asked, record=not dry_run))
     if not as_json:
         show_gates(checked)
-    in_the_way = asked.in_the_way(checked.results)
+    in_the_way = asked.reasons.in_the_way(checked.results)
     if in_the_way and not queue:
         refuse(checked, in_the_way, as_json=as_json)
     if dry_run:
@@ -139,7 +122,12 @@ def take(
         before, after = _ends(checked)
         confirm(f"From phase {before.label} to {after.label}?")
     sure = Sure(yes=yes, queue=queue, as_json=as_json)
-    checked = explained(lambda: begin_step(asked, checked, sure))
+    try:
+        checked = explained(lambda: begin_step(asked, checked, sure))
+    except GatesStayedRed as error:
+        if as_json:
+            out.json(refusal_data(error.checked))
+        raise typer.Exit(STATUS[Ended.REFUSED]) from None
     if not as_json:
         out.print()
         out.print(migrate_tables.instructions(_ends(checked)[1], checked.step.note))
@@ -157,14 +145,18 @@ async def judge_step(asked: StepAsked, *, record: bool) -> Checked:
     """Return the next step and its gates. With ``record`` a complete step is recorded first."""
     async with session() as (migration, _):
         look = await migration.look()
-        state = (record and await migration.complete(look, who=asked.who)) or look.state
+        state = (record and await migration.complete(look, who=asked.who)) or look.settled
         step = migration.next_step(state, forward=asked.forward)
         return await migration.check(step, window=asked.window)
 
 
 async def begin_step(asked: StepAsked, checked: Checked, sure: Sure) -> Checked:
-    """Begin the step, once no gate stands in its way; return the gates' answers."""
-    queued = bool(asked.in_the_way(checked.results))
+    """Begin the step, once no gate stands in its way; return the gates' answers.
+
+    Raises:
+        GatesStayedRed: the time to wait for them is up.
+    """
+    queued = bool(asked.reasons.in_the_way(checked.results))
     async with session() as (migration, _):
         if queued:
             checked = await wait_for_gates(
@@ -174,12 +166,12 @@ async def begin_step(asked: StepAsked, checked: Checked, sure: Sure) -> Checked:
                 why=asked.why,
                 seconds=sure.queue,
                 window=asked.window,
-                stands_in_the_way=asked.in_the_way,
+                stands_in_the_way=asked.reasons.in_the_way,
             )
         elif not sure.yes:
             # The operator's answer took its time, and a gate may have turned red in it.
             checked = await _judged_again(asked, migration, checked, as_json=sure.as_json)
-        reasons = asked.passed(checked.results)
+        reasons = asked.reasons.passed(checked.results)
         await migration.begin(
             checked, who=asked.who, why=asked.why, overrides=reasons, queued=queued
         )
@@ -190,7 +182,7 @@ async def _judged_again(
     asked: StepAsked, migration: Steps, checked: Checked, *, as_json: bool
 ) -> Checked:
     again = await migration.check(checked.step, window=asked.window)
-    if turned := asked.in_the_way(again.results):
+    if turned := asked.reasons.in_the_way(again.results):
         refuse(again, turned, as_json=as_json)
     return again
 
@@ -231,7 +223,7 @@ def refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool)
     """Print the gates that stand in the way, with remedies; end the command."""
     status = status_of(in_the_way)
     if as_json:
-        out.json({**migrate_tables.step_data(checked), "taken": False, "ended": "refused"})
+        out.json(refusal_data(checked))
     else:
         err.print()
     for result in in_the_way:
@@ -246,22 +238,6 @@ def refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool)
     raise typer.Exit(status)
 
 
-def reasons_of(given: list[str] | None, gates: Collection[str], can_be: str) -> dict[str, str]:
-    """Return the reason given for each gate, ``GATE=REASON``.
-
-    Raises:
-        typer.BadParameter: a gate is not one of ``gates``, or has no reason, or two.
-    """
-    reasons = {}
-    for option in given or []:
-        gate, _, reason = option.partition("=")
-        if gate not in gates:
-            raise typer.BadParameter(
-                f"{gate!r} is no gate that can be {can_be}: those are {', '.join(sorted(gates))}"
-            )
-        if not reason.strip():
-            raise typer.BadParameter(f"{option!r}: say why, as {gate}='the reason'")
-        if gate in reasons:
-            raise typer.BadParameter(f"{gate} is named twice: give it one reason")
-        reasons[gate] = reason.strip()
-    return reasons
+def refusal_data(checked: Checked) -> dict[str, Any]:
+    """Return a step that was not taken, for JSON."""
+    return {**migrate_tables.step_data(checked), "taken": False, "ended": Ended.REFUSED}

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
-import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
@@ -24,7 +23,7 @@ from persistence.errors import Outage
 from persistence.fleet.migration_state import MigrationState
 from transport.errors import TransportError
 
-__all__ = ["STATUS", "Ended", "Judge", "see_through", "wait_for_gates"]
+__all__ = ["STATUS", "Ended", "GatesStayedRed", "Judge", "see_through", "wait_for_gates"]
 
 _LOOK_SECONDS = 0.5
 _GATES_SECONDS = min(3.0, SILENT_SECONDS / 4)
@@ -32,15 +31,33 @@ _TIMED_OUT = 4
 
 
 class Ended(StrEnum):
-    """How the wait for the processes ended."""
+    """How a step ended: with every process on the new phase, or not."""
 
     COMPLETE = "complete"
     OVERTAKEN = "overtaken"
     UNDER_WAY = "under_way"
+    REFUSED = "refused"
 
 
-STATUS = {Ended.COMPLETE: 0, Ended.OVERTAKEN: 1, Ended.UNDER_WAY: _TIMED_OUT}
-"""The exit status of each."""
+STATUS = {
+    Ended.COMPLETE: 0,
+    Ended.OVERTAKEN: 1,
+    Ended.UNDER_WAY: _TIMED_OUT,
+    Ended.REFUSED: _TIMED_OUT,
+}
+"""The exit status of each, after waiting for it."""
+
+
+class GatesStayedRed(Exception):  # noqa: N818 - a state, not a mistake
+    """Gates still stood in the way when the time to wait for them was up.
+
+    ``checked`` has their last answers.
+    """
+
+    def __init__(self, checked: Checked) -> None:
+        super().__init__("gates stayed red")
+        self.checked = checked
+
 
 Judge = Callable[[Sequence[GateResult]], list[GateResult]]
 
@@ -59,7 +76,7 @@ async def wait_for_gates(
 
     Raises:
         Overtaken: the queued step was cancelled, or another one was taken meanwhile.
-        Exit: the time is up; the step is queued no more.
+        GatesStayedRed: the time is up, which was printed; the step is queued no more.
     """
     red = [result.name for result in stands_in_the_way(checked.results)]
     state = await migration.machine.queue(
@@ -86,7 +103,7 @@ async def wait_for_gates(
     err.print(
         styled(("not taken:", "red"), f" after {seconds:.0f} s still in the way: {', '.join(red)}")
     )
-    raise typer.Exit(_TIMED_OUT)
+    raise GatesStayedRed(checked)
 
 
 async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # noqa: ASYNC109

@@ -89,5 +89,6 @@ class LogIdentities:
 def _remedy(name: str) -> str:
     return (
         "check this process's address of it; give another server a name of its own (a label); if "
-        f"the log was emptied or made anew, say so with 'crossfade migrate forget-log {name}'"
+        "the log was emptied or made anew, say so with 'crossfade migrate forget-log "
+        f"{name} --why ...'"
     )

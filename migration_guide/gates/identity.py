@@ -60,13 +60,14 @@ def _disagreements(
             yield (
                 f"{name} is another log than it was: give the new server a name of its own (a "
                 "label), or, if the log was emptied or made anew, say so with 'crossfade migrate "
-                f"forget-log {name}'"
+                f"forget-log {name} --why ...'"
             )
     for several in names.values():
         if len(several) > 1:
             yield (
                 f"{' and '.join(sorted(several))} are one log: compare their addresses. A name "
-                "that is no longer used is removed with 'crossfade migrate forget-log NAME'"
+                "that is no longer used is removed with 'crossfade migrate forget-log NAME --why "
+                "...'"
             )
 
 

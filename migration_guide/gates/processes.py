@@ -44,7 +44,7 @@ def judge(processes: Collection[Process], allowed: Collection[int]) -> GateResul
         return unknown(
             NAME,
             f"not heard of: {named(missing)}; if it is gone for good, say so with 'crossfade "
-            f"migrate forget {missing[0].member}'",
+            f"migrate forget {missing[0].member} --why ...'",
             evidence,
         )
     if not processes:

@@ -10,6 +10,7 @@ from compose.settings import SettingsError, effective, known, load, servers, uns
 from transport.errors import ConfigurationError
 from transport.log_name import LogName
 from transport.registry import create
+from transport.settings import TransportSettings
 
 NO_FILE = Path("/nonexistent/.env")
 SERVERS = "LOG_EU_KAFKA_BOOTSTRAP_SERVERS"
@@ -128,3 +129,8 @@ def test_settings_may_be_there_before_a_migration_and_after_it():
 
 def test_variables_of_another_program_are_left_alone():
     load({"LOG_FILE_PATH": "/var/log/x", "LOG_DIR": "/var/log"}, env_file=NO_FILE)
+
+
+def test_a_label_of_a_third_kind_is_told_no_setting_of_another():
+    with pytest.raises(ConfigurationError, match="there is none: leave the label out"):
+        TransportSettings().of(LogName("mylog", "eu"))

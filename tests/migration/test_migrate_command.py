@@ -10,10 +10,13 @@ import json
 
 import pytest
 from structlog.testing import capture_logs
+from typer import BadParameter
 
+from compose.commands.migrate_reasons import GateReasons, reasons_by_phase
 from migration_guide.expectation import Expectation, MigrationMetrics
 from migration_guide.gates.result import GateResult
 from migration_guide.steps import passed, refused, way_on
+from persistence import migrate
 from persistence.fleet.log_choice import Choice
 from persistence.fleet.migration_state import history, state
 from persistence.operator_actions import Actions
@@ -257,3 +260,117 @@ async def test_watch_completes_a_step_shows_it_and_ends_at_ctrl_c(
     await watched.says("1 shadow -> 2 mirror")
     assert await watched.interrupt() == 130
     assert "Traceback" not in watched.text
+
+
+async def test_a_step_that_every_process_took_is_over_for_those_who_look(
+    crossfade, process, state_machine, database_pool
+):
+    """``--no-wait`` leaves it to another command to record that."""
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    began = await crossfade("advance", "--why", "x", "--yes", "--no-wait")
+    assert await began.ends() == 0, began.text
+    waits = await crossfade("check")
+    assert await waits.ends() == 1
+    assert "under way" in waits.text
+    await process("a", 1)
+    shown = await crossfade("check", "--json")
+    await shown.ends()
+    told = json.loads(shown.text)
+    assert (told["from"], told["to"]) == (1, 2)
+    assert (await state(database_pool)).under_way, "it changes nothing"
+
+
+async def test_a_step_that_was_turned_back_is_not_taken_for_complete(
+    crossfade, process, state_machine
+):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    step = await crossfade("advance", "--why", "x", "--yes")
+    await step.says("TRANSPORT_SHADOW=kafka")
+    await state_machine.begin(2, 0, who="other", why="no")
+    assert await step.ends() == 1, step.text
+    assert "overtaken: other took another step meanwhile" in step.text
+
+
+async def test_a_run_says_as_json_which_gate_stayed_red(crossfade, process, state_machine):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0, logs={})
+    run = ("run", "--to", "kafka", "--why", "x", "--yes", "--json", "--patience", "0")
+    ended = await crossfade(*run)
+    assert await ended.ends() == 4
+    told = json.loads(ended.text[ended.text.index('{\n  "from"') :])
+    step = told.pop("step")
+    assert told == {
+        "from": "redis", "to": "kafka", "phases": [0, 1, 2, 3, 4, 5], "ended": "refused",
+    }  # fmt: skip
+    assert (step["from"], step["to"]) == (0, 1)
+    assert {gate["name"]: gate["verdict"] for gate in step["gates"]} == {
+        "processes": "green", "identity": "unknown",
+    }  # fmt: skip
+    queued = await crossfade("advance", "--why", "x", "--yes", "--json", "--queue", "1")
+    assert await queued.ends() == 4
+    told = json.loads(queued.text[queued.text.index('{\n  "from"') :])
+    assert (told["taken"], told["ended"]) == (False, "refused")
+
+
+async def test_a_run_that_another_operator_overtakes_ends(
+    crossfade, process, state_machine, database_pool
+):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    run = await crossfade("run", "--to", "kafka", "--why", "x", typed=True)
+    await run.says("0 redis -> 1 shadow")  # then it asks
+    begun = await state_machine.begin(1, 1, who="other", why="me too")
+    await process("a", 1)
+    await state_machine.complete(begun.epoch, who="other", watermark=None)
+    await run.types("y\n")
+    assert await run.ends() == 1
+    assert "overtaken: somebody took another step meanwhile" in run.text
+    assert (await state(database_pool)).target == 1
+
+
+async def test_a_run_waits_for_the_first_process_to_say_what_it_runs(
+    crossfade, process, state_machine
+):
+    run = await crossfade("run", "--to", "kafka", "--why", "x", "--dry-run")
+    await run.says("waiting: no process")
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    assert await run.ends() == 0, run.text
+    assert "0 redis -> 1 shadow" in run.text
+
+
+async def test_beside_an_older_schema_it_says_what_to_do(crossfade, database_url):
+    await migrate.downgrade(database_url, "0013")
+    for command in (("status",), ("run", "--to", "kafka", "--why", "x", "--yes")):
+        ended = await crossfade(*command)
+        assert await ended.ends() == 1
+        assert "crossfade db upgrade" in ended.text
+    await migrate.upgrade(database_url)
+
+
+def test_a_reason_is_for_the_step_to_one_phase():
+    reasons = reasons_by_phase(["3:start=I looked", "4:parity=x"], ["3:durability=one node"])
+    assert reasons == {
+        3: GateReasons({"start": "I looked"}, {"durability": "one node"}),
+        4: GateReasons({"parity": "x"}, {}),
+    }
+    red = GateResult("durability", "red", "")
+    assert reasons[3].in_the_way([red]) == []
+    assert reasons[4].in_the_way([red]) == [red]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("durability=one node", "in the step to which phase, as 3:durability="),
+        ("9:durability=x", "in the step to which phase"),
+        ("1:durability=x", "no step to phase 1 asks the gate durability"),
+        ("3:start=x", "'start' is no gate that can be overruled"),
+        ("3:parity=", "say why"),
+    ],
+)
+def test_a_reason_without_its_step_is_refused(given, says):
+    with pytest.raises(BadParameter, match=says):
+        reasons_by_phase(None, [given])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util.exc import CommandError
 
 revision = "0012"
 down_revision = "0011"
@@ -42,9 +43,10 @@ def downgrade() -> None:
     """Take back. Refused where a log is in use that the version before does not know."""
     op.execute(_BACK)
     if found := op.get_bind().execute(sa.text(_OTHERS)).first():
-        raise RuntimeError(
+        raise CommandError(
             f"the migration is from {found.old_log} to {found.new_log}, which the version before "
-            "does not know: take it back to redis or kafka first ('crossfade migrate run --to')"
+            "does not know: take it back to redis or kafka first, with 'crossfade migrate run --to "
+            "redis --why ...'"
         )
     for table in _TABLES:
         op.drop_column(table, "new_log")
