@@ -17,6 +17,7 @@ from persistence.store.columns import columns
 from persistence.store.writer import Writer
 from persistence.tables.models import metadata
 from tests.persistence.samples import message, placed
+from tests.support.crossfade import Crossfade
 
 INSERT_0001 = (Path(__file__).parent / "fixtures" / "insert_0001.sql").read_text()
 COLUMNS_0001 = (
@@ -108,3 +109,28 @@ async def test_rows_survive_a_step_back_and_forth(database_url, database_pool):
     await migrate.downgrade(database_url, "0001")
     await migrate.upgrade(database_url)
     assert (await writer.write([placed(message("a"))], fence)).duplicates == [0]
+
+
+async def test_a_step_back_that_would_misread_the_migration_is_refused_in_one_line(
+    empty_url, tmp_path
+):
+    """The version before 0012 knows the migration from Redis to Kafka only."""
+    await migrate.upgrade(empty_url)
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute(
+        "INSERT INTO migration (id, phase, target, epoch, changed_by, why, old_log, new_log)"
+        " VALUES (1, 3, 3, 7, 'op', 'x', 'redis', 'redis@32')"
+    )
+    down = await Crossfade.fork(
+        "db", "downgrade", "0011", "--yes", cwd=tmp_path, DATABASE_URL=empty_url
+    )
+    assert await down.ends() == 2
+    assert "the migration is from redis to redis@32" in down.text
+    assert "crossfade migrate run --to redis --why" in " ".join(down.lines)
+    assert "Traceback" not in down.text
+    assert await migrate.current(empty_url) == "0012"
+    await connection.execute("UPDATE migration SET phase = 0, target = 0, old_log = 'kafka'")
+    await migrate.downgrade(empty_url, "0011")
+    row = await connection.fetchrow("SELECT * FROM migration")
+    assert (row["phase"], row["target"], "old_log" in row) == (5, 5, False), "Kafka alone"
+    await connection.close()

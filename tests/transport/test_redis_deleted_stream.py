@@ -22,6 +22,17 @@ async def _progress(log: RedisTransport) -> Progress:
     return (await log.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
 
 
+async def _renewed(client: Redis) -> None:
+    """Wait until the worker's lease on the partition was renewed."""
+    lease = f"{{{STREAM}}}:lease:{WORKER_GROUP}"
+    before = await client.hget(lease, "until")  # type: ignore[misc]
+
+    async def later() -> bool:
+        return bool(await client.hget(lease, "until") != before)  # type: ignore[misc]
+
+    await until(later, patience=PATIENCE)
+
+
 async def _looks(member: Member, count: int) -> None:
     """Wait until the member's leases were renewed some more times."""
     await asyncio.sleep(count * member.consumer._membership.pace)  # type: ignore[attr-defined]
@@ -59,12 +70,13 @@ async def test_a_full_one_that_was_deleted_as_we_advise_takes_records_again(
             return (progress.lag, progress.end) == (0, LAST_ID)
 
         await until(settled, patience=PATIENCE)
-        await asyncio.sleep(2)  # the worker's lease is renewed, and so it knows of it, too
+        for _ in range(2):  # the second renewal began after the first: the worker knows of it, too
+            await _renewed(client)
         (refused,) = await near.publish(messages(["x"], partition=0, of=near))
         assert isinstance(refused, TransportError)
         await client.delete(STREAM)
         for _ in range(4):
-            await asyncio.sleep(0.5)
+            await _renewed(client)
             with contextlib.suppress(TransportError):
                 assert (await _progress(near)).lost == 0
             (outcome,) = await near.publish(messages(["x"], partition=0, of=near))

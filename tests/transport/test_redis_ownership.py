@@ -179,13 +179,26 @@ async def test_processes_that_come_share_and_processes_that_go_are_replaced(
             await until(nothing_left, patience=PATIENCE)
 
 
+async def _ends(client: Redis, partition: int) -> int:
+    """Return when the lease on a partition ends, in milliseconds."""
+    lease = f"{{msg:stream:{partition}}}:lease:{WORKER_GROUP}"
+    return int(await client.hget(lease, "until"))  # type: ignore[misc, arg-type]
+
+
 async def test_one_stream_that_something_is_wrong_with_spoils_no_other(
-    near: RedisTransport, client: Redis
+    near: RedisTransport, client: Redis, settings: TransportSettings
 ) -> None:
+    lease_ms = settings.stream_lease_ms
     await client.set("msg:stream:1", "not a stream")
     async with Member(near, "one") as member:
         claims = {p: await member.claim(p) for p in (0, 2, 3)}
-        await asyncio.sleep(3)  # longer than a lease: they are renewed all the same
+        ends = {p: await _ends(client, p) for p in claims}
+
+        async def renewed() -> bool:
+            """Whether each lease ends later than the first one and another after it would."""
+            return all([await _ends(client, p) > ends[p] + lease_ms for p in ends])
+
+        await until(renewed, patience=PATIENCE)
         assert {p: member.claims[p] for p in (0, 2, 3)} == claims
         await near.publish([message("x", partition=3, of=near)])
         assert contents(await drain(claims[3], 1, patience=PATIENCE)) == ["x"]
