@@ -28,7 +28,7 @@ __all__ = ["FromRows"]
 _PAGE = 500
 
 _MESSAGES = f"""
-SELECT {names(MESSAGE)}, seq, transport, partition, log_offset, trace_id
+SELECT {names(MESSAGE)}, fingerprint, seq, transport, partition, log_offset, trace_id
 FROM messages
 WHERE seq > $1 AND transport = $2 AND ($3::timestamptz IS NULL OR accepted_at >= $3)
 ORDER BY seq LIMIT $4

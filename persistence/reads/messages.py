@@ -76,7 +76,8 @@ class Lost(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _COLUMNS = (
-    f"{names(MESSAGE)}, created_at, trace_id, seq, transport, partition, log_offset, attempts"
+    f"{names(MESSAGE)}, fingerprint, created_at, trace_id, seq, transport, partition, log_offset, "
+    "attempts"
 )
 
 _MESSAGE = f"SELECT {_COLUMNS} FROM messages WHERE id = $1::uuid"  # noqa: S608 - constants only

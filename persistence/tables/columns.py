@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
+import msgspec
 from asyncpg.pgproto.pgproto import UUID
+from msgspec import UNSET
 
 from persistence.timestamps import rfc3339
 from transport.envelope import Message, Receipt
@@ -61,6 +63,14 @@ def _text_array(values: Sequence[str]) -> str:
     return '{"' + joined + '"}'
 
 
+def _or_null(value: Any) -> Any:
+    return None if value is UNSET else value
+
+
+def _or_unset(value: Any) -> Any:
+    return UNSET if value is None else value
+
+
 MESSAGE = (
     Column("message_id", "id", "uuid", UUID, str),
     Column("idempotency_key", "idempotency_key"),
@@ -73,8 +83,13 @@ MESSAGE = (
     Column("content_type", "content_type", sent=True),
     Column("accepted_at", "accepted_at", "timestamptz", _moment, rfc3339),
     Column("payload_key", "payload_key"),
+    Column("payload_bytes", "payload_bytes", "bigint", _or_null, _or_unset),
+    Column("payload_sha256", "payload_sha256", "text", _or_null, _or_unset),
 )
-"""The columns of ``messages`` that hold a ``Message``."""
+"""The columns of ``messages`` that hold a ``Message``.
+
+``fingerprint`` is one more, which the insert computes.
+"""
 
 RECEIPT = (
     Column("message_id", "message_id", "uuid", UUID, str),
@@ -93,8 +108,15 @@ def names(columns: Iterable[Column], table: str = "") -> str:
 
 
 def message_of(row: asyncpg.Record) -> Message:
-    """Return the message in a row that has every column of ``MESSAGE``."""
-    return Message(**{column.field: column.read(row[column.name]) for column in MESSAGE})
+    """Return the message in a row that has every column of ``MESSAGE``, and ``fingerprint``.
+
+    Sealed, it is the record that the row came from. Of a payload that is too large for the row, or
+    is no text, ``content`` is empty.
+    """
+    message = Message(**{column.field: column.read(row[column.name]) for column in MESSAGE})
+    if message.payload_key is None:
+        return message
+    return msgspec.structs.replace(message, v=2, payload_fingerprint=row["fingerprint"])
 
 
 def receipt_of(row: asyncpg.Record) -> Receipt:

@@ -77,6 +77,9 @@ class MessageRow(_Table, table=True):
 
     ``seq`` is the reading order: assigned by the insert in log order (promise 3). ``transport``,
     ``partition`` and ``log_offset`` say where the row came from (``direct`` has no offset).
+
+    Where ``payload_key`` is set, the content is in the payload store; ``content`` has it too where
+    it is text of up to ``PAYLOAD_ROW_BYTES``, else it is empty.
     """
 
     __tablename__ = "messages"
@@ -111,6 +114,8 @@ class MessageRow(_Table, table=True):
     attempts: int = Field(sa_column=Column(SmallInteger, nullable=False, server_default=text("1")))
     trace_id: str | None = Field(sa_column=_text(null=True))
     payload_key: str | None = Field(sa_column=_text(null=True))
+    payload_bytes: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    payload_sha256: str | None = Field(sa_column=_text(null=True))
 
 
 class MessageReceipt(_Table, table=True):

@@ -15,7 +15,9 @@ from transport.envelope import Message, Receipt
 BY_DATABASE = {"created_at", "seq"}
 WITH_THE_BATCH = {"transport"}
 NOT_OF_THE_SENDER = {"message_id", "idempotency_key", "accepted_at", "correlation_id"}
-NOT_SHOWN = {"idempotency_key", "payload_key"}
+COMPUTED = {"v", "payload_fingerprint"}
+PAYLOAD = {"payload_key", "payload_bytes", "payload_sha256", "payload_fingerprint", "v"}
+NOT_SHOWN = {"idempotency_key"}
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ NOT_SHOWN = {"idempotency_key", "payload_key"}
 )
 def test_each_field_of_an_event_has_one_column(event, columns):
     fields = [column.field for column in columns]
-    assert sorted(fields) == sorted(set(event.__struct_fields__) - {"v"})
+    assert sorted(fields) == sorted(set(event.__struct_fields__) - COMPUTED)
 
 
 @pytest.mark.parametrize(("model", "columns"), [(MessageRow, MESSAGE), (MessageReceipt, RECEIPT)])
@@ -37,8 +39,8 @@ def test_the_insert_fills_each_column_that_the_database_does_not(model, columns)
 def test_what_a_request_says_is_kept_compared_and_shown():
     said = set(MessageRequest.__struct_fields__)
     assert said == {column.field for column in tables.MESSAGE if column.sent}
-    assert said == set(Message.__struct_fields__) - NOT_OF_THE_SENDER - {"payload_key", "v"}
-    shown = set(Message.__struct_fields__) - NOT_SHOWN - {"v"}
+    assert said == set(Message.__struct_fields__) - NOT_OF_THE_SENDER - PAYLOAD
+    shown = set(Message.__struct_fields__) - NOT_SHOWN - PAYLOAD
     assert shown <= set(MessageSummary.__struct_fields__)
     assert shown <= set(MessageView.__struct_fields__)
 

@@ -1,0 +1,27 @@
+"""Of content that is in the payload store, keep how long it is and its digest.
+
+The key has its column already. Yesterday's statements go on working: only columns that may be null
+are added.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.add_column("messages", sa.Column("payload_bytes", sa.BigInteger, nullable=True))
+    op.add_column("messages", sa.Column("payload_sha256", sa.Text, nullable=True))
+
+
+def downgrade() -> None:
+    """Take back."""
+    op.drop_column("messages", "payload_sha256")
+    op.drop_column("messages", "payload_bytes")
