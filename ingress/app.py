@@ -19,6 +19,7 @@ from ingress.accept.post_batch import BATCH, PostBatch
 from ingress.accept.post_message import MESSAGES, PostMessage
 from ingress.accept.receipts import Receipts
 from ingress.accept.row_lookup import RowLookup
+from ingress.accept.uploads import Uploads
 from ingress.console.build import console_of, console_routers, watched
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
@@ -55,6 +56,7 @@ from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.redrive import Redriver
 from persistence.metrics import IdempotencyMetrics
 from persistence.operator_actions import Actions
+from persistence.payloads.store import PayloadStore
 from persistence.store.writer import Writer
 from transport.contract import Transport
 
@@ -178,6 +180,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     logs: Sequence[WatchedLog] = (),
     seen_by: str = "this process",
     migration: MigrationActions | None = None,
+    payloads: PayloadStore | None = None,
 ) -> Ingress:
     """Build the application. It starts nothing and connects to nothing of its own.
 
@@ -193,13 +196,20 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         logs: All logs that the console shows; ``transport`` and ``consumed`` without them.
         seen_by: The name that the console gives this process.
         migration: Shows and steers the migration between logs, in the console.
+        payloads: Where large content is kept; without one, in the log.
 
     Raises:
         ConfigurationError: The API keys can't be used.
     """
     read = consumed or transport
     accept = _accept_context(
-        settings, transport=transport, read=read, pool=pool, metrics=metrics, tracer=tracer
+        settings,
+        transport=transport,
+        read=read,
+        pool=pool,
+        metrics=metrics,
+        tracer=tracer,
+        payloads=payloads,
     )
     readiness = ReadinessChecks(
         transport=transport,
@@ -242,6 +252,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     ]
     closing = [
         accept.admission.close,
+        *([accept.uploads.close] if accept.uploads else []),
         accept.commits.close,
         redriver.close,
         accept.row_lookup.close,
@@ -285,6 +296,7 @@ def _accept_context(
     pool: Pool,
     metrics: Metrics,
     tracer: Tracer | None,
+    payloads: PayloadStore | None,
 ) -> AcceptContext:
     auth = Authenticator(settings)
     row_lookup = RowLookup(
@@ -298,6 +310,16 @@ def _accept_context(
     acceptance = Acceptance(
         transport=transport, row_lookup=row_lookup, direct=direct, metrics=metrics
     )
+    commits = GroupCommit(
+        acceptance.commit,
+        settings=settings,
+        metrics=metrics,
+        worthwhile=transport.features.worthwhile,
+    )
+    uploads = None
+    if payloads is not None:
+        held = settings.ingress_queue_bytes
+        uploads = Uploads(payloads, commits, held_bytes=held, metrics=metrics)
     return AcceptContext(
         guard=Guard(Hosts(settings, guarded=not auth.required), keys_required=auth.required),
         auth=auth,
@@ -306,12 +328,8 @@ def _accept_context(
             seconds=settings.ingress_body_timeout_ms / 1000,
         ),
         intake=Intake(RequestLimits.of(settings)),
-        commits=GroupCommit(
-            acceptance.commit,
-            settings=settings,
-            metrics=metrics,
-            worthwhile=transport.features.worthwhile,
-        ),
+        commits=commits,
+        uploads=uploads,
         admission=Admission(
             read,
             settings.ingress_max_lag_seconds,

@@ -11,6 +11,7 @@ from otel.metrics import Metrics
 from otel.tracing.start import OFF, Tracing
 from persistence.database.pool import Pool
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
 from persistence.worker.worker import Worker
@@ -30,6 +31,8 @@ class ProcessContext:
     """The name of this process in the consumer groups and among the processes."""
     tracing: Tracing = OFF
     losses: Losses = field(default_factory=Losses)
+    payloads: PayloadStore | None = None
+    """Where large content is kept."""
 
     def worker(self, transport: Transport) -> Worker:
         """Return a worker on ``transport``."""
@@ -40,6 +43,7 @@ class ProcessContext:
             metrics=self.metrics,
             member=self.member,
             deliveries=self.tracing.deliveries,
+            payloads=self.payloads,
         )
 
     def standby(
@@ -55,6 +59,7 @@ class ProcessContext:
             role=role,
             logs=logs,
             deliveries=self.tracing.deliveries,
+            payloads=self.payloads,
         )
 
     def indexer(self, transport: Transport) -> DeadLetterIndexer:

@@ -34,6 +34,7 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError
 from persistence.fleet.retired_logs import must_not_be_retired
 from persistence.housekeeping import Housekeeper
+from persistence.payloads.opening import open_store
 from persistence.standby.standby import Standby
 from persistence.worker.worker import Worker
 from transport.registry import create
@@ -115,7 +116,8 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
     )
     stack.push_async_callback(asyncio.to_thread, tracing.close)
     member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    return ProcessContext(settings, pool, metrics, member, tracing)
+    payloads = open_store(settings.payloads, metrics)
+    return ProcessContext(settings, pool, metrics, member, tracing, payloads=payloads)
 
 
 async def _look_for_retired(context: ProcessContext, role: Role) -> None:
@@ -176,6 +178,7 @@ def _application(
         migration=MigrationService(
             context.pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
         ),
+        payloads=context.payloads,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Counter
@@ -11,6 +12,8 @@ from ingress.accept.bodies import Bodies
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
 from ingress.accept.row_lookup import RowLookup
+from ingress.accept.submission import Submission
+from ingress.accept.uploads import Uploads
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import Guard
 from ingress.web.headers import Headers
@@ -33,6 +36,8 @@ class AcceptContext:
     tracer: Tracer
     hits: Counter
     """Counts the messages that were accepted before."""
+    uploads: Uploads | None = None
+    """Takes large content out of messages, where there is a payload store."""
 
     def admit(self, headers: Headers) -> ApiKey | None:
         """Let a producer's request in, before its body is read.
@@ -48,3 +53,14 @@ class AcceptContext:
         self.commits.admit()
         self.admission.take()
         return key if key is not None and key.limited else None
+
+    async def submit(self, messages: Sequence[Submission]) -> None:
+        """Hand in one request's messages; return when each has its verdict.
+
+        Raises:
+            Problem: the service is shutting down.
+        """
+        if self.uploads is None:
+            await self.commits.submit(messages)
+        else:
+            await self.uploads.submit(messages)

@@ -59,7 +59,7 @@ class PostBatch:
             accepted = [item for item in items if isinstance(item, Submission)]
             if accepted:
                 shared.admission.count(len(accepted) - 1)
-                await shared.commits.submit(accepted)
+                await shared.submit(accepted)
             results = self._results(items, correlation)
             answer_headers = _headers(results, media, correlation)
             status = 207

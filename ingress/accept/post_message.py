@@ -91,7 +91,11 @@ class PostMessage:
         Raises:
             Problem: the service is shutting down.
         """
-        self._context.commits.hand_in((message,), decided)
+        uploads = self._context.uploads
+        if uploads is not None and uploads.wants(message):
+            uploads.hand_in(message, decided)
+        else:
+            self._context.commits.hand_in((message,), decided)
 
     def answer(self, message: Submission, correlation: str | None) -> tuple[int, bytes, bytes]:
         """Return status, ``X-Correlation-ID`` and JSON body for a message that has its verdict.
@@ -120,7 +124,7 @@ class PostMessage:
                 headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES"
             )
             message = self.submission(headers, correlation, trace, body, key)
-            await self._context.commits.submit((message,))
+            await self._context.submit((message,))
             status, given, ack = self.answer(message, correlation)
         except Problem as problem:
             answer = problem_answer(problem, correlation)

@@ -16,6 +16,7 @@ from transport.contract import Envelope
 from transport.envelope import Message, Receipt, seal_message, seal_receipt
 from transport.identity import partition_of
 from transport.partitioner import partition_for
+from transport.payload import Payload
 
 __all__ = ["ReceiptSubmission", "Stored", "Submission", "Verdict", "Waiter"]
 
@@ -79,6 +80,7 @@ class Submission:
         "follows",
         "key",
         "message_id",
+        "payload",
         "request",
         "since",
         "size",
@@ -116,9 +118,17 @@ class Submission:
             self.trace = trace.request.message(message_id, self.correlation_id)
             self.traceparent = self.trace.traceparent
         self.size = size
+        self.payload: Payload | None = None
+        """Where the content is kept, once it is in the payload store."""
         self.followers: list[AnySubmission] | None = None
         self.follows = False
         self.verdict: Verdict | None = None
+
+    def refer_to(self, payload: Payload, *, keep: bool) -> None:
+        """Note that the content is in the payload store; ``keep`` it for the row as well."""
+        self.payload = payload
+        if not keep:
+            self.request = msgspec.structs.replace(self.request, content="")
 
     def admit(self, key: ApiKey) -> None:
         """Refuse the message if ``key`` may not send it.
@@ -135,9 +145,10 @@ class Submission:
 
     def event(self, accepted_at: str) -> Message:
         """Return the complete message."""
-        return self.request.message(
+        message = self.request.message(
             self.client_message_id, self.message_id, self.key, accepted_at, self.correlation_id
         )
+        return message if self.payload is None else message.with_payload(self.payload)
 
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
         """Return the envelope to append."""
@@ -150,6 +161,8 @@ class Submission:
 
     def fingerprint(self) -> str:
         """Return the digest of the sender's content."""
+        if self.payload is not None:
+            return self.payload.fingerprint
         return self.request.message(self.client_message_id).fingerprint()
 
     def answer(self) -> Ack:

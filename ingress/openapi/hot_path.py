@@ -27,7 +27,7 @@ __all__ = ["REF", "hot_components", "hot_paths"]
 REF = "#/components/schemas/{name}"
 _COMMON = (p.TOO_LARGE, p.TIMED_OUT, p.MEDIA, p.MALFORMED, p.INVALID)
 _CODINGS = f"The body may be compressed: `Content-Encoding` {ACCEPTED.replace(',', ' or')}."
-_FULL = (p.OVERLOADED, p.LOG_UNAVAILABLE, p.OUTCOME_UNKNOWN)
+_FULL = (p.OVERLOADED, p.LOG_UNAVAILABLE, p.OUTCOME_UNKNOWN, p.PAYLOADS_UNAVAILABLE)
 
 
 def hot_components(settings: IngressSettings) -> dict[str, Any]:

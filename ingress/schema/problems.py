@@ -245,6 +245,13 @@ OUTCOME_UNKNOWN = _kind(
     "Retry with the same clientMessageId (or Idempotency-Key) after the seconds in `Retry-After`: "
     "it can't be doubled, and a new key could double it.",
 )
+PAYLOADS_UNAVAILABLE = _kind(
+    "payloads-unavailable",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "The payload store can't take or give content now",
+    "Nothing of this message was enqueued. Retry with the same key after the seconds in "
+    "`Retry-After`. Messages with small content are accepted meanwhile.",
+)
 DATABASE_UNAVAILABLE = _kind(
     "database-unavailable",
     HTTPStatus.SERVICE_UNAVAILABLE,

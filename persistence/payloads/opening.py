@@ -32,18 +32,18 @@ def open_store(settings: PayloadSettings, metrics: Metrics) -> PayloadStore | No
     address = settings.payload_store
     if address is None:
         return None
-    seconds = settings.payload_timeout_ms / 1000
     parts = urlsplit(address)
     folder = PayloadFolder(Path(unquote(parts.path))) if parts.scheme == "file" else None
     try:
-        client = _client(settings, address, folder, timedelta(seconds=seconds))
+        timeout = timedelta(milliseconds=settings.payload_timeout_ms)
+        client = _client(settings, address, folder, timeout)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(
             f"PAYLOAD_STORE={address!r} can't be used: {reason}. Set what the provider's client "
             "needs, such as AWS_REGION or AZURE_STORAGE_ACCOUNT_NAME"
         ) from error
-    return PayloadStore(client, folder=folder, seconds=seconds, metrics=metrics, address=address)
+    return PayloadStore(client, folder=folder, settings=settings, metrics=metrics)
 
 
 def _client(

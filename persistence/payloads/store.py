@@ -17,6 +17,7 @@ from otel.metrics import Metrics
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
 from persistence.payloads.folder import PayloadFolder
 from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
+from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.translation import translate
 
 __all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
@@ -49,9 +50,8 @@ class PayloadStore:
     Args:
         client: obstore's store, rooted at the prefix.
         folder: the folder behind it, where it is one.
-        seconds: how long the store may be silent, and how long a small object may take.
+        settings: the time limit is used here, the rest by those who have the store.
         metrics: of this process.
-        address: ``PAYLOAD_STORE``, for texts.
     """
 
     def __init__(
@@ -59,18 +59,18 @@ class PayloadStore:
         client: Any,
         *,
         folder: PayloadFolder | None = None,
-        seconds: float,
+        settings: PayloadSettings,
         metrics: Metrics,
-        address: str,
     ) -> None:
         import obstore  # noqa: PLC0415 - only where there is a store
 
         self._obstore = obstore
         self._client = client
         self._folder = folder
-        self._seconds = seconds
+        self.settings = settings
+        """Those that it was opened with."""
+        self._seconds = settings.payload_timeout_ms / 1000
         self._metrics = metrics.of(PayloadMetrics)
-        self.address = address
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object. The same key always has the same bytes, so a retry does no harm.

@@ -24,6 +24,7 @@ from otel.tracing.deliveries import Deliveries
 from otel.tracing.start import OFF
 from persistence.database.outage import Paused
 from persistence.database.pool import Pool
+from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.partition_standby import LULL_SECONDS, PartitionStandby, StandbyContext
@@ -91,6 +92,7 @@ class Standby:
         logs: Mapping[str, Transport],
         patience: float = PATIENCE_SECONDS,
         deliveries: Deliveries = OFF.deliveries,
+        payloads: PayloadStore | None = None,
     ) -> None:
         self.transport = transport
         counts = metrics.of(StandbyMetrics)
@@ -104,6 +106,7 @@ class Standby:
                 member,
                 deliveries=deliveries,
                 label=f"standby {transport.name}",
+                payloads=payloads,
             ),
             role=role,
             originals=Originals(logs),
@@ -135,7 +138,8 @@ class Standby:
 
     def status(self) -> StandbyStatus:
         """Return the partitions that this process keeps, and its waits."""
-        barriers = (self._context.worker.log, self._context.worker.database)
+        worker = self._context.worker
+        barriers = (worker.log, worker.database, worker.contents.barrier)
         paused = [paused for barrier in barriers if (paused := barrier.paused())]
         standbys = sorted(self._partitions.items())
         return StandbyStatus(

@@ -3,7 +3,8 @@
 ::
 
     next ──► decode ──► one statement ──► dead letters, if any ──► ack
-      │                  └── with what other partitions have ready
+      │          │       └── with what other partitions have ready
+      │          └── content from the payload store, where a record has only its key
       └── while a full batch is written, the next one is read
 
 Nothing is acknowledged before it is a committed row or a durable dead letter (promise 1), and what
@@ -23,13 +24,21 @@ import structlog
 
 from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
 from persistence.database.outage import OutageBarrier
-from persistence.errors import FenceLost, Outage, Rejected, TooSlow, Unexpected
+from persistence.errors import (
+    FenceLost,
+    Outage,
+    PersistenceError,
+    Rejected,
+    TooSlow,
+    Unexpected,
+)
 from persistence.store.batch import Fence, PositionedEvent, Written
 from persistence.store.group_writer import STATEMENT_BYTES, GroupWriter
 from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog, Failed
 from persistence.worker.batch_size import AdaptiveBatchSize
 from persistence.worker.bisect import BatchOutcome, isolate
+from persistence.worker.contents import ContentFailure, Contents, has_payload, held_bytes
 from persistence.worker.decoding import decode_all
 from persistence.worker.interruption import Interruption
 from persistence.worker.worker_metrics import WorkerMetrics
@@ -61,6 +70,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     poll: float
     failures: AttemptLog
     deliveries: Deliveries
+    contents: Contents
 
 
 class _DeliveredBatch(msgspec.Struct, frozen=True):
@@ -233,14 +243,40 @@ class PartitionWorker:
         }
         trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in positioned)
         write = partial(self._write, trace)
-        for start, chunk in _chunks(positioned):
+        for start, part in _chunks(positioned, self._context.contents.row_bytes):
+            chunk, where = part, at[start : start + len(part)]
+            if any(map(has_payload, chunk)):
+                chunk, where = await self._with_contents(chunk, where, records, letters)
             outcome = await isolate(chunk, write, attempts=self._context.attempts)
             self._context.metrics.written(chunk, outcome)
             await self._record_failures()
             trace.written("persisted", (chunk[i].offset for i in outcome.persisted))
             trace.written("duplicate", (chunk[i].offset for i in outcome.duplicates))
-            letters.update(_letters(outcome, records, at[start:]))
+            letters.update(_letters(outcome, records, where))
         return [letters[index] for index in sorted(letters)]
+
+    async def _with_contents(
+        self,
+        chunk: Sequence[PositionedEvent],
+        where: Sequence[int],
+        records: Sequence[Record],
+        letters: dict[int, DeadLetter],
+    ) -> tuple[list[PositionedEvent], list[int]]:
+        """Return the records with their content, and their places; the rest become letters."""
+        context = self._context
+        found = await context.contents.of(chunk, self._content_failed, self._stop)
+        kept, places = list[PositionedEvent](), list[int]()
+        for index, one in zip(where, found, strict=True):
+            if isinstance(one, ContentFailure):
+                letters[index] = _letter(records[index], one.reason, one.error, context.attempts)
+            else:
+                kept.append(one)
+                places.append(index)
+        return kept, places
+
+    def _content_failed(self, positioned: PositionedEvent, error: PersistenceError) -> None:
+        self._context.metrics.refused()
+        self._note(positioned, error)
 
     async def _write(self, trace: Delivery, batch: Sequence[PositionedEvent]) -> Written:
         """Write records of this partition; wait out outages of the database."""
@@ -265,7 +301,7 @@ class PartitionWorker:
                 if isinstance(outage, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
 
-    def _note(self, positioned: PositionedEvent, error: Rejected) -> None:
+    def _note(self, positioned: PositionedEvent, error: PersistenceError) -> None:
         before = sum(1 for attempt in self._failed if attempt.offset == positioned.offset)
         kind = "message" if isinstance(positioned.event, Message) else "receipt"
         self._failed.append(
@@ -306,14 +342,18 @@ def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> 
 
 
 def _chunks(
-    positioned: Sequence[PositionedEvent],
+    positioned: Sequence[PositionedEvent], row_bytes: int
 ) -> Iterator[tuple[int, Sequence[PositionedEvent]]]:
-    """Split a batch where it would make too large a statement; mostly it is one chunk."""
+    """Split a batch where it would make too large a statement; mostly it is one chunk.
+
+    Content in the payload store counts where it is to be held: up to ``row_bytes``.
+    """
     start = size = 0
     for index, event in enumerate(positioned):
-        if size + event.size > STATEMENT_BYTES and index > start:
+        more = event.size + held_bytes(event, row_bytes)
+        if size + more > STATEMENT_BYTES and index > start:
             yield start, positioned[start:index]
             start, size = index, 0
-        size += event.size
+        size += more
     if start < len(positioned):
         yield start, positioned[start:]

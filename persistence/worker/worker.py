@@ -15,11 +15,13 @@ from otel.tracing.deliveries import Deliveries
 from otel.tracing.start import OFF
 from persistence.database.outage import Paused, database_barrier, log_barrier
 from persistence.database.pool import Pool
+from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.store.group_writer import GroupWriter
 from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog
 from persistence.worker.claims import Claims
+from persistence.worker.contents import Contents
 from persistence.worker.partition_worker import PartitionWorker, WorkerContext
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, Claim, Topic, Transport
@@ -52,9 +54,10 @@ class Worker:
         metrics: Metrics,
         member: str,
         deliveries: Deliveries = OFF.deliveries,
+        payloads: PayloadStore | None = None,
     ) -> None:
         self._context = worker_context(
-            transport, pool, settings, metrics, member, deliveries=deliveries
+            transport, pool, settings, metrics, member, deliveries=deliveries, payloads=payloads
         )
         self._claims = Claims(
             transport,
@@ -72,7 +75,8 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Return the partitions that this process owns, and its waits."""
-        gates = (self._context.log, self._context.database)
+        context = self._context
+        gates = (context.log, context.database, context.contents.barrier)
         waiting = [paused for gate in gates if (paused := gate.paused())]
         owned = self._claims.owned()
         surplus = sorted(p for p in owned if p >= self._context.transport.partitions)
@@ -91,10 +95,12 @@ def worker_context(
     *,
     deliveries: Deliveries = OFF.deliveries,
     label: str | None = None,
+    payloads: PayloadStore | None = None,
 ) -> WorkerContext:
     """Make the dependencies that one process's partition workers on one log share.
 
-    ``label`` is what ``stream_worker_paused`` calls the log while it is waited for.
+    ``label`` is what ``stream_worker_paused`` calls the log while it is waited for. ``payloads`` is
+    where large content is kept.
     """
     writer = Writer(pool)
     poll = settings.stream_poll_interval_ms / 1000
@@ -117,4 +123,11 @@ def worker_context(
         poll=poll,
         failures=AttemptLog(pool, member),
         deliveries=deliveries,
+        contents=Contents(
+            payloads,
+            metrics,
+            attempts=settings.stream_max_retries,
+            longest=poll,
+            label=f"payload store of {label}" if label else None,
+        ),
     )

@@ -20,6 +20,7 @@ from otel.metrics import Metrics
 from otel.tracing import start as tracing_start
 from persistence.database.pool import Pool, connect
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
 from tests.ingress.gated_log import GatedLog
@@ -62,6 +63,7 @@ class Service:
     pool: Pool
     metrics: Metrics = field(repr=False)
     tracing: tracing_start.Tracing = tracing_start.OFF
+    payloads: PayloadStore | None = None
 
     async def post(self, body: Any, **headers: str) -> httpx.Response:
         """``POST /api/messages``; header names have ``_`` for ``-``."""
@@ -90,6 +92,7 @@ _BOTH_DOORS = {
     "test_group_commit",
     "test_traces",
     "test_garbage",
+    "test_payloads",
 }
 
 
@@ -139,6 +142,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
             transport: Transport,
             pool: Pool | None = None,
             tracing: tracing_start.Tracing = tracing_start.OFF,
+            payloads: PayloadStore | None = None,
             **settings: Any,
         ) -> Service:
             pool = pool or database_pool
@@ -152,6 +156,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
                 metrics=metrics,
                 tracer=tracing.requests,
                 migration=MigrationService(pool, TransportSettings(), trace_url=None),
+                payloads=payloads,
             )
             port = await stack.enter_async_context(serving(app, door))
             client = await stack.enter_async_context(
@@ -159,7 +164,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
             )
             if isinstance(transport, GatedLog):
                 stack.callback(transport.gate.set)  # or a failed test would wait for its requests
-            return Service(app, port, client, transport, pool, metrics, tracing)
+            return Service(app, port, client, transport, pool, metrics, tracing, payloads)
 
         yield make
 
@@ -209,6 +214,7 @@ async def working(service: Service, **settings: Any) -> AsyncIterator[Worker]:
         metrics=service.metrics,
         member="test",
         deliveries=service.tracing.deliveries,
+        payloads=service.payloads,
     )
     task = asyncio.create_task(worker.run(stop))
     try:

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 
-from otel.metrics import Metrics
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
-from persistence.payloads.opening import open_store
 from persistence.payloads.reading import fetch, verify
-from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.store import PayloadObject, PayloadStore
 from persistence.payloads.upload import UPLOADING, PayloadUpload
+from tests.payloads.stores import opened
 from transport.payload import payload_key
 
 ID = "0188c0ff-5f5f-8abc-9def-0123456789ab"
@@ -25,12 +23,6 @@ ID = "0188c0ff-5f5f-8abc-9def-0123456789ab"
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def opened(address: str, **settings: Any) -> PayloadStore:
-    store = open_store(PayloadSettings(payload_store=address, **settings), Metrics())
-    assert store is not None
-    return store
 
 
 @pytest.fixture(params=["memory", "file"])

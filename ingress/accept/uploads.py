@@ -1,0 +1,166 @@
+"""Large content goes to the payload store before its message joins a group commit.
+
+So a group commit never waits for the store, and messages with small content never notice that it is
+slow or down. An upload that no message follows (the append failed, the process died, the body was a
+conflict) is an object that nothing refers to; ``crossfade payloads sweep`` removes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
+
+import structlog
+
+from ingress.accept.group_commit import GroupCommit
+from ingress.accept.submission import Submission
+from ingress.schema.problems import INTERNAL, OVERLOADED, PAYLOADS_UNAVAILABLE, Problem
+from otel.metrics import Metrics
+from persistence.payloads.errors import PayloadError
+from persistence.payloads.metrics import PayloadMetrics
+from persistence.payloads.store import PayloadStore
+from transport.payload import Payload, payload_key
+
+__all__ = ["Uploads"]
+
+_log = structlog.get_logger(__name__)
+
+_AT_ONCE = 64
+_RETRY_AFTER = {"Retry-After": "2"}
+
+
+class Uploads:
+    """Uploads content that is over the threshold. One for each process.
+
+    Args:
+        store: Where content goes.
+        commits: Takes the messages whose content is there.
+        held_bytes: Bytes that may wait for the store at once.
+        metrics: Of this process.
+    """
+
+    def __init__(
+        self, store: PayloadStore, commits: GroupCommit, *, held_bytes: int, metrics: Metrics
+    ) -> None:
+        self.store = store
+        self._commits = commits
+        self._threshold = store.settings.payload_threshold_bytes
+        self._row_bytes = store.settings.payload_row_bytes
+        # An upload may wait as long for its turn as it may take.
+        self._patience = 2 * store.settings.payload_timeout_ms / 1000
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._allowed = held_bytes
+        self._held = 0
+        self._seconds = metrics.of(PayloadMetrics).upload
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failing = False
+
+    def wants(self, message: Submission) -> bool:
+        """Return whether the content of ``message`` has to go to the store."""
+        content, most = message.request.content, self._threshold
+        # A character is at most 4 bytes of UTF-8: short text needs no encoding to be sure.
+        return len(content) * 4 > most and (len(content) > most or len(content.encode()) > most)
+
+    def hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
+        """Upload the content, then hand the message to the group commit; see there."""
+        task = asyncio.get_running_loop().create_task(self._hand_in(message, decided))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
+        if await self.upload((message,)):
+            try:
+                self._commits.hand_in((message,), decided)
+            except Problem as problem:
+                message.verdict = problem
+            else:
+                return
+        decided()
+
+    async def submit(self, messages: Sequence[Submission]) -> None:
+        """Give every message its verdict: upload what is large, then commit them in their order."""
+        if accepted := await self.upload(messages):
+            await self._commits.submit(accepted)
+
+    async def upload(self, messages: Sequence[Submission]) -> list[Submission]:
+        """Upload what is large; return the messages that can be committed, in their order.
+
+        The others have the verdict that the store can't take their content.
+        """
+        large = [message for message in messages if self.wants(message)]
+        if len(large) == 1:
+            await self._upload(large[0])
+        elif large:
+            async with asyncio.TaskGroup() as uploads:
+                for message in large:
+                    uploads.create_task(self._upload(message))
+        return [message for message in messages if message.verdict is None]
+
+    async def _upload(self, message: Submission) -> None:
+        data = message.request.content.encode()
+        digest = sha256(data).hexdigest()
+        payload = Payload(
+            payload_key(message.message_id, digest), len(data), digest, message.fingerprint()
+        )
+        try:
+            await self.put(payload, data)
+        except Problem as problem:
+            message.verdict = problem
+        except Exception:  # noqa: BLE001 - logged, and the client is answered
+            _log.exception("Upload failed: unhandled exception; the client is answered 500")
+            message.verdict = Problem(INTERNAL, "The content was not uploaded.")
+        else:
+            message.refer_to(payload, keep=len(data) <= self._row_bytes)
+
+    async def put(self, payload: Payload, data: bytes) -> None:
+        """Make content durable under its key.
+
+        Raises:
+            Problem: the store can't take it, or too much waits for the store.
+        """
+        if self._held > self._allowed:
+            detail = f"{self._held} bytes of content wait for the payload store."
+            raise Problem(OVERLOADED, detail, headers=_RETRY_AFTER)
+        self._held += len(data)
+        try:
+            await self.attempt(self._put(payload.key, data))
+        finally:
+            self._held -= len(data)
+
+    async def _put(self, key: str, data: bytes) -> None:
+        async with asyncio.timeout(self._patience), self._slots:
+            await self.store.put(key, data)
+
+    async def attempt(self, call: Awaitable[None]) -> None:
+        """Await a write to the store, timed.
+
+        Raises:
+            Problem: the store can't take it.
+        """
+        began = time.perf_counter()
+        try:
+            await call
+        except (PayloadError, TimeoutError) as error:
+            if not self._failing:
+                _log.warning(
+                    "Upload failed: messages with large content are answered 503 until the "
+                    "payload store takes it",
+                    error=str(error) or "no answer in time",
+                )
+            self._failing = True
+            raise Problem(
+                PAYLOADS_UNAVAILABLE,
+                "The payload store did not take the content. Retry with the same key.",
+                headers=_RETRY_AFTER,
+            ) from error
+        self._seconds.observe(time.perf_counter() - began)
+        if self._failing:
+            _log.info("Upload succeeded: the payload store takes content again")
+        self._failing = False
+
+    async def close(self) -> None:
+        """Return when every upload under way has ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,185 @@
+"""Content from the payload store, for records that have only its key.
+
+It is read before the statement and held against length and SHA-256, so a statement never waits for
+the store. An outage of the store is waited out like the database's. A record whose content is
+missing or damaged is tried a few times alone; the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from otel.metrics import Metrics
+from persistence.database.outage import OutageBarrier, stopped_within
+from persistence.errors import PersistenceError
+from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
+from persistence.payloads.metrics import PayloadMetrics
+from persistence.payloads.reading import fetch, verify
+from persistence.payloads.store import PayloadStore
+from persistence.store.batch import PositionedEvent
+from transport.backoff import Backoff
+from transport.contract import Reason
+from transport.envelope import Message
+from transport.payload import Payload
+
+__all__ = ["ContentFailure", "Contents", "has_payload", "held_bytes"]
+
+_AT_ONCE = 32
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+Failed = Callable[[PositionedEvent, PersistenceError], None]
+"""Told of each attempt on a record whose content is missing or damaged."""
+
+
+class ContentFailure(msgspec.Struct, frozen=True):
+    """Why the content of a record can't be had."""
+
+    reason: Reason
+    error: PersistenceError
+
+
+def has_payload(positioned: PositionedEvent) -> bool:
+    """Return whether the record's content is in the payload store."""
+    event = positioned.event
+    return isinstance(event, Message) and event.payload_key is not None
+
+
+def held_bytes(positioned: PositionedEvent, row_bytes: int) -> int:
+    """Return how many bytes of content the record will hold, of those that it does not yet."""
+    if not has_payload(positioned):
+        return 0
+    assert isinstance(positioned.event, Message)
+    declared = positioned.event.payload_bytes
+    return declared if isinstance(declared, int) and declared <= row_bytes else 0
+
+
+class Contents:
+    """Reads the content of records. One for each log of a process.
+
+    Args:
+        store: ``None`` where ``PAYLOAD_STORE`` is not set: such records wait, as in an outage.
+        metrics: of this process.
+        attempts: on content that is missing or damaged.
+        longest: seconds between two looks at a store that is out.
+        label: what the metrics call the store while it is waited for.
+    """
+
+    def __init__(
+        self,
+        store: PayloadStore | None,
+        metrics: Metrics,
+        *,
+        attempts: int,
+        longest: float,
+        label: str | None = None,
+    ) -> None:
+        self._store = store
+        self._attempts = attempts
+        self._seconds = metrics.of(PayloadMetrics).fetch
+        self.barrier = OutageBarrier(
+            "payload store",
+            self._probe,
+            metrics,
+            outages=PayloadOutage,
+            backoff=Backoff(_FIRST_PAUSE, longest, calm=2 * longest + _LONGEST_PAUSE),
+            label=label,
+        )
+        self.row_bytes = store.settings.payload_row_bytes if store else 0
+        """Text of up to so many bytes is held, and becomes part of the row."""
+
+    async def of(
+        self, batch: Sequence[PositionedEvent], failed: Failed, stop: asyncio.Event
+    ) -> list[PositionedEvent | ContentFailure]:
+        """Return each record with its content, or why it has none.
+
+        Raises:
+            Stopping: ``stop`` was set while it waited for the store.
+        """
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(positioned: PositionedEvent) -> PositionedEvent | ContentFailure:
+            async with slots:
+                return await self._one(positioned, failed, stop)
+
+        tasks = {
+            index: asyncio.create_task(one(positioned))
+            for index, positioned in enumerate(batch)
+            if has_payload(positioned)
+        }
+        try:
+            await asyncio.gather(*tasks.values())
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        return [
+            tasks[index].result() if index in tasks else positioned
+            for index, positioned in enumerate(batch)
+        ]
+
+    async def _one(
+        self, positioned: PositionedEvent, failed: Failed, stop: asyncio.Event
+    ) -> PositionedEvent | ContentFailure:
+        assert isinstance(positioned.event, Message)
+        payload = positioned.event.payload
+        assert payload is not None
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        attempts = 0
+        while True:
+            try:
+                content = await self._read(payload)
+            except PayloadOutage as outage:
+                await self.barrier.hold(outage, stop)
+            except (PayloadMissing, PayloadCorrupt) as error:
+                attempts += 1
+                failed(positioned, error)
+                if attempts >= self._attempts:
+                    missing = isinstance(error, PayloadMissing)
+                    reason = Reason.PAYLOAD_MISSING if missing else Reason.PAYLOAD_CORRUPT
+                    return ContentFailure(reason, error)
+                await stopped_within(stop, backoff.next())
+            else:
+                return msgspec.structs.replace(
+                    positioned,
+                    event=msgspec.structs.replace(positioned.event, content=content),
+                    size=positioned.size + len(content),
+                )
+
+    async def _read(self, payload: Payload) -> str:
+        """Return text that the row holds, else nothing; either way it was verified."""
+        if self._store is None:
+            raise _no_store()
+        began = time.perf_counter()
+        content = ""
+        if payload.bytes <= self.row_bytes:
+            data = await fetch(self._store, payload.key, payload.bytes, payload.sha256)
+            content = _text(data)
+        else:
+            await verify(self._store, payload.key, payload.bytes, payload.sha256)
+        self._seconds.observe(time.perf_counter() - began)
+        return content
+
+    async def _probe(self) -> None:
+        if self._store is None:
+            raise _no_store()
+        await self._store.probe()
+
+
+def _no_store() -> PayloadOutage:
+    return PayloadOutage(
+        "the log has messages whose content is in a payload store: set PAYLOAD_STORE, as the "
+        "processes have it that accept messages"
+    )
+
+
+def _text(data: bytes) -> str:
+    """Return the text that the bytes are, nothing where they are none."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return ""
+    return "" if "\0" in text else text
