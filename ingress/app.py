@@ -16,6 +16,7 @@ from ingress.accept.group_commit import GroupCommit
 from ingress.accept.hot_path import MessageHotPath
 from ingress.accept.intake import Intake
 from ingress.accept.post_batch import BATCH, PostBatch
+from ingress.accept.post_form import PostForm
 from ingress.accept.post_message import MESSAGES, PostMessage
 from ingress.accept.receipts import Receipts
 from ingress.accept.row_lookup import RowLookup
@@ -104,10 +105,16 @@ class Ingress:
         batch = PostBatch(accept, settings.ingress_max_batch_bytes)
         bounds = Bounds.of(settings)
         self.listener = Listener(
-            bounds, metrics.of(IngressMetrics).connections_ended, MessageHotPath(post, bounds)
+            bounds,
+            metrics.of(IngressMetrics).connections_ended,
+            MessageHotPath(post, bounds, forms=accept.uploads is not None),
         )
         """Makes uvicorn's connections; any other ASGI server does without, more slowly."""
-        self._hot: Mapping[str, AsgiApp] = {MESSAGES: post, BATCH: batch}
+        first: AsgiApp = post
+        if accept.uploads is not None:
+            seconds = settings.ingress_body_timeout_ms / 1000
+            first = PostForm(post, accept, accept.uploads, seconds=seconds)
+        self._hot: Mapping[str, AsgiApp] = {MESSAGES: first, BATCH: batch}
         self._body_limit = min(settings.ingress_max_body_bytes, _ORDINARY_BODY)
         self._readiness = readiness
         self._followed = followed

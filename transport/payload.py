@@ -69,14 +69,23 @@ class ContentDigest:
             return
         self._written.update(msgspec.json.encode(text)[1:-1])
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what came so far, in lower-case hexadecimal."""
+        return self._sha256.hexdigest()
+
+    def ends_as_text(self) -> bool:
+        """Return whether all of it is text, now that nothing more comes."""
+        if self.is_text:
+            self._add_text(b"", final=True)
+        return self.is_text
+
     def payload(
         self, message_id: str, content_type: str, recipient_ids: tuple[str, ...]
     ) -> Payload:
         """Return the payload that the content is, all of which has come."""
-        digest = self._sha256.hexdigest()
-        if self.is_text:
-            self._add_text(b"", final=True)
-        if self.is_text:
+        digest = self.sha256
+        if self.ends_as_text():
             rest = msgspec.json.encode((content_type, recipient_ids))[1:]
             self._written.update(b'",' + rest)
             fingerprint = self._written.hexdigest()

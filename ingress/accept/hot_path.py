@@ -24,6 +24,7 @@ from ingress.http1.request_head import RequestHead, parse
 from ingress.schema.problems import INTERNAL, Problem
 from ingress.web.asgi import Answer, problem_answer
 from ingress.web.headers import Headers, correlation_id
+from ingress.web.multipart import is_form
 from otel.tracing.requests import CLIENT_GONE
 
 __all__ = ["MessageExchange", "MessageHotPath"]
@@ -39,9 +40,10 @@ _CODED = b"content-encoding"
 class MessageHotPath:
     """Serves whole ``POST /api/messages``, for all connections of a process."""
 
-    def __init__(self, post: PostMessage, bounds: Bounds) -> None:
+    def __init__(self, post: PostMessage, bounds: Bounds, *, forms: bool = False) -> None:
         self._post = post
         self._bounds = bounds
+        self._forms = forms  # multipart/form-data is served, by ASGI
         self._header_cache = RequestHeadCache()
 
     def take(self, connection: HttpConnection, data: bytes) -> bool:
@@ -96,7 +98,9 @@ class MessageHotPath:
         ):
             return None
         headers = dict(head.headers)
-        return None if _CODED in headers else headers
+        if _CODED in headers or (self._forms and is_form(headers)):
+            return None
+        return headers
 
     def serve(self, connection: HttpConnection, head: RequestHead, body: bytes) -> bool:
         """Serve one of several requests that came at once; tell whether it is small enough."""

@@ -63,6 +63,10 @@ class Uploads:
         # A character is at most 4 bytes of UTF-8: short text needs no encoding to be sure.
         return len(content) * 4 > most and (len(content) > most or len(content.encode()) > most)
 
+    def fits_row(self, payload: Payload) -> bool:
+        """Return whether text of this size is copied into its row."""
+        return payload.bytes <= self._row_bytes
+
     def hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
         """Upload the content, then hand the message to the group commit; see there."""
         task = asyncio.get_running_loop().create_task(self._hand_in(message, decided))
@@ -112,7 +116,7 @@ class Uploads:
             _log.exception("Upload failed: unhandled exception; the client is answered 500")
             message.verdict = Problem(INTERNAL, "The content was not uploaded.")
         else:
-            message.refer_to(payload, keep=len(data) <= self._row_bytes)
+            message.refer_to(payload, keep=self.fits_row(payload))
 
     async def put(self, payload: Payload, data: bytes) -> None:
         """Make content durable under its key.

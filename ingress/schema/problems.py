@@ -145,6 +145,12 @@ MALFORMED = _kind(
     "The body is not what its content type says",
     "Send well-formed JSON (or NDJSON) in UTF-8, each name once in an object.",
 )
+DIGEST = _kind(
+    "digest-mismatch",
+    HTTPStatus.BAD_REQUEST,
+    "The content is not what its digest says",
+    "It was damaged on the way, or the digest is of something else. Send it again.",
+)
 INVALID = _kind(
     "invalid-fields",
     HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -1,18 +1,14 @@
-"""Content of unknown length on its way into the store, some megabytes of it in memory."""
+"""Content on its way into the store in pieces, some megabytes of it in memory."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from contextlib import suppress
 
-import msgspec
-
 from persistence.payloads.errors import PayloadError
 from persistence.payloads.store import PayloadStore
-from transport.payload import payload_key
 
-__all__ = ["UPLOADING", "PayloadUpload", "UploadedPayload"]
+__all__ = ["UPLOADING", "PayloadUpload"]
 
 UPLOADING = "uploading"
 """The prefix of content that is on its way in and has no key yet."""
@@ -20,14 +16,6 @@ UPLOADING = "uploading"
 _PART_BYTES = 5 * 2**20  # S3 takes no smaller one, but for the last
 _PARTS_AT_ONCE = 2
 _IN_MEMORY = _PARTS_AT_ONCE * _PART_BYTES
-
-
-class UploadedPayload(msgspec.Struct, frozen=True):
-    """Content that is in the store for good."""
-
-    key: str
-    size: int
-    sha256: str
 
 
 class PayloadUpload:
@@ -39,10 +27,8 @@ class PayloadUpload:
 
     def __init__(self, store: PayloadStore, message_id: str) -> None:
         self._store = store
-        self._message_id = message_id
         self._source = f"{UPLOADING}/{message_id}/{secrets.token_hex(8)}"
         self._writer = store.writer(self._source, part_bytes=_PART_BYTES, parts=_PARTS_AT_ONCE)
-        self._digest = hashlib.sha256()
         self._size = 0
 
     async def write(self, data: bytes) -> None:
@@ -51,23 +37,19 @@ class PayloadUpload:
         Raises:
             PayloadOutage: the store can't take it now.
         """
-        self._digest.update(data)
         self._size += len(data)
         async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
             await self._writer.write(data)
 
-    async def commit(self) -> UploadedPayload:
-        """Make the content durable under its key.
+    async def commit(self, key: str) -> None:
+        """Make the content durable under ``key``.
 
         Raises:
             PayloadOutage: the store can't take it now.
         """
         async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
             await self._writer.close()
-        sha256 = self._digest.hexdigest()
-        key = payload_key(self._message_id, sha256)
         await self._store.move(self._source, key, self._size)
-        return UploadedPayload(key, self._size, sha256)
 
     async def abandon(self) -> None:
         """Remove what was written, as far as the store lets us."""

@@ -225,15 +225,20 @@ async def test_a_folder_that_is_gone_is_an_outage(start: Start, store: PayloadSt
 
 @pytest.fixture
 async def s3(s3_settings: dict[str, str]) -> AsyncIterator[tuple[FaultProxy, PayloadStore]]:
-    """A real S3 server behind a faulty network, and a store that has half a second's patience."""
+    """A real S3 server behind a faulty network, and a store that has two seconds' patience."""
     address = urlsplit(s3_settings["PAYLOAD_ENDPOINT_URL"])
     assert address.hostname
     assert address.port
+    secret = s3_settings["AWS_SECRET_ACCESS_KEY"]
     async with FaultProxy(address.hostname, address.port) as proxy:
-        yield proxy, _on(s3_settings, proxy, s3_settings["AWS_SECRET_ACCESS_KEY"])
+        # The first object makes the server set up its volumes, which takes seconds.
+        await _on(s3_settings, proxy, secret, seconds=30).put("first", b"first")
+        yield proxy, _on(s3_settings, proxy, secret)
 
 
-def _on(settings: dict[str, str], proxy: FaultProxy, secret: str) -> PayloadStore:
+def _on(
+    settings: dict[str, str], proxy: FaultProxy, secret: str, *, seconds: int = 2
+) -> PayloadStore:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ACCESS_KEY_ID", settings["AWS_ACCESS_KEY_ID"])
         environment.setenv("AWS_SECRET_ACCESS_KEY", secret)
@@ -241,7 +246,7 @@ def _on(settings: dict[str, str], proxy: FaultProxy, secret: str) -> PayloadStor
             settings["PAYLOAD_STORE"],
             payload_endpoint_url=f"http://{proxy.host}:{proxy.port}",
             payload_region=settings["PAYLOAD_REGION"],
-            payload_timeout_ms=1000,
+            payload_timeout_ms=seconds * 1000,
         )
 
 

@@ -1,0 +1,348 @@
+"""``POST /api/messages`` as ``multipart/form-data``: content of any kind and size, streamed.
+
+The part ``message`` is the message's JSON without its content, and comes first. The part
+``content`` is the content. Up to a megabyte of it is kept in memory; more goes to the payload store
+while it comes, so a body takes the same memory however large it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from hashlib import sha256
+
+import msgspec
+from msgspec import UNSET
+
+from ingress.accept.bodies import Disconnected
+from ingress.accept.context import AcceptContext
+from ingress.accept.post_message import PostMessage
+from ingress.accept.submission import Submission
+from ingress.accept.uploads import Uploads
+from ingress.schema.problems import (
+    MEDIA,
+    OVERLOADED,
+    TIMED_OUT,
+    TOO_LARGE,
+    FieldError,
+    Problem,
+)
+from ingress.schema.requests import CONTENT_TYPE_LENGTH
+from ingress.schema.validation_errors import field_problem
+from ingress.web import asgi as wire
+from ingress.web import digests
+from ingress.web.asgi import Receive, Send, problem_answer, respond
+from ingress.web.auth import ApiKey
+from ingress.web.headers import Context, Headers, by_name, correlation_id, idempotency_key
+from ingress.web.inflate import coding_of
+from ingress.web.multipart import FormReader, PartEnd, PartHead, is_form
+from otel.tracing.requests import CLIENT_GONE
+from persistence.payloads.upload import PayloadUpload
+from transport.payload import ContentDigest
+
+__all__ = ["PostForm"]
+
+_AT_ONCE = 16
+_IN_MEMORY = 2**20
+_SLOWEST = 32 * 1024
+"""Bytes a second that a client has to send, once INGRESS_BODY_TIMEOUT_MS is over."""
+_CLOSE = {"Connection": "close"}
+_FIELD_TEXT = {"message": "the message's JSON, without content", "content": "the content"}
+
+
+class PostForm:
+    """Serves ``POST /api/messages`` where there is a payload store; JSON goes on to ``post``.
+
+    Args:
+        post: Serves JSON, and has the steps that both have.
+        context: The parts that a message passes on its way in.
+        uploads: Has the payload store.
+        seconds: How long a body may take to come, beyond what its size allows.
+    """
+
+    def __init__(
+        self, post: PostMessage, context: AcceptContext, uploads: Uploads, *, seconds: float
+    ) -> None:
+        self._post = post
+        self._context = context
+        self._uploads = uploads
+        self._most = uploads.store.settings.ingress_max_payload_bytes
+        self._seconds = seconds
+        self._open = 0
+
+    async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
+        """Accept one message; answered when it is durable."""
+        headers = by_name(scope["headers"])
+        if not is_form(headers):
+            await self._post(scope, receive, send)
+            return
+        trace = self._post.begin(headers)
+        correlation: str | None = None
+        status = CLIENT_GONE
+        try:
+            correlation = correlation_id(headers)
+            key = self._context.admit(headers)
+            context = Context(correlation, trace)
+            message = await self._read(headers, receive, context, key)
+            await self._context.commits.submit((message,))
+            status, given, ack = self._post.answer(message, correlation)
+            found = [(b"content-type", b"application/json"), (b"x-correlation-id", given)]
+            await respond(send, status, found, ack)
+        except Problem as problem:
+            status = problem.kind.status
+            await respond(send, *problem_answer(problem, correlation))
+        except Disconnected:
+            return
+        finally:
+            if trace.request is not None:
+                trace.request.end(status, correlation)
+
+    async def _read(
+        self, headers: Headers, receive: Receive, context: Context, key: ApiKey | None
+    ) -> Submission:
+        """Return the message, whose content is in the store or, where it is small, in it.
+
+        Raises:
+            Problem: the body is not such a message, is too large or too slow, or the store can't
+                take it.
+            Disconnected: the client is gone.
+        """
+        if coding_of(headers) is not None:
+            raise Problem(MEDIA, "Send multipart/form-data as it is, without Content-Encoding.")
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._most + self._post.limit:
+            raise self._too_large()
+        if self._open >= _AT_ONCE:
+            raise Problem(
+                OVERLOADED,
+                f"{_AT_ONCE} bodies are being uploaded.",
+                headers={"Retry-After": "2", **_CLOSE},
+            )
+        self._open += 1
+        form = _Form(self, headers, context, key)
+        try:
+            async for data in self._pieces(receive):
+                await form.take(data)
+            return await form.message()
+        except BaseException:
+            await form.abandon()
+            raise
+        finally:
+            self._open -= 1
+
+    async def _pieces(self, receive: Receive) -> AsyncIterator[bytes]:
+        received, waited, more = 0, 0.0, True
+        while more:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(self._seconds + received / _SLOWEST - waited):
+                    event = await receive()
+            except TimeoutError as error:
+                detail = f"The body comes at less than {_SLOWEST} bytes a second."
+                raise Problem(TIMED_OUT, detail, headers=_CLOSE) from error
+            waited += time.monotonic() - began
+            if event["type"] != "http.request":
+                raise Disconnected
+            data = event.get("body", b"")
+            received += len(data)
+            yield data
+            more = event.get("more_body", False)
+
+    def begin(
+        self, data: bytes, headers: Headers, context: Context, key: ApiKey | None
+    ) -> Submission:
+        """Return the message of the part ``message``, checked, still without content.
+
+        Raises:
+            Problem: it is not a message that can be accepted.
+        """
+        inner = data.strip()
+        if inner.startswith(b"{"):
+            # The one member that it does not have: so the same rules and texts hold for it.
+            rest = inner[1:].lstrip()
+            data = b'{"content":""' + (b"" if rest.startswith(b"}") else b",") + rest
+        message = self._context.intake.message(data, context, idempotency_key(headers))
+        if key is not None:
+            message.admit(key)
+        return message
+
+    def content(self, message_id: str) -> _Content:
+        """Return a place for the content of the message."""
+        return _Content(self._uploads, message_id)
+
+    def check(self, size: int, most: int | None = None) -> None:
+        """Raise Problem if a part is larger than it may be."""
+        if most is None and size > self._most:
+            raise self._too_large()
+        if most is not None and size > most:
+            raise Problem(
+                TOO_LARGE,
+                f"The part message has more than {most} bytes (INGRESS_MAX_BODY_BYTES).",
+                headers=_CLOSE,
+            )
+
+    @property
+    def message_bytes(self) -> int:
+        """The largest part ``message``."""
+        return self._post.limit
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            TOO_LARGE,
+            f"The content has more than {self._most} bytes (INGRESS_MAX_PAYLOAD_BYTES).",
+            headers=_CLOSE,
+        )
+
+
+class _Form:
+    """One body, from its first byte to its last."""
+
+    def __init__(
+        self, route: PostForm, headers: Headers, context: Context, key: ApiKey | None
+    ) -> None:
+        self._route = route
+        self._headers = headers
+        self._context = context
+        self._key = key
+        self._reader = FormReader(headers)
+        self._announced = digests.announced(headers)
+        self._whole = sha256()
+        self._part: PartHead | None = None
+        self._json = bytearray()
+        self._message: Submission | None = None
+        self._content: _Content | None = None
+        self._content_headers: Headers = {}
+
+    async def take(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        if self._announced:
+            self._whole.update(data)
+        for event in self._reader.feed(data):
+            match event:
+                case PartHead():
+                    self._begin(event)
+                case PartEnd():
+                    self._end()
+                case bytes():
+                    await self._take(event)
+
+    async def message(self) -> Submission:
+        """Return the message; its body is complete."""
+        self._reader.end()
+        digests.check(self._announced, self._whole.digest())
+        if self._message is None or self._content is None:
+            missing = "message" if self._message is None else "content"
+            raise field_problem(
+                [FieldError(missing, "is missing", f"Send the part: {_FIELD_TEXT[missing]}.")]
+            )
+        expected = digests.announced(self._content_headers)
+        digests.check(expected, bytes.fromhex(self._content.digest.sha256))
+        content_type = _content_type(self._content_headers)
+        await self._content.finish(self._message, content_type)
+        return self._message
+
+    async def abandon(self) -> None:
+        """Leave nothing of a body that is not accepted."""
+        if self._content is not None:
+            await self._content.abandon()
+
+    def _begin(self, part: PartHead) -> None:
+        self._part = part
+        known = {"message": self._message is None, "content": self._content is None}
+        if not known.get(part.name, False):
+            shown = part.name[:80] or "(part)"
+            what = "is not a known part" if part.name not in known else "comes twice"
+            raise field_problem([FieldError(shown, what, "Send the parts message and content.")])
+        if part.name == "content":
+            if self._message is None:
+                raise field_problem(
+                    [FieldError("content", "comes before message", "Send message first.")]
+                )
+            self._content = self._route.content(self._message.message_id)
+            self._content_headers = part.headers
+
+    async def _take(self, data: bytes) -> None:
+        if self._content is not None:
+            self._route.check(self._content.digest.bytes + len(data))
+            await self._content.take(data)
+        else:
+            self._route.check(len(self._json) + len(data), self._route.message_bytes)
+            self._json += data
+
+    def _end(self) -> None:
+        if self._content is None:
+            self._message = self._route.begin(
+                bytes(self._json), self._headers, self._context, self._key
+            )
+
+
+class _Content:
+    """The content of one message: in memory until it is more than a megabyte, then in the store."""
+
+    def __init__(self, uploads: Uploads, message_id: str) -> None:
+        self.digest = ContentDigest()
+        self._uploads = uploads
+        self._message_id = message_id
+        self._held = bytearray()
+        self._upload: PayloadUpload | None = None
+
+    async def take(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self.digest.add(data)
+        if self._upload is not None:
+            await self._uploads.attempt(self._upload.write(data))
+            return
+        self._held += data
+        if len(self._held) > _IN_MEMORY:
+            self._upload = PayloadUpload(self._uploads.store, self._message_id)
+            held, self._held = bytes(self._held), bytearray()
+            await self._uploads.attempt(self._upload.write(held))
+
+    async def finish(self, message: Submission, content_type: str | None) -> None:
+        """Put the content where it belongs: in the message where it is small text."""
+        data = bytes(self._held)
+        text = data.decode() if self.digest.ends_as_text() and self._upload is None else None
+        request = message.request
+        kind = request.content_type
+        if kind is UNSET:
+            kind = content_type or ("text" if text is not None else "application/octet-stream")
+        message.request = msgspec.structs.replace(request, content=text or "", content_type=kind)
+        message.size = len(data)
+        if text is not None and not self._uploads.wants(message):
+            return
+        recipients = () if request.recipient_ids is UNSET else request.recipient_ids
+        payload = self.digest.payload(message.message_id, kind, recipients)
+        if self._upload is None:
+            await self._uploads.put(payload, data)
+        else:
+            await self._uploads.attempt(self._upload.commit(payload.key))
+            self._upload = None
+        message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
+
+    async def abandon(self) -> None:
+        """Leave nothing in the store."""
+        if self._upload is not None:
+            await self._upload.abandon()
+
+
+def _content_type(headers: Headers) -> str | None:
+    """Return the media type of the part ``content``, if it gives one.
+
+    Raises:
+        Problem: it is too long, or has characters that no media type has.
+    """
+    given = headers.get(b"content-type")
+    if given is None:
+        return None
+    if not (1 <= len(given) <= CONTENT_TYPE_LENGTH and given.isascii() and b"\0" not in given):
+        raise field_problem(
+            [
+                FieldError(
+                    "content",
+                    f"has a Content-Type that is not 1 to {CONTENT_TYPE_LENGTH} ASCII characters",
+                    "Send a media type such as image/png.",
+                )
+            ]
+        )
+    return given.decode("ascii")

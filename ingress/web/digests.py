@@ -1,0 +1,48 @@
+"""``Content-Digest`` and ``Repr-Digest`` (RFC 9530): the sender's SHA-256 of what it sent.
+
+A body that is not compressed has one representation, so both headers are of the same bytes here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from ingress.schema.problems import DIGEST, Problem
+from ingress.web.headers import Headers
+
+__all__ = ["announced", "check"]
+
+_NAMES = {b"content-digest": "Content-Digest", b"repr-digest": "Repr-Digest"}
+_SHA256 = re.compile(rb"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):")
+
+
+def announced(headers: Headers) -> dict[str, bytes]:
+    """Return the SHA-256 that each header gives; those of other algorithms are passed over.
+
+    Raises:
+        Problem: a header gives one that is none.
+    """
+    found: dict[str, bytes] = {}
+    for name, shown in _NAMES.items():
+        given = _SHA256.search(headers.get(name, b""))
+        if given is None:
+            continue
+        try:
+            found[shown] = base64.b64decode(given[1], validate=True)
+        except binascii.Error as error:
+            raise Problem(DIGEST, f"{shown} is no SHA-256 in Base64.") from error
+    return found
+
+
+def check(expected: dict[str, bytes], digest: bytes) -> None:
+    """Return if what came has the SHA-256 that was announced.
+
+    Raises:
+        Problem: it has another one.
+    """
+    for name, given in expected.items():
+        if given != digest:
+            found = base64.b64encode(digest).decode()
+            raise Problem(DIGEST, f"What came has the SHA-256 {found}, which {name} is not.")

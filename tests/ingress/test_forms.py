@@ -1,0 +1,203 @@
+"""``multipart/form-data``: content of any kind and size, streamed into the payload store."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from persistence.payloads.store import PayloadStore
+from tests.ingress.conftest import Service, Start, message, working
+from tests.payloads.stores import folder_of, opened
+from tests.support.eventually import eventually
+from transport.contract import Topic
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PayloadStore:
+    return opened(f"file://{tmp_path}/payloads", ingress_max_payload_bytes=20 * 2**20)
+
+
+@pytest.fixture
+async def service(start: Start, store: PayloadStore) -> Service:
+    return await start(payloads=store)
+
+
+def described(number: int = 1, **changes: Any) -> dict[str, Any]:
+    whole = message(number, **changes)
+    del whole["content"]
+    if "contentType" not in changes:
+        del whole["contentType"]
+    return whole
+
+
+async def send(
+    service: Service,
+    content: Any,
+    *,
+    about: Any = None,
+    kind: str | None = "image/png",
+    digest: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    about = described() if about is None else about
+    own = {"Content-Digest": digest} if digest else {}
+    files = [
+        ("message", (None, json.dumps(about), "application/json")),
+        ("content", ("file", content, kind, own)),
+    ]
+    return await service.client.post("/api/messages", files=files, headers=headers or {})
+
+
+def sha(data: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
+def left(store: PayloadStore, prefix: str = "*") -> list[Path]:
+    return [path for path in folder_of(store).glob(f"{prefix}/**/*") if path.is_file()]
+
+
+async def bodies(service: Service) -> list[Any]:
+    partitions = range(service.transport.partitions)
+    return [
+        json.loads(record.body)
+        for partition in partitions
+        for record in await service.transport.read(Topic.MESSAGES, partition)
+    ]
+
+
+async def test_binary_content_is_kept_as_it_is(service: Service, store: PayloadStore) -> None:
+    answer = await send(service, PNG)
+    assert answer.status_code == 202
+    (body,) = await bodies(service)
+    assert (body["contentType"], body["v"], body["payloadBytes"]) == ("image/png", 2, len(PNG))
+    assert (folder_of(store) / body["payloadKey"]).read_bytes() == PNG
+    async with working(service):
+        (row,) = await eventually(service.rows)
+    assert (row["content"], row["payload_sha256"]) == ("", hashlib.sha256(PNG).hexdigest())
+    assert (await send(service, PNG)).status_code == 200
+    assert (await send(service, PNG + b"!")).status_code == 422
+    assert (await send(service, PNG, kind="image/gif")).status_code == 422
+
+
+@pytest.mark.parametrize("length", [1, 2048, 2049, 3 * 2**20])
+async def test_text_is_the_same_message_however_it_comes(
+    service: Service, store: PayloadStore, length: int
+) -> None:
+    text = ("né" * length).encode()[:length].decode(errors="ignore").ljust(length, "x")[:length]
+    about = described(contentType="text")
+    first = await send(service, text.encode(), about=about, kind=None)
+    assert first.status_code == 202
+    (body,) = await bodies(service)
+    assert body["v"] == (1 if len(text.encode()) <= 2048 else 2)
+    if length < 65_536:
+        assert (await service.post(about | {"content": text})).json()["idempotentHit"]
+    again = await send(service, text.encode(), about=about)
+    assert again.json() | {"idempotentHit": False} == first.json()
+    assert not left(store, "uploading")
+
+
+async def test_a_body_larger_than_memory_is_streamed(service: Service, store: PayloadStore) -> None:
+    data = os.urandom(12 * 2**20)
+    answer = await send(service, data, digest=sha(data))
+    assert answer.status_code == 202
+    (path,) = left(store)
+    assert path.read_bytes() == data
+    async with working(service):
+        (row,) = await eventually(service.rows)
+    assert (row["content"], row["payload_bytes"]) == ("", len(data))
+
+
+async def test_a_digest_is_held_against_what_came(service: Service, store: PayloadStore) -> None:
+    data = os.urandom(3 * 2**20)
+    right, wrong = sha(data), sha(b"other")
+    for given in ({"digest": wrong}, {"headers": {"Repr-Digest": wrong}}):
+        refused = await send(service, data, **given)
+        assert (refused.status_code, refused.json()["type"]) == (400, "/problems/digest-mismatch")
+    assert not left(store)
+    accepted = await send(service, data, digest=f"md5=:abc:, {right}")
+    assert accepted.status_code == 202
+
+
+_REQUEST = (
+    b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+    b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+)
+
+
+async def test_too_large_content_is_refused_before_it_comes(
+    service: Service, store: PayloadStore
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(_REQUEST % 10**9)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"INGRESS_MAX_PAYLOAD_BYTES" in answer
+    assert (await send(service, b"x" * (20 * 2**20 + 1))).status_code == 413
+    assert not left(store)
+
+
+async def test_a_client_that_leaves_leaves_nothing(service: Service, store: PayloadStore) -> None:
+    head = (
+        "--b\r\nContent-Disposition: form-data; name=message\r\n\r\n"
+        f"{json.dumps(described())}\r\n--b\r\nContent-Disposition: form-data; name=content\r\n\r\n"
+    )
+    _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(_REQUEST % 9_000_000 + head.encode())
+    writer.write(os.urandom(7 * 2**20))
+    await writer.drain()
+    await eventually(lambda: list(folder_of(store).glob("uploading/**/*")))
+    writer.close()
+    await eventually(lambda: not left(store, "uploading"))
+    assert not await bodies(service)
+    assert (await send(service, b"y")).status_code == 202
+
+
+_HEAD = "--b\r\nContent-Disposition: form-data; name={}\r\n\r\n{}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ("--b--\r\n", 422, "message"),
+        (_HEAD.format("message", json.dumps(described())) + "--b--\r\n", 422, "content"),
+        (_HEAD.format("content", "x") + "--b--\r\n", 422, "comes before message"),
+        (_HEAD.format("message", "{}") + "--b--\r\n", 422, "conversationId"),
+        (_HEAD.format("message", "[]") + "--b--\r\n", 422, "not an object"),
+        (_HEAD.format("message", json.dumps(message())) + "--b--\r\n", 400, "more than once"),
+        (_HEAD.format("other", "x") + "--b--\r\n", 422, "not a known part"),
+        (_HEAD.format("message", json.dumps(described())) * 2 + "--b--\r\n", 422, "comes twice"),
+        (_HEAD.format("message", json.dumps(described())), 400, "last boundary"),
+        ("no boundary at all", 400, "not multipart"),
+    ],
+)
+async def test_what_is_no_such_form_is_told(
+    service: Service, body: str, status: int, told: str
+) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    refused = await service.client.post("/api/messages", content=body.encode(), headers=headers)
+    assert refused.status_code == status
+    assert told in refused.text
+    assert not await bodies(service)
+
+
+async def test_a_form_needs_a_boundary_and_no_compression(service: Service) -> None:
+    post = service.client.post
+    plain = {"Content-Type": "multipart/form-data"}
+    assert (await post("/api/messages", content=b"x", headers=plain)).status_code == 400
+    coded = {"Content-Type": "multipart/form-data; boundary=b", "Content-Encoding": "gzip"}
+    assert (await post("/api/messages", content=b"x", headers=coded)).status_code == 415
+
+
+async def test_without_a_store_a_form_is_no_media_type_of_ours(start: Start) -> None:
+    assert (await send(await start(), PNG)).status_code == 415
