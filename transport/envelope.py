@@ -53,6 +53,7 @@ __all__ = [
     "HEADER_SHADOW_MODE",
     "HEADER_TRACEPARENT",
     "HEADER_TRACESTATE",
+    "NEWEST_VERSION",
     "Event",
     "Message",
     "Receipt",
@@ -75,6 +76,9 @@ HEADER_SHADOW_MODE = "shadowMode"
 CONTENT_TYPE = "application/vnd.crossfade.v1+json"
 CONTENT_TYPE_2 = "application/vnd.crossfade.v2+json"
 """Of a version 2 envelope: the content is in the payload store."""
+
+NEWEST_VERSION = 2
+"""The newest version that this codec reads."""
 
 ReceiptState = Literal["delivered", "read"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from ingress.metrics import IngressMetrics
 from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
 from ingress.routes.health import health_router
 from otel.losses import Losses
+from persistence.payloads.errors import PayloadError
+from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.worker.worker import Worker
 from transport.contract import Transport
@@ -21,7 +24,14 @@ from transport.errors import TransportError
 from transport.patience import answer
 from transport.shadow import Mirror
 
-__all__ = ["Application", "HealthOnly", "loss_probe", "shadow_probe", "worker_probe"]
+__all__ = [
+    "Application",
+    "HealthOnly",
+    "loss_probe",
+    "payload_probe",
+    "shadow_probe",
+    "worker_probe",
+]
 
 _LOSS_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
 
@@ -141,6 +151,23 @@ def loss_probe(losses: Losses) -> Probe:
         recent = any(loss.seconds is not None and loss.seconds < _LOSS_SECONDS for loss in found)
         detail = f"{counts}. Run `crossfade audit`; see QueueMessagesLost in the runbooks."
         return ComponentState("losses", "degraded" if recent else "up", False, detail)
+
+    return probe
+
+
+def payload_probe(store: PayloadStore, *, timeout_seconds: float) -> Probe:
+    """Return the probe of the payload store. Small messages do without it, so none is required."""
+
+    async def probe() -> ComponentState:
+        name = f"payload store ({store.settings.payload_store})"
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await store.probe()
+        except (PayloadError, TimeoutError) as error:
+            why = str(error) or f"no answer within {timeout_seconds:g} s"
+            detail = f"{why.rstrip('.')}. Large messages get 503; small ones are accepted."
+            return ComponentState(name, "degraded", False, detail)
+        return ComponentState(name, "up", False, "It answers.")
 
     return probe
 

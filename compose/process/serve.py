@@ -107,10 +107,12 @@ async def run(
                 await parts.identities.ask()
                 try:
                     await heartbeat.beat()  # seen before it takes a request, where that is possible
+                    if parts.payload_gate is not None:
+                        await parts.payload_gate.begin()
                     process = _Process(parts, heartbeat, targets)
                     await process.run(bound, stop, partial(started, running))
                 except ConfigurationError:
-                    await heartbeat.leave()  # a log of its settings was retired
+                    await heartbeat.leave()  # a log was retired, or a process is too old
                     raise
     finally:
         bound.close()
@@ -163,6 +165,9 @@ class _Process:
         ]
         advice = settings_warnings.warn_of_database(context.pool, self._observers_stop)
         tasks.add("database settings", advice, may_return=True)
+        if parts.payload_gate:
+            gate = parts.payload_gate.run(self._observers_stop)
+            observers.append(tasks.add("payload gate", gate))
         if parts.parity:
             observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
         for transport in parts.logs.every:

@@ -14,15 +14,23 @@ import asyncpg
 import pydantic
 
 from compose.process.context import ProcessContext
-from compose.process.health import Application, HealthOnly, loss_probe, shadow_probe, worker_probe
+from compose.process.health import (
+    Application,
+    HealthOnly,
+    loss_probe,
+    payload_probe,
+    shadow_probe,
+    worker_probe,
+)
 from compose.process.log_identities import LogIdentities
 from compose.process.metrics import process_metrics
 from compose.process.orphaned_logs import OrphanedLogDrainer
+from compose.process.payload_gate import PayloadGate
 from compose.process.read_only import watched
 from compose.process.role import Role
 from compose.process.transports import Logs, open_logs, role_of, written_by
 from compose.settings import Settings, otel_variables
-from ingress.app import build
+from ingress.app import Ingress, build
 from ingress.readiness import Probe
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.monitor import ParityMonitor
@@ -77,6 +85,7 @@ class Service:
     depth: DepthReporter
     housekeeper: Housekeeper
     parity: ParityMonitor | None
+    payload_gate: PayloadGate | None
 
 
 @asynccontextmanager
@@ -94,15 +103,18 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         consumers = None
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
             consumers = _consumers(context, logs)
+        app = _application(context, role, logs, identities, consumers)
+        uploads = app.accept.uploads if isinstance(app, Ingress) else None
         yield Service(
             context=context,
             logs=logs,
             identities=identities,
             consumers=consumers,
-            app=_application(context, role, logs, identities, consumers),
+            app=app,
             depth=DepthReporter(context.pool, logs.every, context.metrics),
             housekeeper=Housekeeper(context.pool, days=settings.persistence.database_history_days),
             parity=_parity(context) if consumers else None,
+            payload_gate=PayloadGate(context.pool, uploads) if uploads else None,
         )
 
 
@@ -159,6 +171,9 @@ def _application(
     """Return the API; of a process that is a worker only, its health."""
     settings, probe = context.settings, None
     always = [loss_probe(context.losses), identities.probe]
+    if context.payloads is not None:
+        timeout = settings.ingress.ingress_health_timeout_ms / 1000
+        always.append(payload_probe(context.payloads, timeout_seconds=timeout))
     if consumers:
         required = role is Role.WORKER
         probe = worker_probe(consumers.worker, consumers.standbys, required=required)

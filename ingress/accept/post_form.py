@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -291,13 +292,13 @@ class _Content:
         """Take the next bytes."""
         self.digest.add(data)
         if self._upload is not None:
-            await self._uploads.attempt(self._upload.write(data))
+            await self._uploads.attempt(partial(self._upload.write, data))
             return
         self._held += data
         if len(self._held) > _IN_MEMORY:
             self._upload = PayloadUpload(self._uploads.store, self._message_id)
             held, self._held = bytes(self._held), bytearray()
-            await self._uploads.attempt(self._upload.write(held))
+            await self._uploads.attempt(partial(self._upload.write, held))
 
     async def finish(self, message: Submission, content_type: str | None) -> None:
         """Put the content where it belongs: in the message where it is small text."""
@@ -316,7 +317,7 @@ class _Content:
         if self._upload is None:
             await self._uploads.put(payload, data)
         else:
-            await self._uploads.attempt(self._upload.commit(payload.key))
+            await self._uploads.attempt(partial(self._upload.commit, payload.key))
             self._upload = None
         message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
 

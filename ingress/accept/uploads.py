@@ -56,6 +56,8 @@ class Uploads:
         self._seconds = metrics.of(PayloadMetrics).upload
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
+        self.withheld: str | None = None
+        """Why nothing may be uploaded now, if so."""
 
     def wants(self, message: Submission) -> bool:
         """Return whether the content of ``message`` has to go to the store."""
@@ -129,7 +131,7 @@ class Uploads:
             raise Problem(OVERLOADED, detail, headers=_RETRY_AFTER)
         self._held += len(data)
         try:
-            await self.attempt(self._put(payload.key, data))
+            await self.attempt(lambda: self._put(payload.key, data))
         finally:
             self._held -= len(data)
 
@@ -137,15 +139,17 @@ class Uploads:
         async with asyncio.timeout(self._patience), self._slots:
             await self.store.put(key, data)
 
-    async def attempt(self, call: Awaitable[None]) -> None:
-        """Await a write to the store, timed.
+    async def attempt(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Make a write to the store, timed.
 
         Raises:
             Problem: the store can't take it.
         """
+        if self.withheld is not None:
+            raise Problem(PAYLOADS_UNAVAILABLE, self.withheld, headers=_RETRY_AFTER)
         began = time.perf_counter()
         try:
-            await call
+            await call()
         except (PayloadError, TimeoutError) as error:
             if not self._failing:
                 _log.warning(

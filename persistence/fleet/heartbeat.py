@@ -27,6 +27,7 @@ from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.fleet.processes import LIVE_SECONDS
 from persistence.fleet.retired_logs import RETIRED, read_retired, refuse_retired
 from persistence.fleet.used_logs import NOTE
+from transport.envelope import NEWEST_VERSION
 
 __all__ = [
     "BEAT_SECONDS",
@@ -54,8 +55,9 @@ _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
         transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
-        owned, paused, shadow, standby, figures, logs)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+        owned, paused, shadow, standby, figures, logs, envelope)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+        {NEWEST_VERSION})
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
         paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
         figures = excluded.figures, logs = excluded.logs

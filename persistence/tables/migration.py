@@ -86,7 +86,7 @@ class ProcessRow(Table, table=True):
     only; the settings and the migration's pair say which phase it is. ``owned`` is its partitions
     by log, each with its epoch; ``paused`` what its workers wait for; ``shadow`` and ``standby``
     are those parts' own words, null where it has none. ``logs`` has the identity of each log that
-    it knows by name.
+    it knows by name. ``envelope`` is the newest version of one that it reads; null is 1.
     """
 
     __tablename__ = "processes"
@@ -112,6 +112,7 @@ class ProcessRow(Table, table=True):
     standby: dict[str, Any] | None = Field(sa_column=_json())
     figures: dict[str, Any] | None = Field(sa_column=_json())
     logs: dict[str, Any] | None = Field(sa_column=_json())
+    envelope: int | None = Field(sa_column=_small(null=True))
 
 
 class LogIdentity(Table, table=True):

@@ -360,6 +360,19 @@ async def fetched(service: Service) -> float:
     return service.metrics.registry.get_sample_value(name) or 0
 
 
+async def test_large_messages_are_withheld_while_a_process_can_not_read_them(
+    service: Service,
+) -> None:
+    uploads = service.app.accept.uploads
+    assert uploads is not None
+    uploads.withheld = "a process is too old"
+    refused = await service.post(large())
+    assert (refused.status_code, refused.json()["detail"]) == (503, "a process is too old")
+    assert (await service.post(message(2))).status_code == 202
+    uploads.withheld = None
+    assert (await service.post(large())).status_code == 202
+
+
 @pytest.mark.parametrize("door", ["protocol"])
 async def test_without_a_store_nothing_changes(start: Start, store: PayloadStore) -> None:
     """Not a byte of a record below the threshold, whether there is a store or not."""
