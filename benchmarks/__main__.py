@@ -26,7 +26,7 @@ PARTS: dict[str, Measure] = {
     "whole": parts.beside_others,
     "rates": parts.at_rates,
     "partitions": parts.on_partitions,
-    "growth": parts.in_a_large_table,
+    "growth": parts.as_it_grows,
     "shadow": parts.with_a_shadow,
     "overload": parts.overloaded,
     "single": single_post.measure,
@@ -49,6 +49,12 @@ def main(
     ] = "redis",
     runs: Annotated[int, typer.Option(help="Interleaved runs; 0 takes the plan's.")] = 0,
     *,
+    rows: Annotated[
+        int,
+        typer.Option(
+            help="Of growth's large table, and three tenths of it in its backlog; 0: the plan's."
+        ),
+    ] = 0,
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; not a figure.")] = False,
 ) -> None:
     """Measure, print the table and keep the JSON. Exits with 1 if a target is not met."""
@@ -63,6 +69,8 @@ def main(
     plan = QUICK if quick else FULL
     if runs:
         plan = msgspec.structs.replace(plan, runs=runs, rounds=runs)
+    if rows:
+        plan = msgspec.structs.replace(plan, rows_large=rows, backlog_large=3 * rows // 10)
     console = Console()
     found = {log: asyncio.run(_measure(console, log, wanted, plan, quick=quick)) for log in logs}
     for log, figures in found.items():

@@ -23,6 +23,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Rows already in the table when posting begins: a look-up in an empty table is no look-up."""
     rows_large: int
     """Rows of the large table of the whole path."""
+    backlog_small: int
+    backlog_large: int
+    """Messages of the backlogs that are compared."""
     rounds: int
     """Rounds of the whole path: each service in turn, with each load."""
     connections: tuple[int, ...]
@@ -42,6 +45,8 @@ FULL = Plan(
     steady_seconds=60.0,
     rows_before=200_000,
     rows_large=10_000_000,
+    backlog_small=100_000,
+    backlog_large=3_000_000,
     rounds=3,
     connections=(1, 16, 256, 1024),
     rates=(100, 1000, 0.25, 0.5, 0.8, 0.95),
@@ -55,6 +60,8 @@ QUICK = Plan(
     steady_seconds=5.0,
     rows_before=20_000,
     rows_large=100_000,
+    backlog_small=10_000,
+    backlog_large=30_000,
     rounds=1,
     connections=(1, 1024),
     rates=(1000, 0.5),

@@ -115,7 +115,15 @@ def crossfade(
     asked = f"{port}/healthz" if command == "serve" else f"{metrics_port}/metrics"
     return Running(
         f"crossfade-{command}-{port}",
-        [python_of(checkout), "-c", "from compose.cli import main; main()", command, *options],
+        # -P: else the current folder comes before the checkout, whichever that is.
+        [
+            python_of(checkout),
+            "-P",
+            "-c",
+            "from compose.cli import main; main()",
+            command,
+            *options,
+        ],
         folder,
         {
             "PORT": str(port),

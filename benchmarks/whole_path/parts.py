@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from benchmarks.drain import drain
 from benchmarks.figure import Compared, Figure, Limit, Point
 from benchmarks.logs import KafkaLog
 from benchmarks.plan import Plan
@@ -19,9 +20,9 @@ from benchmarks.whole_path.offered import Offered
 from benchmarks.whole_path.overload import Overload, OverloadRound, measure_overload
 
 __all__ = [
+    "as_it_grows",
     "at_rates",
     "beside_others",
-    "in_a_large_table",
     "on_partitions",
     "overloaded",
     "with_a_shadow",
@@ -68,18 +69,43 @@ async def on_partitions(stand: Stand, plan: Plan) -> list[Figure]:
     return [_between(points, "whole path, 256 partitions beside 16", many, few, 0.85), *points]
 
 
-async def in_a_large_table(stand: Stand, plan: Plan) -> list[Figure]:
-    """Measure the same load into a table that has many rows, and into an empty one."""
+async def as_it_grows(stand: Stand, plan: Plan) -> list[Figure]:
+    """Measure the same load, and a drain, into a large table and an empty one; then backlogs."""
     url = await _OURS.database(stand)
     await fill_table(url, plan.rows_large)
     empty = Offered(seconds=plan.seconds)
     large = msgspec.structs.replace(empty, what=f"{plan.rows_large:,} rows in the table")
-    points = []
-    for _ in range(plan.rounds):
+    points, drains = list[Point](), dict[str, list[float]]()
+    for turn in range(plan.rounds):
         points.append(await measure(stand, _OURS, empty))
         points.append(await measure(stand, _OURS, large, url=url))
-    name = f"whole path, {plan.rows_large:,} rows beside an empty table"
-    return [_between(points, name, large, empty, 0.95), *points]
+        for name, into in (("an empty table", None), ("a large one", url)):
+            drained = await drain(stand, plan.backlog_small, f"{name}{turn}", url=into)
+            drains.setdefault(name, []).append(drained.rate)
+    drained = await drain(stand, plan.backlog_large, "backlog")
+    rows = f"{plan.rows_large:,} rows beside an empty table"
+    return [
+        _between(points, f"whole path, {rows}", large, empty, 0.95),
+        _drains(f"drain, {rows}", drains["a large one"], drains["an empty table"], 0.8),
+        _drains(
+            f"drain, a backlog of {plan.backlog_large:,} beside {plan.backlog_small:,}",
+            [drained.rate],
+            drains["an empty table"],
+            0.95,
+        ),
+        *points,
+    ]
+
+
+def _drains(name: str, ours: list[float], baseline: list[float], target: float) -> Compared:
+    return Compared(
+        name=name,
+        unit="rows/s",
+        ours=ours,
+        baseline_name="empty, small",
+        baseline=baseline,
+        target=target,
+    )
 
 
 async def with_a_shadow(stand: Stand, plan: Plan) -> list[Figure]:
