@@ -19,9 +19,9 @@ Semantics every transport keeps:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -40,6 +40,7 @@ __all__ = [
     "Envelope",
     "Features",
     "GroupStanding",
+    "HandingClaim",
     "Holding",
     "LogLocation",
     "Outcome",
@@ -47,6 +48,7 @@ __all__ = [
     "Reason",
     "Record",
     "Remembered",
+    "Taker",
     "Topic",
     "Transport",
 ]
@@ -212,6 +214,8 @@ class Features(msgspec.Struct, frozen=True):
     """``Record.delivery_count`` is kept by the log."""
     shared: bool
     """Several processes can share the log and its groups."""
+    hands_over: bool = False
+    """Its claims are ``HandingClaim``s."""
     worthwhile: int = 16
     """How many envelopes make a call of ``publish`` worth beginning while others are under way:
     the dearer a call is, whatever it carries, the more."""
@@ -311,6 +315,43 @@ class Claim(Protocol):
 
     async def nack(self) -> None:
         """Rewind: ``next`` delivers every unacknowledged record again, in order."""
+
+
+Taker = Callable[[Sequence[Record]], bool]
+"""Takes records that were just appended, and returns whether it did. It must not raise."""
+
+
+@runtime_checkable
+class HandingClaim(Claim, Protocol):
+    """A claim that hands over what its own process appends, without reading it from the log.
+
+    A transport need not have it. The log stays the truth: what is handed over is in the log, with
+    its full durability; it is what ``next`` would have returned; and until it is acknowledged, the
+    next owner is given it.
+    """
+
+    def hand_over(self, take: Taker) -> None:
+        """Call ``take`` with records that this process has just appended.
+
+        That is done while a call of ``next`` waits, and only with records that it would return.
+        ``next`` does not return them then. It returns what comes next, where that is not handed
+        over, once all that was taken is acknowledged or refused.
+        """
+
+    def passed(self, through: str, acknowledged: Callable[[int], None] | None = None) -> None:
+        """Acknowledge soon what was taken, up to and including the record at ``through``.
+
+        Args:
+            through: the last offset of one or of several calls of ``take``.
+            acknowledged: is called once it is, with when that began, in nanoseconds since the
+                epoch.
+        """
+
+    def refused(self) -> None:
+        """Have ``next`` return everything that was taken and not passed.
+
+        Nothing of it is done any more: the caller has withdrawn what it took after that, too.
+        """
 
 
 class Consumer(Protocol):

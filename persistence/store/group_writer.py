@@ -16,37 +16,49 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from persistence.errors import Contended, FenceLost, Outage, Unexpected
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.writer import Writer
 
-__all__ = ["STATEMENT_BYTES", "Attempted", "GroupWriter"]
+__all__ = ["STATEMENT_BYTES", "Attempted", "Ended", "GroupWriter", "PendingBatch"]
 
 # A statement has to stay far below the protocol's limit of 1 GiB, and be quick.
 STATEMENT_BYTES = 8 * 2**20
 _CLEAN_STATEMENTS = 8
+_MOST_STATEMENTS = 2  # that may wait of what is handed in without waiting
 # A joint statement that takes longer is waited for by its own partitions only.
 _OVERDUE_SECONDS = 1.0
 
 Attempted = Callable[[int, BaseException | None], None]
 """Told of each attempt on a batch: when it began (ns), and its error."""
+Ended = Callable[[Written | Exception], None]
+"""Told of the outcome of a batch."""
 _Write = Callable[[Sequence[PositionedEvent], Fence], Awaitable[Written]]
 
 
-class _Part:
-    """A batch that was handed in, and whoever waits for its outcome."""
+class PendingBatch:
+    """A batch that was handed in, and whoever is told of its outcome."""
 
-    __slots__ = ("_attempted", "_began", "batch", "partition", "rows", "size", "waiter")
+    __slots__ = ("_attempted", "_began", "_ended", "batch", "is_done", "partition", "rows", "size")
 
-    def __init__(self, batch: FencedBatch, attempted: Attempted) -> None:
+    def __init__(self, batch: FencedBatch, attempted: Attempted, ended: Ended) -> None:
         self.batch = batch
         self.partition = batch.fence.partition
         self.rows = len(batch.records)
         self.size = sum(record.size for record in batch.records)
-        self.waiter: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        self.is_done = False
+        """Whether its outcome was told, or nobody waits for it any more."""
         self._attempted = attempted
+        self._ended = ended
         self._began = 0
+
+    def extend(self, records: Sequence[PositionedEvent]) -> None:
+        """Add records; no statement with it is under way."""
+        self.batch = FencedBatch([*self.batch.records, *records], self.batch.fence)
+        self.rows += len(records)
+        self.size += sum(record.size for record in records)
 
     def begin(self) -> None:
         """Note that a statement with the batch in it begins."""
@@ -59,12 +71,10 @@ class _Part:
         self._began = 0
 
     def end(self, outcome: Written | Exception) -> None:
-        if self.waiter.done():
-            return
-        if isinstance(outcome, Exception):
-            self.waiter.set_exception(outcome)
-        else:
-            self.waiter.set_result(outcome)
+        """Tell the outcome, once."""
+        if not self.is_done:
+            self.is_done = True
+            self._ended(outcome)
 
 
 class GroupWriter:
@@ -82,9 +92,9 @@ class GroupWriter:
         # Their own, so that none of them, however long it takes, holds up a joint statement.
         self._alone_slots = asyncio.Semaphore(max(1, slots // 2))
         self._locked_slots = asyncio.Semaphore(1)
-        self._waiting: dict[_Part, None] = {}
+        self._waiting: dict[PendingBatch, None] = {}
         self._rows = self._bytes = 0  # of what waits
-        self._running: dict[asyncio.Task[None], Sequence[_Part]] = {}
+        self._running: dict[asyncio.Task[None], Sequence[PendingBatch]] = {}
         self._joint = self._overdue = 0
         self._suspects: dict[int, int] = {}
         self._is_due = False
@@ -99,21 +109,55 @@ class GroupWriter:
         """
         if not records:
             return Written([], [], [])
-        part = _Part(FencedBatch(records, fence), attempted)
+        waiter: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        part = PendingBatch(FencedBatch(records, fence), attempted, partial(_wake, waiter))
         self._wait(part)
         self._begin()
         try:
-            return await part.waiter
+            return await waiter
         except asyncio.CancelledError as error:
             part.attempted(error)
             self._abandon(part)
             raise
 
-    def _abandon(self, part: _Part) -> None:
+    def hand_in(
+        self, records: Sequence[PositionedEvent], fence: Fence, attempted: Attempted, ended: Ended
+    ) -> PendingBatch:
+        """Do what ``write`` does, without waiting: ``ended`` is told of the outcome.
+
+        It is called in the middle of other work, so it must be quick and must not raise.
+        """
+        part = PendingBatch(FencedBatch(records, fence), attempted, ended)
+        self._wait(part)
+        self._begin()
+        return part
+
+    def extend(self, part: PendingBatch, records: Sequence[PositionedEvent]) -> bool:
+        """Add records to a batch that was handed in; return whether it was still time."""
+        if part not in self._waiting:
+            return False
+        self._unwait(part)
+        part.extend(records)
+        self._wait(part)
+        return True
+
+    def withdraw(self, part: PendingBatch) -> None:
+        """Take a batch back, unless a statement with it is under way; it is told nothing more."""
+        part.is_done = True
         if part in self._waiting:
             self._unwait(part)
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more may wait: a statement or two, or what waits is the log's."""
+        return (
+            self._rows < _MOST_STATEMENTS * self._most_rows
+            and self._bytes + size <= STATEMENT_BYTES
+        )
+
+    def _abandon(self, part: PendingBatch) -> None:
+        self.withdraw(part)
         for task, parts in self._running.items():
-            if part in parts and all(part.waiter.cancelled() for part in parts):
+            if part in parts and all(part.is_done for part in parts):
                 task.cancel()
 
     def _begin(self) -> None:
@@ -143,12 +187,12 @@ class GroupWriter:
         is_full = self._rows >= self._most_rows or self._bytes >= STATEMENT_BYTES
         return is_full or beside <= self._overdue
 
-    def _wait(self, part: _Part) -> None:
+    def _wait(self, part: PendingBatch) -> None:
         self._waiting[part] = None
         self._rows += part.rows
         self._bytes += part.size
 
-    def _unwait(self, part: _Part) -> None:
+    def _unwait(self, part: PendingBatch) -> None:
         del self._waiting[part]
         self._rows -= part.rows
         self._bytes -= part.size
@@ -157,11 +201,11 @@ class GroupWriter:
         """Return the partitions of the statements under way."""
         return {part.partition for parts in self._running.values() for part in parts}
 
-    def _take(self, beside: int | None = None) -> list[_Part]:
+    def _take(self, beside: int | None = None) -> list[PendingBatch]:
         """Take the parts of the next joint statement from what waits, if it may begin."""
         if not self._may_begin(self._joint if beside is None else beside):
             return []
-        chosen = list[_Part]()
+        chosen = list[PendingBatch]()
         # One statement to a partition: that of an earlier claim has to end first.
         taken, rows, size = self._busy().union(self._suspects), 0, 0
         for part in self._waiting:
@@ -177,7 +221,7 @@ class GroupWriter:
             self._unwait(part)
         return chosen
 
-    def _run(self, writing: Coroutine[None, None, None], parts: Sequence[_Part]) -> None:
+    def _run(self, writing: Coroutine[None, None, None], parts: Sequence[PendingBatch]) -> None:
         task = asyncio.create_task(writing)
         self._running[task] = parts
         task.add_done_callback(self._ended)
@@ -221,12 +265,12 @@ class GroupWriter:
             self._running[task] = ()
             self._begin_alone()
 
-    def _tell(self, parts: Sequence[_Part], outcomes: Sequence[Written | Exception]) -> None:
+    def _tell(self, parts: Sequence[PendingBatch], outcomes: Sequence[Written | Exception]) -> None:
         for part, outcome in zip(parts, outcomes, strict=True):
             part.attempted(outcome if isinstance(outcome, Exception) else None)
             if _is_verdict(outcome, of_one=len(parts) == 1):
                 self._end(part, outcome)
-            elif not part.waiter.done():
+            elif not part.is_done:
                 self._run(self._write_alone(part), [part])
 
     @contextmanager
@@ -247,16 +291,16 @@ class GroupWriter:
             timer.cancel()
             self._overdue -= is_overdue
 
-    async def _write_alone(self, part: _Part) -> None:
+    async def _write_alone(self, part: PendingBatch) -> None:
         """Write one batch; where a lock stops it, apart from those that none does."""
         async with self._alone_slots:
             outcome = await self._attempt(part, self._writer.write_unless_locked)
-        if isinstance(outcome, Contended) and not part.waiter.done():
+        if isinstance(outcome, Contended) and not part.is_done:
             async with self._locked_slots:
                 outcome = await self._attempt(part, self._writer.write)
         self._end(part, outcome)
 
-    async def _attempt(self, part: _Part, write: _Write) -> Written | Exception:
+    async def _attempt(self, part: PendingBatch, write: _Write) -> Written | Exception:
         part.begin()
         try:
             outcome: Written | Exception = await write(part.batch.records, part.batch.fence)
@@ -265,7 +309,7 @@ class GroupWriter:
         part.attempted(outcome if isinstance(outcome, Exception) else None)
         return outcome
 
-    def _end(self, part: _Part, outcome: Written | Exception) -> None:
+    def _end(self, part: PendingBatch, outcome: Written | Exception) -> None:
         partition = part.partition
         if isinstance(outcome, Exception) and not isinstance(outcome, FenceLost):
             self._suspects[partition] = _CLEAN_STATEMENTS
@@ -274,6 +318,15 @@ class GroupWriter:
             if not self._suspects[partition]:
                 del self._suspects[partition]
         part.end(outcome)
+
+
+def _wake(waiter: asyncio.Future[Written], outcome: Written | Exception) -> None:
+    if waiter.done():
+        return
+    if isinstance(outcome, Exception):
+        waiter.set_exception(outcome)
+    else:
+        waiter.set_result(outcome)
 
 
 def _is_verdict(outcome: Written | Exception, *, of_one: bool) -> bool:

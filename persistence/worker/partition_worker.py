@@ -40,10 +40,19 @@ from persistence.worker.batch_size import AdaptiveBatchSize
 from persistence.worker.bisect import BatchOutcome, isolate
 from persistence.worker.contents import ContentFailure, Contents, has_payload, held_bytes
 from persistence.worker.decoding import decode_all
+from persistence.worker.handed_over import HandedOver
 from persistence.worker.interruption import Interruption
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.clock import now
-from transport.contract import WORKER_GROUP, Claim, DeadLetter, Reason, Record, Transport
+from transport.contract import (
+    WORKER_GROUP,
+    Claim,
+    DeadLetter,
+    HandingClaim,
+    Reason,
+    Record,
+    Transport,
+)
 from transport.envelope import Message
 from transport.errors import TransportError
 
@@ -112,10 +121,24 @@ class PartitionWorker:
             transport=self._context.transport.name,
             epoch=self._claim.epoch,
         )
+        self._begin_hand_over()
         async with self._interruption:
             batch = await self._read()
             while batch.records:
                 batch = await self._persist(batch) or await self._read()
+
+    def _begin_hand_over(self) -> None:
+        claim, context, fence = self._claim, self._context, self._fence
+        if isinstance(claim, HandingClaim) and fence is not None:
+            handed = HandedOver(
+                claim,
+                context.transport.name,
+                fence,
+                group_writer=context.group_writer,
+                metrics=context.metrics,
+                deliveries=context.deliveries,
+            )
+            claim.hand_over(handed.take)
 
     async def open(self) -> None:
         """Take the partition's fence; raises as ``run`` does."""

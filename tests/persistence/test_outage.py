@@ -171,6 +171,7 @@ async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_lette
     start, transport, database_pool, eventually, monkeypatch
 ):
     write, write_together, puzzle = Writer.write, Writer.write_together, [True]
+    write_unless_locked = Writer.write_unless_locked
 
     def look(batch) -> None:
         if puzzle and any(placed.event.content == "puzzle" for placed in batch):
@@ -180,12 +181,17 @@ async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_lette
         look(batch)
         return await write(self, batch, fence)
 
+    async def puzzled_unless_locked(self, batch, fence):
+        look(batch)
+        return await write_unless_locked(self, batch, fence)
+
     async def puzzled_together(self, batches, connection):
         for batch in batches:
             look(batch.records)
         return await write_together(self, batches, connection)
 
     monkeypatch.setattr(Writer, "write", puzzled)
+    monkeypatch.setattr(Writer, "write_unless_locked", puzzled_unless_locked)
     monkeypatch.setattr(Writer, "write_together", puzzled_together)
     worker = start()
     await append(transport, message("c1", "conv1", "puzzle"), message("c2", "conv2", "fine"))

@@ -21,8 +21,8 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "dead_letters", "delivery", "faults", "groups", "identity", "member", "ownership",
-            "progress", "publishing", "reading", "removal",
+            "dead_letters", "delivery", "faults", "groups", "handing", "identity", "member",
+            "ownership", "progress", "publishing", "reading", "removal",
         )
     )
 )  # fmt: skip
@@ -32,6 +32,7 @@ from transport.conformance import (  # noqa: E402 - after the rewrite of their a
     delivery,
     faults,
     groups,
+    handing,
     identity,
     ownership,
     progress,
@@ -46,6 +47,7 @@ _TESTS = {
     for module in (
         publishing,
         delivery,
+        handing,
         ownership,
         progress,
         dead_letters,

@@ -8,6 +8,7 @@ look is worth while, so a needless one costs a look and a missed one some time, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Self
 
 from transport.errors import TransportError
@@ -24,6 +25,10 @@ _RACE_SECONDS = 0.001
 # Between the beginnings of two reads, so that a stream of appends wakes this process 200 times a
 # second and not once for each. What comes after a pause rings at once.
 _READ_SECONDS = 0.005
+# The same, while it tells of nothing but what this process appended and has handed over.
+_MOST_SECONDS = 0.02
+_ANSWER_SECONDS = 0.001
+"""Within which the answer to an append is here, once the log tells of it."""
 
 
 class AppendNotifier:
@@ -35,8 +40,12 @@ class AppendNotifier:
     done, and a stream under load would otherwise keep the read returning.
     """
 
-    def __init__(self, connections: RedisConnections) -> None:
+    def __init__(
+        self, connections: RedisConnections, is_appending: Callable[[], bool] = lambda: False
+    ) -> None:
         self._connections = connections
+        self._is_appending = is_appending
+        self._pause = _READ_SECONDS
         self._waiters: dict[str, asyncio.Future[None]] = {}
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
         self._covered: frozenset[str] = frozenset()  # by the read in flight
@@ -94,6 +103,11 @@ class AppendNotifier:
             return False
         listening = self._watched.get(stream)
         return listening is not None and sort_key(listening) <= sort_key(after)
+
+    def heard(self, stream: str, offset: str) -> None:
+        """Tell of nothing through ``offset``: the claim was handed it."""
+        if stream in self._watched:
+            self._watched[stream] = offset
 
     def ring(self, stream: str) -> None:
         """End the wait for ``stream``, if anyone waits."""
@@ -157,16 +171,27 @@ class AppendNotifier:
             return  # we hung up on it ourselves
         if isinstance(reply, Exception):
             raise translate(reply)
+        if reply and self._is_appending():
+            await asyncio.sleep(_ANSWER_SECONDS)
+        told = False
         for name, entries in reply or ():
-            stream = name.decode()
+            stream, last = name.decode(), entries[-1][0].decode()
+            listening = self._watched.get(stream)
+            if listening is not None and sort_key(last) <= sort_key(listening):
+                continue  # handed over
+            told = True
             if stream in self._waiters:
-                self._watched[stream] = entries[-1][0].decode()
+                self._watched[stream] = last
                 self.ring(stream)
             else:
                 self._watched.pop(stream, None)
+        if told:
+            self._pause = _READ_SECONDS
+        elif reply:
+            self._pause = min(2 * self._pause, _MOST_SECONDS)
 
     async def _not_too_often(self) -> None:
-        early = self._began + _READ_SECONDS - asyncio.get_running_loop().time()
+        early = self._began + self._pause - asyncio.get_running_loop().time()
         if early > 0:
             await asyncio.sleep(early)
 

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
-from transport.contract import Record
+from transport.contract import Record, Taker
 from transport.errors import PartitionLost, TopicMissing
 from transport.redis.append_notifier import AppendNotifier
+from transport.redis.hand_over import HandOver, KeptRuns, Run
+from transport.redis.handed import Acknowledged, HandedRecords, JointAcks
 from transport.redis.inbox import Inbox
 from transport.redis.trimming import Retention
 
@@ -16,7 +18,7 @@ __all__ = ["RedisClaim"]
 
 
 class RedisClaim:
-    """See ``transport.contract.Claim``."""
+    """See ``transport.contract.HandingClaim``."""
 
     blocked = None
 
@@ -26,6 +28,8 @@ class RedisClaim:
         notifier: AppendNotifier,
         *,
         retention: Retention,
+        hand_over: HandOver,
+        acks: JointAcks,
         left: Callable[[RedisClaim], Awaitable[None]],
     ) -> None:
         self.topic = inbox.topic
@@ -36,6 +40,15 @@ class RedisClaim:
         self._inbox = inbox
         self._notifier = notifier
         self._left = left
+        self.handed = HandedRecords()
+        self._hand_over = hand_over
+        self._acks = acks
+        self._kept = KeptRuns()
+        self._taker: Taker | None = None
+        self._is_waiting = False
+        self._is_refused = False
+        self._must_read = False
+        self._was_handed = False  # anything, in the wait under way
         self._revoked = False
         self._lost = False
 
@@ -53,6 +66,9 @@ class RedisClaim:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._hand_over.leave(self.partition, self)
+        if not any(isinstance(error, asyncio.CancelledError) for error in exc):
+            await self._settled()
         await self._left(self)
 
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
@@ -64,21 +80,29 @@ class RedisClaim:
             self._check()
             if self._revoked:
                 raise PartitionLost(f"partition {self.partition} moves to another member")
+            self._hand_kept()
+            is_quiet = may_skip and not self._must_read and self._is_quiet()
+            if self.handed.any and not is_quiet:
+                await self._settled()  # what is read stands after it
+                continue
             try:
-                found = [] if may_skip and self._is_quiet() else await self._inbox.read(max_records)
+                found = [] if is_quiet else await self._inbox.read(max_records)
             except PartitionLost:
                 self.lose()
                 raise
             except TopicMissing:
                 self._notifier.forget(self.stream)  # ids may begin anew, below what it listens to
                 raise
-            may_skip = False
+            may_skip = self._must_read = False
+            if found:
+                self._kept.read(self._inbox.heard)
             remaining = deadline - loop.time()
             if found or remaining <= 0:
                 return found
             if self._lost or self._revoked:
                 continue  # while it read: no claim waited then, so none was woken
-            await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=remaining)
+            if not await self._wait(remaining):
+                return []
 
     async def ack(self, through: str) -> None:
         """Acknowledge through ``through``; see ``transport.contract.Claim.ack``."""
@@ -104,6 +128,88 @@ class RedisClaim:
             self.lose()
             raise
 
+    def hand_over(self, take: Taker) -> None:
+        """See ``transport.contract.HandingClaim.hand_over``."""
+        self._taker = take
+        self._hand_over.join(self.partition, self)
+
+    def offer(self, run: Run, *, is_last: bool) -> None:
+        """Hand over what this process appended, or keep it for when it is what comes next."""
+        rest = run.after(self._inbox.heard)
+        if rest is None:
+            return  # it was read before the append's answer was here
+        if self._is_waiting and self._hand(rest):
+            self._hand_kept()
+            return
+        self._kept.keep(rest)
+        if is_last and self._is_waiting:
+            self._must_read = True
+            self._notifier.ring(self.stream)
+
+    def _hand_kept(self) -> None:
+        inbox = self._inbox
+        while inbox.may_follow(inbox.heard) and (run := self._kept.after(inbox.heard)):
+            if not self._hand(run):
+                self._must_read = True
+                return
+
+    def _hand(self, run: Run) -> bool:
+        """Hand over records if they are what ``next`` would return now; return whether it did."""
+        inbox = self._inbox
+        if self._is_refused or self._lost or self._revoked or self._taker is None:
+            return False
+        if not inbox.may_follow(run.before):
+            return False
+        self.handed.take(run.before, run.last, len(run.offsets))  # it may be passed at once
+        if not self._taker(run.records()):
+            self.handed.take_back()
+            return False
+        inbox.follow(run.last)
+        self._was_handed = True
+        self._notifier.heard(self.stream, run.last)
+        return True
+
+    def passed(self, through: str, acknowledged: Acknowledged | None = None) -> None:
+        """See ``transport.contract.HandingClaim.passed``."""
+        if not self._lost and self.handed.passed(through, acknowledged):
+            self._acks.add(self)
+            if self.handed.is_awaited:
+                self._acks.hurry()
+
+    def refused(self) -> None:
+        """See ``transport.contract.HandingClaim.refused``."""
+        self._is_refused = True
+        if self.handed.may_drop:
+            self._go_back()
+        else:
+            self._acks.hurry()
+
+    def acked(self, count: int, through: str, began: int) -> None:
+        """Note that what was handed over is acknowledged through ``through``."""
+        self.handed.acked(through, began)
+        self.retention.acked(count, through)
+        self._inbox.note_ack(through)
+        if self._is_refused and self.handed.may_drop:
+            self._go_back()
+
+    def not_acked(self, error: Exception) -> None:
+        """Note that it is not, and read it: the log knows how far it is."""
+        if isinstance(error, PartitionLost):
+            self.lose()
+        self._go_back()
+
+    def _go_back(self) -> None:
+        self._is_refused = False
+        self._must_read = True
+        self._inbox.go_back(self.handed.drop())
+        self._notifier.ring(self.stream)
+
+    async def _settled(self) -> None:
+        """Return once nothing that was handed over is left."""
+        if not self._lost:
+            self._acks.hurry()
+            await self.handed.settled()
+
     def revoke(self) -> None:
         """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
         self._revoked = True
@@ -112,7 +218,17 @@ class RedisClaim:
     def lose(self) -> None:
         """Have every call raise from now on."""
         self._lost = True
+        self.handed.drop()
         self._notifier.ring(self.stream)
+
+    async def _wait(self, seconds: float) -> bool:
+        """Wait for something to read; return whether to look for it."""
+        self._is_waiting, self._was_handed = True, False
+        try:
+            rung = await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=seconds)
+        finally:
+            self._is_waiting = False
+        return rung or not self._was_handed
 
     def _is_quiet(self) -> bool:
         """Return whether nothing was appended since the last look, as far as can be known here."""

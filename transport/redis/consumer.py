@@ -15,6 +15,8 @@ from transport.redis.claim import RedisClaim
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
+from transport.redis.hand_over import HandOver
+from transport.redis.handed import JointAcks
 from transport.redis.inbox import Inbox
 from transport.redis.membership import RedisMembership, Renewed
 from transport.redis.pipeline import Pipeline
@@ -46,6 +48,7 @@ class RedisConsumer:
         membership: RedisMembership,
         notifier: AppendNotifier,
         *,
+        hand_over: HandOver,
         retention_seconds: int,
         retention_records: int,
     ) -> None:
@@ -53,6 +56,8 @@ class RedisConsumer:
         self._functions = functions
         self._membership = membership
         self._notifier = notifier
+        self._hand_over = hand_over
+        self._acks = JointAcks(functions, membership.group, by_slot=hand_over.by_slot)
         self._retention_seconds = retention_seconds
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
@@ -75,6 +80,7 @@ class RedisConsumer:
             if self._renewer:
                 self._renewer.cancel()
                 await asyncio.wait([self._renewer])
+            await self._acks.close()
             with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
                 await self._membership.leave()
         finally:
@@ -144,6 +150,8 @@ class RedisConsumer:
             ),
             self._notifier,
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
+            hand_over=self._hand_over,
+            acks=self._acks,
             left=self._give_back,
         )
         self._held[partition] = claim

@@ -74,11 +74,38 @@ class Inbox:
         self._unacked: deque[str] = deque()
         self._witness = witness
         self._is_unsure = False  # of what the last read did: it failed, or was cut off
+        self._made = -1  # connections that had been made before the last read
 
     @property
     def is_at_end(self) -> bool:
         """Whether all that comes next is new: nothing is to be delivered again."""
         return not self._behind and not self._is_unsure
+
+    def may_follow(self, before: str) -> bool:
+        """Return whether the record after ``before`` is what the next read would begin with.
+
+        It is for certain while the connections are those of the last read: it has seen that the log
+        did not go back.
+        """
+        return (
+            before == self.heard
+            and self.is_at_end
+            and not self._unacked
+            and self._made == self._connections.made
+        )
+
+    def follow(self, through: str) -> None:
+        """Note that the caller has everything through ``through``, without reading it."""
+        self.heard = through
+        self._witness.stands(self.partition, through)
+
+    def go_back(self, position: str) -> None:
+        """Note that the caller wants what comes after ``position``, where the group is."""
+        self.heard = position
+
+    def note_ack(self, through: str) -> None:
+        """Note that what the caller got without reading is acknowledged."""
+        self._witness.acknowledged(self.partition, through)
 
     async def read(self, count: int) -> list[Record]:
         """Return up to ``count`` records, or none if there are none now.
@@ -189,6 +216,7 @@ class Inbox:
     async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
         """Return the entries to deliver again, and the new ones."""
         self._is_unsure = True
+        made = self._connections.made
         after = (self._last,) if self._behind else (self._last, ">")
         read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
         transaction: list[Command] = [
@@ -223,6 +251,7 @@ class Inbox:
             self.heard = last
             self._witness.stands(self.partition, last)
         self._is_unsure = False
+        self._made = made
         return before, fresh
 
     async def _read_on_a_full_server(self, count: int, after: Sequence[str]) -> list[Reply]:

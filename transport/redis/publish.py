@@ -26,6 +26,7 @@ from transport.identity import partition_of
 from transport.redis.connection import Command, Reply
 from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
+from transport.redis.hand_over import HandOver, Run
 from transport.redis.keys import TopicKeys
 from transport.redis.records import (
     FIELD_BODY,
@@ -53,16 +54,26 @@ class Publisher:
 
     A repeat is answered from memory only if its record is in the log, or left it after ``group``
     acknowledged it. Any other record may not be a row, so the repeat is appended.
+
+    ``hand_over`` gets what was appended, for the claims of this process.
     """
 
     def __init__(
-        self, functions: Functions, log: TopicKeys, *, group: str, seconds: int, witness: Witness
+        self,
+        functions: Functions,
+        log: TopicKeys,
+        *,
+        group: str,
+        seconds: int,
+        witness: Witness,
+        hand_over: HandOver,
     ) -> None:
         self._functions = functions
         self._witness = witness
         self._log = log
         self._group = group
         self._seconds = seconds
+        self._hand_over = hand_over
         self._by_slot = False
 
     def keep_slots_apart(self) -> None:
@@ -75,15 +86,19 @@ class Publisher:
         # One trip after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
         for calls in self._trips(envelopes, self._seconds if remember else 0):
+            self._hand_over.appending += 1
             try:
                 replies = await self._functions.exchange([call.command for call in calls])
+                if len(calls) == 1:
+                    outcomes += self._outcomes(replies[0], calls[0].envelopes)
+                else:
+                    rest = envelopes[len(outcomes) :]
+                    outcomes += self._outcomes_by_partition(replies, calls, rest)
             except TransportError as error:
                 # What follows must not overtake it.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
-            if len(calls) == 1:
-                outcomes += self._outcomes(replies[0], calls[0].envelopes)
-            else:
-                outcomes += self._outcomes_by_partition(replies, calls, envelopes[len(outcomes) :])
+            finally:
+                self._hand_over.appending -= 1
         return outcomes
 
     def _trips(self, envelopes: Sequence[Envelope], seconds: int) -> Iterator[list[_Call]]:
@@ -120,7 +135,13 @@ class Publisher:
         return _Call(("XADD", stream, "*", *_fields_of(envelope)), [envelope])
 
     def _outcomes(self, reply: Reply, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        outcomes = _outcomes([reply] if type(reply) is bytes else reply, len(envelopes))
+        items = [reply] if type(reply) is bytes else reply
+        runs: dict[int, Run] = {}
+        if type(items) is list:
+            items = _told_apart(items, envelopes, runs)
+        outcomes = _outcomes(items, len(envelopes))
+        for partition, run in runs.items():
+            self._hand_over.appended(partition, run)
         last = outcomes[-1]
         if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
             self._witness.stands(envelopes[-1].partition, last.offset)
@@ -162,7 +183,8 @@ class Publisher:
                 raise _TooWideError
             fields = _fields_of(e)
             arguments += (memo, len(fields), *fields)
-        return self._functions.command("append", keys, *arguments)
+        name = "append_after" if self._hand_over.is_wanted else "append"
+        return self._functions.command(name, keys, *arguments)
 
     async def recall(self, message_ids: Sequence[str]) -> list[Remembered | None]:
         """Look up what was appended under each message id, within the idempotency window.
@@ -230,6 +252,25 @@ def remembered(value: bytes) -> Remembered:
     """Parse the value that ``append`` wrote under a message id."""
     offset, accepted_at, fingerprint, correlation_id = value.decode().split(" ", 3)
     return Remembered(offset, accepted_at, fingerprint, correlation_id)
+
+
+def _told_apart(
+    items: Sequence[bytes], envelopes: Sequence[Envelope], runs: dict[int, Run]
+) -> list[bytes]:
+    """Return the ids without those of the records before; note what stands next to each other."""
+    bare = list(items)
+    for index, item in enumerate(items):
+        if item[0] == _FOUND or item[0] == _REFUSED:
+            continue
+        before, told, offset = item.rpartition(b"<")
+        envelope = envelopes[index]
+        if told:
+            bare[index] = offset
+            runs[envelope.partition] = Run(before.decode(), [envelope], [offset.decode()])
+        elif run := runs.get(envelope.partition):
+            run.envelopes.append(envelope)
+            run.offsets.append(item.decode())
+    return bare
 
 
 def _outcomes(reply: Reply, count: int) -> Sequence[Outcome]:

@@ -34,6 +34,7 @@ from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.groups import forget_group
+from transport.redis.hand_over import HandOver
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
 from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
@@ -58,7 +59,9 @@ class RedisTransport:
     """
 
     system = "redis"
-    features = Features(remembers=True, durable=True, counts_deliveries=True, shared=True)
+    features = Features(
+        remembers=True, durable=True, counts_deliveries=True, shared=True, hands_over=True
+    )
 
     def __init__(self, settings: TransportSettings, name: LogName = _NAME) -> None:
         self.name = str(name)
@@ -76,12 +79,14 @@ class RedisTransport:
             (Topic.MESSAGES, WORKER_GROUP): self._new_witness(self.partitions),
             (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_witness(1),
         }
+        self._hand_over = HandOver()
         self._publisher = Publisher(
             self._functions,
             self._messages,
             group=WORKER_GROUP,
             seconds=seconds,
             witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
+            hand_over=self._hand_over,
         )
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
         self._removal = RedisLogRemoval(
@@ -129,6 +134,7 @@ class RedisTransport:
             raise
         if clustered:
             self._publisher.keep_slots_apart()
+            self._hand_over.by_slot = True
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -167,11 +173,15 @@ class RedisTransport:
             # Another group has its own: records that are unread there say nothing of ours.
             witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
         )
+        hand_over = self._hand_over
+        if (topic, group) != (Topic.MESSAGES, WORKER_GROUP):
+            hand_over = HandOver()
         return RedisConsumer(
             self._connections,
             self._functions,
             membership,
-            AppendNotifier(self._connections),
+            AppendNotifier(self._connections, lambda: hand_over.appending > 0),
+            hand_over=hand_over,
             retention_seconds=settings.stream_retention_seconds,
             retention_records=settings.stream_retention_records,
         )

@@ -5,7 +5,7 @@
 -- it that is in the log no more may be one of the lost. `anew` is when the stream was made anew after
 -- somebody deleted it, as an id, and `before` the last look's `tail` of the one that was deleted.
 
--- Leases of which a look was taken since this library was loaded, which is when the server read its
+-- When the last look at a lease was taken, in ms, since this library was loaded, which is when the server read its
 -- data or became a primary. Until then Redis' own count of what a group has read is not to be
 -- believed: 7.0 writes and replicates the position without the count.
 local looked = {}
@@ -171,7 +171,17 @@ local function look(stream, lease, name)
   redis.call('HSET', lease, 'added', digits(info.added), 'unread', digits(unread),
     'tail', info.last, 'seen', redis.call('HGET', lease, 'acked') or '0',
     'at', group.position, 'read', read)
-  looked[lease] = true
+  looked[lease] = now_ms()
+end
+
+-- A look, where an owner passes records ten or twenty times a second: it costs more than the rest.
+local LOOK_MS = 100
+
+local function look_at_times(stream, lease, name)
+  local since = now_ms() - (looked[lease] or 0)
+  if since >= LOOK_MS or since < 0 then
+    look(stream, lease, name)
+  end
 end
 
 -- The unread records that went with a deleted stream, for a group that went with it.

@@ -91,7 +91,15 @@ local function answerable(accounts, stream, group, one, other)
   return nil
 end
 
-local function append(keys, args)
+-- The id of the last record that is in the stream.
+local function last_of(stream)
+  local last = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+  return last[1] and last[1][1] or '0-0'
+end
+
+-- `before`, if any, is a table: then the answer for the first record that is appended to each stream
+-- says which one stood before it ('before<id').
+local function append(keys, args, before)
   local call = redis.pcall
   local seconds, key, body, message, correlation, kind, ours, parent, group =
     unpack(args, 1, FIRST_ID - 1)
@@ -125,6 +133,9 @@ local function append(keys, args)
     if known then
       out[i] = '=' .. known
     else
+      if before and before[stream] == nil then
+        before[stream] = last_of(stream)
+      end
       if shape == '' then
         offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
           message, id, correlation, args[first + 2], kind, ours)
@@ -138,6 +149,10 @@ local function append(keys, args)
         out[i] = '!' .. offset.err
       else
         out[i] = offset
+        if before and before[stream] then
+          out[i] = before[stream] .. '<' .. offset
+          before[stream] = false
+        end
         if is_remembered then
           memo = offset .. ' ' .. memo
           memos[#memos + 1] = id
@@ -167,7 +182,14 @@ local function recall(keys, args)
   return out
 end
 
+-- The same, for a process that works on some of the streams: it may go on without reading where
+-- nothing came in between.
+local function append_after(keys, args)
+  return append(keys, args, {})
+end
+
 register('append', append, {})
+register('append_after', append_after, {})
 -- Dead letters are appended on a full server too: the partition that has one could otherwise not go
 -- on, and going on is what makes room.
 register('set_aside', append, DRAINS)

@@ -71,6 +71,36 @@ local function ack(keys, args)
   return total
 end
 
+local function pass_one(stream, lease, group, epoch, from, through, count)
+  if not owns(lease, epoch) then
+    return 'FENCED this epoch does not own the partition'
+  end
+  local info = group_info(stream, group)
+  if not info or info.position ~= from then
+    return 'MOVED the group is not where its owner left it'
+  end
+  if info.read then
+    redis.call('XGROUP', 'SETID', stream, group, through, 'ENTRIESREAD', digits(info.read + count))
+  else
+    redis.call('XGROUP', 'SETID', stream, group, through)
+  end
+  redis.call('HINCRBY', lease, 'acked', count)
+  look_at_times(stream, lease, group)
+  return ''
+end
+
+-- KEYS streams and their leases, in turn; ARGV group; then for each stream its owner's epoch, the id up
+-- to which the group was given everything, and the id and the number of records up to which the owner
+-- is done: it appended these itself, and the group is never given them. Returns for each an empty
+-- string, or why not.
+local function pass(keys, args)
+  local out = {}
+  for i = 1, #keys / 2 do
+    out[i] = pass_one(keys[2 * i - 1], keys[2 * i], args[1], unpack(args, 4 * i - 2, 4 * i + 1))
+  end
+  return out
+end
+
 -- KEYS stream; ARGV group, consumer. Returns how many records other consumers of the group have
 -- pending. The owner is not given them until the partition is taken anew.
 local function strays(keys, args)
@@ -166,6 +196,7 @@ register('position', position, READS)
 register('read', read, DRAINS)
 register('range', range, READS)
 register('ack', ack, DRAINS)
+register('pass', pass, DRAINS)
 register('strays', strays, READS)
 register('gone', gone, DRAINS)
 register('trim', trim, DRAINS)

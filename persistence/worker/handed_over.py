@@ -1,0 +1,111 @@
+"""Records that a claim hands over: straight into the next statement, with no turn of their own.
+
+This is the short way of what goes well. What does not (a record that can't be stored, a conflict,
+an outage, a lost fence) is refused: it comes again from the log, to ``PartitionWorker``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
+from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.group_writer import GroupWriter, PendingBatch
+from persistence.worker.bisect import BatchOutcome
+from persistence.worker.decoding import decode_all
+from persistence.worker.worker_metrics import WorkerMetrics
+from transport.contract import WORKER_GROUP, HandingClaim, Record
+from transport.envelope import Message
+
+__all__ = ["HandedOver"]
+
+
+class HandedOver:
+    """Takes what one claim hands over."""
+
+    def __init__(
+        self,
+        claim: HandingClaim,
+        transport: str,
+        fence: Fence,
+        *,
+        group_writer: GroupWriter,
+        metrics: WorkerMetrics,
+        deliveries: Deliveries,
+    ) -> None:
+        self._claim = claim
+        self._transport = transport
+        self._fence = fence
+        self._group_writer = group_writer
+        self._metrics = metrics
+        self._deliveries = deliveries
+        self._batches: deque[_Batch] = deque()
+
+    def take(self, records: Sequence[Record]) -> bool:
+        """Have them written; see ``transport.contract.Taker``."""
+        if not self._group_writer.has_room(sum(len(record.body) for record in records)):
+            return False  # then the log is what waits, and not this process's memory
+        trace = self._deliveries.begin(self._transport, WORKER_GROUP, records, time.time_ns())
+        positioned, _, undecodable = decode_all(records, self._transport, trace.begun)
+        if undecodable or any(map(_has_payload, positioned)):
+            return False
+        last = self._batches[-1] if self._batches else None
+        if last is None or not self._group_writer.extend(last.part, positioned):
+            last = _Batch()
+            last.part = self._group_writer.hand_in(
+                positioned, self._fence, last.attempted, self._ended
+            )
+            self._batches.append(last)
+        if trace is not UNTRACED:
+            trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in positioned)
+            last.traces.append(trace)
+        return True
+
+    def _ended(self, outcome: Written | Exception) -> None:
+        batch = self._batches.popleft()
+        if isinstance(outcome, Exception) or outcome.conflicts:
+            while self._batches:  # later ones must not overtake it
+                self._group_writer.withdraw(self._batches.popleft().part)
+            self._claim.refused()
+            return
+        records = batch.part.batch.records
+        self._metrics.written(records, BatchOutcome(outcome.persisted, outcome.duplicates, [], []))
+        self._metrics.acknowledged(
+            len(records), time.perf_counter() - batch.began, trace_id=batch.trace_id
+        )
+        for trace in batch.traces:
+            trace.written("persisted", (records[i].offset for i in outcome.persisted))
+            trace.written("duplicate", (records[i].offset for i in outcome.duplicates))
+        self._claim.passed(records[-1].offset, batch.acknowledged if batch.traces else None)
+
+
+class _Batch:
+    """What one statement writes, and the traces of what is sampled in it."""
+
+    __slots__ = ("began", "part", "traces")
+
+    part: PendingBatch
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.traces: list[Delivery] = []
+
+    @property
+    def trace_id(self) -> str | None:
+        return self.traces[0].trace_id if self.traces else None
+
+    def attempted(self, began: int, error: BaseException | None) -> None:
+        for trace in self.traces:
+            trace.attempted((p.offset for p in self.part.batch.records), began, error)
+
+    def acknowledged(self, began: int) -> None:
+        for trace in self.traces:
+            trace.acknowledged(began)
+
+
+def _has_payload(positioned: PositionedEvent) -> bool:
+    """Return whether the content is elsewhere: it is fetched in the usual turn."""
+    event = positioned.event
+    return isinstance(event, Message) and event.payload_key is not None

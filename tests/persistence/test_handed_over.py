@@ -1,0 +1,103 @@
+"""What a process appends is persisted without being read from the log, and as if it had been."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from persistence.store.statement import LOCK_CLASS
+from tests.persistence.loglib import append, contents, lag, letters
+from tests.persistence.samples import PARTITIONS, message, receipt
+from transport.contract import Reason
+
+WAITING = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+LOCK = "SELECT pg_advisory_xact_lock($1, p) FROM generate_series(0, 3) AS p"
+
+
+async def reads(settings) -> int:
+    """Return how often anything was read for a group, since the server was started."""
+    async with Redis(host=settings.redis_host, port=settings.redis_port, protocol=2) as client:
+        stats = await client.info("commandstats")
+    return stats.get("cmdstat_xreadgroup", {"calls": 0})["calls"]
+
+
+async def is_settled(transport) -> bool:
+    return await lag(transport) == 0
+
+
+async def until_handed_over(transport, settings, eventually) -> None:
+    """Return once a message to each partition is persisted without a read."""
+    turns = iter(range(1000))
+
+    async def is_handed_over() -> bool:
+        turn, before = next(turns), await reads(settings)
+        await append(transport, *(message(f"w{turn}.{i}", f"warm{i}") for i in range(32)))
+        await eventually(lambda: is_settled(transport))
+        return await reads(settings) == before
+
+    await eventually(is_handed_over, timeout=20)
+
+
+async def test_what_a_process_appends_is_persisted_without_being_read(
+    start, transport, transport_settings, database_pool, eventually
+):
+    worker = start(stream_poll_interval_ms=60_000)
+    await until_handed_over(transport, transport_settings, eventually)
+    before, already = await reads(transport_settings), worker.count("persisted")
+    sent = [message(f"c{i}", f"conv{i % 7}", f"{i}") for i in range(100)]
+    for first in range(0, 100, 10):
+        await append(transport, *sent[first : first + 10])
+    await eventually(lambda: is_settled(transport))
+    assert await reads(transport_settings) == before
+    assert worker.count("persisted") == already + 100
+    for conversation in range(7):
+        expected = [m.content for m in sent if m.conversation_id == f"conv{conversation}"]
+        assert await contents(database_pool, f"conv{conversation}") == expected
+
+
+async def test_what_follows_a_record_at_fault_does_not_overtake_it(
+    start, transport, transport_settings, database_pool, eventually
+):
+    worker = start(stream_poll_interval_ms=60_000, stream_max_retries=3)
+    await until_handed_over(transport, transport_settings, eventually)
+    one, three, four, five = (message(f"c{i}", content=f"{i}") for i in (1, 3, 4, 5))
+    async with database_pool.acquire() as blocker, blocker.transaction():
+        await blocker.execute(LOCK, LOCK_CLASS)
+        await append(transport, one, receipt(message("never sent")), three)
+        await eventually(lambda: database_pool.fetchval(WAITING))
+        await append(transport, four)
+        await append(transport, message("c1", content="another"), five)
+    await eventually(lambda: is_settled(transport))
+    assert await contents(database_pool) == ["1", "3", "4", "5"]
+    assert [letter.reason for letter in await letters(transport)] == [
+        Reason.ORPHAN_RECEIPT,
+        Reason.IDEMPOTENCY_CONFLICT,
+    ]
+    assert worker.count("dead_lettered") == 2
+
+
+async def test_what_a_killed_worker_was_handed_is_persisted_once_by_the_next(
+    start, transport, transport_settings, database_pool, eventually
+):
+    first = start(member="w1", stream_poll_interval_ms=60_000)
+    await until_handed_over(transport, transport_settings, eventually)
+    async with database_pool.acquire() as blocker, blocker.transaction():
+        await blocker.execute(LOCK, LOCK_CLASS)
+        await append(transport, *(message(f"c{i}", content=f"{i}") for i in range(10)))
+        await eventually(lambda: database_pool.fetchval(WAITING))
+        await append(transport, *(message(f"c{i}", content=f"{i}") for i in range(10, 20)))
+        await first.kill()
+        assert await lag(transport) == 20
+    start(member="w2")
+    await eventually(lambda: is_settled(transport), timeout=20)
+    assert await contents(database_pool) == [f"{i}" for i in range(20)]
+
+
+async def test_a_stop_persists_and_acknowledges_what_was_handed_over(
+    start, transport, transport_settings, database_pool, eventually
+):
+    worker = start(stream_poll_interval_ms=60_000)
+    await until_handed_over(transport, transport_settings, eventually)
+    await append(transport, *(message(f"c{i}", f"conv{i % PARTITIONS}") for i in range(20)))
+    await worker.stop()
+    assert await lag(transport) == 0
+    assert sum([len(await contents(database_pool, f"conv{i}")) for i in range(PARTITIONS)]) == 20

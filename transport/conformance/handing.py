@@ -1,0 +1,175 @@
+"""Handing over: what a process appends comes to its own claims at once, and as if it were read."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from transport.conformance.backend import Backend
+from transport.conformance.member import Member, contents, drain, message, messages, until
+from transport.contract import WORKER_GROUP, HandingClaim, Record, Topic, Transport
+
+
+class _Owner:
+    """Works on one claim: what it is handed, and what it reads, in the order of their arrival."""
+
+    def __init__(self, claim: HandingClaim) -> None:
+        self.claim = claim
+        self.seen: list[str] = []
+        self.handed: list[str] = []
+        self.passes = True
+        self.takes = True
+
+    def take(self, records: Sequence[Record]) -> bool:
+        if not self.takes:
+            return False
+        self.handed += contents(records)
+        self.seen += contents(records)
+        if self.passes:
+            self.claim.passed(records[-1].offset)
+        return True
+
+    async def read(self) -> None:
+        self.claim.hand_over(self.take)
+        while True:
+            records = await self.claim.next(max_records=10, max_wait=30.0)
+            if records:
+                self.seen += contents(records)
+                await self.claim.ack(records[-1].offset)
+
+    async def until_handed(self, text: str, transport: Transport) -> None:
+        """Append until it is handed over: once, where the claim has nothing to read any more."""
+        self.handed.clear()
+        while not self.handed:
+            await asyncio.sleep(0.05)
+            self.seen.clear()
+            await transport.publish([message(text, partition=0, of=transport)])
+
+    @asynccontextmanager
+    async def reading(self, transport: Transport, backend: Backend) -> AsyncIterator[None]:
+        """Work until the block ends; it begins with nothing to read."""
+        task = asyncio.create_task(self.read())
+        try:
+            await self.until_handed("first", transport)
+            await until(lambda: _is_acknowledged(transport), patience=backend.patience)
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _owner(member: Member, backend: Backend) -> _Owner:
+    backend.need("hands_over")
+    claim = await member.claim(0)
+    assert isinstance(claim, HandingClaim)
+    return _Owner(claim)
+
+
+async def _is_acknowledged(transport: Transport) -> bool:
+    progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    return progress[0].lag == 0
+
+
+@pytest.mark.asyncio
+async def test_what_a_process_appends_is_handed_to_its_claim(backend: Backend) -> None:
+    backend.need("hands_over")
+    async with backend.create() as transport, Member(transport) as member:
+        owner = await _owner(member, backend)
+        async with owner.reading(transport, backend):
+            await owner.until_handed("a", transport)
+            assert owner.handed == owner.seen == ["a"], "by the time that it is appended"
+            await transport.publish(messages(["b", "c"], partition=0, of=transport))
+            await transport.publish(messages(["d"], partition=0, of=transport))
+            await until(lambda: _is_acknowledged(transport), patience=backend.patience)
+            assert owner.seen == ["a", "b", "c", "d"], "once each"
+
+
+@pytest.mark.asyncio
+async def test_what_is_handed_over_and_what_is_read_come_in_the_order_of_the_log(
+    backend: Backend,
+) -> None:
+    backend.need("hands_over")
+    draw = random.Random(16)  # noqa: S311 - a test
+    async with backend.create() as ours, backend.create() as theirs, Member(ours) as member:
+        owner = await _owner(member, backend)
+        async with owner.reading(ours, backend):
+            await owner.until_handed("before", ours)
+            (before,) = await ours.read_back(Topic.MESSAGES, 0, limit=1)
+
+            async def append(transport: Transport, name: str) -> None:
+                for i in range(40):
+                    texts = [f"{name}{i}.{n}" for n in range(draw.randint(1, 3))]
+                    await transport.publish(messages(texts, partition=0, of=transport))
+                    await asyncio.sleep(draw.choice((0, 0, 0.001, 0.02)))
+
+            await asyncio.gather(append(ours, "a"), append(theirs, "b"), append(ours, "c"))
+            await until(lambda: _is_acknowledged(ours), patience=backend.patience)
+            log = await ours.read(Topic.MESSAGES, 0, after=before.offset)
+            assert owner.seen == ["before", *contents(log)]
+
+
+@pytest.mark.asyncio
+async def test_what_was_handed_over_and_not_acknowledged_comes_to_the_next_owner(
+    backend: Backend,
+) -> None:
+    backend.need("hands_over")
+    async with backend.create() as transport:
+        async with Member(transport) as member:
+            owner = await _owner(member, backend)
+            async with owner.reading(transport, backend):
+                owner.passes = False
+                await owner.until_handed("a", transport)
+        async with Member(transport, "heir") as heir:
+            records = await drain(await heir.claim(0), 1, patience=backend.patience)
+            assert contents(records) == ["a"]
+
+
+@pytest.mark.asyncio
+async def test_a_stale_owner_passes_nothing(backend: Backend) -> None:
+    backend.need("hands_over", "silence")
+    assert backend.silence is not None
+    async with backend.create() as transport, AsyncExitStack() as stack:
+        stale = await stack.enter_async_context(Member(transport, "stale"))
+        owner = await _owner(stale, backend)
+        async with owner.reading(transport, backend):
+            owner.passes = False
+            await owner.until_handed("a", transport)
+            (appended,) = await transport.read_back(Topic.MESSAGES, 0, limit=1)
+            await backend.silence(stale.consumer)
+            heir = await stack.enter_async_context(Member(transport, "heir"))
+            claim = await heir.claim(0)
+            owner.claim.passed(appended.offset)
+            assert contents(await drain(claim, 1, patience=backend.patience)) == ["a"]
+            progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            assert progress[0].lag == 1
+
+
+@pytest.mark.asyncio
+async def test_what_is_refused_afterwards_is_read_in_its_place(backend: Backend) -> None:
+    backend.need("hands_over")
+    async with backend.create() as transport, Member(transport) as member:
+        owner = await _owner(member, backend)
+        async with owner.reading(transport, backend):
+            owner.passes = False
+            await owner.until_handed("a", transport)
+            owner.passes = True
+            owner.claim.refused()
+            await transport.publish(messages(["b", "c"], partition=0, of=transport))
+            await until(lambda: _is_acknowledged(transport), patience=backend.patience)
+            assert owner.seen == ["a", "a", "b", "c"]
+
+
+@pytest.mark.asyncio
+async def test_what_is_not_taken_is_read(backend: Backend) -> None:
+    backend.need("hands_over")
+    async with backend.create() as transport, Member(transport) as member:
+        owner = await _owner(member, backend)
+        async with owner.reading(transport, backend):
+            owner.takes = False
+            await transport.publish(messages(["a", "b"], partition=0, of=transport))
+            await until(lambda: _is_acknowledged(transport), patience=backend.patience)
+            assert owner.seen == ["first", "a", "b"]
