@@ -4,15 +4,18 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 ARGS   ?=
+CORES  := $(shell getconf _NPROCESSORS_ONLN)
 # Tests mostly wait, for processes to start and leases to end: more of them at once than cores.
-JOBS   ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+JOBS   ?= $(shell expr 2 \* $(CORES))
+# What parts say that run side by side is kept together, where make can do that (4.0 and later).
+SYNC   := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # Tests start hundreds of processes: each would compile the same files again.
 unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check prove docs containers bench chaos rehearse generated-clients fmt clean env env-dev
+.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -29,14 +32,26 @@ else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
-check: env-dev docs ## Lint, format, types, imports, the site, the model of the order; the OpenAPI documents and compose.yml where their tools are
+check: env-dev ## Lint, format, types, imports, the site, the model of the order; the OpenAPI documents and compose.yml where their tools are
+	@$(MAKE) -j $(CORES) $(SYNC) check-types check-site check-proof check-code check-clients
+
+check-types:
+	@$(BIN)/mypy
+
+check-site:
+	@$(BIN)/python -m docs.site.build
+
+check-proof:
+	@$(BIN)/python -m tests.proof
+
+check-code:
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff . ; exit 1; }
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+check-clients:
 	@$(BIN)/python -m tests.generated_clients.lint
 	@$(BIN)/python -m tests.console.javascript
-	@$(BIN)/python -m tests.proof
 	@clients/typescript/check
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
 

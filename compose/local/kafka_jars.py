@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +86,7 @@ def _java_candidates() -> Iterator[Path]:
         yield from sorted(Path(place).glob("*/Contents/Home/bin/java"))
 
 
+@cache
 def _java_version(path: Path) -> int | None:
     try:
         said = subprocess.run(

@@ -19,9 +19,10 @@ from tests.proof.tlc import CheckerMissingError, ModelVerdict, check
 def main(arguments: Sequence[str]) -> int:
     """Check every model, show a table; return the exit status."""
     console = Console()
-    models = LARGE if "--large" in arguments else SMALL
+    large = "--large" in arguments
+    models = LARGE if large else SMALL
     try:
-        verdicts = [(model, _checked(model, console)) for model in models]
+        verdicts = [(model, _checked(model, console, large=large)) for model in models]
     except CheckerMissingError as error:
         console.print(f"NOT CHECKED: {len(models)} models of the order argument: {error}")
         return int(os.environ.get("CI", "").lower() in {"1", "true", "yes"})
@@ -33,9 +34,11 @@ def main(arguments: Sequence[str]) -> int:
     return int(any(verdict.violated for _, verdict in verdicts))
 
 
-def _checked(model: SpecificationModel, console: Console) -> ModelVerdict:
+def _checked(model: SpecificationModel, console: Console, *, large: bool) -> ModelVerdict:
     with console.status(model.name) as status:
-        return check(model, lambda states: status.update(f"{model.name}: {states:,} states"))
+        return check(
+            model, lambda states: status.update(f"{model.name}: {states:,} states"), large=large
+        )
 
 
 def _table(verdicts: Sequence[tuple[SpecificationModel, ModelVerdict]]) -> Table:

@@ -24,6 +24,8 @@ _DEPTH = re.compile(r"depth of the complete state graph search is (\d+)")
 _VIOLATED = re.compile(r"Error: Invariant (\w+) is violated")
 _STATE = re.compile(r"State \d+: <(\w+(?: predicate)?)")
 _VARIABLE = re.compile(r"/\\ (\w+) = ")
+_SMALL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms64m")
+_LARGE = ("-XX:+UseParallelGC", "-Xms256m")
 _CLEAN = "Model checking completed. No error has been found."
 
 
@@ -48,12 +50,18 @@ class ModelVerdict(NamedTuple):
     trace: tuple[str, ...]
 
 
-def check(model: SpecificationModel, told: Callable[[int], None] = lambda _: None) -> ModelVerdict:
+def check(
+    model: SpecificationModel,
+    told: Callable[[int], None] = lambda _: None,
+    *,
+    large: bool = False,
+) -> ModelVerdict:
     """Check every state of ``model``, or as many as it takes to find a violation.
 
     Args:
         model: What to check.
         told: Is called with the number of distinct states from time to time.
+        large: Whether it takes minutes, so that it is worth compiling TLC thoroughly.
 
     Raises:
         CheckerMissingError: There is no Java, or no TLC.
@@ -67,9 +75,9 @@ def check(model: SpecificationModel, told: Callable[[int], None] = lambda _: Non
         (folder / "Run.cfg").write_text(_configuration(model))
         # fmt: off
         command = [
-            str(java), "-XX:+UseParallelGC", "-Xms256m", "-Xmx1500m", f"-Djava.io.tmpdir={folder}",
-            "-cp", str(jar), "tlc2.TLC", "-workers", "2", "-deadlock", "-metadir", str(folder),
-            "-config", "Run.cfg", "Run",
+            str(java), *(_LARGE if large else _SMALL), "-Xmx1500m", f"-Djava.io.tmpdir={folder}",
+            "-cp", str(jar), "tlc2.TLC", "-workers", "2" if large else "1",
+            "-deadlock", "-metadir", str(folder), "-config", "Run.cfg", "Run",
         ]
         # fmt: on
         began = time.monotonic()
