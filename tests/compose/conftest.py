@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from compose.local.ports import free_port
 from tests.support.crossfade import Crossfade
 
+Start = Callable[..., Awaitable[Crossfade]]
+Up = Callable[..., Awaitable[tuple[Crossfade, str, str]]]
 
-@pytest_asyncio.fixture
-async def crossfade(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Crossfade]]]:
-    """Start ``crossfade ARGUMENTS`` in an empty folder, with the given settings."""
+
+@asynccontextmanager
+async def _commands(start: Start, folder: Path) -> AsyncIterator[Start]:
     started: list[Crossfade] = []
 
-    async def start(*arguments: str, **settings: str) -> Crossfade:
-        started.append(await Crossfade.start(*arguments, cwd=tmp_path, **settings))
+    async def run(*arguments: str, **settings: str) -> Crossfade:
+        started.append(await start(*arguments, cwd=folder, **settings))
         return started[-1]
 
-    yield start
+    yield run
     for one in started:
         await one.kill()
 
 
 @pytest_asyncio.fixture
-async def up(
-    crossfade: Callable[..., Awaitable[Crossfade]],
-) -> Callable[..., Awaitable[tuple[Crossfade, str, str]]]:
-    """Start ``crossfade up`` and wait for its panel; return it, the API's and the metrics' URL."""
+async def crossfade(tmp_path: Path) -> AsyncIterator[Start]:
+    """Fork ``crossfade ARGUMENTS`` in an empty folder, with the given settings."""
+    async with _commands(Crossfade.fork, tmp_path) as start:
+        yield start
 
+
+@pytest_asyncio.fixture
+async def typed_crossfade(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start it as a shell does, in a second of processor time: where the start is the test."""
+    async with _commands(Crossfade.start, tmp_path) as start:
+        yield start
+
+
+def _up(crossfade: Start) -> Up:
     async def start(*arguments: str, **settings: str) -> tuple[Crossfade, str, str]:
         running = await crossfade("up", *arguments, **settings)
         await running.says("Ctrl-C stops everything")
@@ -39,6 +52,18 @@ async def up(
         return running, api, metrics
 
     return start
+
+
+@pytest.fixture
+def up(crossfade: Start) -> Up:
+    """Fork ``crossfade up`` and wait for its panel; return it, the API's and the metrics' URL."""
+    return _up(crossfade)
+
+
+@pytest.fixture
+def typed_up(typed_crossfade: Start) -> Up:
+    """Start it as a shell does."""
+    return _up(typed_crossfade)
 
 
 @pytest_asyncio.fixture

@@ -161,7 +161,7 @@ async def test_readiness_fails_before_the_api_stops(crossfade, places):
     api = f"http://127.0.0.1:{places['PORT']}"
     running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="2")
     await eventually(lambda: _is_ready(api), timeout=20)
-    running.process.terminate()
+    running.process.send_signal(signal.SIGTERM)
 
     async def draining() -> bool:
         return (await _get(f"{api}/readyz")).status_code == 503
@@ -185,8 +185,8 @@ async def _is_ready(api: str) -> bool:
 async def test_a_second_signal_ends_it_on_the_spot(crossfade, places, tmp_path: Path):
     running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="60")
     await running.says("Worker started")
-    running.process.terminate()
-    running.process.terminate()  # an echo of the first, as a wrapper passes it on
+    running.process.send_signal(signal.SIGTERM)
+    running.process.send_signal(signal.SIGTERM)  # an echo of the first, as a wrapper passes it on
     await running.says("Stopping")
     assert (await _get(f"http://127.0.0.1:{places['PORT']}/healthz")).status_code == 200
 

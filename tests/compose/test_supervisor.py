@@ -67,7 +67,7 @@ async def test_processes_share_one_port_and_are_seen(crossfade, places):
     assert "2 processes accept, 1 consumes" in running.text
     assert set(_children(running.process.pid)) == {"serve 1", "serve 2", "worker 1"}
     port, metrics = int(places["PORT"]), int(places["METRICS_PORT"])
-    async with keep_alive_load(port, 32) as load:
+    async with keep_alive_load(port, 32, pause=0.02) as load:
         await eventually(lambda: load.statuses[202] > 500)
     assert (load.faults, set(load.statuses)) == ([], {202})
     found = re.findall(r'"role":"(\w+)".*"metrics":"http://127.0.0.1:(\d+)/metrics"', running.text)
@@ -115,7 +115,7 @@ async def test_a_reload_replaces_each_process_and_no_request_notices(crossfade, 
     running = await crossfade("serve", "--processes", "2", "--workers", "1", **places)
     await running.says('"event":"Started"')
     before = _children(running.process.pid)
-    async with keep_alive_load(int(places["PORT"]), 16) as load:
+    async with keep_alive_load(int(places["PORT"]), 16, pause=0.1) as load:
         await eventually(lambda: load.statuses[202] > 100)
         running.process.send_signal(signal.SIGHUP)
         await running.says('"event":"Reloaded"')

@@ -32,7 +32,7 @@ async def _post(api: str, number: int) -> int:
         return (await client.post(f"{api}/api/messages", json=body)).status_code
 
 
-@pytest.mark.parametrize("shadow", ["redis@16", "redis.eu", "redis.eu@16"])
+@pytest.mark.parametrize("shadow", ["redis@16", "redis.eu"])
 async def test_every_message_is_in_both_and_a_row_once(
     crossfade, new_redis, database_url, database_pool, shadow
 ):

@@ -47,8 +47,10 @@ def _taken(*ports: int) -> Iterator[list[int]]:
         yield list(ports)
 
 
-async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_messages(up):
-    running, api, _ = await up("--s3")
+async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_messages(
+    typed_up, up
+):
+    running, api, _ = await typed_up("--s3")
     await running.says(r"Payloads +seaweedfs .* http://127.0.0.1:\d+")
     first = (await _post(api)).json()
     members = running.family()
@@ -82,8 +84,10 @@ async def test_several_processes_share_the_port_the_log_file_and_the_end(up, tmp
     assert "error" not in running.text
 
 
-async def test_nothing_is_left_running_when_up_itself_is_killed_and_the_next_run_starts(up):
-    running, api, _ = await up()
+async def test_nothing_is_left_running_when_up_itself_is_killed_and_the_next_run_starts(
+    typed_up, up
+):
+    running, api, _ = await typed_up()
     first = (await _post(api)).json()
     members = running.family()
     await running.kill()
@@ -101,8 +105,8 @@ async def test_a_run_right_after_a_kill_waits_for_the_old_servers_to_end(up):
     assert await again.interrupt() == 0
 
 
-async def test_sigterm_while_starting_ends_it_with_nothing_left(crossfade):
-    running = await crossfade("up")
+async def test_sigterm_while_starting_ends_it_with_nothing_left(typed_crossfade):
+    running = await typed_crossfade("up")
     await running.says("Starting")
     members = running.family()
     assert await running.terminate() == 0

@@ -33,12 +33,12 @@ async def _run(command: str, folder: Path, api: str) -> str:
     return said.decode()
 
 
-async def test_the_tutorial_does_what_it_says(up, tmp_path: Path) -> None:
+async def test_the_tutorial_does_what_it_says(typed_up, tmp_path: Path) -> None:
     program("curl", package="curl")
     program("pgrep", package="procps")
     blocks = re.findall(r"<!-- run -->\n```bash\n(.*?)```", PAGE, re.DOTALL)
     first, other, story, stop, second, go_on, page, spoil, letters, discard = blocks
-    running, api, _ = await up()
+    running, api, _ = await typed_up()
 
     async def typed(command: str) -> str:
         return await _run(command, tmp_path, api)

@@ -1,4 +1,4 @@
-"""Clients that keep their connections and send again at once, and count failures."""
+"""Clients that keep their connections, send again and again, and count failures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _numbers = itertools.count()  # no key is sent twice
 class KeepAliveLoad:
     """The outcome of the requests so far."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pause: float) -> None:
         self._port = port
+        self._pause = pause
         self.statuses: Counter[int] = Counter()
         self.faults: list[str] = []
         """Connections that were refused, reset, or closed without an answer."""
@@ -62,6 +63,7 @@ class KeepAliveLoad:
         if b"connection: close" in head:
             self.told_to_leave += 1
             return False
+        await asyncio.sleep(self._pause)
         return True
 
 
@@ -70,9 +72,11 @@ def _number(head: bytes, header: bytes) -> int:
 
 
 @asynccontextmanager
-async def keep_alive_load(port: int, clients: int) -> AsyncIterator[KeepAliveLoad]:
-    """Send while the block runs, from so many clients."""
-    load = KeepAliveLoad(port)
+async def keep_alive_load(
+    port: int, clients: int, *, pause: float = 0.0
+) -> AsyncIterator[KeepAliveLoad]:
+    """Send while the block runs, from so many clients, which rest ``pause`` seconds in between."""
+    load = KeepAliveLoad(port, pause)
     sending = [asyncio.create_task(load.send_for_ever()) for _ in range(clients)]
     try:
         yield load
