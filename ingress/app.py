@@ -117,7 +117,8 @@ class Ingress:
         self._hot: Mapping[str, AsgiApp] = {MESSAGES: first, BATCH: batch}
         self._body_limit = min(settings.ingress_max_body_bytes, _ORDINARY_BODY)
         self._readiness = readiness
-        self._followed = followed
+        self.followed = followed
+        """What consoles follow: each ends when this process drains."""
 
     def drain(self) -> None:
         """Make ``/readyz`` say no; requests are still served. Call it before stopping.
@@ -129,7 +130,7 @@ class Ingress:
         """
         self._readiness.drain()
         self.listener.leaving = True
-        for stream in self._followed:
+        for stream in self.followed:
             stream.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

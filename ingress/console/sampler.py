@@ -84,6 +84,11 @@ class Sampler:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes samples: while somebody follows, and for a moment after."""
+        return self._task is not None and not self._task.done()
+
     async def status(self) -> Status:
         """Return a status no older than an interval, with the history."""
         status = await self._fresh()
@@ -106,7 +111,7 @@ class Sampler:
         self._followers += 1
         try:
             await self._fresh()
-            if self._task is None or self._task.done():
+            if not self.is_running:
                 self._task = asyncio.create_task(self._run())
             while not self._closed:
                 tick = self._tick

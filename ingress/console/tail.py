@@ -28,14 +28,14 @@ from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
 from transport.patience import answer
 
-__all__ = ["MOST_FOLLOWERS", "Tail", "TailFilter", "TailNews"]
+__all__ = ["MOST_FOLLOWERS", "MOST_HELD", "Tail", "TailFilter", "TailNews"]
 
 MOST_FOLLOWERS = 20
 """Followers at once on one process."""
 _RECORDS = 200
 """Records of one partition that are read at a time; later ones are passed over."""
 _AT_ONCE = 4
-_HELD = 500
+MOST_HELD = 500
 """Lines that wait for a slow follower."""
 _FOLLOWED = 2_000
 """Messages of one follower whose fate is looked up until it is known."""
@@ -134,7 +134,7 @@ class _Follower:
         for line, message in read:
             if not self.wanted.takes(message):
                 continue
-            if len(self.lines) == _HELD:
+            if len(self.lines) == MOST_HELD:
                 self.skipped += 1
                 continue
             self.lines.append(line)
@@ -191,15 +191,20 @@ class Tail:
         """Whether the limit of followers is reached."""
         return len(self._followers) >= MOST_FOLLOWERS
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it reads the log: while somebody follows, and for a moment after."""
+        return self._task is not None and not self._task.done()
+
     async def follow(self, wanted: TailFilter) -> AsyncIterator[TailNews]:
         """Yield records appended from now on: at once none, then at least every five seconds."""
         follower = _Follower(wanted)
         self._followers.add(follower)
         try:
-            if self._task is None or self._task.done():
+            if not self.is_running:
                 self._positions = {}
                 await self._look()
-                if self._task is None or self._task.done():
+                if not self.is_running:
                     self._task = asyncio.create_task(self._run())
             while not self._closed:
                 yield follower.take(self._log.name, self._error)

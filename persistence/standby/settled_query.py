@@ -24,7 +24,7 @@ from transport.contract import Record
 from transport.envelope import Message, Receipt, decode
 from transport.errors import DecodeError
 
-__all__ = ["SettlementQuery", "UnsettledRecord", "asked_of"]
+__all__ = ["SETTLED", "SettlementQuery", "UnsettledRecord", "asked_of"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -33,7 +33,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 # stays, but that of a message that was redriven is where it came back to. Each LATERAL with its
 # LIMIT is one look into an index. A join would be planned anew by the sizes of the tables, and a
 # plan that is kept from when they were small reads all of them later.
-_SETTLED = """
+SETTLED = """
 WITH quiet AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS set),
 found AS MATERIALIZED (
     SELECT asked.place, row.id, row.transport, asked.partition, asked.log_offset,
@@ -212,7 +212,7 @@ class SettlementQuery:
         ]
         async with using(self._pool) as connection:
             rows = await connection.fetch(
-                _SETTLED,
+                SETTLED,
                 self._transport,
                 [asked.message[0] for _, asked in messages if asked.message],
                 [asked.message[1] for _, asked in messages if asked.message],

@@ -67,7 +67,7 @@ async def test_any_process_lists_all_and_a_silent_one_stays_listed(database_pool
     assert found == ["127.0.0.1:9090", "127.0.0.1:9091"]
 
 
-async def test_a_list_that_is_too_old_is_no_answer(monkeypatch, database_pool):
+async def test_a_list_that_is_too_old_is_no_answer(database_pool):
     """503, upon which Prometheus keeps the list that it has: an empty one would drop them all."""
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
     pool = await connect(PersistenceSettings(database_url=nowhere))
@@ -80,5 +80,6 @@ async def test_a_list_that_is_too_old_is_no_answer(monkeypatch, database_pool):
     good = Targets(database_pool)
     await good.refresh()
     assert good.answer() == b"[]"
-    monkeypatch.setattr("compose.process.scrape_targets._GOOD_FOR", 0.0)
-    assert good.answer() is None
+    old = Targets(database_pool, good_for=0.0)
+    await old.refresh()
+    assert old.answer() is None

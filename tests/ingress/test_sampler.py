@@ -40,5 +40,5 @@ async def test_it_ends_when_nobody_watches_and_begins_again(sampler, eventually)
         seen = [await _next(watching) for _ in range(2)]
         assert len(set(seen)) == 2
         await watching.aclose()
-        task = sampler._task
-        await eventually(task.done)
+        assert sampler.is_running
+        await eventually(lambda: not sampler.is_running)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from transport.errors import TransportUnavailable
-from transport.kafka import closing
 from transport.kafka.client_pool import ClientPool
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer
 
@@ -35,18 +35,14 @@ def _stuck() -> Any:
 
 @pytest.mark.parametrize("discard", [discard_admin, discard_consumer, discard_producer])
 async def test_a_client_that_will_not_close_is_left(
-    discard: Callable[[Any], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+    discard: Callable[..., Awaitable[None]],
 ) -> None:
-    monkeypatch.setattr(closing, "_WITHIN", 0.05)
     async with asyncio.timeout(5):
-        await discard(_stuck())
+        await discard(_stuck(), within=0.05)
 
 
-async def test_a_request_is_answered_though_the_last_client_will_not_close(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_request_is_answered_though_the_last_client_will_not_close() -> None:
     """Seen when two of three nodes died: the watchdog for stalls waited for ever itself."""
-    monkeypatch.setattr(closing, "_WITHIN", 0.05)
 
     async def connect() -> Any:
         return _stuck()
@@ -54,7 +50,7 @@ async def test_a_request_is_answered_though_the_last_client_will_not_close(
     async def refused(_: Any) -> None:
         raise KafkaConnectionError("gone")
 
-    client_pool = ClientPool(connect, discard_admin, timeout=0.5)
+    client_pool = ClientPool(connect, partial(discard_admin, within=0.05), timeout=0.5)
     async with asyncio.timeout(5):
         with pytest.raises(TransportUnavailable):
             await client_pool.ask(refused)

@@ -21,7 +21,7 @@ from persistence.store import lookup, statement
 ASKED = {
     "look-up of a tick": lookup.ANSWERS,
     "what stood in the way": statement.CLASSIFY,
-    "what is settled": standby_question._SETTLED,
+    "what is settled": standby_question.SETTLED,
     "receipt that is a row": queries.RECEIPT,
     "what became of messages": settled.FATES,
     "messages by any id": search.MESSAGES,

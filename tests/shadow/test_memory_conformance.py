@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.shadow.scripted_transport import ScriptedTransport, hang, refuse, work
+from tests.support.memory import expel
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
 from transport.contract import Consumer, Topic
@@ -27,7 +28,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         log.topics[Topic.MESSAGES][partition].append("key", body, {})
 
     async def silence(consumer: Consumer) -> None:
-        consumer._group.expel(consumer._member)  # type: ignore[attr-defined]
+        expel(log, consumer)
 
     def create() -> ShadowTransport:
         shadow = ScriptedTransport(MemoryTransport(settings, log=second), behaviour)

@@ -38,12 +38,13 @@ async def test_nothing_is_dropped_while_a_group_has_not_acknowledged_it() -> Non
 
 async def test_what_is_remembered_is_forgotten_after_its_time() -> None:
     settings = TransportSettings(stream_partitions=1, idempotency_ttl_seconds=1)
-    transport = MemoryTransport.from_settings(settings)
-    transport._log._remember_seconds = 0
+    log = MemoryLog(settings)
+    transport = MemoryTransport(settings, log=log)
+    log.remember_seconds = 0
     sent = message("x", partition=0, of=transport)
     assert isinstance((await transport.publish([sent]))[0], Appended)
     assert isinstance((await transport.publish([sent]))[0], Appended)
-    transport._log._remember_seconds = 60
+    log.remember_seconds = 60
     assert isinstance((await transport.publish([sent]))[0], Appended)
     assert isinstance((await transport.publish([sent]))[0], Remembered)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.memory import expel
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
 from transport.contract import Consumer, Topic
@@ -20,7 +21,7 @@ def backend() -> Backend:
         log.topics[Topic.MESSAGES][partition].append("key", body, {})
 
     async def silence(consumer: Consumer) -> None:
-        consumer._group.expel(consumer._member)  # type: ignore[attr-defined]
+        expel(log, consumer)
 
     return Backend(
         create=lambda: MemoryTransport(settings, log=log),

@@ -44,44 +44,46 @@ async def start(client: Any, *, within: float) -> None:
     await task
 
 
-async def discard_producer(client: Producer, *, flush: bool = False) -> None:
+async def discard_producer(
+    client: Producer, *, flush: bool = False, within: float = _WITHIN
+) -> None:
     """Close ``client``; with ``flush``, give it a little time to deliver what it holds.
 
     Records that are then undelivered fail, and their outcome is unknown.
     """
     if flush:
-        await _within(client.flush())
+        await _ended(client.flush(), within)
     client.fail_all()
-    await _within(client.stop())
+    await _ended(client.stop(), within)
 
 
-async def discard_consumer(client: AIOKafkaConsumer) -> None:
+async def discard_consumer(client: AIOKafkaConsumer, *, within: float = _WITHIN) -> None:
     """Close ``client``, leaving its group if the group can be told in time."""
-    if await _within(client.stop()):
+    if await _ended(client.stop(), within):
         return
     coordinator = client._coordinator
     for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task"):
         task = getattr(coordinator, name, None)
         if task is not None:
             task.cancel()
-            await asyncio.wait([task], timeout=_WITHIN)
+            await asyncio.wait([task], timeout=within)
     if client._fetcher is not None:
-        await _within(client._fetcher.close())
-    await _within(client._client.close())
+        await _ended(client._fetcher.close(), within)
+    await _ended(client._client.close(), within)
 
 
-async def discard_admin(client: AIOKafkaAdminClient) -> None:
+async def discard_admin(client: AIOKafkaAdminClient, *, within: float = _WITHIN) -> None:
     """Close ``client``, as far as its connections let themselves be closed in time."""
-    await _within(client.close())
+    await _ended(client.close(), within)
 
 
-async def _within(closing: Awaitable[Any]) -> bool:
-    """Give ``closing`` a little time; tell whether that was enough."""
+async def _ended(closing: Awaitable[Any], within: float) -> bool:
+    """Give ``closing`` so many seconds; tell whether that was enough."""
     task = asyncio.ensure_future(closing)
-    await asyncio.wait([task], timeout=_WITHIN)
+    await asyncio.wait([task], timeout=within)
     if not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=_WITHIN)
+        await asyncio.wait([task], timeout=within)
         return False
     if not task.cancelled():
         task.exception()  # seen: a client that fails to close is closed all the same

@@ -36,7 +36,7 @@ class MemoryLog:
 
     def __init__(self, settings: TransportSettings) -> None:
         self._partitions = settings.stream_partitions
-        self._remember_seconds = settings.idempotency_ttl_seconds
+        self.remember_seconds = settings.idempotency_ttl_seconds
         self._retention = settings.stream_retention_records
         self._begin()
 
@@ -116,7 +116,7 @@ class MemoryLog:
             correlation_id = envelope.headers.get(HEADER_CORRELATION_ID, "")
             answer = Remembered(offset, envelope.accepted_at, envelope.fingerprint, correlation_id)
             self._known[envelope.message_id] = (
-                time.monotonic() + self._remember_seconds,
+                time.monotonic() + self.remember_seconds,
                 answer,
             )
         self._trim(partition)

@@ -102,15 +102,16 @@ def test_a_paragraph_keeps_its_lines_and_a_string_is_one() -> None:
     assert written.getvalue() == "a\\nerror: b\na\nb\\x07\n"
 
 
-def test_a_long_cell_is_cut_in_a_terminal_and_says_so() -> None:
+def test_a_long_cell_is_cut_in_a_terminal_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal, written = _terminal()
-    terminal._force_terminal = True
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
     grid = Grid("a")
     grid.add_row("x" * 1_000_000)
     terminal.print(grid)
     assert "(1,000,000 characters)" in " ".join(written.getvalue().split())
     assert len(written.getvalue()) < 2000
     assert brief("short") == "short"
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
     piped, whole = _terminal()
     piped.print(grid)
     assert "x" * 1_000_000 in whole.getvalue()
