@@ -69,7 +69,8 @@ async def test_it_walks_to_another_log_and_stops_where_it_cannot_go_on(
             await load.goes_on(20)
         status, text = await run("redis", "--rolling", "exit 7")
         assert (status, "nothing to do" in text) == (0, True), text
-    assert [attempt for attempt in sent.attempts if not attempt.answered] == []
+    # A connection that rests may be closed just as a request comes; that one is sent again.
+    assert [one for one in sent.attempts if one.status and not one.answered] == []
 
     async def settled() -> Final | None:
         """Return the end of it, once each acknowledged message has its row."""
