@@ -30,7 +30,7 @@ def reload(pid: int) -> str:
 @pytest.fixture
 async def running(typed_crossfade, places, tmp_path: Path):
     (tmp_path / ".env").write_text("TRANSPORT=redis\n")
-    places |= installed(tmp_path) | {"TRANSPORT_SHADOW_SETTLE_MS": "1000"}
+    places |= installed(tmp_path) | {"TRANSPORT_SHADOW_SETTLE_MS": "1000", "STREAM_PARTITIONS": "4"}
     started = await typed_crossfade("serve", "--processes", "2", **places)
     await started.says('"event":"Started"')
     return started

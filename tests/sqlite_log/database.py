@@ -22,7 +22,7 @@ __all__ = ["CommitFailed", "Database"]
 T = TypeVar("T")
 
 _BUSY_SECONDS = 5.0
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.05
 # acked: everything below is acknowledged. claim: unique to one claim, and fences all others.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS log (identity TEXT NOT NULL, partitions INTEGER NOT NULL);
