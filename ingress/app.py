@@ -283,7 +283,12 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         trace_url=settings.ingress_trace_url,
         timeout_seconds=timeout,
     )
-    documents = Documents(api, settings=settings, keys_required=auth.required)
+    documents = Documents(
+        api,
+        settings=settings,
+        keys_required=auth.required,
+        payload_bytes=payloads.settings.ingress_max_payload_bytes if payloads else None,
+    )
     api.include_router(docs_router(documents))
     return Ingress(
         api,

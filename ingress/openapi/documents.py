@@ -51,12 +51,21 @@ class Documents:
     Args:
         app: The ordinary routes.
         settings: The limits that the schemas name.
+        payload_bytes: The largest content of a form; ``None`` where there is no payload store.
         keys_required: Whether operations ask for an API key.
     """
 
-    def __init__(self, app: FastAPI, *, settings: IngressSettings, keys_required: bool) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        settings: IngressSettings,
+        keys_required: bool,
+        payload_bytes: int | None = None,
+    ) -> None:
         self._app = app
         self._settings = settings
+        self._payload_bytes = payload_bytes
         self._keys_required = keys_required
 
     @cached_property
@@ -73,7 +82,7 @@ class Documents:
     def _whole(self) -> dict[str, Any]:
         """FastAPI's document and the hot path's, as they are."""
         document = get_openapi(title="", version="", routes=self._app.routes)
-        document["paths"] |= hot_paths(self._settings)
+        document["paths"] |= hot_paths(self._settings, self._payload_bytes)
         schemas = document["components"]["schemas"]
         kinds = [MessageRequest, *_structs(ApiStruct)]
         _, components = msgspec.json.schema_components(kinds, ref_template=REF)

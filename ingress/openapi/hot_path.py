@@ -40,9 +40,34 @@ def hot_components(settings: IngressSettings) -> dict[str, Any]:
     return components
 
 
-def hot_paths(settings: IngressSettings) -> dict[str, Any]:
-    """Return the two routes' paths."""
-    return {MESSAGES: {"post": _post_message()}, BATCH: {"post": _post_batch(settings)}}
+def hot_paths(settings: IngressSettings, payload_bytes: int | None) -> dict[str, Any]:
+    """Return the two routes' paths; ``payload_bytes`` is the largest content of a form, if any."""
+    first = _post_message()
+    if payload_bytes is not None:
+        first["requestBody"]["content"]["multipart/form-data"] = {"schema": _form(payload_bytes)}
+    return {MESSAGES: {"post": first}, BATCH: {"post": _post_batch(settings)}}
+
+
+def _form(most: int) -> dict[str, Any]:
+    """Return the schema of a message whose content is a part of its own."""
+    return {
+        "type": "object",
+        "required": ["message", "content"],
+        "properties": {
+            "message": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "description": "A MessageRequest without content. It comes first.",
+            },
+            "content": {
+                "type": "string",
+                "format": "binary",
+                "description": f"At most {most} bytes of any kind, streamed. Its Content-Type is "
+                "the message's contentType, unless that is given. A Content-Digest (RFC 9530, "
+                "sha-256) of the part or of the body is checked.",
+            },
+        },
+    }
 
 
 def _batch_result() -> dict[str, Any]:
@@ -93,7 +118,7 @@ def _post_message() -> dict[str, Any]:
         "responses": {
             "200": _answer("Accepted before; the first one's answer, in its state now.", ack),
             "202": _answer("Accepted.", ack),
-            **_problems(*_COMMON, p.KEY_CONFLICT, *_FULL),
+            **_problems(*_COMMON, p.DIGEST, p.KEY_CONFLICT, *_FULL),
         },
     }
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from otel.metrics import Metrics
-from persistence.database.outage import OutageBarrier, stopped_within
+from persistence.database.outage import OutageBarrier, Stopping, stopped_within
 from persistence.errors import PersistenceError
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
 from persistence.payloads.metrics import PayloadMetrics
@@ -28,7 +28,7 @@ from transport.payload import Payload
 
 __all__ = ["ContentFailure", "Contents", "has_payload", "held_bytes"]
 
-_AT_ONCE = 32
+_AT_ONCE = 16
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 Failed = Callable[[PositionedEvent, PersistenceError], None]
@@ -141,7 +141,8 @@ class Contents:
                     missing = isinstance(error, PayloadMissing)
                     reason = Reason.PAYLOAD_MISSING if missing else Reason.PAYLOAD_CORRUPT
                     return ContentFailure(reason, error)
-                await stopped_within(stop, backoff.next())
+                if await stopped_within(stop, backoff.next()):
+                    raise Stopping from error  # its attempts are not over: the next owner has them
             else:
                 return msgspec.structs.replace(
                     positioned,

@@ -199,5 +199,12 @@ async def test_a_form_needs_a_boundary_and_no_compression(service: Service) -> N
     assert (await post("/api/messages", content=b"x", headers=coded)).status_code == 415
 
 
+async def test_the_document_describes_the_form(service: Service, start: Start) -> None:
+    for served, known in ((service, True), (await start(), False)):
+        document = (await served.client.get("/openapi.json")).json()
+        taken = document["paths"]["/api/messages"]["post"]["requestBody"]["content"]
+        assert ("multipart/form-data" in taken) == known
+
+
 async def test_without_a_store_a_form_is_no_media_type_of_ours(start: Start) -> None:
     assert (await send(await start(), PNG)).status_code == 415

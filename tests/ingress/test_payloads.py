@@ -192,6 +192,20 @@ async def failed_attempts(service: Service) -> float:
 
 
 @pytest.mark.parametrize("door", ["protocol"])
+async def test_a_stop_uses_up_no_attempts(start: Start, store: PayloadStore) -> None:
+    service = await start(payloads=store)
+    await service.post(large())
+    (path,) = (folder_of(store) / one for one in objects(store))
+    path.rename(folder_of(store) / "aside")
+    async with working(service, stream_max_retries=100):
+        await eventually(lambda: failed_attempts(service))
+    assert not await letters(service)
+    (folder_of(store) / "aside").rename(path)
+    async with working(service):
+        await eventually(lambda: has_rows(service, 1))
+
+
+@pytest.mark.parametrize("door", ["protocol"])
 async def test_a_worker_without_a_store_waits_and_says_so(
     start: Start, store: PayloadStore
 ) -> None:
