@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from persistence.errors import Rejected
 from persistence.store.batch import PositionedEvent
@@ -40,6 +41,12 @@ def _of_field(column: tables.Column) -> InsertColumn:
     field, write = attrgetter(column.field), column.write
     if write is tables.as_it_is:
         return InsertColumn(column.name, column.type, lambda _, events: list(map(field, events)))
+    if write is tables.or_null:  # mostly nothing: a call for each costs more than the rest of it
+        return InsertColumn(
+            column.name,
+            column.type,
+            lambda _, events: [None if v is UNSET else v for v in map(field, events)],
+        )
     return InsertColumn(
         column.name, column.type, lambda _, events: [write(field(event)) for event in events]
     )

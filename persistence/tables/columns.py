@@ -18,7 +18,16 @@ from msgspec import UNSET
 from persistence.timestamps import rfc3339
 from transport.envelope import Message, Receipt
 
-__all__ = ["MESSAGE", "RECEIPT", "Column", "as_it_is", "message_of", "names", "receipt_of"]
+__all__ = [
+    "MESSAGE",
+    "RECEIPT",
+    "Column",
+    "as_it_is",
+    "message_of",
+    "names",
+    "or_null",
+    "receipt_of",
+]
 
 
 def as_it_is(value: Any) -> Any:
@@ -63,7 +72,8 @@ def _text_array(values: Sequence[str]) -> str:
     return '{"' + joined + '"}'
 
 
-def _or_null(value: Any) -> Any:
+def or_null(value: Any) -> Any:
+    """Return ``value``; nothing for a field that is not set."""
     return None if value is UNSET else value
 
 
@@ -83,8 +93,8 @@ MESSAGE = (
     Column("content_type", "content_type", sent=True),
     Column("accepted_at", "accepted_at", "timestamptz", _moment, rfc3339),
     Column("payload_key", "payload_key"),
-    Column("payload_bytes", "payload_bytes", "bigint", _or_null, _or_unset),
-    Column("payload_sha256", "payload_sha256", "text", _or_null, _or_unset),
+    Column("payload_bytes", "payload_bytes", "bigint", or_null, _or_unset),
+    Column("payload_sha256", "payload_sha256", "text", or_null, _or_unset),
 )
 """The columns of ``messages`` that hold a ``Message``.
 

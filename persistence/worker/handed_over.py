@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Sequence
 
 from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
-from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.batch import Fence, Written
 from persistence.store.group_writer import GroupWriter, PendingBatch
 from persistence.worker.bisect import BatchOutcome
+from persistence.worker.contents import has_payload
 from persistence.worker.decoding import decode_all
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, HandingClaim, Record
-from transport.envelope import Message
 
 __all__ = ["HandedOver"]
 
@@ -49,8 +49,8 @@ class HandedOver:
             return False  # then the log is what waits, and not this process's memory
         trace = self._deliveries.begin(self._transport, WORKER_GROUP, records, time.time_ns())
         positioned, _, undecodable = decode_all(records, self._transport, trace.begun)
-        if undecodable or any(map(_has_payload, positioned)):
-            return False
+        if undecodable or any(map(has_payload, positioned)):
+            return False  # content is fetched in the usual turn
         last = self._batches[-1] if self._batches else None
         if last is None or not self._group_writer.extend(last.part, positioned):
             last = _Batch()
@@ -103,9 +103,3 @@ class _Batch:
     def acknowledged(self, began: int) -> None:
         for trace in self.traces:
             trace.acknowledged(began)
-
-
-def _has_payload(positioned: PositionedEvent) -> bool:
-    """Return whether the content is elsewhere: it is fetched in the usual turn."""
-    event = positioned.event
-    return isinstance(event, Message) and event.payload_key is not None
