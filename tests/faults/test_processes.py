@@ -10,7 +10,7 @@ import time
 import pytest
 
 from compose.harness.history import Outcome
-from tests.faults.database import inserts_held
+from tests.faults.database import drop_connections, inserts_held
 from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
@@ -75,6 +75,32 @@ async def test_everything_killed_at_once(deployment: Deployment) -> None:
             await load.goes_on(150)
             await both.kill()
             await both.start()
+        await load.goes_on(100)
+    await deployment.assert_promises_held()
+
+
+async def test_processes_that_accept_and_persist_are_hurt_in_turn(deployment: Deployment) -> None:
+    """Each hands what it appends to its own workers, and reads what the other appends."""
+    (one, other), _ = await deployment.run(workers=0, ENABLE_STREAM_CONSUMERS="true")
+    async with deployment.load([one, other]) as load:
+        await one.owns_eventually(8)
+        await other.owns_eventually(8)
+        await load.goes_on(150)
+        async with inserts_held(deployment.database_url) as held:
+            await held.waiting(2)
+            await one.kill()
+        await one.start()
+        await one.owns_eventually(8)
+        await load.goes_on(150)
+        async with inserts_held(deployment.database_url) as held:
+            await held.waiting(2)
+            await other.suspend()
+        await one.owns_eventually(16)
+        await load.goes_on(50)
+        await other.resume()
+        await other.owns_eventually(8)
+        await load.goes_on(150)
+        await drop_connections(deployment.database_url)
         await load.goes_on(100)
     await deployment.assert_promises_held()
 
