@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from compose.rehearsal.part import WAYS
 from compose.rehearsal.rehearse import Rehearsal
 from tests.support.forked_service import ForkedService
 from tests.support.kafka import require_kafka
+from tests.support.requirements import absent
 
 
 @pytest.mark.timeout(1200)
@@ -39,10 +39,7 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append, service=ForkedService)
     report = await rehearsal.run()
     page = save(tmp_path / "report", report, rehearsal, tmp_path / "rehearsal")
-    if shutil.which("go") is None:
-        assert report.second.missing
-    else:
-        assert report.second.agrees, report.second
+    assert report.second.agrees or report.second.missing, report.second
     assert report.passed, f"{report.stopped} {report.verdict} {report.findings[:5]}\n{page}"
     assert [one.phase for one in report.phases] == list(THERE_AND_BACK)
     assert all(one.faults for one in report.phases), "a phase without a fault"
@@ -55,3 +52,5 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     assert set(report.totals.records) == {"redis", "kafka"}
     assert (page.parent / "history.jsonl").read_bytes().startswith(b'{"type":"history"')
     assert msgspec.json.decode((page.parent / "report.json").read_bytes())["passed"]
+    if report.second.missing:
+        absent(f"the second checker's opinion: {report.second.missing}")
