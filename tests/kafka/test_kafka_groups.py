@@ -9,7 +9,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, NoError, for_code
 from aiokafka.protocol.api import RequestStruct, Response
-from aiokafka.protocol.group import JoinGroupRequest
+from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from tests.support.eventually import eventually
@@ -88,21 +88,21 @@ async def log(kafka_settings) -> AsyncIterator[KafkaTransport]:
 
 @pytest.fixture
 async def join(kafka_settings) -> AsyncIterator[object]:
-    """Send a request to a group's coordinator, until it has no error."""
+    """Send a request to a group's coordinator until the answer has no error; return that."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
     await admin.start()
 
-    async def send(group: str, request) -> bool:
+    async def send(group: str, request):
         try:
             answer = await admin._send_request(request, await admin.find_coordinator(group))
         except GroupCoordinatorNotAvailableError:
-            return False
+            return None
         error = for_code(answer.error_code)
         assert error is NoError or error.retriable, f"{error} {answer}"
-        return error is NoError
+        return answer if error is NoError else None
 
-    async def join(group: str, request) -> None:
-        await eventually(lambda: send(group, request), timeout=30)
+    async def join(group: str, request):
+        return await eventually(lambda: send(group, request), timeout=30)
 
     yield join
     await admin.close()
@@ -137,9 +137,10 @@ async def test_a_share_group_is_unknown_and_never_none(log, join):
 
 
 async def test_workers_of_kafka_connect_read_no_topic_by_their_group(log, join):
-    """A sink's consumer has a group of its own, which is told as any other."""
+    """They share out connectors. A sink's consumer has a group of its own, told as any other."""
     group = f"connect-{uuid.uuid4().hex}"
-    await join(
-        group, JoinGroupRequest(group, 30_000, 30_000, "", "worker", "connect", [("v1", b"")])
-    )
+    joining = JoinGroupRequest(group, 30_000, 30_000, "", "worker", "connect", [("v1", b"")])
+    joined = await join(group, joining)
+    member, connectors = joined.member_id, [(joined.member_id, b"connectors")]
+    await join(group, SyncGroupRequest(group, joined.generation_id, member, "worker", connectors))
     assert await standing(log, group) == []
