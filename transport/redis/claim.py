@@ -17,6 +17,12 @@ from transport.redis.trimming import Retention
 __all__ = ["RedisClaim"]
 
 
+# A claim that reads again so soon after it could be handed records rests, longer each time.
+_INTERRUPTED_SECONDS = 0.5
+_REST_SECONDS = 0.05
+_LONGEST_REST_SECONDS = 2.0
+
+
 class RedisClaim:
     """See ``transport.contract.HandingClaim``."""
 
@@ -48,6 +54,9 @@ class RedisClaim:
         self._is_waiting = False
         self._is_refused = False
         self._must_read = False
+        self._is_resting = False
+        self._rests = 0.0  # seconds
+        self._resumed = -_INTERRUPTED_SECONDS  # when the last rest ended, or ends
         self._was_handed = False  # anything, in the wait under way
         self._revoked = False
         self._lost = False
@@ -80,6 +89,7 @@ class RedisClaim:
             self._check()
             if self._revoked:
                 raise PartitionLost(f"partition {self.partition} moves to another member")
+            self._rejoin(loop.time())
             self._hand_kept()
             is_quiet = may_skip and not self._must_read and self._is_quiet()
             if self.handed.any and not is_quiet:
@@ -96,6 +106,7 @@ class RedisClaim:
             may_skip = self._must_read = False
             if found:
                 self._kept.read(self._inbox.heard)
+                self._rest(loop.time())
             remaining = deadline - loop.time()
             if found or remaining <= 0:
                 return found
@@ -132,6 +143,27 @@ class RedisClaim:
         """See ``transport.contract.HandingClaim.hand_over``."""
         self._taker = take
         self._hand_over.join(self.partition, self)
+
+    def _rest(self, now: float) -> None:
+        """Take nothing for a while, where it was interrupted again: others append here, too.
+
+        To change between the two ways costs more than to read.
+        """
+        if self._taker is None or self._is_resting:
+            return
+        if now - self._resumed > _INTERRUPTED_SECONDS:
+            self._rests = 0.0
+        else:
+            self._rests = min(2 * self._rests + _REST_SECONDS, _LONGEST_REST_SECONDS)
+            self._is_resting = True
+            self._hand_over.leave(self.partition, self)
+            self._kept = KeptRuns()
+        self._resumed = now + self._rests
+
+    def _rejoin(self, now: float) -> None:
+        if self._is_resting and now >= self._resumed:
+            self._is_resting = False
+            self._hand_over.join(self.partition, self)
 
     def offer(self, run: Run, *, is_last: bool) -> None:
         """Hand over what this process appended, or keep it for when it is what comes next."""
