@@ -168,9 +168,9 @@ class PostForm:
             message.admit(key)
         return message
 
-    def content(self, message_id: str) -> _Content:
+    def content(self, message_id: str) -> _ContentPart:
         """Return a place for the content of the message."""
-        return _Content(self._uploads, message_id)
+        return _ContentPart(self._uploads, message_id)
 
     def check(self, size: int, most: int | None = None) -> None:
         """Raise Problem if a part is larger than it may be."""
@@ -212,7 +212,7 @@ class _Form:
         self._part: PartHead | None = None
         self._json = bytearray()
         self._message: Submission | None = None
-        self._content: _Content | None = None
+        self._content: _ContentPart | None = None
         self._content_headers: Headers = {}
 
     async def take(self, data: bytes) -> None:
@@ -278,7 +278,7 @@ class _Form:
             )
 
 
-class _Content:
+class _ContentPart:
     """The content of one message: in memory until it is more than a megabyte, then in the store."""
 
     def __init__(self, uploads: Uploads, message_id: str) -> None:
