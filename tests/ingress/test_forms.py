@@ -13,10 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+from otel.metrics import Metrics
+from persistence.payloads.metrics import PayloadMetrics
 from persistence.payloads.store import PayloadStore
 from tests.ingress.conftest import Service, Start, message, working
 from tests.payloads.stores import folder_of, opened
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
 from transport.contract import Topic
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
@@ -147,7 +150,10 @@ async def test_too_large_content_is_refused_before_it_comes(
     assert not left(store)
 
 
-async def test_a_client_that_leaves_leaves_nothing(service: Service, store: PayloadStore) -> None:
+async def test_a_client_that_leaves_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    metrics = Metrics()
+    store = opened(f"file://{tmp_path}/payloads", metrics=metrics)
+    service = await start(payloads=store)
     head = (
         "--b\r\nContent-Disposition: form-data; name=message\r\n\r\n"
         f"{json.dumps(described())}\r\n--b\r\nContent-Disposition: form-data; name=content\r\n\r\n"
@@ -158,7 +164,10 @@ async def test_a_client_that_leaves_leaves_nothing(service: Service, store: Payl
     await writer.drain()
     await eventually(lambda: list(folder_of(store).glob("uploading/**/*")))
     writer.close()
-    await eventually(lambda: not left(store, "uploading"))
+    # A folder forgets an upload that was never finished, and S3 keeps its parts: it is deleted.
+    deleted = metrics.of(PayloadMetrics).requests.labels("delete", "ok")
+    await eventually(lambda: value_of(deleted))
+    assert not left(store, "uploading")
     assert not await bodies(service)
     assert (await send(service, b"y")).status_code == 202
 

@@ -14,9 +14,9 @@ from persistence.payloads.store import PayloadStore
 __all__ = ["folder_of", "opened"]
 
 
-def opened(address: str, **settings: Any) -> PayloadStore:
+def opened(address: str, *, metrics: Metrics | None = None, **settings: Any) -> PayloadStore:
     """Return the store at ``address``; keyword arguments are its other settings."""
-    store = open_store(PayloadSettings(payload_store=address, **settings), Metrics())
+    store = open_store(PayloadSettings(payload_store=address, **settings), metrics or Metrics())
     assert store is not None
     return store
 
