@@ -143,7 +143,7 @@ async def places(
             "INGRESS_TRACE_URL": "http://traces.test/{traceId}",
             **settings,
         }
-        process = await Crossfade.start("serve", cwd=tmp_path_factory.mktemp(name), **environment)
+        process = await Crossfade.fork("serve", cwd=tmp_path_factory.mktemp(name), **environment)
 
         async def stop() -> None:
             assert process.process.returncode is None, f"it died:\n{process.text}"

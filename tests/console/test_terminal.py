@@ -24,7 +24,7 @@ async def command(both: Place, tmp_path: Path) -> AsyncIterator[Command]:
     started: list[Crossfade] = []
 
     async def start(*arguments: str) -> Crossfade:
-        started.append(await Crossfade.start(*arguments, cwd=tmp_path, **both.settings))
+        started.append(await Crossfade.fork(*arguments, cwd=tmp_path, **both.settings))
         return started[-1]
 
     yield start

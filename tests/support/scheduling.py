@@ -15,8 +15,8 @@ _FOLDERS = (
 """Their files share servers or a browser, which take longer to start than the tests take."""
 
 _LONGEST = (
-    "tests/clients/", "tests/console/", "tests/faults/test_crossfade.py",
-    "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
+    "tests/clients/", "tests/compose/test_migrate_run.py", "tests/console/",
+    "tests/faults/test_crossfade.py", "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
     "tests/rehearsal/test_rehearsal.py", "tests/shadow/",
 )  # fmt: skip
 """Begun last, one of these would go on alone when the other processes have nothing left to do."""
