@@ -159,14 +159,14 @@ async def test_a_worker_without_postgresql_is_not_ready(crossfade, places):
 
 async def test_readiness_fails_before_the_api_stops(crossfade, places):
     api = f"http://127.0.0.1:{places['PORT']}"
-    running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="2")
+    running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="5")
     await eventually(lambda: _is_ready(api), timeout=20)
     running.process.send_signal(signal.SIGTERM)
 
     async def draining() -> bool:
         return (await _get(f"{api}/readyz")).status_code == 503
 
-    await eventually(draining, timeout=2)
+    await eventually(draining, timeout=5)
     assert (await _post(api)).status_code == 202  # still served
     assert await running.ends() == 0
 

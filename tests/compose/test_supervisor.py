@@ -115,7 +115,7 @@ async def test_a_reload_replaces_each_process_and_no_request_notices(crossfade, 
     running = await crossfade("serve", "--processes", "2", "--workers", "1", **places)
     await running.says('"event":"Started"')
     before = _children(running.process.pid)
-    async with keep_alive_load(int(places["PORT"]), 16, pause=0.1) as load:
+    async with keep_alive_load(int(places["PORT"]), 8, pause=0.1) as load:
         await eventually(lambda: load.statuses[202] > 100)
         running.process.send_signal(signal.SIGHUP)
         await running.says('"event":"Reloaded"')
