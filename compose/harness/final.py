@@ -24,6 +24,8 @@ class FinalRow(msgspec.Struct, kw_only=True):
     transport: str = ""
     partition: int = 0
     offset: str = ""
+    inserted_at: float = 0.0
+    """When its insert began, by PostgreSQL's clock."""
 
 
 class Letter(msgspec.Struct, kw_only=True):
@@ -53,7 +55,7 @@ async def gather(database_url: str) -> Final:
     try:
         rows = await connection.fetch(
             "SELECT id, idempotency_key, conversation_id, content, seq, transport, partition,"
-            " log_offset"
+            " log_offset, extract(epoch FROM created_at)::float8 AS inserted_at"
             " FROM messages ORDER BY conversation_id, seq"
         )
         receipts = await connection.fetch("SELECT message_id, state, user_id FROM message_receipts")
@@ -73,6 +75,7 @@ async def gather(database_url: str) -> Final:
                 transport=row["transport"],
                 partition=row["partition"],
                 offset=row["log_offset"],
+                inserted_at=row["inserted_at"],
             )
             for row in rows
         ],

@@ -28,6 +28,8 @@ from transport.settings import TransportSettings
 __all__ = ["GateRedError", "Gates", "Open", "RehearsalGate"]
 
 _WHO = "rehearsal"
+# It compares both logs from their beginnings, on a machine that is busy with the load.
+_BACKFILL_SECONDS = 1800.0
 
 _Attempt = Callable[[Pool], Coroutine[Any, Any, dict[str, str]]]
 
@@ -151,9 +153,14 @@ class Gates:
         async with (
             create(choice.transport, self._settings) as source,
             create(choice.shadow, self._settings) as target,
-            asyncio.timeout(self._patience),
         ):
-            await Backfill(pool, source, target, request).run()
+            backfill = Backfill(pool, source, target, request)
+            try:
+                async with asyncio.timeout(_BACKFILL_SECONDS):
+                    await backfill.run()
+            except TimeoutError as error:
+                text = f"the backfill did not end in {_BACKFILL_SECONDS:.0f} s: {backfill.status}"
+                raise TimeoutError(text) from error
 
     async def _complete(self, phase: int, pool: Pool) -> dict[str, str]:
         steps = Steps(pool, self._settings)

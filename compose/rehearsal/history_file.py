@@ -11,11 +11,12 @@ import msgspec
 from compose.harness.final import Final, FinalRow, Letter
 from compose.harness.history import ClientAttempt, ClientHistory, RequestKind
 from compose.rehearsal.logs import Log, LogEntry
+from compose.rehearsal.timeline import RehearsalTimeline
 from persistence.fleet.log_choice import FIRST_PAIR, LogPair
 
 __all__ = ["HISTORY_VERSION", "write_history"]
 
-HISTORY_VERSION = 1
+HISTORY_VERSION = 2
 
 _Line = dict[str, object]
 
@@ -33,6 +34,7 @@ def write_history(
     final: Final,
     logs: Mapping[str, Log] | None = None,
     pair: LogPair = FIRST_PAIR,
+    timeline: RehearsalTimeline | None = None,
 ) -> None:
     """Write everything that a checker compares.
 
@@ -42,27 +44,33 @@ def write_history(
         final: Rows, receipts, dead letters and pages in the end.
         logs: Each log's records; none where only the rows are to be judged.
         pair: The logs that the phases of the attempts are between.
+        timeline: What the rehearsal did; nothing where there was none.
     """
     encode = msgspec.json.Encoder().encode
     count = 0
     with path.open("wb") as file:
-        for line in _lines(history, final, logs or {}, pair):
+        for line in _lines(history, final, logs or {}, pair, timeline):
             file.write(encode(line) + b"\n")
             count += 1
         file.write(encode({"type": "end", "lines": count + 1}) + b"\n")
 
 
 def _lines(
-    history: ClientHistory, final: Final, logs: Mapping[str, Log], pair: LogPair
-) -> Iterator[_Line]:
+    history: ClientHistory, final: Final, logs: Mapping[str, Log], pair: LogPair,
+    timeline: RehearsalTimeline | None,
+) -> Iterator[_Line]:  # fmt: skip
+    lead, error = timeline.clock() if timeline else (0.0, 0.0)
     yield {
         "type": "history", "version": HISTORY_VERSION, "old": pair.old, "new": pair.new,
-        "logs": list(logs),
+        "logs": list(logs), "clockError": error,
     }  # fmt: skip
     yield from map(_attempt, history.attempts)
+    if timeline:
+        yield from _walk(timeline)
     for message_id, reason in history.planted.items():
         yield {"type": "planted", "messageId": message_id, "reason": reason}
-    yield from map(_row, final.rows)
+    for row in final.rows:
+        yield _row(row, lead)
     for key in final.receipts:
         yield {"type": "receipt", "key": key}
     yield from map(_letter, final.letters)
@@ -71,7 +79,36 @@ def _lines(
     for name, log in logs.items():
         for entries in log.values():
             for entry in entries:
-                yield _record(name, entry)
+                yield _record(name, entry, lead)
+
+
+def _walk(timeline: RehearsalTimeline) -> Iterator[_Line]:
+    """Yield the processes, the steps and the group's places, by the attempts' clock."""
+
+    def moment(at: float | None) -> float | None:
+        return None if at is None else timeline.zero + at
+
+    for name, spans in timeline.tracks.items():
+        for span in spans:
+            yield {
+                "type": "process", "name": name, "state": span.state, "phase": span.phase,
+                "begun": moment(span.begun), "ended": moment(span.ended),
+            }  # fmt: skip
+    first, *others = timeline.bands
+    yield {"type": "step", "from": None, "to": first.phase, "begun": moment(first.begun)}
+    for mark, band in zip(timeline.gates, others, strict=False):
+        yield {
+            "type": "step", "from": mark.frm, "to": mark.to, "asked": moment(mark.begun),
+            "begun": moment(band.begun), "rolled": moment(band.rolled),
+        }  # fmt: skip
+    if len(timeline.gates) > len(others):  # a step that no gate let pass
+        mark = timeline.gates[-1]
+        yield {"type": "step", "from": mark.frm, "to": mark.to, "asked": moment(mark.begun)}
+    for place in timeline.places:
+        yield {
+            "type": "place", "log": place.log, "partition": place.partition,
+            "offset": place.offset, "at": moment(place.at),
+        }  # fmt: skip
 
 
 def _attempt(attempt: ClientAttempt) -> _Line:
@@ -99,7 +136,7 @@ def _attempt(attempt: ClientAttempt) -> _Line:
     return line | {name: value for name, value in told.items() if value is not None}
 
 
-def _row(row: FinalRow) -> _Line:
+def _row(row: FinalRow, lead: float) -> _Line:
     return {
         "type": "row",
         "seq": row.seq,
@@ -110,6 +147,7 @@ def _row(row: FinalRow) -> _Line:
         "log": row.transport,
         "partition": row.partition,
         "offset": row.offset,
+        "at": row.inserted_at - lead,
     }
 
 
@@ -125,10 +163,11 @@ def _letter(letter: Letter) -> _Line:
     return line if content is None else line | {"digest": _digest(content)}
 
 
-def _record(log: str, entry: LogEntry) -> _Line:
+def _record(log: str, entry: LogEntry, lead: float) -> _Line:
     line: _Line = {
         "type": "record", "log": log, "partition": entry.partition, "offset": entry.offset,
         "messageId": entry.message_id, "bytes": entry.digest.hex(),
+        "at": entry.appended_at - lead,
     }  # fmt: skip
     if entry.content is not None:
         line["digest"] = _digest(entry.content)
@@ -136,6 +175,8 @@ def _record(log: str, entry: LogEntry) -> _Line:
         line["mirrorOf"] = entry.mirror_of
     if entry.mirror_partition is not None:
         line["mirrorPartition"] = entry.mirror_partition
+    if entry.shadow_mode is not None:
+        line["mode"] = entry.shadow_mode
     return line
 
 

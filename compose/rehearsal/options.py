@@ -40,5 +40,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     and a rehearsal has a fault every few seconds."""
     phases: tuple[int, ...] = THERE_AND_BACK
     """The phases to walk through; each a neighbour of the one before."""
+    replayed_conversations: int = 6
+    """How many conversations are replayed against the specification."""
+    replayed_messages: int = 1500
+    """About how many of their messages."""
     pair: LogPair = FIRST_PAIR
     """The logs to walk between."""

@@ -21,9 +21,12 @@ from compose.rehearsal.log_checker import check_logs
 from compose.rehearsal.logs import Log, read_log
 from compose.rehearsal.options import Options
 from compose.rehearsal.parity_watch import ParityWatch
-from compose.rehearsal.report import RehearsalReport, hear, make_report
+from compose.rehearsal.report import RehearsalReport, hear, make_report, take_replay
 from compose.rehearsal.samples import Observer
 from compose.rehearsal.second_judge import JudgeError, Opinion, SecondJudge
+from compose.rehearsal.specification.history_lines import HistoryError
+from compose.rehearsal.specification.replay import Replayed, failed, replay
+from compose.rehearsal.specification.tlc import CheckerError, CheckerMissingError
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import RehearsalTimeline
 from compose.rehearsal.walk import Walk
@@ -120,6 +123,7 @@ class Rehearsal:
         self._say("waiting until everything is acknowledged")
         anomalies = await self._drained()
         self._say("reading both logs and the rows")
+        await self.observer.look()
         final = await gather(self.stage.database_url)
         logs: dict[str, Log] = {}
         for name, log in self.observer.logs.items():
@@ -145,15 +149,34 @@ class Rehearsal:
             stopped=stopped,
         )
         hear(report, anomalies, opinion)
+        self._say("replaying against the specification")
+        take_replay(report, await asyncio.to_thread(self._replayed, logs))
         return report
 
     def _second_opinion(self, final: Final, logs: Mapping[str, Log]) -> Opinion | str:
         """Write the history's file and ask the second checker; return why if it can't be asked."""
-        write_history(self.history_file, self.history, final, logs, self.options.pair)
+        write_history(
+            self.history_file, self.history, final, logs, self.options.pair, self.timeline
+        )
         try:
             return SecondJudge(self.history_file.parent).judge(self.history_file)[0]
         except JudgeError as error:
             return str(error)
+
+    def _replayed(self, logs: Mapping[str, Log]) -> Replayed | str:
+        """Replay some conversations; return why it can't be done."""
+        if not logs:
+            return "a log could not be read"
+        try:
+            return replay(
+                self.history_file,
+                conversations=self.options.replayed_conversations,
+                most=self.options.replayed_messages,
+            )
+        except (CheckerMissingError, HistoryError) as error:
+            return str(error)
+        except CheckerError as error:
+            return failed(str(error))
 
     async def _drained(self) -> list[Anomaly]:
         consumed = choices(self.options.pair)[self.timeline.phase].consume_from

@@ -23,6 +23,7 @@ from compose.rehearsal.logs import Log
 from compose.rehearsal.options import Options
 from compose.rehearsal.samples import Lag
 from compose.rehearsal.second_judge import Opinion
+from compose.rehearsal.specification.replay import Replayed
 from compose.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, StateSpan
 from transport.contract import Reason
 
@@ -34,6 +35,7 @@ __all__ = [
     "Totals",
     "hear",
     "make_report",
+    "take_replay",
     "verdict_of",
 ]
 
@@ -105,6 +107,10 @@ class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
     second: SecondOpinion = msgspec.field(
         default_factory=lambda: SecondOpinion(missing="it was not asked")
     )
+    replayed: Replayed | None = None
+    """Some conversations, replayed against the specification of the order argument."""
+    not_replayed: str | None = None
+    """Why none was."""
     totals: Totals
     overall: Posts
     phases: list[PhaseFigures]
@@ -163,6 +169,15 @@ def hear(report: RehearsalReport, anomalies: Sequence[Anomaly], opinion: Opinion
         agrees=all(bool(opinion.verdict[name]) == bool(first[name]) for name in first),
     )
     report.passed = report.passed and opinion.sound
+
+
+def take_replay(report: RehearsalReport, replayed: Replayed | str) -> None:
+    """Add what the specification allows, or why it was not asked."""
+    if isinstance(replayed, str):
+        report.not_replayed = replayed
+        return
+    report.replayed = replayed
+    report.passed = report.passed and not replayed.refused
 
 
 def _totals(history: ClientHistory, final: Final, logs: Mapping[str, Log]) -> Totals:

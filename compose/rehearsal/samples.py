@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -11,8 +11,8 @@ import msgspec
 from compose.harness.waiting import wait_until
 from compose.process.reconnecting import ReconnectingTransport
 from compose.rehearsal.parity_watch import Parity, ParityWatch
-from compose.rehearsal.timeline import RehearsalTimeline
-from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic
+from compose.rehearsal.timeline import PlaceMark, RehearsalTimeline
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic
 from transport.errors import TransportError
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -39,6 +39,7 @@ class Observer:
         self.logs: dict[str, ReconnectingTransport] = {}
         self._timeline = timeline
         self._parity = parity
+        self._places: dict[tuple[str, int], str] = {}
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -99,16 +100,29 @@ class Observer:
         while True:
             began = self._timeline.now
             names = list(self.logs)
-            lagging = asyncio.gather(*(self._lag(self.logs[name]) for name in names))
+            lagging = asyncio.gather(*(self._lag(name) for name in names))
             parity, lags = await asyncio.gather(self._parity.look(), lagging)
             self.samples.append(Lag(began, dict(zip(names, lags, strict=True)), parity))
             await asyncio.sleep(max(0.0, _EVERY - (self._timeline.now - began)))
 
-    async def _lag(self, log: ReconnectingTransport) -> int | None:
+    async def look(self) -> None:
+        """See where the workers' group is in every log."""
+        await asyncio.gather(*map(self._lag, self.logs))
+
+    async def _lag(self, name: str) -> int | None:
         try:
             async with asyncio.timeout(_WITHIN):
-                progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                progress = await self.logs[name].progress(Topic.MESSAGES, group=WORKER_GROUP)
         except (TransportError, TimeoutError):
             return None
+        self._mark(name, progress)
         lags = [part.lag for part in progress]
         return None if None in lags else sum(lag for lag in lags if lag is not None)
+
+    def _mark(self, name: str, progress: Iterable[Progress]) -> None:
+        at = self._timeline.now
+        for part in progress:
+            where = (name, part.partition)
+            if part.floor is not None and self._places.get(where) != part.floor:
+                self._places[where] = part.floor
+                self._timeline.places.append(PlaceMark(*where, part.floor, at))

@@ -27,6 +27,7 @@ def show(console: Terminal, report: RehearsalReport, page: Path) -> None:
     console.print(_phases(report))
     console.print(_verdict(report))
     console.print(_second(report.second))
+    console.print(_replayed(report))
     for finding in report.findings[:_SHOWN]:
         console.print(styled("  ", (finding.what, "red"), f" [{finding.where}] {finding.facts}"))
     if report.stopped:
@@ -72,6 +73,20 @@ def _second(second: SecondOpinion) -> RenderableType:
     return styled(
         "judged by two checkers, ", ("they DISAGREE", "red"),
         f": the second found {', '.join(broken) or 'nothing'}",
+    )  # fmt: skip
+
+
+def _replayed(report: RehearsalReport) -> RenderableType:
+    replayed = report.replayed
+    if replayed is None:
+        return styled((f"NOT REPLAYED against the specification: {report.not_replayed}", "yellow"))
+    said = f"replayed against the specification: {replayed.conversations} conversations, "
+    if not replayed.refused:
+        return styled(said, ("all allowed", "green"), f" ({replayed.events:,} events)")
+    first = replayed.refused[0]
+    return styled(
+        said, (f"{len(replayed.refused)} NOT ALLOWED", "red"),
+        f": {first.conversation} after {'; '.join(first.after)}: {'; '.join(first.stuck)}",
     )  # fmt: skip
 
 

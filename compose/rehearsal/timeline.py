@@ -8,7 +8,18 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Band", "FaultMark", "GateMark", "RehearsalTimeline", "StateSpan", "Waited"]
+__all__ = [
+    "Band",
+    "FaultMark",
+    "GateMark",
+    "PlaceMark",
+    "RehearsalTimeline",
+    "StateSpan",
+    "Waited",
+]
+
+
+_TICKS = 0.005
 
 
 class Band(msgspec.Struct, kw_only=True, rename="camel"):
@@ -64,6 +75,15 @@ class GateMark(msgspec.Struct, kw_only=True, rename="camel"):
     waited: list[Waited] = msgspec.field(default_factory=list)
 
 
+class PlaceMark(msgspec.Struct):
+    """The workers' group was seen at ``offset`` in a partition: it had acknowledged up to there."""
+
+    log: str
+    partition: int
+    offset: str
+    at: float
+
+
 class RehearsalTimeline:
     """The record of one rehearsal. Its clock is the monotonic one that attempts are timed by."""
 
@@ -74,11 +94,23 @@ class RehearsalTimeline:
         self.tracks: dict[str, list[StateSpan]] = {}
         self.faults: list[FaultMark] = []
         self.gates: list[GateMark] = []
+        self.places: list[PlaceMark] = []
+        """Where the workers' group was seen, whenever that was another place than before."""
+        self._wall = _wall_minus_monotonic()
 
     @property
     def now(self) -> float:
         """Seconds since the rehearsal began."""
         return round(time.monotonic() - self.zero, 3)
+
+    def clock(self) -> tuple[float, float]:
+        """Return the wall clock's lead on the monotonic one, and the error of the former in it.
+
+        Both in seconds. The servers' moments are the wall clock's, which may be corrected while the
+        rehearsal runs. A server's clock ticks in milliseconds.
+        """
+        now = _wall_minus_monotonic()
+        return (self._wall + now) / 2, abs(now - self._wall) / 2 + _TICKS
 
     @property
     def phase(self) -> int:
@@ -119,3 +151,7 @@ class RehearsalTimeline:
             spans[-1].ended = self.now
         if self.bands:
             self.bands[-1].ended = self.now
+
+
+def _wall_minus_monotonic() -> float:
+    return time.time() - time.monotonic()

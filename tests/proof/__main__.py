@@ -1,5 +1,7 @@
 """Check the models: ``python -m tests.proof``, or ``--large`` for ``make prove``.
 
+With ``--large`` the last rehearsal is replayed as well, if there is one.
+
 Without Java or TLC nothing is checked and one line says so; where ``CI`` is true that is a failure.
 """
 
@@ -8,12 +10,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from compose.rehearsal.specification.replay import replay
+from compose.rehearsal.specification.tlc import CheckerMissingError
 from tests.proof.models import LARGE, SMALL, SpecificationModel
-from tests.proof.tlc import CheckerMissingError, ModelVerdict, check
+from tests.proof.tlc import ModelVerdict, check
+
+_HISTORY = Path(".crossfade/rehearsal/history.jsonl")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +38,24 @@ def main(arguments: Sequence[str]) -> int:
         if verdict.violated:
             story = "\n".join(verdict.trace)
             console.print(f"\n{model.name} breaks {verdict.violated}:\n{story}", markup=False)
-    return int(any(verdict.violated for _, verdict in verdicts))
+    refused = _replayed(console) if "--large" in arguments else 0
+    return int(refused > 0 or any(verdict.violated for _, verdict in verdicts))
+
+
+def _replayed(console: Console) -> int:
+    """Replay the last rehearsal's history; return how many of its pieces are refused."""
+    if not _HISTORY.exists():
+        console.print(f"No history in {_HISTORY}: make rehearse writes one.")
+        return 0
+    with console.status("replaying the last rehearsal"):
+        found = replay(_HISTORY, conversations=12, most=5000)
+    console.print(
+        f"{_HISTORY}: {found.conversations} conversations replayed, {found.events:,} events in "
+        f"{found.pieces} pieces, {found.steps} of them steps; {len(found.refused)} pieces refused"
+    )
+    for refusal in found.refused:
+        console.print(refusal, markup=False)
+    return len(found.refused)
 
 
 def _checked(model: SpecificationModel, console: Console, *, large: bool) -> ModelVerdict:

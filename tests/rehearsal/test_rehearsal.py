@@ -35,11 +35,16 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
         faults_per_phase=1,
         parity_seconds=5.0,
         seed=375,
+        replayed_conversations=3,
+        replayed_messages=400,
     )
     rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append, service=ForkedService)
     report = await rehearsal.run()
     page = save(tmp_path / "report", report, rehearsal, tmp_path / "rehearsal")
     assert report.second.agrees or report.second.missing, report.second
+    assert report.replayed, report.not_replayed
+    assert not report.replayed.refused, report.replayed.refused[:2]
+    assert report.replayed.steps > 2
     assert report.passed, f"{report.stopped} {report.verdict} {report.findings[:5]}\n{page}"
     assert [one.phase for one in report.phases] == list(THERE_AND_BACK)
     assert all(one.faults for one in report.phases), "a phase without a fault"

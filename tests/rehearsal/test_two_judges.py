@@ -214,7 +214,7 @@ def test_half_a_history_is_not_judged(second: SecondJudge, tmp_path: Path) -> No
         (lines[:-1], "cut off"),
         ([*lines[:3], *lines[4:]], "lines were written"),
         ([*lines[:-1], "{not json\n"], f"line {len(lines)}"),
-        ([lines[0].replace('"version":1', '"version":2'), *lines[1:]], "version is 2"),
+        ([lines[0].replace('"version":2', '"version":3'), *lines[1:]], "version is 3"),
     ):
         path.write_text("".join(kept))
         with pytest.raises(JudgeError, match=why):

@@ -6,7 +6,7 @@ import (
 	"math"
 )
 
-const version = 1
+const version = 2
 
 // The log's own word for a second body under a key that has one already (promise 5).
 const conflict = "idempotency_conflict"
@@ -129,8 +129,8 @@ func newStory(messages int) *story {
 
 // The order in which the kinds of lines come.
 var stages = map[string]int{
-	"history": 1, "attempt": 2, "planted": 3, "row": 4, "receipt": 5, "deadLetter": 6, "page": 7,
-	"record": 8, "end": 9,
+	"history": 1, "attempt": 2, "process": 3, "step": 4, "place": 5, "planted": 6, "row": 7,
+	"receipt": 8, "deadLetter": 9, "page": 10, "record": 11, "end": 12,
 }
 
 func (s *story) take(l *line) error {

@@ -22,7 +22,7 @@ CONSTANTS
     Count,      \* Count[log]: how many partitions it has.
     Home,       \* Home[log][m]: the partition of m's conversation, a number from 1.
     Starts,     \* Phases that a walk may begin in, with empty logs.
-    Retries,    \* How often clients send a message again, in all.
+    Retries,    \* How often clients send a message again, or backfill copies one, in all.
     Poison,     \* Messages that no reader can persist. They become dead letters.
     Broken      \* The assumption, gate or rule that is left out; "none".
 
@@ -36,7 +36,7 @@ VARIABLES
     gone,       \* Messages whose row was taken back (only where A5 is broken).
     sent,       \* Messages that a client has sent.
     acked,      \* Messages that were acknowledged to a client.
-    retried,    \* How often clients sent a message again.
+    retried,    \* How often clients sent a message again, or backfill copied one.
     copies,     \* Copies that some process still has to make.
     hands       \* Batches that some reader has in hand.
 
@@ -140,6 +140,20 @@ Make(copy) ==
     /\ acked' \in IF copy.record.kind = "sync" THEN {acked, acked \union {m}} ELSE {acked}
     /\ UNCHANGED <<present, due, place, rows, letters, gone, sent, retried, hands>>
 MakeCopy == \E copy \in copies : Make(copy)
+
+(* Backfill finds an original in the primary and copies it to the shadow,   *)
+(* whether or not a copy is there.                                          *)
+Backfill(m) ==
+    /\ retried < Retries
+    /\ retried' = retried + 1
+    /\ \E phase \in present :
+        /\ Mode(phase) # "none"
+        /\ LET log == Primary(phase)
+               records == logs[log][Home[log][m]]
+           IN \E i \in DOMAIN records :
+                /\ records[i].message = m /\ records[i].kind = "original"
+                /\ copies' = copies \union {[log |-> Other(log), record |-> Record(m, "async", i)]}
+    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, hands>>
 
 (* A client sends a message again, and the ingress finds its row.           *)
 FindRow(m) ==
@@ -262,7 +276,7 @@ TakeBack(m) ==
 
 -----------------------------------------------------------------------------
 Next ==
-    \/ \E m \in Messages : Send(m) \/ FindRow(m) \/ TakeBack(m)
+    \/ \E m \in Messages : Send(m) \/ Backfill(m) \/ FindRow(m) \/ TakeBack(m)
     \/ MakeCopy
     \/ Insert
     \/ \E log \in Logs : \E q \in Partitions(log) :

@@ -1,0 +1,1 @@
+"""The specification in TLA+, its checker, and histories replayed against it: docs/proof.md."""

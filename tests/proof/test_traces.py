@@ -1,0 +1,203 @@
+"""Histories are replayed against the specification: what happened is allowed, sabotage is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+
+from compose.rehearsal.specification.history_lines import (
+    AttemptLine,
+    Conversation,
+    RecordLine,
+    RowLine,
+    StepLine,
+    Story,
+)
+from compose.rehearsal.specification.replay import Refusal, refusals
+from compose.rehearsal.specification.tlc import CheckerMissingError
+from compose.rehearsal.specification.traces import traces_of
+from tests.support.requirements import absent
+
+OLD, NEW = "redis", "kafka.b"
+PHASES = (0, 1, 1, 2, 2, 3, 3, 4, 5)  # of the ingress that takes each message, 10 s after the last
+
+
+def sound() -> Story:
+    """A walk from phase 0 to 5 in which each message is settled before the next one is sent."""
+    conversation = Conversation("c")
+    story = Story(old=OLD, new=NEW, clock_error=0.001, conversations={"c": conversation})
+    places: dict[str, list[tuple[float, int]]] = {OLD: [], NEW: []}
+    for n, phase in enumerate(PHASES):
+        at = 10.0 * n
+        primary, shadow = (OLD, NEW) if phase <= 3 else (NEW, OLD)
+        conversation.attempts.append(
+            AttemptLine(
+                client="w", kind="message", conversation="c", key=f"k{n}", digest=f"d{n}",
+                sent=at, ended=at + 2.5, outcome="ok", phase=phase,
+            )
+        )  # fmt: skip
+        append(conversation, n, primary, at + 1)
+        if phase in range(1, 5):
+            append(conversation, n, shadow, at + 2, original=primary, sync=phase > 1)
+        conversation.rows.append(
+            RowLine(key=f"k{n}", conversation="c", log=OLD if phase <= 2 else NEW, at=at + 3)
+        )
+        for log, seen in places.items():
+            seen.append((at + 4, len(of_log(conversation, log))))
+        if phase != PHASES[min(n + 1, len(PHASES) - 1)]:
+            story.steps.append(
+                StepLine(
+                    origin=phase, to=phase + 1, asked=at + 5, begun=at + 6, arrived=at + 7,
+                    rolled=at + 8,
+                )
+            )  # fmt: skip
+    story.places = {(log, 3): seen for log, seen in places.items()}
+    return story
+
+
+def append(
+    to: Conversation, n: int, log: str, at: float, *, original: str | None = None, sync: bool = True
+) -> None:
+    offset = str(len(of_log(to, log)))
+    record = RecordLine(
+        log=log, partition=3, offset=offset, at=at, digest=f"d{n}", ordinal=int(offset) + 1
+    )
+    if original is not None:
+        record.mirror_of = f"{original}:{record_of(to, n, original).offset}"
+        record.mode = "sync" if sync else "async"
+    to.records.append(record)
+
+
+def of_log(conversation: Conversation, log: str) -> list[RecordLine]:
+    return [record for record in conversation.records if record.log == log]
+
+
+def record_of(conversation: Conversation, n: int, log: str) -> RecordLine:
+    return next(one for one in of_log(conversation, log) if one.digest == f"d{n}")
+
+
+def lagging(story: Story) -> None:
+    """The workers stood still while two messages came, and then persisted both."""
+    rows = story.conversations["c"].rows
+    rows[3].at = rows[4].at + 0.01
+    rows[4].at = rows[3].at
+    story.places[OLD, 3][3] = (story.places[OLD, 3][3][0], 3)
+    story.places[NEW, 3][3] = story.places[NEW, 3][2]
+
+
+def from_memory(story: Story) -> None:
+    """A message was sent twice: the first answer never came, the second process remembered it."""
+    attempts = story.conversations["c"].attempts
+    again = deepcopy(attempts[3])
+    attempts[3].outcome, attempts[3].ended = "unknown", 32.2
+    again.sent, again.ended = 32.3, 32.5
+    attempts.insert(4, again)
+
+
+def backfilled(story: Story) -> None:
+    """In phase 1 a copy was dropped; backfill made it later."""
+    record_of(story.conversations["c"], 2, NEW).mode = "backfill"
+
+
+def reordered(story: Story) -> None:
+    lagging(story)
+    rows = story.conversations["c"].rows
+    rows[3], rows[4] = rows[4], rows[3]
+
+
+def doubled(story: Story) -> None:
+    rows = story.conversations["c"].rows
+    rows.insert(5, deepcopy(rows[4]))
+
+
+def acknowledged_early(story: Story) -> None:
+    """A standby of the new log acknowledged a record a second before its row was there."""
+    story.places[NEW, 3].insert(3, (32.0, len(of_log(story.conversations["c"], NEW)) - 5))
+    record_of(story.conversations["c"], 3, NEW).at = 31.5
+
+
+def begun_before_the_watermark(story: Story) -> None:
+    """Phase 3 was entered while messages from before phase 2 waited; they are rows a bit later."""
+    rows = story.conversations["c"].rows
+    for n in (2, 3, 4):
+        rows[n].at = 46.5
+    story.places = {
+        at: [(moment, count) for moment, count in seen if not 20 < moment < 50]
+        for at, seen in story.places.items()
+    }
+
+
+def answered_before_its_copy(story: Story) -> None:
+    record_of(story.conversations["c"], 3, NEW).at = 32.7
+
+
+def never_copied(story: Story) -> None:
+    records = story.conversations["c"].records
+    records.remove(record_of(story.conversations["c"], 4, NEW))
+
+
+def read_from_the_shadow(story: Story) -> None:
+    """In phase 1 a row came from a copy."""
+    story.conversations["c"].rows[2].log = NEW
+
+
+def two_homes(story: Story) -> None:
+    record_of(story.conversations["c"], 3, OLD).partition = 4
+
+
+def other_order_in_the_new_log(story: Story) -> None:
+    records = story.conversations["c"].records
+    a, b = (records.index(record_of(story.conversations["c"], n, NEW)) for n in (3, 4))
+    records[a], records[b] = records[b], records[a]
+
+
+ALLOWED = (lambda _: None, lagging, from_memory, backfilled)
+SABOTAGES = (
+    reordered,
+    doubled,
+    acknowledged_early,
+    begun_before_the_watermark,
+    answered_before_its_copy,
+    never_copied,
+    read_from_the_shadow,
+    two_homes,
+    other_order_in_the_new_log,
+)
+
+
+@pytest.fixture(scope="module")
+def refused() -> dict[str, Refusal]:
+    """Replay all of them in one go, each as a conversation of its own name."""
+    traces = []
+    for number, change in enumerate((*ALLOWED, *SABOTAGES)):
+        story = sound()
+        change(story)
+        story.conversations["c"].name = name_of(change, number)
+        traces += list(traces_of(story, least=100, slack=0.25))
+    try:
+        return {refusal.conversation: refusal for refusal in refusals(traces)}
+    except CheckerMissingError as error:
+        absent(str(error))
+
+
+def name_of(change: Callable[[Story], None], number: int) -> str:
+    return f"{number} {change.__name__}"
+
+
+@pytest.mark.parametrize("number", range(len(ALLOWED)), ids=lambda n: ALLOWED[n].__name__)
+def test_what_may_happen_is_allowed(refused, number):
+    assert refused.get(name_of(ALLOWED[number], number)) is None
+
+
+@pytest.mark.parametrize("number", range(len(SABOTAGES)), ids=lambda n: SABOTAGES[n].__name__)
+def test_a_sabotaged_history_is_refused(refused, number):
+    assert name_of(SABOTAGES[number], len(ALLOWED) + number) in refused
+
+
+def test_a_long_life_is_replayed_in_pieces():
+    """Everything is settled between two messages; it is cut where no step is under way."""
+    pieces = list(traces_of(sound(), least=2, slack=0.25))
+    assert [len(piece.messages) for piece in pieces] == [2, 2, 2, 3]
+    assert [piece.start for piece in pieces] == [0, 1, 2, 3]
