@@ -42,7 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The phases to walk through; each a neighbour of the one before."""
     replayed_conversations: int = 6
     """How many conversations are replayed against the specification."""
-    replayed_messages: int = 1500
+    replayed_messages: int = 1000
     """About how many of their messages."""
     pair: LogPair = FIRST_PAIR
     """The logs to walk between."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _EVER = 2_000_000_000
 _LEAST = 40  # messages in a piece
 _LONGEST = 300
 _SECONDS = 900.0  # what it has not allowed by then, it refuses
-_AT_ONCE = 40  # traces in one run
+_AT_ONCE = 120  # messages in one run: TLC takes longer for each state where there are more
 _SLACK = 0.25
 _LONG_SLACK = 5.0  # a server that was suspended with a record or a row under way
 _CLEAN = "Model checking completed. No error has been found."
@@ -113,8 +113,16 @@ def _later(trace: Trace) -> Trace:
     return replace(trace, threads={**trace.threads, **late})
 
 
-def _parts(traces: Sequence[Trace]) -> Iterable[Sequence[Trace]]:
-    return (traces[at : at + _AT_ONCE] for at in range(0, len(traces), _AT_ONCE))
+def _parts(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
+    part, messages = list[Trace](), 0
+    for trace in traces:
+        if part and messages + len(trace.messages) > _AT_ONCE:
+            yield part
+            part, messages = [], 0
+        part.append(trace)
+        messages += len(trace.messages)
+    if part:
+        yield part
 
 
 def _stuck(traces: Sequence[Trace], *, patient: bool) -> list[tuple[Trace, list[int]]]:

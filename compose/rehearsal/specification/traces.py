@@ -197,14 +197,13 @@ def _trace(
             threads[log].append(Event("copy", lo, hi, message.key, fields))
     for row in conversation.rows:
         if row.key in own:
-            log = {"log": f'"{story.role(row.log)}"'}
-            threads["rows"].append(
-                Event("row", row.at - error, row.at + error + slack, row.key, log)
-            )
+            its_log = {"log": f'"{story.role(row.log)}"'}
+            lo, hi = row.at - error, row.at + error + slack
+            threads["rows"].append(Event("row", lo, hi, row.key, its_log))
     for log, home in homes.items():
         role = story.role(log)
         threads[f"{role} places"] = list(
-            _places(role, story.places[log, home], standing[log, home], begins, ends)
+            _places(role, story.places.get((log, home), ()), standing[log, home], begins, ends)
         )
     return Trace(
         conversation=conversation.name,
