@@ -35,8 +35,8 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
         faults_per_phase=1,
         parity_seconds=5.0,
         seed=375,
-        replayed_conversations=3,
-        replayed_messages=400,
+        replayed_conversations=2,
+        replayed_messages=160,
     )
     rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append, service=ForkedService)
     report = await rehearsal.run()

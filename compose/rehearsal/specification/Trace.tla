@@ -114,7 +114,8 @@ ReadUnrecorded ==
     /\ Unrecorded
 
 (* The next answer, or the next copy, comes of a request that appended      *)
-(* nothing: a log remembered the message, or its row was there.             *)
+(* nothing: a log remembered the message, or its row was there. A copy of   *)
+(* either mode is one that backfill made.                                   *)
 AnswerUnrecorded ==
     /\ May(ANSWERS, "told")
     /\ LET m == Event(ANSWERS).m IN
@@ -130,7 +131,7 @@ CopyUnrecorded(i) ==
     /\ ~\E copy \in copies : IsCopy(copy, Event(i))
     /\ LET m == Event(i).m IN
         \/ \E phase \in present : SendBy(m, phase) /\ UNCHANGED logs
-        \/ Backfill(m)
+        \/ Event(i).modes = {"sync", "async"} /\ Backfill(m)
     /\ \E copy \in copies' : IsCopy(copy, Event(i))
     /\ Unrecorded
 

@@ -26,6 +26,8 @@ __all__ = ["THREADS", "Event", "Trace", "traces_of"]
 
 THREADS = ("answers", "steps", "old", "new", "rows", "old places", "new places")
 NEVER = math.inf
+_WRITERS: Mapping[str, set[int | None]] = {"async": {1}, "sync": {2, 3, 4}}
+"""The phases whose ingresses make copies of a mode."""
 
 
 class Event(NamedTuple):
@@ -176,6 +178,9 @@ def _trace(
         among = standing[record.log, record.partition]
         among.append(record.ordinal)
         places[record.log, record.partition, record.offset] = len(among)
+    modes_of = {
+        tuple(r.mirror_of.split(":", 1)): r.mode for r in conversation.records if r.mirror_of
+    }
     for record in ours:
         message = own[keys[record.digest]]
         log = story.role(record.log)
@@ -186,6 +191,8 @@ def _trace(
         lo, hi = record.at - error, record.at + error + slack
         if record.mirror_of is None:
             by = {a.phase for a in message.attempts if a.sent <= record.at + error}
+            mode = modes_of.get((record.log, record.offset))
+            by = by & _WRITERS.get(mode or "", by) or by
             fields["phases"] = _set(str(phase) for phase in sorted(p for p in by if p is not None))
             threads[log].append(Event("original", max(lo, message.sent), hi, message.key, fields))
         else:
