@@ -9,7 +9,7 @@ import pytest
 
 from compose.rehearsal.specification.history_lines import (
     AttemptLine,
-    Conversation,
+    ConversationLines,
     RecordLine,
     RowLine,
     StepLine,
@@ -26,7 +26,7 @@ PHASES = (0, 1, 1, 2, 2, 3, 3, 4, 5)  # of the ingress that takes each message, 
 
 def sound() -> Story:
     """A walk from phase 0 to 5 in which each message is settled before the next one is sent."""
-    conversation = Conversation("c")
+    conversation = ConversationLines("c")
     story = Story(old=OLD, new=NEW, clock_error=0.001, conversations={"c": conversation})
     places: dict[str, list[tuple[float, int]]] = {OLD: [], NEW: []}
     for n, phase in enumerate(PHASES):
@@ -58,7 +58,13 @@ def sound() -> Story:
 
 
 def append(
-    to: Conversation, n: int, log: str, at: float, *, original: str | None = None, sync: bool = True
+    to: ConversationLines,
+    n: int,
+    log: str,
+    at: float,
+    *,
+    original: str | None = None,
+    sync: bool = True,
 ) -> None:
     offset = str(len(of_log(to, log)))
     record = RecordLine(
@@ -70,11 +76,11 @@ def append(
     to.records.append(record)
 
 
-def of_log(conversation: Conversation, log: str) -> list[RecordLine]:
+def of_log(conversation: ConversationLines, log: str) -> list[RecordLine]:
     return [record for record in conversation.records if record.log == log]
 
 
-def record_of(conversation: Conversation, n: int, log: str) -> RecordLine:
+def record_of(conversation: ConversationLines, n: int, log: str) -> RecordLine:
     return next(one for one in of_log(conversation, log) if one.digest == f"d{n}")
 
 

@@ -14,7 +14,7 @@ from compose.rehearsal.history_file import HISTORY_VERSION
 
 __all__ = [
     "AttemptLine",
-    "Conversation",
+    "ConversationLines",
     "HistoryError",
     "RecordLine",
     "RowLine",
@@ -125,7 +125,7 @@ _NOT_REPLAYED = tuple(
 
 
 @dataclass
-class Conversation:
+class ConversationLines:
     """What is known of one conversation."""
 
     name: str
@@ -141,7 +141,7 @@ class Story:
     old: str
     new: str
     clock_error: float
-    conversations: dict[str, Conversation] = field(default_factory=dict)
+    conversations: dict[str, ConversationLines] = field(default_factory=dict)
     steps: list[StepLine] = field(default_factory=list)
     places: Mapping[tuple[str, int], list[tuple[float, int]]] = field(default_factory=dict)
     """The places of the workers' group in a partition: when, and how many records it had passed."""
@@ -177,20 +177,20 @@ def read_story(path: Path, conversations: int) -> Story:
             raise HistoryError(f"{path} is no history: {error}") from error
         if not isinstance(head, HeadLine) or head.version != HISTORY_VERSION or head.new is None:
             raise HistoryError(f"{path} is no history of version {HISTORY_VERSION} with two logs")
-        reading = _Reading(Story(head.old, head.new, head.clock_error), conversations)
+        reading = _StoryReader(Story(head.old, head.new, head.clock_error), conversations)
         for line in file:
             if not line.startswith(_NOT_REPLAYED):
                 reading.take(decode(line))
     return reading.story()
 
 
-class _Reading:
+class _StoryReader:
     def __init__(self, story: Story, most: int) -> None:
         self._story = story
         self._most = most
         self._clients: dict[str, str] = {}
         self._crowd: str | None = None
-        self._of_digest: dict[str, Conversation] = {}
+        self._of_digest: dict[str, ConversationLines] = {}
         self._waiting: dict[str, list[AttemptLine]] = defaultdict(list)
         self._processes: list[ProcessLine] = []
         self._seen: list[PlaceLine] = []
@@ -227,7 +227,7 @@ class _Reading:
                 return
             if crowd:
                 self._crowd = name
-            known[name] = Conversation(name)
+            known[name] = ConversationLines(name)
             for earlier in self._waiting.pop(name, ()):
                 self._attempt(earlier)
         elif self._crowd is None and self._clients[name] != line.client:

@@ -12,7 +12,7 @@ import msgspec
 
 from compose.rehearsal.specification.history_lines import read_story
 from compose.rehearsal.specification.tlc import CheckerError, run_tlc
-from compose.rehearsal.specification.traces import THREADS, Event, Trace, traces_of
+from compose.rehearsal.specification.traces import THREADS, ConversationTrace, Event, traces_of
 
 __all__ = ["Refusal", "Replayed", "failed", "refusals", "replay"]
 
@@ -82,8 +82,8 @@ def failed(why: str) -> Replayed:
     return Replayed(conversations=0, pieces=0, messages=0, events=0, steps=0, refused=[refusal])
 
 
-def _chosen(traces: Iterable[Trace], most: int) -> list[Trace]:
-    found, messages = list[Trace](), 0
+def _chosen(traces: Iterable[ConversationTrace], most: int) -> list[ConversationTrace]:
+    found, messages = list[ConversationTrace](), 0
     for trace in sorted(traces, key=lambda trace: not trace.threads["steps"]):
         if messages < most and len(trace.messages) <= _LONGEST:
             found.append(trace)
@@ -91,7 +91,7 @@ def _chosen(traces: Iterable[Trace], most: int) -> list[Trace]:
     return found
 
 
-def refusals(traces: Sequence[Trace]) -> list[Refusal]:
+def refusals(traces: Sequence[ConversationTrace]) -> list[Refusal]:
     """Return those that are no behaviour of the specification.
 
     Recorded times are taken at their word first. Where that leads nowhere, a record or a row may be
@@ -105,7 +105,7 @@ def refusals(traces: Sequence[Trace]) -> list[Refusal]:
     ]
 
 
-def _later(trace: Trace) -> Trace:
+def _later(trace: ConversationTrace) -> ConversationTrace:
     def later(event: Event) -> Event:
         return event._replace(hi=event.hi + _LONG_SLACK)
 
@@ -113,8 +113,8 @@ def _later(trace: Trace) -> Trace:
     return replace(trace, threads={**trace.threads, **late})
 
 
-def _parts(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
-    part, messages = list[Trace](), 0
+def _parts(traces: Iterable[ConversationTrace]) -> Iterator[list[ConversationTrace]]:
+    part, messages = list[ConversationTrace](), 0
     for trace in traces:
         if part and messages + len(trace.messages) > _AT_ONCE:
             yield part
@@ -125,7 +125,9 @@ def _parts(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
         yield part
 
 
-def _stuck(traces: Sequence[Trace], *, patient: bool) -> list[tuple[Trace, list[int]]]:
+def _stuck(
+    traces: Sequence[ConversationTrace], *, patient: bool
+) -> list[tuple[ConversationTrace, list[int]]]:
     """Run TLC; return the traces whose end it did not reach, and how far each thread came."""
     module = _module(traces, patient=patient)
     text = "\n".join(run_tlc(module, _CONFIGURATION, workers=1, seconds=_SECONDS))
@@ -143,7 +145,7 @@ def _stuck(traces: Sequence[Trace], *, patient: bool) -> list[tuple[Trace, list[
     ]
 
 
-def _refusal(trace: Trace, taken: Sequence[int]) -> Refusal:
+def _refusal(trace: ConversationTrace, taken: Sequence[int]) -> Refusal:
     after, stuck = [], []
     for name, count in zip(THREADS, taken, strict=True):
         events = trace.threads[name]
@@ -176,7 +178,7 @@ INVARIANT Kept
 """
 
 
-def _module(traces: Sequence[Trace], *, patient: bool) -> str:
+def _module(traces: Sequence[ConversationTrace], *, patient: bool) -> str:
     """Return the module: the messages of all traces have numbers of their own."""
     numbers: dict[tuple[int, str], int] = {}
     for at, trace in enumerate(traces):
@@ -207,7 +209,7 @@ cTraces == <<
 """
 
 
-def _trace(trace: Trace, numbers: Mapping[str, int]) -> str:
+def _trace(trace: ConversationTrace, numbers: Mapping[str, int]) -> str:
     moments = [
         moment
         for events in trace.threads.values()

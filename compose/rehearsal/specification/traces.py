@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 from compose.rehearsal.specification.history_lines import (
     AttemptLine,
-    Conversation,
+    ConversationLines,
     RecordLine,
     RowLine,
     Story,
 )
 
-__all__ = ["THREADS", "Event", "Trace", "traces_of"]
+__all__ = ["THREADS", "ConversationTrace", "Event", "traces_of"]
 
 THREADS = ("answers", "steps", "old", "new", "rows", "old places", "new places")
 NEVER = math.inf
@@ -42,7 +42,7 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trace:
+class ConversationTrace:
     """A piece of one conversation's life. ``after`` has what was acknowledged before each message.
 
     ``messages`` are keys, in the order in which they were first sent.
@@ -86,7 +86,7 @@ class _Message:
         return max(first, told, row, *under_way)
 
 
-def traces_of(story: Story, *, least: int, slack: float) -> Iterator[Trace]:
+def traces_of(story: Story, *, least: int, slack: float) -> Iterator[ConversationTrace]:
     """Yield the pieces of each conversation, of at least so many messages if it has as many.
 
     Args:
@@ -99,7 +99,7 @@ def traces_of(story: Story, *, least: int, slack: float) -> Iterator[Trace]:
             yield _trace(story, conversation, messages, begins, ends, slack)
 
 
-def _messages(conversation: Conversation) -> dict[str, _Message]:
+def _messages(conversation: ConversationLines) -> dict[str, _Message]:
     found: dict[str, _Message] = defaultdict(lambda: _Message(""))
     by_digest: dict[str, str] = {}
     for attempt in conversation.attempts:
@@ -113,7 +113,7 @@ def _messages(conversation: Conversation) -> dict[str, _Message]:
 
 
 def _pieces(
-    story: Story, conversation: Conversation, least: int
+    story: Story, conversation: ConversationLines, least: int
 ) -> Iterator[tuple[list[_Message], float, float]]:
     """Yield the messages of each piece, and when it begins and ends."""
     messages = sorted(_messages(conversation).values(), key=lambda message: message.sent)
@@ -139,7 +139,7 @@ def _pieces(
         yield piece, begins, NEVER
 
 
-def _orders(conversation: Conversation) -> list[list[str]]:
+def _orders(conversation: ConversationLines) -> list[list[str]]:
     """Return the orders that were recorded, each message at its first place."""
     keys = {a.digest: a.key for a in conversation.attempts}
     of_log: dict[str, list[str]] = defaultdict(list)
@@ -156,9 +156,9 @@ def _is_prefix(order: Sequence[str], keys: set[str]) -> bool:
 
 
 def _trace(
-    story: Story, conversation: Conversation, messages: Sequence[_Message],
+    story: Story, conversation: ConversationLines, messages: Sequence[_Message],
     begins: float, ends: float, slack: float,
-) -> Trace:  # fmt: skip
+) -> ConversationTrace:  # fmt: skip
     error = story.clock_error
     told = sorted((m.told, m.key) for m in messages if m.told < NEVER)
     own = {message.key: message for message in messages}
@@ -212,7 +212,7 @@ def _trace(
         threads[f"{role} places"] = list(
             _places(role, story.places.get((log, home), ()), standing[log, home], begins, ends)
         )
-    return Trace(
+    return ConversationTrace(
         conversation=conversation.name,
         start=story.phase_at(begins, begins) or 0 if begins > -NEVER else story.first_phase,
         messages=[message.key for message in messages],
