@@ -33,7 +33,7 @@ from ingress.metrics import IngressMetrics
 from ingress.openapi import Documents
 from ingress.openapi.docs_routes import docs_router
 from ingress.readiness import Probe, ReadinessChecks, WorkerProbe
-from ingress.routes import dead_letters, error_handlers, jobs, redrives
+from ingress.routes import content, dead_letters, error_handlers, jobs, redrives
 from ingress.routes import messages as message_routes
 from ingress.routes import receipts as receipt_routes
 from ingress.routes.health import health_router
@@ -248,6 +248,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     )
     routers = [
         message_routes.router,
+        content.router,
         receipt_routes.router,
         # Before the routes of single letters: "redrives" is not one of their ids.
         redrives.router,
@@ -280,6 +281,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         redriver=redriver,
         actions=actions,
         pool=pool,
+        payloads=payloads,
         trace_url=settings.ingress_trace_url,
         timeout_seconds=timeout,
     )

@@ -19,6 +19,8 @@ from ingress.schema.problems import (
     METHOD,
     NOT_FOUND,
     OUTCOME_UNKNOWN,
+    PAYLOAD_DAMAGED,
+    PAYLOADS_UNAVAILABLE,
     TOO_LARGE,
     FieldError,
     Problem,
@@ -27,6 +29,7 @@ from ingress.schema.responses import encode
 from ingress.schema.validation_errors import MOST_ERRORS, field_problem, malformed
 from ingress.web.headers import correlation_id
 from persistence.errors import Outage
+from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
 from transport.errors import TransportError, TransportUnavailable
 
 __all__ = ["allowed_methods", "install"]
@@ -42,6 +45,9 @@ def install(app: FastAPI) -> None:
         HTTPException: _http,
         RequestValidationError: _invalid,
         Outage: _outage,
+        PayloadOutage: _payloads_down,
+        PayloadMissing: _payload_damaged,
+        PayloadCorrupt: _payload_damaged,
         TimeoutError: _outage,
         TransportError: _transport,
         Exception: _internal,
@@ -105,6 +111,14 @@ def _fault(fault: dict[str, Any]) -> FieldError:
 async def _outage(request: Request, error: Exception) -> Response:
     detail = f"{error}." if str(error) else "The database did not answer in time."
     return _response(request, Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+
+
+async def _payloads_down(request: Request, error: Exception) -> Response:
+    return _response(request, Problem(PAYLOADS_UNAVAILABLE, f"{error}.", headers=_RETRY_AFTER))
+
+
+async def _payload_damaged(request: Request, error: Exception) -> Response:
+    return _response(request, Problem(PAYLOAD_DAMAGED, f"{error}."))
 
 
 async def _transport(request: Request, error: TransportError) -> Response:

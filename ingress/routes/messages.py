@@ -21,6 +21,7 @@ from ingress.routes.models import (
     DeadLetterSummary,
     MessageSummary,
     MessageView,
+    PayloadView,
     Text,
 )
 from ingress.routes.state import ReadKey, Routes
@@ -35,8 +36,9 @@ from ingress.web.auth import Scope
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
 from transport.envelope import Message
+from transport.payload import Payload
 
-__all__ = ["MessageId", "canonical", "not_found", "router", "trace_link", "view"]
+__all__ = ["MessageId", "canonical", "not_found", "payload_apart", "router", "trace_link", "view"]
 
 MessageId = Annotated[
     str,
@@ -205,11 +207,30 @@ _CONTENT = _OF_MESSAGE - {"message_id", "accepted_at", "correlation_id"}
 def _persisted_members(row: StoredMessage) -> dict[str, Any]:
     """Return the members shown of a row, alone or in a conversation."""
     members = {name: getattr(row.message, name) for name in _OF_MESSAGE}
+    members |= _payload(row.message)
     return {**members, "persisted_at": row.persisted_at, "trace_id": row.trace_id}
 
 
 def _content(message: Message | None) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in _CONTENT} if message else {}
+    if message is None:
+        return {}
+    return {name: getattr(message, name) for name in _CONTENT} | _payload(message)
+
+
+def payload_apart(message: Message) -> Payload | None:
+    """Return the payload of a message that has its content in the payload store alone."""
+    payload = message.payload
+    return None if payload is None or message.content or not payload.bytes else payload
+
+
+def _payload(message: Message) -> dict[str, Any]:
+    """Return the members that lead to content which is not beside the message."""
+    payload = payload_apart(message)
+    if payload is None:
+        return {"payload": None}
+    url = f"/api/messages/{message.message_id}/content"
+    shown = PayloadView(payload.bytes, payload.sha256, message.content_type, url)
+    return {"payload": shown, "content": None}
 
 
 def _time(text: str) -> str | None:

@@ -31,6 +31,7 @@ __all__ = [
     "MessageSummary",
     "MessageView",
     "Model",
+    "PayloadView",
     "ProblemType",
     "ProblemTypes",
     "Reasoned",
@@ -67,6 +68,16 @@ class DeadLetterSummary(ApiStruct, frozen=True):
     failed_at: Time
 
 
+class PayloadView(ApiStruct, frozen=True):
+    """Content that is not shown beside the message, since it is large or no text."""
+
+    bytes: int
+    sha256: str
+    content_type: str
+    url: str
+    """Where to read it, relative to the API."""
+
+
 class MessageSummary(ApiStruct, frozen=True):
     """A persisted message."""
 
@@ -75,7 +86,9 @@ class MessageSummary(ApiStruct, frozen=True):
     sender_id: str
     client_message_id: str
     recipient_ids: tuple[str, ...]
-    content: str
+    content: str | None
+    """Null where it is in ``payload``."""
+    payload: PayloadView | None
     content_type: str
     accepted_at: Time
     persisted_at: Time
@@ -93,6 +106,8 @@ class MessageView(ApiStruct, frozen=True, kw_only=True):
     client_message_id: str | None = None
     recipient_ids: tuple[str, ...] | None = None
     content: str | None = None
+    payload: PayloadView | None = None
+    """Set, and ``content`` null, where the content is large or no text."""
     content_type: str | None = None
     accepted_at: Time | None = None
     persisted_at: Time | None = None

@@ -17,6 +17,7 @@ from persistence.database.pool import Pool
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.redrive import Redriver
 from persistence.operator_actions import Actions
+from persistence.payloads.store import PayloadStore
 
 __all__ = ["ADMIN", "READER", "Caller", "ProduceKey", "ReadKey", "Routes", "RoutesState"]
 
@@ -33,6 +34,7 @@ class RoutesState:
     redriver: Redriver
     actions: Actions
     pool: Pool
+    payloads: PayloadStore | None
     trace_url: str | None
     timeout_seconds: float
 

@@ -220,6 +220,12 @@ TOO_LARGE = _kind(
     "`detail` names the limit. Send smaller batches, or keep large payloads elsewhere and send "
     "a reference.",
 )
+RANGE = _kind(
+    "range-not-satisfiable",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    "The content has no such bytes",
+    "`Content-Range` says how many bytes there are. Ask for some of those.",
+)
 MEDIA = _kind(
     "unsupported-media-type",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -237,6 +243,13 @@ TOO_MANY_CONNECTIONS = _kind(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "Too many connections are open",
     "Nothing of this request was read. Retry after the seconds in `Retry-After`.",
+)
+PAYLOAD_DAMAGED = _kind(
+    "payload-damaged",
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "The content of this message is missing or damaged",
+    "The payload store lost it, or has other bytes. The operator finds all such messages with "
+    "`crossfade payloads verify`, and restores them from a backup of the store.",
 )
 LOG_UNAVAILABLE = _kind(
     "log-unavailable",

@@ -8,7 +8,9 @@ from typing import Any
 from ingress.schema.problems import METHOD, NOT_FOUND, Problem
 from ingress.web.asgi import Scope, Send, respond_problem
 
-__all__ = ["head", "other_method"]
+__all__ = ["head", "is_head", "other_method"]
+
+_HEAD = "crossfade.head"
 
 
 def head(scope: Scope, send: Send) -> tuple[Scope, Send]:
@@ -24,7 +26,12 @@ def head(scope: Scope, send: Send) -> tuple[Scope, Send]:
             message = {"type": "http.response.body", "body": b""}
         await send(message)
 
-    return {**scope, "method": "GET"}, bodiless
+    return {**scope, "method": "GET", _HEAD: True}, bodiless
+
+
+def is_head(scope: Scope) -> bool:
+    """Return whether the request was HEAD: a route may spare itself what its body would take."""
+    return _HEAD in scope
 
 
 async def other_method(scope: Scope, send: Send, allowed: Sequence[str]) -> None:

@@ -87,6 +87,7 @@ async def test_the_document_describes_exactly_the_routes_there_are(service: Serv
         ("POST", "/api/messages"),
         ("POST", "/api/messages:batch"),
         ("GET", "/api/messages/{message_id}"),
+        ("GET", "/api/messages/{message_id}/content"),
         ("GET", "/api/messages/{message_id}/receipts"),
         ("POST", "/api/messages/{message_id}/receipts"),
         ("GET", "/api/conversations/{conversation_id}/messages"),
