@@ -48,6 +48,7 @@ _COMMANDS = {
     "jobs": "compose.commands.jobs:app",
     "keys": "compose.commands.keys:app",
     "migrate": "compose.commands.migrate:app",
+    "payloads": "compose.commands.payloads:app",
 }
 """Where each command is. Only the one that runs is imported: all of them take half a second."""
 

@@ -14,6 +14,7 @@ from compose.settings import Settings
 from compose.terminal import brief
 from persistence.database.pool import Pool, connect
 from persistence.reads import messages as queries
+from persistence.reads.content_text import content_text
 from persistence.reads.messages import StoredMessage
 
 __all__ = ["show"]
@@ -88,7 +89,7 @@ async def _position(pool: Pool, identifier: str, after: UUID) -> int:
     return message.seq
 
 
-_OF_THE_LOG = ("type", "v", "idempotencyKey", "payloadKey")
+_OF_THE_LOG = ("type", "v", "idempotencyKey", "payloadKey", "fingerprint")
 """Members of an envelope that are not shown."""
 
 
@@ -98,10 +99,10 @@ def _print(stored: StoredMessage, *, content: bool, as_json: bool) -> None:
         row = msgspec.to_builtins(stored)
         members = row.pop("message") | row
         for name in (*_OF_THE_LOG, *(() if content else ("content",))):
-            del members[name]
+            members.pop(name, None)
         out.json(members, indent=None)
         return
     parts = [message.accepted_at, message.message_id, brief(message.sender_id)]
     if content:
-        parts.append(brief(message.content))
+        parts.append(brief(content_text(message)))
     out.print("  ".join(parts))

@@ -15,6 +15,7 @@ from compose.process.read_only import Watching, watching
 from compose.settings import Settings
 from compose.terminal import brief, milliseconds, styled
 from persistence.errors import Outage
+from persistence.reads.content_text import content_text
 from persistence.reads.outcomes import Fate, fates
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Record, Topic
@@ -147,5 +148,5 @@ def _named(event: Message) -> dict[str, str]:
         "message_id": event.message_id,
         "conversation_id": event.conversation_id,
         "client_message_id": event.client_message_id,
-        "content": event.content,
+        "content": content_text(event),
     }

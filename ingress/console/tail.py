@@ -21,6 +21,7 @@ from ingress.console.records import RecordPage, page_of
 from ingress.web.key_entries import ApiKey
 from persistence.database.pool import Pool
 from persistence.errors import Outage
+from persistence.reads.content_text import content_text
 from persistence.reads.outcomes import fates
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
@@ -324,7 +325,7 @@ def _line(log: str, record: Record) -> tuple[TailLine, Message | None]:
     if not isinstance(event, Message):
         what = f"receipt: {event.state}"
         return TailLine(*place, None, None, None, None, what), None
-    content = event.content
+    content = content_text(event)
     shown = content if len(content) <= _CONTENT else f"{content[:_CONTENT]}…"
     return TailLine(
         *place, _uuid(event.message_id), event.conversation_id, event.sender_id,

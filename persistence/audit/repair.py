@@ -70,7 +70,7 @@ DELETE FROM message_receipts WHERE NOT EXISTS (
 )
 """
 
-_SENT = [column for column in MESSAGE if column.sent]
+_SENT = [column for column in MESSAGE if column.sent or column.name.startswith("payload_")]
 _RESTORE = f"""
 UPDATE messages SET fingerprint = sent.fingerprint,
     {", ".join(f"{c.name} = sent.{c.name}::{c.type}" for c in _SENT)}

@@ -7,6 +7,7 @@ are a committed row or a durable dead letter. So each must be found as one or th
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import sha256
 from uuid import UUID
 
 import asyncpg
@@ -43,7 +44,9 @@ JOIN message_receipts USING (message_id, user_id, state)
 
 _LETTERS = "SELECT identity FROM dead_letters WHERE identity = ANY($1::bytea[])"
 
-_COMPARED = [column for column in MESSAGE if column.sent]
+_COMPARED = [column for column in MESSAGE if column.sent and column.name != "content"]
+_PAYLOAD = [column for column in MESSAGE if column.name.startswith("payload_")]
+"""Not compared with the row of another log: the same body may be a payload in one log alone."""
 
 
 class AuditFinding(msgspec.Struct, frozen=True):
@@ -158,9 +161,14 @@ class _Partition:
             return [_unaccounted(record, event, Lack.DEAD_LETTER)]
         columns = [
             column.name
-            for column in _COMPARED
+            for column in (_COMPARED + _PAYLOAD if own else _COMPARED)
             if getattr(event, column.field) != column.read(row[column.name])
         ]
+        if _digest_of(event) != _digest_in(row):
+            columns.append("content")
+        elif event.payload_key is not None:
+            # The record has no content. A repair of the rest must leave the row's as it is.
+            event = msgspec.structs.replace(event, content=row["content"])
         if body != row["fingerprint"]:
             columns.append("fingerprint")
         if not columns:
@@ -238,6 +246,18 @@ def _unaccounted(record: Record, event: Event | None, lacks: Lack) -> AuditFindi
     identifier = event.message_id if event else None
     what = Unaccounted(record.partition, record.offset, identifier, lacks)
     return AuditFinding(record, event, what)
+
+
+def _digest_of(event: Message) -> str:
+    """Return the SHA-256 of the content, which may be in the payload store."""
+    payload = event.payload
+    return payload.sha256 if payload else sha256(event.content.encode()).hexdigest()
+
+
+def _digest_in(row: asyncpg.Record) -> str:
+    """Return that of a row, which has the content, or of a payload perhaps the key alone."""
+    content, named = row["content"], row["payload_sha256"]
+    return named if named and not content else sha256(content.encode()).hexdigest()
 
 
 def _decoded(record: Record) -> Event | None:

@@ -85,7 +85,13 @@ def _memory(address: str) -> Any:  # noqa: ARG001 - one store for each
 
 def _s3(settings: PayloadSettings) -> dict[str, str]:
     """Return the settings that S3 alone has; what is not set, the client takes from ``AWS_*``."""
+    secrets = {
+        "access_key_id": settings.aws_access_key_id,
+        "secret_access_key": settings.aws_secret_access_key,
+        "session_token": settings.aws_session_token,
+    }
     given = {
+        **{name: secret.get_secret_value() for name, secret in secrets.items() if secret},
         "endpoint": settings.payload_endpoint_url,
         "region": settings.payload_region,
         "server_side_encryption": settings.payload_sse,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transport.payload import MOST_BYTES
@@ -36,6 +36,12 @@ class PayloadSettings(BaseSettings):
     """The address of a store that speaks S3 and is not Amazon's, such as Cloudflare R2."""
     payload_region: str | None = None
     """The region of the bucket; ``AWS_REGION`` where it is not set."""
+    aws_access_key_id: SecretStr | None = None
+    """The key for ``s3://``; with ``AWS_SECRET_ACCESS_KEY``. Not set: the machine's role."""
+    aws_secret_access_key: SecretStr | None = None
+    """The secret of ``AWS_ACCESS_KEY_ID``."""
+    aws_session_token: SecretStr | None = None
+    """The token that belongs to a temporary key."""
     payload_sse: str | None = None
     """Encryption that S3 is asked for: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``. Not set: as the
     bucket has it."""

@@ -25,8 +25,12 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> PayloadStore:
+    if request.param == "s3":
+        given = request.getfixturevalue("s3_settings").items()
+        settings = {name.lower(): value for name, value in given}
+        return opened(settings.pop("payload_store"), **settings)
     return opened("memory://store" if request.param == "memory" else f"file://{tmp_path}/store")
 
 

@@ -65,8 +65,11 @@ async def start(transport, database_pool, database_url) -> AsyncIterator[Callabl
     """Start a consumer (a Worker unless told otherwise) on the test's log and database."""
     async with AsyncExitStack() as stack:
 
-        def make(kind=Worker, member="w1", *, log=None, pool=None, **settings) -> Running:
+        def make(
+            kind=Worker, member="w1", *, log=None, pool=None, payloads=None, **settings
+        ) -> Running:
             metrics = Metrics()
+            more = {"payloads": payloads} if payloads else {}
             consumer = kind(
                 transport=log or transport,
                 pool=pool or database_pool,
@@ -76,6 +79,7 @@ async def start(transport, database_pool, database_url) -> AsyncIterator[Callabl
                 ),
                 metrics=metrics,
                 member=member,
+                **more,
             )
             running = Running(consumer, metrics)
             stack.push_async_callback(running.kill)

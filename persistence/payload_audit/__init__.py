@@ -1,0 +1,1 @@
+"""The payload store against rows and logs: what is there for nothing, and what is not there."""

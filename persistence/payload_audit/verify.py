@@ -1,0 +1,106 @@
+"""Read the payload of every row, and compare its length and its SHA-256 with what the row says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
+
+import asyncpg
+import msgspec
+
+from persistence.database.pool import Pool, using
+from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
+from persistence.payloads.reading import verify as check
+from persistence.payloads.store import PayloadStore
+
+__all__ = ["PayloadFault", "VerifyReport", "verify"]
+
+_PAGE = 500
+_AT_ONCE = 8
+
+_ROWS = """
+SELECT id, seq, payload_key, payload_bytes, payload_sha256 FROM messages
+WHERE seq > $1 AND payload_key IS NOT NULL ORDER BY seq LIMIT $2
+"""
+_SAMPLE = """
+SELECT id, seq, payload_key, payload_bytes, payload_sha256 FROM messages
+WHERE payload_key IS NOT NULL ORDER BY random() LIMIT $1
+"""
+
+
+class PayloadFault(msgspec.Struct, frozen=True, rename="camel"):
+    """A row whose payload is not what it was."""
+
+    message_id: str
+    key: str
+    fault: Literal["missing", "corrupt"]
+    detail: str
+
+
+class VerifyReport(msgspec.Struct, rename="camel"):
+    """What was found."""
+
+    examined: int
+    bytes: int
+    faults: list[PayloadFault]
+
+
+async def verify(
+    pool: Pool,
+    store: PayloadStore,
+    *,
+    sample: int | None = None,
+    noted: Callable[[VerifyReport], object] = lambda _: None,
+) -> VerifyReport:
+    """Read payloads, several at once and never one whole in memory.
+
+    Args:
+        pool: of the database with the rows.
+        store: the payload store.
+        sample: so many rows, drawn at random; every row where ``None``.
+        noted: called after each page of rows.
+
+    Raises:
+        Outage, PayloadOutage: one of them can't tell.
+    """
+    report = VerifyReport(0, 0, [])
+    turns = asyncio.Semaphore(_AT_ONCE)
+    async for rows in _pages(pool, sample):
+        async with asyncio.TaskGroup() as tasks:
+            for row in rows:
+                tasks.create_task(_compare(row, store, report, turns))
+        noted(report)
+    report.faults.sort(key=lambda fault: fault.message_id)
+    return report
+
+
+async def _pages(pool: Pool, sample: int | None) -> AsyncIterator[Sequence[asyncpg.Record]]:
+    if sample is not None:
+        async with using(pool) as connection:
+            yield await connection.fetch(_SAMPLE, sample)
+        return
+    seq = 0
+    while True:
+        async with using(pool) as connection:
+            rows = await connection.fetch(_ROWS, seq, _PAGE)
+        if not rows:
+            return
+        yield rows
+        seq = rows[-1]["seq"]
+
+
+async def _compare(
+    row: asyncpg.Record, store: PayloadStore, report: VerifyReport, turns: asyncio.Semaphore
+) -> None:
+    key, size = row["payload_key"], row["payload_bytes"]
+    async with turns:
+        try:
+            await check(store, key, size, row["payload_sha256"])
+        except PayloadMissing as error:
+            report.faults.append(PayloadFault(str(row["id"]), key, "missing", str(error)))
+        except PayloadCorrupt as error:
+            report.faults.append(PayloadFault(str(row["id"]), key, "corrupt", str(error)))
+        else:
+            report.bytes += size
+    report.examined += 1

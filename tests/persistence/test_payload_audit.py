@@ -1,0 +1,193 @@
+"""Audit, sweep and verify with content in the payload store."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from persistence.audit.audit import audit
+from persistence.audit.repair import repair
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.payload_audit.sweep import sweep
+from persistence.payload_audit.verify import verify
+from persistence.payloads.store import PayloadStore
+from tests.payloads.stores import folder_of, opened
+from tests.payloads.test_rows import large
+from tests.persistence.loglib import append, lag
+from tests.persistence.samples import message
+from transport.contract import DLQ_GROUP, Topic
+from transport.envelope import Message
+
+SHORT, LONG = "in the row " * 400, "alone " * 1500
+"""4,400 bytes, and 9,000: the store of these tests has rows of 5,000."""
+OLD = 3 * 3600
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PayloadStore:
+    return opened(f"file://{tmp_path}/payloads", payload_row_bytes=5000)
+
+
+@pytest.fixture
+def persisted(start, transport, eventually, store):
+    """Put content into the store, append messages, and have a worker deal with them."""
+
+    async def persist(*messages: Message) -> None:
+        for one in messages:
+            if one.payload:
+                await put(store, one)
+        await append(transport, *messages)
+        worker = start(payloads=store, stream_max_retries=1)
+
+        async def done() -> bool:
+            return await lag(transport) == 0
+
+        await eventually(done)
+        await worker.stop()
+
+    return persist
+
+
+async def put(store: PayloadStore, message: Message, *, age: float = OLD) -> Path:
+    """Put a message's content into the store, written ``age`` seconds ago; return its file."""
+    payload = message.payload
+    assert payload is not None
+    await store.put(payload.key, message.content.encode())
+    return aged(folder_of(store) / payload.key, age)
+
+
+def aged(path: Path, age: float = OLD) -> Path:
+    then = time.time() - age
+    os.utime(path, (then, then))
+    return path
+
+
+async def _contents(pool) -> list[str]:
+    rows = await pool.fetch("SELECT content FROM messages ORDER BY client_message_id")
+    return [row["content"] for row in rows]
+
+
+async def test_an_audit_compares_payloads_by_their_digest_and_a_repair_keeps_their_rows(
+    persisted, transport, database_pool
+):
+    await persisted(large(SHORT, "a"), large(LONG, "b"), message("c"))
+    assert await _contents(database_pool) == [SHORT, "", "hello"]
+    assert (await audit(database_pool, transport)).clean
+
+    await database_pool.execute("UPDATE messages SET sender_id = 'another'")
+    found = await audit(database_pool, transport)
+    assert [list(one.columns) for one in found.differing] == [["sender_id"]] * 3
+    await repair(database_pool, transport)
+    assert await _contents(database_pool) == [SHORT, "", "hello"]
+
+    await database_pool.execute("UPDATE messages SET content = 'damaged'")
+    found = await audit(database_pool, transport)
+    assert [list(one.columns) for one in found.differing] == [["content"]] * 3
+    await repair(database_pool, transport)
+    assert await _contents(database_pool) == ["", "", "hello"]  # the store has the other two
+    assert (await audit(database_pool, transport)).clean
+
+    await database_pool.execute(
+        "UPDATE messages SET payload_key = NULL, payload_bytes = NULL, payload_sha256 = NULL"
+    )
+    assert len((await audit(database_pool, transport)).differing) == 2
+    await repair(database_pool, transport)
+    await database_pool.execute("DELETE FROM messages WHERE client_message_id = 'b'")
+    assert len((await audit(database_pool, transport)).unaccounted) == 1
+    await repair(database_pool, transport)
+    assert (await audit(database_pool, transport)).clean
+    keys = await database_pool.fetchval("SELECT count(payload_key) FROM messages")
+    assert keys == 2
+
+
+async def test_a_sweep_deletes_what_nothing_refers_to_and_only_that(
+    persisted, start, transport, database_pool, store, eventually
+):
+    root = folder_of(store)
+    row, refused, unread = large(SHORT, "a"), large(LONG, "b"), large("unread " * 900, "c")
+    await persisted(row)
+    (await put(store, refused)).unlink()  # a dead letter: its object comes back from a backup
+    await append(transport, refused)
+    worker = start(payloads=store, stream_max_retries=1)
+    await eventually(lambda: _none_left(transport, Topic.MESSAGES))
+    await worker.stop()
+    await put(store, unread)
+    await append(transport, unread)
+    needed = [
+        aged(root / str(row.payload_key)), await put(store, refused), root / str(unread.payload_key)
+    ]  # fmt: skip
+
+    orphan = await put(store, large("orphan " * 900, "d"))
+    conflict = await put(store, large("another body " * 900, "a"))
+    young = await put(store, large("young " * 900, "e"), age=60)
+    waiting = [large("waiting " * 900, "f"), root / "uploading" / "1" / "x", root / "uploading/1/y"]
+    waiting[1].parent.mkdir(parents=True)
+    for path, age in ((waiting[1], 25 * 3600), (waiting[2], OLD)):
+        path.write_bytes(b"half")
+        aged(path, age)
+    foreign = root / "someone" / "else"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"x")
+    aged(foreign)
+
+    everything = _files(root)
+    told = await sweep(database_pool, store, [transport], dry_run=True)
+    assert _files(root) == everything
+    assert (told.deleted, told.uploads, told.referenced) == (2, 1, 3)
+    assert (told.young, told.foreign) == (2, 1)
+    # The letter is in the dead-letter log alone until it is indexed.
+    start(DeadLetterIndexer, member="i1")
+    await eventually(lambda: _none_left(transport, Topic.DEAD_LETTERS, DLQ_GROUP))
+    done = await sweep(database_pool, store, [transport])
+    assert (done.deleted, done.uploads) == (2, 1)
+    assert everything - _files(root) == {orphan, conflict, waiting[1]}
+    assert {*needed, young, waiting[2], foreign} <= _files(root)
+
+    # Of a letter that was given up nothing is needed any more.
+    await database_pool.execute("UPDATE dead_letters SET state = 'discarded'")
+    assert (await sweep(database_pool, store, [transport])).deleted == 1
+    assert await sweep(database_pool, store, [transport], older_than=timedelta(days=1))
+
+
+async def test_an_object_that_was_written_again_meanwhile_stays(
+    transport, database_pool, store, monkeypatch
+):
+    """A POST that is sent again uploads the same bytes under the same key, then appends."""
+    orphan = large(LONG)
+    path = await put(store, orphan)
+    head = store.head
+
+    async def written_again(key: str):
+        aged(path, 0)
+        return await head(key)
+
+    monkeypatch.setattr(store, "head", written_again)
+    assert (await sweep(database_pool, store, [transport])).deleted == 0
+    assert path.exists()
+
+
+async def test_verify_lists_what_is_missing_or_damaged(persisted, database_pool, store):
+    good, missing, damaged = large(SHORT, "a"), large(LONG, "b"), large("bytes " * 900, "c")
+    await persisted(good, missing, damaged, message("d"))
+    report = await verify(database_pool, store)
+    assert (report.examined, report.faults) == (3, [])
+    assert report.bytes == 4400 + 9000 + 5400
+    (folder_of(store) / str(missing.payload_key)).unlink()
+    (folder_of(store) / str(damaged.payload_key)).write_bytes(b"bytez " * 900)
+    report = await verify(database_pool, store)
+    found = {(one.message_id, one.fault) for one in report.faults}
+    assert found == {(missing.message_id, "missing"), (damaged.message_id, "corrupt")}
+    assert (await verify(database_pool, store, sample=1)).examined == 1
+
+
+async def _none_left(transport, topic, group=None) -> bool:
+    progress = await transport.progress(topic, group=group or "persistence-workers")
+    return sum(one.lag for one in progress) == 0
+
+
+def _files(root: Path) -> set[Path]:
+    return {path for path in root.rglob("*") if path.is_file()}
