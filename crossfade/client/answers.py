@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Hashable
 from functools import cache
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
@@ -22,6 +23,7 @@ from crossfade.client.models import (
     DeadLetter,
     Message,
     Page,
+    Payload,
     Position,
     Receipt,
     ReceiptAck,
@@ -32,6 +34,7 @@ from crossfade.client.retry import retry_after
 
 __all__ = [
     "ack_of",
+    "content_of",
     "message_of",
     "page_of",
     "problem_of",
@@ -43,6 +46,7 @@ __all__ = [
 
 T = TypeVar("T")
 _OK = range(200, 300)
+_SHA256 = re.compile("[0-9a-f]{64}")
 _QUOTED = 200
 """Characters of a foreign answer that an error repeats."""
 
@@ -75,6 +79,15 @@ def results_of(reply: Reply, count: int) -> list[Ack | ProblemError]:
 def message_of(reply: Reply) -> Message:
     """Return the message in an answer."""
     return _read(reply, _message)
+
+
+def content_of(reply: Reply) -> bytes:
+    """Return the content in an answer, all of it and as it was sent."""
+    named = reply.headers.get("etag", "").strip('"')
+    # The store, where the service led there, has ETags of another kind.
+    if _SHA256.fullmatch(named) and named != sha256(reply.body).hexdigest():
+        raise UnexpectedAnswerError("the content is not the one that was sent", reply.status)
+    return reply.body
 
 
 def page_of(reply: Reply) -> Page:
@@ -153,12 +166,13 @@ _RETRY_LATER = 429
 
 
 def _message(body: dict[str, Any]) -> Message:
-    letter = body.get("deadLetter")
+    letter, payload = body.get("deadLetter"), body.get("payload")
     nested: dict[str, Any] = {
         "recipientIds": tuple(body.get("recipientIds") or ()),
         "positions": tuple(_made(Position, position) for position in body.get("positions", ())),
         "receipts": tuple(_made(Receipt, receipt) for receipt in body.get("receipts", ())),
         "deadLetter": _made(DeadLetter, letter) if letter else None,
+        "payload": _made(Payload, payload) if payload else None,
     }
     return _made(Message, {**body, **nested})
 

@@ -105,6 +105,15 @@ class AsyncClient:
         """Read a message, wherever it is now. See ``Client.message``."""
         return await self._run(self._operations.message(message_id))
 
+    async def content(
+        self,
+        message_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> bytes:
+        """Read the content of a message, whatever it is. See ``Client.content``."""
+        return await self._run(self._operations.content(message_id, timeout))
+
     async def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:  # noqa: ASYNC109
         """Return the message once it is persisted. See ``Client.wait``."""
         return await self._run(self._operations.wait(message_id, timeout))
@@ -181,6 +190,6 @@ class AsyncClient:
         request = self._connection.request(self._http, send.call, send.timeout)
         # httpx's timeouts are for each read; this one is for all of them.
         with anyio.move_on_after(send.timeout):
-            response = await self._http.send(request, follow_redirects=False)
+            response = await self._http.send(request, follow_redirects=send.call.follow)
             return Reply(response.status_code, dict(response.headers), response.content)
         return failure(httpx.ReadTimeout("the answer took too long", request=request))

@@ -20,7 +20,7 @@ from crossfade.client.exchange import Call, Operation, Pause, tried
 from crossfade.client.models import Ack, BatchResult, NewMessage
 from crossfade.client.retry import RETRIED, Retry
 
-__all__ = ["JSON", "BatchLimits", "encoded", "sent"]
+__all__ = ["JSON", "BatchLimits", "described", "encoded", "sent"]
 
 JSON = {"Content-Type": "application/json"}
 _PATH = "/api/messages:batch"
@@ -52,14 +52,27 @@ def encoded(message: NewMessage) -> bytes:
 
     Raises:
         ValueError: a text in it can't be written as UTF-8.
+        TypeError: its content is bytes.
+    """
+    if isinstance(message.content, bytes):
+        raise TypeError("the content is bytes, which no batch can hold; use send()")
+    return described(message, content=message.content, content_type=message.content_type)
+
+
+def described(message: NewMessage, *, content: str | None, content_type: str) -> bytes:
+    """Return a message as JSON, without content where that is ``None``.
+
+    Raises:
+        ValueError: a text in it can't be written as UTF-8.
     """
     body: dict[str, Any] = {
         "conversationId": message.conversation_id,
         "senderId": message.sender_id,
         "clientMessageId": message.client_message_id,
-        "content": message.content,
-        "contentType": message.content_type,
+        "contentType": content_type,
     }
+    if content is not None:
+        body["content"] = content
     if message.recipient_ids:
         body["recipientIds"] = list(message.recipient_ids)
     try:

@@ -36,6 +36,8 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    follow: bool = False
+    """Whether to go where the service leads: to the payload store, with a URL that it signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ Outcome = Reply | Failure | None
 Operation = Generator[Action, Outcome, T]
 
 _OK = range(200, 300)
-_NOT_ENQUEUED = frozenset({"overloaded", "too-many-connections", "log-unavailable"})
+_NOT_ENQUEUED = frozenset(
+    {"overloaded", "too-many-connections", "log-unavailable", "payloads-unavailable"}
+)
 """Problem types that promise that nothing of the request was taken."""
 _CERTAIN = 500
 

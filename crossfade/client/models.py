@@ -16,6 +16,7 @@ __all__ = [
     "Message",
     "NewMessage",
     "Page",
+    "Payload",
     "Position",
     "Receipt",
     "ReceiptAck",
@@ -46,11 +47,14 @@ class NewMessage:
     Its key is (``sender_id``, ``conversation_id``, ``client_message_id``). ``client_message_id`` is
     made where none is given; give one that the application keeps, such as the id of the row that
     the message tells of, and it is stored once also when the application restarts in between.
+
+    ``content`` may be bytes, of any kind and up to ``INGRESS_MAX_PAYLOAD_BYTES``, where the service
+    has a payload store. ``send`` takes them, ``send_batch`` does not.
     """
 
     conversation_id: str
     sender_id: str
-    content: str
+    content: str | bytes
     content_type: str = "text"
     recipient_ids: tuple[str, ...] = ()
     client_message_id: str = field(default_factory=new_key)
@@ -114,6 +118,17 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Payload:
+    """Content that is not beside its message: it is large, or no text. ``content()`` reads it."""
+
+    bytes: int
+    sha256: str
+    content_type: str
+    url: str
+    """Relative to the service."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message, stored or on its way. Unknown members are ``None``."""
 
@@ -124,6 +139,8 @@ class Message:
     client_message_id: str | None = None
     recipient_ids: tuple[str, ...] = ()
     content: str | None = None
+    payload: Payload | None = None
+    """Set, and ``content`` is ``None``, where the content has to be read by ``content()``."""
     content_type: str | None = None
     accepted_at: str | None = None
     persisted_at: str | None = None

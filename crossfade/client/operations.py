@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from crossfade.client.errors import (
     WaitTimeoutError,
 )
 from crossfade.client.exchange import Call, Emit, Operation, Pause, tried
+from crossfade.client.forms import form_of
 from crossfade.client.models import (
     Ack,
     BatchResult,
@@ -53,8 +54,11 @@ class Operations:
         self, message: NewMessage, correlation_id: str | None, trace: TraceContext | None
     ) -> Operation[Ack]:
         """Send one message."""
-        body = batches.encoded(message)
-        call = self._post("/api/messages", body, correlation_id, trace)
+        if isinstance(message.content, bytes):
+            kind, body = form_of(message, message.content)
+        else:
+            kind, body = batches.JSON, batches.encoded(message)
+        call = self._post("/api/messages", body, correlation_id, trace, kind)
         return answers.ack_of((yield from self._tried(call)))
 
     def send_batch(
@@ -74,6 +78,12 @@ class Operations:
         """Read one message."""
         call = self._get(f"/api/messages/{_part(message_id)}", {}, trace)
         return answers.message_of((yield from self._tried(call, retry)))
+
+    def content(self, message_id: str, timeout: float | None) -> Operation[bytes]:
+        """Read the content of one message."""
+        call = replace(self._get(f"/api/messages/{_part(message_id)}/content", {}), follow=True)
+        reply = yield from tried(call, self._retry, timeout or self._timeout)
+        return answers.content_of(reply)
 
     def wait(self, message_id: str, timeout: float) -> Operation[Message]:
         """Return the message once it is persisted.
@@ -161,9 +171,14 @@ class Operations:
         return replace(self._retry, deadline=max(0.05, min(left, left if own is None else own)))
 
     def _post(
-        self, path: str, body: bytes, correlation_id: str | None, trace: TraceContext | None
+        self,
+        path: str,
+        body: bytes,
+        correlation_id: str | None,
+        trace: TraceContext | None,
+        kind: Mapping[str, str] = batches.JSON,
     ) -> Call:
-        headers = batches.JSON | trace_headers(trace) | _correlation(correlation_id)
+        headers = {**kind, **trace_headers(trace), **_correlation(correlation_id)}
         return Call("POST", path, headers=headers, body=body)
 
     def _get(self, path: str, query: dict[str, str], trace: TraceContext | None = None) -> Call:

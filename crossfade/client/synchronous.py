@@ -156,6 +156,19 @@ class Client:
         """
         return self._run(self._operations.message(message_id))
 
+    def content(self, message_id: str, *, timeout: float | None = None) -> bytes:
+        """Read the content of a message, whatever it is. Text is UTF-8.
+
+        Args:
+            message_id: its id, from the acknowledgement.
+            timeout: seconds for one attempt; large content needs more than other answers.
+
+        Raises:
+            NotFoundError: there is no such message.
+            ServiceError: the payload store has lost the content.
+        """
+        return self._run(self._operations.content(message_id, timeout))
+
     def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:
         """Return the message once it is persisted: it has its row in PostgreSQL.
 
@@ -275,7 +288,7 @@ class Client:
     def _exchange(self, send: Send) -> Reply | Failure:
         ends = time.monotonic() + send.timeout
         request = self._connection.request(self._http, send.call, send.timeout)
-        response = self._http.send(request, stream=True, follow_redirects=False)
+        response = self._http.send(request, stream=True, follow_redirects=send.call.follow)
         try:
             # httpx's timeouts are for each read; this one is for all of them.
             parts: list[bytes] = []

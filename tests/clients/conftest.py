@@ -81,6 +81,7 @@ async def clients_site(
             "REDIS_HOST": log.host,
             "REDIS_PORT": str(log.port),
             "DATABASE_URL": url,
+            "PAYLOAD_STORE": f"file://{folder}/payloads",
             "API_KEYS": ",".join(
                 f"key-{number}:{scope}:{sha256(key.encode()).hexdigest()}"
                 for number, (key, scope) in enumerate(KEYS.items())

@@ -72,6 +72,32 @@ async def test_a_message_is_accepted_persisted_and_read(make: Make, conversation
     assert again.state == "persisted"
 
 
+async def test_bytes_and_long_text_come_back_as_they_were_sent(
+    make: Make, conversation: str
+) -> None:
+    client = await make()
+    data = bytes(range(256)) * 1000
+    message = NewMessage(conversation, "alice", data, "image/png")
+    ack = await client.send(message)
+    stored = await client.wait(ack.message_id)
+    assert stored.content is None
+    assert stored.payload is not None
+    assert (stored.payload.bytes, stored.payload.content_type) == (256_000, "image/png")
+    assert await client.content(ack.message_id) == data
+    assert (await client.send(message)).idempotent_hit
+
+    text = "größer " * 20_000  # more than a row or a JSON body takes
+    ack = await client.send(NewMessage(conversation, "alice", text.encode(), "text/plain"))
+    assert (await client.wait(ack.message_id)).content is None
+    assert (await client.content(ack.message_id)).decode() == text
+    ack = await client.send(NewMessage(conversation, "alice", "small"))
+    assert await client.content(ack.message_id) == b"small"
+    with pytest.raises(NotFoundError):
+        await client.content(NOBODY)
+    with pytest.raises(TypeError, match=r"use send\(\)"):
+        await client.send_batch([message])
+
+
 async def test_each_new_message_has_a_key_of_its_own(make: Make, conversation: str) -> None:
     one, two = (NewMessage(conversation, "alice", "same") for _ in range(2))
     assert one.client_message_id != two.client_message_id

@@ -32,6 +32,16 @@ async def _post(api: str) -> httpx.Response:
         return await client.post(f"{api}/api/messages", content=BODY, headers=JSON)
 
 
+async def _post_large(api: str) -> str:
+    message = '{"conversationId": "c", "senderId": "s", "clientMessageId": "large"}'
+    form = {"message": (None, message), "content": ("large.txt", b"large " * 20_000)}
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{api}/api/messages", files=form)
+    assert answer.status_code == 202
+    identifier: str = answer.json()["messageId"]
+    return identifier
+
+
 @contextmanager
 def _taken(*ports: int) -> Iterator[list[int]]:
     """Listen on the ports that nobody else has; they are taken either way."""
@@ -53,6 +63,7 @@ async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_me
     running, api, _ = await typed_up("--s3")
     await running.says(r"Payloads +seaweedfs .* http://127.0.0.1:\d+")
     first = (await _post(api)).json()
+    large = await _post_large(api)
     members = running.family()
     assert len(members) > 7  # ours, the guards, the servers and their own children
     assert await running.interrupt() == 0
@@ -63,6 +74,9 @@ async def test_ctrl_c_stops_everything_with_status_0_and_the_next_run_has_the_me
     await narrow.says("seaweedfs")  # it has the payloads, and runs again
     again = (await _post(api)).json()
     assert again["idempotentHit"] is True
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{api}/api/messages/{large}/content")
+        assert answer.content == b"large " * 20_000
     assert "\\n" not in narrow.text  # a remark goes to a line of its own
     assert again["messageId"] == first["messageId"]
     assert again["acceptedAt"] == first["acceptedAt"]

@@ -14,6 +14,8 @@ export interface Reply {
   status: number;
   headers: Headers;
   text: string;
+  /** The body as it came, where the call asked for bytes; `text` is empty then. */
+  bytes?: Uint8Array<ArrayBuffer>;
   /** How many requests were made for it. */
   attempts: number;
   /** Whether the service may have accepted what one of the requests before it sent. */
@@ -127,6 +129,7 @@ const NOTHING: Omit<Message, "messageId" | "state"> = {
   clientMessageId: null,
   recipientIds: [],
   content: null,
+  payload: null,
   contentType: null,
   acceptedAt: null,
   persistedAt: null,

@@ -31,12 +31,32 @@ interface Item {
   maybeAccepted: boolean;
 }
 
-/** Return a message as JSON. Half a surrogate pair in it is escaped, and the service refuses it. */
+/**
+ * Return a message as JSON. Half a surrogate pair in it is escaped, and the service refuses it.
+ *
+ * @throws TypeError its content is bytes
+ */
 export function encoded(message: NewMessage): string {
-  const { conversationId, senderId, clientMessageId, content, contentType } = message;
-  const body = { conversationId, senderId, clientMessageId, content, contentType };
-  const { recipientIds } = message;
-  return JSON.stringify(recipientIds.length ? { ...body, recipientIds } : body);
+  if (typeof message.content !== "string") {
+    throw new TypeError("the content is bytes, which no batch can hold; use send()");
+  }
+  return JSON.stringify({ ...described(message), content: message.content });
+}
+
+/** Return a message whose content is bytes as a form: its JSON, then its content. */
+export function formOf(message: NewMessage, content: Uint8Array<ArrayBuffer>): FormData {
+  const { contentType } = message;
+  const kind = contentType === "text" ? "application/octet-stream" : contentType;
+  const form = new FormData();
+  form.append("message", JSON.stringify({ ...described(message), contentType: kind }));
+  form.append("content", new Blob([content]));
+  return form;
+}
+
+function described(message: NewMessage): Record<string, unknown> {
+  const { conversationId, senderId, clientMessageId, contentType, recipientIds } = message;
+  const body = { conversationId, senderId, clientMessageId, contentType };
+  return recipientIds.length ? { ...body, recipientIds } : body;
 }
 
 /** Sends the messages of one call. */

@@ -1,5 +1,5 @@
 import { ackOf, messageOf, pageOf, receiptAckOf, receiptsOf } from "./answers.js";
-import { Batch, encoded, LIMITS, type BatchLimits } from "./batches.js";
+import { Batch, encoded, formOf, LIMITS, type BatchLimits } from "./batches.js";
 import {
   DeadLetteredError,
   NoAnswerError,
@@ -101,7 +101,9 @@ export class Client {
    * all the same; send the same `message` again.
    */
   async send(message: NewMessage, options: CallOptions = {}): Promise<Ack> {
-    return ackOf(await this.#post("/api/messages", encoded(message), options));
+    const { content } = message;
+    const body = typeof content === "string" ? encoded(message) : formOf(message, content);
+    return ackOf(await this.#post("/api/messages", body, options));
   }
 
   /**
@@ -124,6 +126,20 @@ export class Client {
   /** Read a message, wherever it is now. @throws NotFoundError there is none, as far as is seen */
   async message(messageId: string, options: CallOptions = {}): Promise<Message> {
     return this.#message(messageId, this.#retry, options);
+  }
+
+  /**
+   * Read the content of a message, whatever it is. Text is UTF-8.
+   *
+   * @throws NotFoundError there is no such message
+   * @throws ServiceError the payload store has lost the content
+   */
+  async content(messageId: string, options: CallOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    const headers = traceHeaders(options.trace);
+    const path = `/api/messages/${part(messageId)}/content`;
+    const call: Call = { method: "GET", path, headers, bytes: true };
+    const reply = await tried(this.#connection, call, this.#retry, options.signal);
+    return reply.bytes ?? new Uint8Array();
   }
 
   /**
@@ -232,8 +248,11 @@ export class Client {
     return messageOf(await this.#get(`/api/messages/${part(messageId)}`, options, retry));
   }
 
-  #post(path: string, body: string, options: CallOptions): ReturnType<typeof tried> {
-    const call: Call = { method: "POST", path, headers: headersOf(options), body };
+  #post(path: string, body: string | FormData, options: CallOptions): ReturnType<typeof tried> {
+    const { "Content-Type": _, ...unnamed } = headersOf(options);
+    // fetch names a form's type itself, with the boundary that it draws.
+    const headers = typeof body === "string" ? headersOf(options) : unnamed;
+    const call: Call = { method: "POST", path, headers, body };
     return tried(this.#connection, call, this.#retry, options.signal);
   }
 

@@ -14,7 +14,9 @@ export interface Call {
   method: "GET" | "POST";
   path: string;
   headers: Readonly<Record<string, string>>;
-  body?: string;
+  body?: string | FormData;
+  /** Whether the answer is bytes, and may be where the service leads: at the payload store. */
+  bytes?: boolean;
 }
 
 /** How requests are made. */
@@ -29,7 +31,12 @@ const LEAST = 50;
 /** What a timer can wait: one of more milliseconds ends at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Problem types that promise that nothing of the request was taken. */
-const NOT_ENQUEUED = new Set(["overloaded", "too-many-connections", "log-unavailable"]);
+const NOT_ENQUEUED = new Set([
+  "overloaded",
+  "too-many-connections",
+  "log-unavailable",
+  "payloads-unavailable",
+]);
 /** Causes, as Node and Bun name them, of a request that never left. */
 const NEVER_SENT = new Set([
   "ECONNREFUSED",
@@ -121,11 +128,15 @@ async function exchanged(
     const response = await connection.fetch(connection.baseUrl + call.path, {
       method: call.method,
       headers: { ...connection.headers, ...call.headers },
-      redirect: "manual",
+      redirect: call.bytes ? "follow" : "manual",
       signal: signal ? AbortSignal.any([signal, late]) : late,
       ...(call.body === undefined ? {} : { body: call.body }),
     });
     const { status, headers } = response;
+    if (call.bytes && response.ok) {
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      return { status, headers, text: "", bytes, attempts: 1, maybeAccepted: false };
+    }
     return { status, headers, text: await response.text(), attempts: 1, maybeAccepted: false };
   } catch (error) {
     if (signal?.aborted) {

@@ -19,6 +19,7 @@ export {
   type Message,
   type NewMessageFields,
   type Page,
+  type Payload,
   type Position,
   type Receipt,
   type ReceiptAck,

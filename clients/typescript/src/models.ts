@@ -8,7 +8,8 @@ export type ReceiptState = "delivered" | "read";
 export interface NewMessageFields {
   conversationId: string;
   senderId: string;
-  content: string;
+  /** Bytes of any kind are taken by `send`, where the service has a payload store. */
+  content: string | Uint8Array<ArrayBuffer>;
   contentType?: string;
   recipientIds?: readonly string[];
   /** Made where none is given. */
@@ -25,7 +26,7 @@ export interface NewMessageFields {
 export class NewMessage {
   readonly conversationId: string;
   readonly senderId: string;
-  readonly content: string;
+  readonly content: string | Uint8Array<ArrayBuffer>;
   readonly contentType: string;
   readonly recipientIds: readonly string[];
   readonly clientMessageId: string;
@@ -95,6 +96,15 @@ export interface DeadLetter {
   failedAt: string;
 }
 
+/** Content that is not beside its message: it is large, or no text. `content()` reads it. */
+export interface Payload {
+  bytes: number;
+  sha256: string;
+  contentType: string;
+  /** Relative to the service. */
+  url: string;
+}
+
 /** A message, stored or on its way. Unknown members are `null`. */
 export interface Message {
   messageId: string;
@@ -104,6 +114,8 @@ export interface Message {
   clientMessageId: string | null;
   recipientIds: readonly string[];
   content: string | null;
+  /** Set, and `content` is null, where the content has to be read by `content()`. */
+  payload: Payload | null;
   contentType: string | null;
   acceptedAt: string | null;
   persistedAt: string | null;
