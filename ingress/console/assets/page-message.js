@@ -101,6 +101,24 @@ function view({ message, steps, incomplete }, again) {
           h("pre", { class: "content", tabindex: 0 }, message.content),
         )
       : null,
+    message.payload
+      ? h(
+          "section",
+          null,
+          h("h2", null, "Content ", h("small", null, message.payload.contentType)),
+          h(
+            "p",
+            null,
+            h(
+              "a",
+              { href: message.payload.url, download: "" },
+              `${message.payload.bytes.toLocaleString("en")} bytes ↓`,
+            ),
+            ", SHA-256 ",
+            copyable(message.payload.sha256),
+          ),
+        )
+      : null,
   ];
 }
 
