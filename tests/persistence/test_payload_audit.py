@@ -12,6 +12,8 @@ import pytest
 from persistence.audit.audit import audit
 from persistence.audit.repair import repair
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.dead_letters.redrive import Redriver
+from persistence.dead_letters.selection import Selection
 from persistence.payload_audit.sweep import sweep
 from persistence.payload_audit.verify import verify
 from persistence.payloads.store import PayloadStore
@@ -19,7 +21,7 @@ from tests.payloads.stores import folder_of, opened
 from tests.payloads.test_rows import large
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import message
-from transport.contract import DLQ_GROUP, Topic
+from transport.contract import DLQ_GROUP, Reason, Topic
 from transport.envelope import Message
 
 SHORT, LONG = "in the row " * 400, "alone " * 1500
@@ -168,6 +170,27 @@ async def test_an_object_that_was_written_again_meanwhile_stays(
     monkeypatch.setattr(store, "head", written_again)
     assert (await sweep(database_pool, store, [transport])).deleted == 0
     assert path.exists()
+
+
+async def test_a_letter_is_redriven_when_its_object_is_back(
+    persisted, start, transport, database_pool, store, metrics, eventually
+):
+    lost = large(SHORT, "a")
+    (await put(store, lost)).unlink()
+    await append(transport, lost)
+    worker = start(payloads=store, stream_max_retries=1)
+    await eventually(lambda: _none_left(transport, Topic.MESSAGES))
+    start(DeadLetterIndexer, member="i1")
+    await eventually(lambda: _none_left(transport, Topic.DEAD_LETTERS, DLQ_GROUP))
+    letter = await database_pool.fetchrow("SELECT id, reason FROM dead_letters")
+    assert letter["reason"] == Reason.PAYLOAD_MISSING
+    await put(store, lost)
+    redriver = Redriver(database_pool, transport, metrics)
+    await redriver.wait(await redriver.start(Selection(ids=(letter["id"],)), by="test"))
+    await eventually(lambda: database_pool.fetchval("SELECT count(*) FROM messages"))
+    assert await _contents(database_pool) == [SHORT]
+    await redriver.close()
+    await worker.stop()
 
 
 async def test_verify_lists_what_is_missing_or_damaged(persisted, database_pool, store):

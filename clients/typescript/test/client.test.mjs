@@ -68,6 +68,19 @@ faulty("a message is accepted, persisted and read", async (conversation) => {
   assert.deepEqual([again.idempotentHit, again.messageId], [true, ack.messageId]);
 });
 
+faulty("bytes come back as they were sent, and are sent once", async (conversation) => {
+  const content = crypto.getRandomValues(new Uint8Array(60_000));
+  const sent = message(conversation, content, { contentType: "image/png" });
+  const ack = await client().send(sent);
+  const stored = await client().wait(ack.messageId);
+  assert.equal(stored.content, null);
+  assert.deepEqual([stored.payload.bytes, stored.payload.contentType], [60_000, "image/png"]);
+  assert.deepEqual(await client().content(ack.messageId), content);
+  assert.equal((await client().send(sent)).idempotentHit, true);
+  await raised(client().content(NOBODY), NotFoundError);
+  await raised(client().sendBatch([sent]), TypeError);
+});
+
 faulty("a lost reply is asked for again with the same key", async (conversation) => {
   await control("lose", "POST /api/messages HTTP");
   const ack = await client().send(message(conversation));
