@@ -88,12 +88,12 @@ class MessageSummary(ApiStruct, frozen=True):
     recipient_ids: tuple[str, ...]
     content: str | None
     """Null where it is in ``payload``."""
-    payload: PayloadView | None
     content_type: str
     accepted_at: Time
     persisted_at: Time
     correlation_id: str
     trace_id: str | None
+    payload: PayloadView | None = None
 
 
 class MessageView(ApiStruct, frozen=True, kw_only=True):
