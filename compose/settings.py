@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -287,7 +288,8 @@ def _explain(kind: type[BaseSettings], detail: ErrorDetails) -> str:
     field = str(detail["loc"][0])
     info = kind.model_fields[field]
     remedy = message if detail["type"] == "value_error" else f"give {_allowed(info)}"
-    return f"{field.upper()}={_shown(detail['input'], info)!r} can't be used: {remedy}"
+    value = _without_credentials(_shown(detail["input"], info))
+    return f"{field.upper()}={value!r} can't be used: {remedy}"
 
 
 def _shown(value: object, info: FieldInfo) -> str:
@@ -300,6 +302,14 @@ def _shown(value: object, info: FieldInfo) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
+
+
+def _without_credentials(refused: str) -> str:
+    """Return a refused value as it may be told: an address without its user part and its query.
+
+    They have no place there, and that is often why it was refused.
+    """
+    return re.sub("[?#].*", f"?{MASK}", re.sub(r"^(\w+://)?.*@", rf"\1{MASK}@", refused))
 
 
 def _address(secret: str) -> str:

@@ -161,6 +161,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="came
 Event = Message | Receipt
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 
 _encode = msgspec.json.Encoder().encode
@@ -297,7 +298,8 @@ def decode(record: Record) -> Event:
 def _check_payload(event: Message) -> None:
     """Raise DecodeError unless the version and the fields of the payload belong together.
 
-    A key that is not the message's own would read another message's content.
+    A key that is not the message's own would read another message's content, and one that begins
+    with other text than a UUID may be a key that no store can look up.
     """
     fields = (event.payload_key, event.payload_bytes, event.payload_sha256)
     if event.v == 1:
@@ -313,12 +315,13 @@ def _check_payload(event: Message) -> None:
         and isinstance(event.payload_bytes, int)
         and _SHA256.fullmatch(event.payload_sha256)
         and _FINGERPRINT.fullmatch(event.payload_fingerprint)
+        and _UUID.fullmatch(event.message_id)
         and 0 <= event.payload_bytes <= MOST_BYTES
         and event.payload_key == payload_key(event.message_id, event.payload_sha256)
     ):
         raise DecodeError(
-            "the payload's key is not messageId/sha256, or its digest, its fingerprint or its size "
-            "is none"
+            "the payload's key is not messageId/sha256 with a UUID in lower case as messageId, or "
+            "its digest, its fingerprint or its size is none"
         )
 
 

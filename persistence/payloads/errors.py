@@ -4,16 +4,23 @@
     └── PayloadError
         ├── PayloadOutage     the store can't do it now: pause, back off, retry for ever
         ├── PayloadMissing    the store works and has no such object
+        │   └── PayloadUnreadable   ... or can't give this one object to anybody
         └── PayloadCorrupt    the object is not the content that the message names
 
-``persistence.payloads.translation`` makes the first two from the client's errors, in one place.
+``persistence.payloads.translation`` makes the first three from the client's errors, in one place.
 """
 
 from __future__ import annotations
 
 from persistence.errors import PersistenceError
 
-__all__ = ["PayloadCorrupt", "PayloadError", "PayloadMissing", "PayloadOutage"]
+__all__ = [
+    "PayloadCorrupt",
+    "PayloadError",
+    "PayloadMissing",
+    "PayloadOutage",
+    "PayloadUnreadable",
+]
 
 
 class PayloadError(PersistenceError):
@@ -33,6 +40,13 @@ class PayloadMissing(PayloadError):  # noqa: N818 - a verdict on one object
     """The store works, and has no object under this key.
 
     Remedy: try again a few times, then set the message apart.
+    """
+
+
+class PayloadUnreadable(PayloadMissing):
+    """The store works, and can't give this object: its key is too long, or it is archived.
+
+    Remedy: as of ``PayloadMissing``.
     """
 
 

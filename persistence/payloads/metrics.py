@@ -5,11 +5,21 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter
 
 from otel.latency import LatencyHistogram
-from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
+from persistence.payloads.errors import (
+    PayloadCorrupt,
+    PayloadMissing,
+    PayloadOutage,
+    PayloadUnreadable,
+)
 
 __all__ = ["OUTCOMES", "PayloadMetrics"]
 
-OUTCOMES = {PayloadMissing: "missing", PayloadCorrupt: "corrupt", PayloadOutage: "outage"}
+OUTCOMES = {
+    PayloadMissing: "missing",
+    PayloadUnreadable: "missing",
+    PayloadCorrupt: "corrupt",
+    PayloadOutage: "outage",
+}
 _OPERATIONS = ("put", "get", "head", "list", "delete", "sign")
 
 

@@ -68,8 +68,12 @@ class PayloadSettings(BaseSettings):
             raise ValueError("must name a folder by its whole path, as file:///var/lib/payloads")
         if parts.scheme in {"s3", "gs", "az"} and not parts.netloc:
             raise ValueError(f"must name a bucket, as {parts.scheme}://bucket/prefix")
-        if parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError("is an address alone; credentials have variables of their own")
+        cloud = parts.scheme != "file"  # a secret may have "/", and so end behind the netloc
+        if parts.query or parts.fragment or (cloud and ("@" in value or ":" in parts.netloc)):
+            raise ValueError(
+                "take the key out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your "
+                "provider's own variables"
+            )
         return value.rstrip("/") if parts.path != "/" else value
 
     @field_validator("payload_endpoint_url")
@@ -77,6 +81,11 @@ class PayloadSettings(BaseSettings):
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must start with https:// or http://")
+        parts = urlsplit(value or "")
+        if "@" in (value or "") or parts.query or parts.fragment:
+            raise ValueError(
+                "take the key out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         return value
 
     @field_validator("payload_sse")

@@ -202,13 +202,17 @@ class PayloadStore:
         return url
 
     async def probe(self) -> None:
-        """Return if the store answers us.
+        """Return if the store answers us, and is there.
+
+        It is a GET: the answer to a HEAD has no body, and so tells not whether it is the bucket
+        that is missing, or the object.
 
         Raises:
-            PayloadOutage: it can't be reached, or refuses.
+            PayloadOutage: it can't be reached, refuses, or its bucket or folder is not there.
         """
         with suppress(PayloadMissing):
-            await self.head("probe")
+            async with self.call("get", "probe"):
+                await self._found(self._obstore.get_async(self._client, "probe"))
 
     @asynccontextmanager
     async def call(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 
-from persistence.payloads.errors import PayloadError, PayloadMissing, PayloadOutage
+from persistence.payloads.errors import (
+    PayloadError,
+    PayloadMissing,
+    PayloadOutage,
+    PayloadUnreadable,
+)
 
 __all__ = ["translate"]
 
 # 404 is also the answer for a bucket that is not there, and no message is at fault for that.
 _NO_STORE = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+_OWN_FAULT = re.compile("<Code>(KeyTooLongError|InvalidObjectState)</Code>|Could not parse path")
 _REFUSED = {"PermissionDeniedError", "UnauthenticatedError"}
 
 
@@ -23,12 +29,16 @@ def translate(error: Exception, key: str) -> PayloadError:
         return error
     if isinstance(error, TimeoutError):
         return PayloadOutage("the payload store gave no answer in time (PAYLOAD_TIMEOUT_MS)")
-    # The first line; a dump of the client's structures follows it.
-    text = str(error).partition("\n")[0]
+    # The first line is for people; the store's answer may go on behind it, and a dump of the
+    # client's structures follows.
+    whole = str(error)
+    text = whole.partition("\n")[0]
+    if _OWN_FAULT.search(whole):
+        return PayloadUnreadable(f"the payload store can't give the object {key}: {text}")
     if isinstance(error, FileNotFoundError):
-        if _NO_STORE.search(text):
+        if _NO_STORE.search(whole):
             return PayloadOutage(f"the bucket of PAYLOAD_STORE is not there: {text}")
         return PayloadMissing(f"the payload store has no object {key}")
-    if type(error).__name__ in _REFUSED or "403 Forbidden" in text:
-        return PayloadOutage(f"the payload store refuses us; check its credentials: {text}")
-    return PayloadOutage(f"the payload store failed: {text}")
+    refused = type(error).__name__ in _REFUSED or "403 Forbidden" in text
+    what = "refuses us; check its credentials" if refused else "failed"
+    return PayloadOutage(f"the payload store {what}: {text}")

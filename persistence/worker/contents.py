@@ -2,7 +2,8 @@
 
 It is read before the statement and held against length and SHA-256, so a statement never waits for
 the store. An outage of the store is waited out like the database's. A record whose content is
-missing or damaged is tried a few times alone; the others go on.
+missing or damaged is tried a few times alone; the others go on. So is one whose object can't be
+read for another reason, again and again, while others can.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ __all__ = ["ContentFailure", "Contents", "has_payload", "held_bytes"]
 
 _AT_ONCE = 16
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_ALONE_SECONDS = 20.0
+"""How long an object fails while others are read, for that to be one failed attempt of its own."""
 
 Failed = Callable[[PositionedEvent, PersistenceError], None]
 """Told of each attempt on a record whose content is missing or damaged."""
@@ -79,6 +82,7 @@ class Contents:
     ) -> None:
         self._store = store
         self._attempts = attempts
+        self._read_at = 0.0  # when content was read last, by the monotonic clock
         self._seconds = metrics.of(PayloadMetrics).fetch
         self.barrier = OutageBarrier(
             "payload store",
@@ -129,10 +133,18 @@ class Contents:
         assert payload is not None
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         attempts = 0
+        failing_since = time.monotonic()
         while True:
             try:
                 content = await self._read(payload)
             except PayloadOutage as outage:
+                # A probe that works is not enough: a store may answer it, and give no content.
+                if self._read_at > failing_since + _ALONE_SECONDS:
+                    failing_since = time.monotonic()
+                    attempts += 1
+                    failed(positioned, outage)
+                    if attempts >= self._attempts:
+                        return ContentFailure(Reason.PAYLOAD_MISSING, outage)
                 await self.barrier.hold(outage, stop)
             except (PayloadMissing, PayloadCorrupt) as error:
                 attempts += 1
@@ -161,6 +173,7 @@ class Contents:
             content = _text(data)
         else:
             await verify(self._store, payload.key, payload.bytes, payload.sha256)
+        self._read_at = time.monotonic()
         self._seconds.observe(time.perf_counter() - began)
         return content
 

@@ -53,6 +53,24 @@ def test_a_secret_is_masked_in_the_complaint():
     assert "***" in line
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PAYLOAD_STORE": "s3://AKIA1:hunter2/x@bucket/p"},
+        {"PAYLOAD_STORE": "s3://hunter2@bucket"},
+        {"PAYLOAD_STORE": "s3://bucket/p?AWS_SECRET_ACCESS_KEY=hunter2"},
+        {"PAYLOAD_STORE": "r2://me:hunter2@bucket"},
+        {"PAYLOAD_STORE": "me:hunter2@bucket"},
+        {"PAYLOAD_STORE": "s3://b", "PAYLOAD_ENDPOINT_URL": "http://me:hunter2@host"},
+        {"PAYLOAD_STORE": "s3://b", "PAYLOAD_ENDPOINT_URL": "https://host/?key=hunter2"},
+    ],
+)
+def test_a_key_in_the_address_of_a_store_is_refused_and_not_told(variables):
+    (line,) = _problems(**variables)
+    assert "hunter2" not in line
+    assert "AWS_SECRET_ACCESS_KEY" in line or "must start with" in line
+
+
 def test_too_few_connections_for_the_partitions_are_noticed():
     (line,) = _problems(STREAM_PARTITIONS=100)
     assert "REDIS_POOL_SIZE=64" in line

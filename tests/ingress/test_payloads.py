@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from persistence.payloads.store import PayloadStore
+from persistence.worker import contents
 from tests.ingress.conftest import Service, Start, message, working
 from tests.payloads.stores import folder_of, opened
 from tests.support.eventually import eventually
@@ -235,6 +237,33 @@ async def test_a_folder_that_is_gone_is_an_outage(start: Start, store: PayloadSt
         root.with_name("unmounted").rename(root)
         await eventually(lambda: has_rows(service, 1))
     assert not await letters(service)
+
+
+@pytest.mark.parametrize("door", ["protocol"])
+async def test_an_object_that_fails_while_others_are_read_is_at_fault_itself(
+    start: Start, store: PayloadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise one object holds up its partition for ever. While none can be read, all wait."""
+    monkeypatch.setattr(contents, "_ALONE_SECONDS", 0.1)
+    service = await start(payloads=store)
+    await service.post(large(1))
+    (path,) = (folder_of(store) / one for one in objects(store))
+    path.unlink()
+    path.symlink_to(path.name)  # neither missing nor readable
+    async with working(service, stream_poll_interval_ms=50) as worker:
+        await eventually(lambda: worker.status().paused)
+        await asyncio.sleep(1)
+        assert not await letters(service)  # as far as can be known, the store is out
+
+        async def posts_another() -> bool:
+            number = next(numbers)
+            await service.post(large(number, conversationId=f"other {number}"))
+            return bool(await letters(service))
+
+        numbers = itertools.count(2)
+        await eventually(posts_another)
+        (letter,) = await letters(service)
+        assert letter.reason == Reason.PAYLOAD_MISSING
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
 from persistence.payloads.reading import fetch, verify
 from persistence.payloads.store import PayloadObject, PayloadStore
+from persistence.payloads.translation import translate
 from persistence.payloads.upload import UPLOADING, PayloadUpload
 from tests.payloads.stores import opened
 from transport.payload import payload_key
@@ -135,6 +136,46 @@ async def test_a_folder_is_flushed_before_a_write_returns(
     await upload.write(b"y")
     await upload.commit("b/1")
     assert {str(root), str(root / "b"), str(root / "b" / "1")} <= flushed
+
+
+async def test_a_bucket_that_is_not_there_is_an_outage(
+    s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the object that is missing: a worker that took it for that would set it apart."""
+    store = on_s3(s3_settings | {"PAYLOAD_STORE": "s3://not-made-yet/prefix"}, monkeypatch)
+    for call in (store.get("a/1", 1), store.open("a/1"), store.probe()):
+        with pytest.raises(PayloadOutage, match="bucket of PAYLOAD_STORE is not there"):
+            await call
+    there = on_s3(s3_settings, monkeypatch)
+    await there.put("a/0", b"x")  # the first object sets up the server's volumes, in some seconds
+    with pytest.raises(PayloadMissing):
+        await there.get("a/1", 1)
+    await there.probe()
+
+
+def on_s3(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, **more: Any) -> PayloadStore:
+    """Open the store that variables name, as a process does that has them."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, settings[name])
+    more = {"payload_timeout_ms": 30_000} | more
+    return opened(
+        settings["PAYLOAD_STORE"],
+        payload_endpoint_url=settings["PAYLOAD_ENDPOINT_URL"],
+        payload_region=settings["PAYLOAD_REGION"],
+        **more,
+    )
+
+
+@pytest.mark.parametrize("code", ["KeyTooLongError", "InvalidObjectState"])
+def test_what_the_store_says_of_one_object_is_no_outage(code: str) -> None:
+    told = translate(RuntimeError(f"403 Forbidden: <?xml?>\n<Error><Code>{code}</Code>"), "a/1")
+    assert isinstance(told, PayloadMissing)
+
+
+@pytest.mark.parametrize("key", ["..", "a//b", "a/../b"])
+async def test_a_key_that_can_not_be_is_no_outage(store: PayloadStore, key: str) -> None:
+    with pytest.raises(PayloadMissing):
+        await store.get(f"{key}/1", 1)
 
 
 async def test_a_server_that_is_down_or_silent_is_an_outage_within_its_time(

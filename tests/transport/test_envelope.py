@@ -233,7 +233,7 @@ def test_bytes_that_are_no_text_have_a_fingerprint_too(content: bytes, cuts: lis
 
 
 def test_a_payload_leaves_its_content_out_of_the_record() -> None:
-    message = Message("c", "s", "m", "hello " * 999, "text", ("r",), "i", "k", now(), "cor")
+    message = Message("c", "s", "m", "hello " * 999, "text", ("r",), _ID, "k", now(), "cor")
     payload, _ = _digested(message.content.encode(), message)
     large = message.with_payload(payload)
     envelope = seal_message(large, partitions=4, traceparent=None)
@@ -252,11 +252,12 @@ def test_a_payload_leaves_its_content_out_of_the_record() -> None:
     assert reseal(envelope, first).body == envelope.body
 
 
+_ID = "0188c0ff-5f5f-8abc-9def-0123456789ab"
 _LARGE = {
     "v": 2,
     "content": "",
-    "messageId": "i",
-    "payloadKey": "i/" + "a" * 64,
+    "messageId": _ID,
+    "payloadKey": f"{_ID}/" + "a" * 64,
     "payloadBytes": 5000,
     "payloadSha256": "a" * 64,
     "fingerprint": "b" * 32,
@@ -266,7 +267,7 @@ _LARGE = {
 def test_a_foreign_producer_may_write_a_payload() -> None:
     event = decode(_record(_foreign(**_LARGE)))
     assert isinstance(event, Message)
-    assert event.payload == Payload("i/" + "a" * 64, 5000, "a" * 64, "b" * 32)
+    assert event.payload == Payload(f"{_ID}/" + "a" * 64, 5000, "a" * 64, "b" * 32)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +281,15 @@ def test_a_foreign_producer_may_write_a_payload() -> None:
         {"payloadKey": None},
         {"payloadKey": "../../etc/passwd"},
         {"payloadKey": "j/" + "a" * 64},
-        {"payloadSha256": "A" * 64, "payloadKey": "i/" + "A" * 64},
-        {"payloadSha256": "a" * 63, "payloadKey": "i/" + "a" * 63},
+        {"payloadSha256": "A" * 64, "payloadKey": f"{_ID}/" + "A" * 64},
+        {"payloadSha256": "a" * 63, "payloadKey": f"{_ID}/" + "a" * 63},
         {"payloadBytes": -1},
         {"payloadBytes": 10**10},
         {"fingerprint": ""},
+        *(
+            {"messageId": identifier, "payloadKey": f"{identifier}/" + "a" * 64}
+            for identifier in ("i", "..", "a/../b", "a//b", "x" * 300, _ID.upper(), _ID + "\n")
+        ),
     ],
 )
 def test_a_payload_that_can_not_be_is_told(fields: dict[str, Any]) -> None:
