@@ -47,7 +47,7 @@ class Failover:
         self.proxy.reset()
 
 
-async def run(server: ValkeyServer, *command: str) -> Any:
+async def run(server: ValkeyServer, *command: str | bytes) -> Any:
     """Return the server's reply to one command."""
     async with Redis(host=server.host, port=server.port, db=1, protocol=2) as client:
         return await client.execute_command(*command)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,15 @@ from transport.conformance.member import (
     messages,
     until,
 )
-from transport.contract import WORKER_GROUP, Appended, Progress, Remembered, Topic
+from transport.contract import (
+    WORKER_GROUP,
+    Appended,
+    HandingClaim,
+    Progress,
+    Record,
+    Remembered,
+    Topic,
+)
 from transport.errors import PartitionLost, TransportError, TransportUnavailable
 from transport.redis import RedisTransport
 
@@ -249,6 +259,66 @@ async def test_what_was_read_before_acknowledges_nothing_that_came_after(
         async with Member(log, "heir") as heir:
             rest = await drain(await heir.claim(0), 3, patience=PATIENCE)
             assert contents(rest) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("id_of", ["its own", "the lost one's"])
+async def test_what_was_handed_over_and_is_lost_passes_no_record_of_another_process(
+    failover: Failover, log: RedisTransport, id_of: str
+) -> None:
+    """Nothing else tells this owner: the group is where it left it, and so is its epoch."""
+    async with Member(log) as member:
+        claim = await member.claim(0)
+        assert isinstance(claim, HandingClaim)
+        handed: list[Record] = []
+        read: list[Record] = []
+
+        def take(records: Sequence[Record]) -> bool:
+            handed.extend(records)
+            return True
+
+        async def work() -> None:
+            while True:
+                with contextlib.suppress(TransportUnavailable):
+                    read.extend(await claim.next(max_records=10, max_wait=PATIENCE))
+                    if read:
+                        await claim.ack(read[-1].offset)
+
+        async def is_handed() -> bool:
+            await _publish_at_last(log, ["kept"])
+            return bool(handed)
+
+        claim.hand_over(take)
+        working = asyncio.create_task(work())
+        try:
+            await until(is_handed, patience=PATIENCE)
+            claim.passed(handed[-1].offset)
+
+            async def settled() -> bool:
+                return (await _progress(log)).lag == 0
+
+            await until(settled, patience=PATIENCE)
+            read.clear()
+            await silence(member.consumer)  # or it would be told by its lease, sooner or later
+            await failover.cut()
+            await log.publish(messages(["one", "two", "three"], partition=0, of=log))
+            assert contents(handed)[-1] == "three"
+            await failover.promote()
+            async with _transport(failover) as another:
+                if id_of == "its own":
+                    await _publish_at_last(another, ["new"])
+                else:
+                    new = message("new", partition=0, of=log)
+                    fields = itertools.chain(*new.headers.items())
+                    await run(
+                        failover.replica,
+                        *("XADD", "msg:stream:0", handed[-1].offset),
+                        *("key", new.key, "body", new.body, *fields),
+                    )
+            claim.passed(handed[-1].offset)
+            await until(lambda: "new" in contents(read), patience=PATIENCE)
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
 
 
 async def test_an_older_file_that_was_restored_is_told_and_what_comes_after_is_read(

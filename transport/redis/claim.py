@@ -192,7 +192,8 @@ class RedisClaim:
             return False
         if not inbox.may_follow(run.before):
             return False
-        self.handed.take(run.before, run.last, len(run.offsets))  # it may be passed at once
+        # Noted before it is taken: it may be passed at once.
+        self.handed.take(run.before, run.last, run.last_message, len(run.offsets))
         if not self._taker(run.records()):
             self.handed.take_back()
             return False

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from transport.contract import Envelope, Record, Topic
+from transport.envelope import HEADER_MESSAGE_ID
 from transport.redis.records import sort_key
 
 __all__ = ["HandOver", "KeptRuns", "Run", "Successor"]
@@ -31,6 +32,11 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     def last(self) -> str:
         """The last one's id."""
         return self.offsets[-1]
+
+    @property
+    def last_message(self) -> str:
+        """The last one's message id, or an empty string."""
+        return self.envelopes[-1].headers.get(HEADER_MESSAGE_ID, "")
 
     @property
     def size(self) -> int:

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from redis.exceptions import ResponseError
 
@@ -20,7 +20,7 @@ from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.records import sort_key
 
-__all__ = ["Acknowledged", "HandedRecords", "JointAcks", "Passing"]
+__all__ = ["Acknowledged", "HandedRecords", "JointAcks", "Passed", "Passing"]
 
 Acknowledged = Callable[[int], None]
 """Told when an acknowledgement began, in nanoseconds since the epoch, once it counts."""
@@ -29,6 +29,15 @@ Acknowledged = Callable[[int], None]
 # again, and finds its row.
 _ACK_SECONDS = 0.05
 _CLAIMS_PER_CALL = 64  # the server does nothing else during a call
+
+
+class Passed(NamedTuple):
+    """What a claim is to acknowledge: ``records`` many after ``position``, where the group is."""
+
+    position: str
+    through: str
+    message: str  # of the last one, which tells that the log is still the same
+    records: int
 
 
 class Passing(Protocol):
@@ -95,21 +104,19 @@ class JointAcks:
             replies = [error] * len(due)
         finally:
             self._running = None
-        for claim, (_, through, count), reply in zip(due, taken, replies, strict=True):
+        for claim, passed, reply in zip(due, taken, replies, strict=True):
             if isinstance(reply, Exception):
                 claim.not_acked(translate(reply))
             elif reply:
                 claim.not_acked(translate(ResponseError(reply.decode())))
             else:
-                claim.acked(count, through, began)
+                claim.acked(passed.records, passed.through, began)
         if self._due and self._is_hurried:
             self.hurry()
         elif self._due and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_ACK_SECONDS, self.hurry)
 
-    async def _ask(
-        self, claims: Sequence[Passing], taken: Sequence[tuple[str, str, int]]
-    ) -> list[Reply]:
+    async def _ask(self, claims: Sequence[Passing], taken: Sequence[Passed]) -> list[Reply]:
         together = 1 if self._by_slot else _CLAIMS_PER_CALL
         commands: list[Command] = []
         for first in range(0, len(claims), together):
@@ -134,8 +141,9 @@ class HandedRecords:
 
     def __init__(self) -> None:
         self._position = ""  # of the group, while there is anything here
-        self._taken: deque[tuple[str, int]] = deque()
-        self._through, self._count = "", 0  # of what is passed, and not being acknowledged
+        self._taken: deque[tuple[str, str, int]] = deque()  # through, its message, how many
+        self._through, self._message = "", ""
+        self._count = 0  # of what is passed, and not being acknowledged
         self._acking = False
         self._told: deque[tuple[str, Acknowledged]] = deque()
         self._settled: asyncio.Future[None] | None = None
@@ -160,11 +168,11 @@ class HandedRecords:
         """Whether no acknowledgement is under way, or due."""
         return not self._count and not self._acking
 
-    def take(self, position: str, through: str, count: int) -> None:
+    def take(self, position: str, through: str, message: str, count: int) -> None:
         """Note records that were handed over; before the first, the group is at ``position``."""
         if not self.any:
             self._position = position
-        self._taken.append((through, count))
+        self._taken.append((through, message, count))
 
     def take_back(self) -> None:
         """Forget the last ones noted: they were not taken."""
@@ -173,21 +181,20 @@ class HandedRecords:
 
     def passed(self, through: str, acknowledged: Acknowledged | None) -> bool:
         """Note that everything up to ``through`` is stored; whether that was handed over."""
-        if not any(last == through for last, _ in self._taken):
+        if not any(last == through for last, *_ in self._taken):
             return False
         while self._taken:
-            last, count = self._taken.popleft()
+            self._through, self._message, count = self._taken.popleft()
             self._count += count
-            if last == through:
+            if self._through == through:
                 break
-        self._through = through
         if acknowledged:
             self._told.append((through, acknowledged))
         return True
 
-    def begin_ack(self) -> tuple[str, str, int]:
-        """Return the group's position, the id to acknowledge through, and how many records."""
-        passed = self._position, self._through, self._count
+    def begin_ack(self) -> Passed:
+        """Return what is to be acknowledged now."""
+        passed = Passed(self._position, self._through, self._message, self._count)
         self._count = 0
         self._acking = True
         return passed

@@ -71,13 +71,23 @@ local function ack(keys, args)
   return total
 end
 
-local function pass_one(stream, lease, group, epoch, from, through, count)
+-- Whether the record at `id` is the one of that message. In a log that went back (back.lua), nothing or
+-- another record may be there.
+local function is_of(stream, id, message)
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  return entry and (fields_of(entry[2]).messageId or '') == message
+end
+
+local function pass_one(stream, lease, group, epoch, from, through, message, count)
   if not owns(lease, epoch) then
     return 'FENCED this epoch does not own the partition'
   end
   local info = group_info(stream, group)
   if not info or info.position ~= from then
     return 'MOVED the group is not where its owner left it'
+  end
+  if not is_of(stream, through, message) then
+    return 'MOVED the log is not the one that its owner appended to'
   end
   if info.read then
     redis.call('XGROUP', 'SETID', stream, group, through, 'ENTRIESREAD', digits(info.read + count))
@@ -90,13 +100,13 @@ local function pass_one(stream, lease, group, epoch, from, through, count)
 end
 
 -- KEYS streams and their leases, in turn; ARGV group; then for each stream its owner's epoch, the id up
--- to which the group was given everything, and the id and the number of records up to which the owner
--- is done: it appended these itself, and the group is never given them. Returns for each an empty
--- string, or why not.
+-- to which the group was given everything, and the id, the message id and the number of records up to
+-- which the owner is done: it appended these itself, and the group is never given them. Returns for
+-- each an empty string, or why not.
 local function pass(keys, args)
   local out = {}
   for i = 1, #keys / 2 do
-    out[i] = pass_one(keys[2 * i - 1], keys[2 * i], args[1], unpack(args, 4 * i - 2, 4 * i + 1))
+    out[i] = pass_one(keys[2 * i - 1], keys[2 * i], args[1], unpack(args, 5 * i - 3, 5 * i + 1))
   end
   return out
 end
