@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
 from tests.support.fault_proxy import FaultProxy
-from tests.transport.redis_backend import short_settings
+from tests.transport.redis_backend import short_settings, silence
 from transport.conformance.member import (
     ConformanceWorker,
     Member,
@@ -26,7 +26,7 @@ from transport.conformance.member import (
     messages,
     until,
 )
-from transport.contract import WORKER_GROUP, Topic
+from transport.contract import WORKER_GROUP, HandingClaim, Record, Topic
 from transport.errors import PartitionLost
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
@@ -150,6 +150,46 @@ async def test_a_read_of_a_suspended_worker_takes_nothing_from_its_heir(
         assert sorted(mine + theirs, key=int) == [str(i) for i in range(60)], "each once"
         assert mine == sorted(mine, key=int)
         assert theirs == sorted(theirs, key=int)
+
+
+async def test_an_owner_of_whose_records_another_reader_was_given_some_moves_no_group(
+    near: RedisTransport, client: Redis
+) -> None:
+    """Another program read with our group. The owner's epoch is still the one of the lease."""
+    async with Member(near, "one") as member:
+        claim = await member.claim(0)
+        assert isinstance(claim, HandingClaim)
+        handed: list[Record] = []
+
+        def take(records: Sequence[Record]) -> bool:
+            handed.extend(records)
+            return True
+
+        claim.hand_over(take)
+        await silence(member.consumer)  # or it gives up the partition, and takes it anew
+
+        async def is_handed() -> bool:
+            await near.publish([message("a", partition=0, of=near)])
+            return bool(handed)
+
+        async def work() -> None:
+            while True:
+                if records := await claim.next(max_records=10, max_wait=PATIENCE):
+                    await claim.ack(records[-1].offset)
+
+        working = asyncio.create_task(work())
+        try:
+            await until(is_handed, patience=PATIENCE)
+            await client.xreadgroup(WORKER_GROUP, "another", {"msg:stream:0": ">"})
+            (before,) = await client.xinfo_groups("msg:stream:0")
+            claim.passed(handed[-1].offset)
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+        await claim.__aexit__(None, None, None)  # once that has its answer
+        (after,) = await client.xinfo_groups("msg:stream:0")
+        assert after["entries-read"] == before["entries-read"]
+        assert after["pending"] == before["pending"] == 1
 
 
 async def test_processes_that_come_share_and_processes_that_go_are_replaced(
