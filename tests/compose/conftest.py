@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,29 +20,43 @@ Up = Callable[..., Awaitable[tuple[Crossfade, str, str]]]
 
 
 @asynccontextmanager
-async def _commands(start: Start, folder: Path) -> AsyncIterator[Start]:
+async def commands(start: Start, folder: Path) -> AsyncIterator[Start]:
     started: list[Crossfade] = []
 
     async def run(*arguments: str, **settings: str) -> Crossfade:
         started.append(await start(*arguments, cwd=folder, **settings))
         return started[-1]
 
-    yield run
-    for one in started:
+    try:
+        yield run
+    finally:
+        ended = await asyncio.gather(*map(_end, started), return_exceptions=True)
+        assert ended == [None] * len(started)
+
+
+async def _end(one: Crossfade) -> None:
+    """Kill a command, and what it started if that does not end by itself."""
+    members = one.family()
+    try:
         await one.kill()
+    except TimeoutError:
+        for member in members:
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        raise
 
 
 @pytest_asyncio.fixture
 async def crossfade(tmp_path: Path) -> AsyncIterator[Start]:
     """Fork ``crossfade ARGUMENTS`` in an empty folder, with the given settings."""
-    async with _commands(Crossfade.fork, tmp_path) as start:
+    async with commands(Crossfade.fork, tmp_path) as start:
         yield start
 
 
 @pytest_asyncio.fixture
 async def typed_crossfade(tmp_path: Path) -> AsyncIterator[Start]:
     """Start it as a shell does, in a second of processor time: where the start is the test."""
-    async with _commands(Crossfade.start, tmp_path) as start:
+    async with commands(Crossfade.start, tmp_path) as start:
         yield start
 
 

@@ -109,7 +109,8 @@ class Crossfade:
 
     async def ends(self, timeout: float = _PATIENCE) -> int:  # noqa: ASYNC109
         """Return its exit status, once it has one and everything it said is read."""
-        await asyncio.wait_for(self._reading, timeout)
+        # Shielded: who waited too long can still kill it, and read the rest.
+        await asyncio.wait_for(asyncio.shield(self._reading), timeout)
         return await asyncio.wait_for(self.process.wait(), timeout)
 
     async def interrupt(self) -> int:
