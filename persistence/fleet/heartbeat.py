@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -41,11 +42,12 @@ __all__ = [
 _log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 2.0
-# Never for long in the way of those who use the pool for messages.
+# Never for long in the way of those who use the pool for messages: a beat, with its wait for a
+# connection; and the removal of dead processes after it.
 _WITHIN = 1.0
 _GOODBYE_WITHIN = 0.8
 
-PRESENCE_SECONDS = BEAT_SECONDS + _WITHIN
+PRESENCE_SECONDS = BEAT_SECONDS + 2 * _WITHIN
 """After so long each process that runs was seen, or has read what was recorded before."""
 
 # What the process says, that its log is written, and which logs it met; where the migration stands,
@@ -164,6 +166,7 @@ class Heartbeat:
             ConfigurationError: a log that the process writes was retired.
         """
         me, report = self._identity, self._report()
+        until = time.monotonic() + _WITHIN
         try:
             async with using(self._pool, within=_WITHIN) as connection:
                 row = await connection.fetchrow(
@@ -172,7 +175,7 @@ class Heartbeat:
                     *(_json(part) for part in msgspec.structs.astuple(report)),
                     LIVE_SECONDS,
                     self._writes,
-                    timeout=_WITHIN,
+                    timeout=until - time.monotonic(),
                 )
                 assert row is not None
             refuse_retired(read_retired(row["retired"]))

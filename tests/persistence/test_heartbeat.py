@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from compose.process.scrape_targets import described
 from persistence.database.outage import Paused
 from persistence.database.pool import connect
-from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
+from persistence.fleet.heartbeat import _WITHIN, Heartbeat, HeartbeatReport, Identity, machine
 from persistence.fleet.processes import forget, processes
 from persistence.fleet.used_logs import note_drained, used_logs
 from persistence.settings import PersistenceSettings
@@ -128,6 +129,23 @@ async def test_a_process_does_not_go_on_with_a_log_that_was_retired(database_poo
     assert set(await names(database_pool)) == {"me", "reader"}, "it may write until it has stopped"
     await me.leave()
     assert await names(database_pool) == ["reader"]
+
+
+async def test_a_beat_ends_in_time_however_long_it_waited_for_a_connection(
+    database_url, database_pool
+):
+    """``migrate retire`` waits for as long as a beat can take, before it looks a last time."""
+    pool = await connect(PersistenceSettings(database_url=database_url, database_pool_size=4))
+    async with pool, database_pool.acquire() as other, other.transaction():
+        await other.execute("LOCK processes")
+        held = [await pool.acquire() for _ in range(4)]
+        began = time.monotonic()
+        beat = asyncio.create_task(presence(pool, identity("me")).beat())
+        await asyncio.sleep(0.8 * _WITHIN)
+        for connection in held:
+            await pool.release(connection)
+        await beat
+        assert time.monotonic() - began < 1.6 * _WITHIN
 
 
 async def test_silence_is_seen_and_only_proof_of_death_buries(database_pool):
