@@ -27,17 +27,19 @@ import msgspec
 from migration_guide.errors import (
     MigrationError,
     NotAStep,
+    NotPlanned,
     NotRetired,
     NotStarted,
     Overtaken,
     StepQueued,
 )
 from migration_guide.gates.result import GateResult
-from migration_guide.resting import must_rest, rests_on
+from migration_guide.resting import must_not_wait, must_rest, rests_on
 from persistence.database.pool import Connection, Pool, using
 from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
-from persistence.fleet.retired_logs import retire_log
+from persistence.fleet.retired_logs import is_retired, retire_log
+from persistence.fleet.used_logs import forget_used
 from persistence.operator_actions import record_done
 
 __all__ = ["SILENT_SECONDS", "Machine"]
@@ -119,11 +121,14 @@ class Machine:
 
         Raises:
             Overtaken: ``epoch`` is over. NotAStep: the migration does not rest where one log is
-                written and read. StepQueued: a step waits for its gates.
+                written and read. StepQueued: a step waits for its gates. NotPlanned: the log was
+                retired.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
             must_rest(state)
+            if await is_retired(connection, new):
+                raise NotPlanned(f"{new} was retired, and its name is not used again")
             next_one = msgspec.structs.replace(state, pair=LogPair(rests_on(state), new))
             planned = await self._change(
                 connection, next_one, who, why, phase=0, target=0, watermark={}
@@ -131,29 +136,34 @@ class Machine:
             await self._record(connection, "planned", state, planned, to=0)
             return planned
 
-    async def retire(self, epoch: int, name: str, *, who: str, why: str) -> MigrationState:
+    async def retire(
+        self, epoch: int, name: str, *, used: bool, who: str, why: str
+    ) -> MigrationState:
         """Record that a log is to be removed: no step leads to it, and no process may write it.
 
+        A log that was never ``used`` is only taken out of the migration: its name stays free.
+
         Raises:
-            Overtaken: ``epoch`` is over. NotAStep, StepQueued: the log is one of the migration's,
-                which does not rest. NotRetired: it rests on this log, or a process names it.
+            Overtaken: ``epoch`` is over. StepQueued: a step waits for its gates. NotAStep: the log
+                is one of the migration's, which does not rest. NotRetired: it rests on this log, or
+                a process names it.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
-            planned = name in state.pair.names
-            if planned:
+            must_not_wait(state)
+            after = state
+            if name in state.pair.names:
                 must_rest(state)
                 if rests_on(state) == name:
                     raise NotRetired(f"{name} is the log that is written and read")
-            if not await retire_log(connection, name, who=who, why=why):
+                pair = LogPair(rests_on(state), None)
+                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
+            if not await forget_used(connection, name):
                 raise NotRetired(f"a process has {name} in its settings")
+            if used:
+                await retire_log(connection, name, who=who, why=why)
             why = f"retired {name}: {why}"
-            after = msgspec.structs.replace(state, changed_by=who, why=why)
-            if planned:
-                rest = msgspec.structs.replace(state, pair=LogPair(rests_on(state), None))
-                after = await self._change(
-                    connection, rest, who, why, phase=0, target=0, watermark={}
-                )
+            after = await self._change(connection, after, who, why)
             await self._record(connection, "retired", state, after)
             return after
 

@@ -9,7 +9,7 @@ from migration_guide.errors import NotAStep, StepQueued
 from persistence.fleet.log_choice import LogPair, choices
 from persistence.fleet.migration_state import MigrationState
 
-__all__ = ["describe", "must_rest", "rests_on"]
+__all__ = ["describe", "must_not_wait", "must_rest", "rests_on"]
 
 
 def rests_on(state: MigrationState) -> str:
@@ -23,8 +23,7 @@ def must_rest(state: MigrationState) -> None:
     Raises:
         NotAStep: the migration does not stand at its first or last phase. StepQueued: a step waits.
     """
-    if state.queued is not None:
-        raise StepQueued(state.queued.to, state.queued.who)
+    must_not_wait(state)
     if state.under_way or choices(state.pair)[state.phase].shadow is not None:
         stands = (
             f"between phases {state.phase} and {state.target}"
@@ -35,6 +34,16 @@ def must_rest(state: MigrationState) -> None:
             f"the migration {describe(state.pair)} stands {stands}: this can be done where "
             "one log is written and read, at its first phase or its last"
         )
+
+
+def must_not_wait(state: MigrationState) -> None:
+    """Refuse where a step is queued: every change takes it away.
+
+    Raises:
+        StepQueued: a step waits.
+    """
+    if state.queued is not None:
+        raise StepQueued(state.queued.to, state.queued.who)
 
 
 def describe(pair: LogPair) -> str:

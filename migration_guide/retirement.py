@@ -16,7 +16,7 @@ import msgspec
 
 from migration_guide.errors import MigrationError, NotRetired
 from migration_guide.gates.processes import named
-from migration_guide.resting import must_rest, rests_on
+from migration_guide.resting import must_not_wait, must_rest, rests_on
 from migration_guide.steps import MigrationStanding, Steps
 from persistence.audit.scan import scan
 from persistence.database.pool import Pool
@@ -24,6 +24,7 @@ from persistence.dead_letters.kept import count_letters
 from persistence.fleet.heartbeat import PRESENCE_SECONDS
 from persistence.fleet.log_identities import known_identities
 from persistence.fleet.processes import Process
+from persistence.fleet.used_logs import was_used
 from transport.contract import WORKER_GROUP, Holding, Topic, Transport
 from transport.errors import ConfigurationError
 from transport.existing import Existing
@@ -46,13 +47,15 @@ class Retirement(msgspec.Struct, frozen=True, rename="camel"):
 
     ``records`` were compared with PostgreSQL, and ``letters`` looked for there. ``pending_letters``
     are rows that can still be redriven or discarded. ``in_migration``: a step of the migration
-    leads to the log. ``holdings`` is what a removal takes.
+    leads to the log. ``used``: the log exists, or something is kept under its name; else the name
+    stays free. ``holdings`` is what a removal takes.
     """
 
     log: str
     epoch: int
     exists: bool
     in_migration: bool
+    used: bool
     records: int
     letters: int
     pending_letters: int
@@ -107,7 +110,8 @@ async def judge_retirement(
     in_migration = name in look.state.pair.names
     obstacles = await _users(look, pool, name, log)
     if log is None:
-        return Retirement(name, look.state.epoch, False, in_migration, 0, 0, 0, [], obstacles)
+        used = await was_used(pool, name)
+        return Retirement(name, look.state.epoch, False, in_migration, used, 0, 0, 0, [], obstacles)
     obstacles += await _unread(log)
     found = await scan(pool, log, compared=compared)
     if found.findings:
@@ -135,6 +139,7 @@ async def judge_retirement(
         epoch=look.state.epoch,
         exists=True,
         in_migration=in_migration,
+        used=True,
         records=sum(compared.records for compared in found.ranges),
         letters=letters.all,
         pending_letters=letters.pending,
@@ -173,7 +178,8 @@ async def retire(
     obstacles = proof.obstacles or await _cheap_look(steps, pool, proof.log, log)
     if obstacles:
         raise NotRetired(_reasons(obstacles))
-    await steps.machine.retire(proof.epoch, proof.log, who=who, why=why)
+    used = proof.used or log is not None
+    await steps.machine.retire(proof.epoch, proof.log, used=used, who=who, why=why)
     if log is None:
         return []
     await asyncio.sleep(wait)
@@ -238,13 +244,12 @@ def _logs_of(process: Process) -> set[str]:
 
 
 def _migration(look: MigrationStanding, name: str) -> list[Obstacle]:
-    if name not in look.state.pair.names:
-        return []
+    planned = name in look.state.pair.names
     try:
-        must_rest(look.state)
+        (must_rest if planned else must_not_wait)(look.state)
     except MigrationError as error:
         return [Obstacle("migration", str(error), "finish the migration, or take it back")]
-    if rests_on(look.state) == name:
+    if planned and rests_on(look.state) == name:
         remedy = "migrate to another log first: 'crossfade migrate plan --to LOG --why ...'"
         return [Obstacle("migration", "it is the log that is written and read", remedy)]
     return []

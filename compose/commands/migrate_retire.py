@@ -42,7 +42,8 @@ def retire(
 
     It reads the whole log and looks for the row of each record. Refused, with exit status 1, while
     anything is in the way. There is no way back to a log that was removed, and its name is not used
-    again: processes whose settings name it refuse to start.
+    again: processes whose settings name it refuse to start. A log that was never used is only taken
+    out of the migration.
     """
     proof = explained(lambda: _judge(log, discard_letters=discard_letters))
     if not as_json:
@@ -59,12 +60,11 @@ def retire(
         confirm(f"Remove {log} with all that it holds?")
     removed = proof.holdings if dry_run else explained(lambda: _remove(proof, why=why))
     if as_json:
-        out.json(_data(proof, retired=not dry_run))
+        out.json(_data(proof, retired=proof.used and not dry_run))
     elif dry_run:
-        done = "would be removed" if proof.exists else "would be retired, and nothing removed"
-        out.print(styled((done, "dim")))
+        out.print(styled((f"would be {_done(proof)}", "dim")))
     elif not proof.exists:
-        out.print(styled(("retired:", "green"), f" {log}, of which nothing is there"))
+        out.print(f"{log}: {_done(proof)}")
     else:
         out.print(styled(("retired:", "green"), f" {log}: {_count(removed)} removed"))
 
@@ -112,6 +112,14 @@ def _show(proof: Retirement) -> None:
     for obstacle in proof.obstacles:
         err.print(styled(("refused:", "red"), f" {obstacle.name}: {obstacle.reason}"))
         err.print(styled((f"  {obstacle.remedy}", "dim")))
+
+
+def _done(proof: Retirement) -> str:
+    if proof.exists:
+        return "removed"
+    if proof.used:
+        return "retired, and nothing removed"
+    return "taken out of the migration; it was never used, so its name stays free"
 
 
 def _number(number: int | None) -> str:

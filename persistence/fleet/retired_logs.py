@@ -12,11 +12,11 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from persistence.database.pool import Connection, Pool, using
-from persistence.fleet.used_logs import forget_used
 from transport.errors import ConfigurationError
 
 __all__ = [
     "RETIRED",
+    "is_retired",
     "must_not_be_retired",
     "read_retired",
     "refuse_retired",
@@ -35,12 +35,14 @@ _RETIRED = RETIRED.format(which="$1::text[] IS NULL OR name = ANY($1)")
 _RETIRE = "INSERT INTO retired_logs (name, who, why) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 
 
-async def retire_log(connection: Connection, name: str, *, who: str, why: str) -> bool:
-    """Record, within a transaction, that the log is retired; return whether no process names it."""
-    if not await forget_used(connection, name):
-        return False
+async def retire_log(connection: Connection, name: str, *, who: str, why: str) -> None:
+    """Record, within a transaction, that the log is retired."""
     await connection.execute(_RETIRE, name, who, why)
-    return True
+
+
+async def is_retired(connection: Connection, name: str) -> bool:
+    """Return, within a transaction, whether the log was retired."""
+    return await connection.fetchval(_RETIRED, [name]) is not None
 
 
 async def retired_logs(

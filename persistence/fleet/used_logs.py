@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from persistence.database.pool import Connection, Pool, using
 
-__all__ = ["NOTE", "forget_used", "is_used", "note_drained", "used_logs"]
+__all__ = ["NOTE", "forget_used", "is_used", "note_drained", "used_logs", "was_used"]
 
 NOTE = """
 INSERT INTO fences (transport, partition, epoch, owner) VALUES ({transport}, 0, -1, {owner})
@@ -35,6 +35,17 @@ SELECT NOT yes FROM used
 """  # noqa: S608 - constants only
 
 
+# Cheap ones first: positions and messages have no index by name. The first that is true ends it.
+_WAS_USED = """
+SELECT EXISTS (SELECT FROM log_identities WHERE name = $1)
+    OR EXISTS (SELECT FROM retired_logs WHERE name = $1)
+    OR EXISTS (SELECT FROM fences WHERE transport = $1)
+    OR EXISTS (SELECT FROM dead_letters WHERE transport = $1)
+    OR EXISTS (SELECT FROM message_positions WHERE transport = $1)
+    OR EXISTS (SELECT FROM messages WHERE transport = $1)
+"""
+
+
 async def used_logs(pool: Pool) -> list[str]:
     """Return the names of the logs that processes write or read, or have, and that may hold more.
 
@@ -54,6 +65,18 @@ async def is_used(pool: Pool, transport: str) -> bool:
     """
     async with using(pool) as connection:
         return bool(await connection.fetchval(_IS_USED, transport))
+
+
+async def was_used(pool: Pool, transport: str) -> bool:
+    """Return whether anything that is kept by name names the log: its identity, or rows of it.
+
+    Reads the whole of ``messages`` where nothing does.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        return bool(await connection.fetchval(_WAS_USED, transport))
 
 
 async def note_drained(pool: Pool, transport: str) -> bool:

@@ -9,13 +9,20 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio import Redis
 
-from migration_guide.errors import MigrationError, NotAStep, NotPlanned, NotRetired, Overtaken
-from migration_guide.planning import planned
+from migration_guide.errors import (
+    MigrationError,
+    NotAStep,
+    NotPlanned,
+    NotRetired,
+    Overtaken,
+    StepQueued,
+)
+from migration_guide.planning import plan, planned
 from migration_guide.retirement import Retirement, judge_retirement, opened, retire
 from migration_guide.steps import Steps
 from otel.metrics import Metrics
 from persistence.dead_letters.indexer import DeadLetterIndexer
-from persistence.fleet.log_choice import Choice, LogPair
+from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair
 from persistence.fleet.log_identities import known_identities
 from persistence.fleet.migration_state import history
 from persistence.fleet.retired_logs import retired_logs
@@ -290,7 +297,7 @@ async def test_it_is_looked_at_again_before_it_is_removed(
     with pytest.raises(MigrationError, match="in their settings: b"):
         await retire(steps, database_pool, proof, log, who="op", why="x")
     with pytest.raises(NotRetired):
-        await steps.machine.retire(proof.epoch, "redis", who="op", why="x")
+        await steps.machine.retire(proof.epoch, "redis", used=True, who="op", why="x")
     await database_pool.execute("DELETE FROM processes WHERE member = 'b'")
     await database_pool.execute("UPDATE migration SET epoch = epoch + 1")
     with pytest.raises(Overtaken):
@@ -323,6 +330,47 @@ async def test_a_producer_that_starts_meanwhile_loses_nothing(
     proof = await judged()
     assert names(proof) == [], "it is taken up again"
     assert await retire(steps, database_pool, proof, log, who="op", why="x", wait=0)
+
+
+async def test_the_name_of_a_log_that_was_never_used_stays_free(
+    both, process, state_machine, database_pool
+):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0, logs={"redis": "the log redis", "kafka": None})
+    steps = Steps(database_pool, both)
+
+    async def retired() -> bool:
+        proof = await judge_retirement(steps, database_pool, "kafka", None)
+        assert (names(proof), proof.exists) == ([], False)
+        await retire(steps, database_pool, proof, None, who="op", why="x", wait=0)
+        assert (await steps.look()).state.pair == LogPair("redis", None)
+        return "kafka" in await retired_logs(database_pool)
+
+    assert not await retired()
+    made = await planned(await steps.look(), "kafka", both)
+    await plan(steps, made, who="op", why="x")
+    await database_pool.execute("INSERT INTO log_identities VALUES ('kafka', 'gone')")
+    assert await retired()
+
+
+async def test_a_plan_that_was_judged_before_does_not_lead_to_a_retired_log(
+    both, process, state_machine, database_pool
+):
+    """The log is in no migration, so that one stays, but for its epoch."""
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0, logs={})
+    steps = Steps(database_pool, both)
+    made = await planned(await steps.look(), "redis@6", both)
+    after = await steps.machine.retire(made.epoch, "redis@6", used=True, who="op", why="x")
+    assert (after.epoch, after.pair, after.phase) == (made.epoch + 1, FIRST_PAIR, 0)
+    with pytest.raises(Overtaken):
+        await plan(steps, made, who="op", why="x")
+    with pytest.raises(NotPlanned, match="redis@6 was retired"):
+        await steps.machine.plan(after.epoch, "redis@6", who="op", why="x")
+    await steps.machine.queue(after.epoch, 1, who="op", why="x", seconds=60, red=[])
+    assert names(await judge_retirement(steps, database_pool, "redis@7", None)) == ["migration"]
+    with pytest.raises(StepQueued):
+        await steps.machine.retire(after.epoch + 1, "redis@7", used=True, who="op", why="x")
 
 
 async def test_a_log_within_a_process_is_none_to_retire(settings):
@@ -376,11 +424,22 @@ async def test_a_log_that_was_never_made_is_retired_by_name(
     moved, settings, database_pool, database_url, tmp_path
 ):
     """The dry run says that nothing would be removed."""
-    ran = await Crossfade.fork(
-        "migrate", "retire", "redis", "--why", "x", "--dry-run",
-        cwd=tmp_path, DATABASE_URL=database_url, REDIS_HOST=settings.redis_host,
-        REDIS_PORT=str(settings.redis_port), REDIS_STREAM_DB=str(settings.redis_stream_db),
-        STREAM_PARTITIONS=str(PARTITIONS), TRANSPORT="redis@6",
-    )  # fmt: skip
-    assert await ran.ends() == 0, ran.text
-    assert ran.lines[-2:] == ["redis: nothing is there", "would be retired, and nothing removed"]
+
+    async def said(*options: str) -> str:
+        await database_pool.execute("UPDATE processes SET seen_at = now()")
+        ran = await Crossfade.fork(
+            "migrate", "retire", "redis", "--why", "x", *options,
+            cwd=tmp_path, DATABASE_URL=database_url, REDIS_HOST=settings.redis_host,
+            REDIS_PORT=str(settings.redis_port), REDIS_STREAM_DB=str(settings.redis_stream_db),
+            STREAM_PARTITIONS=str(PARTITIONS), TRANSPORT="redis@6",
+        )  # fmt: skip
+        assert await ran.ends() == 0, ran.text
+        assert ran.lines[-2] == "redis: nothing is there"
+        return ran.lines[-1]
+
+    await database_pool.execute("INSERT INTO log_identities VALUES ('redis', 'gone')")
+    assert await said("--dry-run") == "would be retired, and nothing removed"
+    await database_pool.execute("DELETE FROM log_identities WHERE name = 'redis'")
+    free = "taken out of the migration; it was never used, so its name stays free"
+    assert await said("--dry-run") == f"would be {free}"
+    assert await said("--yes") == f"redis: {free}"
