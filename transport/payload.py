@@ -15,6 +15,10 @@ __all__ = ["MOST_BYTES", "ContentDigest", "Payload", "payload_key"]
 MOST_BYTES = 5 * 10**9
 """The largest payload: what S3 copies in one request, and what a worker hashes in a minute."""
 
+_LONGEST_AS_JSON = 2**20
+"""Bytes of the largest text that has the fingerprint of version 1. It is what a request in JSON
+may have by default; of larger text, to write all control characters as JSON does takes seconds."""
+
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
     """Content outside the log, as its record names it.
@@ -67,7 +71,8 @@ class ContentDigest:
         if "\0" in text:
             self.is_text = False
             return
-        self._written.update(msgspec.json.encode(text)[1:-1])
+        if self.bytes <= _LONGEST_AS_JSON:
+            self._written.update(msgspec.json.encode(text)[1:-1])
 
     @property
     def sha256(self) -> str:
@@ -85,7 +90,7 @@ class ContentDigest:
     ) -> Payload:
         """Return the payload that the content is, all of which has come."""
         digest = self.sha256
-        if self.ends_as_text():
+        if self.ends_as_text() and self.bytes <= _LONGEST_AS_JSON:
             rest = msgspec.json.encode((content_type, recipient_ids))[1:]
             self._written.update(b'",' + rest)
             fingerprint = self._written.hexdigest()

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, Self
 from ingress.accept.turns import Turns
 from ingress.schema.problems import OVERLOADED, TIMED_OUT, TOO_LARGE, Problem
 from ingress.web.asgi import Receive
+from ingress.web.digests import check_body, has_digest
 from ingress.web.headers import Headers
 from ingress.web.inflate import Inflater, coding_of
 
-__all__ = ["Bodies", "Disconnected", "replayed"]
+__all__ = ["Bodies", "BodyShare", "Disconnected", "replayed"]
 
 _DIGITS = 18
 _STEPS_AT_ONCE = 2  # of inflating: enough for nearly every message
@@ -50,13 +51,16 @@ class Bodies:
 
         Raises:
             Problem: The body is too large (by its length if it has one, or else while it comes),
-                did not come in time, is compressed in a way that is not taken here or not as its
-                headers say, or too much is being read at once.
+                did not come in time, has another digest than its headers say, is compressed in a
+                way that is not taken here or not as its headers say, or too much is being read at
+                once.
             Disconnected: The client is gone.
         """
         coding = coding_of(headers) if b"content-encoding" in headers else None
-        with _Share(self) as share:
+        with self.share() as share:
             body = await self._whole(headers, receive, _Limit(limit, name), share)
+            if has_digest(headers):
+                await check_body(headers, body)
             if coding is None:
                 return body
             # It waits here for its turn, and is as large as a batch may be.
@@ -65,7 +69,7 @@ class Bodies:
             return await self._inflated(coding, body, _Limit(limit, name), share)
 
     async def _whole(
-        self, headers: Headers, receive: Receive, limit: _Limit, share: _Share
+        self, headers: Headers, receive: Receive, limit: _Limit, share: BodyShare
     ) -> bytes:
         """Return the body as it came."""
         length = headers.get(b"content-length")
@@ -85,7 +89,7 @@ class Bodies:
             detail = f"The body was not complete within {self._seconds:g} s."
             raise Problem(TIMED_OUT, detail, headers={"Connection": "close"}) from error
 
-    async def _rest(self, first: bytes, receive: Receive, limit: _Limit, share: _Share) -> bytes:
+    async def _rest(self, first: bytes, receive: Receive, limit: _Limit, share: BodyShare) -> bytes:
         body = bytearray(first)
         share.take(len(first))
         while True:
@@ -100,7 +104,7 @@ class Bodies:
                 return bytes(body)
             share.check()
 
-    async def _inflated(self, coding: bytes, body: bytes, limit: _Limit, share: _Share) -> bytes:
+    async def _inflated(self, coding: bytes, body: bytes, limit: _Limit, share: BodyShare) -> bytes:
         """Inflate a body.
 
         Only a whole body is inflated, and only one at a time is inflated far. So a client that
@@ -124,6 +128,10 @@ class Bodies:
         inflater.end()
         return b"".join(pieces)
 
+    def share(self) -> BodyShare:
+        """Return the share of one more body; it is given back where its ``with`` block ends."""
+        return BodyShare(self)
+
     def check(self) -> None:
         """Refuse if there is no room.
 
@@ -138,7 +146,7 @@ class Bodies:
             )
 
 
-class _Share:
+class BodyShare:
     """The bytes that one body holds, of those that all bodies may hold together."""
 
     __slots__ = ("_bodies", "size")
@@ -154,10 +162,12 @@ class _Share:
         self._bodies.held -= self.size
 
     def take(self, size: int) -> None:
+        """Add ``size`` bytes; of a negative one, give them back."""
         self.size += size
         self._bodies.held += size
 
     def check(self) -> None:
+        """Refuse if there is no room; see ``Bodies``."""
         self._bodies.check()
 
 

@@ -5,9 +5,9 @@ message takes (26 of 50 microseconds). Nearly every ``POST /api/messages`` arriv
 takes the steps of ``PostMessage`` where it is read, and its
 answer is written when the group commit has it.
 
-Everything else goes through ASGI, untouched: other routes, bodies that come in pieces or
-compressed, ``Expect`` and HTTP/1.0. So nothing is decided here that ASGI decides otherwise, and the
-same tests run through both.
+Everything else goes through ASGI, untouched: other routes, bodies that come in pieces, compressed
+or with a digest, ``Expect`` and HTTP/1.0. So nothing is decided here that ASGI decides otherwise,
+and the same tests run through both.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ingress.http1.connection import HttpConnection
 from ingress.http1.request_head import RequestHead, parse
 from ingress.schema.problems import INTERNAL, Problem
 from ingress.web.asgi import Answer, problem_answer
+from ingress.web.digests import has_digest
 from ingress.web.headers import Headers, correlation_id
 from ingress.web.multipart import is_form
 from otel.tracing.requests import CLIENT_GONE
@@ -98,7 +99,7 @@ class MessageHotPath:
         ):
             return None
         headers = dict(head.headers)
-        if _CODED in headers or (self._forms and is_form(headers)):
+        if _CODED in headers or has_digest(headers) or (self._forms and is_form(headers)):
             return None
         return headers
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from hashlib import sha256
 
@@ -20,10 +20,10 @@ from ingress.accept.bodies import Disconnected
 from ingress.accept.context import AcceptContext
 from ingress.accept.post_message import PostMessage
 from ingress.accept.submission import Submission
+from ingress.accept.turns import Turns
 from ingress.accept.uploads import Uploads
 from ingress.schema.problems import (
     MEDIA,
-    OVERLOADED,
     TIMED_OUT,
     TOO_LARGE,
     FieldError,
@@ -44,8 +44,9 @@ from transport.payload import ContentDigest
 
 __all__ = ["PostForm"]
 
-_AT_ONCE = 16
 _IN_MEMORY = 2**20
+_STEP = 16 * 1024
+"""Bytes that are looked at before others may have a turn."""
 _SLOWEST = 32 * 1024
 """Bytes a second that a client has to send, once INGRESS_BODY_TIMEOUT_MS is over."""
 _CLOSE = {"Connection": "close"}
@@ -59,7 +60,8 @@ class PostForm:
         post: Serves JSON, and has the steps that both have.
         context: The parts that a message passes on its way in.
         uploads: Has the payload store.
-        seconds: How long a body may take to come, beyond what its size allows.
+        seconds: How long a client may be silent, and how long a body may take to come beyond
+            what its size allows.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class PostForm:
         self._uploads = uploads
         self._most = uploads.store.settings.ingress_max_payload_bytes
         self._seconds = seconds
-        self._open = 0
+        self._turns = Turns()
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept one message; answered when it is durable."""
@@ -114,39 +116,40 @@ class PostForm:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._most + self._post.limit:
             raise self._too_large()
-        if self._open >= _AT_ONCE:
-            raise Problem(
-                OVERLOADED,
-                f"{_AT_ONCE} bodies are being uploaded.",
-                headers={"Retry-After": "2", **_CLOSE},
-            )
-        self._open += 1
         form = _Form(self, headers, context, key)
         try:
-            async for data in self._pieces(receive):
-                await form.take(data)
-            return await form.message()
+            with self._context.bodies.share() as share:
+                async for data in self._pieces(receive):
+                    uploaded = await self._turns.take(form.steps(data))
+                    share.take(form.held - share.size)
+                    share.check()
+                    if uploaded:
+                        await form.upload(b"".join(uploaded))
+                return await form.message()
         except BaseException:
-            await form.abandon()
+            form.abandon()
             raise
-        finally:
-            self._open -= 1
 
     async def _pieces(self, receive: Receive) -> AsyncIterator[bytes]:
         received, waited, more = 0, 0.0, True
         while more:
             began = time.monotonic()
             try:
-                async with asyncio.timeout(self._seconds + received / _SLOWEST - waited):
+                left = self._seconds + received / _SLOWEST - waited
+                async with asyncio.timeout(min(self._seconds, left)):
                     event = await receive()
             except TimeoutError as error:
-                detail = f"The body comes at less than {_SLOWEST} bytes a second."
+                detail = (
+                    f"Nothing came for {self._seconds:g} s, or less than {_SLOWEST} bytes a second."
+                )
                 raise Problem(TIMED_OUT, detail, headers=_CLOSE) from error
             waited += time.monotonic() - began
             if event["type"] != "http.request":
                 raise Disconnected
             data = event.get("body", b"")
             received += len(data)
+            if received > self._most + self._post.limit:
+                raise self._too_large()
             yield data
             more = event.get("more_body", False)
 
@@ -215,18 +218,31 @@ class _Form:
         self._content: _ContentPart | None = None
         self._content_headers: Headers = {}
 
-    async def take(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        if self._announced:
-            self._whole.update(data)
-        for event in self._reader.feed(data):
-            match event:
-                case PartHead():
-                    self._begin(event)
-                case PartEnd():
-                    self._end()
-                case bytes():
-                    await self._take(event)
+    @property
+    def held(self) -> int:
+        """Bytes of the body that are in memory."""
+        return len(self._json) + (self._content.held if self._content else 0)
+
+    def steps(self, data: bytes) -> Iterator[bytes | None]:
+        """Take the next bytes of the body in short steps; yield those that are to be uploaded."""
+        for start in range(0, len(data), _STEP):
+            step = data[start : start + _STEP]
+            if self._announced:
+                self._whole.update(step)
+            for event in self._reader.feed(step):
+                match event:
+                    case PartHead():
+                        self._begin(event)
+                    case PartEnd():
+                        self._end()
+                    case bytes():
+                        yield self._take(event)
+            yield None
+
+    async def upload(self, data: bytes) -> None:
+        """Upload the bytes that ``steps`` gave."""
+        if self._content is not None:
+            await self._content.upload(data)
 
     async def message(self) -> Submission:
         """Return the message; its body is complete."""
@@ -243,10 +259,10 @@ class _Form:
         await self._content.finish(self._message, content_type)
         return self._message
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave nothing of a body that is not accepted."""
         if self._content is not None:
-            await self._content.abandon()
+            self._content.abandon()
 
     def _begin(self, part: PartHead) -> None:
         self._part = part
@@ -263,13 +279,13 @@ class _Form:
             self._content = self._route.content(self._message.message_id)
             self._content_headers = part.headers
 
-    async def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> bytes | None:
         if self._content is not None:
             self._route.check(self._content.digest.bytes + len(data))
-            await self._content.take(data)
-        else:
-            self._route.check(len(self._json) + len(data), self._route.message_bytes)
-            self._json += data
+            return self._content.take(data)
+        self._route.check(len(self._json) + len(data), self._route.message_bytes)
+        self._json += data
+        return None
 
     def _end(self) -> None:
         if self._content is None:
@@ -286,24 +302,36 @@ class _ContentPart:
         self._uploads = uploads
         self._message_id = message_id
         self._held = bytearray()
+        self._in_memory = True
         self._upload: PayloadUpload | None = None
 
-    async def take(self, data: bytes) -> None:
-        """Take the next bytes."""
+    @property
+    def held(self) -> int:
+        """Bytes that are in memory."""
+        return len(self._held)
+
+    def take(self, data: bytes) -> bytes | None:
+        """Take the next bytes; return those that are to be uploaded."""
         self.digest.add(data)
-        if self._upload is not None:
-            await self._uploads.attempt(partial(self._upload.write, data))
-            return
+        if not self._in_memory:
+            return data
         self._held += data
-        if len(self._held) > _IN_MEMORY:
-            self._upload = PayloadUpload(self._uploads.store, self._message_id)
-            held, self._held = bytes(self._held), bytearray()
-            await self._uploads.attempt(partial(self._upload.write, held))
+        if len(self._held) <= _IN_MEMORY:
+            return None
+        held, self._held = bytes(self._held), bytearray()
+        self._in_memory = False
+        return held
+
+    async def upload(self, data: bytes) -> None:
+        """Upload the next bytes."""
+        if self._upload is None:
+            self._upload = self._uploads.begin(self._message_id)
+        await self._uploads.attempt(partial(self._upload.write, data))
 
     async def finish(self, message: Submission, content_type: str | None) -> None:
         """Put the content where it belongs: in the message where it is small text."""
         data = bytes(self._held)
-        text = data.decode() if self.digest.ends_as_text() and self._upload is None else None
+        text = data.decode() if self.digest.ends_as_text() and self._in_memory else None
         request = message.request
         kind = request.content_type
         if kind is UNSET:
@@ -317,14 +345,15 @@ class _ContentPart:
         if self._upload is None:
             await self._uploads.put(payload, data)
         else:
-            await self._uploads.attempt(partial(self._upload.commit, payload.key))
+            await self._uploads.commit(self._upload, payload.key)
             self._upload = None
         message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave nothing in the store."""
         if self._upload is not None:
-            await self._upload.abandon()
+            self._uploads.abandon(self._upload)
+            self._upload = None
 
 
 def _content_type(headers: Headers) -> str | None:

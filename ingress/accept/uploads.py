@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from hashlib import sha256
+from typing import Any
 
 import structlog
 
@@ -21,6 +22,7 @@ from otel.metrics import Metrics
 from persistence.payloads.errors import PayloadError
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.payloads.store import PayloadStore
+from persistence.payloads.upload import PayloadUpload
 from transport.payload import Payload, payload_key
 
 __all__ = ["Uploads"]
@@ -28,6 +30,8 @@ __all__ = ["Uploads"]
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 64
+_STREAMS = 16
+"""Uploads in pieces at once; each has some 10 MiB in memory."""
 _RETRY_AFTER = {"Retry-After": "2"}
 
 
@@ -54,6 +58,8 @@ class Uploads:
         self._allowed = held_bytes
         self._held = 0
         self._seconds = metrics.of(PayloadMetrics).upload
+        self.streams = 0
+        """Uploads in pieces that are under way, or being abandoned."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self.withheld: str | None = None
@@ -71,9 +77,7 @@ class Uploads:
 
     def hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
         """Upload the content, then hand the message to the group commit; see there."""
-        task = asyncio.get_running_loop().create_task(self._hand_in(message, decided))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._run(self._hand_in(message, decided))
 
     async def _hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
         if await self.upload((message,)):
@@ -168,7 +172,45 @@ class Uploads:
             _log.info("Upload succeeded: the payload store takes content again")
         self._failing = False
 
+    def begin(self, message_id: str) -> PayloadUpload:
+        """Begin to upload content that comes in pieces; ``commit`` or ``abandon`` ends it.
+
+        Raises:
+            Problem: as many as may be are under way.
+        """
+        if self.streams >= _STREAMS:
+            detail = f"{_STREAMS} large bodies are being uploaded."
+            headers = {**_RETRY_AFTER, "Connection": "close"}  # the rest of the body is not read
+            raise Problem(OVERLOADED, detail, headers=headers)
+        upload = PayloadUpload(self.store, message_id)
+        self.streams += 1
+        return upload
+
+    async def commit(self, upload: PayloadUpload, key: str) -> None:
+        """Make the content of an upload durable under ``key``.
+
+        Raises:
+            Problem: the store can't take it; the upload is still to be abandoned.
+        """
+        await self.attempt(lambda: upload.commit(key))
+        self.streams -= 1
+
+    def abandon(self, upload: PayloadUpload) -> None:
+        """Remove what an upload wrote, in the background: its client is answered meanwhile."""
+        self._run(self._abandon(upload))
+
+    async def _abandon(self, upload: PayloadUpload) -> None:
+        try:
+            await upload.abandon()
+        finally:
+            self.streams -= 1
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def close(self) -> None:
         """Return when every upload under way has ended."""
-        if self._tasks:
+        while self._tasks:
             await asyncio.wait(self._tasks)

@@ -151,7 +151,7 @@ def _post_batch(settings: IngressSettings) -> dict[str, Any]:
                 "content": {types[0]: {"schema": results}}
                 | {media: {"schema": lines} for media in types[1:]},
             },
-            **_problems(*_COMMON, *_FULL),
+            **_problems(*_COMMON, p.DIGEST, *_FULL),
         },
     }
 

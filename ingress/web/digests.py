@@ -1,21 +1,43 @@
 """``Content-Digest`` and ``Repr-Digest`` (RFC 9530): the sender's SHA-256 of what it sent.
 
-A body that is not compressed has one representation, so both headers are of the same bytes here.
+Both are of the bytes as they came: a request has its representation as a whole, and where it is
+compressed, the compressed one is what the headers are about.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
+from hashlib import sha256
 
 from ingress.schema.problems import DIGEST, Problem
 from ingress.web.headers import Headers
 
-__all__ = ["announced", "check"]
+__all__ = ["announced", "check", "check_body", "has_digest"]
 
 _NAMES = {b"content-digest": "Content-Digest", b"repr-digest": "Repr-Digest"}
 _SHA256 = re.compile(rb"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):")
+
+_LONG = 256 * 1024
+"""Bytes from which on a digest is computed in a thread."""
+
+
+def has_digest(headers: Headers) -> bool:
+    """Return whether one of the two headers is there."""
+    return not _NAMES.keys().isdisjoint(headers)
+
+
+async def check_body(headers: Headers, body: bytes) -> None:
+    """Return if a whole body, as it came, is what its headers announce.
+
+    Raises:
+        Problem: it has another SHA-256.
+    """
+    if expected := announced(headers):
+        digest = sha256(body) if len(body) < _LONG else await asyncio.to_thread(sha256, body)
+        check(expected, digest.digest())
 
 
 def announced(headers: Headers) -> dict[str, bytes]:

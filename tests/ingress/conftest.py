@@ -92,6 +92,7 @@ _BOTH_DOORS = {
     "test_group_commit",
     "test_traces",
     "test_garbage",
+    "test_digests",
     "test_forms",
     "test_payloads",
 }

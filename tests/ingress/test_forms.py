@@ -22,6 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
 from transport.contract import Topic
 
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
 
 
@@ -126,7 +127,7 @@ async def test_a_digest_is_held_against_what_came(service: Service, store: Paylo
     for given in ({"digest": wrong}, {"headers": {"Repr-Digest": wrong}}):
         refused = await send(service, data, **given)
         assert (refused.status_code, refused.json()["type"]) == (400, "/problems/digest-mismatch")
-    assert not left(store)
+    await eventually(lambda: not left(store))
     accepted = await send(service, data, digest=f"md5=:abc:, {right}")
     assert accepted.status_code == 202
 
@@ -147,7 +148,7 @@ async def test_too_large_content_is_refused_before_it_comes(
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"INGRESS_MAX_PAYLOAD_BYTES" in answer
     assert (await send(service, b"x" * (20 * 2**20 + 1))).status_code == 413
-    assert not left(store)
+    await eventually(lambda: not left(store))
 
 
 async def test_a_client_that_leaves_leaves_nothing(start: Start, tmp_path: Path) -> None:
@@ -170,6 +171,77 @@ async def test_a_client_that_leaves_leaves_nothing(start: Start, tmp_path: Path)
     assert not left(store, "uploading")
     assert not await bodies(service)
     assert (await send(service, b"y")).status_code == 202
+
+
+async def begun(service: Service, content: bytes) -> Connection:
+    """Send the beginning of a form, and then nothing more."""
+    head = (
+        "--b\r\nContent-Disposition: form-data; name=message\r\n\r\n"
+        f"{json.dumps(described())}\r\n--b\r\nContent-Disposition: form-data; name=content\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(_REQUEST % 9_000_000 + head.encode() + content)
+    await writer.drain()
+    return reader, writer
+
+
+async def test_clients_that_send_nothing_more_refuse_nobody(service: Service) -> None:
+    bodies_read = service.app.accept.bodies
+    idle = [await begun(service, b"x" * 1000) for _ in range(20)]
+    await eventually(lambda: bodies_read.held >= 20 * 1000)
+    assert (await send(service, PNG)).status_code == 202
+    for _, writer in idle:
+        writer.close()
+    await eventually(lambda: bodies_read.held == 0)
+
+
+async def test_the_memory_of_all_forms_is_bounded(start: Start, store: PayloadStore) -> None:
+    service = await start(payloads=store, ingress_queue_bytes=100_000)
+    idle = [await begun(service, b"x" * 49_000) for _ in range(2)]
+    await eventually(lambda: service.app.accept.bodies.held > 98_000)
+    refused = await send(service, PNG)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_uploads_at_once_are_bounded(service: Service, store: PayloadStore) -> None:
+    uploads = service.app.accept.uploads
+    assert uploads is not None
+    large = b"\xff" * (2**20 + 1)
+    idle = [await begun(service, large) for _ in range(16)]
+    await eventually(lambda: uploads.streams == 16)
+    refused = await send(service, large)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    assert (await send(service, PNG)).status_code == 202
+    for _, writer in idle:
+        writer.close()
+    await eventually(lambda: uploads.streams == 0)
+    assert (await send(service, large, about=described(2))).status_code == 202
+    assert uploads.streams == 0
+
+
+async def test_a_client_may_not_be_silent_for_long(start: Start, store: PayloadStore) -> None:
+    """However much it sent before."""
+    service = await start(payloads=store, ingress_body_timeout_ms=200)
+    reader, writer = await begun(service, b"\xff" * 3 * 2**20)
+    async with asyncio.timeout(10):
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_a_body_without_an_end_is_refused(start: Start, tmp_path: Path) -> None:
+    """What follows the last boundary counts for nothing, but for the size."""
+    store = opened(f"file://{tmp_path}/payloads", ingress_max_payload_bytes=10_000)
+    service = await start(payloads=store, ingress_max_body_bytes=10_000)
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    length, chunked = b"Content-Length: %d", b"Transfer-Encoding: chunked"
+    writer.write(_REQUEST.replace(length, chunked))
+    writer.write(b"7\r\n--b--\r\n\r\n" + b"1000\r\n%b\r\n" % (b"x" * 4096) * 5)
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.close()
 
 
 _HEAD = "--b\r\nContent-Disposition: form-data; name={}\r\n\r\n{}\r\n"

@@ -16,6 +16,7 @@ import pytest
 from persistence.payloads.store import PayloadStore
 from persistence.worker import contents
 from tests.ingress.conftest import Service, Start, message, working
+from tests.ingress.test_forms import begun
 from tests.payloads.stores import folder_of, opened
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
@@ -365,6 +366,29 @@ async def test_an_upload_whose_answer_is_lost_is_made_again(
 
 
 @pytest.mark.parametrize("door", ["protocol"])
+async def test_a_form_is_answered_before_its_upload_is_removed(
+    start: Start, s3: tuple[FaultProxy, PayloadStore]
+) -> None:
+    """A store that doesn't answer would keep its client waiting as well."""
+    proxy, store = s3
+    service = await start(payloads=store)
+    uploads = service.app.accept.uploads
+    assert uploads is not None
+    reader, writer = await begun(service, b"\xff" * 2 * 2**20)
+    await eventually(lambda: uploads.streams == 1)
+    proxy.black_hole()
+    uploads.withheld = "a process is too old"
+    writer.write(b"more")
+    async with asyncio.timeout(3):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+    assert uploads.streams == 1
+    proxy.heal()
+    await uploads.close()
+    assert uploads.streams == 0
+    writer.close()
+
+
+@pytest.mark.parametrize("door", ["protocol"])
 async def test_an_upload_without_an_append_is_nothing(
     start: Start, store: PayloadStore, redis: Any
 ) -> None:
@@ -389,16 +413,34 @@ async def test_a_worker_that_dies_between_fetch_and_insert_leaves_no_trace(
     await service.post(large())
     async with service.pool.acquire() as other, other.transaction():
         await other.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1), working(service):
-                # Fetched, and the statement waits for the lock.
-                await eventually(lambda: fetched(service), timeout=5)
-                raise TimeoutError
+        worker = asyncio.create_task(working_for_ever(service))
+        await eventually(lambda: waits_for_lock(other))  # fetched, and not inserted
+        assert fetched(service) == 1
+        await dead(worker)
+    assert not await service.rows()
+    assert not await letters(service)
     async with working(service):
         await eventually(lambda: has_rows(service, 1))
+    assert fetched(service) == 2
 
 
-async def fetched(service: Service) -> float:
+async def working_for_ever(service: Service) -> None:
+    async with working(service):
+        await asyncio.Event().wait()
+
+
+async def waits_for_lock(connection: Any) -> bool:
+    return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
+async def dead(worker: asyncio.Task[None]) -> None:
+    """Cancel until it ends: the first request stops it, which may wait for its statement."""
+    while not worker.done():
+        worker.cancel()
+        await asyncio.wait([worker], timeout=0.1)
+
+
+def fetched(service: Service) -> float:
     name = "payload_fetch_duration_seconds_count"
     return service.metrics.registry.get_sample_value(name) or 0
 
