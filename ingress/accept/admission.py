@@ -149,12 +149,12 @@ class Admission:
     def _seen(self, progress: Sequence[Progress]) -> _LogReading | None:
         appended = acknowledged = 0
         ages = []
-        for one in progress:
-            if one.appended is None or one.lag is None or one.oldest_age is None:
+        for partition in progress:
+            if partition.appended is None or partition.lag is None or partition.oldest_age is None:
                 return None
-            appended += one.appended
-            acknowledged += one.appended - one.lag
-            ages.append(one.oldest_age)
+            appended += partition.appended
+            acknowledged += partition.appended - partition.lag
+            ages.append(partition.oldest_age)
         age = statistics.median(ages)
         return _LogReading(self._clock(), appended, acknowledged, self._taken, age)
 
@@ -199,7 +199,9 @@ class Admission:
 
     def _steady(self) -> bool:
         """Return whether something was persisted between any two looks: there was no outage."""
-        return all(one.acknowledged < other.acknowledged for one, other in pairwise(self._looks))
+        return all(
+            earlier.acknowledged < later.acknowledged for earlier, later in pairwise(self._looks)
+        )
 
     def _let_all_in(self) -> None:
         if self._rate is not None:

@@ -233,7 +233,8 @@ def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sent
                 text=f"The process {process.member} has not been heard of for "
                 f"{span(process.silent_seconds)}: it died, or is cut off from PostgreSQL and works "
                 "on.",
-                next="If it is dead for good, `crossfade migrate forget` takes it off the list.",
+                next="If it is dead for good, take it off the list with "
+                f"`crossfade migrate forget {process.member} --why ...`.",
                 page="migration",
             )
         elif process.paused:
