@@ -13,7 +13,7 @@ import typer
 
 from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.grid import Grid
-from compose.output import client_settings, err, fail, out, run
+from compose.output import client_settings, err, fail, out, run, warn
 from compose.process.metrics import process_metrics
 from compose.settings import Settings
 from compose.terminal import confirm, progress_bar, styled
@@ -23,6 +23,7 @@ from persistence.payload_audit.sweep import LEAST_AGE, SweepReport
 from persistence.payload_audit.sweep import sweep as remove_orphans
 from persistence.payload_audit.verify import VerifyReport
 from persistence.payload_audit.verify import verify as compare
+from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.opening import open_store
 from persistence.payloads.store import PayloadStore
 from transport.contract import Transport
@@ -31,7 +32,7 @@ from transport.registry import create
 
 __all__ = ["app"]
 
-_FOUND = 1
+_FOUND, _UNKNOWN = 1, 3
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(
@@ -46,14 +47,22 @@ def sweep(
         str, typer.Option(metavar="AGE", help="Only what is older: 1h (the least), 36h, 7d.")
     ] = "1h",
     dry_run: DryRun = False,
+    allow_many: Annotated[
+        bool,
+        typer.Option(
+            "--allow-many", help="Go on where more than a tenth of the objects (and 100) would go."
+        ),
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Delete from the payload store what nothing refers to.
 
-    An object stays if a row, a dead letter or an unread record of any log needs it, or if it is
-    younger than an hour before the oldest unread record. Uploads that did not end go after a day.
-    It may run beside the service, and be ended and begun again.
+    An object stays if a row, a dead letter or any record of any log needs it, or if it is younger
+    than an hour before the oldest unread record. Others are set aside under doomed/ in the store,
+    and the next sweep, an hour later or more, deletes them or puts back what is needed after all.
+    Uploads that did not end go after a day. It may run beside the service, and be ended and begun
+    again.
     """
     age = _age(older_than)
     if not dry_run and not yes:
@@ -69,10 +78,16 @@ def sweep(
                     logs,
                     older_than=age,
                     dry_run=dry_run,
+                    allow_many=allow_many,
                     noted=lambda report: bar.update(task, completed=report.examined),
                 )
 
     report = run(main)
+    if report.put_back and not dry_run:
+        warn(
+            f"{report.put_back:,} objects that were set aside are needed after all, and are back "
+            "under their keys: redrive dead letters with the reason payload_missing"
+        )
     if as_json:
         out.json({"dryRun": dry_run, **msgspec.to_builtins(report)})
         return
@@ -84,9 +99,11 @@ def sweep(
         ("a row, a dead letter or a record needs", report.referenced),
         ("too young to tell", report.young),
         ("not Crossfade's", report.foreign),
-        ("would be deleted" if dry_run else "deleted", report.deleted),
-        ("and uploads that did not end", report.uploads),
+        ("would be set aside" if dry_run else "set aside", report.set_aside),
+        ("uploads that did not end", report.uploads),
         ("bytes of both", report.bytes),
+        ("set aside earlier, and deleted now", report.deleted),
+        ("set aside earlier, and put back", report.put_back),
     ):
         table.add_row(name, f"{number:,}")
     out.print(table)
@@ -104,19 +121,23 @@ def verify(
 ) -> None:
     """Read the payload of every row, and compare length and SHA-256.
 
-    Exit status 1 if one is missing or damaged; each is listed.
+    Exit status 1 if one is missing or damaged; each is listed. Exit status 3 if the payload store
+    can't be reached or refuses: then nothing is known of the rest.
     """
 
     async def main() -> VerifyReport:
         async with _store() as (_, pool, store):
             with progress_bar(err) as bar:
                 task = bar.add_task("reading payloads", total=sample)
-                return await compare(
-                    pool,
-                    store,
-                    sample=sample,
-                    noted=lambda report: bar.update(task, completed=report.examined),
-                )
+                try:
+                    return await compare(
+                        pool,
+                        store,
+                        sample=sample,
+                        noted=lambda report: bar.update(task, completed=report.examined),
+                    )
+                except PayloadOutage as error:
+                    fail(str(error), status=_UNKNOWN)
 
     report = run(main)
     if as_json:

@@ -1,38 +1,49 @@
 """Delete from the payload store what nothing refers to.
 
 An upload comes before the append, so a process that ends between the two leaves an object that no
-record names; a body that was refused leaves one too. Such an object is deleted only if
+record names; a body that was refused leaves one too. Such an object goes only if
 
 * it was last written an hour (``older_than``) before the oldest unread record of any log, so that
   no record which is still to be read can be the one it was uploaded for,
-* no unread record and no dead letter is of its message, and no row has its key,
-* it is as it was when the store is asked once more: a POST that is sent again writes it anew.
+* no row and no record of any log has its key, read or unread, and no dead letter is of its message.
+
+A POST that is sent again just then may need it after all. So it is set aside under ``doomed/`` and
+deleted by a sweep that comes an hour later or more. Until then every sweep looks again, first and
+last, and puts back what something refers to.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from persistence.database.pool import Pool, using
-from persistence.payload_audit.unread import Unread, unread_in
+from persistence.errors import PersistenceError
+from persistence.payload_audit.named import NamedPayloads
+from persistence.payload_audit.together import for_each
 from persistence.payloads.errors import PayloadMissing
 from persistence.payloads.store import PayloadObject, PayloadStore
 from persistence.payloads.upload import UPLOADING
 from persistence.timestamps import rfc3339
 from transport.contract import Transport
 
-__all__ = ["LEAST_AGE", "SweepReport", "sweep"]
+__all__ = ["DOOMED", "LEAST_AGE", "SweepReport", "TooMuchToSweep", "sweep"]
 
 LEAST_AGE = timedelta(hours=1)
 """Longer than any request lasts, and than clocks of servers are apart."""
+DOOMED = "doomed"
+"""Prefix of what was set aside: ``doomed/{seconds since the epoch}/{key}``."""
 _UPLOADS_END_WITHIN = timedelta(days=1)
-_LOOK_AGAIN = 60.0  # seconds after which the logs are read again
+_REQUESTS_END_WITHIN = 30.0  # seconds from an upload to its append: nearly all of them
+_MANY, _MUCH = 100, 0.1
+_PAGE = 500
 _KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[0-9a-f]{64}")
+_DOOMED_KEY = re.compile(rf"{DOOMED}/(\d{{1,12}})/({_KEY.pattern})")
 
 _ROWS = "SELECT payload_key FROM messages WHERE id = ANY($1::uuid[]) AND payload_key IS NOT NULL"
 # One that was redriven counts until its message is a row: its record may be unread again by now.
@@ -42,21 +53,32 @@ WHERE message_id = ANY($1::uuid[]) AND state <> 'discarded' AND kind <> 'receipt
 """
 
 
+class TooMuchToSweep(PersistenceError):  # noqa: N818 - a state, not a mistake
+    """So much would go that a wrong database, log or store is more likely. Nothing was touched.
+
+    Remedy: compare the settings with the service's, and then allow it.
+    """
+
+
 class SweepReport(msgspec.Struct, rename="camel"):
     """What was found. ``before``: objects written later are too young, RFC 3339, UTC."""
 
-    before: str
+    before: str = ""
     examined: int = 0
     young: int = 0
     referenced: int = 0
     foreign: int = 0
     """Objects whose key is none of ours. They are left alone."""
+    set_aside: int = 0
+    """Objects that nothing refers to; with a dry run, the ones that would be set aside."""
+    put_back: int = 0
+    """Objects that were set aside, and that something refers to now."""
     deleted: int = 0
-    """Objects that nothing refers to; with a dry run, the ones that would be deleted."""
+    """Objects that an earlier sweep set aside."""
     uploads: int = 0
-    """The same of uploads that did not end."""
+    """Uploads that did not end, and are deleted at once."""
     bytes: int = 0
-    """Of both."""
+    """Of what was set aside, and of uploads."""
 
 
 async def sweep(
@@ -66,28 +88,46 @@ async def sweep(
     *,
     older_than: timedelta = LEAST_AGE,
     dry_run: bool = False,
+    allow_many: bool = False,
+    last_look_after: float = _REQUESTS_END_WITHIN,
     noted: Callable[[SweepReport], object] = lambda _: None,
 ) -> SweepReport:
-    """Delete what nothing refers to. It may be ended at any time, and begun again.
+    """Set aside what nothing refers to, and delete what was. It may be ended and begun again.
 
     Args:
         pool: of the database with the rows.
         store: the payload store.
-        logs: every log that may hold records which are still to become rows.
+        logs: every log that may hold records of this database.
         older_than: the age that an object needs; never less than ``LEAST_AGE``.
-        dry_run: delete nothing.
+        dry_run: change nothing.
+        allow_many: go on where more than a tenth of the objects would go.
+        last_look_after: seconds between the last object that is set aside and the last look.
         noted: called after each page of objects.
 
     Raises:
         Outage, TransportUnavailable, PayloadOutage: one of them can't tell. Nothing was deleted
             that is still needed.
+        TooMuchToSweep: as its name says.
     """
     sweeping = _Sweep(pool, store, logs, max(older_than, LEAST_AGE), dry_run=dry_run)
-    await sweeping.look()
+    report = sweeping.report
+    await sweeping.revise()
     async for page in store.objects():
-        await sweeping.page(page)
-        noted(sweeping.report)
-    return sweeping.report
+        await sweeping.judge(page)
+        noted(report)
+    ours = report.set_aside + report.referenced + report.young
+    if report.set_aside > max(_MANY, _MUCH * ours) and not (allow_many or dry_run):
+        raise TooMuchToSweep(
+            f"nothing refers to {report.set_aside:,} of {ours:,} objects, and that is more than "
+            "usual: nothing was deleted. Do DATABASE_URL, the logs and PAYLOAD_STORE belong "
+            "together? --dry-run tells more, --allow-many goes on"
+        )
+    if not dry_run:
+        await sweeping.clear()
+        if report.set_aside:
+            await asyncio.sleep(last_look_after)
+            await sweeping.revise()
+    return report
 
 
 class _Sweep:
@@ -102,46 +142,76 @@ class _Sweep:
     ) -> None:
         self._pool = pool
         self._store = store
-        self._logs = logs
+        self._named = NamedPayloads(logs)
         self._older_than = older_than
         self._dry_run = dry_run
-        self._unread = Unread(set(), 0.0)
-        self._looked = 0.0
-        self.report = SweepReport("")
+        self._orphans: list[PayloadObject] = []
+        self._uploads: list[PayloadObject] = []
+        self.report = SweepReport()
 
-    async def look(self) -> None:
-        """Read what is unread in the logs; it decides what is too young."""
-        self._looked = time.monotonic()
-        self._unread = await unread_in(self._logs)
-        self._before = datetime.fromtimestamp(self._unread.oldest, UTC) - self._older_than
-        self.report.before = rfc3339(self._before)
+    async def revise(self) -> None:
+        """Put back what was set aside and is needed; delete the rest of it an hour later."""
+        await self._named.look()
+        due = time.time() - LEAST_AGE.total_seconds()
+        async for page in self._store.objects(DOOMED):
+            found = [match for one in page if (match := _DOOMED_KEY.fullmatch(one.key))]
+            needed = await self._referenced([match[2] for match in found])
+            back = [match for match in found if match[2] in needed]
+            gone = [match for match in found if match[2] not in needed and int(match[1]) < due]
+            self.report.put_back += len(back)
+            self.report.deleted += len(gone)
+            if not self._dry_run:
+                await for_each(back, self._put_back)
+                await for_each(gone, lambda match: self._store.delete([match[0]]))
 
-    async def page(self, objects: Sequence[PayloadObject]) -> None:
-        """Judge some objects, and delete those that nothing refers to."""
+    async def judge(self, objects: Sequence[PayloadObject]) -> None:
+        """Decide which objects have to go."""
         report = self.report
-        report.examined += len(objects)
+        before = datetime.fromtimestamp(self._named.oldest, UTC) - self._older_than
         uploads_before = datetime.now(UTC) - max(_UPLOADS_END_WITHIN, self._older_than)
-        left = []
+        report.before = rfc3339(before)
+        old = []
         for found in objects:
+            if found.key.startswith(f"{DOOMED}/"):
+                continue
+            report.examined += 1
             if found.key.startswith(f"{UPLOADING}/"):
                 if found.modified < uploads_before:
-                    left.append(found)
+                    self._add(found, self._uploads)
                 else:
                     report.young += 1
             elif not _KEY.fullmatch(found.key):
                 report.foreign += 1
-            elif found.modified >= self._before:
+            elif found.modified >= before:
                 report.young += 1
             else:
-                left.append(found)
-        if left and time.monotonic() - self._looked > _LOOK_AGAIN:
-            await self.look()
-        needed = await self._referenced([found.key for found in left])
+                old.append(found)
+        needed = await self._referenced([found.key for found in old])
         report.referenced += len(needed)
-        await self._delete([found for found in left if found.key not in needed])
+        for found in old:
+            if found.key not in needed:
+                self._add(found, self._orphans)
 
-    async def _referenced(self, keys: Sequence[str]) -> set[str]:
-        """Return those of ``keys`` that a row, a dead letter or an unread record needs."""
+    def _add(self, found: PayloadObject, to: list[PayloadObject]) -> None:
+        to.append(found)
+        self.report.set_aside, self.report.uploads = len(self._orphans), len(self._uploads)
+        self.report.bytes += found.size
+
+    async def clear(self) -> None:
+        """Set aside what was judged so, page by page, each after a new look."""
+        await for_each(self._uploads, self._end_upload)
+        everything = list(self._orphans)
+        for start in range(0, len(everything), _PAGE):
+            page = everything[start : start + _PAGE]
+            await self._named.look()
+            needed = await self._referenced([found.key for found in page])
+            kept = [found for found in page if found.key in needed]
+            self._keep(kept)
+            self.report.referenced += len(kept)
+            await for_each((one for one in page if one.key not in needed), self._set_aside)
+
+    async def _referenced(self, keys: Iterable[str]) -> set[str]:
+        """Return those of ``keys`` that a row, a dead letter or a record needs."""
         messages = {key: match[1] for key in keys if (match := _KEY.fullmatch(key))}
         if not messages:
             return set()
@@ -150,18 +220,36 @@ class _Sweep:
             # Letters first: a message that is redriven goes from them to its row.
             letters = {str(row["message_id"]) for row in await connection.fetch(_LETTERS, ids)}
             rows = {row["payload_key"] for row in await connection.fetch(_ROWS, ids)}
-        waiting = letters | self._unread.messages
-        return {key for key, message in messages.items() if key in rows or message in waiting}
+        return {
+            key
+            for key, message in messages.items()
+            if key in rows or message in letters or self._named.needs(key, message)
+        }
 
-    async def _delete(self, objects: Sequence[PayloadObject]) -> None:
-        unchanged = [found for found in objects if self._dry_run or await self._is_as_it_was(found)]
-        self.report.young += len(objects) - len(unchanged)
-        if unchanged and not self._dry_run:
-            await self._store.delete([found.key for found in unchanged])
-        uploads = sum(found.key.startswith(f"{UPLOADING}/") for found in unchanged)
-        self.report.uploads += uploads
-        self.report.deleted += len(unchanged) - uploads
-        self.report.bytes += sum(found.size for found in unchanged)
+    async def _set_aside(self, found: PayloadObject) -> None:
+        if not await self._is_as_it_was(found):
+            self._keep([found])
+            self.report.young += 1
+            return
+        await self._store.move(found.key, f"{DOOMED}/{int(time.time())}/{found.key}", found.size)
+
+    def _keep(self, kept: Sequence[PayloadObject]) -> None:
+        self.report.set_aside -= len(kept)
+        self.report.bytes -= sum(found.size for found in kept)
+
+    async def _end_upload(self, found: PayloadObject) -> None:
+        if await self._is_as_it_was(found):
+            await self._store.delete([found.key])
+
+    async def _put_back(self, match: re.Match[str]) -> None:
+        """Give an object its own key again; one that was written anew in the meantime is there."""
+        try:
+            await self._store.head(match[2])
+        except PayloadMissing:
+            size = (await self._store.head(match[0])).size
+            await self._store.move(match[0], match[2], size)
+        else:
+            await self._store.delete([match[0]])
 
     async def _is_as_it_was(self, found: PayloadObject) -> bool:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
@@ -10,6 +9,7 @@ import asyncpg
 import msgspec
 
 from persistence.database.pool import Pool, using
+from persistence.payload_audit.together import for_each
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
 from persistence.payloads.reading import verify as check
 from persistence.payloads.store import PayloadStore
@@ -17,7 +17,6 @@ from persistence.payloads.store import PayloadStore
 __all__ = ["PayloadFault", "VerifyReport", "verify"]
 
 _PAGE = 500
-_AT_ONCE = 8
 
 _ROWS = """
 SELECT id, seq, payload_key, payload_bytes, payload_sha256 FROM messages
@@ -65,11 +64,8 @@ async def verify(
         Outage, PayloadOutage: one of them can't tell.
     """
     report = VerifyReport(0, 0, [])
-    turns = asyncio.Semaphore(_AT_ONCE)
     async for rows in _pages(pool, sample):
-        async with asyncio.TaskGroup() as tasks:
-            for row in rows:
-                tasks.create_task(_compare(row, store, report, turns))
+        await for_each(rows, lambda row: _compare(row, store, report))
         noted(report)
     report.faults.sort(key=lambda fault: fault.message_id)
     return report
@@ -90,17 +86,14 @@ async def _pages(pool: Pool, sample: int | None) -> AsyncIterator[Sequence[async
         seq = rows[-1]["seq"]
 
 
-async def _compare(
-    row: asyncpg.Record, store: PayloadStore, report: VerifyReport, turns: asyncio.Semaphore
-) -> None:
+async def _compare(row: asyncpg.Record, store: PayloadStore, report: VerifyReport) -> None:
     key, size = row["payload_key"], row["payload_bytes"]
-    async with turns:
-        try:
-            await check(store, key, size, row["payload_sha256"])
-        except PayloadMissing as error:
-            report.faults.append(PayloadFault(str(row["id"]), key, "missing", str(error)))
-        except PayloadCorrupt as error:
-            report.faults.append(PayloadFault(str(row["id"]), key, "corrupt", str(error)))
-        else:
-            report.bytes += size
+    try:
+        await check(store, key, size, row["payload_sha256"])
+    except PayloadMissing as error:
+        report.faults.append(PayloadFault(str(row["id"]), key, "missing", str(error)))
+    except PayloadCorrupt as error:
+        report.faults.append(PayloadFault(str(row["id"]), key, "corrupt", str(error)))
+    else:
+        report.bytes += size
     report.examined += 1

@@ -14,8 +14,10 @@ from persistence.audit.repair import repair
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.redrive import Redriver
 from persistence.dead_letters.selection import Selection
-from persistence.payload_audit.sweep import sweep
+from persistence.payload_audit.sweep import DOOMED, LEAST_AGE, SweepReport, TooMuchToSweep
+from persistence.payload_audit.sweep import sweep as sweep_slowly
 from persistence.payload_audit.verify import verify
+from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.store import PayloadStore
 from tests.payloads.stores import folder_of, opened
 from tests.payloads.test_rows import large
@@ -32,6 +34,10 @@ OLD = 3 * 3600
 @pytest.fixture
 def store(tmp_path: Path) -> PayloadStore:
     return opened(f"file://{tmp_path}/payloads", payload_row_bytes=5000)
+
+
+async def sweep(pool, store: PayloadStore, logs=(), **options) -> SweepReport:
+    return await sweep_slowly(pool, store, logs, last_look_after=0, **options)
 
 
 @pytest.fixture
@@ -139,23 +145,40 @@ async def test_a_sweep_deletes_what_nothing_refers_to_and_only_that(
     everything = _files(root)
     told = await sweep(database_pool, store, [transport], dry_run=True)
     assert _files(root) == everything
-    assert (told.deleted, told.uploads, told.referenced) == (2, 1, 3)
+    assert (told.set_aside, told.uploads, told.referenced) == (2, 1, 3)
     assert (told.young, told.foreign) == (2, 1)
     # The letter is in the dead-letter log alone until it is indexed.
     start(DeadLetterIndexer, member="i1")
     await eventually(lambda: _none_left(transport, Topic.DEAD_LETTERS, DLQ_GROUP))
+    old_enough = await sweep(database_pool, store, [transport], older_than=timedelta(days=2))
+    assert (old_enough.set_aside, old_enough.uploads, old_enough.young) == (0, 0, 8)
     done = await sweep(database_pool, store, [transport])
-    assert (done.deleted, done.uploads) == (2, 1)
+    assert (done.set_aside, done.uploads, done.put_back) == (2, 1, 0)
     assert everything - _files(root) == {orphan, conflict, waiting[1]}
     assert {*needed, young, waiting[2], foreign} <= _files(root)
 
-    # Of a letter that was given up nothing is needed any more.
+    # Of a letter that was given up nothing is needed once no log has its record.
     await database_pool.execute("UPDATE dead_letters SET state = 'discarded'")
-    assert (await sweep(database_pool, store, [transport])).deleted == 1
-    assert await sweep(database_pool, store, [transport], older_than=timedelta(days=1))
+    assert (await sweep(database_pool, store, [transport])).set_aside == 0
+    aged(root / str(unread.payload_key), 0)
+    assert (await sweep(database_pool, store)).set_aside == 1
 
 
-async def test_an_object_that_was_written_again_meanwhile_stays(
+async def test_a_sweep_keeps_what_acknowledged_records_name(
+    persisted, transport, database_pool, store
+):
+    """The database comes back from yesterday's backup: an audit restores rows from the log."""
+    await persisted(large(SHORT, "a"), large(LONG, "b"))
+    await database_pool.execute("DELETE FROM messages")
+    for path in _files(folder_of(store)):
+        aged(path)
+    found = await sweep(database_pool, store, [transport])
+    assert (found.set_aside, found.referenced) == (0, 2)
+    await repair(database_pool, transport)
+    assert (await verify(database_pool, store)).faults == []
+
+
+async def test_an_object_that_was_written_again_before_the_last_look_stays(
     transport, database_pool, store, monkeypatch
 ):
     """A POST that is sent again uploads the same bytes under the same key, then appends."""
@@ -168,8 +191,71 @@ async def test_an_object_that_was_written_again_meanwhile_stays(
         return await head(key)
 
     monkeypatch.setattr(store, "head", written_again)
-    assert (await sweep(database_pool, store, [transport])).deleted == 0
+    assert (await sweep(database_pool, store, [transport])).set_aside == 0
     assert path.exists()
+
+
+@pytest.mark.parametrize("first_sweep", [True, False])
+async def test_a_post_that_is_sent_again_while_its_object_goes_gets_it_back(
+    transport, database_pool, store, monkeypatch, first_sweep
+):
+    """It is written again after the last look, and its record comes after the object went."""
+    again = large(LONG)
+    path = await put(store, again)
+    move = store.move
+
+    async def written_again_meanwhile(source: str, key: str, size: int) -> None:
+        await put(store, again)
+        await move(source, key, size)
+        if first_sweep:
+            await append(transport, again)
+
+    monkeypatch.setattr(store, "move", written_again_meanwhile)
+    found = await sweep(database_pool, store, [transport])
+    monkeypatch.undo()
+    assert found.set_aside == 1
+    if not first_sweep:
+        assert not path.exists()
+        await append(transport, again)
+        found = await sweep(database_pool, store, [transport])
+    assert (found.put_back, found.deleted) == (1, 0)
+    assert path.read_bytes() == again.content.encode()
+    assert not list((folder_of(store) / DOOMED).rglob("*/*/*/*"))
+
+
+async def test_what_was_set_aside_is_deleted_by_a_sweep_an_hour_later(
+    database_pool, store, transport
+):
+    orphan, again = large(LONG, "a"), large(LONG, "b")
+    await put(store, orphan)
+    await put(store, again)
+    assert (await sweep(database_pool, store, [transport])).set_aside == 2
+    assert (await sweep(database_pool, store, [transport])).deleted == 0
+    doomed = folder_of(store) / DOOMED
+    for folder in doomed.iterdir():  # two, if a second began between them
+        folder.rename(doomed / str(int(folder.name) - int(LEAST_AGE.total_seconds()) - 1))
+    path = await put(store, again, age=0)
+    await append(transport, again)
+    told = await sweep(database_pool, store, [transport], dry_run=True)
+    done = await sweep(database_pool, store, [transport])
+    assert (told.deleted, told.put_back) == (done.deleted, done.put_back) == (1, 1)
+    assert _objects(folder_of(store)) == {path}
+
+
+async def test_a_sweep_that_would_delete_more_than_usual_is_refused(database_pool, store):
+    root = folder_of(store)
+    for number in range(101):
+        path = root / str(large(LONG, str(number)).payload_key)
+        path.parent.mkdir()
+        path.write_bytes(b"x")
+        aged(path)
+    await put(store, large(SHORT, "young"), age=0)
+    before = _files(root)
+    with pytest.raises(TooMuchToSweep, match=r"101 of 102 objects.*--allow-many"):
+        await sweep(database_pool, store)
+    assert _files(root) == before
+    assert (await sweep(database_pool, store, dry_run=True)).set_aside == 101
+    assert (await sweep(database_pool, store, allow_many=True)).set_aside == 101
 
 
 async def test_a_letter_is_redriven_when_its_object_is_back(
@@ -207,6 +293,15 @@ async def test_verify_lists_what_is_missing_or_damaged(persisted, database_pool,
     assert (await verify(database_pool, store, sample=1)).examined == 1
 
 
+async def test_verify_tells_of_an_outage_as_such(persisted, database_pool, store):
+    await persisted(large(SHORT, "a"), large(LONG, "b"))
+    root = folder_of(store)
+    root.rename(root.with_name("unmounted"))
+    root.mkdir()
+    with pytest.raises(PayloadOutage, match="mounted"):
+        await verify(database_pool, store)
+
+
 async def _none_left(transport, topic, group=None) -> bool:
     progress = await transport.progress(topic, group=group or "persistence-workers")
     return sum(one.lag for one in progress) == 0
@@ -214,3 +309,7 @@ async def _none_left(transport, topic, group=None) -> bool:
 
 def _files(root: Path) -> set[Path]:
     return {path for path in root.rglob("*") if path.is_file()}
+
+
+def _objects(root: Path) -> set[Path]:
+    return {path for path in _files(root) if not path.name.startswith(".")}

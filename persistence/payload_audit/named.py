@@ -1,0 +1,85 @@
+"""The payloads that the logs name, in every record that they still have."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Record, Topic, Transport
+from transport.dead_letters import dead_letter_of
+from transport.envelope import HEADER_MESSAGE_ID, Message, decode
+from transport.errors import DecodeError
+from transport.progress import progress_everywhere
+
+__all__ = ["NamedPayloads"]
+
+_PAGE = 1000
+# A body that this version can't decode may be one of the next version, which names its payload too.
+_MESSAGE = re.compile(rb'"payloadKey"\s*:\s*"([^"/]+)/')
+
+
+class NamedPayloads:
+    """Reads logs from their beginning, and later what was appended since.
+
+    An acknowledged record counts as well: an audit restores its row from it.
+
+    Args:
+        logs: every log that may hold records of this database.
+    """
+
+    def __init__(self, logs: Sequence[Transport]) -> None:
+        self._logs = logs
+        self._read: dict[tuple[str, Topic, int], str] = {}
+        self._first = True
+        self._keys: set[str] = set()
+        self._messages: set[str] = set()  # of records that can't be decoded
+        self.oldest = time.time()
+        """The time of the oldest record that was unread at first, or of the beginning: seconds
+        since the epoch, by the logs' clocks."""
+
+    def needs(self, key: str, message_id: str) -> bool:
+        """Return whether a record names the object, or may do so."""
+        return key in self._keys or message_id in self._messages
+
+    async def look(self) -> None:
+        """Read on: of the messages first, then of the dead letters.
+
+        A message moves from the one to the other and then to the database, so it is missed only by
+        who looks in another order.
+
+        Raises:
+            TransportUnavailable: a log can't tell of some partition.
+        """
+        for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
+            for log in self._logs:
+                for progress in await progress_everywhere(log, topic, group=group):
+                    if self._first:
+                        await self._date(log, topic, progress)
+                    await self._read_on(log, topic, progress.partition)
+        self._first = False
+
+    async def _date(self, log: Transport, topic: Topic, progress: Progress) -> None:
+        unread = await log.read(topic, progress.partition, after=progress.floor, limit=1)
+        for record in unread:
+            self.oldest = min(self.oldest, record.appended_at)
+
+    async def _read_on(self, log: Transport, topic: Topic, partition: int) -> None:
+        at = (log.name, topic, partition)
+        while page := await log.read(topic, partition, after=self._read.get(at), limit=_PAGE):
+            for record in page:
+                self._note(record, topic)
+            self._read[at] = page[-1].offset
+
+    def _note(self, record: Record, topic: Topic) -> None:
+        try:
+            if topic is Topic.DEAD_LETTERS:
+                return self._note(dead_letter_of(record).record, Topic.MESSAGES)
+            event = decode(record)
+        except DecodeError:
+            named = [*_MESSAGE.findall(record.body), record.headers.get(HEADER_MESSAGE_ID, b"")]
+            self._messages.update(name.decode("ascii", "replace") for name in named)
+        else:
+            if isinstance(event, Message) and event.payload:
+                self._keys.add(event.payload.key)
+        return None

@@ -1,0 +1,33 @@
+"""Do the same with many things, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+__all__ = ["for_each"]
+
+_AT_ONCE = 8
+
+T = TypeVar("T")
+
+
+async def for_each(things: Iterable[T], work: Callable[[T], Awaitable[object]]) -> None:
+    """Do ``work`` with each of ``things``, ``_AT_ONCE`` at a time.
+
+    Raises:
+        Exception: the first of those that ``work`` raised, as it is; the others were cancelled.
+    """
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def turn(thing: T) -> None:
+        async with turns:
+            await work(thing)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for thing in things:
+                tasks.create_task(turn(thing))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
