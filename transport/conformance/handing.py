@@ -51,9 +51,9 @@ class _Owner:
         self.handed.clear()
 
         async def is_handed() -> bool:
-            await asyncio.sleep(0.05)  # a claim that has just read is not handed anything
-            self.seen.clear()
-            await transport.publish([message(text, partition=0, of=transport)])
+            if not self.handed and await _is_acknowledged(transport):
+                self.seen.clear()
+                await transport.publish([message(text, partition=0, of=transport)])
             return bool(self.handed)
 
         await until(is_handed, patience=patience)

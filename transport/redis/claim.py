@@ -55,6 +55,7 @@ class RedisClaim:
         self._is_refused = False
         self._must_read = False
         self._is_resting = False
+        self._has_rested = False  # and nothing was read since
         self._rests = 0.0  # seconds
         self._resumed = -_INTERRUPTED_SECONDS  # when the last rest ended, or ends
         self._was_handed = False  # anything, in the wait under way
@@ -151,6 +152,9 @@ class RedisClaim:
         """
         if self._taker is None or self._is_resting:
             return
+        if self._has_rested:  # this is what came meanwhile
+            self._has_rested = False
+            return
         if now - self._resumed > _INTERRUPTED_SECONDS:
             self._rests = 0.0
         else:
@@ -162,7 +166,7 @@ class RedisClaim:
 
     def _rejoin(self, now: float) -> None:
         if self._is_resting and now >= self._resumed:
-            self._is_resting = False
+            self._is_resting, self._has_rested = False, True
             self._hand_over.join(self.partition, self)
 
     def offer(self, run: Run, *, is_last: bool) -> None:
