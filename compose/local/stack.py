@@ -158,7 +158,7 @@ def logs_in(folder: Path) -> set[str]:
 
 
 def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+    return folder.is_dir() and any(folder.iterdir())  # a mark alone: the database knows the folder
 
 
 def _redis_binary(folder: Path) -> tuple[Binary, list[str]]:

@@ -107,6 +107,8 @@ async def run(
                 await parts.identities.ask()
                 try:
                     await heartbeat.beat()  # seen before it takes a request, where that is possible
+                    if parts.payload_identity is not None:
+                        await parts.payload_identity.begin()
                     if parts.payload_gate is not None:
                         await parts.payload_gate.begin()
                     process = _Process(parts, heartbeat, targets)
@@ -168,6 +170,9 @@ class _Process:
         if parts.payload_gate:
             gate = parts.payload_gate.run(self._observers_stop)
             observers.append(tasks.add("payload gate", gate))
+        if parts.payload_identity:
+            looking = parts.payload_identity.run(self._observers_stop)
+            observers.append(tasks.add("payload identity", looking))
         if parts.parity:
             observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
         for transport in parts.logs.every:

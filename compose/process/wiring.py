@@ -26,6 +26,7 @@ from compose.process.log_identities import LogIdentities
 from compose.process.metrics import process_metrics
 from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.process.payload_gate import PayloadGate
+from compose.process.payload_identity import PayloadIdentity
 from compose.process.read_only import watched
 from compose.process.role import Role
 from compose.process.transports import Logs, open_logs, role_of, written_by
@@ -86,6 +87,7 @@ class Service:
     housekeeper: Housekeeper
     parity: ParityMonitor | None
     payload_gate: PayloadGate | None
+    payload_identity: PayloadIdentity | None
 
 
 @asynccontextmanager
@@ -115,6 +117,9 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             housekeeper=Housekeeper(context.pool, days=settings.persistence.database_history_days),
             parity=_parity(context) if consumers else None,
             payload_gate=PayloadGate(context.pool, uploads) if uploads else None,
+            payload_identity=PayloadIdentity(context.pool, context.payloads)
+            if context.payloads
+            else None,
         )
 
 

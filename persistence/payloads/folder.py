@@ -6,14 +6,23 @@ The client renames files into place and flushes nothing, and a 202 promises more
 from __future__ import annotations
 
 import os
+import re
+import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from persistence.payloads.errors import PayloadOutage
+__all__ = ["MARK", "PayloadFolder", "new_identity"]
 
-__all__ = ["PayloadFolder"]
+MARK = ".crossfade-payloads"
+"""The key of the object that says which store this is."""
 
-_MARK = ".crossfade-payloads"
+_LEFTOVER = re.compile(r".+#\d+")
+
+
+def new_identity() -> str:
+    """Return the identity of a new store."""
+    return secrets.token_hex(16)
 
 
 class PayloadFolder:
@@ -23,26 +32,55 @@ class PayloadFolder:
         self.root = root
 
     def prepare(self) -> None:
-        """Make the folder, marked as a store: an empty one may be a disk that is not mounted."""
-        mark = self.root / _MARK
-        if not mark.exists():
-            self.root.mkdir(parents=True, exist_ok=True)
-            mark.touch()
-            _flush(mark)
-            _flush(self.root)
-            _flush(self.root.parent)
+        """Make the folder, and its mark if it is empty: a store is ready before the first write.
 
-    def check(self) -> None:
-        """Return if the folder is there.
-
-        Raises:
-            PayloadOutage: it is not, so nothing can be said of an object.
+        An empty folder may be a disk that is not mounted. Then the mark is another one than
+        PostgreSQL knows, and nothing is written.
         """
-        if not (self.root / _MARK).exists():
-            raise PayloadOutage(
-                f"{self.root} is not the folder of PAYLOAD_STORE (it has no {_MARK}): is its disk "
-                "mounted?"
-            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not any(self.root.iterdir()):
+            self.make_mark(new_identity())
+
+    def mark(self) -> str | None:
+        """Return the identity that the mark has; ``None`` where there is no mark."""
+        try:
+            return (self.root / MARK).read_text() or None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def make_mark(self, identity: str) -> None:
+        """Write the mark, durably."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        mark = self.root / MARK
+        aside = mark.with_name(f"{MARK}.{identity}")
+        aside.write_text(identity)
+        _flush(aside)
+        aside.replace(mark)
+        _flush(self.root)
+        _flush(self.root.parent)
+
+    def remove_leftovers(self, before: float) -> int:
+        """Remove what the client hides: files of writes that never ended, and empty folders.
+
+        Args:
+            before: seconds since the epoch; what was changed later stays.
+
+        Returns:
+            How many files were removed.
+        """
+        removed = 0
+        for path, folders, files in os.walk(self.root, topdown=False):
+            folder = Path(path)
+            for file in (folder / name for name in files if _LEFTOVER.fullmatch(name)):
+                with suppress(FileNotFoundError):
+                    if file.stat().st_mtime < before:
+                        file.unlink()
+                        removed += 1
+            for empty in (folder / name for name in folders):
+                with suppress(OSError):  # it has files, or is gone
+                    if empty.stat().st_mtime < before:
+                        empty.rmdir()
+        return removed
 
     def flush(self, key: str) -> None:
         """Flush an object, and the folders that lead to it."""

@@ -52,7 +52,7 @@ def _client(
     from obstore import store  # noqa: PLC0415 - only where there is a store
 
     if folder is not None:
-        folder.root.mkdir(parents=True, exist_ok=True)
+        folder.prepare()
         return store.LocalStore(folder.root)
     if address.startswith("memory:"):
         return _memory(address)
@@ -63,7 +63,8 @@ def _client(
         client_options={
             "allow_http": (settings.payload_endpoint_url or "").startswith("http://"),
             "connect_timeout": min(timeout, timedelta(seconds=5)),
-            "read_timeout": timeout,
+            # The store bounds each call by its size; a limit of the client would begin when a body
+            # begins to be sent, and cut off a large one on a slow line.
             "timeout": _LONGEST,
         },
         # Left alone it retries for three minutes, and a POST waits for it.

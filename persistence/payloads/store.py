@@ -14,13 +14,21 @@ from typing import Any
 import msgspec
 
 from otel.metrics import Metrics
-from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
-from persistence.payloads.folder import PayloadFolder
+from persistence.payloads.errors import (
+    PayloadCorrupt,
+    PayloadError,
+    PayloadMissing,
+    PayloadOutage,
+)
+from persistence.payloads.folder import MARK, PayloadFolder, new_identity
 from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.translation import translate
 
-__all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
+__all__ = ["STORE_NAME", "OpenObject", "PayloadObject", "PayloadStore"]
+
+STORE_NAME = "payload-store"
+"""Under this name PostgreSQL knows the identity of the store, beside those of the logs."""
 
 _CHUNK = 256 * 1024
 _PAGE = 1000
@@ -69,6 +77,10 @@ class PayloadStore:
         self._folder = folder
         self.settings = settings
         """Those that it was opened with."""
+        self.identity: str | None = None
+        """What its mark has to say, as PostgreSQL knows it; ``None``: not compared."""
+        self.withheld: str | None = None
+        """Why nothing may be written now, and nothing be taken for missing; one line."""
         self._seconds = settings.payload_timeout_ms / 1000
         self._metrics = metrics.of(PayloadMetrics)
 
@@ -79,7 +91,7 @@ class PayloadStore:
             PayloadOutage: the store can't take it now; it may have.
         """
         async with self.call("put", key, len(data)):
-            await self._prepare()
+            await self.usable()
             await self._obstore.put_async(self._client, key, data, use_multipart=False)
             await self._flush(key)
         self._metrics.bytes.labels("put").inc(len(data))
@@ -97,11 +109,12 @@ class PayloadStore:
             PayloadOutage: the store can't do it now; it may have.
         """
         async with self.call("put", key, size):
-            await self._prepare()
+            await self.usable()
             await self._obstore.copy_async(self._client, source, key)
             await self._flush(key)
         self._metrics.bytes.labels("put").inc(size)
-        await self.delete([source])
+        with suppress(PayloadError):  # the content is safe, and the sweep removes the source
+            await self.delete([source])
 
     async def get(self, key: str, size: int) -> bytes:
         """Return the content of an object of ``size`` bytes; ``reading.fetch`` verifies it.
@@ -202,17 +215,84 @@ class PayloadStore:
         return url
 
     async def probe(self) -> None:
-        """Return if the store answers us, and is there.
+        """Return if the store answers us, and is the one that it has to be.
 
-        It is a GET: the answer to a HEAD has no body, and so tells not whether it is the bucket
-        that is missing, or the object.
+        Its mark is read with a GET: the answer to a HEAD has no body, and does not tell whether it
+        is the object that is missing, or the bucket.
 
         Raises:
-            PayloadOutage: it can't be reached, refuses, or its bucket or folder is not there.
+            PayloadOutage: it can't be reached, refuses, its bucket is not there, or it is another.
         """
+        if self.withheld is not None:
+            raise PayloadOutage(self.withheld)
+        await self.compare()
+
+    async def usable(self) -> None:
+        """Return if something may be written, as far as is known without asking a server.
+
+        Raises:
+            PayloadOutage: it may not.
+        """
+        if self.withheld is not None or self._folder is not None:
+            await self.probe()
+
+    async def mark(self) -> str | None:
+        """Return the identity that the store's mark has, ``None`` where it has no mark.
+
+        Raises:
+            PayloadOutage: as its name says.
+        """
+        if self._folder is not None:
+            return await asyncio.to_thread(self._folder.mark)
         with suppress(PayloadMissing):
-            async with self.call("get", "probe"):
-                await self._found(self._obstore.get_async(self._client, "probe"))
+            async with self.call("get", MARK):
+                found = await self._obstore.get_async(self._client, MARK)
+                return bytes(await found.bytes_async()).decode(errors="replace") or None
+        return None
+
+    async def make_mark(self) -> str:
+        """Mark the store as one of its own, and return its identity.
+
+        Raises:
+            PayloadOutage: the store can't take it now; it may have.
+        """
+        identity = new_identity()
+        async with self.call("put", MARK):
+            if self._folder is not None:
+                await asyncio.to_thread(self._folder.make_mark, identity)
+            else:
+                data = identity.encode()
+                await self._obstore.put_async(self._client, MARK, data, use_multipart=False)
+        return identity
+
+    async def compare(self) -> None:
+        """Return if the store's mark is the one that it has to be.
+
+        Raises:
+            PayloadOutage: it is not, or the store can't tell.
+        """
+        found = await self.mark()
+        if found is None and self.identity is None and self._folder is None:
+            return  # PostgreSQL was not asked, and a bucket can't be unmounted
+        if found is None or self.identity not in {None, found}:
+            raise PayloadOutage(
+                f"{self.settings.payload_store} is not the store of this service's payloads (its "
+                f"{MARK} is {'missing' if found is None else 'of another'}): is its disk mounted, "
+                "and PAYLOAD_STORE right? If you moved the payloads there, say so with 'crossfade "
+                f"migrate forget-log {STORE_NAME} --why ...', and restart the processes"
+            )
+
+    async def remove_leftovers(self, before: datetime) -> int:
+        """Remove the files of writes that never ended, and empty folders, last changed before.
+
+        Only a folder has them. A bucket keeps parts of uploads, which its lifecycle rule removes.
+
+        Returns:
+            How many files were removed.
+        """
+        if self._folder is None:
+            return 0
+        return await asyncio.to_thread(self._folder.remove_leftovers, before.timestamp())
 
     @asynccontextmanager
     async def call(
@@ -245,8 +325,7 @@ class PayloadStore:
         try:
             return await call
         except FileNotFoundError:
-            if self._folder is not None:
-                await asyncio.to_thread(self._folder.check)
+            await self.probe()  # nothing is missing where the store is not ours
             raise
 
     async def _chunks(self, stream: Any, key: str) -> AsyncIterator[bytes]:
@@ -259,10 +338,6 @@ class PayloadStore:
                     return
             self._metrics.bytes.labels("get").inc(len(chunk))
             yield chunk
-
-    async def _prepare(self) -> None:
-        if self._folder is not None:
-            await asyncio.to_thread(self._folder.prepare)
 
     async def _flush(self, key: str) -> None:
         if self._folder is not None:

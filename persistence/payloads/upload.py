@@ -37,8 +37,11 @@ class PayloadUpload:
         Raises:
             PayloadOutage: the store can't take it now.
         """
+        first = self._size == 0
         self._size += len(data)
         async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
+            if first:
+                await self._store.usable()
             await self._writer.write(data)
 
     async def commit(self, key: str) -> None:

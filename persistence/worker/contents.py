@@ -138,7 +138,7 @@ class Contents:
             try:
                 content = await self._read(payload)
             except PayloadOutage as outage:
-                # A probe that works is not enough: a store may answer it, and give no content.
+                # That the store answers is not enough: it may answer, and give no content.
                 if self._read_at > failing_since + _ALONE_SECONDS:
                     failing_since = time.monotonic()
                     attempts += 1
@@ -181,6 +181,8 @@ class Contents:
         if self._store is None:
             raise _no_store()
         await self._store.probe()
+        if self._store.identity is not None:
+            self._read_at = time.monotonic()  # its mark was read, which is an object as others are
 
 
 def _no_store() -> PayloadOutage:

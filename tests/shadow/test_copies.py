@@ -6,9 +6,13 @@ import pytest
 
 from tests.shadow.log_pair import LogPair
 from tests.support.eventually import eventually
+from transport.clock import now
 from transport.conformance.member import message, messages
 from transport.contract import Appended, Record, Remembered
-from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE, Message, seal_message
+from transport.payload import ContentDigest
+
+_ID = "0188c0ff-5f5f-8abc-9def-0123456789ab"
 
 
 def _without(record: Record) -> tuple[int, str, bytes, dict[str, bytes]]:
@@ -86,3 +90,27 @@ async def test_another_body_under_a_remembered_key_is_not_copied(pair: LogPair) 
         (outcome,) = await process.transport.publish([forged])
         assert isinstance(outcome, Remembered)
     assert [one.body for one in await pair.stands(pair.shadow)] == [first.body]
+
+
+@pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)  # Kafka remembers no keys
+@pytest.mark.parametrize("large_first", [False, True])
+async def test_a_repeat_of_another_version_is_copied_as_the_first_one_is(
+    pair: LogPair, large_first: bool
+) -> None:
+    """The store or its threshold changed before the retry: both logs have the first one's bytes."""
+    text = Message("c", "s", "m", "hello", "text", (), _ID, "s:c:m", now(), "cor")
+    digest = ContentDigest()
+    digest.add(b"hello")
+    large = text.with_payload(digest.payload(_ID, "text", ()))
+    async with pair.process("sync") as process:
+        partitions = process.transport.partitions
+        small, other = (
+            seal_message(one, partitions=partitions, traceparent=None) for one in (text, large)
+        )
+        first, repeat = (other, small) if large_first else (small, other)
+        # Only the primary has it, as when the shadow fails at the first attempt.
+        await process.transport.inner.publish([first])
+        (outcome,) = await process.transport.publish([repeat])
+        assert isinstance(outcome, Remembered)
+    (original,), (copy,) = await pair.stands(pair.primary), await pair.stands(pair.shadow)
+    assert _without(copy) == _without(original)

@@ -44,10 +44,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Self
 
-from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
-from transport.envelope import reseal
+import msgspec
+
+from transport.contract import Appended, Envelope, Outcome, Remembered, Topic, Transport
+from transport.envelope import CONTENT_TYPE, HEADER_CONTENT_TYPE, reseal
 from transport.errors import AppendUnknown, TransportError
 from transport.forwarding import Forwarding
+from transport.lookup import record_at
 from transport.shadow.copies import Copy
 from transport.shadow.homes import home_of
 from transport.shadow.mirror import Mirror
@@ -117,7 +120,11 @@ class ShadowTransport(Forwarding):
         places: dict[int, Copy] = {}
         made: dict[str, Copy] = {}
         for place, (envelope, outcome) in enumerate(zip(envelopes, outcomes, strict=True)):
-            copy = self._copy(envelope, outcome, remember)
+            try:
+                copy = await self._copy(envelope, outcome, remember)
+            except TransportError as unread:
+                outcomes[place] = self._half_done(unread)
+                continue
             if copy is not None:
                 # A repeat within this call shares the copy of the first.
                 key = envelope.message_id + envelope.fingerprint if remember else str(place)
@@ -132,17 +139,36 @@ class ShadowTransport(Forwarding):
                 outcomes[place] = self._half_done(error)
         return outcomes
 
-    def _copy(self, envelope: Envelope, outcome: Outcome, remember: bool) -> Copy | None:
-        """Return the copy that the shadow must have before this outcome; ``None`` if none."""
+    async def _copy(self, envelope: Envelope, outcome: Outcome, remember: bool) -> Copy | None:
+        """Return the copy that the shadow must have before this outcome; ``None`` if none.
+
+        Raises:
+            TransportError: the primary can't tell the bytes of the first one now.
+        """
         if isinstance(outcome, TransportError):
             return None
-        if isinstance(outcome, Remembered):
-            if outcome.fingerprint and outcome.fingerprint != envelope.fingerprint:
-                return None  # another body under the same key: refused, here as there
-            envelope = reseal(envelope, outcome)
+        repeated = outcome if isinstance(outcome, Remembered) else None
+        if repeated and repeated.fingerprint not in {"", envelope.fingerprint}:
+            return None  # another body under the same key: refused, here as there
         if remember and (waits := self.mirror.waiting(envelope)) is not None:
             return waits  # the first one's bytes and position
+        if repeated:
+            envelope = await self._first(envelope, repeated)
         return Copy(envelope, outcome.offset, self._home(envelope), remember)
+
+    async def _first(self, repeat: Envelope, outcome: Remembered) -> Envelope:
+        """Return the message with the very bytes of the first one.
+
+        The log may have them no more; then the codec writes them again. It can't know that the
+        first one was of another version: its content went to the payload store, or did not.
+        """
+        again = reseal(repeat, outcome)
+        first = await record_at(self.inner, Topic.MESSAGES, repeat.partition, outcome.offset)
+        if first is None or first.body == again.body:
+            return again
+        kind = first.headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE.encode())
+        headers = {**again.headers, HEADER_CONTENT_TYPE: kind.decode()}
+        return msgspec.structs.replace(again, body=first.body, headers=headers)
 
     def _home(self, envelope: Envelope) -> int:
         return home_of(envelope, self.partitions, self.mirror.transport.partitions)

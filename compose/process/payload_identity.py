@@ -1,0 +1,54 @@
+"""A process uses a payload store only once it is known to be this database's own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Pool
+from persistence.errors import PersistenceError
+from persistence.fleet.payload_identity import confirm
+from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.store import PayloadStore
+
+__all__ = ["PayloadIdentity"]
+
+_log = structlog.get_logger(__name__)
+
+_EVERY = 2.0
+_WITHIN = 1.0
+
+
+class PayloadIdentity:
+    """Looks every two seconds, until the store was once found to be the right one.
+
+    Until then large messages are refused, and content is missing for no message.
+    """
+
+    def __init__(self, pool: Pool, store: PayloadStore) -> None:
+        self._pool = pool
+        self._store = store
+
+    async def begin(self) -> None:
+        """Look for the first time."""
+        self._store.withheld = "PostgreSQL has not told yet which payload store is its own"
+        await self.look()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until ``stop`` is set."""
+        while not await stopped_within(stop, _EVERY):
+            if self._store.withheld is not None:
+                await self.look()
+
+    async def look(self) -> None:
+        """Look once; while nobody can tell, the store stays withheld."""
+        try:
+            await confirm(self._pool, self._store, within=_WITHIN)
+        except PayloadOutage as error:
+            if self._store.withheld != str(error):
+                _log.error("The payload store can't be used", why=str(error))
+            self._store.withheld = str(error)
+        except PersistenceError:
+            return
