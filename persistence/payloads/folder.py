@@ -17,7 +17,7 @@ __all__ = ["MARK", "PayloadFolder", "new_identity"]
 MARK = ".crossfade-payloads"
 """The key of the object that says which store this is."""
 
-_LEFTOVER = re.compile(r".+#\d+")
+_UNFINISHED = re.compile(r".+#\d+")
 
 
 def new_identity() -> str:
@@ -59,7 +59,7 @@ class PayloadFolder:
         _flush(self.root)
         _flush(self.root.parent)
 
-    def remove_leftovers(self, before: float) -> int:
+    def remove_unfinished(self, before: float) -> int:
         """Remove what the client hides: files of writes that never ended, and empty folders.
 
         Args:
@@ -71,7 +71,7 @@ class PayloadFolder:
         removed = 0
         for path, folders, files in os.walk(self.root, topdown=False):
             folder = Path(path)
-            for file in (folder / name for name in files if _LEFTOVER.fullmatch(name)):
+            for file in (folder / name for name in files if _UNFINISHED.fullmatch(name)):
                 with suppress(FileNotFoundError):
                     if file.stat().st_mtime < before:
                         file.unlink()

@@ -282,7 +282,7 @@ class PayloadStore:
                 f"migrate forget-log {STORE_NAME} --why ...', and restart the processes"
             )
 
-    async def remove_leftovers(self, before: datetime) -> int:
+    async def remove_unfinished(self, before: datetime) -> int:
         """Remove the files of writes that never ended, and empty folders, last changed before.
 
         Only a folder has them. A bucket keeps parts of uploads, which its lifecycle rule removes.
@@ -292,7 +292,7 @@ class PayloadStore:
         """
         if self._folder is None:
             return 0
-        return await asyncio.to_thread(self._folder.remove_leftovers, before.timestamp())
+        return await asyncio.to_thread(self._folder.remove_unfinished, before.timestamp())
 
     @asynccontextmanager
     async def call(

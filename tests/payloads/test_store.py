@@ -230,7 +230,7 @@ async def test_what_the_client_hides_in_a_folder_is_removed(tmp_path: Path) -> N
     (root / "empty").mkdir()
     for old in ("uploading/b/0123#1", "a/1", "empty"):
         os.utime(root / old, (1.0, 1.0))
-    assert await store.remove_leftovers(datetime.now(UTC) - timedelta(hours=1)) == 1
+    assert await store.remove_unfinished(datetime.now(UTC) - timedelta(hours=1)) == 1
     assert sorted(path.name for path in root.rglob("*") if path.is_file()) == [
         ".crossfade-payloads", "1", "4567#2",
     ]  # fmt: skip
