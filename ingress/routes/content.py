@@ -42,6 +42,9 @@ _log = structlog.get_logger(__name__)
 
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]{1,127}"  # noqa: S105 - RFC 6838's, for a type and a subtype
 _MEDIA_TYPE = re.compile(rf"({_TOKEN}/{_TOKEN})[ \t]*(;[ -~]*)?")
+# What browsers run as a script, or apply as a style, whatever other headers say. A page of this
+# service may load both from its own host.
+_ACTIVE = re.compile(r"[a-z]+/(?:x-)?(?:java|ecma|live|j)script[0-9.]*|text/css|application/wasm")
 _TEXT = "text/plain; charset=utf-8"
 _BYTES = "application/octet-stream"
 # The sender chose type and bytes, so a browser must neither guess the type nor show it as a page
@@ -132,7 +135,7 @@ async def get_content(
 ) -> Response:
     content = await _content(canonical(message_id), routes, key)
     headers = {**_HARMLESS, "ETag": content.etag, "Content-Type": content.media_type}
-    if if_none_match is not None and content.etag in _etags(if_none_match):
+    if if_none_match is not None and not _etags(if_none_match).isdisjoint({content.etag, "*"}):
         return Response(status_code=304, headers={"ETag": content.etag})
     wanted = asked_range(range_, content.size)
     if if_range is not None and if_range.strip() != content.etag:
@@ -172,14 +175,14 @@ def _media_type(declared: str, otherwise: str) -> str:
     match = _MEDIA_TYPE.fullmatch(declared)
     if match is None:
         return _TEXT if declared == "text" else otherwise
+    if _ACTIVE.fullmatch(match[1].lower()):
+        return _BYTES
     if match[2] is None and declared.lower().startswith("text/"):
         return f"{declared}; charset=utf-8"
     return declared
 
 
 def _etags(header: str) -> set[str]:
-    if header.strip() == "*":
-        return {header}
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}
 
 

@@ -125,6 +125,7 @@ async def test_a_range_is_served_from_the_store(service: Service) -> None:
 async def test_conditions_are_compared_with_the_digest(service: Service) -> None:
     identifier = await _sent(service)
     assert (await _get(service, identifier, If_None_Match=f'W/"x", {ETAG}')).status_code == 304
+    assert (await _get(service, identifier, If_None_Match="*")).status_code == 304
     assert (await _get(service, identifier, If_None_Match='"x"')).status_code == 200
     part = await _get(service, identifier, Range="bytes=0-9", If_Range=ETAG)
     assert (part.status_code, len(part.content)) == (206, 10)
@@ -149,6 +150,9 @@ SERVED = {
     "image/png": "image/png",
     "text/html": "text/html; charset=utf-8",
     "application/json; a=b": "application/json; a=b",
+    "Text/JavaScript": "application/octet-stream",
+    "application/x-javascript; charset=utf-8": "application/octet-stream",
+    "text/css": "application/octet-stream",
     "picture": "application/octet-stream",
     "text/html\r\nX: y": "application/octet-stream",
     "größe/groß": "application/octet-stream",
