@@ -65,13 +65,15 @@ class HandedOver:
 
     def _ended(self, outcome: Written | Exception) -> None:
         batch = self._batches.popleft()
+        records = batch.part.batch.records
+        if isinstance(outcome, Written):
+            written = BatchOutcome(outcome.persisted, outcome.duplicates, [], [])
+            self._metrics.written(records, written)
         if isinstance(outcome, Exception) or outcome.conflicts:
             while self._batches:  # later ones must not overtake it
                 self._group_writer.withdraw(self._batches.popleft().part)
             self._claim.refused()
             return
-        records = batch.part.batch.records
-        self._metrics.written(records, BatchOutcome(outcome.persisted, outcome.duplicates, [], []))
         self._metrics.acknowledged(
             len(records), time.perf_counter() - batch.began, trace_id=batch.trace_id
         )

@@ -101,6 +101,29 @@ async def test_what_comes_during_a_statement_is_the_next_one(
     assert counted.joint == [[0], [1, 2, 3]]
 
 
+async def test_a_batch_that_grows_while_it_waits_keeps_its_turn(
+    group, counted, fences, database_url, database_pool, eventually
+):
+    blocker = await asyncpg.connect(database_url)
+    blocking = blocker.transaction()
+    await blocking.start()
+    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
+    first = asyncio.create_task(group.write(batch(0, "a"), fences[0], nobody))
+    await eventually(
+        lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    )
+    ended: list[Written | Exception] = []
+    growing = group.hand_in(batch(1, "b"), fences[1], nobody, ended.append)
+    group.hand_in(batch(2, "c"), fences[2], nobody, ended.append)
+    assert group.extend(growing, batch(1, "d", name="n"))
+    await blocking.rollback()
+    await blocker.close()
+    await first
+    await eventually(lambda: len(ended) == 2)
+    assert ended == [Written([0, 1], [], []), Written([0], [], [])]
+    assert counted.joint == [[0], [1, 2]]
+
+
 async def test_a_lost_fence_stops_its_partition_alone(group, counted, fences, database_pool):
     await counted.take("redis", 1, 2, "newer")
     event = message("of 1", "conv1")

@@ -75,6 +75,20 @@ async def test_what_follows_a_record_at_fault_does_not_overtake_it(
     assert worker.count("dead_lettered") == 2
 
 
+async def test_rows_that_are_stored_beside_a_conflict_count_as_persisted(
+    start, transport, transport_settings, eventually
+):
+    worker = start(stream_poll_interval_ms=60_000)
+    await until_handed_over(transport, transport_settings, eventually)
+    await append(transport, message("c1", content="1"))
+    await eventually(lambda: is_settled(transport))
+    before = worker.count("persisted")
+    two, three = message("c2", content="2"), message("c3", content="3")
+    await append(transport, two, message("c1", content="another"), three)
+    await eventually(lambda: is_settled(transport))
+    assert worker.count("persisted") == before + 2
+
+
 async def test_what_a_killed_worker_was_handed_is_persisted_once_by_the_next(
     start, transport, transport_settings, database_pool, eventually
 ):
