@@ -196,6 +196,47 @@ async def test_an_owner_of_whose_records_another_reader_was_given_some_moves_no_
         assert after["pending"] == before["pending"] == 1
 
 
+async def test_one_stream_that_something_is_wrong_with_fails_no_other_ack(
+    near: RedisTransport, client: Redis
+) -> None:
+    """What was handed over is acknowledged for all partitions in one call."""
+    async with Member(near, "one") as member:
+        claims = [await member.claim(p) for p in (0, 1)]
+        await silence(member.consumer)
+        handed: dict[int, str] = {}
+
+        def take(records: Sequence[Record]) -> bool:
+            handed[records[0].partition] = records[-1].offset
+            return True
+
+        async def work(claim: HandingClaim) -> None:
+            claim.hand_over(take)
+            while True:
+                if records := await claim.next(max_records=10, max_wait=PATIENCE):
+                    await claim.ack(records[-1].offset)
+
+        async def are_handed() -> bool:
+            progress = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            for p in (0, 1):
+                if p not in handed and progress[p].lag == 0:
+                    await near.publish([message("a", partition=p, of=near)])
+            return len(handed) == 2
+
+        working = [asyncio.create_task(work(claim)) for claim in claims]  # type: ignore[arg-type]
+        try:
+            await until(are_handed, patience=PATIENCE)
+            await client.set(f"{{msg:stream:0}}:lease:{WORKER_GROUP}", "not a hash")
+            for claim in claims:
+                claim.passed(handed[claim.partition])  # type: ignore[attr-defined]
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.wait(working)
+        await claims[1].__aexit__(None, None, None)  # once that has its answer
+        (group,) = await client.xinfo_groups("msg:stream:1")
+        assert group["last-delivered-id"].decode() == handed[1]
+
+
 async def test_processes_that_come_share_and_processes_that_go_are_replaced(
     near: RedisTransport,
     settings: TransportSettings,

@@ -215,6 +215,8 @@ class RedisClaim:
 
     def refused(self) -> None:
         """See ``transport.contract.HandingClaim.refused``."""
+        if not self.handed.any:
+            return  # it went back already
         self._is_refused = True
         if self.handed.may_drop:
             self._go_back()

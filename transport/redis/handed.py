@@ -130,9 +130,8 @@ class JointAcks:
             commands.append(self._functions.command("pass", keys, self._group, *arguments))
         replies: list[Reply] = []
         for reply in await self._functions.exchange(commands):
-            if isinstance(reply, Exception):
-                raise reply
-            replies += reply
+            asked = min(together, len(claims) - len(replies))
+            replies += [reply] * asked if isinstance(reply, Exception) else reply
         return replies
 
 

@@ -106,7 +106,9 @@ end
 local function pass(keys, args)
   local out = {}
   for i = 1, #keys / 2 do
-    out[i] = pass_one(keys[2 * i - 1], keys[2 * i], args[1], unpack(args, 5 * i - 3, 5 * i + 1))
+    local _, answer = pcall(pass_one, keys[2 * i - 1], keys[2 * i], args[1],
+      unpack(args, 5 * i - 3, 5 * i + 1))
+    out[i] = type(answer) == 'table' and answer.err or tostring(answer) -- of this stream alone
   end
   return out
 end
