@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -20,9 +21,11 @@ from compose.harness.load import Mix
 from tests.monitoring.disturbances import envelope, locked, opened, post_many, repeated
 from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.monitoring.rules import alerts
+from tests.payloads.test_rows import large
 from tests.support.kafka import run_kafka
 from transport.clock import now
 from transport.contract import Appended, DeadLetter, Reason, Record, Topic
+from transport.envelope import seal_message
 from transport.shadow.copies import mirrored
 from transport.shadow.origin import Origin
 
@@ -131,6 +134,21 @@ async def test_records_that_postgresql_refuses_pour_in(site: MonitoredDeployment
         async with repeated(pour, pause=0.5):
             await site.fires(*names)
     await site.clears(*names)
+
+
+@causes("PayloadsDamaged")
+async def test_the_payload_store_lost_content(site: MonitoredDeployment, tmp_path: Path) -> None:
+    await site.app.restart(PAYLOAD_STORE=f"file://{tmp_path}")
+    await site.worker.restart(PAYLOAD_STORE=f"file://{tmp_path}")
+    async with opened(site, "redis") as log:
+
+        async def pour() -> None:
+            lost = large(client=uuid4().hex)  # nobody has put it there
+            await log.publish([seal_message(lost, partitions=PARTITIONS, traceparent=None)])
+
+        async with repeated(pour, pause=0.5):
+            await site.fires("PayloadsDamaged")
+    await site.clears("PayloadsDamaged")
 
 
 @causes("IdempotentHitRateHigh")
