@@ -152,7 +152,7 @@ def _content(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldEr
             yield FieldError(
                 name,
                 f"is {size} bytes of UTF-8, more than {limits.content_bytes}",
-                "Shorten it, or send it as a form (multipart/form-data), where a payload store is set.",
+                "Shorten it, or send multipart/form-data, where a payload store is set.",
             )
 
 
