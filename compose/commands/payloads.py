@@ -18,6 +18,7 @@ from compose.process.metrics import process_metrics
 from compose.settings import Settings
 from compose.terminal import confirm, progress_bar, styled
 from persistence.database.pool import Pool, connect
+from persistence.fleet.payload_identity import confirm as confirm_store
 from persistence.fleet.used_logs import used_logs
 from persistence.payload_audit.sweep import LEAST_AGE, SweepReport
 from persistence.payload_audit.sweep import sweep as remove_orphans
@@ -129,15 +130,12 @@ def verify(
         async with _store() as (_, pool, store):
             with progress_bar(err) as bar:
                 task = bar.add_task("reading payloads", total=sample)
-                try:
-                    return await compare(
-                        pool,
-                        store,
-                        sample=sample,
-                        noted=lambda report: bar.update(task, completed=report.examined),
-                    )
-                except PayloadOutage as error:
-                    fail(str(error), status=_UNKNOWN)
+                return await compare(
+                    pool,
+                    store,
+                    sample=sample,
+                    noted=lambda report: bar.update(task, completed=report.examined),
+                )
 
     report = run(main)
     if as_json:
@@ -178,7 +176,10 @@ async def _store() -> AsyncIterator[tuple[Settings, Pool, PayloadStore]]:
         fail("PAYLOAD_STORE is not set: name the store that the service uses")
     pool = await connect(settings.persistence, scans=True)
     try:
+        await confirm_store(pool, store)
         yield settings, pool, store
+    except PayloadOutage as error:
+        fail(str(error), status=_UNKNOWN)
     finally:
         await pool.close()
 
