@@ -69,5 +69,5 @@ def _text(outdated: Mapping[str, str]) -> str:
     return (
         f"PAYLOAD_STORE is set while processes run that can't read payloads: {names}. Restart them "
         "with this version first, PAYLOAD_STORE unset where they accept messages; one that is gone "
-        "for good is forgotten by 'crossfade migrate forget'"
+        "for good is forgotten by 'crossfade migrate forget NAME --why ...'"
     )
