@@ -200,6 +200,8 @@ class _Sweep:
     async def clear(self) -> None:
         """Set aside what was judged so, page by page, each after a new look."""
         await for_each(self._uploads, self._end_upload)
+        unfinished = datetime.now(UTC) - max(_UPLOADS_END_WITHIN, self._older_than)
+        self.report.uploads += await self._store.remove_unfinished(unfinished)
         everything = list(self._orphans)
         for start in range(0, len(everything), _PAGE):
             page = everything[start : start + _PAGE]

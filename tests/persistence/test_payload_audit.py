@@ -242,6 +242,17 @@ async def test_what_was_set_aside_is_deleted_by_a_sweep_an_hour_later(
     assert _objects(folder_of(store)) == {path}
 
 
+async def test_a_sweep_removes_files_of_writes_that_never_ended(database_pool, store):
+    root = folder_of(store)
+    half = [root / "uploading" / "1" / f"{name}#1" for name in ("old", "young")]
+    half[0].parent.mkdir(parents=True)
+    for path, age in zip(half, (25 * 3600, OLD), strict=True):
+        path.write_bytes(b"half")
+        aged(path, age)
+    assert (await sweep(database_pool, store)).uploads == 1
+    assert [path.exists() for path in half] == [False, True]
+
+
 async def test_a_sweep_that_would_delete_more_than_usual_is_refused(database_pool, store):
     root = folder_of(store)
     for number in range(101):
