@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 import signal
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,6 +41,7 @@ _QUICK: tuple[str, ...] = (
 _ENVIRONMENT = {"WEED_S3_SSE_KEK_PASSPHRASE": "crossfade"}
 _LOGGED = re.compile(r"[IWEF]\d{4} ")  # no line of the stacks that follow the last one
 _PARTS = ("master", "volume", "filer", "s3")
+_READY = ".ready"
 _PATIENCE = timedelta(seconds=5)  # for one answer while starting
 
 
@@ -138,13 +140,18 @@ class SeaweedServer(LocalServer):
         return _LOGGED.match(line) is not None
 
     async def _is_ready(self) -> bool:
-        """Return whether it stores objects for our key alone. The first one makes the bucket."""
+        """Return whether it gives and takes objects, for our key alone.
+
+        It takes new objects before it finds those that it had. The first one makes the bucket.
+        """
         try:
-            await self.store().put_async(".ready", b"")
+            with suppress(FileNotFoundError):  # what obstore makes of a 404
+                await (await self.store().get_async(_READY)).bytes_async()
+            await self.store().put_async(_READY, b"ready")
         except BaseError:
             return False
         try:
-            await self.store(signed=False).head_async(".ready")
+            await self.store(signed=False).head_async(_READY)
         except BaseError:
             return True
         return False

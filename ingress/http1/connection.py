@@ -202,6 +202,9 @@ class HttpConnection(asyncio.Protocol):
                     self._reading = None
             elif self._reading is not None:
                 self._reading.feed(cast("bytes", event))
+                if self._exchange is not None:
+                    # Its route bounds the whole: of a form, the silence and the rate.
+                    self._since = self.loop.time()
             if self._ended:
                 return False
         return True

@@ -248,8 +248,8 @@ PAYLOAD_DAMAGED = _kind(
     "payload-damaged",
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "The content of this message is missing or damaged",
-    "The payload store lost it, or has other bytes. The operator finds all such messages with "
-    "`crossfade payloads verify`, and restores them from a backup of the store.",
+    "The payload store lost it, or has other bytes. Retry once the operator has restored it from a "
+    "backup of the store; `crossfade payloads verify` finds all such messages.",
 )
 LOG_UNAVAILABLE = _kind(
     "log-unavailable",

@@ -230,6 +230,26 @@ async def test_a_client_may_not_be_silent_for_long(start: Start, store: PayloadS
     writer.close()
 
 
+async def test_a_client_that_is_slow_and_steady_is_heard_to_its_end(
+    start: Start, store: PayloadStore
+) -> None:
+    """The whole may take many times INGRESS_BODY_TIMEOUT_MS: 100 MiB over a slow line."""
+    service = await start(payloads=store, ingress_body_timeout_ms=300)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    about = _HEAD.format("message", json.dumps(described())).encode()
+    end = b"\r\n--b--\r\n"
+    pieces = [about + b"--b\r\nContent-Disposition: form-data; name=content\r\n\r\n"]
+    pieces += [b"\xff" * 20_000] * 25 + [end]
+    writer.write(_REQUEST % sum(map(len, pieces)))
+    answer = asyncio.create_task(reader.readline())
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.wait({answer}, timeout=0.1)
+        assert not answer.done() or piece is end, answer
+    assert (await answer).startswith(b"HTTP/1.1 202 ")
+    writer.close()
+
+
 async def test_a_body_without_an_end_is_refused(start: Start, tmp_path: Path) -> None:
     """What follows the last boundary counts for nothing, but for the size."""
     store = opened(f"file://{tmp_path}/payloads", ingress_max_payload_bytes=10_000)

@@ -19,6 +19,8 @@ __all__ = ["HandOver", "KeptRuns", "Run", "Successor"]
 
 _MOST_KEPT_BYTES = 256 << 10
 """Of one claim: then the log is read."""
+_RECORD_BYTES = 1536
+"""What a record takes in memory beside its body, as measured."""
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -40,8 +42,8 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """How many bytes its bodies have."""
-        return sum(len(envelope.body) for envelope in self.envelopes)
+        """How many bytes it takes in memory, about."""
+        return sum(_RECORD_BYTES + len(envelope.body) for envelope in self.envelopes)
 
     def after(self, offset: str) -> Run | None:
         """Return what of it stands after the record at ``offset``; ``None`` if nothing does."""
@@ -85,9 +87,9 @@ class HandOver:
 
     def __init__(self) -> None:
         self.by_slot = False
-        """Whether no call may touch two partitions."""
+        """Whether each call touches one partition only."""
         self.appending = 0
-        """How many appends are under way, of whose records the log may tell before they answer."""
+        """Appends under way. The log may show their records before the answers are here."""
         self._claims: dict[int, Successor] = {}
 
     @property
