@@ -44,5 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How many conversations are replayed against the specification."""
     replayed_messages: int = 1000
     """About how many of their messages."""
+    replay_seconds: float = 900.0
+    """The longest run of TLC, in seconds."""
     pair: LogPair = FIRST_PAIR
     """The logs to walk between."""

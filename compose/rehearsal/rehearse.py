@@ -172,6 +172,7 @@ class Rehearsal:
                 self.history_file,
                 conversations=self.options.replayed_conversations,
                 most=self.options.replayed_messages,
+                seconds=self.options.replay_seconds,
             )
         except (CheckerMissingError, HistoryError) as error:
             return str(error)

@@ -82,7 +82,13 @@ def _replayed(report: RehearsalReport) -> RenderableType:
         return styled((f"NOT REPLAYED against the specification: {report.not_replayed}", "yellow"))
     said = f"replayed against the specification: {replayed.conversations} conversations, "
     if not replayed.refused:
-        return styled(said, ("all allowed", "green"), f" ({replayed.events:,} events)")
+        undecided = len(replayed.undecided)
+        allowed = (
+            (f"{undecided} of {replayed.pieces} pieces UNDECIDED, the others allowed", "yellow")
+            if undecided
+            else ("all allowed", "green")
+        )
+        return styled(said, allowed, f" ({replayed.events:,} events)")
     first = replayed.refused[0]
     return styled(
         said, (f"{len(replayed.refused)} NOT ALLOWED", "red"),

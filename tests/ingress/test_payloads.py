@@ -417,6 +417,9 @@ async def test_a_worker_that_dies_between_fetch_and_insert_leaves_no_trace(
         await eventually(lambda: waits_for_lock(other))  # fetched, and not inserted
         assert fetched(service) == 1
         await dead(worker)
+        # PostgreSQL ends the statement of a process that is gone.
+        await other.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
+        await eventually(lambda: waits_for_no_lock(other))
     assert not await service.rows()
     assert not await letters(service)
     async with working(service):
@@ -431,6 +434,10 @@ async def working_for_ever(service: Service) -> None:
 
 async def waits_for_lock(connection: Any) -> bool:
     return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
+async def waits_for_no_lock(connection: Any) -> bool:
+    return not await waits_for_lock(connection)
 
 
 async def dead(worker: asyncio.Task[None]) -> None:

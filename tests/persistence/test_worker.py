@@ -52,19 +52,20 @@ async def test_records_at_fault_are_dead_lettered_with_bytes_intact_and_the_rest
     assert await contents(database_pool) == ["0", "1", "2"]
     assert await lag(transport) == 0
     found = {letter.reason: letter for letter in await letters(transport)}
-    assert set(found) == set(Reason)
+    reasons = set(Reason) - {Reason.PAYLOAD_MISSING, Reason.PAYLOAD_CORRUPT}  # of tests/payloads
+    assert set(found) == reasons
     assert found[Reason.UNDECODABLE].record.body == garbage.body
     assert found[Reason.UNDECODABLE].record.headers == {"odd": b"header"}
     assert found[Reason.REJECTED].record.body == nul.body
     assert found[Reason.REJECTED].attempts == found[Reason.ORPHAN_RECEIPT].attempts == 3
     assert "xyzzy" not in found[Reason.REJECTED].error
     assert worker.count("dead_lettered") == 4
-    for reason in Reason:
+    for reason in reasons:
         assert (
             value_of(worker.metrics.of(PersistenceMetrics).dead_letters.labels(reason.value)) == 1
         )
     failed = [log for log in logs if log["event"].startswith("Failed: ")]
-    assert {log["reason"] for log in failed} == {reason.value for reason in Reason}
+    assert {log["reason"] for log in failed} == {reason.value for reason in reasons}
     assert "plugh" not in str(logs)
 
 

@@ -51,7 +51,8 @@ def _replayed(console: Console) -> int:
         found = replay(_HISTORY, conversations=12, most=5000)
     console.print(
         f"{_HISTORY}: {found.conversations} conversations replayed, {found.events:,} events in "
-        f"{found.pieces} pieces, {found.steps} of them steps; {len(found.refused)} pieces refused"
+        f"{found.pieces} pieces, {found.steps} of them steps; {len(found.refused)} pieces refused, "
+        f"{len(found.undecided)} undecided"
     )
     for refusal in found.refused:
         console.print(refusal, markup=False)

@@ -36,7 +36,8 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
         parity_seconds=5.0,
         seed=375,
         replayed_conversations=2,
-        replayed_messages=160,
+        replayed_messages=80,
+        replay_seconds=45.0,
     )
     rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append, service=ForkedService)
     report = await rehearsal.run()
@@ -44,7 +45,7 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     assert report.second.agrees or report.second.missing, report.second
     assert report.replayed, report.not_replayed
     assert not report.replayed.refused, report.replayed.refused[:2]
-    assert report.replayed.steps > 2
+    assert report.replayed.steps > 0
     assert report.passed, f"{report.stopped} {report.verdict} {report.findings[:5]}\n{page}"
     assert [one.phase for one in report.phases] == list(THERE_AND_BACK)
     assert all(one.faults for one in report.phases), "a phase without a fault"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,7 +21,6 @@ _UNITS = 10_000  # of time, in a second; TLC's numbers have 31 bits
 _EVER = 2_000_000_000
 _LEAST = 40  # messages in a piece
 _LONGEST = 300
-_SECONDS = 900.0  # what it has not allowed by then, it refuses
 _AT_ONCE = 120  # messages in one run: TLC takes longer for each state where there are more
 _SLACK = 0.25
 _LONG_SLACK = 5.0  # a server that was suspended with a record or a row under way
@@ -37,6 +37,8 @@ class Refusal(msgspec.Struct, kw_only=True, rename="camel"):
     """The last event of each thread that could be taken."""
     stuck: list[str]
     """The next event of each thread. One of them can't happen then."""
+    is_undecided: bool = False
+    """TLC's time was over before every way was tried."""
 
 
 class Replayed(msgspec.Struct, kw_only=True, rename="camel"):
@@ -49,15 +51,20 @@ class Replayed(msgspec.Struct, kw_only=True, rename="camel"):
     steps: int
     """Steps of the walk that happened within a piece."""
     refused: list[Refusal]
+    undecided: list[Refusal] = []
+    """Traces that were not decided in TLC's time."""
 
 
-def replay(history: Path, *, conversations: int, most: int = 2000) -> Replayed:
+def replay(
+    history: Path, *, conversations: int, most: int = 2000, seconds: float = 900.0
+) -> Replayed:
     """Replay some conversations of a history.
 
     Args:
         history: The file.
         conversations: How many.
         most: Of their messages, about so many: first those around a step of the walk.
+        seconds: The longest run of TLC. What it has not decided by then stays undecided.
 
     Raises:
         CheckerMissingError: There is no Java, or no TLC.
@@ -66,13 +73,15 @@ def replay(history: Path, *, conversations: int, most: int = 2000) -> Replayed:
     """
     story = read_story(history, conversations)
     chosen = _chosen(traces_of(story, least=_LEAST, slack=_SLACK), most)
+    found = refusals(chosen, seconds)
     return Replayed(
         conversations=len({trace.conversation for trace in chosen}),
         pieces=len(chosen),
         messages=sum(len(trace.messages) for trace in chosen),
         events=sum(len(events) for trace in chosen for events in trace.threads.values()),
         steps=sum(event.what == "end" for trace in chosen for event in trace.threads["steps"]),
-        refused=refusals(chosen),
+        refused=[refusal for refusal in found if not refusal.is_undecided],
+        undecided=[refusal for refusal in found if refusal.is_undecided],
     )
 
 
@@ -91,17 +100,19 @@ def _chosen(traces: Iterable[ConversationTrace], most: int) -> list[Conversation
     return found
 
 
-def refusals(traces: Sequence[ConversationTrace]) -> list[Refusal]:
-    """Return those that are no behaviour of the specification.
+def refusals(traces: Sequence[ConversationTrace], seconds: float = 900.0) -> list[Refusal]:
+    """Return those that are no behaviour of the specification, or are undecided.
 
     Recorded times are taken at their word first. Where that leads nowhere, a record or a row may be
     later by seconds: its server was suspended with it under way.
     """
-    doubtful = [trace for part in _parts(traces) for trace, _ in _stuck(part, patient=False)]
+    doubtful = [
+        stuck.trace for part in _parts(traces) for stuck in _stuck(part, seconds, patient=False)
+    ]
     return [
-        _refusal(trace, taken)
+        _refusal(stuck)
         for part in _parts([_later(trace) for trace in doubtful])
-        for trace, taken in _stuck(part, patient=True)
+        for stuck in _stuck(part, seconds, patient=True)
     ]
 
 
@@ -125,12 +136,17 @@ def _parts(traces: Iterable[ConversationTrace]) -> Iterator[list[ConversationTra
         yield part
 
 
-def _stuck(
-    traces: Sequence[ConversationTrace], *, patient: bool
-) -> list[tuple[ConversationTrace, list[int]]]:
-    """Run TLC; return the traces whose end it did not reach, and how far each thread came."""
+class _Stuck(NamedTuple):
+    trace: ConversationTrace
+    taken: Sequence[int]
+    """How far each thread came."""
+    is_undecided: bool
+
+
+def _stuck(traces: Sequence[ConversationTrace], seconds: float, *, patient: bool) -> list[_Stuck]:
+    """Run TLC; return the traces whose end it did not reach."""
     module = _module(traces, patient=patient)
-    text = "\n".join(run_tlc(module, _CONFIGURATION, workers=1, seconds=_SECONDS))
+    text = "\n".join(run_tlc(module, _CONFIGURATION, workers=1, seconds=seconds))
     if "Error:" in text and _CLEAN not in text:
         raise CheckerError(text[-4000:])  # also where a trace ends and a promise does not hold
     whole = {int(number) for number in _WHOLE.findall(text)}
@@ -139,19 +155,24 @@ def _stuck(
     }
     none = [0] * len(THREADS)
     return [
-        (trace, taken.get(number, none))
+        _Stuck(trace, taken.get(number, none), _CLEAN not in text)
         for number, trace in enumerate(traces, 1)
         if number not in whole
     ]
 
 
-def _refusal(trace: ConversationTrace, taken: Sequence[int]) -> Refusal:
+def _refusal(of: _Stuck) -> Refusal:
     after, stuck = [], []
-    for name, count in zip(THREADS, taken, strict=True):
-        events = trace.threads[name]
+    for name, count in zip(THREADS, of.taken, strict=True):
+        events = of.trace.threads[name]
         after += [_told(name, events[count - 1])] if count else []
         stuck += [_told(name, events[count])] if count < len(events) else []
-    return Refusal(conversation=trace.conversation, after=after, stuck=stuck)
+    return Refusal(
+        conversation=of.trace.conversation,
+        after=after,
+        stuck=stuck,
+        is_undecided=of.is_undecided,
+    )
 
 
 def _told(thread: str, event: Event) -> str:

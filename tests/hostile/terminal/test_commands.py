@@ -88,6 +88,14 @@ def cases(text: str) -> dict[str, list[Case]]:
         "jobs list": [(["jobs", "list"], {}), (["jobs", "list", "--json"], {})],
         "jobs watch": [(["jobs", "watch", redrive[:-1] + "9"], {})],
         "jobs cancel": [(["jobs", "cancel", redrive[:-1] + "9"], {})],
+        "payloads verify": [
+            (["payloads", "verify"], {}),
+            (["payloads", "verify", "--sample", text], {}),
+        ],
+        "payloads sweep": [
+            (["payloads", "sweep", "--dry-run"], {}),
+            (["payloads", "sweep", "--older-than", text], {}),
+        ],
         "db current": [(["db", "current"], {})],
         "db upgrade": [(["db", "upgrade", "--", text], {})],
         "db downgrade": [(["db", "downgrade", "--", text], {"answer": b"n\n"})],
