@@ -45,7 +45,8 @@ app = typer.Typer(
 def sweep(
     *,
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Only what is older: 1h (the least), 36h, 7d.")
+        str,
+        typer.Option(metavar="AGE", help="Only objects older than this: 1h (the least), 36h, 7d."),
     ] = "1h",
     dry_run: DryRun = False,
     allow_many: Annotated[

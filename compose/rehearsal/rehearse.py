@@ -115,7 +115,7 @@ class Rehearsal:
             try:
                 await walk.run(load)
             except (GateRedError, StuckError, ServerError) as error:
-                # The load still ends in good order: what is under way belongs to the history.
+                # The load ends as usual: requests under way belong to the history.
                 return str(error)
         return None
 

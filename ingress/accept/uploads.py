@@ -90,7 +90,7 @@ class Uploads:
         decided()
 
     async def submit(self, messages: Sequence[Submission]) -> None:
-        """Give every message its verdict: upload what is large, then commit them in their order."""
+        """Upload the large contents, then commit all messages in their order."""
         if accepted := await self.upload(messages):
             await self._commits.submit(accepted)
 

@@ -126,7 +126,7 @@ _NOT_REPLAYED = tuple(
 
 @dataclass
 class ConversationLines:
-    """What is known of one conversation."""
+    """The facts of one conversation."""
 
     name: str
     attempts: list[AttemptLine] = field(default_factory=list)
