@@ -1,7 +1,8 @@
-"""The documentation's page of figures: tables, and one picture.
+"""The figures of the documentation: tables, one picture, and the costs of a message.
 
 ``python -m benchmarks.pages RESULT.json ...`` writes ``docs/figures.md`` and
-``docs/images/latency.svg`` from what ``make bench`` kept, in one run or in several.
+``docs/images/latency.svg`` from what ``make bench`` kept, in one run or in several. With or without
+results, it writes into ``docs/capacity.md`` what ``python -m benchmarks.costs`` measured.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.capacity_page import page as capacity_page
 from benchmarks.figure import Compared, Figure, Limit, Point, median
 from benchmarks.latency_picture import draw
 from benchmarks.whole_path.table import medians
@@ -33,7 +35,11 @@ class _Result(msgspec.Struct):
 
 
 def main(files: Sequence[str], docs: Path = _DOCS) -> None:
-    """Write the page and the picture."""
+    """Write the pages, and the picture."""
+    capacity = docs / "capacity.md"
+    capacity.write_text(capacity_page(capacity.read_text()))
+    if not files:
+        return
     (docs / "images").mkdir(exist_ok=True)
     results = [msgspec.json.decode(Path(file).read_bytes(), type=_Result) for file in files]
     (docs / "figures.md").write_text(page(results))

@@ -14,6 +14,7 @@ from benchmarks.whole_path.measure import measure
 from benchmarks.whole_path.offered import Offered
 
 _RATE = 200.0
+_CAPACITY = (Path(__file__).parents[2] / "docs" / "capacity.md").read_text()
 
 
 @pytest.mark.timeout(180)
@@ -45,6 +46,8 @@ def test_a_result_becomes_a_page_and_a_picture(
     )
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     servers = {"log": "valkey 9, jemalloc-5.3.0", "postgres": "postgres 18", "fsync": "always"}
+    capacity = tmp_path / "capacity.md"
+    capacity.write_text(_CAPACITY.replace("| PostgreSQL | ", "| PostgreSQL | 9"))
     kept = report.save([*points, ratio], transport="redis", quick=True, servers=servers)
     pages.main([str(kept)], docs=tmp_path)
     page = (tmp_path / "figures.md").read_text()
@@ -54,6 +57,7 @@ def test_a_result_becomes_a_page_and_a_picture(
     picture = (tmp_path / "images" / "latency.svg").read_text()
     assert picture.count('stroke-width="2"') == 4
     assert "row p99" in picture
+    assert capacity.read_text() == _CAPACITY, "the costs that are committed stand in it"
 
 
 def _point(rate: float, ms: float) -> Point:
