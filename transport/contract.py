@@ -32,6 +32,7 @@ __all__ = [
     "DLQ_GROUP",
     "READ_BYTES",
     "WORKER_GROUP",
+    "AckEnded",
     "Appended",
     "Blockage",
     "Claim",
@@ -319,6 +320,9 @@ class Claim(Protocol):
 
 Taker = Callable[[Sequence[Record]], bool]
 """Takes records that were just appended, and returns whether it did. It must not raise."""
+AckEnded = Callable[[int | None], None]
+"""Told when an acknowledgement that counts began, in nanoseconds since the epoch; or ``None`` where
+none counts, and the records come again. It must not raise."""
 
 
 @runtime_checkable
@@ -338,13 +342,12 @@ class HandingClaim(Claim, Protocol):
         over, once all that was taken is acknowledged or refused.
         """
 
-    def passed(self, through: str, acknowledged: Callable[[int], None] | None = None) -> None:
+    def passed(self, through: str, ended: AckEnded | None = None) -> None:
         """Acknowledge soon what was taken, up to and including the record at ``through``.
 
         Args:
             through: the last offset of one or of several calls of ``take``.
-            acknowledged: is called once it is, with when that began, in nanoseconds since the
-                epoch.
+            ended: is called once, as soon as it is known whether that counts.
         """
 
     def refused(self) -> None:

@@ -52,7 +52,8 @@ class Delivery:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Record, after an error, that nothing was acknowledged."""
+        if error is not None:
+            self.not_acknowledged(type(error).__name__)
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
         """Note the message and correlation ids of records by offset: not all have the headers."""
@@ -68,6 +69,9 @@ class Delivery:
 
     def acknowledged(self, began: int) -> None:
         """Record the acknowledgement, that has just ended, and with it everything."""
+
+    def not_acknowledged(self, why: str) -> None:
+        """Record everything, and that it was not acknowledged: all are delivered again."""
 
 
 UNTRACED = Delivery()
@@ -239,10 +243,9 @@ class TracedDelivery(Delivery):
                 (began, ended), parent_id=traced.process,
             )  # fmt: skip
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Record, after an error, that nothing was acknowledged: all are delivered again."""
-        if error is not None:
-            self._end(time.time_ns(), type(error).__name__)
+    def not_acknowledged(self, why: str) -> None:
+        """Record everything, and that it was not acknowledged: all are delivered again."""
+        self._end(time.time_ns(), why)
 
     def _end(self, ended: int, error: str | None) -> None:
         for traced in self._found.values():

@@ -40,9 +40,9 @@ from persistence.worker.batch_size import AdaptiveBatchSize
 from persistence.worker.bisect import BatchOutcome, isolate
 from persistence.worker.contents import ContentFailure, Contents, has_payload, held_bytes
 from persistence.worker.decoding import decode_all
-from persistence.worker.handed_over import HandedOver
 from persistence.worker.interruption import Interruption
 from persistence.worker.worker_metrics import WorkerMetrics
+from persistence.worker.writer_feed import WriterFeed
 from transport.clock import now
 from transport.contract import (
     WORKER_GROUP,
@@ -130,7 +130,7 @@ class PartitionWorker:
     def _begin_hand_over(self) -> None:
         claim, context, fence = self._claim, self._context, self._fence
         if isinstance(claim, HandingClaim) and fence is not None:
-            handed = HandedOver(
+            feed = WriterFeed(
                 claim,
                 context.transport.name,
                 fence,
@@ -138,7 +138,7 @@ class PartitionWorker:
                 metrics=context.metrics,
                 deliveries=context.deliveries,
             )
-            claim.hand_over(handed.take)
+            claim.hand_over(feed.take)
 
     async def open(self) -> None:
         """Take the partition's fence; raises as ``run`` does."""

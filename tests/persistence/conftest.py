@@ -66,10 +66,18 @@ async def start(transport, database_pool, database_url) -> AsyncIterator[Callabl
     async with AsyncExitStack() as stack:
 
         def make(
-            kind=Worker, member="w1", *, log=None, pool=None, payloads=None, **settings
+            kind=Worker,
+            member="w1",
+            *,
+            log=None,
+            pool=None,
+            payloads=None,
+            deliveries=None,
+            **settings,
         ) -> Running:
             metrics = Metrics()
-            more = {"payloads": payloads} if payloads else {}
+            given = {"payloads": payloads, "deliveries": deliveries}
+            more = {name: value for name, value in given.items() if value}
             consumer = kind(
                 transport=log or transport,
                 pool=pool or database_pool,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
+from otel.tracing.deliveries import TracedDeliveries
+from otel.tracing.sampling import EVERY, Sampling
+from otel.tracing.span import Endpoint, Span
 from persistence.store.statement import LOCK_CLASS
 from tests.persistence.loglib import append, contents, lag, letters
 from tests.persistence.samples import PARTITIONS, message, receipt
@@ -73,6 +76,32 @@ async def test_what_follows_a_record_at_fault_does_not_overtake_it(
         Reason.IDEMPOTENCY_CONFLICT,
     ]
     assert worker.count("dead_lettered") == 2
+
+
+async def test_what_is_refused_or_withdrawn_leaves_whole_traces(
+    start, transport, transport_settings, database_pool, eventually
+):
+    spans: list[Span] = []
+    sampling = Sampling(EVERY, parent_based=True)
+    endpoints = {"redis": Endpoint("redis", transport.location)}
+    start(
+        stream_poll_interval_ms=60_000,
+        deliveries=TracedDeliveries(spans.append, sampling, endpoints),
+    )
+    await until_handed_over(transport, transport_settings, eventually)
+    await append(transport, message("c1", content="1"))
+    await eventually(lambda: is_settled(transport))
+    async with database_pool.acquire() as blocker, blocker.transaction():
+        await blocker.execute(LOCK, LOCK_CLASS)
+        await append(transport, message("c1", content="another"))
+        await eventually(lambda: database_pool.fetchval(WAITING))
+        await append(transport, message("c2", content="2"))
+    await eventually(lambda: is_settled(transport))
+    await eventually(lambda: sum(span.name == "ack msg:stream" for span in spans) % 32 == 3)
+    made = {span.span_id for span in spans}
+    assert {span.parent_id for span in spans if not span.remote} - {None} <= made
+    errors = [span.error for span in spans if span.name == "process msg:stream" and span.error]
+    assert errors == ["Conflict", "Withdrawn", "idempotency_conflict"]
 
 
 async def test_rows_that_are_stored_beside_a_conflict_count_as_persisted(

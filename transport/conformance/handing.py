@@ -154,8 +154,10 @@ async def test_a_stale_owner_passes_nothing(backend: Backend) -> None:
             await backend.silence(stale.consumer)
             heir = await stack.enter_async_context(Member(transport, "heir"))
             claim = await heir.claim(0)
-            owner.claim.passed(appended.offset)
+            ends = list[int | None]()
+            owner.claim.passed(appended.offset, ends.append)
             await owner.claim.__aexit__(None, None, None)  # once that has its answer
+            assert ends == [None]
             assert contents(await drain(claim, 1, patience=backend.patience)) == ["a"]
             progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
             assert progress[0].lag == 1

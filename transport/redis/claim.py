@@ -6,21 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
-from transport.contract import Record, Taker
+from transport.contract import AckEnded, Record, Taker
 from transport.errors import PartitionLost, TopicMissing
 from transport.redis.append_notifier import AppendNotifier
-from transport.redis.hand_over import HandOver, KeptRuns, Run
-from transport.redis.handed import Acknowledged, HandedRecords, JointAcks
 from transport.redis.inbox import Inbox
+from transport.redis.joint_acks import JointAcks, Passed
+from transport.redis.kept_runs import KeptBytes, KeptRuns
+from transport.redis.own_appends import OwnAppends, Run
+from transport.redis.rests import Rests
 from transport.redis.trimming import Retention
+from transport.redis.unread_deliveries import UnreadDeliveries
 
 __all__ = ["RedisClaim"]
-
-
-# A claim that reads again so soon after it could be handed records rests, longer each time.
-_INTERRUPTED_SECONDS = 0.5
-_REST_SECONDS = 0.05
-_LONGEST_REST_SECONDS = 2.0
 
 
 class RedisClaim:
@@ -34,7 +31,8 @@ class RedisClaim:
         notifier: AppendNotifier,
         *,
         retention: Retention,
-        hand_over: HandOver,
+        own_appends: OwnAppends,
+        kept: KeptBytes,
         acks: JointAcks,
         left: Callable[[RedisClaim], Awaitable[None]],
     ) -> None:
@@ -46,18 +44,15 @@ class RedisClaim:
         self._inbox = inbox
         self._notifier = notifier
         self._left = left
-        self.handed = HandedRecords()
-        self._hand_over = hand_over
+        self._unread = UnreadDeliveries()
+        self._own_appends = own_appends
         self._acks = acks
-        self._kept = KeptRuns()
+        self._kept = KeptRuns(kept)
         self._taker: Taker | None = None
         self._is_waiting = False
         self._is_refused = False
         self._must_read = False
-        self._is_resting = False
-        self._has_rested = False  # and nothing was read since
-        self._rests = 0.0  # seconds
-        self._resumed = -_INTERRUPTED_SECONDS  # when the last rest ended, or ends
+        self._rests = Rests()
         self._was_handed = False  # anything, in the wait under way
         self._revoked = False
         self._lost = False
@@ -76,9 +71,9 @@ class RedisClaim:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._hand_over.leave(self.partition, self)
+        self._leave_appends()
         if not any(isinstance(error, asyncio.CancelledError) for error in exc):
-            await self._settled()
+            await self._all_acknowledged()
         await self._left(self)
 
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
@@ -93,8 +88,8 @@ class RedisClaim:
             self._rejoin(loop.time())
             self._hand_kept()
             is_quiet = may_skip and not self._must_read and self._is_quiet()
-            if self.handed.any and not is_quiet:
-                await self._settled()  # what is read stands after it
+            if self._unread.any and not is_quiet:
+                await self._all_acknowledged()  # what is read stands after it
                 continue
             try:
                 found = [] if is_quiet else await self._inbox.read(max_records)
@@ -106,8 +101,7 @@ class RedisClaim:
                 raise
             may_skip = self._must_read = False
             if found:
-                self._kept.read(self._inbox.heard)
-                self._rest(loop.time())
+                self._note_read(loop.time())
             remaining = deadline - loop.time()
             if found or remaining <= 0:
                 return found
@@ -143,31 +137,20 @@ class RedisClaim:
     def hand_over(self, take: Taker) -> None:
         """See ``transport.contract.HandingClaim.hand_over``."""
         self._taker = take
-        self._hand_over.join(self.partition, self)
+        self._own_appends.join(self.partition, self)
 
-    def _rest(self, now: float) -> None:
-        """Take nothing for a while, where it was interrupted again: others append here, too.
-
-        To change between the two ways costs more than to read.
-        """
-        if self._taker is None or self._is_resting:
-            return
-        if self._has_rested:  # this is what came meanwhile
-            self._has_rested = False
-            return
-        if now - self._resumed > _INTERRUPTED_SECONDS:
-            self._rests = 0.0
-        else:
-            self._rests = min(2 * self._rests + _REST_SECONDS, _LONGEST_REST_SECONDS)
-            self._is_resting = True
-            self._hand_over.leave(self.partition, self)
-            self._kept = KeptRuns()
-        self._resumed = now + self._rests
+    def _note_read(self, now: float) -> None:
+        self._kept.read(self._inbox.heard)
+        if self._taker is not None and self._rests.begin(now):
+            self._leave_appends()
 
     def _rejoin(self, now: float) -> None:
-        if self._is_resting and now >= self._resumed:
-            self._is_resting, self._has_rested = False, True
-            self._hand_over.join(self.partition, self)
+        if self._rests.end(now):
+            self._own_appends.join(self.partition, self)
+
+    def _leave_appends(self) -> None:
+        self._own_appends.leave(self.partition, self)
+        self._kept.forget()
 
     def offer(self, run: Run, *, is_last: bool) -> None:
         """Hand over what this process appended, or keep it for when it is what comes next."""
@@ -197,38 +180,44 @@ class RedisClaim:
         if not inbox.may_follow(run.before):
             return False
         # Noted before it is taken: it may be passed at once.
-        self.handed.take(run.before, run.last, run.last_message, len(run.offsets))
+        self._unread.take(run.before, run.last, run.last_message, len(run.offsets))
         if not self._taker(run.records()):
-            self.handed.take_back()
+            self._unread.take_back()
             return False
         inbox.follow(run.last)
         self._was_handed = True
         self._notifier.heard(self.stream, run.last)
         return True
 
-    def passed(self, through: str, acknowledged: Acknowledged | None = None) -> None:
+    def passed(self, through: str, ended: AckEnded | None = None) -> None:
         """See ``transport.contract.HandingClaim.passed``."""
-        if not self._lost and self.handed.passed(through, acknowledged):
+        if not self._lost and self._unread.passed(through, ended):
             self._acks.add(self)
-            if self.handed.is_awaited:
+            if self._unread.is_awaited:
                 self._acks.hurry()
+        elif ended:
+            ended(None)
 
     def refused(self) -> None:
         """See ``transport.contract.HandingClaim.refused``."""
-        if not self.handed.any:
+        if not self._unread.any:
             return  # it went back already
         self._is_refused = True
-        if self.handed.may_drop:
+        if self._unread.may_drop:
             self._go_back()
         else:
             self._acks.hurry()
 
+    def begin_ack(self) -> Passed | None:
+        """Return what is to be acknowledged now, if anything."""
+        return self._unread.begin_ack()
+
     def acked(self, count: int, through: str, began: int) -> None:
         """Note that what was handed over is acknowledged through ``through``."""
-        self.handed.acked(through, began)
+        self._unread.acked(through, began)
         self.retention.acked(count, through)
         self._inbox.note_ack(through)
-        if self._is_refused and self.handed.may_drop:
+        if self._is_refused and self._unread.may_drop:
             self._go_back()
 
     def not_acked(self, error: Exception) -> None:
@@ -240,14 +229,14 @@ class RedisClaim:
     def _go_back(self) -> None:
         self._is_refused = False
         self._must_read = True
-        self._inbox.go_back(self.handed.drop())
+        self._inbox.go_back(self._unread.drop())
         self._notifier.ring(self.stream)
 
-    async def _settled(self) -> None:
+    async def _all_acknowledged(self) -> None:
         """Return once nothing that was handed over is left."""
         if not self._lost:
             self._acks.hurry()
-            await self.handed.settled()
+            await self._unread.none_left()
 
     def revoke(self) -> None:
         """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
@@ -257,7 +246,7 @@ class RedisClaim:
     def lose(self) -> None:
         """Have every call raise from now on."""
         self._lost = True
-        self.handed.drop()
+        self._unread.drop()
         self._notifier.ring(self.stream)
 
     async def _wait(self, seconds: float) -> bool:

@@ -15,10 +15,11 @@ from transport.redis.claim import RedisClaim
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.hand_over import HandOver
-from transport.redis.handed import JointAcks
 from transport.redis.inbox import Inbox
+from transport.redis.joint_acks import JointAcks
+from transport.redis.kept_runs import KeptBytes
 from transport.redis.membership import RedisMembership, Renewed
+from transport.redis.own_appends import OwnAppends
 from transport.redis.pipeline import Pipeline
 from transport.redis.trimming import Retention
 
@@ -39,6 +40,8 @@ class RedisConsumer:
     One task looks, at least once per pace and whenever the group's bell rings, at who is alive and
     who owns what; renews this member's leases; takes what falls to it; and asks for what no longer
     does. Leases decide; the look only says what to try.
+
+    ``by_slot``: no call may touch two partitions, as a cluster wants it.
     """
 
     def __init__(
@@ -48,7 +51,8 @@ class RedisConsumer:
         membership: RedisMembership,
         notifier: AppendNotifier,
         *,
-        hand_over: HandOver,
+        own_appends: OwnAppends,
+        by_slot: bool,
         retention_seconds: int,
         retention_records: int,
     ) -> None:
@@ -56,8 +60,9 @@ class RedisConsumer:
         self._functions = functions
         self._membership = membership
         self._notifier = notifier
-        self._hand_over = hand_over
-        self._acks = JointAcks(functions, membership.group, by_slot=hand_over.by_slot)
+        self._own_appends = own_appends
+        self._acks = JointAcks(functions, membership.group, by_slot=by_slot)
+        self._kept = KeptBytes()
         self._retention_seconds = retention_seconds
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
@@ -150,7 +155,8 @@ class RedisConsumer:
             ),
             self._notifier,
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
-            hand_over=self._hand_over,
+            own_appends=self._own_appends,
+            kept=self._kept,
             acks=self._acks,
             left=self._give_back,
         )

@@ -26,8 +26,8 @@ from transport.identity import partition_of
 from transport.redis.connection import Command, Reply
 from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
-from transport.redis.hand_over import HandOver, Run
 from transport.redis.keys import TopicKeys
+from transport.redis.own_appends import OwnAppends, Run
 from transport.redis.records import (
     FIELD_BODY,
     FIELD_KEY,
@@ -55,7 +55,7 @@ class Publisher:
     A repeat is answered from memory only if its record is in the log, or left it after ``group``
     acknowledged it. Any other record may not be a row, so the repeat is appended.
 
-    ``hand_over`` gets what was appended, for the claims of this process.
+    ``own_appends`` gets what was appended, for the claims of this process.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Publisher:
         group: str,
         seconds: int,
         witness: Witness,
-        hand_over: HandOver,
+        own_appends: OwnAppends,
     ) -> None:
         self._functions = functions
         self._witness = witness
         self._log = log
         self._group = group
         self._seconds = seconds
-        self._hand_over = hand_over
+        self._own_appends = own_appends
         self._by_slot = False
 
     def keep_slots_apart(self) -> None:
@@ -86,7 +86,7 @@ class Publisher:
         # One trip after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
         for calls in self._trips(envelopes, self._seconds if remember else 0):
-            self._hand_over.appending += 1
+            self._own_appends.under_way += 1
             try:
                 replies = await self._functions.exchange([call.command for call in calls])
                 if len(calls) == 1:
@@ -98,7 +98,7 @@ class Publisher:
                 # What follows must not overtake it.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
             finally:
-                self._hand_over.appending -= 1
+                self._own_appends.under_way -= 1
         return outcomes
 
     def _trips(self, envelopes: Sequence[Envelope], seconds: int) -> Iterator[list[_Call]]:
@@ -141,7 +141,7 @@ class Publisher:
             items = _told_apart(items, envelopes, runs)
         outcomes = _outcomes(items, len(envelopes))
         for partition, run in runs.items():
-            self._hand_over.appended(partition, run)
+            self._own_appends.appended(partition, run)
         last = outcomes[-1]
         if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
             self._witness.stands(envelopes[-1].partition, last.offset)
@@ -183,7 +183,7 @@ class Publisher:
                 raise _TooWideError
             fields = _fields_of(e)
             arguments += (memo, len(fields), *fields)
-        name = "append_after" if self._hand_over.is_wanted else "append"
+        name = "append_after" if self._own_appends.are_wanted else "append"
         return self._functions.command(name, keys, *arguments)
 
     async def recall(self, message_ids: Sequence[str]) -> list[Remembered | None]:

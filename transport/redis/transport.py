@@ -34,10 +34,10 @@ from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.groups import forget_group
-from transport.redis.hand_over import HandOver
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
 from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
+from transport.redis.own_appends import OwnAppends
 from transport.redis.publish import Publisher
 from transport.redis.removal import RedisLogRemoval
 from transport.redis.witness import Witness
@@ -79,14 +79,15 @@ class RedisTransport:
             (Topic.MESSAGES, WORKER_GROUP): self._new_witness(self.partitions),
             (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_witness(1),
         }
-        self._hand_over = HandOver()
+        self._own_appends = OwnAppends()
+        self._by_slot = False
         self._publisher = Publisher(
             self._functions,
             self._messages,
             group=WORKER_GROUP,
             seconds=seconds,
             witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
-            hand_over=self._hand_over,
+            own_appends=self._own_appends,
         )
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
         self._removal = RedisLogRemoval(
@@ -134,7 +135,7 @@ class RedisTransport:
             raise
         if clustered:
             self._publisher.keep_slots_apart()
-            self._hand_over.by_slot = True
+            self._by_slot = True
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -173,15 +174,16 @@ class RedisTransport:
             # Another group has its own: records that are unread there say nothing of ours.
             witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
         )
-        hand_over = self._hand_over
+        own_appends = self._own_appends
         if (topic, group) != (Topic.MESSAGES, WORKER_GROUP):
-            hand_over = HandOver()
+            own_appends = OwnAppends()
         return RedisConsumer(
             self._connections,
             self._functions,
             membership,
-            AppendNotifier(self._connections, lambda: hand_over.appending > 0),
-            hand_over=hand_over,
+            AppendNotifier(self._connections, lambda: own_appends.under_way > 0),
+            own_appends=own_appends,
+            by_slot=self._by_slot,
             retention_seconds=settings.stream_retention_seconds,
             retention_records=settings.stream_retention_records,
         )

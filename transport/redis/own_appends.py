@@ -1,8 +1,8 @@
-"""What this process appends, handed to its own claims without reading it from the log.
+"""What this process appends, offered to its own claims.
 
 An append answers, for each stream, which record stood before its first. Where that is the last one
-that the claim was given, the new ones are what it would read next, and it is handed them. In every
-other case it reads.
+that the claim was given, the new ones are what it would read next, and it hands them over to its
+owner. In every other case it reads.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from transport.contract import Envelope, Record, Topic
 from transport.envelope import HEADER_MESSAGE_ID
 from transport.redis.records import sort_key
 
-__all__ = ["HandOver", "KeptRuns", "Run", "Successor"]
+__all__ = ["OwnAppends", "Run", "Successor"]
 
-_MOST_KEPT_BYTES = 256 << 10
-"""Of one claim: then the log is read."""
 _RECORD_BYTES = 1536
 """What a record takes in memory beside its body, as measured."""
 
@@ -82,19 +80,17 @@ class Successor(Protocol):
         """Take the records if they are what comes next; ``is_last``: no append is under way."""
 
 
-class HandOver:
-    """The claims of this process, by partition, and the appends to them."""
+class OwnAppends:
+    """The appends of this process, and its claims, by partition, that they are offered to."""
 
     def __init__(self) -> None:
-        self.by_slot = False
-        """Whether each call touches one partition only."""
-        self.appending = 0
-        """Appends under way. The log may show their records before the answers are here."""
+        self.under_way = 0
+        """How many. The log may show their records before the answers are here."""
         self._claims: dict[int, Successor] = {}
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether any claim would be handed anything."""
+    def are_wanted(self) -> bool:
+        """Whether there is any claim to offer them to."""
         return bool(self._claims)
 
     def join(self, partition: int, claim: Successor) -> None:
@@ -107,36 +103,7 @@ class HandOver:
             del self._claims[partition]
 
     def appended(self, partition: int, run: Run) -> None:
-        """Hand over what an append that is still counted in ``appending`` has added."""
+        """Offer what an append that is still counted in ``under_way`` has added."""
         claim = self._claims.get(partition)
         if claim is not None:
-            claim.offer(run, is_last=self.appending == 1)
-
-
-class KeptRuns:
-    """Runs that are not what comes next yet: other records, or another append's, stand before."""
-
-    def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}
-        self._size = 0
-
-    def keep(self, run: Run) -> None:
-        """Keep a run; forget all where they become too large."""
-        self._runs[run.before] = run
-        self._size += run.size
-        if self._size > _MOST_KEPT_BYTES:
-            self._runs.clear()
-            self._size = 0
-
-    def after(self, offset: str) -> Run | None:
-        """Return the run right after the record at ``offset``, if there is one, and forget it."""
-        run = self._runs.pop(offset, None)
-        if run is not None:
-            self._size -= run.size
-        return run
-
-    def read(self, offset: str) -> None:
-        """Forget what is not after the record at ``offset``."""
-        kept = [rest for run in self._runs.values() if (rest := run.after(offset))]
-        self._runs = {run.before: run for run in kept}
-        self._size = sum(run.size for run in kept)
+            claim.offer(run, is_last=self.under_way == 1)

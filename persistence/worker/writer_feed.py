@@ -19,11 +19,16 @@ from persistence.worker.decoding import decode_all
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, HandingClaim, Record
 
-__all__ = ["HandedOver"]
+__all__ = ["WriterFeed"]
+
+# Why a batch was not acknowledged, in its trace, where no error of its own says so.
+_CONFLICT = "Conflict"
+_WITHDRAWN = "Withdrawn"
+_NOT_ACKNOWLEDGED = "NotAcknowledged"
 
 
-class HandedOver:
-    """Takes what one claim hands over."""
+class WriterFeed:
+    """Feeds the group writer with what one claim hands over."""
 
     def __init__(
         self,
@@ -69,18 +74,26 @@ class HandedOver:
         if isinstance(outcome, Written):
             written = BatchOutcome(outcome.persisted, outcome.duplicates, [], [])
             self._metrics.written(records, written)
-        if isinstance(outcome, Exception) or outcome.conflicts:
-            while self._batches:  # later ones must not overtake it
-                self._group_writer.withdraw(self._batches.popleft().part)
-            self._claim.refused()
-            return
-        self._metrics.acknowledged(
-            len(records), time.perf_counter() - batch.began, trace_id=batch.trace_id
-        )
-        for trace in batch.traces:
-            trace.written("persisted", (records[i].offset for i in outcome.persisted))
-            trace.written("duplicate", (records[i].offset for i in outcome.duplicates))
-        self._claim.passed(records[-1].offset, batch.acknowledged if batch.traces else None)
+            for trace in batch.traces:
+                trace.written("persisted", (records[i].offset for i in outcome.persisted))
+                trace.written("duplicate", (records[i].offset for i in outcome.duplicates))
+        if isinstance(outcome, Exception):
+            self._refuse(batch, type(outcome).__name__)
+        elif outcome.conflicts:
+            self._refuse(batch, _CONFLICT)
+        else:
+            self._metrics.acknowledged(
+                len(records), time.perf_counter() - batch.began, trace_id=batch.trace_id
+            )
+            self._claim.passed(records[-1].offset, batch.ack_ended if batch.traces else None)
+
+    def _refuse(self, batch: _Batch, why: str) -> None:
+        batch.not_acknowledged(why)
+        while self._batches:  # later ones must not overtake it
+            later = self._batches.popleft()
+            self._group_writer.withdraw(later.part)
+            later.not_acknowledged(_WITHDRAWN)
+        self._claim.refused()
 
 
 class _Batch:
@@ -102,6 +115,13 @@ class _Batch:
         for trace in self.traces:
             trace.attempted((p.offset for p in self.part.batch.records), began, error)
 
-    def acknowledged(self, began: int) -> None:
+    def ack_ended(self, began: int | None) -> None:
+        if began is None:
+            self.not_acknowledged(_NOT_ACKNOWLEDGED)
+            return
         for trace in self.traces:
             trace.acknowledged(began)
+
+    def not_acknowledged(self, why: str) -> None:
+        for trace in self.traces:
+            trace.not_acknowledged(why)

@@ -1,0 +1,70 @@
+"""Acknowledgements of several claims in one trip: what goes wrong with one concerns no other."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from tests.transport.redis_backend import silence
+from transport.conformance.member import Member, message, until
+from transport.contract import WORKER_GROUP, Claim
+from transport.redis import RedisTransport
+from transport.redis.connections import RedisConnections
+from transport.redis.functions import Functions
+from transport.redis.joint_acks import JointAcks, Passed
+from transport.settings import TransportSettings
+
+PATIENCE = 20.0
+
+
+class _Claim:
+    """Has one record to acknowledge, and notes what it is told."""
+
+    def __init__(self, claim: Claim, through: str, message_id: str) -> None:
+        self.stream = f"msg:stream:{claim.partition}"
+        self.lease = f"{{{self.stream}}}:lease:{WORKER_GROUP}"
+        self.epoch = claim.epoch
+        self.told: list[str | Exception] = []
+        self._passed: Passed | None = Passed("0-0", through, message_id, 1)
+
+    def begin_ack(self) -> Passed | None:
+        passed, self._passed = self._passed, None
+        return passed
+
+    def acked(self, count: int, through: str, began: int) -> None:
+        self.told.append(through)
+
+    def not_acked(self, error: Exception) -> None:
+        self.told.append(error)
+
+
+async def test_a_call_that_is_refused_fails_no_other_call_of_its_trip(
+    near: RedisTransport, client: Redis, settings: TransportSettings
+) -> None:
+    """In a cluster, each claim's acknowledgement is a call."""
+    connections = RedisConnections(settings)
+    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=True)
+    async with Member(near) as member:
+        held = [await member.claim(p) for p in range(3)]
+        await silence(member.consumer)
+        claims = list[_Claim]()
+        for claim in held:
+            envelope = message("a", partition=claim.partition, of=near)
+            (appended,) = await near.publish([envelope])
+            claims.append(_Claim(claim, appended.offset, envelope.message_id))
+        try:
+            await client.execute_command(
+                "ACL", "SETUSER", "default", "resetkeys", "~*stream:0*", "~*stream:2*"
+            )
+            for one in claims:
+                acks.add(one)
+            await until(lambda: all(one.told for one in claims), patience=PATIENCE)
+        finally:
+            await client.execute_command("ACL", "SETUSER", "default", "~*")
+            await acks.close()
+            await connections.close()
+    first, refused, last = (one.told for one in claims)
+    assert isinstance(refused[0], Exception)
+    assert [type(first[0]), type(last[0])] == [str, str]
+    for one, partition in ((first, 0), (last, 2)):
+        (group,) = await client.xinfo_groups(f"msg:stream:{partition}")
+        assert group["last-delivered-id"].decode() == one[0]
