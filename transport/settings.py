@@ -66,12 +66,41 @@ class TransportSettings(BaseSettings):
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_topic: str = "msg.stream"
     kafka_dlq_topic: str = "msg.dlq"
+    kafka_group_prefix: str | None = None
+    """What the names of our groups begin with, as in ``team-a.persistence-workers``. Set it where
+    two installations share a cluster, or where our rights are for a prefix. With another prefix
+    the workers read the log again from its beginning, which makes no row twice."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_sasl_mechanism: (
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None
+    ) = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_oauthbearer_provider: str | None = None
+    """Where tokens for ``OAUTHBEARER`` come from: ``oidc`` (a token endpoint), ``file``,
+    ``aws-msk-iam``, or a provider of a third party."""
+    kafka_sasl_oauthbearer_token_endpoint_url: str | None = None
+    """``oidc``: where a client id and a secret get a token."""
+    kafka_sasl_oauthbearer_client_id: str | None = None
+    kafka_sasl_oauthbearer_client_secret: SecretStr | None = None
+    kafka_sasl_oauthbearer_scope: str | None = None
+    """``oidc``: what the token is to be for, where the endpoint asks for it."""
+    kafka_sasl_oauthbearer_token_file: str | None = None
+    """``file``: holds the token, and something else keeps it fresh."""
+    kafka_sasl_oauthbearer_extensions: str | None = None
+    """Pairs that are sent with a token, separated by commas: ``logicalCluster=lkc-1``, say."""
+    kafka_aws_region: str | None = None
+    """``aws-msk-iam``: the cluster's region. Credentials come from the usual chain of AWS."""
     kafka_ssl_cafile: str | None = None
     """PEM file of the authorities to trust; the system's where unset."""
+    kafka_ssl_certfile: str | None = None
+    """PEM file of our own certificate and its chain, for brokers that ask for one."""
+    kafka_ssl_keyfile: str | None = None
+    """PEM file of its key; the certificate's own file where unset."""
+    kafka_ssl_keyfile_password: SecretStr | None = None
+    kafka_client_rack: str | None = None
+    """Where this process runs (an availability zone, say): it reads from a replica there, if the
+    brokers have a ``replica.selector.class``."""
     kafka_replication_factor: Annotated[int, Field(ge=1)] = 1
     kafka_min_insync_replicas: Annotated[int, Field(ge=1)] | None = None
     """Replicas that must have an append before it is acknowledged; where unset, all but one (at
@@ -152,13 +181,43 @@ class TransportSettings(BaseSettings):
         count = name.partitions or self.stream_partitions
         return own.model_copy(update={"stream_partitions": count})
 
+    @property
+    def token_extensions(self) -> dict[str, str]:
+        """The pairs in ``KAFKA_SASL_OAUTHBEARER_EXTENSIONS``."""
+        pairs = (self.kafka_sasl_oauthbearer_extensions or "").split(",")
+        parts = (pair.partition("=") for pair in pairs if pair.strip())
+        return {name.strip(): value.strip() for name, _, value in parts}
+
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:
-        wants = self.kafka_security_protocol.startswith("SASL")
-        given = (self.kafka_sasl_mechanism, self.kafka_sasl_username, self.kafka_sasl_password)
-        if wants and not all(given):
+        if not self.kafka_security_protocol.startswith("SASL"):
+            return self
+        if self.kafka_sasl_mechanism == "OAUTHBEARER":
+            needed: dict[str, object] = {
+                "KAFKA_SASL_OAUTHBEARER_PROVIDER": self.kafka_sasl_oauthbearer_provider
+            }
+        else:
+            needed = {
+                "KAFKA_SASL_MECHANISM": self.kafka_sasl_mechanism,
+                "KAFKA_SASL_USERNAME": self.kafka_sasl_username,
+                "KAFKA_SASL_PASSWORD": self.kafka_sasl_password,
+            }
+        if not all(needed.values()):
+            *others, last = needed
+            names = f"{', '.join(others)} and {last}" if others else last
+            mechanism = f" with {self.kafka_sasl_mechanism}" if not others else ""
             raise ValueError(
-                f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs "
-                "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+                f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}{mechanism} needs {names}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _extensions_are_pairs(self) -> Self:
+        # RFC 7628, 3.1: names are letters; "auth" is the token's own.
+        for name, value in self.token_extensions.items():
+            if not (name.isascii() and name.isalpha()) or name == "auth" or not value:
+                raise ValueError(
+                    f"KAFKA_SASL_OAUTHBEARER_EXTENSIONS has {name!r}: give pairs such as "
+                    "logicalCluster=lkc-1,identityPoolId=pool-2"
+                )
         return self

@@ -77,6 +77,7 @@ class KafkaServer(LocalServer):
         advertised_port: Where clients are told to connect, for a proxy between.
         security: What the client listener demands.
         config: Adds to or replaces the defaults.
+        jvm: More options of the JVM.
         heap_mb: The JVM's heap.
         thorough: Begin slowly and run fast, as a broker that stays does, instead of the reverse.
         node_id: Its number in the cluster.
@@ -96,6 +97,7 @@ class KafkaServer(LocalServer):
         advertised_port: int | None = None,
         security: Security = PLAINTEXT,
         config: Mapping[str, str] | None = None,
+        jvm: Sequence[str] = (),
         heap_mb: int = 256,
         thorough: bool = False,
         node_id: int = 1,
@@ -111,6 +113,7 @@ class KafkaServer(LocalServer):
         self._nonce = _new_id()
         self._cluster_id = cluster_id or _new_id()
         self._config = dict(config or {})
+        self._jvm = tuple(jvm)
         self._heap_mb = heap_mb
         self._thorough = thorough
 
@@ -119,6 +122,11 @@ class KafkaServer(LocalServer):
         """Addresses for a client's ``bootstrap.servers``."""
         return f"{self.host}:{self._advertised or self.port}"
 
+    @property
+    def internal(self) -> str:
+        """Address of the listener that other brokers use, which demands nothing."""
+        return f"{self.host}:{self._internal_port}"
+
     async def initialize(self) -> None:
         """Make the data folder, without starting the server."""
         await asyncio.to_thread(self._prepare)
@@ -126,7 +134,7 @@ class KafkaServer(LocalServer):
     def _command(self) -> list[str]:
         return [
             str(self._java.path), *(_THOROUGH if self._thorough else _QUICK), *_JVM,
-            f"-Xmx{self._heap_mb}m", "-cp", f"{self._jars}/*", "kafka.Kafka",
+            *self._jvm, f"-Xmx{self._heap_mb}m", "-cp", f"{self._jars}/*", "kafka.Kafka",
             str(self._properties_path),
         ]  # fmt: skip
 

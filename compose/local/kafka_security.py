@@ -57,6 +57,8 @@ class Security(NamedTuple):
         if self.mechanism == "PLAIN":
             user = f'user_{self.username}="{self.password}"'
             login = f"{_LOGIN}.plain.PlainLoginModule required {user};"
+        elif self.mechanism == "OAUTHBEARER":
+            login = f"{_LOGIN}.oauthbearer.OAuthBearerLoginModule required;"
         else:
             login = f"{_LOGIN}.scram.ScramLoginModule required;"
         return {"sasl.enabled.mechanisms": self.mechanism, listener: login}

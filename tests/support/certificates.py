@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.requirements import program
 
-__all__ = ["Certificate", "self_signed"]
+__all__ = ["Certificate", "issued_by", "self_signed"]
 
 
 @dataclass(frozen=True)
@@ -32,4 +32,20 @@ def self_signed(folder: Path, name: str = "server") -> Certificate:
         check=True,
         capture_output=True,
     )
+    return made
+
+
+def issued_by(authority: Certificate, folder: Path, name: str) -> Certificate:
+    """Make one in ``folder`` that ``authority`` vouches for, for a client called ``name``."""
+    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
+    request = folder / f"{name}.csr"
+    openssl = program("openssl", package="openssl")
+    for arguments in (
+        ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}",
+         "-keyout", str(made.key), "-out", str(request)],
+        ["x509", "-req", "-days", "2", "-in", str(request), "-CAcreateserial",
+         "-CA", str(authority.certificate), "-CAkey", str(authority.key),
+         "-out", str(made.certificate)],
+    ):  # fmt: skip
+        subprocess.run([openssl, *arguments], check=True, capture_output=True)
     return made

@@ -8,7 +8,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -22,11 +21,14 @@ from transport.kafka.closing import discard_admin, discard_consumer, discard_pro
 from transport.kafka.errors import translate
 from transport.kafka.parsing import install
 from transport.kafka.producer import Producer
+from transport.kafka.security import OPTIONS, security_options
+from transport.kafka.tokens import handshake
 from transport.settings import TransportSettings
 
 __all__ = ["Connector"]
 
 install()
+handshake.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them
@@ -122,6 +124,7 @@ class Connector:
             isolation_level=_COMMITTED if committed else _UNCOMMITTED,
             max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=50,
+            client_rack=self._settings.kafka_client_rack,  # KIP-392
         )
         await self._started(client, discard_consumer)
         return client
@@ -142,6 +145,7 @@ class Connector:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level=_COMMITTED,
+            client_rack=self._settings.kafka_client_rack,  # KIP-392
             session_timeout_ms=round(lease * 1000),
             # Heartbeats say that we live (KIP-62). What has no room is not asked for, however long.
             max_poll_interval_ms=_NEVER_MS,
@@ -152,40 +156,13 @@ class Connector:
             fetch_max_wait_ms=round(linger * 1000) or _FETCH_WAIT_MS,
         )
 
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """Return the TLS context for the brokers, or ``None`` where the protocol has no TLS.
-
-        Raises:
-            ConfigurationError: KAFKA_SSL_CAFILE can't be read.
-        """
-        if "SSL" not in self._settings.kafka_security_protocol:
-            return None
-        authorities = self._settings.kafka_ssl_cafile
-        try:
-            if authorities is not None:
-                Path(authorities).read_bytes()
-            return ssl.create_default_context(cafile=authorities)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"KAFKA_SSL_CAFILE={authorities!r} can't be used ({error}); it must be a PEM file"
-            ) from error
-
     def _common(self, settings: TransportSettings) -> dict[str, Any]:
-        options: dict[str, Any] = {
+        return {
             "bootstrap_servers": self.servers,
             "client_id": "crossfade",
             "metadata_max_age_ms": _METADATA_MAX_AGE_MS,
-            "security_protocol": settings.kafka_security_protocol,
-            "ssl_context": self.ssl_context(),
+            **security_options(settings),
         }
-        if settings.kafka_security_protocol.startswith("SASL"):
-            password = settings.kafka_sasl_password
-            options |= {
-                "sasl_mechanism": settings.kafka_sasl_mechanism,
-                "sasl_plain_username": settings.kafka_sasl_username,
-                "sasl_plain_password": password.get_secret_value() if password else None,
-            }
-        return options
 
     @staticmethod
     def _requests(seconds: float) -> dict[str, int]:
@@ -212,7 +189,7 @@ class Connector:
             if unknown is not None:
                 found = unknown
                 continue
-            options = {k: v for k, v in self._options.items() if k in _CONNECTION_OPTIONS}
+            options = {k: v for k, v in self._options.items() if k in {"client_id", *OPTIONS}}
             try:
                 connection = await create_conn(
                     host, port, **options, **self._requests(self.timeout)
@@ -252,16 +229,16 @@ class Connector:
             return ConfigurationError(
                 f"{address} speaks no TLS that we do ({cause}): check KAFKA_SECURITY_PROTOCOL"
             )
+        if isinstance(cause.__cause__, ConfigurationError):  # a token that was not to be had
+            return cause.__cause__
         told = translate(cause, starting=True)
         if isinstance(told, TransportUnavailable):
             protocol = self._settings.kafka_security_protocol
+            if "SSL" in protocol and isinstance(cause, KafkaConnectionError):
+                # With TLS 1.3 a client learns after its handshake that its certificate was refused.
+                told = TransportUnavailable(
+                    "it closed the connection: if it asks clients for a certificate, check "
+                    f"KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE ({cause})"
+                )
             return TransportUnavailable(f"{address}, KAFKA_SECURITY_PROTOCOL={protocol}: {told}")
         return told
-
-
-_CONNECTION_OPTIONS = frozenset(
-    (
-        "client_id", "security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username",
-        "sasl_plain_password",
-    )
-)  # fmt: skip

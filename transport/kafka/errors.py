@@ -29,8 +29,11 @@ _PROTOCOL = "Kafka answered what we did not expect"
 _REFUSED = "Kafka refused the request"
 _SEQUENCE = "the producer's sequence is broken; it is being rebuilt"
 _LOST = "the group gave this partition to another member"
-_ACL = "Kafka's access rules forbid it: allow the topics and the group of KAFKA_SASL_USERNAME"
-_AUTH = "Kafka refused our credentials: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+_ACL = "Kafka's access rules forbid it: allow our user the topics and the groups"
+_AUTH = (
+    "Kafka refused our credentials: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or with "
+    "OAUTHBEARER the token's audience, scope and time"
+)
 _SASL = "Kafka's listener speaks another SASL: check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM"
 _LEASE = "STREAM_LEASE_MS is outside the broker's group.min/max.session.timeout.ms"
 _TOO_OLD = "this Kafka is too old"

@@ -31,8 +31,11 @@ Topics = Mapping[str, Iterable[tuple[int, bytes]]]
 class _ProduceResponse(Response):  # type: ignore[misc] # aiokafka is not typed
     API_KEY, API_VERSION, SCHEMA = _KEY, _VERSION, Schema()
 
-    def __init__(self, partitions: dict[tuple[str, int], tuple[int, int]]) -> None:
+    def __init__(
+        self, partitions: dict[tuple[str, int], tuple[int, int]], throttled_ms: int
+    ) -> None:
         self.partitions = partitions
+        self.throttled_ms = throttled_ms
 
     @classmethod
     def decode(cls, data: BytesIO) -> Self:
@@ -50,7 +53,8 @@ class _ProduceResponse(Response):  # type: ignore[misc] # aiokafka is not typed
             for partition, code, offset, _, _ in _ACKNOWLEDGED.iter_unpack(raw[at:end]):
                 partitions[topic, partition] = (code, offset)
             at = end
-        return cls(partitions)
+        (throttled_ms,) = _COUNT.unpack_from(raw, at)
+        return cls(partitions, throttled_ms)
 
 
 class _ProduceRequest(RequestStruct):  # type: ignore[misc]
@@ -75,7 +79,8 @@ class _ProduceRequest(RequestStruct):  # type: ignore[misc]
 class Produce(Request[_ProduceRequest]):  # type: ignore[misc]
     """Ask a leader to append a batch to each of these partitions, on all replicas in step.
 
-    The answer's ``partitions`` has an error code (0: none) and the first record's offset for each.
+    The answer's ``partitions`` has an error code (0: none) and the first record's offset for each;
+    ``throttled_ms`` is how long the broker wants to hear nothing, as a quota is used up (KIP-219).
     ``milliseconds`` is how long the leader may wait for the others.
     """
 

@@ -39,6 +39,7 @@ from transport.kafka.errors import append_error
 from transport.kafka.packed import Packed
 from transport.kafka.partition_queue import PartitionQueue
 from transport.kafka.produce import Produce
+from transport.kafka.throttled import Throttled
 
 __all__ = ["Producer"]
 
@@ -74,6 +75,7 @@ class Producer:
         self._queues: dict[str, dict[int, PartitionQueue]] = {}
         self._ready: dict[PartitionQueue, None] = {}
         self._requests: set[asyncio.Task[None]] = set()
+        self._throttled = Throttled()
         self._woken = False
         self._closed = False
         self._answered = asyncio.Event()
@@ -158,6 +160,8 @@ class Producer:
             leader = self.leader(queue)
             if leader is None:
                 self._rest(queue)
+            elif seconds := self._throttled.seconds(leader):
+                self._rest(queue, seconds)
             elif (batch := self._next(queue)) is not None:
                 requests.setdefault(leader, []).append((queue, batch))
         for leader, batches in requests.items():
@@ -187,6 +191,7 @@ class Producer:
             for queue, batch in batches:
                 self._failed(queue, batch, error)
         else:
+            self._throttled.told(leader, answer.throttled_ms / 1000)
             for queue, batch in batches:
                 code, base = answer.partitions.get(queue.partition, _NO_ANSWER)
                 # A duplicate that is too long ago for the broker to say where it stands.
@@ -216,8 +221,8 @@ class Producer:
         batch.end(error=append_error(error))
         self._on_broken(self, f"{queue}: {error}")
 
-    def _rest(self, queue: PartitionQueue) -> None:
-        asyncio.get_running_loop().call_later(_REST, self._try_again, queue)
+    def _rest(self, queue: PartitionQueue, seconds: float = _REST) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._try_again, queue)
 
     def _try_again(self, queue: PartitionQueue) -> None:
         if not queue.in_flight:

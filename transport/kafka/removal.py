@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NoError, UnknownTopicOrPartitionError, for_code
 
-from transport.contract import DLQ_GROUP, WORKER_GROUP, GroupStanding, Holding, Topic
+from transport.contract import GroupStanding, Holding, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.client_pool import ClientPool
 from transport.kafka.errors import translate
@@ -23,7 +23,7 @@ _POLL = 0.1
 
 
 class KafkaLogRemoval:
-    """The topics and groups of one log. ``suffix`` ends the names of our groups."""
+    """The topics of one log, and its groups. ``ours`` has the names of our own groups."""
 
     def __init__(
         self,
@@ -31,16 +31,13 @@ class KafkaLogRemoval:
         groups: Groups,
         reader: KafkaReader,
         topics: Mapping[Topic, TopicLayout],
-        suffix: str,
+        ours: Mapping[Topic, str],
     ) -> None:
         self._admin = admin
         self._groups = groups
         self._reader = reader
         self._topics = topics
-        self._ours = {
-            Topic.MESSAGES: f"{WORKER_GROUP}{suffix}",
-            Topic.DEAD_LETTERS: f"{DLQ_GROUP}{suffix}",
-        }
+        self._ours = ours
 
     async def groups(self) -> list[GroupStanding]:
         """Return every group; see ``transport.contract.Transport.groups``."""

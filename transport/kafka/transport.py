@@ -14,6 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from transport.contract import (
+    DLQ_GROUP,
+    WORKER_GROUP,
     DeadLetter,
     Envelope,
     Features,
@@ -114,9 +116,12 @@ class KafkaTransport:
         self._letters = KafkaDeadLetters(
             self._appender, names, most=limits[names[Topic.DEAD_LETTERS]]
         )
-        self._removal = KafkaLogRemoval(
-            self._admin, self._groups, self._reader, self._logs, self._suffix
-        )
+        self._group_prefix = settings.kafka_group_prefix or ""
+        ours = {
+            Topic.MESSAGES: self._group_name(WORKER_GROUP),
+            Topic.DEAD_LETTERS: self._group_name(DLQ_GROUP),
+        }
+        self._removal = KafkaLogRemoval(self._admin, self._groups, self._reader, self._logs, ours)
         self._consumers: set[KafkaConsumer] = set()
         self._repair: asyncio.Task[None] | None = None
 
@@ -252,7 +257,7 @@ class KafkaTransport:
 
     async def forget_group(self, group: str) -> None:
         """See ``transport.contract.Transport.forget_group``."""
-        await self._groups.forget(f"{group}{self._suffix}")
+        await self._groups.forget(self._group_name(group))
         for topic in Topic:
             self._losses.pop((topic, group), None)
 
@@ -287,10 +292,16 @@ class KafkaTransport:
         specs = list(self._specs.values())
         await self._admin.ask(lambda admin: in_step(admin, specs))
 
+    def _group_name(self, group: str) -> str:
+        """Return a group's name in Kafka.
+
+        Groups are the cluster's: one that two topics share would be rebalanced by both.
+        """
+        return f"{self._group_prefix}{group}{self._suffix}"
+
     def _context(self, topic: Topic, group: str) -> GroupContext:
         return GroupContext(
-            # Kafka's groups are the cluster's: one for two topics would be rebalanced by both.
-            group=f"{group}{self._suffix}",
+            group=self._group_name(group),
             source=self._logs[topic],
             reader=self._reader,
             groups=self._groups,

@@ -1,0 +1,172 @@
+"""A broker that forbids all that it does not allow, and one that slows us down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from compose.local.kafka import KafkaServer
+from compose.local.kafka_security import Security
+from tests.support.kafka import TOPICS, fresh_settings, run_kafka
+from tests.support.kafka_rights import (
+    AUTHORIZER,
+    Grant,
+    Operation,
+    Resource,
+    allow,
+    limit_rates,
+)
+from transport.clock import now
+from transport.conformance.member import Member, contents, drain, messages
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+_TOPIC = (
+    Operation.CREATE,
+    Operation.DESCRIBE,
+    Operation.DESCRIBE_CONFIGS,
+    Operation.READ,
+    Operation.WRITE,
+)
+_GROUP = (Operation.DESCRIBE, Operation.READ)
+_RETIRING = (Operation.DELETE,)
+
+
+def _grants(server: KafkaServer, prefix: str, *, delete: bool = False) -> list[Grant]:
+    """Return the rights that docs/production.md asks for."""
+    user = server.security.username
+    more = _RETIRING if delete else ()
+    return [
+        *(Grant(user, Resource.TOPIC, prefix, operation) for operation in (*_TOPIC, *more)),
+        *(Grant(user, Resource.GROUP, prefix, operation) for operation in (*_GROUP, *more)),
+    ]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def denying(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
+    folder = tmp_path_factory.mktemp("denying")
+    security = Security.with_password("SASL_PLAINTEXT", "PLAIN")
+    # Quotas are counted over a second instead of eleven, so that what they do is seen sooner.
+    config = {**AUTHORIZER, "quota.window.num": "2"}
+    async with run_kafka(folder, security=security, config=config) as server:
+        yield server
+
+
+def _settings(server: KafkaServer, prefix: str, **changes: Any) -> TransportSettings:
+    security = server.security
+    given = {
+        "kafka_security_protocol": security.protocol,
+        "kafka_sasl_mechanism": security.mechanism,
+        "kafka_sasl_username": security.username,
+        "kafka_sasl_password": security.password,
+        "kafka_topic": f"{prefix}stream",
+        "kafka_dlq_topic": f"{prefix}dlq",
+        "kafka_group_prefix": prefix,
+    }
+    return fresh_settings(server.bootstrap, **given | changes)
+
+
+async def test_the_rights_that_are_documented_are_enough(denying: KafkaServer) -> None:
+    prefix = f"{TOPICS}least."
+    await allow(denying, _grants(denying, prefix))
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        await log.identity()
+        await log.durability()
+        await log.ping()
+        outcomes = await log.publish(messages(["a", "b"], partition=0, of=log))
+        assert all(isinstance(outcome, Appended) for outcome in outcomes)
+        async with Member(log) as member:
+            claim = await member.claim(0)
+            first, second = await drain(claim, 2, patience=30.0)
+            await log.dead_letter([DeadLetter(first, Reason.REJECTED, "no", 1, now())])
+            await claim.ack(second.offset)
+        assert [part.lag for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)] == [
+            0
+        ] * log.partitions
+        (letters,) = await log.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+        assert letters.lag == 1
+        assert {standing.group for standing in await log.groups() if standing.ours} == {
+            f"{prefix}{WORKER_GROUP}"
+        }
+        with pytest.raises(TransportUnavailable, match="access rules forbid it"):
+            await log.remove()
+
+
+async def test_a_log_is_removed_by_a_user_who_may_delete(denying: KafkaServer) -> None:
+    prefix = f"{TOPICS}removed."
+    await allow(denying, _grants(denying, prefix, delete=True))
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        await log.publish(messages(["a"], partition=0, of=log))
+        removed = await log.remove()
+    assert {(holding.kind, holding.name) for holding in removed} == {
+        ("topic", f"{prefix}stream"),
+        ("topic", f"{prefix}dlq"),
+    }
+
+
+async def test_what_is_not_allowed_is_told(denying: KafkaServer) -> None:
+    with pytest.raises(ConfigurationError, match="access rules forbid it"):
+        async with KafkaTransport(_settings(denying, f"{TOPICS}forbidden.")):
+            pass
+
+
+async def test_a_group_that_is_not_allowed_is_told(denying: KafkaServer) -> None:
+    prefix = f"{TOPICS}half."
+    await allow(denying, [g for g in _grants(denying, prefix) if g.resource is Resource.TOPIC])
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        with pytest.raises(TransportUnavailable, match="access rules forbid it"):
+            await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+
+
+async def test_two_installations_on_one_cluster_keep_to_their_own_groups(
+    denying: KafkaServer,
+) -> None:
+    names = [f"{TOPICS}team-a.", f"{TOPICS}team-b."]
+    for name in names:
+        await allow(denying, _grants(denying, name))
+    one, other = (KafkaTransport(_settings(denying, name)) for name in names)
+    async with one, other, Member(one) as first, Member(other) as second:
+        for log in (one, other):
+            await log.publish(messages([log.location.messages], partition=0, of=log))
+        for log, member in ((one, first), (other, second)):
+            claims = [await member.claim(partition) for partition in range(log.partitions)]
+            records = await drain(claims[0], 1, patience=30.0)
+            assert contents(records) == [log.location.messages]
+
+
+async def test_a_quota_that_is_used_up_is_waited_for_and_nothing_is_unknown(
+    denying: KafkaServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some 400 KB at 100 KB/s, with a broker that is deaf for longer than an append may take."""
+    prefix = f"{TOPICS}slow."
+    await allow(denying, _grants(denying, prefix))
+    settings = _settings(denying, prefix, kafka_timeout_ms=1000)
+    user = denying.security.username
+    async with KafkaTransport(settings) as log, Member(log) as member:
+        appended, refused = [], []
+        await limit_rates(denying, user, {"producer_byte_rate": 100_000.0})
+        try:
+            for number in range(20):
+                text = f"{number} {'x' * 20_000}"
+                (outcome,) = await log.publish(messages([text], partition=0, of=log))
+                if isinstance(outcome, Appended):
+                    appended.append(text)
+                else:
+                    refused.append(outcome)
+        finally:
+            await limit_rates(denying, user, {"producer_byte_rate": None})
+        assert appended
+        assert refused
+        # "Not sent" may be tried again at once. An append in the broker's deaf ears is unknown.
+        assert {type(outcome) for outcome in refused} == {TransportUnavailable}
+        assert (
+            contents(await drain(await member.claim(0), len(appended), patience=30.0)) == appended
+        )
+    said = [record for record in caplog.records if "our quota is used up" in record.message]
+    assert len(said) == 1
+    assert said[0].seconds > 0  # type: ignore[attr-defined]

@@ -1,0 +1,257 @@
+"""SASL/OAUTHBEARER on a broker that verifies signatures, and the providers of tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import pytest_asyncio
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
+
+from compose.local.kafka import KafkaServer
+from compose.local.kafka_security import Security
+from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.token_issuer import CLIENT_ID, CLIENT_SECRET, TokenIssuer, run_token_issuer
+from transport.conformance.member import Member, contents, drain, messages
+from transport.contract import Appended
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka import KafkaTransport
+from transport.kafka.tokens.provider import Token, token_provider
+from transport.kafka.tokens.reused import ReusedToken
+from transport.settings import TransportSettings
+
+_VALIDATOR = "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler"
+_LISTENER = "listener.name.client.oauthbearer"
+_SESSION_MS = 1500  # in which a client has to come back with a new token
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenIssuer]:
+    with run_token_issuer(tmp_path_factory.mktemp("issuer")) as issuer:
+        yield issuer
+
+
+@pytest.fixture(autouse=True)
+def _well_behaved(issuer: TokenIssuer) -> None:
+    issuer.lifetime, issuer.audience = 300.0, "kafka"
+    issuer.answers.clear()
+    issuer.asked.clear()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def broker(
+    issuer: TokenIssuer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[KafkaServer]:
+    config = {
+        f"{_LISTENER}.sasl.server.callback.handler.class": _VALIDATOR,
+        f"{_LISTENER}.connections.max.reauth.ms": str(_SESSION_MS),
+        "sasl.oauthbearer.jwks.endpoint.url": issuer.keys,
+        "sasl.oauthbearer.expected.audience": "kafka",
+        "sasl.oauthbearer.expected.issuer": "issuer",
+    }
+    allowed = f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={issuer.keys}"
+    async with run_kafka(
+        tmp_path_factory.mktemp("broker"),
+        security=Security("SASL_PLAINTEXT", "OAUTHBEARER"),
+        config=config,
+        jvm=(allowed,),
+    ) as server:
+        yield server
+
+
+def _oidc(issuer: TokenIssuer, bootstrap: str = "127.0.0.1:9", **changes: Any) -> TransportSettings:
+    given = {
+        "kafka_security_protocol": "SASL_PLAINTEXT",
+        "kafka_sasl_mechanism": "OAUTHBEARER",
+        "kafka_sasl_oauthbearer_provider": "oidc",
+        "kafka_sasl_oauthbearer_token_endpoint_url": issuer.token_endpoint,
+        "kafka_sasl_oauthbearer_client_id": CLIENT_ID,
+        "kafka_sasl_oauthbearer_client_secret": CLIENT_SECRET,
+    }
+    return fresh_settings(bootstrap, **given | changes)
+
+
+async def test_a_token_lets_us_in_and_sessions_that_end_lose_nothing(
+    broker: KafkaServer, issuer: TokenIssuer
+) -> None:
+    """The broker ends each session after a moment (KIP-368), for as long as all of this takes."""
+    settings = _oidc(issuer, broker.bootstrap, kafka_sasl_oauthbearer_scope="log")
+    appended: list[str] = []
+    async with KafkaTransport(settings) as log, Member(log) as member:
+        claim = await member.claim(0)
+        begun = time.monotonic()
+        while time.monotonic() < begun + 3 * _SESSION_MS / 1000:
+            text = f"message {len(appended)}"
+            (outcome,) = await log.publish(messages([text], partition=0, of=log))
+            assert isinstance(outcome, Appended)
+            appended.append(text)
+            await asyncio.sleep(0.01)
+        records = await drain(claim, len(appended), patience=30)
+        assert contents(records) == appended
+        await claim.ack(records[-1].offset)
+    assert len(issuer.asked) == 1  # one token for all connections
+    assert issuer.asked[0] == {"grant_type": ["client_credentials"], "scope": ["log"]}
+
+
+async def test_a_token_that_the_broker_refuses_is_told_with_its_reason(
+    broker: KafkaServer, issuer: TokenIssuer
+) -> None:
+    issuer.audience = "another"
+    with pytest.raises(ConfigurationError, match=r"audience.*invalid_token"):
+        async with KafkaTransport(_oidc(issuer, broker.bootstrap)):
+            pass
+
+
+async def test_a_secret_that_the_issuer_refuses_is_named_and_not_printed(
+    broker: KafkaServer, issuer: TokenIssuer
+) -> None:
+    settings = _oidc(issuer, broker.bootstrap, kafka_sasl_oauthbearer_client_secret="hunter2")
+    with pytest.raises(ConfigurationError, match="_CLIENT_SECRET") as refused:
+        async with KafkaTransport(settings):
+            pass
+    assert "invalid_client" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_an_issuer_that_is_out_is_an_outage(broker: KafkaServer, issuer: TokenIssuer) -> None:
+    issuer.answers += [(503, {"error": "temporarily_unavailable"})] * 20
+    with pytest.raises(TransportUnavailable, match="503"):
+        async with KafkaTransport(_oidc(issuer, broker.bootstrap)):
+            pass
+
+
+async def test_a_token_from_a_file_lets_us_in(
+    broker: KafkaServer, issuer: TokenIssuer, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(f"{issuer.sign()}\n")
+    settings = _oidc(
+        issuer,
+        broker.bootstrap,
+        kafka_sasl_oauthbearer_provider="file",
+        kafka_sasl_oauthbearer_token_file=str(path),
+    )
+    async with KafkaTransport(settings) as log:
+        (outcome,) = await log.publish(messages(["a"], partition=0, of=log))
+        assert isinstance(outcome, Appended)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        ((400, {"error": "invalid_scope"}), ConfigurationError, "invalid_scope.*_SCOPE"),
+        ((404, "no such page"), ConfigurationError, "_TOKEN_ENDPOINT_URL"),
+        ((200, {"token": "x"}), ConfigurationError, "without an access_token"),
+        ((200, ["x"]), ConfigurationError, "without an access_token"),
+        ((429, {}), TransportUnavailable, "429"),
+        ((500, {}), TransportUnavailable, "500"),
+    ],
+)
+async def test_what_an_issuer_answers_is_told(
+    issuer: TokenIssuer, answer: tuple[int, Any], kind: type[Exception], said: str
+) -> None:
+    issuer.answers.append(answer)
+    with pytest.raises(kind, match=said):
+        await token_provider(_oidc(issuer)).token()
+
+
+async def test_a_life_that_the_issuer_does_not_tell_is_the_tokens_own(issuer: TokenIssuer) -> None:
+    issuer.answers.append((200, {"access_token": issuer.sign(exp=time.time() + 1000)}))
+    token = await token_provider(_oidc(issuer)).token()
+    assert 900 < token.seconds <= 1000
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (None, "can't be read"),
+        ("", "is empty"),
+        ("ended", "ended .* ago"),
+        ("\xff", "can't be read"),
+    ],
+)
+async def test_a_token_file_that_is_no_good_is_told(
+    issuer: TokenIssuer, tmp_path: Path, written: str | None, said: str
+) -> None:
+    path = tmp_path / "token"
+    if written == "ended":
+        written = issuer.sign(exp=time.time() - 100)
+    if written is not None:
+        path.write_bytes(written.encode("latin-1"))
+    changes = {
+        "kafka_sasl_oauthbearer_provider": "file",
+        "kafka_sasl_oauthbearer_token_file": str(path),
+    }
+    provider = token_provider(_oidc(issuer, **changes))
+    with pytest.raises(ConfigurationError, match=said):
+        await provider.token()
+
+
+@pytest.mark.parametrize("provider", ["oidc", "file", "aws-msk-iam", "another"])
+def test_a_provider_says_which_setting_it_lacks(provider: str) -> None:
+    settings = fresh_settings(
+        "127.0.0.1:9",
+        kafka_security_protocol="SASL_SSL",
+        kafka_sasl_mechanism="OAUTHBEARER",
+        kafka_sasl_oauthbearer_provider=provider,
+    )
+    with pytest.raises(ConfigurationError, match=r"KAFKA_(SASL_OAUTHBEARER|AWS)_\w+"):
+        KafkaTransport(settings)
+
+
+async def test_aws_credentials_sign_a_request_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    settings = fresh_settings(
+        "127.0.0.1:9", kafka_sasl_oauthbearer_provider="aws-msk-iam", kafka_aws_region="eu-west-1"
+    )
+    token = await token_provider(settings).token()
+    url = urlsplit(base64.urlsafe_b64decode(token.value + "=" * (-len(token.value) % 4)).decode())
+    assert url.hostname == "kafka.eu-west-1.amazonaws.com"
+    signed = parse_qs(url.query)
+    assert signed["Action"] == ["kafka-cluster:Connect"]
+    assert signed["X-Amz-Credential"][0].startswith("AKIDEXAMPLE/")
+    assert 0 < token.seconds <= float(signed["X-Amz-Expires"][0])
+
+
+class _Counting:
+    """A provider whose tokens are numbered; ``wrong`` is raised in place of one."""
+
+    def __init__(self, seconds: float, wrong: Exception | None = None) -> None:
+        self.count, self.seconds, self.wrong = 0, seconds, wrong
+
+    async def token(self) -> Token:
+        self.count += 1
+        await asyncio.sleep(0)
+        if self.wrong is not None:
+            raise self.wrong
+        return Token(f"token {self.count}", self.seconds)
+
+
+async def test_connections_that_begin_together_share_a_token() -> None:
+    provider = _Counting(60)
+    reused = ReusedToken(provider)
+    assert set(await asyncio.gather(*(reused.token() for _ in range(20)))) == {"token 1"}
+
+
+async def test_a_token_is_replaced_before_it_ends() -> None:
+    reused = ReusedToken(_Counting(0))
+    assert [await reused.token() for _ in range(2)] == ["token 1", "token 2"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (ConfigurationError("a"), AuthenticationFailedError),
+        (TransportUnavailable("a"), KafkaConnectionError),
+    ],
+)
+async def test_errors_of_a_provider_are_aiokafkas(wrong: Exception, told: type[Exception]) -> None:
+    with pytest.raises(told):
+        await ReusedToken(_Counting(60, wrong)).token()

@@ -1,0 +1,138 @@
+"""What users of a local Kafka may do, and how fast: set over the listener that demands nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from enum import IntEnum
+from typing import NamedTuple
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import NoError, for_code
+from aiokafka.protocol.admin import CreateAclsRequest_v1
+from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schema, String
+
+from compose.local.kafka import KafkaServer
+from transport.kafka.requests import OneVersion
+
+__all__ = ["AUTHORIZER", "Grant", "Operation", "Resource", "allow", "limit_rates"]
+
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",  # of the listeners between brokers, which demand nothing
+}
+"""A broker's settings: whatever is not allowed is forbidden."""
+
+_PREFIXED, _ALLOW = 4, 3  # org.apache.kafka.common: PatternType, AclPermissionType
+
+
+class Resource(IntEnum):
+    """Kinds of things that a right is about (org.apache.kafka.common.resource.ResourceType)."""
+
+    TOPIC = 2
+    GROUP = 3
+    CLUSTER = 4
+
+
+class Operation(IntEnum):
+    """What may be done (org.apache.kafka.common.acl.AclOperation)."""
+
+    READ = 3
+    WRITE = 4
+    CREATE = 5
+    DELETE = 6
+    DESCRIBE = 8
+    CLUSTER_ACTION = 9
+    DESCRIBE_CONFIGS = 10
+
+
+class Grant(NamedTuple):
+    """A user may do one thing with everything whose name begins so."""
+
+    user: str
+    resource: Resource
+    prefix: str
+    operation: Operation
+
+
+async def allow(server: KafkaServer, grants: Iterable[Grant]) -> None:
+    """Add rights."""
+    wanted = [
+        (
+            grant.resource,
+            grant.prefix,
+            _PREFIXED,
+            f"User:{grant.user}",
+            "*",
+            grant.operation,
+            _ALLOW,
+        )
+        for grant in grants
+    ]
+    async with _superuser(server) as client:
+        request = OneVersion(CreateAclsRequest_v1, wanted)
+        answer = await client.send(client.get_random_node(), request)
+        for code, message in answer.creation_responses:
+            _check(code, message)
+
+
+async def limit_rates(server: KafkaServer, user: str, rates: Mapping[str, float | None]) -> None:
+    """Set quotas of a user, such as ``producer_byte_rate``; ``None`` takes one away."""
+    operations = [(name, rate or 0.0, rate is None) for name, rate in rates.items()]
+    async with _superuser(server) as client:
+        request = OneVersion(_AlterQuotas, [([("user", user)], operations)], False)
+        answer = await client.send(client.get_random_node(), request)
+        for code, message, _ in answer.entries:
+            _check(code, message)
+
+
+@asynccontextmanager
+async def _superuser(server: KafkaServer) -> AsyncIterator[AIOKafkaClient]:
+    client = AIOKafkaClient(bootstrap_servers=server.internal)
+    await client.bootstrap()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def _check(code: int, message: str) -> None:
+    error = for_code(code)
+    if error is not NoError:
+        raise error(message)
+
+
+class _QuotasAltered(Response):  # type: ignore[misc] # aiokafka is not typed
+    API_KEY = 49
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "entries",
+            Array(
+                ("error_code", Int16),
+                ("error_message", String("utf-8")),
+                ("entity", Array(("entity_type", String("utf-8")), ("name", String("utf-8")))),
+            ),
+        ),
+    )
+
+
+class _AlterQuotas(RequestStruct):  # type: ignore[misc]
+    API_KEY = 49
+    API_VERSION = 0
+    RESPONSE_TYPE = _QuotasAltered
+    SCHEMA = Schema(
+        (
+            "entries",
+            Array(
+                ("entity", Array(("entity_type", String("utf-8")), ("name", String("utf-8")))),
+                (
+                    "ops",
+                    Array(("key", String("utf-8")), ("value", Float64), ("remove", Boolean)),
+                ),
+            ),
+        ),
+        ("validate_only", Boolean),
+    )

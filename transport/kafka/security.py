@@ -1,0 +1,100 @@
+"""How a client of ours proves itself to the brokers: TLS, a password, or a token."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+from transport.errors import ConfigurationError
+from transport.kafka.tokens.provider import token_provider
+from transport.kafka.tokens.reused import ReusedToken
+from transport.settings import TransportSettings
+
+__all__ = ["OPTIONS", "security_options", "ssl_context"]
+
+OPTIONS = frozenset(
+    (
+        "security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username",
+        "sasl_plain_password", "sasl_oauth_token_provider",
+    )
+)  # fmt: skip
+"""The names of what ``security_options`` may return."""
+
+
+def security_options(settings: TransportSettings) -> dict[str, Any]:
+    """Return the options of aiokafka's clients that concern security.
+
+    All clients of one log share the token, so make these once for each log.
+
+    Raises:
+        ConfigurationError: a file that the settings name can't be used, or the token provider
+            isn't there.
+    """
+    options: dict[str, Any] = {
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": ssl_context(settings),
+    }
+    if not settings.kafka_security_protocol.startswith("SASL"):
+        return options
+    options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        options["sasl_oauth_token_provider"] = ReusedToken(
+            token_provider(settings), extensions=settings.token_extensions
+        )
+        return options
+    password = settings.kafka_sasl_password
+    return options | {
+        "sasl_plain_username": settings.kafka_sasl_username,
+        "sasl_plain_password": password.get_secret_value() if password else None,
+    }
+
+
+def ssl_context(settings: TransportSettings) -> ssl.SSLContext | None:
+    """Return the TLS context for the brokers, or ``None`` where the protocol has no TLS.
+
+    It shows our own certificate where KAFKA_SSL_CERTFILE is set, for brokers that ask for one.
+
+    Raises:
+        ConfigurationError: a file can't be used.
+    """
+    if "SSL" not in settings.kafka_security_protocol:
+        return None
+    authorities = settings.kafka_ssl_cafile
+    try:
+        if authorities is not None:
+            Path(authorities).read_bytes()
+        context = ssl.create_default_context(cafile=authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"KAFKA_SSL_CAFILE={authorities!r} can't be used ({error}); it must be a PEM file"
+        ) from error
+    if settings.kafka_ssl_certfile is not None:
+        _show_certificate(context, settings, settings.kafka_ssl_certfile)
+    return context
+
+
+def _show_certificate(context: ssl.SSLContext, settings: TransportSettings, chain: str) -> None:
+    """Load our certificate and its key into ``context``.
+
+    Without a password in the settings an encrypted key is an error: OpenSSL would ask for it on
+    the terminal, and a service has none.
+    """
+    key = settings.kafka_ssl_keyfile or chain
+    password = settings.kafka_ssl_keyfile_password
+    secret = password.get_secret_value() if password else ""
+    for name, path in (("CERTFILE", chain), ("KEYFILE", key)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                f"KAFKA_SSL_{name}={path!r} can't be read ({error})"
+            ) from error
+    try:
+        context.load_cert_chain(chain, key, lambda: secret)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"KAFKA_SSL_CERTFILE={chain!r} and KAFKA_SSL_KEYFILE={key!r} can't be used ({error}): "
+            "they must be PEM files, the key must be the certificate's, and an encrypted key needs "
+            "KAFKA_SSL_KEYFILE_PASSWORD"
+        ) from error

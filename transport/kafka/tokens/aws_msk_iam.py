@@ -1,0 +1,56 @@
+"""Tokens for Amazon MSK with IAM access control: a request to connect, signed with AWS credentials.
+
+They come from the usual chain (environment, profile, web identity, container, instance). Needs the
+extra ``msk``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka.tokens.provider import Token
+from transport.settings import TransportSettings
+
+__all__ = ["SignedByAws"]
+
+_SIGNER = "aws_msk_iam_sasl_signer.MSKAuthTokenProvider"
+
+
+class SignedByAws:
+    """A ``TokenProvider``: signs for the region KAFKA_AWS_REGION.
+
+    Raises:
+        ConfigurationError: the region is not set, or the extra is not installed.
+    """
+
+    def __init__(self, settings: TransportSettings) -> None:
+        if not settings.kafka_aws_region:
+            raise ConfigurationError(
+                "KAFKA_SASL_OAUTHBEARER_PROVIDER=aws-msk-iam needs KAFKA_AWS_REGION"
+            )
+        try:
+            self._signer = importlib.import_module(_SIGNER)
+            self._errors = importlib.import_module("botocore.exceptions")
+        except ImportError as error:
+            raise ConfigurationError(
+                "KAFKA_SASL_OAUTHBEARER_PROVIDER=aws-msk-iam needs a package that is not "
+                f'installed ({error}): pip install "crossfade[msk]"'
+            ) from error
+        self._region = settings.kafka_aws_region
+
+    async def token(self) -> Token:
+        """See ``TokenProvider``."""
+        # In a thread: some credentials are fetched over HTTP.
+        try:
+            value, ends_ms = await asyncio.to_thread(self._signer.generate_auth_token, self._region)
+        except (self._errors.EndpointConnectionError, self._errors.HTTPClientError) as error:
+            raise TransportUnavailable(f"no AWS credentials now ({error})") from error
+        except (self._errors.BotoCoreError, ValueError) as error:
+            raise ConfigurationError(
+                f"no AWS credentials to sign with ({error}): give the process a role, a "
+                "profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            ) from error
+        return Token(value, ends_ms / 1000 - time.time())

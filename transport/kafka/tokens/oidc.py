@@ -1,0 +1,106 @@
+"""Tokens from an identity provider, by a client id and a secret (RFC 6749, 4.4)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka.tokens.jwt_life import seconds_left
+from transport.kafka.tokens.provider import Token
+from transport.settings import TransportSettings
+
+__all__ = ["ClientCredentials"]
+
+_UNTOLD_SECONDS = 60.0  # of a token that doesn't say how long it is valid
+_URL = "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL"
+_ID, _SECRET = "KAFKA_SASL_OAUTHBEARER_CLIENT_ID", "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET"
+_SCOPE = "KAFKA_SASL_OAUTHBEARER_SCOPE"
+_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_SHOWN = 300  # characters of an answer that was not understood
+
+
+class ClientCredentials:
+    """A ``TokenProvider``: asks the token endpoint, as Okta, Keycloak, Entra ID and Auth0 have one.
+
+    Raises:
+        ConfigurationError: the endpoint, the id or the secret is not set.
+    """
+
+    def __init__(self, settings: TransportSettings) -> None:
+        secret = settings.kafka_sasl_oauthbearer_client_secret
+        given = {
+            _URL: settings.kafka_sasl_oauthbearer_token_endpoint_url,
+            _ID: settings.kafka_sasl_oauthbearer_client_id,
+            _SECRET: secret.get_secret_value() if secret else None,
+        }
+        if missing := [name for name, value in given.items() if not value]:
+            raise ConfigurationError(
+                f"KAFKA_SASL_OAUTHBEARER_PROVIDER=oidc needs {', '.join(missing)}"
+            )
+        self._url = str(given[_URL])
+        if not self._url.startswith(("https://", "http://")):
+            raise ConfigurationError(f"{_URL}={self._url!r} must begin with https://")
+        self._credentials = httpx.BasicAuth(str(given[_ID]), str(given[_SECRET]))
+        self._form = {"grant_type": "client_credentials"}
+        if settings.kafka_sasl_oauthbearer_scope:
+            self._form["scope"] = settings.kafka_sasl_oauthbearer_scope
+
+    async def token(self) -> Token:
+        """See ``TokenProvider``."""
+        try:
+            async with httpx.AsyncClient(follow_redirects=False) as client:
+                answer = await client.post(
+                    self._url,
+                    data=self._form,
+                    auth=self._credentials,
+                    headers={"Accept": "application/json"},
+                )
+        except httpx.HTTPError as error:
+            why = str(error) or type(error).__name__
+            raise TransportUnavailable(f"no token: {self._url} can't be reached ({why})") from error
+        if answer.status_code != HTTPStatus.OK:
+            raise self._refused(answer)
+        return self._understood(answer)
+
+    def _refused(self, answer: httpx.Response) -> ConfigurationError | TransportUnavailable:
+        code = answer.status_code
+        said = _error_of(answer)
+        if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _LATER:
+            return TransportUnavailable(f"no token now: {self._url} answered {code} ({said})")
+        if code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            remedy = f"check {_ID}, {_SECRET} and {_SCOPE}"
+        else:
+            remedy = f"check {_URL}"
+        return ConfigurationError(f"no token: {self._url} answered {code} ({said}): {remedy}")
+
+    def _understood(self, answer: httpx.Response) -> Token:
+        found = _fields(answer)
+        value = found.get("access_token")
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(
+                f"no token: {self._url} answered 200 without an access_token: check {_URL}"
+            )
+        seconds = found.get("expires_in")
+        try:
+            return Token(value, float(seconds))  # type: ignore[arg-type] # tried
+        except (TypeError, ValueError):  # it is only recommended that it be there (RFC 6749, 5.1)
+            told = seconds_left(value)
+            return Token(value, _UNTOLD_SECONDS if told is None else told)
+
+
+def _fields(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _error_of(answer: httpx.Response) -> str:
+    """Return what an error answer says (RFC 6749, 5.2), or how it begins."""
+    found = _fields(answer)
+    parts = [str(found[name]) for name in ("error", "error_description") if found.get(name)]
+    return ": ".join(parts)[:_SHOWN] or answer.text[:_SHOWN] or "nothing said"

@@ -1,0 +1,56 @@
+"""Where the tokens for SASL/OAUTHBEARER come from (RFC 7628, KIP-255).
+
+A third party registers a provider through the entry point ``crossfade.kafka_token_providers``: a
+callable that takes the log's ``TransportSettings`` and returns a ``TokenProvider``. Its name is
+what stands in ``KAFKA_SASL_OAUTHBEARER_PROVIDER``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import NamedTuple, Protocol, cast
+
+from transport.errors import ConfigurationError
+from transport.settings import TransportSettings
+
+__all__ = ["Token", "TokenProvider", "token_provider"]
+
+_GROUP = "crossfade.kafka_token_providers"
+
+
+class Token(NamedTuple):
+    """A bearer token."""
+
+    value: str
+    """The token as it is sent: a JWT for most brokers."""
+    seconds: float
+    """How many seconds it is valid from now on."""
+
+
+class TokenProvider(Protocol):
+    """Somewhere to get tokens from."""
+
+    async def token(self) -> Token:
+        """Return a new token.
+
+        Raises:
+            ConfigurationError: it is refused for a reason that a setting names.
+            TransportUnavailable: its source can't be reached now.
+        """
+        ...
+
+
+def token_provider(settings: TransportSettings) -> TokenProvider:
+    """Return the provider that KAFKA_SASL_OAUTHBEARER_PROVIDER names.
+
+    Raises:
+        ConfigurationError: there is none of that name, or it lacks a setting.
+    """
+    name = settings.kafka_sasl_oauthbearer_provider
+    found = {entry.name: entry for entry in entry_points(group=_GROUP)}
+    if name not in found:
+        raise ConfigurationError(
+            f"KAFKA_SASL_OAUTHBEARER_PROVIDER={name!r} is not a token provider; choose one of "
+            f"{', '.join(sorted(found))}, or install the package that registers it"
+        )
+    return cast("TokenProvider", found[name].load()(settings))

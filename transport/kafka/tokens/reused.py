@@ -1,0 +1,73 @@
+"""One token for all connections of a log, replaced before it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
+
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka.tokens.provider import Token, TokenProvider
+
+__all__ = ["ReusedToken"]
+
+_USED = 0.8  # of a token's life; the rest is for clocks that differ, and for slow handshakes
+_WITHIN = 10.0
+
+
+class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is not typed
+    """Gives all connections of a log one token for most of its life.
+
+    A broker that limits a session to the token's life (KIP-368) closes the connection when it ends;
+    the next one shows a new token.
+
+    Args:
+        provider: where tokens come from.
+        extensions: pairs that are sent with the token (RFC 7628, 3.1).
+        within: seconds that getting a token may take.
+    """
+
+    def __init__(
+        self,
+        provider: TokenProvider,
+        *,
+        extensions: Mapping[str, str] | None = None,
+        within: float = _WITHIN,
+    ) -> None:
+        self._provider = provider
+        self._extensions = dict(extensions or {})
+        self._within = within
+        self._value = ""
+        self._until = 0.0
+        self._getting = asyncio.Lock()
+
+    async def token(self) -> str:
+        """Return a token; called by aiokafka for each connection.
+
+        Raises:
+            AuthenticationFailedError: it is refused for a reason that a setting names.
+            KafkaConnectionError: its source can't be reached now.
+        """
+        async with self._getting:  # connections that begin together ask once
+            if time.monotonic() >= self._until:
+                token = await self._new()
+                self._value = token.value
+                self._until = time.monotonic() + token.seconds * _USED
+            return self._value
+
+    def extensions(self) -> dict[str, str]:
+        """Return the pairs that are sent with the token; called by aiokafka."""
+        return self._extensions
+
+    async def _new(self) -> Token:
+        # aiokafka lets no errors through but its own; ``transport.kafka.errors`` finds the cause.
+        try:
+            async with asyncio.timeout(self._within):
+                return await self._provider.token()
+        except ConfigurationError as error:
+            raise AuthenticationFailedError(str(error)) from error
+        except (TransportUnavailable, TimeoutError) as error:
+            raise KafkaConnectionError(str(error) or "no token in time") from error
