@@ -1,7 +1,7 @@
 """Brokers whose quota we have used up, and until when they want to hear nothing (KIP-219).
 
-A broker stops reading from a client that is over its quota. What is sent then is answered late, and
-an append whose answer is late has an unknown outcome. What waits here is not sent, which is known.
+A broker stops reading from a client that is over its quota, and an append that it reads late has
+an unknown outcome. What waits here instead is known not to be sent.
 """
 
 from __future__ import annotations
