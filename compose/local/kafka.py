@@ -123,6 +123,11 @@ class KafkaServer(LocalServer):
         return f"{self.host}:{self._advertised or self.port}"
 
     @property
+    def rack(self) -> str:
+        """The rack that it tells clients of: its name."""
+        return self._nonce
+
+    @property
     def internal(self) -> str:
         """Address of the listener that other brokers use, which demands nothing."""
         return f"{self.host}:{self._internal_port}"
@@ -172,7 +177,7 @@ class KafkaServer(LocalServer):
         fixed = {
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
-            "broker.rack": self._nonce,
+            "broker.rack": self.rack,
             "controller.quorum.voters": ",".join(
                 f"{node}@{self.host}:{port}" for node, port in self._voters.items()
             ),

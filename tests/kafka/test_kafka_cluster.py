@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from compose.local.kafka import KafkaCluster
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka_cluster
+from tests.support.requirements import program
 from transport.conformance.member import ConformanceWorker, contents, messages
 from transport.contract import WORKER_GROUP, Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
@@ -21,12 +24,17 @@ from transport.kafka import KafkaTransport
 from transport.progress import progress_everywhere
 from transport.settings import TransportSettings
 
+_RECEIVED = re.compile(r"bytes_received:(\d+)")
+_GONE = "Unable connect to node with id %s: %s"
+_BY_RACK = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 
 @pytest_asyncio.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaCluster]:
-    async with run_kafka_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+    config = {"replica.selector.class": _BY_RACK}
+    async with run_kafka_cluster(tmp_path_factory.mktemp("cluster"), config=config) as cluster:
         yield cluster
 
 
@@ -99,7 +107,7 @@ async def _leader(cluster: KafkaCluster, topic: str, partition: int) -> int:
 
 
 async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
-    cluster: KafkaCluster, settings: TransportSettings
+    cluster: KafkaCluster, settings: TransportSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with KafkaTransport(settings) as transport:
         worker = ConformanceWorker(transport, "worker")
@@ -120,6 +128,8 @@ async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
             await eventually(lambda: acknowledged <= seen | set(contents(last.records)), 60.0)
         progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert [one.lost for one in progress] == [0] * 4, "an ordinary election loses nothing"
+    gone = [record for record in caplog.records if record.msg == _GONE]
+    assert 0 < len(gone) <= 2, "an operator reads once of each outage"
 
 
 async def test_a_frozen_leader_is_left_in_time(
@@ -223,3 +233,35 @@ async def _healthy(transport: KafkaTransport) -> bool:
     except TransportUnavailable:
         return False
     return True
+
+
+async def test_records_are_fetched_from_the_replica_in_our_rack(
+    cluster: KafkaCluster, settings: TransportSettings
+) -> None:
+    """KIP-392. Bytes are counted where the kernel counts them, for each node's port."""
+    texts = [f"{number} {'x' * 10_000}" for number in range(100)]
+    async with KafkaTransport(settings) as writer:
+        await writer.publish(messages(texts, partition=0, of=writer))
+    leader = await _leader(cluster, settings.kafka_topic, 0)
+    near = next(node for node in cluster.nodes if node.node_id != leader)
+    ours = settings.model_copy(update={"kafka_client_rack": near.rack})
+    async with KafkaTransport(ours) as reader, ConformanceWorker(reader, "a").working() as worker:
+        await eventually(lambda: len(worker.records) == len(texts), 60.0)
+        received = {node.node_id: await _received_from(node.port) for node in cluster.nodes}
+    assert contents(worker.records) == texts
+    size = sum(map(len, texts))
+    assert received[near.node_id] > size
+    assert received[leader] < size / 2
+
+
+async def _received_from(port: int) -> int:
+    """Return how many bytes this process has received over connections to ``port``."""
+    ss = program("ss", package="iproute2")
+    process = await asyncio.create_subprocess_exec(
+        *(ss, "--tcp", "--numeric", "--info", "--processes", "--no-header", "--oneline"),
+        *("dport", "=", f":{port}"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told, _ = await process.communicate()
+    ours = [line for line in told.decode().splitlines() if f"pid={os.getpid()}," in line]
+    return sum(int(number) for line in ours for number in _RECEIVED.findall(line))

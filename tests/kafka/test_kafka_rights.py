@@ -38,7 +38,7 @@ _RETIRING = (Operation.DELETE,)
 
 
 def _grants(server: KafkaServer, prefix: str, *, delete: bool = False) -> list[Grant]:
-    """Return the rights that docs/production.md asks for."""
+    """Return the rights that docs/managed_kafka.md asks for."""
     user = server.security.username
     more = _RETIRING if delete else ()
     return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,9 +16,9 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.kafka import client_log, parsing
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
-from transport.kafka.parsing import install
 from transport.kafka.producer import Producer
 from transport.kafka.security import OPTIONS, security_options
 from transport.kafka.tokens import handshake
@@ -27,8 +26,9 @@ from transport.settings import TransportSettings
 
 __all__ = ["Connector"]
 
-install()
+parsing.install()
 handshake.install()
+client_log.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them
@@ -36,21 +36,6 @@ _NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
 _FETCH_BYTES = 1024 * 1024  # of one partition in one answer
 _FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
-
-
-class _SaidByUs(logging.Filter):
-    """Drop what aiokafka logs of a client that can't start, often without its reason.
-
-    ``Connector`` raises it, with the reason and the remedy.
-    """
-
-    _MESSAGES = ('Unable connect to "%s:%s": %s', 'Unable to request metadata from "%s:%s": %s')
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.msg not in self._MESSAGES
-
-
-logging.getLogger("aiokafka").addFilter(_SaidByUs())
 
 
 class Connector:
