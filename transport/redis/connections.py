@@ -101,6 +101,20 @@ class RedisConnections:
             raise translate(reply)
         return reply
 
+    async def set_once(self, key: str, value: str | int) -> bytes:
+        """Return what ``key`` holds; that is ``value`` if it held nothing.
+
+        Nothing is written where it holds something: a full server refuses that.
+
+        Raises:
+            TransportError: what the server's error, or its silence, means.
+        """
+        known: bytes | None = await self.call("GET", key)
+        while known is None:
+            await self.call("SET", key, value, "NX")
+            known = await self.call("GET", key)
+        return known
+
     async def close(self) -> None:
         """Close every connection that is not in use, and the others when they come back."""
         self._closed = True

@@ -174,12 +174,24 @@ class RedisConsumer:
                 claim.lose()
         self._looks += 1
         due = claims[self._looks % _CARE_EVERY :: _CARE_EVERY]
-        if not due:
+        await self._trim(claims if self._membership.is_full else due)
+        await self._gather_strays([claim for claim in due if not claim.lost])
+
+    async def _trim(self, claims: Sequence[RedisClaim]) -> None:
+        if not claims:
             return
-        for claim, reply in zip(due, await self._membership.trim(due), strict=True):
+        is_full, trimmed = self._membership.is_full, 0
+        for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
             if isinstance(reply, Exception):
                 _log.warning("Trim of %s failed; will retry: %s", claim.stream, translate(reply))
-        await self._gather_strays([claim for claim in due if not claim.lost])
+            else:
+                trimmed += reply
+        if is_full and trimmed:
+            _log.warning(
+                "Redis is full (maxmemory): %d acknowledged records were removed before their "
+                "retention was over; give it memory, or set STREAM_RETENTION_SECONDS lower",
+                trimmed,
+            )
 
     async def _gather_strays(self, claims: Sequence[RedisClaim]) -> None:
         """Give up partitions of which another consumer of our group has records.

@@ -141,8 +141,13 @@ def is_wrong_server(error: Exception) -> bool:
 
 
 def is_function_missing(reply: object) -> bool:
-    """Return whether a reply says that our library is not loaded (so nothing was executed)."""
-    return isinstance(reply, redis.ResponseError) and "Function not found" in str(reply)
+    """Return whether a reply says that our library is not loaded (so nothing was executed).
+
+    Or that the server has no functions at all, which loading them then tells with the remedy.
+    """
+    return isinstance(reply, redis.ResponseError) and (
+        "Function not found" in str(reply) or "unknown command" in str(reply)
+    )
 
 
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:

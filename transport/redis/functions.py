@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from hashlib import sha256
+from hashlib import sha1, sha256
 from importlib.resources import files
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from transport.errors import ConfigurationError
+from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis.connection import Command, Reply
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import is_function_missing, translate
@@ -28,6 +28,23 @@ _FILES = (
 )  # as they build on others
 _LOADS = 3  # more than one, as it can be flushed again before the call gets there
 
+# A full server loads no library, and runs scripts that allow for that. So a function is called as a
+# script there, and one that has no such flag is refused in the server's own words.
+_AS_SCRIPT = """#!lua flags=allow-oom
+local PREFIX, called = '', nil
+local redis = setmetatable({{
+  register_function = function(it)
+    if it.function_name == '{name}' then
+      called = it.flags[1] and it.callback or function()
+        return redis.error_reply("OOM command not allowed when used memory > 'maxmemory'.")
+      end
+    end
+  end,
+}}, {{__index = redis}})
+{source}
+return called(KEYS, ARGV)
+"""
+
 
 class Functions:
     """Calls the functions of ``lua/``.
@@ -43,6 +60,7 @@ class Functions:
         folder = files("transport.redis").joinpath("lua")
         source = "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in _FILES)
         self._library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
+        self._source = source
         self._code = f"#!lua name={self._library}\nlocal PREFIX = '{self._library}_'\n{source}"
         self._loading = asyncio.Lock()
 
@@ -50,29 +68,64 @@ class Functions:
         """Return the command that calls function ``name``."""
         return ("FCALL", f"{self._library}_{name}", len(keys), *keys, *arguments)
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+    async def exchange(
+        self, commands: Sequence[Command], *, closing: Sequence[Command] = ()
+    ) -> list[Reply]:
         """Send ``commands`` in one go and return their replies; load the library where it is gone.
 
-        See ``RedisConnection.exchange``.
+        ``closing`` follows them, on the same connection, also where they are sent again; its
+        replies come last. See ``RedisConnection.exchange``.
 
         Raises:
             TransportUnavailable: no connection could be had, or no library loaded.
         """
         async with self._connections.lend() as connection:
-            replies = await connection.exchange(commands)
-        return await self._with_library(commands, replies)
+            replies = await connection.exchange([*commands, *closing])
+        return await self._with_library(commands, replies, closing)
 
-    async def _with_library(self, commands: Sequence[Command], replies: list[Reply]) -> list[Reply]:
+    async def _with_library(
+        self,
+        commands: Sequence[Command],
+        replies: list[Reply],
+        closing: Sequence[Command] = (),
+    ) -> list[Reply]:
         """Make the calls again that found no library, once it is loaded."""
         for _ in range(_LOADS):
-            missing = [i for i, reply in enumerate(replies) if is_function_missing(reply)]
+            missing = [i for i in range(len(commands)) if is_function_missing(replies[i])]
             if not missing:
                 break
-            await self.load()
-            again = await self._connections.exchange([commands[i] for i in missing])
-            for i, reply in zip(missing, again, strict=True):
+            calls = [commands[i] for i in missing]
+            try:
+                await self.load()
+            except TransportUnavailable as error:
+                if not isinstance(error.__cause__, OutOfMemoryError):
+                    raise
+                again = await self._call_as_scripts(calls)
+            else:
+                again = await self._connections.exchange([*calls, *closing])
+                replies[len(commands) :] = again[len(calls) :]
+            for i, reply in zip(missing, again, strict=False):
                 replies[i] = reply
         return replies
+
+    async def _call_as_scripts(self, calls: Sequence[Command]) -> list[Reply]:
+        """Make the calls on a server that is full and has no library: three trips, not one."""
+        names = [str(call[1]).removeprefix(f"{self._library}_") for call in calls]
+        scripts = {name: _AS_SCRIPT.format(name=name, source=self._source) for name in names}
+        digests = {
+            name: sha1(script.encode(), usedforsecurity=False).hexdigest()
+            for name, script in scripts.items()
+        }
+        replies = await self._connections.exchange(
+            [
+                *(("SCRIPT", "LOAD", script) for script in scripts.values()),
+                *(
+                    ("EVALSHA", digests[name], *call[2:])
+                    for name, call in zip(names, calls, strict=True)
+                ),
+            ]
+        )
+        return replies[len(scripts) :]
 
     async def call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
         """Call one function, in a trip with others' calls of this moment, and return its reply.
@@ -90,7 +143,7 @@ class Functions:
         """Load the library if it is not there.
 
         Raises:
-            TransportUnavailable: the server can't be reached or forbids it.
+            TransportUnavailable: the server can't be reached or forbids it, or is full.
             ConfigurationError: the server is too old.
         """
         async with self._loading:

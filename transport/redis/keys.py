@@ -32,6 +32,9 @@ from transport.contract import Topic
 __all__ = ["TopicKeys", "dead_letter_log", "messages_log"]
 
 
+_PROBE_MS = 60_000
+
+
 class TopicKeys(msgspec.Struct, frozen=True):
     """The names of one topic."""
 
@@ -50,9 +53,9 @@ class TopicKeys(msgspec.Struct, frozen=True):
         return f"{{{self.name}}}:identity"
 
     @property
-    def probe(self) -> str:
-        """The key that is written to see whether writes are taken."""
-        return f"{{{self.name}}}:probe"
+    def probing(self) -> tuple[str | int, ...]:
+        """The command that writes to see whether writes are taken."""
+        return ("SET", f"{{{self.name}}}:probe", "1", "PX", _PROBE_MS)
 
     def lease(self, partition: int, group: str) -> str:
         """Return the key of the lease on ``partition`` in ``group``."""

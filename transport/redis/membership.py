@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
+from redis.exceptions import OutOfMemoryError
+
 from transport.assignment import fair_shares
 from transport.redis.claim import RedisClaim
-from transport.redis.connection import Command, Reply
+from transport.redis.connection import Reply
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys, consumer
@@ -65,6 +67,8 @@ class RedisMembership:
         self._lease_ms = lease_ms
         self._leases = [log.lease(p, group) for p in range(len(log.streams))]
         self._members = log.members(group)
+        self.is_full = False
+        """Whether the server refused a write for want of memory when this member looked last."""
 
     async def look(self, held: AbstractSet[int]) -> tuple[str, list[int]]:
         """Say that this member lives. Return the last ring's id and the partitions due to it.
@@ -72,14 +76,22 @@ class RedisMembership:
         Of those in ``held`` it takes itself for the owner: that a lease is lost, its renewal tells.
         """
         others = [p for p in range(len(self._leases)) if p not in held]
-        (rung, members), *found = await self._all(
+        # With a write that a full server refuses, and that changes nothing: it refuses nothing
+        # else here.
+        *replies, probed = await self._functions.exchange(
             [
                 self._functions.command(
                     "heartbeat", (self._members, self.bell), self._member, self._lease_ms
                 ),
                 *(self._functions.command("owner", (self._leases[p],)) for p in others),
+                self.log.probing,
             ]
         )
+        self.is_full = isinstance(probed, OutOfMemoryError)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply)
+        (rung, members), *found = replies
         owners: list[str | None] = [self._member] * len(self._leases)
         for partition, owner in zip(others, found, strict=True):
             owners[partition] = owner.decode() or None
@@ -141,7 +153,10 @@ class RedisMembership:
     async def trim(self, claims: Sequence[RedisClaim]) -> list[Reply]:
         """Remove acknowledged records that are past their retention; return counts or errors."""
         return await self._functions.exchange(
-            [c.retention.command(self._functions, c.stream) for c in claims]
+            [
+                claim.retention.command(self._functions, claim.stream, is_full=self.is_full)
+                for claim in claims
+            ]
         )
 
     async def strays(self, claims: Sequence[RedisClaim]) -> list[Reply]:
@@ -172,10 +187,3 @@ class RedisMembership:
                 self._functions.command("leave", (self._members, self.bell), self._member),
             ]
         )
-
-    async def _all(self, commands: Sequence[Command]) -> list[Reply]:
-        replies = await self._functions.exchange(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translate(reply)
-        return replies

@@ -23,6 +23,9 @@ async def open_logs(
 ) -> bool:
     """Load the functions and create the streams and groups that are missing.
 
+    Nothing is written that is there already: a full server, which workers are to drain, takes no
+    write of ours but those.
+
     Returns whether the server is a cluster's, where no call may touch two slots.
 
     Raises:
@@ -30,7 +33,6 @@ async def open_logs(
         ConfigurationError: the log was made with another number of partitions, or the server is
             too old, or one of several of a cluster, or it throws records away when it is full.
     """
-    await functions.load()
     clustered = await _check_server(connections)
     await _check_partitions(connections, logs[0][0])
     replies = await functions.exchange(
@@ -88,12 +90,7 @@ async def _check_server(connections: RedisConnections) -> bool:
 
 async def _check_partitions(connections: RedisConnections, messages: TopicKeys) -> None:
     partitions = len(messages.streams)
-    made, known = await connections.exchange(
-        [("SET", messages.count, partitions, "NX"), ("GET", messages.count)]
-    )
-    for reply in (made, known):
-        if isinstance(reply, Exception):
-            raise translate(reply)
+    known = await connections.set_once(messages.count, partitions)
     if int(known) != partitions:
         raise ConfigurationError(
             f"STREAM_PARTITIONS={partitions}, but this Redis database holds a log of "

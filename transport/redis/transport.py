@@ -45,7 +45,6 @@ from transport.settings import TransportSettings
 
 __all__ = ["RedisTransport"]
 
-_PROBE_MS = 60_000
 _NAME = LogName("redis")
 
 
@@ -229,14 +228,8 @@ class RedisTransport:
 
     async def identity(self) -> str:
         """Return a UUID that the first who asks has set; see the contract."""
-        key = self._messages.identity
-        made, known = await self._connections.exchange(
-            [("SET", key, str(uuid4()), "NX"), ("GET", key)]
-        )
-        for reply in (made, known):
-            if isinstance(reply, Exception):
-                raise translate(reply)
-        return str(known.decode())
+        known = await self._connections.set_once(self._messages.identity, str(uuid4()))
+        return known.decode()
 
     async def forget_group(self, group: str) -> None:
         """Forget a group; see the contract."""
@@ -259,7 +252,7 @@ class RedisTransport:
 
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
-        await self._connections.call("SET", self._messages.probe, "1", "PX", _PROBE_MS)
+        await self._connections.call(*self._messages.probing)
 
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)

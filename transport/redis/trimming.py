@@ -9,6 +9,7 @@ from transport.redis.functions import Functions
 
 __all__ = ["Retention"]
 
+_LAST_ID = "18446744073709551615-18446744073709551615"
 _STEPS = 16  # how finely "at most so many records" is kept
 
 
@@ -38,8 +39,13 @@ class Retention:
         while len(self._notes) > 1 and self._acked - self._notes[1][0] >= self._records:
             self._notes.popleft()
 
-    def command(self, functions: Functions, stream: str) -> Command:
-        """Return the command that trims ``stream`` below what every group has acknowledged."""
+    def command(self, functions: Functions, stream: str, *, is_full: bool = False) -> Command:
+        """Return the command that trims ``stream`` below what every group has acknowledged.
+
+        ``is_full``: the server refuses appends for want of memory, so nothing acknowledged stays.
+        """
         acked, through = self._notes[0]
         crowded = through if self._acked - acked >= self._records else "0-0"
+        if is_full:
+            crowded = _LAST_ID
         return functions.command("trim", (stream,), crowded, self._seconds)

@@ -1,0 +1,104 @@
+"""A server at its maxmemory: workers drain it, whenever they start, and it takes appends again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import ConformanceWorker, message, until
+from transport.contract import WORKER_GROUP, Appended, Topic
+from transport.errors import TransportUnavailable
+from transport.redis import RedisTransport
+
+PATIENCE = 20.0
+ROOM = 2 << 20
+BODY = "x" * 10_000
+
+
+@asynccontextmanager
+async def _full(client: Redis, log: RedisTransport) -> AsyncIterator[int]:
+    """Let the log fill what memory there is; yield how many records it then has."""
+    used = (await client.info("memory"))["used_memory"]
+    await client.config_set("maxmemory", used + ROOM)
+    try:
+        count, accepted = 0, True
+        while accepted:
+            batch = [message(BODY, partition=n % 4, of=log) for n in range(20)]
+            outcomes = await log.publish(batch)
+            count += sum(isinstance(it, Appended) for it in outcomes)
+            accepted = all(isinstance(it, Appended) for it in outcomes)
+        # It stays full, whatever goes of what is no record.
+        await client.config_set("maxmemory", used + ROOM // 2)
+        yield count
+    finally:
+        await client.config_set("maxmemory", 0)
+
+
+@pytest.fixture(params=["loaded", "flushed"])
+def library(request: pytest.FixtureRequest) -> str:
+    """Whether the server has our functions; one that is full loads none."""
+    return str(request.param)
+
+
+async def test_workers_that_start_on_a_full_server_drain_it_and_it_takes_appends_again(
+    own_redis: ValkeyServer, near: RedisTransport, client: Redis, library: str
+) -> None:
+    """Long before the retention of what they acknowledge is over."""
+    async with _full(client, near) as count:
+        assert count > 50
+        if library == "flushed":
+            await client.execute_command("FUNCTION", "FLUSH")
+        async with RedisTransport.from_settings(short_settings(own_redis)) as another:
+            worker = ConformanceWorker(another, "worker")
+            async with worker.working():
+                await until(lambda: len(worker.records) == count, patience=PATIENCE)
+
+                async def drained() -> bool:
+                    progress = await another.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                    return sum(it.lag or 0 for it in progress) == 0
+
+                async def appends() -> bool:
+                    (outcome,) = await another.publish([message("x", partition=0, of=another)])
+                    return isinstance(outcome, Appended)
+
+                await eventually(drained, timeout=PATIENCE)
+                await eventually(appends, timeout=5.0)
+        assert await another_identity(own_redis) == await near.identity()
+
+
+async def another_identity(server: ValkeyServer) -> str:
+    async with RedisTransport.from_settings(short_settings(server)) as log:
+        return await log.identity()
+
+
+async def test_an_append_to_a_full_server_without_the_library_is_refused_as_full(
+    near: RedisTransport, client: Redis
+) -> None:
+    await client.execute_command("FUNCTION", "FLUSH")
+    await client.config_set("maxmemory", 1)
+    try:
+        (outcome,) = await near.publish([message("x", partition=0, of=near)])
+    finally:
+        await client.config_set("maxmemory", 0)
+    assert isinstance(outcome, TransportUnavailable)
+    assert isinstance(outcome.__cause__, OutOfMemoryError)
+    assert "let workers drain the log" in str(outcome)
+
+
+async def test_a_new_log_on_a_full_server_is_refused_as_full(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    await client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(TransportUnavailable, match="maxmemory"):
+            async with RedisTransport.from_settings(short_settings(own_redis)):
+                pass
+    finally:
+        await client.config_set("maxmemory", 0)
