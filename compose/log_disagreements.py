@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator
 
 from transport.errors import ConfigurationError
 from transport.log_name import LogName
-from transport.log_settings import refusals
+from transport.log_settings import own_variable, refusals
+from transport.redis_url import RedisUrl
 from transport.registry import known_name
-from transport.settings import ADDRESSES, TransportSettings
+from transport.settings import TransportSettings
 
 __all__ = ["log_disagreements"]
 
@@ -24,9 +25,29 @@ def log_disagreements(transport: TransportSettings, variables: Collection[str]) 
         transport: the settings.
         variables: the name of every variable that has a value.
     """
+    yield from _of_redis_urls(transport, variables)
     yield from _of_shadow(transport)
     yield from _of_each(transport)
     yield from refusals(variables, _labels(transport))
+
+
+def _of_redis_urls(transport: TransportSettings, variables: Collection[str]) -> Iterator[str]:
+    """Refuse what is said twice: in a URL, and in a setting of its own."""
+    own = [(own_variable(label, ""), its) for label, its in transport.labelled.items()]
+    for prefix, settings in (("", transport), *own):
+        if f"{prefix}REDIS_URL" not in variables or settings.redis_url is None:
+            continue
+        url = RedisUrl.parse(settings.redis_url.get_secret_value())
+        said = {
+            "REDIS_HOST": True,
+            "REDIS_PORT": True,
+            "REDIS_STREAM_DB": url.database is not None,
+            "REDIS_USERNAME": url.username is not None,
+            "REDIS_PASSWORD": url.password is not None,
+        }
+        for name, is_said in said.items():
+            if is_said and f"{prefix}{name}" in variables:
+                yield f"{prefix}REDIS_URL says what {prefix}{name} says: unset one of them"
 
 
 def _of_shadow(transport: TransportSettings) -> Iterator[str]:
@@ -77,11 +98,20 @@ def _of_each(transport: TransportSettings) -> Iterator[str]:
                 "partitions, since one process may come to own them all; give "
                 f"{count + _REDIS_SPARE} or more"
             )
-        address = [getattr(own, field) for field in ADDRESSES.get(name.kind, ())]
+        address = own.place(name.kind)
         place = (name.kind, name.partitions, *address) if address else (text,)
         other = places.setdefault(place, text)
         if other != text:
             yield (
                 f"{given} is {other} under another name: both are at "
-                f"{':'.join(map(str, address))}; name one log, or set the other server's address"
+                f"{_shown(address)}; name one log, or set the other server's address"
             )
+
+
+def _shown(address: tuple[object, ...]) -> str:
+    flat = (
+        ":".join(map(str, part)) if isinstance(part, tuple) else str(part)
+        for part in address
+        if part is not None
+    )
+    return ":".join(flat)

@@ -28,6 +28,7 @@ from persistence.settings import PersistenceSettings
 from transport.errors import ConfigurationError
 from transport.log_name import LogName
 from transport.log_settings import own_settings, own_variable
+from transport.redis_url import masked_url
 from transport.settings import ADDRESSES, TransportSettings
 
 __all__ = [
@@ -187,7 +188,10 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
     rows = {row.name: row for row in effective(settings, overrides)}
     log = LogName.parse(settings.transport.consumed)
     described = []
-    for fields in (ADDRESSES.get(log.kind, ()), ("database_url",)):
+    address_of_log = ADDRESSES.get(log.kind, ())
+    if log.kind == "redis" and settings.transport.of(log).redis_url:
+        address_of_log = ("redis_url",)
+    for fields in (address_of_log, ("database_url",)):
         if not fields:
             continue
         found = [
@@ -271,7 +275,10 @@ def _with_labels(transport: TransportSettings, variables: Mapping[str, str]) -> 
     problems: list[str] = []
     for label, own in own_settings(variables).items():
         try:
-            made[label] = TransportSettings(**{**transport.model_dump(), **own})
+            inherited = transport.model_dump()
+            if {"redis_host", "redis_port"} & own.keys():
+                inherited["redis_url"] = None
+            made[label] = TransportSettings(**{**inherited, **own})
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 said = _explain(TransportSettings, detail)
@@ -314,6 +321,8 @@ def _without_credentials(refused: str) -> str:
 
 def _address(secret: str) -> str:
     """Return a secret masked; of an address, all but the password and the options."""
+    if secret.startswith("redis"):
+        return masked_url(secret)
     try:
         parts = urlsplit(secret)
         port = f":{parts.port}" if parts.port else ""

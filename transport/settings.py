@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transport.errors import ConfigurationError
 from transport.log_name import MOST_PARTITIONS, LogName
+from transport.redis_url import RedisUrl
 
 __all__ = ["ADDRESSES", "TransportSettings"]
 
@@ -52,12 +53,29 @@ class TransportSettings(BaseSettings):
     transport_shadow_settle_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
     """How long a copy may take to arrive before parity, and its gate, miss it."""
 
+    redis_url: SecretStr | None = None
+    """Where Redis is, in one line, in place of REDIS_HOST and REDIS_PORT:
+    ``redis://user:password@host:6379/1``, ``rediss://`` for TLS, or
+    ``redis+sentinel://host1,host2:26379/name`` for the primary that sentinels name (``rediss`` for
+    TLS with all of them). What it leaves out is as its own setting says."""
     redis_host: str = "localhost"
     redis_port: Port = 6379
     redis_username: str | None = None
     redis_password: SecretStr | None = None
     redis_stream_db: Annotated[int, Field(ge=0)] = 1
     redis_tls: bool = False
+    redis_tls_ca_file: str | None = None
+    """PEM file of the authorities to trust; the system's where unset."""
+    redis_tls_cert_file: str | None = None
+    """PEM file of our certificate, for a server that asks its clients for one."""
+    redis_tls_key_file: str | None = None
+    """PEM file of that certificate's key; where unset, it is in REDIS_TLS_CERT_FILE."""
+    redis_sentinel_username: str | None = None
+    redis_sentinel_password: SecretStr | None = None
+    """The sentinels' own password; those of a URL and of REDIS_PASSWORD are the server's."""
+    redis_wait_replicas: Annotated[int, Field(ge=0, le=64)] = 0
+    """So many replicas must have confirmed an append before it is acknowledged (``WAIT``). With
+    fewer, within half of REDIS_TIMEOUT_MS, its outcome is unknown: clients retry."""
     redis_pool_size: Annotated[int, Field(ge=4, le=1024)] = 64
     """Connections this process may open to Redis. Each owned partition may use one."""
     redis_timeout_ms: Annotated[int, Field(ge=50, le=600_000)] = 5000
@@ -144,6 +162,28 @@ class TransportSettings(BaseSettings):
         return self._labelled
 
     @property
+    def redis(self) -> RedisUrl:
+        """Where Redis is, from ``REDIS_URL`` and the settings of each part."""
+        secret = self.redis_password
+        own = RedisUrl(
+            servers=((self.redis_host, self.redis_port),),
+            tls=self.redis_tls,
+            database=self.redis_stream_db,
+            username=self.redis_username,
+            password=secret.get_secret_value() if secret else None,
+        )
+        if self.redis_url is None:
+            return own
+        return RedisUrl.parse(self.redis_url.get_secret_value()).over(own)
+
+    def place(self, kind: str) -> tuple[object, ...]:
+        """Return where logs of ``kind`` are, to be compared; nothing where that is not known."""
+        if kind == "redis":
+            redis = self.redis
+            return (*sorted(redis.servers), redis.master, redis.database)
+        return tuple(getattr(self, field) for field in ADDRESSES.get(kind, ()))
+
+    @property
     def consumed(self) -> str:
         """The name of the transport that workers read."""
         return self.consume_from or self.transport
@@ -187,6 +227,29 @@ class TransportSettings(BaseSettings):
         pairs = (self.kafka_sasl_oauthbearer_extensions or "").split(",")
         parts = (pair.partition("=") for pair in pairs if pair.strip())
         return {name.strip(): value.strip() for name, _, value in parts}
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_is_one(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None or not url.get_secret_value():
+            return None
+        RedisUrl.parse(url.get_secret_value())
+        return url
+
+    @model_validator(mode="after")
+    def _redis_tls_is_whole(self) -> Self:
+        files = ("redis_tls_ca_file", "redis_tls_cert_file", "redis_tls_key_file")
+        given = [name.upper() for name in files if getattr(self, name)]
+        if given and not self.redis.tls:
+            raise ValueError(
+                f"{given[0]} is for TLS, which is off: set REDIS_TLS=true or a REDIS_URL that "
+                "begins with rediss, or unset it"
+            )
+        if self.redis_tls_key_file and not self.redis_tls_cert_file:
+            raise ValueError(
+                "REDIS_TLS_KEY_FILE needs REDIS_TLS_CERT_FILE, the certificate that it is for"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:

@@ -41,7 +41,13 @@ __all__ = ["up"]
 
 _CLAIMED_WITHIN = 5.0  # seconds
 _SETTLED_AFTER = 0.2  # seconds; each worker says one line when it has its partition
-_SERVERS_OF_YOURS = ("DATABASE_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
+_SERVERS_OF_YOURS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "KAFKA_BOOTSTRAP_SERVERS",
+)
 
 
 async def up(

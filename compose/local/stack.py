@@ -93,6 +93,7 @@ class Stack:
         found = {
             **self._payloads(),
             "DATABASE_URL": self.database_url,
+            "REDIS_URL": "",
             "REDIS_HOST": "127.0.0.1",
             "REDIS_PORT": _NOBODY,
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{_NOBODY}",
@@ -104,6 +105,9 @@ class Stack:
                 "REDIS_USERNAME": self.redis.username,
                 "REDIS_PASSWORD": self.redis.password,
                 "REDIS_TLS": "false",
+                "REDIS_TLS_CA_FILE": "",
+                "REDIS_TLS_CERT_FILE": "",
+                "REDIS_TLS_KEY_FILE": "",
             }
         if self.kafka:
             found |= {

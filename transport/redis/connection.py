@@ -12,15 +12,16 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import hiredis
 import msgspec
 from redis.asyncio.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, NoPermissionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from transport.errors import TransportUnavailable
 from transport.redis.errors import is_wrong_server, translate
 
 __all__ = ["Address", "Command", "RedisConnection", "Reply", "ReplyTooLargeError"]
@@ -51,17 +52,29 @@ class Address(msgspec.Struct, frozen=True):
     """Sent first on each connection (AUTH, SELECT); an error among the replies ends it."""
     timeout: float
     connect_timeout: float
+    wants_primary: bool = False
+    """Whether to refuse a server whose ``ROLE`` is another."""
 
     def __repr__(self) -> str:
         """Leave the greeting out: it holds the password."""
         return f"Address({self.host}:{self.port})"
 
 
-class RedisConnection:
-    """A connection that is made when needed, used by one task at a time."""
+class _Locator(Protocol):
+    async def locate(self) -> Address: ...
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+
+class RedisConnection:
+    """A connection that is made when needed, used by one task at a time.
+
+    ``locator`` is asked where to, each time.
+    """
+
+    def __init__(self, locator: _Locator) -> None:
+        self.place = ("", 0)
+        """Host and port of the server that it was connected to last."""
+        self._locator = locator
+        self._timeout = 0.0
         self._wire: _Wire | None = None
         self._is_blocking = False
         self._is_retired = False
@@ -96,24 +109,36 @@ class RedisConnection:
             if self.is_open:  # and not retired in that turn
                 return False
             self.hang_up()
-        address = self._address
+        address = await self._locator.locate()
+        self.place, self._timeout = (address.host, address.port), address.timeout
         try:
             async with asyncio.timeout(address.connect_timeout):
                 _, self._wire = await asyncio.get_running_loop().create_connection(
                     _Wire, address.host, address.port, ssl=address.tls
                 )
-                replies = await self.exchange(address.greeting) if address.greeting else []
+                await self._begin(address)
         except OSError as error:  # TimeoutError is one
             self.hang_up()
             raise translate(error) from error
         except BaseException:
             self.hang_up()
             raise
-        for reply in replies:
-            if isinstance(reply, Exception):
-                self.hang_up()
-                raise translate(reply)
         return True
+
+    async def _begin(self, address: Address) -> None:
+        role: list[Command] = [("ROLE",)] if address.wants_primary else []
+        if not (commands := [*address.greeting, *role]):
+            return
+        for command, reply in zip(commands, await self.exchange(commands), strict=True):
+            if isinstance(reply, NoPermissionError) and command == ("ROLE",):
+                continue  # then its first refusal of a write tells
+            if isinstance(reply, Exception):
+                raise translate(reply)
+            if command == ("ROLE",) and reply[0] != b"master":
+                raise TransportUnavailable(
+                    f"the sentinels name {address.host}:{address.port} as the primary, which is a "
+                    "replica: a failover is under way"
+                )
 
     async def exchange(
         self, commands: Sequence[Command], *, block: float = 0.0, most: int = 0
@@ -127,7 +152,7 @@ class RedisConnection:
         wire = self._wire
         if wire is None or wire.lost is not None:
             return [wire.lost if wire else RedisConnectionError("hung up")] * len(commands)
-        seconds = self._address.timeout + block
+        seconds = self._timeout + block
         self._is_blocking = block > 0
         wire.errors.has_wrong_server = False
         try:
@@ -150,14 +175,21 @@ class RedisConnection:
             self._wire.hang_up()
             self._wire = None
 
+    def leave_unless_at(self, place: tuple[str, int]) -> None:
+        """Close it, as ``retire`` does, if it is connected to another server."""
+        if self._wire is not None and self.place != place:
+            self._leave(self._wire)
+
     def retire(self) -> None:
         """Close it if it was opened before the failover that another connection met.
 
         A trip under way gets its replies first, unless it only waits for something to happen.
         """
         wire = self._wire
-        if wire is None or not _is_old(wire):
-            return
+        if wire is not None and _is_old(wire):
+            self._leave(wire)
+
+    def _leave(self, wire: _Wire) -> None:
         if wire.is_busy and not self._is_blocking:
             self._is_retired = True
         else:

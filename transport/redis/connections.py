@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from ssl import create_default_context
+from ssl import SSLContext, SSLError, create_default_context
 
+import msgspec
+
+from transport.errors import ConfigurationError
 from transport.redis.connection import Address, Command, RedisConnection, Reply
 from transport.redis.errors import translate
+from transport.redis.locator import Locator, SentinelLocator, StaticLocator
 from transport.settings import TransportSettings
 
 __all__ = ["RedisConnections"]
 
 _CONNECT_SECONDS = 5.0
+_SENTINEL_SECONDS = 1.0  # most have to answer within that, and may be asked again
 
 
 class RedisConnections:
@@ -30,21 +35,8 @@ class RedisConnections:
         self._lent: set[RedisConnection] = set()
         self._closed = False
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
-        password = settings.redis_password
-        greeting: list[Command] = []
-        if password is not None:
-            user = (settings.redis_username,) if settings.redis_username else ()
-            greeting.append(("AUTH", *user, password.get_secret_value()))
-        if settings.redis_stream_db:
-            greeting.append(("SELECT", settings.redis_stream_db))
-        self._address = Address(
-            host=settings.redis_host,
-            port=settings.redis_port,
-            tls=create_default_context() if settings.redis_tls else None,
-            greeting=tuple(greeting),
-            timeout=settings.redis_timeout_ms / 1000,
-            connect_timeout=_CONNECT_SECONDS,
-        )
+        self._place = ("", 0)  # where the last connection was made to
+        self._locator = _locator(settings)
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[RedisConnection]:
@@ -54,11 +46,12 @@ class RedisConnections:
             TransportUnavailable: none could be had, so nothing was sent.
         """
         async with self._slots:
-            connection = self._idle.pop() if self._idle else RedisConnection(self._address)
+            connection = self._idle.pop() if self._idle else RedisConnection(self._locator)
             self._lent.add(connection)
             try:
                 if await connection.open():
                     self.made += 1
+                    self._moved_to(connection.place)
                 yield connection
             finally:
                 self._lent.discard(connection)
@@ -69,6 +62,13 @@ class RedisConnections:
                     connection.hang_up()
                 else:
                     self._idle.append(connection)
+
+    def _moved_to(self, place: tuple[str, int]) -> None:
+        """Leave every other server, where the locator names another than before."""
+        if place != self._place:
+            self._place = place
+            for connection in (*self._idle, *self._lent):
+                connection.leave_unless_at(place)
 
     def _retire(self) -> None:
         """Close every connection that is as old as one whose server is no longer the primary.
@@ -120,3 +120,67 @@ class RedisConnections:
         self._closed = True
         while self._idle:
             self._idle.pop().hang_up()
+        self._locator.close()
+
+
+def _locator(settings: TransportSettings) -> Locator:
+    redis = settings.redis
+    tls = _tls(settings) if redis.tls else None
+    greeting = _auth(redis.username, redis.password)
+    if redis.database:
+        greeting.append(("SELECT", redis.database))
+    addresses = [
+        Address(
+            host=host,
+            port=port,
+            tls=tls,
+            greeting=tuple(greeting),
+            timeout=settings.redis_timeout_ms / 1000,
+            connect_timeout=_CONNECT_SECONDS,
+        )
+        for host, port in redis.servers
+    ]
+    if redis.master is None:
+        return StaticLocator(addresses[0])
+    password = settings.redis_sentinel_password
+    theirs = _auth(
+        settings.redis_sentinel_username, password.get_secret_value() if password else None
+    )
+    sentinels = [
+        msgspec.structs.replace(
+            address,
+            greeting=tuple(theirs),
+            timeout=_SENTINEL_SECONDS,
+            connect_timeout=_SENTINEL_SECONDS,
+        )
+        for address in addresses
+    ]
+    return SentinelLocator(sentinels, redis.master, addresses[0])
+
+
+def _auth(username: str | None, password: str | None) -> list[Command]:
+    if password is None:
+        return []
+    return [("AUTH", username, password) if username else ("AUTH", password)]
+
+
+def _tls(settings: TransportSettings) -> SSLContext:
+    """Return what is trusted, and what proves who we are.
+
+    Raises:
+        ConfigurationError: a file can't be read, or is no PEM file of that kind.
+    """
+    field, path = "REDIS_TLS_CA_FILE", settings.redis_tls_ca_file
+    try:
+        context = create_default_context(cafile=path)
+        if settings.redis_tls_cert_file:
+            field, path = "REDIS_TLS_CERT_FILE", settings.redis_tls_cert_file
+            key = settings.redis_tls_key_file
+            if key:
+                field, path = f"{field} and REDIS_TLS_KEY_FILE", f"{path} and {key}"
+            context.load_cert_chain(settings.redis_tls_cert_file, key)
+    except (OSError, SSLError) as error:
+        raise ConfigurationError(
+            f"{field}={path} can't be used: {error}; name PEM files that this user may read"
+        ) from error
+    return context

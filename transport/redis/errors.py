@@ -27,7 +27,9 @@ _ACL = (
     "+client|unblock)"
 )
 _FULL = "Redis is full (maxmemory): give it memory, or let workers drain the log"
-_NETWORK = "Redis can't be reached: check REDIS_HOST and REDIS_PORT, and that it runs"
+_NETWORK = (
+    "Redis can't be reached: check REDIS_HOST and REDIS_PORT (or REDIS_URL), and that it runs"
+)
 _CLUSTER = "the Redis Cluster can't serve this key now"
 _NO_CLUSTER = "this is a Redis Cluster; REDIS_HOST must name a standalone server or its proxy"
 _REFUSED = "Redis refused the command"

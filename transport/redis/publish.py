@@ -23,6 +23,7 @@ from transport.envelope import (
 )
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.identity import partition_of
+from transport.redis.confirmation import Confirmation
 from transport.redis.connection import Command, Reply
 from transport.redis.errors import is_refusal, translate
 from transport.redis.functions import Functions
@@ -55,7 +56,8 @@ class Publisher:
     A repeat is answered from memory only if its record is in the log, or left it after ``group``
     acknowledged it. Any other record may not be a row, so the repeat is appended.
 
-    ``own_appends`` gets what was appended, for the claims of this process.
+    ``own_appends`` gets what was appended, for the claims of this process. ``confirmation`` says
+    whether replicas have to have it.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Publisher:
         seconds: int,
         witness: Witness,
         own_appends: OwnAppends,
+        confirmation: Confirmation,
     ) -> None:
+        self._confirmation = confirmation
         self._functions = functions
         self._witness = witness
         self._log = log
@@ -88,12 +92,17 @@ class Publisher:
         for calls in self._trips(envelopes, self._seconds if remember else 0):
             self._own_appends.under_way += 1
             try:
-                replies = await self._functions.exchange([call.command for call in calls])
+                replies = await self._functions.exchange(
+                    [call.command for call in calls], closing=self._confirmation.commands
+                )
+                doubt = self._confirmation.doubt(replies[len(calls) :])
+                replies = replies[: len(calls)]
                 if len(calls) == 1:
-                    outcomes += self._outcomes(replies[0], calls[0].envelopes)
+                    some = self._outcomes(replies[0], calls[0].envelopes)
                 else:
                     rest = envelopes[len(outcomes) :]
-                    outcomes += self._outcomes_by_partition(replies, calls, rest)
+                    some = self._outcomes_by_partition(replies, calls, rest)
+                outcomes += [_doubted(it, doubt) for it in some] if doubt else some
             except TransportError as error:
                 # What follows must not overtake it.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
@@ -271,6 +280,11 @@ def _told_apart(
             run.envelopes.append(envelope)
             run.offsets.append(item.decode())
     return bare
+
+
+def _doubted(outcome: Outcome, doubt: AppendUnknown) -> Outcome:
+    """Return what is known of a record that too few replicas have."""
+    return outcome if isinstance(outcome, TransportError) else doubt
 
 
 def _outcomes(reply: Reply, count: int) -> Sequence[Outcome]:

@@ -26,6 +26,7 @@ from transport.durability import Durability
 from transport.log_name import LogName
 from transport.redis import reading
 from transport.redis.append_notifier import AppendNotifier
+from transport.redis.confirmation import Confirmation
 from transport.redis.connections import RedisConnections
 from transport.redis.consumer import RedisConsumer
 from transport.redis.dead_letters import RedisDeadLetters
@@ -68,8 +69,13 @@ class RedisTransport:
         self._settings = settings
         self._messages = messages_log(self.partitions, name.suffix("@"))
         self._dead = dead_letter_log(name.suffix("@"))
+        redis = settings.redis
+        host, port = redis.servers[0]
         self.location = LogLocation(
-            settings.redis_host, settings.redis_port, self._messages.name, self._dead.name
+            redis.master or host,
+            None if redis.master else port,
+            self._messages.name,
+            self._dead.name,
         )
         self._connections = RedisConnections(settings)
         self._functions = Functions(self._connections)
@@ -87,6 +93,7 @@ class RedisTransport:
             seconds=seconds,
             witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
             own_appends=self._own_appends,
+            confirmation=Confirmation(settings, self._messages),
         )
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
         self._removal = RedisLogRemoval(
@@ -101,11 +108,11 @@ class RedisTransport:
     @property
     def where(self) -> str:
         """See ``transport.existing.Existing``."""
-        ours = self._settings
-        return (
-            f"the Redis at {ours.redis_host}:{ours.redis_port}, database {ours.redis_stream_db}, "
-            f"streams {self._messages.name}:*,"
-        )
+        redis = self._settings.redis
+        at = ", ".join(f"{host}:{port}" for host, port in redis.servers)
+        if redis.master:
+            at = f"{at} (sentinels of {redis.master})"
+        return f"the Redis at {at}, database {redis.database}, streams {self._messages.name}:*,"
 
     async def exists(self) -> bool:
         """See ``transport.existing.Existing``."""

@@ -1,0 +1,91 @@
+"""A Sentinel, from the same binary as the servers that it watches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from compose.local.binaries import find_redis
+from compose.local.server import LocalServer
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+
+__all__ = ["MASTER", "SentinelServer"]
+
+MASTER = "messages"
+"""The name that the sentinel has for the primary."""
+
+
+class SentinelServer(LocalServer):
+    """One sentinel, whose word is enough. ``password`` is its own, not that of the servers."""
+
+    def __init__(self, data_dir: Path, primary: ValkeyServer, *, password: str = "sesame") -> None:
+        super().__init__("sentinel", data_dir)
+        self.password = password
+        self._primary = primary
+        self._config = data_dir / "sentinel.conf"
+
+    @property
+    def url(self) -> str:
+        """The ``REDIS_URL`` that leads to the primary."""
+        return f"redis+sentinel://{self.host}:{self.port}/{MASTER}/1"
+
+    def _prepare(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        if self._config.exists() and f"port {self.port}\n" in self._config.read_text():
+            return  # it keeps there what it knows
+        self._config.write_text(
+            f"port {self.port}\nbind {self.host}\ndir {self.data_dir}\n"
+            f"requirepass {self.password}\n"
+            f"sentinel monitor {MASTER} {self._primary.host} {self._primary.port} 1\n"
+            f"sentinel down-after-milliseconds {MASTER} 1000\n"
+            f"sentinel failover-timeout {MASTER} 3000\n"
+        )
+
+    def _command(self) -> list[str]:
+        return [str(find_redis().path), str(self._config), "--sentinel"]
+
+    async def _is_ready(self) -> bool:
+        try:
+            return bool(await self.run("SENTINEL", "MASTER", MASTER))
+        except (RedisConnectionError, OSError):
+            return False
+
+    async def run(self, *command: str) -> Any:
+        """Return the sentinel's reply to a command."""
+        async with Redis(
+            host=self.host, port=self.port, password=self.password, protocol=2
+        ) as client:
+            for name in ("SENTINEL MASTER", "SENTINEL FAILOVER", "SENTINEL REPLICAS"):
+                client.response_callbacks.pop(name, None)
+            return await client.execute_command(*command)
+
+    async def knows_replicas(self, count: int) -> None:
+        """Wait until it knows so many: before that it has none to promote."""
+
+        async def knows() -> bool:
+            told = await self._told()
+            return int(told[b"num-slaves"]) >= count and int(told[b"num-other-sentinels"]) == 0
+
+        await eventually(knows, timeout=30)
+
+    async def primary_port(self) -> int:
+        """Return the port of the server that it takes for the primary."""
+        return int((await self._told())[b"port"])
+
+    async def fail_over(self) -> None:
+        """Promote a replica, and return when that is done."""
+        before = await self.primary_port()
+        await self.run("SENTINEL", "FAILOVER", MASTER)
+
+        async def is_another() -> bool:
+            return await self.primary_port() != before
+
+        await eventually(is_another, timeout=30)
+
+    async def _told(self) -> dict[bytes, bytes]:
+        reply = await self.run("SENTINEL", "MASTER", MASTER)
+        return dict(zip(reply[::2], reply[1::2], strict=True))

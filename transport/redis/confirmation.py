@@ -1,0 +1,44 @@
+"""What has to follow an append until it counts: so many replicas that have it (``WAIT``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transport.errors import AppendUnknown
+from transport.redis.connection import Command, Reply
+from transport.redis.keys import TopicKeys
+from transport.settings import TransportSettings
+
+__all__ = ["Confirmation"]
+
+
+class Confirmation:
+    """The commands that end a trip of appends, and what their replies mean.
+
+    ``WAIT`` speaks of what its own connection wrote. An answer to a repeat writes nothing, and its
+    record may be on the primary alone: so a write goes before it, which no replica has before all
+    that precedes it.
+    """
+
+    def __init__(self, settings: TransportSettings, log: TopicKeys) -> None:
+        self._replicas = settings.redis_wait_replicas
+        self.commands: Sequence[Command] = ()
+        """Sent after the appends, on their connection."""
+        if self._replicas:
+            within = settings.redis_timeout_ms // 2  # the reply itself must be here in time
+            self.commands = (log.probing, ("WAIT", self._replicas, within))
+
+    def doubt(self, replies: Sequence[Reply]) -> AppendUnknown | None:
+        """Return why the appends may not outlive their server, ``None`` if they do."""
+        if not self.commands:
+            return None
+        confirmed = replies[-1]
+        cause = next((it for it in replies if isinstance(it, Exception)), None)
+        if cause is None and confirmed >= self._replicas:
+            return None
+        said = str(cause) if cause else f"{confirmed} have in time"
+        unknown = AppendUnknown(
+            f"REDIS_WAIT_REPLICAS={self._replicas} replicas have to confirm an append ({said})"
+        )
+        unknown.__cause__ = cause
+        return unknown
