@@ -29,7 +29,7 @@ from transport.errors import ConfigurationError
 from transport.log_name import LogName
 from transport.log_settings import own_settings, own_variable
 from transport.redis_url import masked_url
-from transport.settings import ADDRESSES, TransportSettings
+from transport.settings import TransportSettings
 
 __all__ = [
     "ENV_FILE",
@@ -188,10 +188,7 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
     rows = {row.name: row for row in effective(settings, overrides)}
     log = LogName.parse(settings.transport.consumed)
     described = []
-    address_of_log = ADDRESSES.get(log.kind, ())
-    if log.kind == "redis" and settings.transport.of(log).redis_url:
-        address_of_log = ("redis_url",)
-    for fields in (address_of_log, ("database_url",)):
+    for fields in (settings.transport.of(log).address_fields(log.kind), ("database_url",)):
         if not fields:
             continue
         found = [
@@ -321,15 +318,13 @@ def _without_credentials(refused: str) -> str:
 
 def _address(secret: str) -> str:
     """Return a secret masked; of an address, all but the password and the options."""
-    if secret.startswith("redis"):
-        return masked_url(secret)
     try:
         parts = urlsplit(secret)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return MASK
+        return masked_url(secret)  # of several servers
     if not (parts.scheme.startswith("postgres") and parts.hostname):
-        return MASK
+        return masked_url(secret)
     user = f"{parts.username}:{MASK}@" if parts.password else f"{parts.username}@"
     return f"{parts.scheme}://{user if parts.username else ''}{parts.hostname}{port}{parts.path}"
 

@@ -176,6 +176,12 @@ class TransportSettings(BaseSettings):
             return own
         return RedisUrl.parse(self.redis_url.get_secret_value()).over(own)
 
+    def address_fields(self, kind: str) -> tuple[str, ...]:
+        """Return the settings that say where logs of ``kind`` are; nothing where there are none."""
+        if kind == "redis" and self.redis_url:
+            return ("redis_url",)
+        return ADDRESSES.get(kind, ())
+
     def place(self, kind: str) -> tuple[object, ...]:
         """Return where logs of ``kind`` are, to be compared; nothing where that is not known."""
         if kind == "redis":
