@@ -12,7 +12,7 @@ from redis.crc import key_slot
 from compose.local.binaries import LIBC
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import message
+from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport
@@ -137,6 +137,32 @@ async def test_a_server_without_functions_is_too_old(
                 pass
     finally:
         await server.stop()
+
+
+async def test_a_managed_server_works_and_its_durability_is_unknown(
+    own_redis: ValkeyServer, tmp_path: Path
+) -> None:
+    """Providers rename or forbid what would let their customers change a server."""
+    forbidden = ("CONFIG", "INFO", "CLIENT", "MEMORY", "ACL", "DEBUG", "ROLE", "SCRIPT")
+    lines = [f'rename-command {name} ""' for name in forbidden]
+    (tmp_path / "managed.conf").write_text("\n".join(lines))
+    server = ValkeyServer(
+        tmp_path / "data",
+        binary=own_redis.binary,
+        config={"include": str(tmp_path / "managed.conf")},
+    )
+    async with (
+        server,
+        RedisTransport.from_settings(short_settings(server)) as transport,
+        Member(transport) as member,
+    ):
+        claim = await member.claim(0)
+        await transport.publish([message("x", partition=0, of=transport)])
+        (record,) = await drain(claim, 1, patience=10.0)
+        await claim.ack(record.offset)
+        durability = await transport.durability()
+        assert (durability.crash, durability.power, durability.disk) == (None, None, None)
+        assert "CONFIG" in str(durability.figures)
 
 
 async def test_no_password_shows_in_what_people_print(own_redis: ValkeyServer) -> None:

@@ -17,14 +17,14 @@ from transport.errors import (
     TransportError,
     TransportUnavailable,
 )
+from transport.redis.rights import BETTER, LEAST
 
 __all__ = ["MEANING", "is_function_missing", "is_refusal", "is_wrong_server", "translate"]
 
 _AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD"
 _ACL = (
-    "Redis forbids its user a command or key we need: ACL SETUSER <name> ~msg:* ~{msg:* +@read "
-    "+@write +@transaction +fcall +function|load +time +select (better also +info +client|id "
-    "+client|unblock)"
+    f"Redis forbids its user a command or key we need: ACL SETUSER <name> {LEAST} (better also "
+    f"{BETTER})"
 )
 _FULL = "Redis is full (maxmemory): give it memory, or let workers drain the log"
 _NETWORK = (

@@ -1,0 +1,20 @@
+"""The rights of a Redis user that this transport needs, as ``ACL SETUSER`` takes them.
+
+The categories are of commands that name their keys, so each is bound to ours. ``+@write`` would
+not be: it has ``FLUSHALL``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BETTER", "LEAST"]
+
+LEAST = (
+    "~msg:* ~{msg:* +@stream +@hash +@sortedset +get +set +exists +del +unlink +type +expire "
+    "+pexpire +pttl +time +multi +exec +select +fcall +function|load"
+)
+"""Without one of these nothing works."""
+BETTER = (
+    "+info +role +wait +config|get +client|id +client|unblock +script|load +evalsha +scan "
+    "+memory|usage"
+)
+"""What else is of use. ``REDIS_WAIT_REPLICAS`` needs ``+wait``."""
