@@ -49,6 +49,15 @@ def rehearse(
     faults: Annotated[
         bool, typer.Option("--faults", help="Kill, suspend and restart everything, in every phase.")
     ] = False,
+    large: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of messages whose content is large, in a payload store."
+        ),
+    ] = 0.0,
+    s3: Annotated[
+        bool, typer.Option("--s3", help="Keep large content in a real S3 server, not in a folder.")
+    ] = False,
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds that a gate may stay red; a backfill counts.")
     ] = 300.0,
@@ -75,6 +84,10 @@ def rehearse(
     Starts the servers and processes that it needs, and touches no others. Exit
     status 1 if anything was lost, doubled, reordered or made up, or if a gate stayed red.
     """
+    if s3 and not large:
+        raise typer.BadParameter(
+            "nothing would be kept there: give --large too.", param_hint="--s3"
+        )
     # The processes' settings are the rehearsal's alone, whatever this shell has.
     for name in known():
         os.environ.pop(name, None)
@@ -88,6 +101,8 @@ def rehearse(
         ingresses=ingresses,
         workers=workers,
         faults=faults,
+        large=large,
+        s3=s3,
         gate_seconds=patience,
         pair=_pair(old, new),
         seed=random.SystemRandom().randrange(1, 1 << 31) if seed is None else seed,

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from compose.harness.anomaly import Anomaly, What
+from compose.harness.content_name import text_in_log
 from compose.harness.final import Final, FinalRow, Letter
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from transport.contract import Reason
@@ -149,7 +150,7 @@ def _conflicts(case: _Case) -> Iterator[Anomaly]:
 
 def _holds(letter: Letter, attempt: ClientAttempt) -> bool:
     conflict = letter.reason is Reason.IDEMPOTENCY_CONFLICT
-    return conflict and attempt.content.encode() in letter.body
+    return conflict and text_in_log(attempt.content).encode() in letter.body
 
 
 def _dead_letters(case: _Case) -> Iterator[Anomaly]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 import msgspec
 
+from compose.harness.served_content import served_contents
 from transport.contract import Reason
 
 __all__ = ["Final", "FinalRow", "Letter", "gather"]
@@ -19,6 +20,7 @@ class FinalRow(msgspec.Struct, kw_only=True):
     key: str
     conversation: str
     content: str
+    """Its name, as of an attempt: what was read decides, not what the row says of it."""
     seq: int = 0
     """Ascends in the reading order of its conversation."""
     transport: str = ""
@@ -49,13 +51,18 @@ class Final(msgspec.Struct, kw_only=True):
     """The message ids of some conversations, in the order in which a reader of pages saw them."""
 
 
-async def gather(database_url: str) -> Final:
-    """Read the final state from PostgreSQL."""
+async def gather(database_url: str, api_url: str | None = None) -> Final:
+    """Read the final state: rows from PostgreSQL, and large contents from an ingress, one by one.
+
+    Args:
+        database_url: The service's database.
+        api_url: An ingress. Without one no large content can be read, and each counts as another.
+    """
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
-            "SELECT id, idempotency_key, conversation_id, content, seq, transport, partition,"
-            " log_offset, extract(epoch FROM created_at)::float8 AS inserted_at"
+            "SELECT id, idempotency_key, conversation_id, content, payload_key, seq, transport,"
+            " partition, log_offset, extract(epoch FROM created_at)::float8 AS inserted_at"
             " FROM messages ORDER BY conversation_id, seq"
         )
         receipts = await connection.fetch("SELECT message_id, state, user_id FROM message_receipts")
@@ -64,13 +71,15 @@ async def gather(database_url: str) -> Final:
         )
     finally:
         await connection.close()
+    large = [str(row["id"]) for row in rows if row["payload_key"] is not None]
+    served = await served_contents(api_url, large) if api_url else dict.fromkeys(large, "not read")
     return Final(
         rows=[
             FinalRow(
                 message_id=str(row["id"]),
                 key=row["idempotency_key"],
                 conversation=row["conversation_id"],
-                content=row["content"],
+                content=served.get(str(row["id"]), row["content"]),
                 seq=row["seq"],
                 transport=row["transport"],
                 partition=row["partition"],

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, Protocol, Self
 import msgspec
 
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from compose.harness.large_content import LargeContent
 from compose.harness.waiting import wait_until
 from compose.load.arrivals import gaps
 from compose.load.client import Client, NeverSentError, UnansweredError
 from compose.load.connection import HttpAnswer
+from compose.load.form import Form
 from compose.load.turns import turns
 from transport.identity import idempotency_key
 
@@ -28,6 +30,7 @@ __all__ = ["PLAIN", "Load", "LoadOptions", "Mix", "Target", "acknowledges"]
 
 _SETTLE_SECONDS = 40.0
 _OLD_KEPT = 300
+_AS_FORM = 0.5
 
 
 class Target(Protocol):
@@ -83,6 +86,8 @@ class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
     timeout: float = 2.0
     """Seconds that a request may take."""
     mix: Mix = Mix()
+    large: float = 0.0
+    """The share of bodies whose content is large: JSON or a form, from 2 kB to more than 1 MB."""
 
     def writers(self) -> list[tuple[str, str]]:
         """Return the conversation and the name of each writer."""
@@ -133,6 +138,7 @@ class Load:
         self._ended = ended
         self._random = random.Random(options.seed)
         self._writers = options.writers()
+        self._large = LargeContent(options.large)
         self._last_via: dict[str, str] = {}
         self._old: list[dict[str, Any]] = []
         self._closing = asyncio.Event()
@@ -240,15 +246,19 @@ class Load:
 
     async def _post(self, body: dict[str, Any], due: float | None = None) -> ClientAttempt:
         key = idempotency_key(body["senderId"], body["conversationId"], body["clientMessageId"])
+        content = self._large.of(body["content"])
         attempt = ClientAttempt(
             key=key,
             client=body["senderId"],
             conversation=body["conversationId"],
-            content=body["content"],
+            content=content.name,
             due=due,
             sent=0.0,
         )
-        return await self._send(attempt, "/api/messages", body)
+        # A retry may come another way than the first try: it is the same message.
+        as_form = content.data is not None and self._random.random() < _AS_FORM
+        request = content.request(body, as_form=as_form)
+        return await self._send(attempt, "/api/messages", request)
 
     async def _receipt(self, message: ClientAttempt) -> ClientAttempt:
         body = {"userId": "reader", "state": "delivered"}
@@ -270,7 +280,9 @@ class Load:
         self._last_via[conversation] = chosen.name
         return chosen
 
-    async def _send(self, attempt: ClientAttempt, path: str, body: dict[str, Any]) -> ClientAttempt:
+    async def _send(
+        self, attempt: ClientAttempt, path: str, body: dict[str, Any] | Form
+    ) -> ClientAttempt:
         target = self._another(attempt.conversation)
         attempt.via, attempt.phase = target.name, target.phase
         self.history.begin(attempt)

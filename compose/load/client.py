@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from compose.load.connection import HttpAnswer, LoadConnection
+from compose.load.form import Form
 
 __all__ = ["Client", "NeverSentError", "UnansweredError"]
 
@@ -34,13 +35,15 @@ class Client:
         """GET it. Raises as ``post`` does."""
         return await self._request("GET", url, b"")
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> HttpAnswer:
-        """POST ``body`` as JSON.
+    async def post(self, url: str, body: Mapping[str, Any] | Form) -> HttpAnswer:
+        """POST ``body`` as JSON, or as the form that it is.
 
         Raises:
             NeverSentError: it can't have been done.
             UnansweredError: it may have been done.
         """
+        if isinstance(body, Form):
+            return await self._request("POST", url, body.body, body.media_type)
         return await self._request("POST", url, json.dumps(body).encode())
 
     async def close(self) -> None:
@@ -50,13 +53,15 @@ class Client:
                 connection.close()
         self._idle.clear()
 
-    async def _request(self, method: str, url: str, body: bytes) -> HttpAnswer:
+    async def _request(
+        self, method: str, url: str, body: bytes, media_type: str = "application/json"
+    ) -> HttpAnswer:
         parts = urlsplit(url)
         address = parts.hostname or "", parts.port or 80
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         head = f"{method} {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
         if body:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            head += f"Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
         connection: LoadConnection | None = None
         answer: HttpAnswer | None = None
         try:

@@ -21,6 +21,7 @@ _GOES_ON = 20  # messages acknowledged after a fault, before the next
 _GOES_ON_WITHIN = 180.0
 _LONGEST = 3.5  # seconds; longer than a lease, so that some faults outlast it and some don't
 _REST = (0.2, 1.5)
+_ALWAYS_IN_USE = ("postgres", "s3")
 
 
 class Faults:
@@ -91,4 +92,5 @@ class Faults:
         choice = choices(self._pair)[phase]
         logs = dict.fromkeys(place_of(name) for name in (choice.transport, choice.shadow) if name)
         processes = dict.fromkeys(part.kind for part in self._stage.processes)
-        return [*processes, "postgres", *logs]
+        others = (part.kind for part in self._stage.servers if part.kind in _ALWAYS_IN_USE)
+        return [*processes, *others, *logs]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
+from compose.harness.content_name import digest_of
 from compose.harness.final import Final, FinalRow, Letter
 from compose.harness.history import ClientAttempt, ClientHistory, RequestKind
-from compose.rehearsal.logs import Log, LogEntry
+from compose.rehearsal.logs import Log, LogEntry, content_of
 from compose.rehearsal.timeline import RehearsalTimeline
 from persistence.fleet.log_choice import FIRST_PAIR, LogPair
 
@@ -19,13 +19,6 @@ __all__ = ["HISTORY_VERSION", "write_history"]
 HISTORY_VERSION = 2
 
 _Line = dict[str, object]
-
-
-class _Content(msgspec.Struct):
-    content: str | None = None
-
-
-_content = msgspec.json.Decoder(_Content)
 
 
 def write_history(
@@ -156,10 +149,7 @@ def _letter(letter: Letter) -> _Line:
         "type": "deadLetter", "messageId": letter.message_id, "reason": letter.reason,
         "attempts": letter.attempts, "error": letter.error,
     }  # fmt: skip
-    try:
-        content = _content.decode(letter.body).content
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        content = None
+    content = content_of(letter.body)
     return line if content is None else line | {"digest": _digest(content)}
 
 
@@ -181,4 +171,4 @@ def _record(log: str, entry: LogEntry, lead: float) -> _Line:
 
 
 def _digest(content: str) -> str:
-    return sha256(content.encode()).hexdigest()[:32]
+    return digest_of(content)[:32]

@@ -7,11 +7,12 @@ from hashlib import blake2b
 
 import msgspec
 
+from compose.harness.content_name import name_of_digest
 from transport.contract import Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
 from transport.shadow.origin import origin_of
 
-__all__ = ["Log", "LogEntry", "entry_of", "read_log"]
+__all__ = ["Log", "LogEntry", "content_of", "entry_of", "read_log"]
 
 _CHUNK = 2000
 
@@ -24,7 +25,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     offset: str
     message_id: str
     content: str | None
-    """A message's content; ``None`` for a receipt, and for what can't be decoded."""
+    """The name of a message's content; ``None`` for a receipt, and for what can't be decoded."""
     digest: bytes
     appended_at: float
     mirror_of: str | None = None
@@ -37,8 +38,9 @@ Log = Mapping[int, Sequence[LogEntry]]
 """The entries of a log, by partition, in the log's order."""
 
 
-class _Body(msgspec.Struct, gc=False):
+class _Body(msgspec.Struct, gc=False, rename="camel"):
     content: str | None = None
+    payload_sha256: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -58,12 +60,17 @@ async def _read_partition(transport: Transport, partition: int) -> list[LogEntry
     return entries
 
 
+def content_of(body: bytes) -> str | None:
+    """Return the name of the content that a body has or refers to, if it is a message's."""
+    try:
+        found = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return name_of_digest(found.payload_sha256) if found.payload_sha256 else found.content
+
+
 def entry_of(record: Record, place: int) -> LogEntry:
     """Return a record as the checker compares it."""
-    try:
-        content = _decoder.decode(record.body).content
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        content = None
     origin = origin_of(record)
     elsewhere = origin is not None and origin.partition != record.partition
     return LogEntry(
@@ -71,7 +78,7 @@ def entry_of(record: Record, place: int) -> LogEntry:
         place=place,
         offset=record.offset,
         message_id=_header(record, HEADER_MESSAGE_ID) or "",
-        content=content,
+        content=content_of(record.body),
         digest=blake2b(record.key.encode() + b"\0" + record.body, digest_size=16).digest(),
         appended_at=record.appended_at,
         mirror_of=_header(record, HEADER_MIRROR_OF),

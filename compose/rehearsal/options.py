@@ -30,6 +30,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Kill, suspend and restart processes and servers, in every phase and in every restart."""
     faults_per_phase: int | None = None
     """Faults in each phase, and none in its restarts; ``None``: as many as fit, in both."""
+    large: float = 0.0
+    """The share of bodies whose content is large, and so in a payload store."""
+    s3: bool = False
+    """Whether that store is an S3 server, which has faults too, and not a folder."""
     seed: int = 0
     """Seeds the load's and the faults' dice. The same seed gives the same faults in the same order,
     though not at the same instants."""

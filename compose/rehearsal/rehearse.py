@@ -109,6 +109,7 @@ class Rehearsal:
             catch_up=True,
             patience=0.95,
             mix=_MIX,
+            large=options.large,
         )
         self.load = load = LoadProcess(self.history, self.stage.ingresses, plan)
         async with load:
@@ -124,7 +125,7 @@ class Rehearsal:
         anomalies = await self._drained()
         self._say("reading both logs and the rows")
         await self.observer.look()
-        final = await gather(self.stage.database_url)
+        final = await gather(self.stage.database_url, self.stage.reader_url)
         logs: dict[str, Log] = {}
         for name, log in self.observer.logs.items():
             try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from compose.harness.anomaly import Anomaly, What
+from compose.harness.content_name import is_large
 from compose.harness.final import Final
 from compose.harness.history import ClientHistory, RequestKind
 from compose.rehearsal.figures import (
@@ -78,6 +79,8 @@ class Totals(msgspec.Struct, kw_only=True, rename="camel"):
 
     messages: int
     """Acknowledged messages, each counted once."""
+    large: int = 0
+    """Of these, how many had content that is in the payload store."""
     receipts: int
     repeats: int
     """Acknowledgements of a key that had been acknowledged before."""
@@ -186,6 +189,7 @@ def _totals(history: ClientHistory, final: Final, logs: Mapping[str, Log]) -> To
     modes = Counter(e.shadow_mode for all_of in entries.values() for e in all_of if e.mirror_of)
     return Totals(
         messages=len(answers),
+        large=len({a.key for a in history.acknowledged() if is_large(a.content)}),
         receipts=len({a.key for a in history.acknowledged(RequestKind.RECEIPT)}),
         repeats=sum(answers.values()) - len(answers),
         rows=len(final.rows),

@@ -1,4 +1,4 @@
-"""Everything that runs in a rehearsal: three real servers, and processes of ours beside them."""
+"""Everything that runs in a rehearsal: real servers, and processes of ours beside them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from compose.harness.service import RehearsedService
 from compose.local.binaries import find_redis
 from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
+from compose.local.seaweed import SeaweedServer
 from compose.local.server import all_started
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
@@ -26,6 +27,7 @@ from transport.settings import TransportSettings
 __all__ = ["Stage", "place_of"]
 
 _DATABASE = "rehearsal"
+_PAYLOADS = "payloads"
 _SETTINGS = {
     # Short, so that little of a rehearsal is spent waiting for a partition to change hands.
     "STREAM_LEASE_MS": "2000",
@@ -34,6 +36,7 @@ _SETTINGS = {
     "KAFKA_TIMEOUT_MS": "1500",
     "REDIS_TIMEOUT_MS": "1500",
     "TRANSPORT_SHADOW_TIMEOUT_MS": "1500",
+    "PAYLOAD_TIMEOUT_MS": "1500",
     # Copies are there in milliseconds, and unrepaired gaps have a gate of their own.
     "TRANSPORT_SHADOW_SETTLE_MS": "2000",
     # The checker reads both logs from their beginnings.
@@ -73,6 +76,10 @@ class Stage:
             *(Part(server, place, timeline, place) for place, server in self._logs.items()),
             Part(self.postgres, "postgres", timeline, "postgres"),
         ]
+        self._s3 = SeaweedServer(folder / "s3") if options.large and options.s3 else None
+        if self._s3 is not None:
+            self.servers.append(Part(self._s3, "s3", timeline, "s3"))
+        self._has_payloads = options.large > 0
         # With no workers of their own, the processes that accept persist as well.
         self._consuming = "true" if options.workers == 0 else "false"
         self.ingresses = [self._service("serve", n + 1) for n in range(options.ingresses)]
@@ -92,6 +99,12 @@ class Stage:
     def database_url(self) -> str:
         """The service's own database."""
         return self.postgres.url_of(_DATABASE)
+
+    @property
+    def reader_url(self) -> str:
+        """An ingress to read messages from."""
+        up = [ingress for ingress in self.ingresses if ingress.up]
+        return (up or self.ingresses)[0].url
 
     def transport_settings(self) -> TransportSettings:
         """Return the settings for transports in the rehearsal's own process."""
@@ -146,12 +159,20 @@ class Stage:
             # A label's settings are there in phases that do not name its log, too.
             "OTHER_LOGS": ",".join(name for name in self._pair.names if "." in name),
             "DATABASE_URL": self.database_url,
+            **self._payloads(),
             **{
                 name: value
                 for place, server in self._logs.items()
                 for name, value in _addresses(place, server).items()
             },
         }
+
+    def _payloads(self) -> dict[str, str]:
+        if self._s3 is not None:
+            return self._s3.settings(_PAYLOADS)
+        if not self._has_payloads:
+            return {}
+        return {"PAYLOAD_STORE": (self.folder / _PAYLOADS).resolve().as_uri()}
 
 
 def place_of(log: str) -> str:

@@ -34,8 +34,9 @@ def show(console: Terminal, report: RehearsalReport, page: Path) -> None:
         console.print(styled(("stopped early:", "red"), f" {report.stopped}"))
     totals = report.totals
     records = ", ".join(f"{count:,} records in {name}" for name, count in totals.records.items())
+    large = f" ({totals.large:,} with large content)" if totals.large else ""
     console.print(
-        f"{totals.messages:,} messages acknowledged, {totals.rows:,} rows, {records}; "
+        f"{totals.messages:,} messages acknowledged{large}, {totals.rows:,} rows, {records}; "
         f"{percent(report.overall.availability)} of {report.overall.posts:,} POSTs answered; "
         f"{len(report.faults)} faults; {report.seconds:.0f} s"
     )

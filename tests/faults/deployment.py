@@ -150,13 +150,18 @@ class Deployment:
     async def judge(self, within: float = 30.0) -> tuple[list[Anomaly], Final]:
         """Wait until all is settled; return what the checker found, and the final state."""
         await self.settled(within)
-        final = await gather(self.database_url)
+        final = await gather(self.database_url, self._reader_url())
         for reader in self._readers:
             final.pages = {**final.pages, **await reader.catch_up()}
         anomalies = check(self.history, final)
         if anomalies:
             write_history(self._folder / "history.jsonl", self.history, final)
         return anomalies, final
+
+    def _reader_url(self) -> str | None:
+        """Return the address of an ingress that is up, if one is."""
+        ingresses = (s for s in self.services if s.up and s.name.startswith("ingress"))
+        return next((ingress.url for ingress in ingresses), None)
 
     async def assert_promises_held(
         self, *, except_for: Callable[[Anomaly], bool] = lambda _: False, within: float = 30.0

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from compose.harness.checker import check
+from compose.harness.content_name import name_of_digest, text_in_log
 from compose.harness.final import Final, FinalRow, Letter
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from compose.rehearsal.history_file import write_history
@@ -65,10 +66,15 @@ def _by_partition(entries: Sequence[LogEntry]) -> dict[int, Sequence[LogEntry]]:
     return dict(found)
 
 
+def content(n: int | str) -> str:
+    """Return the name of a content: 3 and 4b are large."""
+    return name_of_digest(f"{n:0<64}") if n in {3, "4b"} else f"content-{n}"
+
+
 def attempt(n: int, **changes: Any) -> ClientAttempt:
     """Message ``n``, sent at ``n`` to an ingress on phase 2, acknowledged half a second later."""
     made = ClientAttempt(
-        key=f"w:c:{n}", conversation="c", client="w", content=f"content-{n}", sent=float(n),
+        key=f"w:c:{n}", conversation="c", client="w", content=content(n), sent=float(n),
         ended=n + 0.5, outcome=Outcome.OK, status=202, message_id=f"id-{n}", hit=False,
         via="ingress-1", phase=MIRROR,
     )  # fmt: skip
@@ -81,7 +87,7 @@ def refused(n: int, status: int, **changes: Any) -> ClientAttempt:
 
 def row(n: int, **changes: Any) -> FinalRow:
     made = FinalRow(
-        message_id=f"id-{n}", key=f"w:c:{n}", conversation="c", content=f"content-{n}", seq=n,
+        message_id=f"id-{n}", key=f"w:c:{n}", conversation="c", content=content(n), seq=n,
         transport="redis", partition=3, offset=f"{n}-0",
     )  # fmt: skip
     return changed(made, **changes)
@@ -89,7 +95,7 @@ def row(n: int, **changes: Any) -> FinalRow:
 
 def entry(n: int, **changes: Any) -> LogEntry:
     made = LogEntry(
-        partition=3, place=0, offset=f"{n}-0", message_id=f"id-{n}", content=f"content-{n}",
+        partition=3, place=0, offset=f"{n}-0", message_id=f"id-{n}", content=content(n),
         digest=_bytes(n), appended_at=float(n),
     )  # fmt: skip
     return changed(made, **changes)
@@ -115,16 +121,16 @@ def sound() -> Story:
     receipt = attempt(
         5, kind=RequestKind.RECEIPT, key="id-4/delivered/reader", content="", phase=MIRROR
     )
-    race = attempt(4, sent=4.1, content="content-4b")
+    race = attempt(4, sent=4.1, content=content("4b"))
     repeat = attempt(1, sent=6.0, ended=6.5, status=200, hit=True)
     story.attempts += [race, receipt, repeat, refused(2, 422, sent=7.0, content="content-2b")]
     story.letters.append(
         Letter(
             message_id="id-4", reason=Reason.IDEMPOTENCY_CONFLICT,
-            body=b'{"content":"content-4b"}',
+            body=b'{"content":"","payloadSha256":"%b"}' % text_in_log(content("4b")).encode(),
         )
     )  # fmt: skip
-    story.logs["redis"].append(entry(6, message_id="id-4", content="content-4b"))
+    story.logs["redis"].append(entry(6, message_id="id-4", content=content("4b")))
     return story
 
 

@@ -1,4 +1,4 @@
-"""The real thing, short: every phase there and back, its gates, and a fault in each."""
+"""The real thing, short: every phase there and back, its gates, a fault in each, large content."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
         faults=True,
         faults_per_phase=1,
         parity_seconds=5.0,
+        large=0.33,
         seed=375,
         replayed_conversations=2,
         replayed_messages=80,
@@ -55,6 +56,7 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     assert all(one.ok > 20 for one in report.phases), "a phase without load"
     assert all(mark.gates for mark in report.gates), "a step without its gates"
     assert report.totals.messages == len({a.key for a in rehearsal.history.acknowledged()})
+    assert 0.2 < report.totals.large / report.totals.messages < 0.5
     assert set(report.totals.records) == {"redis", "kafka"}
     assert (page.parent / "history.jsonl").read_bytes().startswith(b'{"type":"history"')
     assert msgspec.json.decode((page.parent / "report.json").read_bytes())["passed"]

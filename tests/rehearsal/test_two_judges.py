@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compose.harness.content_name import name_of
 from compose.harness.final import Letter
 from compose.harness.history import Outcome
 from compose.rehearsal.report import PROMISES
@@ -88,6 +89,21 @@ BROKEN: dict[str, tuple[Damage, set[str]]] = {
     "a row in another conversation": (
         lambda s: (set_at(s.rows, 4, conversation="d"), s.pages.clear()),
         {"phantoms"},
+    ),
+    "a reader gets other bytes": (
+        lambda s: set_at(s.rows, 3, content=name_of(b"other")),
+        {"lost", "phantoms"},
+    ),
+    "a reader gets no bytes": (
+        lambda s: set_at(s.rows, 3, content="500 payload-damaged"),
+        {"lost", "phantoms"},
+    ),
+    "a record names other bytes": (
+        lambda s: (
+            set_at(s.logs["kafka"], 3, content=name_of(b"other")),
+            set_at(s.logs["kafka"], 3, digest=b"other bytes, all"),
+        ),
+        {"lost", "phantoms"},
     ),
     "a row names another's record": (lambda s: set_at(s.rows, 3, offset="2-0"), {"phantoms"}),
     "a row names no record": (lambda s: set_at(s.rows, 3, offset="99-0"), {"phantoms"}),

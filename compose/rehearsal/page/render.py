@@ -93,6 +93,9 @@ def _command(report: RehearsalReport) -> str:
         f"--seed {options.seed}",
         f"--from {options.pair.old} --to {options.pair.new}",
     ]
+    if options.large:
+        parts.append(f"--large {options.large:g}")
+    parts += ["--s3"] if options.s3 else []
     return " ".join([*parts, *(["--faults"] if options.faults else [])])
 
 
