@@ -82,12 +82,13 @@ class PayloadFolder:
                         empty.rmdir()
         return removed
 
-    def flush(self, key: str) -> None:
-        """Flush an object, and the folders that lead to it."""
+    def flush(self, key: str) -> str | None:
+        """Flush an object, and the folders that lead to it; return the mark that is there then."""
         path = self.root / key
         _flush(path)
         for folder in self._between(path):
             _flush(folder)
+        return self.mark()
 
     def _between(self, path: Path) -> Iterator[Path]:
         """Yield the object's folder, and those above it up to the root."""

@@ -271,7 +271,9 @@ class PayloadStore:
         Raises:
             PayloadOutage: it is not, or the store can't tell.
         """
-        found = await self.mark()
+        self._compare(await self.mark())
+
+    def _compare(self, found: str | None) -> None:
         if found is None and self.identity is None and self._folder is None:
             return  # PostgreSQL was not asked, and a bucket can't be unmounted
         if found is None or self.identity not in {None, found}:
@@ -340,8 +342,13 @@ class PayloadStore:
             yield chunk
 
     async def _flush(self, key: str) -> None:
+        """Flush an object, where the store is a folder.
+
+        Its mark is compared once more: the disk may have been unmounted since, and the object been
+        written below its mount point.
+        """
         if self._folder is not None:
-            await asyncio.to_thread(self._folder.flush, key)
+            self._compare(await asyncio.to_thread(self._folder.flush, key))
 
 
 def _object(meta: Any) -> PayloadObject:

@@ -19,7 +19,7 @@ from persistence.payloads.reading import fetch, verify
 from persistence.payloads.store import PayloadObject, PayloadStore
 from persistence.payloads.translation import translate
 from persistence.payloads.upload import UPLOADING, PayloadUpload
-from tests.payloads.stores import opened
+from tests.payloads.stores import folder_of, opened
 from tests.support.fault_proxy import FaultProxy
 from transport.payload import payload_key
 
@@ -119,6 +119,24 @@ async def test_a_folder_whose_disk_is_not_mounted_is_an_outage(tmp_path: Path) -
     (tmp_path / "store").mkdir()
     with pytest.raises(PayloadOutage, match="mounted"):
         await store.get("a/1", 1)
+
+
+async def test_a_folder_that_is_unmounted_in_the_middle_of_a_write_is_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write is taken below the mount point, where nobody will find it."""
+    store = opened(f"file://{tmp_path}/payloads")
+    usable, folder = store.usable, folder_of(store)
+
+    async def usable_and_gone() -> None:
+        await usable()
+        folder.rename(tmp_path / "disk")
+        folder.mkdir()
+
+    monkeypatch.setattr(store, "usable", usable_and_gone)
+    with pytest.raises(PayloadOutage):
+        await store.put("key", b"data")
+    assert (folder / "key").exists()
 
 
 async def test_a_folder_is_flushed_before_a_write_returns(
