@@ -8,6 +8,7 @@
         proxy.hold(b"XREADGROUP")  # the server gets it when released, even if the client has gone
         proxy.black_hole()  # nothing passes, nothing is refused
         proxy.reset()  # every connection is cut now
+        proxy.replace(b"abc", b"abx")  # in replies; of one length
         proxy.lead_to(host, port)  # new connections go there, those that there are stay
         proxy.heal()  # everything passes again
 """
@@ -46,6 +47,7 @@ class FaultProxy:
         self._open.set()
         self._refusing = False
         self._losing: list[bytes] = []
+        self._replaced: tuple[bytes, bytes] | None = None
         self._holding: bytes | None = None
         self._released = asyncio.Event()
         self.held = asyncio.Event()
@@ -70,6 +72,7 @@ class FaultProxy:
         self._delay = 0.0
         self._refusing = False
         self._losing.clear()
+        self._replaced = None
         self._open.set()
         self.release()
 
@@ -87,6 +90,11 @@ class FaultProxy:
         """Forward the held bytes. The server gets them even if its client is gone."""
         self._holding = None
         self._released.set()
+
+    def replace(self, old: bytes, new: bytes) -> None:
+        """Damage replies: let each have ``new`` in place of ``old``, which is as long."""
+        assert len(old) == len(new)
+        self._replaced = old, new
 
     def delay(self, seconds: float) -> None:
         """Let every reply take this much longer."""
@@ -166,6 +174,8 @@ class FaultProxy:
                 self.lost_replies += 1
                 link.reset()
                 return
+            if self._replaced:
+                data = data.replace(*self._replaced)
             if self._delay:
                 await asyncio.sleep(self._delay)
             with contextlib.suppress(OSError):  # a client that has gone gets nothing
