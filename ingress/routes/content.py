@@ -209,7 +209,15 @@ async def _chunks(
         raise PayloadCorrupt(f"{content.key} has {opened.size} bytes, not {content.size}")
     if part.end - part.start < content.size:
         return opened.chunks
-    return _verified(opened.chunks, content)
+    verified = _verified(opened.chunks, content)
+    # Of content that comes in one chunk, what is wrong is known before the status is sent.
+    return _resumed(await anext(verified), verified)
+
+
+async def _resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
 
 
 async def _verified(chunks: AsyncIterator[bytes], content: _ServedContent) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Read content and hold it against what its message says: length and SHA-256."""
+"""Hold an object against what its message says: length and SHA-256."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 from persistence.payloads.errors import PayloadCorrupt
 from persistence.payloads.store import PayloadStore
 
-__all__ = ["fetch", "verify"]
+__all__ = ["fetch", "measure", "verify"]
 
 
 async def fetch(store: PayloadStore, key: str, size: int, sha256: str) -> bytes:
@@ -21,6 +21,15 @@ async def fetch(store: PayloadStore, key: str, size: int, sha256: str) -> bytes:
     return data
 
 
+async def measure(store: PayloadStore, key: str, size: int) -> None:
+    """Return if the object is there and has its size. Its content is not read.
+
+    Raises:
+        PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
+    """
+    _check_size(key, (await store.head(key)).size, size)
+
+
 async def verify(store: PayloadStore, key: str, size: int, sha256: str) -> None:
     """Return if the content is what its message says. It is never held whole.
 
@@ -28,13 +37,17 @@ async def verify(store: PayloadStore, key: str, size: int, sha256: str) -> None:
         PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
     """
     content = await store.open(key)
-    if content.size != size:
-        raise PayloadCorrupt(f"the object {key} has {content.size} bytes, not {size}")
+    _check_size(key, content.size, size)
     digest = hashlib.sha256()
     # The store bounds the wait for each chunk, and so the whole.
     async for chunk in content.chunks:
         digest.update(chunk)
     _check(key, digest.hexdigest(), sha256)
+
+
+def _check_size(key: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise PayloadCorrupt(f"the object {key} has {found} bytes, not {expected}")
 
 
 def _check(key: str, found: str, expected: str) -> None:

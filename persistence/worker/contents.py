@@ -1,9 +1,12 @@
 """Content from the payload store, for records that have only its key.
 
 It is read before the statement and held against length and SHA-256, so a statement never waits for
-the store. An outage of the store is waited out like the database's. A record whose content is
-missing or damaged is tried a few times alone; the others go on. So is one whose object can't be
-read for another reason, again and again, while others can.
+the store. Of content that the row does not hold, the object's length is compared and nothing is
+read: readers compare the bytes, and the partition does not wait for them.
+
+An outage of the store is waited out like the database's. A record whose content is missing or
+damaged is tried a few times alone; the others go on. So is one whose object can't be read for
+another reason, again and again, while others can.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from persistence.database.outage import OutageBarrier, Stopping, stopped_within
 from persistence.errors import PersistenceError
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
 from persistence.payloads.metrics import PayloadMetrics
-from persistence.payloads.reading import fetch, verify
+from persistence.payloads.reading import fetch, measure
 from persistence.payloads.store import PayloadStore
 from persistence.store.batch import PositionedEvent
 from transport.backoff import Backoff
@@ -163,18 +166,18 @@ class Contents:
                 )
 
     async def _read(self, payload: Payload) -> str:
-        """Return text that the row holds, else nothing; either way it was verified."""
+        """Return text that the row holds, verified; nothing where it holds none."""
         if self._store is None:
             raise _no_store()
-        began = time.perf_counter()
         content = ""
         if payload.bytes <= self.row_bytes:
+            began = time.perf_counter()
             data = await fetch(self._store, payload.key, payload.bytes, payload.sha256)
+            self._seconds.observe(time.perf_counter() - began)
             content = _text(data)
         else:
-            await verify(self._store, payload.key, payload.bytes, payload.sha256)
+            await measure(self._store, payload.key, payload.bytes)
         self._read_at = time.monotonic()
-        self._seconds.observe(time.perf_counter() - began)
         return content
 
     async def _probe(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ async def service(start: Start, store: PayloadStore) -> Service:
 
 async def _sent(service: Service, content: str = TEXT, **changes: Any) -> str:
     answer = await service.post(message(1, content=content, **changes))
+    assert answer.status_code == 202
+    identifier: str = answer.json()["messageId"]
+    return identifier
+
+
+async def _sent_as_form(service: Service, content: bytes) -> str:
+    head = {name: value for name, value in message(2).items() if name != "content"}
+    files = [("message", (None, json.dumps(head))), ("content", ("content", content))]
+    answer = await service.client.post("/api/messages", files=files)
     assert answer.status_code == 202
     identifier: str = answer.json()["messageId"]
     return identifier
@@ -185,11 +195,16 @@ async def test_a_missing_and_a_damaged_object_are_told_and_never_served_whole(
 ) -> None:
     identifier = await _sent(service)
     path = folder_of(store) / f"{identifier}/{ETAG.strip(chr(34))}"
-    path.write_bytes(BYTES[:-1] + b"!")  # of the right length: found when all of it was read
+    long = await _sent_as_form(service, BYTES * 60)
+    (its_path,) = (folder_of(store) / long).iterdir()
+    its_path.write_bytes(BYTES * 59 + BYTES[:-1] + b"!")  # found when most of it was sent
     with pytest.raises(httpx.RemoteProtocolError):
-        await _get(service, identifier)
+        await _get(service, long)
+    path.write_bytes(BYTES[:-1] + b"!")  # of the right length: found before the status is sent
+    damaged = await _get(service, identifier)
     path.write_bytes(BYTES[:-1])
     for answer in (
+        damaged,
         await _get(service, identifier),
         await _get(service, identifier, Range="bytes=0-1"),
     ):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from otel.metrics import Metrics
 from persistence.payloads.store import PayloadStore
 from persistence.worker import contents
 from tests.ingress.conftest import Service, Start, message, working
@@ -174,6 +175,34 @@ async def test_content_that_is_not_what_was_accepted_is_set_apart(
     async with service.pool.acquire() as connection:
         attempts = await connection.fetch("SELECT attempt FROM delivery_attempts ORDER BY id")
     assert [row["attempt"] for row in attempts] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("door", ["protocol"])
+async def test_of_content_that_no_row_holds_the_length_is_proven_and_nothing_read(
+    start: Start, tmp_path: Path
+) -> None:
+    """Its partition waits for no bytes; a reader compares them."""
+    metrics = Metrics()
+    store = opened(f"file://{tmp_path}/payloads", metrics=metrics, payload_row_bytes=5000)
+    service = await start(payloads=store)
+    paths = []
+    for number in range(4):
+        ack = (await service.post(large(number, f"{LARGE}{number}"))).json()
+        (path,) = (folder_of(store) / ack["messageId"]).iterdir()
+        paths.append(path)
+    paths[0].unlink()
+    paths[1].write_text("another length")
+    paths[2].write_bytes(paths[2].read_bytes().upper())
+    async with working(service):
+        rows = await eventually(lambda: has_rows(service, 2)) and await service.rows()
+        found = await eventually(lambda: letters(service))
+    assert [letter.reason for letter in found] == [Reason.PAYLOAD_MISSING, Reason.PAYLOAD_CORRUPT]
+    assert not metrics.registry.get_sample_value("payload_store_bytes_total", {"operation": "get"})
+    damaged, right = [
+        await service.client.get(f"/api/messages/{row['id']}/content") for row in rows
+    ]
+    assert (damaged.status_code, right.text) == (500, f"{LARGE}3")
+    assert damaged.json()["type"] == "/problems/payload-damaged"
 
 
 @pytest.mark.parametrize("door", ["protocol"])
