@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -171,9 +170,9 @@ class PostForm:
             message.admit(key)
         return message
 
-    def content(self, message_id: str) -> _ContentPart:
+    def content(self, message: Submission) -> _ContentPart:
         """Return a place for the content of the message."""
-        return _ContentPart(self._uploads, message_id)
+        return _ContentPart(self._uploads, message)
 
     def check(self, size: int, most: int | None = None) -> None:
         """Raise Problem if a part is larger than it may be."""
@@ -256,7 +255,7 @@ class _Form:
         expected = digests.announced(self._content_headers)
         digests.check(expected, bytes.fromhex(self._content.digest.sha256))
         content_type = _content_type(self._content_headers)
-        await self._content.finish(self._message, content_type)
+        await self._content.finish(content_type)
         return self._message
 
     def abandon(self) -> None:
@@ -276,7 +275,7 @@ class _Form:
                 raise field_problem(
                     [FieldError("content", "comes before message", "Send message first.")]
                 )
-            self._content = self._route.content(self._message.message_id)
+            self._content = self._route.content(self._message)
             self._content_headers = part.headers
 
     def _take(self, data: bytes) -> bytes | None:
@@ -297,10 +296,10 @@ class _Form:
 class _ContentPart:
     """The content of one message: in memory until it is more than a megabyte, then in the store."""
 
-    def __init__(self, uploads: Uploads, message_id: str) -> None:
+    def __init__(self, uploads: Uploads, message: Submission) -> None:
         self.digest = ContentDigest()
         self._uploads = uploads
-        self._message_id = message_id
+        self._message = message
         self._held = bytearray()
         self._in_memory = True
         self._upload: PayloadUpload | None = None
@@ -325,11 +324,12 @@ class _ContentPart:
     async def upload(self, data: bytes) -> None:
         """Upload the next bytes."""
         if self._upload is None:
-            self._upload = self._uploads.begin(self._message_id)
-        await self._uploads.attempt(partial(self._upload.write, data))
+            self._upload = self._uploads.begin(self._message.message_id)
+        await self._uploads.write(self._message, self._upload, data)
 
-    async def finish(self, message: Submission, content_type: str | None) -> None:
+    async def finish(self, content_type: str | None) -> None:
         """Put the content where it belongs: in the message where it is small text."""
+        message = self._message
         data = bytes(self._held)
         text = data.decode() if self.digest.ends_as_text() and self._in_memory else None
         request = message.request
@@ -343,9 +343,9 @@ class _ContentPart:
         recipients = () if request.recipient_ids is UNSET else request.recipient_ids
         payload = self.digest.payload(message.message_id, kind, recipients)
         if self._upload is None:
-            await self._uploads.put(payload, data)
+            await self._uploads.put(message, payload, data)
         else:
-            await self._uploads.commit(self._upload, payload.key)
+            await self._uploads.commit(message, self._upload, payload.key)
             self._upload = None
         message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -115,7 +116,7 @@ class Uploads:
             payload_key(message.message_id, digest), len(data), digest, message.fingerprint()
         )
         try:
-            await self.put(payload, data)
+            await self.put(message, payload, data)
         except Problem as problem:
             message.verdict = problem
         except Exception:  # noqa: BLE001 - logged, and the client is answered
@@ -124,8 +125,8 @@ class Uploads:
         else:
             message.refer_to(payload, keep=self.fits_row(payload))
 
-    async def put(self, payload: Payload, data: bytes) -> None:
-        """Make content durable under its key.
+    async def put(self, message: Submission, payload: Payload, data: bytes) -> None:
+        """Make the content of a message durable under its key.
 
         Raises:
             Problem: the store can't take it, or too much waits for the store.
@@ -135,7 +136,8 @@ class Uploads:
             raise Problem(OVERLOADED, detail, headers=_RETRY_AFTER)
         self._held += len(data)
         try:
-            await self.attempt(lambda: self._put(payload.key, data))
+            with _traced(message, time.time_ns(), len(data)):
+                await self._attempt(lambda: self._put(payload.key, data))
         finally:
             self._held -= len(data)
 
@@ -143,7 +145,7 @@ class Uploads:
         async with asyncio.timeout(self._patience), self._slots:
             await self.store.put(key, data)
 
-    async def attempt(self, call: Callable[[], Awaitable[None]]) -> None:
+    async def _attempt(self, call: Callable[[], Awaitable[None]]) -> None:
         """Make a write to the store, timed.
 
         Raises:
@@ -186,13 +188,26 @@ class Uploads:
         self.streams += 1
         return upload
 
-    async def commit(self, upload: PayloadUpload, key: str) -> None:
+    async def write(self, message: Submission, upload: PayloadUpload, data: bytes) -> None:
+        """Upload more of a message's content.
+
+        Raises:
+            Problem: the store can't take it; the upload is still to be abandoned.
+        """
+        try:
+            await self._attempt(lambda: upload.write(data))
+        except Problem as problem:
+            _note(message, upload.began, upload.size, problem)
+            raise
+
+    async def commit(self, message: Submission, upload: PayloadUpload, key: str) -> None:
         """Make the content of an upload durable under ``key``.
 
         Raises:
             Problem: the store can't take it; the upload is still to be abandoned.
         """
-        await self.attempt(lambda: upload.commit(key))
+        with _traced(message, upload.began, upload.size):
+            await self._attempt(lambda: upload.commit(key))
         self.streams -= 1
 
     def abandon(self, upload: PayloadUpload) -> None:
@@ -214,3 +229,20 @@ class Uploads:
         """Return when every upload under way has ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+@contextmanager
+def _traced(message: Submission, began: int, size: int) -> Iterator[None]:
+    """Note in the message's trace how the block, which uploads its content, ended."""
+    try:
+        yield
+    except BaseException as error:
+        _note(message, began, size, error)
+        raise
+    _note(message, began, size, None)
+
+
+def _note(message: Submission, began: int, size: int, error: BaseException | None) -> None:
+    if message.trace is not None:
+        cause = error.__cause__ if isinstance(error, Problem) else None
+        message.trace.uploaded(began, size, cause or error)

@@ -3,6 +3,7 @@
     create <log>                                from the record's own traceparent
       ├── receive <log>  CLIENT                 from the append to its delivery here
       └── process <log>  CONSUMER               once for every delivery
+            ├── get payload  CLIENT             once for every attempt, of large content
             ├── INSERT messages  CLIENT         once for every attempt
             ├── send <dead letters>  CLIENT     if it can't be persisted
             └── ack <log>  CLIENT
@@ -20,7 +21,7 @@ from typing import Self
 import msgspec
 
 from otel.tracing.context import Parent, checked, derived_trace_id, is_sampled, new_id, parse, state
-from otel.tracing.requests import INSERT
+from otel.tracing.requests import INSERT, PAYLOAD_BYTES
 from otel.tracing.sampling import Sampling
 from otel.tracing.span import Attributes, Endpoint, Link, OperationKind, Record, Span
 from transport.contract import DeadLetter
@@ -57,6 +58,9 @@ class Delivery:
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
         """Note the message and correlation ids of records by offset: not all have the headers."""
+
+    def fetched(self, offset: str, began: int, size: int, error: BaseException | None) -> None:
+        """Record one attempt to read the content of a record, of ``size`` bytes; it has ended."""
 
     def attempted(self, offsets: Iterable[str], began: int, error: BaseException | None) -> None:
         """Record one attempt to insert the records at ``offsets``, that has just ended."""
@@ -190,6 +194,15 @@ class TracedDelivery(Delivery):
             if traced := self._found.get(offset):
                 traced.about["crossfade.message_id"] = message_id
                 traced.about["messaging.message.conversation_id"] = correlation_id
+
+    def fetched(self, offset: str, began: int, size: int, error: BaseException | None) -> None:
+        """Record one attempt to read the content of a record, of ``size`` bytes; it has ended."""
+        if traced := self._found.get(offset):
+            self._add(
+                traced, "get payload", OperationKind.CLIENT, {PAYLOAD_BYTES: size, **traced.about},
+                (began, time.time_ns()), parent_id=traced.process,
+                error=type(error).__name__ if error else None,
+            )  # fmt: skip
 
     def attempted(self, offsets: Iterable[str], began: int, error: BaseException | None) -> None:
         """Record one attempt to insert the records at ``offsets``, that has just ended."""

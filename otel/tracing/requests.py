@@ -1,6 +1,7 @@
 """Tracing of a request: decided before anything else, recorded once it is answered.
 
     POST /api/messages  SERVER                  the client's span is its parent
+      ├── put payload  CLIENT                   large content, on its way into the payload store
       ├── idempotency check                     one look-up, and what it decided
       └── create <log>  PRODUCER                its context travels with the message
             └── send <log>  CLIENT              one for each log (otel.tracing.traced)
@@ -35,6 +36,7 @@ __all__ = [
     "CLIENT_GONE",
     "INSERT",
     "NO_TRACE",
+    "PAYLOAD_BYTES",
     "Headers",
     "MessageTrace",
     "PassOn",
@@ -217,8 +219,8 @@ class MessageTrace:
     """
 
     __slots__ = (
-        "_checked", "_created", "_inserted", "_partition", "_request", "_span_id", "correlation_id",
-        "message_id", "outcome", "traceparent",
+        "_checked", "_created", "_inserted", "_partition", "_request", "_span_id", "_uploaded",
+        "correlation_id", "message_id", "outcome", "traceparent",
     )  # fmt: skip
 
     def __init__(self, request: RequestTrace, message_id: str, correlation_id: str) -> None:
@@ -229,6 +231,7 @@ class MessageTrace:
         self._request = request
         self._span_id = new_id(64)
         self.traceparent = traceparent_of(request.trace_id, self._span_id, request.flags)
+        self._uploaded: tuple[int, int, int, str | None] | None = None
         self._checked: tuple[int, int] | None = None
         self._created: tuple[int, int] | None = None
         self._inserted: tuple[int, int, str | None] | None = None
@@ -238,6 +241,10 @@ class MessageTrace:
     def trace_id(self) -> str:
         """The trace's id, for exemplars and logs."""
         return self.traceparent[3:35]
+
+    def uploaded(self, began: int, size: int, error: BaseException | None) -> None:
+        """Note that its content, of ``size`` bytes, was uploaded until now, or why it was not."""
+        self._uploaded = began, time.time_ns(), size, type(error).__name__ if error else None
 
     def checked(self, began: int, ended: int) -> None:
         """Note when it was looked up whether its key was there already."""
@@ -260,6 +267,14 @@ class MessageTrace:
             "crossfade.message_id": self.message_id,
             "messaging.message.conversation_id": self.correlation_id,
         }
+        if self._uploaded:
+            began, ended, size, error = self._uploaded
+            record(
+                Span(
+                    "put payload", OperationKind.CLIENT, trace_id, new_id(64), server,
+                    began, ended, {PAYLOAD_BYTES: size, **about}, tracestate, error=error,
+                )
+            )  # fmt: skip
         if self._checked:
             found = {"crossfade.idempotency.outcome": self.outcome, **about}
             began, ended = self._checked
@@ -289,6 +304,8 @@ class MessageTrace:
             )  # fmt: skip
 
 
+PAYLOAD_BYTES = "crossfade.payload.bytes"
+"""Attribute of a span about the payload store: how long the content is."""
 INSERT: Attributes = {
     "db.system.name": "postgresql",
     "db.operation.name": "INSERT",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from contextlib import suppress
 
 from persistence.payloads.errors import PayloadError
@@ -29,7 +30,10 @@ class PayloadUpload:
         self._store = store
         self._source = f"{UPLOADING}/{message_id}/{secrets.token_hex(8)}"
         self._writer = store.writer(self._source, part_bytes=_PART_BYTES, parts=_PARTS_AT_ONCE)
-        self._size = 0
+        self.began = time.time_ns()
+        """Nanoseconds since the epoch."""
+        self.size = 0
+        """Bytes so far."""
 
     async def write(self, data: bytes) -> None:
         """Take more content; waits while the store is behind.
@@ -37,8 +41,8 @@ class PayloadUpload:
         Raises:
             PayloadOutage: the store can't take it now.
         """
-        first = self._size == 0
-        self._size += len(data)
+        first = self.size == 0
+        self.size += len(data)
         async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
             if first:
                 await self._store.usable()
@@ -52,7 +56,7 @@ class PayloadUpload:
         """
         async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
             await self._writer.close()
-        await self._store.move(self._source, key, self._size)
+        await self._store.move(self._source, key, self.size)
 
     async def abandon(self) -> None:
         """Remove what was written, as far as the store lets us."""

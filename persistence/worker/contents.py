@@ -13,14 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
 from otel.metrics import Metrics
+from otel.tracing.deliveries import Delivery
 from persistence.database.outage import OutageBarrier, Stopping, stopped_within
 from persistence.errors import PersistenceError
-from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
+from persistence.payloads.errors import (
+    PayloadCorrupt,
+    PayloadError,
+    PayloadMissing,
+    PayloadOutage,
+)
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.payloads.reading import fetch, measure
 from persistence.payloads.store import PayloadStore
@@ -99,9 +106,9 @@ class Contents:
         """Text of up to so many bytes is held, and becomes part of the row."""
 
     async def of(
-        self, batch: Sequence[PositionedEvent], failed: Failed, stop: asyncio.Event
+        self, batch: Sequence[PositionedEvent], failed: Failed, trace: Delivery, stop: asyncio.Event
     ) -> list[PositionedEvent | ContentFailure]:
-        """Return each record with its content, or why it has none.
+        """Return each record with its content, or why it has none. ``trace`` is their delivery's.
 
         Raises:
             Stopping: ``stop`` was set while it waited for the store.
@@ -110,7 +117,7 @@ class Contents:
 
         async def one(positioned: PositionedEvent) -> PositionedEvent | ContentFailure:
             async with slots:
-                return await self._one(positioned, failed, stop)
+                return await self._one(positioned, failed, trace, stop)
 
         tasks = {
             index: asyncio.create_task(one(positioned))
@@ -129,7 +136,7 @@ class Contents:
         ]
 
     async def _one(
-        self, positioned: PositionedEvent, failed: Failed, stop: asyncio.Event
+        self, positioned: PositionedEvent, failed: Failed, trace: Delivery, stop: asyncio.Event
     ) -> PositionedEvent | ContentFailure:
         assert isinstance(positioned.event, Message)
         payload = positioned.event.payload
@@ -139,7 +146,8 @@ class Contents:
         failing_since = time.monotonic()
         while True:
             try:
-                content = await self._read(payload)
+                with _traced(trace, positioned.offset, payload):
+                    content = await self._read(payload)
             except PayloadOutage as outage:
                 # That the store answers is not enough: it may answer, and give no content.
                 if self._read_at > failing_since + _ALONE_SECONDS:
@@ -186,6 +194,19 @@ class Contents:
         await self._store.probe()
         if self._store.identity is not None:
             self._read_at = time.monotonic()  # its mark was read, which is an object as others are
+
+
+@contextmanager
+def _traced(trace: Delivery, offset: str, payload: Payload) -> Iterator[None]:
+    """Record the block as an attempt to read the content."""
+    began, error = time.time_ns(), None
+    try:
+        yield
+    except PayloadError as failure:
+        error = failure
+        raise
+    finally:
+        trace.fetched(offset, began, payload.bytes, error)
 
 
 def _no_store() -> PayloadOutage:

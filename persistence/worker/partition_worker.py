@@ -269,7 +269,7 @@ class PartitionWorker:
         for start, part in _chunks(positioned, self._context.contents.row_bytes):
             chunk, where = part, at[start : start + len(part)]
             if any(map(has_payload, chunk)):
-                chunk, where = await self._with_contents(chunk, where, records, letters)
+                chunk, where = await self._with_contents(chunk, where, batch, letters)
             outcome = await isolate(chunk, write, attempts=self._context.attempts)
             self._context.metrics.written(chunk, outcome)
             await self._record_failures()
@@ -282,12 +282,12 @@ class PartitionWorker:
         self,
         chunk: Sequence[PositionedEvent],
         where: Sequence[int],
-        records: Sequence[Record],
+        batch: _DeliveredBatch,
         letters: dict[int, DeadLetter],
     ) -> tuple[list[PositionedEvent], list[int]]:
         """Return the records with their content, and their places; the rest become letters."""
-        context = self._context
-        found = await context.contents.of(chunk, self._content_failed, self._stop)
+        context, records = self._context, batch.records
+        found = await context.contents.of(chunk, self._content_failed, batch.trace, self._stop)
         kept, places = list[PositionedEvent](), list[int]()
         for index, one in zip(where, found, strict=True):
             if isinstance(one, ContentFailure):
