@@ -34,6 +34,7 @@ _COMMANDS = {
     "serve": "compose.commands.serve:serve",
     "worker": "compose.commands.serve:worker",
     "status": "compose.commands.status:show",
+    "doctor": "compose.commands.doctor:examine",
     "settings": "compose.commands.settings:show",
     "capacity": "compose.commands.capacity:show",
     "tail": "compose.commands.tail:follow",

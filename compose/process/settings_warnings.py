@@ -9,13 +9,13 @@ import asyncpg
 import structlog
 
 from persistence.database.outage import stopped_within
-from persistence.database.pool import Pool, using
+from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
 from persistence.store.locks import BUCKETS, inserters
 from transport.log_name import LogName
 from transport.settings import TransportSettings
 
-__all__ = ["warn", "warn_of_database"]
+__all__ = ["cheaper_wal", "warn", "warn_of_database"]
 
 _log = structlog.get_logger(__name__)
 
@@ -68,11 +68,11 @@ async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             async with using(pool) as connection:
-                rows = await connection.fetch(_WAL)
+                changes = await cheaper_wal(connection)
         except PersistenceError:
             await stopped_within(stop, _PAUSE)
             continue
-        if changes := list(_changes({row["name"]: row for row in rows})):
+        if changes:
             _log.warning(
                 "PostgreSQL writes more WAL than it has to: up to twice as much for each row of a "
                 "large table, which takes a third of the rate",
@@ -80,6 +80,11 @@ async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
                 + "SELECT pg_reload_conf();",
             )
         return
+
+
+async def cheaper_wal(connection: Connection) -> list[str]:
+    """Return the settings, as ``ALTER SYSTEM SET`` takes them, that would make writes cheaper."""
+    return list(_changes({row["name"]: row for row in await connection.fetch(_WAL)}))
 
 
 def _changes(found: Mapping[str, asyncpg.Record]) -> Iterator[str]:

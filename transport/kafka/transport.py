@@ -51,11 +51,13 @@ from transport.kafka.progress import progress_of
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.removal import KafkaLogRemoval
+from transport.kafka.server_facts import server_facts
 from transport.kafka.tails import Tails
 from transport.kafka.timing import Timing
 from transport.kafka.topics import TopicSpec, ensure_topics, in_step, topic_specs
 from transport.kafka.watchdog import Stalls
 from transport.log_name import LogName
+from transport.server_facts import ServerFacts
 from transport.settings import TransportSettings
 from transport.sizes import of_one_read
 
@@ -135,6 +137,13 @@ class KafkaTransport:
         """See ``transport.existing.Existing``."""
         topic = self._specs[Topic.MESSAGES].name
         return f"the Kafka at {self._bootstrap}, topic {topic},"
+
+    async def server_facts(self) -> ServerFacts:
+        """See ``transport.server_facts.TellsServerFacts``."""
+        try:
+            return await server_facts(self._admin)
+        finally:
+            await self._admin.close()
 
     async def exists(self) -> bool:
         """See ``transport.existing.Existing``."""

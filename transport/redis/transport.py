@@ -41,7 +41,9 @@ from transport.redis.opening import open_logs
 from transport.redis.own_appends import OwnAppends
 from transport.redis.publish import Publisher
 from transport.redis.removal import RedisLogRemoval
+from transport.redis.server_facts import server_facts
 from transport.redis.witness import Witness
+from transport.server_facts import ServerFacts
 from transport.settings import TransportSettings
 
 __all__ = ["RedisTransport"]
@@ -126,6 +128,14 @@ class RedisTransport:
                 if reply:
                     return True
             return False
+        finally:
+            await connections.close()
+
+    async def server_facts(self) -> ServerFacts:
+        """See ``transport.server_facts.TellsServerFacts``."""
+        connections = RedisConnections(self._settings)
+        try:
+            return await server_facts(connections)
         finally:
             await connections.close()
 

@@ -1,0 +1,22 @@
+"""The clock of a server against this machine's."""
+
+from __future__ import annotations
+
+from compose.doctor.finding import Finding, fine, warning
+
+__all__ = ["clock"]
+
+_MOST = 1.0  # seconds; gates and figures that compare two clocks allow for more
+
+
+def clock(server: float, asked: float, answered: float) -> Finding:
+    """Compare a server's clock with ours when we asked and when it answered; Unix seconds."""
+    if asked - _MOST <= server <= answered + _MOST:
+        return fine("clock", "as this machine's")
+    ahead = server - (asked + answered) / 2
+    found = f"{abs(ahead):,.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    return warning(
+        "clock",
+        found,
+        "keep clocks in step (NTP): the gate parity and ages of records need it (docs/clocks.md)",
+    )

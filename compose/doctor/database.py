@@ -1,0 +1,163 @@
+"""PostgreSQL: whether it can be used, what it is, and what it promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from compose.doctor.clock import clock
+from compose.doctor.finding import Finding, bad, fine, unknown, warning
+from compose.process.settings_warnings import cheaper_wal
+from persistence.database.pool import Connection, Pool, using
+from persistence.errors import PersistenceError
+from persistence.fleet.processes import processes
+from persistence.settings import PersistenceSettings
+
+__all__ = ["examine_database"]
+
+_WITHIN = 5.0
+_SERVER = """
+SELECT version() AS version, pg_is_in_recovery() AS standby,
+    extract(epoch FROM clock_timestamp())::float8 AS clock,
+    current_setting('fsync') AS fsync,
+    current_setting('full_page_writes') AS full_page_writes,
+    current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('default_transaction_read_only') AS read_only,
+    current_setting('max_connections')::int
+        - current_setting('superuser_reserved_connections')::int AS connections,
+    has_schema_privilege(current_schema(), 'CREATE') AS may_create,
+    current_user AS role, current_database() AS database
+"""
+_LACKING = """
+SELECT c.relname::text AS name, string_agg(wanted, ', ') AS rights
+FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+    AND c.relname <> 'alembic_version' AND NOT has_table_privilege(c.oid, wanted)
+GROUP BY 1 ORDER BY 1
+"""
+_STANDBYS = """
+SELECT count(*) FILTER (WHERE sync_state = 'async') AS behind, count(*) AS every
+FROM pg_stat_replication WHERE state = 'streaming'
+"""
+
+
+async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIterator[Finding]:
+    """Yield what was found of PostgreSQL."""
+    try:
+        async with using(pool, within=_WITHIN) as connection:
+            asked = time.time()
+            server: Any = await connection.fetchrow(_SERVER, timeout=_WITHIN)
+            answered = time.time()
+            for finding in _of_server(server):
+                yield finding
+            yield clock(server["clock"], asked, answered)
+            async for finding in _schema(connection, server, settings):
+                yield finding
+            if changes := await cheaper_wal(connection):
+                yield warning(
+                    "WAL",
+                    "up to twice as much for a row of a large table as it has to be",
+                    "".join(f"ALTER SYSTEM SET {change}; " for change in changes)
+                    + "SELECT pg_reload_conf();",
+                )
+            standbys: Any = await connection.fetchrow(_STANDBYS, timeout=_WITHIN)
+            if standbys["every"]:
+                yield fine("standbys", f"{standbys['every']}, {standbys['behind']} asynchronous")
+    except (PersistenceError, TimeoutError) as error:
+        yield bad(
+            "connection",
+            str(error) or f"no answer within {_WITHIN:g} s",
+            "see that PostgreSQL runs where DATABASE_URL says; until it does, messages are "
+            "accepted and wait in the log",
+        )
+        return
+    async for finding in _connections(pool, server["connections"], settings):
+        yield finding
+
+
+def _of_server(server: Any) -> Iterator[Finding]:
+    yield fine("version", server["version"].partition(" on ")[0])
+    if server["standby"] or server["read_only"] == "on":
+        yield bad(
+            "role",
+            "a standby, or read-only",
+            "name the primary in DATABASE_URL, or all hosts and target_session_attrs=read-write",
+        )
+    else:
+        yield fine("role", "primary")
+    lax = [
+        f"{name}={server[name]}"
+        for name in ("fsync", "full_page_writes", "synchronous_commit")
+        if server[name] == "off"
+    ]
+    if lax:
+        yield bad(
+            "durability",
+            f"{', '.join(lax)}: a crash loses rows whose records were acknowledged",
+            "set them to on",
+            promise=1,
+        )
+    else:
+        yield fine("durability", f"synchronous_commit={server['synchronous_commit']}")
+
+
+async def _schema(
+    connection: Connection, server: Any, settings: PersistenceSettings
+) -> AsyncIterator[Finding]:
+    from persistence import migrate  # noqa: PLC0415 - Alembic takes long to import
+
+    latest = migrate.latest()
+    at = await migrate.current(settings.database_url.get_secret_value())
+    if at is None:
+        yield bad("schema", f"none in database {server['database']}", "run 'crossfade db upgrade'")
+        return
+    if at != latest:
+        yield bad(
+            "schema",
+            f"at {at}; this version wants {latest}",
+            "run 'crossfade db upgrade' of the newest version that runs",
+        )
+    else:
+        yield fine("schema", f"at {at}, the latest")
+    lacking = await connection.fetch(_LACKING, timeout=_WITHIN)
+    if lacking:
+        tables = "; ".join(f"{row['rights']} on {row['name']}" for row in lacking)
+        yield bad("rights", f"{server['role']} lacks {tables}", f"GRANT them to {server['role']}")
+    elif not server["may_create"]:
+        yield warning(
+            "rights",
+            f"{server['role']} may not create tables here",
+            "migrate with a user who may, before a new version starts",
+        )
+    else:
+        yield fine("rights", f"{server['role']} may do all that is needed")
+
+
+async def _connections(
+    pool: Pool, most: int, settings: PersistenceSettings
+) -> AsyncIterator[Finding]:
+    try:
+        alive = [process for process in await processes(pool, within=_WITHIN) if process.live]
+    except (PersistenceError, TimeoutError) as error:
+        yield unknown("processes", f"they can't be told: {error}")
+        return
+    versions = sorted({process.version for process in alive})
+    if len(versions) > 1:
+        yield warning(
+            "processes",
+            f"{len(alive)} run, of versions {', '.join(versions)}",
+            "end the rolling upgrade: features that all must know wait for the oldest",
+        )
+    else:
+        yield fine("processes", f"{len(alive)} run" if alive else "none runs now")
+    wanted = max(1, len(alive)) * settings.database_pool_size
+    if wanted > most:
+        yield warning(
+            "connections",
+            f"{len(alive)} processes may open {wanted}, and the server takes {most}",
+            "raise max_connections, or lower DATABASE_POOL_SIZE: a process that finds no "
+            "connection waits, as in an outage",
+        )
+    else:
+        yield fine("connections", f"{wanted} of {most} at most")

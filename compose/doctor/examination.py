@@ -1,0 +1,71 @@
+"""Look at everything that is configured, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from compose.doctor.database import examine_database
+from compose.doctor.finding import Finding, unknown
+from compose.doctor.here import examine_here
+from compose.doctor.log import examine_log
+from compose.doctor.payloads import examine_payloads
+from compose.process.metrics import process_metrics
+from compose.settings import Settings
+from persistence.database.pool import Pool, connect
+from persistence.errors import PersistenceError
+from persistence.fleet.log_identities import known_identities
+from persistence.fleet.retired_logs import retired_logs
+from persistence.payloads.opening import open_store
+from transport.registry import create
+
+__all__ = ["examine"]
+
+_WITHIN = 60.0
+_LOOK = 5.0
+
+
+async def examine(settings: Settings) -> dict[str, list[Finding]]:
+    """Return the findings of each thing that is configured, in the order of a message's way.
+
+    Raises:
+        ConfigurationError: a setting names what can't be made here.
+    """
+    pool = await connect(settings.persistence)
+    try:
+        known, retired = await _recorded(pool)
+        ours = settings.transport
+        parts: dict[str, AsyncIterator[Finding]] = {}
+        names = (ours.transport, ours.consumed, ours.transport_shadow, *ours.others)
+        for name in dict.fromkeys(filter(None, names)):
+            log = create(name, ours)
+            parts[f"log {name}"] = examine_log(log, known=known, retired=retired)
+        parts["postgresql"] = examine_database(pool, settings.persistence)
+        store = open_store(settings.payloads, process_metrics())
+        if store is not None:
+            address = settings.payloads.payload_store or ""
+            parts["payload store"] = examine_payloads(store, address, known=known)
+        found = await asyncio.gather(*map(_all, parts.values()))
+        return {"here": list(examine_here(settings)), **dict(zip(parts, found, strict=True))}
+    finally:
+        pool.terminate()
+
+
+async def _recorded(pool: Pool) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what PostgreSQL knows of the logs, as far as it answers."""
+    with suppress(PersistenceError, TimeoutError):
+        async with asyncio.timeout(_LOOK):
+            return await known_identities(pool), await retired_logs(pool)
+    return {}, {}
+
+
+async def _all(findings: AsyncIterator[Finding]) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        async with asyncio.timeout(_WITHIN):
+            async for finding in findings:
+                found.append(finding)  # noqa: PERF401 - what came before a time-out stays
+    except TimeoutError:
+        found.append(unknown("connection", f"it did not end within {_WITHIN:g} s"))
+    return found

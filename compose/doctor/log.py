@@ -1,0 +1,139 @@
+"""One log: whether it can be used, what it is, and what its acknowledgements are worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+
+from compose.doctor.clock import clock
+from compose.doctor.finding import Finding, bad, fine, unknown, warning
+from transport.contract import WORKER_GROUP, Topic, Transport
+from transport.durability import Durability
+from transport.errors import ConfigurationError, TransportError
+from transport.existing import Existing
+from transport.patience import answer
+from transport.server_facts import ServerFacts, TellsServerFacts
+
+__all__ = ["examine_log"]
+
+_WITHIN = 10.0
+
+
+async def examine_log(
+    log: Transport, *, known: Mapping[str, str], retired: Mapping[str, str]
+) -> AsyncIterator[Finding]:
+    """Yield what was found of a log that is not connected.
+
+    Args:
+        log: The log.
+        known: The identity of each log by name, as PostgreSQL has it.
+        retired: Who retired a log and why, by name.
+    """
+    try:
+        if isinstance(log, TellsServerFacts):
+            asked = time.time()
+            facts = await answer(log.server_facts(), within=_WITHIN)
+            for finding in _of_server(facts, asked, time.time()):
+                yield finding
+        if log.name in retired:
+            yield bad("name", f"retired {retired[log.name]}", "give the settings another log")
+            return
+        if isinstance(log, Existing) and not await answer(log.exists(), within=_WITHIN):
+            yield _not_made(log.name, log.where, known)
+            return
+        async with log:
+            async for finding in _of_log(log, known):
+                yield finding
+    except (TransportError, ConfigurationError, TimeoutError) as error:
+        yield bad(
+            "connection",
+            str(error) or f"no answer within {_WITHIN:g} s",
+            "see that the server runs, and that this log's settings lead to it",
+        )
+
+
+def _not_made(name: str, where: str, known: Mapping[str, str]) -> Finding:
+    if name in known:
+        return bad(
+            "log",
+            f"{where} holds none, and there was one",
+            "look whether the address is another server's. If its data is lost, read 'Loss' "
+            "in RUNBOOKS.md before you start anything",
+            promise=11,
+        )
+    return fine("log", "not made yet: the first process that starts makes it")
+
+
+def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Finding]:
+    yield fine("version", facts.version)
+    if facts.role is not None:
+        if facts.writable:
+            yield fine("role", facts.role)
+        else:
+            yield bad(
+                "role", facts.role, "lead this log's settings to the server that takes writes"
+            )
+    if facts.clock is not None:
+        yield clock(facts.clock, asked, answered)
+
+
+async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Finding]:
+    identity = await answer(log.identity(), within=_WITHIN)
+    if known.get(log.name, identity) != identity:
+        yield bad(
+            "identity",
+            "another log than the one that its name means",
+            f"lead the settings of {log.name} to the log that the service uses; if it was made "
+            f"anew on purpose, 'crossfade migrate forget-log {log.name} --why ...'",
+            promise=3,
+        )
+    else:
+        yield fine("identity", "the one that its name means")
+    for finding in _durability(await answer(log.durability(), within=_WITHIN)):
+        yield finding
+    progress = await answer(log.progress(Topic.MESSAGES, group=WORKER_GROUP), within=_WITHIN)
+    lost = sum(part.lost for part in progress)
+    waiting = sum(part.lag for part in progress)
+    if lost:
+        yield bad(
+            "records",
+            f"{lost:,} were lost before a worker read them",
+            "read 'Loss' in RUNBOOKS.md",
+            promise=11,
+        )
+    yield fine("records", f"{waiting:,} wait for workers, in {len(progress)} partitions")
+
+
+def _durability(durability: Durability) -> Iterator[Finding]:
+    evidence = ", ".join(f"{name}={value}" for name, value in sorted(durability.figures.items()))
+    if durability.crash is None:
+        yield unknown(
+            "durability",
+            f"the server does not tell ({evidence})",
+            "ask who runs it; docs/durability.md says what an acknowledgement needs",
+        )
+        return
+    lacks = [
+        what
+        for what, kept in (
+            ("a crash of the server", durability.crash),
+            ("a power cut", durability.power),
+        )
+        if not kept
+    ]
+    if lacks:
+        yield bad(
+            "durability",
+            f"{' and '.join(lacks)} may lose acknowledged messages ({evidence})",
+            "set it as docs/durability.md says",
+            promise=1,
+        )
+    elif not durability.disk:
+        yield warning(
+            "durability",
+            f"one machine lost with its disk may lose acknowledged messages ({evidence})",
+            "keep copies on other machines: docs/durability.md",
+            promise=1,
+        )
+    else:
+        yield fine("durability", f"survives a crash, a power cut, a lost disk ({evidence})")

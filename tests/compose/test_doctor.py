@@ -1,0 +1,231 @@
+"""``crossfade doctor`` on servers that are healthy, and on such that are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from compose.doctor.clock import clock
+from compose.doctor.finding import Verdict
+from compose.local.postgres import PostgresServer
+from compose.local.valkey import ValkeyServer
+from persistence.database.pool import Pool
+from tests.support.forked_commands import ForkedCommands
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
+
+NewRedis = Callable[..., Awaitable[ValkeyServer]]
+
+
+class _Doctor:
+    """Runs the command with settings that lead to one Redis and one database."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self._commands = ForkedCommands(folder)
+        self.settings = {"STREAM_PARTITIONS": "2", **settings}
+
+    async def examine(self, *arguments: str, **changes: str) -> tuple[int, dict[str, Any]]:
+        """Return the exit status, and each finding by what it is of."""
+        ran = await self._commands.run(
+            "doctor", "--json", *arguments, settings=self.settings | changes
+        )
+        assert b"Traceback" not in ran.errors
+        found = json.loads(ran.output)
+        return ran.status, {f"{each['of']}, {each['what']}": each for each in found}
+
+    async def table(self) -> str:
+        """Return what it prints for people."""
+        ran = await self._commands.run("doctor", settings=self.settings)
+        return ran.output.decode()
+
+
+@pytest_asyncio.fixture
+async def redis(new_redis: NewRedis) -> AsyncIterator[Redis]:
+    server = await new_redis()
+    async with Redis(port=server.port, db=1) as client:
+        yield client
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, redis: Redis, database_url: str) -> _Doctor:
+    port = redis.connection_pool.connection_kwargs["port"]
+    return _Doctor(tmp_path, REDIS_PORT=str(port), DATABASE_URL=database_url)
+
+
+@pytest_asyncio.fixture
+async def log(doctor: _Doctor, database_pool: Pool) -> TransportSettings:
+    """The settings of a log that was made, and is known to the database."""
+    settings = TransportSettings(redis_port=int(doctor.settings["REDIS_PORT"]), stream_partitions=2)
+    async with RedisTransport(settings) as transport:
+        identity = await transport.identity()
+    await database_pool.execute("INSERT INTO log_identities VALUES ('redis', $1)", identity)
+    return settings
+
+
+async def test_what_is_healthy_is_fine(doctor: _Doctor, log: TransportSettings) -> None:
+    status, found = await doctor.examine()
+    assert status == 0, found
+    verdicts = {name: each["verdict"] for name, each in found.items()}
+    assert {name for name, verdict in verdicts.items() if verdict in {"bad", "unknown"}} == set()
+    assert {
+        "log redis, version", "log redis, role", "log redis, clock", "log redis, identity",
+        "log redis, durability", "log redis, records", "postgresql, version", "postgresql, role",
+        "postgresql, durability", "postgresql, clock", "postgresql, schema", "postgresql, rights",
+        "postgresql, processes", "postgresql, connections", "here, open files",
+    } <= set(found)  # fmt: skip
+    assert "Valkey" in found["log redis, version"]["found"]
+    # One machine is one disk: told, and no failure unless asked for.
+    assert verdicts["log redis, durability"] == "warning"
+    assert (await doctor.examine("--strict"))[0] == 1
+
+
+async def test_it_makes_nothing(doctor: _Doctor, redis: Redis) -> None:
+    status, found = await doctor.examine()
+    assert status == 0
+    assert "not made yet" in found["log redis, log"]["found"]
+    assert await redis.dbsize() == 0
+
+
+async def test_a_log_that_was_there_and_is_gone_is_bad(
+    doctor: _Doctor, log: TransportSettings, redis: Redis
+) -> None:
+    await redis.flushall()
+    status, found = await doctor.examine()
+    assert status == 1
+    assert found["log redis, log"]["promise"] == 11
+
+
+async def test_another_log_under_the_name_is_bad(
+    doctor: _Doctor, log: TransportSettings, database_pool: Pool
+) -> None:
+    await database_pool.execute("UPDATE log_identities SET identity = 'another'")
+    status, found = await doctor.examine()
+    assert status == 1
+    assert "forget-log redis" in found["log redis, identity"]["remedy"]
+
+
+async def test_acknowledgements_that_a_crash_may_lose_are_bad(
+    doctor: _Doctor, log: TransportSettings, redis: Redis
+) -> None:
+    await redis.config_set("appendfsync", "everysec")
+    status, found = await doctor.examine()
+    assert status == 1
+    told = found["log redis, durability"]
+    assert (told["verdict"], told["promise"]) == ("bad", 1)
+    assert "appendfsync=everysec" in told["found"]
+
+
+async def test_a_server_that_does_not_tell_its_settings_is_unknown(
+    doctor: _Doctor, log: TransportSettings, redis: Redis
+) -> None:
+    """Providers forbid CONFIG."""
+    await redis.acl_setuser(
+        "limited", enabled=True, passwords=["+secret"], categories=["+@all"], commands=["-config"],
+        keys=["*"], channels=["*"],
+    )  # fmt: skip
+    status, found = await doctor.examine(REDIS_USERNAME="limited", REDIS_PASSWORD="secret")
+    assert status == 3
+    assert found["log redis, durability"]["verdict"] == "unknown"
+
+
+async def test_a_replica_takes_no_writes(
+    doctor: _Doctor, log: TransportSettings, redis: Redis, new_redis: NewRedis
+) -> None:
+    primary = await new_redis()
+    await redis.execute_command("REPLICAOF", "127.0.0.1", str(primary.port))
+    status, found = await doctor.examine()
+    assert status == 1
+    assert found["log redis, role"]["verdict"] == "bad"
+
+
+async def test_a_log_that_is_down_does_not_hide_the_rest(doctor: _Doctor, redis: Redis) -> None:
+    await redis.shutdown(nosave=True)
+    status, found = await doctor.examine(REDIS_TIMEOUT_MS="500")
+    assert status == 1
+    assert found["log redis, connection"]["verdict"] == "bad"
+    assert found["postgresql, rights"]["verdict"] == "fine"
+
+
+async def test_a_database_that_is_down_does_not_hide_the_rest(
+    doctor: _Doctor, log: TransportSettings, new_postgres: Callable[..., Awaitable[PostgresServer]]
+) -> None:
+    server = await new_postgres()
+    await server.stop()
+    status, found = await doctor.examine(DATABASE_URL=server.url)
+    assert status == 1
+    assert found["postgresql, connection"]["verdict"] == "bad"
+    assert found["log redis, records"]["verdict"] == "fine"
+
+
+async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
+    doctor: _Doctor, database_pool: Pool, database_url: str
+) -> None:
+    role = f"reader_{database_url.rpartition('/')[2]}"
+    await database_pool.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'a'")
+    try:
+        await database_pool.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        limited = database_url.replace(database_url.split("//")[1].split("@")[0], f"{role}:a")
+        status, found = await doctor.examine(DATABASE_URL=limited)
+        assert status == 1
+        assert "on messages" in found["postgresql, rights"]["found"]
+        assert found["postgresql, rights"]["remedy"] == f"GRANT them to {role}"
+    finally:
+        await database_pool.execute(f"DROP OWNED BY {role}")
+        await database_pool.execute(f"DROP ROLE {role}")
+    empty = database_url.rpartition("/")[0] + "/postgres"
+    status, found = await doctor.examine(DATABASE_URL=empty)
+    assert status == 1
+    assert "crossfade db upgrade" in found["postgresql, schema"]["remedy"]
+
+
+async def test_more_processes_than_connections_are_a_warning(
+    doctor: _Doctor, log: TransportSettings
+) -> None:
+    status, found = await doctor.examine(DATABASE_POOL_SIZE="1000")
+    assert status == 0
+    assert "DATABASE_POOL_SIZE" in found["postgresql, connections"]["remedy"]
+
+
+async def test_a_payload_store_without_its_mark_is_bad(
+    doctor: _Doctor, log: TransportSettings, database_pool: Pool, tmp_path: Path
+) -> None:
+    await database_pool.execute("INSERT INTO log_identities VALUES ('payload-store', 'known')")
+    status, found = await doctor.examine(PAYLOAD_STORE=f"file://{tmp_path}/payloads")
+    assert status == 1
+    assert "not mounted" in found["payload store, identity"]["remedy"]
+
+
+async def test_people_read_a_table_and_the_remedies_below(
+    doctor: _Doctor, log: TransportSettings, redis: Redis
+) -> None:
+    await redis.config_set("appendonly", "no")
+    printed = await doctor.table()
+    assert "log redis, durability (promise 1): set it as docs/durability.md says" in printed
+    assert "crossfade" in printed.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("server", "verdict"),
+    [(10.5, Verdict.FINE), (9.5, Verdict.FINE), (8.0, Verdict.WARNING), (13.0, Verdict.WARNING)],
+)
+def test_clocks_may_differ_by_a_second(server: float, verdict: Verdict) -> None:
+    assert clock(server, 10.0, 11.0).verdict is verdict
+
+
+async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_settings: TransportSettings) -> None:
+    given = {
+        "TRANSPORT": "kafka",
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_settings.kafka_bootstrap_servers,
+        "KAFKA_TOPIC": kafka_settings.kafka_topic,
+        "KAFKA_DLQ_TOPIC": kafka_settings.kafka_dlq_topic,
+    }
+    status, found = await doctor.examine(**given)
+    assert status == 0, found
+    assert found["log kafka, version"]["found"] == "Kafka, 1 broker"
+    assert "not made yet" in found["log kafka, log"]["found"]

@@ -1,0 +1,21 @@
+"""What a Kafka cluster says of itself. It tells clients no version and no time."""
+
+from __future__ import annotations
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from transport.kafka.client_pool import ClientPool
+from transport.server_facts import ServerFacts
+
+__all__ = ["server_facts"]
+
+
+async def server_facts(admins: ClientPool[AIOKafkaAdminClient]) -> ServerFacts:
+    """Return them.
+
+    Raises:
+        TransportUnavailable: no broker can be reached.
+    """
+    described = await admins.ask(lambda admin: admin.describe_cluster())
+    brokers = len(described["brokers"])
+    return ServerFacts(version=f"Kafka, {brokers} {'brokers' if brokers > 1 else 'broker'}")

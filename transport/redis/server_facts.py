@@ -1,0 +1,52 @@
+"""What a Redis or a Valkey says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from transport.redis.connections import RedisConnections
+from transport.redis.errors import translate
+from transport.server_facts import ServerFacts
+
+__all__ = ["server_facts"]
+
+_MICROSECONDS = 1_000_000
+
+
+async def server_facts(connections: RedisConnections) -> ServerFacts:
+    """Return them; the clock is unknown where the user may not ask for it.
+
+    Raises:
+        TransportUnavailable: the server can't be reached, or does not say.
+    """
+    info, when = await connections.exchange([("INFO",), ("TIME",)])
+    if isinstance(info, Exception):
+        raise translate(info)
+    said = _fields(info)
+    role = said.get("role", "")
+    replicas = said.get("connected_slaves", "0")
+    clock = None
+    if isinstance(when, list | tuple):
+        seconds, microseconds = map(int, when)
+        clock = seconds + microseconds / _MICROSECONDS
+    return ServerFacts(
+        version=_version(said),
+        role=f"{role}, {replicas} replicas" if role == "master" else role or None,
+        writable=role != "slave" or said.get("slave_read_only") == "0",
+        clock=clock,
+    )
+
+
+def _version(said: Mapping[str, str]) -> str:
+    if "valkey_version" in said:
+        product, version = "Valkey", said["valkey_version"]
+    else:
+        product, version = "Redis", said.get("redis_version", "of an unknown version")
+    allocator = said.get("mem_allocator")
+    return f"{product} {version}" + (f", {allocator}" if allocator else "")
+
+
+def _fields(info: object) -> dict[str, str]:
+    text = info.decode(errors="replace") if isinstance(info, bytes) else str(info)
+    lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value.strip() for name, colon, value in lines if colon}
