@@ -34,7 +34,9 @@ def examine_here(settings: Settings) -> Iterator[Finding]:
         yield fine("open files", f"{hard:,} at most")
     if not settings.ingress.api_keys and not settings.ingress.api_keys_file:
         yield warning(
-            "API keys", "none: whoever reaches the port may post and read", "crossfade keys new"
+            "API keys",
+            "none: whoever reaches the port may post and read",
+            "make one with 'crossfade keys new'",
         )
     for name in dict.fromkeys(
         (

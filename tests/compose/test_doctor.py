@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool
 from tests.support.forked_commands import ForkedCommands
+from tests.support.kafka import KafkaNode, fresh_settings
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
@@ -170,7 +172,7 @@ async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
     await database_pool.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'a'")
     try:
         await database_pool.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
-        limited = database_url.replace(database_url.split("//")[1].split("@")[0], f"{role}:a")
+        limited = re.sub("//[^@]*@", f"//{role}:a@", database_url)
         status, found = await doctor.examine(DATABASE_URL=limited)
         assert status == 1
         assert "on messages" in found["postgresql, rights"]["found"]
@@ -187,7 +189,7 @@ async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
 async def test_more_processes_than_connections_are_a_warning(
     doctor: _Doctor, log: TransportSettings
 ) -> None:
-    status, found = await doctor.examine(DATABASE_POOL_SIZE="1000")
+    status, found = await doctor.examine(DATABASE_POOL_SIZE="500")
     assert status == 0
     assert "DATABASE_POOL_SIZE" in found["postgresql, connections"]["remedy"]
 
@@ -218,12 +220,13 @@ def test_clocks_may_differ_by_a_second(server: float, verdict: Verdict) -> None:
     assert clock(server, 10.0, 11.0).verdict is verdict
 
 
-async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_settings: TransportSettings) -> None:
+async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_server: KafkaNode) -> None:
+    settings = fresh_settings(kafka_server.bootstrap)
     given = {
         "TRANSPORT": "kafka",
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_settings.kafka_bootstrap_servers,
-        "KAFKA_TOPIC": kafka_settings.kafka_topic,
-        "KAFKA_DLQ_TOPIC": kafka_settings.kafka_dlq_topic,
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "KAFKA_TOPIC": settings.kafka_topic,
+        "KAFKA_DLQ_TOPIC": settings.kafka_dlq_topic,
     }
     status, found = await doctor.examine(**given)
     assert status == 0, found

@@ -51,6 +51,7 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["status", "--json"], {}),
             (["status", "--watch"], {"until": "owner", "terminal": True}),
         ],
+        "doctor": [(["doctor"], {}), (["doctor", "--json"], {})],
         "message": [
             (["message", story], {}),
             (["message", dead], {}),
