@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
-__all__ = ["ServerFacts", "TellsServerFacts"]
+__all__ = ["ServerFacts", "TellsServerFacts", "is_far"]
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it takes appends in that role."""
     clock: float | None = None
     """Its clock, in seconds since 1970."""
+    unencrypted: str | None = None
+    """A host beyond our own networks that is spoken to without TLS."""
 
 
 @runtime_checkable
@@ -32,3 +35,14 @@ class TellsServerFacts(Protocol):
         Raises:
             TransportUnavailable: the server can't be reached, or does not say.
         """
+
+
+def is_far(host: str) -> bool:
+    """Return whether ``host`` is neither this machine nor in a private network, as far as it shows.
+
+    A name without dots is one of the same network: a container's, a service's, ``localhost``.
+    """
+    try:
+        return not ipaddress.ip_address(host.strip("[]")).is_private
+    except ValueError:
+        return "." in host

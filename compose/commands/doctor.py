@@ -9,19 +9,19 @@ import msgspec
 import typer
 
 from compose.commands.options import Json, Wide
-from compose.doctor.finding import Finding, Verdict
+from compose.doctor.observation import Grade, Observation
 from compose.grid import Grid
 from compose.output import client_settings, err, out, run
 from compose.terminal import progress_bar, styled
 
 __all__ = ["examine"]
 
-_STATUS = {Verdict.FINE: 0, Verdict.WARNING: 0, Verdict.UNKNOWN: 3, Verdict.BAD: 1}
+_STATUS = {Grade.FINE: 0, Grade.WARNING: 0, Grade.UNKNOWN: 3, Grade.BAD: 1}
 _STYLES = {
-    Verdict.FINE: "green",
-    Verdict.WARNING: "yellow",
-    Verdict.UNKNOWN: "blue",
-    Verdict.BAD: "bold red",
+    Grade.FINE: "green",
+    Grade.WARNING: "yellow",
+    Grade.UNKNOWN: "blue",
+    Grade.BAD: "bold red",
 }
 
 
@@ -40,7 +40,7 @@ def examine(
     """
     settings = client_settings()
 
-    async def main() -> dict[str, list[Finding]]:
+    async def main() -> dict[str, list[Observation]]:
         from compose.doctor.examination import examine as look  # noqa: PLC0415 - imports all
 
         with progress_bar(err) as bar:
@@ -53,34 +53,36 @@ def examine(
             [
                 {
                     "of": of,
-                    **msgspec.to_builtins(finding),
-                    "verdict": finding.verdict.name.lower(),
+                    **msgspec.to_builtins(observation),
+                    "grade": observation.grade.name.lower(),
                 }
-                for of, findings in found.items()
-                for finding in findings
+                for of, observations in found.items()
+                for observation in observations
             ]
         )
     else:
         _print(found)
-    worst = max((finding.verdict for group in found.values() for finding in group), default=0)
-    if strict and worst == Verdict.WARNING:
+    worst = max((observation.grade for group in found.values() for observation in group), default=0)
+    if strict and worst == Grade.WARNING:
         sys.exit(1)
-    sys.exit(_STATUS[Verdict(worst)])
+    sys.exit(_STATUS[Grade(worst)])
 
 
-def _print(found: dict[str, list[Finding]]) -> None:
+def _print(found: dict[str, list[Observation]]) -> None:
     table = Grid("of", "what")
-    table.add_column("verdict")
+    table.add_column("grade")
     table.add_column("found", prose=True)
-    for of, findings in found.items():
-        for finding in findings:
-            name = finding.verdict.name.lower()
-            table.add_row(of, finding.what, styled((name, _STYLES[finding.verdict])), finding.found)
+    for of, observations in found.items():
+        for observation in observations:
+            name = observation.grade.name.lower()
+            table.add_row(
+                of, observation.what, styled((name, _STYLES[observation.grade])), observation.found
+            )
     out.print(table)
-    for of, findings in found.items():
-        for finding in findings:
-            if finding.remedy is not None:
-                promise = f" (promise {finding.promise})" if finding.promise else ""
-                head = (f"{of}, {finding.what}{promise}:", _STYLES[finding.verdict])
+    for of, observations in found.items():
+        for observation in observations:
+            if observation.remedy is not None:
+                promise = f" (promise {observation.promise})" if observation.promise else ""
+                head = (f"{of}, {observation.what}{promise}:", _STYLES[observation.grade])
                 out.print()
-                out.print(styled(head, " ", finding.remedy))
+                out.print(styled(head, " ", observation.remedy))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from compose.doctor.finding import Finding, fine, warning
+from compose.doctor.observation import Observation, fine, warning
 
 __all__ = ["clock"]
 
 _MOST = 1.0  # seconds; gates and figures that compare two clocks allow for more
 
 
-def clock(server: float, asked: float, answered: float) -> Finding:
+def clock(server: float, asked: float, answered: float) -> Observation:
     """Compare a server's clock with ours when we asked and when it answered; Unix seconds."""
     if asked - _MOST <= server <= answered + _MOST:
         return fine("clock", "as this machine's")

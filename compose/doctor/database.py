@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from compose.doctor.clock import clock
-from compose.doctor.finding import Finding, bad, fine, unknown, warning
+from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from compose.process.settings_warnings import cheaper_wal
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
@@ -42,18 +42,18 @@ FROM pg_stat_replication WHERE state = 'streaming'
 """
 
 
-async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIterator[Finding]:
+async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIterator[Observation]:
     """Yield what was found of PostgreSQL."""
     try:
         async with using(pool, within=_WITHIN) as connection:
             asked = time.time()
             server: Any = await connection.fetchrow(_SERVER, timeout=_WITHIN)
             answered = time.time()
-            for finding in _of_server(server):
-                yield finding
+            for observation in _of_server(server):
+                yield observation
             yield clock(server["clock"], asked, answered)
-            async for finding in _schema(connection, server, settings):
-                yield finding
+            async for observation in _schema(connection, server, settings):
+                yield observation
             if changes := await cheaper_wal(connection):
                 yield warning(
                     "WAL",
@@ -72,11 +72,11 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             "accepted and wait in the log",
         )
         return
-    async for finding in _connections(pool, server["connections"], settings):
-        yield finding
+    async for observation in _connections(pool, server["connections"], settings):
+        yield observation
 
 
-def _of_server(server: Any) -> Iterator[Finding]:
+def _of_server(server: Any) -> Iterator[Observation]:
     yield fine("version", server["version"].partition(" on ")[0])
     if server["standby"] or server["read_only"] == "on":
         yield bad(
@@ -104,7 +104,7 @@ def _of_server(server: Any) -> Iterator[Finding]:
 
 async def _schema(
     connection: Connection, server: Any, settings: PersistenceSettings
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Observation]:
     from persistence import migrate  # noqa: PLC0415 - Alembic takes long to import
 
     latest = migrate.latest()
@@ -136,7 +136,7 @@ async def _schema(
 
 async def _connections(
     pool: Pool, most: int, settings: PersistenceSettings
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Observation]:
     try:
         alive = [process for process in await processes(pool, within=_WITHIN) if process.live]
     except (PersistenceError, TimeoutError) as error:

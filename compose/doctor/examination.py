@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from compose.doctor.database import examine_database
-from compose.doctor.finding import Finding, unknown
 from compose.doctor.here import examine_here
 from compose.doctor.log import examine_log
+from compose.doctor.observation import Observation, unknown
 from compose.doctor.payloads import examine_payloads
 from compose.process.metrics import process_metrics
 from compose.settings import Settings
@@ -26,8 +26,8 @@ _WITHIN = 60.0
 _LOOK = 5.0
 
 
-async def examine(settings: Settings) -> dict[str, list[Finding]]:
-    """Return the findings of each thing that is configured, in the order of a message's way.
+async def examine(settings: Settings) -> dict[str, list[Observation]]:
+    """Return the observations of each thing that is configured, in the order of a message's way.
 
     Raises:
         ConfigurationError: a setting names what can't be made here.
@@ -36,7 +36,7 @@ async def examine(settings: Settings) -> dict[str, list[Finding]]:
     try:
         known, retired = await _recorded(pool)
         ours = settings.transport
-        parts: dict[str, AsyncIterator[Finding]] = {}
+        parts: dict[str, AsyncIterator[Observation]] = {}
         names = (ours.transport, ours.consumed, ours.transport_shadow, *ours.others)
         for name in dict.fromkeys(filter(None, names)):
             log = create(name, ours)
@@ -60,12 +60,12 @@ async def _recorded(pool: Pool) -> tuple[dict[str, str], dict[str, str]]:
     return {}, {}
 
 
-async def _all(findings: AsyncIterator[Finding]) -> list[Finding]:
-    found: list[Finding] = []
+async def _all(observations: AsyncIterator[Observation]) -> list[Observation]:
+    found: list[Observation] = []
     try:
         async with asyncio.timeout(_WITHIN):
-            async for finding in findings:
-                found.append(finding)  # noqa: PERF401 - what came before a time-out stays
+            async for observation in observations:
+                found.append(observation)  # noqa: PERF401 - what came before a time-out stays
     except TimeoutError:
         found.append(unknown("connection", f"it did not end within {_WITHIN:g} s"))
     return found

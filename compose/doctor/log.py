@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 from compose.doctor.clock import clock
-from compose.doctor.finding import Finding, bad, fine, unknown, warning
+from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError
@@ -21,7 +21,7 @@ _WITHIN = 10.0
 
 async def examine_log(
     log: Transport, *, known: Mapping[str, str], retired: Mapping[str, str]
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Observation]:
     """Yield what was found of a log that is not connected.
 
     Args:
@@ -33,8 +33,8 @@ async def examine_log(
         if isinstance(log, TellsServerFacts):
             asked = time.time()
             facts = await answer(log.server_facts(), within=_WITHIN)
-            for finding in _of_server(facts, asked, time.time()):
-                yield finding
+            for observation in _of_server(facts, asked, time.time()):
+                yield observation
         if log.name in retired:
             yield bad("name", f"retired {retired[log.name]}", "give the settings another log")
             return
@@ -42,8 +42,8 @@ async def examine_log(
             yield _not_made(log.name, log.where, known)
             return
         async with log:
-            async for finding in _of_log(log, known):
-                yield finding
+            async for observation in _of_log(log, known):
+                yield observation
     except (TransportError, ConfigurationError, TimeoutError) as error:
         yield bad(
             "connection",
@@ -52,7 +52,7 @@ async def examine_log(
         )
 
 
-def _not_made(name: str, where: str, known: Mapping[str, str]) -> Finding:
+def _not_made(name: str, where: str, known: Mapping[str, str]) -> Observation:
     if name in known:
         return bad(
             "log",
@@ -64,7 +64,7 @@ def _not_made(name: str, where: str, known: Mapping[str, str]) -> Finding:
     return fine("log", "not made yet: the first process that starts makes it")
 
 
-def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Finding]:
+def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Observation]:
     yield fine("version", facts.version)
     if facts.role is not None:
         if facts.writable:
@@ -73,11 +73,17 @@ def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Fi
             yield bad(
                 "role", facts.role, "lead this log's settings to the server that takes writes"
             )
+    if facts.unencrypted is not None:
+        yield warning(
+            "encryption",
+            f"none on the way to {facts.unencrypted}",
+            "set REDIS_TLS, or KAFKA_SECURITY_PROTOCOL (docs/managed_kafka.md)",
+        )
     if facts.clock is not None:
         yield clock(facts.clock, asked, answered)
 
 
-async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Finding]:
+async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Observation]:
     identity = await answer(log.identity(), within=_WITHIN)
     if known.get(log.name, identity) != identity:
         yield bad(
@@ -89,11 +95,11 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Fin
         )
     else:
         yield fine("identity", "the one that its name means")
-    for finding in _durability(await answer(log.durability(), within=_WITHIN)):
-        yield finding
+    for observation in _durability(await answer(log.durability(), within=_WITHIN)):
+        yield observation
     progress = await answer(log.progress(Topic.MESSAGES, group=WORKER_GROUP), within=_WITHIN)
-    lost = sum(part.lost for part in progress)
-    waiting = sum(part.lag for part in progress)
+    lost = sum(part.lost or 0 for part in progress)
+    lags = [part.lag for part in progress if part.lag is not None]
     if lost:
         yield bad(
             "records",
@@ -101,10 +107,10 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Fin
             "read 'Loss' in RUNBOOKS.md",
             promise=11,
         )
-    yield fine("records", f"{waiting:,} wait for workers, in {len(progress)} partitions")
+    yield fine("records", f"{sum(lags):,} wait for workers, in {len(lags)} partitions")
 
 
-def _durability(durability: Durability) -> Iterator[Finding]:
+def _durability(durability: Durability) -> Iterator[Observation]:
     evidence = ", ".join(f"{name}={value}" for name, value in sorted(durability.figures.items()))
     if durability.crash is None:
         yield unknown(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 
-from compose.doctor.finding import Finding, bad, fine
+from compose.doctor.observation import Observation, bad, fine
 from persistence.payloads.errors import PayloadError
 from persistence.payloads.store import STORE_NAME, PayloadStore
 from transport.patience import answer
@@ -16,7 +16,7 @@ _WITHIN = 10.0
 
 async def examine_payloads(
     store: PayloadStore, address: str, *, known: Mapping[str, str]
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Observation]:
     """Yield what was found of the store.
 
     Args:

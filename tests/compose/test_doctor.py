@@ -13,7 +13,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from compose.doctor.clock import clock
-from compose.doctor.finding import Verdict
+from compose.doctor.observation import Grade
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool
@@ -33,7 +33,7 @@ class _Doctor:
         self.settings = {"STREAM_PARTITIONS": "2", **settings}
 
     async def examine(self, *arguments: str, **changes: str) -> tuple[int, dict[str, Any]]:
-        """Return the exit status, and each finding by what it is of."""
+        """Return the exit status, and each observation by what it is of."""
         ran = await self._commands.run(
             "doctor", "--json", *arguments, settings=self.settings | changes
         )
@@ -73,8 +73,8 @@ async def log(doctor: _Doctor, database_pool: Pool) -> TransportSettings:
 async def test_what_is_healthy_is_fine(doctor: _Doctor, log: TransportSettings) -> None:
     status, found = await doctor.examine()
     assert status == 0, found
-    verdicts = {name: each["verdict"] for name, each in found.items()}
-    assert {name for name, verdict in verdicts.items() if verdict in {"bad", "unknown"}} == set()
+    grades = {name: each["grade"] for name, each in found.items()}
+    assert {name for name, grade in grades.items() if grade in {"bad", "unknown"}} == set()
     assert {
         "log redis, version", "log redis, role", "log redis, clock", "log redis, identity",
         "log redis, durability", "log redis, records", "postgresql, version", "postgresql, role",
@@ -83,7 +83,7 @@ async def test_what_is_healthy_is_fine(doctor: _Doctor, log: TransportSettings) 
     } <= set(found)  # fmt: skip
     assert "Valkey" in found["log redis, version"]["found"]
     # One machine is one disk: told, and no failure unless asked for.
-    assert verdicts["log redis, durability"] == "warning"
+    assert grades["log redis, durability"] == "warning"
     assert (await doctor.examine("--strict"))[0] == 1
 
 
@@ -119,7 +119,7 @@ async def test_acknowledgements_that_a_crash_may_lose_are_bad(
     status, found = await doctor.examine()
     assert status == 1
     told = found["log redis, durability"]
-    assert (told["verdict"], told["promise"]) == ("bad", 1)
+    assert (told["grade"], told["promise"]) == ("bad", 1)
     assert "appendfsync=everysec" in told["found"]
 
 
@@ -133,7 +133,7 @@ async def test_a_server_that_does_not_tell_its_settings_is_unknown(
     )  # fmt: skip
     status, found = await doctor.examine(REDIS_USERNAME="limited", REDIS_PASSWORD="secret")
     assert status == 3
-    assert found["log redis, durability"]["verdict"] == "unknown"
+    assert found["log redis, durability"]["grade"] == "unknown"
 
 
 async def test_a_replica_takes_no_writes(
@@ -143,15 +143,15 @@ async def test_a_replica_takes_no_writes(
     await redis.execute_command("REPLICAOF", "127.0.0.1", str(primary.port))
     status, found = await doctor.examine()
     assert status == 1
-    assert found["log redis, role"]["verdict"] == "bad"
+    assert found["log redis, role"]["grade"] == "bad"
 
 
 async def test_a_log_that_is_down_does_not_hide_the_rest(doctor: _Doctor, redis: Redis) -> None:
     await redis.shutdown(nosave=True)
     status, found = await doctor.examine(REDIS_TIMEOUT_MS="500")
     assert status == 1
-    assert found["log redis, connection"]["verdict"] == "bad"
-    assert found["postgresql, rights"]["verdict"] == "fine"
+    assert found["log redis, connection"]["grade"] == "bad"
+    assert found["postgresql, rights"]["grade"] == "fine"
 
 
 async def test_a_database_that_is_down_does_not_hide_the_rest(
@@ -161,8 +161,8 @@ async def test_a_database_that_is_down_does_not_hide_the_rest(
     await server.stop()
     status, found = await doctor.examine(DATABASE_URL=server.url)
     assert status == 1
-    assert found["postgresql, connection"]["verdict"] == "bad"
-    assert found["log redis, records"]["verdict"] == "fine"
+    assert found["postgresql, connection"]["grade"] == "bad"
+    assert found["log redis, records"]["grade"] == "fine"
 
 
 async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
@@ -213,11 +213,11 @@ async def test_people_read_a_table_and_the_remedies_below(
 
 
 @pytest.mark.parametrize(
-    ("server", "verdict"),
-    [(10.5, Verdict.FINE), (9.5, Verdict.FINE), (8.0, Verdict.WARNING), (13.0, Verdict.WARNING)],
+    ("server", "grade"),
+    [(10.5, Grade.FINE), (9.5, Grade.FINE), (8.0, Grade.WARNING), (13.0, Grade.WARNING)],
 )
-def test_clocks_may_differ_by_a_second(server: float, verdict: Verdict) -> None:
-    assert clock(server, 10.0, 11.0).verdict is verdict
+def test_clocks_may_differ_by_a_second(server: float, grade: Grade) -> None:
+    assert clock(server, 10.0, 11.0).grade is grade
 
 
 async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_server: KafkaNode) -> None:

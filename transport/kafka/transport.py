@@ -84,6 +84,7 @@ class KafkaTransport:
 
     def __init__(self, settings: TransportSettings, name: LogName = _NAME) -> None:
         self.name = str(name)
+        self._settings = settings
         self.partitions = settings.stream_partitions
         self._bootstrap = settings.kafka_bootstrap_servers
         self._suffix = name.suffix(".")
@@ -141,7 +142,7 @@ class KafkaTransport:
     async def server_facts(self) -> ServerFacts:
         """See ``transport.server_facts.TellsServerFacts``."""
         try:
-            return await server_facts(self._admin)
+            return await server_facts(self._admin, self._settings)
         finally:
             await self._admin.close()
 

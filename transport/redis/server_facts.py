@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
-from transport.server_facts import ServerFacts
+from transport.server_facts import ServerFacts, is_far
+from transport.settings import TransportSettings
 
 __all__ = ["server_facts"]
 
 _MICROSECONDS = 1_000_000
 
 
-async def server_facts(connections: RedisConnections) -> ServerFacts:
+async def server_facts(connections: RedisConnections, settings: TransportSettings) -> ServerFacts:
     """Return them; the clock is unknown where the user may not ask for it.
 
     Raises:
@@ -34,6 +35,9 @@ async def server_facts(connections: RedisConnections) -> ServerFacts:
         role=f"{role}, {replicas} replicas" if role == "master" else role or None,
         writable=role != "slave" or said.get("slave_read_only") == "0",
         clock=clock,
+        unencrypted=None
+        if settings.redis_tls or not is_far(settings.redis_host)
+        else settings.redis_host,
     )
 
 

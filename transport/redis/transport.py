@@ -135,7 +135,7 @@ class RedisTransport:
         """See ``transport.server_facts.TellsServerFacts``."""
         connections = RedisConnections(self._settings)
         try:
-            return await server_facts(connections)
+            return await server_facts(connections, self._settings)
         finally:
             await connections.close()
 
