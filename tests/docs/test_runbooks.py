@@ -72,7 +72,7 @@ def test_a_command_exists_with_its_options(line: str) -> None:
 def test_a_setting_exists(document: str) -> None:
     known = {field.upper() for part in load(env_file=_NO_FILE) for field in type(part).model_fields}
     # A log's own setting (`LOG_EU_KAFKA_TOPIC`) is a setting behind the log's label.
-    named = set(re.findall(r"`(?:LOG_EU_)?([A-Z]+(?:_[A-Z]+)+)(?==|`)", _TEXTS[document]))
+    named = set(re.findall(r"`(?:LOG_(?:EU|B)_)?([A-Z]+(?:_[A-Z]+)+)(?==|`)", _TEXTS[document]))
     assert named - known - _NO_SETTINGS == set()
 
 
