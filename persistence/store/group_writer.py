@@ -2,7 +2,9 @@
 
 A statement costs PostgreSQL and its driver far more than a row does, and partitions that are worked
 on one by one have few rows each. So whatever is handed in while a statement is under way waits,
-and makes the next one: no timer, and no wait where nothing else is to be written.
+and makes the next one. Where messages come one after the other, a statement would still have a row
+or two: one that follows another closely waits for company, for some milliseconds at most. The first
+one after a pause begins at once, and so does one that has rows enough.
 
 No partition depends on another (promise 6). Where a joint statement is refused, each batch of it
 is written alone, and only what *that* statement says counts. A partition that failed alone stays
@@ -28,6 +30,9 @@ __all__ = ["STATEMENT_BYTES", "Attempted", "Ended", "GroupWriter", "PendingBatch
 STATEMENT_BYTES = 8 * 2**20
 _CLEAN_STATEMENTS = 8
 _MOST_STATEMENTS = 2  # that may wait of what is handed in without waiting
+# A statement of fewer rows costs PostgreSQL and its driver several times as much a row.
+_FEW_ROWS = 16
+_PACE_SECONDS = 0.005
 # A joint statement that takes longer is waited for by its own partitions only.
 _OVERDUE_SECONDS = 1.0
 
@@ -82,12 +87,16 @@ class GroupWriter:
 
     ``most_rows`` is the size of a statement; a batch of more has one to itself. ``slots`` is how
     many statements may be under way. A full one begins beside others; a smaller one waits for those
-    under way, and grows meanwhile.
+    under way, and grows meanwhile. A statement of few rows is followed by the next one ``pace``
+    seconds after it began at the earliest, unless that has rows enough before.
     """
 
-    def __init__(self, writer: Writer, *, most_rows: int, slots: int) -> None:
+    def __init__(
+        self, writer: Writer, *, most_rows: int, slots: int, pace: float = _PACE_SECONDS
+    ) -> None:
         self._writer = writer
         self._most_rows = most_rows
+        self._pace = pace
         self._most_joint = max(1, slots - 1)
         # Their own, so that none of them, however long it takes, holds up a joint statement.
         self._alone_slots = asyncio.Semaphore(max(1, slots // 2))
@@ -98,6 +107,7 @@ class GroupWriter:
         self._joint = self._overdue = 0
         self._suspects: dict[int, int] = {}
         self._is_due = False
+        self._lingering: asyncio.Future[None] | None = None
 
     async def write(
         self, records: Sequence[PositionedEvent], fence: Fence, attempted: Attempted
@@ -138,8 +148,7 @@ class GroupWriter:
             return False
         rows, size = part.rows, part.size
         part.extend(records)  # in its place: it keeps its turn
-        self._rows += part.rows - rows
-        self._bytes += part.size - size
+        self._grow(part.rows - rows, part.size - size)
         return True
 
     def withdraw(self, part: PendingBatch) -> None:
@@ -190,8 +199,13 @@ class GroupWriter:
 
     def _wait(self, part: PendingBatch) -> None:
         self._waiting[part] = None
-        self._rows += part.rows
-        self._bytes += part.size
+        self._grow(part.rows, part.size)
+
+    def _grow(self, rows: int, size: int) -> None:
+        self._rows += rows
+        self._bytes += size
+        if self._rows >= _FEW_ROWS:
+            self._end_linger()
 
     def _unwait(self, part: PendingBatch) -> None:
         del self._waiting[part]
@@ -253,11 +267,14 @@ class GroupWriter:
                         for part in parts:
                             part.begin()
                         batches = [part.batch for part in parts]
+                        rows, began = sum(part.rows for part in parts), time.monotonic()
                         with self._timed():
                             outcomes = await self._writer.write_together(batches, connection)
                         self._tell(parts, outcomes)
                         self._running[task] = ()
                         self._begin_alone()
+                        if rows < _FEW_ROWS:
+                            await self._linger(began + self._pace)
                         parts = self._take(beside=self._joint - 1)
             except Exception as error:  # noqa: BLE001 - handed to whoever waits
                 self._tell(parts, [error] * len(parts))
@@ -265,6 +282,24 @@ class GroupWriter:
                 self._joint -= 1
             self._running[task] = ()
             self._begin_alone()
+
+    async def _linger(self, until: float) -> None:
+        """Return once there are rows enough, or at the time ``until``."""
+        left = until - time.monotonic()
+        if left <= 0 or self._rows >= _FEW_ROWS or self._lingering is not None:
+            return
+        loop = asyncio.get_running_loop()
+        self._lingering = loop.create_future()
+        timer = loop.call_later(left, self._end_linger)
+        try:
+            await self._lingering
+        finally:
+            timer.cancel()
+            self._lingering = None
+
+    def _end_linger(self) -> None:
+        if self._lingering is not None and not self._lingering.done():
+            self._lingering.set_result(None)
 
     def _tell(self, parts: Sequence[PendingBatch], outcomes: Sequence[Written | Exception]) -> None:
         for part, outcome in zip(parts, outcomes, strict=True):
