@@ -471,6 +471,23 @@ class Transport(Protocol):
             ValueError: ``before`` is no offset of this transport.
         """
 
+    async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
+        """Return whether the log still holds everything that was appended after an offset.
+
+        As far as its own retention goes: what somebody deleted counts as lost elsewhere.
+
+        Args:
+            topic: the log.
+            partition: its partition, from 0.
+            after: the offset, whether or not its record is still held; ``None`` is the beginning.
+
+        Returns:
+            ``False`` also where that can't be told.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
+        """
+
     def offset_before(self, offset: str) -> str | None:
         """Return the offset to ``read`` after, to read from ``offset`` on.
 

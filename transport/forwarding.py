@@ -78,6 +78,10 @@ class Forwarding:
         """As the inner transport."""
         return await self._ready().read_back(topic, partition, before=before, limit=limit)
 
+    async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
+        """As the inner transport."""
+        return await self._ready().reaches(topic, partition, after=after)
+
     def offset_before(self, offset: str) -> str | None:
         """As the inner transport."""
         return self.inner.offset_before(offset)

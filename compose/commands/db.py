@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from compose.commands.db_gap import accept_gap
 from compose.commands.options import DryRun, Json, Yes
 from compose.output import client_settings, err, out, run
 from compose.terminal import confirm
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="The database schema: where it stands, up and down.")
+app = typer.Typer(
+    no_args_is_help=True, help="The database: its schema up and down, and rows that it lost."
+)
+app.command("accept-gap")(accept_gap)
 
 
 def _url() -> str:

@@ -20,7 +20,7 @@ from compose.local.databases import create_database, drop_database
 from compose.local.os_errors import explained_by
 from compose.local.server import LocalServer, ServerError
 
-__all__ = ["PostgresServer"]
+__all__ = ["PostgresServer", "RunAs", "run_as"]
 
 _USER = "crossfade"
 _PATIENCE = 5.0  # seconds for a connection while starting
@@ -43,13 +43,15 @@ _OPTIONS = (
 )
 
 
-class _RunAs(NamedTuple):
+class RunAs(NamedTuple):
+    """How to run a program of PostgreSQL's: behind a prefix, or as another user and group."""
+
     prefix: tuple[str, ...]
     identity: tuple[int, int] | None
 
 
 @cache
-def _run_as() -> _RunAs:
+def run_as() -> RunAs:
     """Decide how to run a server that refuses to run as uid 0.
 
     As root, a user namespace in which we have another number keeps every file ours, so the data may
@@ -57,7 +59,7 @@ def _run_as() -> _RunAs:
     unprivileged user, who must own the data and be able to reach it.
     """
     if os.geteuid() != 0:
-        return _RunAs((), None)
+        return RunAs((), None)
     users = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
     user = users.get("postgres") or users.get("nobody") or next(iter(users.values()), None)
     if user is None:
@@ -69,8 +71,8 @@ def _run_as() -> _RunAs:
         # The number must have a name: initdb looks its user up.
         prefix = (unshare, "--user", f"--map-user={user.pw_uid}", "--")
         if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
-            return _RunAs(prefix, None)
-    return _RunAs((), (user.pw_uid, user.pw_gid))
+            return RunAs(prefix, None)
+    return RunAs((), (user.pw_uid, user.pw_gid))
 
 
 class PostgresServer(LocalServer):
@@ -97,7 +99,7 @@ class PostgresServer(LocalServer):
             port=port,
             near=near,
             stop_signal=signal.SIGINT,  # "fast": ends the sessions, then writes a checkpoint
-            identity=_run_as().identity,
+            identity=run_as().identity,
         )
         self.binary = binary or find_postgres(self._major())
 
@@ -133,13 +135,13 @@ class PostgresServer(LocalServer):
     def _command(self) -> list[str]:
         own = (*_OPTIONS, f"wal_compression={_compression(self.binary)}", f"port={self.port}")
         options = [part for option in own for part in ("-c", option)]
-        return [*_run_as().prefix, str(self.binary.path), "-D", str(self.data_dir), *options]
+        return [*run_as().prefix, str(self.binary.path), "-D", str(self.data_dir), *options]
 
     def _initdb(self) -> None:
         if self._major() is not None:
             return
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        prefix, identity = _run_as()
+        prefix, identity = run_as()
         # Into another folder first: one that was interrupted half-way is never taken for a whole.
         fresh = self.data_dir.with_name(f"{self.data_dir.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)

@@ -15,6 +15,7 @@ from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.standby.metrics import StandbyMetrics
+from persistence.worker.metrics import PositionMetrics
 
 __all__ = ["ProcessMetrics", "process_metrics"]
 
@@ -45,6 +46,7 @@ def process_metrics() -> Metrics:
         IdempotencyMetrics,
         LagMetrics,
         StandbyMetrics,
+        PositionMetrics,
         DeadLetterMetrics,
         PayloadMetrics,
         IngressMetrics,

@@ -10,16 +10,22 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
+import structlog
+
 from otel.metrics import Metrics
 from persistence.database.outage import Paused, database_barrier, log_barrier, unless
 from persistence.database.pool import Pool
 from persistence.dead_letters.index import DeadLetterIndex
+from persistence.dead_letters.position import LetterPosition
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from persistence.worker.claims import Claims
+from persistence.worker.positions import Floor, Positions
 from transport.contract import DLQ_GROUP, Claim, Record, Topic, Transport
 
 __all__ = ["DeadLetterIndexer"]
+
+_log = structlog.get_logger(__name__)
 
 _AT_ONCE = 100
 
@@ -38,6 +44,8 @@ class DeadLetterIndexer:
     ) -> None:
         self._transport = transport
         self._index = DeadLetterIndex(pool, transport.name, metrics)
+        self._position = LetterPosition(pool, transport.name)
+        self._positions = Positions(transport, metrics, Topic.DEAD_LETTERS, DLQ_GROUP)
         self._poll = settings.stream_poll_interval_ms / 1000
         self._log = log_barrier(transport, metrics, longest=self._poll)
         self._database = database_barrier(Writer(pool).probe, metrics, longest=self._poll)
@@ -61,11 +69,54 @@ class DeadLetterIndexer:
         return waiting + self._claims.paused()
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
+        left: str | None = None
         while not stop.is_set():
+            left = await self._catch_up(left, stop)
             records = await self._log.through(lambda: unless(stop, self._next(claim)), stop)
             if records:
-                await self._database.through(partial(self._index.add, records), stop)
+                left = await self._catch_up(left, stop)
+                await self._add(records, stop)
                 await self._log.through(partial(claim.ack, records[-1].offset), stop)
+                left = records[-1].offset
+
+    async def _add(self, records: Sequence[Record], stop: asyncio.Event) -> None:
+        await self._database.through(partial(self._index.add, records), stop)
+        await self._database.through(partial(self._position.note, records[-1].offset), stop)
+
+    async def _catch_up(self, left: str | None, stop: asyncio.Event) -> str | None:
+        """Index again what PostgreSQL lost since it was ``left`` there; return where it is now.
+
+        A failover to a standby that was behind, or a restore, takes rows of acknowledged letters.
+        """
+        known = await self._database.through(self._position.known, stop)
+        if known is not None and known == left:
+            return left
+        floor = await self._log.through(partial(self._positions.floor, 0), stop)
+        if floor.offset is None:
+            return known
+        if known is None:
+            await self._database.through(partial(self._position.note, floor.offset), stop)
+            return floor.offset
+        if self._positions.is_behind(known, floor):
+            await self._index_again(known, floor, stop)
+            return floor.offset
+        return known
+
+    async def _index_again(self, after: str, floor: Floor, stop: asyncio.Event) -> None:
+        assert floor.offset is not None
+        holds_all = await self._log.through(partial(self._positions.reaches, 0, after), stop)
+        _log.warning(
+            "Dead letters lost by PostgreSQL: listing them again from the log",
+            after=after,
+            through=floor.offset,
+            log_holds_all=holds_all,
+        )
+        while page := await self._log.through(
+            partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
+        ):
+            await self._add(page, stop)
+            after = page[-1].offset
+        await self._database.through(partial(self._position.note, floor.offset), stop)
 
     async def _next(self, claim: Claim) -> Sequence[Record]:
         return await claim.next(max_records=_AT_ONCE, max_wait=self._poll)

@@ -80,6 +80,7 @@ class PartitionStandby:
     async def run(self) -> None:
         """Acknowledge until the stop event is set. What waits then stays unacknowledged."""
         wait = self._context.worker.poll
+        await self._forget_position()
         while not self._stop.is_set():
             await self._gather(wait)
             if not self._waiting:
@@ -93,6 +94,21 @@ class PartitionStandby:
             elif await self._take_over():
                 moved, behind = True, True
             wait = self._next_wait(wait, moved=moved, behind=behind)
+
+    async def _forget_position(self) -> None:
+        """Put back rows that PostgreSQL lost while workers read this log; then keep no position.
+
+        What a standby acknowledges, others persisted: it is settled when they say so.
+        """
+        context, partition = self._context.worker, self._claim.partition
+        name, writer = context.transport.name, context.writer
+        known = await context.database.through(lambda: writer.position(name, partition), self._stop)
+        if known is not None:
+            worker = PartitionWorker(self._claim, context, self._stop, keeps_position=False)
+            await worker.catch_up_from(known)
+            await context.database.through(
+                lambda: writer.forget_position(name, partition), self._stop
+            )
 
     async def _gather(self, seconds: float) -> None:
         """Read for ``seconds`` (at least once), and wait a lull whenever something came.
@@ -191,7 +207,9 @@ class PartitionStandby:
             count=count,
         )
         if self._worker is None:
-            worker = PartitionWorker(self._claim, self._context.worker, self._stop)
+            worker = PartitionWorker(
+                self._claim, self._context.worker, self._stop, keeps_position=False
+            )
             await worker.open()
             self._worker = worker
         await self._worker.persist(records)

@@ -26,12 +26,21 @@ class PositionedEvent(msgspec.Struct, frozen=True, gc=False):
     size: int = 0
 
 
-class Fence(msgspec.Struct, frozen=True, gc=False):
-    """The right to write one partition of one log, until a higher epoch is taken."""
+class Fence(msgspec.Struct, gc=False):
+    """The right to write one partition of one log, until a higher epoch is taken.
+
+    ``through`` is the offset up to which the partition is settled in PostgreSQL, as its owner left
+    it; empty before the first record, ``None`` where nothing is known. What is written moves it,
+    unless it ``keeps`` none: a standby acknowledges what others persisted. ``place`` is where
+    PostgreSQL has the position now (``persistence.store.positions``).
+    """
 
     transport: str
     partition: int
     epoch: int
+    through: str | None = None
+    place: tuple[int, int] | None = None
+    keeps: bool = True
 
 
 class FencedBatch(msgspec.Struct, frozen=True):

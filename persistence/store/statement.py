@@ -8,8 +8,10 @@ dependencies force:
    So within a conversation ``seq`` is the order in which rows become visible, and a page cursor
    never skips one. It has to come before the rows: ``seq`` is drawn as rows are inserted, and
    nothing is inserted before the locks are held.
-3. ``fence``: the rows that name the partitions' owners, held until commit. Of a partition without
-   such a row nothing is inserted, and the caller learns that it lost the partition.
+3. ``fence``: the rows that name the partitions' owners, held until commit; and ``moved``: how far
+   each partition is settled once this is committed. Of a partition without such a fence, or that is
+   not where its owner left it (a standby that was behind was promoted), nothing is inserted, and
+   the caller learns that it lost the partition.
 4. ``placed``: the messages, in log order. The unique key decides duplicates.
 5. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt
    may come in the same batch as its message.
@@ -18,6 +20,10 @@ Two statements can't wait for each other's locks in a circle: each takes all its
 first, in one order, then shares of fences, and an owner that takes a fence waits for no other. Only
 rows can close a circle: the same two keys in two logs, in different orders. PostgreSQL then ends
 one of the two, which is tried again.
+
+A position's row is found by its place in the table, and has another after each statement. By a
+key it would be looked for among all its older versions, which stay for as long as somebody's
+snapshot needs them: during an hour of ``pg_dump`` every statement would become dearer and dearer.
 
 Sent outside a transaction block it is its own transaction, committed with PostgreSQL's
 ``synchronous_commit`` when the answer arrives.
@@ -29,10 +35,13 @@ from collections.abc import Sequence
 
 from persistence.store.columns import MESSAGE, RECEIPT, SENT_RECEIPT, InsertColumn
 
-__all__ = ["CLASSIFY", "INSERT", "LOCK_CLASS", "TAKE"]
+__all__ = ["BEFORE", "CLASSIFY", "INSERT", "LOCK_CLASS", "TAKE"]
 
 LOCK_CLASS = 0x63726673
 """The first key of our two-key advisory locks, so that they can't meet another program's."""
+
+BEFORE = "SELECT epoch FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE"
+"""The epoch that holds a fence, which nobody else can take until this transaction ends."""
 
 TAKE = """
 INSERT INTO fences AS held (transport, partition, epoch, owner) VALUES ($1, $2, $3, $4)
@@ -70,7 +79,7 @@ def _selected(columns: Sequence[InsertColumn]) -> str:
     )
 
 
-_FIRST_OF_MESSAGE = 6
+_FIRST_OF_MESSAGE = 9
 _FIRST_OF_RECEIPT = _FIRST_OF_MESSAGE + len(MESSAGE)
 
 _MAY_WRITE = "($3::int[] IS NULL OR partition = ANY ((SELECT partitions FROM owned)::int[]))"
@@ -91,9 +100,20 @@ fence AS MATERIALIZED (
     WHERE (SELECT locks FROM locked) >= 0 AND transport = $2
     FOR SHARE OF fences
 ),
+moved AS (
+    UPDATE log_positions SET through = held.through
+    FROM unnest($3::int[], $4::bigint[], $6::text[], $7::text[], $8::tid[])
+        AS held (partition, epoch, before, through, place)
+    WHERE log_positions.ctid = held.place AND log_positions.transport = $2
+        AND log_positions.partition = held.partition AND log_positions.epoch = held.epoch
+        AND (held.before IS NULL OR log_positions.through IN (held.before, held.through))
+        AND held.partition = ANY (ARRAY(SELECT partition FROM fence))
+    RETURNING log_positions.partition, log_positions.ctid AS place
+),
 owned AS MATERIALIZED (
     SELECT CASE WHEN (SELECT locks FROM locked) >= 0
-        THEN ARRAY(SELECT partition FROM fence) END AS partitions
+        THEN coalesce(array_agg(partition), '{{}}') END AS partitions, array_agg(place) AS places
+    FROM moved
 ),
 placed AS (
     INSERT INTO messages (transport, {_inserted(MESSAGE)})
@@ -112,7 +132,8 @@ received AS (
     ON CONFLICT DO NOTHING
     RETURNING message_id, user_id, state
 )
-SELECT (SELECT partitions FROM owned) AS owned, placed_count, placed, received_count, received
+SELECT (SELECT partitions FROM owned) AS owned, (SELECT places FROM owned) AS places,
+    placed_count, placed, received_count, received
 FROM (
     SELECT count(*) AS placed_count,
         CASE WHEN count(*) < cardinality(${_FIRST_OF_MESSAGE}::uuid[])
@@ -128,8 +149,9 @@ FROM (
 """Insert batches. The new rows' names come back only when some are not new: mostly all are.
 
 $1 locks, in the order to take them, $2 transport, $3 and $4 the fences' partitions and epochs (null
-without any), $5 how long to wait for a lock (null: as the session has it), then the messages'
-columns and the receipts', each from its uuid on.
+without any), $5 how long to wait for a lock (null: as the session has it), $6 and $7 the positions
+before and after it (a statement that is sent again may find its own), $8 the places of their rows,
+then the messages' columns and the receipts', each from its uuid on.
 """
 
 CLASSIFY = """

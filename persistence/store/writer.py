@@ -16,7 +16,13 @@ from persistence.errors import Contended, FenceLost
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.columns import BatchColumns, columns
 from persistence.store.locks import locks_of
-from persistence.store.statement import CLASSIFY, INSERT, TAKE
+from persistence.store.positions import (
+    forget_position,
+    known_position,
+    move_position,
+    take_position,
+)
+from persistence.store.statement import BEFORE, CLASSIFY, INSERT, TAKE
 
 __all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
 
@@ -36,19 +42,64 @@ class Writer:
 
         Waits for the statement that the last owner may have under way.
 
+        Returns:
+            The fence, with the position that is committed with the rows.
+
         Raises:
             FenceLost: a higher epoch has it.
             Outage: the database can't do it now.
         """
-        async with using(self._pool) as connection:
+        async with using(self._pool) as connection, connection.transaction():
+            before = await connection.fetchval(BEFORE, transport, partition)
             held = await connection.fetchval(TAKE, transport, partition, epoch, owner)
-        if held != epoch:
-            raise FenceLost(
-                f"partition {partition} of {transport} is held with epoch {held}; "
-                f"{epoch} came too late",
-                held,
+            if held != epoch:
+                raise FenceLost(
+                    f"partition {partition} of {transport} is held with epoch {held}; "
+                    f"{epoch} came too late",
+                    held,
+                )
+            through, place = await take_position(
+                connection, transport, partition, epoch, before=before
             )
-        return Fence(transport, partition, epoch)
+        return Fence(transport, partition, epoch, through, place)
+
+    async def move(self, fence: Fence, through: str) -> None:
+        """Note that the partition is settled up to ``through``, with no row to commit it with.
+
+        Raises:
+            FenceLost: a newer owner has the partition, or PostgreSQL is not where it was left.
+            Outage: the database can't do it now.
+        """
+        async with using(self._pool) as connection:
+            place = await move_position(
+                connection,
+                fence.transport,
+                fence.partition,
+                fence.epoch,
+                through=through,
+                before=fence.through,
+            )
+        if place is None:
+            raise _lost(fence)
+        fence.through, fence.place = through, place
+
+    async def position(self, transport: str, partition: int) -> str | None:
+        """Return up to where a partition is settled, ``None`` where nothing is known.
+
+        Raises:
+            Outage: the database can't tell now.
+        """
+        async with using(self._pool) as connection:
+            return await known_position(connection, transport, partition)
+
+    async def forget_position(self, transport: str, partition: int) -> None:
+        """Have the position of a partition be unknown.
+
+        Raises:
+            Outage: the database can't do it now.
+        """
+        async with using(self._pool) as connection:
+            await forget_position(connection, transport, partition)
 
     async def probe(self) -> None:
         """Return if batches can be written: connected, migrated, permitted, not read-only.
@@ -121,7 +172,10 @@ class Writer:
         """
         fences = [batch.fence for batch in batches]
         records = list(chain.from_iterable(batch.records for batch in batches))
-        written, lost = await _insert(connection, records, fences, wait=_TOGETHER_LOCK_MS)
+        passed = [batch.records[-1].offset for batch in batches]
+        written, lost = await _insert(
+            connection, records, fences, passed=passed, wait=_TOGETHER_LOCK_MS
+        )
         return [
             _lost(fence) if fence.partition in lost else part
             for fence, part in zip(fences, _parts(written, batches), strict=True)
@@ -140,14 +194,18 @@ async def insert(
     ``wait`` is how many milliseconds it waits for a lock, if not as long as the connection does.
     asyncpg's errors come out as they are; wrap it in ``using`` or ``translated``.
     """
-    written, lost = await _insert(connection, batch, [fence] if fence else None, wait)
+    fences, passed = ([fence], [batch[-1].offset]) if fence else (None, ())
+    written, lost = await _insert(connection, batch, fences, passed=passed, wait=wait)
     if fence is not None and lost:
         raise _lost(fence)
     return written
 
 
 def _lost(fence: Fence) -> FenceLost:
-    return FenceLost(f"partition {fence.partition} of {fence.transport} has a newer owner")
+    return FenceLost(
+        f"partition {fence.partition} of {fence.transport} has a newer owner, or PostgreSQL is not "
+        "where this owner left it"
+    )
 
 
 def _parts(written: Written, batches: Sequence[FencedBatch]) -> list[Written]:
@@ -167,10 +225,17 @@ async def _insert(
     connection: Connection,
     batch: Sequence[PositionedEvent],
     fences: Sequence[Fence] | None,
+    *,
+    passed: Sequence[str] = (),
     wait: str | None = None,
 ) -> tuple[Written, set[int]]:
-    """Return the outcome, and the partitions whose fence is lost: of these nothing is in it."""
+    """Return the outcome, and the partitions whose fence is lost: of these nothing is in it.
+
+    ``passed`` has the last offset of each fence's records.
+    """
     messages, receipts = columns(batch)
+    pairs = list(zip(fences or (), passed, strict=True))
+    after = [offset if fence.keeps else None for fence, offset in pairs]
     row = await connection.fetchrow(
         INSERT,
         locks_of(messages.values["partition"], messages.values["conversation_id"]),
@@ -178,11 +243,18 @@ async def _insert(
         None if fences is None else [fence.partition for fence in fences],
         None if fences is None else [fence.epoch for fence in fences],
         wait,
+        None if fences is None else [fence.through for fence in fences],
+        None if fences is None else after,
+        None if fences is None else [fence.place for fence in fences],
         *messages.values.values(),
         *receipts.values.values(),
     )
     assert row is not None
-    lost = {fence.partition for fence in fences or ()}.difference(row["owned"])
+    places = dict(zip(row["owned"], row["places"] or (), strict=True))
+    lost = {fence.partition for fence in fences or ()}.difference(places)
+    for (fence, _), offset in zip(pairs, after, strict=True):
+        if fence.partition in places:
+            fence.through, fence.place = offset, places[fence.partition]
     if lost and len(lost) == len(fences or ()):
         return Written([], [], []), lost
     if lost:

@@ -35,6 +35,7 @@ from persistence.tables.migration import (
 )
 from persistence.tables.operator import DeliveryAttempt, OperatorAction
 from persistence.tables.parity import ParityReportRow
+from persistence.tables.positions import log_positions
 from persistence.tables.schema import Table as _Table
 from persistence.tables.schema import metadata
 from persistence.tables.schema import moment as _moment
@@ -57,6 +58,7 @@ __all__ = [
     "ProcessRow",
     "RetiredLog",
     "ShadowGap",
+    "log_positions",
     "metadata",
 ]
 

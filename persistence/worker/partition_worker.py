@@ -38,9 +38,11 @@ from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog, Failed
 from persistence.worker.batch_size import AdaptiveBatchSize
 from persistence.worker.bisect import BatchOutcome, isolate
+from persistence.worker.catch_up import CatchUp
 from persistence.worker.contents import ContentFailure, Contents, has_payload, held_bytes
 from persistence.worker.decoding import decode_all
 from persistence.worker.interruption import Interruption
+from persistence.worker.positions import Positions
 from persistence.worker.worker_metrics import WorkerMetrics
 from persistence.worker.writer_feed import WriterFeed
 from transport.clock import now
@@ -80,6 +82,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     failures: AttemptLog
     deliveries: Deliveries
     contents: Contents
+    positions: Positions
 
 
 class _DeliveredBatch(msgspec.Struct, frozen=True):
@@ -92,18 +95,41 @@ class _DeliveredBatch(msgspec.Struct, frozen=True):
 
 _NOTHING = _DeliveredBatch((), 0.0, is_full=False)
 
+# A fence that is lost again so soon after it was taken anew is another's.
+_LOST_AGAIN_SECONDS = 1.0
+
 
 class PartitionWorker:
-    """Works on one claim. Waits out outages of the log and of the database where it meets them."""
+    """Works on one claim. Waits out outages of the log and of the database where it meets them.
 
-    def __init__(self, claim: Claim, context: WorkerContext, stop: asyncio.Event) -> None:
+    ``keeps_position``: what is acknowledged is what it wrote, so PostgreSQL has a true position.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        context: WorkerContext,
+        stop: asyncio.Event,
+        *,
+        keeps_position: bool = True,
+    ) -> None:
         self._claim = claim
         self._context = context
         self._stop = stop
         self._interruption = Interruption(stop)
         self._batch_size = AdaptiveBatchSize(context.batch_size)
         self._fence: Fence | None = None
+        self._keeps_position = keeps_position
+        self._taken_again = float("-inf")
+        self._elsewhere: tuple[str, str | None] | None = None
         self._failed: list[Failed] = []
+        self._catch_up = CatchUp(
+            context.positions,
+            context.log,
+            self._restore,
+            at_once=context.batch_size,
+            stop=stop,
+        )
 
     async def run(self) -> None:
         """Persist batches until the stop event is set; then finish what is in hand.
@@ -123,9 +149,29 @@ class PartitionWorker:
         )
         self._begin_hand_over()
         async with self._interruption:
-            batch = await self._read()
-            while batch.records:
-                batch = await self._persist(batch) or await self._read()
+            while not self._stop.is_set():
+                try:
+                    await self._work()
+                except FenceLost as error:
+                    await self._begin_again(error)
+
+    async def _work(self) -> None:
+        batch = await self._read()
+        while batch.records:
+            batch = await self._persist(batch) or await self._read()
+
+    async def _begin_again(self, lost: FenceLost) -> None:
+        """Go on from where PostgreSQL is, if no newer owner has the partition.
+
+        It may be another server than before, with other rows. Or a statement was committed and its
+        answer lost. Whatever is not acknowledged is delivered again.
+        """
+        if time.monotonic() - self._taken_again < _LOST_AGAIN_SECONDS:
+            raise lost
+        await self._take_fence()
+        await self._catch_up_rows()
+        await self._claim.nack()
+        self._taken_again = time.monotonic()
 
     def _begin_hand_over(self) -> None:
         claim, context, fence = self._claim, self._context, self._fence
@@ -141,22 +187,69 @@ class PartitionWorker:
             claim.hand_over(feed.take)
 
     async def open(self) -> None:
-        """Take the partition's fence; raises as ``run`` does."""
+        """Take the partition's fence, and put back rows that are gone; raises as ``run`` does."""
         try:
-            self._fence = await self._take_fence()
+            await self._take_fence()
         except FenceLost as error:
             if error.held is None:
                 raise
             await self._outbid(error.held)
-            self._fence = await self._take_fence()
+            await self._take_fence()
+        await self._catch_up_rows()
 
     async def _take_fence(self) -> Fence:
         context = self._context
         name, claim = context.transport.name, self._claim
-        return await context.database.through(
+        taken = await context.database.through(
             lambda: context.writer.take(name, claim.partition, claim.epoch, context.member),
             self._stop,
         )
+        taken.keeps = self._keeps_position
+        if self._fence is None:
+            self._fence = taken
+        else:  # the same one: who writes what is handed over has it too
+            self._fence.epoch = taken.epoch
+            self._fence.through, self._fence.place = taken.through, taken.place
+        return self._fence
+
+    async def _catch_up_rows(self) -> None:
+        """Put back rows that PostgreSQL lost, and note how far the partition is settled."""
+        fence = self._fence
+        assert fence is not None
+        if not fence.keeps:
+            return
+        floor = await self._catch_up.floor(fence)
+        after = fence.through
+        if not await self._catch_up.is_covered(fence, floor):
+            await self._catch_up.wait_for_operator(fence, floor, self._position_now)
+            after = after if fence.through is None else fence.through
+        if after is not None:
+            await self._catch_up.restore(fence, after, floor)
+        if floor.offset is not None and (
+            fence.through is None or self._context.positions.is_behind(fence.through, floor)
+        ):
+            await self._move(floor.offset)
+
+    async def _position_now(self) -> str | None:
+        return (await self._take_fence()).through
+
+    async def _restore(self, records: Sequence[Record]) -> int:
+        """Persist records that are acknowledged already; return how many rows are new."""
+        trace = self._trace(records, time.time_ns())
+        batch = _DeliveredBatch(records, time.perf_counter(), is_full=False, trace=trace)
+        with trace:
+            letters, rows = await self._write_all(batch)
+            await self._send(letters, trace)
+        if letters:
+            await self._move(records[-1].offset)
+        return rows
+
+    async def _move(self, through: str) -> None:
+        """Note that everything through an offset is settled, where no row says so."""
+        context, fence = self._context, self._fence
+        assert fence is not None
+        if fence.keeps:
+            await context.database.through(lambda: context.writer.move(fence, through), self._stop)
 
     async def _outbid(self, held: int) -> None:
         """Have the log raise the claim's epoch above the one that holds the fence.
@@ -176,6 +269,19 @@ class PartitionWorker:
             epoch_before=below,
             epoch=claim.epoch,
         )
+
+    async def catch_up_from(self, through: str) -> None:
+        """Put back rows that PostgreSQL lost behind a position that a worker left.
+
+        For the standby, when nobody reads the log any more; raises as ``run`` does.
+        """
+        fence = Fence(self._context.transport.name, self._claim.partition, 0, through)
+        floor = await self._catch_up.floor(fence)
+        if not await self._catch_up.is_covered(fence, floor):
+            self._catch_up.warn(fence, floor)
+        if self._context.positions.is_behind(through, floor):
+            await self.open()
+            await self._catch_up.restore(fence, through, floor)
 
     async def persist(self, records: Sequence[Record]) -> None:
         """Persist records that the claim delivered, and acknowledge them, once open.
@@ -197,7 +303,29 @@ class PartitionWorker:
             )
             if batch and batch.records:
                 return batch
+            await self._look()
         return _NOTHING
+
+    async def _look(self) -> None:
+        """Look whether PostgreSQL is still where this left it, while nothing is to be written.
+
+        Another position is believed when it is seen a second time: a statement may be under way.
+
+        Raises:
+            FenceLost: it is not.
+        """
+        context, fence = self._context, self._fence
+        assert fence is not None
+        left = fence.through
+        if left is None or self._stop.is_set():
+            return
+        found = await context.database.through(
+            lambda: context.writer.position(fence.transport, fence.partition), self._stop
+        )
+        elsewhere = None if found == left else (left, found)
+        if elsewhere and elsewhere == self._elsewhere:
+            raise FenceLost(f"PostgreSQL is at {found}, and was left at {left}")
+        self._elsewhere = elsewhere
 
     async def _next(self, wait: float) -> _DeliveredBatch:
         asked = self._batch_size.size
@@ -218,12 +346,9 @@ class PartitionWorker:
             began = time.perf_counter()
             letters, ahead = await self._write_and_read_ahead(batch)
             log, through = self._context.log, batch.records[-1].offset
+            await self._send(letters, trace)
             if letters:
-                # An append whose answer was lost is made twice, and indexed once.
-                sending = time.time_ns()
-                await log.through(lambda: self._context.transport.dead_letter(letters), self._stop)
-                self._context.metrics.dead_lettered(letters)
-                trace.dead_lettered(letters, sending)
+                await self._move(through)
             acknowledging = time.time_ns()
             await log.through(lambda: self._claim.ack(through), self._stop)
             trace.acknowledged(acknowledging)
@@ -234,15 +359,28 @@ class PartitionWorker:
         self._batch_size.took(len(batch.records), done - began)
         return ahead
 
+    async def _send(self, letters: Sequence[DeadLetter], trace: Delivery) -> None:
+        """Append dead letters. Where the answer is lost that is done twice, and indexed once."""
+        if not letters:
+            return
+        sending = time.time_ns()
+        await self._context.log.through(
+            lambda: self._context.transport.dead_letter(letters), self._stop
+        )
+        self._context.metrics.dead_lettered(letters)
+        trace.dead_lettered(letters, sending)
+
     async def _write_and_read_ahead(
         self, batch: _DeliveredBatch
     ) -> tuple[list[DeadLetter], _DeliveredBatch | None]:
         if not batch.is_full or self._stop.is_set():
-            return await self._write_all(batch), None
+            letters, _ = await self._write_all(batch)
+            return letters, None
         writing = asyncio.create_task(self._write_all(batch))
         try:
             ahead = await self._read_ahead()
-            return await writing, ahead
+            letters, _ = await writing
+            return letters, ahead
         finally:
             if not writing.done():
                 writing.cancel()
@@ -256,9 +394,13 @@ class PartitionWorker:
             return None
         return batch if batch.records else None
 
-    async def _write_all(self, batch: _DeliveredBatch) -> list[DeadLetter]:
-        """Make a committed row of every record that can be one; return the letters of the rest."""
-        records, trace = batch.records, batch.trace
+    async def _write_all(self, batch: _DeliveredBatch) -> tuple[list[DeadLetter], int]:
+        """Make a committed row of every record that can be one.
+
+        Returns:
+            The letters of the rest, and how many rows are new.
+        """
+        records, trace, rows = batch.records, batch.trace, 0
         positioned, at, undecodable = decode_all(records, self._context.transport.name, trace.begun)
         letters = {
             index: _letter(records[index], Reason.UNDECODABLE, error, 1)
@@ -272,11 +414,12 @@ class PartitionWorker:
                 chunk, where = await self._with_contents(chunk, where, batch, letters)
             outcome = await isolate(chunk, write, attempts=self._context.attempts)
             self._context.metrics.written(chunk, outcome)
+            rows += len(outcome.persisted)
             await self._record_failures()
             trace.written("persisted", (chunk[i].offset for i in outcome.persisted))
             trace.written("duplicate", (chunk[i].offset for i in outcome.duplicates))
             letters.update(_letters(outcome, records, where))
-        return [letters[index] for index in sorted(letters)]
+        return [letters[index] for index in sorted(letters)], rows
 
     async def _with_contents(
         self,

@@ -23,6 +23,7 @@ from persistence.worker.attempt_log import AttemptLog
 from persistence.worker.claims import Claims
 from persistence.worker.contents import Contents
 from persistence.worker.partition_worker import PartitionWorker, WorkerContext
+from persistence.worker.positions import Positions
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, Claim, Topic, Transport
 
@@ -78,6 +79,7 @@ class Worker:
         context = self._context
         gates = (context.log, context.database, context.contents.barrier)
         waiting = [paused for gate in gates if (paused := gate.paused())]
+        waiting += context.positions.paused()
         owned = self._claims.owned()
         surplus = sorted(p for p in owned if p >= self._context.transport.partitions)
         return WorkerStatus(sorted(owned), waiting + self._claims.paused(), owned, surplus)
@@ -130,4 +132,5 @@ def worker_context(
             longest=poll,
             label=f"payload store of {label}" if label else None,
         ),
+        positions=Positions(transport, metrics),
     )

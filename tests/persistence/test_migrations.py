@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence import migrate
+from persistence.errors import FenceLost
 from persistence.store.columns import columns
 from persistence.store.writer import Writer
 from persistence.tables.models import metadata
@@ -63,7 +64,7 @@ async def test_migrations_go_up_down_and_up_again(empty_url):
         "messages", "message_receipts", "dead_letters", "jobs", "fences", "message_positions",
         "migration", "migration_events", "processes", "shadow_gaps",
         "operator_actions", "delivery_attempts", "parity_reports", "log_identities",
-        "retired_logs",
+        "retired_logs", "log_positions",
     } == everything  # fmt: skip
     assert await migrate.downgrade(empty_url, "0001") == "0001"
     assert await tables(empty_url) == {"messages", "message_receipts", "fences"}
@@ -108,6 +109,10 @@ async def test_rows_survive_a_step_back_and_forth(database_url, database_pool):
     await writer.write([placed(message("a"))], fence)
     await migrate.downgrade(database_url, "0001")
     await migrate.upgrade(database_url)
+    with pytest.raises(FenceLost):
+        await writer.write([placed(message("a"))], fence)  # its position is not known any more
+    fence = await writer.take("redis", 0, 1, "test")
+    assert fence.through is None
     assert (await writer.write([placed(message("a"))], fence)).duplicates == [0]
 
 

@@ -153,6 +153,10 @@ class SqliteTransport:
             lambda db: select(db, topic, partition, limit, last=True, **bound)
         )
 
+    async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
+        """Return that nothing is ever dropped; see the contract."""
+        return True
+
     def offset_before(self, offset: str) -> str | None:
         """Return the number before an offset; see the contract."""
         number = counted(offset)

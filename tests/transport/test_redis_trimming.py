@@ -52,11 +52,19 @@ async def test_acknowledged_records_go_when_they_are_old(
             await until(lambda: len(worker.records) == 1000, patience=PATIENCE)
             await asyncio.sleep(0.3)
             assert await client.xlen(STREAM) == 1000, "not before their time"
+            assert await transport.reaches(Topic.MESSAGES, 0, after=None)
 
             async def gone() -> bool:
                 return bool(await client.xlen(STREAM) <= NODE)
 
             await until(gone, patience=PATIENCE)
+        offsets = [record.offset for record in worker.records]
+        first = (await transport.read(Topic.MESSAGES, 0, limit=1))[0].offset
+        last_gone = offsets[offsets.index(first) - 1]
+        reached = [await transport.reaches(Topic.MESSAGES, 0, after=offset) for offset in offsets]
+        assert reached == sorted(reached), "what reaches far, reaches less far"
+        assert not reached[offsets.index(last_gone) - 1]
+        assert await transport.reaches(Topic.MESSAGES, 0, after=first)
 
 
 async def test_nothing_is_trimmed_that_any_group_has_not_acknowledged(

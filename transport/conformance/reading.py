@@ -150,3 +150,13 @@ async def test_what_is_no_offset_is_refused(backend: Backend) -> None:
                 await transport.read_back(Topic.MESSAGES, 0, before=text)
             with pytest.raises(ValueError, match=_SAID):
                 transport.sort_key(text)
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_nothing_left_reaches_back_to_every_record(backend: Backend) -> None:
+    async with backend.create() as transport:
+        assert await transport.reaches(Topic.MESSAGES, 0, after=None)
+        records = await _appended(transport, 5)
+        assert await transport.reaches(Topic.MESSAGES, 0, after=None)
+        for record in records:
+            assert await transport.reaches(Topic.MESSAGES, 0, after=record.offset)

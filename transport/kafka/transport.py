@@ -240,6 +240,12 @@ class KafkaTransport:
         number = counted(offset)
         return str(number - 1) if number else None
 
+    async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
+        """See ``transport.contract.Transport.reaches``."""
+        at = TopicPartition(self._logs[topic].name, partition)
+        begin = (await self._reader.begins([at]))[at]
+        return begin <= (0 if after is None else counted(after) + 1)
+
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
         """See ``transport.contract.Transport.offset_before_time``."""
         at = TopicPartition(self._logs[topic].name, partition)

@@ -104,6 +104,10 @@ class MemoryTransport:
         start = max(log.first, end - limit)
         return of_one_read(log.since(start, max(0, end - start)), last=True)
 
+    async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
+        """Return whether nothing after an offset was dropped; see the contract."""
+        return self._log.topics[topic][partition].first <= (-1 if after is None else int(after)) + 1
+
     def offset_before(self, offset: str) -> str | None:
         """Return the number before an offset; see the contract."""
         number = counted(offset)

@@ -6,6 +6,7 @@
 ``{msg:stream}:memory:0`` and ``:1``      hash: by message id its offset, and the answer to a repeat
 ``{<stream>}:memory:0`` and ``:1``        the same, of one partition: in a cluster
 ``{<stream>}:lease:<group>``              hash: the owner and its epoch, and accounts (lua/)
+``{<stream>}:trimmed``                    string: no entry above this id was ever trimmed
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
@@ -29,7 +30,7 @@ import msgspec
 
 from transport.contract import Topic
 
-__all__ = ["TopicKeys", "dead_letter_log", "messages_log"]
+__all__ = ["TopicKeys", "consumer", "dead_letter_log", "messages_log", "trimmed"]
 
 
 _PROBE_MS = 60_000
@@ -77,6 +78,11 @@ class TopicKeys(msgspec.Struct, frozen=True):
     def bell(self, group: str) -> str:
         """Return the key of the stream that is rung when ownership may change."""
         return f"{{{self.name}}}:bell:{group}"
+
+
+def trimmed(stream: str) -> str:
+    """Return the key of the id above which no entry of ``stream`` was ever trimmed."""
+    return f"{{{stream}}}:trimmed"
 
 
 def consumer(partition: int) -> str:

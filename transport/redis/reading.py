@@ -10,11 +10,11 @@ from transport.contract import READ_BYTES, Progress, Record
 from transport.redis.connection import Reply
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
-from transport.redis.keys import TopicKeys
+from transport.redis.keys import TopicKeys, trimmed
 from transport.redis.records import records
 from transport.redis.witness import NO_WITNESS, Witness
 
-__all__ = ["progress", "read", "read_back"]
+__all__ = ["progress", "reaches", "read", "read_back"]
 
 _NOWHERE = b"0-0"
 
@@ -34,6 +34,16 @@ async def read_back(
     stop = f"({before}" if before else "+"
     found = await _range(functions, log, partition, ("XREVRANGE", stop, "-", limit))
     return found[::-1]
+
+
+async def reaches(functions: Functions, log: TopicKeys, partition: int, after: str | None) -> bool:
+    """Return whether nothing after ``after`` was trimmed; see ``Transport.reaches``."""
+    stream = log.streams[partition]
+    asked = functions.command("reaches", (stream, trimmed(stream)), after or "0-0")
+    (reply,) = await functions.exchange([asked])
+    if isinstance(reply, Exception):
+        raise translate(reply)
+    return bool(reply)
 
 
 async def _range(

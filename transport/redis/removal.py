@@ -20,7 +20,7 @@ from transport.redis.keys import TopicKeys
 __all__ = ["RedisLogRemoval"]
 
 _SIDE = re.compile(
-    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|(lease|members|bell):.*)",
+    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|(lease|members|bell):.*)",
     re.DOTALL,
 )
 _SCANNED = 1000

@@ -217,6 +217,10 @@ class RedisTransport:
         stop = None if before is None else entry_id(before)
         return await reading.read_back(self._functions, self._log(topic), partition, stop, limit)
 
+    async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
+        """Return whether nothing after an entry id was trimmed; see the contract."""
+        return await reading.reaches(self._functions, self._log(topic), partition, after)
+
     def offset_before(self, offset: str) -> str | None:
         """Return the entry id before one; see the contract."""
         return id_before(offset)

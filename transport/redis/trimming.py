@@ -6,6 +6,7 @@ from collections import deque
 
 from transport.redis.connection import Command
 from transport.redis.functions import Functions
+from transport.redis.keys import trimmed
 
 __all__ = ["Retention"]
 
@@ -48,4 +49,4 @@ class Retention:
         crowded = through if self._acked - acked >= self._records else "0-0"
         if is_full:
             crowded = _LAST_ID
-        return functions.command("trim", (stream,), crowded, self._seconds)
+        return functions.command("trim", (stream, trimmed(stream)), crowded, self._seconds)

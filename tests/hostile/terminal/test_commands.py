@@ -97,6 +97,10 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["payloads", "sweep", "--dry-run"], {}),
             (["payloads", "sweep", "--older-than", text], {}),
         ],
+        "db accept-gap": [
+            (["db", "accept-gap", "--why", "x", "--yes", "--", text, "0"], {}),
+            (["db", "accept-gap", "redis", "0", f"--why={text}"], {"answer": b"n\n"}),
+        ],
         "db current": [(["db", "current"], {})],
         "db upgrade": [(["db", "upgrade", "--", text], {})],
         "db downgrade": [(["db", "downgrade", "--", text], {"answer": b"n\n"})],

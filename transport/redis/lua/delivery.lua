@@ -147,8 +147,9 @@ local function gone(keys, args)
   return 1
 end
 
--- KEYS stream; ARGV id below which there are more acknowledged records than are to be kept, and
--- seconds for which they are kept. Trims what is acknowledged by every group and past either.
+-- KEYS stream, trimmed; ARGV id below which there are more acknowledged records than are to be kept,
+-- and seconds for which they are kept. Trims what is acknowledged by every group and past either, and
+-- notes the last record that may have gone: Redis itself remembers only how many did.
 local function trim(keys, args)
   local stream, crowded, seconds = keys[1], args[1], args[2]
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
@@ -169,7 +170,30 @@ local function trim(keys, args)
       limit = needed
     end
   end
-  return redis.call('XTRIM', stream, 'MINID', '~', limit)
+  if limit == '0-0' then
+    return 0
+  end
+  local last = redis.call('XREVRANGE', stream, '(' .. limit, '-', 'COUNT', 1)[1]
+  local removed = redis.call('XTRIM', stream, 'MINID', '~', limit)
+  if removed > 0 then
+    redis.call('SET', keys[2], last[1])
+  end
+  return removed
+end
+
+-- KEYS stream, trimmed; ARGV id. Returns 1 if no record after it was trimmed, 0 where one was or that
+-- is not known (a release before this one noted nothing).
+local function reaches(keys, args)
+  local stream, after = keys[1], args[1]
+  if after ~= '0-0' and #redis.call('XRANGE', stream, after, after) > 0 then
+    return 1
+  end
+  local info = stream_info(stream)
+  if not info or info.added == info.length then
+    return 1
+  end
+  local gone = redis.call('GET', keys[2])
+  return gone and not later(gone, after) and 1 or 0
 end
 
 -- KEYS stream; ARGV XRANGE or XREVRANGE, where to begin and to end, and how many records and how many
@@ -212,3 +236,4 @@ register('pass', pass, DRAINS)
 register('strays', strays, READS)
 register('gone', gone, DRAINS)
 register('trim', trim, DRAINS)
+register('reaches', reaches, READS)

@@ -1,0 +1,78 @@
+"""Read and write positions where no row is inserted; the statement with rows moves them itself.
+
+See ``persistence.tables.positions``.
+"""
+
+from __future__ import annotations
+
+from persistence.database.pool import Connection
+
+__all__ = ["Place", "forget_position", "known_position", "move_position", "take_position"]
+
+Place = tuple[int, int]
+"""Where PostgreSQL has a row now: its ``ctid``, as block and number."""
+
+_TAKE = """
+UPDATE log_positions SET epoch = $3, through = CASE WHEN epoch = $4 THEN through END
+WHERE transport = $1 AND partition = $2
+RETURNING through, ctid AS place
+"""
+_NEW = """
+INSERT INTO log_positions (transport, partition, epoch) VALUES ($1, $2, $3)
+RETURNING through, ctid AS place
+"""
+_KNOWN = """
+SELECT through FROM log_positions JOIN fences USING (transport, partition, epoch)
+WHERE transport = $1 AND partition = $2
+"""
+_MOVE = """
+UPDATE log_positions SET through = $4
+WHERE transport = $1 AND partition = $2 AND epoch = $3
+    AND ($5::text IS NULL OR through = $5 OR through = $4)
+RETURNING ctid AS place
+"""
+_FORGET = "UPDATE log_positions SET through = NULL WHERE transport = $1 AND partition = $2"
+
+
+async def take_position(
+    connection: Connection, transport: str, partition: int, epoch: int, *, before: int | None
+) -> tuple[str | None, Place]:
+    """Have the owner with ``epoch`` keep a partition's position; return it, and its place.
+
+    The caller has the fence's row locked. ``before`` is the epoch that the fence had until now.
+    """
+    taken = await connection.fetchrow(_TAKE, transport, partition, epoch, before)
+    if taken is None:
+        taken = await connection.fetchrow(_NEW, transport, partition, epoch)
+    assert taken is not None
+    return taken["through"], taken["place"]
+
+
+async def known_position(connection: Connection, transport: str, partition: int) -> str | None:
+    """Return up to where a partition is settled, ``None`` where nothing is known."""
+    through: str | None = await connection.fetchval(_KNOWN, transport, partition)
+    return through
+
+
+async def move_position(
+    connection: Connection,
+    transport: str,
+    partition: int,
+    epoch: int,
+    *,
+    through: str,
+    before: str | None,
+) -> Place | None:
+    """Move a position that is at ``before``, if that is known; return the row's place.
+
+    ``None`` where it is not there, or another owner keeps it.
+    """
+    place: Place | None = await connection.fetchval(
+        _MOVE, transport, partition, epoch, through, before
+    )
+    return place
+
+
+async def forget_position(connection: Connection, transport: str, partition: int) -> None:
+    """Have the position of a partition be unknown."""
+    await connection.execute(_FORGET, transport, partition)

@@ -1,0 +1,129 @@
+"""Bring a partition's rows to where its group is, before anything new is written.
+
+::
+
+    log          … r7 r8 r9 │ r10 r11 r12 │ r13 …
+                  a row each │  no row     │ not acknowledged
+             PostgreSQL's position     the group's
+
+So a failover to a standby that was behind, or a restore from a backup, costs no message and no
+order: what is new stands behind what was put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from persistence.database.outage import OutageBarrier, Stopping, stopped_within
+from persistence.store.batch import Fence
+from persistence.worker.positions import Floor, Positions
+from transport.contract import Record
+
+__all__ = ["CatchUp"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+Persist = Callable[[Sequence[Record]], Awaitable[int]]
+"""Makes a row or a dead letter of every record; returns how many rows are new."""
+
+
+class CatchUp:
+    """Catches one partition up.
+
+    Args:
+        positions: of the partition's log.
+        log: the barrier in front of the log.
+        persist: see ``Persist``.
+        at_once: how many records to read at once.
+        stop: ends every wait.
+    """
+
+    def __init__(
+        self,
+        positions: Positions,
+        log: OutageBarrier,
+        persist: Persist,
+        *,
+        at_once: int,
+        stop: asyncio.Event,
+    ) -> None:
+        self._positions = positions
+        self._log = log
+        self._persist = persist
+        self._at_once = at_once
+        self._stop = stop
+
+    async def floor(self, fence: Fence) -> Floor:
+        """Return how far the group is in the fence's partition."""
+        return await self._log.through(lambda: self._positions.floor(fence.partition), self._stop)
+
+    async def is_covered(self, fence: Fence, floor: Floor) -> bool:
+        """Return whether the log still holds whatever is acknowledged and may have no row."""
+        through = fence.through
+        if through is None or not (floor.is_hidden or self._positions.is_behind(through, floor)):
+            return True
+        return await self._log.through(
+            lambda: self._positions.reaches(fence.partition, through), self._stop
+        )
+
+    def warn(self, fence: Fence, floor: Floor) -> None:
+        """Tell of rows that are lost where nothing waits for them: another log is read."""
+        _log.error(
+            "Rows lost that this log no longer holds; run `crossfade audit` with each log",
+            partition=fence.partition,
+            through=fence.through,
+            acknowledged=floor.offset,
+        )
+
+    async def wait_for_operator(
+        self, fence: Fence, floor: Floor, position: Callable[[], Awaitable[str | None]]
+    ) -> None:
+        """Wait until the log is covered or the gap is accepted: the position is unknown then.
+
+        ``position`` tells what it is now; it may raise what ends the wait.
+        """
+        assert fence.through is not None
+        why = self._positions.wait(fence.partition, fence.through, floor)
+        _log.error(
+            "Rows lost that the log no longer holds: the partition waits for an operator",
+            partition=fence.partition,
+            through=fence.through,
+            acknowledged=floor.offset,
+            remedy=why,
+        )
+        try:
+            while not await stopped_within(self._stop, _LOOK_SECONDS):
+                fence.through = await position()
+                if await self.is_covered(fence, floor):
+                    return
+            raise Stopping
+        finally:
+            self._positions.go_on(fence.partition)
+
+    async def restore(self, fence: Fence, after: str, floor: Floor) -> None:
+        """Persist what the log holds between ``after`` and ``floor``, in its order."""
+        if not self._positions.is_behind(after, floor):
+            return
+        log = _log.bind(partition=fence.partition, after=after, through=floor.offset)
+        log.warning(
+            "PostgreSQL is behind what was acknowledged: a failover or a restore took rows along; "
+            "putting them back from the log"
+        )
+        records = restored = 0
+        while page := await self._page(fence.partition, after, floor):
+            rows = await self._persist(page)
+            after = page[-1].offset
+            records += len(page)
+            restored += rows
+            self._positions.restored(rows)
+        log.warning("Rows put back from the log", records=records, rows=restored)
+
+    async def _page(self, partition: int, after: str, floor: Floor) -> list[Record]:
+        return await self._log.through(
+            lambda: self._positions.read(partition, after, floor, self._at_once), self._stop
+        )

@@ -1,0 +1,25 @@
+"""Metrics of positions: rows that PostgreSQL lost, and what became of them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+__all__ = ["PositionMetrics"]
+
+
+class PositionMetrics:
+    """Rows that a failover or a restore of PostgreSQL took along."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.restored = Counter(
+            "stream_rows_restored",
+            "Rows that PostgreSQL had lost, persisted again from the log.",
+            ("transport",),
+            registry=registry,
+        )
+        self.lost = Gauge(
+            "stream_position_lost",
+            "1 while a partition waits for an operator: the log lacks what PostgreSQL lost.",
+            ("transport", "partition"),
+            registry=registry,
+        )

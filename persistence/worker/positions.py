@@ -1,0 +1,142 @@
+"""How far a log's partitions are settled in PostgreSQL, held against how far the group is.
+
+Both are the same while all goes well, but for what is under way. PostgreSQL's is behind where rows
+are gone whose records are acknowledged: a standby that lagged was promoted, or a backup restored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from otel.metrics import Metrics
+from persistence.database.outage import Paused
+from persistence.metrics import PersistenceMetrics
+from persistence.worker.metrics import PositionMetrics
+from transport.clock import timestamp
+from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
+
+__all__ = ["Floor", "Positions"]
+
+_REMEDY = (
+    "PostgreSQL lost rows whose records {log} no longer holds (its position is {through}, and the "
+    "workers had acknowledged through {floor}). If a server with the rows can still be had, point "
+    "DATABASE_URL to it. If not, see what is missing with `crossfade audit`, then accept the loss: "
+    "`crossfade db accept-gap {log} {partition} --why ...`"
+)
+
+
+class Floor(NamedTuple):
+    """How far the workers' group is in a partition.
+
+    ``offset`` is the one through which everything is acknowledged: empty before the first record,
+    ``None`` where that is not known. ``is_hidden``: some records are acknowledged, and the log
+    holds none of them.
+    """
+
+    offset: str | None
+    is_hidden: bool = False
+
+
+class Positions:
+    """The positions of one log, for all who work on it in this process.
+
+    ``topic`` is the log's, and ``group`` the one that works on it.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        metrics: Metrics,
+        topic: Topic = Topic.MESSAGES,
+        group: str = WORKER_GROUP,
+    ) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._group = group
+        self._turn = asyncio.Lock()
+        self._asked = float("-inf")
+        self._progress: Sequence[Progress] = ()
+        self._waiting: dict[int, Paused] = {}
+        counts = metrics.of(PositionMetrics)
+        self._restored = counts.restored.labels(transport.name)
+        self._lost = counts.lost
+        if topic is Topic.MESSAGES:
+            metrics.of(PersistenceMetrics).paused.labels(
+                f"rows that {transport.name} no longer holds"
+            ).set_function(lambda: len(self._waiting))
+
+    async def floor(self, partition: int) -> Floor:
+        """Return how far the group is, as of this call or later.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
+        """
+        wanted = time.monotonic()
+        async with self._turn:  # one question answers all who wait for their turn
+            if self._asked <= wanted:
+                asked = time.monotonic()
+                self._progress = await self._transport.progress(self._topic, group=self._group)
+                self._asked = asked
+        told = {progress.partition: progress for progress in self._progress}
+        return _floor(told[partition]) if partition in told else Floor(None)
+
+    def is_behind(self, through: str, floor: Floor) -> bool:
+        """Return whether records between the two are acknowledged and not known to be rows."""
+        if not floor.offset:
+            return False
+        sort_key = self._transport.sort_key
+        return not through or sort_key(through) < sort_key(floor.offset)
+
+    async def reaches(self, partition: int, through: str) -> bool:
+        """Return whether the log still holds everything after a position."""
+        return await self._transport.reaches(self._topic, partition, after=through or None)
+
+    async def read(self, partition: int, through: str, floor: Floor, limit: int) -> list[Record]:
+        """Return the next records after ``through``, none beyond ``floor``.
+
+        Raises:
+            TransportUnavailable: the log can't be read now.
+        """
+        last = self._transport.sort_key(floor.offset) if floor.offset else b""
+        records = await self._transport.read(
+            self._topic, partition, after=through or None, limit=limit
+        )
+        return [one for one in records if self._transport.sort_key(one.offset) <= last]
+
+    def restored(self, rows: int) -> None:
+        """Count rows that PostgreSQL had lost."""
+        self._restored.inc(rows)
+
+    def wait(self, partition: int, through: str, floor: Floor) -> str:
+        """Note that a partition waits for an operator; return why, and the remedy."""
+        why = _REMEDY.format(
+            log=self._transport.name,
+            partition=partition,
+            through=through or "the beginning",
+            floor=floor.offset or "one that is gone",
+        )
+        about = f"an operator, for partition {partition} of {self._transport.name}"
+        self._waiting[partition] = Paused(about, timestamp(time.time()), why)
+        self._lost.labels(self._transport.name, str(partition)).set(1)
+        return why
+
+    def go_on(self, partition: int) -> None:
+        """Note that a partition waits no more."""
+        if self._waiting.pop(partition, None):
+            self._lost.labels(self._transport.name, str(partition)).set(0)
+
+    def paused(self) -> list[Paused]:
+        """Return the partitions that wait for an operator."""
+        return [waits for _, waits in sorted(self._waiting.items())]
+
+
+def _floor(progress: Progress) -> Floor:
+    if progress.floor is not None:
+        return Floor(progress.floor)
+    if progress.lag is None or progress.appended is None:
+        return Floor(None)
+    acknowledged = progress.appended - progress.lag
+    return Floor(None, is_hidden=bool(progress.pending)) if acknowledged else Floor("")

@@ -1,0 +1,256 @@
+"""A primary is lost, and its standby was behind: what was acknowledged becomes rows again."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from compose.process.health import worker_probe
+from otel.metrics import Metrics
+from persistence.database.pool import connect
+from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.settings import PersistenceSettings
+from persistence.worker.metrics import PositionMetrics
+from tests.persistence.loglib import append, broken, lag
+from tests.persistence.samples import PARTITIONS, message
+from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
+from tests.support.kafka import fresh_settings
+from tests.support.metric_values import value_of
+from tests.support.postgres_pair import PostgresPair, base_backup, pair
+from transport.contract import WORKER_GROUP, Topic
+from transport.envelope import Message
+from transport.kafka import KafkaTransport
+from transport.partitioner import partition_for
+from transport.redis import RedisTransport
+
+CONVERSATIONS = 7
+
+
+@pytest.fixture
+async def servers(initialized_postgres, tmp_path):
+    async with pair(initialized_postgres, tmp_path) as both:
+        yield both
+
+
+@pytest.fixture
+async def pool(servers: PostgresPair):
+    made = await connect(PersistenceSettings(database_url=servers.url))
+    yield made
+    made.terminate()
+
+
+def messages(kind: str, count: int, content: str = "hello") -> list[Message]:
+    return [message(f"{kind}-{n:03}", f"conv{n % CONVERSATIONS}", content) for n in range(count)]
+
+
+async def rows(pool: asyncpg.Pool) -> dict[str, list[tuple[str, str]]]:
+    """Return the id and the client's id of each message, by conversation, in order."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in await pool.fetch("SELECT * FROM messages ORDER BY seq"):
+        placed = found.setdefault(row["conversation_id"], [])
+        placed.append((str(row["id"]), row["client_message_id"]))
+    return found
+
+
+def expected(*sent: list) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for one in (one for part in sent for one in part):
+        found.setdefault(one.conversation_id, []).append((one.message_id, one.client_message_id))
+    return found
+
+
+async def persisted(transport, *events) -> None:
+    await append(transport, *events)
+
+    async def done() -> bool:
+        return await lag(transport) == 0
+
+    await eventually(done, timeout=20)
+
+
+def restored(metrics: Metrics, log: str = "redis") -> int:
+    return int(value_of(metrics.of(PositionMetrics).restored.labels(log)))
+
+
+@pytest.fixture(params=["redis", "kafka"])
+def unopened_log(request, transport_settings):
+    small = {"stream_partitions": PARTITIONS, "stream_lease_ms": 1000}
+    if request.param == "redis":
+        return RedisTransport(transport_settings.model_copy(update=small))
+    settings = fresh_settings(request.getfixturevalue("kafka_node").bootstrap)
+    return KafkaTransport(settings.model_copy(update={"stream_partitions": PARTITIONS}))
+
+
+@pytest.fixture
+async def log(unopened_log):
+    async with unopened_log as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("worker", ["lives", "is-another"])
+async def test_a_promoted_standby_that_was_behind_costs_no_row_and_no_order(
+    worker: str, servers: PostgresPair, pool, start, log
+) -> None:
+    running = start(pool=pool, log=log)
+    early, lost, late = messages("early", 60), messages("lost", 50), messages("late", 40)
+    await persisted(log, *early)
+    await servers.cut()
+    await persisted(log, *lost)
+    if worker == "is-another":
+        await running.kill()
+    await servers.primary.kill()
+    await servers.promote()
+    if worker == "is-another":
+        running = start(pool=pool, member="w2", log=log)
+    await persisted(log, *late)
+    assert await rows(pool) == expected(early, lost, late)
+    assert restored(running.metrics, log.name) == len(lost)
+    assert not running.consumer.status().paused
+
+
+async def test_a_restored_backup_is_caught_up_from_the_log(
+    initialized_postgres, servers: PostgresPair, pool, start, transport, tmp_path
+) -> None:
+    """The base backup is older than most rows, and the server begins with it again."""
+    running = start(pool=pool)
+    early, lost, late = messages("early", 30), messages("lost", 200), messages("late", 20)
+    await persisted(transport, *early)
+    await servers.standby.stop()
+    await base_backup(servers.primary, tmp_path / "backup")
+    await persisted(transport, *lost)
+    await running.stop()
+    await servers.primary.kill()
+    folder = servers.primary.data_dir
+    folder.rename(tmp_path / "broken")
+    (tmp_path / "backup").rename(folder)
+    await servers.primary.start()
+    running = start(pool=pool, member="w2")
+    await persisted(transport, *late)
+    assert await rows(pool) == expected(early, lost, late)
+    assert restored(running.metrics) == len(lost)
+
+
+async def test_rows_are_put_back_where_nothing_new_comes(
+    servers: PostgresPair, pool, start, transport
+) -> None:
+    start(pool=pool)
+    early, lost = messages("early", 20), messages("lost", 20)
+    await persisted(transport, *early)
+    await servers.cut()
+    await persisted(transport, *lost)
+    await servers.primary.kill()
+    await servers.promote()
+
+    async def all_there() -> bool:
+        return await rows(pool) == expected(early, lost)
+
+    await eventually(all_there, timeout=20)
+
+
+async def test_dead_letters_that_were_lost_are_listed_again(
+    servers: PostgresPair, pool, start, transport
+) -> None:
+    """Their records are acknowledged, in the log of the messages and in that of the letters."""
+    start(pool=pool)
+    start(DeadLetterIndexer, "i1", pool=pool)
+    early, lost = messages("early", 8), messages("lost", 8)
+
+    async def listed(count: int) -> bool:
+        letters_left = await lag(transport, Topic.DEAD_LETTERS)
+        found = await pool.fetch("SELECT DISTINCT source_offset FROM dead_letters")
+        return len(found) == count and not letters_left
+
+    await persisted(transport, *early, broken(message("bad", "conv0")))
+    await eventually(lambda: listed(1), timeout=20)
+    await servers.cut()
+    await persisted(transport, *lost, broken(message("worse", "conv0")))
+    await eventually(lambda: listed(2), timeout=20)
+    await servers.primary.kill()
+    await servers.promote()
+    await eventually(lambda: listed(2), timeout=20)
+
+    async def all_there() -> bool:
+        return await rows(pool) == expected(early, lost)
+
+    await eventually(all_there, timeout=20)
+
+
+async def test_a_partition_waits_where_the_log_reaches_back_no_more_until_that_is_accepted(
+    servers: PostgresPair, pool, start, transport_settings, tmp_path
+) -> None:
+    brief = {
+        "stream_partitions": PARTITIONS,
+        "stream_lease_ms": 1000,
+        "stream_retention_seconds": 1,
+    }
+    async with RedisTransport(transport_settings.model_copy(update=brief)) as log:
+        await _accepted_in_the_end(log, servers, pool, start, tmp_path)
+
+
+async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder) -> None:
+    running = start(pool=pool, log=log)
+    early, lost, late = (messages(kind, 14, "x" * 5000) for kind in ("early", "lost", "late"))
+    waiting = sorted({partition_for(one.conversation_id, PARTITIONS) for one in early})
+    await persisted(log, *early)
+    await servers.cut()
+    cut_at = await pool.fetch("SELECT * FROM log_positions WHERE through > ''")
+    await persisted(log, *lost)
+
+    async def trimmed() -> bool:
+        reached = [
+            await log.reaches(Topic.MESSAGES, row["partition"], after=row["through"])
+            for row in cut_at
+        ]
+        return not any(reached)
+
+    await eventually(trimmed, timeout=20)
+    await running.kill()
+    await servers.primary.kill()
+    await servers.promote()
+    running = start(pool=pool, member="w2", log=log)
+    worker = running.consumer
+    await eventually(lambda: len(worker.status().paused) == len(waiting), timeout=20)
+    state = worker_probe(worker, required=True)()
+    assert state.status == "degraded"
+    assert "PostgreSQL lost rows whose records redis no longer holds" in state.detail
+    assert f"crossfade db accept-gap redis {waiting[0]} --why" in state.detail
+    await append(log, *late)
+    gauge = running.metrics.of(PositionMetrics).lost
+    assert all(value_of(gauge.labels("redis", str(partition))) for partition in waiting)
+    assert await rows(pool) == expected(early)
+    for partition in waiting:
+        accepted = await Crossfade.fork(
+            "db", "accept-gap", "redis", str(partition), "--why", "no backup", "--yes",
+            cwd=folder, DATABASE_URL=servers.url,
+        )  # fmt: skip
+        assert await accepted.ends() == 0, accepted.text
+
+    async def goes_on() -> bool:
+        return await lag(log) == 0
+
+    await eventually(goes_on, timeout=20)
+    assert not worker.status().paused
+    assert not any(value_of(gauge.labels("redis", str(partition))) for partition in waiting)
+    there = await rows(pool)
+    for conversation, kept in expected(early).items():
+        last = there[conversation][len(kept) :]
+        sent = [pair for part in (lost, late) for pair in expected(part).get(conversation, [])]
+        assert last == sent[len(sent) - len(last) :], "what the log still held, and what came since"
+    done = await pool.fetch("SELECT action, why FROM operator_actions")
+    assert [tuple(row) for row in done] == [("accept gap", "no backup")] * len(waiting)
+
+
+async def test_an_ordinary_restart_puts_nothing_back(start, transport, database_pool) -> None:
+    for number in range(3):
+        running = start(member=f"w{number}")
+        bad = broken(message(f"bad{number}", "conv1"))
+        await persisted(transport, *messages(f"m{number}", 30), bad)
+        await (running.stop() if number else running.kill())
+        assert restored(running.metrics) == 0
+    positions = await database_pool.fetch("SELECT * FROM log_positions")
+    told = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    progress = {standing.partition: standing for standing in told}
+    assert {row["partition"]: row["through"] for row in positions} == {
+        partition: standing.floor or "" for partition, standing in progress.items()
+    }

@@ -1,0 +1,77 @@
+"""How far a partition is settled, committed with its rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from persistence.errors import FenceLost
+from persistence.fleet.used_logs import note_drained
+from persistence.store.statement import TAKE
+from tests.persistence.samples import message, placed
+
+
+async def test_the_position_is_that_of_the_last_record_written(writer, fence):
+    batch = [placed(message("a")), placed(message("b"))]
+    await writer.write(batch, fence)
+    assert await writer.position("redis", 0) == batch[-1].offset
+    newer = await writer.take("redis", 0, 2, "other")
+    assert newer.through == batch[-1].offset
+    repeat = placed(message("a"))
+    await writer.write([repeat], newer)
+    assert (await writer.take("redis", 0, 2, "other")).through == repeat.offset
+
+
+async def test_nothing_is_written_where_the_database_is_not_where_its_owner_left_it(
+    writer, fence, database_pool
+):
+    await writer.write([placed(message("a"))], fence)
+    before = await database_pool.fetchrow("SELECT * FROM log_positions")
+    await writer.write([placed(message("b"))], fence)
+    await database_pool.execute("DELETE FROM messages WHERE client_message_id = 'b'")
+    await database_pool.execute("UPDATE log_positions SET through = $1", before["through"])
+    with pytest.raises(FenceLost, match="not where this owner left it"):
+        await writer.write([placed(message("c"))], fence)
+    with pytest.raises(FenceLost):
+        await writer.move(fence, "99999999-0")
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 1
+    again = await writer.take("redis", 0, 1, "test")
+    assert again.through == before["through"]
+    assert (await writer.write([placed(message("c"))], again)).persisted == [0]
+
+
+async def test_a_statement_whose_answer_was_lost_may_be_sent_again(writer, fence):
+    stored = placed(message("a"))
+    await writer.write([placed(message("first"))], fence)
+    left = fence.through
+    await writer.write([stored], fence)
+    fence.through = left  # as the writer knows it that heard nothing
+    taken = await writer.take("redis", 0, 1, "test")
+    fence.place = taken.place
+    assert (await writer.write([stored], fence)).duplicates == [0]
+
+
+async def test_an_owner_of_the_release_before_makes_the_position_unknown(
+    writer, fence, database_pool
+):
+    await writer.write([placed(message("a"))], fence)
+    await database_pool.execute(TAKE, "redis", 0, 2, "yesterday's")
+    assert await writer.position("redis", 0) is None
+    newer = await writer.take("redis", 0, 3, "today's")
+    assert newer.through is None
+    stored = placed(message("b"))
+    assert (await writer.write([stored], newer)).persisted == [0]
+    assert await writer.position("redis", 0) == stored.offset
+
+
+async def test_who_keeps_no_position_leaves_it_unknown(writer, fence):
+    await writer.write([placed(message("a"))], fence)
+    fence.keeps = False
+    await writer.write([placed(message("b"))], fence)
+    assert await writer.position("redis", 0) is None
+
+
+async def test_a_log_that_is_forgotten_has_no_position(writer, fence, database_pool):
+
+    await writer.write([placed(message("a"))], fence)
+    assert await note_drained(database_pool, "redis")
+    assert (await writer.take("redis", 0, 2, "new")).through is None

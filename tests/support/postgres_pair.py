@@ -1,0 +1,129 @@
+"""A PostgreSQL and its asynchronous standby, and a failover that loses the tail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from compose.local.postgres import PostgresServer, run_as
+from tests.support.eventually import eventually
+
+__all__ = ["PostgresPair", "base_backup", "pair"]
+
+DATABASE = "crossfade"
+
+
+class PostgresPair:
+    """A primary and the standby that follows it."""
+
+    def __init__(self, primary: PostgresServer, standby: PostgresServer) -> None:
+        self.primary, self.standby = primary, standby
+
+    @property
+    def url(self) -> str:
+        """The address of both, the first primary first."""
+        hosts = ",".join(f"{server.host}:{server.port}" for server in (self.primary, self.standby))
+        return f"postgresql://crossfade@{hosts}/{DATABASE}"
+
+    async def cut(self) -> None:
+        """Wait until the standby has everything, and let it hear of nothing more."""
+        at = await run(self.primary, "SELECT pg_current_wal_flush_lsn()")
+
+        async def has_it() -> bool:
+            return bool(await run(self.standby, "SELECT pg_last_wal_replay_lsn() >= $1", at))
+
+        await eventually(has_it, timeout=20)
+        await run(self.standby, "ALTER SYSTEM SET primary_conninfo = ''")
+        await run(self.standby, "SELECT pg_reload_conf()")
+
+        async def hears_nothing() -> bool:
+            return not await run(self.standby, "SELECT count(*) FROM pg_stat_wal_receiver")
+
+        await eventually(hears_nothing, timeout=20)
+
+    async def promote(self) -> None:
+        """Make the standby the primary."""
+        assert await run(self.standby, "SELECT pg_promote()")
+
+    async def follow(self) -> None:
+        """Make the server that was killed a standby of the one that was promoted, and swap them."""
+        old, new = self.primary, self.standby
+        await old.stop()
+        await new.stop()
+        shutil.rmtree(old.data_dir)
+        await asyncio.to_thread(shutil.copytree, new.data_dir, old.data_dir)
+        follow(old, new)
+        await new.start()
+        await old.start()
+        self.primary, self.standby = new, old
+
+
+async def run(server: PostgresServer, query: str, *arguments: Any) -> Any:
+    """Return one value from a server's database."""
+    connection = await asyncpg.connect(server.url_of(DATABASE), timeout=10)
+    try:
+        return await connection.fetchval(query, *arguments)
+    finally:
+        await connection.close()
+
+
+def follow(server: PostgresServer, primary: PostgresServer) -> None:
+    """Have a server that is stopped begin as the standby of ``primary``."""
+    (server.data_dir / "standby.signal").touch()
+    with (server.data_dir / "postgresql.auto.conf").open("a") as conf:
+        address = f"host={primary.host} port={primary.port} user=crossfade"
+        conf.write(f"primary_conninfo = '{address}'\n")
+
+
+async def base_backup(server: PostgresServer, folder: Path) -> None:
+    """Copy a running server's data as ``pg_basebackup`` does; skip the test where it is missing."""
+    how = run_as()
+    if how.identity:
+        await asyncio.to_thread(_give, folder, how.identity)
+    program = server.binary.path.with_name("pg_basebackup")
+    if not program.exists():
+        pytest.skip(f"there is no {program}")
+    place = ["-h", server.host, "-p", str(server.port), "-U", "crossfade", "-D", str(folder)]
+    command = [*how.prefix, str(program), *place, "-c", "fast"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        user=how.identity[0] if how.identity else None,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _give(folder: Path, identity: tuple[int, int]) -> None:
+    folder.mkdir(mode=0o700)
+    os.chown(folder, *identity)
+
+
+@asynccontextmanager
+async def pair(initialized: Path, folder: Path) -> AsyncIterator[PostgresPair]:
+    """Start both, with a migrated database."""
+    from persistence.migrate import upgrade  # noqa: PLC0415 - takes long to import
+
+    data, copy = (folder / name / "data" for name in ("one", "two"))
+    shutil.copytree(initialized, data)
+    async with PostgresServer(data) as primary:
+        await upgrade(await primary.create_database(DATABASE))
+        await primary.stop()
+        # As good as pg_basebackup's, which not every wheel has.
+        await asyncio.to_thread(shutil.copytree, data, copy)
+        standby = PostgresServer(copy)
+        follow(standby, primary)
+        await primary.start()
+        async with standby:
+            yield PostgresPair(primary, standby)
