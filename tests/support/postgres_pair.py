@@ -17,7 +17,7 @@ import pytest
 from compose.local.postgres import PostgresServer, run_as
 from tests.support.eventually import eventually
 
-__all__ = ["PostgresPair", "base_backup", "pair"]
+__all__ = ["DATABASE", "PostgresPair", "base_backup", "follow", "pair", "run"]
 
 DATABASE = "crossfade"
 

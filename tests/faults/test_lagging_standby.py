@@ -1,0 +1,64 @@
+"""PostgreSQL's primary is killed under load, and the standby that is promoted was behind.
+
+Nothing that was acknowledged is lost, doubled or reordered: what the standby lacks comes from the
+log again, before anything new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.deployment import Deployment
+from tests.support.eventually import eventually
+from tests.support.postgres_pair import DATABASE, PostgresPair, pair, run
+
+
+@pytest.fixture
+async def servers(initialized_postgres: Path, tmp_path: Path) -> AsyncIterator[PostgresPair]:
+    async with pair(initialized_postgres, tmp_path / "pair") as both:
+        yield both
+
+
+@pytest.mark.parametrize(
+    "promotions",
+    [1, pytest.param(20, marks=[pytest.mark.chaos, pytest.mark.timeout(1200)])],
+)
+async def test_rows_that_a_lagging_standby_lacks_come_back_in_order(
+    deployment: Deployment, servers: PostgresPair, promotions: int
+) -> None:
+    deployment.database_url = servers.url
+    ingresses, workers = await deployment.run(workers=2)
+    gone = 0
+    async with deployment.load(ingresses) as load:
+        for number in range(promotions):
+            await load.goes_on(60)
+            await servers.cut()
+            lacked = int(await run(servers.standby, "SELECT count(*) FROM messages"))
+            await load.goes_on(60)
+
+            async def more(least: int = lacked) -> bool:
+                return await _rows(servers) > least
+
+            await eventually(more, timeout=20)
+            gone += await _rows(servers) - lacked
+            if number % 2:
+                await workers[number // 2 % 2].restart()
+            await servers.primary.kill()
+            await servers.promote()
+            await load.goes_on(60)
+            if number + 1 < promotions:
+                await servers.follow()
+    deployment.database_url = servers.standby.url_of(DATABASE)
+    final = await deployment.assert_promises_held(within=60.0)
+    assert {letter.reason for letter in final.letters} <= {"idempotency_conflict"}
+    restored = sum([await worker.metric("stream_rows_restored_total") for worker in workers])
+    assert gone > 0
+    if promotions == 1:
+        assert restored > 0
+
+
+async def _rows(servers: PostgresPair) -> int:
+    return int(await run(servers.primary, "SELECT count(*) FROM messages"))
