@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 if TYPE_CHECKING:  # database.py uses this module
+    from persistence.database.hang import HangWatch
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 
-__all__ = ["is_left", "leave_if_demoted"]
+__all__ = ["is_left", "leave_if_demoted", "watch_of"]
 
 _DEMOTED = frozenset(
     (
@@ -41,6 +42,12 @@ async def leave_if_demoted(pool: Pool, connection: Connection, error: BaseExcept
         with suppress(asyncpg.InterfaceError):  # the server closed it meanwhile
             connection.terminate()
         await pool.expire_connections()
+
+
+def watch_of(connection: Connection) -> HangWatch | None:
+    """Return what watches for a server that hangs; ``None`` where there is only one."""
+    servers = _servers_of(connection)
+    return servers.watch if servers is not None else None
 
 
 def _servers_of(connection: Connection) -> Servers | None:

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias, cast
 
 import asyncpg
 
-from persistence.database.failover import leave_if_demoted
+from persistence.database.failover import leave_if_demoted, watch_of
 from persistence.database.servers import ServerConnection, Servers
 from persistence.database.translation import translated
 from persistence.settings import PersistenceSettings
 
-__all__ = ["Connection", "Pool", "connect", "using"]
+__all__ = ["Connection", "Pool", "asks_again", "connect", "using"]
 
 # Quoted: only the stubs know these classes as generic.
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -71,6 +71,9 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
     """
     with translated():
         connection = await pool.acquire(timeout=within)
+        watch = watch_of(connection)
+        if watch:
+            watch.began(connection)
         try:
             yield connection
         except (TimeoutError, CancelledError):
@@ -82,7 +85,15 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
             await leave_if_demoted(pool, connection, error)
             raise
         finally:
+            if watch:
+                watch.ended(connection)
             await pool.release(connection)
+
+
+def asks_again(connection: Connection) -> None:
+    """Note that another statement goes out over a connection that ``using`` lends."""
+    if watch := watch_of(connection):
+        watch.began(connection)
 
 
 async def _keep(_connection: Any) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from weakref import WeakSet
 
 import asyncpg
 import structlog
 
+from persistence.database.hang import HangWatch
 from persistence.errors import Outage
 
 __all__ = ["ServerConnection", "Servers", "urls_of"]
@@ -20,6 +22,13 @@ __all__ = ["ServerConnection", "Servers", "urls_of"]
 _log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+_REFUSALS = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # not one that takes writes
+)
 _ATTRIBUTES = "target_session_attrs"
 _LEAVE_SECONDS = 1.0
 """Not more often: a server that stays read-only must not pay a new session for each statement."""
@@ -30,6 +39,7 @@ class ServerConnection(asyncpg.Connection):
 
     servers: Servers
     generation: int
+    url: str
 
 
 class Servers:
@@ -44,6 +54,9 @@ class Servers:
         named = len(self._urls) == 1 or f"{_ATTRIBUTES}=" in urlsplit(url).query
         self._options = {} if named else {_ATTRIBUTES: "read-write"}
         self._left_at = float("-inf")
+        self._sessions: WeakSet[ServerConnection] = WeakSet()
+        self._asked_with: dict[str, Any] = {}
+        self.watch = HangWatch(self._leave_if_it_hangs) if len(self._urls) > 1 else None
         self.generation = 0
         """How often the connections of the pool were given up; older ones must not be kept."""
 
@@ -73,28 +86,53 @@ class Servers:
         """
         generation = self.generation
         options |= self._options | {"connection_class": ServerConnection}
-        session: ServerConnection = await self._connect(timeout, options)
-        session.servers, session.generation = self, generation
+        self._asked_with = options
+        session, url = await self._connect(timeout, options)
+        session.servers, session.generation, session.url = self, generation, url
+        self._sessions.add(session)
         return session
 
-    async def _connect(self, seconds: float, options: dict[str, Any]) -> Any:
+    async def _connect(
+        self, seconds: float, options: dict[str, Any]
+    ) -> tuple[ServerConnection, str]:
         if len(self._urls) == 1:
-            return await asyncpg.connect(self._urls[0], timeout=seconds, **options)
+            url = self._urls[0]
+            return await asyncpg.connect(url, timeout=seconds, **options), url
         answers = []
         for url in self._urls:
             try:
                 session = await asyncpg.connect(url, timeout=seconds / len(self._urls), **options)
-            except (
-                OSError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                asyncpg.InternalClientError,  # not one that takes writes
-            ) as error:
+            except _REFUSALS as error:
                 answers.append(f"{_place(url)}: {type(error).__name__} {error}".rstrip())
             else:
                 self._begin_with(url)
-                return session
+                return session, url
         raise Outage(f"no server in DATABASE_URL takes writes ({'; '.join(answers)})")
+
+    async def _leave_if_it_hangs(self) -> None:
+        """End the sessions of the server in use if it gives no answer and another takes writes."""
+        hung, others = self._urls[0], self._urls[1:]
+        if await self._takes_writes(hung):
+            return
+        found = await asyncio.gather(*(self._takes_writes(url) for url in others))
+        primary = next((url for url, takes in zip(others, found, strict=True) if takes), None)
+        if primary is None or self._urls[0] != hung:
+            return
+        _log.warning("PostgreSQL gives no answer and was replaced: leaving it", server=_place(hung))
+        self._begin_with(primary)
+        self.generation += 1
+        for session in list(self._sessions):
+            if session.url == hung:
+                session.terminate()
+
+    async def _takes_writes(self, url: str) -> bool:
+        options = self._asked_with | {"connection_class": asyncpg.Connection}
+        try:
+            session = await asyncpg.connect(url, timeout=_LOOK_SECONDS, **options)
+        except _REFUSALS:
+            return False
+        session.terminate()
+        return True
 
     def _begin_with(self, url: str) -> None:
         if url != self._urls[0]:

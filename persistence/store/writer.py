@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import accumulate, chain, pairwise
 
-from persistence.database.pool import Connection, Pool, using
+from persistence.database.pool import Connection, Pool, asks_again, using
 from persistence.errors import Contended, FenceLost
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.columns import BatchColumns, columns
@@ -170,6 +170,7 @@ class Writer:
 
         asyncpg's errors come out of ``connection`` as these.
         """
+        asks_again(connection)
         fences = [batch.fence for batch in batches]
         records = list(chain.from_iterable(batch.records for batch in batches))
         passed = [batch.records[-1].offset for batch in batches]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 
 _DATABASE = "failover"
+_ROWS_AGAIN_SECONDS = 15.0  # some 5; the statements under way have 30
 _IN_STEP = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 
 
@@ -115,6 +117,31 @@ async def test_the_next_host_is_asked_when_the_first_was_demoted(
     deployment.database_url = pair.primary.url_of(_DATABASE)
     final = await deployment.assert_promises_held()
     assert {letter.reason for letter in final.letters} <= {"idempotency_conflict"}
+
+
+@pytest.mark.timeout(120)
+async def test_a_host_that_hangs_is_left_for_the_one_that_was_promoted(
+    deployment: Deployment, pair: Pair
+) -> None:
+    """Rows come again within seconds, not after the 30 of the statements under way."""
+    deployment.database_url = pair.url
+    ingresses, _ = await deployment.run(ingresses=1)
+    async with deployment.load(ingresses) as load:
+        await load.goes_on(100)
+        await pair.primary.suspend()
+        try:
+            await load.goes_on(50)
+            await _run(pair.standby, "SELECT pg_promote()")
+            before = int(str(await _count(pair.standby)))
+            began = time.monotonic()
+            await eventually(lambda: _grows(pair.standby, before), timeout=30)
+            took = time.monotonic() - began
+            await load.goes_on(50)
+        finally:
+            await pair.primary.kill()
+    assert took < _ROWS_AGAIN_SECONDS
+    deployment.database_url = pair.standby.url_of(_DATABASE)
+    await deployment.assert_promises_held()
 
 
 async def _count(server: PostgresServer) -> object:
