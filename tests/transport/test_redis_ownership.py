@@ -270,6 +270,24 @@ async def _ends(client: Redis, partition: int) -> int:
     return int(await client.hget(lease, "until"))  # type: ignore[misc, arg-type]
 
 
+async def test_a_lease_is_renewed_when_a_quarter_of_it_is_over(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    """Not at each look: with 256 partitions that was half of what an idle process costs Redis."""
+    settings = short_settings(own_redis, stream_lease_ms=10_000)
+    async with RedisTransport.from_settings(settings) as transport, Member(transport) as member:
+        await member.claim(0)
+        ends = [await _ends(client, 0)]
+
+        async def is_renewed() -> bool:
+            ends.append(await _ends(client, 0))
+            return len(set(ends)) == 3
+
+        await until(is_renewed, patience=PATIENCE)
+    _, renewed, again = sorted(set(ends))
+    assert again - renewed >= 2400
+
+
 async def test_one_stream_that_something_is_wrong_with_spoils_no_other(
     near: RedisTransport, client: Redis, settings: TransportSettings
 ) -> None:

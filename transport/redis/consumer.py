@@ -66,6 +66,8 @@ class RedisConsumer:
         self._retention_seconds = retention_seconds
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
+        self._renewed_at: dict[RedisClaim, float] = {}
+        self._connections = -1  # ever made, at the last look
         self._looks = 0
         self._unread: dict[int, int] = {}
         self._refused: dict[int, str] = {}
@@ -166,16 +168,30 @@ class RedisConsumer:
     async def _renew(self, claims: Sequence[RedisClaim]) -> None:
         if not claims:
             return
-        connections = self._membership.witness.connections()
-        for claim, reply in zip(claims, await self._membership.renew(claims), strict=True):
-            if isinstance(reply, Renewed):
-                self._renewed(claim, reply, connections)
-            elif isinstance(translate(reply), PartitionLost):
-                claim.lose()
+        await self._renew_due(claims)
         self._looks += 1
         due = claims[self._looks % _CARE_EVERY :: _CARE_EVERY]
         await self._trim(claims if self._membership.is_full else due)
         await self._gather_strays([claim for claim in due if not claim.lost])
+
+    async def _renew_due(self, claims: Sequence[RedisClaim]) -> None:
+        """Renew what was not renewed for long; all, where the server may be another one by now."""
+        now = asyncio.get_running_loop().time()
+        connections = self._membership.witness.connections()
+        latest = now - self._membership.renew_after
+        renewed_at = {claim: self._renewed_at.get(claim, latest) for claim in claims}
+        if connections == self._connections:
+            claims = [claim for claim in claims if renewed_at[claim] <= latest]
+        self._renewed_at = renewed_at
+        if not claims:
+            return
+        for claim, reply in zip(claims, await self._membership.renew(claims), strict=True):
+            if isinstance(reply, Renewed):
+                renewed_at[claim] = now
+                self._renewed(claim, reply, connections)
+            elif isinstance(translate(reply), PartitionLost):
+                claim.lose()
+        self._connections = connections
 
     async def _trim(self, claims: Sequence[RedisClaim]) -> None:
         if not claims:

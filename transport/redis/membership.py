@@ -19,6 +19,7 @@ from transport.redis.witness import Witness
 __all__ = ["RedisMembership", "Renewed"]
 
 _LONGEST_PACE = 1.0
+_LONGEST_UNRENEWED = 2.5
 
 
 class Renewed(NamedTuple):
@@ -60,6 +61,9 @@ class RedisMembership:
         self.bell = log.bell(group)
         self.pace = min(lease_ms / 3000, _LONGEST_PACE)
         """Seconds between two looks: a lease outlives two that fail."""
+        self.renew_after = min(lease_ms / 4000, _LONGEST_UNRENEWED)
+        """Seconds after which a look renews a lease: it outlives some looks that fail after that.
+        With the renewal this member sees whether the stream lost anything."""
         self.witness = witness
         """The memory of the streams, where the group is the log's own."""
         self._functions = functions
