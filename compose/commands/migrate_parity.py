@@ -110,10 +110,10 @@ async def _once(
         task = bar.add_task("comparing")
         read = 0
 
-        def progress(partition: int, records: int) -> None:
+        def progress(records: int) -> None:
             nonlocal read
             read += records
-            bar.update(task, description=f"comparing partition {partition}: {read} records read")
+            bar.update(task, description=f"comparing: {read} records read")
 
         mirrored = await _mirrored(settings)
         async with two_logs(settings, *names) as (first, second):

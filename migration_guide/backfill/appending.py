@@ -31,8 +31,8 @@ class BackfillAppends:
         self.rate = Rate(request.rate)
         self.cursor: dict[str, str] = {}
 
-    async def append(self, envelopes: Sequence[Envelope], through: dict[str, str]) -> None:
-        """Append, in order and at the rate; note ``through`` once all of them are there.
+    async def append(self, envelopes: Sequence[Envelope]) -> None:
+        """Append, in order and at the rate; note how far it is once all of them are there.
 
         Raises:
             TransportError: one of them is not, or not surely. Compare again.
@@ -45,7 +45,6 @@ class BackfillAppends:
         if failure is not None:
             await self.note(str(failure))
             raise failure
-        self.cursor |= through
         await self.note()
 
     def _count(self, outcomes: Sequence[Outcome]) -> TransportError | None:
@@ -66,6 +65,12 @@ class BackfillAppends:
             JobStopped: the job was cancelled.
         """
         assert self.job is not None
+        progress = self.progress()
+        await self.job.note(progress, cursor=self.cursor, error=error)
+        self.job.progress = progress
+
+    def progress(self) -> JobProgress:
+        """Return how far it is, as its job says it."""
         status = self.status
         counts = {
             "examined": status.examined,
@@ -73,6 +78,4 @@ class BackfillAppends:
             "uncopied": status.uncopied,
             "gapsRepaired": status.gaps_repaired,
         }
-        progress = JobProgress(status.missing, status.appended, status.refused, counts)
-        await self.job.note(progress, cursor=self.cursor, error=error)
-        self.job.progress = progress
+        return JobProgress(status.missing, status.appended, status.refused, counts)

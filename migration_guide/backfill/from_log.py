@@ -2,106 +2,192 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
 from migration_guide.backfill.appending import BackfillAppends
+from migration_guide.backfill.comparing import MissingCopy, RunningComparison
 from migration_guide.backfill.copies import of_record
+from migration_guide.backfill.equal import KnownEqual
+from migration_guide.backfill.latest import EQUAL, latest_place
 from migration_guide.backfill.ledger import close_gaps, open_gaps
-from migration_guide.backfill.plan import Plan, find_missing
 from transport.contract import Envelope, Topic
 
 __all__ = ["FromLog"]
 
+_NOTE_SECONDS = 5.0
+"""While it compares, it says so often how far it is."""
+
 _PAGE = 500
+_FEWEST = 8
 
 
 class FromLog:
-    """The rounds of one backfill."""
+    """The rounds of one backfill. ``close`` it."""
 
     def __init__(self, of: BackfillAppends) -> None:
         self._of = of
-        self._source = of.source
-        self._first = True
+        self._comparing: RunningComparison | None = None
+
+    def close(self) -> None:
+        """Forget what was compared."""
+        if self._comparing is not None:
+            self._comparing.close()
+            self._comparing = None
 
     async def round(self) -> bool:
-        """Compare, append missing records, and return whether there were any."""
-        status = self._of.status
-        with Plan() as plan:
-            await self._compare(plan)
-            if not plan.total:
-                await self._repaired(plan)
-                return False
-            status.stage = "appending"
-            status.missing = status.appended + status.present + status.refused + plan.total
-            for partition in range(self._source.partitions):
-                await self._partition(plan, partition)
+        """Compare what came since the last round, and append what is missing.
+
+        Returns whether there was any, or it has to be compared anew.
+        """
+        status, source = self._of.status, self._of.source
+        comparing = await self._compared()
+        if comparing is None:
+            return True
+        missing = sum(1 for p in range(source.partitions) for _ in comparing.missing(p))
+        status.uncopied = comparing.uncopied
+        if not missing:
+            await self._repaired(comparing)
+            self._settle(comparing)
+            return False
+        status.stage = "appending"
+        status.missing = status.appended + status.present + status.refused + missing
+        for partition in range(source.partitions):
+            await self._append(comparing, partition)
+        self._settle(comparing)
+        await self._of.note()
         return True
 
     async def count(self) -> int:
         """Return the number of records that a round would append."""
-        with Plan() as plan:
-            await self._compare(plan)
-            return plan.total
+        comparing = None
+        while comparing is None:
+            comparing = await self._compared()
+        missing = range(self._of.source.partitions)
+        found = sum(1 for p in missing for _ in comparing.missing(p))
+        self._of.status.uncopied = comparing.uncopied
+        return found
 
-    async def _compare(self, plan: Plan) -> None:
-        status, request = self._of.status, self._of.request
-        status.stage = "comparing"
-        await find_missing(
-            self._source,
-            self._of.target,
-            plan,
-            since=request.since,
-            limits=request.limits,
-            cursor=self._of.cursor,
-            everything=request.everything,
-            examined=self._examined,
+    async def _compared(self) -> RunningComparison | None:
+        """Read on to the ends of both logs; ``None`` if one of them lost records meanwhile."""
+        of, request = self._of, self._of.request
+        of.status.stage = "comparing"
+        if self._comparing is None:
+            self._comparing = await RunningComparison.begin(
+                of.source,
+                of.target,
+                since=request.since,
+                limits=request.limits,
+                everything=request.everything,
+                earlier=self._earlier,
+            )
+        noting = asyncio.create_task(self._keep_noting(self._comparing))
+        reading = asyncio.create_task(self._comparing.read_on(self._examined))
+        try:
+            await asyncio.wait((noting, reading), return_when=asyncio.FIRST_COMPLETED)
+            if noting.done():
+                noting.result()  # raises why it can't go on
+            is_sound = await reading
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            for task in (noting, reading):
+                task.cancel()
+            await asyncio.gather(noting, reading, return_exceptions=True)
+            if of.job is not None:
+                of.job.progress = of.progress()  # an outage that follows soon is another one
+        if not is_sound:
+            self.close()
+        return self._comparing
+
+    async def _earlier(self, logs: str) -> KnownEqual | None:
+        """Return the place through which an earlier backfill knew these logs to be equal."""
+        of = self._of
+        if of.request.since is not None:
+            return None
+        text = of.cursor.get(EQUAL) or await latest_place(
+            of.pool, of.source.name, of.target.name, everything=of.request.everything
         )
-        if self._first:
-            status.uncopied, self._first = plan.uncopied, False
+        noted = KnownEqual.noted(text) if text else None
+        return noted if noted is not None and noted.logs == logs else None
+
+    async def _keep_noting(self, comparing: RunningComparison) -> None:
+        while True:
+            await asyncio.sleep(_NOTE_SECONDS)
+            if self._of.job is not None:
+                self._settle(comparing)
+                await self._of.note()
+
+    def _settle(self, comparing: RunningComparison) -> None:
+        if self._of.request.since is None:
+            self._of.cursor[EQUAL] = comparing.settled().note()
 
     def _examined(self, records: int) -> None:
         self._of.status.examined += records
 
-    async def _partition(self, plan: Plan, partition: int) -> None:
-        place = b""
-        while wanted := plan.after(partition, place, self._of.rate.at_once):
-            place = wanted[-1][0]
-            envelopes = await self._envelopes(partition, [offset for _, offset in wanted])
-            await self._of.append(envelopes, {str(partition): wanted[-1][1]})
+    async def _append(self, comparing: RunningComparison, partition: int) -> None:
+        for wanted in _by(self._of.rate.at_once, comparing.missing(partition)):
+            envelopes, refused = await self._envelopes(
+                partition, [copy.facts.offset for copy in wanted]
+            )
+            self._of.status.refused += len(refused)
+            await self._of.append(envelopes)
+            for copy in wanted:
+                if copy.facts.offset in refused:
+                    copy.refuse()
+                else:
+                    copy.let_go()
 
-    async def _envelopes(self, partition: int, offsets: list[str]) -> list[Envelope]:
-        """Read the records at ``offsets``. What the log has trimmed meanwhile is left out."""
-        found: list[Envelope] = []
-        key = self._source.sort_key
-        wanted, last = set(offsets), key(offsets[-1])
-        after, place = self._source.offset_before(offsets[0]), b""
-        while place < last:
-            page = await self._source.read(Topic.MESSAGES, partition, after=after, limit=_PAGE)
+    async def _envelopes(
+        self, partition: int, offsets: Sequence[str]
+    ) -> tuple[list[Envelope], set[str]]:
+        """Read the records at ``offsets``. What the log has trimmed meanwhile is left out.
+
+        Returns their copies, and the offsets of those that no copy can be made of.
+        """
+        source, target, key = self._of.source, self._of.target, self._of.source.sort_key
+        found, refused = list[Envelope](), set[str]()
+        left, limit = list(reversed(offsets)), len(offsets)
+        while left:
+            # What lies between two of them is skipped where it is much.
+            after = source.offset_before(left[-1])
+            page = await source.read(Topic.MESSAGES, partition, after=after, limit=limit)
             if not page:
                 break
+            wanted = set[str]()
+            while left and key(left[-1]) <= key(page[-1].offset):
+                wanted.add(left.pop())
             for record in page:
                 if record.offset in wanted:
                     try:
-                        found.append(of_record(record, self._source, self._of.target))
+                        found.append(of_record(record, source, target))
                     except UnicodeError:
-                        self._of.status.refused += 1
-            after = page[-1].offset
-            place = key(after)
-        return found
+                        refused.add(record.offset)
+            limit = min(_PAGE, max(_FEWEST, 2 * len(wanted)))
+        return found, refused
 
-    async def _repaired(self, plan: Plan) -> None:
+    async def _repaired(self, comparing: RunningComparison) -> None:
         """Close the ledger's gaps that lie where everything was just seen to be there.
 
         A gap without a noted place is closed if the whole log was examined.
         """
-        key, pool = self._source.sort_key, self._of.pool
+        of, key = self._of, self._of.source.sort_key
         closed = [
             gap["id"]
-            for gap in await open_gaps(pool, self._source.name, self._of.target.name, plan.until)
+            for gap in await open_gaps(of.pool, of.source.name, of.target.name, comparing.until)
             if (
-                plan.whole
+                comparing.whole
                 if gap["first_offset"] is None
-                else plan.held[gap["partition"]] <= key(gap["first_offset"])
+                else comparing.examined_from(gap["partition"]) <= key(gap["first_offset"])
             )
         ]
-        if closed and not self._of.status.refused:
-            await close_gaps(pool, closed)
-            self._of.status.gaps_repaired = len(closed)
+        if closed and not of.status.refused:
+            await close_gaps(of.pool, closed)
+            of.status.gaps_repaired = len(closed)
+
+
+def _by(number: int, copies: Iterator[MissingCopy]) -> Iterator[list[MissingCopy]]:
+    """Yield so many at a time."""
+    while chunk := list(islice(copies, number)):
+        yield chunk

@@ -7,7 +7,7 @@ a temporary file. Then the rows are walked in their order, and receipts after th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Self
@@ -16,9 +16,8 @@ import asyncpg
 
 from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.copies import of_receipt, of_row
-from migration_guide.parity.check import starts
+from migration_guide.parity.beginning import Beginning, both_beginnings
 from migration_guide.parity.facts import facts_of
-from migration_guide.parity.reading import Beginning
 from persistence.database.pool import using
 from persistence.tables.columns import MESSAGE, RECEIPT, names, receipt_of
 from transport.contract import Envelope, Topic, Transport
@@ -51,6 +50,9 @@ class FromRows:
         since = of.request.since
         self._since = None if since is None else datetime.fromtimestamp(since, UTC)
 
+    def close(self) -> None:
+        """Keep nothing."""
+
     async def round(self) -> bool:
         """Compare, append missing records, and return whether there were any."""
         of = self._of
@@ -59,7 +61,7 @@ class FromRows:
             of.status.stage = "appending"
             of.status.missing += len(envelopes)
             for start in range(0, len(envelopes), step):
-                await of.append(envelopes[start : start + step], {})
+                await of.append(envelopes[start : start + step])
             of.cursor |= through
         return of.status.appended > before
 
@@ -72,10 +74,7 @@ class FromRows:
         of = self._of
         of.status.stage = "comparing"
         partitions = of.target.partitions
-        ours = {
-            cell.primary: at
-            for cell, at, _ in await starts(of.source, of.target, since=of.request.since)
-        }
+        ours, _ = await both_beginnings(of.source, of.target, since=of.request.since)
         with _Identities() as copied:
             await copied.fill(of.target, of.source, self._examined)
             async for rows in self._messages():
@@ -91,7 +90,7 @@ class FromRows:
     def _examined(self, records: int) -> None:
         self._of.status.examined += records
 
-    def _held(self, row: asyncpg.Record, ours: Mapping[int, Beginning]) -> bool:
+    def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
         """Return whether the log still has it: then an exact copy can be made, and is not ours."""
         first = ours[row["partition"]].first_held
         return bool(first) and self._of.source.sort_key(row["log_offset"]) >= first

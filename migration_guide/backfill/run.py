@@ -1,6 +1,7 @@
 """Run a backfill: find records the target lacks, append them in order, repeat until none lack.
 
-Safe to run twice, and to be killed anywhere: missing records are found by comparing the logs.
+Safe to run twice, and to be killed anywhere: missing records are found by comparing the logs, each
+of which is read once, from the place on through which an earlier run knew them to be equal.
 An append whose outcome is not known is not repeated; the next comparison shows whether it stands
 there. Beside live traffic it leaves the newest seconds alone (``settle``), which are the live
 shadow's. Should a copy of those come later still, the message has one record more, and one row.
@@ -94,6 +95,7 @@ class Backfill:
             await runner.wait(run.id)
         finally:
             await runner.close()
+            self._work.close()
         if run.state == JobState.CANCELLED:
             raise JobStopped
         return self.status
@@ -105,7 +107,10 @@ class Backfill:
             ConfigurationError: the two logs can't be compared.
             TransportError, Outage: the logs or the rows can't be read.
         """
-        self.status.missing = await self._work.count()
+        try:
+            self.status.missing = await self._work.count()
+        finally:
+            self._work.close()
         return self.status
 
     async def _step(self, run: JobRun) -> bool:

@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from migration_guide.parity import order
 from migration_guide.parity.cells import Cell
+from migration_guide.parity.extent import Extent
 from migration_guide.parity.facts import Facts, Mode
 from migration_guide.parity.result import DIFFERENCES, ParityCounts, ParityResult, Sample
 from migration_guide.parity.waiting import UnpairedRecords
@@ -50,28 +51,25 @@ class Comparison:
 
     Args:
         cell: Whose records these are.
+        extents: Of its two partitions.
         limits: How long copies may take, and how much is kept.
         since: Originals that were appended earlier are not judged.
         until: Nor are those appended later.
         mirrored: The time since which every process copies before it acknowledges, if known.
-        held_from: The time from which each log holds everything that came to it.
-        first_held: The place of each log's first record.
-        read_after: The place after which each log is read.
     """
 
     def __init__(
         self,
         cell: Cell,
+        extents: tuple[Extent, Extent],
         limits: ParityLimits,
         *,
         since: float = 0.0,
         until: float = float("inf"),
         mirrored: float | None = None,
-        held_from: tuple[float, float] = (0.0, 0.0),
-        first_held: tuple[bytes, bytes] = (b"", b""),
-        read_after: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         self.cell = cell
+        self.extents = extents
         self.totals = ParityCounts()
         self.samples: list[Sample] = []
         self.repaired = 0
@@ -81,16 +79,10 @@ class Comparison:
         self._limits = limits
         self._since = since
         self._until = until
-        self._held_from = list(held_from)
-        self._first_held = list(first_held)
-        self._read_after = read_after
         self._waiting = UnpairedRecords(limits.in_memory)
         self._paired: OrderedDict[bytes, bytes] = OrderedDict()
         self._sampled: dict[ParityResult, int] = {}
-        self._cursor = [b"", b""]
-        self._begin: list[bytes | None] = [None, None]
         self._stop: list[bytes | None] = [None, None]
-        self._reach = [0.0, 0.0]
 
     def close(self) -> None:
         """Close the temporary file."""
@@ -110,19 +102,11 @@ class Comparison:
 
         The caller then looks whether the log holds ``facts.mirror`` and calls ``answered``.
         """
-        self.passed(facts.side, facts.place, facts.appended_at)
+        self.extents[facts.side].passed(facts)
         if facts.mirror is None:
             self._original(facts)
             return None
         return self._copy(facts, 1 - facts.side)
-
-    def passed(self, side: int, place: bytes, appended_at: float) -> None:
-        """Note that a log was read through a record, of whatever cell."""
-        self._cursor[side] = place
-        self._first_held[side] = self._first_held[side] or place
-        self._reach[side] = max(self._reach[side], appended_at)
-        if self._begin[side] is None and appended_at >= self._since:
-            self._begin[side] = place
 
     def answered(self, facts: Facts, original: Facts | None) -> None:
         """Judge a copy of a record that was read before and does not wait for one.
@@ -134,29 +118,16 @@ class Comparison:
         else:
             self._orphaned(facts)
 
-    def at_end(self, side: int, moment: float) -> None:
-        """Note that a log held nothing more at ``moment``."""
-        self._reach[side] = max(self._reach[side], moment)
-
     def doubted(self, before: float = float("inf")) -> list[int]:
         """Return the logs in which ``judge`` would miss something now.
 
-        They may have been trimmed since they were begun: look, and call ``begins_at`` first.
+        They may have been trimmed since they were begun: look, and tell their extents first.
         """
         return [
             1 - side
             for side in (PRIMARY, SHADOW)
             if self._waiting.has_ripe(side, self._ripe_before(side, before))
         ]
-
-    def begins_at(self, side: int, place: bytes, held_from: float) -> None:
-        """Note where a log begins now: what stood before that place was trimmed.
-
-        A log of which nothing was ever seen was not trimmed: what it lacks is missing.
-        """
-        if self._first_held[side] not in (b"", place):
-            self._first_held[side] = place
-            self._held_from[side] = max(self._held_from[side], held_from)
 
     def judge(self, before: float = float("inf")) -> None:
         """Judge records that had time to meet their counterpart and did not.
@@ -180,6 +151,22 @@ class Comparison:
     def judged(self, side: int) -> Iterator[Facts]:
         """Yield the originals of a log that lack their copy, missing or trimmed, as they stand."""
         return self._waiting.judged(side)
+
+    def first_unpaired(self, side: int) -> bytes | None:
+        """Return the place of the first original of a log that lacks its copy so far."""
+        return self._waiting.first_original(side)
+
+    def first_early_copy(self, side: int) -> Facts | None:
+        """Return the first copy in a log whose original was not read yet."""
+        return self._waiting.first_copy(side)
+
+    def keep(self, facts: Facts) -> None:
+        """Keep what was noted in a record that waits."""
+        self._waiting.keep(facts)
+
+    def let_go(self, facts: Facts) -> None:
+        """Wait for the counterpart of a record no more."""
+        self._waiting.take(facts)
 
     def result(self) -> ParityCounts:
         """Return the counts, including records that are not judged yet."""
@@ -211,14 +198,15 @@ class Comparison:
     def _copy(self, facts: Facts, home: int) -> Facts | None:
         """Take a copy of a record of the log ``home``."""
         assert facts.mirror is not None
-        place, begin, stop = facts.mirror_place, self._begin[home], self._stop[home]
-        if place <= self._read_after[home]:
+        extent = self.extents[home]
+        place, begin, stop = facts.mirror_place, extent.begin, self._stop[home]
+        if place <= extent.read_after:
             self._remember(facts)
             return None  # its original is from before the window
         original = self._waiting.take_original(home, facts.mirror)
         if original is not None:
             self._pair(original, facts)
-        elif place <= self._cursor[home]:
+        elif place <= extent.cursor:
             if begin is None or place < begin or (stop is not None and place >= stop):
                 self._remember(facts)
                 return None  # its original is outside the window
@@ -272,7 +260,7 @@ class Comparison:
 
     def _ripe_before(self, side: int, before: float) -> float:
         """Return the time of append before which a waiting record of a log can be judged."""
-        return min(before, self._reach[1 - side] - self._limits.settle)
+        return min(before, self.extents[1 - side].reach - self._limits.settle)
 
     def _judge(self, facts: Facts, other: int) -> None:
         if facts.known is not None:
@@ -285,7 +273,7 @@ class Comparison:
                 detail = "both logs hold another body under its key"
                 self._count(ParityResult.CONFLICT, facts, None, detail)
             return
-        held = facts.appended_at >= self._held_from[other]
+        held = facts.appended_at >= self.extents[other].held_from
         if held and (facts.mode is Mode.ORIGINAL):
             result, detail = _MISSING_IN[other], "no copy"
         else:
@@ -297,7 +285,7 @@ class Comparison:
     def _orphaned(self, facts: Facts) -> None:
         """Judge a copy whose original is not in its log."""
         home = 1 - facts.side
-        if facts.mirror_place < self._first_held[home]:
+        if facts.mirror_place < self.extents[home].first_held:
             return  # trimmed; the original's own log was the place to compare it, in its time
         self._count(_MISSING_IN[home], facts, None, f"its original {facts.mirror} is gone")
 

@@ -56,8 +56,8 @@ class Facts(msgspec.Struct, gc=False):
 
     The rest is noted while the record waits for its counterpart: ``known`` (the content of another
     record of the same message, which both logs have), ``judged`` (what it was counted as, until
-    its counterpart comes after all), and how many later messages have passed it, by what is known
-    of each such pair.
+    its counterpart comes after all), whether a backfill can't copy it (``refused``), and how many
+    later messages have passed it, by what is known of each such pair.
     """
 
     side: int
@@ -78,6 +78,7 @@ class Facts(msgspec.Struct, gc=False):
     trace_id: str | None
     known: bytes | None = None
     judged: ParityResult | None = None
+    refused: bool = False
     passed_overlapping: int = 0
     passed_backfilled: int = 0
     passed_differing: int = 0

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from migration_guide.parity.check import (
     ParityCheck,
     PartitionReport,
     by_partition,
-    comparisons,
-    drain,
+    compared_groups,
     report_of,
 )
 from migration_guide.parity.comparison import Comparison, ParityLimits
-from migration_guide.parity.reading import Merged
+from migration_guide.parity.group import GroupComparison
 from migration_guide.parity.result import ParityResult, Sample
 from transport.clock import timestamp
 from transport.contract import Transport
@@ -53,7 +52,7 @@ class Follower:
         self._limits = limits or ParityLimits()
         self._share = share
         self._found = found
-        self._at: list[tuple[Comparison, Merged]] = []
+        self._groups: list[GroupComparison] = []
         self._judged = since or 0.0
 
     async def start(self) -> None:
@@ -63,21 +62,19 @@ class Follower:
             ConfigurationError: the two can't be compared.
             TransportUnavailable: a log can't be read.
         """
-        made = await comparisons(*self._logs, since=self._since, limits=self._limits)
-        for comparison, after in made:
+        self._groups = await compared_groups(*self._logs, since=self._since, limits=self._limits)
+        for comparison in self._comparisons():
             comparison.found = self._found
-            merged = Merged(self._logs, comparison.cell, after)
-            self._at.append((comparison, merged))
 
     def mirrored(self, since: float | None) -> None:
         """Take note since when every process copies before it acknowledges, if that is known."""
-        for comparison, _ in self._at:
+        for comparison in self._comparisons():
             comparison.mirrored = since
 
     def close(self) -> None:
         """Close the temporary files."""
-        for comparison, _ in self._at:
-            comparison.close()
+        for group in self._groups:
+            group.close()
 
     async def round(self, progress: Callable[[int], None] | None = None) -> int:
         """Read the records since the last round, judge them, and return their number.
@@ -87,11 +84,8 @@ class Follower:
         """
         # Logs tell times in milliseconds: a bound between two of them would be on both sides.
         before, read = math.floor((time.time() - self._limits.settle) * 1000) / 1000, 0
-        for comparison, merged in self._at:
-            merged.again()
-            read += await drain(
-                comparison, merged, before=before, pause=self._pause, progress=progress
-            )
+        for group in self._groups:
+            read += await group.drain(before=before, pause=self._pause, progress=progress)
         self._judged = before
         return read
 
@@ -108,7 +102,7 @@ class Follower:
     def samples(self) -> list[Sample]:
         """Return and forget the samples found since the last call."""
         found: list[Sample] = []
-        for comparison, _ in self._at:
+        for comparison in self._comparisons():
             found += comparison.take_samples()
         return found[:_SAMPLES]
 
@@ -119,7 +113,7 @@ class Follower:
     @property
     def last_difference(self) -> float:
         """When the last message was appended in which the logs differ; 0 if in none."""
-        return max((comparison.last_difference for comparison, _ in self._at), default=0.0)
+        return max((comparison.last_difference for comparison in self._comparisons()), default=0.0)
 
     def report(self) -> ParityCheck:
         """Return everything found so far."""
@@ -130,12 +124,16 @@ class Follower:
             timestamp(self._since) if self._since else None,
             timestamp(time.time()),
             self._partitions(),
-            [sample for comparison, _ in self._at for sample in comparison.samples],
+            [sample for comparison in self._comparisons() for sample in comparison.samples],
             timestamp(last) if last else None,
         )
 
     def _partitions(self) -> list[PartitionReport]:
-        return by_partition(report_of(comparison) for comparison, _ in self._at)
+        return by_partition(report_of(comparison) for comparison in self._comparisons())
+
+    def _comparisons(self) -> Iterator[Comparison]:
+        for group in self._groups:
+            yield from group.comparisons.values()
 
     async def _pause(self, worked: float) -> None:
         await asyncio.sleep(worked * (1 / self._share - 1))

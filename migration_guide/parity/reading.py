@@ -1,91 +1,76 @@
-"""Both partitions of a cell, merged by time, page by page; and where to begin."""
+"""The partitions of a group of cells, merged by time, page by page: each is read once."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from heapq import heappop, heappush, heapreplace
 
-from migration_guide.parity.cells import Cell
-from migration_guide.parity.facts import Facts, SortKey, accepted_at, facts_of
-from transport.contract import WORKER_GROUP, Record, Topic, Transport
+from migration_guide.parity.beginning import NOWHERE, first_record
+from migration_guide.parity.cells import Cell, CellGroup
+from migration_guide.parity.facts import Facts, facts_of
+from transport.contract import Record, Topic, Transport
 from transport.envelope import HEADER_MIRROR_OF
 from transport.lookup import record_at
-from transport.progress import progress_everywhere
 from transport.shadow.homes import counterpart
 
-__all__ = ["NOWHERE", "Beginning", "Merged", "Neighbour", "beginnings"]
+__all__ = ["PAGE", "Merged"]
 
-NOWHERE = b"\xff" * 17
-"""The place at which an empty log begins: after every record that it may have had."""
-_PAGE = 500
+PAGE = 2000
+"""The most records of a page; fewer where their bytes come to what a log returns at once."""
 
-
-class Beginning(NamedTuple):
-    """Extent of one partition in one log, and the offset after which to read it.
-
-    ``held_from``: complete from this time on. ``read_after`` is the place of ``after``.
-    ``untrimmed``: nothing that it was ever given is gone.
-    """
-
-    after: str | None
-    read_after: bytes
-    first_held: bytes
-    held_from: float
-    untrimmed: bool
-
-
-class Neighbour(NamedTuple):
-    """A record of one of the two partitions that belongs to another cell."""
-
-    side: int
-    place: bytes
-    appended_at: float
+_Head = tuple[float, bool, int]
 
 
 class Merged:
-    """The records of both partitions of a cell, the earlier one first.
+    """The records of all partitions of a group, the earlier one first.
 
     Args:
         logs: The primary and the shadow. A ``side`` is an index of this pair.
-        cell: The partition of each. What belongs to another cell is a ``Neighbour``.
-        after: The offset in each after which to read; ``None``: from its beginning.
+        group: The partitions of each.
+        after: By partition of each, the offset after which to read; ``None``: from its beginning.
         until: Read nothing appended later, in seconds since the epoch.
     """
 
     def __init__(
         self,
         logs: tuple[Transport, Transport],
-        cell: Cell,
-        after: tuple[str | None, str | None],
+        group: CellGroup,
+        after: tuple[Mapping[int, str | None], Mapping[int, str | None]],
         *,
         until: float = float("inf"),
     ) -> None:
         self._logs = logs
-        self._cell = cell
         # Where a partition has one cell, it need not be asked of each record.
         self._has_neighbours = logs[0].partitions != logs[1].partitions
-        self._after = list(after)
-        self._until = until
-        self._pages: list[list[Record]] = [[], []]
-        self._ended: list[float | None] = [None, None]
-        self._keys: list[SortKey] = [log.sort_key for log in logs]
+        self._parts = [
+            _Part(logs[side], side, partition, after[side][partition], until)
+            for side in (0, 1)
+            for partition in group[side]
+        ]
+        self._empty = list(range(len(self._parts)))
+        self._heads: list[_Head] = []
         self.elsewhere = 0.0
         """Processor seconds that went by on this thread while pages were waited for."""
 
-    def log(self, side: int) -> Transport:
-        """Return one of the two."""
-        return self._logs[side]
-
     def again(self) -> None:
         """Look again for what came since the ends were met."""
-        self._ended = [None, None]
+        for number, part in enumerate(self._parts):
+            if part.ended is not None:
+                part.ended = None
+                if not part.page:
+                    self._empty.append(number)
 
-    def ended(self, side: int) -> float | None:
-        """Return the moment at which a log was seen to hold nothing more."""
-        return self._ended[side]
+    def ended(self, side: int) -> dict[int, float]:
+        """Return the moments at which partitions of a log were seen to hold nothing more."""
+        return {
+            part.partition: part.ended
+            for part in self._parts
+            if part.side == side and part.ended is not None
+        }
 
-    async def first(self, side: int) -> tuple[bytes, float]:
+    async def first(self, side: int, partition: int) -> tuple[bytes, float]:
         """Find where a log begins now: the first record's place, and the time it is complete from.
 
         An empty one begins at ``NOWHERE``.
@@ -94,109 +79,113 @@ class Merged:
             TransportUnavailable: the log can't be read.
         """
         moment = time.time()
-        first = await _first(self._logs[side], self._cell[side])
+        first = await first_record(self._logs[side], partition)
         if first is None:
             return NOWHERE, moment
-        return self._keys[side](first.offset), first.appended_at
+        return self._logs[side].sort_key(first.offset), first.appended_at
 
-    async def at(self, side: int, offset: str) -> Facts | None:
+    async def at(self, side: int, partition: int, offset: str) -> Facts | None:
         """Return the record at exactly ``offset`` of a log, ``None`` where there is none.
 
         Raises:
             TransportUnavailable: the log can't be read.
         """
-        record = await record_at(self._logs[side], Topic.MESSAGES, self._cell[side], offset)
+        record = await record_at(self._logs[side], Topic.MESSAGES, partition, offset)
         return None if record is None else self._facts(record, side)
 
-    async def next(self) -> Facts | Neighbour | None:
-        """Return the next record, ``None`` when both logs are at their end.
+    async def next(self) -> tuple[Cell, Facts] | None:
+        """Return the next record and its cell, ``None`` when all partitions are at their end.
 
         Raises:
             TransportUnavailable: a log can't be read; nothing is skipped, call again.
         """
-        for side in (0, 1):
-            if not self._pages[side] and self._ended[side] is None:
-                await self._fetch(side)
-        primary, shadow = self._pages
-        if not primary and not shadow:
+        if self._empty:
+            await self._fill()
+        if not self._heads:
             return None
-        side = int(not primary or (bool(shadow) and _precedes(shadow[-1], primary[-1])))
-        record = self._pages[side].pop()
-        if self._has_neighbours and not self._is_ours(record, side):
-            return Neighbour(side, self._keys[side](record.offset), record.appended_at)
-        return self._facts(record, side)
+        number = self._heads[0][2]
+        part = self._parts[number]
+        record = part.page.pop()
+        if part.page:
+            heapreplace(self._heads, _head(part.page[-1], number))
+        else:
+            heappop(self._heads)
+            if part.ended is None:
+                self._empty.append(number)
+        return self._cell(record, part.side), self._facts(record, part.side)
 
-    def _is_ours(self, record: Record, side: int) -> bool:
-        other = 1 - side
-        return counterpart(record, self._logs[side], self._logs[other]) == self._cell[other]
+    async def _fill(self) -> None:
+        """Get a page of each partition of which all was taken, until it has one or is at its end.
 
-    async def _fetch(self, side: int) -> None:
-        moment, began = time.time(), time.thread_time()
+        What one of them has when another one can't be read is kept.
+        """
+        began = time.thread_time()
         try:
-            records = await self._logs[side].read(
-                Topic.MESSAGES, self._cell[side], after=self._after[side], limit=_PAGE
-            )
+            first, *others = self._empty
+            if others:
+                numbers = (first, *others)
+                done = await asyncio.gather(*map(self._fetch, numbers), return_exceptions=True)
+                for failure in done:
+                    if isinstance(failure, BaseException):
+                        raise failure
+            else:
+                await self._fetch(first)
         finally:
             self.elsewhere += time.thread_time() - began
-        wanted = [record for record in records if record.appended_at <= self._until]
-        if wanted:
-            self._after[side] = wanted[-1].offset
-        if not records:
-            self._ended[side] = moment
-        elif len(wanted) < len(records):
-            self._ended[side] = self._until
-        wanted.reverse()
-        self._pages[side] = wanted
+
+    async def _fetch(self, number: int) -> None:
+        part = self._parts[number]
+        await part.fetch()
+        self._empty.remove(number)
+        if part.page:
+            heappush(self._heads, _head(part.page[-1], number))
+
+    def _cell(self, record: Record, side: int) -> Cell:
+        here, there = record.partition, record.partition
+        if self._has_neighbours:
+            there = counterpart(record, self._logs[side], self._logs[1 - side])
+        return Cell(there, here) if side else Cell(here, there)
 
     def _facts(self, record: Record, side: int) -> Facts:
         return facts_of(
             record,
             side,
             other=self._logs[1 - side].name,
-            sort_key=self._keys[side],
-            other_key=self._keys[1 - side],
+            sort_key=self._logs[side].sort_key,
+            other_key=self._logs[1 - side].sort_key,
         )
 
 
-def _precedes(record: Record, other: Record) -> bool:
-    """Return whether ``record`` is to be read first."""
-    if record.appended_at == other.appended_at:
-        # Of the same millisecond the original first: its copy can't be older.
-        return HEADER_MIRROR_OF in other.headers
-    return record.appended_at < other.appended_at
+class _Part:
+    """One partition: its page, the last record first, and the moment at which it was at its end."""
 
+    def __init__(
+        self, log: Transport, side: int, partition: int, after: str | None, until: float
+    ) -> None:
+        self.side = side
+        self.partition = partition
+        self.page: list[Record] = []
+        self.ended: float | None = None
+        self._log = log
+        self._after = after
+        self._until = until
 
-async def beginnings(log: Transport, *, since: float | None) -> Sequence[Beginning]:
-    """Find the offsets to begin at in each partition of ``log`` to read from ``since`` on.
-
-    Raises:
-        TransportUnavailable: the log can't be read.
-    """
-    numbers = range(log.partitions)
-    firsts = [await _first(log, partition) for partition in numbers]
-    progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-    # An untrimmed log did not exist before the first message of any partition was accepted. (The
-    # message's copy may have come much later.)
-    times = [accepted_at(first) for first in firsts if first]
-    began = min(times, default=float("inf")) if since is None else since
-    found = []
-    for first, of in zip(firsts, progress, strict=True):
-        known_from = first.appended_at if first else float("inf")
-        after = None
-        if since is not None and first is not None and first.appended_at < since:
-            after = await log.offset_before_time(Topic.MESSAGES, of.partition, since)
-        found.append(
-            Beginning(
-                after,
-                log.sort_key(after) if after else b"",
-                log.sort_key(first.offset) if first else b"",
-                began if of.untrimmed else known_from,
-                of.untrimmed,
-            )
+    async def fetch(self) -> None:
+        moment = time.time()
+        records = await self._log.read(
+            Topic.MESSAGES, self.partition, after=self._after, limit=PAGE
         )
-    return found
+        wanted = [record for record in records if record.appended_at <= self._until]
+        if wanted:
+            self._after = wanted[-1].offset
+        if not records:
+            self.ended = moment
+        elif len(wanted) < len(records):
+            self.ended = self._until
+        wanted.reverse()
+        self.page = wanted
 
 
-async def _first(log: Transport, partition: int) -> Record | None:
-    records = await log.read(Topic.MESSAGES, partition, limit=1)
-    return records[0] if records else None
+def _head(record: Record, number: int) -> _Head:
+    # Of the same millisecond the original first: its copy can't be older.
+    return record.appended_at, HEADER_MIRROR_OF in record.headers, number

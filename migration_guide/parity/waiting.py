@@ -164,6 +164,21 @@ class UnpairedRecords:
                 ripe.append(facts)
         yield from ripe
 
+    def first_original(self, side: int) -> bytes | None:
+        """Return the place of the first original of ``side``, ``None`` if none waits."""
+        waiting = (*self._old.values(), *self._young.values())
+        places = [f.place for f in waiting if f.side == side and f.mirror is None]
+        if self._file and (place := self._file.first_original(side)):
+            places.append(place)
+        return min(places, default=None)
+
+    def first_copy(self, side: int) -> Facts | None:
+        """Return the first copy that stands in ``side``, ``None`` if none waits."""
+        copies = [f for f in self._young.values() if f.side == side and f.mirror is not None]
+        if self._file:
+            copies += self._file.where("side = ? AND slot GLOB 'c*' ORDER BY place LIMIT 1", side)
+        return min(copies, key=_place, default=None)
+
     def judged(self, side: int) -> Iterator[Facts]:
         """Yield the originals of ``side`` that were judged, in the order of their log."""
         here = (f for f in self._old.values() if f.side == side and f.mirror is None)
@@ -245,6 +260,11 @@ class _SpillFile:
             facts = _UNPACK(packed)
             if facts.mirror is None:
                 yield facts
+
+    def first_original(self, side: int) -> bytes | None:
+        sql = "SELECT min(place) FROM waiting WHERE side = ? AND slot GLOB 'o*'"
+        place: bytes | None = self._db.execute(sql, (side,)).fetchone()[0]
+        return place
 
     def has(self, slot: str) -> bool:
         return self.may_have(slot.encode()) and bool(self.where("slot = ?", slot))

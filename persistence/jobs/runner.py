@@ -188,7 +188,7 @@ class JobRunner:
         """Repeat ``step``; return whether nothing is left."""
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not self._stop.is_set():
-            done = run.progress.done
+            before = run.progress
             try:
                 if not await step(run):
                     return True
@@ -202,7 +202,7 @@ class JobRunner:
                 )
                 with suppress(Outage):
                     await run.note(run.progress, error=str(error))
-                if run.progress.done > done:
+                if run.progress != before:  # it got on between two outages
                     backoff.reset()
                 await stopped_within(self._stop, backoff.next())
                 run.error = None

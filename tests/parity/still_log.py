@@ -31,6 +31,7 @@ class StillLog:
         self.records: list[list[Record]] = [[] for _ in range(partitions)]
         self.offsets: list[list[int]] = [[] for _ in range(partitions)]
         self.reads = 0
+        self.lost = 0
 
     def put(  # noqa: PLR0913 - what a test may set of a record
         self,
@@ -84,9 +85,21 @@ class StillLog:
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         return [
-            Progress(p, None, None, None, None, None, untrimmed=not of or of[0] == 0)
+            Progress(
+                p,
+                None,
+                None,
+                None,
+                None,
+                None,
+                lost=self.lost if p == 0 else 0,
+                untrimmed=not of or of[0] == 0,
+            )
             for p, of in enumerate(self.offsets)
         ]
+
+    async def identity(self) -> str:
+        return self.name
 
     def offset_before(self, offset: str) -> str | None:
         return str(int(offset) - 1) if int(offset) else None

@@ -74,6 +74,45 @@ async def test_lost_copies_are_named_repaired_and_equal_again(
     }
 
 
+@pytest.mark.parametrize("direction", ["redis-to-kafka", "kafka-to-redis"])
+async def test_the_next_one_begins_where_all_was_known_to_be_equal(
+    direction, redis_log, kafka_log, database_pool
+):
+    one, two = (redis_log, kafka_log) if direction.startswith("redis") else (kafka_log, redis_log)
+    await send(one, two, range(200), copied=lambda n: n < 20 or n % 50)
+    first = await Backfill(database_pool, one, two, request()).run()
+    assert first.appended == 3
+    # Of each partition of the target the record at the place, and what was appended last.
+    again = await Backfill(database_pool, one, two, request()).run()
+    assert (again.appended, again.examined <= 3 + 4) == (0, True)
+    # At the place, behind it, and at the end.
+    await send(one, two, range(200, 300), copied=lambda n: n not in (200, 250, 299))
+    third = await Backfill(database_pool, one, two, request()).run()
+    assert (third.appended, third.examined < 250) == (3, True)
+    report = await compared(one, two)
+    found = counts(report)
+    found.pop(ParityResult.ORDER_BACKFILLED)
+    assert found == {ParityResult.MATCHED: 300}
+    # Another order asks for something else, and is not answered by this one's place.
+    everything = await Backfill(database_pool, one, two, request(everything=True)).preview()
+    assert (everything.missing, everything.examined) == (0, 600)
+
+
+async def test_what_cannot_be_copied_is_told_by_each_run(
+    redis_log, kafka_log, both_settings, database_pool
+):
+    client = Redis(
+        host=both_settings.redis_host, port=both_settings.redis_port,
+        db=both_settings.redis_stream_db, protocol=2,
+    )  # fmt: skip
+    async with client:
+        await client.xadd("msg:stream:0", {b"key": b"no \xff text", b"body": b"any"})
+    for numbers in (range(40), range(40, 80)):
+        await send(redis_log, kafka_log, numbers, copied=lambda n: n % 20)
+        status = await Backfill(database_pool, redis_log, kafka_log, request()).run()
+        assert (status.refused, status.appended) == (1, 2)
+
+
 class Stops:
     """A log that works for so many appends and then is away, or hangs."""
 

@@ -201,7 +201,7 @@ async def test_memory_does_not_grow_with_the_volume() -> None:
         Endless("redis", length),
         Endless("kafka", length, 5),
         limits=ParityLimits(settle=1.0, in_memory=2000),
-        progress=lambda _, read: seen.append((read, process.memory_info().rss)),
+        progress=lambda read: seen.append((read, process.memory_info().rss)),
     )
     missing = (length - 1) // 5
     assert report.totals.counts[ParityResult.MISSING_IN_SHADOW] == missing

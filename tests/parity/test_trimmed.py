@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from migration_guide.parity.check import check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.follower import Follower
+from migration_guide.parity.reading import PAGE
 from migration_guide.parity.result import ParityResult, Verdict
 from tests.parity.mirroring import send
 from tests.parity.still_log import StillLog
@@ -53,7 +54,7 @@ async def test_what_was_trimmed_before_it_was_read_is_not_missing(trimmed: str, 
     assert not found.get(ParityResult.MISSING_IN_PRIMARY)
     assert not found.get(ParityResult.MISSING_IN_SHADOW)
     # The first page, which was read before it went, and what is still there.
-    assert found[ParityResult.MATCHED] == 500 + left
+    assert found[ParityResult.MATCHED] == PAGE + left
     assert report.totals.verdict is Verdict.EQUAL
 
 

@@ -196,6 +196,9 @@ class KafkaReader:
                     size += sum(map(raw_size, records))
             finally:
                 consumer.pause(partition)
+                # Drop what was fetched beyond. Until then aiokafka fetches nothing else from the
+                # same broker, for up to 0.1 s.
+                consumer.seek(partition, start)
             return found
 
         async with self._reading:

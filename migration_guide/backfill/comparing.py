@@ -1,0 +1,247 @@
+"""The comparison of one backfill: read once, and kept over its rounds.
+
+Each round reads on where the last one ended. What was found missing waits in it, and is let go when
+it has been appended for sure. So neither a further round nor an outage begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from heapq import merge
+from operator import attrgetter
+from typing import NamedTuple, Self
+
+import msgspec
+
+from migration_guide.backfill.equal import EqualPlace, KnownEqual
+from migration_guide.parity.beginning import NOWHERE, Beginning, both_beginnings
+from migration_guide.parity.cells import groups
+from migration_guide.parity.comparison import PRIMARY, Comparison, ParityLimits
+from migration_guide.parity.facts import Facts
+from migration_guide.parity.group import GroupComparison
+from migration_guide.parity.result import ParityResult
+from transport.contract import WORKER_GROUP, Progress, Topic, Transport
+from transport.progress import progress_everywhere
+
+__all__ = ["MissingCopy", "RunningComparison"]
+
+_AT_ONCE = 4
+"""Groups that are read at the same time. While one waits for a log, another is compared."""
+
+_IN_MEMORY = 40_000
+"""Records that may wait in memory, of all cells together."""
+
+_place = attrgetter("facts.place")
+
+
+class MissingCopy(NamedTuple):
+    """An original whose copy is missing. What is done to it is done once it has been yielded."""
+
+    facts: Facts
+    comparison: Comparison
+
+    def let_go(self) -> None:
+        """Miss it no more: it was appended, or is left out."""
+        self.comparison.let_go(self.facts)
+
+    def refuse(self) -> None:
+        """Don't yield it again: it can't be copied. No place is settled behind it."""
+        self.facts.refused = True
+        self.comparison.keep(self.facts)
+
+
+class RunningComparison:
+    """The records of ``source`` that ``target`` lacks. ``begin`` makes one; ``close`` it.
+
+    An original that is older than all records of the target may have been trimmed there. It counts
+    as missing if the source's workers have not acknowledged it, or if the target never trimmed a
+    record; else it is left out, and counted in ``uncopied``.
+
+    ``until``: everything that was appended before this time (seconds since the epoch) was judged.
+    ``whole``: it was compared from the beginning of both logs, now or by earlier runs.
+    """
+
+    def __init__(
+        self,
+        logs: tuple[Transport, Transport],
+        made: Sequence[tuple[GroupComparison, EqualPlace]],
+        floors: Sequence[bytes],
+        *,
+        losses: int,
+        settle: float,
+        everything: bool,
+        whole: bool,
+    ) -> None:
+        self._logs = logs
+        self._groups = made
+        self._of = {p: group for group, _ in made for p in group.group.primary}
+        self._begins_at = floors
+        self._losses = losses
+        self._settle = settle
+        self._everything = everything
+        self._acknowledged: list[bytes] = [b""] * logs[0].partitions
+        self._untrimmed = [False] * logs[1].partitions
+        self.whole = whole
+        self.uncopied = 0
+        self.until = 0.0
+
+    @classmethod
+    async def begin(
+        cls,
+        source: Transport,
+        target: Transport,
+        *,
+        since: float | None,
+        limits: ParityLimits,
+        everything: bool,
+        earlier: Callable[[str], Awaitable[KnownEqual | None]],
+    ) -> Self:
+        """Find where to begin.
+
+        Args:
+            source: The log to copy from.
+            target: The log to copy into.
+            since: Look at originals from this time on, in seconds since the epoch; ``None``: at
+                all.
+            limits: Of the comparison.
+            everything: Originals that may have been trimmed are missing, too.
+            earlier: Returns the place through which these logs are known to be equal.
+
+        Raises:
+            ConfigurationError: the two can't be compared.
+            TransportUnavailable: a log can't be read.
+        """
+        logs = (source, target)
+        losses = _lost(await _progress(logs))
+        ours, theirs = await both_beginnings(source, target, since=since)
+        begins = dict(enumerate(ours)), dict(enumerate(theirs))
+        made = groups(source.partitions, target.partitions)
+        cells = sum(len(group.cells()) for group in made)
+        limits = msgspec.structs.replace(
+            limits, in_memory=min(limits.in_memory, max(1, _IN_MEMORY // cells))
+        )
+        nothing = KnownEqual(await _told_apart(logs, losses))
+        known = await earlier(nothing.logs) or nothing
+        compared = []
+        for group in made:
+            part = known.part(group)
+            if not await part.stands(logs):
+                part = nothing
+            comparison = GroupComparison(
+                logs, group, part.beginnings(logs, begins), limits, since=since or 0.0,
+                looks_up=False,
+            )  # fmt: skip
+            compared.append((comparison, EqualPlace(comparison, part)))
+        return cls(
+            logs,
+            compared,
+            [_examined_from(begin) for begin in ours],
+            losses=losses,
+            settle=limits.settle,
+            everything=everything,
+            whole=since is None,
+        )
+
+    def close(self) -> None:
+        """Close the temporary files."""
+        for group, _ in self._groups:
+            group.close()
+
+    async def read_on(self, examined: Callable[[int], None]) -> bool:
+        """Read to the ends of both logs; return whether they lost nothing meanwhile.
+
+        If they did, what was read may be gone, and its offsets may be others' by now: begin anew.
+
+        Args:
+            examined: Called every few records with their number.
+
+        Raises:
+            ExceptionGroup: of TransportUnavailable: a log can't be read. Call again: nothing is
+                skipped.
+        """
+        until = time.time() - self._settle
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def drain(group: GroupComparison, place: EqualPlace) -> None:
+            def looked(records: int) -> None:
+                place.look()
+                examined(records)
+
+            async with turns:
+                await group.drain(before=until, progress=looked)
+                place.look()
+
+        async with asyncio.TaskGroup() as tasks:
+            for group, place in self._groups:
+                tasks.create_task(drain(group, place))
+        source, target = await _progress(self._logs)
+        if _lost((source, target)) != self._losses:
+            return False
+        key = self._logs[0].sort_key
+        self._acknowledged = [key(part.floor) if part.floor else b"" for part in source]
+        self._untrimmed = [part.untrimmed for part in target]
+        self.until = until
+        return True
+
+    def missing(self, partition: int) -> Iterator[MissingCopy]:
+        """Yield the originals of a partition that the target lacks, in the order of their log."""
+        found = merge(
+            *(
+                (MissingCopy(facts, one) for facts in one.judged(PRIMARY))
+                for one in self._of[partition].of(partition)
+            ),
+            key=_place,
+        )
+        for copy in found:
+            if copy.facts.refused:
+                continue
+            if self._is_wanted(copy):
+                yield copy
+            else:
+                self.uncopied += 1
+                copy.let_go()
+
+    def _is_wanted(self, copy: MissingCopy) -> bool:
+        cell, facts = copy.comparison.cell, copy.facts
+        return (
+            facts.judged is ParityResult.MISSING_IN_SHADOW
+            or self._everything
+            or self._untrimmed[cell.shadow]
+            or facts.place > self._acknowledged[cell.primary]
+        )
+
+    def settled(self) -> KnownEqual:
+        """Return the place through which the logs are known to be equal by now."""
+        known = KnownEqual(self._groups[0][1].known.logs)
+        for _, place in self._groups:
+            place.settle()
+            known = known.joined(place.known)
+        return known
+
+    def examined_from(self, partition: int) -> bytes:
+        """Return the place of the source from which on it was compared, now or by earlier runs."""
+        for _, place in self._groups:
+            if began := place.known.began.get(partition):
+                return self._logs[0].sort_key(began)
+        return self._begins_at[partition]
+
+
+def _examined_from(begin: Beginning) -> bytes:
+    return max(begin.first_held, begin.read_after) or NOWHERE
+
+
+async def _progress(logs: tuple[Transport, Transport]) -> tuple[Sequence[Progress], ...]:
+    return tuple(
+        [await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP) for log in logs]
+    )
+
+
+def _lost(progress: Iterable[Sequence[Progress]]) -> int:
+    return sum(part.lost for log in progress for part in log)
+
+
+async def _told_apart(logs: tuple[Transport, Transport], losses: int) -> str:
+    identities = [await log.identity() for log in logs]
+    return " ".join((*identities, str(losses)))

@@ -1,0 +1,31 @@
+"""Where the latest backfill between two logs noted through which place they are equal."""
+
+from __future__ import annotations
+
+from persistence.database.pool import Pool, using
+from persistence.tables.states import JobKind
+
+__all__ = ["EQUAL", "latest_place"]
+
+EQUAL = "equal"
+"""The name of the place in a job's cursor."""
+
+# However it ended: what it noted is true all the same. One of a part of the log tells nothing.
+_LATEST = f"""
+SELECT cursor ->> '{EQUAL}' FROM jobs
+WHERE kind = '{JobKind.BACKFILL}' AND request ->> 'source' = $1 AND request ->> 'target' = $2
+    AND NOT request ?| ARRAY['since', 'fromRows'] AND (request ? 'everything') = $3
+    AND cursor ? '{EQUAL}'
+ORDER BY started_at DESC LIMIT 1
+"""  # noqa: S608 - constants only
+
+
+async def latest_place(pool: Pool, source: str, target: str, *, everything: bool) -> str | None:
+    """Return the place, as text; ``None`` where none was noted.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    async with using(pool) as connection:
+        place: str | None = await connection.fetchval(_LATEST, source, target, everything)
+    return place

@@ -1,0 +1,162 @@
+"""One group of cells, compared: its partitions are read once, for all of its cells."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from migration_guide.parity.beginning import Beginning
+from migration_guide.parity.cells import Cell, CellGroup
+from migration_guide.parity.comparison import PRIMARY, SHADOW, Comparison, ParityLimits
+from migration_guide.parity.extent import Extent
+from migration_guide.parity.facts import Facts
+from migration_guide.parity.reading import Merged
+from transport.contract import Transport
+
+__all__ = ["GroupComparison"]
+
+# So many records, and then the event loop's other tasks have their turn.
+_TURN = 100
+
+
+async def _yield(_worked: float) -> None:
+    await asyncio.sleep(0)
+
+
+class GroupComparison:
+    """The comparisons of a group's cells. ``close`` it.
+
+    Times are in seconds since the epoch.
+
+    Args:
+        logs: The primary and the shadow.
+        group: The partitions of both.
+        begins: Where to begin in both, by partition.
+        limits: How long copies may take, and how much is kept, for each cell.
+        since: Originals that were appended earlier are not judged.
+        until: Nor are those appended later. Copies of the others may take ``limits.settle`` more.
+        mirrored: The time since which every process copies before it acknowledges, if known.
+        looks_up: Whether copies are judged of which the original was paired already, or is gone.
+            Each takes a look-up in the other log.
+    """
+
+    def __init__(
+        self,
+        logs: tuple[Transport, Transport],
+        group: CellGroup,
+        begins: tuple[Mapping[int, Beginning], Mapping[int, Beginning]],
+        limits: ParityLimits,
+        *,
+        since: float = 0.0,
+        until: float = float("inf"),
+        mirrored: float | None = None,
+        looks_up: bool = True,
+    ) -> None:
+        self.group = group
+        primary, shadow = (
+            {number: Extent(begins[side][number], since) for number in group[side]}
+            for side in (PRIMARY, SHADOW)
+        )
+        self.extents = (primary, shadow)
+        self.comparisons: dict[Cell, Comparison] = {
+            cell: Comparison(
+                cell,
+                (primary[cell.primary], shadow[cell.shadow]),
+                limits,
+                since=since,
+                until=until,
+                mirrored=mirrored,
+            )
+            for cell in group.cells()
+        }
+        after = tuple({p: begins[side][p].after for p in group[side]} for side in (PRIMARY, SHADOW))
+        self._merged = Merged(
+            logs, group, (after[PRIMARY], after[SHADOW]), until=until + limits.settle
+        )
+        self._looks_up = looks_up
+        self._is_drained = False
+        self._orphan: tuple[Comparison, Facts] | None = None
+
+    def close(self) -> None:
+        """Close the temporary files."""
+        for comparison in self.comparisons.values():
+            comparison.close()
+
+    def of(self, partition: int) -> list[Comparison]:
+        """Return the comparisons of a partition of the primary."""
+        return [c for cell, c in self.comparisons.items() if cell.primary == partition]
+
+    async def drain(
+        self,
+        *,
+        before: float = float("inf"),
+        progress: Callable[[int], None] | None = None,
+        pause: Callable[[float], Awaitable[None]] = _yield,
+    ) -> int:
+        """Read on to the ends of both logs, judge what can be; return how much was read.
+
+        Args:
+            before: What was appended at this time or later is not judged yet.
+            progress: Called every few records with their number.
+            pause: Awaited with the processor seconds that they took, so that other tasks have their
+                turn. (Not seconds on the clock: on a busy machine those are mostly the others',
+                and the comparison would fall behind for ever.)
+
+        Raises:
+            TransportUnavailable: a log can't be read. Call again: nothing is skipped.
+        """
+        merged = self._merged
+        if self._is_drained:
+            merged.again()
+            self._is_drained = False
+        judging = _TURN * len(self.comparisons)
+        read, reported, began = 0, 0, time.thread_time() - merged.elsewhere
+        await self._look_up_original()
+        while (found := await merged.next()) is not None:
+            cell, facts = found
+            comparison = self.comparisons[cell]
+            if comparison.read(facts) is not None and self._looks_up:
+                self._orphan = comparison, facts
+                await self._look_up_original()
+            read += 1
+            if read % _TURN == 0:
+                if read % judging == 0:
+                    await self._judge(before)
+                if progress:
+                    progress(read - reported)
+                    reported = read
+                await pause(time.thread_time() - merged.elsewhere - began)
+                began = time.thread_time() - merged.elsewhere
+        for side in (PRIMARY, SHADOW):
+            for partition, moment in merged.ended(side).items():
+                self.extents[side][partition].at_end(moment)
+        await self._judge(before)
+        self._is_drained = True
+        if progress:
+            progress(read - reported)
+        return read
+
+    async def _look_up_original(self) -> None:
+        """Judge the copy whose original is not waiting; it is kept until that is done."""
+        if self._orphan is None:
+            return
+        comparison, facts = self._orphan
+        assert facts.mirror is not None
+        home = 1 - facts.side
+        original = await self._merged.at(home, comparison.cell[home], facts.mirror)
+        if original is None:
+            await self._look_at_beginning(comparison, home)
+        comparison.answered(facts, original)
+        self._orphan = None
+
+    async def _judge(self, before: float) -> None:
+        for comparison in self.comparisons.values():
+            for side in comparison.doubted(before):
+                await self._look_at_beginning(comparison, side)
+            comparison.judge(before)
+
+    async def _look_at_beginning(self, comparison: Comparison, side: int) -> None:
+        """Look after what was read, so that nothing trimmed before that is taken for missing."""
+        partition = comparison.cell[side]
+        self.extents[side][partition].begins_at(*await self._merged.first(side, partition))
