@@ -1,15 +1,17 @@
-"""Run TLC, the model checker of TLA+: in a folder of its own, with a bounded heap."""
+"""Run TLC, the model checker of TLA+: in a folder of its own, with a bounded heap.
+
+It ends when this process does, however that ends: a check can take hours.
+"""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Timer
 
+from compose.local.guarded import guarded_output
 from compose.local.kafka_jars import find_java
 from compose.local.server import ServerError
 
@@ -62,18 +64,10 @@ def run_tlc(
             *("-config", "Run.cfg", "Run"),
         ]
         lines = []
-        with subprocess.Popen(  # noqa: S603 - Java, with arguments of ours
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            limit = Timer(seconds, process.kill)
-            limit.start()
-            try:
-                for line in process.stdout or ():
-                    lines.append(line.rstrip())
-                    heard(lines[-1])
-            finally:
-                limit.cancel()
-                process.kill()
+        with guarded_output(command, folder, seconds=seconds) as output:
+            for line in output:
+                lines.append(line.rstrip())
+                heard(lines[-1])
     return lines
 
 

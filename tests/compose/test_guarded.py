@@ -1,0 +1,64 @@
+"""Programs that are run to their end: what they say is heard, and none outlives us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+
+import pytest
+
+from compose.local.guarded import guarded_output
+from tests.support.eventually import eventually
+
+_ENDLESS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_all_it_says_is_heard(tmp_path: Path) -> None:
+    says = "import os, sys; print(os.getcwd()); print('beside', file=sys.stderr)"
+    with guarded_output([sys.executable, "-u", "-c", says], tmp_path, seconds=60) as output:
+        assert output.read().splitlines() == [str(tmp_path), "beside"]
+
+
+def test_it_is_ended_with_the_block_and_when_its_time_is_up(tmp_path: Path) -> None:
+    with guarded_output([sys.executable, "-c", _ENDLESS], tmp_path, seconds=600) as output:
+        pid = int(output.readline())
+        assert _alive(pid)
+    assert not _alive(pid)
+    with guarded_output([sys.executable, "-c", _ENDLESS], tmp_path, seconds=0.5) as output:
+        assert len(output.read().splitlines()) <= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_it_ends_when_the_process_that_runs_it_is_ended(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    program = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        from compose.local.guarded import guarded_output
+        command = [sys.executable, "-c", {_ENDLESS!r}]
+        with guarded_output(command, Path({str(tmp_path)!r}), seconds=600) as output:
+            print(output.readline(), flush=True)
+            output.read()
+    """)
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=PIPE, stderr=DEVNULL
+    )
+    assert owner.stdout
+    pid = int(await owner.stdout.readline())
+    owner.send_signal(number)
+    await eventually(lambda: not _alive(pid), 20.0)
+    await owner.wait()
