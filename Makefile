@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse generated-clients fmt clean env env-dev
+.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse kafka-versions generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +71,11 @@ bench: env-dev ## Measure against the baselines, in one run; a table, and JSON i
 
 chaos: env-dev ## Long fault runs: kill, suspend, cut, under load, then check every promise
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+KAFKA_VERSIONS ?= 3.6.2 3.9.1 4.0.0
+kafka-versions: env-dev ## Hold the Kafka transport against older brokers (KAFKA_VERSIONS="3.6.2 3.9.1 4.0.0")
+	@for version in $(KAFKA_VERSIONS); do echo "Kafka $$version"; \
+	  CROSSFADE_KAFKA_VERSION=$$version $(BIN)/python -m pytest tests/kafka/test_kafka_conformance.py -n 2 -q $(ARGS) || exit 1; done
 
 generated-clients: env-dev ## Generate clients for Java, Go, TypeScript and Python, compile and run each
 	@$(BIN)/python -m pytest tests/generated_clients -m "generated or not generated" $(ARGS)

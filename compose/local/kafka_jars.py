@@ -28,7 +28,8 @@ __all__ = [
     "kafka_jars",
 ]
 
-KAFKA_VERSION = "4.3.1"
+KAFKA_VERSION = os.environ.get("CROSSFADE_KAFKA_VERSION") or "4.3.1"
+"""Another one is for tests of the range of versions that we claim (`make kafka-versions`)."""
 JAVA_AT_LEAST = 17
 
 # Kafka leaves the logging back end to its operator. This one is a single small jar that writes

@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import GroupIdNotFound, IncompatibleBrokerVersion, NoError, for_code
+from aiokafka.errors import (
+    GroupIdNotFound,
+    IncompatibleBrokerVersion,
+    NoError,
+    UnsupportedVersionError,
+    for_code,
+)
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -136,7 +142,8 @@ async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupM
     ((code, _message, _group, _state, _epoch, _assigned_at, _assignor, members, *_),) = (
         answer.groups
     )
-    if (error := for_code(code)) not in (NoError, GroupIdNotFound):
+    # Kafka 3.7 to 3.9 know the request, and refuse it unless such groups were switched on.
+    if (error := for_code(code)) not in (NoError, GroupIdNotFound, UnsupportedVersionError):
         raise error(group)
     return [
         GroupMember(
