@@ -80,6 +80,10 @@ class TransportSettings(BaseSettings):
     """Connections this process may open to Redis. Each owned partition may use one."""
     redis_timeout_ms: Annotated[int, Field(ge=50, le=600_000)] = 5000
     """How long to wait for a reply before its connection is given up and its outcome unknown."""
+    redis_rescue_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
+    """What this process appended in the last seconds, up to 32 MB, is kept: where a failover lost
+    acknowledged messages, they are appended again in their order, before any new one. 0: it is not
+    kept."""
 
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_topic: str = "msg.stream"

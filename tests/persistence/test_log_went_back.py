@@ -31,7 +31,9 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
 ) -> None:
     """100 rows, 20 more that the replica has not heard of, and 41 after the failover."""
     proxy = failover.proxy
-    settings = short_settings(None, redis_host=proxy.host, redis_port=proxy.port)
+    settings = short_settings(
+        None, redis_host=proxy.host, redis_port=proxy.port, redis_rescue_seconds=0
+    )
     async with RedisTransport.from_settings(settings) as log:
         assert log.partitions == PARTITIONS
         running = start(log=log)

@@ -16,7 +16,12 @@ ROUNDS = 4  # some 200 KB for each claim, 50 MB for all
 
 
 async def test_claims_that_do_not_read_keep_little_of_what_is_appended(own_redis) -> None:
-    settings = short_settings(own_redis, stream_partitions=PARTITIONS, stream_lease_ms=60_000)
+    settings = short_settings(
+        own_redis,
+        stream_partitions=PARTITIONS,
+        stream_lease_ms=60_000,
+        redis_rescue_seconds=0,  # which keeps what was appended, too
+    )
     async with RedisTransport.from_settings(settings) as transport, Member(transport) as member:
         claims = [await member.claim(p) for p in range(PARTITIONS)]
         for claim in claims:

@@ -1,4 +1,7 @@
-"""A Redis that went back: a replica that was behind is promoted, or an older file is restored."""
+"""A Redis that went back: a replica that was behind is promoted, or an older file is restored.
+
+Here nobody appends again what is lost (``test_redis_rescue.py``).
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,12 @@ async def log(failover: Failover) -> AsyncIterator[RedisTransport]:
 
 def _transport(failover: Failover) -> RedisTransport:
     return RedisTransport.from_settings(
-        short_settings(None, redis_host=failover.proxy.host, redis_port=failover.proxy.port)
+        short_settings(
+            None,
+            redis_host=failover.proxy.host,
+            redis_port=failover.proxy.port,
+            redis_rescue_seconds=0,
+        )
     )
 
 
@@ -327,7 +335,9 @@ async def test_an_older_file_that_was_restored_is_told_and_what_comes_after_is_r
     server = ValkeyServer(tmp_path / "redis" / "data")
     await server.start()
     try:
-        async with RedisTransport.from_settings(short_settings(server)) as log:
+        async with RedisTransport.from_settings(
+            short_settings(server, redis_rescue_seconds=0)
+        ) as log:
             worker = ConformanceWorker(log, "worker")
             async with worker.working():
                 await log.publish(messages([f"kept-{n}" for n in range(10)], partition=0, of=log))

@@ -9,6 +9,7 @@ redis-py's, made by its parser.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
@@ -22,7 +23,7 @@ from redis.exceptions import InvalidResponse, NoPermissionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from transport.errors import TransportUnavailable
-from transport.redis.errors import is_wrong_server, translate
+from transport.redis.errors import is_refusal, is_wrong_server, translate
 
 __all__ = ["Address", "Command", "RedisConnection", "Reply", "ReplyTooLargeError"]
 
@@ -34,6 +35,9 @@ _FRESH_SECONDS = 0.02
 # A younger connection is kept whatever its server answers: a server that stays unfit for minutes
 # must not cost a new connection for every command.
 _SECOND_LOOK_SECONDS = 0.5
+_ROLE: Command = ("ROLE",)
+_WHO: Command = ("INFO", "replication")
+_REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
 _error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
 
@@ -54,6 +58,8 @@ class Address(msgspec.Struct, frozen=True):
     connect_timeout: float
     wants_primary: bool = False
     """Whether to refuse a server whose ``ROLE`` is another."""
+    asks_who: bool = False
+    """Whether to ask for the server's replication id."""
 
     def __repr__(self) -> str:
         """Leave the greeting out: it holds the password."""
@@ -73,6 +79,8 @@ class RedisConnection:
     def __init__(self, locator: _Locator) -> None:
         self.place = ("", 0)
         """Host and port of the server that it was connected to last."""
+        self.server = ""
+        """The replication id of that server then; empty where it was not told."""
         self._locator = locator
         self._timeout = 0.0
         self._wire: _Wire | None = None
@@ -126,15 +134,21 @@ class RedisConnection:
         return True
 
     async def _begin(self, address: Address) -> None:
-        role: list[Command] = [("ROLE",)] if address.wants_primary else []
-        if not (commands := [*address.greeting, *role]):
+        role = [_ROLE] if address.wants_primary else []
+        who = [_WHO] if address.asks_who else []
+        self.server = ""
+        if not (commands := [*address.greeting, *role, *who]):
             return
         for command, reply in zip(commands, await self.exchange(commands), strict=True):
-            if isinstance(reply, NoPermissionError) and command == ("ROLE",):
+            if command == _WHO and (isinstance(reply, bytes) or is_refusal(reply)):
+                found = _REPLICATION_ID.search(reply) if isinstance(reply, bytes) else None
+                self.server = found[1].decode() if found else ""
+                continue
+            if isinstance(reply, NoPermissionError) and command == _ROLE:
                 continue  # then its first refusal of a write tells
             if isinstance(reply, Exception):
                 raise translate(reply)
-            if command == ("ROLE",) and reply[0] != b"master":
+            if command == _ROLE and reply[0] != b"master":
                 raise TransportUnavailable(
                     f"the sentinels name {address.host}:{address.port} as the primary, which is a "
                     "replica: a failover is under way"

@@ -7,7 +7,7 @@ doubles appends and skips deliveries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLContext, SSLError, create_default_context
 
@@ -35,6 +35,10 @@ class RedisConnections:
         self._lent: set[RedisConnection] = set()
         self._closed = False
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
+        self.server = ""
+        """The replication id of the server that the last connection was made to."""
+        self.on_server: Callable[[str], None] = lambda _: None
+        """Called with that, after each."""
         self._place = ("", 0)  # where the last connection was made to
         self._locator = _locator(settings)
 
@@ -52,6 +56,8 @@ class RedisConnections:
                 if await connection.open():
                     self.made += 1
                     self._moved_to(connection.place)
+                    self.server = connection.server
+                    self.on_server(self.server)
                 yield connection
             finally:
                 self._lent.discard(connection)
@@ -137,6 +143,7 @@ def _locator(settings: TransportSettings) -> Locator:
             greeting=tuple(greeting),
             timeout=settings.redis_timeout_ms / 1000,
             connect_timeout=_CONNECT_SECONDS,
+            asks_who=settings.redis_rescue_seconds > 0,
         )
         for host, port in redis.servers
     ]
@@ -152,6 +159,7 @@ def _locator(settings: TransportSettings) -> Locator:
             greeting=tuple(theirs),
             timeout=_SENTINEL_SECONDS,
             connect_timeout=_SENTINEL_SECONDS,
+            asks_who=False,
         )
         for address in addresses
     ]

@@ -15,7 +15,7 @@ from transport.redis.connections import RedisConnections
 from transport.redis.errors import is_function_missing, translate
 from transport.redis.pipeline import Pipeline
 
-__all__ = ["Functions"]
+__all__ = ["Functions", "ServerChanged"]
 
 _FILES = (
     "common",
@@ -25,6 +25,7 @@ _FILES = (
     "lease",
     "delivery",
     "members",
+    "rescue",
 )  # as they build on others
 _LOADS = 3  # more than one, as it can be flushed again before the call gets there
 
@@ -44,6 +45,10 @@ local redis = setmetatable({{
 {source}
 return called(KEYS, ARGV)
 """
+
+
+class ServerChanged(TransportUnavailable):
+    """A connection was made to another server than before; nothing was sent."""
 
 
 class Functions:
@@ -69,17 +74,23 @@ class Functions:
         return ("FCALL", f"{self._library}_{name}", len(keys), *keys, *arguments)
 
     async def exchange(
-        self, commands: Sequence[Command], *, closing: Sequence[Command] = ()
+        self, commands: Sequence[Command], *, closing: Sequence[Command] = (), only_at: str = ""
     ) -> list[Reply]:
         """Send ``commands`` in one go and return their replies; load the library where it is gone.
 
         ``closing`` follows them, on the same connection, also where they are sent again; its
-        replies come last. See ``RedisConnection.exchange``.
+        replies come last. Nothing is sent to another server than ``only_at``, where both tell their
+        replication ids. See ``RedisConnection.exchange``.
 
         Raises:
             TransportUnavailable: no connection could be had, or no library loaded.
+            ServerChanged: the connection leads to another server than ``only_at``.
         """
         async with self._connections.lend() as connection:
+            if only_at and connection.server and connection.server != only_at:
+                if connection.server != self._connections.server:
+                    connection.hang_up()  # it is older than the change
+                raise ServerChanged("the log is on another server now")
             replies = await connection.exchange([*commands, *closing])
         return await self._with_library(commands, replies, closing)
 

@@ -11,6 +11,8 @@
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
 ``{msg:stream}:identity``                  string: a UUID that tells this log from any other
+``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
+``{msg:stream}:rescue:<replication id>``  hash: what a failover lost, while it is appended again
 ``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
 ========================================  ==============================================
 
@@ -57,6 +59,15 @@ class TopicKeys(msgspec.Struct, frozen=True):
     def probing(self) -> tuple[str | int, ...]:
         """The command that writes to see whether writes are taken."""
         return ("SET", f"{{{self.name}}}:probe", "1", "PX", _PROBE_MS)
+
+    @property
+    def writers(self) -> str:
+        """The key of those who append, by when that is forgotten."""
+        return f"{{{self.name}}}:writers"
+
+    def rescue(self, server: str) -> str:
+        """Return the key of what is to be appended again to a server (lua/rescue.lua)."""
+        return f"{{{self.name}}}:rescue:{server}"
 
     def lease(self, partition: int, group: str) -> str:
         """Return the key of the lease on ``partition`` in ``group``."""

@@ -8,6 +8,7 @@ may touch two.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from transport.identity import partition_of
 from transport.redis.confirmation import Confirmation
 from transport.redis.connection import Command, Reply
 from transport.redis.errors import is_refusal, translate
-from transport.redis.functions import Functions
+from transport.redis.functions import Functions, ServerChanged
 from transport.redis.keys import TopicKeys
 from transport.redis.own_appends import OwnAppends, Run
 from transport.redis.records import (
@@ -36,6 +37,7 @@ from transport.redis.records import (
     OUR_HEADERS,
     OUR_TRACED_HEADERS,
 )
+from transport.redis.rescue import Rescue
 from transport.redis.witness import Witness
 
 __all__ = ["MOST_VALUES", "RECORDS_PER_CALL", "Publisher", "remembered"]
@@ -70,7 +72,9 @@ class Publisher:
         witness: Witness,
         own_appends: OwnAppends,
         confirmation: Confirmation,
+        rescue: Rescue,
     ) -> None:
+        self._rescue = rescue
         self._confirmation = confirmation
         self._functions = functions
         self._witness = witness
@@ -84,17 +88,20 @@ class Publisher:
         """Touch one partition a call from now on, as a cluster wants it."""
         self._by_slot = True
 
-    async def publish(self, envelopes: Sequence[Envelope], *, remember: bool) -> list[Outcome]:
-        """Append in order; see ``transport.contract.Transport.publish``."""
+    async def publish(
+        self, envelopes: Sequence[Envelope], *, remember: bool, is_rescue: bool = False
+    ) -> list[Outcome]:
+        """Append in order; see ``transport.contract.Transport.publish``.
+
+        ``is_rescue``: what a failover lost, while all else waits.
+        """
         outcomes: list[Outcome] = []
         # One trip after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
         for calls in self._trips(envelopes, self._seconds if remember else 0):
             self._own_appends.under_way += 1
             try:
-                replies = await self._functions.exchange(
-                    [call.command for call in calls], closing=self._confirmation.commands
-                )
+                replies = await self._append(calls, is_rescue=is_rescue)
                 doubt = self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
                 if len(calls) == 1:
@@ -102,13 +109,34 @@ class Publisher:
                 else:
                     rest = envelopes[len(outcomes) :]
                     some = self._outcomes_by_partition(replies, calls, rest)
-                outcomes += [_doubted(it, doubt) for it in some] if doubt else some
+                some = [_doubted(it, doubt) for it in some] if doubt else some
+                self._rescue.recent.add(envelopes[len(outcomes) :][: len(some)], some)
+                outcomes += some
             except TransportError as error:
                 # What follows must not overtake it.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
             finally:
                 self._own_appends.under_way -= 1
         return outcomes
+
+    async def _append(self, calls: Sequence[_Call], *, is_rescue: bool) -> list[Reply]:
+        commands, closing = [call.command for call in calls], self._confirmation.commands
+        if is_rescue:
+            return await self._functions.exchange(commands, closing=closing)
+        first = self._rescue.registration()
+        replies = await self._exchange([*first, *commands], closing)
+        return replies[len(first) :]
+
+    async def _exchange(
+        self, commands: Sequence[Command], closing: Sequence[Command] = ()
+    ) -> list[Reply]:
+        """Exchange with a server that is known to have all that was appended."""
+        while True:
+            await self._rescue.over()
+            with suppress(ServerChanged):
+                return await self._functions.exchange(
+                    commands, closing=closing, only_at=self._rescue.server
+                )
 
     def _trips(self, envelopes: Sequence[Envelope], seconds: int) -> Iterator[list[_Call]]:
         """Yield the calls that append ``envelopes``, trip by trip."""
@@ -204,7 +232,7 @@ class Publisher:
         found: dict[str, Remembered] = {}
         for first in range(0, len(message_ids), RECORDS_PER_CALL):
             places = self._places(message_ids[first : first + RECORDS_PER_CALL])
-            replies = await self._functions.exchange(
+            replies = await self._exchange(
                 [
                     self._functions.command(
                         "recall",

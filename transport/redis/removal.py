@@ -20,7 +20,8 @@ from transport.redis.keys import TopicKeys
 __all__ = ["RedisLogRemoval"]
 
 _SIDE = re.compile(
-    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|(lease|members|bell):.*)",
+    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|writers"
+    r"|(lease|members|bell|rescue):.*)",
     re.DOTALL,
 )
 _SCANNED = 1000

@@ -41,6 +41,7 @@ from transport.redis.opening import open_logs
 from transport.redis.own_appends import OwnAppends
 from transport.redis.publish import Publisher
 from transport.redis.removal import RedisLogRemoval
+from transport.redis.rescue import Rescue
 from transport.redis.server_facts import server_facts
 from transport.redis.witness import Witness
 from transport.server_facts import ServerFacts
@@ -88,6 +89,12 @@ class RedisTransport:
         }
         self._own_appends = OwnAppends()
         self._by_slot = False
+        self._rescue = Rescue(
+            self._connections,
+            self._functions,
+            self._messages,
+            seconds=settings.redis_rescue_seconds,
+        )
         self._publisher = Publisher(
             self._functions,
             self._messages,
@@ -96,7 +103,10 @@ class RedisTransport:
             witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
             own_appends=self._own_appends,
             confirmation=Confirmation(settings, self._messages),
+            rescue=self._rescue,
         )
+        self._rescue.begin(self._append_again)
+        self._connections.on_server = self._rescue.met
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
         self._removal = RedisLogRemoval(
             self._connections, [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)]
@@ -155,6 +165,7 @@ class RedisTransport:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._rescue.close()
         await self._connections.close()
 
     async def publish(
@@ -274,6 +285,9 @@ class RedisTransport:
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
         await self._connections.call(*self._messages.probing)
+
+    async def _append_again(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+        return await self._publisher.publish(envelopes, remember=True, is_rescue=True)
 
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)

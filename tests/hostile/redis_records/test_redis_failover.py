@@ -114,6 +114,30 @@ async def test_posts_go_on_after_a_failover_that_cuts_no_session(
         await deployment.stop()
 
 
+@pytest.mark.chaos
+async def test_a_failover_that_loses_the_tail_loses_no_message_that_an_ingress_has(
+    deployment: Deployment, new_redis: NewRedis
+) -> None:
+    """The replica lacks what was acknowledged in the last second; both ingresses have it."""
+    assert isinstance(deployment.log, RedisLog)
+    replica = await new_redis(repl_diskless_sync_delay="0")
+    async with _pair(deployment.log.server, replica) as pair:
+        through = deployment.log.environment_through(pair.proxy.host, pair.proxy.port)
+        ingresses, _ = await deployment.run(**through)
+        async with deployment.load(ingresses, pause=0.05) as load:
+            await load.goes_on(200)
+            async with _client(replica) as client:
+                await client.execute_command("REPLICAOF", "NO", "ONE")
+            await load.goes_on(300)
+            pair.proxy.lead_to(replica.host, replica.port)
+            await pair.primary.kill()
+            pair.proxy.reset()
+            await load.goes_on(300)
+        deployment.log.server = replica  # where the verdict is read
+        await deployment.assert_promises_held()
+        await deployment.stop()
+
+
 async def _quiet_since(deployment: Deployment, moment: float) -> None:
     """Wait until there were POSTs after ``moment``, and fail if one of them got no answer."""
 

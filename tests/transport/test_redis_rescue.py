@@ -1,0 +1,175 @@
+"""What a failover loses and those who appended it still have is appended again, in its order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+from tests.transport.redis_backend import short_settings
+from tests.transport.redis_failover import Failover, pair, run
+from transport.conformance.member import ConformanceWorker, contents, message, messages, until
+from transport.contract import Appended, Envelope, Topic
+from transport.errors import TransportError
+from transport.redis import RedisTransport
+
+PATIENCE = 15.0
+AGAIN = "were appended again"
+
+
+@pytest_asyncio.fixture
+async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
+    async with pair(tmp_path, None) as failover:
+        yield failover
+
+
+def _transport(failover: Failover, **changes: object) -> RedisTransport:
+    return RedisTransport.from_settings(
+        short_settings(
+            None, redis_host=failover.proxy.host, redis_port=failover.proxy.port, **changes
+        )
+    )
+
+
+async def _append(log: RedisTransport, envelopes: Sequence[Envelope]) -> None:
+    assert {type(it) for it in await log.publish(envelopes)} == {Appended}
+
+
+async def _append_at_last(log: RedisTransport, text: str, partition: int = 0) -> None:
+    envelope = message(text, partition=partition, of=log)
+
+    async def appended() -> bool:
+        (outcome,) = await log.publish([envelope])
+        return not isinstance(outcome, TransportError)
+
+    await eventually(appended, timeout=PATIENCE)
+
+
+async def _texts(log: RedisTransport, partition: int = 0) -> list[str]:
+    return contents(await log.read(Topic.MESSAGES, partition))
+
+
+async def test_what_several_processes_lost_stands_in_its_order_before_all_that_is_new(
+    failover: Failover,
+) -> None:
+    async with _transport(failover) as one, _transport(failover) as other:
+        await _append(one, messages(["kept-0"], partition=0, of=one))
+        await _append(other, messages(["kept-1"], partition=0, of=other))
+        await failover.cut()
+        for n in range(0, 40, 2):
+            await _append(one, messages([f"lost-{n}"], partition=0, of=one))
+            await _append(other, messages([f"lost-{n + 1}"], partition=0, of=other))
+        await _append(one, messages([f"elsewhere-{n}" for n in range(700)], partition=3, of=one))
+        await failover.promote()
+        first = asyncio.create_task(_append_at_last(one, "new"))
+
+        async def reported() -> bool:
+            keys = await run(failover.replica, "KEYS", "*:rescue:*")
+            return bool(keys) and await run(failover.replica, "HLEN", keys[0]) > 0
+
+        await eventually(reported, timeout=PATIENCE)
+        await asyncio.gather(first, _append_at_last(other, "new"))
+        lost = [f"lost-{n}" for n in range(40)]
+        assert await _texts(one) == ["kept-0", "kept-1", *lost, "new", "new"]
+        assert await _texts(one, 3) == [f"elsewhere-{n}" for n in range(700)]
+
+
+async def test_workers_get_what_was_rescued_and_no_repeat_is_appended_beside_it(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _transport(failover) as log:
+        worker = ConformanceWorker(log, "worker")
+        async with worker.working():
+            await _append(log, messages(["kept"], partition=0, of=log))
+            await until(lambda: len(worker.records) == 1, patience=PATIENCE)
+            await failover.cut()
+            lost = messages([f"lost-{n}" for n in range(20)], partition=0, of=log)
+            await _append(log, lost)
+            await failover.promote()
+            await _append_at_last(log, "new")
+            await log.publish(lost)
+            assert (await _texts(log)).count("lost-7") == 1
+            await until(lambda: "new" in contents(worker.records), patience=PATIENCE)
+        assert list(dict.fromkeys(contents(worker.records))) == [
+            "kept",
+            *(f"lost-{n}" for n in range(20)),
+            "new",
+        ]
+    assert f"20 acknowledged records that this process and others still had: they {AGAIN}" in (
+        caplog.text
+    )
+
+
+async def test_a_writer_that_ended_is_not_waited_for_long(failover: Failover) -> None:
+    async with _transport(failover) as log:
+        async with _transport(failover) as ended:
+            await _append(ended, messages(["kept"], partition=0, of=ended))
+        await failover.cut()
+        await _append(log, messages(["lost"], partition=0, of=log))
+        await failover.promote()
+        began = time.monotonic()
+        await _append_at_last(log, "new")
+        assert time.monotonic() - began < 8.0
+        assert await _texts(log) == ["kept", "lost", "new"]
+
+
+async def test_who_hears_of_it_late_still_brings_what_it_had(failover: Failover) -> None:
+    """It is suspended, or has nothing to ask the server: here nothing asks but its appends."""
+    async with _transport(failover) as log, _transport(failover) as late:
+        await failover.cut()
+        await _append(late, messages(["late"], partition=0, of=late))
+        await _append(log, messages(["lost"], partition=0, of=log))
+        await failover.promote()
+        await _append_at_last(log, "new")
+        await _append_at_last(late, "newer")
+        assert await _texts(log) == ["lost", "new", "late", "newer"]
+
+
+async def test_a_restart_that_lost_nothing_appends_nothing(
+    own_redis: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RedisTransport.from_settings(short_settings(own_redis)) as log:
+        await _append(log, messages([f"{n}" for n in range(50)], partition=0, of=log))
+        await own_redis.restart()
+        began = time.monotonic()
+        await _append_at_last(log, "new")
+        assert time.monotonic() - began < 2.0
+        assert await _texts(log) == [*(f"{n}" for n in range(50)), "new"]
+    assert AGAIN not in caplog.text
+
+
+async def test_what_was_trimmed_is_not_taken_for_lost(
+    own_redis: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = short_settings(own_redis, stream_retention_records=0, stream_retention_seconds=0)
+    async with RedisTransport.from_settings(settings) as log:
+        worker = ConformanceWorker(log, "worker")
+        async with worker.working():
+            await _append(log, messages(["x"] * 500, partition=0, of=log))
+            await until(lambda: len(worker.records) >= 500, patience=PATIENCE)
+
+            async def trimmed() -> bool:
+                return len(await log.read(Topic.MESSAGES, 0)) < 400
+
+            await eventually(trimmed, timeout=PATIENCE)
+        await own_redis.restart()
+        await _append_at_last(log, "new")
+        assert len(await log.read(Topic.MESSAGES, 0)) < 400
+    assert AGAIN not in caplog.text
+
+
+async def test_nothing_is_kept_where_that_is_not_wanted(failover: Failover) -> None:
+    async with _transport(failover, redis_rescue_seconds=0) as log:
+        await failover.cut()
+        await _append(log, messages(["lost"], partition=0, of=log))
+        await failover.promote()
+        await _append_at_last(log, "new")
+        assert await _texts(log) == ["new"]

@@ -1,0 +1,83 @@
+-- What a failover lost and those who appended it still have (rescue.py). The hash of a rescue has what
+-- each writer reported, and '#leader', '#since' and '#done'.
+local KEPT_SECONDS = 300
+local LEADS_MS = 1500
+
+-- KEYS stream; ARGV ids and the message ids of records that were appended, the oldest first. Returns how
+-- many of the last of them are gone. A replica lacks a tail, so the first that is there ends the search.
+local function count_gone(keys, args)
+  local stream, info = keys[1], stream_info(keys[1])
+  local gone = 0
+  for i = #args - 1, 1, -2 do
+    local id, message = args[i], args[i + 1]
+    if info and is_of(stream, id, message) then
+      return gone
+    end
+    -- What is below the first record there is, was trimmed, where anything ever was.
+    local is_trimmed = info and info.added > info.length and not later(id, info.last)
+      and not (info.first and later(id, info.first))
+    if is_trimmed then
+      return gone
+    end
+    gone = gone + 1
+  end
+  return gone
+end
+
+-- KEYS writers; ARGV member, ms for which it is awaited.
+local function write_on(keys, args)
+  redis.call('ZADD', keys[1], digits(now_ms() + args[2]), args[1])
+  redis.call('EXPIRE', keys[1], KEPT_SECONDS)
+  return 1
+end
+
+-- KEYS rescue; ARGV member, what it has that is gone. Returns 0 if the rescue is over.
+local function report(keys, args)
+  if redis.call('HEXISTS', keys[1], '#done') == 1 then
+    return 0
+  end
+  redis.call('HSET', keys[1], args[1], args[2])
+  redis.call('EXPIRE', keys[1], KEPT_SECONDS)
+  return 1
+end
+
+-- KEYS rescue, writers; ARGV member, ms for which a writer is awaited, '1' to wait for nobody. Returns
+-- 'done', 'wait', or 'lead' for the one that is to append what all reported. Who was alive is told by
+-- the clock of the server that they wrote to, so their times are compared with each other's.
+local function lead(keys, args)
+  local rescue, writers = keys[1], keys[2]
+  local member, ms, is_late = unpack(args)
+  if redis.call('HEXISTS', rescue, '#done') == 1 then
+    return 'done'
+  end
+  local newest = redis.call('ZREVRANGE', writers, 0, 0, 'WITHSCORES')[2]
+  if newest and is_late ~= '1' then
+    local alive = redis.call('ZRANGEBYSCORE', writers, '(' .. digits(newest - ms), '+inf')
+    for _, writer in ipairs(alive) do
+      if redis.call('HEXISTS', rescue, writer) == 0 then
+        return 'wait'
+      end
+    end
+  end
+  local leader, since = unpack(redis.call('HMGET', rescue, '#leader', '#since'))
+  local now = now_ms()
+  if leader and leader ~= member and math.abs(now - since) < LEADS_MS then
+    return 'wait'
+  end
+  redis.call('HSET', rescue, '#leader', member, '#since', digits(now))
+  return 'lead'
+end
+
+-- KEYS rescue; ARGV how many records were appended again.
+local function rescued(keys, args)
+  redis.call('DEL', keys[1])
+  redis.call('HSET', keys[1], '#done', args[1])
+  redis.call('EXPIRE', keys[1], KEPT_SECONDS)
+  return 1
+end
+
+register('count_gone', count_gone, READS)
+register('write_on', write_on, DRAINS)
+register('report', report, DRAINS)
+register('lead', lead, DRAINS)
+register('rescued', rescued, DRAINS)

@@ -1,0 +1,227 @@
+"""After a failover that lost acknowledged records: those who appended them have them still.
+
+A replica that is promoted lacks what it was not sent yet. So each process keeps the last seconds of
+what it appended (``recent_appends``), and looks at the server's replication id whenever it opens a
+connection. Where that is another one, nothing is appended until a rescue is over: everybody who
+wrote lately reports what of its own is gone, one of them appends all of it in the order of the old
+log, and then all go on. If each appended its own, or went on before, messages that were sent after
+others' acknowledgement could stand before these.
+
+All of it is in the log's own server, so it works without PostgreSQL. Whoever is late, or leads and
+dies, is not waited for longer than some seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple, TypeVar
+from uuid import uuid4
+
+import msgspec
+from redis.exceptions import RedisError
+
+from transport.contract import Envelope, Outcome
+from transport.envelope import HEADER_MESSAGE_ID
+from transport.errors import TransportError
+from transport.redis.connection import Command
+from transport.redis.connections import RedisConnections
+from transport.redis.functions import Functions
+from transport.redis.keys import TopicKeys
+from transport.redis.recent_appends import RecentAppend, RecentAppends
+from transport.redis.records import sort_key
+
+__all__ = ["Rescue"]
+
+_log = logging.getLogger(__name__)
+
+_AWAITED_MS = 10_000
+_REGISTER_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+# For those who wrote lately to report; each comes back within two seconds, whatever it does.
+_LATE_SECONDS = 2.5
+_MOST_SECONDS = 5.0
+_PAIRS_PER_CALL = 500
+
+_T = TypeVar("_T")
+Append = Callable[[Sequence[Envelope]], Awaitable[Sequence[Outcome]]]
+
+
+class _Lost(NamedTuple):
+    """A record that is gone, as it is reported."""
+
+    offset: str
+    envelope: Envelope
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[_Lost]).decode
+
+
+class Rescue:
+    """Of one log, for one process that appends to it.
+
+    Args:
+        connections: Those to the server.
+        functions: The Lua library.
+        log: The keys of the log.
+        seconds: How long what was appended is kept; 0: there is no rescue.
+    """
+
+    def __init__(
+        self, connections: RedisConnections, functions: Functions, log: TopicKeys, *, seconds: float
+    ) -> None:
+        self._connections = connections
+        self.recent = RecentAppends(seconds)
+        self.server = ""
+        """The replication id of the server that is known to have all; empty if none is told."""
+        self._functions = functions
+        self._log = log
+        self._is_on = seconds > 0
+        self._member = uuid4().hex
+        self._registered = -_REGISTER_SECONDS
+        self._met = ""
+        self._running: asyncio.Task[None] | None = None
+        self._append: Append | None = None
+
+    def begin(self, append: Append) -> None:
+        """Use ``append`` for what has to be appended again."""
+        self._append = append
+
+    def met(self, server: str) -> None:
+        """Note the replication id of a server that a connection was made to."""
+        if not server or not self._is_on:
+            return
+        self._met = server
+        if not self.server:
+            self.server = server
+        elif server != self.server and self._running is None and self._append is not None:
+            self._running = asyncio.create_task(self._run(self._append), name="rescue")
+
+    async def over(self) -> None:
+        """Return when no rescue is under way."""
+        while self._running is not None:
+            await asyncio.shield(self._running)
+
+    def registration(self) -> Sequence[Command]:
+        """Return what a trip of appends begins with now and then: that this process writes."""
+        now = asyncio.get_running_loop().time()
+        if not self._is_on or now - self._registered < _REGISTER_SECONDS:
+            return ()
+        self._registered = now
+        return [
+            self._functions.command("write_on", (self._log.writers,), self._member, _AWAITED_MS)
+        ]
+
+    async def close(self) -> None:
+        """End a rescue under way."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    async def _run(self, append: Append) -> None:
+        try:
+            while self._met != self.server:
+                server = self._met
+                try:
+                    async with asyncio.timeout(_MOST_SECONDS):
+                        await self._rescue(server, append)
+                except TimeoutError:
+                    _log.error(
+                        "The rescue of what the new server may lack took more than %.0f s and was "
+                        "given up: run `crossfade audit`, and have clients retry",
+                        _MOST_SECONDS,
+                    )
+                self.server = server
+        finally:
+            self._running = None
+
+    async def _rescue(self, server: str, append: Append) -> None:
+        mine = await self._patiently(self._gone)
+        rescue = self._log.rescue(server)
+        blob = _encode(mine)
+        report = partial(self._functions.call, "report", (rescue,), self._member, blob)
+        if not await self._patiently(report):
+            await self._append_again(mine, append, is_late=True)
+            return
+        late = asyncio.get_running_loop().time() + _LATE_SECONDS
+        while True:
+            is_late = asyncio.get_running_loop().time() > late
+            keys = (rescue, self._log.writers)
+            arguments = (self._member, _AWAITED_MS, int(is_late))
+            turn = await self._patiently(partial(self._functions.call, "lead", keys, *arguments))
+            if turn == b"done":
+                return
+            if turn == b"lead":
+                await self._lead(rescue, append)
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _lead(self, rescue: str, append: Append) -> None:
+        reported = await self._patiently(partial(self._connections.call, "HGETALL", rescue))
+        lost: list[_Lost] = []
+        for member, blob in zip(reported[::2], reported[1::2], strict=True):
+            if not member.startswith(b"#"):
+                lost += _decode(blob)
+        count = await self._append_again(lost, append, is_late=False)
+        await self._patiently(partial(self._functions.call, "rescued", (rescue,), count))
+
+    async def _append_again(self, lost: Sequence[_Lost], append: Append, *, is_late: bool) -> int:
+        if not lost:
+            return 0
+        envelopes = [it.envelope for it in sorted(lost, key=lambda it: sort_key(it.offset))]
+
+        async def all_in() -> None:
+            for outcome in await append(envelopes):
+                if isinstance(outcome, TransportError):
+                    raise outcome
+
+        await self._patiently(all_in)
+        _log.error(
+            "A failover lost %d acknowledged records that this process and others still had: they "
+            "were appended again, %s",
+            len(envelopes),
+            "after newer ones, since this process heard of it late"
+            if is_late
+            else "in their order, before anything else",
+        )
+        return len(envelopes)
+
+    async def _gone(self) -> list[_Lost]:
+        """Return what this process appended lately and is not in the log."""
+        left = self.recent.by_partition()
+        found: list[_Lost] = []
+        while left:
+            parts = {p: some[-_PAIRS_PER_CALL:] for p, some in left.items()}
+            replies = await self._functions.exchange(
+                [self._count_gone(partition, some) for partition, some in parts.items()]
+            )
+            following: dict[int, list[RecentAppend]] = {}
+            for (partition, some), reply in zip(parts.items(), replies, strict=True):
+                if isinstance(reply, Exception):
+                    raise reply
+                if reply:
+                    found += [_Lost(*it) for it in some[-reply:]]
+                rest = left[partition][: -len(some)]
+                if reply == len(some) and rest:
+                    following[partition] = rest
+            left = following
+        return found
+
+    def _count_gone(self, partition: int, some: Sequence[RecentAppend]) -> Command:
+        pairs = [
+            text
+            for it in some
+            for text in (it.offset, it.envelope.headers.get(HEADER_MESSAGE_ID, ""))
+        ]
+        return self._functions.command("count_gone", (self._log.streams[partition],), *pairs)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the answer, however often it takes: a new server may be busy at first."""
+        while True:
+            with suppress(TransportError, RedisError):
+                return await ask()
+            await asyncio.sleep(_POLL_SECONDS)
