@@ -23,7 +23,7 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
     info, when = await connections.exchange([("INFO",), ("TIME",)])
     if isinstance(info, Exception):
         raise translate(info)
-    said = _fields(info)
+    said, place = _fields(info), settings.redis
     role = said.get("role", "")
     replicas = said.get("connected_slaves", "0")
     clock = None
@@ -36,8 +36,8 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
         writable=role != "slave" or said.get("slave_read_only") == "0",
         clock=clock,
         unencrypted=None
-        if settings.redis_tls or not is_far(settings.redis_host)
-        else settings.redis_host,
+        if place.tls
+        else next((host for host, _ in place.servers if is_far(host)), None),
     )
 
 
