@@ -78,8 +78,18 @@ class PendingBatch:
     def end(self, outcome: Written | Exception) -> None:
         """Tell the outcome, once."""
         if not self.is_done:
-            self.is_done = True
-            self._ended(outcome)
+            ended = self._ended
+            self.forget()
+            ended(outcome)
+
+    def forget(self) -> None:
+        """Tell nobody anything more.
+
+        Who is told mostly holds the batch: a circle, and its records, would stay until the garbage
+        collector came by, and it would come often and for long.
+        """
+        self.is_done = True
+        self._attempted, self._ended = _untold_attempt, _untold_end
 
 
 class GroupWriter:
@@ -153,7 +163,7 @@ class GroupWriter:
 
     def withdraw(self, part: PendingBatch) -> None:
         """Take a batch back, unless a statement with it is under way; it is told nothing more."""
-        part.is_done = True
+        part.forget()
         if part in self._waiting:
             self._unwait(part)
 
@@ -354,6 +364,14 @@ class GroupWriter:
             if not self._suspects[partition]:
                 del self._suspects[partition]
         part.end(outcome)
+
+
+def _untold_attempt(_began: int, _error: BaseException | None) -> None:
+    return
+
+
+def _untold_end(_outcome: Written | Exception) -> None:
+    return
 
 
 def _wake(waiter: asyncio.Future[Written], outcome: Written | Exception) -> None:

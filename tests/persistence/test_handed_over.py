@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 from redis.asyncio import Redis
 
 from otel.tracing.deliveries import TracedDeliveries
 from otel.tracing.sampling import EVERY, Sampling
 from otel.tracing.span import Endpoint, Span
+from persistence.store.group_writer import PendingBatch
 from persistence.store.statement import LOCK_CLASS
 from tests.persistence.loglib import append, contents, lag, letters
 from tests.persistence.samples import PARTITIONS, message, receipt
@@ -55,6 +58,21 @@ async def test_what_a_process_appends_is_persisted_without_being_read(
     for conversation in range(7):
         expected = [m.content for m in sent if m.conversation_id == f"conv{conversation}"]
         assert await contents(database_pool, f"conv{conversation}") == expected
+
+
+async def test_what_was_handed_over_and_stored_leaves_no_circle_in_memory(
+    start, transport, transport_settings, eventually
+):
+    start(stream_poll_interval_ms=60_000)
+    await until_handed_over(transport, transport_settings, eventually)
+    gc.collect()
+    gc.disable()
+    try:
+        await append(transport, *(message(f"c{i}", f"conv{i}") for i in range(10)))
+        await eventually(lambda: is_settled(transport))
+        assert [one for one in gc.get_objects() if isinstance(one, PendingBatch)] == []
+    finally:
+        gc.enable()
 
 
 async def test_what_follows_a_record_at_fault_does_not_overtake_it(
