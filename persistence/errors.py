@@ -5,6 +5,7 @@
     │   ├── TooSlow       no answer in time: the same, with fewer rows at once
     │   ├── Contended     a deadlock or a serialization failure: retry at once
     │   ├── SchemaOutdated  a table or a column is missing: an operator migrates the schema
+    │   ├── UnfitDatabase   a pooler or an engine can't do what is needed: an operator changes it
     │   └── Unexpected    not understood: retried like an outage, never dead-lettered
     ├── Rejected          this record can't be stored, for its own fault: isolate, dead-letter
     └── FenceLost         a newer owner writes this partition: drop the batch, leave the claim
@@ -26,6 +27,7 @@ __all__ = [
     "SchemaOutdated",
     "TooSlow",
     "Unexpected",
+    "UnfitDatabase",
 ]
 
 
@@ -59,6 +61,13 @@ class SchemaOutdated(Outage):
     """A table or a column that this version uses is missing (SQLSTATE 42P01, 42703).
 
     Remedy: run ``crossfade db upgrade`` against this database. Waiting workers go on by themselves.
+    """
+
+
+class UnfitDatabase(Outage):
+    """The server, or the pooler in front of it, lacks what the service needs; the text names it.
+
+    Remedy: the text has it. A process refuses to start; one that runs waits, and goes on by itself.
     """
 
 

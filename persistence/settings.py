@@ -18,6 +18,9 @@ class PersistenceSettings(BaseSettings):
     database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/crossfade")
     """``postgresql://user:password@host:port/name``; the options of libpq (``sslmode``) work. Name
     a primary and its standbys as ``one:5432,two:5432``: the one that takes writes is used."""
+    database_direct_url: SecretStr | None = None
+    """The same servers past a pooler, where ``DATABASE_URL`` leads through one in transaction mode:
+    for migrations of the schema, and for locks that a session holds."""
     database_pool_size: Annotated[int, Field(ge=4, le=512)] = 10
     """Connections this process may open. More than a few per core of the server gain nothing."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
@@ -34,9 +37,14 @@ class PersistenceSettings(BaseSettings):
     enable_stream_consumers: bool = True
     """``false``: accept and enqueue, consume nothing."""
 
-    @field_validator("database_url")
+    @property
+    def direct_url(self) -> str:
+        """The address of the server itself, with its password."""
+        return (self.database_direct_url or self.database_url).get_secret_value()
+
+    @field_validator("database_url", "database_direct_url")
     @classmethod
-    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://")
         return value

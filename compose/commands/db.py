@@ -20,7 +20,7 @@ app.command("accept-gap")(accept_gap)
 
 
 def _url() -> str:
-    return client_settings().persistence.database_url.get_secret_value()
+    return client_settings().persistence.direct_url
 
 
 @app.command()

@@ -108,7 +108,7 @@ async def _schema(
     from persistence import migrate  # noqa: PLC0415 - Alembic takes long to import
 
     latest = migrate.latest()
-    at = await migrate.current(settings.database_url.get_secret_value())
+    at = await migrate.current(settings.direct_url)
     if at is None:
         yield bad("schema", f"none in database {server['database']}", "run 'crossfade db upgrade'")
         return

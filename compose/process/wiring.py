@@ -37,15 +37,16 @@ from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.monitor import ParityMonitor
 from migration_guide.service import MigrationService
 from otel.tracing.start import start as start_tracing
-from persistence.database.pool import Pool, connect
+from persistence.database.pool import Pool, connect, using
 from persistence.dead_letters.depth_reporter import DepthReporter
 from persistence.dead_letters.indexer import DeadLetterIndexer
-from persistence.errors import PersistenceError
+from persistence.errors import PersistenceError, UnfitDatabase
 from persistence.fleet.retired_logs import must_not_be_retired
 from persistence.housekeeping import Housekeeper
 from persistence.payloads.opening import open_store
 from persistence.standby.standby import Standby
 from persistence.worker.worker import Worker
+from transport.errors import ConfigurationError
 from transport.registry import create
 
 __all__ = ["PRIVATE_ERRORS", "Consumers", "Service", "service"]
@@ -58,6 +59,7 @@ PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
     UnicodeError,
 )
 
+_FIT_WITHIN = 3.0  # a pooler is looked at from several sides
 _WITHIN = 1.0  # seconds for a look into PostgreSQL before the logs are connected
 
 
@@ -128,6 +130,7 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
     metrics = process_metrics()
     pool = await connect(settings.persistence)
     stack.push_async_callback(_close, pool)
+    await _must_be_fit(pool)
     tracing = start_tracing(
         settings.tracing, settings.transport, metrics.registry, environment=otel_variables()
     )
@@ -135,6 +138,21 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
     member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     payloads = open_store(settings.payloads, metrics)
     return ProcessContext(settings, pool, metrics, member, tracing, payloads=payloads)
+
+
+async def _must_be_fit(pool: Pool) -> None:
+    """Refuse a database that can't be used as it is. One that is down may be what it should be.
+
+    Raises:
+        ConfigurationError: it lacks what is needed; the text has the remedy.
+    """
+    try:
+        async with asyncio.timeout(_FIT_WITHIN), using(pool):
+            pass
+    except UnfitDatabase as error:
+        raise ConfigurationError(str(error)) from error
+    except (PersistenceError, TimeoutError):
+        return  # who uses it waits for it, and tells
 
 
 async def _look_for_retired(context: ProcessContext, role: Role) -> None:

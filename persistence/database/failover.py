@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # database.py uses this module
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 
-__all__ = ["is_left", "leave_if_demoted", "watch_of"]
+__all__ = ["direct_of", "is_left", "leave_if_demoted", "watch_of"]
 
 _DEMOTED = frozenset(
     (
@@ -42,6 +42,12 @@ async def leave_if_demoted(pool: Pool, connection: Connection, error: BaseExcept
         with suppress(asyncpg.InterfaceError):  # the server closed it meanwhile
             connection.terminate()
         await pool.expire_connections()
+
+
+def direct_of(connection: Connection) -> Servers | None:
+    """Return the same servers past a pooler; ``None`` where there is no pooler to go past."""
+    servers = _servers_of(connection)
+    return servers.direct if servers is not None else None
 
 
 def watch_of(connection: Connection) -> HangWatch | None:

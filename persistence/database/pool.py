@@ -35,11 +35,12 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
         Outage: the URL can't be used.
     """
     timeout = settings.database_timeout_seconds
-    url = settings.database_url.get_secret_value()
+    url, direct = settings.database_url.get_secret_value(), settings.database_direct_url
+    servers = Servers(url, direct=direct.get_secret_value() if direct else None)
     with translated():
         return await asyncpg.create_pool(
             url,
-            connect=cast("Any", Servers(url).connect),  # the stubs want asyncpg's own signature
+            connect=cast("Any", servers.connect),  # the stubs want asyncpg's own signature
             connection_class=ServerConnection,
             min_size=0,
             max_size=settings.database_pool_size,

@@ -14,6 +14,7 @@ from weakref import WeakSet
 import asyncpg
 import structlog
 
+from persistence.database.fitness import Fitness, Pooling, examined, set_in_session
 from persistence.database.hang import HangWatch
 from persistence.errors import Outage
 
@@ -49,8 +50,14 @@ class Servers:
     that does not answer uses up; and it takes a standby if ``target_session_attrs`` is not set.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, direct: str | None = None, setting: str = "DATABASE_URL"
+    ) -> None:
         self._urls = urls_of(url)
+        self._setting = setting
+        self.direct = Servers(direct, setting="DATABASE_DIRECT_URL") if direct else None
+        """The same servers past a pooler, for who needs a session of its own."""
+        self._fitness: dict[str, Fitness] = {}
         named = len(self._urls) == 1 or f"{_ATTRIBUTES}=" in urlsplit(url).query
         self._options = {} if named else {_ATTRIBUTES: "read-write"}
         self._left_at = float("-inf")
@@ -82,6 +89,7 @@ class Servers:
 
         Raises:
             Outage: none of several servers takes writes now; the text has each one's answer.
+            UnfitDatabase: the server, or a pooler before it, lacks what is needed.
             Exception: what asyncpg raises, where one server is named.
         """
         generation = self.generation
@@ -90,7 +98,32 @@ class Servers:
         session, url = await self._connect(timeout, options)
         session.servers, session.generation, session.url = self, generation, url
         self._sessions.add(session)
+        try:
+            await self._examine(session, options)
+        except BaseException:
+            session.terminate()
+            raise
         return session
+
+    async def _examine(self, session: ServerConnection, options: dict[str, Any]) -> None:
+        """Refuse what can't be used, and make up for what a pooler kept back."""
+        known = self._fitness.get(session.url)
+        if known is None or known.why is not None:
+            alike = options | {"connection_class": asyncpg.Connection}
+
+            async def another() -> asyncpg.Connection[Any]:
+                made: asyncpg.Connection[Any] = await asyncpg.connect(
+                    session.url, timeout=_LOOK_SECONDS, **alike
+                )
+                return made
+
+            known = await examined(session, another, has_direct=self.direct is not None)
+            self._fitness[session.url] = known
+            if known.pooling is not Pooling.NONE and known.why is None:
+                _log.info("PostgreSQL is behind a pooler", mode=known.pooling.value)
+        known.must_do(self._setting)
+        if known.pooling is Pooling.SESSION:
+            await set_in_session(session, options.get("server_settings") or {})
 
     async def _connect(
         self, seconds: float, options: dict[str, Any]

@@ -19,6 +19,7 @@ from persistence.errors import (
     SchemaOutdated,
     TooSlow,
     Unexpected,
+    UnfitDatabase,
 )
 from transport.contract import Reason
 
@@ -26,6 +27,8 @@ __all__ = ["by_class", "by_code", "translate", "translated"]
 
 by_code: dict[str, type[PersistenceError]] = {
     "25006": Outage,  # the server is read-only (a standby, or under maintenance)
+    "26000": UnfitDatabase,  # a prepared statement is gone: a pooler gave us another session
+    "42P05": UnfitDatabase,  # somebody else's has its name: the same
     "40001": Contended,
     "40P01": Contended,
     "42501": Outage,  # the role lacks a permission: granted by an operator
@@ -56,6 +59,16 @@ by_class: dict[str, type[PersistenceError]] = {
 
 _UNREACHED = "PostgreSQL can't be reached: check DATABASE_URL, and that it runs"
 _OUTDATED = "the database schema is older than this version needs: run `crossfade db upgrade`"
+_POOLED = (
+    "a prepared statement is not there any more. If a pooler is in transaction mode: set "
+    "pool_mode=session, or use pgbouncer 1.21 or later (max_prepared_statements above 0) with "
+    "DATABASE_DIRECT_URL"
+)
+_UNKNOWN_PARAMETER = (
+    "a pooler refuses what we set at the start of a session: have it ignore that "
+    "(ignore_startup_parameters = application_name, enable_seqscan, jit, statement_timeout, "
+    "idle_in_transaction_session_timeout); in session mode it is set then all the same"
+)
 _ORPHAN = "message_receipts_message_id_fkey"
 
 
@@ -95,6 +108,10 @@ def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
         return _rejected(error, code)
     if kind is SchemaOutdated:
         return SchemaOutdated(f"{_OUTDATED} (PostgreSQL: {error.message}, SQLSTATE {code})")
+    if kind is UnfitDatabase:
+        return UnfitDatabase(f"{_POOLED} (PostgreSQL: {error.message}, SQLSTATE {code})")
+    if code == "08P01" and "startup parameter" in (error.message or ""):
+        return UnfitDatabase(f"{_UNKNOWN_PARAMETER} ({error.message})")
     return kind(f"PostgreSQL: {error.message or type(error).__name__} (SQLSTATE {code})")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import asyncpg
 
-from persistence.database.failover import leave_if_demoted
+from persistence.database.failover import direct_of, leave_if_demoted
 from persistence.database.pool import Connection, Pool
+from persistence.database.servers import Servers
 from persistence.database.translation import translated
 
 __all__ = ["elected", "is_held"]
@@ -38,6 +40,11 @@ async def elected(
     """
     with translated():
         connection = await pool.acquire(timeout=within)
+    if direct := direct_of(connection):
+        await pool.release(connection)
+        async with _directly(direct, what) as session:
+            yield session
+        return
     try:
         with translated():
             held = await connection.fetchval(_TRY, _CLASS, what)
@@ -52,6 +59,19 @@ async def elected(
         raise
     finally:
         await pool.release(connection)
+
+
+@asynccontextmanager
+async def _directly(servers: Servers, what: str) -> AsyncIterator[Connection | None]:
+    """Do what ``elected`` does over a session of its own, past a pooler that keeps no locks."""
+    with translated():
+        session = await servers.connect()
+    try:
+        with translated():
+            held = await session.fetchval(_TRY, _CLASS, what)
+        yield cast("Connection", session) if held else None
+    finally:
+        session.terminate()  # and with it the lock
 
 
 async def _unlock(connection: Connection, what: str) -> None:

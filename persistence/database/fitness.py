@@ -1,0 +1,150 @@
+"""Whether a server that speaks PostgreSQL's protocol can do what the service needs.
+
+It is asked once of each address, over its first connection; and again while it can't.
+
+A pooler is noticed as it gives out another process id than the server behind it has. One in
+transaction mode gives the server's session to others in between, and with it prepared statements,
+advisory locks and settings: harmless to look at, and wrong as soon as two ask at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+
+from persistence.errors import UnfitDatabase
+
+__all__ = ["Fitness", "Pooling", "examined", "set_in_session"]
+
+_log = structlog.get_logger(__name__)
+
+_WITHIN = 2.0
+_TRIES = 3
+
+_ENGINE = """
+SELECT version() AS version,
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS citus,
+    to_regclass('sys.jobs') IS NOT NULL AS dsql
+"""
+_PID = "SELECT pg_backend_pid()"
+
+_COCKROACH = (
+    "it is CockroachDB, which has no advisory locks: messages of one conversation could be read in "
+    "another order than they were sent. Use PostgreSQL"
+)
+_DSQL = (
+    "it is Aurora DSQL, which has no sequences and no foreign keys: rows would have no order. Use "
+    "Aurora PostgreSQL or RDS"
+)
+_CITUS = (
+    "it has the extension citus, whose shards can't keep a key unique: a message could be two "
+    "rows. Use a database without it"
+)
+_LOSES_STATEMENTS = (
+    "it is behind a pooler in transaction mode that loses prepared statements (pgbouncer below "
+    "1.21, or with max_prepared_statements=0): set pool_mode=session there, or name the server "
+    "itself. "
+    "From pgbouncer 1.21 on, set DATABASE_DIRECT_URL to the server itself"
+)
+_LOSES_LOCKS = (
+    "it is behind a pooler in transaction mode, which keeps no session's locks: set "
+    "DATABASE_DIRECT_URL to the server itself, or pool_mode=session in the pooler"
+)
+
+
+class Pooling(StrEnum):
+    """What stands between us and the server."""
+
+    NONE = "none"
+    SESSION = "session"
+    TRANSACTION = "transaction"
+    LOSSY = "lossy"
+    """Transaction mode, without prepared statements."""
+
+
+class Fitness(msgspec.Struct, frozen=True):
+    """What is known of an address. ``why`` is why it can't be used, with the remedy."""
+
+    pooling: Pooling
+    why: str | None = None
+
+    def must_do(self, name: str) -> None:
+        """Raise ``UnfitDatabase`` unless it can be used. ``name`` is the setting's."""
+        if self.why is not None:
+            raise UnfitDatabase(f"{name} leads to a server that can't be used: {self.why}")
+
+
+Another = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
+"""Connects once more to the same address."""
+
+
+async def examined(
+    session: asyncpg.Connection[Any], another: Another, *, has_direct: bool
+) -> Fitness:
+    """Return what the address that ``session`` was made from is fit for.
+
+    ``has_direct``: session locks are taken elsewhere.
+    """
+    try:
+        async with asyncio.timeout(_WITHIN * _TRIES):
+            engine = await session.fetchrow(_ENGINE)
+            assert engine is not None
+            if why := _engine_lacks(engine):
+                return Fitness(Pooling.NONE, why)
+            pooling = await _pooling(session, another)
+    except _LOST_STATEMENTS:
+        pooling = Pooling.LOSSY
+    if pooling is Pooling.LOSSY:
+        return Fitness(pooling, _LOSES_STATEMENTS)
+    if pooling is Pooling.TRANSACTION and not has_direct:
+        return Fitness(pooling, _LOSES_LOCKS)
+    return Fitness(pooling)
+
+
+async def set_in_session(session: asyncpg.Connection[Any], settings: Mapping[str, str]) -> None:
+    """Set what a pooler may have kept back from the start of the session."""
+    for name, value in settings.items():
+        await session.execute(f"SET {name} = '{value}'")
+
+
+_LOST_STATEMENTS = (
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.DuplicatePreparedStatementError,
+)
+
+
+def _engine_lacks(engine: Any) -> str | None:
+    if "CockroachDB" in engine["version"]:
+        return _COCKROACH
+    if engine["dsql"]:
+        return _DSQL
+    return _CITUS if engine["citus"] else None
+
+
+async def _pooling(session: asyncpg.Connection[Any], another: Another) -> Pooling:
+    mine = await session.fetchval(_PID)
+    if mine == session.get_server_pid():
+        return Pooling.NONE
+    for _ in range(_TRIES):  # others may use the pooler too, and take the session first
+        other = await another()
+        try:
+            taken = other.transaction()
+            await taken.start()
+            theirs = await other.fetchval(_PID)
+            # While that transaction has our server, if it has: is the statement known elsewhere?
+            now = await session.fetchval(_PID, timeout=_WITHIN)
+        except _LOST_STATEMENTS:
+            return Pooling.LOSSY
+        except TimeoutError:
+            return Pooling.LOSSY  # it waits for the other's end: there is one session for both
+        finally:
+            other.terminate()
+        if theirs == mine or now != mine:
+            return Pooling.TRANSACTION
+    return Pooling.SESSION

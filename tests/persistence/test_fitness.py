@@ -1,0 +1,195 @@
+"""Servers that speak PostgreSQL's protocol and can't be used: told by name, with the remedy."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from compose.local.ports import free_port
+from compose.local.postgres import PostgresServer
+from persistence.database.pool import connect, using
+from persistence.errors import UnfitDatabase
+from persistence.fleet.leader_lock import elected
+from persistence.settings import PersistenceSettings
+from persistence.store.writer import Writer
+from tests.persistence.samples import message, placed
+from tests.support.crossfade import Crossfade
+from tests.support.pgbouncer import Pgbouncer
+
+_COCKROACH = """
+CREATE FUNCTION public.version() RETURNS text LANGUAGE sql
+AS $$ SELECT 'CockroachDB CCL v24.3.1 (x86_64-pc-linux-gnu)' $$
+"""
+
+
+def settings(url: str, **more) -> PersistenceSettings:
+    return PersistenceSettings(database_url=SecretStr(url), **more)
+
+
+async def refusal(url: str, **more) -> str:
+    pool = await connect(settings(url, **more))
+    try:
+        with pytest.raises(UnfitDatabase) as refused:
+            async with using(pool):
+                pass
+        return str(refused.value)
+    finally:
+        pool.terminate()
+
+
+@pytest.fixture
+def database(database_url: str) -> str:
+    return database_url.rpartition("/")[2]
+
+
+@pytest.fixture
+async def pgbouncer(postgres_server, tmp_path):
+    if not isinstance(postgres_server, PostgresServer):
+        pytest.skip("it is put before a server of ours")
+    started: list[Pgbouncer] = []
+
+    async def start(mode: str, **more) -> Pgbouncer:
+        made = Pgbouncer(tmp_path / f"pgbouncer{len(started)}", postgres_server, mode=mode, **more)
+        started.append(made)
+        await made.start()
+        return made
+
+    yield start
+    for one in started:
+        await one.stop()
+
+
+async def test_a_pooler_in_transaction_mode_is_refused_with_the_remedy(pgbouncer, database) -> None:
+    text = await refusal((await pgbouncer("transaction")).url_of(database))
+    assert "a pooler in transaction mode that loses prepared statements" in text
+    assert "pool_mode=session" in text
+    assert "DATABASE_DIRECT_URL" in text
+    assert "1.21" in text
+
+
+async def test_a_process_does_not_start_behind_it(
+    pgbouncer, database, redis_settings, tmp_path
+) -> None:
+    bouncer = await pgbouncer("transaction")
+    process = await Crossfade.fork(
+        "worker",
+        cwd=tmp_path,
+        DATABASE_URL=bouncer.url_of(database),
+        REDIS_HOST=redis_settings.redis_host,
+        REDIS_PORT=str(redis_settings.redis_port),
+        METRICS_PORT=str(free_port()),
+    )
+    assert await process.ends() != 0
+    assert "pool_mode=session" in " ".join(process.text.split())
+    assert "Traceback" not in process.text
+
+
+async def test_a_pooler_in_session_mode_is_used_and_keeps_nothing_back(
+    pgbouncer, database, database_pool
+) -> None:
+    """It ignored what a session is started with; that is set afterwards."""
+    pool = await connect(settings((await pgbouncer("session")).url_of(database)))
+    try:
+        async with using(pool) as connection:
+            for name, value in (
+                ("statement_timeout", "30s"), ("enable_seqscan", "off"), ("jit", "off"),
+                ("idle_in_transaction_session_timeout", "1min"),
+            ):  # fmt: skip
+                assert await connection.fetchval(f"SHOW {name}") == value
+        async with elected(pool, "one") as first, elected(pool, "one") as second:
+            assert first is not None
+            assert second is None
+        fence = await Writer(pool).take("redis", 0, 1, "test")
+        await asyncio.gather(
+            *(Writer(pool).write([placed(message(f"m{n}", f"c{n}"))], None) for n in range(20))
+        )
+        await Writer(pool).write([placed(message("last"))], fence)
+    finally:
+        await pool.close()
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 21
+
+
+async def test_a_pooler_that_refuses_the_start_of_a_session_says_what_to_ignore(
+    pgbouncer, database
+) -> None:
+    text = await refusal((await pgbouncer("session", ignore="options")).url_of(database))
+    assert "ignore_startup_parameters = application_name, enable_seqscan" in text
+
+
+async def test_a_pooler_whose_mode_is_changed_while_it_is_used_is_told(pgbouncer, database) -> None:
+    """And used again once it is changed back, with nothing restarted."""
+    bouncer = await pgbouncer("session")
+    pool = await connect(settings(bouncer.url_of(database)))
+    try:
+        async with using(pool) as connection:
+            await connection.fetchval("SELECT 1")
+        await bouncer.stop()
+        bouncer.set_mode("transaction")
+        await bouncer.start()
+
+        async def hurried() -> None:
+            async with using(pool) as connection:
+                for n in range(40):
+                    await connection.fetchval(f"SELECT {n % 7}, pg_sleep(0.001)")
+
+        errors = await asyncio.gather(*(hurried() for _ in range(8)), return_exceptions=True)
+        told = [str(error) for error in errors if isinstance(error, UnfitDatabase)]
+        assert told
+        assert "a prepared statement is not there any more" in told[0]
+    finally:
+        pool.terminate()
+
+
+async def test_locks_that_a_session_holds_are_taken_past_the_pooler(
+    pgbouncer, database, database_url
+) -> None:
+    direct = SecretStr(database_url)
+    bouncer = await pgbouncer("session")
+    pool = await connect(settings(bouncer.url_of(database), database_direct_url=direct))
+    try:
+        async with elected(pool, "one") as first, elected(pool, "one") as second:
+            assert first is not None
+            assert second is None
+            pid = await first.fetchval("SELECT pg_backend_pid()")
+            assert first.get_server_pid() == pid, "past the pooler"
+        async with elected(pool, "one") as again:
+            assert again is not None
+    finally:
+        await pool.close()
+
+
+async def posing(url: str, *statements: str) -> None:
+    """Have a database answer as another engine does."""
+    connection = await asyncpg.connect(url)
+    name = url.rpartition("/")[2]
+    for statement in (*statements, f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog'):
+        await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        (
+            _COCKROACH,
+            "CockroachDB, which has no advisory locks",
+        ),
+        ("CREATE SCHEMA sys; CREATE TABLE sys.jobs ()", "Aurora DSQL, which has no sequences"),
+        (
+            "CREATE TABLE public.pg_extension AS SELECT 'citus'::name AS extname",
+            "the extension citus",
+        ),
+    ],
+)
+async def test_an_engine_that_lacks_what_is_needed_is_refused_by_name(
+    statement: str, name: str, postgres_server
+) -> None:
+    url = await postgres_server.create_database("posing")
+    try:
+        await posing(url, statement)
+        assert name in await refusal(url)
+    finally:
+        await postgres_server.drop_database("posing")
