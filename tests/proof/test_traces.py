@@ -107,6 +107,18 @@ def backfilled(story: Story) -> None:
     record_of(story.conversations["c"], 2, NEW).mode = "backfill"
 
 
+def copied_again(story: Story) -> None:
+    """In phase 1 the answer to a copy was lost, and it was made once more."""
+    conversation = story.conversations["c"]
+    copy = record_of(conversation, 1, NEW)
+    again = deepcopy(copy)
+    again.offset, again.at = "again", copy.at + 0.5
+    conversation.records.insert(conversation.records.index(copy) + 1, again)
+    for ordinal, record in enumerate(of_log(conversation, NEW), 1):
+        record.ordinal = ordinal
+    story.places[NEW, 3] = [(at, count + (count > 0)) for at, count in story.places[NEW, 3]]
+
+
 def reordered(story: Story) -> None:
     lagging(story)
     rows = story.conversations["c"].rows
@@ -159,7 +171,7 @@ def other_order_in_the_new_log(story: Story) -> None:
     records[a], records[b] = records[b], records[a]
 
 
-ALLOWED = (lambda _: None, lagging, from_memory, backfilled)
+ALLOWED = (lambda _: None, lagging, from_memory, backfilled, copied_again)
 SABOTAGES = (
     reordered,
     doubled,

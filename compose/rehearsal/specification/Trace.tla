@@ -115,7 +115,8 @@ ReadUnrecorded ==
 
 (* The next answer, or the next copy, comes of a request that appended      *)
 (* nothing: a log remembered the message, or its row was there. A copy of   *)
-(* either mode is one that backfill made.                                   *)
+(* either mode is one that backfill made. One that stands already is made   *)
+(* again where its answer was lost; to the log it is as backfill's.         *)
 AnswerUnrecorded ==
     /\ May(ANSWERS, "told")
     /\ LET m == Event(ANSWERS).m IN
@@ -126,12 +127,16 @@ AnswerUnrecorded ==
                 copy.record.message = m /\ Make(copy) /\ UNCHANGED logs
         /\ <<acked, copies>>' # <<acked, copies>>
     /\ Unrecorded
+StandsAlready(event) ==
+    \E q \in Partitions(event.log) : \E record \in Range(logs[event.log][q]) :
+        IsCopy([log |-> event.log, record |-> record], event)
 CopyUnrecorded(i) ==
     /\ May(i, "copy")
     /\ ~\E copy \in copies : IsCopy(copy, Event(i))
     /\ LET m == Event(i).m IN
         \/ \E phase \in present : SendBy(m, phase) /\ UNCHANGED logs
         \/ Event(i).modes = {"sync", "async"} /\ Backfill(m)
+        \/ Event(i).modes = {"async"} /\ StandsAlready(Event(i)) /\ Backfill(m)
     /\ \E copy \in copies' : IsCopy(copy, Event(i))
     /\ Unrecorded
 
