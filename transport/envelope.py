@@ -11,9 +11,9 @@ The body is JSON, so a consumer in any language reads it without our code. Versi
      "at": "…", "correlationId": "…"}
 
 Version 2 is a message whose content is in the payload store: ``content`` is empty, ``payloadKey``
-names the object, and three fields more follow ``v``: ``payloadBytes``, ``payloadSha256`` (of the
-content) and ``fingerprint``, which can't be computed without the content. Every other message stays
-version 1, byte for byte.
+names the object (the message's id, a slash, the content's SHA-256), and two fields more follow
+``v``: ``payloadBytes``, and ``fingerprint``, which can't be computed without the content. Every
+other message stays version 1, byte for byte.
 
 Beside the body travel the headers (Redis fields, Kafka headers) named below. A producer that is
 not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived), ``acceptedAt`` (the
@@ -39,7 +39,7 @@ from transport.contract import Envelope, Record, Remembered
 from transport.errors import DecodeError
 from transport.identity import idempotency_key, message_id, partition_of
 from transport.partitioner import partition_for
-from transport.payload import MOST_BYTES, Payload, payload_key
+from transport.payload import MOST_BYTES, Payload, payload_key, sha256_in
 
 __all__ = [
     "CONTENT_TYPE",
@@ -99,7 +99,6 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
     payload_key: str | None = None
     v: Literal[1, 2] = 1
     payload_bytes: int | UnsetType = UNSET
-    payload_sha256: str | UnsetType = UNSET
     payload_fingerprint: str | UnsetType = msgspec.field(default=UNSET, name="fingerprint")
 
     def fingerprint(self) -> str:
@@ -122,13 +121,10 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
         """
         if self.payload_key is None:
             return None
-        size, digest, fingerprint = (
-            self.payload_bytes, self.payload_sha256, self.payload_fingerprint,
-        )  # fmt: skip
+        size, fingerprint = self.payload_bytes, self.payload_fingerprint
         assert isinstance(size, int)
-        assert isinstance(digest, str)
         assert isinstance(fingerprint, str)
-        return Payload(self.payload_key, size, digest, fingerprint)
+        return Payload(self.payload_key, size, sha256_in(self.payload_key), fingerprint)
 
     def with_payload(self, payload: Payload) -> Message:
         """Return the message as version 2; its content is where ``payload`` says."""
@@ -137,7 +133,6 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
             v=2,
             payload_key=payload.key,
             payload_bytes=payload.bytes,
-            payload_sha256=payload.sha256,
             payload_fingerprint=payload.fingerprint,
         )
 
@@ -282,7 +277,7 @@ def decode(record: Record) -> Event:
         if (
             event.v != 1
             or event.payload_key is not None
-            or not UNSET is event.payload_bytes is event.payload_sha256 is event.payload_fingerprint
+            or not UNSET is event.payload_bytes is event.payload_fingerprint
         ):
             _check_payload(event)
         return event
@@ -301,23 +296,20 @@ def _check_payload(event: Message) -> None:
     A key that is not the message's own would read another message's content, and one that begins
     with other text than a UUID may be a key that no store can look up.
     """
-    fields = (event.payload_key, event.payload_bytes, event.payload_sha256)
+    key, size, fingerprint = event.payload_key, event.payload_bytes, event.payload_fingerprint
     if event.v == 1:
         raise DecodeError("the body is a version 1 envelope with a payload; that is version 2")
-    if event.content or None in fields or UNSET in (*fields, event.payload_fingerprint):
+    if event.content or key is None or size is UNSET or fingerprint is UNSET:
         raise DecodeError(
-            "the body is a version 2 envelope without payloadKey, payloadBytes, payloadSha256 or "
-            "fingerprint, or with content"
+            "the body is a version 2 envelope without payloadKey, payloadBytes or fingerprint, or "
+            "with content"
         )
     if not (
-        isinstance(event.payload_sha256, str)
-        and isinstance(event.payload_fingerprint, str)
-        and isinstance(event.payload_bytes, int)
-        and _SHA256.fullmatch(event.payload_sha256)
-        and _FINGERPRINT.fullmatch(event.payload_fingerprint)
-        and _UUID.fullmatch(event.message_id)
-        and 0 <= event.payload_bytes <= MOST_BYTES
-        and event.payload_key == payload_key(event.message_id, event.payload_sha256)
+        _UUID.fullmatch(event.message_id)
+        and _SHA256.fullmatch(digest := sha256_in(key))
+        and key == payload_key(event.message_id, digest)
+        and 0 <= size <= MOST_BYTES
+        and _FINGERPRINT.fullmatch(fingerprint)
     ):
         raise DecodeError(
             "the payload's key is not messageId/sha256 with a UUID in lower case as messageId, or "

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgspec
 
-__all__ = ["MOST_BYTES", "ContentDigest", "Payload", "payload_key"]
+__all__ = ["MOST_BYTES", "ContentDigest", "Payload", "payload_key", "sha256_in"]
 
 MOST_BYTES = 5 * 10**9
 """The largest payload: what S3 copies in one request, and what a worker hashes in a minute."""
@@ -40,6 +40,11 @@ def payload_key(message_id: str, sha256: str) -> str:
     all content of a message is under one prefix.
     """
     return f"{message_id}/{sha256}"
+
+
+def sha256_in(key: str) -> str:
+    """Return the SHA-256 that a payload's key ends with."""
+    return key.rpartition("/")[2]
 
 
 class ContentDigest:

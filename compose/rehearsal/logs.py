@@ -10,6 +10,7 @@ import msgspec
 from compose.harness.content_name import name_of_digest
 from transport.contract import Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+from transport.payload import sha256_in
 from transport.shadow.origin import origin_of
 
 __all__ = ["Log", "LogEntry", "content_of", "entry_of", "read_log"]
@@ -40,7 +41,7 @@ Log = Mapping[int, Sequence[LogEntry]]
 
 class _Body(msgspec.Struct, gc=False, rename="camel"):
     content: str | None = None
-    payload_sha256: str | None = None
+    payload_key: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -66,7 +67,9 @@ def content_of(body: bytes) -> str | None:
         found = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return name_of_digest(found.payload_sha256) if found.payload_sha256 else found.content
+    if found.payload_key is None:
+        return found.content
+    return name_of_digest(sha256_in(found.payload_key))
 
 
 def entry_of(record: Record, place: int) -> LogEntry:

@@ -21,6 +21,7 @@ from transport.contract import WORKER_GROUP, DeadLetter, Progress, Record, Topic
 from transport.dead_letters import dead_letter_of
 from transport.envelope import Event, Message, Receipt, decode
 from transport.errors import DecodeError
+from transport.payload import sha256_in
 from transport.progress import progress_everywhere
 
 __all__ = ["REPAIRED", "AuditFinding", "Scan", "scan"]
@@ -256,8 +257,8 @@ def _digest_of(event: Message) -> str:
 
 def _digest_in(row: asyncpg.Record) -> str:
     """Return that of a row, which has the content, or of a payload perhaps the key alone."""
-    content, named = row["content"], row["payload_sha256"]
-    return named if named and not content else sha256(content.encode()).hexdigest()
+    content, key = row["content"], row["payload_key"]
+    return sha256_in(key) if key and not content else sha256(content.encode()).hexdigest()
 
 
 def _decoded(record: Record) -> Event | None:

@@ -13,17 +13,18 @@ from persistence.payload_audit.together import for_each
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
 from persistence.payloads.reading import verify as check
 from persistence.payloads.store import PayloadStore
+from transport.payload import sha256_in
 
 __all__ = ["PayloadFault", "VerifyReport", "verify"]
 
 _PAGE = 500
 
 _ROWS = """
-SELECT id, seq, payload_key, payload_bytes, payload_sha256 FROM messages
+SELECT id, seq, payload_key, payload_bytes FROM messages
 WHERE seq > $1 AND payload_key IS NOT NULL ORDER BY seq LIMIT $2
 """
 _SAMPLE = """
-SELECT id, seq, payload_key, payload_bytes, payload_sha256 FROM messages
+SELECT id, seq, payload_key, payload_bytes FROM messages
 WHERE payload_key IS NOT NULL ORDER BY random() LIMIT $1
 """
 
@@ -89,7 +90,7 @@ async def _pages(pool: Pool, sample: int | None) -> AsyncIterator[Sequence[async
 async def _compare(row: asyncpg.Record, store: PayloadStore, report: VerifyReport) -> None:
     key, size = row["payload_key"], row["payload_bytes"]
     try:
-        await check(store, key, size, row["payload_sha256"])
+        await check(store, key, size, sha256_in(key))
     except PayloadMissing as error:
         report.faults.append(PayloadFault(str(row["id"]), key, "missing", str(error)))
     except PayloadCorrupt as error:

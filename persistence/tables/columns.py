@@ -94,7 +94,6 @@ MESSAGE = (
     Column("accepted_at", "accepted_at", "timestamptz", _moment, rfc3339),
     Column("payload_key", "payload_key"),
     Column("payload_bytes", "payload_bytes", "bigint", or_null, _or_unset),
-    Column("payload_sha256", "payload_sha256", "text", or_null, _or_unset),
 )
 """The columns of ``messages`` that hold a ``Message``.
 

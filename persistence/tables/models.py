@@ -117,7 +117,6 @@ class MessageRow(_Table, table=True):
     trace_id: str | None = Field(sa_column=_text(null=True))
     payload_key: str | None = Field(sa_column=_text(null=True))
     payload_bytes: int | None = Field(sa_column=Column(BigInteger, nullable=True))
-    payload_sha256: str | None = Field(sa_column=_text(null=True))
 
 
 class MessageReceipt(_Table, table=True):

@@ -16,7 +16,7 @@ BY_DATABASE = {"created_at", "seq"}
 WITH_THE_BATCH = {"transport"}
 NOT_OF_THE_SENDER = {"message_id", "idempotency_key", "accepted_at", "correlation_id"}
 COMPUTED = {"v", "payload_fingerprint"}
-PAYLOAD = {"payload_key", "payload_bytes", "payload_sha256", "payload_fingerprint", "v"}
+PAYLOAD = {"payload_key", "payload_bytes", "payload_fingerprint", "v"}
 NOT_SHOWN = {"idempotency_key"}
 
 

@@ -127,7 +127,7 @@ def sound() -> Story:
     story.letters.append(
         Letter(
             message_id="id-4", reason=Reason.IDEMPOTENCY_CONFLICT,
-            body=b'{"content":"","payloadSha256":"%b"}' % text_in_log(content("4b")).encode(),
+            body=b'{"content":"","payloadKey":"id-4/%b"}' % text_in_log(content("4b")).encode(),
         )
     )  # fmt: skip
     story.logs["redis"].append(entry(6, message_id="id-4", content=content("4b")))
