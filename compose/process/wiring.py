@@ -22,6 +22,7 @@ from compose.process.health import (
     shadow_probe,
     worker_probe,
 )
+from compose.process.log_ends import LogEnds
 from compose.process.log_identities import LogIdentities
 from compose.process.metrics import process_metrics
 from compose.process.orphaned_logs import OrphanedLogDrainer
@@ -83,6 +84,7 @@ class Service:
     context: ProcessContext
     logs: Logs
     identities: LogIdentities
+    ends: LogEnds
     consumers: Consumers | None
     app: Application
     depth: DepthReporter
@@ -113,6 +115,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             context=context,
             logs=logs,
             identities=identities,
+            ends=LogEnds(context.pool, logs.every),
             consumers=consumers,
             app=app,
             depth=DepthReporter(context.pool, logs.every, context.metrics),

@@ -5,13 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Integer, SmallInteger, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Identity,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from persistence.tables.schema import Table, moment, text_column
 
-__all__ = ["LogIdentity", "MigrationEventRow", "MigrationRow", "ProcessRow", "RetiredLog"]
+__all__ = ["LogEnd", "LogIdentity", "MigrationEventRow", "MigrationRow", "ProcessRow", "RetiredLog"]
 
 
 def _small(*, null: bool = False) -> Column[int]:
@@ -126,6 +135,20 @@ class LogIdentity(Table, table=True):
     name: str = Field(sa_column=text_column(primary_key=True))
     identity: str = Field(sa_column=text_column())
     first_seen: datetime = Field(sa_column=moment(now=True))
+
+
+class LogEnd(Table, table=True):
+    """The last record of a partition that any process was told of, by the log's identity.
+
+    ``sort_key`` orders what ``at``, the offset, does not.
+    """
+
+    __tablename__ = "log_ends"
+
+    identity: str = Field(sa_column=text_column(primary_key=True))
+    partition: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    sort_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    at: str = Field(sa_column=text_column())
 
 
 class RetiredLog(Table, table=True):

@@ -27,6 +27,7 @@ from sqlmodel import Field
 
 from persistence.tables.jobs import JobRow
 from persistence.tables.migration import (
+    LogEnd,
     LogIdentity,
     MigrationEventRow,
     MigrationRow,
@@ -47,6 +48,7 @@ __all__ = [
     "DeliveryAttempt",
     "FenceRow",
     "JobRow",
+    "LogEnd",
     "LogIdentity",
     "MessagePosition",
     "MessageReceipt",

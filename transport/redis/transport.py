@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 from uuid import uuid4
 
@@ -253,6 +253,19 @@ class RedisTransport:
         """Return a group's progress; see the contract."""
         witness = self._witnesses.get((topic, group))
         return await reading.progress(self._functions, self._log(topic), group, witness)
+
+    def known_ends(self) -> dict[int, str]:
+        """Return the last known entry ids; see ``transport.witnessed.Witnessed``."""
+        witness = self._witnesses[Topic.MESSAGES, WORKER_GROUP]
+        ends = {partition: witness.last(partition) for partition in range(self.partitions)}
+        return {partition: end for partition, end in ends.items() if end}
+
+    def remind(self, ends: Mapping[int, str]) -> None:
+        """Note what others knew; see ``transport.witnessed.Witnessed``."""
+        witness = self._witnesses[Topic.MESSAGES, WORKER_GROUP]
+        for partition, end in ends.items():
+            if partition < self.partitions:
+                witness.remind(partition, end)
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders entry ids; see the contract."""

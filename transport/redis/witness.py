@@ -58,6 +58,12 @@ class Witness:
         elif seen.connections == self.connections() and sort_key(offset) > sort_key(seen.last):
             seen.last = offset
 
+    def remind(self, partition: int, offset: str) -> None:
+        """Note that another process, or an earlier one, was told of the record at ``offset``."""
+        seen = self._seen[partition]
+        if not seen.last or sort_key(offset) > sort_key(seen.last):
+            seen.last = offset
+
     def acknowledged(self, partition: int, through: str) -> None:
         """Note that everything through ``through`` was acknowledged."""
         self._seen[partition].acknowledged = through

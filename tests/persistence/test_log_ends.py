@@ -1,0 +1,77 @@
+"""A log that went back while none of our processes ran: what they knew outlives them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from compose.local.valkey import ValkeyServer
+from compose.process.log_ends import LogEnds
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import ConformanceWorker, messages, until
+from transport.contract import WORKER_GROUP, Appended, Topic
+from transport.redis import RedisTransport
+
+
+async def _lost(log: RedisTransport) -> list[int]:
+    return [it.lost for it in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)]
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+async def test_a_loss_that_no_process_lived_through_is_counted(
+    tmp_path: Path, database_pool: asyncpg.Pool, is_restored: bool
+) -> None:
+    """At least one record of each partition, and once, however many processes come."""
+    server = ValkeyServer(tmp_path / "redis" / "data")
+    await server.start()
+    try:
+        async with RedisTransport.from_settings(short_settings(server)) as log:
+            await LogEnds(database_pool, [log]).exchange()  # which gives it its identity
+            await log.publish(messages(["kept"], partition=0, of=log))
+            await log.publish(messages(["kept"], partition=1, of=log))
+        await server.stop()
+        shutil.copytree(server.data_dir, tmp_path / "backup")
+        await server.start()
+        async with RedisTransport.from_settings(short_settings(server)) as log:
+            ends = LogEnds(database_pool, [log])
+            await log.publish(messages(["lost"] * 3, partition=0, of=log))
+            await ends.exchange()
+        await server.stop()
+        if is_restored:
+            shutil.rmtree(server.data_dir)
+            shutil.copytree(tmp_path / "backup", server.data_dir)
+        await server.start()
+        for _ in range(2):
+            async with RedisTransport.from_settings(short_settings(server)) as log:
+                assert is_restored or await _lost(log) == [0, 0, 0, 0]
+                await LogEnds(database_pool, [log]).exchange()
+                assert await _lost(log) == [int(is_restored), 0, 0, 0]
+                (new,) = await log.publish(messages(["new"], partition=0, of=log))
+                assert isinstance(new, Appended)
+    finally:
+        await server.stop()
+
+
+async def test_what_was_trimmed_since_is_not_taken_for_lost(
+    new_redis: Callable[[], Awaitable[ValkeyServer]], database_pool: asyncpg.Pool
+) -> None:
+    server = await new_redis()
+    settings = short_settings(server, stream_retention_records=0, stream_retention_seconds=0)
+    async with RedisTransport.from_settings(settings) as log:
+        worker = ConformanceWorker(log, "worker")
+        async with worker.working():
+            await log.publish(messages(["x"] * 400, partition=0, of=log))
+            await LogEnds(database_pool, [log]).exchange()
+            await until(lambda: len(worker.records) >= 400, patience=20.0)
+
+            async def trimmed() -> bool:
+                return len(await log.read(Topic.MESSAGES, 0)) < 300
+
+            await until(trimmed, patience=20.0)
+    async with RedisTransport.from_settings(settings) as another:
+        await LogEnds(database_pool, [another]).exchange()
+        assert await _lost(another) == [0, 0, 0, 0]
