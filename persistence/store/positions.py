@@ -5,9 +5,11 @@ See ``persistence.tables.positions``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from persistence.database.pool import Connection
 
-__all__ = ["Place", "forget_position", "known_position", "move_position", "take_position"]
+__all__ = ["Place", "forget_position", "known_positions", "move_position", "take_position"]
 
 Place = tuple[int, int]
 """Where PostgreSQL has a row now: its ``ctid``, as block and number."""
@@ -22,8 +24,8 @@ INSERT INTO log_positions (transport, partition, epoch) VALUES ($1, $2, $3)
 RETURNING through, ctid AS place
 """
 _KNOWN = """
-SELECT through FROM log_positions JOIN fences USING (transport, partition, epoch)
-WHERE transport = $1 AND partition = $2
+SELECT partition, through FROM log_positions JOIN fences USING (transport, partition, epoch)
+WHERE transport = $1 AND partition = ANY($2::int[])
 """
 _MOVE = """
 UPDATE log_positions SET through = $4
@@ -48,10 +50,12 @@ async def take_position(
     return taken["through"], taken["place"]
 
 
-async def known_position(connection: Connection, transport: str, partition: int) -> str | None:
-    """Return up to where a partition is settled, ``None`` where nothing is known."""
-    through: str | None = await connection.fetchval(_KNOWN, transport, partition)
-    return through
+async def known_positions(
+    connection: Connection, transport: str, partitions: Sequence[int]
+) -> dict[int, str | None]:
+    """Return up to where partitions are settled, of those of which anything is known."""
+    rows = await connection.fetch(_KNOWN, transport, partitions)
+    return {row["partition"]: row["through"] for row in rows}
 
 
 async def move_position(

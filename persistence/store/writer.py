@@ -16,9 +16,9 @@ from persistence.errors import Contended, FenceLost
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.columns import BatchColumns, columns
 from persistence.store.locks import locks_of
+from persistence.store.position_lookup import PositionLookup
 from persistence.store.positions import (
     forget_position,
-    known_position,
     move_position,
     take_position,
 )
@@ -36,6 +36,7 @@ class Writer:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._positions = PositionLookup(pool)
 
     async def take(self, transport: str, partition: int, epoch: int, owner: str) -> Fence:
         """Take the fence of a partition: from now on every lower epoch is refused.
@@ -89,8 +90,7 @@ class Writer:
         Raises:
             Outage: the database can't tell now.
         """
-        async with using(self._pool) as connection:
-            return await known_position(connection, transport, partition)
+        return await self._positions.of(transport, partition)
 
     async def forget_position(self, transport: str, partition: int) -> None:
         """Have the position of a partition be unknown.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from persistence.errors import FenceLost
+from persistence.errors import FenceLost, Outage
 from persistence.fleet.used_logs import note_drained
 from persistence.store.statement import TAKE
 from tests.persistence.samples import message, placed
@@ -75,3 +77,24 @@ async def test_a_log_that_is_forgotten_has_no_position(writer, fence, database_p
     await writer.write([placed(message("a"))], fence)
     assert await note_drained(database_pool, "redis")
     assert (await writer.take("redis", 0, 2, "new")).through is None
+
+
+async def test_partitions_that_ask_in_one_moment_are_answered_by_one_query(
+    writer, fence, database_pool
+):
+    stored = placed(message("a"))
+    await writer.write([stored], fence)
+    asked: list[str] = []
+    async with database_pool.acquire() as connection:
+        connection.add_query_logger(lambda query: asked.append(query.query))
+    connections = database_pool.get_size()
+    found = await asyncio.gather(*(writer.position("redis", p) for p in range(100)))
+    assert found == [stored.offset, *[None] * 99]
+    assert (len(asked), database_pool.get_size()) == (1, connections)
+
+
+async def test_an_outage_is_told_to_all_that_asked(writer, fence, database_pool):
+    await database_pool.execute("ALTER TABLE log_positions RENAME TO away")
+    asking = (writer.position("redis", p) for p in range(3))
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(answer, Outage) for answer in answers)
