@@ -54,9 +54,9 @@ class ProcessSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
-    shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
-    """After a request to stop, how long to go on serving with ``/readyz`` saying no, so that load
-    balancers look elsewhere first."""
+    shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 2.0
+    """After a request to stop, how long a process that accepts goes on serving with ``/readyz``
+    saying no, so that load balancers look elsewhere first. Longer than they take to notice."""
     shutdown_grace_seconds: Annotated[int, Field(ge=2, le=600)] = 20
     """How long requests and batches in hand may take to end. Messages that are cut off are not
     lost: they were not acknowledged, or stay in the log."""

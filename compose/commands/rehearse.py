@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from compose.commands.options import Json
+from compose.local.proxy import ProxyKind
 from compose.output import err, out, run
 from compose.process.signals import Interrupted, Signals
 from compose.rehearsal.options import Options
@@ -58,6 +59,10 @@ def rehearse(
     s3: Annotated[
         bool, typer.Option("--s3", help="Keep large content in a real S3 server, not in a folder.")
     ] = False,
+    proxy: Annotated[
+        ProxyKind | None,
+        typer.Option(help="Put this proxy in front; its clients know no process by itself."),
+    ] = None,
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds that a gate may stay red; a backfill counts.")
     ] = 300.0,
@@ -101,6 +106,7 @@ def rehearse(
         ingresses=ingresses,
         workers=workers,
         faults=faults,
+        proxy=proxy,
         large=large,
         s3=s3,
         gate_seconds=patience,

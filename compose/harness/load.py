@@ -24,12 +24,14 @@ from compose.load.client import Client, NeverSentError, UnansweredError
 from compose.load.connection import HttpAnswer
 from compose.load.form import Form
 from compose.load.turns import turns
+from compose.local.proxy import SERVED_BY
 from transport.identity import idempotency_key
 
 __all__ = ["PLAIN", "Load", "LoadOptions", "Mix", "Target", "acknowledges"]
 
 _SETTLE_SECONDS = 40.0
 _OLD_KEPT = 300
+_PROXY = "proxy"
 _AS_FORM = 0.5
 
 
@@ -86,6 +88,8 @@ class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
     timeout: float = 2.0
     """Seconds that a request may take."""
     mix: Mix = Mix()
+    proxy: str | None = None
+    """The address of a proxy, to which all is sent; its answers name the ingress."""
     large: float = 0.0
     """The share of bodies whose content is large: JSON or a form, from 2 kB to more than 1 MB."""
 
@@ -280,20 +284,32 @@ class Load:
         self._last_via[conversation] = chosen.name
         return chosen
 
+    def _served(self, attempt: ClientAttempt, response: HttpAnswer) -> None:
+        """Note which ingress an answer is from: the last that the proxy has tried."""
+        address = response.headers.get(SERVED_BY, "").rpartition(",")[2].strip()
+        for target in self._targets:
+            if address and target.url.endswith(f"//{address}"):
+                attempt.via, attempt.phase = target.name, target.phase
+
     async def _send(
         self, attempt: ClientAttempt, path: str, body: dict[str, Any] | Form
     ) -> ClientAttempt:
-        target = self._another(attempt.conversation)
-        attempt.via, attempt.phase = target.name, target.phase
+        if proxy := self.options.proxy:
+            url, attempt.via = proxy, _PROXY
+        else:
+            target = self._another(attempt.conversation)
+            url, attempt.via, attempt.phase = target.url, target.name, target.phase
         self.history.begin(attempt)
         attempt.sent = time.monotonic()
         try:
-            response = await self._client.post(target.url + path, body)
+            response = await self._client.post(url + path, body)
         except NeverSentError as error:
             attempt.outcome, attempt.detail = Outcome.FAILED, str(error)
         except UnansweredError as error:
             attempt.detail = str(error)
         else:
+            if proxy:
+                self._served(attempt, response)
             _judge(attempt, response)
         finally:
             attempt.ended = time.monotonic()

@@ -47,8 +47,12 @@ class RehearsedService(LocalServer):
 
     async def start(self, **environment: str) -> None:
         """Start it and return once it takes requests, with these settings changed from now on."""
-        ports = {"PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
-        self.environment.update({**ports, **self.environment, **environment})
+        ours = {
+            "PORT": str(self.port),
+            "METRICS_PORT": str(self.metrics_port),
+            "SHUTDOWN_DELAY_SECONDS": "0",  # for proxies, of which there is none by default
+        }
+        self.environment.update({**ours, **self.environment, **environment})
         await super().start()
         self.up = True
 

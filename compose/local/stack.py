@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -93,6 +94,8 @@ class Stack:
         found = {
             **self._payloads(),
             "DATABASE_URL": self.database_url,
+            # Ctrl-C is to be quick, and no load balancer is told.
+            "SHUTDOWN_DELAY_SECONDS": os.environ.get("SHUTDOWN_DELAY_SECONDS", "0"),
             "REDIS_URL": "",
             "REDIS_HOST": "127.0.0.1",
             "REDIS_PORT": _NOBODY,

@@ -111,7 +111,7 @@ async def run(
                         await parts.payload_identity.begin()
                     if parts.payload_gate is not None:
                         await parts.payload_gate.begin()
-                    process = _Process(parts, heartbeat, targets)
+                    process = _Process(parts, heartbeat, targets, role)
                     await process.run(bound, stop, partial(started, running))
                 except ConfigurationError:
                     await heartbeat.leave()  # a log was retired, or a process is too old
@@ -135,8 +135,10 @@ def _calm_collector() -> None:
 class _Process:
     """The tasks of a process, and the order in which they end."""
 
-    def __init__(self, parts: Service, heartbeat: Heartbeat, targets: Targets) -> None:
+    def __init__(self, parts: Service, heartbeat: Heartbeat, targets: Targets, role: Role) -> None:
         self._settings = parts.context.settings.process
+        # No load balancer sends a worker anything.
+        self._delay = 0.0 if role is Role.WORKER else self._settings.shutdown_delay_seconds
         self._parts = parts
         self._heartbeat = heartbeat
         self._targets = targets
@@ -186,7 +188,7 @@ class _Process:
             log.info("Stopping")
             parts.app.drain()
             if stop.is_set():
-                await asyncio.sleep(self._settings.shutdown_delay_seconds)
+                await asyncio.sleep(self._delay)
             self._http_stop.set()
             await tasks.end(api, within=grace + _FLUSH_SECONDS)
             self._workers_stop.set()

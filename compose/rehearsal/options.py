@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from compose.local.proxy import ProxyKind
 from persistence.fleet.log_choice import FIRST_PAIR, LogPair
 
 __all__ = ["THERE_AND_BACK", "Options"]
@@ -50,5 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """About how many of their messages."""
     replay_seconds: float = 900.0
     """The longest run of TLC, in seconds."""
+    proxy: ProxyKind | None = None
+    """The proxy that all clients use; ``None``: they know each ingress, and which one is down."""
     pair: LogPair = FIRST_PAIR
     """The logs to walk between."""

@@ -108,6 +108,7 @@ class Rehearsal:
             pause=writers / options.rate,
             catch_up=True,
             patience=0.95,
+            proxy=self.stage.proxy.url if self.stage.proxy else None,
             mix=_MIX,
             large=options.large,
         )
@@ -168,6 +169,8 @@ class Rehearsal:
         """Replay some conversations; return why it can't be done."""
         if not logs:
             return "a log could not be read"
+        if not self.options.replayed_conversations:
+            return "none was asked for"
         try:
             return replay(
                 self.history_file,

@@ -13,13 +13,14 @@ from compose.harness.service import RehearsedService
 from compose.local.binaries import find_redis
 from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
+from compose.local.proxy import ProxyServer
 from compose.local.seaweed import SeaweedServer
 from compose.local.server import all_started
 from compose.local.valkey import ValkeyServer
 from compose.rehearsal.options import Options
 from compose.rehearsal.part import Part
 from compose.rehearsal.timeline import RehearsalTimeline
-from compose.settings import load
+from compose.settings import ProcessSettings, load
 from persistence.fleet.log_choice import choices
 from persistence.migrate import upgrade
 from transport.settings import TransportSettings
@@ -28,6 +29,7 @@ __all__ = ["Stage", "place_of"]
 
 _DATABASE = "rehearsal"
 _PAYLOADS = "payloads"
+_DELAY_SECONDS: float = ProcessSettings.model_fields["shutdown_delay_seconds"].default
 _SETTINGS = {
     # Short, so that little of a rehearsal is spent waiting for a partition to change hands.
     "STREAM_LEASE_MS": "2000",
@@ -88,6 +90,11 @@ class Stage:
             *(Part(ingress, "ingress", timeline) for ingress in self.ingresses),
             *(Part(worker, "worker", timeline) for worker in self.workers),
         ]
+        self.proxy = (
+            ProxyServer(options.proxy, folder / "proxy", [one.port for one in self.ingresses])
+            if options.proxy
+            else None
+        )
         self._services = {service.name: service for service in (*self.ingresses, *self.workers)}
 
     @property
@@ -123,6 +130,8 @@ class Stage:
             for part in self.processes:
                 self._set_phase(part, 0)
             await all_started(part.start(0) for part in self.processes)
+            if self.proxy is not None:
+                await stack.enter_async_context(self.proxy)
             yield
 
     async def restart(self, part: Part, phase: int) -> None:
@@ -131,6 +140,9 @@ class Stage:
             await part.stop()
             self._set_phase(part, phase)
             await part.start(phase)
+            service = self._services[part.name]
+            if self.proxy is not None and service in self.ingresses:
+                await self.proxy.sends_to(service.port)
 
     def phase_of(self, part: Part) -> int | None:
         """Return the phase that a process runs; a server has none."""
@@ -155,6 +167,8 @@ class Stage:
     def _environment(self, phase: int) -> dict[str, str]:
         return {
             **_SETTINGS,
+            # Clients that know every ingress stop using one before it is stopped; a proxy looks.
+            "SHUTDOWN_DELAY_SECONDS": str(_DELAY_SECONDS if self.proxy else 0.0),
             **choices(self._pair)[phase].environment(),
             # A label's settings are there in phases that do not name its log, too.
             "OTHER_LOGS": ",".join(name for name in self._pair.names if "." in name),

@@ -167,7 +167,7 @@ class _Forked:
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not _SETTINGS.match(k)}
-    return {**inherited, "COLUMNS": "200", **settings}
+    return {**inherited, "COLUMNS": "200", "SHUTDOWN_DELAY_SECONDS": "0", **settings}
 
 
 def _mind_ctrl_c() -> None:
