@@ -189,6 +189,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     seen_by: str = "this process",
     migration: MigrationActions | None = None,
     payloads: PayloadStore | None = None,
+    unwritten: Callable[[], str | None] = lambda: None,
 ) -> Ingress:
     """Build the application. It starts nothing and connects to nothing of its own.
 
@@ -205,6 +206,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         seen_by: The name that the console gives this process.
         migration: Shows and steers the migration between logs, in the console.
         payloads: Where large content is kept; without one, in the log.
+        unwritten: Tells why this process's rows are not taken, while they are not.
 
     Raises:
         ConfigurationError: The API keys can't be used.
@@ -226,6 +228,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         timeout_seconds=settings.ingress_health_timeout_ms / 1000,
         worker=worker,
         probes=probes,
+        unwritten=unwritten,
     )
     messages = Messages(
         transport=read,

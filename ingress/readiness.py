@@ -52,6 +52,7 @@ class ReadinessChecks:
         timeout_seconds: The longest wait for each.
         worker: Tells how this process's workers are, if it has any.
         probes: Further dependencies.
+        unwritten: Tells why this process's rows are not taken, while they are not.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class ReadinessChecks:
         timeout_seconds: float,
         worker: WorkerProbe | None = None,
         probes: Sequence[Probe] = (),
+        unwritten: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._probes = probes
+        self._unwritten = unwritten
         self._transport = transport
         self._pool = pool
         self._database_required = database_required
@@ -110,6 +113,9 @@ class ReadinessChecks:
             if not self._database_required:
                 detail += " Messages are accepted all the same, and persisted when it is back."
             return ComponentState("database", "down", self._database_required, detail)
+        if why := self._unwritten():  # its disk is full: it goes on answering
+            detail = f"It answers, and takes no rows: {why}."
+            return ComponentState("database", "degraded", self._database_required, detail)
         return ComponentState("database", "up", self._database_required, "It answers.")
 
 

@@ -4,6 +4,7 @@
     ├── Outage            the database can't do it now: pause, back off, retry for ever
     │   ├── TooSlow       no answer in time: the same, with fewer rows at once
     │   ├── Contended     a deadlock or a serialization failure: retry at once
+    │   ├── Crowded       no connection is left for this process: others may have some
     │   ├── SchemaOutdated  a table or a column is missing: an operator migrates the schema
     │   ├── UnfitDatabase   a pooler or an engine can't do what is needed: an operator changes it
     │   └── Unexpected    not understood: retried like an outage, never dead-lettered
@@ -20,6 +21,7 @@ from transport.contract import Reason
 
 __all__ = [
     "Contended",
+    "Crowded",
     "FenceLost",
     "Outage",
     "PersistenceError",
@@ -54,6 +56,14 @@ class Contended(Outage):
     """Another transaction stood in the way (SQLSTATE 40001, 40P01), or a row just vanished.
 
     Remedy: retry at once; after a few times treat it as any outage.
+    """
+
+
+class Crowded(Outage):
+    """The server takes no more connections (SQLSTATE 53300).
+
+    Remedy: a worker that has none gives its partitions up to processes that have. An operator
+    raises ``max_connections`` or lowers ``DATABASE_POOL_SIZE``.
     """
 
 

@@ -65,6 +65,7 @@ class HealthOnly:
         transport: Transport,
         worker: WorkerProbe,
         probes: Sequence[Probe] = (),
+        unwritten: Callable[[], str | None] = lambda: None,
     ) -> None:
         settings, metrics = context.settings.ingress, context.metrics
         self._readiness = ReadinessChecks(
@@ -74,6 +75,7 @@ class HealthOnly:
             timeout_seconds=settings.ingress_health_timeout_ms / 1000,
             worker=worker,
             probes=probes,
+            unwritten=unwritten,
         )
         self.listener = Listener(Bounds.of(settings), metrics.of(IngressMetrics).connections_ended)
         self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)

@@ -11,6 +11,7 @@ import structlog
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
+from persistence.fleet.processes import processes
 from persistence.store.locks import BUCKETS, inserters
 from transport.log_name import LogName
 from transport.settings import TransportSettings
@@ -25,6 +26,10 @@ _CHECKPOINT_SECONDS = 900
 _WAL = """
 SELECT name, setting, coalesce(enumvals, '{}') AS choices FROM pg_settings
 WHERE name IN ('wal_compression', 'max_wal_size', 'checkpoint_timeout')
+"""
+_CONNECTIONS = """
+SELECT current_setting('max_connections')::int
+    - current_setting('superuser_reserved_connections')::int
 """
 
 
@@ -64,14 +69,26 @@ def _warn_of_counts(settings: TransportSettings) -> None:
 
 
 async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
-    """Say once, when PostgreSQL can be reached, which of its settings make writes expensive."""
+    """Say once, when PostgreSQL can be reached, which of its settings make writes expensive.
+
+    And whether it takes as many connections as the processes may open.
+    """
     while not stop.is_set():
         try:
             async with using(pool) as connection:
                 changes = await cheaper_wal(connection)
+                most = await connection.fetchval(_CONNECTIONS)
+            alive = sum(process.live for process in await processes(pool))
         except PersistenceError:
             await stopped_within(stop, _PAUSE)
             continue
+        wanted = max(1, alive) * pool.get_max_size()
+        if wanted > most:
+            _log.warning(
+                f"{max(1, alive)} processes may open {wanted} connections to PostgreSQL, which "
+                f"takes {most}: a process that finds none waits, and has no partitions",
+                remedy="raise max_connections, or lower DATABASE_POOL_SIZE",
+            )
         if changes:
             _log.warning(
                 "PostgreSQL writes more WAL than it has to: up to twice as much for each row of a "

@@ -204,7 +204,13 @@ def _application(
         required = role is Role.WORKER
         probe = worker_probe(consumers.worker, consumers.standbys, required=required)
         if required:
-            return HealthOnly(context, transport=logs.consumed, worker=probe, probes=always)
+            return HealthOnly(
+                context,
+                transport=logs.consumed,
+                worker=probe,
+                probes=always,
+                unwritten=consumers.worker.unwritten,
+            )
     return build(
         settings=settings.ingress,
         transport=logs.written,
@@ -220,6 +226,7 @@ def _application(
             context.pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
         ),
         payloads=context.payloads,
+        **({"unwritten": consumers.worker.unwritten} if consumers else {}),
     )
 
 

@@ -226,6 +226,18 @@ def _behind(log: LogView) -> Iterator[Sentence]:
 
 def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sentence]:
     waits: dict[tuple[str, str], list[ProcessView]] = defaultdict(list)
+    if len(processes) > 1 and not any(process.live for process in processes):
+        silent = min(process.silent_seconds for process in processes)
+        yield Sentence(
+            level="alarm",
+            text=f"None of {len(processes)} processes has been heard of for {span(silent)}. "
+            "PostgreSQL takes none of their writes (its disk is full, or it is read-only), or all "
+            "of them have ended.",
+            next="Look at PostgreSQL's disk and log first: what is accepted meanwhile waits in the "
+            "log, and processes that live go on by themselves.",
+            page="migration",
+        )
+        return
     for process in processes:
         if not process.live:
             yield Sentence(

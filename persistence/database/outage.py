@@ -85,6 +85,13 @@ class OutageBarrier:
         self._outage = 0
         self._since: float | None = None
         self._error = ""
+        self._last: Exception | None = None
+
+    def waited_for(self, kind: type[Exception]) -> float:
+        """Return for how many seconds it is closed, if its last error is of a kind; else 0."""
+        if self._since is None or not isinstance(self._last, kind):
+            return 0.0
+        return time.time() - self._since
 
     def paused(self) -> Paused | None:
         """Return since when this dependency is waited for, ``None`` while it works."""
@@ -125,12 +132,12 @@ class OutageBarrier:
                     async with asyncio.timeout(_PROBE_SECONDS):
                         await self._probe()
                 except (PersistenceError, TransportError, TimeoutError) as failure:
-                    self._error = _line(failure)
+                    self._error, self._last = _line(failure), failure
                 else:
                     self._open()
 
     def _close(self, error: Exception) -> None:
-        self._error = _line(error)
+        self._error, self._last = _line(error), error
         if self._since is not None:
             return
         self._outage += 1

@@ -21,6 +21,8 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _CONNECT_SECONDS = 5.0
+# Of the 300 that asyncpg has: where connections are few, another process may wait for this one.
+_IDLE_SECONDS = 60.0
 # A process suspended inside a transaction (a redrive's) must not hold its row locks for ever.
 _IDLE_IN_TRANSACTION_MS = 60_000
 
@@ -45,6 +47,7 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
             min_size=0,
             max_size=settings.database_pool_size,
             timeout=_CONNECT_SECONDS,
+            max_inactive_connection_lifetime=_IDLE_SECONDS,
             command_timeout=timeout,
             # No session state is ever set, so there is nothing to reset. asyncpg's own reset would
             # cost a round trip per use; it still rolls back a transaction left open.

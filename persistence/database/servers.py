@@ -16,7 +16,7 @@ import structlog
 
 from persistence.database.fitness import Fitness, Pooling, examined, set_in_session
 from persistence.database.hang import HangWatch
-from persistence.errors import Outage
+from persistence.errors import Crowded, Outage
 
 __all__ = ["ServerConnection", "Servers", "urls_of"]
 
@@ -131,16 +131,18 @@ class Servers:
         if len(self._urls) == 1:
             url = self._urls[0]
             return await asyncpg.connect(url, timeout=seconds, **options), url
-        answers = []
+        answers, is_crowded = [], False
         for url in self._urls:
             try:
                 session = await asyncpg.connect(url, timeout=seconds / len(self._urls), **options)
             except _REFUSALS as error:
+                is_crowded |= isinstance(error, asyncpg.TooManyConnectionsError)
                 answers.append(f"{_place(url)}: {type(error).__name__} {error}".rstrip())
             else:
                 self._begin_with(url)
                 return session, url
-        raise Outage(f"no server in DATABASE_URL takes writes ({'; '.join(answers)})")
+        kind = Crowded if is_crowded else Outage
+        raise kind(f"no server in DATABASE_URL takes writes ({'; '.join(answers)})")
 
     async def _leave_if_it_hangs(self) -> None:
         """End the sessions of the server in use if it gives no answer and another takes writes."""

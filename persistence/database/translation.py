@@ -13,6 +13,7 @@ import asyncpg
 
 from persistence.errors import (
     Contended,
+    Crowded,
     Outage,
     PersistenceError,
     Rejected,
@@ -34,6 +35,7 @@ by_code: dict[str, type[PersistenceError]] = {
     "42501": Outage,  # the role lacks a permission: granted by an operator
     "42703": SchemaOutdated,  # a column is missing
     "42P01": SchemaOutdated,  # a table is missing
+    "53300": Crowded,  # too many connections: of the server, of the role or of the database
     "55P03": Contended,  # a lock was not to be had within lock_timeout
     "57014": TooSlow,  # statement_timeout, or cancelled by an operator
 }

@@ -7,14 +7,23 @@ with a partition is in ``persistence.worker.partition_worker``.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import msgspec
+import structlog
 
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
 from otel.tracing.start import OFF
-from persistence.database.outage import Paused, database_barrier, log_barrier
+from persistence.database.outage import (
+    Paused,
+    Stopping,
+    database_barrier,
+    log_barrier,
+    stopped_within,
+)
 from persistence.database.pool import Pool
+from persistence.errors import Crowded
 from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.store.group_writer import GroupWriter
@@ -28,6 +37,12 @@ from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, Claim, Topic, Transport
 
 __all__ = ["Worker", "WorkerStatus", "worker_context"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 0.5
+_CROWDED_SECONDS = 5.0
+"""An outage of all processes ends as often within it as not: nobody's partitions move for that."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -71,8 +86,39 @@ class Worker:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set; then finish the batches in hand and hand back the rest."""
-        await self._claims.run(stop)
+        """Work until ``stop`` is set; then finish the batches in hand and hand back the rest.
+
+        While PostgreSQL has no connection left for this process, others have the partitions.
+        """
+        database = self._context.database
+        while not stop.is_set():
+            leave = asyncio.Event()
+            watching = asyncio.create_task(self._watch(stop, leave))
+            try:
+                await self._claims.run(leave)
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+            if not stop.is_set():
+                _log.warning(
+                    "No connection to PostgreSQL is left for this process: its partitions are "
+                    "given up to processes that have one",
+                    remedy="raise max_connections, or lower DATABASE_POOL_SIZE",
+                )
+                with suppress(Stopping):
+                    await database.hold(Crowded("no connection is left for this process"), stop)
+
+    async def _watch(self, stop: asyncio.Event, leave: asyncio.Event) -> None:
+        """Set ``leave`` once ``stop`` is set, or no connection was to be had for a while."""
+        while not await stopped_within(stop, _LOOK_SECONDS):
+            if self._context.database.waited_for(Crowded) > _CROWDED_SECONDS:
+                break
+        leave.set()
+
+    def unwritten(self) -> str | None:
+        """Return why PostgreSQL takes no rows; ``None`` while it does."""
+        paused = self._context.database.paused()
+        return paused.error if paused else None
 
     def status(self) -> WorkerStatus:
         """Return the partitions that this process owns, and its waits."""

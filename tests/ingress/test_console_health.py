@@ -103,6 +103,15 @@ def test_partitions_with_one_cause_are_told_together_and_others_apart() -> None:
     assert "has not been heard of for 30 s" in alarms[2]
 
 
+def test_all_processes_that_are_silent_at_once_are_not_called_dead() -> None:
+    """A full disk takes none of their heartbeats, and to forget one would be wrong."""
+    silent = [process(name, live=False, silent_seconds=30.0) for name in ("w1", "w2")]
+    (alarm,) = [one for one in said(log(), processes=silent) if one.level == "alarm"]
+    assert "None of 2 processes has been heard of for 30 s" in alarm.text
+    assert "its disk is full" in alarm.text
+    assert "forget" not in (alarm.next or "")
+
+
 def test_what_is_unknown_is_never_well() -> None:
     levels = {one.level for one in said(log(partition(0, lag=None, stalled_seconds=None)))}
     assert levels == {"warning"}

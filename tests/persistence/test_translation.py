@@ -12,6 +12,7 @@ from persistence.database.pool import connect, using
 from persistence.database.translation import translate, translated
 from persistence.errors import (
     Contended,
+    Crowded,
     Outage,
     Rejected,
     SchemaOutdated,
@@ -59,7 +60,7 @@ def test_every_sqlstate_class_the_driver_knows_is_either_ruled_on_or_listed_as_n
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ("08006", Outage), ("53100", Outage), ("53300", Outage), ("55P03", Contended),
+        ("08006", Outage), ("53100", Outage), ("53300", Crowded), ("55P03", Contended),
         ("57P01", Outage), ("57P03", Outage), ("58030", Outage), ("25006", Outage),
         ("42P01", SchemaOutdated), ("42703", SchemaOutdated), ("28P01", Outage), ("3D000", Outage),
         ("42501", Outage), ("XX001", Outage), ("57014", TooSlow), ("40001", Contended),

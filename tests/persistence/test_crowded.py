@@ -1,0 +1,76 @@
+"""PostgreSQL takes no more connections: who has none gives its partitions to who has."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from compose.process.settings_warnings import warn_of_database
+from persistence.database.pool import connect
+from persistence.settings import PersistenceSettings
+from tests.persistence.loglib import append, lag
+from tests.persistence.samples import message
+from tests.support.eventually import eventually
+
+_ROLE = "few_connections"
+_MOST = 6
+
+
+@pytest.fixture
+async def role_url(database_url: str, database_pool: asyncpg.Pool):
+    """The database's address for a role that may have so many connections."""
+    await database_pool.execute(
+        f"DROP ROLE IF EXISTS {_ROLE}; CREATE ROLE {_ROLE} LOGIN CONNECTION LIMIT {_MOST};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {_ROLE}"
+    )
+    yield database_url.replace("://crossfade@", f"://{_ROLE}@")
+    await database_pool.execute(f"DROP OWNED BY {_ROLE}; DROP ROLE {_ROLE}")
+
+
+async def test_a_worker_without_a_connection_gives_its_partitions_up(
+    role_url: str, start, transport, database_pool
+) -> None:
+    sessions = [await asyncpg.connect(role_url) for _ in range(_MOST)]
+    pools = [
+        await connect(PersistenceSettings(database_url=SecretStr(url), database_pool_size=4))
+        for url in (role_url.replace(_ROLE, "crossfade"), role_url)
+    ]
+    try:
+        rich = start(member="rich", pool=pools[0]).consumer
+        await eventually(lambda: len(rich.status().partitions) == transport.partitions)
+        poor = start(member="poor", pool=pools[1]).consumer
+        await eventually(lambda: poor.status().partitions, timeout=20)
+        await append(transport, *(message(f"m{n}", f"c{n}") for n in range(20)))
+
+        async def all_persisted() -> bool:
+            return await lag(transport) == 0
+
+        await eventually(all_persisted, timeout=30)
+        assert not poor.status().partitions
+        (paused,) = [one for one in poor.status().paused if one.dependency == "postgresql"]
+        assert "connection" in paused.error
+        for session in sessions:
+            await session.close()
+        await eventually(lambda: len(poor.status().partitions) == 2, timeout=20)
+        assert not poor.status().paused
+    finally:
+        for pool in pools:
+            pool.terminate()
+
+
+async def test_more_connections_than_the_server_takes_are_told_at_the_start(database_url) -> None:
+    pool = await connect(
+        PersistenceSettings(database_url=SecretStr(database_url), database_pool_size=400)
+    )
+    try:
+        with capture_logs() as logs:
+            await warn_of_database(pool, asyncio.Event())
+    finally:
+        pool.terminate()
+    (told,) = [line for line in logs if "connections to PostgreSQL" in line["event"]]
+    assert "1 processes may open 400" in told["event"]
+    assert "DATABASE_POOL_SIZE" in told["remedy"]

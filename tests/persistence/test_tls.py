@@ -1,0 +1,81 @@
+"""PostgreSQL over TLS, its certificate checked: ``sslmode=verify-full``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from compose.local.postgres import PostgresServer
+from compose.local.server import ServerError
+from persistence.database.pool import connect, using
+from persistence.errors import Outage
+from persistence.migrate import upgrade
+from persistence.settings import PersistenceSettings
+from persistence.store.writer import Writer
+from tests.persistence.samples import message, placed
+from tests.support.certificates import Certificate, self_signed
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Certificate:
+    return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def server(initialized_postgres: Path, tmp_path: Path, certificate: Certificate):
+    """One that takes connections over TLS."""
+    data = tmp_path / "postgres" / "data"
+    shutil.copytree(initialized_postgres, data)
+    for kept, name in ((certificate.certificate, "server.crt"), (certificate.key, "server.key")):
+        shutil.copy(kept, data / name)
+        (data / name).chmod(0o600)
+        shutil.chown(data / name, data.stat().st_uid, data.stat().st_gid)
+    with (data / "postgresql.auto.conf").open("a") as conf:
+        conf.write("ssl = on\n")
+    made = PostgresServer(data)
+    try:
+        await made.start()
+    except ServerError as error:
+        pytest.skip(f"PostgreSQL was built without TLS: {error}")
+    await made.create_database("crossfade")
+    yield made
+    await made.stop()
+
+
+def url_of(server: PostgresServer, host: str, authority: Path, mode: str = "verify-full") -> str:
+    address = server.url_of("crossfade").replace("127.0.0.1", host)
+    return f"{address}?sslmode={mode}&sslrootcert={authority}"
+
+
+async def test_everything_goes_over_tls_and_the_certificate_is_checked(
+    server: PostgresServer, certificate: Certificate
+) -> None:
+    url = url_of(server, "localhost", certificate.certificate)
+    await upgrade(url)
+    pool = await connect(PersistenceSettings(database_url=SecretStr(url)))
+    try:
+        written = await Writer(pool).write([placed(message("a"))], None)
+        assert written.persisted == [0]
+        async with using(pool) as connection:
+            assert await connection.fetchval(
+                "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            )
+    finally:
+        await pool.close()
+
+
+async def test_a_certificate_of_another_authority_is_refused(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    other = self_signed(tmp_path, "other")
+    pool = await connect(
+        PersistenceSettings(database_url=SecretStr(url_of(server, "localhost", other.certificate)))
+    )
+    try:
+        with pytest.raises(Outage, match=r"certificate|CERTIFICATE"):
+            await Writer(pool).probe()
+    finally:
+        pool.terminate()
