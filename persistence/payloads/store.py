@@ -121,15 +121,31 @@ class PayloadStore:
 
         Raises:
             PayloadMissing, PayloadOutage: as their names say.
-            PayloadCorrupt: it has another length; its content was not read.
+            PayloadCorrupt: it has another length.
         """
         async with self.call("get", key, size):
-            found = await self._found(self._obstore.get_async(self._client, key))
-            if found.meta["size"] != size:
-                raise PayloadCorrupt(f"the object {key} has {found.meta['size']} bytes, not {size}")
-            data = bytes(await found.bytes_async())
+            data = await self._start_of(key, size + 1)
+            if len(data) != size:
+                found = f"more than {size}" if len(data) > size else str(len(data))
+                raise PayloadCorrupt(f"the object {key} has {found} bytes, not {size}")
         self._metrics.bytes.labels("get").inc(len(data))
         return data
+
+    async def _start_of(self, key: str, most: int) -> bytes:
+        """Return up to so many bytes of an object.
+
+        One call of the client, which comes back from its thread once. Head and body of a whole
+        object are two calls, and cost half as much processor time again.
+        """
+        try:
+            call = self._obstore.get_range_async(self._client, key, start=0, end=most)
+            return bytes(await self._found(call))
+        except self._obstore.exceptions.GenericError:
+            # Either the store failed, or the object is empty: then it has no such range.
+            meta = await self._found(self._obstore.head_async(self._client, key))
+            if meta["size"]:
+                raise
+            return b""
 
     async def open(self, key: str, *, start: int = 0, end: int | None = None) -> OpenObject:
         """Begin to read an object, or its bytes from ``start`` to before ``end``.

@@ -103,6 +103,21 @@ async def test_another_length_or_digest_is_corrupt(store: PayloadStore) -> None:
             await verify(store, "there/1", size, digest)
 
 
+@pytest.mark.parametrize(("found", "said"), [(b"", "has 0 "), (b"123", "has 3 "), (b"12345", "4 ")])
+async def test_an_object_of_another_length_is_corrupt(
+    store: PayloadStore, found: bytes, said: str
+) -> None:
+    """An empty one has no range to ask for, which a client takes for a failure of the store."""
+    await store.put("key", found)
+    with pytest.raises(PayloadCorrupt, match=said):
+        await store.get("key", 4)
+
+
+async def test_empty_content_comes_back(store: PayloadStore) -> None:
+    await store.put("key", b"")
+    assert await store.get("key", 0) == b""
+
+
 async def test_objects_are_listed_by_prefix_and_deleted(store: PayloadStore) -> None:
     for key in ("a/1", "a/2", "b/1"):
         await store.put(key, b"x")
