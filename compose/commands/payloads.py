@@ -154,8 +154,9 @@ def _show(report: VerifyReport) -> None:
         for fault in report.faults:
             table.add_row(fault.message_id, fault.fault, fault.key, fault.detail)
         out.print(table)
-    good = f"{report.examined:,} payloads, {report.bytes:,} bytes: as they were sent"
-    bad = f"{len(report.faults):,} of {report.examined:,} payloads are missing or damaged"
+    payloads = "1 payload" if report.examined == 1 else f"{report.examined:,} payloads"
+    good = f"{payloads}, {report.bytes:,} bytes: as sent"
+    bad = f"{len(report.faults):,} of {payloads} missing or damaged"
     out.print(styled((bad, "red") if report.faults else (good, "green")))
 
 

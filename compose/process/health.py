@@ -167,7 +167,8 @@ def payload_probe(store: PayloadStore, *, timeout_seconds: float) -> Probe:
                 await store.probe()
         except (PayloadError, TimeoutError) as error:
             why = str(error) or f"no answer within {timeout_seconds:g} s"
-            detail = f"{why.rstrip('.')}. Large messages get 503; small ones are accepted."
+            end = "" if why.endswith((".", "?", "!")) else "."
+            detail = f"{why}{end} Large messages get 503; small ones are accepted."
             return ComponentState(name, "degraded", False, detail)
         return ComponentState(name, "up", False, "It answers.")
 
