@@ -42,6 +42,7 @@ _COMMANDS = {
     "conversation": "compose.commands.conversation:show",
     "produce": "compose.commands.produce:produce",
     "audit": "compose.commands.audit:audit",
+    "erase": "compose.commands.erase:erase",
     "completion": "compose.commands.completion:completion",
     "dlq": "compose.commands.dlq:app",
     "db": "compose.commands.db:app",

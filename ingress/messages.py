@@ -1,4 +1,4 @@
-"""Find a message: in its row, in the log, or among the dead letters."""
+"""Find a message: in its row, in the log, among the dead letters, or by its tombstone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.errors import Outage
 from persistence.reads import messages as queries
 from persistence.reads.messages import Lost, StoredMessage
+from persistence.reads.tombstones import Buried, buried
 from transport.contract import WORKER_GROUP, Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
 from transport.errors import DecodeError, TransportUnavailable
@@ -43,7 +44,7 @@ class Dead(msgspec.Struct, frozen=True):
     message: Message | None = None
 
 
-Found = StoredMessage | Dead | Pending
+Found = StoredMessage | Dead | Pending | Buried
 
 
 def visible(found: Found, key: ApiKey | None) -> bool:
@@ -55,7 +56,7 @@ def visible(found: Found, key: ApiKey | None) -> bool:
 
 
 class Messages:
-    """Finds messages by id: a row, a dead letter, or a record that waits in the log.
+    """Finds messages by id: a row, a tombstone, a dead letter, or a record that waits in the log.
 
     Args:
         transport: the log that workers read.
@@ -102,9 +103,13 @@ class Messages:
         # neither has it yet it is on its way to the dead letters, or further back than we look.
         return await self._stored(message_id, content=content) or remembered
 
-    async def _stored(self, message_id: str, *, content: bool) -> StoredMessage | Dead | None:
+    async def _stored(
+        self, message_id: str, *, content: bool
+    ) -> StoredMessage | Buried | Dead | None:
         async with asyncio.timeout(self._timeout):
-            row = await queries.message(self._pool, message_id)
+            row = await queries.message(self._pool, message_id) or await buried(
+                self._pool, message_id
+            )
             if row is not None:
                 return row
             lost = await queries.dead_letter_of(self._pool, message_id)

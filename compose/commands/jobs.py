@@ -34,14 +34,20 @@ __all__ = [
 ]
 
 _REFRESH = 0.2
-_VERBS = {JobKind.REDRIVE: "redrove", JobKind.BACKFILL: "appended", JobKind.REPAIR: "repaired"}
+_VERBS = {
+    JobKind.REDRIVE: "redrove",
+    JobKind.BACKFILL: "appended",
+    JobKind.REPAIR: "repaired",
+    JobKind.ERASURE: "erased",
+}
 
 JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id, as the list shows it.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many.")]
 _Kind = Annotated[JobKind | None, typer.Option(help="Only those of this kind.")]
 
 app = typer.Typer(
-    no_args_is_help=True, help="Long jobs (redrives, backfills, repairs): list, watch, cancel."
+    no_args_is_help=True,
+    help="Long jobs (redrives, backfills, repairs, erasures): list, watch, cancel.",
 )
 
 
@@ -214,6 +220,8 @@ def _resume(job: Job) -> str:
         return f"crossfade dlq redrive --resume {job.id}"
     if job.kind == JobKind.BACKFILL:
         return f"crossfade migrate backfill --resume {job.id}"
+    if job.kind == JobKind.ERASURE:
+        return f"crossfade erase --{job.request.get('kind')} ID"
     return f"crossfade audit --repair --transport {job.request.get('transport')}"
 
 
@@ -228,4 +236,6 @@ def _subject(job: Job) -> str:
     if job.kind == JobKind.BACKFILL:
         source = "rows" if request.get("fromRows") else request.get("source")
         return f"{source} to {request.get('target')}"
+    if job.kind == JobKind.ERASURE:
+        return f"{request.get('kind')} sha256:{str(request.get('digest'))[:16]}"
     return str(request.get("transport", ""))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Annotated
 
 import msgspec
 import typer
 
+from compose.commands.every_log import originals
 from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn
@@ -19,7 +20,6 @@ from compose.settings import Settings
 from compose.terminal import confirm, progress_bar, styled
 from persistence.database.pool import Pool, connect
 from persistence.fleet.payload_identity import confirm as confirm_store
-from persistence.fleet.used_logs import used_logs
 from persistence.payload_audit.sweep import LEAST_AGE, SweepReport
 from persistence.payload_audit.sweep import sweep as remove_orphans
 from persistence.payload_audit.verify import VerifyReport
@@ -27,9 +27,6 @@ from persistence.payload_audit.verify import verify as compare
 from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.opening import open_store
 from persistence.payloads.store import PayloadStore
-from transport.contract import Transport
-from transport.existing import must_exist
-from transport.registry import create
 
 __all__ = ["app"]
 
@@ -71,7 +68,7 @@ def sweep(
         confirm("Delete what nothing refers to?")
 
     async def main() -> SweepReport:
-        async with _store() as (settings, pool, store), _logs(settings, pool) as logs:
+        async with _store() as (settings, pool, store), originals(settings, pool) as logs:
             with progress_bar(err) as bar:
                 task = bar.add_task("looking at objects", total=None)
                 return await remove_orphans(
@@ -184,19 +181,3 @@ async def _store() -> AsyncIterator[tuple[Settings, Pool, PayloadStore]]:
         fail(str(error), status=_UNKNOWN)
     finally:
         await pool.close()
-
-
-@asynccontextmanager
-async def _logs(settings: Settings, pool: Pool) -> AsyncIterator[list[Transport]]:
-    """Connect every log that may hold records which are still to become rows."""
-    ours = settings.transport
-    named = {ours.transport, ours.consumed, *(name for name in await used_logs(pool) if name)}
-    async with AsyncExitStack() as stack:
-        logs: list[Transport] = []
-        for name in sorted(named):
-            made = create(name, ours)
-            if not made.features.shared:
-                fail(f"{name} is a log within one process: what is unread there can't be known")
-            await must_exist(name, ours)
-            logs.append(await stack.enter_async_context(made))
-        yield logs

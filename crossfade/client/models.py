@@ -27,8 +27,9 @@ __all__ = [
     "new_key",
 ]
 
-State = Literal["pending", "persisted", "dead_lettered"]
-"""``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored."""
+State = Literal["pending", "persisted", "dead_lettered", "archived", "erased"]
+"""``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored.
+``archived``: was a row, and is in a file of the archive. ``erased``: nothing of it is kept."""
 ReceiptState = Literal["delivered", "read"]
 
 # In the order of time where Python has it (3.14): kinder to a database's index.

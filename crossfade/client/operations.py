@@ -107,7 +107,7 @@ class Operations:
                     cause = error  # not the end of the waiting itself, if there is a better one
             else:
                 state, cause = message.state, None
-                if state == "persisted":
+                if state in {"persisted", "archived", "erased"}:  # it has been a row
                     return message
                 if state == "dead_lettered":
                     raise DeadLetteredError(message)

@@ -153,4 +153,4 @@ def _remembered(first: Remembered, state: State) -> Stored:
 
 
 def _stored(answer: StoredAnswer) -> Stored:
-    return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, "persisted")
+    return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, answer.state)

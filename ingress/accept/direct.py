@@ -231,4 +231,4 @@ def _there(
     if answer is None:
         detail = "The row was there a moment ago and is gone."
         return Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER)
-    return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, "persisted")
+    return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, answer.state)

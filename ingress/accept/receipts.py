@@ -8,12 +8,13 @@ from typing import Literal
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.submission import ReceiptSubmission, Stored
 from ingress.messages import Dead, Found, Messages, visible
-from ingress.schema.problems import NOT_FOUND, STATE, Problem
+from ingress.schema.problems import GONE, NOT_FOUND, STATE, Problem
 from ingress.web.key_entries import ApiKey
 from otel.tracing.requests import Trace
 from persistence.database.pool import Pool
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredReceipt
+from persistence.reads.tombstones import Buried
 from transport.envelope import Receipt
 
 __all__ = ["Receipts"]
@@ -53,12 +54,15 @@ class Receipts:
         messages do not exist for it.
 
         Raises:
-            Problem: there is no such message, it is a dead letter, or the log did not take it.
+            Problem: there is no such message, its row is gone, it is a dead letter, or the log did
+                not take it.
         """
         prefix = key.conversation_prefix if key else ""
         found = await self._messages.find(message_id, content=bool(prefix))
         if found is None or (prefix and not _conversation(found).startswith(prefix)):
             raise Problem(NOT_FOUND, f"There is no message {message_id}.")
+        if isinstance(found, Buried):
+            raise Problem(GONE, f"Message {message_id} was {found.state}.")
         if isinstance(found, Dead):
             detail = f"Message {message_id} is dead letter {found.lost.id}; redrive it first."
             raise Problem(STATE, detail)
@@ -81,6 +85,8 @@ class Receipts:
         found = await self._messages.find(message_id, content=limited)
         if found is None or not visible(found, key):
             raise Problem(NOT_FOUND, f"There is no message {message_id}.")
+        if isinstance(found, Buried):
+            raise Problem(GONE, f"Message {message_id} was {found.state}.")
         async with asyncio.timeout(self._timeout):
             return await queries.receipts(self._pool, message_id, limit)
 

@@ -111,9 +111,8 @@ async def list_records(
         )
     place = query.place()
     try:
-        return await Records(transport, timeout_seconds=console.timeout_seconds).page(
-            topic, partition, place, limit=query.limit, key=key
-        )
+        records = Records(transport, console.pool, timeout_seconds=console.timeout_seconds)
+        return await records.page(topic, partition, place, limit=query.limit, key=key)
     except ValueError as error:
         raise field_problem(
             [FieldError(place.kind, str(error), f"Send an offset of {log}.")]

@@ -6,6 +6,7 @@ only so much is given.
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Literal
@@ -16,6 +17,9 @@ from msgspec.structs import replace
 from ingress.console.views import LogRecord, LogRecords
 from ingress.routes.dead_letter_models import RecordHeader
 from ingress.web.key_entries import ApiKey
+from persistence.database.pool import Pool
+from persistence.errors import Outage
+from persistence.reads.tombstones import erased
 from transport.contract import READ_BYTES, Record, Topic, Transport
 from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportUnavailable
@@ -49,8 +53,9 @@ class RecordPage(msgspec.Struct):
 class Records:
     """Reads one log for people to look at."""
 
-    def __init__(self, log: Transport, *, timeout_seconds: float) -> None:
+    def __init__(self, log: Transport, pool: Pool, *, timeout_seconds: float) -> None:
         self._log = log
+        self._pool = pool
         self._timeout = timeout_seconds
 
     async def page(
@@ -72,7 +77,7 @@ class Records:
             raise TransportUnavailable(f"{name} gave no answer in {seconds:g} s") from error
         back = place.kind in {"before", "end"}
         records = page.records
-        seen = (_shown(self._log, record) for record in records)
+        seen = await self._without_erased([_shown(self._log, record) for record in records])
         return LogRecords(
             log=self._log.name,
             topic="messages" if topic is Topic.MESSAGES else "dead_letters",
@@ -83,6 +88,19 @@ class Records:
             at_beginning=back and page.ended,
             at_end=place.kind == "end" or (not back and page.ended),
         )
+
+    async def _without_erased(self, records: list[LogRecord]) -> list[LogRecord]:
+        """Show nothing of erased messages, although the log has them until its retention.
+
+        While PostgreSQL can't tell which they are, the log is shown as it is.
+        """
+        ids = [record.message_id for record in records if record.message_id]
+        try:
+            async with asyncio.timeout(self._timeout):
+                gone = await erased(self._pool, ids)
+        except (Outage, TimeoutError):
+            return records
+        return [_erased(record) if record.message_id in gone else record for record in records]
 
     async def _read(
         self, topic: Topic, partition: int, place: BrowsedPlace, limit: int
@@ -148,6 +166,23 @@ def _shown(log: Transport, record: Record) -> LogRecord:
         message_id=event.message_id,
         conversation_id=event.conversation_id,
         sender_id=event.sender_id,
+    )
+
+
+def _erased(shown: LogRecord) -> LogRecord:
+    return LogRecord(
+        offset=shown.offset,
+        place=shown.place,
+        appended_at=shown.appended_at,
+        key="",
+        size=shown.size,
+        headers=[],
+        more_headers=0,
+        body_base64="",
+        body_size=shown.body_size,
+        kind="unreadable",
+        message_id=shown.message_id,
+        error="The message was erased. The log has its bytes until its retention is over.",
     )
 
 

@@ -23,6 +23,7 @@ from ingress.web.key_entries import ApiKey
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads import recent, search
+from persistence.reads.tombstones import buried, erased
 from persistence.timestamps import rfc3339
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.envelope import Message, decode
@@ -103,14 +104,16 @@ class Search:
         gaps: list[str] = []
         notes: list[str] = []
         wanted = Wanted.of(text, self._logs)
-        at_offset, rows, letters, waiting = await asyncio.gather(
+        at_offset, rows, letters, tombstones, waiting = await asyncio.gather(
             self._guarded(self._places.find(wanted.place, notes), "the place", gaps),
             self._guarded(self._rows(wanted), "PostgreSQL", gaps),
             self._guarded(self._letters(wanted), "the dead letters", gaps),
+            self._guarded(self._buried(wanted), "the tombstones", gaps),
             self._waiting_of(wanted.matched, text, gaps),
         )
         # A row before a dead letter before a record, but a place is asked for by its name.
-        seen = _visible(_once([*at_offset, *rows, *letters, *waiting]), key)
+        found = _once([*at_offset, *rows, *tombstones, *letters, *waiting])
+        seen = _visible(await self._without_erased(found), key)
         items = sorted(seen, key=lambda m: (_exact(m), m.accepted_at or ""), reverse=True)
         more = len(rows) > _MOST and not (key and key.limited)  # it may not learn of others'
         secret = key is not None and key.limited and not items
@@ -155,7 +158,8 @@ class Search:
             )
             ordered = sorted([*letters, *waiting], key=lambda m: m.accepted_at or "", reverse=True)
             there = {row.id for row in looked.rows}
-            on_the_way = [m for m in ordered if m.message_id not in there][:_MOST]
+            known = await self._without_erased([m for m in ordered if m.message_id not in there])
+            on_the_way = [m for m in known if m.state != "erased"][:_MOST]
         rows = [_row(msgspec.structs.asdict(row), listing.named) for row in looked.rows]
         cut = looked.next is not None and len(rows) < limit
         page = FoundPage(
@@ -181,6 +185,28 @@ class Search:
         if wanted.first is not None and wanted.last is not None:
             rows += await search.messages_like(self._pool, wanted.first, wanted.last, _MOST + 1)
         return [_row(row, wanted.matched(str(row["id"]), _as_message(row))) for row in rows]
+
+    async def _buried(self, wanted: Wanted) -> list[FoundMessage]:
+        if wanted.identifier is None:
+            return []
+        identifier = str(wanted.identifier)
+        found = await buried(self._pool, identifier)
+        return [] if found is None else [_gone(identifier, found.state, ["message id"])]
+
+    async def _without_erased(self, found: list[FoundMessage]) -> list[FoundMessage]:
+        """Show of erased messages, whose records a log may still have, the id alone."""
+        ids = [message.message_id for message in found if message.message_id]
+        try:
+            async with asyncio.timeout(self._timeout):
+                gone = await erased(self._pool, ids)
+        except (Outage, TimeoutError):
+            return found
+        return [
+            _gone(message.message_id, "erased", message.matched)
+            if message.message_id in gone
+            else message
+            for message in found
+        ]
 
     async def _letters(self, wanted: Wanted) -> list[FoundMessage]:
         pool = self._pool
@@ -336,6 +362,10 @@ def _found(
         correlation_id=message.correlation_id if message else None,
         accepted_at=message.accepted_at if message else None,
     )
+
+
+def _gone(identifier: str | None, state: State, matched: list[Matched]) -> FoundMessage:
+    return FoundMessage(message_id=identifier, matched=matched, state=state)
 
 
 def _message(record: Record) -> Message | None:

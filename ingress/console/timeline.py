@@ -27,6 +27,7 @@ from persistence.reads.message_history import (
     receipts_of,
 )
 from persistence.reads.messages import Lost, StoredMessage, StoredPosition, StoredReceipt
+from persistence.reads.tombstones import Buried
 from persistence.worker.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
@@ -41,7 +42,7 @@ __all__ = ["Timelines", "in_order"]
 # Of steps at one moment: what comes before what.
 _ORDER = (
     "accepted", "appended", "attempt", "pending", "persisted", "dead_lettered", "redriven",
-    "discarded", "receipt",
+    "discarded", "receipt", "archived", "erased",
 )  # fmt: skip
 _MILLISECOND = len("2026-11-24T20:18:19.123")
 
@@ -263,6 +264,14 @@ def _outcome(shown: MessageView, found: Found, places: Sequence[LogPosition]) ->
             partition=found.partition,
             offset=found.offset or None,
             detail=f"{how}, as number {found.seq} of all rows{attempts}",
+        )
+    elif isinstance(found, Buried):
+        where = f"in the file {found.archive} of the archive" if found.archive else None
+        yield Step(
+            kind=found.state,
+            title=f"Its row was {found.state}",
+            at=found.at,
+            detail=where or "nothing of it is kept; logs keep their records until their retention",
         )
     elif shown.state == "pending":
         yield Step(

@@ -179,6 +179,8 @@ class Step(ApiStruct, frozen=True):
         "discarded",
         "receipt",
         "pending",
+        "archived",
+        "erased",
     ]
     title: str
     at: str | None

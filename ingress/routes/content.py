@@ -19,10 +19,11 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from ingress.messages import visible
 from ingress.routes.byte_ranges import ByteRange, asked_range
 from ingress.routes.described import problems, scoped
-from ingress.routes.messages import MessageId, canonical, not_found, payload_apart
+from ingress.routes.messages import MessageId, canonical, gone, not_found, payload_apart
 from ingress.routes.state import ReadKey, Routes, RoutesState
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,
+    GONE,
     INVALID,
     LOG_UNAVAILABLE,
     NOT_FOUND,
@@ -35,6 +36,7 @@ from ingress.web.auth import ApiKey, Scope
 from ingress.web.methods import is_head
 from persistence.payloads.errors import PayloadCorrupt
 from persistence.payloads.store import PayloadStore
+from persistence.reads.tombstones import Buried
 
 __all__ = ["router"]
 
@@ -108,6 +110,7 @@ router = APIRouter(prefix="/api/messages/{message_id}/content", tags=["messages"
         **problems(
             INVALID,
             NOT_FOUND,
+            GONE,
             RANGE,
             PAYLOAD_DAMAGED,
             DATABASE_UNAVAILABLE,
@@ -159,6 +162,8 @@ async def get_content(
 
 async def _content(identifier: str, routes: RoutesState, key: ApiKey | None) -> _ServedContent:
     found = await routes.messages.find(identifier, content=True)
+    if isinstance(found, Buried) and visible(found, key):
+        raise gone(identifier, found)
     message = found.message if found is not None and visible(found, key) else None
     if message is None:  # nowhere, not for this key, or a dead letter that can't be read
         raise not_found(identifier)

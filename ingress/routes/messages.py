@@ -27,6 +27,7 @@ from ingress.routes.models import (
 from ingress.routes.state import ReadKey, Routes
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,
+    GONE,
     INVALID,
     LOG_UNAVAILABLE,
     NOT_FOUND,
@@ -35,10 +36,20 @@ from ingress.schema.problems import (
 from ingress.web.auth import Scope
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
+from persistence.reads.tombstones import Buried
 from transport.envelope import Message
 from transport.payload import Payload
 
-__all__ = ["MessageId", "canonical", "not_found", "payload_apart", "router", "trace_link", "view"]
+__all__ = [
+    "MessageId",
+    "canonical",
+    "gone",
+    "not_found",
+    "payload_apart",
+    "router",
+    "trace_link",
+    "view",
+]
 
 MessageId = Annotated[
     str,
@@ -64,6 +75,12 @@ def not_found(message_id: str) -> Problem:
     return Problem(NOT_FOUND, f"There is no message {message_id}.")
 
 
+def gone(message_id: str, found: Buried) -> Problem:
+    """Return the problem of a message whose row is gone."""
+    when = f" at {found.at}" if found.at else ""
+    return Problem(GONE, f"Message {message_id} was {found.state}{when}.")
+
+
 router = APIRouter(prefix="/api", tags=["messages"])
 
 
@@ -71,7 +88,8 @@ router = APIRouter(prefix="/api", tags=["messages"])
     "/messages/{message_id}",
     summary="Read one message, wherever it is",
     description="Found as a row, as a dead letter, or in the log where it waits. What can't "
-    "be told yet is null.",
+    "be told yet is null. Of a message that was archived or erased the id and the time of "
+    "acceptance are left.",
     operation_id="getMessage",
     responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),
@@ -81,7 +99,7 @@ async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> Me
     found = await routes.messages.find(identifier, content=True)
     if found is None or not visible(found, key):
         raise not_found(identifier)
-    if isinstance(found, Pending):
+    if isinstance(found, Pending | Buried):
         return view(identifier, found, routes.trace_url)
     async with asyncio.timeout(routes.timeout_seconds):
         elsewhere = await queries.positions(routes.pool, identifier)
@@ -139,6 +157,8 @@ def view(
         return _persisted(found, receipts, elsewhere, trace_url)
     if isinstance(found, Pending):
         return _pending(identifier, found, trace_url)
+    if isinstance(found, Buried):
+        return _buried(identifier, found)
     return _dead(identifier, found, elsewhere)
 
 
@@ -169,6 +189,17 @@ def _pending(identifier: str, found: Pending, trace_url: str | None) -> MessageV
         trace_id=found.trace_id,
         trace_url=trace_link(trace_url, found.trace_id),
         positions=[StoredPosition(found.transport, found.partition, found.offset)],
+        receipts=[],
+    )
+
+
+def _buried(identifier: str, found: Buried) -> MessageView:
+    return MessageView(
+        message_id=identifier,
+        state=found.state,
+        accepted_at=found.accepted_at,
+        correlation_id=found.correlation_id,
+        positions=[],
         receipts=[],
     )
 

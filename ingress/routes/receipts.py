@@ -21,7 +21,7 @@ from ingress.web.headers import correlation_id
 __all__ = ["router"]
 
 _UNAVAILABLE = (p.LOG_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
-_REFUSED = (p.MALFORMED, p.INVALID, p.NOT_FOUND, p.STATE, p.TOO_LARGE, p.MEDIA)
+_REFUSED = (p.MALFORMED, p.INVALID, p.NOT_FOUND, p.GONE, p.STATE, p.TOO_LARGE, p.MEDIA)
 
 router = APIRouter(prefix="/api/messages/{message_id}/receipts", tags=["receipts"])
 
@@ -80,7 +80,7 @@ async def post_receipt(
     summary="List a message's receipts, oldest first",
     description=f"The first {MOST_RECEIPTS:,}; `hasMore` tells whether there are others.",
     operation_id="listReceipts",
-    responses=problems(p.INVALID, p.NOT_FOUND, *_UNAVAILABLE),
+    responses=problems(p.INVALID, p.NOT_FOUND, p.GONE, *_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),
 )
 async def list_receipts(message_id: MessageId, routes: Routes, key: ReadKey) -> ReceiptList:

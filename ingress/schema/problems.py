@@ -195,6 +195,13 @@ NOT_FOUND = _kind(
     "There is no such thing here",
     "Check the path and the id in it.",
 )
+GONE = _kind(
+    "gone",
+    HTTPStatus.GONE,
+    "The message was archived or erased",
+    "`detail` says which. Its id and its time of acceptance are still known "
+    "(`GET /api/messages/{id}`); its content and its receipts are not here any more.",
+)
 METHOD = _kind(
     "method-not-allowed",
     HTTPStatus.METHOD_NOT_ALLOWED,

@@ -11,8 +11,9 @@ from persistence.json_types import Id, Time
 
 __all__ = ["Ack", "AckResult", "BatchResult", "ProblemResult", "State", "encode", "encode_lines"]
 
-State = Literal["pending", "persisted", "dead_lettered"]
-"""``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored."""
+State = Literal["pending", "persisted", "dead_lettered", "archived", "erased"]
+"""``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored.
+``archived``: was a row, and is in a file of the archive. ``erased``: nothing of it is kept."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False, rename="camel"):

@@ -12,7 +12,10 @@ from migration_guide.backfill.copies import of_record
 from migration_guide.backfill.equal import KnownEqual
 from migration_guide.backfill.latest import EQUAL, latest_place
 from migration_guide.backfill.ledger import close_gaps, open_gaps
-from transport.contract import Envelope, Topic
+from persistence.reads.tombstones import erased
+from transport.contract import Envelope, Record, Topic
+from transport.envelope import decode
+from transport.errors import DecodeError
 
 __all__ = ["FromLog"]
 
@@ -128,26 +131,28 @@ class FromLog:
 
     async def _append(self, comparing: RunningComparison, partition: int) -> None:
         for wanted in _by(self._of.rate.at_once, comparing.missing(partition)):
-            envelopes, refused = await self._envelopes(
+            envelopes, refused, gone = await self._envelopes(
                 partition, [copy.facts.offset for copy in wanted]
             )
             self._of.status.refused += len(refused)
+            self._of.status.erased += len(gone)
             await self._of.append(envelopes)
             for copy in wanted:
-                if copy.facts.offset in refused:
+                if copy.facts.offset in refused | gone:
                     copy.refuse()
                 else:
                     copy.let_go()
 
     async def _envelopes(
         self, partition: int, offsets: Sequence[str]
-    ) -> tuple[list[Envelope], set[str]]:
+    ) -> tuple[list[Envelope], set[str], set[str]]:
         """Read the records at ``offsets``. What the log has trimmed meanwhile is left out.
 
-        Returns their copies, and the offsets of those that no copy can be made of.
+        Returns their copies, the offsets of those that no copy can be made of, and the offsets of
+        those whose message was erased.
         """
         source, target, key = self._of.source, self._of.target, self._of.source.sort_key
-        found, refused = list[Envelope](), set[str]()
+        found, refused, gone = list[Envelope](), set[str](), set[str]()
         left, limit = list(reversed(offsets)), len(offsets)
         while left:
             # What lies between two of them is skipped where it is much.
@@ -158,14 +163,22 @@ class FromLog:
             wanted = set[str]()
             while left and key(left[-1]) <= key(page[-1].offset):
                 wanted.add(left.pop())
-            for record in page:
-                if record.offset in wanted:
+            asked = [record for record in page if record.offset in wanted]
+            gone |= await self._erased(asked)
+            for record in asked:
+                if record.offset not in gone:
                     try:
                         found.append(of_record(record, source, target))
                     except UnicodeError:
                         refused.add(record.offset)
             limit = min(_PAGE, max(_FEWEST, 2 * len(wanted)))
-        return found, refused
+        return found, refused, gone
+
+    async def _erased(self, records: Sequence[Record]) -> set[str]:
+        """Return the offsets of erased messages and their receipts: no log gets them anew."""
+        named = {record.offset: name for record in records if (name := _message_id(record))}
+        gone = await erased(self._of.pool, sorted(set(named.values())))
+        return {offset for offset, name in named.items() if name in gone}
 
     async def _repaired(self, comparing: RunningComparison) -> None:
         """Close the ledger's gaps that lie where everything was just seen to be there.
@@ -191,3 +204,11 @@ def _by(number: int, copies: Iterator[MissingCopy]) -> Iterator[list[MissingCopy
     """Yield so many at a time."""
     while chunk := list(islice(copies, number)):
         yield chunk
+
+
+def _message_id(record: Record) -> str | None:
+    """Return the id of the record's message; ``None`` where the record can't be read."""
+    try:
+        return decode(record).message_id
+    except DecodeError:
+        return None

@@ -48,7 +48,8 @@ class BackfillStatus(msgspec.Struct):
     """How far a run is; read it while it runs. Counts are records.
 
     ``present``: the target remembered them. ``refused``: no envelope can carry them, so they stay
-    missing. ``uncopied``: older than what the target holds, and left alone.
+    missing. ``erased``: of messages that were erased; they stay missing, too. ``uncopied``: older
+    than what the target holds, and left alone.
     """
 
     stage: Literal["comparing", "appending", "done"] = "comparing"
@@ -57,5 +58,6 @@ class BackfillStatus(msgspec.Struct):
     appended: int = 0
     present: int = 0
     refused: int = 0
+    erased: int = 0
     uncopied: int = 0
     gaps_repaired: int = 0

@@ -1,7 +1,8 @@
 """The log against the rows: every acknowledged record must have led to something.
 
 A record at or below the group's floor was acknowledged, and a worker acknowledges only records that
-are a committed row or a durable dead letter. So each must be found as one or the other.
+are a committed row or a durable dead letter. So each must be found as one or the other, or by the
+tombstone of a row that was archived or erased.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ _RECEIPTS = """
 SELECT asked.message_id, asked.user_id, asked.state
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (message_id, user_id, state)
 JOIN message_receipts USING (message_id, user_id, state)
+"""
+
+# Of an erased message nothing is known by which to tell another body.
+_BURIED = """
+SELECT id, fingerprint FROM tombstones WHERE id = ANY($1::uuid[])
 """
 
 _LETTERS = "SELECT identity FROM dead_letters WHERE identity = ANY($1::bytea[])"
@@ -134,15 +140,21 @@ class _Partition:
         events = [(record, _decoded(record)) for record in page]
         rows = await self._rows([e for _, e in events if isinstance(e, Message)])
         received = await self._receipts([e for _, e in events if isinstance(e, Receipt)])
+        buried = await self._buried([e for _, e in events if e is not None])
         suspects: list[AuditFinding] = []
         for record, event in events:
             if event is None:
                 suspects.append(_unaccounted(record, None, Lack.DEAD_LETTER))
             elif isinstance(event, Receipt):
+                if event.message_id in buried:
+                    continue
                 if (event.message_id, event.user_id, event.state) not in received:
                     suspects.append(_unaccounted(record, event, Lack.ROW))
             elif row := rows.get(event.idempotency_key) or rows.get(event.message_id):
                 suspects += self._against(record, event, row)
+            elif event.message_id in buried:
+                if buried[event.message_id] not in {None, event.fingerprint()}:
+                    suspects.append(_unaccounted(record, event, Lack.DEAD_LETTER))
             else:
                 suspects.append(_unaccounted(record, event, Lack.ROW))
         if suspects:
@@ -198,6 +210,15 @@ class _Partition:
             rows = await connection.fetch(_ROWS, ids, keys)
         by_id = {str(row["id"]): row for row in rows}
         return by_id | {row["idempotency_key"]: row for row in rows}
+
+    async def _buried(self, events: Sequence[Event]) -> dict[str, str | None]:
+        """Return the fingerprints of those messages whose rows were archived or erased, by id."""
+        ids = list({i for event in events if (i := _uuid(event.message_id))})
+        if not ids:
+            return {}
+        async with using(self._pool) as connection:
+            rows = await connection.fetch(_BURIED, ids)
+        return {str(row["id"]): row["fingerprint"] for row in rows}
 
     async def _receipts(self, receipts: Sequence[Receipt]) -> set[tuple[str, str, str]]:
         questions = [

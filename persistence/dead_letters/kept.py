@@ -22,7 +22,7 @@ _KEPT = """
 SELECT DISTINCT asked.place
 FROM unnest($1::bytea[], $2::int[], $3::int[]) AS asked (identity, bytes, place)
 JOIN dead_letters USING (identity)
-WHERE octet_length(dead_letters.body) = asked.bytes
+WHERE octet_length(dead_letters.body) = asked.bytes OR dead_letters.error = 'erased'
 """
 
 _PENDING = "SELECT count(*) FROM dead_letters WHERE transport = $1 AND state = 'pending'"

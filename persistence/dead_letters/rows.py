@@ -21,9 +21,11 @@ from transport.errors import DecodeError
 from transport.shadow.origin import Origin, origin_of
 
 __all__ = [
+    "ERASED",
     "HEADER_REDRIVES",
     "Row",
     "conversation_in",
+    "erased_row_of",
     "identities_of",
     "identity_of",
     "insert",
@@ -113,6 +115,36 @@ def row_of(transport: str, record: Record) -> Row:
 
 
 _PENDING = ("pending", None, None)
+
+
+ERASED = "erased"
+"""``error`` and ``cause`` of a letter of which nothing is kept."""
+
+
+def erased_row_of(transport: str, record: Record, *, by: str, why: str) -> Row:
+    """Return the row of a record of the dead-letter log with nothing that its sender wrote."""
+    letter = _letter(record)
+    source = letter.record
+    kind, message_id, _ = _subject(source)
+    return (
+        identity_of(transport, source),
+        transport,
+        record.offset,
+        source.topic.value,
+        _integer(source.partition),
+        _text(source.offset),
+        message_id,
+        None,
+        kind,
+        *(b"", b"", [], []),
+        letter.reason.value,
+        ERASED,
+        _integer(letter.attempts),
+        _redrives(source),
+        _moment(letter),
+        *("discarded", by, why),
+        ERASED,
+    )
 
 
 def plain_row_of(transport: str, record: Record) -> Row:

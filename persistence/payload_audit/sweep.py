@@ -5,7 +5,8 @@ record names; a body that was refused leaves one too. Such an object goes only i
 
 * it was last written an hour (``older_than``) before the oldest unread record of any log, so that
   no record which is still to be read can be the one it was uploaded for,
-* no row and no record of any log has its key, read or unread, and no dead letter is of its message.
+* no row and no record of any log has its key, read or unread, no dead letter is of its message, and
+  no archived row was.
 
 A POST that is sent again just then may need it after all. So it is set aside under ``doomed/`` and
 deleted by a sweep that comes an hour later or more. Until then every sweep looks again, first and
@@ -47,6 +48,8 @@ _DOOMED_KEY = re.compile(rf"{DOOMED}/(\d{{1,12}})/({_KEY.pattern})")
 
 _ROWS = "SELECT payload_key FROM messages WHERE id = ANY($1::uuid[]) AND payload_key IS NOT NULL"
 # One that was redriven counts until its message is a row: its record may be unread again by now.
+# The file of an archived row names its payload, which stays in the store.
+_ARCHIVED = "SELECT id FROM tombstones WHERE id = ANY($1::uuid[]) AND erased_at IS NULL"
 _LETTERS = """
 SELECT DISTINCT message_id FROM dead_letters
 WHERE message_id = ANY($1::uuid[]) AND state <> 'discarded' AND kind <> 'receipt'
@@ -222,10 +225,15 @@ class _Sweep:
             # Letters first: a message that is redriven goes from them to its row.
             letters = {str(row["message_id"]) for row in await connection.fetch(_LETTERS, ids)}
             rows = {row["payload_key"] for row in await connection.fetch(_ROWS, ids)}
+            # After rows: one that is archived meanwhile goes from there to its tombstone.
+            archived = {str(row["id"]) for row in await connection.fetch(_ARCHIVED, ids)}
         return {
             key
             for key, message in messages.items()
-            if key in rows or message in letters or self._named.needs(key, message)
+            if key in rows
+            or message in letters
+            or message in archived
+            or self._named.needs(key, message)
         }
 
     async def _set_aside(self, found: PayloadObject) -> None:

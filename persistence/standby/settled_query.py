@@ -2,7 +2,8 @@
 
 A record is settled when nothing more can come of it: its message is a row with the same body, its
 receipt is a row, or it is a dead letter (or the record that it is a copy of is). Settled for good:
-none of these is ever taken back. A record that is not settled has yet to be persisted.
+none of these is ever taken back but for a tombstone, which settles as well. A record that is not
+settled has yet to be persisted.
 
 The same statement notes where the settled messages, persisted or dead, stand in this log.
 """
@@ -83,10 +84,19 @@ CROSS JOIN LATERAL (
 ) AS row
 UNION ALL
 SELECT place FROM lost
+UNION ALL
+SELECT asked.place
+FROM unnest($17::uuid[], $18::text[], $19::int[]) AS asked (id, body, place)
+CROSS JOIN LATERAL (
+    SELECT FROM tombstones
+    WHERE tombstones.id = asked.id AND (asked.body IS NULL OR fingerprint IS NULL
+        OR fingerprint = asked.body) LIMIT 1
+) AS row
 """
 """$1 log; messages: $2 keys, $3 fingerprints, $4 partitions, $5 offsets, $6 times, $7 places;
 receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities,
-$13 partitions, $14 offsets, $15 times, $16 places."""
+$13 partitions, $14 offsets, $15 times, $16 places; tombstones: $17 message ids, $18 fingerprints
+(null of receipts), $19 places."""
 
 _RECORDS = 2000
 """The most records of several questions in a statement; a question alone may have more."""
@@ -100,6 +110,8 @@ class UnsettledRecord(msgspec.Struct):
     """Idempotency key and fingerprint."""
     receipt: tuple[UUID, str, str] | None = None
     """Message id, user and state."""
+    message_id: UUID | None = None
+    """Of a message, where it is a UUID."""
     settled: bool = False
     seen: float = msgspec.field(default_factory=time.monotonic)
     """When it was read, by the monotonic clock."""
@@ -115,7 +127,7 @@ def asked_of(record: Record) -> UnsettledRecord:
         key = event.idempotency_key
         body = event.fingerprint()
         return (
-            UnsettledRecord(record, message=(key, body))
+            UnsettledRecord(record, message=(key, body), message_id=_uuid(event.message_id))
             if _storable(key)
             else UnsettledRecord(record)
         )
@@ -123,11 +135,17 @@ def asked_of(record: Record) -> UnsettledRecord:
 
 
 def _receipt(event: Receipt) -> tuple[UUID, str, str] | None:
+    identifier = _uuid(event.message_id)
+    if identifier is None or not _storable(event.user_id):
+        return None
+    return identifier, event.user_id, event.state
+
+
+def _uuid(text: str) -> UUID | None:
     try:
-        identifier = UUID(event.message_id)
+        return UUID(text)
     except ValueError:
         return None
-    return (identifier, event.user_id, event.state) if _storable(event.user_id) else None
 
 
 def _storable(text: str) -> bool:
@@ -210,6 +228,11 @@ class SettlementQuery:
             for place, asked in enumerate(unknown)
             if letters[place] or not (asked.message or asked.receipt)
         ]
+        buried = [
+            (asked.message_id, asked.message[1], place)
+            for place, asked in messages
+            if asked.message and asked.message_id
+        ] + [(asked.receipt[0], None, place) for place, asked in receipts if asked.receipt]
         async with using(self._pool) as connection:
             rows = await connection.fetch(
                 SETTLED,
@@ -229,6 +252,9 @@ class SettlementQuery:
                 [unknown[place].record.offset for place in others],
                 [_moment(unknown[place].record.appended_at) for place in others],
                 others,
+                [identifier for identifier, _, _ in buried],
+                [body for _, body, _ in buried],
+                [place for _, _, place in buried],
             )
         for row in rows:
             unknown[row["place"]].settled = True

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
+from uuid import UUID
 
 import msgspec
 
+from persistence.database.pool import Connection
 from persistence.store.reserved_connections import ReservedConnections
 from persistence.timestamps import rfc3339
 
-__all__ = ["StoredAnswer", "answers"]
+__all__ = ["StoredAnswer", "answers", "buried_among"]
 
 # The ids go as one text, an array literal: encoding a list costs the driver a type check per item,
 # half of what the whole question cost the ingress.
 ANSWERS = """
-SELECT id, accepted_at, fingerprint, correlation_id FROM messages
+SELECT id, accepted_at, fingerprint, correlation_id, 'persisted' AS state FROM messages
 WHERE id = ANY($1::text::uuid[])
+UNION ALL
+SELECT id, accepted_at, fingerprint, correlation_id,
+    CASE WHEN erased_at IS NULL THEN 'archived' ELSE 'erased' END
+FROM tombstones WHERE id = ANY($1::text::uuid[])
 """
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
     """Answer to the first request, and the digest of its body (promise 5).
 
-    ``accepted_at`` is the RFC 3339 text the first answer had.
+    ``accepted_at`` is the RFC 3339 text the first answer had. Of an erased message the digest is
+    empty, and the correlation id is the message's.
     """
 
     accepted_at: str
     fingerprint: str
     correlation_id: str
+    state: Literal["persisted", "archived", "erased"] = "persisted"
 
 
 async def answers(
@@ -44,9 +53,30 @@ async def answers(
         return {}
     ids = f"{{{','.join(message_ids)}}}"
     rows = await connections.fetch(ANSWERS, ids, within=within)
-    return {
-        str(row["id"]): StoredAnswer(
-            rfc3339(row["accepted_at"]), row["fingerprint"], row["correlation_id"]
-        )
-        for row in rows
-    }
+    found: dict[str, StoredAnswer] = {}
+    for row in rows:  # rows before tombstones: while a message is archived it has both
+        identifier = str(row["id"])
+        if identifier not in found:
+            found[identifier] = StoredAnswer(
+                rfc3339(row["accepted_at"]),
+                row["fingerprint"] or "",
+                row["correlation_id"] or identifier,
+                row["state"],
+            )
+    return found
+
+
+_BURIED = "SELECT id FROM tombstones WHERE id = ANY($1::uuid[])"
+
+
+async def buried_among(connection: Connection, message_ids: Sequence[str]) -> set[str]:
+    """Return those of ``message_ids`` whose rows were archived or erased."""
+    ids = [identifier for text in message_ids if (identifier := _uuid(text))]
+    return {str(row["id"]) for row in await connection.fetch(_BURIED, ids)}
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

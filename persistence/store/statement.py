@@ -12,8 +12,9 @@ dependencies force:
    each partition is settled once this is committed. Of a partition without such a fence, or that is
    not where its owner left it (a standby that was behind was promoted), nothing is inserted, and
    the caller learns that it lost the partition.
-4. ``placed``: the messages, in log order. The unique key decides duplicates.
-5. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt
+4. ``buried``: the ids whose rows were archived or erased. Nothing is inserted for them again.
+5. ``placed``: the messages, in log order. The unique key decides duplicates.
+6. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt
    may come in the same batch as its message.
 
 Two statements can't wait for each other's locks in a circle: each takes all its advisory locks
@@ -115,11 +116,18 @@ owned AS MATERIALIZED (
         THEN coalesce(array_agg(partition), '{{}}') END AS partitions, array_agg(place) AS places
     FROM moved
 ),
+buried AS MATERIALIZED (
+    SELECT ARRAY(
+        SELECT id FROM tombstones
+        WHERE id = ANY (${_FIRST_OF_MESSAGE}::uuid[] || ${_FIRST_OF_RECEIPT}::uuid[])
+    ) AS ids
+),
 placed AS (
     INSERT INTO messages (transport, {_inserted(MESSAGE)})
     SELECT $2, {_selected(MESSAGE)}
     FROM {_batch(MESSAGE, _FIRST_OF_MESSAGE)}
     WHERE (SELECT partitions FROM owned) IS NOT NULL AND {_MAY_WRITE}
+        AND batch.id <> ALL ((SELECT ids FROM buried)::uuid[])
     ORDER BY place
     ON CONFLICT DO NOTHING
     RETURNING id, idempotency_key
@@ -129,6 +137,7 @@ received AS (
     SELECT {_selected(RECEIPT)}
     FROM {_batch(SENT_RECEIPT, _FIRST_OF_RECEIPT)}
     WHERE (SELECT partitions FROM owned) IS NOT NULL AND {_MAY_WRITE}
+        AND batch.message_id <> ALL ((SELECT ids FROM buried)::uuid[])
     ON CONFLICT DO NOTHING
     RETURNING message_id, user_id, state
 )
@@ -157,5 +166,7 @@ then the messages' columns and the receipts', each from its uuid on.
 CLASSIFY = """
 SELECT id, idempotency_key, fingerprint FROM messages
 WHERE id = ANY($1::uuid[]) OR idempotency_key = ANY($2::text[])
+UNION ALL
+SELECT id, NULL, fingerprint FROM tombstones WHERE id = ANY($1::uuid[])
 """
-"""The rows that stood in the way of duplicates. $1 ids, $2 keys."""
+"""The rows that stood in the way of duplicates, and the tombstones. $1 ids, $2 keys."""

@@ -294,10 +294,15 @@ async def _judge(
     rows = await connection.fetch(CLASSIFY, ids, keys)
     if not rows:
         raise Contended("the rows that stood in the way are gone")
-    bodies = {row["idempotency_key"]: row["fingerprint"] for row in rows}
-    # No row of that key: the id is another key's, which a producer of ours can't cause.
-    same = [index for index, _, key, body in waiting if bodies.get(key) == body]
-    return same, [index for index, _, key, body in waiting if bodies.get(key) != body]
+    bodies = {row["idempotency_key"]: row["fingerprint"] for row in rows if row["idempotency_key"]}
+    buried = {row["id"]: row["fingerprint"] for row in rows if not row["idempotency_key"]}
+    same, other = list[int](), list[int]()
+    for index, identifier, key, body in waiting:
+        # Of an erased message nothing is known by which to tell another body. And no row of that
+        # key: the id is another key's, which a producer of ours can't cause.
+        known = bodies.get(key, buried.get(identifier, ""))
+        (same if known is None or known == body else other).append(index)
+    return same, other
 
 
 def _message_keys(messages: BatchColumns) -> Iterator[str]:

@@ -42,6 +42,7 @@ from persistence.tables.schema import metadata
 from persistence.tables.schema import moment as _moment
 from persistence.tables.schema import text_column as _text
 from persistence.tables.shadow import ShadowGap
+from persistence.tables.tombstones import RowArchive, Tombstone
 
 __all__ = [
     "DeadLetterRow",
@@ -59,7 +60,9 @@ __all__ = [
     "ParityReportRow",
     "ProcessRow",
     "RetiredLog",
+    "RowArchive",
     "ShadowGap",
+    "Tombstone",
     "log_positions",
     "metadata",
 ]

@@ -25,6 +25,7 @@ class JobKind(StrEnum):
     REDRIVE = "redrive"
     BACKFILL = "backfill"
     REPAIR = "repair"
+    ERASURE = "erasure"
 
 
 class JobState(StrEnum):

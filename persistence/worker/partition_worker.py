@@ -34,6 +34,7 @@ from persistence.errors import (
 )
 from persistence.store.batch import Fence, PositionedEvent, Written
 from persistence.store.group_writer import STATEMENT_BYTES, GroupWriter
+from persistence.store.lookup import buried_among
 from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog, Failed
 from persistence.worker.batch_size import AdaptiveBatchSize
@@ -432,13 +433,34 @@ class PartitionWorker:
         context, records = self._context, batch.records
         found = await context.contents.of(chunk, self._content_failed, batch.trace, self._stop)
         kept, places = list[PositionedEvent](), list[int]()
-        for index, one in zip(where, found, strict=True):
+        failed = [
+            positioned
+            for positioned, one in zip(chunk, found, strict=True)
+            if isinstance(one, ContentFailure)
+        ]
+        buried = await self._buried(failed) if failed else set[str]()
+        for positioned, index, one in zip(chunk, where, found, strict=True):
+            if positioned.event.message_id in buried and isinstance(one, ContentFailure):
+                continue
             if isinstance(one, ContentFailure):
                 letters[index] = _letter(records[index], one.reason, one.error, context.attempts)
             else:
                 kept.append(one)
                 places.append(index)
         return kept, places
+
+    async def _buried(self, failed: Sequence[PositionedEvent]) -> set[str]:
+        """Return the ids of those whose rows were archived or erased, perhaps with the content."""
+        ids = [positioned.event.message_id for positioned in failed]
+
+        async def ask() -> set[str]:
+            async with self._context.writer.connection() as connection:
+                return await buried_among(connection, ids)
+
+        found = await self._context.database.through(ask, self._stop)
+        gone = [positioned for positioned in failed if positioned.event.message_id in found]
+        self._context.metrics.written(gone, BatchOutcome([], list(range(len(gone))), [], []))
+        return found
 
     def _content_failed(self, positioned: PositionedEvent, error: PersistenceError) -> None:
         self._context.metrics.refused()

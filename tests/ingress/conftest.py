@@ -34,7 +34,8 @@ from transport.settings import TransportSettings
 
 _TABLES = (
     "message_receipts", "messages", "message_positions", "dead_letters", "jobs", "fences",
-    "operator_actions", "delivery_attempts", "processes",
+    "operator_actions", "delivery_attempts", "processes", "tombstones",
+    "row_archives",
 )  # fmt: skip
 
 JSON = {"Content-Type": "application/json"}

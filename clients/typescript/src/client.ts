@@ -159,8 +159,8 @@ export class Client {
       const deadlineMs = Math.max(50, Math.min(ends - performance.now(), this.#retry.deadlineMs));
       try {
         const found = await this.#message(messageId, { ...this.#retry, deadlineMs }, options);
-        if (found.state === "persisted") {
-          return found;
+        if (["persisted", "archived", "erased"].includes(found.state)) {
+          return found; // it is a row, or has been one
         }
         if (found.state === "dead_lettered") {
           throw new DeadLetteredError(found);

@@ -2,7 +2,7 @@
 import type { CrossfadeError } from "./errors.js";
 
 /** `pending`: in the log. `persisted`: has its row. `dead_lettered`: could not be stored. */
-export type State = "pending" | "persisted" | "dead_lettered";
+export type State = "pending" | "persisted" | "dead_lettered" | "archived" | "erased";
 export type ReceiptState = "delivered" | "read";
 
 export interface NewMessageFields {

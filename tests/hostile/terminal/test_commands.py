@@ -73,6 +73,10 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["dev", "produce", f"--url={text}", "--count=1"], {}),
         ],
         "audit": [(["audit"], {}), (["audit", "--json"], {})],
+        "erase": [
+            (["erase", "--dry-run", "--sender", text], {}),
+            (["erase", "--conversation", f"{text} nobody's", "--why", f"{text} x", "--yes"], {}),
+        ],
         "capacity": [
             (["capacity", "--rate=5000"], {}),
             (["capacity", "--rate", text], {}),

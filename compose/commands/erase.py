@@ -1,0 +1,172 @@
+"""``crossfade erase``: what a sender sent, or a conversation, out of everything but the logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from compose.commands.dlq_selection import caller, said
+from compose.commands.every_log import every_log
+from compose.commands.options import DryRun, Json, Yes
+from compose.grid import Grid
+from compose.output import client_settings, err, fail, out, run, working
+from compose.process.metrics import process_metrics
+from compose.settings import Settings
+from compose.terminal import confirm
+from persistence.database.pool import Pool, connect
+from persistence.fleet.payload_identity import confirm as confirm_store
+from persistence.jobs.table import JobRunning, JobStopped
+from persistence.operator_actions import Actions
+from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.opening import open_store
+from persistence.retention.erasure import Erasure, ErasurePreview, ErasureReport, Remains
+from persistence.retention.subject import Subject
+from persistence.tables.states import JobState
+from transport.clock import timestamp
+from transport.contract import Topic
+from transport.retention import seconds_kept
+
+__all__ = ["erase"]
+
+_COUNT_SECONDS = 3600.0
+
+
+def erase(
+    *,
+    sender: Annotated[
+        str | None, typer.Option(metavar="ID", help="Everything that this sender sent.")
+    ] = None,
+    conversation: Annotated[
+        str | None, typer.Option(metavar="ID", help="Everything in this conversation.")
+    ] = None,
+    why: Annotated[
+        str, typer.Option(help="The reason, for the record. Name no person in it.")
+    ] = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Erase what a sender sent, or a conversation.
+
+    Rows, receipts, dead letters and payloads go. A tombstone keeps each message's id and time of
+    acceptance, so that its key never becomes a row again. Logs keep their records until their
+    retention, and it says which ones, and until when. Ctrl-C stops it; the same command goes on.
+    """
+    if (sender is None) == (conversation is None):
+        raise typer.BadParameter("name one: --sender ID or --conversation ID")
+    if not (sender or conversation):
+        raise typer.BadParameter("an id is empty: no message has such a one")
+    subject = Subject("sender", sender) if sender else Subject("conversation", conversation or "")
+    settings = client_settings()
+    if dry_run:
+        preview = run(lambda: _preview(settings, subject))
+        _show_preview(preview, settings, as_json=as_json)
+        return
+    reason = said(why)
+    if not yes:
+        confirm("Erase for good?")
+    report = run(lambda: _erase(settings, subject, reason))
+    _show(report, settings, as_json=as_json)
+    if report.state != JobState.DONE:
+        fail(f"stopped: the same command goes on with it (job {report.job})")
+
+
+async def _preview(settings: Settings, subject: Subject) -> ErasurePreview:
+    async with _erasure(settings, subject) as (_, erasure):
+        return await erasure.preview(within=_COUNT_SECONDS)
+
+
+async def _erase(settings: Settings, subject: Subject, why: str) -> ErasureReport:
+    async with _erasure(settings, subject) as (pool, erasure):
+        actions = Actions(pool)
+        by = caller()
+        async with actions.recorded("erase", who=by, target=subject.label, why=why) as entry:
+            with working("erasing"):
+                report = await erasure.run(by=by)
+            entry.result = (
+                f"{report.rows} rows, {report.receipts} receipts, {report.letters} dead letters, "
+                f"{report.payloads} payloads; job {report.job} {report.state}"
+            )
+            return report
+
+
+@asynccontextmanager
+async def _erasure(settings: Settings, subject: Subject) -> AsyncIterator[tuple[Pool, Erasure]]:
+    store = open_store(settings.payloads, process_metrics())
+    pool = await connect(settings.persistence, scans=True)
+    try:
+        if store is not None:
+            await confirm_store(pool, store)
+        async with every_log(settings, pool) as logs:
+            yield pool, Erasure(pool, subject, logs, store)
+    except JobRunning as error:
+        fail(f"{error}; see it with: crossfade jobs list")
+    except JobStopped:
+        fail("it was cancelled; what was erased by then is gone")
+    except PayloadOutage as error:
+        fail(str(error))
+    finally:
+        await pool.close()
+
+
+def _show_preview(preview: ErasurePreview, settings: Settings, *, as_json: bool) -> None:
+    if as_json:
+        remains = _told(preview.remains, settings)
+        out.json(
+            {"dryRun": True, "rows": preview.rows, "letters": preview.letters, "logs": remains}
+        )
+        return
+    out.print(f"would erase {preview.rows:,} rows and {preview.letters:,} dead letters")
+    _show_remains(preview.remains, settings)
+
+
+def _show(report: ErasureReport, settings: Settings, *, as_json: bool) -> None:
+    if as_json:
+        counts = msgspec.to_builtins(report)
+        counts.pop("remains")
+        out.json({**counts, "logs": _told(report.remains, settings)})
+        return
+    out.print(
+        f"erased {report.rows:,} rows, {report.receipts:,} receipts, {report.letters:,} dead "
+        f"letters and {report.payloads:,} payloads"
+    )
+    _show_remains(report.remains, settings)
+
+
+def _show_remains(remains: Sequence[Remains], settings: Settings) -> None:
+    if not remains:
+        out.print("no log has records of it")
+        return
+    table = Grid("log")
+    for heading in ("of", "records", "until about"):
+        table.add_column(heading, right=heading == "records")
+    for line in _told(remains, settings):
+        table.add_row(line["log"], line["of"], f"{line['records']:,}", line["until"])
+    out.print("what the logs still have, and until when:")
+    out.print(table)
+    err.print("Backups, and a server's own files, keep what they have until they are replaced.")
+
+
+def _told(remains: Sequence[Remains], settings: Settings) -> list[dict[str, Any]]:
+    return [
+        {
+            "log": one.log,
+            "of": one.topic.replace("_", " "),
+            "records": one.records,
+            "until": _until(one, settings),
+        }
+        for one in remains
+    ]
+
+
+def _until(one: Remains, settings: Settings) -> str:
+    seconds = seconds_kept(one.log, Topic(one.topic), settings.transport)
+    if seconds is None:
+        return "not known: ask whoever runs that log"
+    if seconds == float("inf"):
+        return "the log is removed, or its retention is set"
+    return timestamp(one.latest + seconds)

@@ -1,0 +1,103 @@
+"""Put tombstones in the place of rows, so that no insert that is under way brings one back.
+
+A statement sees what was committed when it began. One that began before a tombstone was committed
+may still insert the row. So rows are deleted once every transaction of that time has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from persistence.database.pool import Connection, Pool, using
+
+__all__ = ["Deleted", "Doomed", "delete_rows", "mark_erased", "others_ended"]
+
+_PAUSE = 0.02
+_LONGEST = 120.0
+"""Seconds. A statement of the service ends within DATABASE_TIMEOUT_SECONDS; a dump, which inserts
+nothing, may take hours."""
+
+# An archived message that is erased keeps the name of its file, which has to be written anew.
+_ERASE = """
+INSERT INTO tombstones AS held (id, accepted_at, erased_at)
+SELECT DISTINCT ON (id) id, accepted_at, now()
+FROM unnest($1::uuid[], $2::timestamptz[]) AS gone (id, accepted_at) ORDER BY id, accepted_at
+ON CONFLICT (id) DO UPDATE SET
+    erased_at = coalesce(held.erased_at, now()), fingerprint = NULL, correlation_id = NULL
+WHERE held.erased_at IS NULL OR held.fingerprint IS NOT NULL
+"""
+_UNDER_WAY = """
+SELECT DISTINCT virtualtransaction FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'virtualxid' AND datname = current_database() AND pid <> pg_backend_pid()
+"""
+_RECEIPTS = "DELETE FROM message_receipts WHERE message_id = ANY($1::uuid[])"
+_POSITIONS = "DELETE FROM message_positions WHERE message_id = ANY($1::uuid[])"
+_ATTEMPTS = "DELETE FROM delivery_attempts WHERE message_id = ANY($1::uuid[])"
+_ROWS = """
+DELETE FROM messages WHERE id = ANY($1::uuid[])
+    AND EXISTS (SELECT FROM tombstones WHERE tombstones.id = messages.id)
+"""
+
+
+class Doomed(msgspec.Struct, frozen=True):
+    """A message that is to go. ``payload_key`` names its content in the payload store, if any."""
+
+    id: UUID
+    accepted_at: datetime
+    payload_key: str | None = None
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """How many rows were deleted."""
+
+    rows: int
+    receipts: int
+
+
+async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
+    """Put up the tombstones of messages that are erased, and return once they are seen by all.
+
+    Raises:
+        Outage: PostgreSQL can't do it now; it may have.
+    """
+    async with using(pool) as connection:
+        await connection.execute(
+            _ERASE, [one.id for one in doomed], [one.accepted_at for one in doomed]
+        )
+    await others_ended(pool)
+
+
+async def others_ended(pool: Pool) -> None:
+    """Return once every transaction has ended that is under way now.
+
+    Raises:
+        Outage: PostgreSQL can't tell now.
+    """
+    ends = time.monotonic() + _LONGEST
+    async with using(pool) as connection:
+        left = await _under_way(connection)
+        while left and time.monotonic() < ends:
+            await asyncio.sleep(_PAUSE)
+            left &= await _under_way(connection)
+
+
+async def delete_rows(connection: Connection, ids: Sequence[UUID]) -> Deleted:
+    """Delete rows that have a tombstone, with all that belongs to them."""
+    receipts = _count(await connection.execute(_RECEIPTS, ids))
+    await connection.execute(_POSITIONS, ids)
+    await connection.execute(_ATTEMPTS, ids)
+    return Deleted(_count(await connection.execute(_ROWS, ids)), receipts)
+
+
+async def _under_way(connection: Connection) -> set[str]:
+    return {row["virtualtransaction"] for row in await connection.fetch(_UNDER_WAY)}
+
+
+def _count(status: str) -> int:
+    return int(status.rpartition(" ")[2])

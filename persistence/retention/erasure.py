@@ -1,0 +1,297 @@
+"""Erase what a sender sent, or a conversation: rows, receipts, dead letters, payloads.
+
+It is a job of ``persistence.jobs``: killed anywhere, the same command goes on. The job and its
+record have the digest of the subject's id, so the id itself is nowhere once it is done.
+
+The order matters. What waits in a log is marked first, so that it becomes no row behind the place
+where rows were looked for; a message is marked before its letter is scrubbed, so that a letter
+which is redriven just then becomes no row either; and payloads go before rows, since a row is what
+names its payload.
+
+Logs keep their records until their retention. A record that is read again finds the tombstone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from persistence.database.pool import Connection, Pool, using
+from persistence.dead_letters.rows import insert_rows
+from persistence.jobs.job import JobProgress, NewJob
+from persistence.jobs.runner import JobRun, JobRunner
+from persistence.jobs.table import JobStopped
+from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.store import PayloadStore
+from persistence.retention import in_logs, letters, rows
+from persistence.retention.burial import Doomed, delete_rows, mark_erased
+from persistence.retention.mentions import forget_mentions
+from persistence.retention.subject import Subject
+from persistence.tables.states import JobKind, JobState
+from transport.contract import Transport
+
+__all__ = ["Erasure", "ErasureOrder", "ErasurePreview", "ErasureReport", "Remains"]
+
+_STAGES = ("logs", "letters", "rows", "mentions")
+_DOOMED = "doomed"
+
+
+class ErasureOrder(msgspec.Struct, frozen=True):
+    """Order of an erasure, as its job has it: whose, by the digest of the id."""
+
+    kind: Literal["sender", "conversation"]
+    digest: str
+
+
+class Remains(msgspec.Struct, frozen=True):
+    """Records of the subject in a log, which it keeps. ``latest`` is seconds since the epoch."""
+
+    log: str
+    topic: str
+    records: int
+    latest: float
+
+
+class ErasureReport(msgspec.Struct, frozen=True):
+    """What was erased, also by earlier runs of the same job, and what the logs still have."""
+
+    job: str
+    state: JobState | None
+    rows: int
+    receipts: int
+    letters: int
+    payloads: int
+    remains: Sequence[Remains]
+
+
+class ErasurePreview(msgspec.Struct, frozen=True):
+    """What there is to erase now."""
+
+    rows: int
+    letters: int
+    remains: Sequence[Remains]
+
+
+class Erasure:
+    """One erasure.
+
+    Args:
+        pool: of the database.
+        subject: whose messages go.
+        logs: every log that may hold records of them.
+        store: the payload store, if there is one.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        subject: Subject,
+        logs: Sequence[Transport],
+        store: PayloadStore | None,
+    ) -> None:
+        self._pool = pool
+        self._subject = subject
+        self._logs = logs
+        self._store = store
+        self._why = f"erased: {subject.label}"
+
+    async def run(self, *, by: str) -> ErasureReport:
+        """Erase, going on where an earlier run for the same subject ended.
+
+        Raises:
+            JobRunning: another process is at it.
+            JobStopped: it was cancelled; what was erased is gone.
+            PayloadOutage: the payload store can't do it now, or there is none and a message needs
+                it. Run it again.
+        """
+        order = ErasureOrder(self._subject.kind, self._subject.digest)
+        runner = JobRunner(self._pool)
+        try:
+            job = NewJob(
+                kind=JobKind.ERASURE,
+                request=order,
+                by=by,
+                alone={"kind": order.kind, "digest": order.digest},
+            )
+            run = await runner.start(job, self._step)
+            await runner.wait(run.id)
+        finally:
+            await runner.close()
+        if run.state == JobState.CANCELLED:
+            raise JobStopped
+        counts = run.progress.counts
+        return ErasureReport(
+            job=str(run.id),
+            state=run.state,
+            rows=counts.get("rows", 0),
+            receipts=counts.get("receipts", 0),
+            letters=counts.get("letters", 0),
+            payloads=counts.get("payloads", 0),
+            remains=_remains(counts),
+        )
+
+    async def preview(self, *, within: float) -> ErasurePreview:
+        """Count, and change nothing. ``within`` is for how many seconds rows may be counted.
+
+        Raises:
+            Outage, TransportUnavailable: one of them can't tell.
+        """
+        counts: dict[str, int] = {}
+        for stretch in await in_logs.stretches(self._logs, self._subject):
+            after: str | None = None
+            while True:
+                page = await in_logs.read(stretch, self._subject, after, by="", why="")
+                _add(counts, stretch, page)
+                if page.after is None:
+                    break
+                after = page.after
+        async with using(self._pool) as connection:
+            count = await rows.count_rows(connection, self._subject, within=within)
+            last, after_letter, found = await letters.last_letter(connection), 0, 0
+            while after_letter < last:
+                found += len(await letters.letters_of(connection, self._subject, after_letter))
+                after_letter += letters.PAGE
+        return ErasurePreview(count, found, _remains(counts))
+
+    async def _step(self, run: JobRun) -> bool:
+        stage = run.cursor.get("stage", _STAGES[0])
+        work = {
+            "logs": self._logs_step,
+            "letters": self._letters_step,
+            "rows": self._rows_step,
+            "mentions": self._mentions_step,
+        }[stage]
+        return await work(run)
+
+    async def _logs_step(self, run: JobRun) -> bool:
+        """Mark what one page of a log has."""
+        for stretch in await in_logs.stretches(self._logs, self._subject):
+            name = stretch.name
+            if run.cursor.get(f"{name} read"):
+                continue
+            end = run.cursor.get(f"{name} end", stretch.end)
+            stretch = msgspec.structs.replace(stretch, end=end)  # noqa: PLW2901 - to its first end
+            after = run.cursor.get(name)
+            page = await in_logs.read(stretch, self._subject, after, by=run.by, why=self._why)
+            counts = dict(run.progress.counts)
+            _add(counts, stretch, page)
+            await self._mark(page.doomed)
+            counts["payloads"] = counts.get("payloads", 0) + await self._payloads(page.doomed)
+            cursor = {f"{name} end": end}
+            cursor |= {name: page.after} if page.after else {f"{name} read": "yes"}
+            async with using(self._pool) as connection, connection.transaction():
+                await run.lock(connection)
+                await insert_rows(connection, page.letters)
+                deleted = await delete_rows(connection, [one.id for one in page.doomed])
+                _count(counts, rows=deleted.rows, receipts=deleted.receipts)
+                await self._note(run, counts, cursor, connection)
+            return True
+        return await self._next_stage(run)
+
+    async def _letters_step(self, run: JobRun) -> bool:
+        """Scrub the letters of one page."""
+        after = int(run.cursor.get("letter", "0"))
+        async with using(self._pool) as connection:
+            last = await letters.last_letter(connection)
+            found = await letters.letters_of(connection, self._subject, after)
+        if after >= last:
+            return await self._next_stage(run)
+        doomed = [letter.doomed for letter in found if letter.doomed]
+        await self._mark(doomed)
+        counts = dict(run.progress.counts)
+        payloads = await self._payloads(doomed)
+        async with using(self._pool) as connection, connection.transaction():
+            await run.lock(connection)
+            await letters.scrub(
+                connection, [letter.id for letter in found], by=run.by, why=self._why
+            )
+            _count(counts, letters=len(found), payloads=payloads)
+            await self._note(run, counts, {"letter": str(after + letters.PAGE)}, connection)
+        return True
+
+    async def _rows_step(self, run: JobRun) -> bool:
+        """Delete one page of rows."""
+        block = int(run.cursor.get("block", "0"))
+        async with using(self._pool) as connection:
+            page = await rows.rows_of(connection, self._subject, block)
+        await self._mark(page.doomed)
+        counts = dict(run.progress.counts)
+        payloads = await self._payloads(page.doomed)
+        async with using(self._pool) as connection, connection.transaction():
+            await run.lock(connection)
+            deleted = await delete_rows(connection, [one.id for one in page.doomed])
+            _count(counts, rows=deleted.rows, receipts=deleted.receipts, payloads=payloads)
+            await self._note(run, counts, {"block": str(page.block or 0)}, connection)
+        return await self._next_stage(run) if page.block is None else True
+
+    async def _mentions_step(self, run: JobRun) -> bool:
+        await forget_mentions(self._pool, self._subject)
+        return await self._next_stage(run)
+
+    async def _next_stage(self, run: JobRun) -> bool:
+        at = _STAGES.index(run.cursor.get("stage", _STAGES[0])) + 1
+        if at == len(_STAGES):
+            return False
+        await run.note(run.progress, cursor={"stage": _STAGES[at]})
+        return True
+
+    async def _mark(self, doomed: Sequence[Doomed]) -> None:
+        if doomed:
+            await mark_erased(self._pool, doomed)
+
+    async def _payloads(self, doomed: Sequence[Doomed]) -> int:
+        """Delete the content of messages from the payload store; return how many objects."""
+        ids = {str(one.id) for one in doomed if one.payload_key}
+        if not ids:
+            return 0
+        if self._store is None:
+            raise PayloadOutage(
+                "a message has its content in a payload store: set PAYLOAD_STORE, as the service "
+                "has it, and run this again"
+            )
+        deleted = 0
+        for identifier in sorted(ids):
+            # Also what another body of the same key has left there, and what a sweep set aside.
+            async for page in self._store.objects(identifier):
+                await self._store.delete([found.key for found in page])
+                deleted += len(page)
+        async for page in self._store.objects(_DOOMED):
+            aside = [found.key for found in page if found.key.split("/")[2] in ids]
+            if aside:
+                await self._store.delete(aside)
+                deleted += len(aside)
+        return deleted
+
+    async def _note(
+        self, run: JobRun, counts: dict[str, int], cursor: dict[str, str], at: Connection
+    ) -> None:
+        done = counts.get("rows", 0) + counts.get("letters", 0)
+        progress = JobProgress(done, done, 0, counts)
+        await run.note(progress, cursor=cursor, connection=at)
+        run.progress = progress
+
+
+def _count(counts: dict[str, int], **more: int) -> None:
+    for name, number in more.items():
+        counts[name] = counts.get(name, 0) + number
+
+
+def _add(counts: dict[str, int], stretch: in_logs.Stretch, page: in_logs.LogPage) -> None:
+    """Count the records of a page under their log, and note the latest of them."""
+    place = f"{stretch.log.name}/{stretch.topic.value}"
+    if page.records:
+        _count(counts, **{f"{place} records": page.records})
+        latest = f"{place} latest"
+        counts[latest] = max(counts.get(latest, 0), int(page.latest) + 1)
+
+
+def _remains(counts: Mapping[str, int]) -> list[Remains]:
+    found = []
+    for name, number in counts.items():
+        if name.endswith(" records"):
+            log, _, topic = name.removesuffix(" records").rpartition("/")
+            latest = counts[f"{log}/{topic} latest"]
+            found.append(Remains(log, topic, number, float(latest)))
+    return found

@@ -1,0 +1,101 @@
+"""What a client, a reader and the console are told of a message that was erased or archived."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from persistence.database.pool import Pool
+from persistence.retention.erasure import Erasure
+from persistence.retention.subject import Subject
+from tests.ingress.conftest import Service, message, working
+from tests.support.eventually import eventually
+from transport.contract import Topic
+from transport.partitioner import partition_for
+
+CANARY = "kanarienvogel-41d0"
+BODY = message(
+    senderId=f"from-{CANARY}", content=f"hello {CANARY}", clientMessageId=CANARY,
+    conversationId=f"in-{CANARY}",
+)  # fmt: skip
+
+
+@pytest.fixture
+async def erased(service: Service, database_pool: Pool) -> dict[str, Any]:
+    """The acknowledgement of a message that was a row, and was erased."""
+    first = await service.post(BODY, X_Correlation_ID=f"corr-{CANARY}")
+    assert first.status_code == 202
+    async with working(service):
+        await eventually(service.rows)
+    subject = Subject("sender", BODY["senderId"])
+    await Erasure(database_pool, subject, [service.transport], None).run(by="me")
+    return first.json()
+
+
+async def test_the_same_key_has_the_same_id_for_ever(
+    service: Service, erased: dict[str, Any]
+) -> None:
+    for body in (BODY, BODY | {"content": "another"}):  # nothing is known to tell them apart
+        again = await service.post(body)
+        assert again.status_code == 200
+        assert again.json() == {
+            "messageId": erased["messageId"], "acceptedAt": erased["acceptedAt"],
+            "state": "erased", "idempotentHit": True, "correlationId": erased["messageId"],
+        }  # fmt: skip
+    assert await service.rows() == []
+    assert await service.records() == 1
+    batch = await service.client.post("/api/messages:batch", json=[BODY])
+    assert [one["state"] for one in batch.json()] == ["erased"]
+
+
+async def test_reading_tells_that_it_was_erased_and_nothing_of_it(
+    service: Service, erased: dict[str, Any]
+) -> None:
+    path = f"/api/messages/{erased['messageId']}"
+    found = (await service.client.get(path)).json()
+    told = {name: value for name, value in found.items() if value}
+    assert told == {
+        "messageId": erased["messageId"], "state": "erased", "acceptedAt": erased["acceptedAt"],
+        "correlationId": erased["messageId"],
+    }  # fmt: skip
+    for method, where, body in (
+        ("GET", "/content", None),
+        ("GET", "/receipts", None),
+        ("POST", "/receipts", {"userId": "u", "state": "read"}),
+    ):
+        gone = await service.client.request(method, path + where, json=body)
+        assert gone.status_code == 410
+        assert gone.json()["type"] == "/problems/gone"
+    page = await service.client.get(f"/api/conversations/{BODY['conversationId']}/messages")
+    assert page.json()["items"] == []
+
+
+async def test_the_console_shows_nothing_of_it_although_the_log_has_it(
+    service: Service, erased: dict[str, Any]
+) -> None:
+    log = service.transport
+    partition = partition_for(BODY["conversationId"], log.partitions)
+    (record,) = await log.read(Topic.MESSAGES, partition)
+    assert CANARY.encode() in record.body  # goes with the log's retention
+    asked = [
+        f"/api/console/logs/redis/partitions/{partition}/records",
+        f"/api/console/search?q=redis {partition}:{record.offset}",
+        f"/api/console/messages/{erased['messageId']}",
+        "/api/console/messages",
+        "/api/console/actions",
+        "/api/console/status",
+    ]
+    asked += [
+        f"/api/console/search?q={text}"
+        for text in (erased["messageId"], BODY["conversationId"], CANARY, f"corr-{CANARY}")
+    ]
+    for path in asked:
+        answer = await service.client.get(path)
+        assert answer.status_code == 200, (path, answer.text)
+        assert CANARY not in answer.text, path
+        assert base64.b64encode(CANARY.encode()).decode()[:-4] not in answer.text
+    story = (await service.client.get(f"/api/console/messages/{erased['messageId']}")).json()
+    assert story["message"]["state"] == "erased"
+    assert "erased" in {step["kind"] for step in story["steps"]}
