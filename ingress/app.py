@@ -190,6 +190,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     migration: MigrationActions | None = None,
     payloads: PayloadStore | None = None,
     unwritten: Callable[[], str | None] = lambda: None,
+    reads: Pool | None = None,
 ) -> Ingress:
     """Build the application. It starts nothing and connects to nothing of its own.
 
@@ -207,6 +208,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         migration: Shows and steers the migration between logs, in the console.
         payloads: Where large content is kept; without one, in the log.
         unwritten: Tells why this process's rows are not taken, while they are not.
+        reads: For pages and the console's search; by default ``pool``.
 
     Raises:
         ConfigurationError: The API keys can't be used.
@@ -244,6 +246,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         accept=accept,
         messages=messages,
         pool=pool,
+        reads=reads or pool,
         actions=actions,
         logs=list(logs) or watched(transport, read),
         seen_by=seen_by,
@@ -284,6 +287,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         redriver=redriver,
         actions=actions,
         pool=pool,
+        reads=reads or pool,
         payloads=payloads,
         trace_url=settings.ingress_trace_url,
         timeout_seconds=timeout,

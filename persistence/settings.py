@@ -21,6 +21,9 @@ class PersistenceSettings(BaseSettings):
     database_direct_url: SecretStr | None = None
     """The same servers past a pooler, where ``DATABASE_URL`` leads through one in transaction mode:
     for migrations of the schema, and for locks that a session holds."""
+    database_read_url: SecretStr | None = None
+    """A standby for pages of conversations and the console's search. They may lag behind by as much
+    as it does; whatever decides about a message asks ``DATABASE_URL``."""
     database_pool_size: Annotated[int, Field(ge=4, le=512)] = 10
     """Connections this process may open. More than a few per core of the server gain nothing."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
@@ -42,7 +45,7 @@ class PersistenceSettings(BaseSettings):
         """The address of the server itself, with its password."""
         return (self.database_direct_url or self.database_url).get_secret_value()
 
-    @field_validator("database_url", "database_direct_url")
+    @field_validator("database_url", "database_direct_url", "database_read_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):

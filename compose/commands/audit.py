@@ -120,7 +120,7 @@ def _say(done: RepairReport, *, as_json: bool) -> None:
     surplus = sum(len(removal.surplus) for removal in done.removed)
     out.print(f"removed {surplus} surplus rows and {done.receipts_removed} surplus receipts")
     _list("rules put back", done.constraints)
-    _list("rows made from the log", done.inserted)
+    _list("rows made from the log, last in their conversations", done.inserted)
     _list("records made dead letters", done.dead_lettered)
     _list("rows restored to what was sent", done.restored)
     _list("left as they are: messages out of order", done.disorders)

@@ -33,6 +33,8 @@ class ProcessContext:
     losses: Losses = field(default_factory=Losses)
     payloads: PayloadStore | None = None
     """Where large content is kept."""
+    reads: Pool | None = None
+    """For pages and the console's search, where these have a server of their own."""
 
     def worker(self, transport: Transport) -> Worker:
         """Return a worker on ``transport``."""

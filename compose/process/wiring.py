@@ -38,7 +38,7 @@ from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.monitor import ParityMonitor
 from migration_guide.service import MigrationService
 from otel.tracing.start import start as start_tracing
-from persistence.database.pool import Pool, connect, using
+from persistence.database.pool import Pool, connect, connect_reads, using
 from persistence.dead_letters.depth_reporter import DepthReporter
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError, UnfitDatabase
@@ -140,7 +140,10 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
     stack.push_async_callback(asyncio.to_thread, tracing.close)
     member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     payloads = open_store(settings.payloads, metrics)
-    return ProcessContext(settings, pool, metrics, member, tracing, payloads=payloads)
+    reads = await connect_reads(settings.persistence)
+    if reads is not None:
+        stack.push_async_callback(_close, reads)
+    return ProcessContext(settings, pool, metrics, member, tracing, payloads=payloads, reads=reads)
 
 
 async def _must_be_fit(pool: Pool) -> None:
@@ -226,6 +229,7 @@ def _application(
             context.pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
         ),
         payloads=context.payloads,
+        reads=context.reads,
         **({"unwritten": consumers.worker.unwritten} if consumers else {}),
     )
 

@@ -43,12 +43,13 @@ def watched(written: Transport, read: Transport) -> list[WatchedLog]:
     return [WatchedLog(written, ("primary",)), WatchedLog(read, ("consumed",))]
 
 
-def console_of(
+def console_of(  # noqa: PLR0913 - what a console is made of, once
     *,
     settings: IngressSettings,
     accept: AcceptContext,
     messages: Messages,
     pool: Pool,
+    reads: Pool,
     actions: Actions,
     logs: Sequence[WatchedLog],
     seen_by: str,
@@ -70,7 +71,7 @@ def console_of(
             trace_url=settings.ingress_trace_url,
             timeout_seconds=timeout,
         ),
-        search=Search(read, pool, logs=by_name, timeout_seconds=timeout),
+        search=Search(read, reads, logs=by_name, timeout_seconds=timeout),
         tail=Tail(read, pool, timeout_seconds=timeout),
         logs=list(logs),
         actions=actions,

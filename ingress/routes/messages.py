@@ -136,7 +136,7 @@ async def list_messages(
     position = cursor.decode(after, subject) if after is not None else None
     async with asyncio.timeout(routes.timeout_seconds):
         page, more = await queries.conversation(
-            routes.pool, conversation_id, position, limit, most_bytes=_PAGE_BYTES
+            routes.reads, conversation_id, position, limit, most_bytes=_PAGE_BYTES
         )
     return ConversationPage(
         items=[MessageSummary(**_persisted_members(row)) for row in page if visible(row, key)],

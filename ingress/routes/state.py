@@ -34,6 +34,7 @@ class RoutesState:
     redriver: Redriver
     actions: Actions
     pool: Pool
+    reads: Pool
     payloads: PayloadStore | None
     trace_url: str | None
     timeout_seconds: float

@@ -14,7 +14,7 @@ from persistence.database.servers import ServerConnection, Servers
 from persistence.database.translation import translated
 from persistence.settings import PersistenceSettings
 
-__all__ = ["Connection", "Pool", "asks_again", "connect", "using"]
+__all__ = ["Connection", "Pool", "asks_again", "connect", "connect_reads", "using"]
 
 # Quoted: only the stubs know these classes as generic.
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -65,6 +65,18 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
                 "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
             },
         )
+
+
+async def connect_reads(settings: PersistenceSettings) -> Pool | None:
+    """Return a pool of connections to what is only read, ``None`` where nothing is set apart.
+
+    Raises:
+        Outage: the URL can't be used.
+    """
+    if settings.database_read_url is None:
+        return None
+    changed = {"database_url": settings.database_read_url, "database_direct_url": None}
+    return await connect(settings.model_copy(update=changed))
 
 
 @asynccontextmanager
