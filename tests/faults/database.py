@@ -14,9 +14,10 @@ from tests.support.eventually import eventually
 
 __all__ = ["Held", "crash", "drop_connections", "inserts_held"]
 
+# By how the statement begins: pg_stat_activity shows the first 1024 characters of it.
 _WAITING = (
     " FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> pg_backend_pid()"
-    " AND query LIKE '%INSERT INTO messages%'"
+    " AND query LIKE '%WITH bounded AS MATERIALIZED%'"
 )
 
 

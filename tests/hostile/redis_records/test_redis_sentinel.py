@@ -283,6 +283,7 @@ async def _quiet_since(deployment: Deployment, moment: float) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(1800)
 async def test_twenty_failovers_under_load_lose_nothing_that_replicas_confirmed(
     deployment: Deployment, new_redis: NewRedis, tmp_path: Path
 ) -> None:
