@@ -123,13 +123,24 @@ async def test_a_writer_that_ended_is_not_waited_for_long(failover: Failover) ->
 async def test_who_hears_of_it_late_still_brings_what_it_had(failover: Failover) -> None:
     """It is suspended, or has nothing to ask the server: here nothing asks but its appends."""
     async with _transport(failover) as log, _transport(failover) as late:
+        await _append(late, messages(["kept"], partition=0, of=late))
         await failover.cut()
         await _append(late, messages(["late"], partition=0, of=late))
         await _append(log, messages(["lost"], partition=0, of=log))
         await failover.promote()
-        await _append_at_last(log, "new")
+        envelope = message("new", partition=0, of=log)
+        refusals: list[str] = []
+
+        async def appended() -> bool:
+            (outcome,) = await log.publish([envelope])
+            if isinstance(outcome, TransportError):
+                refusals.append(str(outcome))
+            return not isinstance(outcome, TransportError)
+
+        await eventually(appended, timeout=PATIENCE)
+        assert any("appended again first" in text for text in refusals), refusals
         await _append_at_last(late, "newer")
-        assert await _texts(log) == ["lost", "new", "late", "newer"]
+        assert await _texts(log) == ["kept", "lost", "new", "late", "newer"]
 
 
 async def test_a_restart_that_lost_nothing_appends_nothing(

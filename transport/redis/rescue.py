@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from transport.contract import Envelope, Outcome
 from transport.envelope import HEADER_MESSAGE_ID
-from transport.errors import TransportError
+from transport.errors import TransportError, TransportUnavailable
 from transport.redis.connection import Command
 from transport.redis.connections import RedisConnections
 from transport.redis.functions import Functions
@@ -44,6 +44,7 @@ _POLL_SECONDS = 0.05
 # For those who wrote lately to report; each comes back within two seconds, whatever it does.
 _LATE_SECONDS = 2.5
 _MOST_SECONDS = 5.0
+_REFUSED_AFTER_SECONDS = 1.0
 _PAIRS_PER_CALL = 500
 
 _T = TypeVar("_T")
@@ -85,6 +86,7 @@ class Rescue:
         self._registered = -_REGISTER_SECONDS
         self._met = ""
         self._running: asyncio.Task[None] | None = None
+        self._is_answered = False  # by the server, in the attempt under way
         self._append: Append | None = None
 
     def begin(self, append: Append) -> None:
@@ -102,9 +104,19 @@ class Rescue:
             self._running = asyncio.create_task(self._run(self._append), name="rescue")
 
     async def over(self) -> None:
-        """Return when no rescue is under way."""
+        """Return when no rescue is under way.
+
+        Raises:
+            TransportUnavailable: it takes longer than a moment.
+        """
+        until = asyncio.get_running_loop().time() + _REFUSED_AFTER_SECONDS
         while self._running is not None:
-            await asyncio.shield(self._running)
+            left = until - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise TransportUnavailable(
+                    "Redis failed over, and what that lost is appended again first: retry"
+                )
+            await asyncio.wait([self._running], timeout=left)
 
     def registration(self) -> Sequence[Command]:
         """Return what a trip of appends begins with now and then: that this process writes."""
@@ -125,15 +137,21 @@ class Rescue:
     async def _run(self, append: Append) -> None:
         try:
             while self._met != self.server:
-                server = self._met
+                server, self._is_answered = self._met, False
                 try:
                     async with asyncio.timeout(_MOST_SECONDS):
                         await self._rescue(server, append)
                 except TimeoutError:
+                    if not self._is_answered:
+                        continue  # the server is away again
                     _log.error(
                         "The rescue of what the new server may lack took more than %.0f s and was "
                         "given up: run `crossfade audit`, and have clients retry",
                         _MOST_SECONDS,
+                    )
+                except Exception:  # noqa: BLE001 - or nothing would be appended any more
+                    _log.exception(
+                        "The rescue of what the new server may lack failed: run `crossfade audit`"
                     )
                 self.server = server
         finally:
@@ -223,5 +241,7 @@ class Rescue:
         """Return the answer, however often it takes: a new server may be busy at first."""
         while True:
             with suppress(TransportError, RedisError):
-                return await ask()
+                answer = await ask()
+                self._is_answered = True
+                return answer
             await asyncio.sleep(_POLL_SECONDS)
