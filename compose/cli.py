@@ -51,6 +51,7 @@ _COMMANDS = {
     "keys": "compose.commands.keys:app",
     "migrate": "compose.commands.migrate:app",
     "payloads": "compose.commands.payloads:app",
+    "rows": "compose.commands.rows:app",
 }
 """Where each command is. Only the one that runs is imported: all of them take half a second."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["PersistenceSettings"]
@@ -31,6 +31,12 @@ class PersistenceSettings(BaseSettings):
     database_history_days: Annotated[int, Field(ge=1, le=36_500)] = 14
     """How long to keep records of the past: failed attempts (the console's stories) and
     results of comparisons."""
+    rows_retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    """Rows older than this go to ``ROWS_ARCHIVE_URL``, and out of PostgreSQL. Not set: none do."""
+    rows_archive_url: str | None = None
+    """Where old rows go: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``
+    or ``file:///folder``, with the credentials, the endpoint and the region of the payload store.
+    Leave it set for as long as there are files: an erasure looks into them."""
     stream_max_retries: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts on one record that PostgreSQL refuses, before it becomes a dead letter."""
     stream_batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
@@ -39,6 +45,22 @@ class PersistenceSettings(BaseSettings):
     """The longest idle wait, and the longest between two attempts during an outage."""
     enable_stream_consumers: bool = True
     """``false``: accept and enqueue, consume nothing."""
+
+    @field_validator("rows_archive_url")
+    @classmethod
+    def _is_a_store(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("s3://", "gs://", "az://", "file:///")):
+            raise ValueError("must start with s3://, gs://, az:// or file:///")
+        return value
+
+    @model_validator(mode="after")
+    def _rows_go_somewhere(self) -> Self:
+        if self.rows_retention_days and not self.rows_archive_url:
+            raise ValueError(
+                f"ROWS_RETENTION_DAYS={self.rows_retention_days} needs ROWS_ARCHIVE_URL, such as "
+                "s3://bucket/rows: what is not archived is not deleted"
+            )
+        return self
 
     @property
     def direct_url(self) -> str:

@@ -22,7 +22,7 @@ from persistence.fleet.payload_identity import confirm as confirm_store
 from persistence.jobs.table import JobRunning, JobStopped
 from persistence.operator_actions import Actions
 from persistence.payloads.errors import PayloadOutage
-from persistence.payloads.opening import open_store
+from persistence.payloads.opening import open_archive, open_store
 from persistence.retention.erasure import Erasure, ErasurePreview, ErasureReport, Remains
 from persistence.retention.subject import Subject
 from persistence.tables.states import JobState
@@ -89,20 +89,23 @@ async def _erase(settings: Settings, subject: Subject, why: str) -> ErasureRepor
                 report = await erasure.run(by=by)
             entry.result = (
                 f"{report.rows} rows, {report.receipts} receipts, {report.letters} dead letters, "
-                f"{report.payloads} payloads; job {report.job} {report.state}"
+                f"{report.payloads} payloads, {report.archived} archived; job {report.job} "
+                f"{report.state}"
             )
             return report
 
 
 @asynccontextmanager
 async def _erasure(settings: Settings, subject: Subject) -> AsyncIterator[tuple[Pool, Erasure]]:
-    store = open_store(settings.payloads, process_metrics())
+    metrics = process_metrics()
+    store = open_store(settings.payloads, metrics)
+    archive = open_archive(settings.persistence.rows_archive_url, settings.payloads, metrics)
     pool = await connect(settings.persistence, scans=True)
     try:
         if store is not None:
             await confirm_store(pool, store)
         async with every_log(settings, pool) as logs:
-            yield pool, Erasure(pool, subject, logs, store)
+            yield pool, Erasure(pool, subject, logs, store, archive)
     except JobRunning as error:
         fail(f"{error}; see it with: crossfade jobs list")
     except JobStopped:
@@ -132,7 +135,7 @@ def _show(report: ErasureReport, settings: Settings, *, as_json: bool) -> None:
         return
     out.print(
         f"erased {report.rows:,} rows, {report.receipts:,} receipts, {report.letters:,} dead "
-        f"letters and {report.payloads:,} payloads"
+        f"letters, {report.payloads:,} payloads, and {report.archived:,} archived messages"
     )
     _show_remains(report.remains, settings)
 

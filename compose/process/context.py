@@ -35,6 +35,8 @@ class ProcessContext:
     """Where large content is kept."""
     reads: Pool | None = None
     """For pages and the console's search, where these have a server of their own."""
+    archive: PayloadStore | None = None
+    """Where old rows go."""
 
     def worker(self, transport: Transport) -> Worker:
         """Return a worker on ``transport``."""

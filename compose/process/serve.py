@@ -176,6 +176,8 @@ class _Process:
         if parts.payload_identity:
             looking = parts.payload_identity.run(self._observers_stop)
             observers.append(tasks.add("payload identity", looking))
+        if parts.old_rows:
+            observers.append(tasks.add("old rows", parts.old_rows.run(self._observers_stop)))
         if parts.parity:
             observers.append(tasks.add("parity", parts.parity.run(self._observers_stop)))
         for transport in parts.logs.every:

@@ -44,7 +44,8 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError, UnfitDatabase
 from persistence.fleet.retired_logs import must_not_be_retired
 from persistence.housekeeping import Housekeeper
-from persistence.payloads.opening import open_store
+from persistence.payloads.opening import open_archive, open_store
+from persistence.retention.archiver import Archiver, OldRows
 from persistence.standby.standby import Standby
 from persistence.worker.worker import Worker
 from transport.errors import ConfigurationError
@@ -89,6 +90,7 @@ class Service:
     app: Application
     depth: DepthReporter
     housekeeper: Housekeeper
+    old_rows: OldRows | None
     parity: ParityMonitor | None
     payload_gate: PayloadGate | None
     payload_identity: PayloadIdentity | None
@@ -120,6 +122,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             app=app,
             depth=DepthReporter(context.pool, logs.every, context.metrics),
             housekeeper=Housekeeper(context.pool, days=settings.persistence.database_history_days),
+            old_rows=_old_rows(context) if consumers else None,
             parity=_parity(context) if consumers else None,
             payload_gate=PayloadGate(context.pool, uploads) if uploads else None,
             payload_identity=PayloadIdentity(context.pool, context.payloads)
@@ -143,7 +146,17 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
     reads = await connect_reads(settings.persistence)
     if reads is not None:
         stack.push_async_callback(_close, reads)
-    return ProcessContext(settings, pool, metrics, member, tracing, payloads=payloads, reads=reads)
+    archive = open_archive(settings.persistence.rows_archive_url, settings.payloads, metrics)
+    return ProcessContext(
+        settings,
+        pool,
+        metrics,
+        member,
+        tracing,
+        payloads=payloads,
+        reads=reads,
+        archive=archive,
+    )
 
 
 async def _must_be_fit(pool: Pool) -> None:
@@ -232,6 +245,14 @@ def _application(
         reads=context.reads,
         **({"unwritten": consumers.worker.unwritten} if consumers else {}),
     )
+
+
+def _old_rows(context: ProcessContext) -> OldRows | None:
+    """Return what archives old rows, if they are to be archived."""
+    days, store = context.settings.persistence.rows_retention_days, context.archive
+    if days is None or store is None:
+        return None
+    return OldRows(Archiver(context.pool, store, days=days))
 
 
 def _parity(context: ProcessContext) -> ParityMonitor | None:

@@ -14,7 +14,7 @@ from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.store import PayloadStore
 from transport.errors import ConfigurationError
 
-__all__ = ["open_store"]
+__all__ = ["open_archive", "open_store"]
 
 _RETRIES = 2
 _FIRST_PAUSE = timedelta(milliseconds=50)
@@ -44,6 +44,23 @@ def open_store(settings: PayloadSettings, metrics: Metrics) -> PayloadStore | No
             "needs, such as AWS_REGION or AZURE_STORAGE_ACCOUNT_NAME"
         ) from error
     return PayloadStore(client, folder=folder, settings=settings, metrics=metrics)
+
+
+def open_archive(
+    address: str | None, settings: PayloadSettings, metrics: Metrics
+) -> PayloadStore | None:
+    """Return the store of archived rows; ``None`` where there is none.
+
+    Raises:
+        ConfigurationError: the client can't use the settings.
+    """
+    if address is None:
+        return None
+    try:
+        return open_store(settings.model_copy(update={"payload_store": address}), metrics)
+    except ConfigurationError as error:
+        text = str(error).replace("PAYLOAD_STORE=", "ROWS_ARCHIVE_URL=")
+        raise ConfigurationError(text) from error
 
 
 def _client(

@@ -93,7 +93,7 @@ class PayloadStore:
         async with self.call("put", key, len(data)):
             await self.usable()
             await self._obstore.put_async(self._client, key, data, use_multipart=False)
-            await self._flush(key)
+            await self.flush(key)
         self._metrics.bytes.labels("put").inc(len(data))
 
     def writer(self, key: str, *, part_bytes: int, parts: int) -> Any:
@@ -111,7 +111,7 @@ class PayloadStore:
         async with self.call("put", key, size):
             await self.usable()
             await self._obstore.copy_async(self._client, source, key)
-            await self._flush(key)
+            await self.flush(key)
         self._metrics.bytes.labels("put").inc(size)
         with suppress(PayloadError):  # the content is safe, and the sweep removes the source
             await self.delete([source])
@@ -357,7 +357,8 @@ class PayloadStore:
             self._metrics.bytes.labels("get").inc(len(chunk))
             yield chunk
 
-    async def _flush(self, key: str) -> None:
+    async def flush(self, key: str) -> None:
+        """Return when an object that was written in parts is durable."""
         """Flush an object, where the store is a folder.
 
         Its mark is compared once more: the disk may have been unmounted since, and the object been

@@ -20,13 +20,17 @@ import msgspec
 
 from persistence.database.pool import Connection, Pool, using
 from persistence.dead_letters.rows import insert_rows
+from persistence.errors import Outage
+from persistence.fleet.leader_lock import elected
 from persistence.jobs.job import JobProgress, NewJob
 from persistence.jobs.runner import JobRun, JobRunner
 from persistence.jobs.table import JobStopped
 from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.store import PayloadStore
 from persistence.retention import in_logs, letters, rows
+from persistence.retention.archiver import ARCHIVING
 from persistence.retention.burial import Doomed, delete_rows, mark_erased
+from persistence.retention.in_archives import ErasedFromArchives
 from persistence.retention.mentions import forget_mentions
 from persistence.retention.subject import Subject
 from persistence.tables.states import JobKind, JobState
@@ -34,7 +38,7 @@ from transport.contract import Transport
 
 __all__ = ["Erasure", "ErasureOrder", "ErasurePreview", "ErasureReport", "Remains"]
 
-_STAGES = ("logs", "letters", "rows", "mentions")
+_STAGES = ("logs", "letters", "rows", "archives", "mentions")
 _DOOMED = "doomed"
 
 
@@ -63,6 +67,8 @@ class ErasureReport(msgspec.Struct, frozen=True):
     receipts: int
     letters: int
     payloads: int
+    archived: int
+    """Messages taken out of files of the archive."""
     remains: Sequence[Remains]
 
 
@@ -82,6 +88,7 @@ class Erasure:
         subject: whose messages go.
         logs: every log that may hold records of them.
         store: the payload store, if there is one.
+        archive: where old rows went, if they did.
     """
 
     def __init__(
@@ -90,11 +97,13 @@ class Erasure:
         subject: Subject,
         logs: Sequence[Transport],
         store: PayloadStore | None,
+        archive: PayloadStore | None = None,
     ) -> None:
         self._pool = pool
         self._subject = subject
         self._logs = logs
         self._store = store
+        self._archived = ErasedFromArchives(pool, archive, subject)
         self._why = f"erased: {subject.label}"
 
     async def run(self, *, by: str) -> ErasureReport:
@@ -129,6 +138,7 @@ class Erasure:
             receipts=counts.get("receipts", 0),
             letters=counts.get("letters", 0),
             payloads=counts.get("payloads", 0),
+            archived=counts.get("archived", 0),
             remains=_remains(counts),
         )
 
@@ -161,6 +171,7 @@ class Erasure:
             "logs": self._logs_step,
             "letters": self._letters_step,
             "rows": self._rows_step,
+            "archives": self._archives_step,
             "mentions": self._mentions_step,
         }[stage]
         return await work(run)
@@ -226,6 +237,25 @@ class Erasure:
             await self._note(run, counts, {"block": str(page.block or 0)}, connection)
         return await self._next_stage(run) if page.block is None else True
 
+    async def _archives_step(self, run: JobRun) -> bool:
+        """Take the subject's messages out of one file."""
+        async with elected(self._pool, ARCHIVING) as lock:
+            if lock is None:
+                raise Outage("another process archives rows just now; waiting for it")
+            last = int(run.cursor.get("archive", "0"))
+            archive = await self._archived.next(last)
+            if archive is None:
+                return await self._next_stage(run)
+            doomed = await self._archived.find(archive)
+            await self._mark(doomed)
+            payloads = await self._payloads(doomed)
+            await self._archived.take_out(archive, doomed)
+        counts = dict(run.progress.counts)
+        _count(counts, archived=len(doomed), payloads=payloads)
+        async with using(self._pool) as connection:
+            await self._note(run, counts, {"archive": str(archive.id)}, connection)
+        return True
+
     async def _mentions_step(self, run: JobRun) -> bool:
         await forget_mentions(self._pool, self._subject)
         return await self._next_stage(run)
@@ -267,7 +297,7 @@ class Erasure:
     async def _note(
         self, run: JobRun, counts: dict[str, int], cursor: dict[str, str], at: Connection
     ) -> None:
-        done = counts.get("rows", 0) + counts.get("letters", 0)
+        done = sum(counts.get(name, 0) for name in ("rows", "letters", "archived"))
         progress = JobProgress(done, done, 0, counts)
         await run.note(progress, cursor=cursor, connection=at)
         run.progress = progress

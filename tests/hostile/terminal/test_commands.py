@@ -105,6 +105,7 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["db", "accept-gap", "--why", "x", "--yes", "--", text, "0"], {}),
             (["db", "accept-gap", "redis", "0", f"--why={text}"], {"answer": b"n\n"}),
         ],
+        "rows archive": [(["rows", "archive"], {}), (["rows", "archive", "--dry-run"], {})],
         "db current": [(["db", "current"], {})],
         "db upgrade": [(["db", "upgrade", "--", text], {})],
         "db downgrade": [(["db", "downgrade", "--", text], {"answer": b"n\n"})],

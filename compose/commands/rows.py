@@ -1,0 +1,73 @@
+"""``crossfade rows``: archive the rows that are older than ROWS_RETENTION_DAYS."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import typer
+
+from compose.commands.options import DryRun, Json
+from compose.output import client_settings, fail, out, run, working
+from compose.process.metrics import process_metrics
+from compose.settings import Settings
+from persistence.database.pool import connect
+from persistence.payloads.errors import PayloadError
+from persistence.payloads.opening import open_archive
+from persistence.retention.archive_file import ArchiveDamaged
+from persistence.retention.archiver import Archiver, ArchiveReport
+
+__all__ = ["app"]
+
+_COUNT_SECONDS = 3600.0
+
+app = typer.Typer(no_args_is_help=True, help="The rows of messages: archive the old ones.")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep ``archive`` a command of its own while it is the only one."""
+
+
+@app.command()
+def archive(*, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Archive rows older than ROWS_RETENTION_DAYS to ROWS_ARCHIVE_URL, and delete them.
+
+    The service does it each hour. A row is deleted when its file was read back; a tombstone keeps
+    its id and its answer. It may run beside the service, and be ended and begun again.
+    """
+    settings = client_settings()
+    days = settings.persistence.rows_retention_days
+    if days is None:
+        fail("ROWS_RETENTION_DAYS is not set: rows stay for ever")
+    report = run(lambda: _archive(settings, days, dry_run=dry_run))
+    if isinstance(report, int):
+        if as_json:
+            out.json({"dryRun": True, "rows": report, "days": days})
+        else:
+            out.print(f"would archive {report:,} rows that are older than {days} days")
+        return
+    if as_json:
+        out.json(msgspec.to_builtins(report))
+        return
+    out.print(f"archived {report.rows:,} rows in {report.files:,} files, {report.bytes:,} bytes")
+
+
+async def _archive(settings: Settings, days: int, *, dry_run: bool) -> ArchiveReport | int:
+    persistence = settings.persistence
+    store = open_archive(persistence.rows_archive_url, settings.payloads, process_metrics())
+    assert store is not None, "the settings need it beside ROWS_RETENTION_DAYS"
+    pool = await connect(persistence, scans=dry_run)
+    try:
+        archiver = Archiver(pool, store, days=days)
+        if dry_run:
+            return await archiver.table.count(days, within=_COUNT_SECONDS)
+        with working("archiving"):
+            report = await archiver.archive(asyncio.Event())
+    except (PayloadError, ArchiveDamaged) as error:
+        fail(str(error))
+    finally:
+        await pool.close()
+    if report is None:
+        fail("another process archives rows just now")
+    return report

@@ -1,0 +1,127 @@
+"""Archive old rows: planned, written, verified, then deleted; killed anywhere, it goes on.
+
+    plan ──► tombstones ──► the file, read back ──► rows deleted, some at a time
+             committed       same name, same rows      with what belongs to them
+
+The tombstones of a file are committed before it is written, and say which rows it has. So a row is
+in one file, and a file that is written again has the same rows under the same name: they are
+deleted only when the file is verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from persistence.database.outage import stopped_within
+from persistence.database.pool import Pool, using
+from persistence.errors import PersistenceError
+from persistence.fleet.leader_lock import elected
+from persistence.payloads.store import PayloadStore
+from persistence.retention.archive_file import FileFacts, draft, verified
+from persistence.retention.archives import Archive, ArchiveTable
+from persistence.retention.burial import delete_rows, others_ended
+
+__all__ = ["ARCHIVING", "ArchiveReport", "Archiver", "OldRows"]
+
+_log = structlog.get_logger(__name__)
+
+ARCHIVING = "rows archive"
+"""The lock of the one process that archives, or takes erased messages out of files."""
+_HOUR = 3600.0
+_FIRST = 90.0
+_ROWS = 50_000
+_AT_ONCE = 1_000
+_PAUSE = 0.05
+
+
+class ArchiveReport(msgspec.Struct):
+    """What one pass did."""
+
+    rows: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+class Archiver:
+    """Archives what is older than ``days`` into ``store``.
+
+    Args:
+        pool: of the database.
+        store: where the files go.
+        days: the age.
+        rows: of one file, at most.
+    """
+
+    def __init__(self, pool: Pool, store: PayloadStore, *, days: int, rows: int = _ROWS) -> None:
+        self.table = ArchiveTable(pool)
+        self._pool = pool
+        self._store = store
+        self._days = days
+        self._rows = rows
+
+    async def archive(self, stop: asyncio.Event) -> ArchiveReport | None:
+        """Archive until nothing is old enough, or ``stop`` is set; first what was begun.
+
+        Returns:
+            What was done; ``None`` where another process is at it.
+
+        Raises:
+            Outage, PayloadOutage: one of them can't do it now. Call it again.
+            ArchiveDamaged: a file is not what was written. Its rows stay.
+        """
+        report = ArchiveReport()
+        async with elected(self._pool, ARCHIVING) as lock:
+            if lock is None:
+                return None
+            while not stop.is_set():
+                for begun in await self.table.of_state("planned", "written"):
+                    await self._finish(begun, report)
+                if not await self.table.plan(self._days, self._rows):
+                    break
+        return report
+
+    async def _finish(self, archive: Archive, report: ArchiveReport) -> None:
+        ids = await self.table.ids(archive.id)
+        chunks = [ids[at : at + _AT_ONCE] for at in range(0, len(ids), _AT_ONCE)]
+        if archive.state == "planned":
+            await others_ended(self._pool)  # from here on no row and no receipt comes to these
+            with draft() as file:
+                for chunk in chunks:
+                    file.add(await self.table.documents(chunk))
+                facts = await file.store(self._store, archive.name)
+            await self.table.written(archive, facts)
+        else:
+            assert archive.bytes is not None
+            assert archive.sha256 is not None
+            facts = FileFacts(archive.rows, archive.bytes, archive.sha256)
+            await verified(self._store, archive.name, facts)
+        for chunk in chunks:
+            async with using(self._pool) as connection, connection.transaction():
+                await delete_rows(connection, chunk)
+            await asyncio.sleep(_PAUSE)
+        await self.table.done(archive)
+        report.rows += facts.rows
+        report.bytes += facts.bytes
+        report.files += 1
+        _log.info("Rows archived", file=archive.name, rows=facts.rows, bytes=facts.bytes)
+
+
+class OldRows:
+    """Archives each hour, in one process of all."""
+
+    def __init__(self, archiver: Archiver, *, interval: float = _HOUR) -> None:
+        self._archiver = archiver
+        self._interval = interval
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Archive until ``stop`` is set."""
+        wait = min(_FIRST, self._interval)
+        while not await stopped_within(stop, wait):
+            wait = self._interval
+            try:
+                await self._archiver.archive(stop)
+            except (PersistenceError, TimeoutError) as error:
+                _log.warning("Archiving old rows failed; will retry", error=str(error))

@@ -1,0 +1,122 @@
+"""Archives as rows of ``row_archives``, and the tombstones of what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from persistence.database.pool import Pool, using
+from persistence.retention.archive_file import FileFacts
+
+__all__ = ["Archive", "ArchiveTable"]
+
+# In the order of the table, which is mostly that of time.
+_CHOSEN = """
+SELECT id, accepted_at, fingerprint, nullif(correlation_id, id::text) AS correlation_id, created_at
+FROM messages
+WHERE created_at < now() - make_interval(days => $1)
+    AND NOT EXISTS (SELECT FROM tombstones WHERE tombstones.id = messages.id)
+LIMIT $2
+"""
+_PLAN = f"""
+WITH chosen AS MATERIALIZED ({_CHOSEN}),
+made AS (
+    INSERT INTO row_archives (name, state, rows, first_at, last_at)
+    SELECT '', 'planned', count(*), min(created_at), max(created_at) FROM chosen
+    HAVING count(*) > 0 RETURNING id
+),
+buried AS (
+    INSERT INTO tombstones (id, accepted_at, archive, fingerprint, correlation_id)
+    SELECT chosen.id, accepted_at, made.id, fingerprint, correlation_id FROM chosen, made
+)
+SELECT id FROM made
+"""  # noqa: S608 - constants only
+_NAME = """
+UPDATE row_archives SET name = to_char(first_at AT TIME ZONE 'UTC', '"messages/"YYYY/MM/DD/')
+    || lpad(id::text, 12, '0') || '.jsonl.gz'
+WHERE id = $1
+"""
+_COUNT = "SELECT count(*) FROM messages WHERE created_at < now() - make_interval(days => $1)"
+_LIST = """
+SELECT id, name, state, rows, bytes, sha256 FROM row_archives
+WHERE state = ANY($1::text[]) AND id > $2 ORDER BY id LIMIT $3
+"""
+_IDS = "SELECT id FROM tombstones WHERE archive = $1 AND erased_at IS NULL ORDER BY id"
+_ROWS = """
+SELECT (to_jsonb(messages) || jsonb_build_object('receipts', (
+    SELECT coalesce(jsonb_agg(to_jsonb(one) - 'message_id' ORDER BY at, state, user_id), '[]')
+    FROM message_receipts AS one WHERE message_id = messages.id
+)))::text FROM messages WHERE id = ANY($1::uuid[]) ORDER BY id
+"""
+_WRITTEN = """
+UPDATE row_archives SET state = $2, rows = $3, bytes = $4, sha256 = $5 WHERE id = $1
+"""
+_DONE = "UPDATE row_archives SET state = 'done', done_at = now() WHERE id = $1"
+_LEFT = "UPDATE tombstones SET archive = NULL WHERE id = ANY($1::uuid[])"
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """A file of archived rows."""
+
+    id: int
+    name: str
+    state: str
+    rows: int
+    bytes: int | None
+    sha256: str | None
+
+
+class ArchiveTable:
+    """The table. Every method raises ``Outage`` when PostgreSQL can't."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def plan(self, days: int, most: int) -> bool:
+        """Choose rows older than ``days`` for the next file, and put up their tombstones."""
+        async with using(self._pool) as connection, connection.transaction():
+            identifier = await connection.fetchval(_PLAN, days, most)
+            if identifier is not None:
+                await connection.execute(_NAME, identifier)
+        return identifier is not None
+
+    async def count(self, days: int, *, within: float) -> int:
+        """Return how many rows are older than ``days``."""
+        async with using(self._pool) as connection:
+            return int(await connection.fetchval(_COUNT, days, timeout=within))
+
+    async def of_state(self, *states: str, after: int = 0, limit: int = 100) -> list[Archive]:
+        """Return files in these states, oldest first."""
+        async with using(self._pool) as connection:
+            rows: list[Any] = await connection.fetch(_LIST, states, after, limit)
+        return [Archive(*row) for row in rows]
+
+    async def ids(self, archive: int) -> list[UUID]:
+        """Return the messages of a file that were not erased."""
+        async with using(self._pool) as connection:
+            return [row["id"] for row in await connection.fetch(_IDS, archive)]
+
+    async def documents(self, ids: Sequence[UUID]) -> list[str]:
+        """Return rows as the file has them."""
+        async with using(self._pool) as connection:
+            return [row[0] for row in await connection.fetch(_ROWS, ids)]
+
+    async def written(self, archive: Archive, facts: FileFacts, *, state: str = "written") -> None:
+        """Note that the file stands, and was read back."""
+        async with using(self._pool) as connection:
+            await connection.execute(
+                _WRITTEN, archive.id, state, facts.rows, facts.bytes, facts.sha256
+            )
+
+    async def done(self, archive: Archive) -> None:
+        """Note that its rows are deleted."""
+        async with using(self._pool) as connection:
+            await connection.execute(_DONE, archive.id)
+
+    async def took_out(self, ids: Sequence[UUID]) -> None:
+        """Note that no file has these messages any more."""
+        async with using(self._pool) as connection:
+            await connection.execute(_LEFT, ids)

@@ -1,0 +1,78 @@
+"""A subject's messages in the files of archived rows: found, and taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from persistence.database.pool import Pool
+from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.store import PayloadStore
+from persistence.retention.archive_file import draft, lines_of
+from persistence.retention.archives import Archive, ArchiveTable
+from persistence.retention.burial import Doomed
+from persistence.retention.subject import Subject
+
+__all__ = ["ErasedFromArchives"]
+
+_COLUMN = {"sender": "sender_id", "conversation": "conversation_id"}
+
+
+class ErasedFromArchives:
+    """Reads every file, since nothing else tells whose messages are in it.
+
+    A file that is planned only is written later, without messages that are erased by then.
+    """
+
+    def __init__(self, pool: Pool, store: PayloadStore | None, subject: Subject) -> None:
+        self._table = ArchiveTable(pool)
+        self._store = store
+        self._subject = subject
+
+    async def next(self, after: int) -> Archive | None:
+        """Return the file behind ``after``.
+
+        Raises:
+            PayloadOutage: there is one, and this process has no store of them.
+        """
+        found = await self._table.of_state("written", "done", after=after, limit=1)
+        if found and self._store is None:
+            raise PayloadOutage(
+                "rows were archived: set ROWS_ARCHIVE_URL, as the service has it, and run this "
+                "again"
+            )
+        return found[0] if found else None
+
+    async def find(self, archive: Archive) -> list[Doomed]:
+        """Return the subject's messages in a file."""
+        assert self._store is not None
+        doomed = []
+        async for lines in lines_of(self._store, archive.name):
+            for row in map(_row, lines):
+                if self._is_ours(row):
+                    at = datetime.fromisoformat(row["accepted_at"])
+                    doomed.append(Doomed(UUID(row["id"]), at, row["payload_key"]))
+        return doomed
+
+    async def take_out(self, archive: Archive, doomed: Sequence[Doomed]) -> None:
+        """Write the file anew, under its name, without the subject's messages."""
+        if not doomed:
+            return
+        assert self._store is not None
+        with draft() as file:
+            async for lines in lines_of(self._store, archive.name):
+                file.add([line for line in lines if not self._is_ours(_row(line))])
+            facts = await file.store(self._store, archive.name)
+        await self._table.written(archive, facts, state=archive.state)
+        await self._table.took_out([one.id for one in doomed])
+
+    def _is_ours(self, row: dict[str, Any]) -> bool:
+        return bool(row[_COLUMN[self._subject.kind]] == self._subject.value)
+
+
+def _row(line: str) -> dict[str, Any]:
+    return msgspec.json.decode(line, type=dict[str, Any])

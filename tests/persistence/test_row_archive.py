@@ -1,0 +1,171 @@
+"""Old rows go to files: none is lost or archived twice, whatever ends it in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+
+import pytest
+
+from persistence.errors import Unexpected
+from persistence.retention import archiver as archiver_module
+from persistence.retention.archive_file import ArchiveDamaged, ArchiveDraft
+from persistence.retention.archiver import Archiver, OldRows
+from persistence.retention.archives import ArchiveTable
+from persistence.retention.erasure import Erasure
+from persistence.retention.subject import Subject
+from persistence.store.lookup import answers
+from persistence.store.reserved_connections import ReservedConnections
+from persistence.store.writer import insert
+from tests.payloads.stores import folder_of, opened
+from tests.persistence.samples import message, placed, receipt
+
+
+@pytest.fixture
+def store(tmp_path):
+    return opened(f"file://{tmp_path}/archive")
+
+
+@pytest.fixture
+async def sent(database_pool):
+    """Seven old rows, the first with a receipt, and a young one."""
+    old = [message(str(number)) for number in range(7)]
+    async with database_pool.acquire() as connection:
+        await insert(connection, [placed(one) for one in old])
+        await insert(connection, [placed(receipt(old[0]))])
+        await connection.execute("UPDATE messages SET created_at = now() - interval '40 days'")
+        await insert(connection, [placed(message("young"))])
+    return old
+
+
+_ENDED = (RuntimeError, Unexpected)
+"""What comes of the test's error, also out of a connection."""
+
+
+def archived(store) -> list[dict]:
+    """Every document in every file."""
+    files = sorted(folder_of(store).rglob("*.jsonl.gz"))
+    return [json.loads(line) for file in files for line in gzip.open(file)]
+
+
+async def archive(pool, store, **more):
+    return await Archiver(pool, store, days=30, rows=3, **more).archive(asyncio.Event())
+
+
+async def rows(pool) -> list[str]:
+    found = await pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
+    return [row["client_message_id"] for row in found]
+
+
+async def complete(pool, store, sent) -> None:
+    """Fail unless each old row is in one file, once, and the young one is a row."""
+    assert sorted(one["id"] for one in archived(store)) == sorted(one.message_id for one in sent)
+    assert await rows(pool) == ["young"]
+    assert await pool.fetchval("SELECT count(*) FROM tombstones WHERE archive IS NOT NULL") == 7
+    assert await pool.fetchval("SELECT count(*) FROM row_archives WHERE state <> 'done'") == 0
+
+
+async def test_old_rows_go_to_files_with_their_receipts(database_pool, store, sent):
+    table = ArchiveTable(database_pool)
+    assert await table.count(30, within=10) == 7
+    report = await archive(database_pool, store)
+    assert (report.rows, report.files) == (7, 3)
+    await complete(database_pool, store, sent)
+    first = next(one for one in archived(store) if one["id"] == sent[0].message_id)
+    assert first["content"] == sent[0].content
+    assert [one["user_id"] for one in first["receipts"]] == ["bob"]
+    assert await database_pool.fetchval("SELECT count(*) FROM message_receipts") == 0
+    again = await archive(database_pool, store)
+    assert (again.rows, again.files) == (0, 0)
+
+
+async def test_a_key_that_was_archived_has_its_answer_and_makes_no_row(database_pool, store, sent):
+    await archive(database_pool, store)
+    connections = ReservedConnections(database_pool, most=1)
+    found = await answers(connections, [sent[1].message_id], within=5)
+    await connections.close()
+    answer = found[sent[1].message_id]
+    assert (answer.state, answer.accepted_at) == ("archived", sent[1].accepted_at)
+    assert (answer.fingerprint, answer.correlation_id) == (sent[1].fingerprint(), "corr-1")
+    async with database_pool.acquire() as connection:
+        again = await insert(
+            connection,
+            [placed(sent[1]), placed(message("2", content="another")), placed(receipt(sent[0]))],
+        )
+    assert (again.persisted, again.duplicates, again.conflicts) == ([], [0, 2], [1])
+    assert await rows(database_pool) == ["young"]
+
+
+@pytest.mark.parametrize("step", ["others_ended", "store", "written", "delete_rows", "done"])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_it_goes_on_where_it_ended(database_pool, store, sent, monkeypatch, step, when):
+    owner = {"store": ArchiveDraft, "written": ArchiveTable, "done": ArchiveTable}.get(
+        step, archiver_module
+    )
+    real = getattr(owner, step)
+
+    async def ends(*arguments, **more):
+        if when == "after":
+            await real(*arguments, **more)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, step, ends)
+        with pytest.raises(_ENDED):
+            await archive(database_pool, store)
+    held = set(await rows(database_pool)) | {one["client_message_id"] for one in archived(store)}
+    assert held == {*map(str, range(7)), "young"}  # nothing is lost
+    await archive(database_pool, store)
+    await complete(database_pool, store, sent)
+
+
+async def test_a_file_that_was_damaged_takes_no_row_along(database_pool, store, sent, monkeypatch):
+    async def ends(*_arguments, **_more):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archiver_module, "delete_rows", ends)
+        with pytest.raises(_ENDED):
+            await archive(database_pool, store)
+    (file,) = folder_of(store).rglob("*.jsonl.gz")
+    file.write_bytes(gzip.compress(b""))
+    with pytest.raises(ArchiveDamaged, match="still in PostgreSQL"):
+        await archive(database_pool, store)
+    assert len(await rows(database_pool)) == 8
+
+
+async def test_an_erasure_reaches_into_files(database_pool, store, sent):
+    async with database_pool.acquire() as connection:
+        await insert(connection, [placed(message("hers", sender="carol"))])
+        await connection.execute(
+            "UPDATE messages SET created_at = now() - interval '40 days' WHERE sender_id = 'carol'"
+        )
+    await archive(database_pool, store)
+    assert "carol" in {one["sender_id"] for one in archived(store)}
+    erasure = Erasure(database_pool, Subject("sender", "carol"), [], None, store)
+    report = await erasure.run(by="me")
+    assert report.archived == 1
+    assert {one["sender_id"] for one in archived(store)} == {"alice"}
+    await complete(database_pool, store, sent)
+    found = await database_pool.fetchrow(
+        "SELECT erased_at, fingerprint FROM tombstones WHERE archive IS NULL"
+    )
+    assert found["erased_at"] is not None
+    assert found["fingerprint"] is None
+
+
+async def test_one_process_archives_each_hour(database_pool, store, sent, eventually):
+    stop = asyncio.Event()
+    jobs = [
+        OldRows(Archiver(database_pool, store, days=30, rows=3), interval=0.05) for _ in range(2)
+    ]
+    running = [asyncio.create_task(job.run(stop)) for job in jobs]
+
+    async def young_alone() -> bool:
+        return await rows(database_pool) == ["young"]
+
+    await eventually(young_alone)
+    stop.set()
+    await asyncio.gather(*running)
+    await complete(database_pool, store, sent)
