@@ -98,18 +98,18 @@ class TransportSettings(BaseSettings):
     ) = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
-    kafka_sasl_oauthbearer_provider: str | None = None
+    kafka_oauth_provider: str | None = None
     """Where tokens for ``OAUTHBEARER`` come from: ``oidc`` (a token endpoint), ``file``,
     ``aws-msk-iam``, or a provider of a third party."""
-    kafka_sasl_oauthbearer_token_endpoint_url: str | None = None
+    kafka_oauth_token_url: str | None = None
     """``oidc``: where a client id and a secret get a token."""
-    kafka_sasl_oauthbearer_client_id: str | None = None
-    kafka_sasl_oauthbearer_client_secret: SecretStr | None = None
-    kafka_sasl_oauthbearer_scope: str | None = None
+    kafka_oauth_client_id: str | None = None
+    kafka_oauth_client_secret: SecretStr | None = None
+    kafka_oauth_scope: str | None = None
     """``oidc``: what the token is to be for, where the endpoint asks for it."""
-    kafka_sasl_oauthbearer_token_file: str | None = None
+    kafka_oauth_token_file: str | None = None
     """``file``: holds the token, and something else keeps it fresh."""
-    kafka_sasl_oauthbearer_extensions: str | None = None
+    kafka_oauth_extensions: str | None = None
     """Pairs that are sent with a token, separated by commas: ``logicalCluster=lkc-1``, say."""
     kafka_aws_region: str | None = None
     """``aws-msk-iam``: the cluster's region. Credentials come from the usual chain of AWS."""
@@ -233,8 +233,8 @@ class TransportSettings(BaseSettings):
 
     @property
     def token_extensions(self) -> dict[str, str]:
-        """The pairs in ``KAFKA_SASL_OAUTHBEARER_EXTENSIONS``."""
-        pairs = (self.kafka_sasl_oauthbearer_extensions or "").split(",")
+        """The pairs in ``KAFKA_OAUTH_EXTENSIONS``."""
+        pairs = (self.kafka_oauth_extensions or "").split(",")
         parts = (pair.partition("=") for pair in pairs if pair.strip())
         return {name.strip(): value.strip() for name, _, value in parts}
 
@@ -266,9 +266,7 @@ class TransportSettings(BaseSettings):
         if not self.kafka_security_protocol.startswith("SASL"):
             return self
         if self.kafka_sasl_mechanism == "OAUTHBEARER":
-            needed: dict[str, object] = {
-                "KAFKA_SASL_OAUTHBEARER_PROVIDER": self.kafka_sasl_oauthbearer_provider
-            }
+            needed: dict[str, object] = {"KAFKA_OAUTH_PROVIDER": self.kafka_oauth_provider}
         else:
             needed = {
                 "KAFKA_SASL_MECHANISM": self.kafka_sasl_mechanism,
@@ -290,7 +288,7 @@ class TransportSettings(BaseSettings):
         for name, value in self.token_extensions.items():
             if not (name.isascii() and name.isalpha()) or name == "auth" or not value:
                 raise ValueError(
-                    f"KAFKA_SASL_OAUTHBEARER_EXTENSIONS has {name!r}: give pairs such as "
+                    f"KAFKA_OAUTH_EXTENSIONS has {name!r}: give pairs such as "
                     "logicalCluster=lkc-1,identityPoolId=pool-2"
                 )
         return self

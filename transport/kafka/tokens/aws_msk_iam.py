@@ -28,15 +28,13 @@ class SignedByAws:
 
     def __init__(self, settings: TransportSettings) -> None:
         if not settings.kafka_aws_region:
-            raise ConfigurationError(
-                "KAFKA_SASL_OAUTHBEARER_PROVIDER=aws-msk-iam needs KAFKA_AWS_REGION"
-            )
+            raise ConfigurationError("KAFKA_OAUTH_PROVIDER=aws-msk-iam needs KAFKA_AWS_REGION")
         try:
             self._signer = importlib.import_module(_SIGNER)
             self._errors = importlib.import_module("botocore.exceptions")
         except ImportError as error:
             raise ConfigurationError(
-                "KAFKA_SASL_OAUTHBEARER_PROVIDER=aws-msk-iam needs a package that is not "
+                "KAFKA_OAUTH_PROVIDER=aws-msk-iam needs a package that is not "
                 f'installed ({error}): pip install "crossfade[msk]"'
             ) from error
         self._region = settings.kafka_aws_region

@@ -16,22 +16,20 @@ _UNTOLD_SECONDS = 60.0  # of a token that doesn't say how long it is valid
 
 
 class TokenFile:
-    """A ``TokenProvider``: what stands in KAFKA_SASL_OAUTHBEARER_TOKEN_FILE, read for each token.
+    """A ``TokenProvider``: what stands in KAFKA_OAUTH_TOKEN_FILE, read for each token.
 
     Raises:
         ConfigurationError: the setting is not set.
     """
 
     def __init__(self, settings: TransportSettings) -> None:
-        if not settings.kafka_sasl_oauthbearer_token_file:
-            raise ConfigurationError(
-                "KAFKA_SASL_OAUTHBEARER_PROVIDER=file needs KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"
-            )
-        self._path = Path(settings.kafka_sasl_oauthbearer_token_file)
+        if not settings.kafka_oauth_token_file:
+            raise ConfigurationError("KAFKA_OAUTH_PROVIDER=file needs KAFKA_OAUTH_TOKEN_FILE")
+        self._path = Path(settings.kafka_oauth_token_file)
 
     async def token(self) -> Token:
         """See ``TokenProvider``."""
-        named = f"KAFKA_SASL_OAUTHBEARER_TOKEN_FILE={str(self._path)!r}"
+        named = f"KAFKA_OAUTH_TOKEN_FILE={str(self._path)!r}"
         try:
             value = (await asyncio.to_thread(self._path.read_text, "ascii")).strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -15,9 +15,9 @@ from transport.settings import TransportSettings
 __all__ = ["ClientCredentials"]
 
 _UNTOLD_SECONDS = 60.0  # of a token that doesn't say how long it is valid
-_URL = "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL"
-_ID, _SECRET = "KAFKA_SASL_OAUTHBEARER_CLIENT_ID", "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET"
-_SCOPE = "KAFKA_SASL_OAUTHBEARER_SCOPE"
+_URL = "KAFKA_OAUTH_TOKEN_URL"
+_ID, _SECRET = "KAFKA_OAUTH_CLIENT_ID", "KAFKA_OAUTH_CLIENT_SECRET"
+_SCOPE = "KAFKA_OAUTH_SCOPE"
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _SHOWN = 300  # characters of an answer that was not understood
 
@@ -30,23 +30,21 @@ class ClientCredentials:
     """
 
     def __init__(self, settings: TransportSettings) -> None:
-        secret = settings.kafka_sasl_oauthbearer_client_secret
+        secret = settings.kafka_oauth_client_secret
         given = {
-            _URL: settings.kafka_sasl_oauthbearer_token_endpoint_url,
-            _ID: settings.kafka_sasl_oauthbearer_client_id,
+            _URL: settings.kafka_oauth_token_url,
+            _ID: settings.kafka_oauth_client_id,
             _SECRET: secret.get_secret_value() if secret else None,
         }
         if missing := [name for name, value in given.items() if not value]:
-            raise ConfigurationError(
-                f"KAFKA_SASL_OAUTHBEARER_PROVIDER=oidc needs {', '.join(missing)}"
-            )
+            raise ConfigurationError(f"KAFKA_OAUTH_PROVIDER=oidc needs {', '.join(missing)}")
         self._url = str(given[_URL])
         if not self._url.startswith(("https://", "http://")):
             raise ConfigurationError(f"{_URL}={self._url!r} must begin with https://")
         self._credentials = httpx.BasicAuth(str(given[_ID]), str(given[_SECRET]))
         self._form = {"grant_type": "client_credentials"}
-        if settings.kafka_sasl_oauthbearer_scope:
-            self._form["scope"] = settings.kafka_sasl_oauthbearer_scope
+        if settings.kafka_oauth_scope:
+            self._form["scope"] = settings.kafka_oauth_scope
 
     async def token(self) -> Token:
         """See ``TokenProvider``."""

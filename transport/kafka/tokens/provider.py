@@ -2,7 +2,7 @@
 
 A third party registers a provider through the entry point ``crossfade.kafka_token_providers``: a
 callable that takes the log's ``TransportSettings`` and returns a ``TokenProvider``. Its name is
-what stands in ``KAFKA_SASL_OAUTHBEARER_PROVIDER``.
+what stands in ``KAFKA_OAUTH_PROVIDER``.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class TokenProvider(Protocol):
 
 
 def token_provider(settings: TransportSettings) -> TokenProvider:
-    """Return the provider that KAFKA_SASL_OAUTHBEARER_PROVIDER names.
+    """Return the provider that KAFKA_OAUTH_PROVIDER names.
 
     Raises:
         ConfigurationError: there is none of that name, or it lacks a setting.
     """
-    name = settings.kafka_sasl_oauthbearer_provider
+    name = settings.kafka_oauth_provider
     found = {entry.name: entry for entry in entry_points(group=_GROUP)}
     if name not in found:
         raise ConfigurationError(
-            f"KAFKA_SASL_OAUTHBEARER_PROVIDER={name!r} is not a token provider; choose one of "
+            f"KAFKA_OAUTH_PROVIDER={name!r} is not a token provider; choose one of "
             f"{', '.join(sorted(found))}, or install the package that registers it"
         )
     return cast("TokenProvider", found[name].load()(settings))
