@@ -33,7 +33,7 @@ def examine(
     as_json: Json = False,
     _wide: Wide = False,
 ) -> None:
-    """Connect to everything that is configured, and say what is wrong.
+    """Connect to all that is configured, and say what is wrong.
 
     It looks at versions, roles, rights, durability, clocks, and what a promise lacks; it changes
     nothing. Exit status 1 if something is bad, 3 if something can't be told, else 0.
